@@ -1,0 +1,222 @@
+"""What a run keeps: a site, at some blocks and segments, reduced as the run goes."""
+
+import dataclasses
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from math import ceil
+from typing import TYPE_CHECKING, Any
+
+from lm2.sites import Axis, Site
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Sizes = dict[Axis, int]
+"""How long each axis is in one segment."""
+
+
+@dataclass(frozen=True, order=True)
+class Coordinate:
+    """Where a site fired: the segment, and the block (None for sites outside the blocks)."""
+
+    segment: int
+    layer: int | None
+
+
+@dataclass(frozen=True)
+class Reduction(ABC):
+    """A way to make an activation smaller before it is kept. Axes never include the batch."""
+
+    @abstractmethod
+    def axes(self, axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
+        """The axes that are left. Raises ValueError where the reduction makes no sense for these axes."""
+
+    @abstractmethod
+    def shape(self, axes: tuple[Axis, ...], sizes: Sizes) -> tuple[int, ...]:
+        """The shape that is left, known before anything runs."""
+
+    @abstractmethod
+    def apply(self, value: "Tensor", axes: tuple[Axis, ...]) -> "Tensor":
+        """Reduce one segment's activation."""
+
+
+@dataclass(frozen=True)
+class Whole(Reduction):
+    """Keep everything."""
+
+    def axes(self, axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
+        return axes
+
+    def shape(self, axes: tuple[Axis, ...], sizes: Sizes) -> tuple[int, ...]:
+        return tuple(sizes[axis] for axis in axes)
+
+    def apply(self, value: "Tensor", axes: tuple[Axis, ...]) -> "Tensor":
+        return value
+
+
+@dataclass(frozen=True)
+class _OverHeads(Reduction, ABC):
+    def axes(self, axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
+        return _without(self, axes, Axis.HEAD)
+
+    def shape(self, axes: tuple[Axis, ...], sizes: Sizes) -> tuple[int, ...]:
+        return tuple(sizes[axis] for axis in self.axes(axes))
+
+
+@dataclass(frozen=True)
+class HeadMean(_OverHeads):
+    """Mean over heads."""
+
+    def apply(self, value: "Tensor", axes: tuple[Axis, ...]) -> "Tensor":
+        return value.mean(axes.index(Axis.HEAD))
+
+
+@dataclass(frozen=True)
+class HeadMax(_OverHeads):
+    """Largest over heads."""
+
+    def apply(self, value: "Tensor", axes: tuple[Axis, ...]) -> "Tensor":
+        return value.amax(axes.index(Axis.HEAD))
+
+
+@dataclass(frozen=True)
+class SlotMass(Reduction):
+    """Each slot's share of a segment's reading: the read pattern's mean over heads and tokens. Sums to 1."""
+
+    def axes(self, axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
+        if set(axes) != {Axis.HEAD, Axis.TOKEN, Axis.SLOT} or axes[-1] is not Axis.SLOT:
+            raise ValueError(f"SlotMass needs a read pattern (head, token, slot), not {_names(axes)}")
+        return (Axis.SLOT,)
+
+    def shape(self, axes: tuple[Axis, ...], sizes: Sizes) -> tuple[int, ...]:
+        return tuple(sizes[axis] for axis in self.axes(axes))
+
+    def apply(self, value: "Tensor", axes: tuple[Axis, ...]) -> "Tensor":
+        return value.mean((0, 1))
+
+
+@dataclass(frozen=True)
+class TopSlots(Reduction):
+    """The `count` largest entries along the slot axis, as pairs (slot index, value), largest first."""
+
+    count: int
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise ValueError(f"TopSlots keeps at least 1 slot, not {self.count}")
+
+    def axes(self, axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
+        return (*_without(self, axes, Axis.SLOT), Axis.RANK, Axis.SLOT_AND_VALUE)
+
+    def shape(self, axes: tuple[Axis, ...], sizes: Sizes) -> tuple[int, ...]:
+        kept = _without(self, axes, Axis.SLOT)
+        return (*(sizes[axis] for axis in kept), min(self.count, sizes[Axis.SLOT]), 2)
+
+    def apply(self, value: "Tensor", axes: tuple[Axis, ...]) -> "Tensor":
+        value = value.movedim(axes.index(Axis.SLOT), -1).float()
+        top = value.topk(min(self.count, value.shape[-1]), -1)
+        # Slot numbers are exact in float32 up to 2^24.
+        pairs = top.values.new_empty((*top.values.shape, 2))
+        pairs[..., 0], pairs[..., 1] = top.indices, top.values
+        return pairs
+
+
+@dataclass(frozen=True)
+class _Pooled(Reduction, ABC):
+    """Blocks of `tokens` tokens become one row; the last block of a segment may be shorter."""
+
+    tokens: int
+
+    def __post_init__(self) -> None:
+        if self.tokens < 1:
+            raise ValueError(f"pooling needs blocks of at least 1 token, not {self.tokens}")
+
+    def axes(self, axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
+        _without(self, axes, Axis.TOKEN)
+        return axes
+
+    def shape(self, axes: tuple[Axis, ...], sizes: Sizes) -> tuple[int, ...]:
+        self.axes(axes)
+        return tuple(ceil(sizes[axis] / self.tokens) if axis is Axis.TOKEN else sizes[axis] for axis in axes)
+
+
+@dataclass(frozen=True)
+class PooledMax(_Pooled):
+    """Largest value of each block of tokens: no single peak is lost."""
+
+    def apply(self, value: "Tensor", axes: tuple[Axis, ...]) -> "Tensor":
+        at = axes.index(Axis.TOKEN)
+        return _stack([block.amax(at) for block in value.split(self.tokens, at)], at)
+
+
+@dataclass(frozen=True)
+class PooledMean(_Pooled):
+    """Mean of each block of tokens."""
+
+    def apply(self, value: "Tensor", axes: tuple[Axis, ...]) -> "Tensor":
+        at = axes.index(Axis.TOKEN)
+        return _stack([block.mean(at) for block in value.split(self.tokens, at)], at)
+
+
+REDUCTIONS: dict[str, type[Reduction]] = {
+    kind.__name__: kind for kind in (Whole, HeadMean, HeadMax, SlotMass, TopSlots, PooledMax, PooledMean)
+}
+
+
+@dataclass(frozen=True)
+class Capture:
+    """A request to keep a site.
+
+    Raises ValueError when the reduction does not fit the site's axes.
+    """
+
+    site: Site
+    reduction: Reduction = Whole()
+    layers: tuple[int, ...] | None = None
+    """Blocks to keep; None, all that have the site."""
+    segments: tuple[int, ...] | None = None
+    """Segments to keep; None, all."""
+
+    def __post_init__(self) -> None:
+        self.reduction.axes(self.site.axes)
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        """The axes of what is kept."""
+        return self.reduction.axes(self.site.axes)
+
+    def wants(self, at: Coordinate) -> bool:
+        return (self.layers is None or at.layer is None or at.layer in self.layers) and (
+            self.segments is None or at.segment in self.segments
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        reduction = {"kind": type(self.reduction).__name__, **dataclasses.asdict(self.reduction)}
+        return {"site": self.site.name, "reduction": reduction, "layers": self.layers, "segments": self.segments}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "Capture":
+        """Raises ValueError for a site or reduction that does not exist."""
+        fields = dict(values["reduction"])
+        kind = fields.pop("kind")
+        if values["site"] not in Site.__members__ or kind not in REDUCTIONS:
+            raise ValueError(f"no site {values['site']!r} or no reduction {kind!r}; reductions are {sorted(REDUCTIONS)}")
+        picked = {name: None if values[name] is None else tuple(values[name]) for name in ("layers", "segments")}
+        return cls(Site[values["site"]], REDUCTIONS[kind](**fields), **picked)
+
+
+def _without(reduction: Reduction, axes: tuple[Axis, ...], axis: Axis) -> tuple[Axis, ...]:
+    if axis not in axes:
+        raise ValueError(f"{type(reduction).__name__} needs a {axis.value} axis, which {_names(axes)} lacks")
+    return tuple(kept for kept in axes if kept is not axis)
+
+
+def _names(axes: tuple[Axis, ...]) -> str:
+    return "(" + ", ".join(axis.value for axis in axes) + ")"
+
+
+def _stack(rows: "list[Tensor]", at: int) -> "Tensor":
+    joined = rows[0].new_empty((len(rows), *rows[0].shape))
+    for index, row in enumerate(rows):
+        joined[index] = row
+    return joined.movedim(0, at)

@@ -1,0 +1,160 @@
+"""What a model is made of: sizes, kind of memory, and the laws its sizes must obey."""
+
+import dataclasses
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+
+class MemoryKind(Enum):
+    """The arithmetic by which a model remembers."""
+
+    NONE = "none"
+    """Plain Llama decoder: no bank."""
+    GATED = "gated"
+    """LM2 as the paper's equations say: read by cross-attention; input, forget and output gates; causal."""
+    RELEASE = "release"
+    """The arithmetic of the released LM2 code, number for number."""
+
+
+class GatePooling(Enum):
+    """Which tokens the gates of a RELEASE model average over."""
+
+    SEGMENT = "segment"
+    """Every token of the segment, as released: gates see the future."""
+    PREFIX = "prefix"
+    """Slot j averages over tokens 0..j: causal."""
+
+
+class BankStart(Enum):
+    """What the bank holds before the first segment of a document."""
+
+    IDENTITY = "identity"
+    """The first `slots` rows of the identity matrix."""
+    LEARNED = "learned"
+    """A trained parameter."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RopeScaling:
+    """Llama 3's stretching of the rotary wavelengths beyond the length a model was first trained on."""
+
+    factor: float
+    low_freq_factor: float
+    high_freq_factor: float
+    original_max_position_embeddings: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class LM2Config:
+    """Sizes of a decoder and its memory; refuses sizes that cannot be built, with the numbers.
+
+    Names follow TransformerLens where it has one (`d_model`, `n_heads`, `d_mlp`, ...).
+    """
+
+    memory: MemoryKind
+    d_vocab: int
+    d_model: int
+    n_layers: int
+    n_heads: int
+    n_key_value_heads: int
+    d_mlp: int
+    segment_length: int
+    """Tokens fed at once when a run does not say otherwise."""
+    attention_window: int | None = None
+    """Tokens that self-attention may reach: None, all earlier ones; `segment_length`, the own segment alone."""
+    rope_theta: float = 10_000.0
+    rope_scaling: RopeScaling | None = None
+    rms_norm_eps: float = 1e-5
+    tied_embeddings: bool = False
+    embedding_std: float = 1.0
+    """Standard deviation of fresh embeddings; all other matrices start at 1/sqrt(fan-in)."""
+    slots: int = 0
+    slot_dim: int = 0
+    memory_heads: int = 0
+    memory_layers: tuple[int, ...] = ()
+    """Blocks that have a memory module."""
+    bank_start: BankStart = BankStart.IDENTITY
+    forget_bias: float = 3.0
+    """Starting value of the forget gate's bias: sigmoid(3) = 0.95 of an untouched slot survives a block."""
+    read_top_k: int | None = None
+    """Keep only this many slots of each read pattern, renormalised; None keeps all."""
+    gate_pooling: GatePooling = GatePooling.SEGMENT
+    """RELEASE only."""
+
+    def __post_init__(self) -> None:
+        for name in ("d_vocab", "d_model", "n_layers", "n_heads", "n_key_value_heads", "d_mlp", "segment_length"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        _divides("d_model", self.d_model, "n_heads", self.n_heads)
+        _divides("n_heads", self.n_heads, "n_key_value_heads", self.n_key_value_heads)
+        if self.d_head % 2:
+            raise ValueError(f"rotary positions need an even head size: d_model {self.d_model} / n_heads {self.n_heads} = {self.d_head}")
+        if self.attention_window is not None and self.attention_window < self.segment_length:
+            raise ValueError(f"attention_window {self.attention_window} is shorter than segment_length {self.segment_length}")
+        if self.memory is MemoryKind.NONE:
+            if self.memory_layers or self.slots:
+                raise ValueError(f"a model without memory has 0 slots and no memory_layers, not {self.slots} and {self.memory_layers}")
+            return
+        self._check_memory()
+
+    def _check_memory(self) -> None:
+        for name in ("slots", "slot_dim", "memory_heads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"a {self.memory.value} memory needs {name} of at least 1, not {getattr(self, name)}")
+        outside = [layer for layer in self.memory_layers if not 0 <= layer < self.n_layers]
+        if outside or len(set(self.memory_layers)) != len(self.memory_layers) or not self.memory_layers:
+            raise ValueError(f"memory_layers must be distinct blocks of 0..{self.n_layers - 1}, not {self.memory_layers}")
+        _divides("d_model", self.d_model, "memory_heads", self.memory_heads)
+        _divides("slot_dim", self.slot_dim, "memory_heads", self.memory_heads)
+        if self.bank_start is BankStart.IDENTITY and self.slots > self.slot_dim:
+            raise ValueError(f"an identity bank needs slots <= slot_dim, not {self.slots} > {self.slot_dim}")
+        if self.read_top_k is not None and not 1 <= self.read_top_k <= self.slots:
+            raise ValueError(f"read_top_k must be within 1..{self.slots} (slots), not {self.read_top_k}")
+        if self.memory is MemoryKind.RELEASE and not self.d_model == self.slots == self.slot_dim == self.segment_length:
+            raise ValueError(
+                "the released arithmetic needs segment_length = slots = slot_dim = d_model, not "
+                f"{self.segment_length}, {self.slots}, {self.slot_dim}, {self.d_model}"
+            )
+
+    @property
+    def d_head(self) -> int:
+        return self.d_model // self.n_heads
+
+    @property
+    def lookback(self) -> int | None:
+        """Tokens before its own segment that a token may still attend to; None, all of them."""
+        return None if self.attention_window is None else self.attention_window - self.segment_length
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; `from_json` undoes it."""
+        return dataclasses.asdict(self, dict_factory=lambda pairs: {k: v.value if isinstance(v, Enum) else v for k, v in pairs})
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "LM2Config":
+        """Raises ValueError naming the fields that are unknown, missing or not a member of their set."""
+        fields = {field.name: field for field in dataclasses.fields(cls)}
+        unknown = sorted(set(values) - set(fields))
+        missing = sorted(name for name, field in fields.items() if field.default is dataclasses.MISSING and name not in values)
+        if unknown or missing:
+            raise ValueError(f"model config has unknown fields {unknown} and lacks {missing}")
+        values = dict(values)
+        for name, kind in (("memory", MemoryKind), ("gate_pooling", GatePooling), ("bank_start", BankStart)):
+            if name in values:
+                try:
+                    values[name] = kind(values[name])
+                except ValueError:
+                    raise ValueError(f"{name} must be one of {[member.value for member in kind]}, not {values[name]!r}") from None
+        for name in ("d_vocab", "d_model", "n_layers", "n_heads", "n_key_value_heads", "d_mlp", "segment_length", "slots", "slot_dim", "memory_heads"):
+            if name in values and (not isinstance(values[name], int) or isinstance(values[name], bool)):
+                raise ValueError(f"{name} must be a whole number, not {values[name]!r}")
+        if "memory_layers" in values:
+            values["memory_layers"] = tuple(values["memory_layers"])
+        if values.get("rope_scaling") is not None:
+            values["rope_scaling"] = RopeScaling(**values["rope_scaling"])
+        return cls(**values)
+
+
+def _divides(whole_name: str, whole: int, part_name: str, part: int) -> None:
+    if part < 1 or whole % part:
+        raise ValueError(f"{whole_name} {whole} does not divide among {part_name} {part}")

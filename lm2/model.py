@@ -1,0 +1,258 @@
+"""LM2: the blocks, the stream, bank in -> logits and bank out."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from types import SimpleNamespace
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from lm2.config import BankStart, LM2Config, MemoryKind
+from lm2.hooks import HookedModel, HookPoint
+from lm2.llama import MLP, Attention, KVCache, RMSNorm, rotary_frequencies
+from lm2.memory import GatedMemory, MemoryStep
+from lm2.release import ReleaseMemory
+
+
+@dataclass(frozen=True)
+class Cache:
+    """Earlier tokens that may still be attended to, in every block."""
+
+    layers: tuple[KVCache, ...]
+    positions: Int[Tensor, "batch key"]
+    """Place of each key in its document; -1 for padding, which nobody sees."""
+    next_position: Int[Tensor, "batch"]
+
+    def last(self, tokens: int) -> "Cache":
+        """What stays when each row may look back on its last `tokens` real tokens."""
+        keep = self.positions.argsort(dim=1, stable=True)[:, max(0, self.positions.shape[1] - tokens) :]
+        return Cache(tuple(layer.take(keep) for layer in self.layers), self.positions.gather(1, keep), self.next_position)
+
+
+@dataclass(frozen=True)
+class SegmentOutput:
+    """What a model makes of one segment."""
+
+    logits: Float[Tensor, "batch token d_vocab"]
+    bank: Float[Tensor, "batch slot slot_dim"] | None
+    """The bank after the segment; None for a model without memory."""
+    cache: Cache
+
+
+class ReturnType(Enum):
+    """What `forward` returns, in TransformerLens' words."""
+
+    LOGITS = "logits"
+    LOSS = "loss"
+    BOTH = "both"
+
+
+class Block(nn.Module):
+    """One decoder block.
+
+        h ──┬─ ln1 ─ attn ─ a ─┬───────────── + ── resid_mid ──┬─ ln2 ─ mlp ─ + ── resid_post
+            └──────────────────┤              │                └──────────────┘
+        bank_start ─ read ─ gate_out ─ mem_out┘
+        bank ── write (gate_in, gate_forget) ──────────────────────────────────── bank
+    """
+
+    hook_out_is_single_residual_stream = True  # TransformerLens' logit_lens asks
+
+    def __init__(self, config: LM2Config, layer: int) -> None:
+        super().__init__()
+        self.ln1 = RMSNorm(config.d_model, config.rms_norm_eps)
+        self.attn = Attention(config)
+        self.mem = _MEMORIES[config.memory](config) if layer in config.memory_layers else None
+        self.ln2 = RMSNorm(config.d_model, config.rms_norm_eps)
+        self.mlp = MLP(config)
+        self.hook_resid_pre, self.hook_attn_out, self.hook_resid_mid = HookPoint(), HookPoint(), HookPoint()
+        self.hook_mlp_out, self.hook_resid_post = HookPoint(), HookPoint()
+        if self.mem is not None:
+            self.hook_mem_out = HookPoint()
+
+    def forward(
+        self,
+        resid: Float[Tensor, "batch token d_model"],
+        angles: Float[Tensor, "batch token half"],
+        visible: Bool[Tensor, "batch one token key"],
+        cache: KVCache | None,
+        bank_start: Float[Tensor, "batch slot slot_dim"] | None,
+        bank: Float[Tensor, "batch slot slot_dim"] | None,
+        real: Bool[Tensor, "batch token"],
+    ) -> tuple[Float[Tensor, "batch token d_model"], KVCache, Float[Tensor, "batch slot slot_dim"] | None]:
+        resid = self.hook_resid_pre(resid)
+        attn_out, cache = self.attn(self.ln1(resid), angles, visible, cache)
+        attn_out = self.hook_attn_out(attn_out)
+        mid = resid + attn_out
+        if self.mem is not None:
+            step: MemoryStep = self.mem(mid, attn_out, bank_start, bank, real)
+            mid, bank = mid + self.hook_mem_out(step.mem_out), step.bank
+        mid = self.hook_resid_mid(mid)
+        return self.hook_resid_post(mid + self.hook_mlp_out(self.mlp(self.ln2(mid)))), cache, bank
+
+
+_MEMORIES = {MemoryKind.GATED: GatedMemory, MemoryKind.RELEASE: ReleaseMemory}
+
+
+class LM2(HookedModel):
+    """A Llama decoder with a bank of memory slots; a pure function of ids and bank.
+
+    `run_with_cache`, `run_with_hooks` and TransformerLens' analysis tools work on it. It is built on the
+    device and in the dtype that torch is told to (`with torch.device("meta"):`), with fresh weights only
+    after `initialise`.
+    """
+
+    def __init__(self, config: LM2Config) -> None:
+        super().__init__()
+        self.config = config
+        self.embed = nn.Embedding(config.d_vocab, config.d_model)
+        self.blocks = nn.ModuleList([Block(config, layer) for layer in range(config.n_layers)])
+        self.ln_final = RMSNorm(config.d_model, config.rms_norm_eps)
+        self.unembed = nn.Linear(config.d_model, config.d_vocab, bias=False)
+        if config.tied_embeddings:
+            self.unembed.weight = self.embed.weight
+        if config.memory is not MemoryKind.NONE and config.bank_start is BankStart.LEARNED:
+            self.bank_start = nn.Parameter(torch.zeros(config.slots, config.slot_dim))
+        self.hook_embed = HookPoint()
+        self.setup()
+        self.eval()
+
+    @torch.no_grad()
+    def initialise(self, generator: torch.Generator) -> None:
+        """Fresh weights, drawn from `generator` alone: embeddings normal(0, embedding_std), matrices normal(0, 1/fan_in)."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear) and module is not self.unembed:
+                module.weight.normal_(0.0, 1 / math.sqrt(module.in_features), generator=generator)
+                if module.bias is not None:
+                    module.bias.zero_()
+            if isinstance(module, GatedMemory):
+                module.forget_gate.bias.fill_(self.config.forget_bias)
+        self.embed.weight.normal_(0.0, self.config.embedding_std, generator=generator)
+        if not self.config.tied_embeddings:
+            self.unembed.weight.normal_(0.0, 1 / math.sqrt(self.config.d_model), generator=generator)
+        if isinstance(getattr(self, "bank_start", None), nn.Parameter):
+            self.bank_start.normal_(0.0, 1 / math.sqrt(self.config.slot_dim), generator=generator)
+
+    def weights(self) -> dict[str, Tensor]:
+        """Every weight once, by name (a tied unembedding is the embedding); what checkpoints hold."""
+        return {name: weight.detach() for name, weight in self.named_parameters()}
+
+    @torch.no_grad()
+    def load_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """Copy in every weight. Raises ValueError naming what is missing, unexpected or of another shape; then nothing is copied."""
+        own = dict(self.named_parameters())
+        missing, unexpected = sorted(set(own) - set(weights)), sorted(set(weights) - set(own))
+        if missing or unexpected:
+            raise ValueError(f"weights lack {len(missing)} names {missing[:4]} and have {len(unexpected)} unknown ones {unexpected[:4]}")
+        for name, weight in own.items():
+            if weight.shape != weights[name].shape:
+                raise ValueError(f"{name} must be of shape {tuple(weight.shape)}, not {tuple(weights[name].shape)}")
+        for name, weight in own.items():
+            weight.copy_(weights[name])
+
+    def fresh_bank(self, batch: int) -> Float[Tensor, "batch slot slot_dim"] | None:
+        """The bank at the start of a document; None for a model without memory."""
+        config, like = self.config, self.embed.weight
+        if config.memory is MemoryKind.NONE:
+            return None
+        if config.bank_start is BankStart.LEARNED:
+            start = self.bank_start
+        else:
+            start = torch.eye(config.slots, config.slot_dim, dtype=like.dtype, device=like.device)
+        return start.expand(batch, -1, -1).clone()
+
+    def segment(
+        self,
+        input_ids: Int[Tensor, "batch token"],
+        bank: Float[Tensor, "batch slot slot_dim"] | None = None,
+        *,
+        cache: Cache | None = None,
+        real: Bool[Tensor, "batch token"] | None = None,
+    ) -> SegmentOutput:
+        """Feed one segment.
+
+        Args:
+            bank: the bank as the segment begins; None, a fresh one.
+            cache: earlier tokens that this segment may attend to; None, none.
+            real: False where a token is padding, which must follow the real tokens of its row.
+
+        Raises ValueError for ids that are no matrix and for a bank of another shape than the config says.
+        """
+        if input_ids.ndim != 2:
+            raise ValueError(f"input_ids must be [batch, token], not of shape {tuple(input_ids.shape)}")
+        batch, tokens = input_ids.shape
+        bank = self._checked(bank, batch)
+        real = torch.ones_like(input_ids, dtype=torch.bool) if real is None else real
+        first = torch.zeros_like(input_ids[:, 0]) if cache is None else cache.next_position
+        positions = first[:, None] + torch.arange(tokens, device=input_ids.device)
+        frequencies = rotary_frequencies(self.config.d_head, self.config.rope_theta, self.config.rope_scaling, input_ids.device)
+        keys = torch.where(real, positions, -1)
+        if cache is not None:
+            keys = torch.cat([cache.positions, keys], dim=1)
+        # A padded query sees no real restriction it could break; letting it see itself keeps its softmax finite.
+        visible = (keys[:, None, :] <= positions[:, :, None]) & ((keys >= 0)[:, None, :] | ~real[:, :, None])
+        resid = self.hook_embed(self.embed(input_ids))
+        start, layers = bank, []
+        for layer, block in enumerate(self.blocks):
+            earlier = None if cache is None else cache.layers[layer]
+            resid, kept, bank = block(resid, positions[..., None] * frequencies, visible[:, None], earlier, start, bank, real)
+            layers.append(kept)
+        logits = self.unembed(self.ln_final(resid))
+        return SegmentOutput(logits, bank, Cache(tuple(layers), keys, first + real.sum(1)))
+
+    def forward(
+        self,
+        input_ids: Int[Tensor, "batch token"],
+        bank: Float[Tensor, "batch slot slot_dim"] | None = None,
+        *,
+        return_type: ReturnType | str = ReturnType.LOGITS,
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """One segment's logits, the mean next-token cross-entropy in nats, or both as (logits, loss)."""
+        wanted = ReturnType(return_type)
+        logits = self.segment(input_ids, bank).logits
+        if wanted is ReturnType.LOGITS:
+            return logits
+        loss = nn.functional.cross_entropy(logits[:, :-1].float().flatten(0, 1), input_ids[:, 1:].flatten())
+        return loss if wanted is ReturnType.LOSS else (logits, loss)
+
+    def _checked(self, bank: Tensor | None, batch: int) -> Tensor | None:
+        if bank is None:
+            return self.fresh_bank(batch)
+        wanted = (batch, self.config.slots, self.config.slot_dim)
+        if tuple(bank.shape) != wanted:
+            raise ValueError(f"the bank must be [batch, slot, slot_dim] = {wanted}, not {tuple(bank.shape)}")
+        return bank
+
+    @property
+    def cfg(self) -> SimpleNamespace:
+        """The config in TransformerLens' words; device and dtype are read off the weights, so never stale."""
+        config, like = self.config, self.embed.weight
+        return SimpleNamespace(
+            n_layers=config.n_layers, n_heads=config.n_heads, n_key_value_heads=config.n_key_value_heads,
+            d_model=config.d_model, d_head=config.d_head, d_mlp=config.d_mlp, d_vocab=config.d_vocab,
+            n_ctx=config.segment_length, attn_only=False, normalization_type="RMS", final_rms=True, use_attn_result=False,
+            device=like.device, dtype=like.dtype,
+        )  # fmt: skip
+
+    @property
+    def W_E(self) -> Float[Tensor, "d_vocab d_model"]:
+        return self.embed.weight
+
+    @property
+    def W_U(self) -> Float[Tensor, "d_model d_vocab"]:
+        return self.unembed.weight.T
+
+    @property
+    def b_U(self) -> Float[Tensor, "d_vocab"]:
+        return torch.zeros_like(self.unembed.weight[:, 0])
+
+    def tokens_to_residual_directions(self, tokens: int | Int[Tensor, "..."]) -> Float[Tensor, "... d_model"]:
+        """Unembedding directions with the final norm's gain folded in, so that attributions sum to the logit."""
+        return (self.unembed.weight * self.ln_final.w)[tokens]
+
+    def accumulated_bias(self, layer: int, mlp_input: bool = False, include_mlp_biases: bool = True) -> Float[Tensor, "d_model"]:
+        """Zero: no part of the stream has a bias."""
+        return torch.zeros_like(self.ln_final.w)

@@ -1,0 +1,304 @@
+"""The training loop: back-propagation through segments, a curriculum over their number, and exact resumption.
+
+Written on Hugging Face `accelerate`: the same configuration trains on one CPU, one GPU or many.
+"""
+
+import json
+import logging
+import math
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from lm2.atomic import replace_folder
+from lm2.babi import read, split
+from lm2.config import LM2Config
+from lm2.curriculum import Document, Phase, WhereIs
+from lm2.model import LM2
+from safetensors.torch import load_file, save_file
+from lm2.segments import pad
+from lm2.tokens import Tokenizer
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """Everything a training run depends on; the same values give the same weights on the same machine."""
+
+    model: LM2Config
+    stories: tuple[str, ...]
+    """bAbI files, folders or archives with task 1; the last tenth of each file's stories is held out."""
+    tokenizer: str
+    """A tokenizer.json."""
+    seed: int
+    steps: int
+    batch: int = 32
+    """Documents a step, on each process."""
+    repeat_steps: int = 200
+    open_accuracy: float = 0.97
+    """Training accuracy at which questions start to move into later segments."""
+    grow_accuracy: float = 0.90
+    """Training accuracy on the longest distance at which documents get one segment longer."""
+    segments: int = 8
+    """Longest documents, in segments."""
+    lengths: tuple[int, ...] = (16,)
+    """Segment lengths in tokens; each batch draws one."""
+    questions: int = 2
+    """Questions asked after each segment."""
+    learning_rate: float = 2e-3
+    final_learning_rate: float = 1e-4
+    warmup_steps: int = 100
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    language_weight: float = 0.1
+    """Weight of ordinary next-token loss once documents have reached their full length; answers alone count before."""
+    checkpoint_every: int = 200
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "segments", "questions", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if not self.stories or not self.lengths or min(self.lengths) < 4:
+            raise ValueError(f"needs stories and segment lengths of at least 4 tokens, not {self.stories} and {self.lengths}")
+
+    @classmethod
+    def load(cls, path: Path) -> "TrainingConfig":
+        """Read a JSON file; `stories` and `tokenizer` are relative to it. Raises ValueError with the path and what is wrong."""
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            values["model"] = LM2Config.from_json(values["model"])
+            values["stories"] = tuple(str(path.parent / name) for name in values["stories"])
+            values["tokenizer"] = str(path.parent / values["tokenizer"])
+            values["lengths"] = tuple(values["lengths"]) if "lengths" in values else cls.lengths
+            return cls(**values)
+        except (OSError, json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} is not a training configuration: {error}") from error
+
+
+@dataclass
+class Progress:
+    """Where a run stands; with the weights and the optimiser's moments, all that resuming needs."""
+
+    step: int = 0
+    phase: Phase = Phase.REPEAT
+    segments: int = 1
+    recent: dict[int, list[float]] = field(default_factory=dict)
+    """Running training accuracy by distance, as [share right, steps seen]."""
+    seconds: float = 0.0
+
+    def note(self, right: dict[int, tuple[int, int]]) -> None:
+        for distance, (hits, count) in right.items():
+            share, seen = self.recent.get(distance, [0.0, 0])
+            pace = 0.1 if seen >= 10 else 1 / (seen + 1)
+            self.recent[distance] = [share + pace * (hits / count - share), seen + 1]
+
+    def passed(self, distance: int, accuracy: float) -> bool:
+        share, seen = self.recent.get(distance, [0.0, 0])
+        return seen >= 20 and share >= accuracy
+
+
+class Rollout(nn.Module):
+    """A model over whole documents, so that data-parallel wrappers see one forward for one backward."""
+
+    def __init__(self, model: LM2) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, documents: Sequence[Document], language_weight: float) -> tuple[Tensor, dict[int, tuple[int, int]]]:
+        """Mean over documents of their answers' cross-entropy (plus weighted next-token loss), and (right, asked) by distance."""
+        device = self.model.embed.weight.device
+        bank = self.model.fresh_bank(len(documents))
+        answers, language = _Scores(), _Scores()
+        for at in range(max(len(document.segments) for document in documents)):
+            rows = [document.segments[at] if at < len(document.segments) else () for document in documents]
+            ids, real = pad([row or (0,) for row in rows], device=device)
+            out = self.model.segment(ids, bank, real=real)
+            ended = torch.tensor([not row for row in rows], device=device)[:, None, None]
+            bank = None if out.bank is None else torch.where(ended, bank, out.bank)
+            inside = [(row, place, row) for row, d in enumerate(documents) if rows[row] for place in d.answers[at]]
+            answers.add(out.logits, ids, inside, [documents[row].distance for row, _, _ in inside])
+            if language_weight:
+                plain = [(row, place, row) for row, tokens in enumerate(rows) for place in range(len(tokens) - 1)]
+                language.add(out.logits, ids, plain, [None] * len(plain))
+            asked = [(row, question) for row, d in enumerate(documents) for question in d.asked if question.after == at + 1]
+            if asked:
+                ids, real = pad([question.ids for _, question in asked], device=device)
+                begin = None if bank is None else bank[torch.tensor([row for row, _ in asked], device=device)]
+                places = [(at, len(question.ids) - 2, row) for at, (row, question) in enumerate(asked)]
+                out = self.model.segment(ids, begin, real=real)
+                answers.add(out.logits, ids, places, [question.distance for _, question in asked])
+        return answers.loss() + (language_weight * language.loss() if language_weight else 0.0), answers.right
+
+
+class _Scores:
+    """Cross-entropies of single tokens, each belonging to a document; right and asked by distance."""
+
+    def __init__(self) -> None:
+        self.losses: list[Tensor] = []
+        self.documents: list[int] = []
+        self.right: dict[int, tuple[int, int]] = {}
+
+    def add(self, logits: Tensor, ids: Tensor, places: list[tuple[int, int, int]], distances: list[int | None]) -> None:
+        """Score the token after each place (row, column, document); hits are counted where there is a distance."""
+        if not places:
+            return
+        row, column, _ = torch.tensor(places, device=ids.device).T
+        predicted, target = logits[row, column].float(), ids[row, column + 1]
+        self.losses.append(nn.functional.cross_entropy(predicted, target, reduction="none"))
+        self.documents += [document for _, _, document in places]
+        for distance, hit in zip(distances, (predicted.argmax(-1) == target).tolist()):
+            if distance is not None:
+                hits, count = self.right.get(distance, (0, 0))
+                self.right[distance] = (hits + hit, count + 1)
+
+    def loss(self) -> Tensor:
+        """Mean over documents of each one's mean, so that one with many answers does not drown the others."""
+        losses = torch.cat(self.losses)
+        owner = torch.tensor(self.documents, device=losses.device)
+        weight = 1 / owner.bincount().clamp(min=1)[owner]
+        return (losses * weight).sum() / weight.sum()
+
+
+def draw(config: TrainingConfig, source: WhereIs, progress: Progress, process: int) -> list[Document]:
+    """The documents of one step: a function of seed, step, phase and process alone, so that resuming repeats nothing."""
+    chance = random.Random(f"{config.seed}/{progress.step}/{process}")
+    length = chance.choice(config.lengths)
+    documents = []
+    for _ in range(config.batch):
+        kind = chance.random()
+        if progress.phase is Phase.REPEAT or kind < 0.1:
+            documents.append(source.repeat(chance, 32))
+        elif progress.phase is Phase.OPEN or kind < 0.2:
+            documents.append(source.open(chance, chance.randrange(2, 11)))
+        else:
+            segments = progress.segments if chance.random() < 0.5 else chance.randrange(1, progress.segments + 1)
+            documents.append(source.memory(chance, segments, length, questions=config.questions))
+    return documents
+
+
+def advance(config: TrainingConfig, progress: Progress) -> None:
+    """Move on to the next phase, or to longer documents, once the present ones are mastered."""
+    if progress.phase is Phase.REPEAT and progress.step >= config.repeat_steps:
+        progress.phase, progress.recent = Phase.OPEN, {}
+    elif progress.phase is Phase.OPEN and progress.passed(0, config.open_accuracy):
+        progress.phase, progress.recent = Phase.MEMORY, {}
+    elif progress.phase is Phase.MEMORY and progress.segments < config.segments:
+        if progress.passed(progress.segments, config.grow_accuracy):
+            progress.segments += 1
+
+
+def learning_rate(config: TrainingConfig, step: int) -> float:
+    """Linear warm-up, then a half cosine down to `final_learning_rate`."""
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / config.warmup_steps
+    done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+    return config.final_learning_rate + (config.learning_rate - config.final_learning_rate) * (1 + math.cos(math.pi * done)) / 2
+
+
+@torch.no_grad()
+def held_out_accuracy(model: LM2, source: WhereIs, config: TrainingConfig, segments: int, documents: int) -> dict[int, tuple[int, int]]:
+    """(right, asked) by distance on documents made of held-out stories, always the same ones."""
+    chance = random.Random(f"{config.seed}/held out")
+    batch = [source.memory(chance, segments, chance.choice(config.lengths), questions=2) for _ in range(documents)]
+    return Rollout(model)(batch, 0.0)[1]
+
+
+def train(config: TrainingConfig, folder: Path, on_step: Callable[[Progress, float], None] | None = None) -> LM2:
+    """Train, or go on training, into `folder`; returns the trained model.
+
+    `folder`/training holds the resumable state (no pickle) and is replaced in one step. `on_step` hears
+    the progress and the loss. Interrupted at any moment and started again, the weights come out the same.
+    """
+    accelerator = Accelerator(kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)])
+    tokenizer = Tokenizer.load(Path(config.tokenizer))
+    halves = [split(read(path, task=1)) for path in config.stories]
+    held = {tuple(s.text for s in story.statements) for _, validation in halves for story in validation}
+    known = [story for training, _ in halves for story in training if tuple(s.text for s in story.statements) not in held]
+    source = WhereIs(known, tokenizer)
+    unseen = WhereIs([story for _, validation in halves for story in validation], tokenizer)
+    model = LM2(config.model)
+    model.initialise(torch.Generator().manual_seed(config.seed))
+    decay = [p for p in model.parameters() if p.ndim > 1]
+    plain = [p for p in model.parameters() if p.ndim <= 1]
+    optimizer = torch.optim.AdamW(
+        [{"params": decay, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}], lr=config.learning_rate
+    )
+    progress = _resume(folder / "training", model, optimizer)
+    rollout, optimizer = accelerator.prepare(Rollout(model), optimizer)
+    bar = tqdm(total=config.steps, initial=progress.step, disable=not accelerator.is_main_process, smoothing=0.05, mininterval=2)
+    while progress.step < config.steps:
+        began = time.perf_counter()
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(config, progress.step)
+        grown = progress.phase is Phase.MEMORY and progress.segments == config.segments
+        loss, right = rollout(draw(config, source, progress, accelerator.process_index), config.language_weight if grown else 0.0)
+        accelerator.backward(loss)
+        accelerator.clip_grad_norm_(rollout.parameters(), config.clip)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        progress.note(_gathered(accelerator, right))
+        progress.step += 1
+        progress.seconds += time.perf_counter() - began
+        advance(config, progress)
+        bar.update()
+        shares = " ".join(f"{d}:{100 * share:.0f}" for d, (share, _) in sorted(progress.recent.items()))
+        bar.set_postfix_str(f"{progress.phase.value} {progress.segments} loss {loss.item():.3f} acc {shares}", refresh=False)
+        if on_step is not None:
+            on_step(progress, loss.item())
+        if progress.step % config.checkpoint_every == 0 or progress.step == config.steps:
+            if accelerator.is_main_process:
+                _save(folder / "training", model, optimizer, progress)
+                held_out = held_out_accuracy(model, unseen, config, config.segments, 64)
+                shown = " ".join(f"{d}:{100 * r / n:.0f}%({n})" for d, (r, n) in sorted(held_out.items()))
+                _LOG.info("step %d %s %d held-out %s", progress.step, progress.phase.value, progress.segments, shown)
+            accelerator.wait_for_everyone()
+    bar.close()
+    return model
+
+
+def _gathered(accelerator: Accelerator, right: dict[int, tuple[int, int]]) -> dict[int, tuple[int, int]]:
+    """Counts summed over processes, so that all of them advance together."""
+    if accelerator.num_processes == 1:
+        return right
+    table = torch.zeros(64, 2, device=accelerator.device)
+    for distance, count in right.items():
+        table[distance] = torch.tensor(count, dtype=table.dtype)
+    table = accelerator.reduce(table)
+    return {at: (int(hits), int(count)) for at, (hits, count) in enumerate(table.tolist()) if count}
+
+
+def _save(folder: Path, model: LM2, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+    tensors = {f"model/{name}": value for name, value in model.weights().items()}
+    for at, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer/{at}/{name}": value for name, value in state.items()}
+    values = asdict(progress) | {"phase": progress.phase.value}
+    with replace_folder(folder) as fresh:
+        save_file(tensors, fresh / "state.safetensors")
+        (fresh / "progress.json").write_text(json.dumps(values), encoding="utf-8")
+
+
+def _resume(folder: Path, model: LM2, optimizer: torch.optim.Optimizer) -> Progress:
+    """Load what `_save` wrote into model and optimiser; a fresh start where nothing was written."""
+    if not folder.exists():
+        return Progress()
+    values = json.loads((folder / "progress.json").read_text(encoding="utf-8"))
+    values["phase"] = Phase(values["phase"])
+    values["recent"] = {int(distance): pair for distance, pair in values["recent"].items()}
+    tensors = load_file(folder / "state.safetensors")
+    model.load_weights({name.removeprefix("model/"): value for name, value in tensors.items() if name.startswith("model/")})
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("optimizer/"):
+            _, at, key = name.split("/")
+            state.setdefault(int(at), {})[key] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    return Progress(**values)
