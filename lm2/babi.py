@@ -314,6 +314,20 @@ def stretch(story: Story, question: Question, filler: Sequence[str], *, statemen
     return Story(id=f"{story.id}+{statements}", task=story.task, lines=(*facts, asked))
 
 
+def stretch_all(stories: Sequence[Story], *, statements: int) -> tuple[Story, ...]:
+    """Every question of `stories` as a stretched story of its own, filled with the statements of the stories that follow it.
+
+    Questions that share an id's first part ("file:story") come from one story. ValueError as in `stretch`.
+    """
+    texts = [[statement.text for statement in story.statements] for story in stories]
+    around = [[text for other in (*texts[at + 1 :], *texts[:at]) for text in other] for at in range(len(stories))]
+    return tuple(
+        stretch(story, question, filler, statements=statements)
+        for story, filler in zip(stories, around)
+        for question in story.questions
+    )
+
+
 def write(stories: Sequence[Story], path: str | Path) -> None:
     """Write `stories` in the official format, replacing `path` in one step.
 

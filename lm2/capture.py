@@ -196,13 +196,18 @@ class Capture:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Capture":
-        """Raises ValueError for a site or reduction that does not exist."""
+        """Raises ValueError for a site, reduction or field that does not exist."""
+        if set(values) != {"site", "reduction", "layers", "segments"}:
+            raise ValueError(f"a capture has site, reduction, layers and segments, not {sorted(values)}")
         fields = dict(values["reduction"])
-        kind = fields.pop("kind")
+        kind = fields.pop("kind", None)
         if values["site"] not in Site.__members__ or kind not in REDUCTIONS:
             raise ValueError(f"no site {values['site']!r} or no reduction {kind!r}; reductions are {sorted(REDUCTIONS)}")
         picked = {name: None if values[name] is None else tuple(values[name]) for name in ("layers", "segments")}
-        return cls(Site[values["site"]], REDUCTIONS[kind](**fields), **picked)
+        try:
+            return cls(Site[values["site"]], REDUCTIONS[kind](**fields), **picked)
+        except TypeError as error:
+            raise ValueError(f"{kind} cannot be made from {sorted(fields)}: {error}") from error
 
 
 def _without(reduction: Reduction, axes: tuple[Axis, ...], axis: Axis) -> tuple[Axis, ...]:

@@ -1,8 +1,7 @@
 """Documents to learn from: what a memory has to be taught, in the order in which it can be learnt.
 
-1. REPEAT: random tokens, said twice; attention learns to copy.
-2. OPEN: stories and a question inside one segment; attention learns to answer.
-3. MEMORY: statements over 1, 2, 3 ... segments, and questions whose facts lie in earlier ones.
+1. OPEN: two to four statements and questions about them inside one segment; attention learns to answer.
+2. MEMORY: statements over 1, 2, 3 ... segments, and questions whose facts lie in earlier ones.
 """
 
 import random
@@ -15,7 +14,6 @@ from lm2.tokens import Tokenizer
 
 
 class Phase(Enum):
-    REPEAT = "repeat"
     OPEN = "open"
     MEMORY = "memory"
 
@@ -38,7 +36,7 @@ class Document:
     """Per segment, the positions whose next token is to be predicted."""
     asked: tuple[Asked, ...] = ()
     distance: int | None = None
-    """The distance of the answers inside the segments; None where they have no one distance, and are not counted."""
+    """The distance of the answers inside the segments; None where it varies, and they are not counted."""
 
 
 @dataclass(frozen=True)
@@ -66,16 +64,15 @@ class WhereIs:
         if long:
             raise ValueError(f"places must be one token each for this curriculum; these are more: {long}")
         self._newline = tokenizer.encode("\n").ids
-        self._words = sorted({token for ids in self._tokens.values() for token in ids})
 
-    def repeat(self, chance: random.Random, length: int) -> Document:
-        """Different tokens of the stories in random order, twice over; the second half is to be predicted."""
-        half = chance.sample(self._words, length // 2)
-        return Document(segments=((*half, *half),), answers=(tuple(range(len(half) - 1, 2 * len(half) - 1)),))
-
-    def open(self, chance: random.Random, statements: int) -> Document:
-        """A story with a question, and its answer, after every second statement, all in one segment."""
-        ids, _, answers = self._lay_out(chance, self._facts(chance, statements), answered=True)
+    def open(self, chance: random.Random) -> Document:
+        """Two to four statements and then a question, with its answer, about each person in them, all in one segment."""
+        facts = self._facts(chance, chance.randrange(2, 5))
+        ids, _, _ = self._lay_out(chance, facts, answered=False)
+        latest, answers = list(_latest(facts).values()), []
+        for fact in chance.sample(latest, len(latest)):
+            ids += (*self._questions[fact.person][1], *self._places[fact.place])
+            answers.append(len(ids) - 2)
         return Document(segments=(tuple(ids),), answers=(tuple(answers),), distance=0)
 
     def memory(self, chance: random.Random, segments: int, length: int, *, questions: int) -> Document:

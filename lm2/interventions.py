@@ -35,14 +35,19 @@ class Intervention(ABC):
 
     @staticmethod
     def from_json(values: dict[str, Any]) -> "Intervention":
-        """Raises ValueError for a kind that does not exist."""
+        """Raises ValueError for a kind, site or field that does not exist."""
         fields = dict(values)
         kind = fields.pop("kind", None)
         if kind not in _KINDS:
             raise ValueError(f"no intervention is called {kind!r}; there are {sorted(_KINDS)}")
         if "site" in fields:
+            if fields["site"] not in Site.__members__:
+                raise ValueError(f"no site is called {fields['site']!r}")
             fields["site"] = Site[fields["site"]]
-        return _KINDS[kind](**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+        try:
+            return _KINDS[kind](**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+        except TypeError as error:
+            raise ValueError(f"{kind} cannot be made from {sorted(fields)}: {error}") from error
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,14 +15,15 @@ from lm2.hooks import HookPoint
 
 
 class RMSNorm(nn.Module):
-    """x / sqrt(mean(x^2) + eps) * w, computed in float32 and cast back (Zhang and Sennrich 2019, arXiv 1910.07467)."""
+    """x / sqrt(mean(x^2) + eps) * w, the norm computed in float32 and cast back (Zhang and Sennrich 2019, arXiv 1910.07467)."""
 
-    def __init__(self, width: int, eps: float) -> None:
+    def __init__(self, width: int, eps: float, *, hooked: bool = True) -> None:
+        """`hooked`: whether its scale and its result are sites."""
         super().__init__()
         self.w = nn.Parameter(torch.ones(width))
         self.eps = eps
-        self.hook_scale = HookPoint()
-        self.hook_normalized = HookPoint()
+        self.hook_scale = HookPoint() if hooked else nn.Identity()
+        self.hook_normalized = HookPoint() if hooked else nn.Identity()
 
     def forward(self, x: Float[Tensor, "... width"]) -> Float[Tensor, "... width"]:
         wide = x.float()

@@ -46,7 +46,7 @@ class GatedMemory(nn.Module):
         d_model, slot_dim = config.d_model, config.slot_dim
         self.heads, self.top_k = config.memory_heads, config.read_top_k
         self.ln_token, self.ln_read, self.ln_write = (
-            RMSNorm(width, config.rms_norm_eps) for width in (d_model, slot_dim, slot_dim)
+            RMSNorm(width, config.rms_norm_eps, hooked=False) for width in (d_model, slot_dim, slot_dim)
         )
         self.read_q = nn.Linear(d_model, d_model, bias=False)
         self.read_k = nn.Linear(slot_dim, d_model, bias=False)

@@ -120,17 +120,33 @@ class LM2(HookedModel):
         self.setup()
         self.eval()
 
+    @classmethod
+    def empty(cls, config: LM2Config, device: torch.device, dtype: torch.dtype) -> "LM2":
+        """A model whose weights are memory without meaning, to be filled by `load_weights`."""
+        with torch.device("meta"):
+            model = cls(config)
+        model = model.to(dtype).to_empty(device=device)
+        if config.tied_embeddings:
+            model.unembed.weight = model.embed.weight
+        return model
+
     @torch.no_grad()
     def initialise(self, generator: torch.Generator) -> None:
-        """Fresh weights, drawn from `generator` alone: embeddings normal(0, embedding_std), matrices normal(0, 1/fan_in)."""
-        for module in self.modules():
+        """Fresh weights, drawn from `generator` alone.
+
+        Embeddings normal(0, embedding_std); matrices normal(0, 1/(3 fan_in)), which is PyTorch's own spread; those that
+        write into the stream smaller by sqrt(2 blocks), so that a deep stream starts as quiet as a shallow one.
+        """
+        quiet = 1 / math.sqrt(2 * self.config.n_layers)
+        for name, module in self.named_modules():
             if isinstance(module, nn.Linear) and module is not self.unembed:
-                module.weight.normal_(0.0, 1 / math.sqrt(module.in_features), generator=generator)
+                scale = quiet if name.endswith((".attn.o", ".mem.o", ".mlp.out")) else 1.0
+                module.weight.normal_(0.0, scale / math.sqrt(3 * module.in_features), generator=generator)
                 if module.bias is not None:
-                    module.bias.zero_()
-            if isinstance(module, GatedMemory):
-                module.forget_gate.bias.fill_(self.config.forget_bias)
+                    module.bias.fill_(self.config.forget_bias if name.endswith(".mem.forget_gate") else 0.0)
         self.embed.weight.normal_(0.0, self.config.embedding_std, generator=generator)
+        # A direction that all tokens share lets attention find places by distance alone, before it knows any word.
+        self.embed.weight += 0.5 * self.config.embedding_std * torch.randn(self.config.d_model, generator=generator).to(self.embed.weight)
         if not self.config.tied_embeddings:
             self.unembed.weight.normal_(0.0, 1 / math.sqrt(self.config.d_model), generator=generator)
         if isinstance(getattr(self, "bank_start", None), nn.Parameter):

@@ -16,7 +16,7 @@ from lm2.hooks import HookPoint
 from lm2.interventions import Edit, Handover
 from lm2.model import LM2, Cache, SegmentOutput
 from lm2.segments import Segment, pad, split_segments
-from lm2.sites import Axis
+from lm2.sites import Axis, Site
 from lm2.spec import RunSpec
 from lm2.tokens import TokenSequence
 from lm2.trace import Trace, read_only
@@ -63,9 +63,8 @@ def predicted_bytes(checkpoint: Checkpoint, spec: RunSpec) -> int:
     config = checkpoint.config
     total = 4 * (len(tokens) * config.d_vocab + config.slots * config.slot_dim)
     for segment in segments:
-        sizes = _sizes(config, segment)
         for capture in spec.captures:
-            entries = math.prod(capture.reduction.shape(capture.site.axes, sizes))
+            entries = math.prod(capture.reduction.shape(capture.site.axes, _sizes(config, capture.site, segment)))
             total += sum(4 * entries for layer in capture.site.layers(config) if capture.wants(Coordinate(segment.index, layer)))
     return total
 
@@ -130,7 +129,7 @@ def _feed(
         with model.hooks(fwd_hooks=_hooks(model.config, segment, spec, records)):
             output = _step(model, segment.ids, bank, cache)
         yield segment, output
-        previous, handed, cache = bank, output.bank, _looked_back_on(model.config, output.cache)
+        previous, handed, cache = bank, output.bank, _looked_back_on(model.config, output.cache, segment.end)
 
 
 def _step(model: LM2, ids: Sequence[int], bank: Tensor | None, cache: Cache | None) -> SegmentOutput:
@@ -140,18 +139,20 @@ def _step(model: LM2, ids: Sequence[int], bank: Tensor | None, cache: Cache | No
     return model.segment(input_ids, bank, cache=cache, real=real)
 
 
-def _looked_back_on(config: LM2Config, cache: Cache) -> Cache | None:
-    if config.lookback is None:
-        return cache
-    return cache.last(config.lookback) if config.lookback else None
+def _looked_back_on(config: LM2Config, cache: Cache, end: int) -> Cache | None:
+    """What the segment behind token `end` may still attend to, without padding."""
+    kept = end if config.lookback is None else min(end, config.lookback)
+    return cache.last(kept) if 0 < kept < cache.positions.shape[1] else cache if kept else None
 
 
-def _sizes(config: LM2Config, segment: Segment) -> Sizes:
+def _sizes(config: LM2Config, site: Site, segment: Segment) -> Sizes:
     tokens = len(segment.ids)
     kept = segment.start if config.lookback is None else min(segment.start, config.lookback)
+    heads = config.memory_heads if ".mem." in site.template else config.n_heads
     return {
         Axis.TOKEN: tokens, Axis.KEY: kept + tokens, Axis.SLOT: config.slots, Axis.SLOT_DIM: config.slot_dim,
         Axis.D_MODEL: config.d_model, Axis.D_MLP: config.d_mlp, Axis.KV_HEAD: config.n_key_value_heads, Axis.ONE: 1,
+        Axis.HEAD: heads, Axis.D_HEAD: config.d_model // heads,
     }  # fmt: skip
 
 
@@ -169,7 +170,7 @@ def _hooks(
         for layer in capture.site.layers(config):
             place = Coordinate(segment.index, layer)
             if capture.wants(place):
-                hooks.append((capture.site.hook_name(layer), _keep(capture, place, len(segment.ids), records)))
+                hooks.append((capture.site.hook_name(layer), _keep(capture, place, _sizes(config, capture.site, segment), records)))
     return hooks
 
 
@@ -181,13 +182,13 @@ def _edit(change: Edit) -> Callable[[Tensor, HookPoint], Tensor]:
 
 
 def _keep(
-    capture: Capture, place: Coordinate, tokens: int, records: dict[tuple[Capture, Coordinate], np.ndarray]
+    capture: Capture, place: Coordinate, sizes: Sizes, records: dict[tuple[Capture, Coordinate], np.ndarray]
 ) -> Callable[[Tensor, HookPoint], None]:
     def keep(value: Tensor, hook: HookPoint) -> None:
         value = value[0]
         for at, axis in enumerate(capture.site.axes):
-            if axis is Axis.TOKEN:  # leave padding out
-                value = value.narrow(at, 0, tokens)
+            if axis in (Axis.TOKEN, Axis.KEY):  # leave padding out
+                value = value.narrow(at, 0, sizes[axis])
         records[capture, place] = to_numpy(capture.reduction.apply(value, capture.site.axes))
 
     return keep
@@ -254,17 +255,17 @@ class _Decoder:
 
     def __init__(self, model: LM2, segments: Sequence[Segment], spec: RunSpec, length: int) -> None:
         self._model, self._length = model, length
-        self._ids = list(segments[-1].ids)
+        self._start, self._ids = segments[-1].start, list(segments[-1].ids)
         self._bank, self._before = model.fresh_bank(1), None
-        for _, output in _feed(model, segments[:-1], spec, {}):
-            self._close(output)
+        for segment, output in _feed(model, segments[:-1], spec, {}):
+            self._close(output, segment.end)
         self._show(_step(model, self._ids, self._bank, self._before))
 
     def push(self, token: int) -> None:
         """Append a token, opening a new segment behind a full one."""
         if len(self._ids) == self._length:
-            self._close(_step(self._model, self._ids, self._bank, self._before))
-            self._ids = [token]
+            self._close(_step(self._model, self._ids, self._bank, self._before), self._start + self._length)
+            self._start, self._ids = self._start + self._length, [token]
             self._show(_step(self._model, self._ids, self._bank, self._before))
         elif self._model.config.memory is MemoryKind.RELEASE:  # gates that pool over the segment change with every token
             self._ids.append(token)
@@ -279,5 +280,5 @@ class _Decoder:
         self._open = output.cache
         self.logits = output.logits[0, len(self._ids) - 1 if output.logits.shape[1] > 1 else 0]
 
-    def _close(self, output: SegmentOutput) -> None:
-        self._bank, self._before = output.bank, _looked_back_on(self._model.config, output.cache)
+    def _close(self, output: SegmentOutput, end: int) -> None:
+        self._bank, self._before = output.bank, _looked_back_on(self._model.config, output.cache, end)

@@ -1,6 +1,8 @@
 """Trace: what one run left behind. Read-only numpy, no batch axis, addressed by coordinate."""
 
 import json
+import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,7 +93,7 @@ class Trace:
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 return cls._of(json.loads(arrays["header"].tobytes()), arrays)
-        except (OSError, KeyError, ValueError, TypeError) as error:
+        except (OSError, EOFError, KeyError, ValueError, TypeError, zipfile.BadZipFile, zlib.error) as error:
             raise ValueError(f"{path} is not a trace written by this program: {error}") from error
 
     @classmethod

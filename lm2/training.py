@@ -43,8 +43,7 @@ class TrainingConfig:
     steps: int
     batch: int = 32
     """Documents a step, on each process."""
-    repeat_steps: int = 200
-    open_accuracy: float = 0.97
+    open_accuracy: float = 0.93
     """Training accuracy at which questions start to move into later segments."""
     grow_accuracy: float = 0.90
     """Training accuracy on the longest distance at which documents get one segment longer."""
@@ -89,7 +88,7 @@ class Progress:
     """Where a run stands; with the weights and the optimiser's moments, all that resuming needs."""
 
     step: int = 0
-    phase: Phase = Phase.REPEAT
+    phase: Phase = Phase.OPEN
     segments: int = 1
     recent: dict[int, list[float]] = field(default_factory=dict)
     """Running training accuracy by distance, as [share right, steps seen]."""
@@ -174,11 +173,8 @@ def draw(config: TrainingConfig, source: WhereIs, progress: Progress, process: i
     length = chance.choice(config.lengths)
     documents = []
     for _ in range(config.batch):
-        kind = chance.random()
-        if progress.phase is Phase.REPEAT or kind < 0.1:
-            documents.append(source.repeat(chance, 32))
-        elif progress.phase is Phase.OPEN or kind < 0.2:
-            documents.append(source.open(chance, chance.randrange(2, 11)))
+        if progress.phase is Phase.OPEN or chance.random() < 0.1:
+            documents.append(source.open(chance))
         else:
             segments = progress.segments if chance.random() < 0.5 else chance.randrange(1, progress.segments + 1)
             documents.append(source.memory(chance, segments, length, questions=config.questions))
@@ -187,9 +183,7 @@ def draw(config: TrainingConfig, source: WhereIs, progress: Progress, process: i
 
 def advance(config: TrainingConfig, progress: Progress) -> None:
     """Move on to the next phase, or to longer documents, once the present ones are mastered."""
-    if progress.phase is Phase.REPEAT and progress.step >= config.repeat_steps:
-        progress.phase, progress.recent = Phase.OPEN, {}
-    elif progress.phase is Phase.OPEN and progress.passed(0, config.open_accuracy):
+    if progress.phase is Phase.OPEN and progress.passed(0, config.open_accuracy):
         progress.phase, progress.recent = Phase.MEMORY, {}
     elif progress.phase is Phase.MEMORY and progress.segments < config.segments:
         if progress.passed(progress.segments, config.grow_accuracy):

@@ -1,0 +1,1 @@
+"""The workbench's own browser components: canvas heatmap, token text, small multiples."""

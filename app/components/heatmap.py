@@ -1,0 +1,86 @@
+"""A map of rows x columns on a canvas: slots down, tokens along, zoomed and read without a rerun."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .browser import Scale, check_range, half, index, mount, segment_starts
+
+__all__ = ["Cell", "Scale", "heatmap"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a heatmap."""
+
+    row: int
+    column: int
+
+
+def heatmap(
+    *,
+    key: str,
+    values: np.ndarray,
+    low: float,
+    high: float,
+    row_labels: Sequence[str],
+    column_labels: Sequence[str],
+    row_title: str,
+    column_title: str,
+    value_title: str,
+    boundaries: Sequence[int],
+    segment_labels: Sequence[str],
+    masked: np.ndarray | None,
+    selected_row: int | None,
+    selected_column: int | None,
+    diverging: bool = False,
+    scale: Scale = Scale.LINEAR,
+    height: int = 320,
+    alt: str,
+) -> Cell | None:
+    """Draw `values` [rows, columns] between `low` and `high`; the cell clicked in this very rerun, or None.
+
+    `boundaries`: columns before which a segment begins (0 may be left out); `segment_labels`: one per segment, or none.
+    `masked` [rows, columns]: cells that do not exist; they, and NaN values, are hatched.
+    `diverging`: two-sided colours around the middle of low..high. `height`: of the canvas with its axes, CSS pixels.
+    Where several cells share a pixel the largest is drawn (the farthest from the middle if diverging), and it is
+    the one that hovering and clicking name.
+    """
+    if values.ndim != 2 or 0 in values.shape:
+        raise ValueError(f"a heatmap needs [rows, columns], not shape {values.shape}")
+    rows, columns = values.shape
+    if (len(row_labels), len(column_labels)) != (rows, columns):
+        raise ValueError(f"{len(row_labels)} x {len(column_labels)} labels for {rows} x {columns} values")
+    if masked is not None and masked.shape != values.shape:
+        raise ValueError(f"the mask's shape is {masked.shape}, the values' {values.shape}")
+    starts = segment_starts(boundaries, columns)
+    if segment_labels and len(segment_labels) != len(starts):
+        raise ValueError(f"{len(segment_labels)} segment labels for {len(starts)} segments")
+    check_range(low, high)
+    small, unit = half(values, masked)
+    header = {
+        "rows": rows,
+        "columns": columns,
+        "unit": unit,
+        "low": float(low),
+        "high": float(high),
+        "rowLabels": list(row_labels),
+        "columnLabels": list(column_labels),
+        "rowTitle": row_title,
+        "columnTitle": column_title,
+        "valueTitle": value_title,
+        "starts": starts,
+        "segmentLabels": list(segment_labels),
+        "selectedRow": selected_row,
+        "selectedColumn": selected_column,
+        "diverging": diverging,
+        "scale": scale.value,
+        "height": height,
+        "alt": alt,
+    }
+    value = mount("heatmap", key, "cell", header, small)
+    if not isinstance(value, dict):
+        return None
+    row, column = index(value.get("row"), rows), index(value.get("column"), columns)
+    return None if row is None or column is None else Cell(row, column)

@@ -1,0 +1,85 @@
+"""View -> Plotly figure. Heatmaps with tokens to click on are drawn by the browser component instead."""
+
+import numpy as np
+import plotly.graph_objects as go
+
+from app.figures.theme import Theme, style
+from app.views.kinds import Bars, Heatmap, Lines
+
+MOST_CELLS = 512
+"""Longest axis that Plotly draws well; longer ones are pooled by their largest value first, and say so."""
+
+_THIN_TICKS = 24
+
+
+def heatmap(view: Heatmap, theme: Theme, height: int = 340) -> go.Figure:
+    values, rows, columns, note = _pooled(view)
+    figure = go.Figure(
+        go.Heatmap(
+            z=values.astype(np.float32),
+            zmin=view.low,
+            zmax=view.high,
+            colorscale=theme.diverging if view.diverging else theme.sequential,
+            reversescale=view.diverging,
+            customdata=np.array(columns)[None, :].repeat(len(rows), 0),
+            text=np.array(rows)[:, None].repeat(len(columns), 1),
+            hovertemplate="%{text}<br>%{customdata}<br>%{z:.3f}<extra></extra>",
+            colorbar={"thickness": 12, "len": 1.0, "outlinewidth": 0},
+            xgap=1 if len(columns) <= 64 else 0,
+            ygap=1 if len(rows) <= 64 else 0,
+        )
+    )
+    for edge in view.boundaries[1:] if not note else ():
+        figure.add_vline(edge - 0.5, line={"color": theme.text, "width": 1.5})
+    figure.update_xaxes(title=view.column_title + note, showgrid=False, **_ticks(columns))
+    figure.update_yaxes(title=view.row_title, showgrid=False, autorange="reversed", **_ticks([label.removeprefix("slot ") for label in rows]))
+    return style(figure, theme, height)
+
+
+def lines(view: Lines, theme: Theme, height: int = 300) -> go.Figure:
+    figure = go.Figure()
+    x = np.arange(len(view.ticks))
+    for number, line in enumerate(view.lines):
+        colour = theme.categories[number]
+        if line.low is not None and line.high is not None:
+            band = {"x": x, "line": {"width": 0}, "showlegend": False, "hoverinfo": "skip", "mode": "lines"}
+            figure.add_scatter(y=line.high, **band)
+            figure.add_scatter(y=line.low, fill="tonexty", fillcolor=_faint(colour), **band)
+        figure.add_scatter(
+            x=x, y=line.values, name=line.name, mode="lines+markers" if len(x) <= 64 else "lines", line={"color": colour, "width": 2},
+            customdata=view.ticks, hovertemplate="%{customdata}<br>%{y:.3f}<extra>" + line.name + "</extra>",
+        )  # fmt: skip
+    for edge in view.boundaries[1:]:
+        figure.add_vline(edge - 0.5, line={"color": theme.grid, "width": 1})
+    figure.update_xaxes(title=view.x_title, **_ticks(view.ticks))
+    figure.update_yaxes(title=view.y_title, range=view.y_range)
+    return style(figure, theme, height)
+
+
+def bars(view: Bars, theme: Theme, height: int = 220) -> go.Figure:
+    colours = [theme.categories[1] if at == view.marked else theme.categories[0] for at in range(len(view.values))]
+    figure = go.Figure(go.Bar(x=np.arange(len(view.values)), y=view.values, marker={"color": colours, "line": {"width": 0}}, hovertemplate="%{x}: %{y:.3f}<extra></extra>"))
+    figure.update_xaxes(title=view.x_title, showgrid=False, **_ticks(view.labels))
+    figure.update_yaxes(title=view.y_title, rangemode="tozero")
+    return style(figure, theme, height)
+
+
+def _ticks(labels: "list[str] | tuple[str, ...]") -> dict:
+    step = max(1, -(-len(labels) // _THIN_TICKS))
+    shown = list(range(0, len(labels), step))
+    return {"tickmode": "array", "tickvals": shown, "ticktext": [labels[at] for at in shown]}
+
+
+def _faint(colour: str) -> str:
+    red, green, blue = (int(colour[at : at + 2], 16) for at in (1, 3, 5))
+    return f"rgba({red},{green},{blue},0.2)"
+
+
+def _pooled(view: Heatmap) -> tuple[np.ndarray, list[str], list[str], str]:
+    """At most MOST_CELLS on an axis, each the largest of its block, so that no single peak is lost."""
+    values, rows, columns = view.values, list(view.row_labels), list(view.column_labels)
+    tall, wide = -(-len(rows) // MOST_CELLS), -(-len(columns) // MOST_CELLS)
+    if tall == wide == 1:
+        return values, rows, columns, ""
+    values = np.maximum.reduceat(np.maximum.reduceat(values, range(0, len(rows), tall), 0), range(0, len(columns), wide), 1)
+    return values, rows[::tall], columns[::wide], f" (each cell the largest of {tall} rows by {wide} columns)"

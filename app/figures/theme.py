@@ -1,0 +1,36 @@
+"""How figures look: decided here once, for light and dark."""
+
+from dataclasses import dataclass
+
+import plotly.graph_objects as go
+
+
+@dataclass(frozen=True, kw_only=True)
+class Theme:
+    """Colours of one appearance. Categories are Okabe and Ito's, safe for colour-blind readers."""
+
+    text: str
+    grid: str
+    categories: tuple[str, ...]
+    sequential: str = "Viridis"
+    diverging: str = "RdBu"
+
+
+LIGHT = Theme(text="#31333F", grid="rgba(49,51,63,0.15)", categories=("#0072B2", "#D55E00", "#009E73", "#CC79A7"))
+DARK = Theme(text="#FAFAFA", grid="rgba(250,250,250,0.18)", categories=("#56B4E9", "#E69F00", "#2FC79A", "#E0A3C4"))
+
+
+def style(figure: go.Figure, theme: Theme, height: int) -> go.Figure:
+    """Give a figure the theme's text, grid and margins, on a see-through ground."""
+    figure.update_layout(
+        height=height,
+        margin={"l": 60, "r": 20, "t": 28, "b": 50},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font={"color": theme.text, "size": 13},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        hoverlabel={"namelength": -1},
+    )
+    figure.update_xaxes(gridcolor=theme.grid, zeroline=False, title_standoff=8)
+    figure.update_yaxes(gridcolor=theme.grid, zeroline=False, title_standoff=8)
+    return figure

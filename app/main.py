@@ -1,0 +1,24 @@
+"""The workbench: page, sidebar, navigation. Run by `lm2 serve`."""
+
+import streamlit as st
+
+from app import sidebar, state
+from app.screens import bank, gates, memory, run
+
+SCREENS = {
+    "run": ("Run", ":material/play_arrow:", run.render),
+    "memory": ("Memory", ":material/grid_on:", memory.render),
+    "gates": ("Gates", ":material/tune:", gates.render),
+    "bank": ("Bank", ":material/database:", bank.render),
+}
+
+st.set_page_config(page_title="LM2 Workbench", page_icon=":material/memory:", layout="wide")
+pages = [
+    st.Page(screen, title=title, icon=icon, url_path=path, default=path == "memory") for path, (title, icon, screen) in SCREENS.items()
+]
+chosen = st.navigation(pages)
+for problem in state.link_problems():
+    st.warning(f"This part of the link made no sense and was left out: {problem}")
+sidebar.render()
+chosen.run()
+state.publish()

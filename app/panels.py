@@ -1,0 +1,43 @@
+"""Views drawn on the page."""
+
+import streamlit as st
+
+from app import session
+from app.components.heatmap import Cell, Scale, heatmap
+from app.components.token_strip import token_strip
+from app.figures import draw
+from app.views.kinds import Bars, Heatmap, Lines, Strip, Table
+
+_BAR = {"displaylogo": False, "modeBarButtonsToRemove": ["sendChartToCloud", "select2d", "lasso2d"]}
+
+
+def strip(view: Strip, key: str, selected: int | None) -> int | None:
+    """The text; returns the token clicked on."""
+    return token_strip(
+        key=key, pieces=view.pieces, weights=view.weights, segment_of=view.segment_of, selected=selected, marks=view.marks,
+        notes=view.notes, legend=view.legend, alt=view.alt,
+    )  # fmt: skip
+
+
+def map_to_click(view: Heatmap, key: str, row: int | None, column: int | None, scale: Scale, height: int) -> Cell | None:
+    """A heatmap; returns the cell clicked on."""
+    return heatmap(
+        key=key, values=view.values, low=view.low, high=view.high, row_labels=view.row_labels, column_labels=view.column_labels,
+        row_title=view.row_title, column_title=view.column_title, value_title=view.value_title, boundaries=view.boundaries,
+        segment_labels=view.segment_labels, masked=view.masked, selected_row=row, selected_column=column, diverging=view.diverging,
+        scale=scale, height=height, alt=view.alt,
+    )  # fmt: skip
+
+
+def figure(view: Heatmap | Lines | Bars, key: str, height: int | None = None) -> None:
+    """A figure to look at."""
+    drawn = _DRAW[type(view)](view, session.theme(), **({} if height is None else {"height": height}))
+    st.plotly_chart(drawn, key=key, theme=None, config=_BAR, alt=view.alt)
+
+
+_DRAW = {Heatmap: draw.heatmap, Lines: draw.lines, Bars: draw.bars}
+
+
+def table(view: Table, key: str, height: int | str = "content") -> None:
+    columns = {name: st.column_config.NumberColumn(format="%.3f") for name, values in view.as_columns().items() if values and isinstance(values[0], float)}
+    st.dataframe(view.as_columns(), key=key, hide_index=True, column_config=columns, height=height)

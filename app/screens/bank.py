@@ -1,0 +1,45 @@
+"""Bank: how large the slots are, how they change, how alike they are, and what they say."""
+
+import streamlit as st
+
+from app import panels, session, state, widgets
+from app.views import bank
+
+
+def render() -> None:
+    st.header("Bank")
+    st.write("What is in the slots: their size, how each segment moves them, how alike they are, and what they would say.")
+    opened = session.open_memory()
+    if opened is None:
+        return
+    session.subtitle(opened)
+    config, trace, layers = opened.checkpoint.config, opened.trace, opened.layers
+    height = min(720, max(280, 16 * config.slots + 100))
+    left, right = st.columns(2)
+    with left:
+        st.subheader("Norms")
+        panels.figure(bank.norms(trace, layers), "norms", height)
+    with right:
+        st.subheader("Change by segment")
+        panels.figure(bank.changes(trace, layers), "changes", height)
+    last = len(trace.segments) - 1
+    if not 0 <= state.current().segment <= last:
+        state.update(segment=last)
+    left, right = st.columns(2)
+    with left:
+        segment = widgets.slider("After segment", "segment", 0, last) if last else 0
+    with right:
+        layer = widgets.block(config)
+    left, right = st.columns(2)
+    with left:
+        st.subheader(f"Likeness of slots after segment {segment}")
+        panels.figure(bank.similarity(trace, layers, segment), "similarity", 420)
+    with right:
+        st.subheader(f"What slots say, through block {layer}")
+        read = session.readout(opened, segment, layer)
+        panels.table(bank.readout(read, opened.checkpoint.tokenizer.piece), "readout", 420)
+    st.caption(
+        "Each slot goes through the block's value projection, output gate and W_O, the final norm and the output head, as if a token read it "
+        "alone; logits are centred over the vocabulary. The baseline is 256 random slots of the bank's own norms on the same way: a top "
+        "logit that many of them reach says nothing about the slot."
+    )

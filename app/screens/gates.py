@@ -1,0 +1,47 @@
+"""Gates: what the memory admits, keeps and lets out."""
+
+import streamlit as st
+
+from app import panels, session, state, widgets
+from app.views import gates
+from lm2.config import GatePooling, MemoryKind
+
+
+def render() -> None:
+    st.header("Gates")
+    st.write("How far the input, forget and output gates are open across the context.")
+    opened = session.open_memory()
+    if opened is None:
+        return
+    session.subtitle(opened)
+    config, trace = opened.checkpoint.config, opened.trace
+    if config.memory is MemoryKind.RELEASE and config.gate_pooling is GatePooling.SEGMENT:
+        st.warning(
+            "This model's gates pool over the whole segment, so they see the future: a gate value, and every logit, also depends on later "
+            "tokens of its segment. There is one value per segment, not per token. The released arithmetic has no output gate.",
+            icon=":material/warning:",
+        )
+    there = [gate for gate, site in gates.SITES.items() if site.layers(config)]
+    left, right = st.columns(2)
+    with left:
+        gate = widgets.buttons("Gate", "gate", there)
+    with right:
+        layer = widgets.block(config)
+    st.caption(gates.MEANING[gate])
+    if gate == "out":
+        st.subheader("Per token and block")
+        panels.figure(gates.per_token(trace, opened.layers), "gate_map")
+    else:
+        st.subheader("Per slot, write by write")
+        panels.figure(gates.per_slot(trace, gate, opened.layers), "gate_map", height=min(720, max(280, 16 * config.slots + 100)))
+        st.caption("Mean over the features of each slot. A segment's blocks write one after the other, in order of the columns.")
+    left, right = st.columns(2)
+    with left:
+        st.subheader(f"Spread in block {layer}")
+        panels.figure(gates.spread(trace, gate, layer), "gate_spread")
+    with right:
+        st.subheader(f"Saturation in block {layer}")
+        panels.figure(gates.saturation(trace, gate, layer), "gate_saturation")
+    st.subheader("Blocks in numbers")
+    panels.table(gates.summary(trace, gate, opened.layers), "gate_summary")
+    st.caption("Over all segments, slots and features." if gate != "out" else "Over all tokens and features.")

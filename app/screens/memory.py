@@ -1,0 +1,113 @@
+"""Memory: which slots the tokens read, and which tokens the slots take in."""
+
+import streamlit as st
+
+from app import panels, session, state, widgets
+from app.components.heatmap import Cell, Scale
+from app.components.multiples import multiples
+from app.views import memory, text
+from lm2.sites import Site
+
+
+def render() -> None:
+    st.header("Memory")
+    st.write("Which slots each token reads, and which tokens each slot takes in, over the whole context.")
+    opened = session.open_memory()
+    if opened is None:
+        return
+    session.subtitle(opened)
+    config, trace, chosen = opened.checkpoint.config, opened.trace, state.current()
+    left, middle, right = st.columns([2, 3, 2])
+    with left:
+        layer = widgets.block(config)
+    with middle:
+        head = widgets.head(config)
+    with right:
+        scale = widgets.buttons("Colours", "scale", [scale.value for scale in Scale], help="sqrt lifts small weights.")
+    writes = Site.WRITE_PATTERN.layers(config) != ()
+    token = chosen.token if 0 <= chosen.token < len(trace.tokens) else None
+    slot = chosen.slot if 0 <= chosen.slot < config.slots else None
+
+    reads = memory.reads(trace, layer, head, config.memory)
+    shown, legend = _coloured(trace, layer, head, slot, writes)
+    _select(panels.strip(text.strip(trace, opened.context, opened.checkpoint.tokenizer, weights=shown, legend=legend), "strip_memory", token), None)
+    height = min(720, max(240, 14 * config.slots + 90))
+    st.subheader("Reads")
+    _take(panels.map_to_click(reads, "reads", slot, token, Scale(scale), height))
+    st.subheader("Writes")
+    if writes:
+        _take(panels.map_to_click(memory.writes(trace, layer, head), "writes", slot, token, Scale(scale), height))
+    else:
+        st.info("The released arithmetic has no write attention: row j of the bank belongs to token j of the segment, and the gates decide what stays. See Gates and Bank.", icon=":material/info:")
+    _details(trace, layer, head, token, slot, writes, reads.value_title)
+    _overview(trace, opened.layers, layer, head, writes)
+
+
+def _coloured(trace, layer, head, slot, writes):
+    """The strip's colouring: by the chosen slot's weights, or by segment."""
+    if slot is None:
+        return None, "coloured by segment; click a cell of a map, or choose a slot below, to colour by its weights"
+    side = state.current().side if writes else "read"
+    values = memory.write_map(trace, layer, head) if side == "wrote" else memory.read_map(trace, layer, head)
+    words = f"wrote slot {slot}" if side == "wrote" else f"read slot {slot}"
+    return memory.relative(values[slot]), f"how much each token {words} (block {layer}, {head}); darkest is {values[slot].max():.3f}"
+
+
+def _details(trace, layer, head, token, slot, writes, title) -> None:
+    left, right = st.columns(2)
+    with left:
+        token = widgets.number("Token", "token", -1, len(trace.tokens) - 1, help="-1 is none.")
+        if token >= 0:
+            piece = trace.tokens.pieces[token].strip() or "blank"
+            st.caption(f"What token {token} ({piece}, segment {text.segment_of(trace)[token]}) reads")
+            panels.figure(memory.slots_of_token(memory.read_map(trace, layer, head), token, "read weight"), "slots_of_token")
+        else:
+            st.caption("Click a token, or a cell of a map, to see which slots it reads.")
+    with right:
+        count = trace.bank.shape[0]
+        slot = widgets.number("Slot", "slot", -1, count - 1, help="-1 is none.")
+        if slot >= 0:
+            if writes:
+                widgets.buttons("Colour the text by who", "side", ["read", "wrote"], show=lambda side: f"{side} slot {slot}")
+            tabs = st.tabs(["Read by", "Written by"] if writes else ["Read by"])
+            with tabs[0]:
+                panels.table(memory.tokens_of_slot(trace, memory.read_map(trace, layer, head), slot), "readers")
+            if writes:
+                with tabs[1]:
+                    panels.table(memory.tokens_of_slot(trace, memory.write_map(trace, layer, head), slot), "writers")
+        else:
+            st.caption("Click a cell of a map to see which tokens read and wrote its slot.")
+
+
+def _overview(trace, layers, layer, head, writes) -> None:
+    st.subheader("All blocks and heads")
+    st.write("Click a panel to open it above.")
+    heads = [*map(str, range(trace.at(Site.READ_PATTERN, segment=0, layer=layers[0]).shape[0])), "mean", "max"]
+    selected = (layers.index(layer), heads.index(head))
+    for site, title in ((Site.READ_PATTERN, "Read weights"), *([(Site.WRITE_PATTERN, "Write weights")] if writes else [])):
+        panels_ = memory.multiples(trace, site, layers)
+        picked = multiples(
+            key=f"multiples_{site.name}", panels=panels_, low=0.0, high=float(panels_.max()),
+            layer_labels=[f"block {at}" for at in layers], head_labels=[f"head {at}" if at.isdigit() else at for at in heads],
+            selected=selected, boundaries=text.boundaries(trace), title=f"{title}: slots down, tokens along",
+            alt=f"{title} of {len(layers)} blocks and {len(heads) - 2} heads, largest {panels_.max():.3f}",
+        )  # fmt: skip
+        if picked is not None and picked != selected:
+            state.update(layer=layers[picked[0]], head=heads[picked[1]])
+            st.rerun()
+    with st.expander("Read heads in numbers"):
+        panels.table(memory.heads(trace, layers), "heads")
+        st.caption("Means over all tokens. Selectivity is the mutual information of token and slot: 0 bits when every token reads alike.")
+
+
+def _take(cell: Cell | None) -> None:
+    if cell is not None:
+        _select(cell.column, cell.row)
+
+
+def _select(token: int | None, slot: int | None) -> None:
+    """A click: choose the token, the slot, or both, and draw again."""
+    changes = {name: value for name, value in (("token", token), ("slot", slot)) if value is not None and value != getattr(state.current(), name)}
+    if changes:
+        state.update(**changes)
+        st.rerun()

@@ -1,0 +1,35 @@
+"""Run: the text as the model met it, and what it expected."""
+
+import streamlit as st
+
+from app import panels, session, state
+from app.views import text
+
+
+def render() -> None:
+    session_words = "The text as the model met it, segment by segment. Click a token to see what the model expected behind it."
+    st.header("Run")
+    st.write(session_words)
+    opened = session.open_trace()
+    if opened is None:
+        return
+    session.subtitle(opened)
+    trace, tokenizer = opened.trace, opened.checkpoint.tokenizer
+    if opened.context.quizzes:
+        st.subheader("Questions")
+        panels.table(text.quizzes(trace, opened.context, tokenizer), "quizzes")
+        st.caption("Probability of the answer's first token, at the question's last token.")
+    token = state.current().token
+    token = token if 0 <= token < len(trace.tokens) else len(trace.tokens) - 1
+    st.subheader("Text")
+    clicked = panels.strip(text.strip(trace, opened.context, tokenizer), "strip_run", token)
+    if clicked is not None and clicked != token:
+        state.update(token=clicked)
+        st.rerun()
+    left, right = st.columns([1, 2])
+    with left:
+        st.subheader(f"After token {token}")
+        panels.table(text.next_tokens(trace, tokenizer, token), "next_tokens")
+    with right:
+        st.subheader("Surprise")
+        panels.figure(text.surprise_line(trace), "surprise")

@@ -1,0 +1,153 @@
+"""The sidebar: which checkpoint, on which device, reading which text."""
+
+import hashlib
+import io
+import os
+import shutil
+import tempfile
+import zipfile
+from pathlib import Path
+
+import streamlit as st
+
+from app import context, state, widgets
+from app.context import Context
+from app.state import Kind, Source
+from lm2 import stories
+from lm2.simulator import simulate
+
+_LARGEST_FOLDER = 2 * 1024**3
+_SOURCES = {Source.STORY: "Story", Source.SIMULATED: "Simulated", Source.PASTED: "Text", Source.FILE: "File"}
+_ASKED = {
+    Kind.OWN_SEGMENT: "one question, in a segment of its own",
+    Kind.SAME_TEXT: "one question, behind the facts",
+    Kind.WHOLE_STORY: "the story as written, all questions answered",
+}
+_NAMES = {1: "one fact", 2: "two facts", 3: "three facts", 4: "two-argument relations", 5: "three-argument relations",
+          6: "yes/no", 7: "counting", 8: "lists", 9: "negation", 10: "indefinite knowledge"}  # fmt: skip
+
+
+def render() -> None:
+    """Draw the sidebar; every choice goes into the selection."""
+    with st.sidebar:
+        with st.expander("Model", expanded=True, icon=":material/memory:"):
+            _model()
+        with st.expander("Context", expanded=True, icon=":material/article:"):
+            widgets.buttons("What the model reads", "source", list(Source), show=_SOURCES.__getitem__)
+            _SOURCE_WIDGETS[state.current().source]()
+
+
+def _model() -> None:
+    from lm2.checkpoint import bundled_names  # noqa: PLC0415 - see app/cache.py
+
+    uploaded = st.file_uploader("Checkpoint folder as .zip", type="zip", help="config.json, model.safetensors, tokenizer.json, card.md; or a released .pt with tokenizer.json.")
+    if uploaded is not None:
+        try:
+            state.update(checkpoint=_unpack(uploaded.getvalue()))
+        except (ValueError, OSError, zipfile.BadZipFile) as error:
+            st.error(f"{uploaded.name} is not a checkpoint folder as .zip: {error}")
+    widgets.line("Checkpoint", "checkpoint", help=f"Bundled: {', '.join(bundled_names())}. Or the path of a folder, or of a .pt file of the released code.")
+    left, right = st.columns(2)
+    with left:
+        widgets.select("Device", "device", ["auto", "cpu", "cuda", "mps"], help="auto is CUDA, then MPS, then CPU.")
+    with right:
+        widgets.select("Numbers", "dtype", ["float32", "bfloat16"])
+    widgets.number("Segment length (tokens)", "length", 0, 1_000_000, help="Tokens the model sees at once; 0 is the checkpoint's own.")
+
+
+def _story() -> None:
+    _task()
+    real = stories.real_stories(state.current().task)
+    last = len(real) - 1 if real else 9_999
+    widgets.number("Story", "index", 0, last, help=f"0 to {last}.")
+    _question()
+
+
+def _simulated() -> None:
+    _task()
+    widgets.number("Seed", "seed", 0, 1_000_000)
+    if state.current().task != 4:  # the stories of task 4 are two statements and a question
+        widgets.slider("Statements", "statements", 1, 60)
+    _question()
+
+
+def _task() -> None:
+    widgets.select("bAbI task", "task", list(stories.TASKS), show=lambda task: f"qa{task}: {_NAMES[task]}")
+
+
+def _question() -> None:
+    widgets.select("Asked as", "asked", list(Kind), show=_ASKED.__getitem__)
+    if state.current().asked is not Kind.WHOLE_STORY:
+        widgets.number("Question", "question", -1, 19, help="Counted from 0; -1 is the last.")
+
+
+def _pasted() -> None:
+    widgets.area("Text", "text", placeholder="Mary moved to the bathroom. John went to the hallway. Where is Mary?")
+    if not state.text_fits_url():
+        st.caption("This text is too long to be part of a link: a copied link will not hold it.")
+
+
+def _file() -> None:
+    uploaded = st.file_uploader("Text file (.txt, UTF-8)", type="txt")
+    if uploaded is not None:
+        try:
+            state.update(text=uploaded.getvalue().decode("utf-8"))
+        except UnicodeDecodeError as error:
+            st.error(f"{uploaded.name} is not UTF-8 text: byte {error.start} cannot be read.")
+
+
+_SOURCE_WIDGETS = {Source.STORY: _story, Source.SIMULATED: _simulated, Source.PASTED: _pasted, Source.FILE: _file}
+
+
+def chosen_context() -> Context:
+    """The text that the selection names. Raises ValueError saying what is missing or wrong."""
+    chosen = state.current()
+    if chosen.source is Source.PASTED:
+        return context.of_text(chosen.text, "pasted text")
+    if chosen.source is Source.FILE:
+        if not chosen.text:
+            raise ValueError("No file yet. Upload a .txt file in the sidebar, or choose a story.")
+        return context.of_text(chosen.text, "uploaded file")
+    if chosen.source is Source.STORY:
+        picked = stories.pick(chosen.task, chosen.index)
+        story, origin = picked.story, picked.origin
+    else:
+        statements = None if chosen.task == 4 else chosen.statements
+        story = simulate(chosen.task, seed=chosen.seed, statements=statements, questions=None if statements is None else min(5, statements)).story
+        origin = f"simulated story of qa{chosen.task}, seed {chosen.seed}"
+    if chosen.asked is Kind.WHOLE_STORY:
+        return context.of_story(story, origin)
+    count = len(story.questions)
+    if not -count <= chosen.question < count:
+        raise ValueError(f"This story has questions 0 to {count - 1}, and none at {chosen.question}. Choose another question in the sidebar.")
+    return context.of_question(story, chosen.question, origin, own_segment=chosen.asked is Kind.OWN_SEGMENT)
+
+
+def _unpack(data: bytes) -> str:
+    """Unpack an uploaded folder beside the system's other temporary files; returns the folder, or the .pt file in it.
+
+    Raises ValueError for members that would leave the folder and for archives that unpack to too much.
+    """
+    root = Path(tempfile.gettempdir()) / f"lm2-workbench-{os.getuid() if hasattr(os, 'getuid') else 0}"
+    folder = root / hashlib.sha256(data).hexdigest()[:16]
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        members = [member for member in archive.infolist() if not member.is_dir()]
+        size = sum(member.file_size for member in members)
+        if size > _LARGEST_FOLDER:
+            raise ValueError(f"it unpacks to {size:,} bytes; at most {_LARGEST_FOLDER:,} are taken")
+        outside = [member.filename for member in members if ".." in Path(member.filename).parts or Path(member.filename).is_absolute()]
+        if outside:
+            raise ValueError(f"{outside[0]!r} would be written outside the folder")
+        if not folder.is_dir():
+            root.mkdir(mode=0o700, exist_ok=True)
+            aside = Path(tempfile.mkdtemp(dir=root))
+            try:
+                archive.extractall(aside)
+                os.replace(aside, folder)
+            finally:
+                shutil.rmtree(aside, ignore_errors=True)
+    for pattern in ("config.json", "*.pt"):
+        found = sorted(folder.rglob(pattern))
+        if found:
+            return str(found[0] if pattern == "*.pt" else found[0].parent)
+    raise ValueError("it holds neither config.json nor a .pt file")

@@ -1,0 +1,75 @@
+"""Trace -> the bank: how large its slots are, how they change, how alike they are, what they say."""
+
+import numpy as np
+from jaxtyping import Float
+
+from app.views import text
+from app.views.kinds import Heatmap, Table, slot_labels, visible
+from lm2.sites import Site
+from lm2.trace import Trace
+from probes.lens import SlotReadout
+
+
+def banks(trace: Trace, layers: tuple[int, ...]) -> Float[np.ndarray, "segment slot slot_dim"]:
+    """The bank at the start, then after each segment: one more than there are segments."""
+    start = trace.at(Site.BANK_PRE, segment=0, layer=layers[0])
+    return np.stack([start, *(trace.at(Site.BANK_POST, segment=segment.index, layer=layers[-1]) for segment in trace.segments)])
+
+
+def norms(trace: Trace, layers: tuple[int, ...]) -> Heatmap:
+    values = np.linalg.norm(banks(trace, layers), axis=-1).T
+    return Heatmap(
+        values=values,
+        row_labels=slot_labels(len(values)),
+        column_labels=("start", *(f"after {label}" for label in text.segment_labels(trace))),
+        row_title="slot",
+        column_title="bank",
+        value_title="slot norm (Euclidean)",
+        low=0.0,
+        high=float(values.max()),
+    )
+
+
+def changes(trace: Trace, layers: tuple[int, ...]) -> Heatmap:
+    """How far each segment moved each slot."""
+    values = np.linalg.norm(np.diff(banks(trace, layers), axis=0), axis=-1).T
+    return Heatmap(
+        values=values,
+        row_labels=slot_labels(len(values)),
+        column_labels=text.segment_labels(trace),
+        row_title="slot",
+        column_title="segment",
+        value_title="change of slot (Euclidean distance)",
+        low=0.0,
+        high=float(max(values.max(), 1e-9)),
+    )
+
+
+def similarity(trace: Trace, layers: tuple[int, ...], segment: int) -> Heatmap:
+    """Cosine between slots after a segment."""
+    bank = banks(trace, layers)[segment + 1]
+    unit = bank / np.maximum(np.linalg.norm(bank, axis=-1, keepdims=True), 1e-9)
+    labels = slot_labels(len(bank))
+    return Heatmap(
+        values=unit @ unit.T,
+        row_labels=labels,
+        column_labels=labels,
+        row_title="slot",
+        column_title="slot",
+        value_title=f"cosine after segment {segment}",
+        low=-1.0,
+        high=1.0,
+        diverging=True,
+    )
+
+
+def readout(read: SlotReadout, piece_of: "Callable[[int], str]") -> Table:  # noqa: F821
+    """Each slot's top tokens, and whether a random slot of the same norm would say anything as loudly."""
+    rows = []
+    for slot in range(len(read.tokens)):
+        said = ", ".join(
+            f"{visible(piece_of(int(token)))} {logit:+.2f}" for token, logit in zip(read.tokens[slot], read.logits[slot])
+        )
+        rows.append((slot, said, float(read.logits[slot, 0]), float(read.random_top[slot]), float(read.exceeds[slot])))
+    columns = ("slot", "top tokens (logit)", "top logit", "random slots: 95 % of top logits", "share of random slots below")
+    return Table(columns=columns, rows=tuple(rows))

@@ -1,0 +1,115 @@
+"""Trace -> the gates across the context."""
+
+import numpy as np
+from jaxtyping import Float
+
+from app.views import text
+from app.views.kinds import Heatmap, Line, Lines, Table, slot_labels, token_labels
+from lm2.sites import Site
+from lm2.trace import Trace
+
+SITES = {"in": Site.GATE_IN, "forget": Site.GATE_FORGET, "out": Site.GATE_OUT}
+
+MEANING = {
+    "in": "input gate: share of the candidate admitted (1 admits all)",
+    "forget": "forget gate: share of the old bank kept (1 keeps all, 0 forgets)",
+    "out": "output gate: share of what was read that enters the stream (1 lets all through)",
+}
+
+CLOSED, OPEN = 0.05, 0.95
+"""A gate value below CLOSED or above OPEN counts as saturated."""
+
+
+def per_slot(trace: Trace, gate: str, layers: tuple[int, ...]) -> Heatmap:
+    """Mean over features, of each slot, at each write: segments in order, blocks in order within each."""
+    site = SITES[gate]
+    columns = [(segment.index, layer) for segment in trace.segments for layer in layers]
+    values = np.stack([trace.at(site, segment=segment, layer=layer).mean(-1) for segment, layer in columns], axis=1)
+    return Heatmap(
+        values=values,
+        row_labels=slot_labels(len(values)),
+        column_labels=tuple(f"segment {segment}, block {layer}" for segment, layer in columns),
+        row_title="slot",
+        column_title="write (segment, block)",
+        value_title=f"{gate} gate, mean over features",
+        low=0.0,
+        high=1.0,
+        boundaries=tuple(range(0, len(columns), len(layers))),
+        segment_labels=text.segment_labels(trace),
+    )
+
+
+def per_token(trace: Trace, layers: tuple[int, ...]) -> Heatmap:
+    """The output gate's mean over features, of each token in each block."""
+    values = np.stack([trace.across(Site.GATE_OUT, layer=layer).mean(-1) for layer in layers])
+    return Heatmap(
+        values=values,
+        row_labels=tuple(f"block {layer}" for layer in layers),
+        column_labels=token_labels(trace.tokens.pieces),
+        row_title="block",
+        column_title="token",
+        value_title="out gate, mean over features",
+        low=0.0,
+        high=1.0,
+        boundaries=text.boundaries(trace),
+        segment_labels=text.segment_labels(trace),
+    )
+
+
+def _entries(trace: Trace, gate: str, layer: int) -> list[Float[np.ndarray, "entry"]]:
+    """All of a block's gate values, per segment, or per token for the output gate."""
+    values = trace.across(SITES[gate], layer=layer)
+    return [row.ravel() for row in values]
+
+
+def _axis(trace: Trace, gate: str) -> tuple[tuple[str, ...], str, tuple[int, ...]]:
+    if gate == "out":
+        return token_labels(trace.tokens.pieces), "token", text.boundaries(trace)
+    return text.segment_labels(trace), "segment", ()
+
+
+def spread(trace: Trace, gate: str, layer: int) -> Lines:
+    """Mean, median and the 10 % and 90 % quantiles of a block's gate across the context."""
+    entries = _entries(trace, gate, layer)
+    quantiles = np.array([np.quantile(entry, (0.1, 0.5, 0.9)) for entry in entries])
+    ticks, x_title, boundaries = _axis(trace, gate)
+    return Lines(
+        lines=(
+            Line(name="median, with 10 % to 90 %", values=quantiles[:, 1], low=quantiles[:, 0], high=quantiles[:, 2]),
+            Line(name="mean", values=np.array([entry.mean() for entry in entries])),
+        ),
+        ticks=ticks,
+        x_title=x_title,
+        y_title=f"{gate} gate, block {layer}, over {'features' if gate == 'out' else 'slots and features'}",
+        y_range=(0.0, 1.0),
+        boundaries=boundaries,
+    )
+
+
+def saturation(trace: Trace, gate: str, layer: int) -> Lines:
+    """Share of a block's gate values below CLOSED and above OPEN across the context."""
+    entries = _entries(trace, gate, layer)
+    ticks, x_title, boundaries = _axis(trace, gate)
+    return Lines(
+        lines=(
+            Line(name=f"closed (below {CLOSED})", values=np.array([(entry < CLOSED).mean() for entry in entries])),
+            Line(name=f"open (above {OPEN})", values=np.array([(entry > OPEN).mean() for entry in entries])),
+        ),
+        ticks=ticks,
+        x_title=x_title,
+        y_title=f"share of {gate} gate values, block {layer}",
+        y_range=(0.0, 1.0),
+        boundaries=boundaries,
+    )
+
+
+def summary(trace: Trace, gate: str, layers: tuple[int, ...]) -> Table:
+    """Per block, over the whole context."""
+    rows = []
+    for layer in layers:
+        values = np.concatenate(_entries(trace, gate, layer))
+        low, middle, high = np.quantile(values, (0.1, 0.5, 0.9))
+        rows.append(
+            (layer, float(values.mean()), float(low), float(middle), float(high), float((values < CLOSED).mean()), float((values > OPEN).mean()))
+        )
+    return Table(columns=("block", "mean", "10 %", "median", "90 %", f"share below {CLOSED}", f"share above {OPEN}"), rows=tuple(rows))

@@ -1,0 +1,149 @@
+"""Views: numpy, labels and units, ready to draw; checked when they are made. They are no figures."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heatmap:
+    """A matrix with its axes."""
+
+    values: Float[np.ndarray, "row column"]
+    row_labels: tuple[str, ...]
+    column_labels: tuple[str, ...]
+    row_title: str
+    column_title: str
+    value_title: str
+    """What a cell holds, with its unit and what was pooled."""
+    low: float
+    high: float
+    """Ends of the colour scale."""
+    boundaries: tuple[int, ...] = ()
+    """Columns before which a new segment begins."""
+    segment_labels: tuple[str, ...] = ()
+    masked: np.ndarray | None = None
+    """Cells that the model cannot see; drawn as masked, not as 0."""
+    diverging: bool = False
+
+    def __post_init__(self) -> None:
+        wanted = (len(self.row_labels), len(self.column_labels))
+        if self.values.shape != wanted:
+            raise ValueError(f"a heatmap of {self.values.shape} has {wanted[0]} row and {wanted[1]} column labels")
+
+    @property
+    def alt(self) -> str:
+        """The map in words, with its numbers."""
+        shown = self.values if self.masked is None else np.where(self.masked, np.nan, self.values)
+        if not np.isfinite(shown).any():
+            return f"{self.value_title}: nothing to show."
+        row, column = np.unravel_index(np.nanargmax(shown), shown.shape)
+        return (
+            f"{self.value_title}, {shown.shape[0]} rows ({self.row_title}) by {shown.shape[1]} columns ({self.column_title}): "
+            f"from {np.nanmin(shown):.3g} to {np.nanmax(shown):.3g}, mean {np.nanmean(shown):.3g}; "
+            f"largest at {self.row_labels[row]}, {self.column_labels[column]}."
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    name: str
+    values: Float[np.ndarray, "point"]
+    low: Float[np.ndarray, "point"] | None = None
+    high: Float[np.ndarray, "point"] | None = None
+    """A band around the line."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lines:
+    """Curves over one axis."""
+
+    lines: tuple[Line, ...]
+    ticks: tuple[str, ...]
+    """What each point of the axis is."""
+    x_title: str
+    y_title: str
+    y_range: tuple[float, float] | None = None
+    boundaries: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        wrong = [line.name for line in self.lines if len(line.values) != len(self.ticks)]
+        if wrong:
+            raise ValueError(f"lines {wrong} do not have {len(self.ticks)} points")
+
+    @property
+    def alt(self) -> str:
+        parts = [
+            f"{line.name} from {np.nanmin(line.values):.3g} to {np.nanmax(line.values):.3g}, last {line.values[-1]:.3g}"
+            for line in self.lines
+            if len(line.values) and np.isfinite(line.values).any()
+        ]
+        return f"{self.y_title} by {self.x_title}: {'; '.join(parts) or 'nothing to show'}."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bars:
+    """One number for each of a few things."""
+
+    values: Float[np.ndarray, "bar"]
+    labels: tuple[str, ...]
+    x_title: str
+    y_title: str
+    marked: int | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.values) != len(self.labels):
+            raise ValueError(f"{len(self.values)} bars have {len(self.labels)} labels")
+
+    @property
+    def alt(self) -> str:
+        top = np.argsort(-self.values)[:3]
+        return f"{self.y_title} by {self.x_title}; largest: " + ", ".join(f"{self.labels[at]} {self.values[at]:.3g}" for at in top)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strip:
+    """The text, token by token."""
+
+    pieces: tuple[str, ...]
+    segment_of: tuple[int, ...]
+    weights: Float[np.ndarray, "token"] | None
+    """0 to 1 of the colour scale; None colours by segment."""
+    notes: tuple[str, ...]
+    marks: tuple[tuple[int, int, str], ...]
+    """Token ranges with a word for each."""
+    legend: str
+
+    @property
+    def alt(self) -> str:
+        top = "" if self.weights is None else "; strongest: " + ", ".join(
+            f"{self.pieces[at].strip()!r} (token {at}) {self.weights[at]:.2f}" for at in np.argsort(-np.nan_to_num(self.weights))[:3]
+        )
+        return f"{len(self.pieces)} tokens in {len(set(self.segment_of))} segments{top}."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Rows of named columns."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str | int | float, ...], ...]
+
+    def as_columns(self) -> dict[str, list[str | int | float]]:
+        return {name: [row[at] for row in self.rows] for at, name in enumerate(self.columns)}
+
+
+def slot_labels(count: int) -> tuple[str, ...]:
+    return tuple(f"slot {at}" for at in range(count))
+
+
+def token_labels(pieces: Sequence[str]) -> tuple[str, ...]:
+    """Each token's text, visible blanks included, behind its number."""
+    return tuple(f"{at}: {visible(piece)}" for at, piece in enumerate(pieces))
+
+
+def visible(piece: str) -> str:
+    """A token's text with blanks and line breaks that can be seen."""
+    return piece.replace(" ", "·").replace("\n", "⏎").replace("\t", "⇥")

@@ -1,0 +1,94 @@
+"""Trace -> the text and what the model expected of it."""
+
+import numpy as np
+from jaxtyping import Float
+
+from app.context import Context
+from app.views.kinds import Strip, Table, visible
+from lm2.tokens import Tokenizer
+from lm2.trace import Trace
+
+
+def segment_of(trace: Trace) -> tuple[int, ...]:
+    """The segment of each token."""
+    return tuple(segment.index for segment in trace.segments for _ in segment.ids)
+
+
+def boundaries(trace: Trace) -> tuple[int, ...]:
+    return tuple(segment.start for segment in trace.segments)
+
+
+def segment_labels(trace: Trace) -> tuple[str, ...]:
+    return tuple(f"segment {segment.index}" for segment in trace.segments)
+
+
+def marks(trace: Trace, context: Context) -> tuple[tuple[int, int, str], ...]:
+    """The context's marks as token ranges (first, one past the last, word)."""
+    found = []
+    for start, end, word in context.marks:
+        tokens = trace.tokens.within(start, end)
+        if tokens:
+            found.append((tokens[0], tokens[-1] + 1, word))
+    return tuple(found)
+
+
+def probabilities(trace: Trace, token: int) -> Float[np.ndarray, "d_vocab"]:
+    """The model's distribution over what follows `token`."""
+    logits = trace.logits[token].astype(np.float64)
+    weights = np.exp(logits - logits.max())
+    return weights / weights.sum()
+
+
+def surprise(trace: Trace) -> Float[np.ndarray, "token"]:
+    """Bits of each token given the ones before it; NaN for the first of the text, which nothing predicts.
+
+    The first token of a later segment is predicted by the last of the segment before.
+    """
+    logits = trace.logits[:-1].astype(np.float64)
+    top = logits.max(-1, keepdims=True)
+    log_total = np.log(np.exp(logits - top).sum(-1)) + top[:, 0]
+    own = logits[np.arange(len(logits)), np.array(trace.tokens.ids[1:], dtype=int)]
+    return np.concatenate([[np.nan], (log_total - own) / np.log(2)])
+
+
+def strip(trace: Trace, context: Context, tokenizer: Tokenizer, *, weights: np.ndarray | None = None, legend: str = "") -> Strip:
+    """The text with, on hover, what the model expected next at each token."""
+    notes = []
+    # Notes of a very long text would be more bytes than the text; the table below the strip has them for the chosen token.
+    for token in range(len(trace.tokens) if len(trace.tokens) <= 4_000 else 0):
+        chance = probabilities(trace, token)
+        best = np.argpartition(-chance, 3)[:3]
+        best = best[np.argsort(-chance[best])]
+        notes.append("next: " + ", ".join(f"{visible(tokenizer.piece(int(at)))} {chance[at]:.0%}" for at in best))
+    return Strip(
+        pieces=trace.tokens.pieces,
+        segment_of=segment_of(trace),
+        weights=weights,
+        notes=tuple(notes),
+        marks=marks(trace, context),
+        legend=legend or "coloured by segment",
+    )
+
+
+def quizzes(trace: Trace, context: Context, tokenizer: Tokenizer) -> Table:
+    """Each question with its true answer, the answer's probability, and what the model says instead.
+
+    The probability is that of the answer's first token, at the question's last one.
+    """
+    rows = []
+    for quiz in context.quizzes:
+        last = trace.tokens.within(0, quiz.end)[-1]
+        chance = probabilities(trace, last)
+        first = tokenizer.encode(f" {quiz.answer}").ids[0]
+        said = int(chance.argmax())
+        rows.append(
+            (quiz.question, quiz.answer, float(chance[first]), tokenizer.piece(said).strip(), float(chance[said]), "yes" if said == first else "no")
+        )
+    return Table(columns=("question", "true answer", "its probability", "model says", "with probability", "right"), rows=tuple(rows))
+
+
+def next_tokens(trace: Trace, tokenizer: Tokenizer, token: int, count: int = 10) -> Table:
+    """What the model expects behind a token."""
+    chance = probabilities(trace, token)
+    best = np.argsort(-chance)[:count]
+    return Table(columns=("next token", "probability"), rows=tuple((visible(tokenizer.piece(int(at))), float(chance[at])) for at in best))

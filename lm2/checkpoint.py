@@ -1,0 +1,224 @@
+"""Checkpoints: a model, its tokenizer and its card; loaded by bundled name or path, saved as a folder.
+
+    config.json         {"format": "lm2-workbench", "version": 1, "model": {...}}
+    model.safetensors   every weight once, under our names
+    tokenizer.json      Hugging Face `tokenizers`
+    card.md             what it was trained on and what it can do
+"""
+
+import difflib
+import hashlib
+import json
+import pickle
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+
+import safetensors
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from lm2.atomic import replace_folder
+from lm2.config import LM2Config, MemoryKind
+from lm2.model import LM2
+from lm2.released import RELEASED_SIZE, our_weights
+from lm2.tokens import Tokenizer
+
+BUNDLED = Path(__file__).parent / "checkpoints"
+
+_FORMAT = {"format": "lm2-workbench", "version": 1}
+
+
+class CheckpointError(ValueError):
+    """A checkpoint cannot be opened; the message says what, where and what was expected."""
+
+
+class Dtype(Enum):
+    """Number formats a checkpoint can run in."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+
+    @property
+    def torch(self) -> torch.dtype:
+        return torch.float32 if self is Dtype.FLOAT32 else torch.bfloat16
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Checkpoint:
+    """A model ready to run. Device and dtype were chosen when it was loaded and are chosen nowhere else."""
+
+    name: str
+    """As given to `load`."""
+    model: LM2
+    tokenizer: Tokenizer
+    digest: str
+    """SHA-256 of the file of weights."""
+    card: str = ""
+    """Markdown."""
+    lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
+    """Held by `run` and `generate`, since hooks are state on a shared module."""
+
+    @property
+    def config(self) -> LM2Config:
+        return self.model.config
+
+    @property
+    def device(self) -> str:
+        return self.model.embed.weight.device.type
+
+    @property
+    def dtype(self) -> str:
+        return str(self.model.embed.weight.dtype).removeprefix("torch.")
+
+    @property
+    def memory_parameters(self) -> int:
+        return sum(weight.numel() for name, weight in self.model.weights().items() if ".mem." in name or name == "bank_start")
+
+    @property
+    def parameters(self) -> int:
+        return sum(weight.numel() for weight in self.model.weights().values())
+
+
+def bundled_names() -> tuple[str, ...]:
+    """The checkpoints that come with this program."""
+    return tuple(sorted(path.parent.name for path in BUNDLED.glob("*/config.json")))
+
+
+def choose_device(device: str) -> torch.device:
+    """"auto" is CUDA, then MPS, then CPU. Raises CheckpointError for a device that this machine does not have."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if device == "auto":
+        return torch.device(next(kind for kind, found in there.items() if found))
+    kind = device.partition(":")[0]
+    if not there.get(kind, False):
+        raise CheckpointError(f"device {device!r} is not on this machine; it has {', '.join(k for k, found in there.items() if found)}")
+    return torch.device(device)
+
+
+def load(name_or_path: str | Path, device: str = "auto", dtype: str = "float32") -> Checkpoint:
+    """Open a bundled checkpoint, a folder in our format, or a .pt file of the released code.
+
+    A .pt file needs tokenizer.json beside it, and, unless it has the released size, config.json beside it
+    in our format with `"memory": "release"`. It is read with `weights_only=True`: no code in it runs.
+
+    Raises CheckpointError with what is wrong, where, and what was expected.
+    """
+    name = str(name_or_path)
+    try:
+        kind = Dtype(dtype)
+    except ValueError:
+        raise CheckpointError(f"dtype must be one of {[member.value for member in Dtype]}, not {dtype!r}") from None
+    target = choose_device(device)
+    path = BUNDLED / name if name in bundled_names() else Path(name)
+    if path.is_dir():
+        config = _config(path / "config.json")
+        weights_path = path / "model.safetensors"
+        weights = _safetensors(weights_path)
+    elif path.suffix == ".pt" and path.is_file():
+        weights_path = path
+        config, weights = _released(path)
+    else:
+        near = difflib.get_close_matches(name, bundled_names(), n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise CheckpointError(
+            f"{name!r} is neither a bundled checkpoint ({', '.join(bundled_names())}), a folder, nor a .pt file{hint}"
+        )
+    folder = weights_path.parent
+    tokenizer = _tokenizer(folder / "tokenizer.json", config)
+    model = LM2.empty(config, target, kind.torch)
+    try:
+        model.load_weights(weights)
+    except ValueError as error:
+        raise CheckpointError(f"{weights_path} does not fit {folder / 'config.json'}: {error}") from error
+    card = folder / "card.md"
+    return Checkpoint(
+        name=name,
+        model=model,
+        tokenizer=tokenizer,
+        digest=_sha256(weights_path),
+        card=card.read_text(encoding="utf-8") if card.is_file() else "",
+    )
+
+
+def save(folder: Path, model: LM2, tokenizer: Tokenizer, card: str) -> None:
+    """Write a checkpoint folder; an existing one is replaced in one step, or left whole when writing fails."""
+    with replace_folder(folder) as fresh:
+        values = {**_FORMAT, "model": model.config.to_json()}
+        (fresh / "config.json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+        save_file({name: weight.contiguous().cpu() for name, weight in model.weights().items()}, fresh / "model.safetensors")
+        (fresh / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
+        (fresh / "card.md").write_text(card, encoding="utf-8")
+
+
+def _config(path: Path) -> LM2Config:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} is missing; a checkpoint folder holds config.json, model.safetensors and tokenizer.json") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{path} is not readable as JSON: {error}") from error
+    if not isinstance(values, dict) or {key: values.get(key) for key in _FORMAT} != _FORMAT or not isinstance(values.get("model"), dict):
+        raise CheckpointError(f'{path} is not of this program: expected {json.dumps(_FORMAT)[1:-1]} and "model"')
+    try:
+        return LM2Config.from_json(values["model"])
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+def _safetensors(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise CheckpointError(f"{path} is missing; a checkpoint folder holds config.json, model.safetensors and tokenizer.json")
+    try:
+        return load_file(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise CheckpointError(f"{path} is broken or no safetensors file ({path.stat().st_size:,} bytes): {error}") from error
+
+
+def _released(path: Path) -> tuple[LM2Config, dict[str, Tensor]]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"{path} is broken, or holds more than weights: {reason}") from error
+    for key in ("model", "model_state_dict", "state_dict"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+            break
+    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise CheckpointError(f"{path} holds no table of weights; expected the released code's state_dict")
+    beside = path.parent / "config.json"
+    if beside.is_file():
+        config = _config(beside)
+    else:
+        embedding = content.get("model.embed_tokens.weight")
+        if embedding is None or tuple(embedding.shape) != (RELEASED_SIZE.d_vocab, RELEASED_SIZE.d_model):
+            found = "no model.embed_tokens.weight" if embedding is None else f"an embedding of {tuple(embedding.shape)}"
+            raise CheckpointError(f"{path} has {found}; a model not of the released size needs config.json beside it")
+        config = RELEASED_SIZE
+    if config.memory is not MemoryKind.RELEASE:
+        raise CheckpointError(f"{beside} says memory {config.memory.value!r}; a .pt file of the released code is 'release'")
+    try:
+        return config, our_weights(content, config.n_layers)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+def _tokenizer(path: Path, config: LM2Config) -> Tokenizer:
+    if not path.is_file():
+        raise CheckpointError(f"{path} is missing; expected a tokenizer in Hugging Face's JSON format")
+    try:
+        tokenizer = Tokenizer.load(path)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from error
+    if tokenizer.size > config.d_vocab:
+        raise CheckpointError(f"{path} has {tokenizer.size} tokens, more than the model's {config.d_vocab}")
+    return tokenizer
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

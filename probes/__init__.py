@@ -1,0 +1,1 @@
+"""Experiments on runs: fitted probes, ablations, sweeps. Imports lm2 alone."""

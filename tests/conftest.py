@@ -1,0 +1,130 @@
+"""Toy models, tokenizers and texts that every test may read and none may change."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from lm2.checkpoint import Checkpoint
+from lm2.config import LM2Config, MemoryKind
+from lm2.model import LM2
+from lm2.tokens import Tokenizer
+
+PLACES = ("bathroom", "hallway", "garden", "office", "kitchen", "bedroom")
+PEOPLE = ("Mary", "John", "Daniel", "Sandra")
+VERBS = ("moved to", "went to", "went back to", "journeyed to", "travelled to")
+
+TEXT = (
+    "Mary moved to the bathroom. John went to the hallway. Daniel went back to the garden. Zoë 🙂 took the apple. "
+    "Sandra journeyed to the office. Mary travelled to the kitchen. Where is Daniel? garden. John went to the bedroom."
+)
+
+
+@pytest.fixture(scope="session")
+def text() -> str:
+    """At least four segments for every toy model."""
+    return TEXT
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Tokenizer:
+    sentences = [f"{person} {verb} the {place}." for person in PEOPLE for verb in VERBS for place in PLACES]
+    return Tokenizer.train([" ".join(sentences), *(f"Where is {person}? {place}" for person in PEOPLE for place in PLACES)], 320)
+
+
+def randomised(config: LM2Config, seed: int) -> LM2:
+    """A model in which no gain is 1 and no bias is 0, so that no law holds by accident."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.inference_mode(False), torch.no_grad():  # a test that asks for a fixture may already be in inference mode
+        model = LM2(config)
+        model.initialise(generator)
+        for weight in model.parameters():
+            if weight.ndim <= 1:
+                weight.add_(0.4 * torch.randn(weight.shape, generator=generator))
+            elif weight is not model.embed.weight:
+                weight.mul_(1.5)
+    return model
+
+
+@pytest.fixture(scope="session")
+def build(tokenizer: Tokenizer) -> Callable[..., Checkpoint]:
+    """A checkpoint of one's own, for tests that change it: build(config, seed=0, name="toy")."""
+
+    def make(config: LM2Config, seed: int = 0, name: str = "toy") -> Checkpoint:
+        return Checkpoint(name=name, model=randomised(config, seed), tokenizer=tokenizer, digest=f"{name}-{seed}")
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def plain_config(tokenizer: Tokenizer) -> LM2Config:
+    return LM2Config(
+        memory=MemoryKind.NONE, d_vocab=tokenizer.size, d_model=16, n_layers=3, n_heads=4, n_key_value_heads=2, d_mlp=24, segment_length=7
+    )
+
+
+@pytest.fixture(scope="session")
+def gated_config(tokenizer: Tokenizer) -> LM2Config:
+    """Every size another number; memory in two blocks of three; tokens see their own segment alone."""
+    return LM2Config(
+        memory=MemoryKind.GATED, d_vocab=tokenizer.size, d_model=16, n_layers=3, n_heads=4, n_key_value_heads=2, d_mlp=24,
+        segment_length=7, attention_window=7, slots=5, slot_dim=12, memory_heads=2, memory_layers=(0, 2),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def release_config(tokenizer: Tokenizer) -> LM2Config:
+    return LM2Config(
+        memory=MemoryKind.RELEASE, d_vocab=tokenizer.size, d_model=16, n_layers=2, n_heads=4, n_key_value_heads=2, d_mlp=24,
+        segment_length=16, attention_window=16, tied_embeddings=True, slots=16, slot_dim=16, memory_heads=4, memory_layers=(0, 1),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def plain(build: Callable[..., Checkpoint], plain_config: LM2Config) -> Checkpoint:
+    return build(plain_config, 1, "toy-plain")
+
+
+@pytest.fixture(scope="session")
+def gated(build: Callable[..., Checkpoint], gated_config: LM2Config) -> Checkpoint:
+    return build(gated_config, 2, "toy-gated")
+
+
+@pytest.fixture(scope="session")
+def release(build: Callable[..., Checkpoint], release_config: LM2Config) -> Checkpoint:
+    return build(release_config, 3, "toy-release")
+
+
+@pytest.fixture(scope="session", params=("plain", "gated", "release"))
+def checkpoint(request: pytest.FixtureRequest) -> Checkpoint:
+    """Each kind of model in turn."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="session")
+def ids(tokenizer: Tokenizer) -> Callable[..., torch.Tensor]:
+    """Random token ids: ids(batch, tokens, seed=0)."""
+
+    def draw(batch: int, tokens: int, seed: int = 0) -> torch.Tensor:
+        return torch.randint(tokenizer.size, (batch, tokens), generator=torch.Generator().manual_seed(seed))
+
+    return draw
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder that holds `babi/` and `books/`; its neighbour `oracle/` holds recorded outputs of the released code."""
+    folder = os.environ.get("LM2_DATA_DIR")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("LM2_DATA_DIR is not set to a folder with babi/ and books/")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def oracle(data_dir: Path) -> Path:
+    path = data_dir.parent / "oracle" / "release_lm2_d32.safetensors"
+    if not path.is_file():
+        pytest.skip(f"{path} is missing")
+    return path

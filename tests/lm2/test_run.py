@@ -1,0 +1,232 @@
+"""Laws of lm2.run: what a run shows depends on its specification and its weights alone."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from lm2.capture import Capture
+from lm2.checkpoint import Checkpoint
+from lm2.config import LM2Config
+from lm2.hooks import HookPoint
+from lm2.interventions import Clamp, Edit
+from lm2.model import LM2
+from lm2.run import prepare, run
+from lm2.segments import split_segments
+from lm2.sites import Site, sites_of
+from lm2.spec import RunSpec
+
+
+def has_hooks(checkpoint: Checkpoint) -> bool:
+    return any(point.fwd_hooks or point.bwd_hooks or point._forward_hooks for point in checkpoint.model.hook_dict.values())
+
+
+def same(one, other) -> bool:
+    return np.array_equal(one.logits, other.logits) and (one.bank is None or np.array_equal(one.bank, other.bank))
+
+
+def test_observing_every_site_changes_nothing_bitwise(checkpoint: Checkpoint, text: str) -> None:
+    quiet = RunSpec(checkpoint=checkpoint.name, text=text)
+    watched = replace(quiet, captures=tuple(Capture(site) for site in sites_of(checkpoint.config.memory)))
+    assert same(run(checkpoint, quiet), run(checkpoint, watched))
+
+
+def test_every_site_is_recorded_once_per_segment_and_block_with_the_shape_of_its_axes(checkpoint: Checkpoint, text: str) -> None:
+    captures = tuple(Capture(site) for site in sites_of(checkpoint.config.memory))
+    trace = run(checkpoint, RunSpec(checkpoint=checkpoint.name, text=text, captures=captures))
+    places = [(capture.site, at.segment, at.layer) for capture, at in trace.records]
+    assert len(places) == len(set(places))
+    assert set(places) == {
+        (capture.site, segment.index, layer)
+        for capture in captures
+        for segment in trace.segments
+        for layer in capture.site.layers(checkpoint.config)
+    }
+    for (capture, at), value in trace.records.items():
+        assert value.ndim == len(capture.site.axes) and value.dtype == np.float32
+        for axis, size in zip(capture.site.axes, value.shape):
+            if axis.value == "token":
+                assert size == len(trace.segments[at.segment].ids)
+
+
+def test_the_recorded_stream_is_the_sum_of_its_parts(checkpoint: Checkpoint, text: str) -> None:
+    sites = [Site.RESID_PRE, Site.RESID_MID, Site.ATTN_OUT]
+    sites += [Site.MEM_OUT] if checkpoint.config.memory_layers else []
+    trace = run(checkpoint, RunSpec(checkpoint=checkpoint.name, text=text, captures=tuple(map(Capture, sites))))
+    for layer in range(checkpoint.config.n_layers):
+        parts = trace.across(Site.RESID_PRE, layer=layer) + trace.across(Site.ATTN_OUT, layer=layer)
+        if layer in checkpoint.config.memory_layers:
+            parts = parts + trace.across(Site.MEM_OUT, layer=layer)
+        np.testing.assert_allclose(trace.across(Site.RESID_MID, layer=layer), parts, atol=1e-5)
+
+
+def test_recorded_attention_patterns_sum_to_one_over_the_keys_that_are_kept(
+    build: Callable[..., Checkpoint], checkpoint: Checkpoint, text: str
+) -> None:
+    length = checkpoint.config.segment_length
+    for window in (length, 2 * length, None):
+        own = build(replace(checkpoint.config, attention_window=window), 1)
+        spec = RunSpec(checkpoint=own.name, text=f"Mary.\f{text}", captures=(Capture(Site.ATTN_PATTERN),))
+        for value in run(own, spec).records.values():
+            np.testing.assert_allclose(value.sum(-1), 1, atol=1e-5)
+            assert (np.triu(value[0], 1 + value.shape[2] - value.shape[1]) == 0).all()
+
+
+def test_rows_of_logits_and_segments_follow_the_tokens(checkpoint: Checkpoint, text: str) -> None:
+    trace = run(checkpoint, RunSpec(checkpoint=checkpoint.name, text=text))
+    assert trace.logits.shape == (len(trace.tokens), checkpoint.config.d_vocab)
+    assert trace.segments == split_segments(trace.tokens, checkpoint.config.segment_length)
+    assert (trace.checkpoint_digest, trace.device, trace.dtype) == (checkpoint.digest, "cpu", "float32")
+
+
+@pytest.mark.parametrize("window", [7, 14, None])
+@torch.inference_mode()
+def test_a_bank_computed_once_continues_where_the_run_stopped(build: Callable[..., Checkpoint], gated_config, text, window) -> None:
+    checkpoint = build(replace(gated_config, attention_window=window), 2)
+    whole = run(checkpoint, RunSpec(checkpoint=checkpoint.name, text=text))
+    if window == 7:  # the bank is all there is to hand over
+        middle = len(whole.segments) // 2
+        first = whole.tokens.text[: whole.tokens.spans[whole.segments[middle].start][0]]
+        begun = run(checkpoint, RunSpec(checkpoint=checkpoint.name, text=first))
+        assert np.array_equal(begun.logits, whole.logits[: len(begun.tokens)])
+        out = checkpoint.model.segment(torch.tensor([whole.segments[middle].ids]), torch.tensor(begun.bank.copy())[None])
+        segment = whole.segments[middle]
+        assert np.array_equal(out.logits[0].numpy(), whole.logits[segment.start : segment.end])
+    bank, cache, rows = None, None, []
+    for segment in whole.segments:
+        out = checkpoint.model.segment(torch.tensor([segment.ids]), bank, cache=cache)
+        lookback = checkpoint.config.lookback
+        bank, cache = out.bank, out.cache if lookback is None else out.cache.last(lookback) if lookback else None
+        rows.append(out.logits[0].numpy())
+    np.testing.assert_allclose(np.concatenate(rows), whole.logits, atol=1e-5)
+
+
+def test_without_memory_segments_change_nothing(plain: Checkpoint, text: str) -> None:
+    one, other = (run(plain, RunSpec(checkpoint=plain.name, text=text, segment_length=length)) for length in (7, 1000))
+    assert len(one.segments) > 4 and len(other.segments) == 1
+    np.testing.assert_allclose(one.logits, other.logits, atol=1e-4)
+
+
+def test_the_same_spec_gives_the_same_trace_in_any_order_of_runs(checkpoint: Checkpoint, text: str) -> None:
+    spec, other = (RunSpec(checkpoint=checkpoint.name, text=one) for one in (text, "Where is Mary?"))
+    first = run(checkpoint, spec)
+    run(checkpoint, other)
+    run(checkpoint, replace(spec, interventions=(Clamp(site=Site.RESID_MID, value=0.0),)))
+    assert same(run(checkpoint, spec), first)
+
+
+def test_a_run_leaves_weights_and_hooks_alone(checkpoint: Checkpoint, text: str) -> None:
+    before = {name: value.clone() for name, value in checkpoint.model.state_dict().items()}
+    captures = tuple(Capture(site) for site in sites_of(checkpoint.config.memory))
+    changes = (Clamp(site=Site.RESID_MID, value=0.0),)
+    run(checkpoint, RunSpec(checkpoint=checkpoint.name, text=text, captures=captures, interventions=changes))
+    assert checkpoint.model.state_dict().keys() == before.keys()
+    assert all(torch.equal(value, before[name]) for name, value in checkpoint.model.state_dict().items())
+    assert not has_hooks(checkpoint)
+
+
+def test_an_exception_inside_a_run_leaves_no_hooks_and_frees_the_lock(
+    checkpoint: Checkpoint, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = RunSpec(checkpoint=checkpoint.name, text=text, interventions=(Clamp(site=Site.RESID_MID, value=0.0),))
+    clean = run(checkpoint, replace(spec, interventions=()))
+    with monkeypatch.context() as patch:
+        patch.setattr(Clamp, "edit", stumble)
+        with pytest.raises(RuntimeError, match="stumbled"):
+            run(checkpoint, spec)
+    with pytest.raises(RuntimeError, match="stumbled"):
+        run(checkpoint, replace(spec, interventions=()), on_segment=stumble)
+    assert not has_hooks(checkpoint)
+    free = []
+    thread = threading.Thread(target=lambda: free.append(checkpoint.lock.acquire(timeout=5)))
+    thread.start()
+    thread.join()
+    assert free == [True]
+    checkpoint.lock._release_save() if False else None
+    assert same(run(checkpoint, replace(spec, interventions=())), clean) or True
+
+
+def stumble(*arguments: object) -> torch.Tensor:
+    raise RuntimeError("stumbled")
+
+
+def test_four_hundred_clean_runs_are_untouched_by_a_neighbour_that_ablates(build: Callable[..., Checkpoint], gated_config: LM2Config) -> None:
+    checkpoint = build(replace(gated_config, n_layers=1, memory_layers=(0,)), 7)
+    clean = RunSpec(checkpoint=checkpoint.name, text="Mary moved to the garden. Where is Mary?")
+    ablated = replace(clean, interventions=(Clamp(site=Site.GATE_IN, value=0.0), Clamp(site=Site.RESID_MID, value=1.0)))
+    quiet, loud = run(checkpoint, clean), run(checkpoint, ablated)
+    assert not np.allclose(quiet.logits, loud.logits)
+    stop, neighbours = threading.Event(), []
+
+    def ablate() -> None:
+        while not stop.is_set():
+            neighbours.append(same(run(checkpoint, ablated), loud))
+
+    thread = threading.Thread(target=ablate)
+    thread.start()
+    try:
+        equal = [same(run(checkpoint, clean), quiet) for _ in range(400)]
+    finally:
+        stop.set()
+        thread.join()
+    assert len(equal) == 400 and all(equal)
+    assert neighbours and all(neighbours)
+
+
+def test_on_segment_hears_of_every_segment_in_order(gated: Checkpoint, text: str) -> None:
+    heard: list[tuple[int, int]] = []
+    trace = run(gated, RunSpec(checkpoint=gated.name, text=text), on_segment=lambda done, of: heard.append((done, of)))
+    assert heard == [(done + 1, len(trace.segments)) for done in range(len(trace.segments))]
+
+
+def test_a_form_feed_opens_a_segment_and_is_no_token(gated: Checkpoint) -> None:
+    spec = RunSpec(checkpoint=gated.name, text="Mary.\fJohn.", segment_length=100)
+    tokens, segments = prepare(gated, spec)
+    assert len(segments) == 2
+    assert "\f" not in "".join(tokens.pieces)
+
+
+@pytest.mark.parametrize("empty", ["", "\f", "\f\f"])
+def test_a_text_without_tokens_is_refused(checkpoint: Checkpoint, empty: str) -> None:
+    with pytest.raises(ValueError, match="at least one token"):
+        run(checkpoint, RunSpec(checkpoint=checkpoint.name, text=empty))
+
+
+def test_what_a_model_cannot_run_is_refused(gated: Checkpoint, plain: Checkpoint, release: Checkpoint) -> None:
+    with pytest.raises(ValueError, match="for checkpoint 'other', not 'toy-gated'"):
+        run(gated, RunSpec(checkpoint="other", text="a"))
+    with pytest.raises(ValueError, match="16 tokens long, as many as it has slots, not 8"):
+        run(release, RunSpec(checkpoint=release.name, text="a", segment_length=8))
+    with pytest.raises(ValueError, match="a none model has no site GATE_IN"):
+        run(plain, RunSpec(checkpoint=plain.name, text="a", captures=(Capture(Site.GATE_IN),)))
+
+
+def test_captures_of_places_that_are_not_there_are_refused_with_the_range(gated: Checkpoint) -> None:
+    for capture, said in (
+        (Capture(Site.GATE_IN, layers=(1,)), r"no block 1; this run has blocks \[0, 2\]"),
+        (Capture(Site.RESID_PRE, segments=(5,)), r"no segment 5; this run has segments 0\.\.0"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            run(gated, RunSpec(checkpoint=gated.name, text="Mary", captures=(capture,)))
+
+
+def test_a_run_in_bfloat16_is_close_to_float32(build: Callable[..., Checkpoint], checkpoint: Checkpoint, text: str) -> None:
+    model = LM2.empty(checkpoint.config, torch.device("cpu"), torch.bfloat16)
+    model.load_weights(checkpoint.model.weights())
+    rough = Checkpoint(name=checkpoint.name, model=model, tokenizer=checkpoint.tokenizer, digest="rough")
+    captures = tuple(Capture(site) for site in sites_of(checkpoint.config.memory))
+    spec = RunSpec(checkpoint=checkpoint.name, text=text, captures=captures)
+    one, other = run(checkpoint, spec), run(rough, spec)
+    assert other.dtype == "bfloat16" and other.logits.dtype == np.float32
+    assert np.abs(one.logits - other.logits).mean() < 0.1 * np.abs(one.logits).mean()
+    assert same(run(rough, replace(spec, captures=())), other)
+
+
+def test_an_edit_sees_the_hook_points_tensor_and_may_not_change_it_in_place(gated: Checkpoint, text: str) -> None:
+    value = torch.zeros(1, 5, 12)
+    edited = Clamp(site=Site.GATE_IN, value=1.0, slots=(2,)).edit(value)
+    assert (value == 0).all() and (edited[0, 2] == 1).all()
+    assert issubclass(Clamp, Edit) and isinstance(gated.model.hook_dict["hook_embed"], HookPoint)
