@@ -67,7 +67,7 @@ class LM2Config:
     rope_scaling: RopeScaling | None = None
     rms_norm_eps: float = 1e-5
     tied_embeddings: bool = False
-    embedding_std: float = 1.0
+    embedding_std: float = 0.3
     """Standard deviation of fresh embeddings; all other matrices start at 1/sqrt(fan-in)."""
     slots: int = 0
     slot_dim: int = 0

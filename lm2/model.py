@@ -134,19 +134,16 @@ class LM2(HookedModel):
     def initialise(self, generator: torch.Generator) -> None:
         """Fresh weights, drawn from `generator` alone.
 
-        Embeddings normal(0, embedding_std); matrices normal(0, 1/(3 fan_in)), which is PyTorch's own spread; those that
-        write into the stream smaller by sqrt(2 blocks), so that a deep stream starts as quiet as a shallow one.
+        Embeddings normal(0, embedding_std); matrices normal(0, 1/fan_in), ten times quieter where the memory writes into
+        the stream, so that reading starts as a whisper; the forget gate's bias at `forget_bias`.
         """
-        quiet = 1 / math.sqrt(2 * self.config.n_layers)
         for name, module in self.named_modules():
             if isinstance(module, nn.Linear) and module is not self.unembed:
-                scale = quiet if name.endswith((".attn.o", ".mem.o", ".mlp.out")) else 1.0
-                module.weight.normal_(0.0, scale / math.sqrt(3 * module.in_features), generator=generator)
+                scale = 0.1 if name.endswith(".mem.o") else 1.0
+                module.weight.normal_(0.0, scale / math.sqrt(module.in_features), generator=generator)
                 if module.bias is not None:
                     module.bias.fill_(self.config.forget_bias if name.endswith(".mem.forget_gate") else 0.0)
         self.embed.weight.normal_(0.0, self.config.embedding_std, generator=generator)
-        # A direction that all tokens share lets attention find places by distance alone, before it knows any word.
-        self.embed.weight += 0.5 * self.config.embedding_std * torch.randn(self.config.d_model, generator=generator).to(self.embed.weight)
         if not self.config.tied_embeddings:
             self.unembed.weight.normal_(0.0, 1 / math.sqrt(self.config.d_model), generator=generator)
         if isinstance(getattr(self, "bank_start", None), nn.Parameter):
