@@ -176,6 +176,7 @@ def _train(chosen: argparse.Namespace) -> None:
     from lm2.training import TrainingConfig, train
 
     train(TrainingConfig.load(chosen.config), chosen.out)
+    print(f"{chosen.out / 'checkpoint'} can be opened: lm2 info {chosen.out / 'checkpoint'}")
 
 
 def _serve(chosen: argparse.Namespace) -> int:

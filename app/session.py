@@ -10,8 +10,11 @@ from app.context import Context
 from app.figures.theme import DARK, LIGHT, Theme
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from lm2.checkpoint import Checkpoint
     from lm2.trace import Trace
+    from probes.lens import SlotReadout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,16 +61,22 @@ def open_memory() -> Opened | None:
     return opened
 
 
-def heading(title: str, opened: Opened | None, words: str) -> None:
-    """A screen's title, what it shows, and what ran."""
-    st.header(title)
-    st.write(words)
-    if opened is not None:
-        trace = opened.trace
-        kinds = f"{len(trace.tokens)} tokens in {len(trace.segments)} segments"
-        st.caption(f"{opened.checkpoint.name} ({opened.checkpoint.config.memory.value} memory) on {trace.device}, {trace.dtype} · {opened.context.origin} · {kinds} · run {trace.spec.digest[:10]}")
-        if len(opened.layers) < len(opened.checkpoint.config.memory_layers):
-            st.caption(f"All blocks together would be too much to keep: only block {opened.layers[0]} was captured. Choosing another block runs the text again.")
+def subtitle(opened: Opened) -> None:
+    """One line that says what ran."""
+    trace, config = opened.trace, opened.checkpoint.config
+    st.caption(
+        f"{opened.checkpoint.name} ({config.memory.value} memory) on {trace.device}, {trace.dtype} · {opened.context.origin} · "
+        f"{len(trace.tokens)} tokens in {len(trace.segments)} segments · run {trace.spec.digest[:10]}"
+    )
+    if opened.layers and len(opened.layers) < len(config.memory_layers):
+        st.caption(f"All blocks together would be too much to keep: only block {opened.layers[0]} was captured. Choosing another runs the text again.")
+
+
+def readout(opened: Opened, bank: "np.ndarray", layer: int) -> "SlotReadout":
+    """What the slots of a bank say through a block."""
+    from probes.lens import read_out  # noqa: PLC0415 - see app/cache.py
+
+    return read_out(opened.checkpoint, bank, layer, top=5, random=256, seed=0)
 
 
 def theme() -> Theme:

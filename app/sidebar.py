@@ -14,6 +14,7 @@ from app import context, state, widgets
 from app.context import Context
 from app.state import Kind, Source
 from lm2 import stories
+from lm2.bundled import bundled_names
 from lm2.simulator import simulate
 
 _LARGEST_FOLDER = 2 * 1024**3
@@ -38,8 +39,6 @@ def render() -> None:
 
 
 def _model() -> None:
-    from lm2.checkpoint import bundled_names  # noqa: PLC0415 - see app/cache.py
-
     uploaded = st.file_uploader("Checkpoint folder as .zip", type="zip", help="config.json, model.safetensors, tokenizer.json, card.md; or a released .pt with tokenizer.json.")
     if uploaded is not None:
         try:

@@ -58,6 +58,10 @@ class Selection:
     """A memory head's number, "mean" or "max"."""
     token: int = -1
     slot: int = -1
+    scale: str = "sqrt"
+    """Of the maps' colours: "linear" or "sqrt"."""
+    side: str = "read"
+    """Whether the text is coloured by who "read" or who "wrote" the chosen slot."""
     gate: str = "forget"
     segment: int = -1
     """-1, the last."""

@@ -30,9 +30,9 @@ _HOMES = {
     "TopSlots": "lm2.capture",
     "Trace": "lm2.trace",
     "Whole": "lm2.capture",
-    "generate": "lm2.run",
+    "generate": "lm2.runner",
     "load": "lm2.checkpoint",
-    "run": "lm2.run",
+    "run": "lm2.runner",
 }
 
 __all__ = sorted(_HOMES)

@@ -21,13 +21,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from lm2 import bundled
 from lm2.atomic import replace_folder
 from lm2.config import LM2Config, MemoryKind
 from lm2.model import LM2
 from lm2.released import RELEASED_SIZE, our_weights
 from lm2.tokens import Tokenizer
-
-BUNDLED = Path(__file__).parent / "checkpoints"
 
 _FORMAT = {"format": "lm2-workbench", "version": 1}
 
@@ -83,11 +82,6 @@ class Checkpoint:
         return sum(weight.numel() for weight in self.model.weights().values())
 
 
-def bundled_names() -> tuple[str, ...]:
-    """The checkpoints that come with this program."""
-    return tuple(sorted(path.parent.name for path in BUNDLED.glob("*/config.json")))
-
-
 def choose_device(device: str) -> torch.device:
     """"auto" is CUDA, then MPS, then CPU. Raises CheckpointError for a device that this machine does not have."""
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
@@ -113,7 +107,7 @@ def load(name_or_path: str | Path, device: str = "auto", dtype: str = "float32")
     except ValueError:
         raise CheckpointError(f"dtype must be one of {[member.value for member in Dtype]}, not {dtype!r}") from None
     target = choose_device(device)
-    path = BUNDLED / name if name in bundled_names() else Path(name)
+    path = bundled.FOLDER / name if name in bundled.bundled_names() else Path(name)
     if path.is_dir():
         config = _config(path / "config.json")
         weights_path = path / "model.safetensors"
@@ -122,10 +116,10 @@ def load(name_or_path: str | Path, device: str = "auto", dtype: str = "float32")
         weights_path = path
         config, weights = _released(path)
     else:
-        near = difflib.get_close_matches(name, bundled_names(), n=1)
+        near = difflib.get_close_matches(name, bundled.bundled_names(), n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise CheckpointError(
-            f"{name!r} is neither a bundled checkpoint ({', '.join(bundled_names())}), a folder, nor a .pt file{hint}"
+            f"{name!r} is neither a bundled checkpoint ({', '.join(bundled.bundled_names())}), a folder, nor a .pt file{hint}"
         )
     folder = weights_path.parent
     tokenizer = _tokenizer(folder / "tokenizer.json", config)

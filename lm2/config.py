@@ -148,6 +148,9 @@ class LM2Config:
         for name in ("d_vocab", "d_model", "n_layers", "n_heads", "n_key_value_heads", "d_mlp", "segment_length", "slots", "slot_dim", "memory_heads"):
             if name in values and (not isinstance(values[name], int) or isinstance(values[name], bool)):
                 raise ValueError(f"{name} must be a whole number, not {values[name]!r}")
+        for name in ("rope_theta", "rms_norm_eps", "embedding_std", "forget_bias"):
+            if name in values and (not isinstance(values[name], int | float) or isinstance(values[name], bool)):
+                raise ValueError(f"{name} must be a number, not {values[name]!r}")
         if "memory_layers" in values:
             values["memory_layers"] = tuple(values["memory_layers"])
         if values.get("rope_scaling") is not None:

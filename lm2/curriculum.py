@@ -1,6 +1,6 @@
 """Documents to learn from: what a memory has to be taught, in the order in which it can be learnt.
 
-1. OPEN: two to four statements and questions about them inside one segment; attention learns to answer.
+1. OPEN: two statements, soon four, and a question about them inside one segment; attention learns to answer.
 2. MEMORY: statements over 1, 2, 3 ... segments, and questions whose facts lie in earlier ones.
 """
 
@@ -65,15 +65,20 @@ class WhereIs:
             raise ValueError(f"places must be one token each for this curriculum; these are more: {long}")
         self._newline = tokenizer.encode("\n").ids
 
-    def open(self, chance: random.Random) -> Document:
-        """Two to four statements and then a question, with its answer, about each person in them, all in one segment."""
-        facts = self._facts(chance, chance.randrange(2, 5))
+    def open(self, chance: random.Random, most: int) -> Document:
+        """Two to `most` statements, a question about one of the people in them and its answer, all in one segment.
+
+        The first two statements name different people, for where there is only one nothing has to be told apart;
+        and there is one question, for a second one could be answered by what the first left over.
+        """
+        facts = self._facts(chance, 2)
+        while facts[0].person == facts[1].person:
+            facts = self._facts(chance, 2)
+        facts += self._facts(chance, chance.randrange(most - 1))
         ids, _, _ = self._lay_out(chance, facts, answered=False)
-        latest, answers = list(_latest(facts).values()), []
-        for fact in chance.sample(latest, len(latest)):
-            ids += (*self._questions[fact.person][1], *self._places[fact.place])
-            answers.append(len(ids) - 2)
-        return Document(segments=(tuple(ids),), answers=(tuple(answers),), distance=0)
+        fact = chance.choice(list(_latest(facts).values()))
+        ids += (*self._questions[fact.person][1], *self._places[fact.place])
+        return Document(segments=(tuple(ids),), answers=((len(ids) - 2,),), distance=0)
 
     def memory(self, chance: random.Random, segments: int, length: int, *, questions: int) -> Document:
         """Statements over `segments` segments of about `length` tokens, with `questions` asked after each of them."""

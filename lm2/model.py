@@ -125,7 +125,9 @@ class LM2(HookedModel):
         """A model whose weights are memory without meaning, to be filled by `load_weights`."""
         with torch.device("meta"):
             model = cls(config)
-        model = model.to(dtype).to_empty(device=device)
+        for module in model.modules():
+            for name, weight in list(module.named_parameters(recurse=False)):
+                setattr(module, name, nn.Parameter(torch.empty_like(weight, dtype=dtype, device=device)))
         if config.tied_embeddings:
             model.unembed.weight = model.embed.weight
         return model

@@ -10,7 +10,7 @@ import numpy as np
 from lm2.babi import Prompt
 from lm2.checkpoint import Checkpoint
 from lm2.interventions import Freeze, Intervention, Reset
-from lm2.run import prepare, run
+from lm2.runner import prepare, run
 from lm2.spec import RunSpec
 
 

@@ -32,7 +32,7 @@ class TokenSequence:
 
     def within(self, start: int, end: int) -> tuple[int, ...]:
         """The tokens that share a character with text[start:end]."""
-        return tuple(at for at, (left, right) in enumerate(self.spans) if left < end and right > start)
+        return tuple(at for at, (left, right) in enumerate(self.spans) if max(left, start) < min(right, end))
 
 
 class Tokenizer:

@@ -31,7 +31,7 @@ def text() -> str:
 @pytest.fixture(scope="session")
 def tokenizer() -> Tokenizer:
     sentences = [f"{person} {verb} the {place}." for person in PEOPLE for verb in VERBS for place in PLACES]
-    return Tokenizer.train([" ".join(sentences), *(f"Where is {person}? {place}" for person in PEOPLE for place in PLACES)], 320)
+    return Tokenizer.train([" ".join(sentences), *(f"Where is {person}? {place}" for person in PEOPLE for place in PLACES)], 360)
 
 
 def randomised(config: LM2Config, seed: int) -> LM2:

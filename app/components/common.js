@@ -40,7 +40,8 @@ function themeOf(element) {
   const background = rgb(read("background-color"));
   return {
     text: read("text-color"),
-    muted: style.getPropertyValue("--lm2-muted").trim() || read("text-color"),
+    textLuminance: luminance(rgb(read("text-color"))),
+    muted: style.getPropertyValue("--lm2-muted").trim(),
     background,
     border: read("border-color"),
     primary: read("primary-color"),

@@ -226,8 +226,8 @@ class Heatmap {
     context.beginPath();
     context.rect(box.left - 3, box.top - 3, box.width + 6, box.height + 6);
     context.clip();
-    if (selectedRow !== null) this.outline(context, this.rectangle(selectedRow, null), 1);
-    if (selectedColumn !== null) this.outline(context, this.rectangle(null, selectedColumn), 1);
+    if (selectedRow !== null) this.outline(context, this.rectangle(selectedRow, null), 1.5);
+    if (selectedColumn !== null) this.outline(context, this.rectangle(null, selectedColumn), 1.5);
     if (this.cursor) this.outline(context, this.rectangle(this.cursor.row, this.cursor.column), 2);
     context.restore();
   }
@@ -236,7 +236,7 @@ class Heatmap {
     const pad = line / 2;
     const [x, y] = [Math.round(left), Math.round(top)];
     const [right, bottom] = [Math.round(left + Math.max(width, 2)), Math.round(top + Math.max(height, 2))];
-    for (const [colour, extra] of [["#ffffff", 2], [this.theme.primary, 0]]) {
+    for (const [colour, extra] of [["rgb(255 255 255 / 55%)", 2], [this.theme.primary, 0]]) {
       context.strokeStyle = colour;
       context.lineWidth = line + extra;
       context.strokeRect(x - pad, y - pad, right - x + line, bottom - y + line);

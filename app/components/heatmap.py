@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .browser import Scale, check_range, half, index, mount, segment_starts
+from app.components.browser import Scale, check_range, half, index, mount, segment_starts
 
 __all__ = ["Cell", "Scale", "heatmap"]
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .browser import Scale, check_range, half, index, mount, segment_starts
+from app.components.browser import Scale, check_range, half, index, mount, segment_starts
 
 __all__ = ["multiples"]
 

@@ -197,10 +197,11 @@ function weightColour(weight) {
 }
 
 /** The text colour that reads on a translucent colour over the page: the theme's own ("") wherever it does. */
-function readable(colour, { background, dark }) {
+function readable(colour, { background, textLuminance }) {
   const alpha = Number(colour[4]);
-  const light = luminance(background.map((under, k) => alpha * colour[k] + (1 - alpha) * under)) > 0.22;
-  return light !== dark ? "" : dark ? "#111111" : "#ffffff";
+  const light = luminance(background.map((under, k) => alpha * colour[k] + (1 - alpha) * under));
+  const contrast = (Math.max(light, textLuminance) + 0.05) / (Math.min(light, textLuminance) + 0.05);
+  return contrast >= 4.5 ? "" : light > 0.179 ? "#000000" : "#ffffff";
 }
 
 export default (component) => live(component, (root) => new TokenStrip(root));

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .browser import index, mount
+from app.components.browser import index, mount
 
 __all__ = ["token_strip"]
 

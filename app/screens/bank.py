@@ -36,7 +36,7 @@ def render() -> None:
         panels.figure(bank.similarity(trace, layers, segment), "similarity", 420)
     with right:
         st.subheader(f"What slots say, through block {layer}")
-        read = session.readout(opened, segment, layer)
+        read = session.readout(opened, bank.banks(trace, layers)[segment + 1], layer)
         panels.table(bank.readout(read, opened.checkpoint.tokenizer.piece), "readout", 420)
     st.caption(
         "Each slot goes through the block's value projection, output gate and W_O, the final norm and the output head, as if a token read it "

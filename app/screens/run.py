@@ -7,9 +7,8 @@ from app.views import text
 
 
 def render() -> None:
-    session_words = "The text as the model met it, segment by segment. Click a token to see what the model expected behind it."
     st.header("Run")
-    st.write(session_words)
+    st.write("The text as the model met it, segment by segment. Click a token to see what the model expected behind it.")
     opened = session.open_trace()
     if opened is None:
         return

@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float
 
 from app.context import Context
-from app.views.kinds import Strip, Table, visible
+from app.views.kinds import Line, Lines, Strip, Table, token_labels, visible
 from lm2.tokens import Tokenizer
 from lm2.trace import Trace
 
@@ -49,6 +49,17 @@ def surprise(trace: Trace) -> Float[np.ndarray, "token"]:
     log_total = np.log(np.exp(logits - top).sum(-1)) + top[:, 0]
     own = logits[np.arange(len(logits)), np.array(trace.tokens.ids[1:], dtype=int)]
     return np.concatenate([[np.nan], (log_total - own) / np.log(2)])
+
+
+def surprise_line(trace: Trace) -> Lines:
+    """How unexpected each token was."""
+    return Lines(
+        lines=(Line(name="surprise", values=surprise(trace)),),
+        ticks=token_labels(trace.tokens.pieces),
+        x_title="token",
+        y_title="surprise (bits)",
+        boundaries=boundaries(trace),
+    )
 
 
 def strip(trace: Trace, context: Context, tokenizer: Tokenizer, *, weights: np.ndarray | None = None, legend: str = "") -> Strip:

@@ -8,7 +8,7 @@ import pytest
 
 from lm2.capture import REDUCTIONS, Capture, Coordinate, HeadMax, HeadMean, PooledMax, PooledMean, Reduction, SlotMass, TopSlots, Whole
 from lm2.checkpoint import Checkpoint
-from lm2.run import TooLargeError, predicted_bytes, run
+from lm2.runner import TooLargeError, predicted_bytes, run
 from lm2.sites import Axis, Site, sites_of
 from lm2.spec import RunSpec
 

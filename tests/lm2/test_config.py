@@ -51,6 +51,7 @@ def test_json_gives_the_config_back(gated_config: LM2Config) -> None:
         ({"memory": "great"}, "memory must be one of .*gated.*not 'great'"),
         ({"bank_start": "warm"}, "bank_start must be one of"),
         ({"d_model": "16"}, "d_model must be a whole number, not '16'"),
+        ({"rope_theta": None}, "rope_theta must be a number, not None"),
         ({"slots": True}, "slots must be a whole number, not True"),
     ],
 )

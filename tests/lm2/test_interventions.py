@@ -9,7 +9,7 @@ import torch
 from lm2.capture import Capture
 from lm2.checkpoint import Checkpoint
 from lm2.interventions import Clamp, Freeze, Intervention, Reset
-from lm2.run import run
+from lm2.runner import run
 from lm2.sites import Site
 from lm2.spec import RunSpec
 
@@ -104,9 +104,9 @@ def test_resetting_a_document_at_a_segment_equals_starting_there(gated: Checkpoi
         (Clamp(site=Site.RESID_PRE, value=0.0, layers=(3,)), r"there is no block 3; this run has blocks 0\.\.2"),
         (Clamp(site=Site.GATE_IN, value=0.0, slots=(1, 5)), r"there is no slot 5; this run has slots 0\.\.4"),
         (Clamp(site=Site.GATE_IN, value=0.0, slots=(-1,)), r"there is no slot -1"),
-        (Clamp(site=Site.GATE_IN, value=0.0, segments=(99,)), r"there is no segment 99; this run has segments 0\.\.12"),
+        (Clamp(site=Site.GATE_IN, value=0.0, segments=(99,)), r"there is no segment 99; this run has segments 0\.\.9"),
         (Clamp(site=Site.RESID_POST, value=0.0, slots=(0,)), "RESID_POST has no slots"),
-        (Freeze(segment=13), r"there is no segment 13; this run has segments 0\.\.12"),
+        (Freeze(segment=13), r"there is no segment 13; this run has segments 0\.\.9"),
         (Reset(segment=-1), r"there is no segment -1"),
     ],
 )

@@ -12,7 +12,7 @@ from lm2.config import BankStart, LM2Config, MemoryKind
 from lm2.interventions import Clamp
 from lm2.memory import GatedMemory
 from lm2.model import LM2
-from lm2.run import run
+from lm2.runner import run
 from lm2.sites import Site
 from lm2.spec import RunSpec
 

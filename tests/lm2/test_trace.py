@@ -8,7 +8,7 @@ import pytest
 from lm2.capture import Capture, HeadMax, HeadMean, SlotMass, TopSlots
 from lm2.checkpoint import Checkpoint
 from lm2.interventions import Clamp
-from lm2.run import run
+from lm2.runner import run
 from lm2.sites import Site
 from lm2.spec import RunSpec
 from lm2.trace import Trace

@@ -1,4 +1,4 @@
-"""Laws of lm2.run: what a run shows depends on its specification and its weights alone."""
+"""Laws of lm2.runner: what a run shows depends on its specification and its weights alone."""
 
 import threading
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from lm2.config import LM2Config
 from lm2.hooks import HookPoint
 from lm2.interventions import Clamp, Edit
 from lm2.model import LM2
-from lm2.run import prepare, run
+from lm2.runner import prepare, run
 from lm2.segments import split_segments
 from lm2.sites import Site, sites_of
 from lm2.spec import RunSpec
@@ -140,13 +140,17 @@ def test_an_exception_inside_a_run_leaves_no_hooks_and_frees_the_lock(
     with pytest.raises(RuntimeError, match="stumbled"):
         run(checkpoint, replace(spec, interventions=()), on_segment=stumble)
     assert not has_hooks(checkpoint)
-    free = []
-    thread = threading.Thread(target=lambda: free.append(checkpoint.lock.acquire(timeout=5)))
+    free: list[bool] = []
+
+    def knock() -> None:
+        free.append(checkpoint.lock.acquire(timeout=5))
+        checkpoint.lock.release()
+
+    thread = threading.Thread(target=knock)
     thread.start()
     thread.join()
     assert free == [True]
-    checkpoint.lock._release_save() if False else None
-    assert same(run(checkpoint, replace(spec, interventions=())), clean) or True
+    assert same(run(checkpoint, replace(spec, interventions=())), clean)
 
 
 def stumble(*arguments: object) -> torch.Tensor:
@@ -155,7 +159,7 @@ def stumble(*arguments: object) -> torch.Tensor:
 
 def test_four_hundred_clean_runs_are_untouched_by_a_neighbour_that_ablates(build: Callable[..., Checkpoint], gated_config: LM2Config) -> None:
     checkpoint = build(replace(gated_config, n_layers=1, memory_layers=(0,)), 7)
-    clean = RunSpec(checkpoint=checkpoint.name, text="Mary moved to the garden. Where is Mary?")
+    clean = RunSpec(checkpoint=checkpoint.name, text="Mary moved")
     ablated = replace(clean, interventions=(Clamp(site=Site.GATE_IN, value=0.0), Clamp(site=Site.RESID_MID, value=1.0)))
     quiet, loud = run(checkpoint, clean), run(checkpoint, ablated)
     assert not np.allclose(quiet.logits, loud.logits)
@@ -204,21 +208,12 @@ def test_what_a_model_cannot_run_is_refused(gated: Checkpoint, plain: Checkpoint
         run(plain, RunSpec(checkpoint=plain.name, text="a", captures=(Capture(Site.GATE_IN),)))
 
 
-def test_captures_of_places_that_are_not_there_are_refused_with_the_range(gated: Checkpoint) -> None:
-    for capture, said in (
-        (Capture(Site.GATE_IN, layers=(1,)), r"no block 1; this run has blocks \[0, 2\]"),
-        (Capture(Site.RESID_PRE, segments=(5,)), r"no segment 5; this run has segments 0\.\.0"),
-    ):
-        with pytest.raises(ValueError, match=said):
-            run(gated, RunSpec(checkpoint=gated.name, text="Mary", captures=(capture,)))
-
-
-def test_a_run_in_bfloat16_is_close_to_float32(build: Callable[..., Checkpoint], checkpoint: Checkpoint, text: str) -> None:
+def test_a_run_in_bfloat16_is_close_to_float32(checkpoint: Checkpoint) -> None:
     model = LM2.empty(checkpoint.config, torch.device("cpu"), torch.bfloat16)
     model.load_weights(checkpoint.model.weights())
     rough = Checkpoint(name=checkpoint.name, model=model, tokenizer=checkpoint.tokenizer, digest="rough")
     captures = tuple(Capture(site) for site in sites_of(checkpoint.config.memory))
-    spec = RunSpec(checkpoint=checkpoint.name, text=text, captures=captures)
+    spec = RunSpec(checkpoint=checkpoint.name, text="Mary moved to the garden. Where is Mary?", captures=captures)
     one, other = run(checkpoint, spec), run(rough, spec)
     assert other.dtype == "bfloat16" and other.logits.dtype == np.float32
     assert np.abs(one.logits - other.logits).mean() < 0.1 * np.abs(one.logits).mean()

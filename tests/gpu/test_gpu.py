@@ -1,0 +1,80 @@
+"""The laws that a real GPU could break; skipped where there is none."""
+
+import numpy as np
+import pytest
+import torch
+
+from lm2.capture import Capture
+from lm2.checkpoint import Checkpoint, choose_device
+from lm2.interventions import Clamp
+from lm2.model import LM2
+from lm2.runner import generate, run
+from lm2.sites import Site, sites_of
+from lm2.spec import RunSpec
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+
+
+def on_gpu(checkpoint: Checkpoint, dtype: torch.dtype = torch.float32) -> Checkpoint:
+    model = LM2.empty(checkpoint.config, choose_device("cuda"), dtype)
+    model.load_weights(checkpoint.model.weights())
+    return Checkpoint(name=checkpoint.name, model=model, tokenizer=checkpoint.tokenizer, digest=checkpoint.digest)
+
+
+def everything(checkpoint: Checkpoint) -> tuple[Capture, ...]:
+    return tuple(Capture(site) for site in sites_of(checkpoint.config.memory))
+
+
+def test_the_gpu_agrees_with_the_cpu_at_every_site(checkpoint: Checkpoint, text: str) -> None:
+    spec = RunSpec(checkpoint=checkpoint.name, text=text, captures=everything(checkpoint))
+    cpu, gpu = run(checkpoint, spec), run(on_gpu(checkpoint), spec)
+    assert gpu.device == "cuda"
+    np.testing.assert_allclose(gpu.logits, cpu.logits, atol=1e-4, rtol=1e-4)
+    if cpu.bank is not None:
+        np.testing.assert_allclose(gpu.bank, cpu.bank, atol=1e-4, rtol=1e-4)
+    for key, value in cpu.records.items():
+        np.testing.assert_allclose(gpu.records[key], value, atol=1e-4, rtol=1e-4, err_msg=str(key))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_observing_changes_nothing_bitwise(checkpoint: Checkpoint, text: str, dtype: torch.dtype) -> None:
+    one = on_gpu(checkpoint, dtype)
+    quiet = run(one, RunSpec(checkpoint=one.name, text=text))
+    watched = run(one, RunSpec(checkpoint=one.name, text=text, captures=everything(one)))
+    assert np.array_equal(quiet.logits, watched.logits)
+
+
+def test_closed_input_gate_and_open_forget_gate_keep_the_bank(gated: Checkpoint, text: str) -> None:
+    one = on_gpu(gated)
+    kept = (Clamp(site=Site.GATE_IN, value=0.0), Clamp(site=Site.GATE_FORGET, value=1.0))
+    trace = run(one, RunSpec(checkpoint=one.name, text=text, interventions=kept))
+    assert np.array_equal(trace.bank, np.eye(one.config.slots, one.config.slot_dim))
+
+
+def test_greedy_generation_agrees_with_the_cpu(checkpoint: Checkpoint, text: str) -> None:
+    cpu, gpu = (generate(one, text, max_tokens=1) for one in (checkpoint, on_gpu(checkpoint)))
+    np.testing.assert_allclose(gpu.logits, cpu.logits, atol=1e-4, rtol=1e-4)
+
+
+def test_running_and_writing_work_in_bfloat16(checkpoint: Checkpoint, text: str) -> None:
+    one = on_gpu(checkpoint, torch.bfloat16)
+    trace = run(one, RunSpec(checkpoint=one.name, text=text, captures=everything(one)))
+    exact = run(checkpoint, RunSpec(checkpoint=one.name, text=text))
+    assert trace.dtype == "bfloat16" and np.isfinite(trace.logits).all()
+    assert np.abs(trace.logits - exact.logits).mean() < 0.1 * np.abs(exact.logits).mean()
+    made = generate(one, text, max_tokens=20, temperature=1.0, generator=torch.Generator().manual_seed(0))
+    assert len(made.ids) == 20
+
+
+def test_cached_decoding_equals_recomputation_on_the_gpu(gated: Checkpoint) -> None:
+    one = on_gpu(gated)
+    made = generate(one, "Mary moved to the garden.", max_tokens=12)
+    length = one.config.segment_length
+    ids = [*made.prompt.ids, *made.ids]
+    bank, rows = None, []
+    with torch.inference_mode():
+        for at in range(0, len(ids), length):
+            out = one.model.segment(torch.tensor([ids[at : at + length]], device="cuda"), bank)
+            bank, rows = out.bank, [*rows, out.logits[0].cpu().numpy()]
+    whole = np.concatenate(rows)[len(made.prompt) - 1 : len(ids) - 1]
+    np.testing.assert_allclose(made.logits, whole, atol=1e-4, rtol=1e-4)

@@ -1,0 +1,203 @@
+"""Laws of lm2.checkpoint: what is saved comes back, what is broken is refused in one sentence that names the file."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import lm2.checkpoint
+from lm2.bundled import bundled_names
+from lm2.checkpoint import Checkpoint, CheckpointError, choose_device, load, save
+from lm2.config import BankStart, LM2Config
+from lm2.runner import run
+from lm2.spec import RunSpec
+
+
+@pytest.fixture
+def folder(gated: Checkpoint, tmp_path: Path) -> Path:
+    """A saved checkpoint that a test may break."""
+    path = tmp_path / "mine"
+    save(path, gated.model, gated.tokenizer, "# A toy")
+    return path
+
+
+def refused(path: Path | str, **arguments: str) -> str:
+    """The one sentence with which loading fails."""
+    with pytest.raises(CheckpointError) as caught:
+        load(path, **{"device": "cpu"} | arguments)
+    message = str(caught.value)
+    assert "\n" not in message and len(message) < 600
+    return message
+
+
+def test_saving_and_loading_gives_every_weight_back_bitwise(checkpoint: Checkpoint, tmp_path: Path, text: str) -> None:
+    save(tmp_path / "one", checkpoint.model, checkpoint.tokenizer, "# Card\n\nÄ 🙂")
+    back = load(tmp_path / "one", "cpu")
+    weights = checkpoint.model.weights()
+    assert back.config == checkpoint.config
+    assert back.model.weights().keys() == weights.keys()
+    assert all(torch.equal(value, weights[name]) for name, value in back.model.weights().items())
+    assert (back.card, back.name, back.device, back.dtype) == ("# Card\n\nÄ 🙂", str(tmp_path / "one"), "cpu", "float32")
+    one, other = (run(c, RunSpec(checkpoint=c.name, text=text)) for c in (checkpoint, back))
+    assert np.array_equal(one.logits, other.logits)
+
+
+def test_tied_and_learned_weights_come_back(build: Callable[..., Checkpoint], gated_config: LM2Config, tmp_path: Path, ids) -> None:
+    own = build(replace(gated_config, tied_embeddings=True, bank_start=BankStart.LEARNED), 5)
+    save(tmp_path / "one", own.model, own.tokenizer, "")
+    back = load(tmp_path / "one", "cpu").model
+    assert back.unembed.weight is back.embed.weight
+    assert torch.equal(back(ids(1, 7)), own.model(ids(1, 7)))
+
+
+def test_the_digest_is_stable_and_belongs_to_the_weights(gated: Checkpoint, build, gated_config: LM2Config, tmp_path: Path) -> None:
+    other = build(gated_config, 77)
+    for name, one in (("a", gated), ("b", gated), ("c", other)):
+        save(tmp_path / name, one.model, one.tokenizer, name)
+    a, b, c = (load(tmp_path / name, "cpu").digest for name in "abc")
+    assert a == b != c and len(a) == 64
+
+
+def test_a_bfloat16_checkpoint_is_the_rounded_one(gated: Checkpoint, folder: Path) -> None:
+    back = load(folder, "cpu", "bfloat16")
+    assert back.dtype == "bfloat16"
+    for name, value in back.model.weights().items():
+        assert torch.equal(value, gated.model.weights()[name].to(torch.bfloat16))
+
+
+def test_parameters_are_counted_once_and_by_what_they_serve(gated: Checkpoint, plain: Checkpoint) -> None:
+    assert plain.memory_parameters == 0
+    mine = sum(p.numel() for layer in (0, 2) for p in gated.model.blocks[layer].mem.parameters())
+    assert gated.memory_parameters == mine
+    assert gated.parameters == sum(p.numel() for p in gated.model.parameters())
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
+def test_a_missing_file_is_named(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    assert f"{folder / name} is missing" in refused(folder)
+
+
+def test_a_missing_card_is_an_empty_card(folder: Path) -> None:
+    (folder / "card.md").unlink()
+    assert load(folder, "cpu").card == ""
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.999])
+def test_truncated_weights_are_refused_with_their_size(folder: Path, share: float) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    assert f"{path} is broken" in refused(folder)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"\xff\xfe", b"[]", b"3", b'{"model_type": "llama"}', b'{"format": "lm2-workbench", "version": 2, "model": {}}',
+     b'{"format": "lm2-workbench", "version": 1, "model": []}', b'{"format": "lm2-workbench", "version": 1, "model": {}}'],
+)  # fmt: skip
+def test_a_foreign_config_is_refused_with_its_path(folder: Path, content: bytes) -> None:
+    (folder / "config.json").write_bytes(content)
+    assert str(folder / "config.json") in refused(folder)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"d_model": "16"}, {"memory": "huge"}, {"n_heads": 5}, {"memory_layers": 3}, {"memory_layers": None}, {"rope_scaling": {"factor": 2}},
+     {"attention_window": "long"}, {"rope_theta": None}],
+)  # fmt: skip
+def test_a_config_of_impossible_values_is_refused_with_its_path(folder: Path, change: dict) -> None:
+    path = folder / "config.json"
+    values = json.loads(path.read_text())
+    values["model"] |= change
+    path.write_text(json.dumps(values))
+    assert str(path) in refused(folder)
+
+
+def test_weights_of_another_shape_or_name_are_refused_with_the_path(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    good = load_file(path)
+    for bad, said in (
+        (good | {"ln_final.w": torch.zeros(3)}, "ln_final.w must be of shape (16,), not (3,)"),
+        ({name: value for name, value in good.items() if name != "embed.weight"}, "lack 1 names ['embed.weight']"),
+        (good | {"extra": torch.zeros(1)}, "1 unknown ones ['extra']"),
+    ):
+        save_file(bad, path)
+        message = refused(folder)
+        assert str(path) in message and said in message
+
+
+def test_a_tokenizer_that_is_none_or_too_large_is_refused_with_its_path(folder: Path, gated_config: LM2Config) -> None:
+    path = folder / "tokenizer.json"
+    good = path.read_text()
+    path.write_text("{}")
+    assert str(path) in refused(folder)
+    path.write_text(good)
+    config = json.loads((folder / "config.json").read_text())
+    config["model"]["d_vocab"] = 100
+    (folder / "config.json").write_text(json.dumps(config))
+    message = refused(folder)
+    assert str(path) in message and f"{gated_config.d_vocab} tokens, more than the model's 100" in message
+
+
+def test_an_unknown_dtype_device_or_name_is_refused(folder: Path) -> None:
+    assert "['float32', 'bfloat16'], not 'float8'" in refused(folder, dtype="float8")
+    assert "device 'tpu' is not on this machine; it has" in refused(folder, device="tpu")
+    assert "'no-such-model' is neither a bundled checkpoint" in refused("no-such-model")
+    for name in bundled_names()[:1]:
+        assert f"did you mean {name!r}" in refused(name + "x")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+def test_cuda_is_refused_where_there_is_none_and_auto_takes_what_is_there() -> None:
+    with pytest.raises(CheckpointError, match="'cuda:0' is not on this machine; it has.* cpu"):
+        choose_device("cuda:0")
+    assert choose_device("auto").type in ("cpu", "mps")
+    assert choose_device("cpu") == torch.device("cpu")
+
+
+def test_a_failed_load_writes_nothing(folder: Path) -> None:
+    (folder / "tokenizer.json").unlink()
+    before = {path: path.stat().st_mtime_ns for path in folder.parent.rglob("*")}
+    refused(folder)
+    assert {path: path.stat().st_mtime_ns for path in folder.parent.rglob("*")} == before
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one_whole(
+    folder: Path, build, gated_config: LM2Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = load(folder, "cpu")
+    other = build(gated_config, 99)
+
+    def disk_full(*arguments: object) -> None:
+        raise OSError("no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lm2.checkpoint, "save_file", disk_full)
+        with pytest.raises(OSError, match="no space left"):
+            save(folder, other.model, other.tokenizer, "new")
+        with pytest.raises(OSError, match="no space left"):
+            save(folder.parent / "second", other.model, other.tokenizer, "new")
+    assert [path.name for path in folder.parent.iterdir()] == ["mine"]
+    after = load(folder, "cpu")
+    assert (after.digest, after.card) == (before.digest, before.card)
+
+
+def test_saving_replaces_the_whole_folder(folder: Path, build, gated_config: LM2Config) -> None:
+    (folder / "stale.txt").write_text("old")
+    old = load(folder, "cpu").digest
+    other = build(gated_config, 99)
+    save(folder, other.model, other.tokenizer, "new")
+    assert load(folder, "cpu").digest != old
+    assert sorted(path.name for path in folder.iterdir()) == ["card.md", "config.json", "model.safetensors", "tokenizer.json"]
+    assert [path.name for path in folder.parent.iterdir()] == ["mine"]
+
+
+def test_a_checkpoint_can_be_moved(folder: Path) -> None:
+    shutil.move(folder, folder.with_name("moved"))
+    assert load(folder.with_name("moved"), "cpu").card == "# A toy"

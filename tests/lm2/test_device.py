@@ -1,0 +1,88 @@
+"""Every tensor is made where the weights are: shown on a pretended CUDA device, where a stray CPU tensor is an error."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+import lm2.runner
+from lm2.capture import Capture, PooledMax, TopSlots
+from lm2.checkpoint import Checkpoint
+from lm2.config import BankStart, GatePooling, RopeScaling
+from lm2.interventions import Clamp, Freeze, Reset
+from lm2.model import LM2
+from lm2.runner import run
+from lm2.sites import Site, sites_of
+from lm2.spec import RunSpec
+
+CUDA = torch.device("cuda")
+
+
+def pretended(checkpoint: Checkpoint, dtype: torch.dtype = torch.float32, **changes: object) -> Checkpoint:
+    """The checkpoint's sizes on a CUDA device; to be called inside FakeTensorMode."""
+    model = LM2.empty(replace(checkpoint.config, **changes), CUDA, dtype)
+    return Checkpoint(name=checkpoint.name, model=model, tokenizer=checkpoint.tokenizer, digest="fake")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_model_runs_on_another_device_through_its_cache(checkpoint: Checkpoint, dtype: torch.dtype) -> None:
+    length = checkpoint.config.segment_length
+    with FakeTensorMode(), torch.inference_mode():
+        model = pretended(checkpoint, dtype).model
+        ids = torch.zeros(2, length, dtype=torch.long, device=CUDA)
+        first = model.segment(ids)
+        second = model.segment(ids, first.bank, cache=first.cache.last(3), real=ids == 0)
+        for out in (first, second):
+            assert out.logits.device.type == "cuda" and out.logits.dtype is dtype
+            assert out.bank is None or (out.bank.device.type == "cuda" and out.bank.dtype is dtype)
+            assert out.cache.positions.device.type == out.cache.layers[0].k.device.type == "cuda"
+
+
+def test_every_option_of_a_model_runs_on_another_device(gated: Checkpoint, release: Checkpoint) -> None:
+    scaling = RopeScaling(factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=64)
+    with FakeTensorMode(), torch.inference_mode():
+        for one in (
+            pretended(gated, bank_start=BankStart.LEARNED, read_top_k=2, rope_scaling=scaling, tied_embeddings=True),
+            pretended(release, gate_pooling=GatePooling.PREFIX),
+        ):
+            ids = torch.zeros(2, one.config.segment_length, dtype=torch.long, device=CUDA)
+            assert one.model(ids).device.type == "cuda"
+            assert one.model.fresh_bank(3).device.type == one.model.b_U.device.type == one.model.cfg.device.type == "cuda"
+
+
+def test_a_captured_run_with_interventions_stays_on_its_device(
+    checkpoint: Checkpoint, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[torch.device] = []
+
+    def to_zeros(value: torch.Tensor) -> np.ndarray:
+        """Pretended tensors hold no numbers."""
+        seen.append(value.device)
+        return np.zeros(tuple(value.shape), np.float32)
+
+    monkeypatch.setattr(lm2.runner, "to_numpy", to_zeros)
+    captures = tuple(Capture(site) for site in sites_of(checkpoint.config.memory))
+    changes: tuple = (Clamp(site=Site.RESID_MID, value=0.0),)
+    if checkpoint.config.memory_layers:
+        captures += (Capture(Site.READ_PATTERN, TopSlots(2)), Capture(Site.READ_PATTERN, PooledMax(3)))
+        changes += (Clamp(site=Site.GATE_IN, value=0.0, slots=(1,)), Freeze(segment=1), Reset(segment=2))
+    windows = (checkpoint.config.segment_length, None)
+    with FakeTensorMode():
+        for window in windows:
+            one = pretended(checkpoint, attention_window=window)
+            trace = run(one, RunSpec(checkpoint=one.name, text=text, captures=captures, interventions=changes))
+            assert trace.device == "cuda"
+            assert trace.bytes == lm2.runner.predicted_bytes(one, trace.spec)
+    assert {device.type for device in seen} == {"cuda"}
+
+
+def test_a_stray_cpu_tensor_is_an_error_there(gated: Checkpoint) -> None:
+    with FakeTensorMode(), torch.inference_mode():
+        model = pretended(gated).model
+        ids = torch.zeros(1, 7, dtype=torch.long, device=CUDA)
+        with pytest.raises(Exception, match="device"):
+            model.segment(torch.zeros(1, 7, dtype=torch.long))
+        with pytest.raises(Exception, match="device"):
+            model.segment(ids, torch.zeros(1, 5, 12))

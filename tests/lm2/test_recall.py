@@ -1,0 +1,110 @@
+"""Laws of lm2.recall: what is asked, how far back its fact lies, and how sure a share is."""
+
+from dataclasses import replace
+
+import pytest
+
+from lm2.babi import Prompt, Question, Statement, Story, ask
+from lm2.checkpoint import Checkpoint
+from lm2.recall import Asked, Memory, rate, recall
+from lm2.recall import ask as ask_model
+
+
+def prompt(*support: int, answer: str = "garden", story: str = "s:0", own_segment: bool = True) -> Prompt:
+    """Three statements of six tokens each, and a question."""
+    statements = ("Mary moved to the garden.", " John went to the office.", " Daniel travelled to the kitchen.")
+    lines = tuple(Statement(line=at + 1, text=text.strip()) for at, text in enumerate(statements))
+    question = Question(line=4, text="Where is Mary?", answer=answer, support=support)
+    return ask(Story(id=story, task=1, lines=(*lines, question)), question, own_segment=own_segment)
+
+
+def asked(right: bool, story: str) -> Asked:
+    return Asked(story=story, right=right, distance=1, answer="a", predicted="a" if right else "b")
+
+
+@pytest.mark.parametrize(("support", "distance"), [((1,), 3), ((2,), 2), ((3,), 1), ((1, 3), 1), ((), None)])
+def test_distance_is_counted_in_segments_from_the_end_of_the_last_supporting_fact(
+    gated: Checkpoint, support: tuple[int, ...], distance: int | None
+) -> None:
+    one = prompt(*support)
+    assert len(gated.tokenizer.encode(one.text.split("\f")[0])) == 18  # so three segments of six, and the question's own
+    assert ask_model(gated, one, Memory.ON, segment_length=6).distance == distance
+
+
+@pytest.mark.parametrize(("length", "distance"), [(5, 3), (7, 2), (9, 2), (18, 1), (100, 1)])
+def test_a_fact_that_is_cut_counts_where_it_ends(gated: Checkpoint, length: int, distance: int) -> None:
+    # The first fact ends at token 5; 18 tokens make ceil(18 / length) segments before the question's.
+    assert ask_model(gated, prompt(1), Memory.ON, segment_length=length).distance == -(-18 // length) - 5 // length
+    if length != 5:
+        assert -(-18 // length) - 5 // length in (distance, distance + 1)
+
+
+def test_a_question_in_the_segment_of_its_fact_is_at_distance_zero(gated: Checkpoint) -> None:
+    assert ask_model(gated, prompt(3, own_segment=False), Memory.ON, segment_length=100).distance == 0
+
+
+def test_an_answer_is_right_exactly_when_it_is_what_the_model_would_have_said(gated: Checkpoint) -> None:
+    one = ask_model(gated, prompt(1), Memory.ON)
+    assert one.right is (one.predicted == one.answer)
+    said = one.predicted
+    again = ask_model(gated, replace(prompt(1), answer=said), Memory.ON)
+    if len(gated.tokenizer.encode(f" {said}")) == 1:
+        assert again.right and again.predicted == said
+
+
+@pytest.mark.parametrize("memory", list(Memory))
+def test_recall_runs_with_the_memory_on_frozen_or_reset(gated: Checkpoint, memory: Memory) -> None:
+    heard: list[int] = []
+    questions = [prompt(1), prompt(2, story="s:1"), prompt(3, story="s:1")]
+    report = recall(gated, questions, memory, segment_length=6, on_question=heard.append)
+    assert heard == [1, 2, 3]
+    assert (report.memory, report.segment_length) == (memory, 6)
+    assert (report.overall.n, report.overall.groups) == (3, 2)
+    assert {distance: found.n for distance, found in report.by_distance.items()} == {1: 1, 2: 1, 3: 1}
+
+
+def test_with_the_memory_reset_what_was_said_before_the_question_makes_no_difference(gated: Checkpoint) -> None:
+    other = replace(prompt(1), text=prompt(1).text.replace("garden", "office"))
+    reset = [ask_model(gated, one, Memory.RESET, segment_length=6).predicted for one in (prompt(1), other)]
+    assert reset[0] == reset[1]
+
+
+def test_models_without_memory_and_released_ones_can_be_asked(plain: Checkpoint, release: Checkpoint) -> None:
+    assert recall(plain, [prompt(1)]).overall.n == 1
+    assert recall(release, [prompt(1)]).segment_length == 16
+    with pytest.raises(ValueError, match="has no bank"):
+        recall(plain, [prompt(1)], Memory.FROZEN)
+
+
+def test_no_question_is_refused(gated: Checkpoint) -> None:
+    with pytest.raises(ValueError, match="no question"):
+        recall(gated, [])
+
+
+def test_all_right_gives_an_interval_that_is_no_point() -> None:
+    for n in (1, 10, 200):
+        found = rate([asked(True, str(at)) for at in range(n)])
+        assert found.accuracy == 1 and found.high == 1 and 0 < found.low < 1
+    wrong = rate([asked(False, str(at)) for at in range(10)])
+    assert wrong.accuracy == 0 and wrong.low == 0 and 0 < wrong.high < 1
+
+
+def test_more_questions_narrow_the_interval_and_it_holds_the_share() -> None:
+    few, many = (rate([asked(at % 4 > 0, str(at)) for at in range(n)]) for n in (20, 400))
+    for found in (few, many):
+        assert 0 <= found.low < found.accuracy < found.high <= 1
+    assert many.high - many.low < few.high - few.low
+
+
+def test_wilson_interval_of_independent_questions_is_the_textbook_one() -> None:
+    found = rate([asked(at < 15, str(at)) for at in range(20)])
+    assert (found.low, found.high) == (pytest.approx(0.5313, abs=2e-3), pytest.approx(0.8881, abs=2e-3))
+
+
+def test_questions_of_one_story_that_share_their_fate_widen_the_interval() -> None:
+    alone = rate([asked(at % 2 == 0, str(at)) for at in range(100)])
+    clustered = rate([asked(at // 10 % 2 == 0, str(at // 10)) for at in range(100)])
+    assert clustered.accuracy == alone.accuracy == 0.5
+    assert (clustered.n, clustered.groups, alone.groups) == (100, 10, 100)
+    assert clustered.low < alone.low and clustered.high > alone.high
+    assert rate([asked(True, str(at // 10)) for at in range(100)]).low < rate([asked(True, str(at)) for at in range(100)]).low
