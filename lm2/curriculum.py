@@ -1,7 +1,8 @@
 """Documents to learn from: what a memory has to be taught, in the order in which it can be learnt.
 
-1. OPEN: two statements, soon four, and a question about them inside one segment; attention learns to answer.
-2. MEMORY: statements over 1, 2, 3 ... segments, and questions whose facts lie in earlier ones.
+1. REPEAT: random tokens, said twice; attention learns to find what stood behind the same token before.
+2. OPEN: 2, 3, 4 ... statements and a question about them inside one segment; attention learns to answer.
+3. MEMORY: statements over 1, 2, 3 ... segments, and questions whose facts lie in earlier ones.
 """
 
 import random
@@ -14,8 +15,13 @@ from lm2.tokens import Tokenizer
 
 
 class Phase(Enum):
+    REPEAT = "repeat"
     OPEN = "open"
     MEMORY = "memory"
+
+
+COPIED = -1
+"""Stands where a distance would, for tokens that are only to be repeated."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +42,7 @@ class Document:
     """Per segment, the positions whose next token is to be predicted."""
     asked: tuple[Asked, ...] = ()
     distance: int | None = None
-    """The distance of the answers inside the segments; None where it varies, and they are not counted."""
+    """The distance of the answers inside the segments, or COPIED; None where it varies, and they are not counted."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,19 @@ class WhereIs:
         long = [place for place, ids in self._places.items() if len(ids) != 1]
         if long:
             raise ValueError(f"places must be one token each for this curriculum; these are more: {long}")
+        self._words = sorted({token for ids in self._tokens.values() for token in ids})
         self._newline = tokenizer.encode("\n").ids
+
+    def repeat(self, chance: random.Random) -> Document:
+        """Different tokens of the stories in random order, twice over, behind a few others.
+
+        Lengths vary, or attention would learn to look back by a fixed number of tokens instead of by content. The
+        first token of the second half is given; the rest of it is to be predicted.
+        """
+        half, before = chance.randrange(3, 9), chance.randrange(5)
+        words = chance.sample(self._words, half)
+        ids = (*chance.choices(self._words, k=before), *words, *words)
+        return Document(segments=(ids,), answers=(tuple(range(before + half, len(ids) - 1)),), distance=COPIED)
 
     def open(self, chance: random.Random, most: int) -> Document:
         """Two to `most` statements, a question about one of the people in them and its answer, all in one segment.

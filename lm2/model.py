@@ -127,7 +127,7 @@ class LM2(HookedModel):
             model = cls(config)
         for module in model.modules():
             for name, weight in list(module.named_parameters(recurse=False)):
-                setattr(module, name, nn.Parameter(torch.empty_like(weight, dtype=dtype, device=device)))
+                setattr(module, name, nn.Parameter(torch.empty(weight.shape, dtype=dtype, device=device)))
         if config.tied_embeddings:
             model.unembed.weight = model.embed.weight
         return model

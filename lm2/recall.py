@@ -142,4 +142,4 @@ def rate(asked: Sequence[Asked]) -> Rate:
     z = 1.959964
     centre = (accuracy + z**2 / (2 * effective)) / (1 + z**2 / effective)
     half = z / (1 + z**2 / effective) * float(np.sqrt(accuracy * (1 - accuracy) / effective + z**2 / (4 * effective**2)))
-    return Rate(n=n, groups=k, accuracy=accuracy, low=max(0.0, centre - half), high=min(1.0, centre + half))
+    return Rate(n=n, groups=k, accuracy=accuracy, low=min(accuracy, max(0.0, centre - half)), high=max(accuracy, min(1.0, centre + half)))

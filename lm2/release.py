@@ -38,8 +38,8 @@ class ReleaseMemory(nn.Module):
         self.mlp = nn.Linear(size, size)
         self.pool_weight = nn.Parameter(torch.ones(size))
         self.gate_tokens, self.gate_bank = nn.Linear(size, 2 * size), nn.Linear(size, 2 * size)
-        self.input_bias = nn.Parameter(torch.tensor(0.0))
-        self.forget_bias = nn.Parameter(torch.tensor(1.0))
+        self.input_bias = nn.Parameter(torch.zeros(()))
+        self.forget_bias = nn.Parameter(torch.ones(()))
         for name in ("bank_pre", "bank_post", "candidate", "gate_in", "gate_forget", "read", "read_q", "read_k", "read_v",
                      "read_scores", "read_pattern"):  # fmt: skip
             self.add_module(f"hook_{name}", HookPoint())

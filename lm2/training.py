@@ -22,7 +22,7 @@ from lm2.atomic import replace_folder
 from lm2.babi import read, split
 from lm2.checkpoint import save
 from lm2.config import LM2Config
-from lm2.curriculum import Document, Phase, WhereIs
+from lm2.curriculum import COPIED, Document, Phase, WhereIs
 from lm2.model import LM2
 from safetensors.torch import load_file, save_file
 from lm2.segments import pad
@@ -44,10 +44,12 @@ class TrainingConfig:
     steps: int
     batch: int = 32
     """Documents a step, on each process."""
-    open_accuracy: float = 0.9
-    """Training accuracy at which questions start to move into later segments."""
+    copy_accuracy: float = 0.95
+    """Training accuracy on repeated tokens at which stories begin."""
     grow_accuracy: float = 0.90
-    """Training accuracy on the longest distance at which documents get one segment longer."""
+    """Training accuracy at which documents get longer: by a statement in one segment, then by a segment."""
+    statements: int = 8
+    """Most statements in one segment with their question, before questions move into later segments."""
     segments: int = 8
     """Longest documents, in segments."""
     lengths: tuple[int, ...] = (16,)
@@ -89,8 +91,11 @@ class Progress:
     """Where a run stands; with the weights and the optimiser's moments, all that resuming needs."""
 
     step: int = 0
-    phase: Phase = Phase.OPEN
+    phase: Phase = Phase.REPEAT
+    statements: int = 2
+    """Most statements of a document of the OPEN phase."""
     segments: int = 1
+    """Most segments of a document of the MEMORY phase."""
     recent: dict[int, list[float]] = field(default_factory=dict)
     """Running training accuracy by distance, as [share right, steps seen]."""
     seconds: float = 0.0
@@ -173,9 +178,12 @@ def draw(config: TrainingConfig, source: WhereIs, progress: Progress, process: i
     chance = random.Random(f"{config.seed}/{progress.step}/{process}")
     length = chance.choice(config.lengths)
     documents = []
-    for _ in range(config.batch * (2 if progress.phase is Phase.OPEN else 1)):
-        if progress.phase is Phase.OPEN or chance.random() < 0.1:
-            documents.append(source.open(chance, 2 if progress.phase is Phase.OPEN else 4))
+    for _ in range(config.batch if progress.phase is Phase.MEMORY else 2 * config.batch):  # the early ones are short
+        kind = chance.random()
+        if progress.phase is Phase.REPEAT or kind < 0.1:
+            documents.append(source.repeat(chance))
+        elif progress.phase is Phase.OPEN or kind < 0.2:
+            documents.append(source.open(chance, progress.statements))
         else:
             segments = progress.segments if chance.random() < 0.5 else chance.randrange(1, progress.segments + 1)
             documents.append(source.memory(chance, segments, length, questions=config.questions))
@@ -184,8 +192,14 @@ def draw(config: TrainingConfig, source: WhereIs, progress: Progress, process: i
 
 def advance(config: TrainingConfig, progress: Progress) -> None:
     """Move on to the next phase, or to longer documents, once the present ones are mastered."""
-    if progress.phase is Phase.OPEN and progress.passed(0, config.open_accuracy):
-        progress.phase, progress.recent = Phase.MEMORY, {}
+    if progress.phase is Phase.REPEAT and progress.passed(COPIED, config.copy_accuracy):
+        progress.phase, progress.recent = Phase.OPEN, {}
+    elif progress.phase is Phase.OPEN and progress.passed(0, config.grow_accuracy):
+        progress.recent = {}
+        if progress.statements < config.statements:
+            progress.statements += 1
+        else:
+            progress.phase = Phase.MEMORY
     elif progress.phase is Phase.MEMORY and progress.segments < config.segments:
         if progress.passed(progress.segments, config.grow_accuracy):
             progress.segments += 1
@@ -249,7 +263,7 @@ def train(config: TrainingConfig, folder: Path, on_step: Callable[[Progress, flo
         advance(config, progress)
         bar.update()
         shares = " ".join(f"{d}:{100 * share:.0f}" for d, (share, _) in sorted(progress.recent.items()))
-        bar.set_postfix_str(f"{progress.phase.value} {progress.segments} loss {loss.item():.3f} acc {shares}", refresh=False)
+        bar.set_postfix_str(f"{progress.phase.value} {progress.statements if progress.phase is Phase.OPEN else progress.segments} loss {loss.item():.3f} acc {shares}", refresh=False)
         if on_step is not None:
             on_step(progress, loss.item())
         if progress.step % config.checkpoint_every == 0 or progress.step == config.steps:
@@ -280,9 +294,9 @@ def _gathered(accelerator: Accelerator, right: dict[int, tuple[int, int]]) -> di
         return right
     table = torch.zeros(64, 2, device=accelerator.device)
     for distance, count in right.items():
-        table[distance] = torch.tensor(count, dtype=table.dtype)
+        table[distance - COPIED] = torch.tensor(count, dtype=table.dtype)
     table = accelerator.reduce(table)
-    return {at: (int(hits), int(count)) for at, (hits, count) in enumerate(table.tolist()) if count}
+    return {at + COPIED: (int(hits), int(count)) for at, (hits, count) in enumerate(table.tolist()) if count}
 
 
 def _save(folder: Path, model: LM2, optimizer: torch.optim.Optimizer, progress: Progress) -> None:

@@ -71,7 +71,7 @@ def test_the_memory_map_is_drawn_and_says_its_numbers(page, address: str) -> Non
     assert int(reads.get_attribute("data-columns")) > 30
     assert re.search(r"read weight, block \d, mean over heads", reads.get_attribute("aria-label"))
     reads.hover(position={"x": 300, "y": 100})
-    tooltip = page.locator(".lm2-tooltip").first
+    tooltip = page.locator(".lm2-tooltip:not([hidden])")
     playwright.expect(tooltip).to_contain_text(re.compile(r"slot \d+"))
     playwright.expect(tooltip).to_contain_text(re.compile(r"0\.\d+"))
 

@@ -1,0 +1,173 @@
+"""The rules of the house that can be read off the source: who imports whom, and what nobody does."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("lm2", "probes", "app")
+BELOW = {"lm2": {"lm2"}, "probes": {"lm2", "probes"}, "app": {"lm2", "probes", "app"}}
+"""Which of our packages each one may import: app -> probes -> lm2, one way."""
+DRAWING = ("app/views/", "app/figures/", "app/export.py")
+"""Turns results into pictures: knows neither the browser nor the models' engine."""
+MAY_PRINT = {"app/cli.py", "lm2/cli.py"}
+LENS_DOOR = "lm2/hooks.py"
+MARKED = "noqa: BLE001 - "
+"""An `except Exception` that gives its reason."""
+MARKED_FILES = {"lm2/tokens.py"}
+
+
+def sources(root: Path) -> Iterator[tuple[str, ast.Module, list[str]]]:
+    """(path from the root, syntax tree, lines) of every source file of our packages."""
+    for package in PACKAGES:
+        for path in sorted((root / package).rglob("*.py")):
+            text = path.read_text(encoding="utf-8")
+            yield path.relative_to(root).as_posix(), ast.parse(text, str(path)), text.splitlines()
+
+
+def imported(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """(line, module) of every import, inside functions and under TYPE_CHECKING too."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield node.lineno, node.module or ""
+        elif isinstance(node, ast.Call) and called(node) in ("importlib.import_module", "__import__") and node.args:
+            if isinstance(node.args[0], ast.Constant) and isinstance(node.args[0].value, str):
+                yield node.lineno, node.args[0].value
+
+
+def called(node: ast.Call) -> str:
+    """The dotted name that a call is written with; its last part where it hangs on an expression."""
+    parts, place = [], node.func
+    while isinstance(place, ast.Attribute):
+        parts.append(place.attr)
+        place = place.value
+    return ".".join([*([place.id] if isinstance(place, ast.Name) else []), *reversed(parts)])
+
+
+def is_constant(node: ast.Call, name: str, value: object) -> bool:
+    return any(keyword.arg == name and isinstance(keyword.value, ast.Constant) and keyword.value.value is value for keyword in node.keywords)
+
+
+def import_violations(path: str, tree: ast.Module) -> Iterator[str]:
+    own = path.split("/")[0]
+    for line, module in imported(tree):
+        top = module.split(".")[0]
+        if top in PACKAGES and top not in BELOW[own]:
+            yield f"{path}:{line} {own} imports {module}"
+        if top == "streamlit" and own != "app":
+            yield f"{path}:{line} {own} imports streamlit"
+        if path.startswith(DRAWING) and top in ("streamlit", "torch", "transformer_lens"):
+            yield f"{path}:{line} a drawing module imports {module}"
+        if top == "transformer_lens" and path != LENS_DOOR:
+            yield f"{path}:{line} only {LENS_DOOR} imports transformer_lens"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            yield f"{path}:{node.lineno} relative import"
+
+
+def call_violations(path: str, tree: ast.Module) -> Iterator[str]:
+    pickles = {alias.asname or alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module == "pickle"
+               for alias in node.names}  # fmt: skip
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        name = called(node)
+        if name == "print" and path not in MAY_PRINT:
+            yield f"{path}:{node.lineno} print"
+        if name in ("pickle.load", "pickle.loads", "pickle.Unpickler") or (name in pickles and name in ("load", "loads", "Unpickler")):
+            yield f"{path}:{node.lineno} {name} runs whatever code it is given"
+        if name == "torch.load" and not is_constant(node, "weights_only", True):
+            yield f"{path}:{node.lineno} torch.load without weights_only=True"
+        if name.endswith("load_state_dict") and (
+            is_constant(node, "strict", False) or any(isinstance(a, ast.Constant) and a.value is False for a in node.args[1:])
+        ):
+            yield f"{path}:{node.lineno} load_state_dict that is not strict"
+        if name in ("np.load", "numpy.load") and is_constant(node, "allow_pickle", True):
+            yield f"{path}:{node.lineno} numpy's load with pickle"
+
+
+def except_violations(path: str, tree: ast.Module, lines: list[str]) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.ExceptHandler):
+            continue
+        kinds = node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]
+        names = {kind.id for kind in kinds if isinstance(kind, ast.Name)}
+        if node.type is None or names & {"Exception", "BaseException"}:
+            if not (path in MARKED_FILES and MARKED in lines[node.lineno - 1]):
+                yield f"{path}:{node.lineno} catches everything"
+
+
+def violations(root: Path) -> list[str]:
+    found: list[str] = []
+    for path, tree, lines in sources(root):
+        found += [*import_violations(path, tree), *call_violations(path, tree), *except_violations(path, tree, lines)]
+    return found
+
+
+def test_the_source_keeps_the_rules_of_the_house() -> None:
+    assert violations(ROOT) == []
+
+
+def test_there_is_source_to_read() -> None:
+    assert {path.split("/")[0] for path, _, _ in sources(ROOT)} >= {"lm2"}
+    assert sum(1 for _ in sources(ROOT)) > 20
+
+
+def test_tests_are_no_package() -> None:
+    assert list((ROOT / "tests").rglob("__init__.py")) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "line", "said"),
+    [
+        ("lm2/a.py", "import probes.lens", "lm2 imports probes.lens"),
+        ("lm2/a.py", "from app.state import x", "lm2 imports app.state"),
+        ("probes/a.py", "import app", "probes imports app"),
+        ("probes/a.py", "def f():\n    import streamlit as st", "probes imports streamlit"),
+        ("lm2/a.py", "import importlib\nimportlib.import_module('streamlit')", "lm2 imports streamlit"),
+        ("app/views/a.py", "import torch.nn", "a drawing module imports torch.nn"),
+        ("app/figures/deep/a.py", "from streamlit import x", "a drawing module imports streamlit"),
+        ("app/export.py", "import torch", "a drawing module imports torch"),
+        ("app/screens/a.py", "from transformer_lens import HookedRootModule", "only lm2/hooks.py imports transformer_lens"),
+        ("lm2/a.py", "from . import b", "relative import"),
+        ("lm2/a.py", "print(1)", "print"),
+        ("app/a.py", "import pickle\npickle.loads(b'')", "pickle.loads runs"),
+        ("lm2/a.py", "from pickle import load\nload(f)", "load runs"),
+        ("lm2/a.py", "import torch\ntorch.load('a')", "torch.load without weights_only=True"),
+        ("lm2/a.py", "import torch\ntorch.load('a', weights_only=False)", "torch.load without weights_only=True"),
+        ("lm2/a.py", "m.load_state_dict(x, strict=False)", "not strict"),
+        ("lm2/a.py", "m.load_state_dict(x, False)", "not strict"),
+        ("lm2/a.py", "m().load_state_dict(x, strict=False)", "not strict"),
+        ("lm2/a.py", "try:\n    f()\nexcept Exception:\n    pass", "catches everything"),
+        ("lm2/a.py", "try:\n    f()\nexcept:\n    pass", "catches everything"),
+        ("lm2/a.py", "try:\n    f()\nexcept (OSError, BaseException) as e:  # noqa: BLE001 - because\n    pass", "catches everything"),
+        ("lm2/tokens.py", "try:\n    f()\nexcept Exception:\n    pass", "catches everything"),
+    ],
+)  # fmt: skip
+def test_a_planted_violation_is_found(tmp_path: Path, path: str, line: str, said: str) -> None:
+    (tmp_path / path).parent.mkdir(parents=True)
+    (tmp_path / path).write_text(line + "\n")
+    found = violations(tmp_path)
+    assert len(found) == 1 and said in found[0] and found[0].startswith(f"{path}:")
+
+
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        ("app/a.py", "import lm2.runner, probes.lens, streamlit, torch"),
+        ("probes/a.py", "from lm2.model import LM2\nimport torch"),
+        ("lm2/hooks.py", "from transformer_lens import HookedRootModule"),
+        ("lm2/cli.py", "print(1)"),
+        ("lm2/a.py", "import pickle, torch\ntry:\n    torch.load(p, weights_only=True)\nexcept pickle.UnpicklingError:\n    raise"),
+        ("lm2/a.py", "model.load_state_dict(x)\noptimizer.load_state_dict(x, strict=True)"),
+        ("lm2/tokens.py", "try:\n    f()\nexcept Exception as e:  # noqa: BLE001 - the Rust library raises plain Exception\n    raise"),
+    ],
+)
+def test_what_the_rules_allow_is_not_reported(tmp_path: Path, path: str, line: str) -> None:
+    (tmp_path / path).parent.mkdir(parents=True)
+    (tmp_path / path).write_text(line + "\n")
+    assert violations(tmp_path) == []
