@@ -16,7 +16,7 @@ st.set_page_config(page_title="LM2 Workbench", page_icon=":material/memory:", la
 pages = [
     st.Page(screen, title=title, icon=icon, url_path=path, default=path == "memory") for path, (title, icon, screen) in SCREENS.items()
 ]
-chosen = st.navigation(pages)
+chosen = st.navigation({"LM2 Workbench": pages})
 for problem in state.link_problems():
     st.warning(f"This part of the link made no sense and was left out: {problem}")
 sidebar.render()

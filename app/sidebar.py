@@ -39,12 +39,6 @@ def render() -> None:
 
 
 def _model() -> None:
-    uploaded = st.file_uploader("Checkpoint folder as .zip", type="zip", help="config.json, model.safetensors, tokenizer.json, card.md; or a released .pt with tokenizer.json.")
-    if uploaded is not None:
-        try:
-            state.update(checkpoint=_unpack(uploaded.getvalue()))
-        except (ValueError, OSError, zipfile.BadZipFile) as error:
-            st.error(f"{uploaded.name} is not a checkpoint folder as .zip: {error}")
     widgets.line("Checkpoint", "checkpoint", help=f"Bundled: {', '.join(bundled_names())}. Or the path of a folder, or of a .pt file of the released code.")
     left, right = st.columns(2)
     with left:
@@ -52,6 +46,10 @@ def _model() -> None:
     with right:
         widgets.select("Numbers", "dtype", ["float32", "bfloat16"])
     widgets.number("Segment length (tokens)", "length", 0, 1_000_000, help="Tokens the model sees at once; 0 is the checkpoint's own.")
+    widgets.upload(
+        "Your own checkpoint, a folder as .zip", "checkpoint", "zip", _unpack,
+        help="config.json, model.safetensors, tokenizer.json, card.md; or a released .pt with tokenizer.json.",
+    )  # fmt: skip
 
 
 def _story() -> None:
@@ -87,12 +85,14 @@ def _pasted() -> None:
 
 
 def _file() -> None:
-    uploaded = st.file_uploader("Text file (.txt, UTF-8)", type="txt")
-    if uploaded is not None:
-        try:
-            state.update(text=uploaded.getvalue().decode("utf-8"))
-        except UnicodeDecodeError as error:
-            st.error(f"{uploaded.name} is not UTF-8 text: byte {error.start} cannot be read.")
+    widgets.upload("Text file (.txt, UTF-8)", "text", "txt", _decode, help=f"At most {context.MAX_CHARACTERS:,} characters.")
+
+
+def _decode(data: bytes) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"it is not UTF-8 text; byte {error.start} cannot be read") from error
 
 
 _SOURCE_WIDGETS = {Source.STORY: _story, Source.SIMULATED: _simulated, Source.PASTED: _pasted, Source.FILE: _file}
@@ -129,6 +129,8 @@ def _unpack(data: bytes) -> str:
     """
     root = Path(tempfile.gettempdir()) / f"lm2-workbench-{os.getuid() if hasattr(os, 'getuid') else 0}"
     folder = root / hashlib.sha256(data).hexdigest()[:16]
+    if not zipfile.is_zipfile(io.BytesIO(data)):
+        raise ValueError("it is no zip file")
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         members = [member for member in archive.infolist() if not member.is_dir()]
         size = sum(member.file_size for member in members)

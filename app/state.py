@@ -1,4 +1,4 @@
-"""The only door to session state and to the URL.
+"""The door to session state and to the URL.
 
 A Selection is everything that decides what is on the screen. It is read from the URL when a session starts and
 written back after each run of the script, so that a copied link opens the same view.

@@ -1,5 +1,6 @@
 """Widgets bound to the selection: each shows one field, changes it, and returns its value."""
 
+import zipfile
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -52,6 +53,24 @@ def line(label: str, field: str, *, help: str | None = None) -> str:
 def area(label: str, field: str, *, help: str | None = None, placeholder: str = "") -> str:
     key = state.widget_key(field, getattr(state.current(), field))
     return st.text_area(label, key=key, height=160, help=help, placeholder=placeholder, on_change=state.take, args=(field,))
+
+
+def upload(label: str, field: str, kind: str, read: Callable[[bytes], str], *, help: str) -> None:
+    """A file that becomes a field once, when it arrives; one that `read` refuses changes nothing and is explained."""
+    key, explanation = f"upload_{field}", f"upload_{field}_error"
+
+    def take() -> None:
+        arrived = st.session_state[key]
+        st.session_state.pop(explanation, None)
+        if arrived is not None:
+            try:
+                state.update(**{field: read(arrived.getvalue())})
+            except (ValueError, OSError, zipfile.BadZipFile) as error:
+                st.session_state[explanation] = f"{arrived.name} was not taken: {error}."
+
+    st.file_uploader(label, type=kind, key=key, help=help, on_change=take)
+    if explanation in st.session_state:
+        st.error(st.session_state[explanation])
 
 
 def block(config: "LM2Config") -> int:  # noqa: F821

@@ -119,7 +119,7 @@ def test_a_captured_run_with_interventions_stays_on_its_device(
         captures += (Capture(Site.READ_PATTERN, TopSlots(2)), Capture(Site.READ_PATTERN, PooledMax(3)))
         changes += (Clamp(site=Site.GATE_IN, value=0.0, slots=(1, 2)), Freeze(segment=1), Reset(segment=2))
     if checkpoint.config.segment_length < 16:
-        text = "Mary moved to the garden. John went to the office. Where"
+        text = "Mary moved to the garden. John went to the office. Where is John?"
     with pretending():
         for window in (checkpoint.config.segment_length, None):
             one = pretended(checkpoint, attention_window=window)

@@ -50,7 +50,7 @@ def test_greedy_decoding_equals_full_recomputation_over_segment_boundaries(
 ) -> None:
     config = request.getfixturevalue(f"{kind}_config")
     window = None if segments_seen is None else segments_seen * config.segment_length
-    agrees(build(replace(config, attention_window=window), 1), 20)
+    agrees(build(replace(config, attention_window=window), 1), 17)
 
 
 @pytest.mark.parametrize("pooling", list(GatePooling))
@@ -58,7 +58,7 @@ def test_greedy_decoding_equals_full_recomputation_over_segment_boundaries(
 def test_decoding_in_the_released_arithmetic_equals_full_recomputation(
     build: Callable[..., Checkpoint], release_config, pooling: GatePooling, window: int | None
 ) -> None:
-    agrees(build(replace(release_config, gate_pooling=pooling, attention_window=window), 3), 24)
+    agrees(build(replace(release_config, gate_pooling=pooling, attention_window=window), 3), 14)
 
 
 @pytest.mark.parametrize("length", [1, 3])
@@ -73,10 +73,10 @@ def test_the_first_new_token_is_what_a_run_predicts(checkpoint: Checkpoint, text
 
 def test_one_seed_gives_one_text_and_another_gives_another(gated: Checkpoint) -> None:
     def sample(seed: int) -> tuple[int, ...]:
-        return generate(gated, PROMPT, max_tokens=15, temperature=1.0, generator=torch.Generator().manual_seed(seed)).ids
+        return generate(gated, PROMPT, max_tokens=10, temperature=1.0, generator=torch.Generator().manual_seed(seed)).ids
 
     assert sample(1) == sample(1)
-    assert len({sample(seed) for seed in range(5)}) > 1
+    assert len({sample(seed) for seed in range(3)}) > 1
 
 
 def test_sampling_at_a_low_temperature_is_nearly_greedy(gated: Checkpoint) -> None:

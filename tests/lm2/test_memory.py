@@ -29,7 +29,7 @@ def softmax(x: np.ndarray) -> np.ndarray:
 def attend(q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int) -> np.ndarray:
     """Rows of q over rows of k, head by head, the heads joined."""
     out = []
-    for at, (a, b, c) in enumerate(zip(*(np.split(x, heads, axis=1) for x in (q, k, v)))):
+    for a, b, c in zip(*(np.split(x, heads, axis=1) for x in (q, k, v))):
         out.append(softmax(a @ b.T / np.sqrt(a.shape[1])) @ c)
     return np.concatenate(out, axis=1)
 

@@ -7,12 +7,15 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import tokenizers
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from lm2.checkpoint import Checkpoint, CheckpointError, load, save
 from lm2.model import LM2
-from lm2.released import _table, our_weights, parity
+from lm2.released import _config_of, _table, our_weights, parity
+from lm2.tokens import Tokenizer
 
 
 def theirs(model: LM2) -> dict[str, torch.Tensor]:
@@ -46,8 +49,6 @@ def test_ours_agrees_with_the_recorded_outputs_of_the_released_code(oracle: Path
 
 
 def test_changed_weights_do_not_agree_with_the_recorded_outputs(oracle: Path, tmp_path: Path) -> None:
-    from safetensors import safe_open
-
     with safe_open(oracle, "pt") as file:
         sizes = file.metadata()
     recorded = load_file(oracle)
@@ -57,20 +58,13 @@ def test_changed_weights_do_not_agree_with_the_recorded_outputs(oracle: Path, tm
     assert parity(tmp_path / "changed.safetensors").worst > 1e-3
 
 
-def test_the_recorded_weights_load_as_a_pt_and_give_the_recorded_logits(oracle: Path, tmp_path: Path, tokenizer) -> None:
-    from safetensors import safe_open
-
-    from lm2.released import _config_of
-    from lm2.tokens import Tokenizer
-
+def test_the_recorded_weights_load_as_a_pt_and_give_the_recorded_logits(oracle: Path, tmp_path: Path) -> None:
     with safe_open(oracle, "pt") as file:
         config = _config_of(file.metadata())
     recorded = load_file(oracle)
     weights = {name.removeprefix("weights/"): value for name, value in recorded.items() if name.startswith("weights/")}
     torch.save(weights, tmp_path / "theirs.pt")
     (tmp_path / "config.json").write_text(json.dumps({"format": "lm2-workbench", "version": 1, "model": config.to_json()}))
-    import tokenizers
-
     small = Tokenizer(tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0, "b": 1}, unk_token="a")))
     (tmp_path / "tokenizer.json").write_text(small.to_json())
     model = load(tmp_path / "theirs.pt", "cpu").model

@@ -1,0 +1,67 @@
+"""Laws of the command line: it says what it measured, and a user's mistake is one line and exit code 2."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from app.cli import main
+from lm2 import babi
+from lm2.simulator import simulate
+from lm2.trace import Trace
+
+
+def _last_line(text: str) -> str:
+    return text.strip().splitlines()[-1]
+
+
+def test_run_tells_the_answer_and_the_slots_read_at_the_question(capsys, monkeypatch) -> None:
+    monkeypatch.delenv("LM2_DATA_DIR", raising=False)
+    assert main(["run", "--checkpoint", "babi-lm2", "--task", "qa1", "--index", "0"]) == 0
+    printed = capsys.readouterr().out
+    for word in ("simulated story of qa1, seed 0", "segment 0:", "answer:", "slots read most at the last token, block 0:"):
+        assert word in printed
+
+
+def test_run_gives_the_same_as_json_and_as_a_trace_on_disk(capsys, tmp_path: Path) -> None:
+    assert main(["run", "--checkpoint", "babi-lm2", "--text", "Mary moved to the garden.", "--json", "--out", str(tmp_path / "t.npz")]) == 0
+    printed = json.loads(_last_line(capsys.readouterr().out))
+    trace = Trace.load(tmp_path / "t.npz")
+    assert [piece for segment in printed["segments"] for piece in segment] == list(trace.tokens.pieces)
+    assert sum(token["probability"] for token in printed["next"]) <= 1
+
+
+def test_recall_prints_counts_and_intervals_as_json(capsys, tmp_path: Path) -> None:
+    babi.write([simulate(1, seed=seed).story for seed in range(3)], tmp_path / "qa1_small.txt")
+    assert main(["recall", "--checkpoint", "babi-lm2", "--babi", str(tmp_path / "qa1_small.txt"), "--memory", "frozen", "--json"]) == 0
+    printed = json.loads(_last_line(capsys.readouterr().out))
+    assert printed["n"] == 15 == sum(row["n"] for row in printed["by_distance"])
+    assert all(0 <= row["low"] <= row["accuracy"] <= row["high"] <= 1 for row in [printed, *printed["by_distance"]])
+    assert all(row["distance"] >= 1 for row in printed["by_distance"]), "a question has a segment of its own"
+
+
+def test_generate_continues_the_text(capsys) -> None:
+    assert main(["generate", "--checkpoint", "babi-lm2", "--text", "Mary moved to the", "--tokens", "3"]) == 0
+    assert capsys.readouterr().out.startswith("Mary moved to the")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run", "--checkpoint", "nobody", "--text", "a"],
+        ["run", "--checkpoint", "babi-lm2", "--text", ""],
+        ["run", "--checkpoint", "babi-lm2", "--task", "one"],
+        ["run", "--checkpoint", "babi-lm2", "--task", "qa1", "--question", "99"],
+        ["run", "--checkpoint", "babi-lm2", "--file", "not-there.txt"],
+        ["run", "--checkpoint", "babi-lm2", "--text", "a", "--device", "toaster"],
+        ["recall", "--checkpoint", "babi-lm2", "--babi", "not-there.txt"],
+        ["parity", "not-there.safetensors"],
+        ["train", "not-there.json", "--out", "nowhere"],
+        ["info", "nobody"],
+    ],
+)
+def test_a_mistake_is_one_line_on_standard_error(arguments: list[str], capsys) -> None:
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("lm2: ") and len(captured.err.strip().splitlines()) == 1
+    assert not captured.out
