@@ -2,10 +2,12 @@
 
 import dataclasses
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
+from lm2.config import LM2Config
 from lm2.sites import Axis, Site
 
 if TYPE_CHECKING:
@@ -185,6 +187,10 @@ class Capture:
         """The axes of what is kept."""
         return self.reduction.axes(self.site.axes)
 
+    def check(self, config: LM2Config, segments: int) -> None:
+        """Raise ValueError, with what exists, when it names a site, block or segment that this run does not have."""
+        check_places(self.site, self.layers, self.segments, config, segments)
+
     def wants(self, at: Coordinate) -> bool:
         return (self.layers is None or at.layer is None or at.layer in self.layers) and (
             self.segments is None or at.segment in self.segments
@@ -208,6 +214,26 @@ class Capture:
             return cls(Site[values["site"]], REDUCTIONS[kind](**fields), **picked)
         except TypeError as error:
             raise ValueError(f"{kind} cannot be made from {sorted(fields)}: {error}") from error
+
+
+def check_there(what: str, wanted: tuple[int, ...] | None, there: Sequence[int]) -> None:
+    """Raise ValueError, with what exists, when `wanted` names something that is not `there`."""
+    outside = [index for index in wanted or () if index not in there]
+    if outside:
+        unbroken = len(there) and list(there) == list(range(there[0], there[-1] + 1))
+        shown = f"{there[0]}..{there[-1]}" if unbroken else list(there)
+        raise ValueError(f"there is no {what} {', '.join(map(str, outside))}; this run has {what}s {shown}")
+
+
+def check_places(
+    site: Site, layers: tuple[int, ...] | None, segments: tuple[int, ...] | None, config: LM2Config, segment_count: int
+) -> None:
+    """Raise ValueError when the model lacks the site, or the run a block or segment that is named."""
+    held = site.layers(config)
+    if not held:
+        raise ValueError(f"a {config.memory.value} model has no site {site.name}")
+    check_there("block", layers, [layer for layer in held if layer is not None])
+    check_there("segment", segments, range(segment_count))
 
 
 def _without(reduction: Reduction, axes: tuple[Axis, ...], axis: Axis) -> tuple[Axis, ...]:

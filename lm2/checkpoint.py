@@ -108,7 +108,7 @@ def load(name_or_path: str | Path, device: str = "auto", dtype: str = "float32")
         raise CheckpointError(f"dtype must be one of {[member.value for member in Dtype]}, not {dtype!r}") from None
     target = choose_device(device)
     path = bundled.FOLDER / name if name in bundled.bundled_names() else Path(name)
-    if path.is_dir():
+    if name and path.is_dir():
         config = _config(path / "config.json")
         weights_path = path / "model.safetensors"
         weights = _safetensors(weights_path)

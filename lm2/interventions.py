@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lm2.capture import Coordinate
+from lm2.capture import Coordinate, check_places, check_there
 from lm2.config import LM2Config
 from lm2.sites import Axis, Site
 
@@ -70,11 +70,7 @@ class Edit(Intervention, ABC):
         """The replacement, a new tensor of the same shape; axis 0 is the batch."""
 
     def check(self, config: LM2Config, segments: int) -> None:
-        layers = self.site.layers(config)
-        if not layers:
-            raise ValueError(f"a {config.memory.value} model has no site {self.site.name}")
-        _within("block", self.layers, [layer for layer in layers if layer is not None])
-        _within("segment", self.segments, range(segments))
+        check_places(self.site, self.layers, self.segments, config, segments)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +93,7 @@ class Clamp(Edit):
         super().check(config, segments)
         if self.slots is not None and Axis.SLOT not in self.site.axes:
             raise ValueError(f"{self.site.name} has no slots to choose from")
-        _within("slot", self.slots, range(config.slots))
+        check_there("slot", self.slots, range(config.slots))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +126,7 @@ class Freeze(Handover):
 
     def check(self, config: LM2Config, segments: int) -> None:
         super().check(config, segments)
-        _within("segment", (self.segment,), range(segments))
+        check_there("segment", (self.segment,), range(segments))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,11 +140,4 @@ class Reset(Handover):
 
     def check(self, config: LM2Config, segments: int) -> None:
         super().check(config, segments)
-        _within("segment", (self.segment,), range(segments))
-
-
-def _within(what: str, wanted: "tuple[int, ...] | None", there: "list[int] | range") -> None:
-    outside = [index for index in wanted or () if index not in there]
-    if outside:
-        shown = f"{there[0]}..{there[-1]}" if len(there) and list(there) == list(range(there[0], there[-1] + 1)) else list(there)
-        raise ValueError(f"there is no {what} {', '.join(map(str, outside))}; this run has {what}s {shown}")
+        check_there("segment", (self.segment,), range(segments))

@@ -37,7 +37,8 @@ def to_numpy(value: Tensor) -> np.ndarray:
 def prepare(checkpoint: Checkpoint, spec: RunSpec) -> tuple[TokenSequence, tuple[Segment, ...]]:
     """The spec's text as tokens and segments.
 
-    Raises ValueError for a text without tokens, another checkpoint's spec, and interventions on places that are not there.
+    Raises ValueError for a text without tokens, another checkpoint's spec, and interventions or captures
+    of places that are not there.
     """
     config = checkpoint.config
     if spec.checkpoint != checkpoint.name:
@@ -49,11 +50,8 @@ def prepare(checkpoint: Checkpoint, spec: RunSpec) -> tuple[TokenSequence, tuple
     if not tokens.ids:
         raise ValueError("the text is empty: a run needs at least one token")
     segments = split_segments(tokens, length)
-    for intervention in spec.interventions:
-        intervention.check(config, len(segments))
-    for capture in spec.captures:
-        if not capture.site.layers(config):
-            raise ValueError(f"a {config.memory.value} model has no site {capture.site.name}")
+    for part in (*spec.interventions, *spec.captures):
+        part.check(config, len(segments))
     return tokens, segments
 
 

@@ -54,7 +54,7 @@ class TrainingConfig:
     """Longest documents, in segments."""
     lengths: tuple[int, ...] = (16,)
     """Segment lengths in tokens; each batch draws one."""
-    questions: int = 2
+    questions: int = 4
     """Questions asked after each segment."""
     learning_rate: float = 2e-3
     final_learning_rate: float = 1e-4
@@ -63,7 +63,7 @@ class TrainingConfig:
     clip: float = 1.0
     language_weight: float = 0.1
     """Weight of ordinary next-token loss once documents have reached their full length; answers alone count before."""
-    checkpoint_every: int = 200
+    checkpoint_every: int = 100
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "segments", "questions", "checkpoint_every"):
@@ -180,9 +180,9 @@ def draw(config: TrainingConfig, source: WhereIs, progress: Progress, process: i
     documents = []
     for _ in range(config.batch if progress.phase is Phase.MEMORY else 2 * config.batch):  # the early ones are short
         kind = chance.random()
-        if progress.phase is Phase.REPEAT or kind < 0.1:
+        if progress.phase is Phase.REPEAT or kind < 0.05:
             documents.append(source.repeat(chance))
-        elif progress.phase is Phase.OPEN or kind < 0.2:
+        elif progress.phase is Phase.OPEN or kind < (0.35 if progress.segments == 1 else 0.15):
             documents.append(source.open(chance, progress.statements))
         else:
             segments = progress.segments if chance.random() < 0.5 else chance.randrange(1, progress.segments + 1)

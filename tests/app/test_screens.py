@@ -6,6 +6,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import app
+from lm2.checkpoint import save
 
 SCREENS = ("run", "memory", "gates", "bank")
 
@@ -135,3 +136,42 @@ def test_no_file_under_app_hides_a_package_or_a_module_of_python() -> None:
 
     taken = {"torch", "numpy", "plotly", "streamlit", "lm2", "probes", "tests", *sys.stdlib_module_names}
     assert not [path.name for path in Path(app.__path__[0]).glob("*.py") if path.stem in taken]
+
+
+@pytest.fixture
+def folder(tmp_path: Path):
+    """Writes a toy checkpoint as a folder and returns its path."""
+
+    def write(toy) -> str:
+        save(tmp_path / "toy", toy.model, toy.tokenizer, "")
+        return str(tmp_path / "toy")
+
+    return write
+
+
+TEXT = "Mary moved to the garden. John went to the office. Mary went to the kitchen."
+
+
+@pytest.mark.parametrize("screen", SCREENS)
+def test_a_model_with_the_released_arithmetic_is_shown(screen: str, release, folder) -> None:
+    test = _page(screen, checkpoint=folder(release), source="text", text=TEXT)
+    assert not _errors(test)
+    assert not [info.value for info in test.info if "no site" in info.value]
+    if screen == "gates":
+        assert "see the future" in test.warning[0].value
+        assert "out" not in test.segmented_control(key="widget_gate").options
+
+
+@pytest.mark.parametrize("screen", SCREENS)
+def test_a_model_without_memory_is_shown_or_said_to_have_none(screen: str, plain, folder) -> None:
+    test = _page(screen, checkpoint=folder(plain), source="text", text=TEXT)
+    assert not _errors(test)
+    assert any("no memory" in info.value for info in test.info) == (screen != "run")
+
+
+def test_a_broken_checkpoint_is_explained(gated, folder) -> None:
+    path = Path(folder(gated))
+    (path / "model.safetensors").write_bytes(b"x" * 100)
+    test = _page("memory", checkpoint=str(path))
+    assert not _errors(test)
+    assert any("model.safetensors" in info.value for info in test.info)

@@ -133,3 +133,12 @@ def test_a_capture_wants_its_blocks_and_segments_alone(gated: Checkpoint, text: 
 def test_the_axes_of_a_capture_are_those_of_what_is_kept() -> None:
     assert Capture(Site.READ_PATTERN, TopSlots(2)).axes == (Axis.HEAD, Axis.TOKEN, Axis.RANK, Axis.SLOT_AND_VALUE)
     assert Capture(Site.ATTN_PATTERN, HeadMean()).axes == (Axis.TOKEN, Axis.KEY)
+
+
+def test_a_capture_of_a_block_or_segment_that_is_not_there_is_refused_with_what_there_is(gated) -> None:
+    for capture, said in (
+        (Capture(Site.READ_PATTERN, layers=(1,)), r"no block 1; this run has blocks \[0, 2\]"),
+        (Capture(Site.READ_PATTERN, segments=(99,)), "no segment 99; this run has segments 0..0"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            run(gated, RunSpec(checkpoint=gated.name, text="Mary", captures=(capture,)))
