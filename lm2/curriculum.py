@@ -57,7 +57,7 @@ class WhereIs:
 
     def __init__(self, stories: Sequence[Story], tokenizer: Tokenizer) -> None:
         """Raises ValueError when a statement does not name a person first and a place last, or a place is not one token."""
-        self._encode = tokenizer
+        self._tokenizer = tokenizer
         self._stories = [[_fact(statement.text) for statement in story.statements] for story in stories]
         facts = {fact for story in self._stories for fact in story}
         self.people = sorted({fact.person for fact in facts})

@@ -225,58 +225,67 @@ def train(config: TrainingConfig, folder: Path, on_step: Callable[[Progress, flo
     """Train, or go on training, into `folder`; returns the trained model.
 
     `folder`/training holds the resumable state (no pickle) and is replaced in one step; `folder`/checkpoint, at the end,
-    what `lm2.load` opens. `on_step` hears
-    the progress and the loss. Interrupted at any moment and started again, the weights come out the same.
+    what `lm2.load` opens. `on_step` hears the progress and the loss. Interrupted at any moment and started again, the
+    weights come out the same.
     """
     accelerator = Accelerator(kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)])
     tokenizer = Tokenizer.load(Path(config.tokenizer))
-    halves = [split(read(path, task=1)) for path in config.stories]
-    held = {tuple(s.text for s in story.statements) for _, validation in halves for story in validation}
-    known = [story for training, _ in halves for story in training if tuple(s.text for s in story.statements) not in held]
-    source = WhereIs(known, tokenizer)
-    unseen = WhereIs([story for _, validation in halves for story in validation], tokenizer)
+    known, unseen = _sources(config, tokenizer)
     model = LM2(config.model)
     model.initialise(torch.Generator().manual_seed(config.seed))
-    decay = [p for p in model.parameters() if p.ndim > 1]
-    plain = [p for p in model.parameters() if p.ndim <= 1]
-    optimizer = torch.optim.AdamW(
-        [{"params": decay, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}],
-        lr=config.learning_rate,
-        betas=(0.9, 0.98),
-    )
+    optimizer = _optimizer(config, model)
     progress = _resume(folder / "training", model, optimizer)
     rollout, optimizer = accelerator.prepare(Rollout(model), optimizer)
-    bar = tqdm(total=config.steps, initial=progress.step, disable=not accelerator.is_main_process, smoothing=0.05, mininterval=2)
-    while progress.step < config.steps:
-        began = time.perf_counter()
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(config, progress.step)
-        grown = progress.phase is Phase.MEMORY and progress.segments == config.segments
-        loss, right = rollout(draw(config, source, progress, accelerator.process_index), config.language_weight if grown else 0.0)
-        accelerator.backward(loss)
-        accelerator.clip_grad_norm_(rollout.parameters(), config.clip)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        progress.note(_gathered(accelerator, right))
-        progress.step += 1
-        progress.seconds += time.perf_counter() - began
-        advance(config, progress)
-        bar.update()
-        shares = " ".join(f"{d}:{100 * share:.0f}" for d, (share, _) in sorted(progress.recent.items()))
-        bar.set_postfix_str(f"{progress.phase.value} {progress.statements if progress.phase is Phase.OPEN else progress.segments} loss {loss.item():.3f} acc {shares}", refresh=False)
-        if on_step is not None:
-            on_step(progress, loss.item())
-        if progress.step % config.checkpoint_every == 0 or progress.step == config.steps:
-            if accelerator.is_main_process:
+    held_out = ""
+    with tqdm(total=config.steps, initial=progress.step, disable=not accelerator.is_main_process, smoothing=0.05, mininterval=2) as bar:
+        while progress.step < config.steps:
+            began = time.perf_counter()
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(config, progress.step)
+            grown = progress.phase is Phase.MEMORY and progress.segments == config.segments
+            documents = draw(config, known, progress, accelerator.process_index)
+            loss, right = rollout(documents, config.language_weight if grown else 0.0)
+            accelerator.backward(loss)
+            accelerator.clip_grad_norm_(rollout.parameters(), config.clip)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            progress.note(_gathered(accelerator, right))
+            progress.step += 1
+            progress.seconds += time.perf_counter() - began
+            advance(config, progress)
+            if on_step is not None:
+                on_step(progress, loss.item())
+            if accelerator.is_main_process and (progress.step % config.checkpoint_every == 0 or progress.step == config.steps):
                 _save(folder / "training", model, optimizer, progress)
-                held_out = held_out_accuracy(model, unseen, config, config.segments, 64)
-                shown = " ".join(f"{d}:{100 * r / n:.0f}%({n})" for d, (r, n) in sorted(held_out.items()))
-                _LOG.info("step %d %s %d held-out %s", progress.step, progress.phase.value, progress.segments, shown)
-            accelerator.wait_for_everyone()
-    bar.close()
+                counts = held_out_accuracy(model, unseen, config, config.segments, 64)
+                held_out = " ".join(f"{distance}:{hits / count:.0%}" for distance, (hits, count) in sorted(counts.items()))
+                _LOG.info("step %d, held-out accuracy by distance %s", progress.step, held_out)
+            bar.set_postfix_str(f"{_stage(progress)}, loss {loss.item():.3f}, held-out {held_out}", refresh=False)
+            bar.update()
     if accelerator.is_main_process:
         save(folder / "checkpoint", model, tokenizer, _card(config, progress))
     return model
+
+
+def _sources(config: TrainingConfig, tokenizer: Tokenizer) -> tuple[WhereIs, WhereIs]:
+    """Stories to train on, and held-out ones; a story that is word for word in both is only held out."""
+    halves = [split(read(path, task=1)) for path in config.stories]
+    held = {tuple(s.text for s in story.statements) for _, validation in halves for story in validation}
+    known = [story for training, _ in halves for story in training if tuple(s.text for s in story.statements) not in held]
+    return WhereIs(known, tokenizer), WhereIs([story for _, validation in halves for story in validation], tokenizer)
+
+
+def _optimizer(config: TrainingConfig, model: LM2) -> torch.optim.Optimizer:
+    """AdamW; gains and biases are not decayed."""
+    decayed = {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": config.weight_decay}
+    plain = {"params": [p for p in model.parameters() if p.ndim <= 1], "weight_decay": 0.0}
+    return torch.optim.AdamW([decayed, plain], lr=config.learning_rate, betas=(0.9, 0.98))
+
+
+def _stage(progress: Progress) -> str:
+    if progress.phase is Phase.OPEN:
+        return f"open, {progress.statements} statements"
+    return f"memory, {progress.segments} segments" if progress.phase is Phase.MEMORY else "repeat"
 
 
 def _card(config: TrainingConfig, progress: Progress) -> str:

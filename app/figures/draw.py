@@ -24,19 +24,23 @@ def heatmap(view: Heatmap, theme: Theme, height: int = 340) -> go.Figure:
             customdata=np.array(columns)[None, :].repeat(len(rows), 0),
             text=np.array(rows)[:, None].repeat(len(columns), 1),
             hovertemplate="%{text}<br>%{customdata}<br>%{z:.3f}<extra></extra>",
-            colorbar={"thickness": 12, "len": 1.0, "outlinewidth": 0},
+            colorbar={"thickness": 12, "len": 1.0, "outlinewidth": 0, "title": {"text": view.value_title, "side": "right"}},
             xgap=1 if len(columns) <= 64 else 0,
             ygap=1 if len(rows) <= 64 else 0,
         )
     )
-    for edge in view.boundaries[1:] if not note else ():
-        figure.add_vline(edge - 0.5, line={"color": theme.text, "width": 1.5})
-    figure.update_xaxes(title=view.column_title + note, showgrid=False, **_ticks(columns))
+    for number, edge in enumerate(view.boundaries if not note else ()):
+        if edge:
+            figure.add_vline(edge - 0.5, line={"color": theme.text, "width": 1.5})
+        if number % max(1, len(view.boundaries) // 12) == 0:
+            figure.add_annotation(x=edge - 0.5, y=1, yref="paper", xanchor="left", yanchor="bottom", showarrow=False, text=view.segment_labels[number])
+    ticks = list(view.ticks) if view.ticks and not note else columns
+    figure.update_xaxes(title=view.column_title + note, showgrid=False, **_ticks(ticks))
     figure.update_yaxes(title=view.row_title, showgrid=False, autorange="reversed", **_ticks([label.removeprefix("slot ") for label in rows]))
     return style(figure, theme, height)
 
 
-def lines(view: Lines, theme: Theme, height: int = 300) -> go.Figure:
+def lines(view: Lines, theme: Theme, height: int = 340) -> go.Figure:
     figure = go.Figure()
     x = np.arange(len(view.ticks))
     for number, line in enumerate(view.lines):

@@ -27,10 +27,10 @@ def style(figure: go.Figure, theme: Theme, height: int) -> go.Figure:
         margin={"l": 60, "r": 20, "t": 28, "b": 50},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
-        font={"color": theme.text, "size": 13},
+        font={"color": theme.text, "size": 12},
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
         hoverlabel={"namelength": -1},
     )
-    figure.update_xaxes(gridcolor=theme.grid, zeroline=False, title_standoff=8)
-    figure.update_yaxes(gridcolor=theme.grid, zeroline=False, title_standoff=8)
+    figure.update_xaxes(gridcolor=theme.grid, zeroline=False, title_standoff=8, automargin=True)
+    figure.update_yaxes(gridcolor=theme.grid, zeroline=False, title_standoff=8, automargin=True)
     return figure

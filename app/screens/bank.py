@@ -40,6 +40,7 @@ def render() -> None:
         panels.table(bank.readout(read, opened.checkpoint.tokenizer.piece), "readout", 420)
     st.caption(
         "Each slot goes through the block's value projection, output gate and W_O, the final norm and the output head, as if a token read it "
-        "alone; logits are centred over the vocabulary. The baseline is 256 random slots of the bank's own norms on the same way: a top "
-        "logit that many of them reach says nothing about the slot."
+        "alone; logits are centred over the vocabulary. The baseline is 256 random slots of the bank's own norms on the same way: random 95 % is "
+        "the top logit that 95 % of them stay below, above random the share of them that this slot's top logit exceeds. A slot within "
+        "the random range says nothing."
     )

@@ -23,7 +23,8 @@ def norms(trace: Trace, layers: tuple[int, ...]) -> Heatmap:
         row_labels=slot_labels(len(values)),
         column_labels=("start", *(f"after {label}" for label in text.segment_labels(trace))),
         row_title="slot",
-        column_title="bank",
+        column_title="bank after segment",
+        ticks=("start", *(str(segment.index) for segment in trace.segments)),
         value_title="slot norm (Euclidean)",
         low=0.0,
         high=float(values.max()),
@@ -39,7 +40,8 @@ def changes(trace: Trace, layers: tuple[int, ...]) -> Heatmap:
         column_labels=text.segment_labels(trace),
         row_title="slot",
         column_title="segment",
-        value_title="change of slot (Euclidean distance)",
+        ticks=tuple(str(segment.index) for segment in trace.segments),
+        value_title="change of slot (Euclidean)",
         low=0.0,
         high=float(max(values.max(), 1e-9)),
     )
@@ -54,6 +56,7 @@ def similarity(trace: Trace, layers: tuple[int, ...], segment: int) -> Heatmap:
         values=unit @ unit.T,
         row_labels=labels,
         column_labels=labels,
+        ticks=tuple(map(str, range(len(bank)))),
         row_title="slot",
         column_title="slot",
         value_title=f"cosine after segment {segment}",
@@ -71,5 +74,5 @@ def readout(read: SlotReadout, piece_of: "Callable[[int], str]") -> Table:  # no
             f"{visible(piece_of(int(token)))} {logit:+.2f}" for token, logit in zip(read.tokens[slot], read.logits[slot])
         )
         rows.append((slot, said, float(read.logits[slot, 0]), float(read.random_top[slot]), float(read.exceeds[slot])))
-    columns = ("slot", "top tokens (logit)", "top logit", "random slots: 95 % of top logits", "share of random slots below")
+    columns = ("slot", "top tokens (logit)", "top logit", "random 95 %", "above random")
     return Table(columns=columns, rows=tuple(rows))

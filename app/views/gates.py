@@ -30,12 +30,13 @@ def per_slot(trace: Trace, gate: str, layers: tuple[int, ...]) -> Heatmap:
         row_labels=slot_labels(len(values)),
         column_labels=tuple(f"segment {segment}, block {layer}" for segment, layer in columns),
         row_title="slot",
-        column_title="write (segment, block)",
+        column_title="block that writes, within each segment",
         value_title=f"{gate} gate, mean over features",
         low=0.0,
         high=1.0,
         boundaries=tuple(range(0, len(columns), len(layers))),
         segment_labels=text.segment_labels(trace),
+        ticks=tuple(str(layer) for _, layer in columns),
     )
 
 
@@ -80,7 +81,7 @@ def spread(trace: Trace, gate: str, layer: int) -> Lines:
         ),
         ticks=ticks,
         x_title=x_title,
-        y_title=f"{gate} gate, block {layer}, over {'features' if gate == 'out' else 'slots and features'}",
+        y_title=f"{gate} gate (pooled over {'features' if gate == 'out' else 'slots, features'})",
         y_range=(0.0, 1.0),
         boundaries=boundaries,
     )
@@ -97,7 +98,7 @@ def saturation(trace: Trace, gate: str, layer: int) -> Lines:
         ),
         ticks=ticks,
         x_title=x_title,
-        y_title=f"share of {gate} gate values, block {layer}",
+        y_title="share of gate values",
         y_range=(0.0, 1.0),
         boundaries=boundaries,
     )

@@ -27,6 +27,8 @@ class Heatmap:
     masked: np.ndarray | None = None
     """Cells that the model cannot see; drawn as masked, not as 0."""
     diverging: bool = False
+    ticks: tuple[str, ...] = ()
+    """Short words for the columns' axis; none, the labels."""
 
     def __post_init__(self) -> None:
         wanted = (len(self.row_labels), len(self.column_labels))
