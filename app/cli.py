@@ -1,4 +1,4 @@
-"""The command line: `lm2 run | generate | train | serve | info | recall | parity`.
+"""The command line: `lm2 run | generate | train | tokenizer | serve | info | recall | parity`.
 
 A user's mistake is one line on standard error and exit code 2.
 """
@@ -63,6 +63,12 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("config", type=Path, metavar="CONFIG.json")
     one.add_argument("--out", type=Path, required=True, help="folder of the checkpoint and of the resumable state")
     one.set_defaults(command=_train)
+
+    one = commands.add_parser("tokenizer", help="learn a tokenizer from the bAbI stories and books of a data folder")
+    one.add_argument("folder", type=Path, metavar="DATA_DIR", help="holds babi/babi-v1.2-en-train.tar.xz and books/train/*.txt.xz")
+    one.add_argument("--pieces", type=int, default=2048, help="size of the vocabulary (default 2048)")
+    one.add_argument("--out", type=Path, required=True, metavar="tokenizer.json")
+    one.set_defaults(command=_tokenizer)
 
     one = commands.add_parser("serve", help="open the workbench in the browser")
     one.add_argument("--port", type=int, default=8501)
@@ -177,6 +183,17 @@ def _train(chosen: argparse.Namespace) -> None:
 
     train(TrainingConfig.load(chosen.config), chosen.out)
     print(f"{chosen.out / 'checkpoint'} can be opened: lm2 info {chosen.out / 'checkpoint'}")
+
+
+def _tokenizer(chosen: argparse.Namespace) -> None:
+    from lm2.atomic import replace_file
+    from lm2.corpus import texts
+    from lm2.tokens import Tokenizer
+
+    learnt = Tokenizer.train(texts(chosen.folder), chosen.pieces)
+    with replace_file(chosen.out) as aside:
+        aside.write_text(learnt.to_json(), encoding="utf-8")
+    print(f"{chosen.out}: {learnt.size} pieces")
 
 
 def _serve(chosen: argparse.Namespace) -> int:

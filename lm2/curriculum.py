@@ -99,14 +99,16 @@ class WhereIs:
         return Document(segments=(tuple(ids),), answers=((len(ids) - 2,),), distance=0)
 
     def memory(self, chance: random.Random, segments: int, length: int, *, questions: int) -> Document:
-        """Statements over `segments` segments of about `length` tokens, with `questions` asked after each of them."""
+        """Statements over `segments` segments of about `length` tokens, and `questions` asked after some of them, half after the last."""
         facts = self._facts(chance, 2 + segments * length // 5)
         if chance.random() < 0.5:  # let somebody stand still, or long distances would hardly ever occur
             silent, since = chance.choice(self.people), chance.randrange(1, max(2, len(facts) // 2))
             facts = [fact for at, fact in enumerate(facts) if at < since or fact.person != silent]
         ids, ends, answers = self._lay_out(chance, facts, answered=chance.random() < 0.15)
         cuts = _cuts(chance, segments, length, len(ids))
-        asked = [self._ask(chance, facts, ids, ends, cuts, after) for after in range(1, len(cuts)) for _ in range(questions)]
+        last = len(cuts) - 1
+        after = [last if chance.random() < 0.5 else chance.randrange(1, last + 1) for _ in range(questions)]
+        asked = [self._ask(chance, facts, ids, ends, cuts, at) for at in after]
         bounds = list(zip(cuts, cuts[1:]))
         return Document(
             segments=tuple(tuple(ids[left:right]) for left, right in bounds),
@@ -144,7 +146,7 @@ class WhereIs:
         """A question after segment `after`, alone in its segment or behind some statements; None where nothing is known yet."""
         start = cuts[after]
         behind = [end + 1 for end in ends if start <= end < start + 12]
-        stop = chance.choice(behind) if behind and chance.random() < 0.3 else start
+        stop = chance.choice(behind) if behind and chance.random() < 0.2 else start
         # A statement that the end of a segment cuts is unfinished for a question right behind the cut.
         latest = {facts[at].person: at for at, end in enumerate(ends) if end < stop}
         if not latest:

@@ -22,11 +22,15 @@ from lm2.atomic import replace_folder
 from lm2.babi import read, split
 from lm2.checkpoint import save
 from lm2.config import LM2Config
-from lm2.curriculum import COPIED, Document, Phase, WhereIs
+from lm2.curriculum import COPIED, Asked, Document, Phase, WhereIs
 from lm2.model import LM2
 from safetensors.torch import load_file, save_file
 from lm2.segments import pad
+from lm2.stories import data_folder
 from lm2.tokens import Tokenizer
+
+_ALONE = 6
+"""Tokens of a question without statements before it, and its answer."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -55,7 +59,7 @@ class TrainingConfig:
     lengths: tuple[int, ...] = (16,)
     """Segment lengths in tokens; each batch draws one."""
     questions: int = 4
-    """Questions asked after each segment."""
+    """Questions asked of each document of the MEMORY phase."""
     learning_rate: float = 2e-3
     final_learning_rate: float = 1e-4
     warmup_steps: int = 100
@@ -74,16 +78,25 @@ class TrainingConfig:
 
     @classmethod
     def load(cls, path: Path) -> "TrainingConfig":
-        """Read a JSON file; `stories` and `tokenizer` are relative to it. Raises ValueError with the path and what is wrong."""
+        """Read a JSON file. `tokenizer` is relative to it, `stories` to it or to the data folder (LM2_DATA_DIR).
+
+        Raises ValueError with the path and what is wrong.
+        """
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
             values["model"] = LM2Config.from_json(values["model"])
-            values["stories"] = tuple(str(path.parent / name) for name in values["stories"])
+            values["stories"] = tuple(str(_found(name, path.parent)) for name in values["stories"])
             values["tokenizer"] = str(path.parent / values["tokenizer"])
             values["lengths"] = tuple(values["lengths"]) if "lengths" in values else cls.lengths
             return cls(**values)
         except (OSError, json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is not a training configuration: {error}") from error
+
+
+def _found(name: str, beside: Path) -> Path:
+    """A file of stories, beside the configuration or in the data folder."""
+    shared = data_folder()
+    return shared / name if shared is not None and not (beside / name).exists() else beside / name
 
 
 @dataclass
@@ -120,28 +133,41 @@ class Rollout(nn.Module):
 
     def forward(self, documents: Sequence[Document], language_weight: float) -> tuple[Tensor, dict[int, tuple[int, int]]]:
         """Mean over documents of their answers' cross-entropy (plus weighted next-token loss), and (right, asked) by distance."""
-        device = self.model.embed.weight.device
-        bank = self.model.fresh_bank(len(documents))
         answers, language = _Scores(), _Scores()
-        for at in range(max(len(document.segments) for document in documents)):
-            rows = [document.segments[at] if at < len(document.segments) else () for document in documents]
+        rows = list(enumerate(documents))
+        # Rows of like length go together: padding costs as much as text.
+        for group in ([row for row in rows if row[1].asked], [row for row in rows if not row[1].asked]):
+            if group:
+                self._follow(group, answers, language if language_weight else None)
+        return answers.loss() + (language_weight * language.loss() if language_weight else 0.0), answers.right
+
+    def _follow(self, group: list[tuple[int, Document]], answers: "_Scores", language: "_Scores | None") -> None:
+        """Feed documents side by side, segment by segment, and ask what is to be asked after each."""
+        device = self.model.embed.weight.device
+        bank = self.model.fresh_bank(len(group))
+        for at in range(max(len(document.segments) for _, document in group)):
+            rows = [document.segments[at] if at < len(document.segments) else () for _, document in group]
             ids, real = pad([row or (0,) for row in rows], device=device)
             out = self.model.segment(ids, bank, real=real)
             ended = torch.tensor([not row for row in rows], device=device)[:, None, None]
             bank = None if out.bank is None else torch.where(ended, bank, out.bank)
-            inside = [(row, place, row) for row, d in enumerate(documents) if rows[row] for place in d.answers[at]]
-            answers.add(out.logits, ids, inside, [documents[row].distance for row, _, _ in inside])
-            if language_weight:
-                plain = [(row, place, row) for row, tokens in enumerate(rows) for place in range(len(tokens) - 1)]
+            inside = [(row, place, owner) for row, (owner, d) in enumerate(group) if rows[row] for place in d.answers[at]]
+            answers.add(out.logits, ids, inside, [group[row][1].distance for row, _, _ in inside])
+            if language is not None:
+                plain = [(row, place, group[row][0]) for row, tokens in enumerate(rows) for place in range(len(tokens) - 1)]
                 language.add(out.logits, ids, plain, [None] * len(plain))
-            asked = [(row, question) for row, d in enumerate(documents) for question in d.asked if question.after == at + 1]
-            if asked:
-                ids, real = pad([question.ids for _, question in asked], device=device)
-                begin = None if bank is None else bank[torch.tensor([row for row, _ in asked], device=device)]
-                places = [(at, len(question.ids) - 2, row) for at, (row, question) in enumerate(asked)]
-                out = self.model.segment(ids, begin, real=real)
-                answers.add(out.logits, ids, places, [question.distance for _, question in asked])
-        return answers.loss() + (language_weight * language.loss() if language_weight else 0.0), answers.right
+            asked = [(row, owner, question) for row, (owner, d) in enumerate(group) for question in d.asked if question.after == at + 1]
+            for longer in (False, True):
+                self._ask([one for one in asked if (len(one[2].ids) > _ALONE) == longer], bank, answers)
+
+    def _ask(self, asked: list[tuple[int, int, Asked]], bank: Tensor | None, answers: "_Scores") -> None:
+        """Each question is a row of its own, which begins with the bank of its document."""
+        if not asked:
+            return
+        ids, real = pad([question.ids for _, _, question in asked], device=self.model.embed.weight.device)
+        begin = None if bank is None else bank[torch.tensor([row for row, _, _ in asked], device=ids.device)]
+        places = [(at, len(question.ids) - 2, owner) for at, (_, owner, question) in enumerate(asked)]
+        answers.add(self.model.segment(ids, begin, real=real).logits, ids, places, [question.distance for _, _, question in asked])
 
 
 class _Scores:
