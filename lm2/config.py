@@ -26,6 +26,15 @@ class GatePooling(Enum):
     """Slot j averages over tokens 0..j: causal."""
 
 
+class SegmentEnd(Enum):
+    """Where a text is cut into segments."""
+
+    LENGTH = "length"
+    """After `segment_length` tokens."""
+    SENTENCE = "sentence"
+    """Behind the first sentence that ends in the second half of the length, and after the length at the latest."""
+
+
 class BankStart(Enum):
     """What the bank holds before the first segment of a document."""
 
@@ -61,6 +70,7 @@ class LM2Config:
     d_mlp: int
     segment_length: int
     """Tokens fed at once when a run does not say otherwise."""
+    segment_end: SegmentEnd = SegmentEnd.LENGTH
     attention_window: int | None = None
     """Tokens that self-attention may reach: None, all earlier ones; `segment_length`, the own segment alone."""
     rope_theta: float = 10_000.0
@@ -111,6 +121,8 @@ class LM2Config:
             raise ValueError(f"an identity bank needs slots <= slot_dim, not {self.slots} > {self.slot_dim}")
         if self.read_top_k is not None and not 1 <= self.read_top_k <= self.slots:
             raise ValueError(f"read_top_k must be within 1..{self.slots} (slots), not {self.read_top_k}")
+        if self.memory is MemoryKind.RELEASE and self.segment_end is not SegmentEnd.LENGTH:
+            raise ValueError(f"the released arithmetic runs on full segments: segment_end must be 'length', not {self.segment_end.value!r}")
         if self.memory is MemoryKind.RELEASE and not self.d_model == self.slots == self.slot_dim == self.segment_length:
             raise ValueError(
                 "the released arithmetic needs segment_length = slots = slot_dim = d_model, not "
@@ -139,7 +151,7 @@ class LM2Config:
         if unknown or missing:
             raise ValueError(f"model config has unknown fields {unknown} and lacks {missing}")
         values = dict(values)
-        for name, kind in (("memory", MemoryKind), ("gate_pooling", GatePooling), ("bank_start", BankStart)):
+        for name, kind in (("memory", MemoryKind), ("gate_pooling", GatePooling), ("bank_start", BankStart), ("segment_end", SegmentEnd)):
             if name in values:
                 try:
                     values[name] = kind(values[name])

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 from lm2.babi import Story
+from lm2.config import SegmentEnd
+from lm2.segments import is_full
 from lm2.tokens import Tokenizer
 
 
@@ -105,7 +107,7 @@ class WhereIs:
             silent, since = chance.choice(self.people), chance.randrange(1, max(2, len(facts) // 2))
             facts = [fact for at, fact in enumerate(facts) if at < since or fact.person != silent]
         ids, ends, answers = self._lay_out(chance, facts, answered=chance.random() < 0.15)
-        cuts = _cuts(chance, segments, length, len(ids))
+        cuts = _cuts(chance, segments, length, ends, len(ids))
         last = len(cuts) - 1
         after = [last if chance.random() < 0.5 else chance.randrange(1, last + 1) for _ in range(questions)]
         asked = [self._ask(chance, facts, ids, ends, cuts, at) for at in after]
@@ -173,10 +175,14 @@ def _latest(facts: Sequence[_Fact]) -> dict[str, _Fact]:
     return {fact.person: fact for fact in facts}
 
 
-def _cuts(chance: random.Random, segments: int, length: int, tokens: int) -> list[int]:
-    """Where segments begin, and where the last one ends: even ones in most documents, uneven ones in the others."""
-    even = chance.random() < 0.6
-    cuts = [0]
+def _cuts(chance: random.Random, segments: int, length: int, ends: list[int], tokens: int) -> list[int]:
+    """Where segments begin, and where the last one ends: as a text is cut in most documents, anywhere in the others."""
+    anywhere = chance.random() < 0.15
+    cuts, at = [0], 0
     while len(cuts) <= segments and cuts[-1] < tokens:
-        cuts.append(min(tokens, cuts[-1] + (length if even else chance.randrange(max(2, length // 2), length + 1))))
+        at += 1
+        if anywhere:
+            at = min(tokens, at + chance.randrange(length // 2, length))
+        if anywhere or at == tokens or is_full(at - cuts[-1], length, SegmentEnd.SENTENCE, "." if at - 1 in ends else ""):
+            cuts.append(at)
     return cuts

@@ -15,7 +15,7 @@ from lm2.config import LM2Config, MemoryKind
 from lm2.hooks import HookPoint
 from lm2.interventions import Edit, Handover
 from lm2.model import LM2, Cache, SegmentOutput
-from lm2.segments import Segment, pad, split_segments
+from lm2.segments import Segment, is_full, pad, split_segments
 from lm2.sites import Axis, Site
 from lm2.spec import RunSpec
 from lm2.tokens import TokenSequence
@@ -49,7 +49,7 @@ def prepare(checkpoint: Checkpoint, spec: RunSpec) -> tuple[TokenSequence, tuple
     tokens = checkpoint.tokenizer.encode(spec.text)
     if not tokens.ids:
         raise ValueError("the text is empty: a run needs at least one token")
-    segments = split_segments(tokens, length)
+    segments = split_segments(tokens, length, config.segment_end)
     for part in (*spec.interventions, *spec.captures):
         part.check(config, len(segments))
     return tokens, segments
@@ -231,7 +231,7 @@ def generate(
     new: list[int] = []
     rows: list[np.ndarray] = []
     with checkpoint.lock, torch.inference_mode():
-        decoder = _Decoder(checkpoint.model, segments, spec, length)
+        decoder = _Decoder(checkpoint, segments, spec, length)
         while True:
             rows.append(to_numpy(decoder.logits))
             new.append(_choose(decoder.logits, temperature, generator))
@@ -251,17 +251,17 @@ def _choose(logits: Float[Tensor, "d_vocab"], temperature: float, generator: tor
 class _Decoder:
     """The open segment of a text that is being written."""
 
-    def __init__(self, model: LM2, segments: Sequence[Segment], spec: RunSpec, length: int) -> None:
-        self._model, self._length = model, length
+    def __init__(self, checkpoint: Checkpoint, segments: Sequence[Segment], spec: RunSpec, length: int) -> None:
+        self._model, self._length, self._piece = checkpoint.model, length, checkpoint.tokenizer.piece
         self._start, self._ids = segments[-1].start, list(segments[-1].ids)
-        self._bank, self._before = model.fresh_bank(1), None
-        for segment, output in _feed(model, segments[:-1], spec, {}):
+        self._bank, self._before = self._model.fresh_bank(1), None
+        for segment, output in _feed(self._model, segments[:-1], spec, {}):
             self._close(output, segment.end)
-        self._show(_step(model, self._ids, self._bank, self._before))
+        self._show(_step(self._model, self._ids, self._bank, self._before))
 
     def push(self, token: int) -> None:
         """Append a token, opening a new segment behind a full one."""
-        if len(self._ids) == self._length:
+        if is_full(len(self._ids), self._length, self._model.config.segment_end, self._piece(self._ids[-1])):
             self._close(_step(self._model, self._ids, self._bank, self._before), self._start + self._length)
             self._start, self._ids = self._start + self._length, [token]
             self._show(_step(self._model, self._ids, self._bank, self._before))

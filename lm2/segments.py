@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from lm2.config import SegmentEnd
 from lm2.tokens import TokenSequence
 
 PADDING_ID = 0
@@ -27,18 +28,30 @@ class Segment:
         return self.start + len(self.ids)
 
 
-def split_segments(tokens: TokenSequence, length: int) -> tuple[Segment, ...]:
-    """Cut after every `length` tokens and at every break of the text; no token is lost.
+def is_full(count: int, length: int, end: SegmentEnd, piece: str) -> bool:
+    """Whether a segment of `count` tokens, the last of which spells `piece`, is closed.
+
+    It only looks back, so that a text that is being written is cut as the finished text would be.
+    """
+    if count >= length:
+        return True
+    return end is SegmentEnd.SENTENCE and 2 * count >= length and ("\n" in piece or piece.rstrip().endswith((".", "!")))
+
+
+def split_segments(tokens: TokenSequence, length: int, end: SegmentEnd = SegmentEnd.LENGTH) -> tuple[Segment, ...]:
+    """Cut where segments are full and at every break of the text; no token is lost.
 
     Raises ValueError for a length below 1.
     """
     if length < 1:
         raise ValueError(f"a segment holds at least 1 token, not {length}")
-    edges = [0, *tokens.breaks, len(tokens)]
-    starts = [at for left, right in zip(edges, edges[1:]) for at in range(left, right, length)]
+    starts = [0] if tokens.ids else []
+    for at, piece in enumerate(tokens.pieces[:-1], start=1):
+        if at in tokens.breaks or is_full(at - starts[-1], length, end, piece):
+            starts.append(at)
     ends = [*starts[1:], len(tokens)]
     return tuple(
-        Segment(index=index, start=start, ids=tokens.ids[start:end]) for index, (start, end) in enumerate(zip(starts, ends))
+        Segment(index=index, start=start, ids=tokens.ids[start:stop]) for index, (start, stop) in enumerate(zip(starts, ends))
     )
 
 

@@ -51,7 +51,7 @@ def test_a_question_behind_segments_is_answered_by_the_whole_statements_above_it
                 assert answer(f"{words}?", _statements(f"{facts.strip()} "))[0] == told
                 checked += 1
             assert 0 <= asked.distance <= asked.after
-    assert checked > 300
+    assert checked > 250
 
 
 def test_no_token_of_a_document_is_lost_between_its_segments(source: WhereIs) -> None:

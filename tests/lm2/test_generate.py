@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from lm2.checkpoint import Checkpoint
-from lm2.config import GatePooling, MemoryKind
+from lm2.config import GatePooling, MemoryKind, SegmentEnd
 from lm2.runner import Generation, generate, prepare, run
-from lm2.segments import pad
+from lm2.segments import pad, split_segments
 from lm2.spec import RunSpec
+from lm2.tokens import TokenSequence
 
 PROMPT = "Mary moved to the office.\fJohn went to the garden. Where"
 
@@ -25,7 +26,9 @@ def recomputed(checkpoint: Checkpoint, made: Generation, length: int) -> np.ndar
     rows = []
     for count in range(len(made.ids)):
         last = [*segments[-1].ids, *made.ids[:count]]
-        cuts = [*(segment.ids for segment in segments[:-1]), *(last[at : at + length] for at in range(0, len(last), length))]
+        pieces = tuple(map(checkpoint.tokenizer.piece, last))
+        written = TokenSequence(text="", ids=tuple(last), pieces=pieces, spans=((0, 0),) * len(last))
+        cuts = [segment.ids for segment in (*segments[:-1], *split_segments(written, length, checkpoint.config.segment_end))]
         bank = cache = None
         for cut in cuts:
             ids, real = pad([cut], full)
@@ -59,6 +62,11 @@ def test_decoding_in_the_released_arithmetic_equals_full_recomputation(
     build: Callable[..., Checkpoint], release_config, pooling: GatePooling, window: int | None
 ) -> None:
     agrees(build(replace(release_config, gate_pooling=pooling, attention_window=window), 3), 14)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_decoding_that_cuts_at_sentences_equals_full_recomputation(build: Callable[..., Checkpoint], gated_config, seed: int) -> None:
+    agrees(build(replace(gated_config, segment_end=SegmentEnd.SENTENCE), seed), 17)
 
 
 @pytest.mark.parametrize("length", [1, 3])

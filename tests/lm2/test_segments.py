@@ -5,6 +5,7 @@ import random
 import pytest
 import torch
 
+from lm2.config import SegmentEnd
 from lm2.segments import Segment, pad, split_segments
 from lm2.tokens import TokenSequence
 
@@ -57,3 +58,23 @@ def test_padding_follows_the_real_tokens_and_is_marked() -> None:
     assert real.tolist() == [[True, True, True], [True, False, False]]
     assert ids[real].tolist() == [5, 6, 7, 8]
     assert pad([(1, 2)], 4)[0].shape == (1, 4)
+
+
+def test_a_segment_ends_behind_the_first_sentence_of_its_second_half(gated) -> None:
+    tokens = TokenSequence(
+        text="", ids=tuple(range(14)), pieces=("a", ".", "b", "c", "d", ".", "e", "f", "g", "h", "i", "j", "k", "."), spans=((0, 0),) * 14
+    )
+    found = split_segments(tokens, 8, SegmentEnd.SENTENCE)
+    assert [segment.ids for segment in found] == [tuple(range(6)), tuple(range(6, 14))]
+
+
+def test_a_text_that_is_being_written_is_cut_as_the_finished_text_is() -> None:
+    chance = random.Random(0)
+    for _ in range(50):
+        pieces = tuple(chance.choice(("a", " b", ".", "\n", "?")) for _ in range(60))
+        whole = TokenSequence(text="", ids=tuple(range(60)), pieces=pieces, spans=((0, 0),) * 60)
+        edges = {segment.end for segment in split_segments(whole, 7, SegmentEnd.SENTENCE)}
+        for count in range(1, 60):
+            part = TokenSequence(text="", ids=whole.ids[:count], pieces=pieces[:count], spans=whole.spans[:count])
+            grown = {segment.end for segment in split_segments(part, 7, SegmentEnd.SENTENCE)}
+            assert grown - {count} == {edge for edge in edges if edge < count}
