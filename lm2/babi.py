@@ -11,7 +11,6 @@ IDs rise; an ID of 1 starts a new story. A question may use every statement abov
 from __future__ import annotations
 
 import lzma
-import os
 import re
 import tarfile
 import zlib
@@ -20,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
-SEGMENT_BREAK = "\f"
-"""U+000C: the explicit segment break of our texts. It separates segments and is never itself a token."""
+from lm2.atomic import replace_file
+from lm2.tokens import BREAK
 
 _Item = TypeVar("_Item")
 
@@ -117,7 +116,7 @@ def ask(story: Story, question: Question, *, own_segment: bool = True) -> Prompt
         spans.append((start, start + len(statement.text)))
         start += len(statement.text) + 1
     facts = " ".join(s.text for s in statements)
-    joint = (SEGMENT_BREAK if own_segment else " ") if statements else ""
+    joint = (BREAK if own_segment else " ") if statements else ""
     index_of = {s.line: index for index, s in enumerate(statements)}
     return Prompt(
         story_id=story.id,
@@ -247,7 +246,7 @@ def _line(line_id: int, rest: str, above: list[Statement | Question], at: str) -
     """One line after its number; a TAB makes it a question."""
     text, *fields = rest.split("\t")
     text = text.strip()
-    if not text or SEGMENT_BREAK in text:
+    if not text or BREAK in text:
         raise BabiError(f"{at}: text {text!r}; expected a sentence without form feeds")
     if not fields and not text.endswith("?"):
         return Statement(line=line_id, text=text)
@@ -345,9 +344,5 @@ def write(stories: Sequence[Story], path: str | Path) -> None:
     # Reading it back before it is written: a TAB or line break inside a text would change the lines.
     if [s.lines for s in _parse(data, str(path), path.stem)] != [s.lines for s in stories]:
         raise ValueError(f"{path}: a text holds a TAB, line break or outer blank; expected plain sentences")
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(data)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with replace_file(path) as aside:
+        aside.write_bytes(data)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lm2.babi import (
-    SEGMENT_BREAK,
+    BREAK,
     BabiError,
     Question,
     Statement,
@@ -80,7 +80,7 @@ def test_a_prompt_asks_alone_after_the_statements_above_it(tmp_path: Path) -> No
 def test_without_its_own_segment_the_question_follows_a_blank(tmp_path: Path) -> None:
     story = read(put(tmp_path))[0]
     one, two = ask(story, story.questions[0]), ask(story, story.questions[0], own_segment=False)
-    assert one.text.replace(SEGMENT_BREAK, " ") == two.text
+    assert one.text.replace(BREAK, " ") == two.text
     assert one.question_span == two.question_span
 
 
