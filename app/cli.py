@@ -233,18 +233,14 @@ def _recall(chosen: argparse.Namespace) -> None:
         report = recall(
             checkpoint, prompts, Memory(chosen.memory), segment_length=chosen.segment_length, on_question=lambda _: bar.update()
         )
-    rows = [{"distance": distance, **_plain(rate)} for distance, rate in report.by_distance.items()]
+    rows = [{"distance": distance, **asdict(rate)} for distance, rate in report.by_distance.items()]
     if chosen.json:
-        print(json.dumps({**_plain(report.overall), "by_distance": rows, "memory": chosen.memory, "segment_length": report.segment_length}))
+        print(json.dumps({**asdict(report.overall), "by_distance": rows, "memory": chosen.memory, "segment_length": report.segment_length}))
         return
     print(f"{checkpoint.name}, memory {chosen.memory}, segments of {report.segment_length} tokens, each question in a segment of its own")
     print("distance  questions  stories  accuracy  95 % interval")
     for name, rate in [("all", report.overall), *report.by_distance.items()]:
         print(f"{name!s:>8}  {rate.n:>9}  {rate.groups:>7}  {rate.accuracy:>8.1%}  {rate.low:.1%} to {rate.high:.1%}")
-
-
-def _plain(rate: "Rate") -> dict:  # noqa: F821
-    return {name: value for name, value in asdict(rate).items()}
 
 
 def _parity(chosen: argparse.Namespace) -> int:

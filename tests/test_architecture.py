@@ -1,6 +1,8 @@
 """The rules of the house that can be read off the source: who imports whom, and what nobody does."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -171,3 +173,9 @@ def test_what_the_rules_allow_is_not_reported(tmp_path: Path, path: str, line: s
     (tmp_path / path).parent.mkdir(parents=True)
     (tmp_path / path).write_text(line + "\n")
     assert violations(tmp_path) == []
+
+
+def test_the_screens_are_drawn_before_torch_is_imported() -> None:
+    screens = "app.sidebar, app.session, app.screens.run, app.screens.memory, app.screens.gates, app.screens.bank"
+    code = f"import sys, {screens}; sys.exit(any(name in sys.modules for name in ('torch', 'transformer_lens')))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], check=False).returncode == 0

@@ -1,5 +1,10 @@
 """Memory: which slots the tokens read, and which tokens the slots take in."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
 import streamlit as st
 
 from app import panels, session, state, widgets
@@ -7,6 +12,9 @@ from app.components.heatmap import Cell, Scale
 from app.components.multiples import multiples
 from app.views import memory, text
 from lm2.sites import Site
+
+if TYPE_CHECKING:
+    from lm2.trace import Trace
 
 
 def render() -> None:
@@ -39,11 +47,11 @@ def render() -> None:
         _take(panels.map_to_click(memory.writes(trace, layer, head), "writes", slot, token, Scale(scale), height))
     else:
         st.info("The released arithmetic has no write attention: row j of the bank belongs to token j of the segment, and the gates decide what stays. See Gates and Bank.", icon=":material/info:")
-    _details(trace, layer, head, token, slot, writes, reads.value_title)
+    _details(trace, layer, head, writes)
     _overview(trace, opened.layers, layer, head, writes)
 
 
-def _coloured(trace, layer, head, slot, writes):
+def _coloured(trace: Trace, layer: int, head: str, slot: int | None, writes: bool) -> tuple[np.ndarray | None, str]:
     """The strip's colouring: by the chosen slot's weights, or by segment."""
     if slot is None:
         return None, "coloured by segment; click a cell of a map, or choose a slot below, to colour by its weights"
@@ -53,7 +61,8 @@ def _coloured(trace, layer, head, slot, writes):
     return memory.relative(values[slot]), f"how much each token {words} (block {layer}, {head}); darkest is {values[slot].max():.3f}"
 
 
-def _details(trace, layer, head, token, slot, writes, title) -> None:
+def _details(trace: Trace, layer: int, head: str, writes: bool) -> None:
+    """The chosen token's slots and the chosen slot's tokens."""
     left, right = st.columns(2)
     with left:
         token = widgets.number("Token", "token", -1, len(trace.tokens) - 1, help="-1 is none.")
@@ -64,7 +73,7 @@ def _details(trace, layer, head, token, slot, writes, title) -> None:
         else:
             st.caption("Click a token, or a cell of a map, to see which slots it reads.")
     with right:
-        count = trace.bank.shape[0]
+        count = trace.bank.shape[0]  # there is one: screens of models without memory end before this
         slot = widgets.number("Slot", "slot", -1, count - 1, help="-1 is none.")
         if slot >= 0:
             if writes:
@@ -79,18 +88,19 @@ def _details(trace, layer, head, token, slot, writes, title) -> None:
             st.caption("Click a cell of a map to see which tokens read and wrote its slot.")
 
 
-def _overview(trace, layers, layer, head, writes) -> None:
+def _overview(trace: Trace, layers: tuple[int, ...], layer: int, head: str, writes: bool) -> None:
+    """Every block and head as a small map."""
     st.subheader("All blocks and heads")
     st.write("Click a panel to open it above.")
     heads = [*map(str, range(trace.at(Site.READ_PATTERN, segment=0, layer=layers[0]).shape[0])), "mean", "max"]
     selected = (layers.index(layer), heads.index(head))
     for site, title in ((Site.READ_PATTERN, "Read weights"), *([(Site.WRITE_PATTERN, "Write weights")] if writes else [])):
-        panels_ = memory.multiples(trace, site, layers)
+        maps = memory.multiples(trace, site, layers)
         picked = multiples(
-            key=f"multiples_{site.name}", panels=panels_, low=0.0, high=float(panels_.max()),
+            key=f"multiples_{site.name}", panels=maps, low=0.0, high=float(maps.max()),
             layer_labels=[f"block {at}" for at in layers], head_labels=[f"head {at}" if at.isdigit() else at for at in heads],
             selected=selected, boundaries=text.boundaries(trace), title=f"{title}: slots down, tokens along",
-            alt=f"{title} of {len(layers)} blocks and {len(heads) - 2} heads, largest {panels_.max():.3f}",
+            alt=f"{title} of {len(layers)} blocks and {len(heads) - 2} heads, largest {maps.max():.3f}",
         )  # fmt: skip
         if picked is not None and picked != selected:
             state.update(layer=layers[picked[0]], head=heads[picked[1]])

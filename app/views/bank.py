@@ -1,13 +1,21 @@
 """Trace -> the bank: how large its slots are, how they change, how alike they are, what they say."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 from jaxtyping import Float
 
 from app.views import text
 from app.views.kinds import Heatmap, Table, slot_labels, visible
 from lm2.sites import Site
-from lm2.trace import Trace
-from probes.lens import SlotReadout
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lm2.trace import Trace
+    from probes.lens import SlotReadout
 
 
 def banks(trace: Trace, layers: tuple[int, ...]) -> Float[np.ndarray, "segment slot slot_dim"]:
@@ -66,7 +74,7 @@ def similarity(trace: Trace, layers: tuple[int, ...], segment: int) -> Heatmap:
     )
 
 
-def readout(read: SlotReadout, piece_of: "Callable[[int], str]") -> Table:  # noqa: F821
+def readout(read: SlotReadout, piece_of: Callable[[int], str]) -> Table:
     """Each slot's top tokens, and whether a random slot of the same norm would say anything as loudly."""
     rows = []
     for slot in range(len(read.tokens)):

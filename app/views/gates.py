@@ -1,12 +1,18 @@
 """Trace -> the gates across the context."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 from jaxtyping import Float
 
 from app.views import text
 from app.views.kinds import Heatmap, Line, Lines, Table, slot_labels, token_labels
 from lm2.sites import Site
-from lm2.trace import Trace
+
+if TYPE_CHECKING:
+    from lm2.trace import Trace
 
 SITES = {"in": Site.GATE_IN, "forget": Site.GATE_FORGET, "out": Site.GATE_OUT}
 

@@ -1,5 +1,9 @@
 """Trace -> how tokens read slots and slots read tokens. Everywhere rows are slots and columns are tokens."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 from jaxtyping import Float
 
@@ -7,7 +11,9 @@ from app.views import text
 from app.views.kinds import Bars, Heatmap, Table, slot_labels, token_labels, visible
 from lm2.config import MemoryKind
 from lm2.sites import Site
-from lm2.trace import Trace
+
+if TYPE_CHECKING:
+    from lm2.trace import Trace
 
 Map = Float[np.ndarray, "slot token"]
 

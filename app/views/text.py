@@ -1,12 +1,18 @@
 """Trace -> the text and what the model expected of it."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 from jaxtyping import Float
 
 from app.context import Context
 from app.views.kinds import Line, Lines, Strip, Table, token_labels, visible
 from lm2.tokens import Tokenizer
-from lm2.trace import Trace
+
+if TYPE_CHECKING:
+    from lm2.trace import Trace
 
 
 def segment_of(trace: Trace) -> tuple[int, ...]:
