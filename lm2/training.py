@@ -94,9 +94,10 @@ class TrainingConfig:
 
 
 def _found(name: str, beside: Path) -> Path:
-    """A file of stories, beside the configuration or in the data folder."""
+    """A file of stories: beside the configuration, or else in the data folder if it is there."""
     shared = data_folder()
-    return shared / name if shared is not None and not (beside / name).exists() else beside / name
+    elsewhere = shared is not None and not (beside / name).exists() and (shared / name).exists()
+    return shared / name if elsewhere else beside / name
 
 
 @dataclass

@@ -11,6 +11,8 @@ import torch
 import lm2.training
 from lm2.babi import write
 from lm2.config import LM2Config
+from lm2.bundled import FOLDER, bundled_names
+from lm2.checkpoint import load
 from lm2.curriculum import Document, Phase
 from lm2.model import LM2
 from lm2.simulator import simulate
@@ -135,3 +137,9 @@ def test_an_impossible_configuration_file_is_refused_with_its_path(tiny: Trainin
     path.write_text(json.dumps(values | change))
     with pytest.raises(ValueError, match="train.json is not a training configuration"):
         TrainingConfig.load(path)
+
+
+def test_the_configuration_of_each_bundled_model_is_read() -> None:
+    for name in bundled_names():
+        config = TrainingConfig.load(FOLDER / name / "training.json")
+        assert config.model == load(name, "cpu").config
