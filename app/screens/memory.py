@@ -58,7 +58,7 @@ def _coloured(trace: Trace, layer: int, head: str, slot: int | None, writes: boo
     side = state.current().side if writes else "read"
     values = memory.write_map(trace, layer, head) if side == "wrote" else memory.read_map(trace, layer, head)
     words = f"wrote slot {slot}" if side == "wrote" else f"read slot {slot}"
-    return memory.relative(values[slot]), f"how much each token {words} (block {layer}, {head}); darkest is {values[slot].max():.3f}"
+    return memory.relative(values[slot]), f"how much each token {words} (block {layer}, {head}); largest is {values[slot].max():.3f}"
 
 
 def _details(trace: Trace, layer: int, head: str, writes: bool) -> None:
