@@ -1,5 +1,6 @@
 """The only caches: loaded checkpoints and finished traces, shared by all sessions of the server."""
 
+import gc
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -27,7 +28,9 @@ def checkpoint(name: str, device: str, dtype: str) -> "Checkpoint":  # noqa: F82
     """
     from lm2.checkpoint import load
 
-    return load(name, device, dtype)
+    loaded = load(name, device, dtype)
+    gc.freeze()  # Streamlit collects garbage after every rerun; walking the imported libraries each time takes 0.2 s
+    return loaded
 
 
 class TraceStore:
