@@ -56,8 +56,8 @@ class Selection:
     """Block; -1, the last that has a memory."""
     head: str = "mean"
     """A memory head's number, "mean" or "max"."""
-    token: int = -1
-    slot: int = -1
+    token: int | None = None
+    slot: int | None = None
     scale: str = "sqrt"
     """Of the maps' colours: "linear" or "sqrt"."""
     side: str = "read"
@@ -81,6 +81,12 @@ def update(**changes: Any) -> Selection:
     """Replace fields of the selection."""
     st.session_state["selection"] = dataclasses.replace(current(), **changes)
     return st.session_state["selection"]
+
+
+def choice(field: str, count: int) -> int | None:
+    """A field that chooses one of `count` things; None where it chooses none, or one that is not there."""
+    chosen = getattr(current(), field)
+    return chosen if chosen is not None and 0 <= chosen < count else None
 
 
 def publish() -> None:
@@ -138,7 +144,7 @@ def link_problems() -> list[str]:
 def _read(written: str, default: Any) -> Any:
     if isinstance(default, Enum):
         return type(default)(written)
-    if isinstance(default, int):
+    if default is None or isinstance(default, int):
         return int(written)
     if written.startswith("~"):
         # Bounded: a few kB of zlib can otherwise unpack to gigabytes.

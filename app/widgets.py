@@ -38,6 +38,16 @@ def number(label: str, field: str, lowest: int, highest: int, *, help: str | Non
     return st.number_input(label, lowest, highest, key=key, step=1, help=help, on_change=state.take, args=(field,))
 
 
+def choice_of_number(label: str, field: str, count: int, *, help: str) -> int | None:
+    """One of 0 to count - 1, or none of them: an empty box."""
+    value = state.choice(field, count)
+    state.update(**{field: value})
+    key = state.widget_key(field, value)
+    return st.number_input(
+        label, 0, count - 1, value=None, key=key, step=1, placeholder="none", help=help, on_change=state.take, args=(field,)
+    )
+
+
 def slider(label: str, field: str, lowest: int, highest: int, *, help: str | None = None) -> int:
     value = min(max(getattr(state.current(), field), lowest), highest)
     state.update(**{field: value})

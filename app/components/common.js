@@ -235,3 +235,21 @@ function live(component, make) {
     instances.delete(parent);
   };
 }
+
+/** A component that draws on canvases: `draw` runs once a frame at most, and again when the watched node changes size. */
+class Canvases {
+  watch(node) {
+    this.observer = new ResizeObserver(() => this.redraw());
+    this.observer.observe(node);
+  }
+
+  destroy() {
+    this.observer.disconnect();
+    cancelAnimationFrame(this.frame);
+  }
+
+  redraw() {
+    cancelAnimationFrame(this.frame);
+    this.frame = requestAnimationFrame(() => this.draw());
+  }
+}

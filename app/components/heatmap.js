@@ -2,8 +2,9 @@ const LABEL = 11; // px, row labels, ticks and token texts
 const MOST_ZOOM = 8; // columns left in view
 const TEXT_CELL = 9; // px of cell width from which each token's text is written
 
-class Heatmap {
+class Heatmap extends Canvases {
   constructor(root) {
+    super();
     this.canvas = element("canvas", "lm2-map");
     this.canvas.setAttribute("role", "img");
     this.canvas.tabIndex = 0;
@@ -14,8 +15,7 @@ class Heatmap {
     this.root = root;
     this.tooltip = new Tooltip(root);
     this.listen();
-    this.observer = new ResizeObserver(() => this.redraw());
-    this.observer.observe(root);
+    this.watch(root);
   }
 
   /** Take new data; the zoom stays unless the number of columns changed. */
@@ -40,16 +40,6 @@ class Heatmap {
     Object.assign(this.canvas.dataset, { rows, columns });
     this.tooltip.hide();
     this.redraw();
-  }
-
-  destroy() {
-    this.observer.disconnect();
-    cancelAnimationFrame(this.frame);
-  }
-
-  redraw() {
-    cancelAnimationFrame(this.frame);
-    this.frame = requestAnimationFrame(() => this.draw());
   }
 
   // ---- geometry -----------------------------------------------------------------------------------------------

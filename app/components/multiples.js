@@ -1,5 +1,6 @@
-class Multiples {
+class Multiples extends Canvases {
   constructor(root) {
+    super();
     this.root = root;
     this.title = element("div", "lm2-title");
     this.grid = element("div", "lm2-grid");
@@ -9,8 +10,7 @@ class Multiples {
     this.footer = element("div", "lm2-footer");
     root.append(this.title, this.scroll, this.footer);
     this.listen();
-    this.observer = new ResizeObserver(() => this.redraw());
-    this.observer.observe(this.grid);
+    this.watch(this.grid);
   }
 
   update({ data, setTriggerValue }) {
@@ -37,16 +37,6 @@ class Multiples {
       ),
     );
     this.redraw();
-  }
-
-  destroy() {
-    this.observer.disconnect();
-    cancelAnimationFrame(this.frame);
-  }
-
-  redraw() {
-    cancelAnimationFrame(this.frame);
-    this.frame = requestAnimationFrame(() => this.draw());
   }
 
   build() {

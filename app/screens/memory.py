@@ -33,8 +33,8 @@ def render() -> None:
     with right:
         scale = widgets.buttons("Colours", "scale", [scale.value for scale in Scale], help="sqrt lifts small weights.")
     writes = Site.WRITE_PATTERN.layers(config) != ()
-    token = chosen.token if 0 <= chosen.token < len(trace.tokens) else None
-    slot = chosen.slot if 0 <= chosen.slot < config.slots else None
+    token = state.choice("token", len(trace.tokens))
+    slot = state.choice("slot", config.slots)
 
     reads = memory.reads(trace, layer, head, config.memory)
     shown, legend = _coloured(trace, layer, head, slot, writes)
@@ -65,8 +65,8 @@ def _details(trace: Trace, layer: int, head: str, writes: bool) -> None:
     """The chosen token's slots and the chosen slot's tokens."""
     left, right = st.columns(2)
     with left:
-        token = widgets.number("Token", "token", -1, len(trace.tokens) - 1, help="-1 is none.")
-        if token >= 0:
+        token = widgets.choice_of_number("Token", "token", len(trace.tokens), help="Empty it to choose none.")
+        if token is not None:
             piece = trace.tokens.pieces[token].strip() or "blank"
             st.caption(f"What token {token} ({piece}, segment {text.segment_of(trace)[token]}) reads")
             panels.figure(memory.slots_of_token(memory.read_map(trace, layer, head), token, "read weight"), "slots_of_token")
@@ -74,8 +74,8 @@ def _details(trace: Trace, layer: int, head: str, writes: bool) -> None:
             st.caption("Click a token, or a cell of a map, to see which slots it reads.")
     with right:
         count = trace.bank.shape[0]  # there is one: screens of models without memory end before this
-        slot = widgets.number("Slot", "slot", -1, count - 1, help="-1 is none.")
-        if slot >= 0:
+        slot = widgets.choice_of_number("Slot", "slot", count, help="Empty it to choose none.")
+        if slot is not None:
             if writes:
                 widgets.buttons("Colour the text by who", "side", ["read", "wrote"], show=lambda side: f"{side} slot {slot}")
             tabs = st.tabs(["Read by", "Written by"] if writes else ["Read by"])

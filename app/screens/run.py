@@ -18,8 +18,8 @@ def render() -> None:
         st.subheader("Questions")
         panels.table(text.quizzes(trace, opened.context, tokenizer), "quizzes")
         st.caption("Probability of the answer's first token, at the question's last token.")
-    token = state.current().token
-    token = token if 0 <= token < len(trace.tokens) else len(trace.tokens) - 1
+    chosen = state.choice("token", len(trace.tokens))
+    token = len(trace.tokens) - 1 if chosen is None else chosen
     st.subheader("Text")
     clicked = panels.strip(text.strip(trace, opened.context, tokenizer), "strip_run", token)
     if clicked is not None and clicked != token:
