@@ -15,6 +15,8 @@ class MemoryKind(Enum):
     """LM2 as the paper's equations say: read by cross-attention; input, forget and output gates; causal."""
     RELEASE = "release"
     """The arithmetic of the released LM2 code, number for number."""
+    TOKENS = "tokens"
+    """RMT: memory tokens before and after the segment, through a plain decoder."""
 
 
 class GatePooling(Enum):
@@ -121,6 +123,8 @@ class LM2Config:
             raise ValueError(f"an identity bank needs slots <= slot_dim, not {self.slots} > {self.slot_dim}")
         if self.read_top_k is not None and not 1 <= self.read_top_k <= self.slots:
             raise ValueError(f"read_top_k must be within 1..{self.slots} (slots), not {self.read_top_k}")
+        if self.memory is MemoryKind.TOKENS:
+            self._check_memory_tokens()
         if self.memory is MemoryKind.RELEASE and self.segment_end is not SegmentEnd.LENGTH:
             raise ValueError(f"the released arithmetic runs on full segments: segment_end must be 'length', not {self.segment_end.value!r}")
         if self.memory is MemoryKind.RELEASE and not self.d_model == self.slots == self.slot_dim == self.segment_length:
@@ -128,6 +132,16 @@ class LM2Config:
                 "the released arithmetic needs segment_length = slots = slot_dim = d_model, not "
                 f"{self.segment_length}, {self.slots}, {self.slot_dim}, {self.d_model}"
             )
+
+    def _check_memory_tokens(self) -> None:
+        """Memory tokens are tokens: as wide, seen by the same heads, in every block; and segments meet only through them."""
+        wanted = {
+            "slot_dim": self.d_model, "memory_heads": self.n_heads, "memory_layers": tuple(range(self.n_layers)),
+            "bank_start": BankStart.LEARNED, "attention_window": self.segment_length, "read_top_k": None,
+        }  # fmt: skip
+        for name, value in wanted.items():
+            if getattr(self, name) != value:
+                raise ValueError(f"memory tokens need {name} = {value}, not {getattr(self, name)}")
 
     @property
     def d_head(self) -> int:

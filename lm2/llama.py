@@ -4,6 +4,7 @@ Written to agree with transformers' LlamaForCausalLM; a test holds it to 1e-5.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -42,6 +43,10 @@ class KVCache:
         """The same cache with only these keys of each row."""
         index = columns[..., None, None].expand(-1, -1, *self.k.shape[2:])
         return KVCache(k=self.k.gather(1, index), v=self.v.gather(1, index))
+
+    def first(self, count: int) -> "KVCache":
+        """The same cache with only its first `count` keys."""
+        return self if count == self.k.shape[1] else KVCache(k=self.k[:, :count], v=self.v[:, :count])
 
 
 def rotary_frequencies(d_head: int, theta: float, scaling: RopeScaling | None, device: torch.device) -> Float[Tensor, "half"]:
@@ -89,8 +94,9 @@ class Attention(nn.Module):
         angles: Float[Tensor, "batch token half"],
         visible: Bool[Tensor, "batch one token key"],
         cache: KVCache | None,
+        look: Callable[[Tensor], Tensor] | None = None,
     ) -> tuple[Float[Tensor, "batch token d_model"], KVCache]:
-        """Also returns the cache with the own tokens appended."""
+        """Also returns the cache with the own tokens appended. `look`: what the pattern passes through before it is used."""
         batch, tokens, _ = x.shape
         q = self.hook_rot_q(rotate(self.hook_q(self.q(x).view(batch, tokens, self.n_heads, self.d_head)), angles))
         k = self.hook_rot_k(rotate(self.hook_k(self.k(x).view(batch, tokens, self.n_kv, self.d_head)), angles))
@@ -101,6 +107,7 @@ class Attention(nn.Module):
         scores = torch.einsum("bthe,bkhe->bhtk", q, k.repeat_interleave(group, dim=2)) / math.sqrt(self.d_head)
         scores = self.hook_attn_scores(scores.masked_fill(~visible, float("-inf")))
         pattern = self.hook_pattern(scores.float().softmax(-1).to(x.dtype))
+        pattern = pattern if look is None else look(pattern)
         z = self.hook_z(torch.einsum("bhtk,bkhe->bthe", pattern, v.repeat_interleave(group, dim=2)))
         return self.o(z.flatten(2)), KVCache(k=k, v=v)
 

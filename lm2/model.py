@@ -15,6 +15,7 @@ from lm2.hooks import HookedModel, HookPoint
 from lm2.llama import MLP, Attention, KVCache, RMSNorm, rotary_frequencies
 from lm2.memory import GatedMemory, MemoryStep
 from lm2.release import ReleaseMemory
+from lm2.rmt import Rows, TokenMemory, with_copies
 
 
 @dataclass(frozen=True)
@@ -65,12 +66,12 @@ class Block(nn.Module):
         super().__init__()
         self.ln1 = RMSNorm(config.d_model, config.rms_norm_eps)
         self.attn = Attention(config)
-        self.mem = _MEMORIES[config.memory](config) if layer in config.memory_layers else None
+        self.mem = _memory(config, layer) if layer in config.memory_layers else None
         self.ln2 = RMSNorm(config.d_model, config.rms_norm_eps)
         self.mlp = MLP(config)
         self.hook_resid_pre, self.hook_attn_out, self.hook_resid_mid = HookPoint(), HookPoint(), HookPoint()
         self.hook_mlp_out, self.hook_resid_post = HookPoint(), HookPoint()
-        if self.mem is not None:
+        if self.mem is not None and not isinstance(self.mem, TokenMemory):
             self.hook_mem_out = HookPoint()
 
     def forward(
@@ -83,18 +84,23 @@ class Block(nn.Module):
         bank: Float[Tensor, "batch slot slot_dim"] | None,
         real: Bool[Tensor, "batch token"],
     ) -> tuple[Float[Tensor, "batch token d_model"], KVCache, Float[Tensor, "batch slot slot_dim"] | None]:
-        resid = self.hook_resid_pre(resid)
-        attn_out, cache = self.attn(self.ln1(resid), angles, visible, cache)
+        tokens = self.mem if isinstance(self.mem, TokenMemory) else None
+        resid = self.hook_resid_pre(resid if tokens is None else tokens.begin(resid))
+        attn_out, cache = self.attn(self.ln1(resid), angles, visible, cache, None if tokens is None else tokens.look)
         attn_out = self.hook_attn_out(attn_out)
         mid = resid + attn_out
-        if self.mem is not None:
+        if self.mem is not None and tokens is None:
             step: MemoryStep = self.mem(mid, attn_out, bank_start, bank, real)
             mid, bank = mid + self.hook_mem_out(step.mem_out), step.bank
         mid = self.hook_resid_mid(mid)
-        return self.hook_resid_post(mid + self.hook_mlp_out(self.mlp(self.ln2(mid)))), cache, bank
+        post = mid + self.hook_mlp_out(self.mlp(self.ln2(mid)))
+        return self.hook_resid_post(post if tokens is None else tokens.end(post)), cache, bank
 
 
-_MEMORIES = {MemoryKind.GATED: GatedMemory, MemoryKind.RELEASE: ReleaseMemory}
+def _memory(config: LM2Config, layer: int) -> GatedMemory | ReleaseMemory | TokenMemory:
+    if config.memory is MemoryKind.TOKENS:
+        return TokenMemory(config.slots, last=layer == config.n_layers - 1)
+    return GatedMemory(config) if config.memory is MemoryKind.GATED else ReleaseMemory(config)
 
 
 class LM2(HookedModel):
@@ -149,7 +155,9 @@ class LM2(HookedModel):
         if not self.config.tied_embeddings:
             self.unembed.weight.normal_(0.0, 1 / math.sqrt(self.config.d_model), generator=generator)
         if isinstance(getattr(self, "bank_start", None), nn.Parameter):
-            self.bank_start.normal_(0.0, 1 / math.sqrt(self.config.slot_dim), generator=generator)
+            tokens = self.config.memory is MemoryKind.TOKENS  # memory tokens start as embeddings do
+            std = self.config.embedding_std if tokens else 1 / math.sqrt(self.config.slot_dim)
+            self.bank_start.normal_(0.0, std, generator=generator)
 
     def weights(self) -> dict[str, Tensor]:
         """Every weight once, by name (a tied unembedding is the embedding); what checkpoints hold."""
@@ -202,21 +210,29 @@ class LM2(HookedModel):
         bank = self._checked(bank, batch)
         real = torch.ones_like(input_ids, dtype=torch.bool) if real is None else real
         first = torch.zeros_like(input_ids[:, 0]) if cache is None else cache.next_position
-        positions = first[:, None] + torch.arange(tokens, device=input_ids.device)
-        frequencies = rotary_frequencies(self.config.d_head, self.config.rope_theta, self.config.rope_scaling, input_ids.device)
-        keys = torch.where(real, positions, -1)
+        own = first[:, None] + torch.arange(tokens, device=input_ids.device)
+        seen = torch.where(real, own, -1)
         if cache is not None:
-            keys = torch.cat([cache.positions, keys], dim=1)
+            seen = torch.cat([cache.positions, seen], dim=1)
+        rows, keys = Rows(own, real), seen
+        resid = self.embed(input_ids)
+        if self.config.memory is MemoryKind.TOKENS:
+            rows = with_copies(rows, self.config.slots, first)
+            keys = torch.cat([torch.where(seen < 0, seen, seen + self.config.slots), rows.positions[:, tokens:]], dim=1)
+            resid = torch.cat([resid, bank, bank], dim=1)
+        resid = self.hook_embed(resid)
         # A padded query sees no real restriction it could break; letting it see itself keeps its softmax finite.
-        visible = (keys[:, None, :] <= positions[:, :, None]) & ((keys >= 0)[:, None, :] | ~real[:, :, None])
-        resid = self.hook_embed(self.embed(input_ids))
+        visible = (keys[:, None, :] <= rows.positions[:, :, None]) & ((keys >= 0)[:, None, :] | ~rows.real[:, :, None])
+        frequencies = rotary_frequencies(self.config.d_head, self.config.rope_theta, self.config.rope_scaling, input_ids.device)
         start, layers = bank, []
         for layer, block in enumerate(self.blocks):
             earlier = None if cache is None else cache.layers[layer]
-            resid, kept, bank = block(resid, positions[..., None] * frequencies, visible[:, None], earlier, start, bank, real)
-            layers.append(kept)
-        logits = self.unembed(self.ln_final(resid))
-        return SegmentOutput(logits, bank, Cache(tuple(layers), keys, first + real.sum(1)))
+            resid, kept, bank = block(resid, rows.positions[..., None] * frequencies, visible[:, None], earlier, start, bank, real)
+            layers.append(kept.first(seen.shape[1]))
+        final = self.ln_final(resid)
+        if self.config.memory is MemoryKind.TOKENS:
+            bank = self.blocks[-1].mem.handed_on(final)
+        return SegmentOutput(self.unembed(final[:, :tokens]), bank, Cache(tuple(layers), seen, first + real.sum(1)))
 
     def forward(
         self,

@@ -262,8 +262,9 @@ class _Decoder:
     def push(self, token: int) -> None:
         """Append a token, opening a new segment behind a full one."""
         if is_full(len(self._ids), self._length, self._model.config.segment_end, self._piece(self._ids[-1])):
-            self._close(_step(self._model, self._ids, self._bank, self._before), self._start + self._length)
-            self._start, self._ids = self._start + self._length, [token]
+            end = self._start + len(self._ids)
+            self._close(_step(self._model, self._ids, self._bank, self._before), end)
+            self._start, self._ids = end, [token]
             self._show(_step(self._model, self._ids, self._bank, self._before))
         elif self._model.config.memory is MemoryKind.RELEASE:  # gates that pool over the segment change with every token
             self._ids.append(token)

@@ -105,6 +105,7 @@ class Site(Enum):
         return tuple(sorted(config.memory_layers)) if self.in_memory else tuple(range(config.n_layers))
 
 
+_OF_TOKENS = (Site.BANK_PRE, Site.BANK_POST, Site.READ_PATTERN, Site.WRITE_PATTERN)
 _GATED_ONLY = (Site.GATE_OUT, Site.WRITE_SCORES, Site.WRITE_PATTERN)
 
 
@@ -114,4 +115,6 @@ def sites_of(kind: MemoryKind) -> tuple[Site, ...]:
         return tuple(Site)
     if kind is MemoryKind.RELEASE:
         return tuple(site for site in Site if site not in _GATED_ONLY)
+    if kind is MemoryKind.TOKENS:
+        return tuple(site for site in Site if not site.in_memory or site in _OF_TOKENS)
     return tuple(site for site in Site if not site.in_memory)

@@ -30,7 +30,8 @@ def read_out(checkpoint: Checkpoint, bank: Float[np.ndarray, "slot slot_dim"], l
     """What each slot says through block `layer`'s read path and the output head.
 
     A slot goes the way of a token that reads it alone: value projection, output gate, W_O, final norm, unembedding
-    (RELEASE: the slot is what is added to the stream). `random` slots, drawn from `seed` with the norms of the
+    (RELEASE: the slot is what is added to the stream; TOKENS: the slot is a final state, and goes straight to the
+    unembedding). `random` slots, drawn from `seed` with the norms of the
     bank's own, go the same way.
 
     Raises ValueError for a block without memory and for a bank of another shape.
@@ -59,6 +60,9 @@ def read_out(checkpoint: Checkpoint, bank: Float[np.ndarray, "slot slot_dim"], l
 
 
 def _logits(model: LM2, layer: int, slots: Float[Tensor, "slot slot_dim"]) -> Float[Tensor, "slot d_vocab"]:
+    if model.config.memory is MemoryKind.TOKENS:
+        logits = model.unembed(slots).float()
+        return logits - logits.mean(-1, keepdim=True)
     added = slots
     if model.config.memory is MemoryKind.GATED:
         memory = model.blocks[layer].mem

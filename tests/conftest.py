@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lm2.checkpoint import Checkpoint
-from lm2.config import LM2Config, MemoryKind
+from lm2.config import BankStart, LM2Config, MemoryKind
 from lm2.model import LM2
 from lm2.tokens import Tokenizer
 
@@ -83,6 +83,14 @@ def release_config(tokenizer: Tokenizer) -> LM2Config:
 
 
 @pytest.fixture(scope="session")
+def tokens_config(tokenizer: Tokenizer) -> LM2Config:
+    return LM2Config(
+        memory=MemoryKind.TOKENS, d_vocab=tokenizer.size, d_model=16, n_layers=3, n_heads=4, n_key_value_heads=2, d_mlp=24,
+        segment_length=7, attention_window=7, slots=5, slot_dim=16, memory_heads=4, memory_layers=(0, 1, 2), bank_start=BankStart.LEARNED,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
 def plain(build: Callable[..., Checkpoint], plain_config: LM2Config) -> Checkpoint:
     return build(plain_config, 1, "toy-plain")
 
@@ -97,7 +105,12 @@ def release(build: Callable[..., Checkpoint], release_config: LM2Config) -> Chec
     return build(release_config, 3, "toy-release")
 
 
-@pytest.fixture(scope="session", params=("plain", "gated", "release"))
+@pytest.fixture(scope="session")
+def rmt(build: Callable[..., Checkpoint], tokens_config: LM2Config) -> Checkpoint:
+    return build(tokens_config, 4, "toy-rmt")
+
+
+@pytest.fixture(scope="session", params=("plain", "gated", "release", "rmt"))
 def checkpoint(request: pytest.FixtureRequest) -> Checkpoint:
     """Each kind of model in turn."""
     return request.getfixturevalue(request.param)

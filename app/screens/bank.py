@@ -4,6 +4,7 @@ import streamlit as st
 
 from app import panels, session, state, widgets
 from app.views import bank
+from lm2.config import MemoryKind
 
 
 def render() -> None:
@@ -38,9 +39,13 @@ def render() -> None:
         st.subheader(f"What slots say, through block {layer}")
         read = session.readout(opened, bank.banks(trace, layers)[segment + 1], layer)
         panels.table(bank.readout(read, opened.checkpoint.tokenizer.piece), "readout", 420)
+    way = (
+        "Each memory token's final state goes through the output head"
+        if config.memory is MemoryKind.TOKENS
+        else "Each slot goes through the block's value projection, output gate and W_O, the final norm and the output head, as if a token read it alone"
+    )
     st.caption(
-        "Each slot goes through the block's value projection, output gate and W_O, the final norm and the output head, as if a token read it "
-        "alone; logits are centred over the vocabulary. The baseline is 256 random slots of the bank's own norms on the same way: random 95 % is "
+        f"{way}; logits are centred over the vocabulary. The baseline is 256 random slots of the bank's own norms on the same way: random 95 % is "
         "the top logit that 95 % of them stay below, above random the share of them that this slot's top logit exceeds. A slot within "
         "the random range says nothing."
     )

@@ -22,6 +22,9 @@ def render() -> None:
             icon=":material/warning:",
         )
     there = [gate for gate, site in gates.SITES.items() if site.layers(config)]
+    if not there:
+        st.info(f"{opened.checkpoint.name} has memory tokens, and these have no gates. Memory and Bank show them.", icon=":material/info:")
+        return
     left, right = st.columns(2)
     with left:
         gate = widgets.buttons("Gate", "gate", there)

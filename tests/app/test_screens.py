@@ -163,6 +163,13 @@ def test_a_model_with_the_released_arithmetic_is_shown(screen: str, release, fol
 
 
 @pytest.mark.parametrize("screen", SCREENS)
+def test_a_model_with_memory_tokens_is_shown(screen: str, rmt, folder) -> None:
+    test = _page(screen, checkpoint=folder(rmt), source="text", text=TEXT)
+    assert not _errors(test)
+    assert any("no gates" in info.value for info in test.info) == (screen == "gates")
+
+
+@pytest.mark.parametrize("screen", SCREENS)
 def test_a_model_without_memory_is_shown_or_said_to_have_none(screen: str, plain, folder) -> None:
     test = _page(screen, checkpoint=folder(plain), source="text", text=TEXT)
     assert not _errors(test)

@@ -7,6 +7,7 @@ from transformer_lens.tools.analysis.logit_lens import logit_lens
 
 from lm2.checkpoint import Checkpoint
 from lm2.hooks import HookPoint, LM2Cache
+from lm2.sites import Site
 
 
 @pytest.mark.parametrize("names", ["blocks.0.mem.hook_gate_inn", ["hook_embed", "blocks.0.mem.hook_gate_inn"]])
@@ -59,7 +60,8 @@ def test_the_decomposed_stream_sums_to_the_stream_and_names_the_memory(
     _, cache = checkpoint.model.run_with_cache(ids(2, checkpoint.config.segment_length))
     depth = checkpoint.config.n_layers if layer is None else layer
     parts, labels = cache.decompose_resid(layer, return_labels=True, apply_ln=apply_ln)
-    assert [label for label in labels if "mem" in label] == [f"{at}_mem_out" for at in checkpoint.config.memory_layers if at < depth]
+    adding = Site.MEM_OUT.layers(checkpoint.config)
+    assert [label for label in labels if "mem" in label] == [f"{at}_mem_out" for at in adding if at < depth]
     whole = cache["resid_post", depth - 1]
     if apply_ln:
         last = depth == checkpoint.config.n_layers
@@ -80,13 +82,14 @@ def test_logit_attributions_sum_to_the_logit(checkpoint: Checkpoint, ids) -> Non
     logits, cache = checkpoint.model.run_with_cache(tokens)
     token = 42
     attributions = cache.logit_attrs(cache.decompose_resid(), token)
-    torch.testing.assert_close(attributions.sum(0), logits[..., token], rtol=1e-4, atol=1e-5)
+    attributed = attributions.sum(0)[:, : tokens.shape[1]]  # memory tokens stand behind the tokens
+    torch.testing.assert_close(attributed, logits[..., token], rtol=1e-4, atol=1e-5)
 
 
 def test_the_logit_lens_ends_at_the_logits(checkpoint: Checkpoint, ids) -> None:
     logits, cache = checkpoint.model.run_with_cache(ids(1, checkpoint.config.segment_length))
     read = logit_lens(checkpoint.model, cache=cache, positions=None).values
-    torch.testing.assert_close(read[-1].reshape(logits.shape), logits, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(read[-1].reshape(-1, logits.shape[-1])[: logits.shape[1]], logits[0], rtol=1e-4, atol=1e-5)
 
 
 def test_activation_patching_puts_the_clean_logits_back(checkpoint: Checkpoint, ids) -> None:

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from lm2.checkpoint import Checkpoint
+from lm2.config import MemoryKind
 from lm2.hooks import HookPoint
 from lm2.sites import Axis, Site, sites_of
 
@@ -21,13 +22,16 @@ def test_captured_shapes_are_the_axes_of_the_site(checkpoint: Checkpoint, ids) -
     config = checkpoint.config
     tokens = config.segment_length
     _, cache = checkpoint.model.run_with_cache(ids(2, tokens))
+    rows = tokens + 2 * config.slots if config.memory is MemoryKind.TOKENS else tokens  # both copies stand behind the tokens
     sizes = {
-        Axis.TOKEN: tokens, Axis.KEY: tokens, Axis.SLOT: config.slots, Axis.SLOT_DIM: config.slot_dim, Axis.D_MODEL: config.d_model,
+        Axis.TOKEN: rows, Axis.KEY: rows, Axis.SLOT: config.slots, Axis.SLOT_DIM: config.slot_dim, Axis.D_MODEL: config.d_model,
         Axis.D_MLP: config.d_mlp, Axis.KV_HEAD: config.n_key_value_heads, Axis.ONE: 1,
     }  # fmt: skip
     for site in sites_of(config.memory):
         heads = config.memory_heads if ".mem." in site.template else config.n_heads
         here = sizes | {Axis.HEAD: heads, Axis.D_HEAD: config.d_model // heads}
+        if ".mem." in site.template:
+            here |= {Axis.TOKEN: tokens}
         for layer in site.layers(config):
             assert tuple(cache[site.hook_name(layer)].shape) == (2, *(here[axis] for axis in site.axes)), site
 
@@ -47,7 +51,7 @@ def test_resid_mid_is_the_sum_of_what_is_added_to_the_stream(checkpoint: Checkpo
     _, cache = checkpoint.model.run_with_cache(ids(2, checkpoint.config.segment_length))
     for layer in range(checkpoint.config.n_layers):
         parts = cache[f"blocks.{layer}.hook_resid_pre"] + cache[f"blocks.{layer}.hook_attn_out"]
-        if layer in checkpoint.config.memory_layers:
+        if layer in Site.MEM_OUT.layers(checkpoint.config):
             parts = parts + cache[f"blocks.{layer}.hook_mem_out"]
         torch.testing.assert_close(cache[f"blocks.{layer}.hook_resid_mid"], parts)
 
