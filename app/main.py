@@ -1,5 +1,8 @@
 """The workbench: page, sidebar, navigation. Run by `lm2 serve`."""
 
+import functools
+from collections.abc import Callable
+
 import streamlit as st
 
 from app import sidebar, state
@@ -12,13 +15,24 @@ SCREENS = {
     "bank": ("Bank", ":material/database:", bank.render),
 }
 
+
+def page(render: Callable[[], None]) -> Callable[[], None]:
+    """The screen as a fragment: its own controls draw it anew, and leave the sidebar alone."""
+
+    @functools.wraps(render)
+    def show() -> None:
+        render()
+        state.publish()
+
+    return st.fragment(show)
+
+
 st.set_page_config(page_title="LM2 Workbench", page_icon=":material/memory:", layout="wide")
 pages = [
-    st.Page(screen, title=title, icon=icon, url_path=path, default=path == "memory") for path, (title, icon, screen) in SCREENS.items()
+    st.Page(page(screen), title=title, icon=icon, url_path=path, default=path == "memory") for path, (title, icon, screen) in SCREENS.items()
 ]
 chosen = st.navigation({"LM2 Workbench": pages})
 for problem in state.link_problems():
     st.warning(f"This part of the link made no sense and was left out: {problem}")
 sidebar.render()
 chosen.run()
-state.publish()

@@ -61,6 +61,13 @@ def open_memory() -> Opened | None:
     return opened
 
 
+def captured(opened: Opened, layer: int) -> int:
+    """`layer`, if the trace holds it; else the text is run again for it, when a fragment that has only this trace chose it."""
+    if layer not in opened.layers:
+        st.rerun()
+    return layer
+
+
 def subtitle(opened: Opened) -> None:
     """One line that says what ran."""
     trace, config = opened.trace, opened.checkpoint.config

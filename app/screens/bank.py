@@ -3,6 +3,7 @@
 import streamlit as st
 
 from app import panels, session, state, widgets
+from app.session import Opened
 from app.views import bank
 from lm2.config import MemoryKind
 
@@ -23,6 +24,13 @@ def render() -> None:
     with right:
         st.subheader("Change by segment")
         panels.figure(bank.changes(trace, layers), "changes", height)
+    _one_segment(opened)
+
+
+@st.fragment
+def _one_segment(opened: Opened) -> None:
+    """The bank after a chosen segment; a fragment, so that the slider draws this part alone."""
+    config, trace, layers = opened.checkpoint.config, opened.trace, opened.layers
     last = len(trace.segments) - 1
     if not 0 <= state.current().segment <= last:
         state.update(segment=last)
@@ -49,3 +57,4 @@ def render() -> None:
         "the top logit that 95 % of them stay below, above random the share of them that this slot's top logit exceeds. A slot within "
         "the random range says nothing."
     )
+    state.publish()

@@ -3,6 +3,7 @@
 import streamlit as st
 
 from app import panels, session, state, widgets
+from app.session import Opened
 from app.views import gates
 from lm2.config import GatePooling, MemoryKind
 
@@ -25,11 +26,7 @@ def render() -> None:
     if not there:
         st.info(f"{opened.checkpoint.name} has memory tokens, and these have no gates. Memory and Bank show them.", icon=":material/info:")
         return
-    left, right = st.columns(2)
-    with left:
-        gate = widgets.buttons("Gate", "gate", there)
-    with right:
-        layer = widgets.block(config)
+    gate = widgets.buttons("Gate", "gate", there)
     st.caption(gates.MEANING[gate])
     if gate == "out":
         st.subheader("Per token and block")
@@ -38,6 +35,16 @@ def render() -> None:
         st.subheader("Per slot, write by write")
         panels.figure(gates.per_slot(trace, gate, opened.layers), "gate_map", height=min(720, max(280, 16 * config.slots + 100)))
         st.caption("Mean over the features of each slot. A segment's blocks write one after the other, in order of the columns.")
+    _one_block(opened, gate)
+    st.subheader("All blocks in numbers")
+    panels.table(gates.summary(trace, gate, opened.layers), "gate_summary")
+    st.caption("Over all segments, slots and features." if gate != "out" else "Over all tokens and features.")
+
+
+@st.fragment
+def _one_block(opened: Opened, gate: str) -> None:
+    """A chosen block; a fragment, so that choosing draws this part alone."""
+    layer, trace = session.captured(opened, widgets.block(opened.checkpoint.config)), opened.trace
     left, right = st.columns(2)
     with left:
         st.subheader(f"Spread in block {layer}")
@@ -45,6 +52,4 @@ def render() -> None:
     with right:
         st.subheader(f"Saturation in block {layer}")
         panels.figure(gates.saturation(trace, gate, layer), "gate_saturation")
-    st.subheader("Blocks in numbers")
-    panels.table(gates.summary(trace, gate, opened.layers), "gate_summary")
-    st.caption("Over all segments, slots and features." if gate != "out" else "Over all tokens and features.")
+    state.publish()

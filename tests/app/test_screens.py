@@ -176,6 +176,16 @@ def test_a_model_without_memory_is_shown_or_said_to_have_none(screen: str, plain
     assert any("no memory" in info.value for info in test.info) == (screen != "run")
 
 
+def test_where_only_one_block_can_be_kept_another_one_runs_the_text_again(monkeypatch, gated, folder) -> None:
+    monkeypatch.setattr("app.cache._RUN_BYTES", 0)
+    test = _page("gates", checkpoint=folder(gated), source="text", text=TEXT)
+    assert any("only block 2" in caption.value for caption in test.caption)
+    test.segmented_control(key="widget_layer").set_value(0).run()
+    assert not _errors(test)
+    assert any("only block 0" in caption.value for caption in test.caption)
+    assert any("block 0" in heading.value for heading in test.subheader)
+
+
 def test_a_broken_checkpoint_is_explained(gated, folder) -> None:
     path = Path(folder(gated))
     (path / "model.safetensors").write_bytes(b"x" * 100)

@@ -1,0 +1,86 @@
+"""How fast the screens answer, through Chromium: `python tests/browser/speed.py ADDRESS`, with `lm2 serve` running there.
+
+First paint is the first heading after opening a link on a warm server; the others run from the click or key to the
+moment the page shows what it asked for. Quiet machines only: Chromium, the server and the model share the cores.
+"""
+
+import shutil
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+from playwright.sync_api import Page, sync_playwright
+
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync"]  # fmt: skip
+STORY = "source=simulated&seed=5"
+
+
+def _seconds(action: Callable[[], None]) -> float:
+    began = time.perf_counter()
+    action()
+    return time.perf_counter() - began
+
+
+def _tell(what: str, seconds: list[float]) -> None:
+    print(f"{what:42} median {statistics.median(seconds):.2f} s, at most {max(seconds):.2f} s, n = {len(seconds)}", flush=True)
+
+
+def _opened(page: Page, url: str) -> list[float]:
+    """Seconds to the first heading and to the first map."""
+    began = time.perf_counter()
+    page.goto(url, wait_until="commit")
+    page.wait_for_selector("h2")
+    heading = time.perf_counter() - began
+    page.wait_for_selector("canvas[data-rows], .js-plotly-plot .main-svg", state="attached")
+    return [heading, time.perf_counter() - began]
+
+
+def _press(page: Page, group: str, option: str, shown: Callable[[Page], None]) -> float:
+    button = page.get_by_role("radiogroup", name=group).get_by_role("radio", name=option, exact=True)
+    return _seconds(lambda: (button.click(), shown(page)))
+
+
+def _slide(page: Page, slider: str, key: str, shown: Callable[[Page], None]) -> float:
+    page.get_by_role("slider", name=slider).focus()
+    return _seconds(lambda: (page.keyboard.press(key), shown(page)))
+
+
+def main(address: str) -> None:
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+
+        def fresh(path: str) -> tuple[Page, list[float]]:
+            page = browser.new_page(viewport={"width": 1440, "height": 1400})
+            return page, _opened(page, f"{address}/{path}?{STORY}")
+
+        page, _ = fresh("")  # the server imports and loads
+        opened = []
+        for _ in range(6):
+            page.close()
+            page, seconds = fresh("")
+            opened.append(seconds)
+        _tell("first heading", [heading for heading, _ in opened])
+        _tell("memory map", [whole for _, whole in opened])
+        blocks = [str(at % 3) for at in range(12)]
+        map_of = lambda block: lambda p: p.locator(f"canvas[data-rows][aria-label*='block {block},']").first.wait_for(state="attached")  # noqa: E731
+        _tell("Memory: another block", [_press(page, "Block", block, map_of(block)) for block in blocks])
+        page.close()
+        page, _ = fresh("gates")
+        spread_of = lambda block: lambda p: p.get_by_role("heading", name=f"Spread in block {block}").wait_for()  # noqa: E731
+        _tell("Gates: another block", [_press(page, "Block", block, spread_of(block)) for block in blocks])
+        page.close()
+        page, _ = fresh("bank")
+        after = lambda at: lambda p: p.get_by_role("heading", name=f"after segment {at}").wait_for()  # noqa: E731
+        steps = [("ArrowLeft", 4), ("ArrowLeft", 3), ("ArrowLeft", 2), ("ArrowRight", 3), ("ArrowRight", 4), ("ArrowRight", 5)] * 2
+        _tell("Bank: another segment", [_slide(page, "After segment", key, after(at)) for key, at in steps])
+        page.close()
+        page, _ = fresh("")
+        told = lambda count: lambda p: p.wait_for_url(f"**statements={count}*")  # noqa: E731
+        _tell("Memory: a longer story, run anew", [_slide(page, "Statements", "ArrowRight", told(count)) for count in range(11, 19)])
+        browser.close()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
