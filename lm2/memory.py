@@ -22,7 +22,7 @@ class MemoryStep(NamedTuple):
     mem_out: Float[Tensor, "batch token d_model"]
     """Exactly what is added to the residual stream."""
     bank: Float[Tensor, "batch slot slot_dim"]
-    """The bank handed to the next block's write."""
+    """The bank handed to the next block's write; as it came where nothing was to be written."""
 
 
 def split_heads(x: Float[Tensor, "batch row width"], heads: int) -> Float[Tensor, "batch row head d_head"]:
@@ -72,10 +72,12 @@ class GatedMemory(nn.Module):
         bank_start: Float[Tensor, "batch slot slot_dim"],
         bank: Float[Tensor, "batch slot slot_dim"],
         real: Bool[Tensor, "batch token"],
+        write: bool,
     ) -> MemoryStep:
         """`mid` is the stream plus self-attention's output; `real` marks tokens that are not padding."""
         tokens = self.ln_token(mid)
-        return MemoryStep(mem_out=self._read(tokens, bank_start), bank=self._write(tokens, self.hook_bank_pre(bank), real))
+        mem_out = self._read(tokens, bank_start)
+        return MemoryStep(mem_out=mem_out, bank=self._write(tokens, self.hook_bank_pre(bank), real) if write else bank)
 
     def _read(
         self, tokens: Float[Tensor, "batch token d_model"], bank_start: Float[Tensor, "batch slot slot_dim"]

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property, partial
 from types import SimpleNamespace
 
 import torch
@@ -37,10 +38,17 @@ class Cache:
 class SegmentOutput:
     """What a model makes of one segment."""
 
-    logits: Float[Tensor, "batch token d_vocab"]
+    final: Float[Tensor, "batch token d_model"]
+    """The normed states that the unembedding reads."""
     bank: Float[Tensor, "batch slot slot_dim"] | None
-    """The bank after the segment; None for a model without memory."""
+    """The bank after the segment; None for a model without memory, and where nothing was to be written."""
     cache: Cache
+    unembed: nn.Linear
+
+    @cached_property
+    def logits(self) -> Float[Tensor, "batch token d_vocab"]:
+        """Computed when first asked for: a vocabulary can cost as much as the blocks, and training needs few tokens' logits."""
+        return self.unembed(self.final)
 
 
 class ReturnType(Enum):
@@ -83,18 +91,20 @@ class Block(nn.Module):
         bank_start: Float[Tensor, "batch slot slot_dim"] | None,
         bank: Float[Tensor, "batch slot slot_dim"] | None,
         real: Bool[Tensor, "batch token"],
+        write: bool,
     ) -> tuple[Float[Tensor, "batch token d_model"], KVCache, Float[Tensor, "batch slot slot_dim"] | None]:
         tokens = self.mem if isinstance(self.mem, TokenMemory) else None
-        resid = self.hook_resid_pre(resid if tokens is None else tokens.begin(resid))
-        attn_out, cache = self.attn(self.ln1(resid), angles, visible, cache, None if tokens is None else tokens.look)
+        resid = self.hook_resid_pre(resid if tokens is None else tokens.begin(resid, write))
+        look = None if tokens is None else partial(tokens.look, write=write)
+        attn_out, cache = self.attn(self.ln1(resid), angles, visible, cache, look)
         attn_out = self.hook_attn_out(attn_out)
         mid = resid + attn_out
         if self.mem is not None and tokens is None:
-            step: MemoryStep = self.mem(mid, attn_out, bank_start, bank, real)
+            step: MemoryStep = self.mem(mid, attn_out, bank_start, bank, real, write)
             mid, bank = mid + self.hook_mem_out(step.mem_out), step.bank
         mid = self.hook_resid_mid(mid)
         post = mid + self.hook_mlp_out(self.mlp(self.ln2(mid)))
-        return self.hook_resid_post(post if tokens is None else tokens.end(post)), cache, bank
+        return self.hook_resid_post(post if tokens is None else tokens.end(post, write)), cache, bank
 
 
 def _memory(config: LM2Config, layer: int) -> GatedMemory | ReleaseMemory | TokenMemory:
@@ -194,6 +204,7 @@ class LM2(HookedModel):
         *,
         cache: Cache | None = None,
         real: Bool[Tensor, "batch token"] | None = None,
+        write: bool = True,
     ) -> SegmentOutput:
         """Feed one segment.
 
@@ -201,6 +212,9 @@ class LM2(HookedModel):
             bank: the bank as the segment begins; None, a fresh one.
             cache: earlier tokens that this segment may attend to; None, none.
             real: False where a token is padding, which must follow the real tokens of its row.
+            write: False where nobody will use the new bank: it is then None, nothing is spent on it, and the sites of
+                writing do not fire (RELEASE writes all the same, for its blocks read what the block before wrote). The
+                logits do not change.
 
         Raises ValueError for ids that are no matrix and for a bank of another shape than the config says.
         """
@@ -217,9 +231,9 @@ class LM2(HookedModel):
         rows, keys = Rows(own, real), seen
         resid = self.embed(input_ids)
         if self.config.memory is MemoryKind.TOKENS:
-            rows = with_copies(rows, self.config.slots, first)
+            rows = with_copies(rows, self.config.slots, first, write)
             keys = torch.cat([torch.where(seen < 0, seen, seen + self.config.slots), rows.positions[:, tokens:]], dim=1)
-            resid = torch.cat([resid, bank, bank], dim=1)
+            resid = torch.cat([resid, bank, bank] if write else [resid, bank], dim=1)
         resid = self.hook_embed(resid)
         # A padded query sees no real restriction it could break; letting it see itself keeps its softmax finite.
         visible = (keys[:, None, :] <= rows.positions[:, :, None]) & ((keys >= 0)[:, None, :] | ~rows.real[:, :, None])
@@ -227,12 +241,14 @@ class LM2(HookedModel):
         start, layers = bank, []
         for layer, block in enumerate(self.blocks):
             earlier = None if cache is None else cache.layers[layer]
-            resid, kept, bank = block(resid, rows.positions[..., None] * frequencies, visible[:, None], earlier, start, bank, real)
+            resid, kept, bank = block(resid, rows.positions[..., None] * frequencies, visible[:, None], earlier, start, bank, real, write)
             layers.append(kept.first(seen.shape[1]))
         final = self.ln_final(resid)
-        if self.config.memory is MemoryKind.TOKENS:
+        if not write:
+            bank = None
+        elif self.config.memory is MemoryKind.TOKENS:
             bank = self.blocks[-1].mem.handed_on(final)
-        return SegmentOutput(self.unembed(final[:, :tokens]), bank, Cache(tuple(layers), seen, first + real.sum(1)))
+        return SegmentOutput(final[:, :tokens], bank, Cache(tuple(layers), seen, first + real.sum(1)), self.unembed)
 
     def forward(
         self,

@@ -51,8 +51,11 @@ class ReleaseMemory(nn.Module):
         bank_start: Float[Tensor, "batch slot slot_dim"],
         bank: Float[Tensor, "batch slot slot_dim"],
         real: Bool[Tensor, "batch token"],
+        write: bool,
     ) -> MemoryStep:
-        """Uses `attn_out` and `bank`; `mid` and `bank_start` belong to the interface that GatedMemory shares.
+        """Uses `attn_out` and `bank`, and writes always, for what it adds to the stream is the bank it wrote.
+
+        The other arguments belong to the interface that GatedMemory shares.
 
         Raises ValueError when the segment is not exactly as long as the bank.
         """

@@ -24,8 +24,8 @@ class Rows(NamedTuple):
     real: Bool[Tensor, "batch row"]
 
 
-def with_copies(rows: Rows, slots: int, before: Int[Tensor, "batch"]) -> Rows:
-    """The rows of tokens, followed by those of both copies.
+def with_copies(rows: Rows, slots: int, before: Int[Tensor, "batch"], write: bool) -> Rows:
+    """The rows of tokens, followed by those of the front copy and, to write, the back copy.
 
     The front copy stands at positions 0..slots-1, tokens behind it, and the back copy behind the last real token.
     `before`: tokens of each row that were fed earlier.
@@ -33,12 +33,16 @@ def with_copies(rows: Rows, slots: int, before: Int[Tensor, "batch"]) -> Rows:
     positions, real = rows
     slot = torch.arange(slots, device=positions.device).expand(len(positions), -1)
     back = (slots + before + real.sum(1))[:, None] + slot
-    always = torch.ones_like(slot, dtype=torch.bool)
-    return Rows(torch.cat([positions + slots, slot, back], dim=1), torch.cat([real, always, always], dim=1))
+    copies = [slot, back] if write else [slot]
+    always = [torch.ones_like(copy, dtype=torch.bool) for copy in copies]
+    return Rows(torch.cat([positions + slots, *copies], dim=1), torch.cat([real, *always], dim=1))
 
 
 class TokenMemory(nn.Module):
-    """One block's view of the memory tokens: it computes nothing, and makes them sites."""
+    """One block's view of the memory tokens: it computes nothing, and makes them sites.
+
+    `write`: whether there is a back copy.
+    """
 
     def __init__(self, slots: int, *, last: bool) -> None:
         """`last`: whether the block is the decoder's last, whose bank is the normed states behind it."""
@@ -47,27 +51,27 @@ class TokenMemory(nn.Module):
         self.hook_bank_pre, self.hook_bank_post = HookPoint(), HookPoint()
         self.hook_read_pattern, self.hook_write_pattern = HookPoint(), HookPoint()
 
-    def begin(self, stream: Float[Tensor, "batch row d_model"]) -> Float[Tensor, "batch row d_model"]:
+    def begin(self, stream: Float[Tensor, "batch row d_model"], write: bool) -> Float[Tensor, "batch row d_model"]:
         """The stream as the block begins: its back copy is the bank that the block will write to."""
-        return torch.cat([stream[:, : -self.slots], self.hook_bank_pre(stream[:, -self.slots :])], dim=1)
+        return stream if not write else torch.cat([stream[:, : -self.slots], self.hook_bank_pre(stream[:, -self.slots :])], dim=1)
 
-    def end(self, stream: Float[Tensor, "batch row d_model"]) -> Float[Tensor, "batch row d_model"]:
+    def end(self, stream: Float[Tensor, "batch row d_model"], write: bool) -> Float[Tensor, "batch row d_model"]:
         """The stream as the block ends."""
-        return stream if self.last else torch.cat([stream[:, : -self.slots], self.hook_bank_post(stream[:, -self.slots :])], dim=1)
+        return stream if self.last or not write else torch.cat([stream[:, : -self.slots], self.hook_bank_post(stream[:, -self.slots :])], dim=1)
 
     def handed_on(self, final: Float[Tensor, "batch row d_model"]) -> Float[Tensor, "batch slot d_model"]:
         """The next bank: the normed states of the back copy. Of the last block alone."""
         return self.hook_bank_post(final[:, -self.slots :])
 
-    def look(self, pattern: Float[Tensor, "batch head row key"]) -> Float[Tensor, "batch head row key"]:
+    def look(self, pattern: Float[Tensor, "batch head row key"], write: bool) -> Float[Tensor, "batch head row key"]:
         """The attention pattern with the tokens' reading and the back copy's writing passed through their hooks.
 
         Their rows do not sum to 1: tokens also attend to tokens, memory tokens to memory tokens.
         """
-        slots, keys = self.slots, pattern.shape[-1] - 2 * self.slots
-        tokens, front, back = pattern.split([pattern.shape[2] - 2 * slots, slots, slots], dim=2)
+        slots, copies = self.slots, 2 if write else 1
+        keys = pattern.shape[-1] - copies * slots
+        tokens, front, *back = pattern.split([pattern.shape[2] - copies * slots, *[slots] * copies], dim=2)
         read = self.hook_read_pattern(tokens[..., keys : keys + slots])
-        write = self.hook_write_pattern(back[..., :keys])
         tokens = torch.cat([tokens[..., :keys], read, tokens[..., keys + slots :]], dim=-1)
-        back = torch.cat([write, back[..., keys:]], dim=-1)
-        return torch.cat([tokens, front, back], dim=2)
+        back = [torch.cat([self.hook_write_pattern(rows[..., :keys]), rows[..., keys:]], dim=-1) for rows in back]
+        return torch.cat([tokens, front, *back], dim=2)

@@ -272,8 +272,8 @@ class _Decoder:
         else:
             self._ids.append(token)
             input_ids, _ = pad([[token]], None, self._model.embed.weight.device)
-            # The bank that a lone token would write is dropped: the segment is written whole when it is full.
-            self._show(self._model.segment(input_ids, self._bank, cache=self._open))
+            # A lone token writes nothing: the segment is written whole when it is full.
+            self._show(self._model.segment(input_ids, self._bank, cache=self._open, write=False))
 
     def _show(self, output: SegmentOutput) -> None:
         self._open = output.cache

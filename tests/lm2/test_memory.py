@@ -61,7 +61,7 @@ def test_a_block_computes_the_equations_of_the_specification(gated: Checkpoint) 
     mid = torch.randn(2, 6, config.d_model, generator=generator)
     start, bank = torch.randn(2, 2, config.slots, config.slot_dim, generator=generator)
     with torch.inference_mode():
-        step = memory(mid, torch.zeros_like(mid), start, bank, torch.ones(2, 6, dtype=torch.bool))
+        step = memory(mid, torch.zeros_like(mid), start, bank, torch.ones(2, 6, dtype=torch.bool), True)
     for row in range(2):
         mem_out, after = reference(
             memory, *(x[row].double().numpy() for x in (mid, start, bank)), config.memory_heads, config.rms_norm_eps

@@ -54,7 +54,7 @@ def test_a_block_computes_the_formulas_of_the_released_code(release: Checkpoint)
         for name in ("gate_in", "gate_forget", "bank_post")
     ]
     with torch.inference_mode():
-        step = memory(torch.zeros_like(a), a, torch.zeros_like(bank), bank, torch.ones(3, 16, dtype=torch.bool))
+        step = memory(torch.zeros_like(a), a, torch.zeros_like(bank), bank, torch.ones(3, 16, dtype=torch.bool), True)
     for handle in handles:
         handle.remove()
     for row in range(3):
