@@ -1,4 +1,4 @@
-"""The command line: `lm2 run | generate | train | tokenizer | serve | info | recall | parity`.
+"""The command line: `lm2 run | generate | train | tokenizer | graft | serve | info | recall | parity`.
 
 A user's mistake is one line on standard error and exit code 2.
 """
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from app.cli_eval import add_eval
 from lm2 import babi, stories
 from lm2.capture import Capture, HeadMean
 from lm2.sites import Site
@@ -70,6 +71,14 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--out", type=Path, required=True, metavar="tokenizer.json")
     one.set_defaults(command=_tokenizer)
 
+    one = commands.add_parser("graft", help="put a silent memory onto a model without one, ready to train")
+    one.add_argument("checkpoint", help="folder (ours or Hugging Face's) or .gguf file")
+    one.add_argument("--slots", type=int, required=True, help="rows of the bank, each as wide as the model")
+    one.add_argument("--heads", type=int, required=True, help="heads that read and write them")
+    one.add_argument("--layers", metavar="0,4,8", help="blocks that get a memory (default: all)")
+    one.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="a new folder")
+    one.set_defaults(command=_graft)
+
     one = commands.add_parser("serve", help="open the workbench in the browser")
     one.add_argument("--port", type=int, default=8501)
     one.set_defaults(command=_serve)
@@ -88,6 +97,8 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--json", action="store_true")
     one.set_defaults(command=_recall)
 
+    add_eval(commands)
+
     one = commands.add_parser("parity", help="compare the RELEASE model with recorded outputs of the released code")
     one.add_argument("file", type=Path, metavar="FILE.safetensors")
     one.set_defaults(command=_parity)
@@ -95,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _checkpoint(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--checkpoint", required=True, help="bundled name, folder, or .pt file of the released code")
+    parser.add_argument("--checkpoint", required=True, help="bundled name, folder (ours or Hugging Face's), .gguf file, or released .pt file")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps (default auto)")
     parser.add_argument("--dtype", default="float32", help="float32 or bfloat16 (default float32)")
     parser.add_argument("--segment-length", type=int, help="tokens (default: the checkpoint's own)")
@@ -194,6 +205,30 @@ def _tokenizer(chosen: argparse.Namespace) -> None:
     with replace_file(chosen.out) as aside:
         aside.write_text(learnt.to_json(), encoding="utf-8")
     print(f"{chosen.out}: {learnt.size} pieces")
+
+
+def _layers(text: str) -> tuple[int, ...]:
+    if not all(layer.strip().isdecimal() for layer in text.split(",")):
+        raise ValueError(f"layers are written 0,4,8, not {text!r}")
+    return tuple(map(int, text.split(",")))
+
+
+def _graft(chosen: argparse.Namespace) -> None:
+    import torch
+
+    from lm2.checkpoint import load, save
+    from lm2.grafting import graft
+
+    if chosen.out.exists():
+        raise ValueError(f"{chosen.out} is there already; --out is a folder that is to be made")
+    plain = load(chosen.checkpoint, "cpu")
+    layers = tuple(range(plain.config.n_layers)) if chosen.layers is None else _layers(chosen.layers)
+    grafted = graft(
+        plain, slots=chosen.slots, slot_dim=plain.config.d_model, memory_heads=chosen.heads, memory_layers=layers,
+        generator=torch.Generator().manual_seed(0),
+    )  # fmt: skip
+    save(chosen.out, grafted.model, grafted.tokenizer, grafted.card)
+    print(f"{chosen.out}: {grafted.memory_parameters:,} parameters of memory added to {plain.parameters:,}; lm2 info {chosen.out}")
 
 
 def _serve(chosen: argparse.Namespace) -> int:

@@ -6,13 +6,14 @@ from collections.abc import Callable
 import streamlit as st
 
 from app import sidebar, state
-from app.screens import bank, gates, memory, run
+from app.screens import bank, benchmark, gates, memory, run
 
 SCREENS = {
     "run": ("Run", ":material/play_arrow:", run.render),
     "memory": ("Memory", ":material/grid_on:", memory.render),
     "gates": ("Gates", ":material/tune:", gates.render),
     "bank": ("Bank", ":material/database:", bank.render),
+    "benchmark": ("Benchmark", ":material/leaderboard:", benchmark.render),
 }
 
 

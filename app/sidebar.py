@@ -39,7 +39,7 @@ def render() -> None:
 
 
 def _model() -> None:
-    widgets.line("Checkpoint", "checkpoint", help=f"Bundled: {', '.join(bundled_names())}. Or the path of a folder, or of a .pt file of the released code.")
+    widgets.line("Checkpoint", "checkpoint", help=f"Bundled: {', '.join(bundled_names())}. Or the path of a folder (ours or a Hugging Face Llama), a .gguf file, or a .pt file of the released code.")
     left, right = st.columns(2)
     with left:
         widgets.select("Device", "device", ["auto", "cpu", "cuda", "mps"], help="auto is CUDA, then MPS, then CPU.")
@@ -48,7 +48,7 @@ def _model() -> None:
     widgets.number("Segment length (tokens)", "length", 0, 1_000_000, help="Tokens the model sees at once; 0 is the checkpoint's own.")
     widgets.upload(
         "Your own checkpoint, a folder as .zip", "checkpoint", "zip", _unpack,
-        help="config.json, model.safetensors, tokenizer.json, card.md; or a released .pt with tokenizer.json.",
+        help="config.json, model.safetensors, tokenizer.json (ours or a Hugging Face Llama's); or a released .pt with tokenizer.json; or a .gguf.",
     )  # fmt: skip
 
 
@@ -147,8 +147,8 @@ def _unpack(data: bytes) -> str:
                 os.replace(aside, folder)
             finally:
                 shutil.rmtree(aside, ignore_errors=True)
-    for pattern in ("config.json", "*.pt"):
+    for pattern in ("config.json", "*.pt", "*.gguf"):
         found = sorted(folder.rglob(pattern))
         if found:
-            return str(found[0] if pattern == "*.pt" else found[0].parent)
-    raise ValueError("it holds neither config.json nor a .pt file")
+            return str(found[0].parent if pattern == "config.json" else found[0])
+    raise ValueError("it holds neither config.json nor a .pt or .gguf file")

@@ -65,6 +65,15 @@ class Selection:
     gate: str = "forget"
     segment: int = -1
     """-1, the last."""
+    results: str = ""
+    """Folder of an evaluation; empty, the bundled one."""
+    metric: str = "official"
+    shown: str = "mean"
+    """Task of the benchmark's curves: "mean" over tasks, or "qa1" ..."""
+    at: str = "0k"
+    """Length of the benchmark's table of tasks."""
+    rival: str = ""
+    """Two models whose difference is shown, as "A - B"; empty, the first two."""
 
 
 _FIELDS = {field.name: field for field in dataclasses.fields(Selection)}

@@ -30,7 +30,9 @@ _HOMES = {
     "TopSlots": "lm2.capture",
     "Trace": "lm2.trace",
     "Whole": "lm2.capture",
+    "babilong": "lm2.babilong",
     "generate": "lm2.runner",
+    "graft": "lm2.grafting",
     "load": "lm2.checkpoint",
     "run": "lm2.runner",
 }
@@ -41,7 +43,8 @@ __all__ = sorted(_HOMES)
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'lm2' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    home = importlib.import_module(_HOMES[name])
+    return home if _HOMES[name] == f"lm2.{name}" else getattr(home, name)
 
 
 def __dir__() -> list[str]:

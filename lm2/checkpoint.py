@@ -4,6 +4,8 @@
     model.safetensors   every weight once, under our names
     tokenizer.json      Hugging Face `tokenizers`
     card.md             what it was trained on and what it can do
+
+Others' Llama weights open too: `lm2.huggingface`.
 """
 
 import difflib
@@ -24,6 +26,7 @@ from torch import Tensor
 from lm2 import bundled
 from lm2.atomic import replace_folder
 from lm2.config import LM2Config, MemoryKind
+from lm2.huggingface import is_llama, read_folder, read_gguf
 from lm2.model import LM2
 from lm2.released import RELEASED_SIZE, our_weights
 from lm2.tokens import Tokenizer
@@ -55,7 +58,7 @@ class Checkpoint:
     model: LM2
     tokenizer: Tokenizer
     digest: str
-    """SHA-256 of the file of weights."""
+    """SHA-256 of the file of weights; of all of them in order of name where there are several."""
     card: str = ""
     """Markdown."""
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
@@ -94,7 +97,10 @@ def choose_device(device: str) -> torch.device:
 
 
 def load(name_or_path: str | Path, device: str = "auto", dtype: str = "float32") -> Checkpoint:
-    """Open a bundled checkpoint, a folder in our format, or a .pt file of the released code.
+    """Open a bundled checkpoint, a folder in our format, a .pt file of the released code, or a Llama of others.
+
+    A Llama is a Hugging Face folder or a .gguf file; it becomes a model without memory, with segments as long as
+    the positions it was trained on, at most 2048, and tokens that see all earlier ones.
 
     A .pt file needs tokenizer.json beside it, and, unless it has the released size, config.json beside it
     in our format with `"memory": "release"`. It is read with `weights_only=True`: no code in it runs.
@@ -108,6 +114,8 @@ def load(name_or_path: str | Path, device: str = "auto", dtype: str = "float32")
         raise CheckpointError(f"dtype must be one of {[member.value for member in Dtype]}, not {dtype!r}") from None
     target = choose_device(device)
     path = bundled.FOLDER / name if name in bundled.bundled_names() else Path(name)
+    if path.suffix == ".gguf" and path.is_file() or name and is_llama(path):
+        return _llama(name, path, target, kind.torch)
     if name and path.is_dir():
         config = _config(path / "config.json")
         weights_path = path / "model.safetensors"
@@ -119,7 +127,7 @@ def load(name_or_path: str | Path, device: str = "auto", dtype: str = "float32")
         near = difflib.get_close_matches(name, bundled.bundled_names(), n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise CheckpointError(
-            f"{name!r} is neither a bundled checkpoint ({', '.join(bundled.bundled_names())}), a folder, nor a .pt file{hint}"
+            f"{name!r} is neither a bundled checkpoint ({', '.join(bundled.bundled_names())}), a folder, nor a .pt or .gguf file{hint}"
         )
     folder = weights_path.parent
     tokenizer = _tokenizer(folder / "tokenizer.json", config)
@@ -133,7 +141,7 @@ def load(name_or_path: str | Path, device: str = "auto", dtype: str = "float32")
         name=name,
         model=model,
         tokenizer=tokenizer,
-        digest=_sha256(weights_path),
+        digest=_sha256((weights_path,)),
         card=card.read_text(encoding="utf-8") if card.is_file() else "",
     )
 
@@ -156,11 +164,23 @@ def _config(path: Path) -> LM2Config:
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise CheckpointError(f"{path} is not readable as JSON: {error}") from error
     if not isinstance(values, dict) or {key: values.get(key) for key in _FORMAT} != _FORMAT or not isinstance(values.get("model"), dict):
-        raise CheckpointError(f'{path} is not of this program: expected {json.dumps(_FORMAT)[1:-1]} and "model"')
+        raise CheckpointError(f'{path} is neither ours, with {json.dumps(_FORMAT)[1:-1]} and "model", nor of a Hugging Face Llama')
     try:
         return LM2Config.from_json(values["model"])
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: {error}") from error
+
+
+def _llama(name: str, path: Path, device: torch.device, dtype: torch.dtype) -> Checkpoint:
+    try:
+        found = read_gguf(path) if path.is_file() else read_folder(path)
+    except ValueError as error:
+        raise CheckpointError(" ".join(str(error).split())) from error
+    if found.tokenizer.size > found.config.d_vocab:
+        raise CheckpointError(f"the tokenizer of {path} has {found.tokenizer.size} tokens, more than the model's {found.config.d_vocab}")
+    model = LM2.empty(found.config, device, dtype)
+    model.load_weights(found.weights)
+    return Checkpoint(name=name, model=model, tokenizer=found.tokenizer, digest=_sha256(found.files), card=found.card)
 
 
 def _safetensors(path: Path) -> dict[str, Tensor]:
@@ -213,6 +233,9 @@ def _tokenizer(path: Path, config: LM2Config) -> Tokenizer:
     return tokenizer
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _sha256(paths: tuple[Path, ...]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            hashlib.file_digest(file, lambda: digest)
+    return digest.hexdigest()

@@ -5,10 +5,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-import numpy as np
-
 from lm2.babi import Prompt
 from lm2.checkpoint import Checkpoint
+from lm2.intervals import Rate, rate
 from lm2.interventions import Freeze, Intervention, Reset
 from lm2.runner import prepare, run
 from lm2.spec import RunSpec
@@ -37,17 +36,6 @@ class Asked:
     answer: str
     predicted: str
     """What the model would have said, as many tokens as the answer has."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rate:
-    """A share with its 95 % interval."""
-
-    n: int
-    groups: int
-    accuracy: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,31 +103,10 @@ def recall(
     return RecallReport(
         memory=memory,
         segment_length=segment_length or checkpoint.config.segment_length,
-        overall=rate(asked),
-        by_distance={distance: rate(by_distance[distance]) for distance in sorted(by_distance)},
+        overall=_rate(asked),
+        by_distance={distance: _rate(by_distance[distance]) for distance in sorted(by_distance)},
     )
 
 
-def rate(asked: Sequence[Asked]) -> Rate:
-    """Accuracy with a Wilson 95 % interval (Wilson 1927) whose sample size is cut down to what clustering leaves.
-
-    The design effect is the variance of the mean over whole stories divided by the binomial one, at least 1
-    (Kish 1965); so questions of one story count as one group, and an interval at 100 % is still no point.
-    """
-    n = len(asked)
-    groups: dict[str, list[bool]] = defaultdict(list)
-    for one in asked:
-        groups[one.story].append(one.right)
-    accuracy = sum(one.right for one in asked) / n
-    k = len(groups)
-    effective = float(n)
-    if k > 1 and 0 < accuracy < 1:
-        sums = np.array([sum(group) - accuracy * len(group) for group in groups.values()])
-        variance = k / (k - 1) * float((sums**2).sum()) / n**2
-        effective = n / max(1.0, variance / (accuracy * (1 - accuracy) / n))
-    elif k < n:  # all right or all wrong: nothing is known of the spread between stories but their number
-        effective = float(k)
-    z = 1.959964
-    centre = (accuracy + z**2 / (2 * effective)) / (1 + z**2 / effective)
-    half = z / (1 + z**2 / effective) * float(np.sqrt(accuracy * (1 - accuracy) / effective + z**2 / (4 * effective**2)))
-    return Rate(n=n, groups=k, accuracy=accuracy, low=min(accuracy, max(0.0, centre - half)), high=max(accuracy, min(1.0, centre + half)))
+def _rate(asked: Sequence[Asked]) -> Rate:
+    return rate([one.right for one in asked], [one.story for one in asked])

@@ -14,7 +14,7 @@ BELOW = {"lm2": {"lm2"}, "probes": {"lm2", "probes"}, "app": {"lm2", "probes", "
 """Which of our packages each one may import: app -> probes -> lm2, one way."""
 DRAWING = ("app/views/", "app/figures/", "app/export.py")
 """Turns results into pictures: knows neither the browser nor the models' engine."""
-MAY_PRINT = {"app/cli.py", "lm2/cli.py"}
+MAY_PRINT = {"app/cli.py", "app/cli_eval.py"}
 LENS_DOOR = "lm2/hooks.py"
 MARKED = "noqa: BLE001 - "
 """An `except Exception` that gives its reason."""
@@ -163,7 +163,7 @@ def test_a_planted_violation_is_found(tmp_path: Path, path: str, line: str, said
         ("app/a.py", "import lm2.runner, probes.lens, streamlit, torch"),
         ("probes/a.py", "from lm2.model import LM2\nimport torch"),
         ("lm2/hooks.py", "from transformer_lens import HookedRootModule"),
-        ("lm2/cli.py", "print(1)"),
+        ("app/cli_eval.py", "print(1)"),
         ("lm2/a.py", "import pickle, torch\ntry:\n    torch.load(p, weights_only=True)\nexcept pickle.UnpicklingError:\n    raise"),
         ("lm2/a.py", "model.load_state_dict(x)\noptimizer.load_state_dict(x, strict=True)"),
         ("lm2/tokens.py", "try:\n    f()\nexcept Exception as e:  # noqa: BLE001 - the Rust library raises plain Exception\n    raise"),

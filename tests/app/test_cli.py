@@ -7,6 +7,7 @@ import pytest
 
 from app.cli import main
 from lm2 import babi
+from lm2.checkpoint import Checkpoint, load, save
 from lm2.simulator import simulate
 from lm2.trace import Trace
 
@@ -45,6 +46,21 @@ def test_generate_continues_the_text(capsys) -> None:
     assert capsys.readouterr().out.startswith("Mary moved to the")
 
 
+def test_graft_writes_a_checkpoint_with_a_memory_and_never_over_a_folder(plain: Checkpoint, capsys, tmp_path: Path) -> None:
+    save(tmp_path / "plain", plain.model, plain.tokenizer, "# Plain")
+    order = ["graft", str(tmp_path / "plain"), "--slots", "4", "--heads", "2", "--out", str(tmp_path / "new")]
+    assert main([*order, "--layers", "0,2"]) == 0
+    grafted = load(tmp_path / "new", "cpu")
+    assert (grafted.config.slots, grafted.config.slot_dim, grafted.config.memory_layers) == (4, plain.config.d_model, (0, 2))
+    assert f"{grafted.memory_parameters:,} parameters of memory" in capsys.readouterr().out
+    assert main(order) == 2
+    assert "is there already" in capsys.readouterr().err
+    assert main([*order[:-1], str(tmp_path / "bad"), "--layers", "0;2"]) == 2
+    assert "layers are written 0,4,8, not '0;2'" in capsys.readouterr().err
+    assert main([*order[:-1], str(tmp_path / "all")]) == 0
+    assert load(tmp_path / "all", "cpu").config.memory_layers == (0, 1, 2)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -58,6 +74,7 @@ def test_generate_continues_the_text(capsys) -> None:
         ["parity", "not-there.safetensors"],
         ["train", "not-there.json", "--out", "nowhere"],
         ["info", "nobody"],
+        ["graft", "babi-lm2", "--slots", "4", "--heads", "2", "--out", "nowhere"],
     ],
 )
 def test_a_mistake_is_one_line_on_standard_error(arguments: list[str], capsys) -> None:

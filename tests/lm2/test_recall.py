@@ -6,7 +6,7 @@ import pytest
 
 from lm2.babi import Prompt, Question, Statement, Story, ask
 from lm2.checkpoint import Checkpoint
-from lm2.recall import Asked, Memory, rate, recall
+from lm2.recall import Memory, recall
 from lm2.recall import ask as ask_model
 
 
@@ -16,10 +16,6 @@ def prompt(*support: int, answer: str = "garden", story: str = "s:0", own_segmen
     lines = tuple(Statement(line=at + 1, text=text.strip()) for at, text in enumerate(statements))
     question = Question(line=4, text="Where is Mary?", answer=answer, support=support)
     return ask(Story(id=story, task=1, lines=(*lines, question)), question, own_segment=own_segment)
-
-
-def asked(right: bool, story: str) -> Asked:
-    return Asked(story=story, right=right, distance=1, answer="a", predicted="a" if right else "b")
 
 
 @pytest.mark.parametrize(("support", "distance"), [((1,), 3), ((2,), 2), ((3,), 1), ((1, 3), 1), ((), None)])
@@ -77,32 +73,3 @@ def test_models_without_memory_and_released_ones_can_be_asked(plain: Checkpoint,
 def test_no_question_is_refused(gated: Checkpoint) -> None:
     with pytest.raises(ValueError, match="no question"):
         recall(gated, [])
-
-
-def test_all_right_gives_an_interval_that_is_no_point() -> None:
-    for n in (1, 10, 200):
-        found = rate([asked(True, str(at)) for at in range(n)])
-        assert found.accuracy == 1 and found.high == 1 and 0 < found.low < 1
-    wrong = rate([asked(False, str(at)) for at in range(10)])
-    assert wrong.accuracy == 0 and wrong.low == 0 and 0 < wrong.high < 1
-
-
-def test_more_questions_narrow_the_interval_and_it_holds_the_share() -> None:
-    few, many = (rate([asked(at % 4 > 0, str(at)) for at in range(n)]) for n in (20, 400))
-    for found in (few, many):
-        assert 0 <= found.low < found.accuracy < found.high <= 1
-    assert many.high - many.low < few.high - few.low
-
-
-def test_the_interval_of_independent_questions_is_the_textbook_wilson_one_to_a_hundredth() -> None:
-    found = rate([asked(at < 15, str(at)) for at in range(20)])
-    assert (found.low, found.high) == (pytest.approx(0.5313, abs=1e-2), pytest.approx(0.8881, abs=1e-2))
-
-
-def test_questions_of_one_story_that_share_their_fate_widen_the_interval() -> None:
-    alone = rate([asked(at % 2 == 0, str(at)) for at in range(100)])
-    clustered = rate([asked(at // 10 % 2 == 0, str(at // 10)) for at in range(100)])
-    assert clustered.accuracy == alone.accuracy == 0.5
-    assert (clustered.n, clustered.groups, alone.groups) == (100, 10, 100)
-    assert clustered.low < alone.low and clustered.high > alone.high
-    assert rate([asked(True, str(at // 10)) for at in range(100)]).low < rate([asked(True, str(at)) for at in range(100)]).low

@@ -1,0 +1,54 @@
+"""Benchmark: models by task and length, beside what the paper prints."""
+
+from pathlib import Path
+
+import streamlit as st
+
+from app import panels, state, widgets
+from app.views import benchmark
+from lm2 import paper, results
+
+
+def render() -> None:
+    st.header("Benchmark")
+    st.write("BABILong: bAbI facts hidden in book text of growing length. Our models with 95 % intervals clustered by story, beside the paper's numbers.")
+    named = widgets.line("Results", "results", help="A folder that `lm2 eval ... --out FOLDER` wrote; empty: the bundled models' results.")
+    try:
+        found = results.read_results(Path(named) if named else results.BUNDLED)
+    except ValueError as error:
+        st.info(f"{error}.", icon=":material/info:")
+        return
+    left, middle, right = st.columns(3)
+    with left:
+        task = widgets.select("Task", "shown", found.tasks, show=lambda task: "mean over tasks" if task == "mean" else task)
+    with middle:
+        metric = widgets.buttons("Scoring", "metric", list(benchmark.METRICS))
+    with right:
+        pair = widgets.select("Difference", "rival", benchmark.pairs(found)) if len(found.models) > 1 else None
+    st.caption(benchmark.METRICS[metric])
+    left, right = st.columns(2)
+    with left:
+        st.subheader("Measured here")
+        panels.figure(benchmark.curves(found, task, metric), "curves")
+    with right:
+        st.subheader("Printed in the paper")
+        panels.figure(benchmark.printed_curves(task), "printed")
+    st.caption(
+        "Two different things: small models trained here on bAbI and a few books, and 1.7 billion parameters trained on 248 billion tokens; other "
+        "books, prompts and tokenizers. Compare shapes and leads, not levels."
+    )
+    if pair is not None:
+        left, right = st.columns(2)
+        with left:
+            st.subheader(f"{pair}, same items")
+            panels.figure(benchmark.lead(found, pair, task, metric), "lead")
+        with right:
+            st.subheader("Relative lead, mean over tasks")
+            panels.table(benchmark.ratios(found, pair, metric), "ratios")
+            st.caption("Ratio of overall means less 1, the rule that the paper's headline percentages do not state; intervals resample whole stories.")
+    st.subheader("Every task")
+    length = widgets.buttons("Length", "at", found.lengths)
+    panels.table(benchmark.beside(found, metric, length), "beside")
+    st.subheader("Before you read the paper's numbers")
+    for note in paper.notes(task):
+        st.markdown(f"- {note}")

@@ -1,0 +1,387 @@
+"""Models x tasks x lengths: what each answers on BABILong-style items, kept answer by answer, and the table it makes.
+
+A cell (one model, task and length) is one JSON file in the output folder, written whole or not at all; an evaluation
+that was stopped goes on with the cells that are missing, and cells whose question has changed are asked again.
+"""
+
+import hashlib
+import json
+import random
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from enum import Enum
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from lm2 import bundled
+from lm2.atomic import replace_file
+from lm2.babi import BabiError, Prompt, Story, prompts, read, split
+from lm2.babilong import Library, Mixture, exact_score, fits, instructed_prompt, length_tokens, mix, official_score, plain_prompt
+from lm2.checkpoint import Checkpoint, load
+from lm2.intervals import bootstrap, difference, rate
+from lm2.rows import answers
+from lm2.simulator import simulate
+from lm2.tokens import Tokenizer
+
+METRICS = {"official": official_score, "exact": exact_score}
+_ANSWER_TOKENS = 20
+_ROWS = 32
+"""Texts read side by side."""
+
+
+class Style(Enum):
+    """How a question is put to a model."""
+
+    PLAIN = "plain"
+    """Mixture and question, as models trained here know it."""
+    INSTRUCTED = "instructed"
+    """Instruction, examples, form, context, question: for pretrained models."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Everything that an evaluation's numbers depend on, apart from the files it reads."""
+
+    models: tuple[str, ...]
+    """Names or paths, as `lm2.load` takes them."""
+    tasks: tuple[int, ...]
+    lengths: tuple[str, ...]
+    samples: tuple[int, ...]
+    """Items of a task and seed, for each length."""
+    seeds: int = 1
+    """Seeds 0..seeds-1 are pooled; each draws its own items and mixes them anew."""
+    babi: str | None = None
+    """A folder or archive of bAbI files: its test files if it has any, else the last tenth of each file's stories. None: the simulator."""
+    books: str | None = None
+    """A text or folder of texts to hide facts in; not needed at 0k."""
+    length_tokenizer: str = "babi-lm2"
+    """The bundled checkpoint, or tokenizer.json, whose tokenizer counts lengths."""
+    style: Style = Style.PLAIN
+    segment_length: int | None = None
+    """None: each checkpoint's own."""
+    device: str = "auto"
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        if not (self.models and self.tasks and self.lengths) or self.seeds < 1 or min(self.samples, default=0) < 1:
+            raise ValueError(f"an evaluation needs models, tasks, lengths, samples and a seed, not {self}")
+        if len(self.samples) != len(self.lengths):
+            raise ValueError(f"{len(self.lengths)} lengths need as many numbers of samples, not {len(self.samples)}")
+        for length in self.lengths:
+            length_tokens(length)
+        outside = [task for task in self.tasks if not 1 <= task <= 10]
+        if outside:
+            raise ValueError(f"tasks are qa1 to qa10, not {', '.join(f'qa{task}' for task in outside)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One model, task and length."""
+
+    model: str
+    task: int
+    length: str
+    samples: int
+
+    @property
+    def file(self) -> str:
+        name = self.model if self.model in bundled.bundled_names() else f"{Path(self.model).stem}-{_short(self.model)}"
+        return f"{name}/qa{self.task}-{self.length}.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answered:
+    """One item and what a model said."""
+
+    seed: int
+    story: str
+    """Items of one story share their facts: they count as one group."""
+    question: str
+    target: str
+    output: str
+    tokens: int
+    """Of facts and book."""
+
+
+def cells(evaluation: Evaluation) -> list[Cell]:
+    """In the order in which they are asked: short lengths first."""
+    return [
+        Cell(model=model, task=task, length=length, samples=samples)
+        for length, samples in zip(evaluation.lengths, evaluation.samples)
+        for model in evaluation.models
+        for task in evaluation.tasks
+    ]
+
+
+def evaluate(
+    evaluation: Evaluation, out: Path, *, workers: int = 1, on_cell: Callable[[Cell, bool], None] | None = None
+) -> None:
+    """Ask every cell that `out` does not hold yet, and write the tables.
+
+    `workers` processes share the cells, a thread each. `on_cell` hears each cell and whether it had to be asked.
+
+    Raises ValueError for a model, task or length that is not there, and for what `mix` refuses.
+    """
+    digests = {name: load(name, evaluation.device, evaluation.dtype).digest for name in evaluation.models}
+    missing = []
+    for cell in cells(evaluation):
+        if _held(out, cell, _key(evaluation, cell, digests[cell.model])) is None:
+            missing.append(cell)
+        elif on_cell is not None:
+            on_cell(cell, False)
+    asked = _in_turn(evaluation, missing, out, digests) if workers == 1 else _side_by_side(evaluation, missing, out, digests, workers)
+    for cell in asked:
+        if on_cell is not None:
+            on_cell(cell, True)
+    write_tables(evaluation, out)
+
+
+def _in_turn(evaluation: Evaluation, missing: Sequence[Cell], out: Path, digests: dict[str, str]) -> Iterator[Cell]:
+    for cell in missing:
+        yield _ask_cell(evaluation, cell, out, digests[cell.model])
+
+
+def _side_by_side(evaluation: Evaluation, missing: Sequence[Cell], out: Path, digests: dict[str, str], workers: int) -> Iterator[Cell]:
+    with ProcessPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        waiting = [pool.submit(_ask_cell, evaluation, cell, out, digests[cell.model]) for cell in missing]
+        for done in as_completed(waiting):
+            yield done.result()
+
+
+def _ask_cell(evaluation: Evaluation, cell: Cell, out: Path, digest: str) -> Cell:
+    checkpoint = _loaded(cell.model, evaluation.device, evaluation.dtype)
+    items = list(mixtures(evaluation, cell))
+    say = plain_prompt if evaluation.style is Style.PLAIN else instructed_prompt
+    answered = []
+    for at in range(0, len(items), _ROWS):
+        rows = items[at : at + _ROWS]
+        said = answers(
+            checkpoint, [say(mixture) for _, mixture in rows], max_tokens=_ANSWER_TOKENS, stop=".", segment_length=evaluation.segment_length
+        )
+        answered += [_answered(seed, mixture, output) for (seed, mixture), output in zip(rows, said)]
+    content = {"key": _key(evaluation, cell, digest), "answers": [asdict(one) for one in answered]}
+    with replace_file(out / "cells" / cell.file) as path:
+        path.write_text(json.dumps(content, indent=0), encoding="utf-8")
+    return cell
+
+
+def _answered(seed: int, mixture: Mixture, output: str) -> Answered:
+    return Answered(
+        seed=seed, story=mixture.story_id, question=mixture.question, target=mixture.answer, output=output.strip(), tokens=mixture.tokens
+    )
+
+
+@lru_cache(maxsize=2)
+def _loaded(name: str, device: str, dtype: str) -> Checkpoint:
+    return load(name, device, dtype)
+
+
+def mixtures(evaluation: Evaluation, cell: Cell) -> Iterator[tuple[int, Mixture]]:
+    """The items of a cell with their seeds; the same for every model, and as far as they fit for every length."""
+    length = length_tokens(cell.length)
+    tokenizer = _tokenizer(evaluation.length_tokenizer)
+    library = _library(evaluation.books, evaluation.length_tokenizer) if length and evaluation.books else None
+    for seed in range(evaluation.seeds):
+        items = [prompt for prompt in _items(evaluation.babi, cell.task, cell.samples, seed) if fits(prompt, length)]
+        if not items:
+            raise ValueError(f"no item of qa{cell.task} fits into {cell.length}: choose a longer length")
+        random.Random(f"{seed}/qa{cell.task}").shuffle(items)
+        for prompt in items[: cell.samples]:
+            yield seed, mix(prompt, length, library, tokenizer, seed=seed)
+
+
+def _items(babi: str | None, task: int, samples: int, seed: int) -> list[Prompt]:
+    if babi is not None:
+        return list(prompts(_stories(babi, task)))
+    return list(prompts([simulate(task, seed=10**6 * (seed + 1) + at).story for at in range(samples)]))
+
+
+@lru_cache(maxsize=64)
+def _stories(path: str, task: int) -> tuple[Story, ...]:
+    """Test files if there are any, else the held-out tenth of training files; of `en` where a folder holds several sets."""
+    for source in _sources(Path(path)):
+        for folder in (None, "en"):
+            try:
+                found = read(source, task=task, folder=folder)
+            except BabiError as error:
+                problem = error
+                continue
+            tests = tuple(story for story in found if story.id.rpartition(":")[0].endswith("_test"))
+            return tests or split(found)[1]
+    raise problem
+
+
+def _sources(path: Path) -> list[Path]:
+    """A folder of archives is read archive by archive, the largest first."""
+    if not path.is_dir() or next(path.rglob("qa*.txt"), None):
+        return [path]
+    return sorted(path.glob("*.tar.*"), key=lambda file: -file.stat().st_size) or [path]
+
+
+@lru_cache(maxsize=2)
+def _tokenizer(name: str) -> Tokenizer:
+    return Tokenizer.load(bundled.FOLDER / name / "tokenizer.json" if name in bundled.bundled_names() else Path(name))
+
+
+@lru_cache(maxsize=2)
+def _library(books: str, tokenizer: str) -> Library:
+    return Library.read(Path(books), _tokenizer(tokenizer))
+
+
+def _key(evaluation: Evaluation, cell: Cell, digest: str) -> dict[str, object]:
+    """What the answers of a cell depend on."""
+    return {
+        "checkpoint": digest, "task": cell.task, "length": cell.length, "samples": cell.samples, "seeds": evaluation.seeds,
+        "babi": _data_digest(evaluation.babi), "books": _data_digest(evaluation.books) if length_tokens(cell.length) else None,
+        "length_tokenizer": _short(_tokenizer(evaluation.length_tokenizer).to_json()), "style": evaluation.style.value,
+        "segment_length": evaluation.segment_length, "dtype": evaluation.dtype,
+    }  # fmt: skip
+
+
+@lru_cache(maxsize=8)
+def _data_digest(path: str | None) -> str | None:
+    """Of the names and contents of the files under a path."""
+    if path is None:
+        return None
+    files = sorted(file for file in Path(path).rglob("*") if file.is_file()) if Path(path).is_dir() else [Path(path)]
+    found = hashlib.sha256()
+    for file in files:
+        found.update(file.name.encode())
+        found.update(hashlib.sha256(file.read_bytes()).digest())
+    return found.hexdigest()[:16]
+
+
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _held(out: Path, cell: Cell, key: dict[str, object]) -> list[Answered] | None:
+    """The answers of a finished cell; None where it is missing, or answers another question."""
+    path = out / "cells" / cell.file
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return [Answered(**one) for one in content["answers"]] if content["key"] == key else None
+    except (json.JSONDecodeError, KeyError, TypeError):
+        return None
+
+
+def write_tables(evaluation: Evaluation, out: Path) -> None:
+    """table.csv, table.parquet: a row per model x task x length x metric. differences.csv, differences.parquet: models in pairs."""
+    digests = {name: load(name, evaluation.device, evaluation.dtype).digest for name in evaluation.models}
+    held = {cell: _held(out, cell, _key(evaluation, cell, digests[cell.model])) for cell in cells(evaluation)}
+    done = {cell: found for cell, found in held.items() if found}
+    for name, rows in (("table", table(done)), ("differences", differences(done))):
+        frame = pd.DataFrame(rows)
+        with replace_file(out / f"{name}.csv") as path:
+            frame.to_csv(path, index=False)
+        with replace_file(out / f"{name}.parquet") as path:
+            frame.to_parquet(path, index=False)
+
+
+def table(done: dict[Cell, list[Answered]]) -> list[dict[str, object]]:
+    """Tidy rows. Shares are of 1, with 95 % intervals clustered by story.
+
+    `constant` is the answer that would be right most often on the same items if it were always given, and
+    `constant_mean` how often; `ceiling` is what printing every target would score. Rows of task "mean" hold the
+    unweighted mean over tasks, of lengths at which all of a model's tasks were asked.
+    """
+    rows = []
+    for cell, found in done.items():
+        for metric, score in METRICS.items():
+            right = [score(cell.task, one.question, one.target, one.output) for one in found]
+            constant, constant_mean = best_constant(cell.task, found, metric)
+            rows.append({
+                "model": cell.model, "task": f"qa{cell.task}", "length": cell.length, "metric": metric,
+                **_renamed(asdict(rate(right, [one.story for one in found]))), "constant": constant, "constant_mean": constant_mean,
+                "ceiling": float(np.mean([score(cell.task, one.question, one.target, one.target) for one in found])),
+            })  # fmt: skip
+    return rows + [row for group in _by_length(done) for row in _mean_rows(*group, rows)]
+
+
+def best_constant(task: int, items: Sequence[Answered], metric: str) -> tuple[str, float]:
+    """The one answer that would score best on these items, and its share."""
+    score = METRICS[metric]
+    shares = {said: float(np.mean([score(task, one.question, one.target, said) for one in items])) for said in {one.target for one in items}}
+    return max(sorted(shares.items()), key=lambda pair: pair[1])
+
+
+def differences(done: dict[Cell, list[Answered]]) -> list[dict[str, object]]:
+    """Every model minus every other on the same items, by task and in the mean over tasks, and the ratio of those means less 1."""
+    rows = []
+    for length, by_model in _by_length(done):
+        for one, other in [(a, b) for a in by_model for b in by_model if a != b]:
+            tasks = [cell.task for cell in by_model[one]]
+            if tasks != [cell.task for cell in by_model[other]]:
+                continue
+            for metric in METRICS:
+                pairs = [_paired(a, b, done, metric) for a, b in zip(by_model[one], by_model[other])]
+                for task, (mine, theirs, groups) in zip(tasks, pairs):
+                    rows.append(_row(one, other, f"qa{task}", length, metric, "difference", asdict(difference(mine, theirs, groups))))
+                rows += _mean_differences(one, other, length, metric, pairs)
+    return rows
+
+
+def _row(one: str, other: str, task: str, length: str, metric: str, kind: str, values: dict[str, object]) -> dict[str, object]:
+    return {"model": one, "baseline": other, "task": task, "length": length, "metric": metric, "kind": kind, **values}
+
+
+def _renamed(values: dict[str, object]) -> dict[str, object]:
+    return {"mean" if name == "accuracy" else name: value for name, value in values.items()}
+
+
+_Pair = tuple[list[bool], list[bool], list[str]]
+
+
+def _paired(one: Cell, other: Cell, done: dict[Cell, list[Answered]], metric: str) -> _Pair:
+    score = METRICS[metric]
+    mine, theirs = done[one], done[other]
+    if [(a.seed, a.story, a.question) for a in mine] != [(b.seed, b.story, b.question) for b in theirs]:
+        raise ValueError(f"{one.file} and {other.file} hold different items, which cannot be paired")
+    scores = [[score(one.task, a.question, a.target, a.output) for a in answered] for answered in (mine, theirs)]
+    return scores[0], scores[1], [a.story for a in mine]
+
+
+def _by_length(done: dict[Cell, list[Answered]]) -> Iterator[tuple[str, dict[str, list[Cell]]]]:
+    """For each length, each model's cells by task; models that lack a task that they have at another length are left out."""
+    all_tasks: dict[str, set[int]] = {}
+    for cell in done:
+        all_tasks.setdefault(cell.model, set()).add(cell.task)
+    for length in dict.fromkeys(cell.length for cell in done):
+        by_model: dict[str, list[Cell]] = {}
+        for cell in sorted((cell for cell in done if cell.length == length), key=lambda cell: cell.task):
+            by_model.setdefault(cell.model, []).append(cell)
+        yield length, {model: found for model, found in by_model.items() if len(found) == len(all_tasks[model])}
+
+
+def _mean_rows(length: str, by_model: dict[str, list[Cell]], rows: Sequence[dict[str, object]]) -> Iterator[dict[str, object]]:
+    """Means over tasks. Tasks have different stories, so their intervals' halves add up as squares (Zou and Donner 2008)."""
+    for model in by_model:
+        for metric in METRICS:
+            one = [row for row in rows if (row["model"], row["length"], row["metric"]) == (model, length, metric)]
+            mean = float(np.mean([row["mean"] for row in one]))
+            below, above = (float(np.sqrt(sum((row["mean"] - row[end]) ** 2 for row in one))) / len(one) for end in ("low", "high"))
+            yield {
+                "model": model, "task": "mean", "length": length, "metric": metric, "n": sum(row["n"] for row in one),
+                "groups": sum(row["groups"] for row in one), "mean": mean, "low": mean - below, "high": mean + above, "constant": "",
+                "constant_mean": float(np.mean([row["constant_mean"] for row in one])), "ceiling": float(np.mean([row["ceiling"] for row in one])),
+            }  # fmt: skip
+
+
+def _mean_differences(one: str, other: str, length: str, metric: str, pairs: Sequence[_Pair]) -> Iterator[dict[str, object]]:
+    """The difference of the means over tasks, and the ratio of those means less 1, resampling whole stories within each task."""
+    drawn = [bootstrap(np.array([mine, theirs], float).T, groups, seed=at) for at, (mine, theirs, groups) in enumerate(pairs)]
+    means = np.mean(drawn, axis=0)
+    real = np.mean([[np.mean(mine), np.mean(theirs)] for mine, theirs, _ in pairs], axis=0)
+    counts = {"n": sum(len(mine) for mine, _, _ in pairs), "groups": sum(len(set(groups)) for _, _, groups in pairs)}
+    low, high = np.quantile(means[:, 0] - means[:, 1], [0.025, 0.975])
+    yield _row(one, other, "mean", length, metric, "difference", {**counts, "mean": float(real[0] - real[1]), "low": float(low), "high": float(high)})
+    if real[1] > 0 and (means[:, 1] > 0).all():
+        low, high = np.quantile(means[:, 0] / means[:, 1] - 1, [0.025, 0.975])
+        yield _row(one, other, "mean", length, metric, "ratio", {**counts, "mean": float(real[0] / real[1] - 1), "low": float(low), "high": float(high)})

@@ -1,0 +1,53 @@
+"""Finished evaluations: the tables that `lm2 eval` wrote, read back."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from lm2.babilong import length_tokens
+
+BUNDLED = Path(__file__).parent / "benchmark"
+"""What the bundled models scored; made by `make benchmark`."""
+
+_TABLE = {"model", "task", "length", "metric", "n", "groups", "mean", "low", "high", "constant", "constant_mean", "ceiling"}
+_DIFFERENCES = {"model", "baseline", "task", "length", "metric", "kind", "n", "groups", "mean", "low", "high"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    table: pd.DataFrame
+    """A row per model, task, length and metric; shares of 1."""
+    differences: pd.DataFrame
+    """A row per pair of models, task, length and metric."""
+
+    @property
+    def models(self) -> list[str]:
+        return list(dict.fromkeys(self.table["model"]))
+
+    @property
+    def tasks(self) -> list[str]:
+        """The mean first, where there is one."""
+        return sorted(set(self.table["task"]), key=lambda task: -1 if task == "mean" else int(task.removeprefix("qa")))
+
+    @property
+    def lengths(self) -> list[str]:
+        return sorted(set(self.table["length"]), key=length_tokens)
+
+
+def read_results(folder: Path) -> Results:
+    """Raises ValueError when the folder does not hold an evaluation's tables."""
+    return Results(table=_read(folder / "table.csv", _TABLE), differences=_read(folder / "differences.csv", _DIFFERENCES))
+
+
+def _read(path: Path, columns: set[str]) -> pd.DataFrame:
+    if not path.is_file():
+        raise ValueError(f"{path} is missing: expected a folder that `lm2 eval ... --out` wrote")
+    try:
+        rows = pd.read_csv(path, keep_default_na=False)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not readable as a table: {' '.join(str(error).split())}") from error
+    missing = sorted(columns - set(rows))
+    if missing or rows.empty:
+        raise ValueError(f"{path} is no table of `lm2 eval`: it lacks {', '.join(missing) or 'rows'}")
+    return rows

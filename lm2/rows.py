@@ -1,0 +1,133 @@
+"""Many documents side by side, as rows of one batch; for models whose segments meet only through the bank."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from lm2.checkpoint import Checkpoint
+from lm2.config import MemoryKind
+from lm2.model import LM2, SegmentOutput
+from lm2.runner import generate
+from lm2.segments import is_full, pad, split_segments
+
+
+class Step(NamedTuple):
+    """One segment of each document that has one more."""
+
+    ids: Int[Tensor, "batch token"]
+    real: Bool[Tensor, "batch token"]
+    output: SegmentOutput
+
+
+def follow(model: LM2, documents: Sequence[Sequence[Sequence[int]]], bank: Tensor | None) -> Iterator[Step]:
+    """Feed documents segment by segment, all beginning with their row of `bank`.
+
+    `documents`: the segments of each, the longest document first; rows drop out as documents end, so row i of every
+    step is document i. Raises ValueError for another order.
+    """
+    if any(len(one) < len(other) for one, other in zip(documents, documents[1:])):
+        raise ValueError(f"documents must come longest first, not with {[len(document) for document in documents]} segments")
+    for at in range(len(documents[0]) if documents else 0):
+        rows = [document[at] for document in documents if at < len(document)]
+        ids, real = pad(rows, device=model.embed.weight.device)
+        output = model.segment(ids, None if bank is None else bank[: len(rows)], real=real)
+        bank = output.bank
+        yield Step(ids, real, output)
+
+
+def answers(
+    checkpoint: Checkpoint,
+    texts: Sequence[str],
+    *,
+    max_tokens: int,
+    stop: str,
+    segment_length: int | None = None,
+    on_tokens: Callable[[int], None] | None = None,
+) -> list[str]:
+    """How the model continues each text greedily: until a piece has `stop` in it, for at most `max_tokens` tokens.
+
+    Equal to `generate`, text by text. Memory stays bounded however long the texts are, unless the model attends to all
+    earlier tokens. `on_tokens` hears how many tokens have been read since it was last told.
+
+    Raises ValueError for an empty text.
+    """
+    if checkpoint.config.lookback != 0 or checkpoint.config.memory is MemoryKind.RELEASE:
+        return [_alone(checkpoint, text, max_tokens, stop, segment_length, on_tokens) for text in texts]
+    length = segment_length or checkpoint.config.segment_length
+    open_rows: list[_Open] = []
+    documents = []
+    for at, text in enumerate(texts):
+        segments = split_segments(checkpoint.tokenizer.encode(text), length, checkpoint.config.segment_end)
+        if not segments:
+            raise ValueError("a text is empty: there is nothing to continue")
+        documents.append([segment.ids for segment in segments[:-1]])
+        open_rows.append(_Open(at, list(segments[-1].ids)))
+    open_rows.sort(key=lambda row: -len(documents[row.text]))
+    model = checkpoint.model
+    with checkpoint.lock, torch.inference_mode():
+        fresh = model.fresh_bank(len(texts))
+        for row, bank in zip(open_rows, [None] * len(texts) if fresh is None else fresh):
+            row.bank = bank
+        for step in follow(model, [documents[row.text] for row in open_rows], fresh):
+            for row, bank in zip(open_rows, [] if step.output.bank is None else step.output.bank):
+                row.bank = bank
+            if on_tokens is not None:
+                on_tokens(int(step.real.sum()))
+        said = _write_on(checkpoint, open_rows, length, max_tokens, stop)
+    return [checkpoint.tokenizer.decode(said[at]) for at in range(len(texts))]
+
+
+class _Open:
+    """The open segment of a text that is being continued."""
+
+    def __init__(self, text: int, ids: list[int]) -> None:
+        self.text, self.ids = text, ids
+        self.bank: Tensor | None = None
+
+
+def _write_on(checkpoint: Checkpoint, rows: list[_Open], length: int, max_tokens: int, stop: str) -> dict[int, list[int]]:
+    """New tokens by text. Open segments are short: feeding them whole costs less than keeping caches of uneven rows."""
+    model, piece, end = checkpoint.model, checkpoint.tokenizer.piece, checkpoint.config.segment_end
+    said: dict[int, list[int]] = {row.text: [] for row in rows}
+    while rows:
+        logits = _last_logits(model, rows)
+        going = []
+        for row, token in zip(rows, logits.argmax(-1).tolist()):
+            said[row.text].append(token)
+            if stop not in piece(token) and len(said[row.text]) < max_tokens:
+                going.append((row, token))
+        full = [row for row, _ in going if is_full(len(row.ids), length, end, piece(row.ids[-1]))]
+        if full:
+            ids, real = pad([row.ids for row in full], device=logits.device)
+            out = model.segment(ids, _banks(full), real=real)
+            for at, row in enumerate(full):
+                row.ids, row.bank = [], None if out.bank is None else out.bank[at]
+        for row, token in going:
+            row.ids.append(token)
+        rows = [row for row, _ in going]
+    return said
+
+
+def _last_logits(model: LM2, rows: Sequence[_Open]) -> Tensor:
+    ids, real = pad([row.ids for row in rows], device=model.embed.weight.device)
+    final = model.segment(ids, _banks(rows), real=real, write=False).final
+    return model.unembed(final[torch.arange(len(rows), device=ids.device), real.sum(1) - 1])
+
+
+def _banks(rows: Sequence[_Open]) -> Tensor | None:
+    banks = [row.bank for row in rows if row.bank is not None]
+    return torch.stack(banks) if banks else None
+
+
+def _alone(
+    checkpoint: Checkpoint, text: str, max_tokens: int, stop: str, segment_length: int | None, on_tokens: Callable[[int], None] | None
+) -> str:
+    made = generate(checkpoint, text, max_tokens=max_tokens, segment_length=segment_length)
+    if on_tokens is not None:
+        on_tokens(len(made.prompt))
+    pieces = [checkpoint.tokenizer.piece(token) for token in made.ids]
+    ends = next((at + 1 for at, piece in enumerate(pieces) if stop in piece), len(pieces))
+    return checkpoint.tokenizer.decode(made.ids[:ends])
