@@ -1,4 +1,4 @@
-"""The command line: `lm2 run | generate | train | tokenizer | graft | serve | info | recall | parity`.
+"""The command line: `lm2 run | generate | train | tokenizer | graft | serve | info | recall | mmlu | parity`.
 
 A user's mistake is one line on standard error and exit code 2.
 """
@@ -9,12 +9,12 @@ import logging
 import os
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 
-from app.cli_eval import add_eval
+from app.cli_eval import add_eval, add_language
 from lm2 import babi, stories
 from lm2.capture import Capture, HeadMean
 from lm2.sites import Site
@@ -97,7 +97,16 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--json", action="store_true")
     one.set_defaults(command=_recall)
 
+    one = commands.add_parser("mmlu", help="accuracy on MMLU, five-shot, by the likelihood of the letters, by category")
+    _checkpoint(one)
+    one.add_argument("--data", type=Path, required=True, metavar="PATH", help="folder or tar archive with dev/SUBJECT_dev.csv, ...")
+    one.add_argument("--split", choices=("val", "test"), default="val", help="which questions (default val)")
+    one.add_argument("--samples", type=int, metavar="N", help="only the first N questions of each subject (default: all)")
+    one.add_argument("--json", action="store_true")
+    one.set_defaults(command=_mmlu)
+
     add_eval(commands)
+    add_language(commands)
 
     one = commands.add_parser("parity", help="compare the RELEASE model with recorded outputs of the released code")
     one.add_argument("file", type=Path, metavar="FILE.safetensors")
@@ -276,6 +285,32 @@ def _recall(chosen: argparse.Namespace) -> None:
     print("distance  questions  stories  accuracy  95 % interval")
     for name, rate in [("all", report.overall), *report.by_distance.items()]:
         print(f"{name!s:>8}  {rate.n:>9}  {rate.groups:>7}  {rate.accuracy:>8.1%}  {rate.low:.1%} to {rate.high:.1%}")
+
+
+def _mmlu(chosen: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from lm2 import mmlu
+    from lm2.checkpoint import load
+
+    if chosen.samples is not None and chosen.samples < 1:
+        raise ValueError(f"--samples must be at least 1 question a subject, not {chosen.samples}")
+    subjects = [
+        replace(subject, questions=subject.questions[: chosen.samples]) for subject in mmlu.read(chosen.data, mmlu.Split(chosen.split))
+    ]
+    checkpoint = load(chosen.checkpoint, chosen.device, chosen.dtype)
+    with tqdm(total=sum(len(subject.questions) for subject in subjects), unit="question", disable=None) as bar:
+        report = mmlu.examine(checkpoint, subjects, segment_length=chosen.segment_length, on_question=lambda _: bar.update())
+    rows = [("all", report.overall), *((category.value, found) for category, found in report.by_category.items())]
+    if chosen.json:
+        print(json.dumps({name: {**asdict(found.rate), "always": found.constants} for name, found in rows}))
+        return
+    print(f"{checkpoint.name}, MMLU {chosen.split}, {mmlu.SHOTS}-shot")
+    print("category           questions  accuracy  95 % interval     always D  best letter")
+    for name, found in rows:
+        rate, best, always = found.rate, found.best_constant, found.constants
+        interval = f"{rate.low:.1%} to {rate.high:.1%}"
+        print(f"{name:<17}  {rate.n:>9}  {rate.accuracy:>8.1%}  {interval:<16}  {always['D']:>8.1%}  {best} {always[best]:.1%}")
 
 
 def _parity(chosen: argparse.Namespace) -> int:

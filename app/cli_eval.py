@@ -1,7 +1,9 @@
-"""`lm2 eval`: models x tasks x lengths, and the table they make."""
+"""`lm2 eval` and `lm2 language`: models beside models."""
 
 import argparse
+import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 from lm2 import stories
@@ -24,7 +26,19 @@ def add_eval(commands: "argparse._SubParsersAction") -> None:
     one.add_argument("--dtype", default="float32", help="float32 or bfloat16 (default float32)")
     one.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 1)), help="processes (default: one a core)")
     one.add_argument("--out", type=Path, required=True, metavar="DIR", help="answers and tables; what is there already is not asked again")
+    one.add_argument("--report", type=Path, metavar="FILE.md", help="also write the tables as Markdown, beside the paper's")
     one.set_defaults(command=_eval)
+
+
+def add_language(commands: "argparse._SubParsersAction") -> None:
+    one = commands.add_parser("language", help="bits per byte of a held-out text, model beside model on the same passages")
+    one.add_argument("--models", required=True, metavar="A,B,C", help="bundled names or paths; the others are measured against the first")
+    one.add_argument("--text", type=Path, required=True, help="a UTF-8 text, plain or .xz")
+    one.add_argument("--passages", type=int, default=40, help="how many (default 40)")
+    one.add_argument("--characters", type=int, default=4000, help="of each (default 4000)")
+    one.add_argument("--device", default="auto", help="auto, cpu, cuda, mps (default auto)")
+    one.add_argument("--json", action="store_true")
+    one.set_defaults(command=_language)
 
 
 def tasks_named(text: str) -> tuple[int, ...]:
@@ -48,8 +62,11 @@ def _numbers(text: str, count: int) -> tuple[int, ...]:
 def _eval(chosen: argparse.Namespace) -> None:
     from tqdm import tqdm
 
+    from lm2.atomic import replace_file
     from lm2.babilong import length_tokens
     from lm2.evaluate import Cell, Evaluation, Style, cells, evaluate
+    from lm2.report import markdown
+    from lm2.results import read_results
 
     data = stories.data_folder()
     babi = chosen.babi_dir or (data / "babi" if data else None)
@@ -73,21 +90,43 @@ def _eval(chosen: argparse.Namespace) -> None:
             bar.update(cost(cell))
 
         evaluate(evaluation, chosen.out, workers=chosen.workers, on_cell=told)
-    _show(chosen.out)
+    found = read_results(chosen.out)
+    for row in found.table[found.table["task"] == "mean"].itertuples():
+        print(
+            f"{row.metric:>8} {row.length:>5}  {row.model:<14} {100 * row.mean:5.1f} % ({100 * row.low:.1f} to {100 * row.high:.1f}), n = {row.n}; "
+            f"best constants {100 * row.constant_mean:.1f}, ceiling {100 * row.ceiling:.1f}"
+        )
+    print(f"{chosen.out / 'table.csv'} and {chosen.out / 'differences.csv'} have every task; the .parquet files the same.")
+    if chosen.report:
+        with replace_file(chosen.report) as path:
+            path.write_text(markdown(found, f"lm2 eval {_shown(chosen)}"), encoding="utf-8")
 
 
-def _show(out: Path) -> None:
-    """The means over tasks and the differences, as text."""
-    import pandas as pd
+def _language(chosen: argparse.Namespace) -> None:
+    from tqdm import tqdm
 
-    table = pd.read_csv(out / "table.csv", keep_default_na=False)
-    for metric in table["metric"].unique():
-        part = table[table["metric"] == metric]
-        print(f"\n{metric}: accuracy in %, with 95 % interval clustered by story")
-        for length in part["length"].unique():
-            for _, row in part[(part["length"] == length) & (part["task"] == "mean")].iterrows():
-                print(
-                    f"{length:>5}  {row['model']:<14} {100 * row['mean']:5.1f} ({100 * row['low']:.1f} to {100 * row['high']:.1f}), n = {row['n']}; "
-                    f"best constants {100 * row['constant_mean']:.1f}, ceiling {100 * row['ceiling']:.1f}"
-                )
-    print(f"\n{out / 'table.csv'} and {out / 'differences.csv'} have every task; the .parquet files the same.")
+    from lm2.babilong import read_text
+    from lm2.checkpoint import load
+    from lm2.language import compare, passages
+
+    texts = passages(read_text(chosen.text), chosen.passages, chosen.characters)
+    checkpoints = [load(name, chosen.device) for name in chosen.models.split(",")]
+    with tqdm(total=len(texts) * len(checkpoints), unit="passage", disable=None) as bar:
+        found = compare(checkpoints, texts, on_text=bar.update)
+    if chosen.json:
+        print(json.dumps([asdict(one) for one in found]))
+        return
+    print(f"{found[0].passages} passages of {chosen.text.name}, {found[0].bytes:,} bytes; 95 % intervals resample passages")
+    for one in found:
+        above = "" if one is found[0] else f"; {one.more:+.3f} ({one.more_low:+.3f} to {one.more_high:+.3f}) against {found[0].model}"
+        print(f"{one.model:<14} {one.bits_per_byte:.3f} bits per byte ({one.low:.3f} to {one.high:.3f}), perplexity {one.token_perplexity:.1f} a token{above}")
+
+
+def _shown(chosen: argparse.Namespace) -> str:
+    """The arguments that decide the numbers."""
+    given = {"models": chosen.models, "tasks": chosen.tasks, "lengths": chosen.lengths, "samples": chosen.samples, "seeds": chosen.seeds}
+    if chosen.style != "plain":
+        given["style"] = chosen.style
+    if chosen.segment_length:
+        given["segment-length"] = chosen.segment_length
+    return " ".join(f"--{name} {value}" for name, value in given.items())

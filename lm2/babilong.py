@@ -89,10 +89,7 @@ class Library:
         files = [path] if path.is_file() else sorted([*path.glob("*.txt"), *path.glob("*.txt.xz")])
         if not files:
             raise ValueError(f"{path} has no books: expected .txt or .txt.xz files")
-        try:
-            return cls({file.name.partition(".")[0]: _text(file) for file in files}, tokenizer)
-        except (OSError, UnicodeDecodeError, lzma.LZMAError) as error:
-            raise ValueError(f"a book in {path} is not readable as text: {error}") from error
+        return cls({file.name.partition(".")[0]: read_text(file) for file in files}, tokenizer)
 
     def passage(self, tokens: int, chance: random.Random) -> tuple[list[tuple[str, int]], str]:
         """Sentences that follow one another, each with its number of tokens, `tokens` in all; and the books' names.
@@ -125,9 +122,13 @@ class Library:
                 yield sentence, ids
 
 
-def _text(file: Path) -> str:
-    with lzma.open(file, "rt", encoding="utf-8") if file.suffix == ".xz" else file.open(encoding="utf-8") as opened:
-        return opened.read()
+def read_text(file: Path) -> str:
+    """A book, plain or compressed with xz. Raises ValueError with the path when it is neither."""
+    try:
+        with lzma.open(file, "rt", encoding="utf-8") if file.suffix == ".xz" else file.open(encoding="utf-8") as opened:
+            return opened.read()
+    except (OSError, UnicodeDecodeError, lzma.LZMAError, EOFError) as error:
+        raise ValueError(f"{file} is not readable as text: {error}") from error
 
 
 def fits(prompt: Prompt, length: int) -> bool:

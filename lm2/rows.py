@@ -125,9 +125,7 @@ def _banks(rows: Sequence[_Open]) -> Tensor | None:
 def _alone(
     checkpoint: Checkpoint, text: str, max_tokens: int, stop: str, segment_length: int | None, on_tokens: Callable[[int], None] | None
 ) -> str:
-    made = generate(checkpoint, text, max_tokens=max_tokens, segment_length=segment_length)
+    made = generate(checkpoint, text, max_tokens=max_tokens, until=(stop,), segment_length=segment_length)
     if on_tokens is not None:
         on_tokens(len(made.prompt))
-    pieces = [checkpoint.tokenizer.piece(token) for token in made.ids]
-    ends = next((at + 1 for at, piece in enumerate(pieces) if stop in piece), len(pieces))
-    return checkpoint.tokenizer.decode(made.ids[:ends])
+    return made.text

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -96,7 +97,7 @@ def run(
     logits = []
     output = None
     with checkpoint.lock, torch.inference_mode():
-        for segment, output in _feed(checkpoint.model, segments, spec, records):
+        for segment, output in feed(checkpoint.model, segments, spec, records):
             logits.append(to_numpy(output.logits[0, : len(segment.ids)]))
             if on_segment is not None:
                 on_segment(segment.index + 1, len(segments))
@@ -113,13 +114,30 @@ def run(
     )
 
 
-def _feed(
-    model: LM2, segments: Sequence[Segment], spec: RunSpec, records: dict[tuple[Capture, Coordinate], np.ndarray]
+class Carried(NamedTuple):
+    """What goes from one segment to the next."""
+
+    bank: Float[Tensor, "one slot slot_dim"] | None
+    cache: Cache | None
+    """Earlier tokens that may still be attended to."""
+
+
+def feed(
+    model: LM2,
+    segments: Sequence[Segment],
+    spec: RunSpec,
+    records: dict[tuple[Capture, Coordinate], np.ndarray],
+    begun: Carried | None = None,
 ) -> Iterator[tuple[Segment, SegmentOutput]]:
-    """The segment loop: each segment with its hooks, its bank and what it may look back on."""
-    fresh = previous = handed = model.fresh_bank(1)
+    """The segment loop: each segment with its hooks, its bank and what it may look back on.
+
+    What the spec captures is put into `records`. `begun` is what the segments before these left; None, there are none.
+    Whoever consumes it holds the checkpoint's lock and is in inference mode.
+    """
+    fresh = model.fresh_bank(1)
+    handed, cache = begun or (fresh, None)
+    previous = handed
     handovers = [change for change in spec.interventions if isinstance(change, Handover)]
-    cache: Cache | None = None
     for segment in segments:
         bank = handed
         for change in handovers:
@@ -127,7 +145,7 @@ def _feed(
         with model.hooks(fwd_hooks=_hooks(model.config, segment, spec, records)):
             output = _step(model, segment.ids, bank, cache)
         yield segment, output
-        previous, handed, cache = bank, output.bank, _looked_back_on(model.config, output.cache, segment.end)
+        previous, (handed, cache) = bank, carried(model.config, output, segment.end)
 
 
 def _step(model: LM2, ids: Sequence[int], bank: Tensor | None, cache: Cache | None) -> SegmentOutput:
@@ -137,10 +155,11 @@ def _step(model: LM2, ids: Sequence[int], bank: Tensor | None, cache: Cache | No
     return model.segment(input_ids, bank, cache=cache, real=real)
 
 
-def _looked_back_on(config: LM2Config, cache: Cache, end: int) -> Cache | None:
-    """What the segment behind token `end` may still attend to, without padding."""
+def carried(config: LM2Config, output: SegmentOutput, end: int) -> Carried:
+    """What a segment whose last token is before place `end` leaves to the next, without padding."""
     kept = end if config.lookback is None else min(end, config.lookback)
-    return cache.last(kept) if 0 < kept < cache.positions.shape[1] else cache if kept else None
+    cache = output.cache
+    return Carried(output.bank, cache.last(kept) if 0 < kept < cache.positions.shape[1] else cache if kept else None)
 
 
 def _sizes(config: LM2Config, site: Site, segment: Segment) -> Sizes:
@@ -210,11 +229,12 @@ def generate(
     text: str,
     *,
     max_tokens: int,
+    until: Sequence[str] = (),
     segment_length: int | None = None,
     temperature: float = 0.0,
     generator: torch.Generator | None = None,
 ) -> Generation:
-    """Continue a text: greedily at temperature 0, else by sampling with `generator`.
+    """Continue a text: greedily at temperature 0, else by sampling with `generator`; at most until what is new spells one of `until`.
 
     The open segment decodes with its key/value cache; when it is full it is fed once whole, which updates the
     bank. Equal to full recomputation to rounding.
@@ -235,7 +255,7 @@ def generate(
         while True:
             rows.append(to_numpy(decoder.logits))
             new.append(_choose(decoder.logits, temperature, generator))
-            if len(new) == max_tokens:
+            if len(new) == max_tokens or any(stop in checkpoint.tokenizer.decode(new) for stop in until):
                 break
             decoder.push(new[-1])
     return Generation(prompt=prompt, ids=tuple(new), text=checkpoint.tokenizer.decode(new), logits=read_only(np.stack(rows)))
@@ -255,7 +275,7 @@ class _Decoder:
         self._model, self._length, self._piece = checkpoint.model, length, checkpoint.tokenizer.piece
         self._start, self._ids = segments[-1].start, list(segments[-1].ids)
         self._bank, self._before = self._model.fresh_bank(1), None
-        for segment, output in _feed(self._model, segments[:-1], spec, {}):
+        for segment, output in feed(self._model, segments[:-1], spec, {}):
             self._close(output, segment.end)
         self._show(_step(self._model, self._ids, self._bank, self._before))
 
@@ -280,4 +300,4 @@ class _Decoder:
         self.logits = output.logits[0, len(self._ids) - 1 if output.logits.shape[1] > 1 else 0]
 
     def _close(self, output: SegmentOutput, end: int) -> None:
-        self._bank, self._before = output.bank, _looked_back_on(self._model.config, output.cache, end)
+        self._bank, self._before = carried(self._model.config, output, end)

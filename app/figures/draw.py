@@ -44,7 +44,7 @@ def lines(view: Lines, theme: Theme, height: int = 340) -> go.Figure:
     figure = go.Figure()
     x = np.arange(len(view.ticks))
     for number, line in enumerate(view.lines):
-        colour = theme.categories[number]
+        colour = theme.categories[number % len(theme.categories)]
         if line.low is not None and line.high is not None:
             band = {"x": x, "line": {"width": 0}, "showlegend": False, "hoverinfo": "skip", "mode": "lines"}
             figure.add_scatter(y=line.high, **band)

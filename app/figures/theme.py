@@ -16,8 +16,8 @@ class Theme:
     diverging: str = "RdBu"
 
 
-LIGHT = Theme(text="#31333F", grid="rgba(49,51,63,0.15)", categories=("#0072B2", "#D55E00", "#009E73", "#CC79A7"))
-DARK = Theme(text="#FAFAFA", grid="rgba(250,250,250,0.18)", categories=("#56B4E9", "#E69F00", "#2FC79A", "#E0A3C4"))
+LIGHT = Theme(text="#31333F", grid="rgba(49,51,63,0.15)", categories=("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#555555"))
+DARK = Theme(text="#FAFAFA", grid="rgba(250,250,250,0.18)", categories=("#56B4E9", "#E69F00", "#2FC79A", "#E0A3C4", "#4C8FD6", "#F0E442", "#BBBBBB"))
 
 
 def style(figure: go.Figure, theme: Theme, height: int) -> go.Figure:
@@ -28,7 +28,7 @@ def style(figure: go.Figure, theme: Theme, height: int) -> go.Figure:
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         font={"color": theme.text, "size": 12},
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "traceorder": "normal"},
         hoverlabel={"namelength": -1},
     )
     figure.update_xaxes(gridcolor=theme.grid, zeroline=False, title_standoff=8, automargin=True)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from app import panels, state, widgets
+from app import panels, widgets
 from app.views import benchmark
 from lm2 import paper, results
 

@@ -24,7 +24,7 @@ def render() -> None:
     if opened is None:
         return
     session.subtitle(opened)
-    config, trace, chosen = opened.checkpoint.config, opened.trace, state.current()
+    config, trace = opened.checkpoint.config, opened.trace
     left, middle, right = st.columns([2, 3, 2])
     with left:
         layer = widgets.block(config)

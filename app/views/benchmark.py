@@ -5,6 +5,7 @@ import pandas as pd
 
 from app.views.kinds import Line, Lines, Table
 from lm2 import paper
+from lm2.report import share
 from lm2.results import Results
 
 METRICS = {
@@ -27,7 +28,7 @@ def curves(results: Results, task: str, metric: str) -> Lines:
     lines.append(Line(name="best constant answer", values=100 * constant))
     return Lines(
         lines=tuple(lines), ticks=tuple(lengths), x_title="length (tokens of facts and book text, plus 300)",
-        y_title=f"accuracy (%), {metric}, {'mean over tasks' if task == 'mean' else task}", y_range=(0, 102),
+        y_title=f"accuracy (%, {metric}), {_pooled(task)}", y_range=(0, 102),
     )  # fmt: skip
 
 
@@ -35,7 +36,7 @@ def printed_curves(task: str) -> Lines:
     """The paper's Table 3, for its models of one size."""
     lines = [Line(name=model, values=np.array([paper.printed(model, task, length) for length in paper.LENGTHS])) for model in paper.COMPARED]
     return Lines(
-        lines=tuple(lines), ticks=paper.LENGTHS, x_title="length (as printed)", y_title=f"accuracy (%), {'mean over tasks' if task == 'mean' else task}",
+        lines=tuple(lines), ticks=paper.LENGTHS, x_title="length (as printed)", y_title=f"accuracy (%), {_pooled(task)}",
         y_range=(0, 102),
     )  # fmt: skip
 
@@ -48,7 +49,7 @@ def lead(results: Results, pair: str, task: str, metric: str) -> Lines:
     return Lines(
         lines=(_line(pair, rows, lengths, 100.0), Line(name="no difference", values=np.zeros(len(lengths)))), ticks=tuple(lengths),
         x_title="length (tokens of facts and book text, plus 300)",
-        y_title=f"difference (points), {metric}, {'mean over tasks' if task == 'mean' else task}",
+        y_title=f"points ({metric}), {_pooled(task)}",
     )  # fmt: skip
 
 
@@ -70,7 +71,7 @@ def beside(results: Results, metric: str, length: str) -> Table:
         ours = rows[rows["task"] == task].set_index("model")
         if ours.empty:
             continue
-        said = [_share(ours.loc[model]) if model in ours.index else "" for model in results.models]
+        said = [share(ours.loc[model]) if model in ours.index else "" for model in results.models]
         first = ours.iloc[0]
         constant = f"{100 * first['constant_mean']:.1f} {first['constant']}".strip()
         theirs = [paper.printed(model, task, length) for model in paper.COMPARED]
@@ -81,8 +82,8 @@ def beside(results: Results, metric: str, length: str) -> Table:
     )
 
 
-def _share(row: pd.Series) -> str:
-    return f"{100 * row['mean']:.1f} ({100 * row['low']:.1f} to {100 * row['high']:.1f})"
+def _pooled(task: str) -> str:
+    return "mean over tasks" if task == "mean" else task
 
 
 def _pair(results: Results, pair: str, metric: str, kind: str) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 LENGTHS = ("0k", "1k", "2k", "4k", "8k", "16k", "32k", "64k", "128k")
-COMPARED = ("vanilla-Llama-1.7B", "RMT-1.7B", "LM2-1.7B")
+COMPARED = ("LM2-1.7B", "RMT-1.7B", "vanilla-Llama-1.7B")
 """The paper's models of one size and one training set."""
 
 

@@ -82,3 +82,40 @@ def test_a_mistake_is_one_line_on_standard_error(arguments: list[str], capsys) -
     captured = capsys.readouterr()
     assert captured.err.startswith("lm2: ") and len(captured.err.strip().splitlines()) == 1
     assert not captured.out
+
+
+def test_eval_writes_tables_and_a_report_beside_the_paper(gated: Checkpoint, plain: Checkpoint, capsys, monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("LM2_DATA_DIR", raising=False)
+    for toy in (gated, plain):
+        save(tmp_path / toy.name, toy.model, toy.tokenizer, "")
+    models = f"{tmp_path / gated.name},{tmp_path / plain.name}"
+    order = ["eval", "--models", models, "--tasks", "qa1,qa6-qa7", "--samples", "3", "--workers", "1", "--out", str(tmp_path / "out")]
+    assert main([*order, "--report", str(tmp_path / "report.md")]) == 0
+    assert "best constants" in capsys.readouterr().out
+    report = (tmp_path / "report.md").read_text()
+    assert f"lm2 eval --models {models} --tasks qa1,qa6-qa7" in report and "paper: LM2-1.7B" in report and "| qa7 |" in report
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"cells", "table.csv", "table.parquet", "differences.csv", "differences.parquet"}
+
+
+@pytest.mark.parametrize(
+    "extra, said", [(["--tasks", "qb1"], "qa1,qa3-qa5"), (["--lengths", "9"], "like 4k"), (["--samples", "x"], "whole numbers"), (["--lengths", "4k"], "books")]
+)
+def test_an_evaluation_that_cannot_be_made_is_one_line(extra: list[str], said: str, capsys, monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("LM2_DATA_DIR", raising=False)
+    assert main(["eval", "--models", "babi-lm2", "--tasks", "qa1", "--workers", "1", "--out", str(tmp_path / "out"), *extra]) == 2
+    error = capsys.readouterr().err
+    assert said in error and len(error.strip().splitlines()) == 1
+
+
+def test_language_compares_models_on_the_same_passages(gated: Checkpoint, plain: Checkpoint, capsys, tmp_path: Path) -> None:
+    for toy in (gated, plain):
+        save(tmp_path / toy.name, toy.model, toy.tokenizer, "")
+    (tmp_path / "book.txt").write_text("Mary moved to the garden.\n" * 60)
+    models = f"{tmp_path / gated.name},{tmp_path / plain.name}"
+    order = ["language", "--models", models, "--text", str(tmp_path / "book.txt"), "--passages", "3", "--characters", "120"]
+    assert main([*order, "--json"]) == 0
+    first, other = json.loads(_last_line(capsys.readouterr().out))
+    assert first["more"] == 0 and first["passages"] == 3 and other["bits_per_byte"] > 0
+    (tmp_path / "book.txt.xz").write_bytes(b"no xz")
+    assert main([*order[:4], str(tmp_path / "book.txt.xz")]) == 2
+    assert "not readable as text" in capsys.readouterr().err

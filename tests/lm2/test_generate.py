@@ -74,6 +74,14 @@ def test_decoding_with_another_segment_length_equals_full_recomputation(gated: C
     agrees(gated, 7, length)
 
 
+def test_writing_ends_with_the_token_that_completes_what_it_was_to_stop_at(checkpoint: Checkpoint) -> None:
+    whole = generate(checkpoint, PROMPT, max_tokens=12)
+    stop = whole.text[len(whole.text) // 2 :][:2]
+    made = generate(checkpoint, PROMPT, max_tokens=12, until=("nowhere in it", stop))
+    starts = [whole.ids[:count] for count in range(1, 13)]
+    assert made.ids == next((ids for ids in starts if stop in checkpoint.tokenizer.decode(ids)), whole.ids)
+
+
 def test_the_first_new_token_is_what_a_run_predicts(checkpoint: Checkpoint, text: str) -> None:
     made = generate(checkpoint, text, max_tokens=1)
     np.testing.assert_allclose(made.logits[0], run(checkpoint, RunSpec(checkpoint=checkpoint.name, text=text)).logits[-1], atol=1e-5)
