@@ -12,6 +12,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from enum import Enum
 from functools import lru_cache
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -138,7 +139,7 @@ def evaluate(
     for cell in asked:
         if on_cell is not None:
             on_cell(cell, True)
-    write_tables(evaluation, out)
+    _write_tables(evaluation, out, digests)
 
 
 def _in_turn(evaluation: Evaluation, missing: Sequence[Cell], out: Path, digests: dict[str, str]) -> Iterator[Cell]:
@@ -147,7 +148,8 @@ def _in_turn(evaluation: Evaluation, missing: Sequence[Cell], out: Path, digests
 
 
 def _side_by_side(evaluation: Evaluation, missing: Sequence[Cell], out: Path, digests: dict[str, str], workers: int) -> Iterator[Cell]:
-    with ProcessPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    # Spawned, not forked: neither CUDA nor OpenMP survives a fork.
+    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)) as pool:
         waiting = [pool.submit(_ask_cell, evaluation, cell, out, digests[cell.model]) for cell in missing]
         for done in as_completed(waiting):
             yield done.result()
@@ -272,9 +274,8 @@ def _held(out: Path, cell: Cell, key: dict[str, object]) -> list[Answered] | Non
         return None
 
 
-def write_tables(evaluation: Evaluation, out: Path) -> None:
+def _write_tables(evaluation: Evaluation, out: Path, digests: dict[str, str]) -> None:
     """table.csv, table.parquet: a row per model x task x length x metric. differences.csv, differences.parquet: models in pairs."""
-    digests = {name: load(name, evaluation.device, evaluation.dtype).digest for name in evaluation.models}
     held = {cell: _held(out, cell, _key(evaluation, cell, digests[cell.model])) for cell in cells(evaluation)}
     done = {cell: found for cell, found in held.items() if found}
     for name, rows in (("table", table(done)), ("differences", differences(done))):
