@@ -8,16 +8,14 @@ import hashlib
 import json
 import random
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from enum import Enum
 from functools import lru_cache
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
+from joblib import Parallel, delayed, parallel_config
 
 from lm2 import bundled
 from lm2.atomic import replace_file
@@ -135,24 +133,13 @@ def evaluate(
             missing.append(cell)
         elif on_cell is not None:
             on_cell(cell, False)
-    asked = _in_turn(evaluation, missing, out, digests) if workers == 1 else _side_by_side(evaluation, missing, out, digests, workers)
-    for cell in asked:
-        if on_cell is not None:
-            on_cell(cell, True)
+    # joblib's processes are fresh ones, and do not run the calling script again: neither CUDA nor OpenMP survives a fork.
+    with parallel_config(backend="loky", inner_max_num_threads=1):
+        together = Parallel(workers, return_as="generator_unordered")
+        for cell in together(delayed(_ask_cell)(evaluation, cell, out, digests[cell.model]) for cell in missing):
+            if on_cell is not None:
+                on_cell(cell, True)
     _write_tables(evaluation, out, digests)
-
-
-def _in_turn(evaluation: Evaluation, missing: Sequence[Cell], out: Path, digests: dict[str, str]) -> Iterator[Cell]:
-    for cell in missing:
-        yield _ask_cell(evaluation, cell, out, digests[cell.model])
-
-
-def _side_by_side(evaluation: Evaluation, missing: Sequence[Cell], out: Path, digests: dict[str, str], workers: int) -> Iterator[Cell]:
-    # Spawned, not forked: neither CUDA nor OpenMP survives a fork.
-    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        waiting = [pool.submit(_ask_cell, evaluation, cell, out, digests[cell.model]) for cell in missing]
-        for done in as_completed(waiting):
-            yield done.result()
 
 
 def _ask_cell(evaluation: Evaluation, cell: Cell, out: Path, digest: str) -> Cell:
