@@ -291,7 +291,7 @@ class Heatmap extends Canvases {
       context.restore();
     };
     upright(rowTitle, 9);
-    upright(scale === "sqrt" ? `${valueTitle} (square-root colours)` : valueTitle, this.canvas.clientWidth - 9);
+    upright(scale === "sqrt" ? `${valueTitle} (√)` : valueTitle, this.canvas.clientWidth - 9);
     context.font = `${LABEL}px ${this.theme.font}`;
   }
 

@@ -16,7 +16,13 @@ def render() -> None:
     try:
         found = results.read_results(Path(named) if named else results.BUNDLED)
     except ValueError as error:
-        st.info(f"{error}.", icon=":material/info:")
+        if named:
+            st.info(f"{error}.", icon=":material/info:")
+        else:
+            st.info("No results are bundled. Make some with `lm2 eval --models A,B --lengths 0k,1k,4k --out FOLDER`, and name FOLDER above.", icon=":material/info:")
+        st.subheader("Printed in the paper")
+        panels.figure(benchmark.printed_curves("mean"), "printed")
+        _notes("mean")
         return
     left, middle, right = st.columns(3)
     with left:
@@ -49,6 +55,10 @@ def render() -> None:
     st.subheader("Every task")
     length = widgets.buttons("Length", "at", found.lengths)
     panels.table(benchmark.beside(found, metric, length), "beside")
+    _notes(task)
+
+
+def _notes(task: str) -> None:
     st.subheader("Before you read the paper's numbers")
     for note in paper.notes(task):
         st.markdown(f"- {note}")

@@ -89,3 +89,11 @@ def test_a_wrong_folder_is_explained(tmp_path: Path) -> None:
     test = _page(results=str(tmp_path))
     assert not test.exception
     assert any("table.csv is missing" in info.value for info in test.info)
+
+
+def test_without_results_the_paper_is_shown_and_said_how_to_make_some(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("lm2.results.BUNDLED", tmp_path)
+    test = _page()
+    assert not test.exception
+    assert any("lm2 eval" in info.value for info in test.info)
+    assert [heading.value for heading in test.subheader] == ["Printed in the paper", "Before you read the paper's numbers"]

@@ -98,7 +98,7 @@ def test_a_click_on_a_token_chooses_it(page, address: str) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("screen", ["run", "gates", "bank"])
+@pytest.mark.parametrize("screen", ["run", "gates", "bank", "benchmark"])
 def test_every_screen_opens_without_an_error(browser, address: str, screen: str, scheme: str) -> None:
     page = browser.new_page(viewport={"width": 1440, "height": 1400}, color_scheme=scheme)
     page.goto(f"{address}/{screen}?source=simulated&seed=5")
