@@ -23,6 +23,7 @@ from lm2.babi import BabiError, Prompt, Story, prompts, read, split
 from lm2.babilong import Library, Mixture, exact_score, fits, instructed_prompt, length_tokens, mix, official_score, plain_prompt
 from lm2.checkpoint import Checkpoint, load
 from lm2.intervals import bootstrap, difference, rate
+from lm2.results import DIFFERENCES, TABLE
 from lm2.rows import answers
 from lm2.simulator import simulate
 from lm2.tokens import Tokenizer
@@ -265,8 +266,8 @@ def _write_tables(evaluation: Evaluation, out: Path, digests: dict[str, str]) ->
     """table.csv, table.parquet: a row per model x task x length x metric. differences.csv, differences.parquet: models in pairs."""
     held = {cell: _held(out, cell, _key(evaluation, cell, digests[cell.model])) for cell in cells(evaluation)}
     done = {cell: found for cell, found in held.items() if found}
-    for name, rows in (("table", table(done)), ("differences", differences(done))):
-        frame = pd.DataFrame(rows)
+    for name, rows, columns in (("table", table(done), TABLE), ("differences", differences(done), DIFFERENCES)):
+        frame = pd.DataFrame(rows, columns=list(columns))
         with replace_file(out / f"{name}.csv") as path:
             frame.to_csv(path, index=False)
         with replace_file(out / f"{name}.parquet") as path:

@@ -10,8 +10,9 @@ from lm2.babilong import length_tokens
 BUNDLED = Path(__file__).parent / "benchmark"
 """What the bundled models scored; made by `make benchmark`."""
 
-_TABLE = {"model", "task", "length", "metric", "n", "groups", "mean", "low", "high", "constant", "constant_mean", "ceiling"}
-_DIFFERENCES = {"model", "baseline", "task", "length", "metric", "kind", "n", "groups", "mean", "low", "high"}
+TABLE = ("model", "task", "length", "metric", "n", "groups", "mean", "low", "high", "constant", "constant_mean", "ceiling")
+DIFFERENCES = ("model", "baseline", "task", "length", "metric", "kind", "n", "groups", "mean", "low", "high")
+"""The columns of the two tables."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +20,7 @@ class Results:
     table: pd.DataFrame
     """A row per model, task, length and metric; shares of 1."""
     differences: pd.DataFrame
-    """A row per pair of models, task, length and metric."""
+    """A row per pair of models that were asked the same, task, length and metric; none where there is no such pair."""
 
     @property
     def models(self) -> list[str]:
@@ -37,17 +38,20 @@ class Results:
 
 def read_results(folder: Path) -> Results:
     """Raises ValueError when the folder does not hold an evaluation's tables."""
-    return Results(table=_read(folder / "table.csv", _TABLE), differences=_read(folder / "differences.csv", _DIFFERENCES))
+    table = _read(folder / "table.csv", TABLE)
+    if table.empty:
+        raise ValueError(f"{folder / 'table.csv'} has no rows: nothing was asked yet")
+    return Results(table=table, differences=_read(folder / "differences.csv", DIFFERENCES))
 
 
-def _read(path: Path, columns: set[str]) -> pd.DataFrame:
+def _read(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     if not path.is_file():
         raise ValueError(f"{path} is missing: expected a folder that `lm2 eval ... --out` wrote")
     try:
         rows = pd.read_csv(path, keep_default_na=False)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not readable as a table: {' '.join(str(error).split())}") from error
-    missing = sorted(columns - set(rows))
-    if missing or rows.empty:
-        raise ValueError(f"{path} is no table of `lm2 eval`: it lacks {', '.join(missing) or 'rows'}")
+    missing = [column for column in columns if column not in rows]
+    if missing:
+        raise ValueError(f"{path} is no table of `lm2 eval`: it lacks {', '.join(missing)}")
     return rows

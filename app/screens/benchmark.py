@@ -30,7 +30,8 @@ def render() -> None:
     with middle:
         metric = widgets.buttons("Scoring", "metric", list(benchmark.METRICS))
     with right:
-        pair = widgets.select("Difference", "rival", benchmark.pairs(found)) if len(found.models) > 1 else None
+        pairs = benchmark.pairs(found)
+        pair = widgets.select("Difference", "rival", pairs) if pairs else None
     st.caption(benchmark.METRICS[metric])
     left, right = st.columns(2)
     with left:

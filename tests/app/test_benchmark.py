@@ -85,6 +85,15 @@ def test_the_screen_shows_a_folder_of_results(folder: Path) -> None:
     assert not test.exception and not any("headline gains" in note.value for note in test.markdown)
 
 
+def test_one_model_alone_is_shown_without_a_difference(folder: Path) -> None:
+    for name in ("table", "differences"):
+        rows = pd.read_csv(folder / f"{name}.csv", keep_default_na=False)
+        rows[(rows["model"] == "good") & (name == "table")].to_csv(folder / f"{name}.csv", index=False)
+    test = _page(results=str(folder))
+    assert not test.exception and not test.error
+    assert not any("same items" in heading.value for heading in test.subheader)
+
+
 def test_a_wrong_folder_is_explained(tmp_path: Path) -> None:
     test = _page(results=str(tmp_path))
     assert not test.exception

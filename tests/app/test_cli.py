@@ -8,6 +8,7 @@ import pytest
 from app.cli import main
 from lm2 import babi
 from lm2.checkpoint import Checkpoint, load, save
+from lm2.results import read_results
 from lm2.simulator import simulate
 from lm2.trace import Trace
 
@@ -95,6 +96,15 @@ def test_eval_writes_tables_and_a_report_beside_the_paper(gated: Checkpoint, pla
     report = (tmp_path / "report.md").read_text()
     assert f"lm2 eval --models {models} --tasks qa1,qa6-qa7" in report and "paper: LM2-1.7B" in report and "| qa7 |" in report
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"cells", "table.csv", "table.parquet", "differences.csv", "differences.parquet"}
+
+
+def test_one_model_alone_is_evaluated_and_has_no_differences(gated: Checkpoint, capsys, monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("LM2_DATA_DIR", raising=False)
+    save(tmp_path / "toy", gated.model, gated.tokenizer, "")
+    order = ["eval", "--models", str(tmp_path / "toy"), "--tasks", "qa1", "--samples", "2", "--workers", "1", "--out", str(tmp_path / "out")]
+    assert main([*order, "--report", str(tmp_path / "report.md")]) == 0
+    assert read_results(tmp_path / "out").differences.empty
+    assert "paired" not in (tmp_path / "report.md").read_text()
 
 
 @pytest.mark.parametrize(
