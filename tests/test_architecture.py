@@ -176,6 +176,6 @@ def test_what_the_rules_allow_is_not_reported(tmp_path: Path, path: str, line: s
 
 
 def test_the_screens_are_drawn_before_torch_is_imported() -> None:
-    screens = "app.sidebar, app.session, app.screens.run, app.screens.memory, app.screens.gates, app.screens.bank"
+    screens = "app.sidebar, app.session, app.screens.run, app.screens.memory, app.screens.gates, app.screens.bank, app.screens.benchmark"
     code = f"import sys, {screens}; sys.exit(any(name in sys.modules for name in ('torch', 'transformer_lens')))"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], check=False).returncode == 0
