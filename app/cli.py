@@ -1,4 +1,4 @@
-"""The command line: `lm2 run | generate | train | tokenizer | graft | serve | info | recall | mmlu | parity`.
+"""The command line: `lm2 run | generate | train | tokenizer | graft | serve | info | recall | mmlu | eval | language | parity`.
 
 A user's mistake is one line on standard error and exit code 2.
 """

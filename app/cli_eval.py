@@ -123,10 +123,8 @@ def _language(chosen: argparse.Namespace) -> None:
 
 
 def _shown(chosen: argparse.Namespace) -> str:
-    """The arguments that decide the numbers."""
-    given = {"models": chosen.models, "tasks": chosen.tasks, "lengths": chosen.lengths, "samples": chosen.samples, "seeds": chosen.seeds}
-    if chosen.style != "plain":
-        given["style"] = chosen.style
-    if chosen.segment_length:
-        given["segment-length"] = chosen.segment_length
-    return " ".join(f"--{name} {value}" for name, value in given.items())
+    """The arguments that decide the numbers: those always to be said, and those that were given."""
+    always = {name: getattr(chosen, name) for name in ("models", "tasks", "lengths", "samples", "seeds")}
+    usual = {"babi_dir": None, "books": None, "length_tokenizer": "babi-lm2", "style": "plain", "segment_length": None, "dtype": "float32"}
+    given = {name: getattr(chosen, name) for name, default in usual.items() if getattr(chosen, name) != default}
+    return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in {**always, **given}.items())

@@ -29,7 +29,7 @@ class Measured:
 
 
 def passages(text: str, count: int, characters: int) -> list[str]:
-    """`count` stretches of whole lines, evenly over the text, of about `characters` each.
+    """`count` stretches of `characters` each, evenly over the text, that begin with a line; the last may be shorter.
 
     Raises ValueError when the text is too short for that many.
     """

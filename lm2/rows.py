@@ -1,10 +1,8 @@
 """Many documents side by side, as rows of one batch; for models whose segments meet only through the bank."""
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
 
 import torch
-from jaxtyping import Bool, Int
 from torch import Tensor
 
 from lm2.checkpoint import Checkpoint
@@ -14,15 +12,7 @@ from lm2.runner import generate
 from lm2.segments import is_full, pad, split_segments
 
 
-class Step(NamedTuple):
-    """One segment of each document that has one more."""
-
-    ids: Int[Tensor, "batch token"]
-    real: Bool[Tensor, "batch token"]
-    output: SegmentOutput
-
-
-def follow(model: LM2, documents: Sequence[Sequence[Sequence[int]]], bank: Tensor | None) -> Iterator[Step]:
+def follow(model: LM2, documents: Sequence[Sequence[Sequence[int]]], bank: Tensor | None) -> Iterator[SegmentOutput]:
     """Feed documents segment by segment, all beginning with their row of `bank`.
 
     `documents`: the segments of each, the longest document first; rows drop out as documents end, so row i of every
@@ -35,7 +25,7 @@ def follow(model: LM2, documents: Sequence[Sequence[Sequence[int]]], bank: Tenso
         ids, real = pad(rows, device=model.embed.weight.device)
         output = model.segment(ids, None if bank is None else bank[: len(rows)], real=real)
         bank = output.bank
-        yield Step(ids, real, output)
+        yield output
 
 
 def answers(
@@ -45,17 +35,16 @@ def answers(
     max_tokens: int,
     stop: str,
     segment_length: int | None = None,
-    on_tokens: Callable[[int], None] | None = None,
 ) -> list[str]:
     """How the model continues each text greedily: until a piece has `stop` in it, for at most `max_tokens` tokens.
 
     Equal to `generate`, text by text. Memory stays bounded however long the texts are, unless the model attends to all
-    earlier tokens. `on_tokens` hears how many tokens have been read since it was last told.
+    earlier tokens.
 
     Raises ValueError for an empty text.
     """
     if checkpoint.config.lookback != 0 or checkpoint.config.memory is MemoryKind.RELEASE:
-        return [_alone(checkpoint, text, max_tokens, stop, segment_length, on_tokens) for text in texts]
+        return [generate(checkpoint, text, max_tokens=max_tokens, until=(stop,), segment_length=segment_length).text for text in texts]
     length = segment_length or checkpoint.config.segment_length
     open_rows: list[_Open] = []
     documents = []
@@ -71,11 +60,9 @@ def answers(
         fresh = model.fresh_bank(len(texts))
         for row, bank in zip(open_rows, [None] * len(texts) if fresh is None else fresh):
             row.bank = bank
-        for step in follow(model, [documents[row.text] for row in open_rows], fresh):
-            for row, bank in zip(open_rows, [] if step.output.bank is None else step.output.bank):
+        for output in follow(model, [documents[row.text] for row in open_rows], fresh):
+            for row, bank in zip(open_rows, [] if output.bank is None else output.bank):
                 row.bank = bank
-            if on_tokens is not None:
-                on_tokens(int(step.real.sum()))
         said = _write_on(checkpoint, open_rows, length, max_tokens, stop)
     return [checkpoint.tokenizer.decode(said[at]) for at in range(len(texts))]
 
@@ -120,12 +107,3 @@ def _last_logits(model: LM2, rows: Sequence[_Open]) -> Tensor:
 def _banks(rows: Sequence[_Open]) -> Tensor | None:
     banks = [row.bank for row in rows if row.bank is not None]
     return torch.stack(banks) if banks else None
-
-
-def _alone(
-    checkpoint: Checkpoint, text: str, max_tokens: int, stop: str, segment_length: int | None, on_tokens: Callable[[int], None] | None
-) -> str:
-    made = generate(checkpoint, text, max_tokens=max_tokens, until=(stop,), segment_length=segment_length)
-    if on_tokens is not None:
-        on_tokens(len(made.prompt))
-    return made.text

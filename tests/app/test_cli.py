@@ -101,10 +101,13 @@ def test_eval_writes_tables_and_a_report_beside_the_paper(gated: Checkpoint, pla
 def test_one_model_alone_is_evaluated_and_has_no_differences(gated: Checkpoint, capsys, monkeypatch, tmp_path: Path) -> None:
     monkeypatch.delenv("LM2_DATA_DIR", raising=False)
     save(tmp_path / "toy", gated.model, gated.tokenizer, "")
+    babi.write([simulate(1, seed=seed).story for seed in range(3)], tmp_path / "qa1_small_test.txt")
     order = ["eval", "--models", str(tmp_path / "toy"), "--tasks", "qa1", "--samples", "2", "--workers", "1", "--out", str(tmp_path / "out")]
-    assert main([*order, "--report", str(tmp_path / "report.md")]) == 0
+    source = ["--babi-dir", str(tmp_path / "qa1_small_test.txt")]
+    assert main([*order, *source, "--report", str(tmp_path / "report.md")]) == 0
     assert read_results(tmp_path / "out").differences.empty
-    assert "paired" not in (tmp_path / "report.md").read_text()
+    report = (tmp_path / "report.md").read_text()
+    assert "paired" not in report and " ".join(source) in report, "the report names what decided its numbers"
 
 
 @pytest.mark.parametrize(

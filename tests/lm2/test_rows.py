@@ -28,12 +28,6 @@ def test_an_answer_ends_with_the_piece_that_has_the_stop_in_it(checkpoint: Check
     assert answers(checkpoint, TEXTS[:1], max_tokens=12, stop=stop) == [checkpoint.tokenizer.decode(free.ids[: ends + 1])]
 
 
-def test_what_is_read_is_told(checkpoint: Checkpoint) -> None:
-    told: list[int] = []
-    answers(checkpoint, TEXTS, max_tokens=1, stop=".", on_tokens=told.append)
-    assert 0 < sum(told) <= sum(len(checkpoint.tokenizer.encode(text)) for text in TEXTS)
-
-
 def test_documents_in_another_order_and_empty_texts_are_refused(gated: Checkpoint) -> None:
     with pytest.raises(ValueError, match="longest first"):
         list(follow(gated.model, [[(1,)], [(1,), (2,)]], gated.model.fresh_bank(2)))
