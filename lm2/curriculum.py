@@ -1,19 +1,27 @@
 """Documents to learn from: what a memory has to be taught, in the order in which it can be learnt.
 
 1. REPEAT: random tokens, said twice; attention learns to find what stood behind the same token before.
-2. OPEN: 2, 3, 4 ... statements and a question about them inside one segment; attention learns to answer.
-3. MEMORY: statements over 1, 2, 3 ... segments, and questions whose facts lie in earlier ones.
+2. OPEN: a few statements and a question about them inside one segment; attention learns to answer.
+3. MEMORY: statements over many segments, later among sentences of books, and questions about all of them.
 """
 
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 
-from lm2.babi import Story
+from lm2 import world as rules
+from lm2.babi import Question, Story
 from lm2.config import SegmentEnd
 from lm2.segments import is_full
+from lm2.simulator import possible_questions, simulate
 from lm2.tokens import Tokenizer
+
+TASKS = tuple(range(1, 11))
+
+_ALSO = {1: (6,), 2: (1, 6, 7, 8), 3: (1, 2, 6, 7, 8), 5: (1, 2, 7, 8), 6: (1, 2, 7, 8), 7: (1, 2, 6, 8), 8: (1, 2, 6, 7), 9: (1,), 10: (1,)}
+"""Kinds of question that stories of a task can be asked besides their own; each is a step towards it."""
 
 
 class Phase(Enum):
@@ -22,8 +30,26 @@ class Phase(Enum):
     MEMORY = "memory"
 
 
-COPIED = -1
-"""Stands where a distance would, for tokens that are only to be repeated."""
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A stretch of training. A pair is a number that grows in a straight line from the first step to the last."""
+
+    steps: int
+    phase: Phase
+    tasks: tuple[int, ...] = (1,)
+    statements: tuple[int, int] = (2, 2)
+    """Most statements of a document; half of the documents have fewer."""
+    prose: tuple[int, int] = (0, 0)
+    """Most tokens of book text among the statements; half of the documents have fewer."""
+    language_weight: float = 0.0
+    """Weight of ordinary next-token loss; answers alone count at 0."""
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or not self.tasks or not set(self.tasks) <= set(TASKS) or min(self.statements) < 2 or min(self.prose) < 0:
+            raise ValueError(
+                "a stage needs at least 1 step, tasks of 1..10 and 2 statements, not "
+                f"{self.steps} steps, tasks {self.tasks}, statements {self.statements}, prose {self.prose}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,47 +58,30 @@ class Asked:
 
     after: int
     ids: tuple[int, ...]
-    """Statements of the segment it falls into (often none), the question, the answer's one token."""
-    distance: int
-    """Segments between the question and the end of the last statement about the person asked for."""
+    """What stands before the answer in its segment, and the answer with its full stop."""
+    answer: int
+    """How many of the last ids are to be predicted."""
+    label: str
+    """What kind of question it is, e.g. "qa1"."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Document:
     segments: tuple[tuple[int, ...], ...]
-    answers: tuple[tuple[int, ...], ...]
-    """Per segment, the positions whose next token is to be predicted."""
-    asked: tuple[Asked, ...] = ()
-    distance: int | None = None
-    """The distance of the answers inside the segments, or COPIED; None where it varies, and they are not counted."""
+    asked: tuple[Asked, ...]
 
 
-@dataclass(frozen=True)
-class _Fact:
-    person: str
-    place: str
-    text: str
+class Lessons:
+    """Draws documents from stories of bAbI tasks 1-10, the simulator and books; every draw comes from the given generator."""
 
-
-class WhereIs:
-    """Draws documents about where people are from stories of bAbI task 1; every draw comes from the given generator."""
-
-    def __init__(self, stories: Sequence[Story], tokenizer: Tokenizer) -> None:
-        """Raises ValueError when a statement does not name a person first and a place last, or a place is not one token."""
-        self._tokenizer = tokenizer
-        self._stories = [[_fact(statement.text) for statement in story.statements] for story in stories]
-        facts = {fact for story in self._stories for fact in story}
-        self.people = sorted({fact.person for fact in facts})
-        self._tokens = {text: tokenizer.encode(text).ids for fact in facts for text in (fact.text, f" {fact.text}")}
-        self._questions = {
-            person: (tokenizer.encode(f"Where is {person}?").ids, tokenizer.encode(f" Where is {person}?").ids) for person in self.people
-        }
-        self._places = {place: tokenizer.encode(f" {place}").ids for place in sorted({fact.place for fact in facts})}
-        long = [place for place, ids in self._places.items() if len(ids) != 1]
-        if long:
-            raise ValueError(f"places must be one token each for this curriculum; these are more: {long}")
-        self._words = sorted({token for ids in self._tokens.values() for token in ids})
-        self._newline = tokenizer.encode("\n").ids
+    def __init__(self, stories: Sequence[Story], books: Sequence[str], tokenizer: Tokenizer, end: SegmentEnd) -> None:
+        self._tokenizer, self._end = tokenizer, end
+        self._stories = {task: [story for story in stories if story.task == task] for task in TASKS}
+        self._encode = lru_cache(maxsize=100_000)(lambda text: tokenizer.encode(text).ids)
+        self._words = sorted({token for story in stories[:2000] for statement in story.statements for token in self._encode(f" {statement.text}")})
+        self._books = [tokenizer.encode(" ".join(book.split())).ids for book in books]
+        self._closes = [is_full(2, 3, SegmentEnd.SENTENCE, tokenizer.piece(token)) for token in range(tokenizer.size)]
+        """For each token whether a sentence ends with it."""
 
     def repeat(self, chance: random.Random) -> Document:
         """Different tokens of the stories in random order, twice over, behind a few others.
@@ -83,106 +92,152 @@ class WhereIs:
         half, before = chance.randrange(3, 9), chance.randrange(5)
         words = chance.sample(self._words, half)
         ids = (*chance.choices(self._words, k=before), *words, *words)
-        return Document(segments=(ids,), answers=(tuple(range(before + half, len(ids) - 1)),), distance=COPIED)
+        return Document(segments=(), asked=(Asked(after=0, ids=ids, answer=half - 1, label="copy"),))
 
-    def open(self, chance: random.Random, most: int) -> Document:
-        """Two to `most` statements, a question about one of the people in them and its answer, all in one segment.
+    def open(self, chance: random.Random, task: int, most: int) -> Document:
+        """Statements, a question about them and its answer, all in one segment."""
+        told = self._told(chance, task, most)
+        question = self._question(chance, told, len(told.texts) - 1)
+        before = [token for at, text in enumerate(told.texts) for token in self._sentence(text, " " if at else "")]
+        return Document(segments=(), asked=(self._asked(0, before, question, " "),) if question else ())
 
-        The first two statements name different people, for where there is only one nothing has to be told apart;
-        and there is one question, for a second one could be answered by what the first left over.
+    def memory(self, chance: random.Random, task: int, most: int, prose: int, length: int, questions: int) -> Document:
+        """Statements over segments of at most `length` tokens, with up to `prose` tokens of a book among them.
+
+        `questions` are asked after some of the statements, half of them after the last; most in a segment of their
+        own, some behind what their segment holds already, and in a few documents with answers in the text.
         """
-        facts = self._facts(chance, 2)
-        while facts[0].person == facts[1].person:
-            facts = self._facts(chance, 2)
-        facts += self._facts(chance, chance.randrange(most - 1))
-        ids, _, _ = self._lay_out(chance, facts, answered=False)
-        fact = chance.choice(list(_latest(facts).values()))
-        ids += (*self._questions[fact.person][1], *self._places[fact.place])
-        return Document(segments=(tuple(ids),), answers=((len(ids) - 2,),), distance=0)
+        told = self._told(chance, task, most)
+        answered, joint = chance.random() < 0.1, "\n" if chance.random() < 0.1 else " "
+        last = len(told.texts) - 1
+        after = [last if chance.random() < 0.5 else chance.randrange(last + 1) for _ in range(questions)]
+        gaps = self._around(chance, len(told.texts), prose)
+        cut = _Cutter(length, self._end, self._closes)
+        asked: list[Asked] = []
+        for at, text in enumerate(told.texts):
+            if at == 0:
+                cut.read(gaps[0])
+            cut.read([self._sentence(text, joint if cut.begun else "")])
+            now = chance.randrange(len(gaps[at + 1]) + 1)
+            cut.read(gaps[at + 1][:now])
+            questions_here = [self._question(chance, told, at) for _ in range(after.count(at))]
+            for question in dict.fromkeys(questions_here):
+                if question is not None:
+                    if not answered and chance.random() < 0.85:
+                        cut.close()
+                    asked.append(self._asked(len(cut.segments), cut.open, question, joint))
+                    if answered:
+                        cut.read([asked[-1].ids[len(cut.open) :]])
+            cut.read(gaps[at + 1][now:])
+        cut.close()
+        return Document(segments=tuple(cut.segments), asked=tuple(asked))
 
-    def memory(self, chance: random.Random, segments: int, length: int, *, questions: int) -> Document:
-        """Statements over `segments` segments of about `length` tokens, and `questions` asked after some of them, half after the last."""
-        facts = self._facts(chance, 2 + segments * length // 5)
-        if chance.random() < 0.5:  # let somebody stand still, or long distances would hardly ever occur
-            silent, since = chance.choice(self.people), chance.randrange(1, max(2, len(facts) // 2))
-            facts = [fact for at, fact in enumerate(facts) if at < since or fact.person != silent]
-        ids, ends, answers = self._lay_out(chance, facts, answered=chance.random() < 0.15)
-        cuts = _cuts(chance, segments, length, ends, len(ids))
-        last = len(cuts) - 1
-        after = [last if chance.random() < 0.5 else chance.randrange(1, last + 1) for _ in range(questions)]
-        asked = [self._ask(chance, facts, ids, ends, cuts, at) for at in after]
-        bounds = list(zip(cuts, cuts[1:]))
-        return Document(
-            segments=tuple(tuple(ids[left:right]) for left, right in bounds),
-            answers=tuple(tuple(at - left for at in answers if left <= at < right - 1) for left, right in bounds),
-            asked=tuple(question for question in asked if question is not None),
-        )
+    def exam(self, story: Story, question: Question, length: int) -> Document:
+        """One question of a story, as it is asked when accuracy is reported: in a segment of its own."""
+        cut = _Cutter(length, self._end, self._closes)
+        for statement in story.before(question):
+            cut.read([self._sentence(statement.text, " " if cut.begun else "")])
+        cut.close()
+        told = (story.task or 0, question.text, question.answer)
+        return Document(segments=tuple(cut.segments), asked=(self._asked(len(cut.segments), (), told, " "),))
 
-    def _facts(self, chance: random.Random, count: int) -> list[_Fact]:
-        facts: list[_Fact] = []
-        while len(facts) < count:
-            facts += chance.choice(self._stories)
-        return facts[:count]
+    def _sentence(self, text: str, joint: str) -> Sequence[int]:
+        """Its tokens behind a blank, a line break or nothing."""
+        return (*self._encode("\n"), *self._encode(text)) if joint == "\n" else self._encode(joint + text)
 
-    def _lay_out(self, chance: random.Random, facts: list[_Fact], *, answered: bool) -> tuple[list[int], list[int], list[int]]:
-        """Token ids; for each statement the position of its last token; the positions that predict an answer."""
-        lines = chance.random() < 0.2
-        ids: list[int] = []
-        ends: list[int] = []
-        answers: list[int] = []
-        for at, fact in enumerate(facts):
-            ids += self._newline if lines and at else ()
-            ids += self._tokens[fact.text if lines or at == 0 else f" {fact.text}"]
-            ends.append(len(ids) - 1)
-            if answered and at % 2:
-                known = _latest(facts[: at + 1])[chance.choice(facts[: at + 1]).person]
-                plain, spaced = self._questions[known.person]
-                ids += (*self._newline, *plain) if lines else spaced
-                ids += self._places[known.place]
-                answers.append(len(ids) - 2)
-        return ids, ends, answers
+    def _around(self, chance: random.Random, facts: int, most: int) -> list[list[Sequence[int]]]:
+        """Sentences of one passage of at most `most` tokens, dealt out to the gaps before, between and behind `facts` statements."""
+        gaps: list[list[Sequence[int]]] = [[] for _ in range(facts + 1)]
+        wanted = most if chance.random() < 0.5 else chance.randrange(most + 1)
+        if not wanted or not self._books:
+            return gaps
+        book = chance.choice(self._books)
+        start = begin = chance.randrange(max(1, len(book) - wanted))
+        sentences: list[Sequence[int]] = []
+        for at in range(start, min(len(book), start + wanted)):
+            if self._closes[book[at]]:
+                sentences.append(book[begin : at + 1])
+                begin = at + 1
+        where = sorted(chance.randrange(len(sentences) + 1) for _ in range(facts))
+        for gap, (left, right) in enumerate(zip([0, *where], [*where, len(sentences)])):
+            gaps[gap] = sentences[left:right]
+        return gaps
 
-    def _ask(
-        self, chance: random.Random, facts: list[_Fact], ids: list[int], ends: list[int], cuts: list[int], after: int
-    ) -> Asked | None:
-        """A question after segment `after`, alone in its segment or behind some statements; None where nothing is known yet."""
-        start = cuts[after]
-        behind = [end + 1 for end in ends if start <= end < start + 12]
-        stop = chance.choice(behind) if behind and chance.random() < 0.2 else start
-        # A statement that the end of a segment cuts is unfinished for a question right behind the cut.
-        latest = {facts[at].person: at for at, end in enumerate(ends) if end < stop}
-        if not latest:
-            return None
-        person = min(latest, key=latest.__getitem__) if chance.random() < 0.4 else chance.choice(sorted(latest))
-        last_token = ends[latest[person]]
-        plain, spaced = self._questions[person]
-        question = plain if stop == start and chance.random() < 0.8 else spaced
+    def _told(self, chance: random.Random, task: int, most: int) -> "_Told":
+        """A real story, or the beginning of one, or a simulated one; of at most `most` statements."""
+        count = 2 if task == 4 else most if chance.random() < 0.5 else chance.randrange(2, most + 1)
+        if self._stories[task] and chance.random() < 0.5:
+            story = chance.choice(self._stories[task])
+        else:
+            story = simulate(task, seed=chance.getrandbits(40), statements=count, questions=1 if task == 4 else 0).story
+        texts = tuple(statement.text for statement in story.statements[:count])
+        own: dict[int, list[tuple[int, str, str]]] = {}
+        for question in story.questions:
+            above = len(story.before(question))
+            if above <= count:
+                own.setdefault(above - 1, []).append((task, question.text, question.answer))
+        return _Told(task=task, texts=texts, facts=tuple(map(_understand, texts)), worlds=rules.track(texts), own=own)
+
+    def _question(self, chance: random.Random, told: "_Told", at: int) -> tuple[int, str, str] | None:
+        """Its task, its text and its answer, after statement `at`; None where nothing can be asked."""
+        own = told.own.get(at)
+        if own and chance.random() < 0.5:
+            return chance.choice(own)
+        others = _ALSO.get(told.task, ())
+        first = chance.choice(others) if others and chance.random() < 0.3 else told.task
+        for kind in dict.fromkeys((first, told.task, *others)):
+            found = possible_questions(kind, told.task, told.facts[: at + 1], told.worlds[at])
+            if found:
+                # The answer is drawn first, so that "no" does not crowd out "yes" and "maybe".
+                text, said, _ = chance.choice(found[chance.choice(sorted(found))])
+                return kind, text, said
+        return chance.choice(own) if own else None
+
+    def _asked(self, after: int, before: Sequence[int], question: tuple[int, str, str], joint: str) -> Asked:
+        task, text, said = question
+        answer = self._encode(f" {said}.")
         return Asked(
-            after=after,
-            ids=(*ids[start:stop], *question, *self._places[facts[latest[person]].place]),
-            distance=after - max(at for at, cut in enumerate(cuts[: after + 1]) if cut <= last_token),
+            after=after, ids=(*before, *self._sentence(text, joint if before else ""), *answer), answer=len(answer), label=f"qa{task}"
         )
 
 
-def _fact(text: str) -> _Fact:
-    words = text.rstrip(".").split()
-    if len(words) < 3 or not words[0].istitle():
-        raise ValueError(f"a statement of task 1 names a person first and a place last, unlike {text!r}")
-    return _Fact(person=words[0], place=words[-1], text=text)
+class _Cutter:
+    """Cuts tokens into segments as `split_segments` cuts a text."""
+
+    def __init__(self, length: int, end: SegmentEnd, closes: Sequence[bool]) -> None:
+        self._length, self._sentences, self._closes = length, end is SegmentEnd.SENTENCE, closes
+        self.segments: list[tuple[int, ...]] = []
+        self.open: list[int] = []
+
+    @property
+    def begun(self) -> bool:
+        return bool(self.open or self.segments)
+
+    def read(self, sentences: Sequence[Sequence[int]]) -> None:
+        for ids in sentences:
+            for token in ids:
+                self.open.append(token)
+                count = len(self.open)
+                if count >= self._length or (self._sentences and self._closes[token] and 2 * count >= self._length):
+                    self.close()
+
+    def close(self) -> None:
+        """End the open segment here, as a break in the text does."""
+        if self.open:
+            self.segments.append(tuple(self.open))
+            self.open = []
 
 
-def _latest(facts: Sequence[_Fact]) -> dict[str, _Fact]:
-    return {fact.person: fact for fact in facts}
+@dataclass(frozen=True, kw_only=True)
+class _Told:
+    """A story, understood."""
+
+    task: int
+    texts: tuple[str, ...]
+    facts: tuple[rules.Fact, ...]
+    worlds: tuple[rules.World, ...]
+    own: dict[int, list[tuple[int, str, str]]]
+    """The story's own questions (task, text, answer), by the statement that they follow."""
 
 
-def _cuts(chance: random.Random, segments: int, length: int, ends: list[int], tokens: int) -> list[int]:
-    """Where segments begin, and where the last one ends: as a text is cut in most documents, anywhere in the others."""
-    anywhere = chance.random() < 0.15
-    cuts, at = [0], 0
-    while len(cuts) <= segments and cuts[-1] < tokens:
-        at += 1
-        if anywhere:
-            at = min(tokens, at + chance.randrange(length // 2, length))
-        if anywhere or at == tokens or is_full(at - cuts[-1], length, SegmentEnd.SENTENCE, "." if at - 1 in ends else ""):
-            cuts.append(at)
-    return cuts
+_understand = lru_cache(maxsize=50_000)(rules.understand)

@@ -239,21 +239,35 @@ def _directions(cast: _Task, draw: Random) -> list[Statement | Question]:
     return [*(Statement(line=index, text=told) for index, told in enumerate(texts, start=1)), question]
 
 
-def _question(task: int, cast: _Task, texts: Sequence[str], draw: Random) -> tuple[str, str, tuple[int, ...]] | None:
-    """A random question that `texts` answer, its answer and support; None when there is none.
+_Answered = tuple[str, str, tuple[int, ...]]
 
-    The answer is drawn first, then a question that has it, so that "no" does not crowd out "yes" and "maybe".
+
+def possible_questions(kind: int, cast_of: int, facts: Sequence[rules.Fact], world: World) -> dict[str, list[_Answered]]:
+    """Every question in the form of task `kind` that `facts` answer, as (question, answer, support), by answer.
+
+    `cast_of` is the task whose people, places and objects are asked for; `world` is the state after `facts`.
     """
-    facts = [rules.understand(text) for text in texts]
-    world = rules.track(texts)[-1]
-    by_answer: dict[str, list[tuple[str, str, tuple[int, ...]]]] = {}
+    return _answerable(kind, _TASKS[cast_of], facts, world)
+
+
+def _answerable(task: int, cast: _Task, facts: Sequence[rules.Fact], world: World) -> dict[str, list[_Answered]]:
+    found: dict[str, list[_Answered]] = {}
     for text in _candidates(task, cast, facts):
         try:
             said, support = rules.answer_in(text, facts, world)
         except rules.UnanswerableError:
             continue
-        by_answer.setdefault(said, []).append((text, said, support))
-    return draw.choice(by_answer[draw.choice(sorted(by_answer))]) if by_answer else None
+        found.setdefault(said, []).append((text, said, support))
+    return found
+
+
+def _question(task: int, cast: _Task, texts: Sequence[str], draw: Random) -> _Answered | None:
+    """A random question that `texts` answer, its answer and support; None when there is none.
+
+    The answer is drawn first, then a question that has it, so that "no" does not crowd out "yes" and "maybe".
+    """
+    found = _answerable(task, cast, [rules.understand(text) for text in texts], rules.track(texts)[-1])
+    return draw.choice(found[draw.choice(sorted(found))]) if found else None
 
 
 def _candidates(task: int, cast: _Task, facts: Sequence[rules.Fact]) -> Iterator[str]:

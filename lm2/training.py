@@ -3,13 +3,15 @@
 Written on Hugging Face `accelerate`: the same configuration trains on one CPU, one GPU or many.
 """
 
+import itertools
 import json
 import logging
+import lzma
 import math
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -19,82 +21,97 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from lm2.atomic import replace_folder
-from lm2.babi import read, split
+from lm2.babi import Story, read, split
 from lm2.checkpoint import save
 from lm2.config import LM2Config
-from lm2.curriculum import COPIED, Asked, Document, Phase, WhereIs
+from lm2.curriculum import TASKS, Document, Lessons, Phase, Stage
 from lm2.model import LM2
 from safetensors.torch import load_file, save_file
 from lm2.segments import pad
 from lm2.stories import data_folder
 from lm2.tokens import Tokenizer
 
-_ALONE = 6
-"""Tokens of a question without statements before it, and its answer."""
+MOST_IN_ONE_SEGMENT = 8
+"""Statements that a question shares a segment with, at most."""
 
 _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """Everything a training run depends on; the same values give the same weights on the same machine."""
+    """Everything a training run depends on; the same values give the same weights on the same machine.
+
+    Which documents a step sees does not depend on the model, so that models trained with the same `seed` and `stages`
+    have seen the same.
+    """
 
     model: LM2Config
     stories: tuple[str, ...]
-    """bAbI files, folders or archives with task 1; the last tenth of each file's stories is held out."""
+    """bAbI files, folders or archives with tasks 1-10; the last tenth of each file's stories is held out."""
     tokenizer: str
     """A tokenizer.json."""
     seed: int
-    steps: int
+    stages: tuple[Stage, ...]
+    books: tuple[str, ...] = ()
+    """Plain texts, or xz-compressed ones, that statements are hidden in."""
     batch: int = 32
     """Documents a step, on each process."""
-    copy_accuracy: float = 0.95
-    """Training accuracy on repeated tokens at which stories begin."""
-    grow_accuracy: float = 0.90
-    """Training accuracy at which documents get longer: by a statement in one segment, then by a segment."""
-    statements: int = 8
-    """Most statements in one segment with their question, before questions move into later segments."""
-    segments: int = 8
-    """Longest documents, in segments."""
     lengths: tuple[int, ...] = (16,)
     """Segment lengths in tokens; each batch draws one."""
-    questions: int = 4
+    questions: int = 6
     """Questions asked of each document of the MEMORY phase."""
     learning_rate: float = 2e-3
     final_learning_rate: float = 1e-4
     warmup_steps: int = 100
     weight_decay: float = 0.01
     clip: float = 1.0
-    language_weight: float = 0.1
-    """Weight of ordinary next-token loss once documents have reached their full length; answers alone count before."""
     checkpoint_every: int = 100
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "segments", "questions", "checkpoint_every"):
+        for name in ("batch", "questions", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if not self.stories or not self.lengths or min(self.lengths) < 4:
-            raise ValueError(f"needs stories and segment lengths of at least 4 tokens, not {self.stories} and {self.lengths}")
+        if not self.stories or not self.stages or not self.lengths or min(self.lengths) < 4:
+            raise ValueError(f"needs stories, stages and segment lengths of at least 4 tokens, not {self.stories}, {self.stages} and {self.lengths}")
+
+    @property
+    def steps(self) -> int:
+        return sum(stage.steps for stage in self.stages)
+
+    def at(self, step: int) -> tuple[Stage, float]:
+        """The stage of a step, and how far through it the step is, from 0 to 1."""
+        for stage in self.stages:
+            if step < stage.steps:
+                return stage, step / stage.steps
+            step -= stage.steps
+        raise ValueError(f"there are {self.steps} steps, and none after them")
 
     @classmethod
     def load(cls, path: Path) -> "TrainingConfig":
-        """Read a JSON file. `tokenizer` is relative to it, `stories` to it or to the data folder (LM2_DATA_DIR).
+        """Read a JSON file. `tokenizer` is relative to it, `stories` and `books` to it or to the data folder (LM2_DATA_DIR).
 
         Raises ValueError with the path and what is wrong.
         """
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
             values["model"] = LM2Config.from_json(values["model"])
-            values["stories"] = tuple(str(_found(name, path.parent)) for name in values["stories"])
             values["tokenizer"] = str(path.parent / values["tokenizer"])
+            values["stages"] = tuple(_stage(stage) for stage in values["stages"])
+            for name in ("stories", "books"):
+                values[name] = tuple(str(_found(file, path.parent)) for file in values.get(name, ()))
             values["lengths"] = tuple(values["lengths"]) if "lengths" in values else cls.lengths
             return cls(**values)
         except (OSError, json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is not a training configuration: {error}") from error
 
 
+def _stage(values: dict) -> Stage:
+    lists = {name: tuple(values[name]) for name in ("tasks", "statements", "prose") if name in values}
+    return Stage(**values | lists | {"phase": Phase(values["phase"])})
+
+
 def _found(name: str, beside: Path) -> Path:
-    """A file of stories: beside the configuration, or else in the data folder if it is there."""
+    """A file: beside the configuration, or else in the data folder if it is there."""
     shared = data_folder()
     elsewhere = shared is not None and not (beside / name).exists() and (shared / name).exists()
     return shared / name if elsewhere else beside / name
@@ -105,24 +122,11 @@ class Progress:
     """Where a run stands; with the weights and the optimiser's moments, all that resuming needs."""
 
     step: int = 0
-    phase: Phase = Phase.REPEAT
-    statements: int = 2
-    """Most statements of a document of the OPEN phase."""
-    segments: int = 1
-    """Most segments of a document of the MEMORY phase."""
-    recent: dict[int, list[float]] = field(default_factory=dict)
-    """Running training accuracy by distance, as [share right, steps seen]."""
     seconds: float = 0.0
 
-    def note(self, right: dict[int, tuple[int, int]]) -> None:
-        for distance, (hits, count) in right.items():
-            share, seen = self.recent.get(distance, [0.0, 0])
-            pace = 0.1 if seen >= 10 else 1 / (seen + 1)
-            self.recent[distance] = [share + pace * (hits / count - share), seen + 1]
 
-    def passed(self, distance: int, accuracy: float) -> bool:
-        share, seen = self.recent.get(distance, [0.0, 0])
-        return seen >= 20 and share >= accuracy
+Hits = dict[str, tuple[int, int]]
+"""(right, asked) by kind of question. Right is an answer whose every token was the most probable one."""
 
 
 class Rollout(nn.Module):
@@ -132,104 +136,72 @@ class Rollout(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, documents: Sequence[Document], language_weight: float) -> tuple[Tensor, dict[int, tuple[int, int]]]:
-        """Mean over documents of their answers' cross-entropy (plus weighted next-token loss), and (right, asked) by distance."""
-        answers, language = _Scores(), _Scores()
-        rows = list(enumerate(documents))
-        # Rows of like length go together: padding costs as much as text.
-        for group in ([row for row in rows if row[1].asked], [row for row in rows if not row[1].asked]):
-            if group:
-                self._follow(group, answers, language if language_weight else None)
-        return answers.loss() + (language_weight * language.loss() if language_weight else 0.0), answers.right
+    def forward(self, documents: Sequence[Document], language_weight: float) -> tuple[Tensor, Hits]:
+        """Mean cross-entropy of the answers' tokens, each document counting alike, plus weighted next-token loss."""
+        documents = sorted(documents, key=lambda document: -len(document.segments))
+        banks, language = self._read(documents, language=language_weight > 0)
+        loss, hits = self._ask(documents, banks)
+        return loss + language_weight * language if language_weight else loss, hits
 
-    def _follow(self, group: list[tuple[int, Document]], answers: "_Scores", language: "_Scores | None") -> None:
-        """Feed documents side by side, segment by segment, and ask what is to be asked after each."""
+    def _read(self, documents: Sequence[Document], *, language: bool) -> tuple[list[Tensor | None], Tensor]:
+        """The banks of all documents after 0, 1, 2 ... segments, longest documents first, and the mean next-token loss."""
         device = self.model.embed.weight.device
-        bank = self.model.fresh_bank(len(group))
-        for at in range(max(len(document.segments) for _, document in group)):
-            rows = [document.segments[at] if at < len(document.segments) else () for _, document in group]
-            ids, real = pad([row or (0,) for row in rows], device=device)
-            out = self.model.segment(ids, bank, real=real)
-            ended = torch.tensor([not row for row in rows], device=device)[:, None, None]
-            bank = None if out.bank is None else torch.where(ended, bank, out.bank)
-            inside = [(row, place, owner) for row, (owner, d) in enumerate(group) if rows[row] for place in d.answers[at]]
-            answers.add(out.logits, ids, inside, [group[row][1].distance for row, _, _ in inside])
-            if language is not None:
-                plain = [(row, place, group[row][0]) for row, tokens in enumerate(rows) for place in range(len(tokens) - 1)]
-                language.add(out.logits, ids, plain, [None] * len(plain))
-            asked = [(row, owner, question) for row, (owner, d) in enumerate(group) for question in d.asked if question.after == at + 1]
-            for longer in (False, True):
-                self._ask([one for one in asked if (len(one[2].ids) > _ALONE) == longer], bank, answers)
+        banks = [self.model.fresh_bank(len(documents))]
+        losses = []
+        for at in range(len(documents[0].segments)):
+            rows = [document.segments[at] for document in documents if at < len(document.segments)]
+            ids, real = pad(rows, device=device)
+            wanted = any(question.after > at for document in documents for question in document.asked)
+            out = self.model.segment(ids, None if banks[-1] is None else banks[-1][: len(rows)], real=real, write=wanted)
+            banks.append(out.bank)
+            if language and ids.shape[1] > 1:
+                followed = real[:, 1:]
+                losses.append(nn.functional.cross_entropy(self.model.unembed(out.final[:, :-1][followed]).float(), ids[:, 1:][followed], reduction="none"))
+        return banks, torch.cat(losses).mean() if losses else torch.zeros((), device=device)
 
-    def _ask(self, asked: list[tuple[int, int, Asked]], bank: Tensor | None, answers: "_Scores") -> None:
+    def _ask(self, documents: Sequence[Document], banks: Sequence[Tensor | None]) -> tuple[Tensor, Hits]:
         """Each question is a row of its own, which begins with the bank of its document."""
-        if not asked:
-            return
-        ids, real = pad([question.ids for _, _, question in asked], device=self.model.embed.weight.device)
-        begin = None if bank is None else bank[torch.tensor([row for row, _, _ in asked], device=ids.device)]
-        places = [(at, len(question.ids) - 2, owner) for at, (_, owner, question) in enumerate(asked)]
-        answers.add(self.model.segment(ids, begin, real=real).logits, ids, places, [question.distance for _, _, question in asked])
-
-
-class _Scores:
-    """Cross-entropies of single tokens, each belonging to a document; right and asked by distance."""
-
-    def __init__(self) -> None:
-        self.losses: list[Tensor] = []
-        self.documents: list[int] = []
-        self.right: dict[int, tuple[int, int]] = {}
-
-    def add(self, logits: Tensor, ids: Tensor, places: list[tuple[int, int, int]], distances: list[int | None]) -> None:
-        """Score the token after each place (row, column, document); hits are counted where there is a distance."""
-        if not places:
-            return
-        row, column, _ = torch.tensor(places, device=ids.device).T
-        predicted, target = logits[row, column].float(), ids[row, column + 1]
-        self.losses.append(nn.functional.cross_entropy(predicted, target, reduction="none"))
-        self.documents += [document for _, _, document in places]
-        for distance, hit in zip(distances, (predicted.argmax(-1) == target).tolist()):
-            if distance is not None:
-                hits, count = self.right.get(distance, (0, 0))
-                self.right[distance] = (hits + hit, count + 1)
-
-    def loss(self) -> Tensor:
-        """Mean over documents of each one's mean, so that one with many answers does not drown the others."""
-        losses = torch.cat(self.losses)
-        owner = torch.tensor(self.documents, device=losses.device)
+        asked = [(row, question) for row, document in enumerate(documents) for question in document.asked]
+        losses, owners, hits = [], [], {}
+        # Rows of like length go together: padding costs as much as text.
+        asked.sort(key=lambda pair: len(pair[1].ids))
+        for _, group in itertools.groupby(asked, key=lambda pair: (len(pair[1].ids) - 1).bit_length()):
+            rows = list(group)
+            ids, real = pad([question.ids for _, question in rows], device=self.model.embed.weight.device)
+            bank = None if banks[0] is None else torch.stack([banks[question.after][row] for row, question in rows])
+            out = self.model.segment(ids, bank, real=real, write=False)
+            places = [(at, len(question.ids) - 1 - back) for at, (_, question) in enumerate(rows) for back in range(question.answer)]
+            row, column = torch.tensor(places, device=ids.device).T
+            logits, target = self.model.unembed(out.final[row, column - 1]).float(), ids[row, column]
+            losses.append(nn.functional.cross_entropy(logits, target, reduction="none"))
+            owners += [rows[at][0] for at, _ in places]
+            right = (logits.argmax(-1) == target).tolist()
+            for at, (_, question) in enumerate(rows):
+                got, count = hits.get(question.label, (0, 0))
+                hits[question.label] = (got + all(hit for hit, (place, _) in zip(right, places) if place == at), count + 1)
+        owner = torch.tensor(owners, device=losses[0].device)
         weight = 1 / owner.bincount().clamp(min=1)[owner]
-        return (losses * weight).sum() / weight.sum()
+        return (torch.cat(losses) * weight).sum() / weight.sum(), hits
 
 
-def draw(config: TrainingConfig, source: WhereIs, progress: Progress, process: int) -> list[Document]:
-    """The documents of one step: a function of seed, step, phase and process alone, so that resuming repeats nothing."""
-    chance = random.Random(f"{config.seed}/{progress.step}/{process}")
+def draw(config: TrainingConfig, lessons: Lessons, step: int, process: int) -> list[Document]:
+    """The documents of one step: a function of seed, stages, step and process alone."""
+    chance = random.Random(f"{config.seed}/{step}/{process}")
+    stage, share = config.at(step)
+    statements, prose = (round(low + share * (high - low)) for low, high in (stage.statements, stage.prose))
     length = chance.choice(config.lengths)
     documents = []
-    for _ in range(config.batch if progress.phase is Phase.MEMORY else 2 * config.batch):  # the early ones are short
-        kind = chance.random()
-        if progress.phase is Phase.REPEAT or kind < 0.05:
-            documents.append(source.repeat(chance))
-        elif progress.phase is Phase.OPEN or kind < (0.35 if progress.segments == 1 else 0.15):
-            documents.append(source.open(chance, progress.statements))
+    while len(documents) < (config.batch if stage.phase is Phase.MEMORY else 3 * config.batch):  # the early ones are short
+        task = chance.choice(stage.tasks)
+        if stage.phase is Phase.REPEAT or chance.random() < 0.05:
+            documents.append(lessons.repeat(chance))
+        elif stage.phase is Phase.OPEN or chance.random() < 0.1:
+            documents.append(lessons.open(chance, task, min(statements, MOST_IN_ONE_SEGMENT)))
         else:
-            segments = progress.segments if chance.random() < 0.5 else chance.randrange(1, progress.segments + 1)
-            documents.append(source.memory(chance, segments, length, questions=config.questions))
+            documents.append(lessons.memory(chance, task, statements, prose, length, config.questions))
+        if not documents[-1].asked:
+            documents.pop()
     return documents
-
-
-def advance(config: TrainingConfig, progress: Progress) -> None:
-    """Move on to the next phase, or to longer documents, once the present ones are mastered."""
-    if progress.phase is Phase.REPEAT and progress.passed(COPIED, config.copy_accuracy):
-        progress.phase, progress.recent = Phase.OPEN, {}
-    elif progress.phase is Phase.OPEN and progress.passed(0, config.grow_accuracy):
-        progress.recent = {}
-        if progress.statements < config.statements:
-            progress.statements += 1
-        else:
-            progress.phase = Phase.MEMORY
-    elif progress.phase is Phase.MEMORY and progress.segments < config.segments:
-        if progress.passed(progress.segments, config.grow_accuracy):
-            progress.segments += 1
 
 
 def learning_rate(config: TrainingConfig, step: int) -> float:
@@ -241,11 +213,11 @@ def learning_rate(config: TrainingConfig, step: int) -> float:
 
 
 @torch.no_grad()
-def held_out_accuracy(model: LM2, source: WhereIs, config: TrainingConfig, segments: int, documents: int) -> dict[int, tuple[int, int]]:
-    """(right, asked) by distance on documents made of held-out stories, always the same ones."""
-    chance = random.Random(f"{config.seed}/held out")
-    batch = [source.memory(chance, segments, chance.choice(config.lengths), questions=2) for _ in range(documents)]
-    return Rollout(model)(batch, 0.0)[1]
+def held_out_accuracy(model: LM2, lessons: Lessons, stories: Sequence[Story], config: TrainingConfig, each: int) -> Hits:
+    """The last question of `each` held-out stories of every task, always the same ones, in a segment of its own."""
+    tasks = sorted({task for stage in config.stages for task in stage.tasks})
+    asked = [story for task in tasks for story in [story for story in stories if story.task == task][:each]]
+    return Rollout(model)([lessons.exam(story, story.questions[-1], config.model.segment_length) for story in asked], 0.0)[1]
 
 
 def train(config: TrainingConfig, folder: Path, on_step: Callable[[Progress, float], None] | None = None) -> LM2:
@@ -257,7 +229,8 @@ def train(config: TrainingConfig, folder: Path, on_step: Callable[[Progress, flo
     """
     accelerator = Accelerator(kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)])
     tokenizer = Tokenizer.load(Path(config.tokenizer))
-    known, unseen = _sources(config, tokenizer)
+    known, held = _stories(config)
+    lessons = Lessons(known, [_text(Path(book)) for book in config.books], tokenizer, config.model.segment_end)
     model = LM2(config.model)
     model.initialise(torch.Generator().manual_seed(config.seed))
     optimizer = _optimizer(config, model)
@@ -267,39 +240,45 @@ def train(config: TrainingConfig, folder: Path, on_step: Callable[[Progress, flo
     with tqdm(total=config.steps, initial=progress.step, disable=not accelerator.is_main_process, smoothing=0.05, mininterval=2) as bar:
         while progress.step < config.steps:
             began = time.perf_counter()
+            stage, _ = config.at(progress.step)
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(config, progress.step)
-            grown = progress.phase is Phase.MEMORY and progress.segments == config.segments
-            documents = draw(config, known, progress, accelerator.process_index)
-            loss, right = rollout(documents, config.language_weight if grown else 0.0)
+            loss, _ = rollout(draw(config, lessons, progress.step, accelerator.process_index), stage.language_weight)
             accelerator.backward(loss)
             accelerator.clip_grad_norm_(rollout.parameters(), config.clip)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-            progress.note(_gathered(accelerator, right))
             progress.step += 1
             progress.seconds += time.perf_counter() - began
-            advance(config, progress)
             if on_step is not None:
                 on_step(progress, loss.item())
             if accelerator.is_main_process and (progress.step % config.checkpoint_every == 0 or progress.step == config.steps):
                 _save(folder / "training", model, optimizer, progress)
-                counts = held_out_accuracy(model, unseen, config, config.segments, 64)
-                held_out = " ".join(f"{distance}:{hits / count:.0%}" for distance, (hits, count) in sorted(counts.items()))
-                _LOG.info("step %d, held-out accuracy by distance %s", progress.step, held_out)
-            bar.set_postfix_str(f"{_stage(progress)}, loss {loss.item():.3f}, held-out {held_out}", refresh=False)
+                hits = held_out_accuracy(model, lessons, held, config, 50)
+                held_out = " ".join(f"{label}:{right / count:.0%}" for label, (right, count) in sorted(hits.items(), key=lambda one: int(one[0][2:])))
+                _LOG.info("step %d, loss %.3f, held-out accuracy %s", progress.step, loss.item(), held_out)
+            bar.set_postfix_str(f"{stage.phase.value}, loss {loss.item():.3f}, held-out {held_out}", refresh=False)
             bar.update()
     if accelerator.is_main_process:
         save(folder / "checkpoint", model, tokenizer, _card(config, progress))
     return model
 
 
-def _sources(config: TrainingConfig, tokenizer: Tokenizer) -> tuple[WhereIs, WhereIs]:
+def _stories(config: TrainingConfig) -> tuple[list[Story], list[Story]]:
     """Stories to train on, and held-out ones; a story that is word for word in both is only held out."""
-    halves = [split(read(path, task=1)) for path in config.stories]
-    held = {tuple(s.text for s in story.statements) for _, validation in halves for story in validation}
-    known = [story for training, _ in halves for story in training if tuple(s.text for s in story.statements) not in held]
-    return WhereIs(known, tokenizer), WhereIs([story for _, validation in halves for story in validation], tokenizer)
+    found = [story for path in config.stories for story in read(path) if story.task in TASKS]
+    known, held = split(found)
+    texts = {_texts(story) for story in held}
+    return [story for story in known if _texts(story) not in texts], list(held)
+
+
+def _texts(story: Story) -> tuple[str, ...]:
+    return tuple(statement.text for statement in story.statements)
+
+
+def _text(path: Path) -> str:
+    with lzma.open(path, "rt", encoding="utf-8") if path.suffix == ".xz" else path.open(encoding="utf-8") as file:
+        return file.read()
 
 
 def _optimizer(config: TrainingConfig, model: LM2) -> torch.optim.Optimizer:
@@ -309,37 +288,21 @@ def _optimizer(config: TrainingConfig, model: LM2) -> torch.optim.Optimizer:
     return torch.optim.AdamW([decayed, plain], lr=config.learning_rate, betas=(0.9, 0.98))
 
 
-def _stage(progress: Progress) -> str:
-    if progress.phase is Phase.OPEN:
-        return f"open, {progress.statements} statements"
-    return f"memory, {progress.segments} segments" if progress.phase is Phase.MEMORY else "repeat"
-
-
 def _card(config: TrainingConfig, progress: Progress) -> str:
-    files = ", ".join(Path(name).name for name in config.stories)
+    files = ", ".join(Path(name).name for name in (*config.stories, *config.books))
+    tasks = ", ".join(f"qa{task}" for task in sorted({task for stage in config.stages for task in stage.tasks}))
     return (
-        f"Trained by `lm2 train` on qa1 stories of {files} (the last tenth of each file held out), seed {config.seed}, {progress.step} steps "
-        f"of {config.batch} documents of up to {config.segments} segments, {progress.seconds / 60:.0f} minutes.\n\n"
-        "Accuracy: not measured yet; `lm2 recall` does.\n"
+        f"Trained by `lm2 train` on {tasks} of {files} (the last tenth of each task's stories held out) and simulated stories, "
+        f"seed {config.seed}, {progress.step} steps of {config.batch} documents, {progress.seconds / 60:.0f} minutes.\n\n"
+        "Accuracy: not measured yet; `lm2 recall` and `lm2 eval` do.\n"
     )
-
-
-def _gathered(accelerator: Accelerator, right: dict[int, tuple[int, int]]) -> dict[int, tuple[int, int]]:
-    """Counts summed over processes, so that all of them advance together."""
-    if accelerator.num_processes == 1:
-        return right
-    table = torch.zeros(64, 2, device=accelerator.device)
-    for distance, count in right.items():
-        table[distance - COPIED] = torch.tensor(count, dtype=table.dtype)
-    table = accelerator.reduce(table)
-    return {at + COPIED: (int(hits), int(count)) for at, (hits, count) in enumerate(table.tolist()) if count}
 
 
 def _save(folder: Path, model: LM2, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
     tensors = {f"model/{name}": value for name, value in model.weights().items()}
     for at, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{at}/{name}": value for name, value in state.items()}
-    values = asdict(progress) | {"phase": progress.phase.value}
+    values = asdict(progress)
     with replace_folder(folder) as fresh:
         save_file(tensors, fresh / "state.safetensors")
         (fresh / "progress.json").write_text(json.dumps(values), encoding="utf-8")
@@ -350,8 +313,6 @@ def _resume(folder: Path, model: LM2, optimizer: torch.optim.Optimizer) -> Progr
     if not folder.exists():
         return Progress()
     values = json.loads((folder / "progress.json").read_text(encoding="utf-8"))
-    values["phase"] = Phase(values["phase"])
-    values["recent"] = {int(distance): pair for distance, pair in values["recent"].items()}
     tensors = load_file(folder / "state.safetensors")
     model.load_weights({name.removeprefix("model/"): value for name, value in tensors.items() if name.startswith("model/")})
     state: dict[int, dict[str, Tensor]] = {}
