@@ -41,6 +41,10 @@ class Stage:
     """Most statements of a document; half of the documents have fewer."""
     prose: tuple[int, int] = (0, 0)
     """Most tokens of book text among the statements; half of the documents have fewer."""
+    places: int = 4
+    """Most places of a document at which questions are asked; each but the last cuts a segment short."""
+    lengths: tuple[int, ...] = (16,)
+    """Segment lengths in tokens; each batch draws one."""
     language_weight: float = 0.0
     """Weight of ordinary next-token loss; answers alone count at 0."""
 
@@ -50,6 +54,8 @@ class Stage:
                 "a stage needs at least 1 step, tasks of 1..10 and 2 statements, not "
                 f"{self.steps} steps, tasks {self.tasks}, statements {self.statements}, prose {self.prose}"
             )
+        if not self.lengths or min(self.lengths) < 4 or self.places < 1:
+            raise ValueError(f"a stage needs segment lengths of at least 4 tokens and a place to ask, not {self.lengths} and {self.places}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,16 +107,18 @@ class Lessons:
         before = [token for at, text in enumerate(told.texts) for token in self._sentence(text, " " if at else "")]
         return Document(segments=(), asked=(self._asked(0, before, question, " "),) if question else ())
 
-    def memory(self, chance: random.Random, task: int, most: int, prose: int, length: int, questions: int) -> Document:
+    def memory(self, chance: random.Random, task: int, most: int, prose: int, length: int, places: int, questions: int) -> Document:
         """Statements over segments of at most `length` tokens, with up to `prose` tokens of a book among them.
 
-        `questions` are asked after some of the statements, half of them after the last; most in a segment of their
-        own, some behind what their segment holds already, and in a few documents with answers in the text.
+        `questions` are asked after the last statement and up to `places` - 1 others, half of them after the last; most
+        in a segment of their own, some behind what their segment holds already, and in a few documents with answers in
+        the text.
         """
         told = self._told(chance, task, most)
         answered, joint = chance.random() < 0.1, "\n" if chance.random() < 0.1 else " "
         last = len(told.texts) - 1
-        after = [last if chance.random() < 0.5 else chance.randrange(last + 1) for _ in range(questions)]
+        stops = [last, *(chance.randrange(last + 1) for _ in range(places - 1))]
+        after = [last if chance.random() < 0.5 else chance.choice(stops) for _ in range(questions)]
         gaps = self._around(chance, len(told.texts), prose)
         cut = _Cutter(length, self._end, self._closes)
         asked: list[Asked] = []

@@ -56,8 +56,6 @@ class TrainingConfig:
     """Plain texts, or xz-compressed ones, that statements are hidden in."""
     batch: int = 32
     """Documents a step, on each process."""
-    lengths: tuple[int, ...] = (16,)
-    """Segment lengths in tokens; each batch draws one."""
     questions: int = 6
     """Questions asked of each document of the MEMORY phase."""
     learning_rate: float = 2e-3
@@ -71,8 +69,8 @@ class TrainingConfig:
         for name in ("batch", "questions", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if not self.stories or not self.stages or not self.lengths or min(self.lengths) < 4:
-            raise ValueError(f"needs stories, stages and segment lengths of at least 4 tokens, not {self.stories}, {self.stages} and {self.lengths}")
+        if not self.stories or not self.stages:
+            raise ValueError(f"needs stories and stages, not {self.stories} and {self.stages}")
 
     @property
     def steps(self) -> int:
@@ -99,14 +97,13 @@ class TrainingConfig:
             values["stages"] = tuple(_stage(stage) for stage in values["stages"])
             for name in ("stories", "books"):
                 values[name] = tuple(str(_found(file, path.parent)) for file in values.get(name, ()))
-            values["lengths"] = tuple(values["lengths"]) if "lengths" in values else cls.lengths
             return cls(**values)
         except (OSError, json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is not a training configuration: {error}") from error
 
 
 def _stage(values: dict) -> Stage:
-    lists = {name: tuple(values[name]) for name in ("tasks", "statements", "prose") if name in values}
+    lists = {name: tuple(values[name]) for name in ("tasks", "statements", "prose", "lengths") if name in values}
     return Stage(**values | lists | {"phase": Phase(values["phase"])})
 
 
@@ -189,7 +186,7 @@ def draw(config: TrainingConfig, lessons: Lessons, step: int, process: int) -> l
     chance = random.Random(f"{config.seed}/{step}/{process}")
     stage, share = config.at(step)
     statements, prose = (round(low + share * (high - low)) for low, high in (stage.statements, stage.prose))
-    length = chance.choice(config.lengths)
+    length = chance.choice(stage.lengths)
     documents = []
     while len(documents) < (config.batch if stage.phase is Phase.MEMORY else 3 * config.batch):  # the early ones are short
         task = chance.choice(stage.tasks)
@@ -198,7 +195,7 @@ def draw(config: TrainingConfig, lessons: Lessons, step: int, process: int) -> l
         elif stage.phase is Phase.OPEN or chance.random() < 0.1:
             documents.append(lessons.open(chance, task, min(statements, MOST_IN_ONE_SEGMENT)))
         else:
-            documents.append(lessons.memory(chance, task, statements, prose, length, config.questions))
+            documents.append(lessons.memory(chance, task, statements, prose, length, stage.places, config.questions))
         if not documents[-1].asked:
             documents.pop()
     return documents

@@ -4,78 +4,106 @@ import random
 
 import pytest
 
-from lm2.babi import Statement, Story
-from lm2.curriculum import COPIED, Document, WhereIs
+from lm2.babi import prompts
+from lm2.config import SegmentEnd
+from lm2.curriculum import TASKS, Document, Lessons, Phase, Stage
+from lm2.segments import split_segments
 from lm2.simulator import simulate
 from lm2.tokens import Tokenizer
 from lm2.world import answer
 
+BOOK = " ".join(f"It was on the {day} day of that march, said the old man to his niece, that we saw the river." for day in map(str, range(300)))
+
 
 @pytest.fixture(scope="module")
-def source() -> WhereIs:
-    stories = [simulate(1, seed=seed).story for seed in range(6)]
-    texts = [text for story in stories for line in story.lines for text in (line.text, f" {line.text}")]
-    tokenizer = Tokenizer.train(texts + [" bathroom bedroom garden hallway kitchen office"] * 9, 500)
-    return WhereIs(stories, tokenizer)
+def words() -> Tokenizer:
+    lines = [line.text for task in TASKS for seed in range(8) for line in simulate(task, seed=seed).story.lines]
+    return Tokenizer.train([BOOK, *lines, *(f" {line}" for line in lines)], 900)
+
+
+@pytest.fixture(scope="module")
+def lessons(words: Tokenizer) -> Lessons:
+    stories = [simulate(task, seed=100 + seed).story for task in TASKS for seed in range(6)]
+    return Lessons(stories, [BOOK], words, SegmentEnd.SENTENCE)
 
 
 def _statements(text: str) -> list[str]:
-    """The whole statements of a text, its questions with their answers left out."""
-    parts = text.replace("\n", " ").replace("?", "?.").split(".")
-    return [f"{part.split('Where')[0].strip()}." for part in (p.strip() for p in parts[:-1]) if " to the " in part and "Where" not in part]
+    """The whole statements of a text of facts and questions with their answers."""
+    parts = text.replace("\n", " ").split(".")
+    return [f"{part.split('?')[-1].strip()}." for part in parts[:-1] if "?" not in part]
 
 
-def _plain(source: WhereIs, document: Document, until: int) -> str:
-    return source._tokenizer.decode([token for segment in document.segments[:until] for token in segment])
+def _asked(words: Tokenizer, document: Document) -> list[tuple[list[str], str, str]]:
+    """(statements above it, question, answer) of every question."""
+    found = []
+    for one in document.asked:
+        before = words.decode([token for segment in document.segments[: one.after] for token in segment])
+        text, said = words.decode(one.ids[: -one.answer]), words.decode(one.ids[-one.answer :])
+        above, question = max(text.rpartition(". "), text.rpartition(".\n"), ("", "", text), key=lambda parts: len(parts[0]))[::2]
+        if "? " in question:
+            question = question.rpartition("? ")[2]
+        found.append((_statements(f"{before} {above}. " if above else f"{before} "), question.strip(), said.strip().removesuffix(".")))
+    return found
 
 
-def test_an_open_question_is_answered_with_the_last_place_of_the_person(source: WhereIs) -> None:
-    for seed in range(200):
-        document = source.open(random.Random(seed), 8)
-        text = source._tokenizer.decode(document.segments[0])
-        facts, question = text.rsplit(" Where", 1)
-        asked, told = f"Where{question}".split("? ")
-        assert answer(f"{asked}?", _statements(f"{facts} "))[0] == told
-        assert document.answers == ((len(document.segments[0]) - 2,),)
-
-
-def test_a_question_behind_segments_is_answered_by_the_whole_statements_above_it(source: WhereIs) -> None:
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("kind", ["open", "memory"])
+def test_every_question_is_answered_by_the_statements_above_it(lessons: Lessons, words: Tokenizer, task: int, kind: str) -> None:
     checked = 0
-    for seed in range(150):
-        document = source.memory(random.Random(seed), 4, 16, questions=2)
-        for asked in document.asked:
-            text = _plain(source, document, asked.after) + source._tokenizer.decode(asked.ids)
-            facts, question = text.rsplit("Where", 1)
-            words, told = f"Where{question}".split("? ")
-            if "Where" not in facts:  # answered documents are checked by their own answers
-                assert answer(f"{words}?", _statements(f"{facts.strip()} "))[0] == told
-                checked += 1
-            assert 0 <= asked.distance <= asked.after
-    assert checked > 250
+    for seed in range(60):
+        chance = random.Random(seed)
+        document = lessons.open(chance, task, 8) if kind == "open" else lessons.memory(chance, task, 9, 0, 16, 3, 3)
+        for statements, question, said in _asked(words, document):
+            assert answer(question, statements)[0] == said
+            checked += 1
+    assert checked > 40
 
 
-def test_no_token_of_a_document_is_lost_between_its_segments(source: WhereIs) -> None:
+def test_prose_changes_no_answer_and_loses_no_statement(lessons: Lessons, words: Tokenizer) -> None:
+    longer = 0
+    for seed in range(40):
+        document = lessons.memory(random.Random(seed), 1, 9, 120, 24, 2, 2)
+        text = words.decode([token for segment in document.segments for token in segment])
+        longer += "river" in text or "march" in text
+        for one in document.asked:
+            before = words.decode([token for segment in document.segments[: one.after] for token in segment])
+            own = words.decode(one.ids)
+            facts = [f"{part.strip()}." for part in f"{before} {own}".replace("\n", " ").split(".") if " to the " in part and "?" not in part]
+            facts = [fact[fact.rindex(name) :] for fact in facts for name in ("Mary", "John", "Sandra", "Daniel") if f"{name} " in fact][:99]
+            question = own.rpartition("?")[0].rpartition(".")[2].strip() + "?"
+            if "Where is" in question and own.count("?") == 1 and before.count("?") == 0:
+                assert answer(question, facts)[0] == own.rpartition("?")[2].strip().removesuffix(".")
+    assert longer > 20
+
+
+def test_documents_are_cut_as_texts_are(lessons: Lessons, words: Tokenizer) -> None:
+    for seed in range(40):
+        document = lessons.memory(random.Random(seed), 2, 12, 60, 16, 1, 1)
+        assert all(len(segment) <= 16 for segment in document.segments)
+    story = simulate(2, seed=5).story
+    document = lessons.exam(story, story.questions[-1], 16)
+    prompt = list(prompts([story]))[-1]
+    segments = [segment.ids for segment in split_segments(words.encode(prompt.text), 16, SegmentEnd.SENTENCE)]
+    asked = document.asked[0]
+    assert [*document.segments, asked.ids[: -asked.answer]] == segments
+    assert words.decode(asked.ids[-asked.answer :]) == f" {prompt.answer}."
+
+
+def test_a_repeated_token_stood_behind_the_same_token_before(lessons: Lessons) -> None:
     for seed in range(50):
-        document = source.memory(random.Random(seed), 3, 12, questions=1)
-        text = _plain(source, document, len(document.segments))
-        assert source._tokenizer.encode(text).ids == tuple(token for segment in document.segments for token in segment)
+        asked = lessons.repeat(random.Random(seed)).asked[0]
+        ids = asked.ids
+        for place in range(len(ids) - asked.answer, len(ids)):
+            first = ids.index(ids[place - 1], max(0, len(ids) - 2 * (asked.answer + 1)))
+            assert ids[first + 1] == ids[place]
 
 
-def test_a_repeated_token_stood_behind_the_same_token_before(source: WhereIs) -> None:
-    for seed in range(50):
-        document = source.repeat(random.Random(seed))
-        ids = document.segments[0]
-        assert document.distance == COPIED
-        for place in document.answers[0]:
-            first = len(ids) - 1 - ids[::-1].index(ids[place], len(ids) - place)
-            assert ids[first + 1] == ids[place + 1]
+def test_the_same_seed_draws_the_same_document(lessons: Lessons) -> None:
+    one, other = (lessons.memory(random.Random(3), 5, 12, 50, 16, 4, 4) for _ in range(2))
+    assert one == other
 
 
-def test_the_same_seed_draws_the_same_document(source: WhereIs) -> None:
-    assert source.memory(random.Random(3), 4, 16, questions=2) == source.memory(random.Random(3), 4, 16, questions=2)
-
-
-def test_a_statement_of_another_task_is_refused(source: WhereIs) -> None:
-    story = Story(id="x:0", task=4, lines=(Statement(line=1, text="the office"),))
-    with pytest.raises(ValueError, match="the office"):
-        WhereIs([story], source._tokenizer)
+@pytest.mark.parametrize("change", [{"steps": 0}, {"tasks": (11,)}, {"tasks": ()}, {"statements": (1, 4)}, {"prose": (-1, 0)}, {"lengths": (2,)}])
+def test_a_stage_that_cannot_be_is_refused(change: dict) -> None:
+    with pytest.raises(ValueError, match="a stage needs"):
+        Stage(**{"steps": 1, "phase": Phase.MEMORY} | change)
