@@ -72,6 +72,8 @@ def _eval(chosen: argparse.Namespace) -> None:
     babi = chosen.babi_dir or (data / "babi" if data else None)
     books = chosen.books or (data / "books" / "test" if data else None)
     lengths = tuple(chosen.lengths.split(","))
+    if books is None and any(map(length_tokens, lengths)):
+        raise ValueError("lengths above 0k hide facts in books: give --books a text or a folder of texts, or set LM2_DATA_DIR to a folder with books/test")
     evaluation = Evaluation(
         models=tuple(chosen.models.split(",")), tasks=tasks_named(chosen.tasks), lengths=lengths, samples=_numbers(chosen.samples, len(lengths)),
         seeds=chosen.seeds, babi=None if babi is None else str(babi), books=None if books is None else str(books),

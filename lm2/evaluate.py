@@ -5,7 +5,9 @@ that was stopped goes on with the cells that are missing, and cells whose questi
 """
 
 import hashlib
+import itertools
 import json
+import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -137,27 +139,39 @@ def evaluate(
     # joblib's processes are fresh ones, and do not run the calling script again: neither CUDA nor OpenMP survives a fork.
     with parallel_config(backend="loky", inner_max_num_threads=1):
         together = Parallel(workers, return_as="generator_unordered")
-        for cell in together(delayed(_ask_cell)(evaluation, cell, out, digests[cell.model]) for cell in missing):
+        for asked in together(delayed(_ask_cells)(evaluation, few, out, digests[few[0].model]) for few in _side_by_side(evaluation, missing)):
             if on_cell is not None:
-                on_cell(cell, True)
+                for cell in asked:
+                    on_cell(cell, True)
     _write_tables(evaluation, out, digests)
 
 
-def _ask_cell(evaluation: Evaluation, cell: Cell, out: Path, digest: str) -> Cell:
-    checkpoint = _loaded(cell.model, evaluation.device, evaluation.dtype)
-    items = list(mixtures(evaluation, cell))
+def _side_by_side(evaluation: Evaluation, missing: Sequence[Cell]) -> Iterator[list[Cell]]:
+    """Cells of one model and length that are asked together: few long texts alone would leave most of a batch empty."""
+    for _, group in itertools.groupby(missing, key=lambda cell: (cell.model, cell.length)):
+        found = list(group)
+        rows = evaluation.seeds * sum(cell.samples for cell in found)
+        each = math.ceil(len(found) / min(len(found), math.ceil(rows / _ROWS)))
+        yield from (found[at : at + each] for at in range(0, len(found), each))
+
+
+def _ask_cells(evaluation: Evaluation, cells: Sequence[Cell], out: Path, digest: str) -> Sequence[Cell]:
+    checkpoint = _loaded(cells[0].model, evaluation.device, evaluation.dtype)
+    items = [(cell, seed, mixture) for cell in cells for seed, mixture in mixtures(evaluation, cell)]
     say = plain_prompt if evaluation.style is Style.PLAIN else instructed_prompt
-    answered = []
+    answered: dict[Cell, list[Answered]] = {cell: [] for cell in cells}
     for at in range(0, len(items), _ROWS):
         rows = items[at : at + _ROWS]
         said = answers(
-            checkpoint, [say(mixture) for _, mixture in rows], max_tokens=_ANSWER_TOKENS, stop=".", segment_length=evaluation.segment_length
+            checkpoint, [say(mixture) for _, _, mixture in rows], max_tokens=_ANSWER_TOKENS, stop=".", segment_length=evaluation.segment_length
         )
-        answered += [_answered(seed, mixture, output) for (seed, mixture), output in zip(rows, said)]
-    content = {"key": _key(evaluation, cell, digest), "answers": [asdict(one) for one in answered]}
-    with replace_file(out / "cells" / cell.file) as path:
-        path.write_text(json.dumps(content, indent=0), encoding="utf-8")
-    return cell
+        for (cell, seed, mixture), output in zip(rows, said):
+            answered[cell].append(_answered(seed, mixture, output))
+    for cell, found in answered.items():
+        content = {"key": _key(evaluation, cell, digest), "answers": [asdict(one) for one in found]}
+        with replace_file(out / "cells" / cell.file) as path:
+            path.write_text(json.dumps(content, indent=0), encoding="utf-8")
+    return cells
 
 
 def _answered(seed: int, mixture: Mixture, output: str) -> Answered:

@@ -6,7 +6,6 @@ Written on Hugging Face `accelerate`: the same configuration trains on one CPU, 
 import itertools
 import json
 import logging
-import lzma
 import math
 import random
 import time
@@ -22,6 +21,7 @@ from tqdm import tqdm
 
 from lm2.atomic import replace_folder
 from lm2.babi import Story, read, split
+from lm2.babilong import read_text
 from lm2.checkpoint import save
 from lm2.config import LM2Config
 from lm2.curriculum import TASKS, Document, Lessons, Phase, Stage
@@ -188,7 +188,7 @@ def draw(config: TrainingConfig, lessons: Lessons, step: int, process: int) -> l
     statements, prose = (round(low + share * (high - low)) for low, high in (stage.statements, stage.prose))
     length = chance.choice(stage.lengths)
     documents = []
-    while len(documents) < (config.batch if stage.phase is Phase.MEMORY else 3 * config.batch):  # the early ones are short
+    while len(documents) < (config.batch if stage.phase is Phase.MEMORY else 6 * config.batch):  # the early ones are short
         task = chance.choice(stage.tasks)
         if stage.phase is Phase.REPEAT or chance.random() < 0.05:
             documents.append(lessons.repeat(chance))
@@ -227,7 +227,7 @@ def train(config: TrainingConfig, folder: Path, on_step: Callable[[Progress, flo
     accelerator = Accelerator(kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)])
     tokenizer = Tokenizer.load(Path(config.tokenizer))
     known, held = _stories(config)
-    lessons = Lessons(known, [_text(Path(book)) for book in config.books], tokenizer, config.model.segment_end)
+    lessons = Lessons(known, [read_text(Path(book)) for book in config.books], tokenizer, config.model.segment_end)
     model = LM2(config.model)
     model.initialise(torch.Generator().manual_seed(config.seed))
     optimizer = _optimizer(config, model)
@@ -271,11 +271,6 @@ def _stories(config: TrainingConfig) -> tuple[list[Story], list[Story]]:
 
 def _texts(story: Story) -> tuple[str, ...]:
     return tuple(statement.text for statement in story.statements)
-
-
-def _text(path: Path) -> str:
-    with lzma.open(path, "rt", encoding="utf-8") if path.suffix == ".xz" else path.open(encoding="utf-8") as file:
-        return file.read()
 
 
 def _optimizer(config: TrainingConfig, model: LM2) -> torch.optim.Optimizer:

@@ -58,7 +58,7 @@ def test_a_stopped_evaluation_goes_on_where_it_stopped(evaluation: Evaluation, t
     assert sorted(told) == [False, False, True, True]
     evaluate(evaluation, tmp_path / "whole")
     assert (tmp_path / "parts" / "table.csv").read_bytes() == (tmp_path / "whole" / "table.csv").read_bytes()
-    monkeypatch.setattr(lm2.evaluate, "_ask_cell", lambda *_: pytest.fail("everything was there"))
+    monkeypatch.setattr(lm2.evaluate, "_ask_cells", lambda *_: pytest.fail("everything was there"))
     evaluate(evaluation, tmp_path / "parts")
 
 
@@ -72,6 +72,13 @@ def test_another_question_is_asked_anew_and_a_broken_cell_too(evaluation: Evalua
     told.clear()
     evaluate(replace(evaluation, samples=(5,)), tmp_path / "out", on_cell=lambda cell, asked: told.append(asked))
     assert sorted(told) == [False] * 3 + [True]
+
+
+@pytest.mark.parametrize("samples, jobs", [(1, [10]), (4, [5, 5]), (40, [1] * 10)])
+def test_few_texts_of_many_tasks_are_asked_side_by_side(evaluation: Evaluation, samples: int, jobs: list[int]) -> None:
+    wide = replace(evaluation, models=evaluation.models[:1], tasks=tuple(range(1, 11)), samples=(samples,))
+    found = list(lm2.evaluate._side_by_side(wide, cells(wide)))
+    assert [len(few) for few in found] == jobs and [cell for few in found for cell in few] == cells(wide)
 
 
 def test_two_processes_write_what_one_does(evaluation: Evaluation, tmp_path: Path) -> None:
