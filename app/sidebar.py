@@ -39,7 +39,10 @@ def render() -> None:
 
 
 def _model() -> None:
-    widgets.line("Checkpoint", "checkpoint", help=f"Bundled: {', '.join(bundled_names())}. Or the path of a folder (ours or a Hugging Face Llama), a .gguf file, or a .pt file of the released code.")
+    widgets.known_or_typed(
+        "Checkpoint", "checkpoint", bundled_names(),
+        help="A bundled one, or type the path of a folder (ours or a Hugging Face Llama), a .gguf file, or a .pt file of the released code.",
+    )  # fmt: skip
     left, right = st.columns(2)
     with left:
         widgets.select("Device", "device", ["auto", "cpu", "cuda", "mps"], help="auto is CUDA, then MPS, then CPU.")

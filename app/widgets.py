@@ -55,6 +55,14 @@ def slider(label: str, field: str, lowest: int, highest: int, *, help: str | Non
     return st.slider(label, lowest, highest, key=key, help=help, on_change=state.take, args=(field,))
 
 
+def known_or_typed(label: str, field: str, known: Sequence[str], *, help: str) -> str:
+    """One of the known names, or anything else that is typed."""
+    value = getattr(state.current(), field)
+    key = state.widget_key(field, value)
+    options = [*known, *([] if value in known else [value])]
+    return st.selectbox(label, options, key=key, help=help, accept_new_options=True, on_change=state.take, args=(field,))
+
+
 def line(label: str, field: str, *, help: str | None = None) -> str:
     key = state.widget_key(field, getattr(state.current(), field))
     return st.text_input(label, key=key, help=help, on_change=state.take, args=(field,)).strip()
