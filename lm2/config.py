@@ -89,8 +89,6 @@ class LM2Config:
     bank_start: BankStart = BankStart.IDENTITY
     forget_bias: float = 3.0
     """Starting value of the forget gate's bias: sigmoid(3) = 0.95 of an untouched slot survives a block."""
-    input_bias: float = 0.0
-    """Starting value of the input gate's bias: sigmoid(-2) = 0.12 of a candidate is admitted by a block at first."""
     read_top_k: int | None = None
     """Keep only this many slots of each read pattern, renormalised; None keeps all."""
     gate_pooling: GatePooling = GatePooling.SEGMENT

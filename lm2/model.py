@@ -153,15 +153,14 @@ class LM2(HookedModel):
         """Fresh weights, drawn from `generator` alone.
 
         Embeddings normal(0, embedding_std); matrices normal(0, 1/fan_in), ten times quieter where the memory writes into
-        the stream, so that reading starts as a whisper; the gates' biases at `forget_bias` and `input_bias`.
+        the stream, so that reading starts as a whisper; the forget gate's bias at `forget_bias`.
         """
-        biases = {"forget_gate": self.config.forget_bias, "in_gate": self.config.input_bias}
         for name, module in self.named_modules():
             if isinstance(module, nn.Linear) and module is not self.unembed:
                 scale = 0.1 if name.endswith(".mem.o") else 1.0
                 module.weight.normal_(0.0, scale / math.sqrt(module.in_features), generator=generator)
                 if module.bias is not None:
-                    module.bias.fill_(biases.get(name.rpartition(".")[2], 0.0))
+                    module.bias.fill_(self.config.forget_bias if name.endswith(".mem.forget_gate") else 0.0)
         self.embed.weight.normal_(0.0, self.config.embedding_std, generator=generator)
         if not self.config.tied_embeddings:
             self.unembed.weight.normal_(0.0, 1 / math.sqrt(self.config.d_model), generator=generator)
