@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lm2.config import LM2Config
 from lm2.hooks import HookPoint
-from lm2.llama import RMSNorm
+from lm2.llama import Attention, RMSNorm
 
 
 class MemoryStep(NamedTuple):
@@ -64,6 +64,27 @@ class GatedMemory(nn.Module):
         for name in ("bank_pre", "bank_post", "candidate", "gate_in", "gate_forget", "gate_out", "read", "read_q", "read_k",
                      "read_v", "read_scores", "read_pattern", "write_scores", "write_pattern"):  # fmt: skip
             self.add_module(f"hook_{name}", HookPoint())
+
+    @torch.no_grad()
+    def begin_as(self, attention: Attention) -> None:
+        """Fresh weights that put to use what self-attention has learnt already.
+
+        Reading begins as a copy of attention's own projections, and what is written as a copy of a token: values and
+        candidate pass it on as it is, and all heads of a slot attend to the same token, sharply, so that a slot is
+        filled by one token and not by a mean of many, in which nobody could tell whose place is whose.
+
+        Raises ValueError for sizes that cannot be copied.
+        """
+        shapes = {tuple(weight.shape) for weight in (attention.q.weight, attention.k.weight, self.read_k.weight, self.write_v.weight)}
+        if len(shapes) != 1 or attention.n_heads != self.heads:
+            raise ValueError("a memory can begin as attention where slot_dim is d_model and memory_heads, n_heads and n_key_value_heads are equal")
+        for own, learnt in ((self.read_q, attention.q), (self.read_k, attention.k), (self.read_v, attention.v), (self.o, attention.o)):
+            own.weight.copy_(learnt.weight)
+        for own in (self.write_v, self.candidate):
+            own.weight.copy_(torch.eye(len(own.weight)))
+        for own in (self.write_q, self.write_k):
+            one_head = own.weight.unflatten(0, (self.heads, -1))[:1]
+            own.weight.copy_(2 * one_head.expand(self.heads, -1, -1).flatten(0, 1))
 
     def forward(
         self,

@@ -23,7 +23,7 @@ from lm2.atomic import replace_folder
 from lm2.babi import Story, read, split
 from lm2.babilong import read_text
 from lm2.checkpoint import save
-from lm2.config import LM2Config
+from lm2.config import LM2Config, MemoryKind
 from lm2.curriculum import TASKS, Document, Lessons, Phase, Stage
 from lm2.model import LM2
 from safetensors.torch import load_file, save_file
@@ -64,6 +64,8 @@ class TrainingConfig:
     weight_decay: float = 0.01
     clip: float = 1.0
     checkpoint_every: int = 100
+    memory_from_attention: bool = False
+    """Whether a gated memory's weights begin, with the MEMORY phase, as `GatedMemory.begin_as` has them."""
 
     def __post_init__(self) -> None:
         for name in ("batch", "questions", "checkpoint_every"):
@@ -71,6 +73,8 @@ class TrainingConfig:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if not self.stories or not self.stages:
             raise ValueError(f"needs stories and stages, not {self.stories} and {self.stages}")
+        if self.memory_from_attention and self.model.memory is not MemoryKind.GATED:
+            raise ValueError(f"only a gated memory can begin as attention, not a {self.model.memory.value} one")
 
     @property
     def steps(self) -> int:
@@ -234,10 +238,15 @@ def train(config: TrainingConfig, folder: Path, on_step: Callable[[Progress, flo
     progress = _resume(folder / "training", model, optimizer)
     rollout, optimizer = accelerator.prepare(Rollout(model), optimizer)
     held_out = ""
+    first_with_memory = next((step for step in range(config.steps) if config.at(step)[0].phase is Phase.MEMORY), None)
     with tqdm(total=config.steps, initial=progress.step, disable=not accelerator.is_main_process, smoothing=0.05, mininterval=2) as bar:
         while progress.step < config.steps:
             began = time.perf_counter()
             stage, _ = config.at(progress.step)
+            if config.memory_from_attention and progress.step == first_with_memory:
+                for block in model.blocks:
+                    if block.mem is not None:
+                        block.mem.begin_as(block.attn)
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(config, progress.step)
             loss, _ = rollout(draw(config, lessons, progress.step, accelerator.process_index), stage.language_weight)

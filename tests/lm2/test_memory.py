@@ -149,3 +149,23 @@ def test_without_an_output_matrix_the_model_is_its_llama_backbone(build: Callabl
 def test_what_a_segment_wrote_can_be_read_in_the_next(gated: Checkpoint, ids) -> None:
     one, other = gated.model.segment(ids(1, 7, 0)).bank, gated.model.segment(ids(1, 7, 1)).bank
     assert not torch.allclose(gated.model.segment(ids(1, 7, 2), one).logits, gated.model.segment(ids(1, 7, 2), other).logits)
+
+
+def test_a_memory_can_begin_with_what_attention_has_learnt(gated_config: LM2Config, build, ids) -> None:
+    alike = replace(gated_config, slot_dim=gated_config.d_model, memory_heads=4, n_key_value_heads=4)
+    model = build(alike, name="toy-begun").model
+    block = model.blocks[2]
+    block.mem.begin_as(block.attn)
+    _, cache = model.run_with_cache(ids(1, 7))
+    assert torch.equal(block.mem.read_q.weight, block.attn.q.weight) and torch.equal(block.mem.o.weight, block.attn.o.weight)
+    pattern = cache["blocks.2.mem.hook_write_pattern"]
+    assert torch.equal(pattern, pattern[:, :1].expand_as(pattern)), "every head of a slot attends to the same token"
+    token = block.mem.ln_token(cache["blocks.2.hook_resid_pre"] + cache["blocks.2.hook_attn_out"])
+    copied = torch.einsum("bst,btd->bsd", pattern[:, 0], token).tanh()
+    torch.testing.assert_close(cache["blocks.2.mem.hook_candidate"], copied)
+
+
+def test_a_memory_of_other_sizes_cannot_begin_as_attention(gated: Checkpoint) -> None:
+    block = gated.model.blocks[0]
+    with pytest.raises(ValueError, match="where slot_dim is d_model"):
+        block.mem.begin_as(block.attn)

@@ -49,18 +49,27 @@ class Interrupted(Exception):
     """Somebody pulled the plug."""
 
 
-def test_interrupted_and_resumed_training_gives_the_same_weights_bitwise(tiny: TrainingConfig, tmp_path: Path) -> None:
+@pytest.fixture(params=[False, True], ids=["as drawn", "from attention"])
+def begun(request: pytest.FixtureRequest, tiny: TrainingConfig) -> TrainingConfig:
+    """With the memory's weights as drawn, and as attention has them when the MEMORY phase comes."""
+    alike = replace(tiny.model, slot_dim=tiny.model.d_model, memory_heads=4, n_key_value_heads=4)
+    return replace(tiny, model=alike, memory_from_attention=True) if request.param else tiny
+
+
+@pytest.mark.parametrize(("stop", "rest"), [(3, [3, 4, 5, 6]), (5, [5, 6])], ids=["as memory begins", "later"])
+def test_interrupted_and_resumed_training_gives_the_same_weights_bitwise(begun: TrainingConfig, stop: int, rest: list[int], tmp_path: Path) -> None:
+    tiny = replace(begun, checkpoint_every=2)
     whole = train(tiny, tmp_path / "whole")
 
     def pull_the_plug(progress: Progress, loss: float) -> None:
-        if progress.step == 5:
+        if progress.step == stop:
             raise Interrupted
 
     with pytest.raises(Interrupted):
         train(tiny, tmp_path / "parts", pull_the_plug)
     steps: list[int] = []
     parts = train(tiny, tmp_path / "parts", lambda progress, loss: steps.append(progress.step))
-    assert steps == [4, 5, 6]  # from the last state that was saved
+    assert steps == rest  # from the last state that was saved
     for name, weight in whole.weights().items():
         assert torch.equal(weight, parts.weights()[name]), name
 
