@@ -29,6 +29,9 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = _parser().parse_args(arguments)
     try:
         return int(chosen.command(chosen) or 0)
+    except BrokenPipeError:  # whoever reads our output has read enough; what is left must go somewhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except (ValueError, OSError) as error:
         print(f"lm2: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

@@ -38,7 +38,7 @@ class Kind(Enum):
 class Selection:
     """One view of the workbench. Field names are the names in the URL."""
 
-    checkpoint: str = "babi-lm2"
+    checkpoint: str = "babi-lm2-qa1"
     device: str = "auto"
     dtype: str = "float32"
     length: int = 0

@@ -283,7 +283,7 @@ def _write_tables(evaluation: Evaluation, out: Path, digests: dict[str, str]) ->
     for name, rows, columns in (("table", table(done), TABLE), ("differences", differences(done), DIFFERENCES)):
         frame = pd.DataFrame(rows, columns=list(columns))
         with replace_file(out / f"{name}.csv") as path:
-            frame.to_csv(path, index=False)
+            frame.to_csv(path, index=False, na_rep="nan")
         with replace_file(out / f"{name}.parquet") as path:
             frame.to_parquet(path, index=False)
 
@@ -378,13 +378,17 @@ def _mean_rows(length: str, by_model: dict[str, list[Cell]], rows: Sequence[dict
 
 
 def _mean_differences(one: str, other: str, length: str, metric: str, pairs: Sequence[_Pair]) -> Iterator[dict[str, object]]:
-    """The difference of the means over tasks, and the ratio of those means less 1, resampling whole stories within each task."""
+    """The difference of the means over tasks, and the ratio of those means less 1, resampling whole stories within each task.
+
+    No interval (nan) where a task has one story alone: nothing is known of its spread.
+    """
+    unknown = any(len(set(groups)) < 2 for _, _, groups in pairs)
     drawn = [bootstrap(np.array([mine, theirs], float).T, groups, seed=at) for at, (mine, theirs, groups) in enumerate(pairs)]
     means = np.mean(drawn, axis=0)
     real = np.mean([[np.mean(mine), np.mean(theirs)] for mine, theirs, _ in pairs], axis=0)
     counts = {"n": sum(len(mine) for mine, _, _ in pairs), "groups": sum(len(set(groups)) for _, _, groups in pairs)}
-    low, high = np.quantile(means[:, 0] - means[:, 1], [0.025, 0.975])
+    low, high = (np.nan, np.nan) if unknown else np.quantile(means[:, 0] - means[:, 1], [0.025, 0.975])
     yield _row(one, other, "mean", length, metric, "difference", {**counts, "mean": float(real[0] - real[1]), "low": float(low), "high": float(high)})
     if real[1] > 0 and (means[:, 1] > 0).all():
-        low, high = np.quantile(means[:, 0] / means[:, 1] - 1, [0.025, 0.975])
+        low, high = (np.nan, np.nan) if unknown else np.quantile(means[:, 0] / means[:, 1] - 1, [0.025, 0.975])
         yield _row(one, other, "mean", length, metric, "ratio", {**counts, "mean": float(real[0] / real[1] - 1), "low": float(low), "high": float(high)})

@@ -71,12 +71,12 @@ def bootstrap(
 
 
 def difference(one: Sequence[bool], other: Sequence[bool], groups: Sequence[str], *, seed: int = 0) -> Difference:
-    """Mean of one - other over the same items, with a percentile interval from a bootstrap over groups.
+    """Mean of one - other over the same items, with a percentile interval from a bootstrap over groups; nan with one group.
 
     Raises ValueError when there is nothing to compare.
     """
     if not len(one):
         raise ValueError("a difference needs at least one item")
     pairs = np.array(one, float) - np.array(other, float)
-    low, high = np.quantile(bootstrap(pairs[:, None], groups, seed=seed)[:, 0], [0.025, 0.975])
+    low, high = np.quantile(bootstrap(pairs[:, None], groups, seed=seed)[:, 0], [0.025, 0.975]) if len(set(groups)) > 1 else (np.nan, np.nan)
     return Difference(n=len(pairs), groups=len(set(groups)), mean=float(pairs.mean()), low=float(low), high=float(high))

@@ -71,8 +71,10 @@ def _printed() -> str:
 
 
 def share(row: pd.Series, *, sign: bool = False) -> str:
-    """"71.3 (68.0 to 74.4)", in percent."""
+    """"71.3 (68.0 to 74.4)", in percent; without an interval where there is none."""
     form = "+.1f" if sign else ".1f"
+    if math.isnan(row["low"]):
+        return f"{format(100 * row['mean'], form)} (no interval: one story a task)"
     return f"{format(100 * row['mean'], form)} ({format(100 * row['low'], form)} to {format(100 * row['high'], form)})"
 
 

@@ -1,6 +1,8 @@
 """Laws of the command line: it says what it measured, and a user's mistake is one line and exit code 2."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -83,6 +85,13 @@ def test_a_mistake_is_one_line_on_standard_error(arguments: list[str], capsys) -
     captured = capsys.readouterr()
     assert captured.err.startswith("lm2: ") and len(captured.err.strip().splitlines()) == 1
     assert not captured.out
+
+
+def test_a_reader_who_has_read_enough_is_no_mistake() -> None:
+    order = [sys.executable, "-c", "from app.cli import main; raise SystemExit(main(['info', 'babi-lm2']))"]
+    process = subprocess.Popen(order, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert process.stderr.read() == b"" and process.wait() == 141
 
 
 def test_eval_writes_tables_and_a_report_beside_the_paper(gated: Checkpoint, plain: Checkpoint, capsys, monkeypatch, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -153,3 +154,9 @@ def test_what_is_not_there_is_refused_before_anything_is_written(evaluation: Eva
     with pytest.raises(ValueError, match="needs books"):
         evaluate(replace(evaluation, lengths=("1k",)), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_one_story_a_task_has_a_difference_and_no_interval() -> None:
+    done = {Cell(model=model, task=task, length="0k", samples=1): _said([said], ["office"]) for task in (1, 2) for model, said in (("a", "office"), ("b", "garden"))}
+    rows = [row for row in differences(done) if (row["model"], row["kind"]) == ("a", "difference")]
+    assert [row["mean"] for row in rows] == [1.0] * len(rows) and all(np.isnan(row["low"]) and np.isnan(row["high"]) for row in rows)
