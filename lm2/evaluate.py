@@ -9,6 +9,7 @@ import itertools
 import json
 import math
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from enum import Enum
@@ -291,15 +292,19 @@ def _write_tables(evaluation: Evaluation, out: Path, digests: dict[str, str]) ->
 def table(done: dict[Cell, list[Answered]]) -> list[dict[str, object]]:
     """Tidy rows. Shares are of 1, with 95 % intervals clustered by story.
 
-    `constant` is the answer that would be right most often on the same items if it were always given, and
-    `constant_mean` how often; `ceiling` is what printing every target would score. Rows of task "mean" hold the
+    `constant` is the answer that would be right most often on the task's items of all lengths if it were always given, and
+    `constant_mean` how often it is right on these items; `ceiling` is what printing every target would score. Rows of task "mean" hold the
     unweighted mean over tasks, of lengths at which all of a model's tasks were asked.
     """
     rows = []
+    all_items: dict[int, list[Answered]] = {}
+    for cell, found in done.items():
+        all_items.setdefault(cell.task, []).extend(found)
     for cell, found in done.items():
         for metric, score in METRICS.items():
             right = [score(cell.task, one.question, one.target, one.output) for one in found]
-            constant, constant_mean = best_constant(cell.task, found, metric)
+            constant = best_constant(cell.task, all_items[cell.task], metric)
+            constant_mean = float(np.mean([score(cell.task, one.question, one.target, constant) for one in found]))
             rows.append({
                 "model": cell.model, "task": f"qa{cell.task}", "length": cell.length, "metric": metric,
                 **_renamed(asdict(rate(right, [one.story for one in found]))), "constant": constant, "constant_mean": constant_mean,
@@ -308,11 +313,12 @@ def table(done: dict[Cell, list[Answered]]) -> list[dict[str, object]]:
     return rows + [row for group in _by_length(done) for row in _mean_rows(*group, rows)]
 
 
-def best_constant(task: int, items: Sequence[Answered], metric: str) -> tuple[str, float]:
-    """The one answer that would score best on these items, and its share."""
+def best_constant(task: int, items: Sequence[Answered], metric: str) -> str:
+    """The one answer that would score best on these items."""
     score = METRICS[metric]
-    shares = {said: float(np.mean([score(task, one.question, one.target, said) for one in items])) for said in {one.target for one in items}}
-    return max(sorted(shares.items()), key=lambda pair: pair[1])
+    counts = Counter((one.question, one.target) for one in items)
+    totals = {said: sum(n * score(task, question, target, said) for (question, target), n in counts.items()) for said in {one.target for one in items}}
+    return max(sorted(totals), key=totals.__getitem__)
 
 
 def differences(done: dict[Cell, list[Answered]]) -> list[dict[str, object]]:

@@ -116,8 +116,14 @@ def test_qa7_has_its_ceiling_and_its_best_constant_in_the_table() -> None:
     rows = {row["metric"]: row for row in table({cell: _said(targets, targets)}) if row["task"] == "qa7"}
     assert (rows["official"]["mean"], rows["official"]["ceiling"]) == (0.4, 0.4)
     assert (rows["exact"]["mean"], rows["exact"]["ceiling"]) == (1.0, 1.0)
-    assert best_constant(7, _said(targets, targets), "official") == ("one", 0.3)
-    assert best_constant(7, _said(targets, targets), "exact") == ("none", 0.6)
+    assert [(rows[metric]["constant"], rows[metric]["constant_mean"]) for metric in ("official", "exact")] == [("one", 0.3), ("none", 0.6)]
+    assert best_constant(7, _said(targets, targets), "exact") == "none"
+
+
+def test_the_best_constant_is_chosen_on_all_lengths_and_not_on_the_few_items_it_stands_beside() -> None:
+    many, few = (Cell(model="a", task=1, length=length, samples=9) for length in ("0k", "4k"))
+    rows = table({many: _said(["x"] * 9, ["office"] * 9), few: _said(["x"], ["garden"])})
+    assert {(row["length"], row["constant"], row["constant_mean"]) for row in rows if row["task"] == "qa1"} == {("0k", "office", 1.0), ("4k", "office", 0.0)}
 
 
 def test_differences_are_paired_and_their_signs_turn_with_the_models() -> None:
