@@ -21,7 +21,7 @@ def _last_line(text: str) -> str:
 
 def test_run_tells_the_answer_and_the_slots_read_at_the_question(capsys, monkeypatch) -> None:
     monkeypatch.delenv("LM2_DATA_DIR", raising=False)
-    assert main(["run", "--checkpoint", "babi-lm2", "--task", "qa1", "--index", "0"]) == 0
+    assert main(["run", "--checkpoint", "babi-lm2-qa1", "--task", "qa1", "--index", "0"]) == 0
     printed = capsys.readouterr().out
     for word in ("simulated story of qa1, seed 0", "segment 0:", "answer:", "slots read most at the last token, block 0:"):
         assert word in printed
