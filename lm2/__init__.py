@@ -1,7 +1,7 @@
 """LM2 Workbench: memory-augmented language models, opened.
 
-    checkpoint = lm2.load("babi-lm2")
-    spec = lm2.RunSpec(checkpoint="babi-lm2", text="...", captures=(lm2.Capture(lm2.Site.READ_PATTERN),))
+    checkpoint = lm2.load("babi-lm2-qa1")
+    spec = lm2.RunSpec(checkpoint="babi-lm2-qa1", text="...", captures=(lm2.Capture(lm2.Site.READ_PATTERN),))
     trace = lm2.run(checkpoint, spec)
     trace.at(lm2.Site.READ_PATTERN, segment=1, layer=0)      # [head, token, slot]
 

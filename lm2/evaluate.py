@@ -293,17 +293,18 @@ def table(done: dict[Cell, list[Answered]]) -> list[dict[str, object]]:
     """Tidy rows. Shares are of 1, with 95 % intervals clustered by story.
 
     `constant` is the answer that would be right most often on the task's items of all lengths if it were always given, and
-    `constant_mean` how often it is right on these items; `ceiling` is what printing every target would score. Rows of task "mean" hold the
-    unweighted mean over tasks, of lengths at which all of a model's tasks were asked.
+    `constant_mean` how often it is right on these items; `ceiling` is what printing every target would score. Rows of task
+    "mean" hold the unweighted mean over tasks, of lengths at which all of a model's tasks were asked.
     """
     rows = []
     all_items: dict[int, list[Answered]] = {}
     for cell, found in done.items():
         all_items.setdefault(cell.task, []).extend(found)
+    constants = {(task, metric): best_constant(task, items, metric) for task, items in all_items.items() for metric in METRICS}
     for cell, found in done.items():
         for metric, score in METRICS.items():
             right = [score(cell.task, one.question, one.target, one.output) for one in found]
-            constant = best_constant(cell.task, all_items[cell.task], metric)
+            constant = constants[cell.task, metric]
             constant_mean = float(np.mean([score(cell.task, one.question, one.target, constant) for one in found]))
             rows.append({
                 "model": cell.model, "task": f"qa{cell.task}", "length": cell.length, "metric": metric,

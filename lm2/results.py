@@ -8,7 +8,7 @@ import pandas as pd
 from lm2.babilong import length_tokens
 
 BUNDLED = Path(__file__).parent / "benchmark"
-"""Where results that come with the program lie, if there are any."""
+"""What `make benchmark` measured on the bundled models."""
 
 TABLE = ("model", "task", "length", "metric", "n", "groups", "mean", "low", "high", "constant", "constant_mean", "ceiling")
 DIFFERENCES = ("model", "baseline", "task", "length", "metric", "kind", "n", "groups", "mean", "low", "high")

@@ -149,8 +149,9 @@ class Rollout(nn.Module):
         device = self.model.embed.weight.device
         banks = [self.model.fresh_bank(len(documents))]
         losses = []
-        nothing_to_learn = banks[0] is None and not language
-        for at in range(0 if nothing_to_learn else len(documents[0].segments)):
+        if banks[0] is None and not language:  # no question will know what was read
+            return banks, torch.zeros((), device=device)
+        for at in range(len(documents[0].segments)):
             rows = [document.segments[at] for document in documents if at < len(document.segments)]
             ids, real = pad(rows, device=device)
             wanted = any(question.after > at for document in documents for question in document.asked)

@@ -12,7 +12,7 @@ from lm2 import paper, results
 def render() -> None:
     st.header("Benchmark")
     st.write("BABILong: bAbI facts hidden in book text of growing length. Our models with 95 % intervals clustered by story, beside the paper's numbers.")
-    named = widgets.line("Results", "results", help="A folder that `lm2 eval ... --out FOLDER` wrote; empty: results that come with the program, if any.")
+    named = widgets.line("Results", "results", help="A folder that `lm2 eval ... --out FOLDER` wrote; empty: what the bundled models scored.")
     try:
         found = results.read_results(Path(named) if named else results.BUNDLED)
     except ValueError as error:
