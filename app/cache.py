@@ -1,21 +1,27 @@
-"""The only caches: loaded checkpoints and finished traces, shared by all sessions of the server."""
+"""The only caches: loaded checkpoints and what was computed with them, shared by all sessions of the server."""
 
 import gc
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import Protocol, TypeVar
 
 import streamlit as st
 
+from app.jobs import Jobs
+from lm2 import stories
 from lm2.capture import Capture
 from lm2.sites import Site
 from lm2.spec import RunSpec
 
-_TRACE_BYTES = 1024**3
-"""What the trace store may hold in all."""
+_STORE_BYTES = 1024**3
+"""What the store of results may hold in all."""
 
 _RUN_BYTES = 256 * 1024**2
 """What one run may keep with all blocks; beyond it, only the chosen block is captured."""
+
+_JOBS = 64
+"""How many ended jobs are remembered, with what they found."""
 
 _SITES = (Site.READ_PATTERN, Site.WRITE_PATTERN, Site.GATE_IN, Site.GATE_FORGET, Site.GATE_OUT, Site.BANK_PRE, Site.BANK_POST)
 
@@ -33,30 +39,41 @@ def checkpoint(name: str, device: str, dtype: str) -> "Checkpoint":  # noqa: F82
     return loaded
 
 
-class TraceStore:
-    """Traces by what made them: the spec's digest and that of the weights. The least recently used ones go first."""
+class Result(Protocol):
+    """Something computed, which knows its size."""
+
+    @property
+    def bytes(self) -> int: ...
+
+
+Made = TypeVar("Made", bound=Result)
+Key = tuple[str, ...]
+
+
+class Store:
+    """Results by what made them: the spec's digest, that of the weights, and more. The least recently used ones go first."""
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit = limit_bytes
-        self._traces: OrderedDict[tuple[str, str, str, str], "Trace"] = OrderedDict()  # noqa: F821
+        self._results: OrderedDict[Key, Result] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, key: tuple[str, str, str, str]) -> "Trace | None":  # noqa: F821
+    def get(self, key: Key) -> Result | None:
         with self._lock:
-            if key in self._traces:
-                self._traces.move_to_end(key)
-            return self._traces.get(key)
+            if key in self._results:
+                self._results.move_to_end(key)
+            return self._results.get(key)
 
-    def put(self, key: tuple[str, str, str, str], trace: "Trace") -> None:  # noqa: F821
+    def put(self, key: Key, result: Result) -> None:
         with self._lock:
-            self._traces[key] = trace
-            while sum(held.bytes for held in self._traces.values()) > self._limit and len(self._traces) > 1:
-                self._traces.popitem(last=False)
+            self._results[key] = result
+            while sum(held.bytes for held in self._results.values()) > self._limit and len(self._results) > 1:
+                self._results.popitem(last=False)
 
 
 @st.cache_resource(show_spinner=False)
-def _store() -> TraceStore:
-    return TraceStore(_TRACE_BYTES)
+def _store() -> Store:
+    return Store(_STORE_BYTES)
 
 
 def spec_for(loaded: "Checkpoint", text: str, segment_length: int | None, layer: int) -> RunSpec:  # noqa: F821
@@ -75,9 +92,39 @@ def trace(loaded: "Checkpoint", spec: RunSpec, on_segment: Callable[[int, int], 
     """The trace of a spec, run only where it is not in the store. Raises ValueError as `run` does."""
     from lm2.runner import run
 
-    key = (spec.digest, loaded.digest, loaded.device, loaded.dtype)
+    return result(loaded, "trace", spec, lambda: run(loaded, spec, on_segment=on_segment))
+
+
+def result(loaded: "Checkpoint", what: str, spec: RunSpec, make: Callable[[], Made]) -> Made:  # noqa: F821
+    """What `make` makes of a spec, made only where it is not in the store; `what` says everything that the spec leaves open."""
+    key = (what, spec.digest, loaded.digest, loaded.device, loaded.dtype)
     found = _store().get(key)
     if found is None:
-        found = run(loaded, spec, on_segment=on_segment)
+        found = make()
         _store().put(key, found)
     return found
+
+
+@st.cache_data(show_spinner=False)
+def answers(task: int) -> tuple[str, ...]:
+    """What a task's questions are answered with in the stories there are; without a data folder, in 20 simulated ones."""
+    found = stories.real_stories(task) or [stories.pick(task, index).story for index in range(20)]
+    return tuple(sorted({question.answer for story in found for question in story.questions}))
+
+
+@st.cache_resource(show_spinner=False)
+def jobs() -> Jobs:
+    """The background work of all sessions."""
+    return Jobs(_JOBS)
+
+
+def prediction(loaded: "Checkpoint", spec: "SweepSpec") -> "Prediction":  # noqa: F821
+    """What a sweep will cost, tried out once. Raises ValueError as `predict` does."""
+    return _prediction(spec.digest, loaded.digest, loaded.device, loaded.dtype, spec, loaded)
+
+
+@st.cache_resource(max_entries=256, show_spinner=False)
+def _prediction(spec_digest: str, digest: str, device: str, dtype: str, _spec: "SweepSpec", _loaded: "Checkpoint") -> "Prediction":  # noqa: F821
+    from probes.sweeps import predict
+
+    return predict(_spec, _loaded)

@@ -1,4 +1,4 @@
-"""The command line: `lm2 run | generate | train | tokenizer | graft | serve | info | recall | mmlu | eval | language | parity`.
+"""The command line: `lm2 run | generate | train | tokenizer | graft | serve | info | recall | ablate | experiment | mmlu | eval | language | parity`.
 
 A user's mistake is one line on standard error and exit code 2.
 """
@@ -14,7 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from app.cli_eval import add_eval, add_language
+from app.cli_ablate import add_ablate, add_experiment
+from app.cli_bench import add_bench
+from app.cli_eval import add_eval, add_language, task_named
+from app.cli_sweep import add_sweep
 from lm2 import babi, stories
 from lm2.capture import Capture, HeadMean
 from lm2.sites import Site
@@ -108,6 +111,10 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--json", action="store_true")
     one.set_defaults(command=_mmlu)
 
+    add_ablate(commands)
+    add_experiment(commands)
+    add_sweep(commands)
+    add_bench(commands)
     add_eval(commands)
     add_language(commands)
 
@@ -124,20 +131,13 @@ def _checkpoint(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--segment-length", type=int, help="tokens (default: the checkpoint's own)")
 
 
-def _task(name: str) -> int:
-    digits = name.removeprefix("qa")
-    if not digits.isdigit():
-        raise ValueError(f"a task is written qa1, qa2, ..., not {name!r}")
-    return int(digits)
-
-
 def _run(chosen: argparse.Namespace) -> None:
     from lm2.checkpoint import load
     from lm2.runner import run
 
     prompt, origin = None, "given text"
     if chosen.task:
-        picked = stories.pick(_task(chosen.task), chosen.index)
+        picked = stories.pick(task_named(chosen.task), chosen.index)
         questions = picked.story.questions
         if not -len(questions) <= chosen.question < len(questions):
             raise ValueError(f"story {picked.story.id} has questions 0..{len(questions) - 1}, not {chosen.question}")
@@ -269,7 +269,7 @@ def _recall(chosen: argparse.Namespace) -> None:
     from lm2.checkpoint import load
     from lm2.recall import Memory, recall
 
-    found = babi.read(chosen.babi, task=_task(chosen.task) if chosen.task else None)
+    found = babi.read(chosen.babi, task=task_named(chosen.task) if chosen.task else None)
     if chosen.validation:
         found = babi.split(found)[1]
     if chosen.stretch is not None:

@@ -41,6 +41,14 @@ def add_language(commands: "argparse._SubParsersAction") -> None:
     one.set_defaults(command=_language)
 
 
+def task_named(text: str) -> int:
+    """"qa3" is 3. Raises ValueError for anything else."""
+    digits = text.removeprefix("qa")
+    if not digits.isdecimal():
+        raise ValueError(f"a task is written qa1, qa2, ..., not {text!r}")
+    return int(digits)
+
+
 def tasks_named(text: str) -> tuple[int, ...]:
     """"qa1,qa3-qa5" is 1, 3, 4, 5. Raises ValueError for anything else."""
     found: list[int] = []

@@ -1,5 +1,6 @@
 """What the model is given to read: a text, with what is known about it."""
 
+import re
 from dataclasses import dataclass
 
 from lm2.babi import Prompt, Question, Story, ask
@@ -7,6 +8,8 @@ from lm2.tokens import BREAK
 
 MAX_CHARACTERS = 400_000
 """Longest text that the workbench takes: about 100,000 tokens."""
+
+_SENTENCE = re.compile(r"[^\s.!?][^.!?\n\f]*[.!?]*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +31,8 @@ class Context:
     marks: tuple[tuple[int, int, str], ...] = ()
     """Character ranges worth showing, with a word for each."""
     quizzes: tuple[Quiz, ...] = ()
+    statements: tuple[tuple[int, int], ...] = ()
+    """Character ranges of what the text tells, in order; where that is not known, of its sentences."""
 
 
 def of_question(story: Story, number: int, origin: str, *, own_segment: bool) -> Context:
@@ -35,12 +40,14 @@ def of_question(story: Story, number: int, origin: str, *, own_segment: bool) ->
     prompt: Prompt = ask(story, story.questions[number], own_segment=own_segment)
     marks = [(*prompt.statement_spans[at], "supporting fact") for at in sorted(set(prompt.support))]
     quiz = Quiz(question=prompt.question, end=prompt.question_span[1], answer=prompt.answer)
-    return Context(text=prompt.text, origin=origin, marks=(*marks, (*prompt.question_span, "question")), quizzes=(quiz,))
+    return Context(
+        text=prompt.text, origin=origin, marks=(*marks, (*prompt.question_span, "question")), quizzes=(quiz,), statements=prompt.statement_spans
+    )
 
 
 def of_story(story: Story, origin: str) -> Context:
     """A whole story as it is written, every question followed by its answer."""
-    text, marks, quizzes = "", [], []
+    text, marks, quizzes, statements = "", [], [], []
     for line in story.lines:
         text += " " if text else ""
         start = len(text)
@@ -49,7 +56,9 @@ def of_story(story: Story, origin: str) -> Context:
             marks.append((start, len(text), "question"))
             quizzes.append(Quiz(question=line.text, end=len(text), answer=line.answer))
             text += f" {line.answer}"
-    return Context(text=text, origin=origin, marks=tuple(marks), quizzes=tuple(quizzes))
+        else:
+            statements.append((start, len(text)))
+    return Context(text=text, origin=origin, marks=tuple(marks), quizzes=tuple(quizzes), statements=tuple(statements))
 
 
 def of_text(text: str, origin: str) -> Context:
@@ -61,4 +70,4 @@ def of_text(text: str, origin: str) -> Context:
         raise ValueError("The text is empty. Paste some text, or choose a story.")
     if len(text) > MAX_CHARACTERS:
         raise ValueError(f"The text has {len(text):,} characters; the workbench takes at most {MAX_CHARACTERS:,}. Cut it, or use `lm2 run`.")
-    return Context(text=text, origin=origin)
+    return Context(text=text, origin=origin, statements=tuple(match.span() for match in _SENTENCE.finditer(text)))

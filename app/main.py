@@ -6,13 +6,18 @@ from collections.abc import Callable
 import streamlit as st
 
 from app import sidebar, state
-from app.screens import bank, benchmark, gates, memory, run
+from app.screens import ablations, bank, benchmark, experiments, gates, memory, patching, run, sweeps, updates
 
 SCREENS = {
     "run": ("Run", ":material/play_arrow:", run.render),
     "memory": ("Memory", ":material/grid_on:", memory.render),
     "gates": ("Gates", ":material/tune:", gates.render),
     "bank": ("Bank", ":material/database:", bank.render),
+    "updates": ("Updates", ":material/update:", updates.render),
+    "ablations": ("Ablations", ":material/content_cut:", ablations.render),
+    "patching": ("Patching", ":material/swap_horiz:", patching.render),
+    "experiments": ("Experiments", ":material/science:", experiments.render),
+    "sweeps": ("Sweeps", ":material/grid_view:", sweeps.render),
     "benchmark": ("Benchmark", ":material/leaderboard:", benchmark.render),
 }
 

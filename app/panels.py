@@ -1,5 +1,9 @@
 """Views drawn on the page."""
 
+import math
+from collections.abc import Callable
+from typing import Any
+
 import streamlit as st
 
 from app import session
@@ -39,5 +43,27 @@ _DRAW = {Heatmap: draw.heatmap, Lines: draw.lines, Bars: draw.bars}
 
 
 def table(view: Table, key: str, height: int | str = "content") -> None:
-    columns = {name: st.column_config.NumberColumn(format="%.3f") for name, values in view.as_columns().items() if values and isinstance(values[0], float)}
-    st.dataframe(view.as_columns(), key=key, hide_index=True, column_config=columns, height=height)
+    st.dataframe(view.as_columns(), key=key, hide_index=True, column_config=_formats(view), height=height, placeholder="")
+
+
+def table_to_choose(view: Table, key: str, take: Callable[[int], None]) -> None:
+    """A table; `take` hears of the row that is ticked."""
+
+    def ticked() -> None:
+        for row in st.session_state[key].selection.rows:
+            take(row)
+
+    st.dataframe(
+        view.as_columns(), key=key, hide_index=True, column_config=_formats(view), height="content", on_select=ticked, selection_mode="single-row"
+    )
+
+
+def _formats(view: Table) -> dict[str, Any]:
+    columns = {name: values for name, values in view.as_columns().items() if values and isinstance(values[0], float)}
+    return {name: st.column_config.NumberColumn(format=f"%.{_decimals(name, values)}f") for name, values in columns.items()}
+
+
+def _decimals(name: str, values: list[str | int | float]) -> int:
+    if name in ("p", "q"):
+        return 4  # as small as 1 / 10,000
+    return 1 if max((abs(value) for value in values if math.isfinite(value)), default=0) >= 10 else 3

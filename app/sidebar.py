@@ -12,7 +12,7 @@ import streamlit as st
 
 from app import context, state, widgets
 from app.context import Context
-from app.state import Kind, Source
+from app.state import Kind, Selection, Source
 from lm2 import stories
 from lm2.bundled import bundled_names
 from lm2.simulator import simulate
@@ -72,7 +72,11 @@ def _simulated() -> None:
 
 
 def _task() -> None:
-    widgets.select("bAbI task", "task", list(stories.TASKS), show=lambda task: f"qa{task}: {_NAMES[task]}")
+    widgets.select("bAbI task", "task", list(stories.TASKS), show=task_name)
+
+
+def task_name(task: int) -> str:
+    return f"qa{task}: {_NAMES[task]}"
 
 
 def _question() -> None:
@@ -102,8 +106,12 @@ _SOURCE_WIDGETS = {Source.STORY: _story, Source.SIMULATED: _simulated, Source.PA
 
 
 def chosen_context() -> Context:
-    """The text that the selection names. Raises ValueError saying what is missing or wrong."""
-    chosen = state.current()
+    """The text that this session's selection names. Raises ValueError as `context_of` does."""
+    return context_of(state.current())
+
+
+def context_of(chosen: Selection) -> Context:
+    """The text that a selection names. Raises ValueError saying what is missing or wrong."""
     if chosen.source is Source.PASTED:
         return context.of_text(chosen.text, "pasted text")
     if chosen.source is Source.FILE:
@@ -121,7 +129,7 @@ def chosen_context() -> Context:
         return context.of_story(story, origin)
     count = len(story.questions)
     if not -count <= chosen.question < count:
-        raise ValueError(f"This story has questions 0 to {count - 1}, and none at {chosen.question}. Choose another question in the sidebar.")
+        raise ValueError(f"This story has questions 0 to {count - 1}, and none at {chosen.question}. Choose another question.")
     return context.of_question(story, chosen.question, origin, own_segment=chosen.asked is Kind.OWN_SEGMENT)
 
 

@@ -13,6 +13,8 @@ from typing import Any
 
 import streamlit as st
 
+from app.toggles import Toggles, numbers, ranges
+
 _LONGEST_TEXT_IN_URL = 6_000
 _NOTHING = object()
 
@@ -34,9 +36,24 @@ class Kind(Enum):
     WHOLE_STORY = "whole story"
 
 
+class Patched(Enum):
+    """What is carried over from another story's run."""
+
+    BANK = "bank"
+    READ = "read"
+    STREAM = "stream"
+
+
+class Probe(Enum):
+    """Which tokens are read again and again, from one bank after the other."""
+
+    QUESTION = "question"
+    SEGMENT = "segment"
+
+
 @dataclass(frozen=True, kw_only=True)
-class Selection:
-    """One view of the workbench. Field names are the names in the URL."""
+class Selection(Toggles):
+    """One view of the workbench, with what is toggled in it. Field names are the names in the URL."""
 
     checkpoint: str = "babi-lm2-qa1"
     device: str = "auto"
@@ -74,6 +91,54 @@ class Selection:
     """Length of the benchmark's table of tasks."""
     rival: str = ""
     """Two models whose difference is shown, as "A - B"; empty, the first two."""
+    written: int = 24
+    """Tokens that the model writes behind the context."""
+    writes: str = "on"
+    """Whether the text shown was written with the bank updated, "on", or not, "off"."""
+    frozen: int = -1
+    """Segment from which on nothing is written where writes are off; -1, the context's last."""
+    step: int = 1
+    """Which of the tokens that the model wrote."""
+    probe: Probe = Probe.QUESTION
+    before: int = -1
+    """Segments that have written to the first of two banks; -1, those before the context's last."""
+    after: int = -1
+    """Segments that have written to the second; -1, all."""
+    experiment: str = "policies"
+    exam_task: int = 1
+    """Task of the held-out questions of Experiments and Sweeps."""
+    exam_questions: int = 64
+    exam_seed: int = 0
+    grid: str = "slots"
+    """What a sweep's units are."""
+    replacement: str = "resample"
+    """What takes their place; gates are clamped instead."""
+    back: tuple[int, ...] = (0,)
+    """Segments in which they are replaced, counted back from the answer's own."""
+    route: str = "exact"
+    """Whether everything behind a unit is computed anew, "exact", or the "answer" alone."""
+    ordered: str = "logit_difference"
+    """Metric that puts a sweep's units in order."""
+    screened: int = 0
+    """Units for whose sake the others are only estimated; 0, all are measured."""
+    effect: str = ""
+    """Metric that is shown; empty, the one that orders."""
+    hidden: str = "on"
+    """Whether cells that are not significant are hidden: "on" or "off"."""
+    unit: int | None = None
+    """The unit whose documents are shown."""
+    donor_source: Source = Source.STORY
+    donor_task: int = 0
+    """0, the context's."""
+    donor_index: int = -1
+    """Story or seed; -1, the first behind the context's with other answers."""
+    donor_question: int = -1
+    donor_text: str = ""
+    patched: Patched = Patched.BANK
+    patched_slots: tuple[int, ...] = ()
+    """None named, all."""
+    patched_layer: int = -1
+    """-1, the last that has the site."""
 
 
 _FIELDS = {field.name: field for field in dataclasses.fields(Selection)}
@@ -125,9 +190,16 @@ def take(field: str) -> None:
     update(**{field: st.session_state[f"widget_{field}"]})
 
 
+def kept(name: str) -> list[Any]:
+    """A list of this session's own, empty at first. It is no part of a link."""
+    return st.session_state.setdefault(f"kept_{name}", [])
+
+
 def _write(value: Any) -> str:
     if isinstance(value, Enum):
         return value.value
+    if isinstance(value, tuple):
+        return ranges(value)
     if isinstance(value, str) and len(value) > 40:
         return "~" + base64.urlsafe_b64encode(zlib.compress(value.encode(), 9)).decode()
     return str(value)
@@ -153,6 +225,8 @@ def link_problems() -> list[str]:
 def _read(written: str, default: Any) -> Any:
     if isinstance(default, Enum):
         return type(default)(written)
+    if isinstance(default, tuple):
+        return numbers(written)
     if default is None or isinstance(default, int):
         return int(written)
     if written.startswith("~"):

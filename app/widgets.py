@@ -7,6 +7,10 @@ from typing import Any
 import streamlit as st
 
 from app import state
+from app.toggles import numbers, ranges
+
+_MOST_PILLS = 64
+"""Of more things than this, the chosen ones are written, not clicked."""
 
 
 def _valid(field: str, options: Sequence[Any], fallback: Any) -> Any:
@@ -46,6 +50,56 @@ def choice_of_number(label: str, field: str, count: int, *, help: str) -> int | 
     return st.number_input(
         label, 0, count - 1, value=None, key=key, step=1, placeholder="none", help=help, on_change=state.take, args=(field,)
     )
+
+
+def places(label: str, field: str, options: Sequence[int], *, show: Callable[[int], str] = str, help: str | None = None) -> None:
+    """Any of some numbers, or none. What a link names besides is left alone until something is chosen here."""
+    chosen = getattr(state.current(), field)
+    if len(options) > _MOST_PILLS:
+        _written_places(label, field, chosen, help)
+        return
+    key = state.widget_key(field, [number for number in chosen if number in options])
+    st.pills(label, options, selection_mode="multi", key=key, format_func=show, help=help, on_change=_take_places, args=(field,), wrap=True)
+
+
+def _take_places(field: str) -> None:
+    state.update(**{field: tuple(sorted(st.session_state[f"widget_{field}"]))})
+
+
+def _written_places(label: str, field: str, chosen: tuple[int, ...], help: str | None) -> None:
+    key, explanation = state.widget_key(field, ranges(chosen)), f"{field}_error"
+
+    def take() -> None:
+        st.session_state.pop(explanation, None)
+        try:
+            state.update(**{field: numbers(st.session_state[key])})
+        except ValueError as error:
+            st.session_state[explanation] = f"Not taken: {error}."
+
+    st.text_input(label, key=key, help=help, placeholder="such as 0,3-5", on_change=take)
+    if explanation in st.session_state:
+        st.error(st.session_state[explanation])
+
+
+def several(label: str, field: str, options: Sequence[int], *, show: Callable[[int], str], placeholder: str, help: str | None = None) -> None:
+    """As `places`, where each has a longer name: found by typing a part of it."""
+    key = state.widget_key(field, [number for number in getattr(state.current(), field) if number in options])
+    st.multiselect(label, options, key=key, format_func=show, placeholder=placeholder, help=help, on_change=_take_places, args=(field,))
+
+
+def share(label: str, field: str, *, help: str | None = None) -> None:
+    """A number from 0 to 1, or none: an empty box."""
+    try:
+        value = float(getattr(state.current(), field) or "nan")
+    except ValueError:
+        value = float("nan")
+    key = state.widget_key(field, value if 0 <= value <= 1 else None)
+
+    def take() -> None:
+        taken = st.session_state[key]
+        state.update(**{field: "" if taken is None else f"{taken:g}"})
+
+    st.number_input(label, 0.0, 1.0, value=None, key=key, step=0.25, placeholder="as it is", help=help, on_change=take)
 
 
 def slider(label: str, field: str, lowest: int, highest: int, *, help: str | None = None) -> int:

@@ -34,6 +34,10 @@ class BabiError(ValueError):
     """A file is not readable as bAbI; the message says where (file:line), what, and what was expected."""
 
 
+class NoSuchTaskError(BabiError):
+    """A folder or archive is readable and has no file of the task that was asked for."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Statement:
     """One fact of a story."""
@@ -161,7 +165,7 @@ def read(path: str | Path, *, task: int | None = None, folder: str | None = None
         raise BabiError(f"{path}: expected a .txt file, a folder, or an archive ending in .tar.xz or .tar.gz")
     if not files:
         wanted = f"qa{'N' if task is None else task}_*.txt"
-        raise BabiError(f"{path}: no file {wanted}" + ("" if folder is None else f" in a folder {folder!r}"))
+        raise NoSuchTaskError(f"{path}: no file {wanted}" + ("" if folder is None else f" in a folder {folder!r}"))
     first_with: dict[str, str] = {}
     for where, stem, _ in files:
         # Story ids would collide, and the same task of two sets would be mixed unseen.

@@ -1,118 +1,236 @@
-"""Declared changes to a run: values in a RunSpec, turned into hooks by `run` alone.
+"""Declared changes to a run: values in a RunSpec, turned into hooks and banks by `run` alone.
 
-Two kinds. An Edit replaces an activation at a site. A Handover decides which bank the next segment begins with.
+An Edit changes an activation at a site. A Handover decides which bank a segment begins with or hands on; a BankEdit is one.
+WriteBlock and MemoryOff cut the ways into the memory and out of it.
 """
 
-import dataclasses
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from enum import Enum
+from typing import TYPE_CHECKING
 
-from lm2.capture import Coordinate, check_places, check_there
-from lm2.config import LM2Config
-from lm2.sites import Axis, Site
+from lm2.capture import Coordinate, Sizes, check_places, check_there
+from lm2.config import LM2Config, MemoryKind
+from lm2.operations import Add, Donated, Initial, Mean, Operation, Patch, Permute, ProjectOut, Scale, Set
+from lm2.plain import Plain, all_written, build, places, whole
+from lm2.sites import WRITING, Axis, Site
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from lm2.segments import Segment
 
-_KINDS: dict[str, type["Intervention"]] = {}
+__all__ = [
+    "Add", "BankEdit", "Carry", "Donors", "Edit", "Freeze", "Handover", "Initial", "Intervention", "Mean", "MemoryOff", "Operation",
+    "Patch", "Permute", "Persistence", "ProjectOut", "Reset", "Scale", "Set", "WriteBlock",
+]  # fmt: skip
+
+Donors = Mapping[str, Sequence["Segment"]]
+"""Other texts that a run takes something from, each cut into segments."""
+
+
+class Persistence(Enum):
+    """How far an edit reaches."""
+
+    PERSIST = "persist"
+    """Everything after it is computed from the edited value."""
+    READ_ONLY = "read_only"
+    """The stream sees the edit, the bank does not: what is written is written as if nothing had been edited."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Intervention(ABC):
-    """A change to a run. Subclasses are frozen, hold plain values only, and enter themselves for JSON."""
+class Intervention(Plain, ABC):
+    """A change to a run. Subclasses are frozen, hold plain values only, and refuse what makes no sense anywhere."""
 
-    def __init_subclass__(cls) -> None:
-        _KINDS[cls.__name__] = cls
+    @property
+    def read_only(self) -> bool:
+        """Whether the bank is to be written as if this were not there."""
+        return False
+
+    @property
+    def donors(self) -> tuple[str, ...]:
+        """Other texts that must be run for it."""
+        return ()
 
     @abstractmethod
-    def check(self, config: LM2Config, segments: int) -> None:
-        """Raise ValueError, with the range that exists, when it names a place that this run does not have."""
+    def check(self, config: LM2Config, segments: Sequence["Segment"], donors: Donors) -> None:
+        """Raise ValueError, with the range that exists, when it names a place that this run or a donor's does not have.
 
-    def to_json(self) -> dict[str, Any]:
-        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {"kind": type(self).__name__} | {k: v.name if isinstance(v, Site) else v for k, v in fields.items()}
+        Args:
+            segments: those of the run's own text.
+            donors: the segments of every text in `self.donors`.
+        """
 
     @staticmethod
-    def from_json(values: dict[str, Any]) -> "Intervention":
-        """Raises ValueError for a kind, site or field that does not exist."""
+    def from_json(values: object) -> "Intervention":
+        """Raises ValueError for a kind, site, operation or field that does not exist, and for values that make no sense."""
+        if not isinstance(values, Mapping):
+            return build("intervention", KINDS, values)
         fields = dict(values)
-        kind = fields.pop("kind", None)
-        if kind not in _KINDS:
-            raise ValueError(f"no intervention is called {kind!r}; there are {sorted(_KINDS)}")
         if "site" in fields:
-            if fields["site"] not in Site.__members__:
-                raise ValueError(f"no site is called {fields['site']!r}")
+            if not isinstance(fields["site"], str) or fields["site"] not in Site.__members__:
+                raise ValueError(f"no site is called {fields['site']!r}; there are {sorted(Site.__members__)}")
             fields["site"] = Site[fields["site"]]
-        try:
-            return _KINDS[kind](**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
-        except TypeError as error:
-            raise ValueError(f"{kind} cannot be made from {sorted(fields)}: {error}") from error
+        if "operation" in fields:
+            fields["operation"] = Operation.from_json(fields["operation"])
+        if "persistence" in fields:
+            there = {one.value: one for one in Persistence}
+            if not isinstance(fields["persistence"], str) or fields["persistence"] not in there:
+                raise ValueError(f"persistence must be one of {sorted(there)}, not {fields['persistence']!r}")
+            fields["persistence"] = there[fields["persistence"]]
+        return build("intervention", KINDS, fields)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Edit(Intervention, ABC):
-    """Replaces a site's activation at some blocks and segments."""
+class _Editing(Intervention, ABC):
+    """Puts an operation's result in the place of a value."""
+
+    operation: Operation
+    segments: tuple[int, ...] | None = None
+    """Segments; None, all."""
+    slots: tuple[int, ...] | None = None
+    """Slots; None, all."""
+    persistence: Persistence = Persistence.PERSIST
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.operation, Operation):
+            raise ValueError(f"operation must be an operation such as Set(value=0.0), not {self.operation!r}")
+        if not isinstance(self.persistence, Persistence):
+            raise ValueError(f"persistence must be a Persistence, not {self.persistence!r}")
+        self.settle(segments=places("segments", self.segments), slots=places("slots", self.slots))
+
+    @property
+    def read_only(self) -> bool:
+        return self.persistence is Persistence.READ_ONLY
+
+    @property
+    def donors(self) -> tuple[str, ...]:
+        return self.operation.donors if isinstance(self.operation, Donated) else ()
+
+    def reaches(self, segment: "Segment") -> bool:
+        """Whether there is something in a segment that it changes."""
+        return (self.segments is None or segment.index in self.segments) and self.slots != ()
+
+    def _check(self, where: str, axes: tuple[Axis, ...], sizes: Sizes) -> None:
+        check_there("slot", self.slots, range(sizes[Axis.SLOT]))
+        self.operation.check(where, axes, sizes)
+
+    def _donor_segments(self, segment: int, donors: Donors) -> Iterator["Segment"]:
+        """The donors' segments that `segment` takes from. Raises ValueError where a donor has none of that number."""
+        if not isinstance(self.operation, Donated):
+            return
+        for text in self.operation.donors:
+            at = self.operation.of(segment, len(donors[text]))
+            if at >= len(donors[text]):
+                raise ValueError(f"there is no segment {at} in the donor {_short(text)}; it has segments 0..{len(donors[text]) - 1}")
+            yield donors[text][at]
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 40 else f"{text[:40]}…")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edit(_Editing):
+    """Changes a site's activation at some blocks, segments, slots, heads and tokens: at all places that all of these name.
+
+    The mask of scores stays: no edit lets a token see what is hidden from it. Ablations should resample (Patch with another
+    story) or take a Mean; Set(value=0) asks the model about values that it has never seen.
+    """
 
     site: Site
     layers: tuple[int, ...] | None = None
     """Blocks; None, all that have the site."""
-    segments: tuple[int, ...] | None = None
-    """Segments; None, all."""
+    heads: tuple[int, ...] | None = None
+    """Heads, of the memory or of attention (key/value heads where the site has those), as the site has them; None, all."""
+    tokens: tuple[int, ...] | None = None
+    """Token places in the document; None, all. In a segment, those of them that it has."""
 
-    def at(self, place: Coordinate) -> bool:
-        return (self.layers is None or place.layer is None or place.layer in self.layers) and (
-            self.segments is None or place.segment in self.segments
-        )
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.site, Site):
+            raise ValueError(f"site must be a Site, not {self.site!r}")
+        self.settle(layers=places("layers", self.layers), heads=places("heads", self.heads), tokens=places("tokens", self.tokens))
+        if isinstance(self.operation, Initial):
+            raise ValueError(f"Initial is what the bank holds at the start of a document: it needs a BankEdit, not an Edit of {self.site.name}")
+        self.operation.check_axes(self.site.name, self.site.axes)
+        for what, chosen, axes in (
+            ("slots", self.slots, {Axis.SLOT}), ("heads", self.heads, {Axis.HEAD, Axis.KV_HEAD}), ("tokens", self.tokens, {Axis.TOKEN}),
+        ):  # fmt: skip
+            if chosen is not None and axes.isdisjoint(self.site.axes):
+                raise ValueError(f"{self.site.name} has no {what} to choose from")
 
-    @abstractmethod
-    def edit(self, value: "Tensor") -> "Tensor":
-        """The replacement, a new tensor of the same shape; axis 0 is the batch."""
+    def reaches(self, segment: "Segment") -> bool:
+        return super().reaches(segment) and () not in (self.layers, self.heads, self._own(segment))
 
-    def check(self, config: LM2Config, segments: int) -> None:
-        check_places(self.site, self.layers, self.segments, config, segments)
+    def blocks(self, config: LM2Config) -> tuple[int | None, ...]:
+        """The blocks whose activation it changes; (None,) for a site outside the blocks."""
+        return tuple(layer for layer in self.site.layers(config) if self.layers is None or layer is None or layer in self.layers)
 
+    def chosen(self, segment: "Segment") -> dict[Axis, tuple[int, ...]]:
+        """What is edited along each axis that is not edited whole; tokens count from the segment's start."""
+        chosen = {Axis.SLOT: self.slots, Axis.HEAD: self.heads, Axis.KV_HEAD: self.heads, Axis.TOKEN: self._own(segment)}
+        return {axis: chosen[axis] for axis in self.site.axes if chosen.get(axis) is not None}
 
-@dataclass(frozen=True, kw_only=True)
-class Clamp(Edit):
-    """Sets every entry of a site, or of some of its slots, to one value."""
+    def _own(self, segment: "Segment") -> tuple[int, ...] | None:
+        if self.tokens is None:
+            return None
+        return tuple(place - segment.start for place in self.tokens if segment.start <= place < segment.end)
 
-    value: float
-    slots: tuple[int, ...] | None = None
-    """Slots; None, all. Only for sites with a slot axis."""
+    def check(self, config: LM2Config, segments: Sequence["Segment"], donors: Donors) -> None:
+        check_places(self.site, self.layers, self.segments, config, len(segments))
+        sizes = self.site.sizes(config, 0, segments[-1].end)
+        self._check(self.site.name, self.site.axes, sizes)
+        heads = Axis.HEAD if Axis.HEAD in self.site.axes else Axis.KV_HEAD
+        check_there("head", self.heads, range(sizes[heads]))
+        check_there("token", self.tokens, range(segments[-1].end))
+        held = [segment for segment in segments if self.segments is None or segment.index in self.segments]
+        for place in self.tokens or ():
+            if not any(segment.start <= place < segment.end for segment in held):
+                there = ", ".join(f"{segment.start}..{segment.end - 1}" for segment in held) or "none"
+                raise ValueError(f"token {place} is in none of the segments that are edited; their tokens are {there}")
+        self._check_read_only(config)
+        for segment in filter(self.reaches, held):
+            tokens = len(segment.ids) - (0 if self.tokens is None else min(self._own(segment)))
+            for donor in self._donor_segments(segment.index, donors):
+                one, other = (self.site.sizes(config, each.start, len(each.ids)) for each in (segment, donor))
+                self.operation.check_sizes(self.site.name, self.site.axes, one, other, tokens)
 
-    def edit(self, value: "Tensor") -> "Tensor":
-        value = value.clone()
-        if self.slots is None:
-            value.fill_(self.value)
-        else:
-            value.transpose(0, 1 + self.site.axes.index(Axis.SLOT))[list(self.slots)] = self.value
-        return value
-
-    def check(self, config: LM2Config, segments: int) -> None:
-        super().check(config, segments)
-        if self.slots is not None and Axis.SLOT not in self.site.axes:
-            raise ValueError(f"{self.site.name} has no slots to choose from")
-        check_there("slot", self.slots, range(config.slots))
+    def _check_read_only(self, config: LM2Config) -> None:
+        if not self.read_only:
+            return
+        if not config.memory_layers:
+            raise ValueError(f"a {config.memory.value} model has no bank: READ_ONLY has no meaning there")
+        if self.site in WRITING and config.memory is not MemoryKind.RELEASE:
+            raise ValueError(f"no token of the segment sees {self.site.name}: with READ_ONLY the edit would change nothing")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Handover(Intervention, ABC):
-    """Decides which bank a segment begins with."""
+    """Decides which bank a segment begins with, or which it hands on."""
 
-    @abstractmethod
-    def begin(self, segment: int, handed: "Tensor", previous: "Tensor", fresh: "Tensor") -> "Tensor":
-        """The bank that `segment` begins with.
-
-        Args:
-            handed: what the segment before handed on.
-            previous: what the segment before began with (for segment 0, `fresh`).
-            fresh: the bank at the start of a document.
-        """
-
-    def check(self, config: LM2Config, segments: int) -> None:
+    def check(self, config: LM2Config, segments: Sequence["Segment"], donors: Donors) -> None:
         if not config.memory_layers:
             raise ValueError(f"a {config.memory.value} model has no bank")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BankEdit(_Editing, Handover):
+    """Changes the bank that segments begin with.
+
+    PERSIST: the segment begins with it, reads it and writes to it. READ_ONLY: the segment reads it, and hands on what it
+    would have handed on.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.operation.check_axes("the bank", Site.BANK_PRE.axes)
+
+    def check(self, config: LM2Config, segments: Sequence["Segment"], donors: Donors) -> None:
+        Handover.check(self, config, segments, donors)
+        check_there("segment", self.segments, range(len(segments)))
+        self._check("the bank", Site.BANK_PRE.axes, Site.BANK_PRE.sizes(config, 0, segments[-1].end))
+        for segment in filter(self.reaches, segments):
+            list(self._donor_segments(segment.index, donors))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,12 +239,12 @@ class Freeze(Handover):
 
     segment: int = 0
 
-    def begin(self, segment: int, handed: "Tensor", previous: "Tensor", fresh: "Tensor") -> "Tensor":
-        return previous if segment > self.segment else handed
+    def __post_init__(self) -> None:
+        self.settle(segment=whole("segment", self.segment))
 
-    def check(self, config: LM2Config, segments: int) -> None:
-        super().check(config, segments)
-        check_there("segment", (self.segment,), range(segments))
+    def check(self, config: LM2Config, segments: Sequence["Segment"], donors: Donors) -> None:
+        super().check(config, segments, donors)
+        check_there("segment", (self.segment,), range(len(segments)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,9 +253,77 @@ class Reset(Handover):
 
     segment: int
 
-    def begin(self, segment: int, handed: "Tensor", previous: "Tensor", fresh: "Tensor") -> "Tensor":
-        return fresh if segment == self.segment else handed
+    def __post_init__(self) -> None:
+        self.settle(segment=whole("segment", self.segment))
 
-    def check(self, config: LM2Config, segments: int) -> None:
-        super().check(config, segments)
-        check_there("segment", (self.segment,), range(segments))
+    def check(self, config: LM2Config, segments: Sequence["Segment"], donors: Donors) -> None:
+        super().check(config, segments, donors)
+        check_there("segment", (self.segment,), range(len(segments)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Carry(Handover):
+    """The document begins with the bank that reading other texts, one after the other, has left, and not with a fresh one.
+
+    What the released code does, whose bank is never reset. Nothing but the bank is carried: no token of them can be
+    attended to.
+    """
+
+    texts: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        self.settle(texts=all_written("texts", self.texts))
+
+    @property
+    def donors(self) -> tuple[str, ...]:
+        return self.texts
+
+
+@dataclass(frozen=True, kw_only=True)
+class WriteBlock(Intervention):
+    """Some tokens cannot write: no slot attends to them. A segment of such tokens alone hands on the bank it began with."""
+
+    tokens: tuple[int, ...]
+    """Token places in the document."""
+
+    def __post_init__(self) -> None:
+        self.settle(tokens=places("tokens", self.tokens))
+        if self.tokens is None:
+            raise ValueError("tokens must name the tokens that cannot write, not None")
+
+    def check(self, config: LM2Config, segments: Sequence["Segment"], donors: Donors) -> None:
+        if not config.memory_layers:
+            raise ValueError(f"a {config.memory.value} model has no bank: nothing is written that could be blocked")
+        if config.memory is MemoryKind.RELEASE:
+            raise ValueError("in the released arithmetic a token reads what it writes: its writing cannot be blocked alone")
+        check_there("token", self.tokens, range(segments[-1].end))
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryOff(Intervention):
+    """What is read from memory adds nothing to the stream; writing goes on.
+
+    GATED and RELEASE: MEM_OUT is 0. TOKENS: no token attends to the front copy.
+    """
+
+    layers: tuple[int, ...] | None = None
+    """Blocks; None, all that have a memory."""
+    segments: tuple[int, ...] | None = None
+    """Segments; None, all."""
+
+    def __post_init__(self) -> None:
+        self.settle(layers=places("layers", self.layers), segments=places("segments", self.segments))
+
+    def at(self, place: Coordinate) -> bool:
+        return (self.layers is None or place.layer in self.layers) and (self.segments is None or place.segment in self.segments)
+
+    def check(self, config: LM2Config, segments: Sequence["Segment"], donors: Donors) -> None:
+        if not config.memory_layers:
+            raise ValueError(f"a {config.memory.value} model has no memory to turn off")
+        check_there("block", self.layers, sorted(config.memory_layers))
+        check_there("segment", self.segments, range(len(segments)))
+
+
+KINDS: dict[str, type[Intervention]] = {
+    kind.__name__: kind for kind in (Edit, BankEdit, Freeze, Reset, Carry, WriteBlock, MemoryOff)
+}

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cached_property, partial
 from types import SimpleNamespace
@@ -17,21 +17,7 @@ from lm2.llama import MLP, Attention, KVCache, RMSNorm, rotary_frequencies
 from lm2.memory import GatedMemory, MemoryStep
 from lm2.release import ReleaseMemory
 from lm2.rmt import Rows, TokenMemory, with_copies
-
-
-@dataclass(frozen=True)
-class Cache:
-    """Earlier tokens that may still be attended to, in every block."""
-
-    layers: tuple[KVCache, ...]
-    positions: Int[Tensor, "batch key"]
-    """Place of each key in its document; -1 for padding, which nobody sees."""
-    next_position: Int[Tensor, "batch"]
-
-    def last(self, tokens: int) -> "Cache":
-        """What stays when each row may look back on its last `tokens` real tokens."""
-        keep = self.positions.argsort(dim=1, stable=True)[:, max(0, self.positions.shape[1] - tokens) :]
-        return Cache(tuple(layer.take(keep) for layer in self.layers), self.positions.gather(1, keep), self.next_position)
+from lm2.stream import Cache, Stream
 
 
 @dataclass(frozen=True)
@@ -206,7 +192,7 @@ class LM2(HookedModel):
         real: Bool[Tensor, "batch token"] | None = None,
         write: bool = True,
     ) -> SegmentOutput:
-        """Feed one segment.
+        """Feed one segment: `begin`, `through` all blocks and `finish` in one.
 
         Args:
             bank: the bank as the segment begins; None, a fresh one.
@@ -218,6 +204,18 @@ class LM2(HookedModel):
 
         Raises ValueError for ids that are no matrix and for a bank of another shape than the config says.
         """
+        return self.finish(self.through(self.begin(input_ids, bank, cache=cache, real=real, write=write)))
+
+    def begin(
+        self,
+        input_ids: Int[Tensor, "batch token"],
+        bank: Float[Tensor, "batch slot slot_dim"] | None = None,
+        *,
+        cache: Cache | None = None,
+        real: Bool[Tensor, "batch token"] | None = None,
+        write: bool = True,
+    ) -> Stream:
+        """The segment as it enters block 0. Arguments and errors are those of `segment`."""
         if input_ids.ndim != 2:
             raise ValueError(f"input_ids must be [batch, token], not of shape {tuple(input_ids.shape)}")
         batch, tokens = input_ids.shape
@@ -238,17 +236,34 @@ class LM2(HookedModel):
         # A padded query sees no real restriction it could break; letting it see itself keeps its softmax finite.
         visible = (keys[:, None, :] <= rows.positions[:, :, None]) & ((keys >= 0)[:, None, :] | ~rows.real[:, :, None])
         frequencies = rotary_frequencies(self.config.d_head, self.config.rope_theta, self.config.rope_scaling, input_ids.device)
-        start, layers = bank, []
-        for layer, block in enumerate(self.blocks):
-            earlier = None if cache is None else cache.layers[layer]
-            resid, kept, bank = block(resid, rows.positions[..., None] * frequencies, visible[:, None], earlier, start, bank, real, write)
-            layers.append(kept.first(seen.shape[1]))
-        final = self.ln_final(resid)
-        if not write:
+        return Stream(
+            layer=0, tokens=tokens, resid=resid, bank_start=bank, bank=bank, real=real, rows=rows, angles=rows.positions[..., None] * frequencies,
+            visible=visible[:, None], earlier=cache, seen=seen, kept=(), write=write,
+        )  # fmt: skip
+
+    def through(self, stream: Stream, until: int | None = None) -> Stream:
+        """The stream as it enters block `until`; None, behind the last block. It goes on from the block that it enters next."""
+        until = self.config.n_layers if until is None else until
+        resid, bank, kept = stream.resid, stream.bank, list(stream.kept)
+        for layer in range(stream.layer, until):
+            resid, own, bank = self.blocks[layer](
+                resid, stream.angles, stream.visible, stream.before(layer), stream.bank_start, bank, stream.real, stream.write
+            )
+            kept.append(own.first(stream.seen.shape[1]))
+        return replace(stream, layer=until, resid=resid, bank=bank, kept=tuple(kept))
+
+    def finish(self, stream: Stream) -> SegmentOutput:
+        """What the stream behind the last block comes to."""
+        final = self.ln_final(stream.resid)
+        if not stream.write or stream.bank is None:
             bank = None
         elif self.config.memory is MemoryKind.TOKENS:
             bank = self.blocks[-1].mem.handed_on(final)
-        return SegmentOutput(final[:, :tokens], bank, Cache(tuple(layers), seen, first + real.sum(1)), self.unembed)
+        else:
+            bank = stream.bank.expand(len(final), -1, -1)
+        before = 0 if stream.earlier is None else stream.earlier.next_position
+        cache = Cache(stream.kept, stream.seen, before + stream.real.sum(1)).repeated(len(final))
+        return SegmentOutput(final[:, : stream.tokens], bank, cache, self.unembed)
 
     def forward(
         self,
@@ -298,7 +313,7 @@ class LM2(HookedModel):
 
     def tokens_to_residual_directions(self, tokens: int | Int[Tensor, "..."]) -> Float[Tensor, "... d_model"]:
         """Unembedding directions with the final norm's gain folded in, so that attributions sum to the logit."""
-        return (self.unembed.weight * self.ln_final.w)[tokens]
+        return self.unembed.weight[tokens] * self.ln_final.w
 
     def accumulated_bias(self, layer: int, mlp_input: bool = False, include_mlp_biases: bool = True) -> Float[Tensor, "d_model"]:
         """Zero: no part of the stream has a bias."""

@@ -2,15 +2,15 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
+from lm2.asking import put
 from lm2.babi import Prompt
 from lm2.checkpoint import Checkpoint
 from lm2.intervals import Rate, rate
 from lm2.interventions import Freeze, Intervention, Reset
-from lm2.runner import prepare, run
-from lm2.spec import RunSpec
+from lm2.runner import run
 
 
 class Memory(Enum):
@@ -51,29 +51,20 @@ def ask(checkpoint: Checkpoint, prompt: Prompt, memory: Memory, segment_length: 
 
     Raises ValueError as `run` does.
     """
-    text = f"{prompt.text} {prompt.answer}"
-    spec = RunSpec(checkpoint=checkpoint.name, text=text, segment_length=segment_length)
-    tokens, segments = prepare(checkpoint, spec)
-    question = tokens.within(*prompt.question_span)
-    at = next(segment.index for segment in segments if question[0] < segment.end)
+    asked = put(checkpoint, prompt, segment_length)
     changes: tuple[Intervention, ...] = ()
     if memory is Memory.FROZEN:
         changes = (Freeze(),)
     elif memory is Memory.RESET:
-        changes = (Reset(segment=at),)
-    trace = run(checkpoint, RunSpec(checkpoint=checkpoint.name, text=text, segment_length=segment_length, interventions=changes))
-    answer = range(question[-1] + 1, len(tokens))
-    said = trace.logits[[place - 1 for place in answer]].argmax(-1)
-    distance = None
-    if prompt.support:
-        fact = tokens.within(*prompt.statement_spans[max(prompt.support)])
-        distance = at - next(segment.index for segment in segments if fact[-1] < segment.end)
+        changes = (Reset(segment=asked.segment),)
+    trace = run(checkpoint, replace(asked.spec, interventions=changes))
+    said = tuple(map(int, trace.logits[list(asked.rows)].argmax(-1)))
     return Asked(
         story=prompt.story_id,
-        right=[int(token) for token in said] == [tokens.ids[place] for place in answer],
-        distance=distance,
+        right=said == asked.answer_ids,
+        distance=asked.distance,
         answer=prompt.answer,
-        predicted=checkpoint.tokenizer.decode(map(int, said)).strip(),
+        predicted=checkpoint.tokenizer.decode(said).strip(),
     )
 
 

@@ -1,23 +1,23 @@
-"""run: the only segment loop, the only place where specs become hooks, the only lock."""
+"""run: from specs to traces, and the only lock."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lm2.capture import Capture, Coordinate, Sizes
+from lm2.capture import Capture, Coordinate
 from lm2.checkpoint import Checkpoint
 from lm2.config import LM2Config, MemoryKind
-from lm2.hooks import HookPoint
-from lm2.interventions import Edit, Handover
-from lm2.model import LM2, Cache, SegmentOutput
+from lm2.editing import Donations, Taking, takings
+from lm2.feeding import Carried, carried, feed, step, to_numpy
+from lm2.interventions import Carry
+from lm2.model import SegmentOutput
 from lm2.segments import Segment, is_full, pad, split_segments
-from lm2.sites import Axis, Site
 from lm2.spec import RunSpec
 from lm2.tokens import TokenSequence
 from lm2.trace import Trace, read_only
@@ -30,16 +30,11 @@ class TooLargeError(ValueError):
     """A run would keep more bytes than it may."""
 
 
-def to_numpy(value: Tensor) -> np.ndarray:
-    """The one door out of torch: float32 on the CPU, a copy that nobody can write to."""
-    return read_only(value.detach().float().cpu().numpy().copy())
-
-
 def prepare(checkpoint: Checkpoint, spec: RunSpec) -> tuple[TokenSequence, tuple[Segment, ...]]:
     """The spec's text as tokens and segments.
 
     Raises ValueError for a text without tokens, another checkpoint's spec, and interventions or captures
-    of places that are not there.
+    of places that are not there, be it in this text or in one that an intervention takes from.
     """
     config = checkpoint.config
     if spec.checkpoint != checkpoint.name:
@@ -51,19 +46,35 @@ def prepare(checkpoint: Checkpoint, spec: RunSpec) -> tuple[TokenSequence, tuple
     if not tokens.ids:
         raise ValueError("the text is empty: a run needs at least one token")
     segments = split_segments(tokens, length, config.segment_end)
-    for part in (*spec.interventions, *spec.captures):
-        part.check(config, len(segments))
+    for capture in spec.captures:
+        capture.check(config, len(segments))
+    named = dict.fromkeys(text for change in spec.interventions for text in change.donors)
+    donors = {text: _cut(checkpoint, text, length) for text in named}
+    for change in spec.interventions:
+        change.check(config, segments, donors)
     return tokens, segments
 
 
-def predicted_bytes(checkpoint: Checkpoint, spec: RunSpec) -> int:
-    """Bytes of arrays that `run` will keep for this spec, known before it runs."""
-    tokens, segments = prepare(checkpoint, spec)
+def _cut(checkpoint: Checkpoint, donor: str, segment_length: int | None) -> tuple[Segment, ...]:
+    """A donor's segments. Raises ValueError for a text without tokens."""
     config = checkpoint.config
+    segments = split_segments(checkpoint.tokenizer.encode(donor), segment_length or config.segment_length, config.segment_end)
+    if not segments:
+        raise ValueError(f"the donor {donor!r} is empty: something can be taken from a text of at least one token")
+    return segments
+
+
+def predicted_bytes(checkpoint: Checkpoint, spec: RunSpec) -> int:
+    """Bytes of arrays that `run` will keep for this spec, known before it runs. Raises ValueError as `prepare` does."""
+    return _bytes(checkpoint.config, spec, *prepare(checkpoint, spec))
+
+
+def _bytes(config: LM2Config, spec: RunSpec, tokens: TokenSequence, segments: Sequence[Segment]) -> int:
     total = 4 * (len(tokens) * config.d_vocab + config.slots * config.slot_dim)
     for segment in segments:
         for capture in spec.captures:
-            entries = math.prod(capture.reduction.shape(capture.site.axes, _sizes(config, capture.site, segment)))
+            sizes = capture.site.sizes(config, segment.start, len(segment.ids))
+            entries = math.prod(capture.reduction.shape(capture.site.axes, sizes))
             total += sum(4 * entries for layer in capture.site.layers(config) if capture.wants(Coordinate(segment.index, layer)))
     return total
 
@@ -75,19 +86,21 @@ def run(
     on_segment: Callable[[int, int], None] | None = None,
     limit_bytes: int = LIMIT_BYTES,
 ) -> Trace:
-    """Feed the text segment by segment and keep what the spec asks for.
+    """Feed the text segment by segment, change what the spec's interventions say, and keep what it asks for.
 
-    Observing changes nothing: the logits are bitwise those of a run without captures. Safe to call from many
-    threads on one checkpoint.
+    Observing changes nothing: the logits are bitwise those of a run without captures. Interventions apply in their order;
+    captures show values as the model used them. Texts that interventions take from are run first, clean, each once. With
+    an intervention that is READ_ONLY, logits and captures come from the pass that has it, while the bank and the sites of
+    writing come from the pass that wrote without it. Safe to call from many threads on one checkpoint.
 
     Args:
-        on_segment: hears (segments done, segments in all) after each segment.
+        on_segment: hears (segments done, segments in all) after each segment of the text itself.
         limit_bytes: refuse to keep more.
 
     Raises ValueError as `prepare` does, and TooLargeError with both numbers before anything runs.
     """
     tokens, segments = prepare(checkpoint, spec)
-    wanted = predicted_bytes(checkpoint, spec)
+    wanted = _bytes(checkpoint.config, spec, tokens, segments)
     if wanted > limit_bytes:
         raise TooLargeError(
             f"this run would keep {wanted:,} bytes, more than the {limit_bytes:,} allowed: "
@@ -97,7 +110,7 @@ def run(
     logits = []
     output = None
     with checkpoint.lock, torch.inference_mode():
-        for segment, output in feed(checkpoint.model, segments, spec, records):
+        for segment, output in feed(checkpoint.model, segments, spec, records, given=_donations(checkpoint, spec, segments)):
             logits.append(to_numpy(output.logits[0, : len(segment.ids)]))
             if on_segment is not None:
                 on_segment(segment.index + 1, len(segments))
@@ -114,101 +127,55 @@ def run(
     )
 
 
-class Carried(NamedTuple):
-    """What goes from one segment to the next."""
+def donations(checkpoint: Checkpoint, spec: RunSpec) -> Donations:
+    """What a spec's interventions take from other texts: each of these is run once, clean, as far as it is needed.
 
-    bank: Float[Tensor, "one slot slot_dim"] | None
-    cache: Cache | None
-    """Earlier tokens that may still be attended to."""
-
-
-def feed(
-    model: LM2,
-    segments: Sequence[Segment],
-    spec: RunSpec,
-    records: dict[tuple[Capture, Coordinate], np.ndarray],
-    begun: Carried | None = None,
-) -> Iterator[tuple[Segment, SegmentOutput]]:
-    """The segment loop: each segment with its hooks, its bank and what it may look back on.
-
-    What the spec captures is put into `records`. `begun` is what the segments before these left; None, there are none.
-    Whoever consumes it holds the checkpoint's lock and is in inference mode.
+    They serve every spec of the same text, segment length and checkpoint whose interventions are among these.
+    Raises ValueError as `prepare` does.
     """
-    fresh = model.fresh_bank(1)
-    handed, cache = begun or (fresh, None)
-    previous = handed
-    handovers = [change for change in spec.interventions if isinstance(change, Handover)]
-    for segment in segments:
-        bank = handed
-        for change in handovers:
-            bank = change.begin(segment.index, bank, previous, fresh)
-        with model.hooks(fwd_hooks=_hooks(model.config, segment, spec, records)):
-            output = _step(model, segment.ids, bank, cache)
-        yield segment, output
-        previous, (handed, cache) = bank, carried(model.config, output, segment.end)
+    _, segments = prepare(checkpoint, spec)
+    with checkpoint.lock, torch.inference_mode():
+        return _donations(checkpoint, spec, segments)
 
 
-def _step(model: LM2, ids: Sequence[int], bank: Tensor | None, cache: Cache | None) -> SegmentOutput:
-    # The released arithmetic runs on full segments only; nothing else needs padding when rows come one by one.
-    length = model.config.slots if model.config.memory is MemoryKind.RELEASE else None
-    input_ids, real = pad([ids], length, model.embed.weight.device)
-    return model.segment(input_ids, bank, cache=cache, real=real)
+def _donations(checkpoint: Checkpoint, spec: RunSpec, segments: Sequence[Segment]) -> Donations:
+    by_text: dict[str, list[Taking]] = defaultdict(list)
+    for taking in takings(spec.interventions, checkpoint.config, segments):
+        for text in taking.operation.donors:
+            by_text[text].append(taking)
+    values: dict[Taking, Tensor] = {}
+    for text, wanted in by_text.items():
+        for taking, value in zip(wanted, _clean(checkpoint, replace(spec, text=text), wanted)):
+            share = taking.operation.share(value, taking.site.axes)
+            values[taking] = values[taking] + share if taking in values else share
+    carry = {change.texts for change in spec.interventions if isinstance(change, Carry)}
+    return Donations(values=values, banks={texts: _bank_after(checkpoint, texts, spec) for texts in carry})
 
 
-def carried(config: LM2Config, output: SegmentOutput, end: int) -> Carried:
-    """What a segment whose last token is before place `end` leaves to the next, without padding."""
-    kept = end if config.lookback is None else min(end, config.lookback)
-    cache = output.cache
-    return Carried(output.bank, cache.last(kept) if 0 < kept < cache.positions.shape[1] else cache if kept else None)
+def _clean(checkpoint: Checkpoint, donor: RunSpec, wanted: Sequence[Taking]) -> list[Tensor]:
+    """What a donor's clean run has at each of the places wanted."""
+    segments = _cut(checkpoint, donor.text, donor.segment_length)
+    places = [Coordinate(taking.operation.of(taking.place.segment, len(segments)), taking.place.layer) for taking in wanted]
+    captures = [
+        Capture(taking.site, layers=None if place.layer is None else (place.layer,), segments=(place.segment,))
+        for taking, place in zip(wanted, places)
+    ]
+    records: dict[tuple[Capture, Coordinate], np.ndarray] = {}
+    needed = segments[: max(place.segment for place in places) + 1]
+    for _ in feed(checkpoint.model, needed, replace(donor, interventions=(), captures=tuple(dict.fromkeys(captures))), records):
+        pass
+    like = checkpoint.model.embed.weight
+    return [torch.tensor(records[key], dtype=like.dtype, device=like.device) for key in zip(captures, places)]
 
 
-def _sizes(config: LM2Config, site: Site, segment: Segment) -> Sizes:
-    tokens = len(segment.ids)
-    kept = segment.start if config.lookback is None else min(segment.start, config.lookback)
-    heads = config.memory_heads if ".mem." in site.template else config.n_heads
-    return {
-        Axis.TOKEN: tokens, Axis.KEY: kept + tokens, Axis.SLOT: config.slots, Axis.SLOT_DIM: config.slot_dim,
-        Axis.D_MODEL: config.d_model, Axis.D_MLP: config.d_mlp, Axis.KV_HEAD: config.n_key_value_heads, Axis.ONE: 1,
-        Axis.HEAD: heads, Axis.D_HEAD: config.d_model // heads,
-    }  # fmt: skip
-
-
-def _hooks(
-    config: LM2Config, segment: Segment, spec: RunSpec, records: dict[tuple[Capture, Coordinate], np.ndarray]
-) -> list[tuple[str, Callable[[Tensor, HookPoint], Tensor | None]]]:
-    """Edits first and captures after them, so that a capture shows what the model really used."""
-    hooks: list[tuple[str, Callable[[Tensor, HookPoint], Tensor | None]]] = []
-    for change in spec.interventions:
-        if isinstance(change, Edit):
-            for layer in change.site.layers(config):
-                if change.at(Coordinate(segment.index, layer)):
-                    hooks.append((change.site.hook_name(layer), _edit(change)))
-    for capture in spec.captures:
-        for layer in capture.site.layers(config):
-            place = Coordinate(segment.index, layer)
-            if capture.wants(place):
-                hooks.append((capture.site.hook_name(layer), _keep(capture, place, _sizes(config, capture.site, segment), records)))
-    return hooks
-
-
-def _edit(change: Edit) -> Callable[[Tensor, HookPoint], Tensor]:
-    def replace(value: Tensor, hook: HookPoint) -> Tensor:
-        return change.edit(value)
-
-    return replace
-
-
-def _keep(
-    capture: Capture, place: Coordinate, sizes: Sizes, records: dict[tuple[Capture, Coordinate], np.ndarray]
-) -> Callable[[Tensor, HookPoint], None]:
-    def keep(value: Tensor, hook: HookPoint) -> None:
-        value = value[0]
-        for at, axis in enumerate(capture.site.axes):
-            if axis in (Axis.TOKEN, Axis.KEY):  # leave padding out
-                value = value.narrow(at, 0, sizes[axis])
-        records[capture, place] = to_numpy(capture.reduction.apply(value, capture.site.axes))
-
-    return keep
+def _bank_after(checkpoint: Checkpoint, texts: Sequence[str], spec: RunSpec) -> Float[Tensor, "slot slot_dim"]:
+    """The bank that reading some texts one after the other leaves."""
+    bank = checkpoint.model.fresh_bank(1)
+    for text in texts:
+        donor = replace(spec, text=text, interventions=(), captures=())
+        for _, output in feed(checkpoint.model, _cut(checkpoint, text, spec.segment_length), donor, {}, Carried(bank, None)):
+            bank = output.bank
+    return bank[0]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -277,18 +244,18 @@ class _Decoder:
         self._bank, self._before = self._model.fresh_bank(1), None
         for segment, output in feed(self._model, segments[:-1], spec, {}):
             self._close(output, segment.end)
-        self._show(_step(self._model, self._ids, self._bank, self._before))
+        self._show(step(self._model, self._ids, self._bank, self._before))
 
     def push(self, token: int) -> None:
         """Append a token, opening a new segment behind a full one."""
         if is_full(len(self._ids), self._length, self._model.config.segment_end, self._piece(self._ids[-1])):
             end = self._start + len(self._ids)
-            self._close(_step(self._model, self._ids, self._bank, self._before), end)
+            self._close(step(self._model, self._ids, self._bank, self._before), end)
             self._start, self._ids = end, [token]
-            self._show(_step(self._model, self._ids, self._bank, self._before))
+            self._show(step(self._model, self._ids, self._bank, self._before))
         elif self._model.config.memory is MemoryKind.RELEASE:  # gates that pool over the segment change with every token
             self._ids.append(token)
-            self._show(_step(self._model, self._ids, self._bank, self._before))
+            self._show(step(self._model, self._ids, self._bank, self._before))
         else:
             self._ids.append(token)
             input_ids, _ = pad([[token]], None, self._model.embed.weight.device)

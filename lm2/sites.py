@@ -104,8 +104,22 @@ class Site(Enum):
             return (None,)
         return tuple(sorted(config.memory_layers)) if self.in_memory else tuple(range(config.n_layers))
 
+    def sizes(self, config: LM2Config, start: int, tokens: int) -> dict[Axis, int]:
+        """How long each axis is here, in a segment of `tokens` tokens whose first stands at place `start` of its document."""
+        kept = start if config.lookback is None else min(start, config.lookback)
+        heads = config.memory_heads if ".mem." in self.template else config.n_heads
+        return {
+            Axis.TOKEN: tokens, Axis.KEY: kept + tokens, Axis.SLOT: config.slots, Axis.SLOT_DIM: config.slot_dim,
+            Axis.D_MODEL: config.d_model, Axis.D_MLP: config.d_mlp, Axis.KV_HEAD: config.n_key_value_heads, Axis.ONE: 1,
+            Axis.HEAD: heads, Axis.D_HEAD: config.d_model // heads,
+        }  # fmt: skip
+
 
 _OF_TOKENS = (Site.BANK_PRE, Site.BANK_POST, Site.READ_PATTERN, Site.WRITE_PATTERN)
+WRITING = frozenset(
+    {Site.BANK_PRE, Site.BANK_POST, Site.CANDIDATE, Site.GATE_IN, Site.GATE_FORGET, Site.WRITE_SCORES, Site.WRITE_PATTERN}
+)
+"""The sites of a segment's writing; but for RELEASE, no token of the segment itself sees them."""
 _GATED_ONLY = (Site.GATE_OUT, Site.WRITE_SCORES, Site.WRITE_PATTERN)
 
 

@@ -9,6 +9,9 @@ from lm2.capture import Capture
 from lm2.interventions import Intervention
 
 
+_KINDS = {"checkpoint": str, "text": str, "captures": list, "interventions": list, "seed": int}
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunSpec:
     """One run of one checkpoint on one text. Frozen, hashable, plain JSON both ways."""
@@ -47,6 +50,11 @@ class RunSpec:
         unknown = sorted(set(values) - set(cls.__dataclass_fields__))
         if unknown or not {"checkpoint", "text"} <= set(values):
             raise ValueError(f"a run spec needs checkpoint and text and has no fields {unknown}")
+        wrong = [f"{name}: {values[name]!r}" for name, kind in _KINDS.items() if not isinstance(values.get(name, kind()), kind)]
+        length = values.get("segment_length")
+        wrong += [] if length is None or type(length) is int else [f"segment_length: {length!r}"]
+        if wrong:
+            raise ValueError(f"these fields of a run spec hold something of another kind: {'; '.join(wrong)}")
         captures = tuple(Capture.from_json(capture) for capture in values.get("captures", ()))
         interventions = tuple(Intervention.from_json(intervention) for intervention in values.get("interventions", ()))
         return cls(**{**values, "captures": captures, "interventions": interventions})

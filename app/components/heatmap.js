@@ -315,11 +315,12 @@ class Heatmap extends Canvases {
   /** The caption (what is shown, and how it is pooled) and the numbers that tests read. */
   describe() {
     const { rows, columns, diverging } = this.header;
+    const noun = columnNoun(this.header);
     const { perColumn, perRow } = this.drawn;
     const first = Math.floor(this.view.start);
     const last = Math.min(columns, Math.ceil(this.view.start + this.view.extent));
-    const pooled = [[perColumn, "token"], [perRow, "row"]].filter(([per]) => per > 1);
-    const window = last - first < columns ? `tokens ${first}–${last - 1} of ${columns}` : counted(columns, "token");
+    const pooled = [[perColumn, noun], [perRow, "row"]].filter(([per]) => per > 1);
+    const window = last - first < columns ? `${noun}s ${first}–${last - 1} of ${columns}` : counted(columns, noun);
     const parts = [`${counted(rows, "row")} × ${window}`];
     if (pooled.length) {
       const sizes = pooled.map(([per, noun]) => counted(Math.ceil(per), noun)).join(" × ");
@@ -422,14 +423,18 @@ class Heatmap extends Canvases {
     if (!cell) return this.tooltip.hide();
     const { columns, unit, columnLabels, rowLabels, columnTitle, rowTitle, valueTitle } = this.header;
     const value = HALF[this.bits[cell.row * columns + cell.column]] * unit;
+    const label = visible(columnLabels[cell.column]);
     this.tooltip.show(
-      `${columnTitle} ${cell.column}: “${visible(columnLabels[cell.column])}”\n` +
+      `${columnTitle === "token" ? `token ${cell.column}: “${label}”` : label}\n` +
         `${rowTitle}: ${visible(rowLabels[cell.row])}\n${valueTitle}: ${number(value)}`,
       x,
       y,
     );
   }
 }
+
+/** What one column is called. */
+const columnNoun = ({ columnTitle }) => columnTitle.split(",")[0];
 
 /** A label for an axis: without the spaces around it, or a mark where there is nothing else. */
 const shortened = (text) => visible(text).trim() || "␣";

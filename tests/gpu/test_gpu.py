@@ -6,7 +6,7 @@ import torch
 
 from lm2.capture import Capture
 from lm2.checkpoint import Checkpoint, choose_device
-from lm2.interventions import Clamp
+from lm2.interventions import Edit, Set
 from lm2.model import LM2
 from lm2.runner import generate, run
 from lm2.sites import Site, sites_of
@@ -46,7 +46,7 @@ def test_observing_changes_nothing_bitwise(checkpoint: Checkpoint, text: str, dt
 
 def test_closed_input_gate_and_open_forget_gate_keep_the_bank(gated: Checkpoint, text: str) -> None:
     one = on_gpu(gated)
-    kept = (Clamp(site=Site.GATE_IN, value=0.0), Clamp(site=Site.GATE_FORGET, value=1.0))
+    kept = (Edit(site=Site.GATE_IN, operation=Set(value=0.0)), Edit(site=Site.GATE_FORGET, operation=Set(value=1.0)))
     trace = run(one, RunSpec(checkpoint=one.name, text=text, interventions=kept))
     assert np.array_equal(trace.bank, np.eye(one.config.slots, one.config.slot_dim))
 

@@ -11,11 +11,12 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 
+import lm2.feeding
 import lm2.runner
 from lm2.capture import Capture, PooledMax, TopSlots
 from lm2.checkpoint import Checkpoint
 from lm2.config import BankStart, GatePooling, MemoryKind, RopeScaling
-from lm2.interventions import Clamp, Freeze, Reset
+from lm2.interventions import BankEdit, Carry, Edit, Freeze, Mean, MemoryOff, Persistence, Reset, Scale, Set, WriteBlock
 from lm2.model import LM2
 from lm2.runner import run
 from lm2.sites import Site, sites_of
@@ -112,12 +113,17 @@ def test_a_captured_run_with_interventions_stays_on_its_device(
         seen.append(value.device)
         return np.zeros(tuple(value.shape), np.float32)
 
-    monkeypatch.setattr(lm2.runner, "to_numpy", to_zeros)
+    for module in (lm2.runner, lm2.feeding):
+        monkeypatch.setattr(module, "to_numpy", to_zeros)
     captures = tuple(Capture(site) for site in sites_of(checkpoint.config.memory))
-    changes: tuple = (Clamp(site=Site.RESID_MID, value=0.0),)
+    changes: tuple = (Edit(site=Site.RESID_MID, operation=Set(value=0.0)),)
     if checkpoint.config.memory_layers:
         captures += (Capture(Site.READ_PATTERN, TopSlots(2)), Capture(Site.READ_PATTERN, PooledMax(3)))
-        changes += (Clamp(site=Site.BANK_POST, value=0.0, slots=(1, 2)), Freeze(segment=1), Reset(segment=2))
+        changes += (Edit(site=Site.BANK_POST, operation=Set(value=0.0), slots=(1, 2)), Freeze(segment=1), Reset(segment=2))
+        changes += (Carry(texts=("Mary moved to",)), MemoryOff(layers=(0,)), BankEdit(operation=Mean(texts=("Mary moved", "John went"), segment=-1)))
+        changes += (Edit(site=Site.RESID_MID, operation=Scale(by=2.0), tokens=(3, 4), persistence=Persistence.READ_ONLY),)
+    if checkpoint.config.memory in (MemoryKind.GATED, MemoryKind.TOKENS):
+        changes += (WriteBlock(tokens=(2, 3)),)
     if checkpoint.config.segment_length < 16:
         text = "Mary moved to the garden. John went to the office. Where is John?"
     alone = checkpoint.config.memory is MemoryKind.TOKENS  # whose segments never see earlier tokens

@@ -9,7 +9,7 @@ import torch
 
 from lm2.checkpoint import Checkpoint
 from lm2.config import BankStart, LM2Config, MemoryKind
-from lm2.interventions import Clamp
+from lm2.interventions import Edit, Set
 from lm2.memory import GatedMemory
 from lm2.model import LM2
 from lm2.runner import run
@@ -71,7 +71,7 @@ def test_a_block_computes_the_equations_of_the_specification(gated: Checkpoint) 
 
 
 def test_closed_input_gate_and_open_forget_gate_keep_the_bank(gated: Checkpoint, text: str) -> None:
-    kept = (Clamp(site=Site.GATE_IN, value=0.0), Clamp(site=Site.GATE_FORGET, value=1.0))
+    kept = (Edit(site=Site.GATE_IN, operation=Set(value=0.0)), Edit(site=Site.GATE_FORGET, operation=Set(value=1.0)))
     trace = run(gated, RunSpec(checkpoint=gated.name, text=text, interventions=kept))
     assert np.array_equal(trace.bank, np.eye(gated.config.slots, gated.config.slot_dim))
     assert not np.array_equal(run(gated, RunSpec(checkpoint=gated.name, text=text)).bank, trace.bank)

@@ -8,10 +8,11 @@ import torch
 
 from lm2.checkpoint import Checkpoint
 from lm2.config import BankStart, LM2Config, MemoryKind
-from lm2.model import LM2, Cache
+from lm2.model import LM2
 from lm2.released import RELEASED_SIZE
 from lm2.segments import pad
 from lm2.sites import sites_of
+from lm2.stream import Cache
 
 NEAR = {"rtol": 1e-4, "atol": 1e-5}
 
@@ -277,3 +278,50 @@ def test_a_segment_that_writes_nothing_has_the_same_logits_and_no_bank(checkpoin
     written, unwritten = model.segment(segment, before), model.segment(segment, before, write=False)
     torch.testing.assert_close(unwritten.logits, written.logits, rtol=1e-5, atol=1e-6)
     assert unwritten.bank is None
+
+
+def two_segments(checkpoint: Checkpoint, ids: Callable[..., torch.Tensor], batch: int = 2) -> tuple[torch.Tensor, torch.Tensor | None, Cache]:
+    """A segment, with the bank and the cache that another one has left."""
+    length = checkpoint.config.segment_length
+    before = checkpoint.model.segment(ids(batch, length, 3))
+    return ids(batch, length, 4), before.bank, before.cache if checkpoint.config.lookback != 0 else None
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("write", [True, False])
+def test_a_segment_is_its_beginning_its_blocks_and_its_end(checkpoint: Checkpoint, ids, write: bool) -> None:
+    model, (tokens, bank, cache) = checkpoint.model, two_segments(checkpoint, ids)
+    whole = model.segment(tokens, bank, cache=cache, write=write)
+    stream = model.begin(tokens, bank, cache=cache, write=write)
+    for layer in range(model.config.n_layers + 1):  # kept at each block, and gone on from there twice
+        stream = model.through(stream, layer)
+        for _ in range(2):
+            parts = model.finish(model.through(stream))
+            assert torch.equal(parts.logits, whole.logits)
+            assert whole.bank is parts.bank is None or torch.equal(parts.bank, whole.bank)
+            for one, other in zip((*parts.cache.layers, parts.cache), (*whole.cache.layers, whole.cache), strict=True):
+                assert all(torch.equal(a, b) for a, b in zip(vars(one).values(), vars(other).values()) if isinstance(a, torch.Tensor))
+
+
+@torch.inference_mode()
+def test_a_repeated_stream_is_as_many_equal_documents(checkpoint: Checkpoint, ids) -> None:
+    model, (tokens, bank, cache) = checkpoint.model, two_segments(checkpoint, ids, 1)
+    whole = model.segment(tokens, bank, cache=cache)
+    for layer in range(model.config.n_layers + 1):
+        many = model.finish(model.through(model.through(model.begin(tokens, bank, cache=cache), layer).repeated(3)))
+        torch.testing.assert_close(many.logits, whole.logits.expand(3, -1, -1), **NEAR)
+        assert whole.bank is many.bank is None or torch.allclose(many.bank, whole.bank.expand(3, -1, -1), atol=1e-5)
+        assert {len(layer.k) for layer in many.cache.layers} == {len(many.cache.positions)} == {len(many.cache.next_position)} == {3}
+    with pytest.raises(ValueError, match="not that of 2"):
+        model.begin(ids(2, model.config.segment_length)).repeated(3)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("kind", ["plain", "gated"])
+def test_folded_documents_do_not_see_each_other(request: pytest.FixtureRequest, kind: str, ids) -> None:
+    model = request.getfixturevalue(kind).model
+    earlier = model.segment(ids(1, 5, 1))
+    stream = model.through(model.begin(ids(1, 2, 2), earlier.bank, cache=earlier.cache, write=False), 1).repeated(3)
+    stream = replace(stream, resid=stream.resid + torch.randn(3, 2, model.config.d_model, generator=torch.Generator().manual_seed(0)))
+    apart, folded = model.finish(model.through(stream)), model.finish(model.through(stream.folded()))
+    torch.testing.assert_close(folded.final.view(3, 2, -1), apart.final, **NEAR)

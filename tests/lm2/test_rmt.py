@@ -10,7 +10,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from lm2.capture import Capture
 from lm2.checkpoint import Checkpoint
 from lm2.config import LM2Config, MemoryKind
-from lm2.interventions import Clamp, Freeze, Reset
+from lm2.interventions import Edit, Freeze, Reset, Set
 from lm2.model import LM2
 from lm2.runner import run
 from lm2.sites import Site
@@ -113,9 +113,9 @@ def test_edits_of_the_read_pattern_and_of_the_bank_reach_the_logits(rmt: Checkpo
         return run(rmt, RunSpec(checkpoint=rmt.name, text=text, interventions=changes)).logits
 
     clean, first = logits(), 7
-    unread = logits(Clamp(site=Site.READ_PATTERN, value=0.0))
+    unread = logits(Edit(site=Site.READ_PATTERN, operation=Set(value=0.0)))
     assert not np.allclose(unread[:first], clean[:first])
-    emptied = logits(Clamp(site=Site.BANK_POST, layers=(rmt.config.n_layers - 1,), segments=(0,), value=0.0))
+    emptied = logits(Edit(site=Site.BANK_POST, layers=(rmt.config.n_layers - 1,), segments=(0,), operation=Set(value=0.0)))
     np.testing.assert_array_equal(emptied[:first], clean[:first])
     assert not np.allclose(emptied[first:], clean[first:])
 

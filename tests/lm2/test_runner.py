@@ -11,10 +11,12 @@ import torch
 from lm2.capture import Capture
 from lm2.checkpoint import Checkpoint
 from lm2.config import LM2Config, MemoryKind
-from lm2.hooks import HookPoint
-from lm2.interventions import Clamp, Edit
+from lm2.editing import begins, hands_on, hooks
+from lm2.interventions import (
+    Add, BankEdit, Carry, Edit, Freeze, Intervention, Mean, MemoryOff, Patch, Persistence, ProjectOut, Scale, Set, WriteBlock,
+)  # fmt: skip
 from lm2.model import LM2
-from lm2.runner import prepare, run
+from lm2.runner import Carried, donations, feed, predicted_bytes, prepare, run
 from lm2.segments import split_segments
 from lm2.sites import Site, sites_of
 from lm2.spec import RunSpec
@@ -117,14 +119,14 @@ def test_the_same_spec_gives_the_same_trace_in_any_order_of_runs(checkpoint: Che
     spec, other = (RunSpec(checkpoint=checkpoint.name, text=one) for one in (text, "Where is Mary?"))
     first = run(checkpoint, spec)
     run(checkpoint, other)
-    run(checkpoint, replace(spec, interventions=(Clamp(site=Site.RESID_MID, value=0.0),)))
+    run(checkpoint, replace(spec, interventions=(Edit(site=Site.RESID_MID, operation=Set(value=0.0)),)))
     assert same(run(checkpoint, spec), first)
 
 
 def test_a_run_leaves_weights_and_hooks_alone(checkpoint: Checkpoint, text: str) -> None:
     before = {name: value.clone() for name, value in checkpoint.model.state_dict().items()}
     captures = tuple(Capture(site) for site in sites_of(checkpoint.config.memory))
-    changes = (Clamp(site=Site.RESID_MID, value=0.0),)
+    changes = (Edit(site=Site.RESID_MID, operation=Set(value=0.0)),)
     run(checkpoint, RunSpec(checkpoint=checkpoint.name, text=text, captures=captures, interventions=changes))
     assert checkpoint.model.state_dict().keys() == before.keys()
     assert all(torch.equal(value, before[name]) for name, value in checkpoint.model.state_dict().items())
@@ -134,10 +136,10 @@ def test_a_run_leaves_weights_and_hooks_alone(checkpoint: Checkpoint, text: str)
 def test_an_exception_inside_a_run_leaves_no_hooks_and_frees_the_lock(
     checkpoint: Checkpoint, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec = RunSpec(checkpoint=checkpoint.name, text=text, interventions=(Clamp(site=Site.RESID_MID, value=0.0),))
+    spec = RunSpec(checkpoint=checkpoint.name, text=text, interventions=(Edit(site=Site.RESID_MID, operation=Set(value=0.0)),))
     clean = run(checkpoint, replace(spec, interventions=()))
     with monkeypatch.context() as patch:
-        patch.setattr(Clamp, "edit", stumble)
+        patch.setattr(Set, "replace", stumble)
         with pytest.raises(RuntimeError, match="stumbled"):
             run(checkpoint, spec)
     with pytest.raises(RuntimeError, match="stumbled"):
@@ -163,7 +165,7 @@ def stumble(*arguments: object) -> torch.Tensor:
 def test_four_hundred_clean_runs_are_untouched_by_a_neighbour_that_ablates(build: Callable[..., Checkpoint], gated_config: LM2Config) -> None:
     checkpoint = build(replace(gated_config, n_layers=1, memory_layers=(0,)), 7)
     clean = RunSpec(checkpoint=checkpoint.name, text="Mary moved")
-    ablated = replace(clean, interventions=(Clamp(site=Site.GATE_IN, value=0.0), Clamp(site=Site.RESID_MID, value=1.0)))
+    ablated = replace(clean, interventions=(Edit(site=Site.GATE_IN, operation=Set(value=0.0)), Edit(site=Site.RESID_MID, operation=Set(value=1.0))))
     quiet, loud = run(checkpoint, clean), run(checkpoint, ablated)
     assert not np.allclose(quiet.logits, loud.logits)
     stop, neighbours = threading.Event(), []
@@ -223,8 +225,105 @@ def test_a_run_in_bfloat16_is_close_to_float32(checkpoint: Checkpoint) -> None:
     assert same(run(rough, replace(spec, captures=())), other)
 
 
-def test_an_edit_sees_the_hook_points_tensor_and_may_not_change_it_in_place(gated: Checkpoint, text: str) -> None:
-    value = torch.zeros(1, 5, 12)
-    edited = Clamp(site=Site.GATE_IN, value=1.0, slots=(2,)).edit(value)
-    assert (value == 0).all() and (edited[0, 2] == 1).all()
-    assert issubclass(Clamp, Edit) and isinstance(gated.model.hook_dict["hook_embed"], HookPoint)
+# Donors
+
+OTHER = "John moved to the office. Mary went back to the garden. Sandra travelled to the hallway."
+
+
+def fed(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """The tokens of every segment that will be fed from now on."""
+    heard: list[tuple[int, ...]] = []
+    segment = checkpoint.model.segment
+    monkeypatch.setattr(
+        checkpoint.model, "segment", lambda ids, *given, **named: (heard.append(tuple(ids[0].tolist())), segment(ids, *given, **named))[1]
+    )
+    return heard
+
+
+def test_a_donor_is_run_once_however_many_edits_name_it_and_as_far_as_it_is_needed(
+    gated: Checkpoint, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = (
+        Edit(site=Site.RESID_MID, operation=Patch(text=OTHER, segment=0)),
+        Edit(site=Site.GATE_IN, operation=Patch(text=OTHER), segments=(1,)),
+        BankEdit(operation=Mean(texts=(OTHER, text, OTHER), segment=1), segments=(0,)),
+    )
+    spec = RunSpec(checkpoint=gated.name, text=text, interventions=changes)
+    own = [segment.ids for segment in prepare(gated, spec)[1]]
+    donor = [segment.ids for segment in prepare(gated, replace(spec, text=OTHER, interventions=()))[1]]
+    heard = fed(gated, monkeypatch)
+    run(gated, spec)
+    assert heard == [*donor[:2], *own[:2], *own]
+
+
+def test_donors_run_clean_and_with_the_segment_length_of_the_run(gated: Checkpoint, text: str) -> None:
+    last, capture = (2,), (Capture(Site.RESID_POST, layers=(2,), segments=(1,)),)
+    patch = Edit(site=Site.RESID_POST, operation=Patch(text=OTHER), layers=last, segments=(1,))
+    loud = Edit(site=Site.GATE_IN, operation=Set(value=1.0))
+    changed = run(gated, RunSpec(checkpoint=gated.name, text=text, segment_length=5, captures=capture, interventions=(loud, patch)))
+    donor = run(gated, RunSpec(checkpoint=gated.name, text=OTHER, segment_length=5, captures=capture))
+    assert np.array_equal(changed.at(Site.RESID_POST, segment=1, layer=2), donor.at(Site.RESID_POST, segment=1, layer=2))
+
+
+def every_way(text: str) -> tuple[Intervention, ...]:
+    return (
+        Carry(texts=(OTHER,)),
+        BankEdit(operation=Patch(text=OTHER, segment=0), segments=(1,), slots=(0, 2)),
+        Edit(site=Site.RESID_MID, operation=Mean(texts=(OTHER, text), segment=0), segments=(2,), tokens=(16, 17)),
+        Edit(site=Site.READ_PATTERN, operation=Set(value=0.1), heads=(1,), segments=(3,)),
+        WriteBlock(tokens=range(20, 29)),
+        MemoryOff(layers=(0,), segments=(4,)),
+        Freeze(segment=5),
+    )
+
+
+@pytest.mark.parametrize("name", ["gated", "rmt"])
+def test_a_spec_s_hooks_banks_and_donations_are_all_that_its_run_is_made_of(name: str, text: str, request: pytest.FixtureRequest) -> None:
+    checkpoint = request.getfixturevalue(name)
+    spec = RunSpec(checkpoint=checkpoint.name, text=text, interventions=every_way(text))
+    model, config, changes, given = checkpoint.model, checkpoint.config, spec.interventions, donations(checkpoint, spec)
+    trace = run(checkpoint, spec)
+    with torch.inference_mode():
+        fresh = model.fresh_bank(2)
+        bank = fresh
+        for segment in trace.segments:
+            began = begins(changes, config, segment, bank, fresh, given)
+            with model.hooks(fwd_hooks=hooks(changes, config, segment, given)):
+                output = model.segment(torch.tensor([segment.ids] * 2), began)  # two rows, edited alike
+            bank = hands_on(changes, segment, began, output.bank)
+            for row in output.logits:
+                np.testing.assert_allclose(row.numpy(), trace.logits[segment.start : segment.end], atol=1e-4)
+    np.testing.assert_allclose(bank[1].numpy(), trace.bank, atol=1e-4)
+    some = replace(spec, interventions=changes[1:3])
+    assert set(donations(checkpoint, some).values) == set(given.values)
+
+
+@pytest.mark.parametrize("name", ["gated", "rmt"])
+def test_a_run_with_interventions_can_be_gone_on_with_and_ends_alike(name: str, text: str, request: pytest.FixtureRequest) -> None:
+    checkpoint = request.getfixturevalue(name)
+    read_only = Edit(site=Site.RESID_MID, operation=Scale(by=0.5), segments=(1, 6), persistence=Persistence.READ_ONLY)
+    spec = RunSpec(checkpoint=checkpoint.name, text=text, interventions=(*every_way(text), read_only))
+    trace, given = run(checkpoint, spec), donations(checkpoint, spec)
+    with checkpoint.lock, torch.inference_mode():
+        for _, output in feed(checkpoint.model, trace.segments[:3], spec, {}, given=given):
+            pass
+        rest = feed(checkpoint.model, trace.segments[3:], spec, {}, Carried(output.bank, None), given)
+        rows = [output.logits[0].numpy() for _, output in rest]
+    assert np.array_equal(np.concatenate(rows), trace.logits[trace.segments[3].start :])
+
+
+def test_predicted_bytes_are_those_that_a_run_with_interventions_keeps(gated: Checkpoint, text: str) -> None:
+    read_only = Edit(site=Site.RESID_MID, operation=Set(value=0.0), segments=(1,), persistence=Persistence.READ_ONLY)
+    captures = tuple(Capture(site) for site in sites_of(gated.config.memory))
+    spec = RunSpec(checkpoint=gated.name, text=text, captures=captures, interventions=(*every_way(text), read_only))
+    assert run(gated, spec).bytes == predicted_bytes(gated, spec)
+
+
+def test_interventions_keep_a_model_s_own_precision(gated: Checkpoint, text: str) -> None:
+    model = LM2.empty(gated.config, torch.device("cpu"), torch.bfloat16)
+    model.load_weights(gated.model.weights())
+    rough = Checkpoint(name=gated.name, model=model, tokenizer=gated.tokenizer, digest="rough")
+    direction = tuple(np.sin(np.arange(1, 13)))
+    changes = (*every_way(text), *(BankEdit(operation=operation) for operation in (Add(direction=direction), ProjectOut(direction=direction))))
+    trace = run(rough, RunSpec(checkpoint=gated.name, text=text, interventions=changes))
+    assert trace.dtype == "bfloat16" and np.isfinite(trace.logits).all()

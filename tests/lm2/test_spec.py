@@ -6,7 +6,7 @@ from dataclasses import FrozenInstanceError, replace
 import pytest
 
 from lm2.capture import Capture, HeadMean, PooledMax, PooledMean, TopSlots
-from lm2.interventions import Clamp, Freeze, Reset
+from lm2.interventions import Edit, Freeze, Reset, Set
 from lm2.sites import Site
 from lm2.spec import RunSpec
 
@@ -20,7 +20,7 @@ FULL = RunSpec(
         Capture(Site.READ_PATTERN, HeadMean()),
         Capture(Site.EMBED, PooledMax(4)),
     ),
-    interventions=(Clamp(site=Site.GATE_IN, value=0.5, slots=(1, 2)), Freeze(segment=1), Reset(segment=2)),
+    interventions=(Edit(site=Site.GATE_IN, operation=Set(value=0.5), slots=(1, 2)), Freeze(segment=1), Reset(segment=2)),
     seed=3,
 )
 

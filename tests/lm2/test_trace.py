@@ -7,7 +7,7 @@ import pytest
 
 from lm2.capture import Capture, HeadMax, HeadMean, SlotMass, TopSlots
 from lm2.checkpoint import Checkpoint
-from lm2.interventions import Clamp
+from lm2.interventions import Edit, Set
 from lm2.runner import run
 from lm2.sites import Site
 from lm2.spec import RunSpec
@@ -24,7 +24,7 @@ def trace(gated: Checkpoint, text: str) -> Trace:
         Capture(Site.ATTN_PATTERN),
         Capture(Site.EMBED),
     )
-    change = Clamp(site=Site.GATE_OUT, value=1.0, segments=(1,))
+    change = Edit(site=Site.GATE_OUT, operation=Set(value=1.0), segments=(1,))
     return run(gated, RunSpec(checkpoint=gated.name, text=text + "\fWhere is Zoë?", captures=captures, interventions=(change,)))
 
 

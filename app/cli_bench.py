@@ -1,0 +1,41 @@
+"""`lm2 bench`: what the program's short cuts save, measured beside the long way in the same run."""
+
+import argparse
+import json
+
+
+def add_bench(commands: "argparse._SubParsersAction") -> None:
+    one = commands.add_parser("bench", help="measure what short cuts save, beside the long way in the same run")
+    kinds = one.add_subparsers(required=True, metavar="WHAT")
+    sweep = kinds.add_parser("sweep", help="a knock-out sweep: a whole document for each unit, beside the planner")
+    sweep.add_argument("--plain", type=int, metavar="N", help="run only N units the long way, and extrapolate (default: all)")
+    sweep.add_argument("--json", action="store_true", help="print JSON")
+    sweep.set_defaults(command=_sweep)
+
+
+def _sweep(chosen: argparse.Namespace) -> None:
+    import torch
+    from tqdm import tqdm
+
+    from probes.bench import LAYERS, SEGMENT_LENGTH, SLOTS, bench_sweep
+
+    torch.set_num_threads(1)  # CPU seconds of several threads hold what they spend waiting for each other
+    with tqdm(unit="unit", desc="the long way", disable=None) as bar:
+
+        def told(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        found = bench_sweep(chosen.plain, told)
+    if chosen.json:
+        print(json.dumps(found.to_json()))
+        return
+    print(
+        f"{found.units} slot x block units at the last segment of a document of {found.tokens} tokens; untrained GATED model of {LAYERS} blocks, "
+        f"{SLOTS} slots, segments of {SEGMENT_LENGTH} tokens; CPU seconds of one thread"
+    )
+    extrapolated = "" if found.plain_units == found.units else f"  (extrapolated from {found.plain_units} units)"
+    differing = f"; largest difference of a logit {found.max_difference:.1e}"
+    print(f"a whole document for each unit  {found.plain_seconds:9.3f} s{extrapolated}")
+    print(f"planned, exact                  {found.exact_seconds:9.3f} s  {found.exact_speedup:6.1f} times faster{differing}")
+    print(f"planned, answer's tokens alone  {found.answer_seconds:9.3f} s  {found.answer_speedup:6.1f} times faster")

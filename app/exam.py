@@ -1,0 +1,135 @@
+"""What the Experiments and Sweeps screens share: a checkpoint, the held-out questions put to it, and the job that does it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Hashable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from app import cache, sidebar, state, widgets
+from app.jobs import Job, Phase, Work
+from lm2 import stories
+
+if TYPE_CHECKING:
+    from lm2.babi import Prompt
+    from lm2.checkpoint import Checkpoint
+
+MOST_QUESTIONS = 2000
+
+
+def open_checkpoint() -> Checkpoint | None:
+    """The chosen checkpoint; None once it has been explained why there is none."""
+    chosen = state.current()
+    try:
+        with st.spinner(f"Loading {chosen.checkpoint} ..."):
+            return cache.checkpoint(chosen.checkpoint, chosen.device, chosen.dtype)
+    except ValueError as error:
+        st.info(str(error), icon=":material/info:")
+        return None
+
+
+def questions() -> tuple[Prompt, ...] | None:
+    """Choose the held-out questions; None once it has been explained why there are not so many."""
+    left, middle, right = st.columns(3)
+    with left:
+        task = widgets.select("bAbI task", "exam_task", list(stories.TASKS), show=sidebar.task_name)
+    with middle:
+        count = widgets.number(
+            "Questions", "exam_questions", 2, MOST_QUESTIONS, help="The last question of each held-out story, then the one before it, and so on."
+        )
+    with right:
+        widgets.number("Seed", "exam_seed", 0, 2**31 - 1, help="For whatever is drawn: partners, orders, resamples.")
+    try:
+        found = stories.questions(task, count)
+    except ValueError as error:
+        st.info(f"{error}.", icon=":material/info:")
+        return None
+    origin = "held out from training" if stories.real_stories(task) else "simulated"
+    st.caption(
+        f"{count} questions about {len({prompt.story_id for prompt in found})} stories of qa{task}, {origin}; each in a segment of its own. "
+        "What the sidebar has under Context plays no part here."
+    )
+    return found
+
+
+def finished(key: Hashable) -> bool:
+    """Whether a job has found something that is still there."""
+    job = cache.jobs().find(key)
+    return job is not None and job.phase is Phase.FINISHED
+
+
+def result(key: Hashable, work: Work, label: str, unit: str) -> Any:
+    """What the job of `key` found: a button starts it, and it tells of itself while it runs; None until it has finished.
+
+    Whoever opens the same link meets the same job.
+    """
+    jobs = cache.jobs()
+    job = jobs.find(key)
+    if job is not None and not job.phase.ended:
+        st.fragment(_progress, run_every=1.0)(job, unit)
+        return None
+    if job is not None and job.phase is Phase.FINISHED:
+        return job.result
+    st.button(label, type="primary", icon=":material/play_arrow:", on_click=jobs.ask, args=(key, work))
+    if job is None:
+        st.caption("Not run yet. It runs in the background: go on working here, and come back by this page's link.")
+    if job is not None and job.phase is Phase.FAILED:
+        st.info(f"It could not be run: {job.sentence}.", icon=":material/info:")
+    if job is not None and job.phase is Phase.CANCELLED:
+        st.caption(f"Stopped after {_counted(job.done, unit)}.")
+    return None
+
+
+def _progress(job: Job, unit: str) -> None:
+    """How far a job is; the page is drawn again once it has ended."""
+    if job.phase.ended:
+        st.rerun()
+    left, right = st.columns([6, 1], vertical_alignment="bottom")
+    with left:
+        st.progress(job.done / job.total if job.total else 0.0, _how_far(job, unit))
+    with right:
+        st.button("Cancel", key="cancel", icon=":material/stop:", disabled=job.cancelling, on_click=job.cancel, help="Stops it for everybody who waits for it.")
+
+
+def _how_far(job: Job, unit: str) -> str:
+    if job.cancelling:
+        return f"Stopping after this {unit} ..."
+    if job.phase is Phase.WAITING:
+        return "Waiting: another job is being run first."
+    if job.total is None:
+        return f"{_counted(job.done, unit)} in {duration(job.seconds)}" if job.done else "Starting ..."
+    left = "" if job.left is None else f" · about {duration(job.left)} left"
+    return f"{job.done:,} of {_counted(job.total, unit)} · {duration(job.seconds)}{left}"
+
+
+def _counted(count: int, unit: str) -> str:
+    return f"{count:,} {unit}{'' if count == 1 else 's'}"
+
+
+def duration(seconds: float) -> str:
+    """In words: "3 s", "4 min", "1.5 h"."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def again(
+    loaded: Checkpoint, name: str, spec: Any, command: str, found: dict[str, Any] | None, tables: Mapping[str, Callable[[], str]] = MappingProxyType({})
+) -> None:
+    """How to have the same numbers elsewhere: the spec, the command, and what was found. `tables`: CSV files, made when asked for."""
+    file = f"{name}-{spec.digest[:10]}"
+    st.caption(f"Spec {spec.digest} of {loaded.name} ({loaded.digest[:10]}), {loaded.dtype} on {loaded.device}. To have the same numbers again:")
+    st.code(command.format(f"{file}.json"), language="bash")
+    with st.container(horizontal=True):
+        _download("Spec (JSON)", json.dumps(spec.to_json(), indent=1), f"{file}.json", "application/json")
+        if found is not None:
+            _download("Results (JSON)", json.dumps(found, indent=1), f"results-{file}.json", "application/json")
+        for title, make in tables.items():
+            _download(f"{title.capitalize()} (CSV)", make, f"{title}-{file}.csv", "text/csv")
+
+
+def _download(label: str, data: str | Callable[[], str], file: str, mime: str) -> None:
+    st.download_button(label, data, file, mime, icon=":material/download:", on_click="ignore")

@@ -1,0 +1,62 @@
+"""Experiments: parts of the memory ablated over many held-out questions, each beside its control."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from app import exam, panels, state, widgets
+from app.views import experiments
+
+if TYPE_CHECKING:
+    from probes.experiments import Experiment, Report
+
+
+def render() -> None:
+    from probes.experiments import ExperimentSpec, perform  # noqa: PLC0415 - see app/cache.py
+
+    st.header("Experiments")
+    st.write("One part of the memory at a time is changed while a model answers many held-out questions. Every result stands beside its control.")
+    loaded = exam.open_checkpoint()
+    if loaded is None:
+        return
+    if not loaded.config.memory_layers:
+        st.info(f"{loaded.name} has no memory: there is nothing to ablate. Sweeps can replace its attention and MLPs.", icon=":material/info:")
+        return
+    experiment = _experiment()
+    if exam.questions() is None:
+        return
+    chosen = state.current()
+    spec = ExperimentSpec(
+        experiment=experiment, checkpoint=loaded.name, task=chosen.exam_task, questions=chosen.exam_questions,
+        segment_length=chosen.length or None, seed=chosen.exam_seed,
+    )  # fmt: skip
+    report = exam.result(
+        (spec.digest, loaded.digest, loaded.device, loaded.dtype), lambda job: perform(loaded, spec, job.report),
+        f"Run {spec.questions} questions in every condition", "document",
+    )  # fmt: skip
+    if report is not None:
+        _show(report)
+    exam.again(loaded, experiment.key, spec, "lm2 ablate {}", None if report is None else report.to_json())
+
+
+def _experiment() -> Experiment:
+    """Choose an experiment; shows what it asks, and its control."""
+    from probes.experiments import Experiment  # noqa: PLC0415 - see app/cache.py
+
+    keys = [one.key for one in Experiment]
+    chosen = Experiment.of(widgets.select("Experiment", "experiment", keys, show=lambda key: Experiment.of(key).title))
+    st.markdown(f"**{chosen.question}** Control: {chosen.control}.")
+    return chosen
+
+
+def _show(report: Report) -> None:
+    """Every table, with its curve where it has one."""
+    for at, found in enumerate(report.findings):
+        st.subheader(found.title)
+        curve = experiments.curve(found)
+        if curve is not None:
+            panels.figure(curve, f"curve_{at}")
+        panels.table(experiments.table(found), f"table_{at}")
+        st.caption(experiments.note(found))

@@ -1,0 +1,284 @@
+"""Patching: something of another story's run is put into this one's, as its question is read."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from app import cache, exam, others, panels, session, sidebar, state, widgets
+from app.components.heatmap import Scale
+from app.context import Context
+from app.session import Opened
+from app.state import Patched, Selection, Source
+from app.views import patching, text, updates
+from app.views.patching import Alone, Asked, Reply
+from lm2 import stories
+from lm2.babi import Prompt
+from lm2.interventions import BankEdit, Edit, Patch
+from lm2.sites import Site
+from lm2.tokens import BREAK
+
+if TYPE_CHECKING:
+    from lm2.asking import Put
+    from lm2.trace import Trace
+
+_SOURCES = {Source.STORY: "Story", Source.SIMULATED: "Simulated", Source.PASTED: "Text"}
+_PARTS = {Patched.BANK: "bank", Patched.READ: "read output", Patched.STREAM: "residual stream"}
+_SITES = {Patched.READ: Site.MEM_OUT, Patched.STREAM: Site.RESID_POST}
+_MEANING = {
+    Patched.BANK: "How much of each slot is read where the answer is expected, mean over heads; click a slot to choose it, or to leave it out. The "
+    "bank is replaced as the recipient's question is about to be read, by the one with which the donor's question is read.",
+    Patched.READ: "MEM_OUT: what the tokens of the question's segment have read from memory, as it is added to the stream. The two segments are laid end to end.",
+    Patched.STREAM: "RESID_POST: the stream behind this block, of the tokens of the question's segment. The two segments are laid end to end.",
+}
+_MOST_SLOTS = 64
+"""With more slots, the sweep over them waits for a click."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Side:
+    """One of the two stories: its run, and where it is asked what."""
+
+    opened: Opened
+    asked: Asked
+
+    @property
+    def trace(self) -> Trace:
+        return self.opened.trace
+
+    @property
+    def context(self) -> Context:
+        return self.opened.context
+
+
+def render() -> None:
+    st.header("Patching")
+    st.write("Put the bank, some of its slots, or one activation of another story's run into this one's as its question is read. Whose answer does the model give?")
+    opened = session.open_memory()
+    if opened is None:
+        return
+    session.subtitle(opened)
+    other = _choose_donor(opened)
+    if other is None:
+        return
+    recipient, donor = (_Side(opened=one, asked=patching.asked(one.trace, one.context, one.checkpoint.tokenizer)) for one in (opened, other))
+    for column, title, side in zip(st.columns(2), ("Recipient", "Donor"), (recipient, donor)):
+        with column:
+            _story(title, side)
+    part = _choose_part(recipient, donor)
+    try:
+        after = _patched(recipient, donor, part)
+    except ValueError as error:
+        st.warning(f"This cannot be carried over: {error}.", icon=":material/warning:")
+        return
+    wanted = _donors_reply(recipient, donor, part)
+    _outcome(recipient, donor, after, wanted)
+    if part is Patched.BANK:
+        _each_slot(recipient, donor, after, wanted)
+    st.subheader("Run it again")
+    exam.again(opened.checkpoint, "patch", after.spec, "lm2 ablate {}", None)
+
+
+def _choose_donor(opened: Opened) -> Opened | None:
+    """The other story, which has been run; None once a mistake has been explained."""
+    with st.container(border=True):
+        where, what, swap = st.columns([3, 7, 2], vertical_alignment="bottom")
+        with where:
+            source = widgets.buttons("Donor", "donor_source", list(_SOURCES), show=_SOURCES.__getitem__)
+        with what:
+            if source is Source.PASTED:
+                widgets.area("Text", "donor_text", placeholder="Mary moved to the bathroom. John went to the hallway. Where is Mary?")
+            else:
+                _choose_story(source)
+        swapped = swap.button("Swap", icon=":material/swap_horiz:", help="The donor becomes the recipient, and the recipient the donor.", width="stretch")
+    loaded = opened.checkpoint
+    try:
+        chosen = others.donor(state.current(), opened.context)
+        read = sidebar.context_of(chosen)
+        if swapped:
+            _swap(chosen)
+        spec = cache.spec_for(loaded, read.text, state.current().length or None, opened.layers[0])
+        with st.spinner("Reading the donor ..."):
+            trace = cache.trace(loaded, spec, lambda done, count: None)
+    except ValueError as error:
+        st.info(f"There is no donor yet. {error}", icon=":material/info:")
+        return None
+    return Opened(checkpoint=loaded, context=read, trace=trace)
+
+
+def _choose_story(source: Source) -> None:
+    task, which, question = st.columns([3, 2, 2])
+    with task:
+        widgets.select("bAbI task", "donor_task", [0, *stories.TASKS], show=lambda task: sidebar.task_name(task) if task else "as the recipient's")
+    with which:
+        last = others.count(source, state.current().donor_task or state.current().task) - 1
+        label = "Seed" if source is Source.SIMULATED else "Story"
+        widgets.number(label, "donor_index", -1, last, help="-1 is the first one behind the recipient with another answer to its question, and to its own.")
+    with question:
+        widgets.number("Question", "donor_question", -1, 19, help="Counted from 0; -1 is the last.")
+
+
+def _swap(donor: Selection) -> None:
+    """Exchange the two stories, in the sidebar as well."""
+    chosen = state.current()
+    state.update(
+        source=donor.source, task=donor.task, index=donor.index, seed=donor.seed, question=donor.question, text=donor.text, token=None,
+        donor_source=Source.PASTED if chosen.source is Source.FILE else chosen.source, donor_task=chosen.task,
+        donor_index=chosen.seed if chosen.source is Source.SIMULATED else chosen.index, donor_question=chosen.question, donor_text=chosen.text,
+    )  # fmt: skip
+    st.rerun()
+
+
+def _story(title: str, side: _Side) -> None:
+    tokenizer, at = side.opened.checkpoint.tokenizer, side.asked
+    st.subheader(title)
+    panels.strip(text.strip(side.trace, side.context, tokenizer), f"strip_{title}", at.row)
+    st.caption(side.context.origin)
+    says, chance = patching.said(side.trace, at.row, tokenizer), text.probabilities(side.trace, at.row).max()
+    st.markdown(f"It says **{says.words}** ({chance:.3f}). " + (f"True is **{at.reply.words}**." if at.known else "What is true is not known."))
+
+
+def _choose_part(recipient: _Side, donor: _Side) -> Patched:
+    """What is carried over."""
+    config = recipient.opened.checkpoint.config
+    with st.container(border=True):
+        left, right = st.columns([2, 3])
+        with left:
+            there = [part for part in Patched if part is Patched.BANK or _SITES[part].layers(config)]
+            part = widgets.buttons("Carry over the donor's", "patched", there, show=_PARTS.__getitem__)
+        with right:
+            if part is Patched.BANK:
+                widgets.places("Slots", "patched_slots", range(config.slots), help="None chosen: the whole bank.")
+            else:
+                layers = _SITES[part].layers(config)
+                if state.current().patched_layer not in layers:
+                    state.update(patched_layer=layers[-1])
+                widgets.buttons("Of block", "patched_layer", layers)
+        if part is Patched.BANK:
+            _reading(recipient, donor)
+        st.caption(_MEANING[part])
+    return part
+
+
+def _reading(recipient: _Side, donor: _Side) -> None:
+    """What the two questions read; a click chooses a slot, or leaves it out."""
+    runs = [(name, side.trace, side.asked) for name, side in (("recipient", recipient), ("donor", donor))]
+    view = patching.reading(runs, recipient.opened.layers)
+    cell = panels.map_to_click(view, "patched_reading", None, None, Scale.SQRT, 70 + 22 * len(view.values))
+    if cell is not None:
+        state.update(patched_slots=tuple(sorted({cell.column} ^ set(state.current().patched_slots))))
+        st.rerun()
+
+
+def _patched(recipient: _Side, donor: _Side, part: Patched) -> Trace:
+    """The recipient's run with the donor's part in it. Raises ValueError as `run` does."""
+    chosen = state.current()
+    if part is Patched.BANK:
+        change = _bank(recipient, donor, chosen.patched_slots or None)
+    else:
+        change = _activation(recipient, donor, _SITES[part], chosen.patched_layer)
+    spec = dataclasses.replace(recipient.trace.spec, captures=(), interventions=(change,))
+    return cache.trace(recipient.opened.checkpoint, spec, lambda done, count: None)
+
+
+def _bank(recipient: _Side, donor: _Side, slots: tuple[int, ...] | None) -> BankEdit:
+    return BankEdit(operation=Patch(text=donor.context.text, segment=donor.asked.segment), segments=(recipient.asked.segment,), slots=slots)
+
+
+def _activation(recipient: _Side, donor: _Side, site: Site, layer: int) -> Edit:
+    """A site in the question's segment, as far as both segments reach.
+
+    Raises ValueError where the two questions do not meet once the segments are laid end to end.
+    """
+    here, there = (side.trace.segments[side.asked.segment] for side in (recipient, donor))
+    behind, other = here.end - recipient.asked.row - 1, there.end - donor.asked.row - 1
+    if behind != other:
+        raise ValueError(f"laid end to end, the questions do not meet: {behind} tokens of its segment stand behind the recipient's, {other} behind the donor's")
+    tokens = tuple(range(max(here.start, here.end - len(there.ids)), here.end))
+    operation = Patch(text=donor.context.text, segment=donor.asked.segment)
+    return Edit(site=site, operation=operation, layers=(layer,), segments=(recipient.asked.segment,), tokens=tokens)
+
+
+def _donors_reply(recipient: _Side, donor: _Side, part: Patched) -> Reply:
+    """What a bank of the donor's should answer the recipient's question with; an activation, and where that is not told, its own question."""
+    told = others.told(donor.context, recipient.context) if part is Patched.BANK else None
+    return Reply.of(told, recipient.opened.checkpoint.tokenizer) if told else donor.asked.reply
+
+
+def _outcome(recipient: _Side, donor: _Side, after: Trace, wanted: Reply) -> None:
+    tokenizer, before, own, row = recipient.opened.checkpoint.tokenizer, recipient.trace, recipient.asked.reply, recipient.asked.row
+    st.subheader("Whose answer?")
+    if wanted == own:
+        st.info(f"Both stories answer {wanted.words}: this donor cannot show whose answer the model gives. Choose another one.", icon=":material/info:")
+    was, says = (patching.said(trace, row, tokenizer) for trace in (before, after))
+    whose = "the recipient's answer" if says == own else "the donor's answer" if says == wanted else "neither story's answer"
+    st.markdown(f"Before, the model says **{was.words}**; with the donor's part in it, **{says.words}**: {whose}.")
+    left, right = st.columns([3, 2])
+    with left:
+        runs = [("before", before, row), ("after", after, row), ("in the donor's own run", donor.trace, donor.asked.row)]
+        panels.table(patching.answers(runs, [("recipient", own), ("donor", wanted)]), "patched_answers")
+        one, two = (float(patching.difference(trace.logits[row], own, wanted)) for trace in (before, after))
+        st.caption(
+            f"Probability of each answer's first token. The donor's answer is {_source(recipient, donor, wanted)}. "
+            f"Logit difference, donor's answer less recipient's: {one:+.2f} before, {two:+.2f} after."
+        )
+    with right:
+        panels.table(updates.beside(before.logits[row], after.logits[row], ("before", "after"), tokenizer.piece, 6), "patched_next")
+
+
+def _source(recipient: _Side, donor: _Side, wanted: Reply) -> str:
+    if wanted != donor.asked.reply:
+        return f"what its story tells of “{recipient.context.quizzes[-1].question}”"
+    return "the one to its own question" if donor.asked.known else "what the model says behind it"
+
+
+def _each_slot(recipient: _Side, donor: _Side, after: Trace, wanted: Reply) -> None:
+    """The donor's slots one by one, beside all the chosen ones together."""
+    loaded, own, row = recipient.opened.checkpoint, recipient.asked.reply, recipient.asked.row
+    st.subheader("Each slot alone")
+    if wanted == own:
+        st.caption("Nothing to compare: both answers are the same.")
+        return
+    if loaded.config.slots > _MOST_SLOTS and not st.button(f"Carry over each of the {loaded.config.slots:,} slots alone", icon=":material/play_arrow:"):
+        return
+    with st.spinner("Carrying over each slot alone ..."):
+        whole = dataclasses.replace(after.spec, interventions=(_bank(recipient, donor, None),))
+        alone = cache.result(loaded, f"slots alone {own} {wanted}", whole, lambda: _alone(recipient, donor, wanted))
+    left, right = st.columns([5, 1])
+    with left:
+        panels.figure(patching.slots(alone), "patched_alone")
+    chosen = list(state.current().patched_slots)
+    before, now = (float(patching.difference(trace.logits[row], own, wanted)) for trace in (recipient.trace, after))
+    right.metric(f"{'Chosen' if chosen else 'All'} slots together", f"{now - before:+.2f}")
+    right.metric("The same alone, added up", f"{alone.changes[chosen or slice(None)].sum():+.2f}")
+    st.caption(
+        "Change of the logit difference, donor's answer less recipient's, in logits, when a slot alone is carried over. Where together and added up are "
+        "far apart, slots depend on each other: several hold the same, or it takes several at once."
+    )
+
+
+def _alone(recipient: _Side, donor: _Side, wanted: Reply) -> Alone:
+    from probes.planner import answers_under  # noqa: PLC0415 - see app/cache.py
+
+    loaded, own = recipient.opened.checkpoint, recipient.asked
+    logits = answers_under(loaded, _put(recipient), [(_bank(recipient, donor, (slot,)),) for slot in range(loaded.config.slots)])[:, 0]
+    before = patching.difference(recipient.trace.logits[own.row], own.reply, wanted)
+    return Alone(changes=patching.difference(logits, own.reply, wanted) - before)
+
+
+def _put(side: _Side) -> Put:
+    """The text as planned sweeps want it, with something behind the question: here in a segment of its own, so that nothing else changes."""
+    from lm2.asking import Put  # noqa: PLC0415 - see app/cache.py
+    from lm2.runner import prepare  # noqa: PLC0415
+
+    read, row = side.trace.spec, side.asked.row
+    prompt = Prompt(
+        story_id="", task=None, text=read.text, statements=(), statement_spans=(), question=read.text, question_span=(0, len(read.text)), answer=".",
+        support=(),
+    )  # fmt: skip
+    spec = dataclasses.replace(read, text=f"{read.text}{BREAK}{prompt.answer}", captures=())
+    tokens, segments = prepare(side.opened.checkpoint, spec)
+    return Put(prompt=prompt, spec=spec, tokens=tokens, segments=segments, statements=(), question=range(row, row + 1))

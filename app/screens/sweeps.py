@@ -1,0 +1,246 @@
+"""Sweeps: every unit of a grid replaced, one by one, in many documents."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from app import cache, exam, panels, state, widgets
+from app.components.heatmap import Scale
+from app.views import sweeps
+from app.views.sweeps import Swept
+from lm2 import stories
+from lm2.config import MemoryKind
+from probes.metrics import Metric
+
+if TYPE_CHECKING:
+    from app.jobs import Job
+    from lm2.checkpoint import Checkpoint
+    from lm2.config import LM2Config
+    from probes.sweep_spec import SweepSpec
+
+_GRIDS = {
+    "slots": "Slot × block × segment", "memory_heads": "Memory head × block", "attention_heads": "Attention head × block",
+    "blocks": "Attention, memory, MLP × block", "gates": "Gate × value",
+}  # fmt: skip
+_MEANING = {
+    "slots": "A unit is what one block reads in one slot.",
+    "memory_heads": "A unit is what one memory head reads in one block.",
+    "attention_heads": "A unit is what one head of self-attention adds in one block.",
+    "blocks": "A unit is what self-attention, memory or MLP of one block adds to the stream.",
+    "gates": "A unit is a gate clamped to 0, 0.5 or 1 in all blocks, segments, slots and features.",
+}
+_BANK_SLOTS = "A unit is one slot of the bank that the segment begins with; all blocks read the same."
+_REPLACEMENTS = {
+    "resample": "the same place of another story's run", "mean": "the mean of that place over 8 other stories",
+    "initial": "what is read in the bank at the start of a document", "zero": "zero, a value that the model may never have seen",
+}  # fmt: skip
+_ROUTES = {"exact": "all behind it", "answer": "the answer alone"}
+_REACH = (
+    "How far a replaced unit reaches. Everything behind it, as in a run; or only the tokens that predict the answer, with the tokens before "
+    "them as they were: another question, and many times faster."
+)
+_SCREEN = (
+    "0 measures every unit. K estimates all of them by joint integrated gradients, and measures the 2K with the largest estimates and 32 drawn at "
+    "random; where estimates and measurements do not agree, no ranking is shown."
+)
+_TOGETHER = (
+    "Mean and 95 % interval. Where units stand in for each other, single effects look harmless and the joint effect does not; where each alone breaks the "
+    "same thing, their sum exceeds it."
+)
+_CUMULATIVE = (
+    "Best first: the units that do most harm alone come first; worst first, last. A story's order comes from the other half of the stories, so that "
+    "no curve profits from the noise that chose its order. Bands are 95 % intervals."
+)
+_MOST_BACK = 8
+_MOST_ROWS = 15
+
+
+def render() -> None:
+    st.header("Sweeps")
+    st.write("Every unit of a grid is replaced, one by one, while the model answers many held-out questions. What does each do for the answer?")
+    loaded = exam.open_checkpoint()
+    if loaded is None:
+        return
+    _choose(loaded.config)
+    if exam.questions() is None:
+        return
+    try:
+        spec = _spec(loaded)
+        key = (spec.digest, loaded.digest, loaded.device, loaded.dtype)
+        if not exam.finished(key):
+            _cost(loaded, spec)
+    except ValueError as error:
+        st.info(f"There is no such sweep: {error}.", icon=":material/info:")
+        return
+    swept = exam.result(key, lambda job: _sweep(loaded, spec, job), "Run the sweep", "step")
+    if swept is not None:
+        _show(swept)
+    csv = {} if swept is None else {name: partial(_csv, swept, name) for name in ("units", "values", "joints", "curves")}
+    exam.again(loaded, f"sweep-{spec.grid.value}", spec, "lm2 sweep {} --out FOLDER", None, csv)
+
+
+def _choose(config: LM2Config) -> None:
+    """The grid, what replaces its units and where, and what is measured."""
+    left, middle, right = st.columns(3)
+    with left:
+        grid = widgets.select("Units", "grid", _grids(config), show=_GRIDS.__getitem__, help="What is replaced, one by one.")
+    with middle:
+        widgets.select(
+            "Metric", "ordered", [metric.value for metric in Metric], show=sweeps.metric_name,
+            help="Puts units in order, and is what a screen estimates. All metrics are measured.",
+        )  # fmt: skip
+    if grid == "gates":
+        st.caption(_MEANING[grid])
+        return
+    with right:
+        replacement = widgets.buttons("Replaced by", "replacement", [one for one in _REPLACEMENTS if one != "initial" or grid == "slots"])
+    left, middle, right = st.columns([3, 5, 2])
+    with left:
+        route = widgets.buttons("Computed anew", "route", list(_ROUTES), show=_ROUTES.__getitem__, help=_REACH)
+    if route == "exact":
+        with middle:
+            widgets.places("Segments", "back", range(_MOST_BACK), show=sweeps.segment_name, help="Counted back from the one in which the answer is predicted.")
+        with right:
+            widgets.number("Screen for the best", "screened", 0, 1000, help=_SCREEN)
+    meaning = _BANK_SLOTS if grid == "slots" and config.memory is MemoryKind.TOKENS else _MEANING[grid]
+    st.caption(f"{meaning} It is replaced by {_REPLACEMENTS[replacement]}.")
+
+
+def _grids(config: LM2Config) -> list[str]:
+    """Those of which the model has something."""
+    from probes.grids import Grid, parts  # noqa: PLC0415 - see app/cache.py
+
+    there = []
+    for grid in Grid:
+        try:
+            parts(grid, config, (0,), (0.0,))
+        except ValueError:
+            continue
+        there.append(grid.value)
+    return there
+
+
+def _spec(loaded: Checkpoint) -> SweepSpec:
+    """What is to be swept. Raises ValueError for choices that do not go together."""
+    from probes.grids import Grid, Replacement  # noqa: PLC0415 - see app/cache.py
+    from probes.plans import Route  # noqa: PLC0415
+    from probes.sweep_spec import SweepSpec  # noqa: PLC0415
+
+    chosen = state.current()
+    first = Metric(chosen.ordered)
+    plain = SweepSpec(
+        checkpoint=loaded.name, grid=Grid(chosen.grid), task=chosen.exam_task, questions=chosen.exam_questions, segment_length=chosen.length or None,
+        metrics=(first, *(metric for metric in Metric if metric is not first)), seed=chosen.exam_seed,
+    )  # fmt: skip
+    if plain.grid is Grid.GATES:
+        return plain
+    route = Route(chosen.route)
+    return replace(
+        plain, replacement=Replacement(chosen.replacement), back=(chosen.back or (0,)) if route is Route.EXACT else (0,),
+        route=route, screen=(chosen.screened or None) if route is Route.EXACT else None,
+    )  # fmt: skip
+
+
+def _cost(loaded: Checkpoint, spec: SweepSpec) -> None:
+    """What the sweep will cost. Raises ValueError where it cannot be run."""
+    with st.spinner("Predicting the cost ..."):
+        cost = cache.prediction(loaded, spec)
+    st.markdown(
+        f"**{cost.units:,} units × {cost.documents:,} documents: about {exam.duration(cost.planned_seconds)}**, where a whole document for every unit "
+        f"would take {exam.duration(cost.naive_seconds)}."
+    )
+
+
+def _sweep(loaded: Checkpoint, spec: SweepSpec, job: Job) -> Swept:
+    from lm2.asking import put  # noqa: PLC0415 - see app/cache.py
+    from probes.grids import sources  # noqa: PLC0415
+    from probes.sweeps import sweep  # noqa: PLC0415
+
+    result = sweep(spec, loaded, on_progress=job.report)
+    puts = [put(loaded, prompt, spec.segment_length) for prompt in stories.questions(spec.task, spec.questions)]
+    found, _ = sources(spec.replacement, spec.persistence, puts, max(spec.back), spec.donors, spec.seed)
+    return sweeps.gather(result, tuple(source.asked.prompt for source in found))
+
+
+def _show(swept: Swept) -> None:
+    """The map beside joint effects; what is behind a cell; ranking and curves."""
+    result = swept.result
+    others = [metric.value for metric in result.spec.metrics[1:]]
+    left, right = st.columns([3, 2])
+    with left:
+        named = widgets.select("Shown", "effect", ["", *others], show=lambda value: sweeps.metric_name(value or result.metric.value))
+    with right:
+        hide = widgets.buttons("Cells with q > 0.05", "hidden", ["on", "off"], show={"on": "hidden", "off": "shown"}.__getitem__) == "on"
+    metric = Metric(named) if named else result.metric
+    st.caption(sweeps.unedited(swept, metric))
+    if result.screening is not None:
+        st.caption(sweeps.screen(swept))
+    unit = state.choice("unit", len(result.parts))
+    left, right = st.columns([3, 2])
+    with left:
+        st.subheader("One at a time")
+        _map(swept, metric, unit, hide=hide)
+    with right:
+        st.subheader("Together")
+        together = sweeps.joints(swept, metric)
+        panels.table(together, "joints", "content" if len(together.rows) <= _MOST_ROWS else 36 * _MOST_ROWS)
+        st.caption(_TOGETHER if result.screening is None else f"{_TOGETHER} Single effects add up only where all of them were measured, without a screen.")
+    _documents(swept, metric, unit)
+    left, right = st.columns(2)
+    with left:
+        st.subheader("Largest effects")
+        _ranking(swept, metric)
+    curves = sweeps.cumulative(swept, metric)
+    if curves is not None:
+        with right:
+            st.subheader("More and more together")
+            panels.figure(curves, "cumulative")
+            st.caption(_CUMULATIVE)
+
+
+def _map(swept: Swept, metric: Metric, unit: int | None, *, hide: bool) -> None:
+    where = sweeps.layout(swept.result.parts)
+    row, column = (None, None) if unit is None else where.of(unit)
+    view = sweeps.effect_map(swept, metric, hide=hide)
+    if hide and view.masked.all():
+        st.info(f"No cell can be told from chance at q ≤ {sweeps.SIGNIFICANT:g}. Ask more questions, or show all cells.", icon=":material/info:")
+    cell = panels.map_to_click(view, "sweep", row, column, Scale.LINEAR, min(720, max(240, 18 * len(where.rows) + 110)))
+    st.caption(sweeps.pooled(swept, metric) + (" The others are hatched." if hide else ""))
+    clicked = None if cell is None else where.places.get((cell.row, cell.column))
+    if clicked is not None and clicked != unit:
+        state.update(unit=clicked)
+        st.rerun()
+
+
+def _documents(swept: Swept, metric: Metric, unit: int | None) -> None:
+    """The stories behind the chosen cell."""
+    st.subheader("Behind a cell" if unit is None else f"Behind {swept.result.parts[unit].label}")
+    if unit is None:
+        st.caption("Click a cell of the map to see what replacing it does in each story.")
+    elif unit not in swept.result.measured:
+        st.caption("This unit was estimated by the screen, and not measured.")
+    else:
+        st.caption(sweeps.effect(swept, unit, metric))
+        panels.table(sweeps.documents(swept, unit, metric), "documents", 320)
+
+
+def _ranking(swept: Swept, metric: Metric) -> None:
+    from probes.screening import TRUSTED  # noqa: PLC0415 - see app/cache.py
+
+    ranking = sweeps.ranking(swept, metric)
+    if ranking is None:
+        st.warning(
+            f"r(screen, exact) = {swept.result.screening.r:.2f}, not {TRUSTED:g} or more: the screen may have missed the units that matter, so none are "
+            "ranked. Screen for more units, or measure all with 0.", icon=":material/warning:",
+        )  # fmt: skip
+        return
+    panels.table(ranking, "ranking")
+    st.caption(sweeps.stability(swept, metric))
+
+
+def _csv(swept: Swept, name: str) -> str:
+    return swept.result.tables()[name].to_csv(index=False)

@@ -1,0 +1,242 @@
+"""Updates: what the memory takes up while a text is being written, and how that changes what tokens read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from app import cache, panels, session, state, widgets
+from app.components.heatmap import Scale
+from app.session import Opened
+from app.state import Probe
+from app.views import text, updates
+from lm2.config import MemoryKind
+from lm2.interventions import Freeze
+from lm2.spec import RunSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from probes.updates import Rereading, Walk
+
+MOST_TOKENS = 64
+
+_PROBED = (
+    "Read weights of block {layer}, {pooled}, both maps on one scale. The probe is read as a segment of its own with nothing else in sight, so only "
+    "the bank differs; it is that of the text written with writes {shown}."
+)
+
+_BESIDES = {
+    MemoryKind.RELEASE: " In the released arithmetic a block reads what the block before it has just written: behind the first block, a reading "
+    "also holds what the probe itself writes.",
+    MemoryKind.TOKENS: " Tokens also attend to tokens: a column does not sum to 1, and what is left counts as one more slot.",
+}
+
+_PROBES = {Probe.QUESTION: "the question", Probe.SEGMENT: "the prompt's last segment"}
+
+
+def render() -> None:
+    st.header("Updates")
+    st.write(
+        "The model goes on writing behind the context. Each segment that it fills is written to the bank, so the same tokens read something else "
+        "afterwards; with writes off the bank stays as it is, and so does the reading."
+    )
+    opened = session.open_memory()
+    if opened is None:
+        return
+    session.subtitle(opened)
+    left, middle, right = st.columns(3)
+    with left:
+        count = widgets.slider("Tokens to write", "written", 1, MOST_TOKENS, help="The likeliest token each time.")
+    with middle:
+        asked = len(opened.trace.segments) - 1
+        control = "The control: this segment and all later ones hand on the bank that they began with."
+        frozen = _slider("Writes off: from segment", "frozen", asked, asked, control)
+    with right:
+        shown = widgets.buttons("Show the text written with", "writes", ["on", "off"], show=lambda writes: f"writes {writes}")
+    left, right = st.columns(2)
+    with left:
+        layer = session.captured(opened, widgets.block(opened.checkpoint.config))
+    with right:
+        head = widgets.head(opened.checkpoint.config)
+    walks = _walks(opened, count, frozen)
+    _written(opened, walks, shown, layer, head)
+    _before_and_after(opened, walks, shown, layer, head)
+    _again(walks)
+
+
+def _again(walks: dict[str, Walk]) -> None:
+    """What ran, and how to run it again."""
+    digests = ", ".join(f"writes {name}: run {walk.spec.digest[:10]}" for name, walk in walks.items())
+    count, layers = len(walks["on"].ids), walks["on"].layers
+    st.caption(f"{digests}; each continued by {count} tokens, the likeliest every time.")
+    with st.expander("Run again"):
+        st.code(
+            "import dataclasses\nimport lm2\nfrom probes.updates import walk\n\n"
+            f"on = lm2.RunSpec.from_json({walks['on'].spec.to_json()!r})\n"
+            f"off = dataclasses.replace(on, interventions=(lm2.{walks['off'].spec.interventions[0]!r},))\n"
+            f"walks = [walk(lm2.load(on.checkpoint), spec, tokens={count}, layers={layers}) for spec in (on, off)]",
+            wrap_lines=True,
+        )
+
+
+def _slider(label: str, field: str, last: int, default: int, help: str) -> int:
+    """A slider of 0 to `last`. What was not chosen stays at its default, also when that moves; nothing is drawn where there is only 0."""
+    chosen = getattr(state.current(), field)
+    value = chosen if 0 <= chosen <= last else default
+    if last == 0:
+        return value
+    return st.slider(label, 0, last, key=state.widget_key(field, value), help=help, on_change=state.take, args=(field,))
+
+
+def _walks(opened: Opened, count: int, frozen: int) -> dict[str, Walk]:
+    """The context continued with writes on and with writes off."""
+    from probes.updates import walk  # noqa: PLC0415 - see app/cache.py
+
+    loaded, read, layers = opened.checkpoint, opened.trace.spec, opened.layers
+    specs = {
+        name: RunSpec(checkpoint=loaded.name, text=read.text, segment_length=read.segment_length, interventions=changes)
+        for name, changes in (("on", ()), ("off", (Freeze(segment=frozen),)))
+    }
+    bar = st.empty()
+
+    def write(name: str) -> Walk:
+        def heard(done: int, segments: int) -> None:
+            bar.progress(done / segments, f"Writes {name}: segment {done} of {segments}, then {count} tokens")
+
+        return walk(loaded, specs[name], tokens=count, layers=layers, on_segment=heard)
+
+    walks = {name: cache.result(loaded, f"walk {count} {layers}", specs[name], lambda name=name: write(name)) for name in specs}
+    bar.empty()
+    return walks
+
+
+def _rereadings(opened: Opened, walks: dict[str, Walk], ids: tuple[int, ...]) -> dict[str, Rereading]:
+    """The probe read from every bank of both walks. Raises ValueError as `reread` does."""
+    from probes.updates import reread  # noqa: PLC0415 - see app/cache.py
+
+    loaded, layers = opened.checkpoint, opened.layers
+    with st.spinner("Reading the probe from every bank ..."):
+        return {
+            name: cache.result(
+                loaded, f"reread {len(walk.ids)} {layers} {ids}", walk.spec, lambda walk=walk: reread(loaded, ids, walk.banks, layers=layers)
+            )
+            for name, walk in walks.items()
+        }
+
+
+@st.fragment
+def _written(opened: Opened, walks: dict[str, Walk], shown: str, layer: int, head: str) -> None:
+    """The generation, token by token; a fragment, so that its slider draws this part alone."""
+    on, off, walk, piece_of = walks["on"], walks["off"], walks[shown], opened.checkpoint.tokenizer.piece
+    count, start = len(walk.ids), len(walk.prompt)
+    st.subheader(f"Written with writes {shown}")
+    step = (widgets.slider("Token", "step", 1, count, help="Counted from the first that the model wrote.") if count > 1 else 1) - 1
+    view = updates.strip(walk, text.marks(opened.trace, opened.context), piece_of)
+    _choose(panels.strip(view, "strip_updates", start + step), start, step)
+    st.caption(updates.where(walk, step))
+    left, right = st.columns(2)
+    with left:
+        st.subheader("Slots read, token by token")
+        cell = panels.map_to_click(updates.reads_by_step(walk, layer, head), "reads_by_step", None, step, Scale.LINEAR, _height(opened))
+        _choose(None if cell is None else start + cell.column, start, step)
+    with right:
+        st.subheader(f"Expected as token {step + 1}")
+        panels.table(updates.beside(on.logits[step], off.logits[step], ("writes on", "writes off"), piece_of), "expected_at_step")
+    _both(on, off, piece_of)
+    state.publish()
+
+
+def _both(on: Walk, off: Walk, piece_of: Callable[[int], str]) -> None:
+    """Where the two texts part, and both of them side by side."""
+    from probes.updates import diverge  # noqa: PLC0415 - see app/cache.py
+
+    first = diverge(on, off)
+    st.caption(
+        f"With writes on and off the model writes the same {len(on.ids)} tokens."
+        if first is None
+        else f"The two texts part at token {first + 1}; behind it, what is expected is about two different texts."
+    )
+    with st.expander("Both texts, token by token"):
+        panels.table(updates.steps(on, off, piece_of), "steps", 360)
+        st.caption("Distance: total variation between the two next-token distributions, 0 to 1, while both texts are the same.")
+
+
+def _choose(token: int | None, start: int, step: int) -> None:
+    """A click on a token that the model wrote, or on its column, steps there."""
+    if token is not None and token >= start and token - start != step:
+        state.update(step=token - start + 1)
+        st.rerun()
+
+
+@st.fragment
+def _before_and_after(opened: Opened, walks: dict[str, Walk], shown: str, layer: int, head: str) -> None:
+    """One probe, read from two banks of the walk that is shown; a fragment, as above."""
+    st.subheader("The same tokens, before and after")
+    walk, question = walks[shown], _question(opened)
+    last = len(walk.banks) - 1
+    left, middle, right = st.columns(3)
+    with left:
+        probe = widgets.select("Probe, read from every bank", "probe", list(Probe) if question else [Probe.SEGMENT], show=_PROBES.__getitem__)
+    with middle:
+        before = _slider("Before: segments written", "before", last, walk.segment_of(0), "0 is the fresh bank that a document begins with.")
+    with right:
+        after = _slider("After: segments written", "after", last, last, "The last segment is still open: the bank is what it would hand on now.")
+    try:
+        readings = _rereadings(opened, walks, question if probe is Probe.QUESTION else opened.trace.segments[-1].ids)
+    except ValueError as error:
+        st.info(str(error), icon=":material/info:")
+        return
+    read, height = readings[shown], _height(opened)
+    for column, title, bank, other in zip(st.columns(2), ("Before", "After"), (before, after), (after, before)):
+        with column:
+            st.subheader(title)
+            st.caption(f"Read from {updates.bank(walk, bank)}.")
+            panels.figure(updates.reading(read, layer, head, bank, other), title.lower(), height)
+    pooled = f"{head} over heads" if head in ("mean", "max") else f"head {head}"
+    st.caption(_PROBED.format(layer=layer, pooled=pooled, shown=shown) + _BESIDES.get(opened.checkpoint.config.memory, ""))
+    left, right = st.columns(2)
+    with left:
+        st.subheader("Difference")
+        panels.figure(updates.difference(read, layer, head, before, after), "difference", height)
+    with right:
+        st.subheader("Tokens whose reading changed most")
+        panels.table(updates.most_moved(read, layer, head, before, after), "most_moved")
+        st.caption("Share moved: how much of a token's attention went elsewhere (total variation of each head; then as the maps are pooled).")
+        st.subheader("Expected behind the probe")
+        panels.table(updates.beside(read.logits[before], read.logits[after], ("before", "after"), opened.checkpoint.tokenizer.piece), "expected_behind")
+    _courses(opened, readings, shown, layer, head, before)
+    state.publish()
+
+
+def _courses(opened: Opened, readings: dict[str, Rereading], shown: str, layer: int, head: str, before: int) -> None:
+    tokenizer, quizzes = opened.checkpoint.tokenizer, opened.context.quizzes
+    by_question = bool(quizzes) and state.current().probe is Probe.QUESTION
+    token = tokenizer.encode(f" {quizzes[-1].answer}").ids[0] if by_question else int(readings[shown].logits[before].argmax())
+    said = repr(tokenizer.piece(token).strip())
+    left, right = st.columns(2)
+    with left:
+        st.subheader("Reading, update by update")
+        panels.figure(updates.course(readings, layer, head, before), "course")
+        st.caption(
+            f"Share of the probe's reading that is elsewhere than before ({before} segments written), mean over its tokens. With writes off it "
+            "stays where it was."
+        )
+    with right:
+        st.subheader("Prediction, update by update")
+        panels.figure(updates.expected(readings, token, said), "expected")
+        reason = "the true answer's first token" if by_question else f"the likeliest before ({before} segments written)"
+        st.caption(f"Of {said} behind the probe: {reason}.")
+
+
+def _question(opened: Opened) -> tuple[int, ...]:
+    """The tokens of the context's last question; none where no question is known."""
+    if not opened.context.quizzes:
+        return ()
+    quiz, tokens = opened.context.quizzes[-1], opened.trace.tokens
+    return tuple(tokens.ids[at] for at in tokens.within(quiz.end - len(quiz.question), quiz.end))
+
+
+def _height(opened: Opened) -> int:
+    return min(720, max(280, 16 * opened.checkpoint.config.slots + 100))

@@ -1,0 +1,127 @@
+"""Comparison -> what a text's predictions were and what they have become."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from app.context import Context
+from app.toggles import Toggles
+from app.views import text
+from app.views.kinds import Line, Lines, Strip, Table, token_labels, visible
+from probes.metrics import Answer, Metric, measure
+
+if TYPE_CHECKING:
+    from lm2.tokens import Tokenizer
+    from lm2.trace import Trace
+    from probes.compare import Comparison
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ran:
+    """One combination of toggles that has run."""
+
+    toggles: Toggles
+    digest: str
+    """Of its spec."""
+    answer: float
+    """Probability of the true answer, mean over questions; NaN without any."""
+    kl: float
+    """Mean over tokens, in nats."""
+
+
+def ran(trace: Trace, kl: float, toggles: Toggles, context: Context, tokenizer: Tokenizer) -> Ran:
+    chances = [text.probabilities(trace, row)[first] for row, first in _asked(trace, context, tokenizer)]
+    return Ran(toggles=toggles, digest=trace.spec.digest, answer=float(np.mean(chances)) if chances else float("nan"), kl=kl)
+
+
+def runs(history: Sequence[Ran]) -> Table:
+    rows = [("; ".join(one.toggles.words) or "nothing", one.answer, one.kl, one.digest[:10]) for one in history]
+    return Table(columns=("toggled", "answer probability", "KL, mean (nats)", "spec"), rows=tuple(rows))
+
+
+def _asked(trace: Trace, context: Context, tokenizer: Tokenizer) -> list[tuple[int, int]]:
+    """For each question, the row of the logits that predicts its answer, and the answer's first token."""
+    return [(trace.tokens.within(0, quiz.end)[-1], tokenizer.encode(f" {quiz.answer}").ids[0]) for quiz in context.quizzes]
+
+
+def asked_at(found: Comparison, context: Context) -> int:
+    """The token behind which the last question is answered; the text's last one where there is no question."""
+    return found.after.tokens.within(0, context.quizzes[-1].end)[-1] if context.quizzes else len(found.after.tokens) - 1
+
+
+def quizzes(found: Comparison, context: Context, tokenizer: Tokenizer, answers: Sequence[str]) -> Table:
+    """Each question before and after.
+
+    The logit difference is that of the true answer's first token, less the mean of the first tokens of the other `answers`;
+    NaN where there are none.
+    """
+    firsts = {tokenizer.encode(f" {answer}").ids[0] for answer in answers}
+    rows = []
+    for quiz, (row, first) in zip(context.quizzes, _asked(found.before, context, tokenizer)):
+        foils = tuple(sorted(firsts - {first}))
+        said, chances, differences = [], [], []
+        for trace in (found.before, found.after):
+            chance = text.probabilities(trace, row)
+            said.append(tokenizer.piece(int(chance.argmax())).strip())
+            chances.append(float(chance[first]))
+            logits = trace.logits[row : row + 1]
+            differences.append(
+                measure(Metric.LOGIT_DIFFERENCE, Answer(ids=(first,), foils=foils), logits, logits) if foils else float("nan")
+            )
+        rows.append((quiz.question, quiz.answer, *said, *chances, *differences))
+    columns = (
+        "question", "true answer", "says, before", "says, after", "probability, before", "probability, after",
+        "logit difference, before", "logit difference, after",
+    )  # fmt: skip
+    return Table(columns=columns, rows=tuple(rows))
+
+
+def strip(found: Comparison, context: Context, tokenizer: Tokenizer) -> Strip:
+    """The text, coloured by how far what was expected behind each token has moved."""
+    most = float(found.kl.max())
+    return Strip(
+        pieces=found.after.tokens.pieces,
+        segment_of=text.segment_of(found.after),
+        weights=found.kl / most if most else np.zeros_like(found.kl),
+        # As in the plain strip: the notes of a very long text would be more bytes than the text.
+        notes=tuple(_note(found, tokenizer, token) for token in range(len(found.kl) if len(found.kl) <= 4_000 else 0)),
+        marks=text.marks(found.after, context),
+        legend=f"KL(before || after) of what is expected behind each token: 0 to {most:.3g} nats",
+    )
+
+
+def _note(found: Comparison, tokenizer: Tokenizer, token: int) -> str:
+    before, after = (_said(trace, tokenizer, token) for trace in (found.before, found.after))
+    return f"KL {found.kl[token]:.3g} nats; next: {before}" + (f" → {after}" if after != before else "")
+
+
+def _said(trace: Trace, tokenizer: Tokenizer, token: int) -> str:
+    return visible(tokenizer.piece(int(trace.logits[token].argmax())))
+
+
+def lines(found: Comparison) -> Lines:
+    return Lines(
+        lines=(Line(name="KL(before || after)", values=found.kl), Line(name="log-probability of the token that follows, after less before", values=found.change)),
+        ticks=token_labels(found.after.tokens.pieces),
+        x_title="token",
+        y_title="nats",
+        boundaries=text.boundaries(found.after),
+    )
+
+
+def most_changed(found: Comparison, tokenizer: Tokenizer, count: int = 10) -> Table:
+    """The tokens behind which most has moved."""
+    pieces, where = found.after.tokens.pieces, text.segment_of(found.after)
+    rows = tuple(
+        (
+            int(at), visible(pieces[at]), where[at], float(found.kl[at]), _said(found.before, tokenizer, at), _said(found.after, tokenizer, at),
+            visible(pieces[at + 1]) if at + 1 < len(pieces) else "", float(found.change[at]),
+        )
+        for at in found.top(count)
+    )  # fmt: skip
+    columns = ("token", "text", "segment", "KL (nats)", "expected before", "expected after", "what follows", "its log-probability, change (nats)")
+    return Table(columns=columns, rows=rows)

@@ -1,0 +1,107 @@
+"""Two stories' runs, and one with something of the other's in it -> what is answered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float
+
+from app.context import Context
+from app.views import text
+from app.views.kinds import Bars, Heatmap, Table, visible
+from lm2.sites import Site
+
+if TYPE_CHECKING:
+    from lm2.tokens import Tokenizer
+    from lm2.trace import Trace
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """An answer, and the token that it begins with."""
+
+    words: str
+    token: int
+
+    @classmethod
+    def of(cls, words: str, tokenizer: Tokenizer) -> Reply:
+        return cls(words=words, token=tokenizer.encode(f" {words}").ids[0])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """Where a text is asked something, and what is right."""
+
+    row: int
+    """The token behind which the answer is expected."""
+    segment: int
+    """The one that this token is in."""
+    reply: Reply
+    known: bool
+    """Whether `reply` is true; else it is what the model says."""
+
+
+def asked(trace: Trace, context: Context, tokenizer: Tokenizer) -> Asked:
+    """The text's last question; a text without one is asked what follows it."""
+    quiz = context.quizzes[-1] if context.quizzes else None
+    row = trace.tokens.within(0, quiz.end)[-1] if quiz else len(trace.tokens) - 1
+    segment = next(segment.index for segment in trace.segments if row < segment.end)
+    return Asked(row=row, segment=segment, reply=Reply.of(quiz.answer, tokenizer) if quiz else said(trace, row, tokenizer), known=quiz is not None)
+
+
+def said(trace: Trace, row: int, tokenizer: Tokenizer) -> Reply:
+    """What the model expects most behind a token."""
+    token = int(trace.logits[row].argmax())
+    return Reply(words=visible(tokenizer.piece(token).removeprefix(" ")), token=token)
+
+
+def answers(runs: Sequence[tuple[str, Trace, int]], replies: Sequence[tuple[str, Reply]]) -> Table:
+    """Probability of each reply, which has a name, in each run (name, trace, row): that of its first token."""
+    chances = [text.probabilities(trace, row) for _, trace, row in runs]
+    rows = tuple((whose, reply.words, *(float(chance[reply.token]) for chance in chances)) for whose, reply in replies)
+    return Table(columns=("answer of", "answer", *(name for name, _, _ in runs)), rows=rows)
+
+
+def difference(logits: Float[np.ndarray, "*rows d_vocab"], own: Reply, other: Reply) -> Float[np.ndarray, "*rows"]:
+    """Logit of the reply `other` less that of `own`."""
+    return logits[..., other.token].astype(np.float64) - logits[..., own.token]
+
+
+def reading(runs: Sequence[tuple[str, Trace, Asked]], layers: Sequence[int]) -> Heatmap:
+    """How much of each slot is read where the answer is expected, mean over heads; runs have a name each."""
+    rows = {}
+    for name, trace, at in runs:
+        place = at.row - trace.segments[at.segment].start
+        for layer in layers:
+            rows[f"{name}, block {layer}"] = trace.at(Site.READ_PATTERN, segment=at.segment, layer=layer)[:, place].mean(0)
+    values = np.stack(list(rows.values()))
+    return Heatmap(
+        values=values,
+        row_labels=tuple(rows),
+        column_labels=tuple(map(str, range(values.shape[1]))),
+        row_title="",
+        column_title="slot",
+        value_title="read weight",
+        low=0.0,
+        high=float(max(values.max(), 1e-9)),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alone:
+    """What each slot of a donor's bank does alone: change of the logit difference, donor's answer less own."""
+
+    changes: Float[np.ndarray, "slot"]
+
+    @property
+    def bytes(self) -> int:
+        return self.changes.nbytes
+
+
+def slots(alone: Alone) -> Bars:
+    return Bars(
+        values=alone.changes, labels=tuple(map(str, range(len(alone.changes)))), x_title="slot of the donor's bank", y_title="change (logits)"
+    )

@@ -1,0 +1,76 @@
+"""A question put to a checkpoint, its answer behind it: which tokens are facts, question and answer, and in which segments."""
+
+from dataclasses import dataclass
+
+from lm2.babi import Prompt
+from lm2.checkpoint import Checkpoint
+from lm2.runner import prepare
+from lm2.segments import Segment
+from lm2.spec import RunSpec
+from lm2.tokens import TokenSequence
+
+
+@dataclass(frozen=True, kw_only=True)
+class Put:
+    """A prompt with its answer behind it, as one checkpoint reads it. Places are those of tokens in the document."""
+
+    prompt: Prompt
+    spec: RunSpec
+    """The run of prompt and answer."""
+    tokens: TokenSequence
+    segments: tuple[Segment, ...]
+    statements: tuple[range, ...]
+    """Each statement's tokens."""
+    question: range
+
+    @property
+    def segment(self) -> int:
+        """The segment in which the question begins."""
+        return self.segment_of(self.question.start)
+
+    @property
+    def answer(self) -> range:
+        """The answer's tokens: all behind the question."""
+        return range(self.question.stop, len(self.tokens))
+
+    @property
+    def rows(self) -> tuple[int, ...]:
+        """Rows of the logits that predict the answer: each token's is the one before it."""
+        return tuple(place - 1 for place in self.answer)
+
+    @property
+    def answer_ids(self) -> tuple[int, ...]:
+        return tuple(self.tokens.ids[place] for place in self.answer)
+
+    @property
+    def facts(self) -> tuple[range, ...]:
+        """The tokens of the statements that justify the answer, in the file's order."""
+        return tuple(self.statements[index] for index in self.prompt.support)
+
+    @property
+    def distance(self) -> int | None:
+        """Segments between the question and the end of its last supporting fact; None where the file names no fact."""
+        return self.segment - self.segment_of(max(fact[-1] for fact in self.facts)) if self.facts else None
+
+    def segment_of(self, place: int) -> int:
+        """The segment that a token is in."""
+        return next(segment.index for segment in self.segments if place < segment.end)
+
+
+def put(checkpoint: Checkpoint, prompt: Prompt, segment_length: int | None = None) -> Put:
+    """Lay out a prompt and its answer, parted by a blank, as `run` will feed them. Raises ValueError as `run` does."""
+    spec = RunSpec(checkpoint=checkpoint.name, text=f"{prompt.text} {prompt.answer}", segment_length=segment_length)
+    tokens, segments = prepare(checkpoint, spec)
+    return Put(
+        prompt=prompt,
+        spec=spec,
+        tokens=tokens,
+        segments=segments,
+        statements=tuple(_tokens(tokens, span) for span in prompt.statement_spans),
+        question=_tokens(tokens, prompt.question_span),
+    )
+
+
+def _tokens(tokens: TokenSequence, span: tuple[int, int]) -> range:
+    found = tokens.within(*span)
+    return range(found[0], found[-1] + 1)

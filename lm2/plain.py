@@ -1,0 +1,93 @@
+"""Plain values: what may stand in a specification, checked as it is made and the same after a way through JSON."""
+
+import math
+import numbers
+from abc import ABC
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from enum import Enum
+from typing import Any, TypeVar
+
+from lm2.sites import Site
+
+_Kind = TypeVar("_Kind", bound="Plain")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plain(ABC):
+    """A frozen value that is told from its siblings by the name of its class."""
+
+    def settle(self, **values: object) -> None:
+        """Give fields their plain form. Of `__post_init__` alone."""
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; `from_json` of its family undoes it."""
+        return {"kind": type(self).__name__} | {field.name: _json(getattr(self, field.name)) for field in fields(self)}
+
+
+def _json(value: object) -> Any:
+    if isinstance(value, Plain):
+        return value.to_json()
+    if isinstance(value, Site):
+        return value.name
+    return value.value if isinstance(value, Enum) else value
+
+
+def build(what: str, kinds: Mapping[str, type[_Kind]], values: object) -> _Kind:
+    """One of `kinds` from its JSON values. Raises ValueError for a kind or field that does not exist."""
+    kind = values.get("kind") if isinstance(values, Mapping) else values
+    if not isinstance(values, Mapping) or not isinstance(kind, str) or kind not in kinds:
+        raise ValueError(f"no {what} is called {kind!r}; there are {sorted(kinds)}")
+    given = {name: value for name, value in values.items() if name != "kind"}
+    try:
+        return kinds[kind](**given)
+    except TypeError as error:
+        raise ValueError(f"{kind} cannot be made from {sorted(given)}: {error}") from error
+
+
+def number(name: str, value: object) -> float:
+    """Raises ValueError for anything but a finite number."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
+        raise ValueError(f"{name} must be a finite number, not {value!r}")
+    return float(value)
+
+
+def whole(name: str, value: object) -> int:
+    """Raises ValueError for anything but a whole number."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise ValueError(f"{name} must be a whole number, not {value!r}")
+    return int(value)
+
+
+def several(name: str, values: object) -> Sequence[Any]:
+    """Raises ValueError for anything but a sequence; a text is none."""
+    if isinstance(values, str) or not isinstance(values, Sequence):
+        raise ValueError(f"{name} must be a sequence, not {values!r}")
+    return values
+
+
+def places(name: str, values: object) -> tuple[int, ...] | None:
+    """Numbers of blocks, segments, slots, heads or tokens; None, all. Raises ValueError for anything else, and for one named twice."""
+    if values is None:
+        return None
+    found = tuple(whole(name, value) for value in several(name, values))
+    if len(set(found)) != len(found):
+        raise ValueError(f"{name} names a place twice: {found}")
+    return found
+
+
+def written(name: str, value: object) -> str:
+    """Raises ValueError for anything but a text with something in it."""
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{name} must be a text with something in it, not {value!r}")
+    return value
+
+
+def all_written(name: str, values: object) -> tuple[str, ...]:
+    """Raises ValueError for anything but texts with something in them, one at least."""
+    found = tuple(written(name, value) for value in several(name, values))
+    if not found:
+        raise ValueError(f"{name} must hold one text at least")
+    return found

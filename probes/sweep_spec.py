@@ -1,0 +1,125 @@
+"""SweepSpec: everything that a sweep's numbers depend on, with the weights and the stories. Plain JSON both ways."""
+
+import hashlib
+import json
+from dataclasses import dataclass, fields
+from enum import Enum
+from typing import Any, TypeVar
+
+from lm2.interventions import Persistence
+from lm2.plain import number, several, whole
+from probes.grids import Grid, Replacement
+from probes.metrics import Metric
+from probes.plans import Route
+
+_Member = TypeVar("_Member", bound=Enum)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepSpec:
+    """One sweep of one checkpoint over the questions of one task."""
+
+    checkpoint: str
+    grid: Grid = Grid.SLOTS
+    task: int = 1
+    questions: int = 64
+    """Held-out questions, as `lm2.stories.questions` has them."""
+    segment_length: int | None = None
+    """Tokens; None, the checkpoint's own."""
+    back: tuple[int, ...] = (0,)
+    """Segments in which units are replaced, counted back from the answer's own: 0, that one. Gates are clamped in all."""
+    replacement: Replacement | None = None
+    """None, the grid's own: CLAMP for gates, RESAMPLE for all others."""
+    values: tuple[float, ...] = (0.0, 0.5, 1.0)
+    """What gates are clamped to."""
+    donors: int = 8
+    """Stories in a MEAN."""
+    persistence: Persistence = Persistence.PERSIST
+    route: Route = Route.EXACT
+    metrics: tuple[Metric, ...] = tuple(Metric)
+    """The first one puts units in order."""
+    screen: int | None = None
+    """Estimate all units, and measure those that matter for the best so many; None, measure all."""
+    seed: int = 0
+    """For donors, the screen's random units and resamples."""
+
+    def __post_init__(self) -> None:
+        for name in ("task", "questions", "donors", "seed"):
+            object.__setattr__(self, name, whole(name, getattr(self, name)))
+        for name in ("back", "values", "metrics"):
+            if not getattr(self, name) or len(set(getattr(self, name))) != len(getattr(self, name)):
+                raise ValueError(f"{name} must hold one entry at least, and each once, not {getattr(self, name)}")
+        if self.replacement is None:
+            object.__setattr__(self, "replacement", Replacement.CLAMP if self.grid is Grid.GATES else Replacement.RESAMPLE)
+        if self.questions < 1 or self.donors < 2 or min(self.back) < 0 or self.seed < 0:
+            raise ValueError(
+                "a sweep needs at least 1 question and 2 donors, and segments back and a seed that are not negative, "
+                f"not {self.questions}, {self.donors}, {self.back} and {self.seed}"
+            )
+        self._check_replacement()
+        self._check_route()
+
+    def _check_replacement(self) -> None:
+        if (self.grid is Grid.GATES) != (self.replacement is Replacement.CLAMP):
+            raise ValueError(f"gates are clamped and nothing else is: {self.grid.value} cannot be replaced by {self.replacement.value}")
+        if self.replacement is Replacement.INITIAL and self.grid is not Grid.SLOTS:
+            raise ValueError(f"only slots have a value at the start of a document, not {self.grid.value}")
+        if self.grid is Grid.GATES and self.back != (0,):
+            raise ValueError(f"gates are clamped in all segments: back must be (0,), not {self.back}")
+
+    def _check_route(self) -> None:
+        if self.route is Route.ANSWER and (self.back != (0,) or self.grid is Grid.GATES):
+            raise ValueError(f"the answer's tokens can be computed alone in their own segment only, not for {self.grid.value} at {self.back} back")
+        if self.screen is None:
+            return
+        if whole("screen", self.screen) < 1:
+            raise ValueError(f"a screen is for the best 1 unit at least, not {self.screen}")
+        if self.grid is Grid.GATES or self.route is Route.ANSWER:
+            raise ValueError(f"a screen is of edits of one place on the exact route, not of {self.grid.value} on the {self.route.value} route")
+        if self.metrics[0] is Metric.EXACT:
+            raise ValueError("an exact match has no gradient to screen by: let another metric come first")
+        if self.persistence is Persistence.READ_ONLY and self.back != (0,):
+            raise ValueError(f"a screen follows edits that persist: READ_ONLY can be screened in the answer's segment, not at {self.back} back")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; `from_json` undoes it."""
+        return {field.name: _json(getattr(self, field.name)) for field in fields(self)}
+
+    @classmethod
+    def from_json(cls, values: object) -> "SweepSpec":
+        """Raises ValueError for fields that are missing, unknown or of another kind, and for specs that make no sense."""
+        if not isinstance(values, dict):
+            raise ValueError(f"a sweep's spec is an object with fields, not {values!r}")
+        unknown = sorted(set(values) - {field.name for field in fields(cls)})
+        if unknown or not isinstance(values.get("checkpoint"), str):
+            raise ValueError(f"a sweep's spec names a checkpoint and has no fields {unknown}")
+        given = dict(values)
+        for name, kind in (("grid", Grid), ("replacement", Replacement), ("persistence", Persistence), ("route", Route)):
+            if given.get(name) is not None:
+                given[name] = _member(name, kind, given[name])
+        for name, plain in (("back", whole), ("values", number)):
+            if name in given:
+                given[name] = tuple(plain(name, entry) for entry in several(name, given[name]))
+        if "metrics" in given:
+            given["metrics"] = tuple(_member("metrics", Metric, entry) for entry in several("metrics", given["metrics"]))
+        if given.get("segment_length") is not None:
+            whole("segment_length", given["segment_length"])
+        return cls(**given)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the JSON form."""
+        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
+
+
+def _json(value: object) -> Any:
+    if isinstance(value, tuple):
+        return [_json(entry) for entry in value]
+    return value.value if isinstance(value, Enum) else value
+
+
+def _member(name: str, kind: type[_Member], value: object) -> _Member:
+    there = {member.value: member for member in kind}
+    if not isinstance(value, str) or value not in there:
+        raise ValueError(f"{name} must be of {sorted(there)}, not {value!r}")
+    return there[value]
