@@ -89,7 +89,7 @@ def _progress(job: Job, unit: str) -> None:
         st.rerun()
     left, right = st.columns([6, 1], vertical_alignment="bottom")
     with left:
-        st.progress(job.done / job.total if job.total else 0.0, _how_far(job, unit))
+        st.progress(min(1.0, job.done / job.total) if job.total else 0.0, _how_far(job, unit))
     with right:
         st.button("Cancel", key="cancel", icon=":material/stop:", disabled=job.cancelling, on_click=job.cancel, help="Stops it for everybody who waits for it.")
 
@@ -101,6 +101,8 @@ def _how_far(job: Job, unit: str) -> str:
         return "Waiting: another job is being run first."
     if job.total is None:
         return f"{_counted(job.done, unit)} in {duration(job.seconds)}" if job.done else "Starting ..."
+    if job.done >= job.total:
+        return f"All {_counted(job.total, unit)} are done; the statistics are being worked out ..."
     left = "" if job.left is None else f" · about {duration(job.left)} left"
     return f"{job.done:,} of {_counted(job.total, unit)} · {duration(job.seconds)}{left}"
 

@@ -67,7 +67,7 @@ class Toggles:
     """First segment in which blocks, slots, heads and gates are changed."""
     other: int = 1
     """The story to take something from, counted from the text's own."""
-    others: int = 4
+    others: int = 3
     """Stories that a mean is over, and that are read before this one, from `other` on."""
 
     @property

@@ -7,7 +7,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
 
 from lm2.asking import Put
 from lm2.checkpoint import Checkpoint
@@ -35,14 +34,15 @@ def together(checkpoint: Checkpoint, puts: Sequence[Put], *, reset: bool = False
         return Observed(puts=tuple(puts), logits=tuple(_alone(checkpoint, put, reset, on_document) for put in puts))
     # Nothing but the bank goes from segment to segment: with a fresh one the document may as well begin there.
     documents = [put.segments[put.segment if reset else 0 :] for put in puts]
-    found: list[list[Tensor]] = [[] for _ in puts]
-    with checkpoint.lock, torch.inference_mode():
-        for at, segment, output, row in _side_by_side(checkpoint, documents):
-            rows = [place - segment.start for place in puts[at].rows if segment.start <= place < segment.end]
-            found[at].append(output.unembed(output.final[row, rows]))
-            if segment is documents[at][-1]:
-                on_document()
-        return Observed(puts=tuple(puts), logits=tuple(to_numpy(torch.cat(parts)) for parts in found))
+    found: list[list[np.ndarray]] = [[] for _ in puts]
+    for few in _batches(documents):
+        with checkpoint.lock, torch.inference_mode():
+            for at, segment, output, row in _side_by_side(checkpoint, documents, few):
+                rows = [place - segment.start for place in puts[at].rows if segment.start <= place < segment.end]
+                found[at].append(to_numpy(output.unembed(output.final[row, rows])))
+        for _ in few:
+            on_document()
+    return Observed(puts=tuple(puts), logits=tuple(np.concatenate(parts) for parts in found))
 
 
 def banks_after(checkpoint: Checkpoint, texts: Sequence[str], segment_length: int | None = None) -> list[Float[np.ndarray, "slot slot_dim"]]:
@@ -54,10 +54,11 @@ def banks_after(checkpoint: Checkpoint, texts: Sequence[str], segment_length: in
         return [run(checkpoint, spec).bank for spec in specs]
     documents = [prepare(checkpoint, spec)[1] for spec in specs]
     left: dict[int, np.ndarray] = {}
-    with checkpoint.lock, torch.inference_mode():
-        for at, segment, output, row in _side_by_side(checkpoint, documents):
-            if segment is documents[at][-1]:
-                left[at] = to_numpy(output.bank[row])
+    for few in _batches(documents):
+        with checkpoint.lock, torch.inference_mode():
+            for at, segment, output, row in _side_by_side(checkpoint, documents, few):
+                if segment is documents[at][-1]:
+                    left[at] = to_numpy(output.bank[row])
     return [left[at] for at in range(len(texts))]
 
 
@@ -81,12 +82,15 @@ class _Read(NamedTuple):
     row: int
 
 
-def _side_by_side(checkpoint: Checkpoint, documents: Sequence[Sequence[Segment]]) -> Iterator[_Read]:
-    """Whoever consumes it holds the checkpoint's lock and is in inference mode."""
+def _batches(documents: Sequence[Sequence[Segment]]) -> Iterator[list[int]]:
+    """Documents by number, the longest first: those of a batch are of about one length."""
     order = sorted(range(len(documents)), key=lambda at: -len(documents[at]))
-    for start in range(0, len(order), _ROWS):
-        few = order[start : start + _ROWS]
-        ids = [[segment.ids for segment in documents[at]] for at in few]
-        for step, output in enumerate(follow(checkpoint.model, ids, checkpoint.model.fresh_bank(len(few)))):
-            for row, at in enumerate(few[: len(output.final)]):
-                yield _Read(at, documents[at][step], output, row)
+    return (order[start : start + _ROWS] for start in range(0, len(order), _ROWS))
+
+
+def _side_by_side(checkpoint: Checkpoint, documents: Sequence[Sequence[Segment]], few: Sequence[int]) -> Iterator[_Read]:
+    """Every segment of a batch. Whoever consumes it holds the checkpoint's lock and is in inference mode."""
+    ids = [[segment.ids for segment in documents[at]] for at in few]
+    for step, output in enumerate(follow(checkpoint.model, ids, checkpoint.model.fresh_bank(len(few)))):
+        for row, at in enumerate(few[: len(output.final)]):
+            yield _Read(at, documents[at][step], output, row)

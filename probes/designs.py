@@ -36,7 +36,9 @@ def loads(
     Raises ValueError for fewer than 2 people, and for more than the cast or the statements hold.
     """
     if not people or min(people) < 2 or max(people) > min(len(cast), statements):
-        raise ValueError(f"people must be from 2 to {min(len(cast), statements)} for {statements} statements and {len(cast)} names, not {tuple(people)}")
+        raise ValueError(
+            f"people must be from 2 to {min(len(cast), statements)} for {statements} statements and {len(cast)} names, not {tuple(people)}"
+        )
     made = []
     for index, (person, at, place) in enumerate(_balanced(cast, range(statements), each, seed)):
         for count in people:

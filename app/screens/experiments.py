@@ -32,9 +32,11 @@ def render() -> None:
         experiment=experiment, checkpoint=loaded.name, task=chosen.exam_task, questions=chosen.exam_questions,
         segment_length=chosen.length or None, seed=chosen.exam_seed,
     )  # fmt: skip
+    expected = experiments.documents(experiment.key, spec.task, spec.questions)
+    words = f"{spec.questions} questions" if expected is None else f"about {expected:,} documents"
     report = exam.result(
-        (spec.digest, loaded.digest, loaded.device, loaded.dtype), lambda job: perform(loaded, spec, job.report),
-        f"Run {spec.questions} questions in every condition", "document",
+        (spec.digest, loaded.digest, loaded.device, loaded.dtype),
+        lambda job: perform(loaded, spec, lambda done: job.report(done, expected)), f"Run {words}", "document",
     )  # fmt: skip
     if report is not None:
         _show(report)

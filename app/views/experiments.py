@@ -18,6 +18,22 @@ _MEANING = {
 }
 
 
+_DOCUMENTS = {
+    "policies": 1, "gates": 2, "swap": 2, "permutation": 1, "provenance": 1, "decoding": 1, "attribution": 1, "forgetting": 2, "capacity": 6,
+    "overwrites": 10, "interference": 1.5, "slots": 1,
+}  # fmt: skip
+"""For each question."""
+_LEAST = {"interference": 12, "forgetting": 320}
+
+
+def documents(experiment: str, task: int, questions: int) -> int | None:
+    """About how many documents an experiment will read; None for one of which that is not known beforehand."""
+    if experiment not in _DOCUMENTS:
+        return None
+    stretched = experiment != "forgetting" or task == 1  # only stories of qa1 are asked at several distances
+    return max(_LEAST.get(experiment, 0) if stretched else 0, round(_DOCUMENTS[experiment] * questions))
+
+
 def note(found: Findings) -> str:
     """What was pooled, what the control says, and what the columns of statistics are."""
     return ". ".join([found.note, *(words for column, words in _MEANING.items() if column in found.columns)]) + "."

@@ -14,7 +14,8 @@ from app.jobs import Phase
 from app.views import experiments as views
 from lm2.checkpoint import save
 from probes import experiments
-from probes.experiments import Experiment, Findings, Report
+from probes.experiments import Experiment, ExperimentSpec, Report, perform
+from probes.tables import Findings
 
 ROWS = ((1, 10.0, 5.0, 15.0), (2, 20.0, 12.0, 28.0))
 FOUND = Findings(title="Whose?", columns=("slots", "donor (%)", "low", "high"), rows=ROWS, note="Two pairs", curve=("slots", "donor (%)", "low", "high"))
@@ -40,6 +41,22 @@ def apart(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     cache.jobs.clear()
     yield
     cache.jobs.clear()
+
+
+SEVERAL = (Experiment.GATES, Experiment.SWAP, Experiment.FORGETTING, Experiment.CAPACITY, Experiment.OVERWRITES, Experiment.INTERFERENCE)
+"""Those that read more documents, or fewer, than there are questions."""
+
+
+@pytest.mark.parametrize("experiment", SEVERAL, ids=lambda one: one.key)
+def test_the_documents_told_beforehand_are_about_those_that_run(experiment: Experiment, gated) -> None:
+    heard: list[int] = []
+    perform(gated, ExperimentSpec(experiment=experiment, checkpoint=gated.name, task=2, questions=4, segment_length=96), heard.append)
+    expected = views.documents(experiment.key, 2, 4)
+    assert len(heard) <= expected <= 2 * len(heard)
+
+
+def test_of_an_experiment_that_is_not_known_no_number_is_told() -> None:
+    assert views.documents("dance", 1, 64) is None
 
 
 @pytest.fixture
@@ -94,17 +111,17 @@ def test_every_experiment_says_what_it_asks_and_its_control_before_it_runs(exper
     test = _page(experiment=experiment.key, checkpoint=folder(gated))
     assert not test.exception
     assert experiment.question in _words(test) and experiment.control in _words(test)
-    assert any(button.label.startswith("Run 3 questions") for button in test.button)
+    assert any(button.label.startswith("Run ") for button in test.button)
 
 
 @pytest.mark.parametrize("toy", ["gated", "rmt", "release"])
 def test_an_experiment_runs_and_its_link_shows_the_result_to_others(toy: str, folder, request) -> None:
     path = folder(request.getfixturevalue(toy))
-    test = _finished(_press(_page(checkpoint=path), "Run"))
-    assert [heading.value for heading in test.subheader] == ["What the memory may do"]
+    test = _finished(_press(_page(checkpoint=path, experiment="permutation"), "Run"))
+    assert [heading.value for heading in test.subheader] == ["Slots permuted"]
     rows = test.dataframe[0].value
-    assert len(rows) == 8 and rows["right (%)"].between(0, 100).all()
-    other = _page(checkpoint=path)
+    assert len(rows) == 2 and rows["right (%)"].between(0, 100).all()
+    other = _page(checkpoint=path, experiment="permutation")
     assert other.dataframe[0].value.equals(rows) and not any(button.label.startswith("Run") for button in other.button)
 
 

@@ -97,12 +97,20 @@ def test_a_click_on_a_token_chooses_it(page, address: str) -> None:
     playwright.expect(page.get_by_label("Token", exact=True)).to_have_value("7")
 
 
+_PLOT = ".js-plotly-plot .main-svg"
+READY = {
+    "run": _PLOT, "gates": _PLOT, "bank": _PLOT, "benchmark": _PLOT, "updates": _PLOT, "patching": "[data-token]",
+    "ablations": "[data-token]", "experiments": '[data-testid="stButton"]', "sweeps": '[data-testid="stButton"]',
+}  # fmt: skip
+"""What is on each screen once it is there; some wait to be told what to run."""
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("screen", ["run", "gates", "bank", "benchmark"])
+@pytest.mark.parametrize("screen", READY)
 def test_every_screen_opens_without_an_error(browser, address: str, screen: str, scheme: str) -> None:
     page = browser.new_page(viewport={"width": 1440, "height": 1400}, color_scheme=scheme)
     page.goto(f"{address}/{screen}?source=simulated&seed=5")
-    page.wait_for_selector(".js-plotly-plot .main-svg", timeout=90_000)
+    page.wait_for_selector(READY[screen], timeout=90_000)
     assert page.locator('[data-testid="stException"]').count() == 0
     page.close()
 
