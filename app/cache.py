@@ -4,6 +4,7 @@ import gc
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 import streamlit as st
@@ -11,6 +12,7 @@ import streamlit as st
 from app.jobs import Jobs
 from lm2 import stories
 from lm2.capture import Capture
+from lm2.interventions import Intervention
 from lm2.sites import Site
 from lm2.spec import RunSpec
 
@@ -48,6 +50,18 @@ class Result(Protocol):
 
 Made = TypeVar("Made", bound=Result)
 Key = tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lent:
+    """What other texts lend to runs."""
+
+    given: "Donations"  # noqa: F821
+
+    @property
+    def bytes(self) -> int:
+        """Bytes held in tensors, some of which serve many places."""
+        return sum({id(value): value.nbytes for value in (*self.given.values.values(), *self.given.banks.values())}.values())
 
 
 class Store:
@@ -89,10 +103,27 @@ def spec_for(loaded: "Checkpoint", text: str, segment_length: int | None, layer:
 
 
 def trace(loaded: "Checkpoint", spec: RunSpec, on_segment: Callable[[int, int], None]) -> "Trace":  # noqa: F821
-    """The trace of a spec, run only where it is not in the store. Raises ValueError as `run` does."""
+    """The trace of a spec, run only where it is not in the store; what its interventions take from other texts is kept apart.
+
+    Raises ValueError as `run` does.
+    """
     from lm2.runner import run
 
-    return result(loaded, "trace", spec, lambda: run(loaded, spec, on_segment=on_segment))
+    return result(loaded, "trace", spec, lambda: run(loaded, spec, on_segment=on_segment, given=_lent(loaded, spec)))
+
+
+def _lent(loaded: "Checkpoint", spec: RunSpec) -> "Donations | None":  # noqa: F821
+    """What other texts lend to a run: the same whichever slots, heads and blocks it is for, so one more of them runs no text again."""
+    from lm2.runner import donations
+
+    def everywhere(change: Intervention) -> Intervention:
+        return replace(change, **{place: None for place in ("slots", "heads", "layers") if hasattr(change, place)})
+
+    taking = tuple(everywhere(change) for change in spec.interventions if change.donors)
+    if not taking:
+        return None
+    whole = replace(spec, captures=(), interventions=taking)
+    return result(loaded, "lent", whole, lambda: Lent(given=donations(loaded, whole))).given
 
 
 def result(loaded: "Checkpoint", what: str, spec: RunSpec, make: Callable[[], Made]) -> Made:  # noqa: F821

@@ -1,4 +1,4 @@
-"""The command line: `lm2 run | generate | train | tokenizer | graft | serve | info | recall | ablate | experiment | mmlu | eval | language | parity`.
+"""The command line: `lm2 run`, `lm2 ablate`, `lm2 eval` and all others that `lm2 --help` lists.
 
 A user's mistake is one line on standard error and exit code 2.
 """

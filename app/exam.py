@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lm2.checkpoint import Checkpoint
 
 MOST_QUESTIONS = 2000
+"""What one job may ask; beyond it, the command line."""
 
 
 def open_checkpoint() -> Checkpoint | None:
@@ -77,7 +78,7 @@ def result(key: Hashable, work: Work, label: str, unit: str) -> Any:
     if job is None:
         st.caption("Not run yet. It runs in the background: go on working here, and come back by this page's link.")
     if job is not None and job.phase is Phase.FAILED:
-        st.info(f"It could not be run: {job.sentence}.", icon=":material/info:")
+        st.info(f"It could not be run: {job.sentence.removesuffix('.')}.", icon=":material/info:")
     if job is not None and job.phase is Phase.CANCELLED:
         st.caption(f"Stopped after {_counted(job.done, unit)}.")
     return None
@@ -91,7 +92,7 @@ def _progress(job: Job, unit: str) -> None:
     with left:
         st.progress(min(1.0, job.done / job.total) if job.total else 0.0, _how_far(job, unit))
     with right:
-        st.button("Cancel", key="cancel", icon=":material/stop:", disabled=job.cancelling, on_click=job.cancel, help="Stops it for everybody who waits for it.")
+        st.button("Cancel", icon=":material/stop:", disabled=job.cancelling, on_click=job.cancel, help="Stops it for everybody who waits for it.")
 
 
 def _how_far(job: Job, unit: str) -> str:
@@ -119,7 +120,12 @@ def duration(seconds: float) -> str:
 
 
 def again(
-    loaded: Checkpoint, name: str, spec: Any, command: str, found: dict[str, Any] | None, tables: Mapping[str, Callable[[], str]] = MappingProxyType({})
+    loaded: Checkpoint,
+    name: str,
+    spec: Any,
+    command: str,
+    found: dict[str, Any] | None,
+    tables: Mapping[str, Callable[[], str]] = MappingProxyType({}),
 ) -> None:
     """How to have the same numbers elsewhere: the spec, the command, and what was found. `tables`: CSV files, made when asked for."""
     file = f"{name}-{spec.digest[:10]}"

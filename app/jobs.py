@@ -59,15 +59,16 @@ class Job:
     def left(self) -> float | None:
         """Seconds that it will still take at the pace of its steps so far; None until two have been reported."""
         (began, first), (now, last) = self._first, self._last
-        if self.phase is not Phase.RUNNING or self.total is None or last == first:
+        if self.phase is not Phase.RUNNING or self.total is None or last <= first:
             return None
         return max(0.0, (now - began) / (last - first) * (self.total - last) - (time.monotonic() - now))
 
     def report(self, done: int, total: int | None = None) -> None:
         """The work has done so many steps, of so many. Raises CancelledError once it has been told to stop."""
-        self._last = (time.monotonic(), done)
+        here = (time.monotonic(), done)
         if not self._first[0]:
-            self._first = self._last  # what a resumed work had done before says nothing of its pace
+            self._first = here  # what a resumed work had done before says nothing of its pace
+        self._last = here
         self.done, self.total = done, total or self.total
         if self.cancelling:
             raise CancelledError
@@ -96,7 +97,7 @@ class Job:
             self.sentence = str(error)
         finally:
             if ended is Phase.FAILED and not self.sentence:
-                self.sentence = f"The program failed: {sys.exc_info()[1]!r}. The server's log says where."
+                self.sentence = f"the program failed with {sys.exc_info()[1]!r}; the server's log says where"
             self._ended, self.phase = time.monotonic(), ended
 
 

@@ -85,6 +85,7 @@ def run(
     *,
     on_segment: Callable[[int, int], None] | None = None,
     limit_bytes: int = LIMIT_BYTES,
+    given: Donations | None = None,
 ) -> Trace:
     """Feed the text segment by segment, change what the spec's interventions say, and keep what it asks for.
 
@@ -96,6 +97,7 @@ def run(
     Args:
         on_segment: hears (segments done, segments in all) after each segment of the text itself.
         limit_bytes: refuse to keep more.
+        given: what `donations` found for this spec, or for one that takes more; None, those texts are run.
 
     Raises ValueError as `prepare` does, and TooLargeError with both numbers before anything runs.
     """
@@ -110,7 +112,8 @@ def run(
     logits = []
     output = None
     with checkpoint.lock, torch.inference_mode():
-        for segment, output in feed(checkpoint.model, segments, spec, records, given=_donations(checkpoint, spec, segments)):
+        given = _donations(checkpoint, spec, segments) if given is None else given
+        for segment, output in feed(checkpoint.model, segments, spec, records, given=given):
             logits.append(to_numpy(output.logits[0, : len(segment.ids)]))
             if on_segment is not None:
                 on_segment(segment.index + 1, len(segments))
@@ -165,7 +168,8 @@ def _clean(checkpoint: Checkpoint, donor: RunSpec, wanted: Sequence[Taking]) -> 
     for _ in feed(checkpoint.model, needed, replace(donor, interventions=(), captures=tuple(dict.fromkeys(captures))), records):
         pass
     like = checkpoint.model.embed.weight
-    return [torch.tensor(records[key], dtype=like.dtype, device=like.device) for key in zip(captures, places)]
+    kept = {key: torch.tensor(value, dtype=like.dtype, device=like.device) for key, value in records.items()}
+    return [kept[key] for key in zip(captures, places)]  # many segments can take the same
 
 
 def _bank_after(checkpoint: Checkpoint, texts: Sequence[str], spec: RunSpec) -> Float[Tensor, "slot slot_dim"]:

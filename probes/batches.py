@@ -23,7 +23,7 @@ _ROWS = 32
 
 
 def together(checkpoint: Checkpoint, puts: Sequence[Put], *, reset: bool = False, on_document: Callable[[], None] = lambda: None) -> Observed:
-    """What a run of each question says, to rounding; many times faster where segments meet only through the bank.
+    """What a run of each question says, to rounding; several times faster where segments meet only through the bank.
 
     `reset`: the question's segment begins with a fresh bank. `on_document` hears of each document that has been read.
     Raises ValueError where there is no bank to reset.

@@ -43,14 +43,16 @@ _REACH = (
     "How far a replaced unit reaches. Everything behind it, as in a run; or only the tokens that predict the answer, with the tokens before "
     "them as they were: another question, and many times faster."
 )
+_BACK = "Counted back from the one in which the answer is predicted."
 _SCREEN = (
     "0 measures every unit. K estimates all of them by joint integrated gradients, and measures the 2K with the largest estimates and 32 drawn at "
     "random; where estimates and measurements do not agree, no ranking is shown."
 )
 _TOGETHER = (
-    "Mean and 95 % interval. Where units stand in for each other, single effects look harmless and the joint effect does not; where each alone breaks the "
-    "same thing, their sum exceeds it."
+    "Mean and 95 % interval. Where units stand in for each other, single effects look harmless and the joint effect does not; where each alone "
+    "breaks the same thing, their sum exceeds it."
 )
+_NO_SUM = "Single effects add up only where all of them were measured, without a screen."
 _CUMULATIVE = (
     "Best first: the units that do most harm alone come first; worst first, last. A story's order comes from the other half of the stories, so that "
     "no curve profits from the noise that chose its order. Bands are 95 % intervals."
@@ -102,8 +104,10 @@ def _choose(config: LM2Config) -> None:
     with left:
         route = widgets.buttons("Computed anew", "route", list(_ROUTES), show=_ROUTES.__getitem__, help=_REACH)
     if route == "exact":
+        if not state.current().back:
+            state.update(back=(0,))
         with middle:
-            widgets.places("Segments", "back", range(_MOST_BACK), show=sweeps.segment_name, help="Counted back from the one in which the answer is predicted.")
+            widgets.places("Segments", "back", range(_MOST_BACK), show=sweeps.segment_name, help=_BACK)
         with right:
             widgets.number("Screen for the best", "screened", 0, 1000, help=_SCREEN)
     meaning = _BANK_SLOTS if grid == "slots" and config.memory is MemoryKind.TOKENS else _MEANING[grid]
@@ -140,8 +144,8 @@ def _spec(loaded: Checkpoint) -> SweepSpec:
         return plain
     route = Route(chosen.route)
     return replace(
-        plain, replacement=Replacement(chosen.replacement), back=(chosen.back or (0,)) if route is Route.EXACT else (0,),
-        route=route, screen=(chosen.screened or None) if route is Route.EXACT else None,
+        plain, replacement=Replacement(chosen.replacement), back=chosen.back if route is Route.EXACT else (0,), route=route,
+        screen=(chosen.screened or None) if route is Route.EXACT else None,
     )  # fmt: skip
 
 
@@ -150,8 +154,8 @@ def _cost(loaded: Checkpoint, spec: SweepSpec) -> None:
     with st.spinner("Predicting the cost ..."):
         cost = cache.prediction(loaded, spec)
     st.markdown(
-        f"**{cost.units:,} units × {cost.documents:,} documents: about {exam.duration(cost.planned_seconds)}**, where a whole document for every unit "
-        f"would take {exam.duration(cost.naive_seconds)}."
+        f"**{cost.units:,} units × {cost.documents:,} documents: about {exam.duration(cost.planned_seconds)}**, where a whole document for every "
+        f"unit would take {exam.duration(cost.naive_seconds)}."
     )
 
 
@@ -177,8 +181,9 @@ def _show(swept: Swept) -> None:
         hide = widgets.buttons("Cells with q > 0.05", "hidden", ["on", "off"], show={"on": "hidden", "off": "shown"}.__getitem__) == "on"
     metric = Metric(named) if named else result.metric
     st.caption(sweeps.unedited(swept, metric))
-    if result.screening is not None:
-        st.caption(sweeps.screen(swept))
+    screened = sweeps.screen(swept)
+    if screened is not None:
+        st.caption(screened)
     unit = state.choice("unit", len(result.parts))
     left, right = st.columns([3, 2])
     with left:
@@ -188,7 +193,7 @@ def _show(swept: Swept) -> None:
         st.subheader("Together")
         together = sweeps.joints(swept, metric)
         panels.table(together, "joints", "content" if len(together.rows) <= _MOST_ROWS else 36 * _MOST_ROWS)
-        st.caption(_TOGETHER if result.screening is None else f"{_TOGETHER} Single effects add up only where all of them were measured, without a screen.")
+        st.caption(_TOGETHER if screened is None else f"{_TOGETHER} {_NO_SUM}")
     _documents(swept, metric, unit)
     left, right = st.columns(2)
     with left:
@@ -234,8 +239,8 @@ def _ranking(swept: Swept, metric: Metric) -> None:
     ranking = sweeps.ranking(swept, metric)
     if ranking is None:
         st.warning(
-            f"r(screen, exact) = {swept.result.screening.r:.2f}, not {TRUSTED:g} or more: the screen may have missed the units that matter, so none are "
-            "ranked. Screen for more units, or measure all with 0.", icon=":material/warning:",
+            f"r(screen, exact) = {swept.result.screening.r:.2f}, not {TRUSTED:g} or more: the screen may have missed the units that matter, so none "
+            "are ranked. Screen for more units, or measure all with 0.", icon=":material/warning:",
         )  # fmt: skip
         return
     panels.table(ranking, "ranking")

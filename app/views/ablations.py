@@ -39,8 +39,10 @@ def ran(trace: Trace, kl: float, toggles: Toggles, context: Context, tokenizer: 
 
 
 def runs(history: Sequence[Ran]) -> Table:
-    rows = [("; ".join(one.toggles.words) or "nothing", one.answer, one.kl, one.digest[:10]) for one in history]
-    return Table(columns=("toggled", "answer probability", "KL, mean (nats)", "spec"), rows=tuple(rows))
+    """What was toggled and what became of it; without a question there are no answers to show."""
+    asked = not all(np.isnan(one.answer) for one in history)
+    rows = [("; ".join(one.toggles.words) or "nothing", *([one.answer] if asked else []), one.kl, one.digest[:10]) for one in history]
+    return Table(columns=("toggled", *(["answer probability"] if asked else []), "KL, mean (nats)", "spec"), rows=tuple(rows))
 
 
 def _asked(trace: Trace, context: Context, tokenizer: Tokenizer) -> list[tuple[int, int]]:
@@ -105,7 +107,10 @@ def _said(trace: Trace, tokenizer: Tokenizer, token: int) -> str:
 
 def lines(found: Comparison) -> Lines:
     return Lines(
-        lines=(Line(name="KL(before || after)", values=found.kl), Line(name="log-probability of the token that follows, after less before", values=found.change)),
+        lines=(
+            Line(name="log-probability of the token that follows, after less before", values=found.change),
+            Line(name="KL(before || after)", values=found.kl),
+        ),
         ticks=token_labels(found.after.tokens.pieces),
         x_title="token",
         y_title="nats",

@@ -36,7 +36,7 @@ class Swept:
     """The joint effect, the sum of single effects and the first less the second; None where not all singles were measured."""
     curves: Mapping[Metric, Mapping[str, tuple[Effect, ...]]]
     stability: float
-    """Share of the `LISTED` units with the largest effects that stay so when stories are resampled."""
+    """Mean overlap (Jaccard) of the `LISTED` units with the largest effects with those of resampled stories."""
 
 
 def gather(result: SweepResult, asked: tuple[Prompt, ...]) -> Swept:
@@ -135,7 +135,9 @@ def _column_title(where: Layout) -> str:
         return "value, clamped in all blocks and segments"
     if layer is None:
         return "segment"
-    return "block, within each segment" if len({back for back, _, _ in where.columns}) > 1 else "block, in the answer's segment" if not back else f"block, {back} segments before the answer's"
+    if len({before for before, _, _ in where.columns}) > 1:
+        return "block, within each segment"
+    return f"block, {back} segments before the answer's" if back else "block, in the answer's segment"
 
 
 def column_label(column: tuple[int | None, int | None, float | None]) -> str:
@@ -155,7 +157,7 @@ def pooled(swept: Swept, metric: Metric) -> str:
     first, significant = effects[0], sum(effect.q <= SIGNIFICANT for effect in effects)
     worse = "positive (orange)" if metric.harm > 0 else "negative (blue)"
     return (
-        f"Mean over {first.n} documents of {first.groups} stories, each with a unit replaced less as it is; {worse}: the model does worse. "
+        f"Change from each document's own unedited run, mean over {first.n} documents of {first.groups} stories; {worse}: the model does worse. "
         f"{significant} of {len(effects)} cells have q ≤ {SIGNIFICANT:g} (sign flips of whole stories, Benjamini and Hochberg over the map)."
     )
 
@@ -180,11 +182,10 @@ def ranking(swept: Swept, metric: Metric) -> Table | None:
 
 def stability(swept: Swept, metric: Metric) -> str:
     """How far the order depends on which stories were asked."""
-    count = min(LISTED, len(swept.result.measured))
-    return (
-        f"Change of {metric.label}; the units with the largest change of {metric_name(swept.result.metric.value)}, whatever its sign. When stories are "
-        f"resampled, {swept.stability:.0%} of these {count} stay among them on average."
-    )
+    words = f"Change of {metric.label}; units in the order of their change of {metric_name(swept.result.metric.value)}, whatever its sign."
+    if len(swept.result.measured) <= LISTED or not np.isfinite(swept.stability):
+        return words
+    return f"{words} When stories are resampled, the {LISTED} units with the largest change overlap with these by {swept.stability:.0%} (Jaccard, mean)."
 
 
 def effect(swept: Swept, unit: int, metric: Metric) -> str:
@@ -215,10 +216,10 @@ def cumulative(swept: Swept, metric: Metric) -> Lines | None:
     """More and more units replaced; None where units exclude each other."""
     if not swept.curves[metric]:
         return None
-    lines = [
-        Line(name=order, values=np.array([one.mean for one in effects]), low=np.array([one.low for one in effects]), high=np.array([one.high for one in effects]))
-        for order, effects in swept.curves[metric].items()
-    ]
+    lines = []
+    for order, effects in swept.curves[metric].items():
+        values, low, high = np.array([(one.mean, one.low, one.high) for one in effects]).T
+        lines.append(Line(name=order, values=values, low=low, high=high))
     return Lines(
         lines=tuple(lines), ticks=tuple(map(str, swept.result.counts)), x_title="units replaced together", y_title=f"change of {metric.label}"
     )
@@ -229,12 +230,12 @@ def documents(swept: Swept, unit: int, metric: Metric) -> Table:
     result = swept.result
     at = result.measured.index(unit)
     before, after = result.baseline[metric], result.values[metric][at]
-    right = [(result.baseline[Metric.EXACT][document], result.values[Metric.EXACT][at][document]) for document in range(len(swept.asked))]
+    right = result.baseline[Metric.EXACT], result.values[Metric.EXACT][at]
     rows = []
     for document in np.argsort(-metric.harm * (after - before), kind="stable"):
-        prompt = swept.asked[document]
-        said = tuple("yes" if share else "no" for share in right[document])
-        rows.append((prompt.story_id, prompt.question, prompt.answer, float(after[document] - before[document]), float(before[document]), float(after[document]), *said))
+        prompt, values = swept.asked[document], (after[document] - before[document], before[document], after[document])
+        said = ("yes" if shares[document] else "no" for shares in right)
+        rows.append((prompt.story_id, prompt.question, prompt.answer, *map(float, values), *said))
     columns = ("story", "question", "answer", f"change of {metric.label}", "as it is", "replaced", "right as it is", "right replaced")
     return Table(columns=columns, rows=tuple(rows))
 

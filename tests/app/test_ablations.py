@@ -149,7 +149,7 @@ def test_the_text_is_coloured_by_divergence_and_the_legend_says_how_far(found, a
 
 
 def test_lines_and_table_hold_what_was_compared(found, gated) -> None:
-    kl, change = ablations.lines(found).lines
+    change, kl = ablations.lines(found).lines
     assert np.array_equal(kl.values, found.kl) and np.array_equal(change.values, found.change, equal_nan=True)
     table = ablations.most_changed(found, gated.tokenizer, 5)
     assert [row[3] for row in table.rows] == sorted(found.kl, reverse=True)[:5]
@@ -159,7 +159,8 @@ def test_a_run_is_remembered_with_the_answers_probability(found, asked, gated) -
     one = ablations.ran(found.after, 0.5, EVERY["off"], asked, gated.tokenizer)
     chance = text.probabilities(found.after, len(found.after.tokens) - 1)[gated.tokenizer.encode(" kitchen").ids[0]]
     assert ablations.runs([one]).rows == (("memory off", pytest.approx(chance), 0.5, found.after.spec.digest[:10]),)
-    assert np.isnan(ablations.ran(found.after, 0.5, Toggles(), context.of_text(TEXT, ""), gated.tokenizer).answer)
+    unasked = ablations.ran(found.after, 0.5, Toggles(), context.of_text(TEXT, ""), gated.tokenizer)
+    assert ablations.runs([unasked]).columns == ("toggled", "KL, mean (nats)", "spec")
 
 
 def test_a_pasted_text_has_its_sentences_and_a_story_its_statements_to_be_muted() -> None:
@@ -224,6 +225,20 @@ def test_what_has_run_is_not_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
     for value in (Policy.OFF, Policy.ON, Policy.OFF):
         policy.set_value(value).run()
     assert len(calls) == 2
+
+
+def test_another_slot_from_the_same_story_does_not_read_that_story_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    import lm2.runner
+
+    calls = []
+    real = lm2.runner.donations
+    monkeypatch.setattr(lm2.runner, "donations", lambda *given: (calls.append(1), real(*given))[1])
+    test = _page(seed="7531")
+    for slots in ([1], [1, 2], [5]):
+        test.pills(key="widget_slots").set_value(slots).run()
+    assert not _errors(test)
+    assert len(calls) == 1
+    assert test.dataframe[-1].value["KL, mean (nats)"].nunique() == 4
 
 
 @pytest.mark.parametrize(

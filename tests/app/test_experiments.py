@@ -18,7 +18,8 @@ from probes.experiments import Experiment, ExperimentSpec, Report, perform
 from probes.tables import Findings
 
 ROWS = ((1, 10.0, 5.0, 15.0), (2, 20.0, 12.0, 28.0))
-FOUND = Findings(title="Whose?", columns=("slots", "donor (%)", "low", "high"), rows=ROWS, note="Two pairs", curve=("slots", "donor (%)", "low", "high"))
+COLUMNS = ("slots", "donor (%)", "low", "high")
+FOUND = Findings(title="Whose?", columns=COLUMNS, rows=ROWS, note="Two pairs", curve=COLUMNS)
 
 
 def test_a_curve_is_drawn_from_the_columns_it_names() -> None:

@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +14,9 @@ from lm2 import stories
 from lm2.checkpoint import Checkpoint, save
 from probes.grids import Grid, parts
 from probes.metrics import Metric
+from probes.screening import Screening
 from probes.sweep_result import Joint, SweepResult
 from probes.sweep_spec import SweepSpec
-from probes.screening import Screening
 
 
 @pytest.fixture(autouse=True)
@@ -82,7 +81,8 @@ def test_hidden_cells_are_those_that_are_not_significant(made) -> None:
     hidden = views.effect_map(swept, METRICS[0], hide=True).masked
     where = views.layout(swept.result.parts)
     assert not hidden[where.of(7)] and not views.effect_map(swept, METRICS[0], hide=False).masked.any()
-    assert {unit for place, unit in where.places.items() if not hidden[place]} == {unit for unit, one in swept.effects[METRICS[0]].items() if one.q <= 0.05}
+    significant = {unit for unit, one in swept.effects[METRICS[0]].items() if one.q <= 0.05}
+    assert {unit for place, unit in where.places.items() if not hidden[place]} == significant
     assert f"{(~hidden).sum()} of 20 cells have q ≤ 0.05" in views.pooled(swept, METRICS[0])
 
 

@@ -312,6 +312,16 @@ def test_a_run_with_interventions_can_be_gone_on_with_and_ends_alike(name: str, 
     assert np.array_equal(np.concatenate(rows), trace.logits[trace.segments[3].start :])
 
 
+@pytest.mark.parametrize("name", ["gated", "rmt"])
+def test_what_other_texts_give_can_be_found_once_for_many_runs(name: str, text: str, request: pytest.FixtureRequest) -> None:
+    checkpoint = request.getfixturevalue(name)
+    every = RunSpec(checkpoint=checkpoint.name, text=text, interventions=every_way(text))
+    given = donations(checkpoint, every)
+    for changes in (every.interventions, every.interventions[1:3], ()):
+        spec = replace(every, interventions=changes)
+        assert np.array_equal(run(checkpoint, spec, given=given).logits, run(checkpoint, spec).logits)
+
+
 def test_predicted_bytes_are_those_that_a_run_with_interventions_keeps(gated: Checkpoint, text: str) -> None:
     read_only = Edit(site=Site.RESID_MID, operation=Set(value=0.0), segments=(1,), persistence=Persistence.READ_ONLY)
     captures = tuple(Capture(site) for site in sites_of(gated.config.memory))
