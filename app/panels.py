@@ -1,6 +1,5 @@
 """Views drawn on the page."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -59,11 +58,12 @@ def table_to_choose(view: Table, key: str, take: Callable[[int], None]) -> None:
 
 
 def _formats(view: Table) -> dict[str, Any]:
-    columns = {name: values for name, values in view.as_columns().items() if values and isinstance(values[0], float)}
-    return {name: st.column_config.NumberColumn(format=f"%.{_decimals(name, values)}f") for name, values in columns.items()}
-
-
-def _decimals(name: str, values: list[str | int | float]) -> int:
-    if name in ("p", "q"):
-        return 4  # as small as 1 / 10,000
-    return 1 if max((abs(value) for value in values if math.isfinite(value)), default=0) >= 10 else 3
+    """Numbers with as many decimals as their column can do with; the ends of an interval with those of what stands before them."""
+    formats, decimals = {}, 3
+    for name, values in view.as_columns().items():
+        if name.strip() not in ("low", "high"):
+            # A share of a hundred items has one decimal; p can be as small as 1 / 10,000.
+            decimals = 1 if name.endswith(("(%)", "(points)")) else 4 if name in ("p", "q") else 3
+        if values and isinstance(values[0], float):
+            formats[name] = st.column_config.NumberColumn(format=f"%.{decimals}f")
+    return formats

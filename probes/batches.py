@@ -1,6 +1,6 @@
 """Many documents read side by side: what is said to each question, and the bank that each text leaves."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -17,12 +17,12 @@ from lm2.rows import follow
 from lm2.runner import prepare, run, to_numpy
 from lm2.segments import Segment
 from lm2.spec import RunSpec
-from probes.ablations import Observed
+from probes.ablations import Observed, OnDocument
 
 _ROWS = 32
 
 
-def together(checkpoint: Checkpoint, puts: Sequence[Put], *, reset: bool = False, on_document: Callable[[], None] = lambda: None) -> Observed:
+def together(checkpoint: Checkpoint, puts: Sequence[Put], *, reset: bool = False, on_document: OnDocument = lambda: None) -> Observed:
     """What a run of each question says, to rounding; several times faster where segments meet only through the bank.
 
     `reset`: the question's segment begins with a fresh bank. `on_document` hears of each document that has been read.
@@ -62,7 +62,7 @@ def banks_after(checkpoint: Checkpoint, texts: Sequence[str], segment_length: in
     return [left[at] for at in range(len(texts))]
 
 
-def _alone(checkpoint: Checkpoint, put: Put, reset: bool, on_document: Callable[[], None]) -> Float[np.ndarray, "row d_vocab"]:
+def _alone(checkpoint: Checkpoint, put: Put, reset: bool, on_document: OnDocument) -> Float[np.ndarray, "row d_vocab"]:
     changes = (Reset(segment=put.segment),) if reset else ()
     rows = run(checkpoint, replace(put.spec, interventions=changes)).logits[list(put.rows)]
     on_document()

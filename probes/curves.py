@@ -15,7 +15,7 @@ from lm2.asking import Put
 from lm2.checkpoint import Checkpoint
 from lm2.intervals import Rate, rate
 from lm2.world import Kind, track, understand
-from probes.ablations import Observed, answers
+from probes.ablations import Observed, OnDocument, answers
 from probes.batches import together
 from probes.effects import Effect, effect
 from probes.half_life import HalfLife, half_life
@@ -23,9 +23,6 @@ from probes.metrics import Metric, measure
 
 FEWEST = 5
 """A place on a curve with fewer stories than this is shown but decides nothing: one wrong answer would."""
-
-OnDocument = Callable[[], None]
-
 
 class Along(Enum):
     """What a curve runs along."""

@@ -1,7 +1,7 @@
 """Does writing one fact damage another, and the more so the more of the same slots it writes to?"""
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from lm2.asking import put
 from lm2.checkpoint import Checkpoint
 from lm2.intervals import Rate
 from lm2.tokens import BREAK
-from probes.ablations import Observed, measured
+from probes.ablations import Observed, OnDocument, measured
 from probes.batches import banks_after, together
 from probes.designs import Rivals
 from probes.effects import Effect, effect
@@ -72,7 +72,7 @@ def interference(
     metric: Metric = Metric.LOGIT_DIFFERENCE,
     segment_length: int | None = None,
     seed: int = 0,
-    on_document: Callable[[], None] = lambda: None,
+    on_document: OnDocument = lambda: None,
 ) -> Interference:
     """Ask each fact with each rival told behind it, beside the same with an old statement repeated in the rival's place.
 

@@ -53,10 +53,15 @@ def browser() -> Iterator["playwright.Browser"]:
 
 @pytest.fixture
 def page(browser) -> Iterator["playwright.Page"]:
-    opened = browser.new_page(viewport={"width": 1440, "height": 1400})
-    opened.set_default_timeout(90_000)
+    opened = _new_page(browser)
     yield opened
     opened.close()
+
+
+def _new_page(browser, **options):
+    opened = browser.new_page(viewport={"width": 1440, "height": 1400}, **options)
+    opened.set_default_timeout(90_000)  # a busy machine is no error
+    return opened
 
 
 def _open(page, url: str) -> None:
@@ -83,7 +88,7 @@ def test_a_click_on_the_map_chooses_token_and_slot_and_the_link_reopens_them(pag
     page.wait_for_url(re.compile(r"token=\d+"))
     link = page.url
     slot = re.search(r"slot=(\d+)", link)[1]
-    again = browser.new_page(viewport={"width": 1440, "height": 1400})
+    again = _new_page(browser)
     _open(again, link)
     playwright.expect(again.get_by_label("Slot", exact=True)).to_have_value(slot, timeout=60_000)
     playwright.expect(again.locator("canvas[data-rows]").first).to_have_attribute("aria-label", re.compile("block 1"))
@@ -108,9 +113,9 @@ READY = {
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("screen", READY)
 def test_every_screen_opens_without_an_error(browser, address: str, screen: str, scheme: str) -> None:
-    page = browser.new_page(viewport={"width": 1440, "height": 1400}, color_scheme=scheme)
+    page = _new_page(browser, color_scheme=scheme)
     page.goto(f"{address}/{screen}?source=simulated&seed=5")
-    page.wait_for_selector(READY[screen], timeout=90_000)
+    page.wait_for_selector(READY[screen])
     assert page.locator('[data-testid="stException"]').count() == 0
     page.close()
 
