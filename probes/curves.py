@@ -24,6 +24,7 @@ from probes.metrics import Metric, measure
 FEWEST = 5
 """A place on a curve with fewer stories than this is shown but decides nothing: one wrong answer would."""
 
+
 class Along(Enum):
     """What a curve runs along."""
 
