@@ -53,7 +53,7 @@ def main(address: str) -> None:
 
         def fresh(path: str) -> tuple[Page, list[float]]:
             page = browser.new_page(viewport={"width": 1440, "height": 1400})
-            return page, _opened(page, f"{address}/{path}?{STORY}")
+            return page, _opened(page, f"{address}/{path}{'' if '?' in path else '?'}{STORY}")
 
         page, _ = fresh("")  # the server imports and loads
         opened = []
@@ -75,6 +75,11 @@ def main(address: str) -> None:
         after = lambda at: lambda p: p.get_by_role("heading", name=f"after segment {at}").wait_for()  # noqa: E731
         steps = [("ArrowLeft", 4), ("ArrowLeft", 3), ("ArrowLeft", 2), ("ArrowRight", 3), ("ArrowRight", 4), ("ArrowRight", 5)] * 2
         _tell("Bank: another segment", [_slide(page, "After segment", key, after(at)) for key, at in steps])
+        page.close()
+        page, _ = fresh("ablations?policy=off&")
+        toggled = lambda words: lambda p: p.locator("p", has_text="Toggled:").filter(has_text=words).wait_for()  # noqa: E731
+        policies = [("frozen", "writes frozen"), ("reset", "bank reset"), ("off", "memory off")] * 4
+        _tell("Ablations: what the memory may do", [_press(page, "Memory", option, toggled(words)) for option, words in policies])
         page.close()
         page, _ = fresh("")
         told = lambda count: lambda p: p.wait_for_url(f"**statements={count}*")  # noqa: E731
