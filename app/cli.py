@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from app.cli_ablate import add_ablate, add_experiment
+from app.cli_arguments import add_device, task_named
 from app.cli_bench import add_bench
-from app.cli_eval import add_eval, add_language, task_named
+from app.cli_eval import add_eval, add_language
 from app.cli_sweep import add_sweep
 from lm2 import babi, stories
 from lm2.capture import Capture, HeadMean
@@ -126,8 +127,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _checkpoint(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", required=True, help="bundled name, folder (ours or Hugging Face's), .gguf file, or released .pt file")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps (default auto)")
-    parser.add_argument("--dtype", default="float32", help="float32 or bfloat16 (default float32)")
+    add_device(parser)
     parser.add_argument("--segment-length", type=int, help="tokens (default: the checkpoint's own)")
 
 
@@ -168,9 +168,9 @@ def _run(chosen: argparse.Namespace) -> None:
 
 def _report(tokenizer: "Tokenizer", trace: "Trace", prompt: babi.Prompt | None) -> dict:  # noqa: F821
     """What `lm2 run` tells about the last token: next tokens, the answer's probability, slots read per block."""
-    logits = trace.logits[-1].astype(np.float64)
-    probabilities = np.exp(logits - logits.max())
-    probabilities /= probabilities.sum()
+    from app.views.text import chances
+
+    probabilities = chances(trace.logits[-1])
     top = np.argsort(-probabilities)[:5]
     report: dict = {
         "segments": [list(trace.tokens.pieces[s.start : s.end]) for s in trace.segments],
@@ -244,13 +244,16 @@ def _graft(chosen: argparse.Namespace) -> None:
 
 
 def _serve(chosen: argparse.Namespace) -> int:
-    """Streamlit in its own process; it listens on this machine alone and sends no statistics."""
+    """Streamlit, which listens on this machine alone and sends no statistics."""
     options = {
         "server.address": "127.0.0.1", "server.port": chosen.port, "server.maxUploadSize": 200, "browser.gatherUsageStats": "false",
         "client.toolbarMode": "minimal", "server.fileWatcherType": "none",
     }  # fmt: skip
     flags = [f"--{name}={value}" for name, value in options.items()]
-    return subprocess.call([sys.executable, "-m", "streamlit", "run", str(Path(__file__).parent / "main.py"), *flags], env=os.environ)
+    command = [sys.executable, "-m", "streamlit", "run", str(Path(__file__).parent / "main.py"), *flags]
+    if os.name == "posix":  # in this process's place: a server of its own would outlive it when it is told to end
+        os.execv(sys.executable, command)
+    return subprocess.call(command)
 
 
 def _info(chosen: argparse.Namespace) -> None:

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app.cli_eval import task_named
+from app.cli_arguments import add_device, read_spec, task_named
 
 if TYPE_CHECKING:
     from lm2.checkpoint import Checkpoint
@@ -34,8 +34,7 @@ def add_experiment(commands: "argparse._SubParsersAction") -> None:
 
 
 def _output(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps (default auto)")
-    parser.add_argument("--dtype", default="float32", help="float32 or bfloat16 (default float32)")
+    add_device(parser)
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="write the result, with its spec and digests")
     parser.add_argument("--json", action="store_true", help="print it as JSON")
 
@@ -45,23 +44,13 @@ def _ablate(chosen: argparse.Namespace) -> None:
     from lm2.spec import RunSpec
     from probes.experiments import ExperimentSpec
 
-    values = _read(chosen.spec)
+    values = read_spec(chosen.spec)
     spec = (ExperimentSpec if "experiment" in values else RunSpec).from_json(values)
     checkpoint = load(spec.checkpoint, chosen.device, chosen.dtype)
     if isinstance(spec, RunSpec):
         _by_hand(checkpoint, spec, chosen)
     else:
         _perform(checkpoint, spec, chosen)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{path} must hold a spec, an object with fields, not a {type(values).__name__}")
-    return values
 
 
 def _experiment(chosen: argparse.Namespace) -> None:
@@ -116,6 +105,7 @@ def _by_hand(checkpoint: "Checkpoint", spec: "RunSpec", chosen: argparse.Namespa
 
     import numpy as np
 
+    from app.views.text import chances
     from lm2.runner import run
     from probes.compare import compare
 
@@ -123,12 +113,9 @@ def _by_hand(checkpoint: "Checkpoint", spec: "RunSpec", chosen: argparse.Namespa
     piece, pieces = checkpoint.tokenizer.piece, found.before.tokens.pieces
     last = {}
     for name, trace in (("before", found.before), ("after", found.after)):
-        weights = np.exp(trace.logits[-1].astype(np.float64) - trace.logits[-1].max())
-        best = np.argsort(-weights)[:5]
-        last[name] = [(piece(int(token)), float(weights[token] / weights.sum())) for token in best]
-    changed = [
-        {"token": int(at), "piece": pieces[at], "kl": float(found.kl[at])} for at in np.argsort(-found.kl, kind="stable")[: max(0, chosen.show)]
-    ]
+        likely = chances(trace.logits[-1])
+        last[name] = [(piece(int(token)), float(likely[token])) for token in np.argsort(-likely)[:5]]
+    changed = [{"token": int(at), "piece": pieces[at], "kl": float(found.kl[at])} for at in found.top(max(0, chosen.show))]
     result = {
         "spec": spec.to_json(), "spec_digest": spec.digest, "checkpoint_digest": checkpoint.digest, "device": checkpoint.device,
         "dtype": checkpoint.dtype, "next": last, "kl_mean": float(found.kl.mean()), "most_changed": changed,

@@ -6,6 +6,7 @@ import os
 from dataclasses import asdict
 from pathlib import Path
 
+from app.cli_arguments import add_device
 from lm2 import stories
 
 
@@ -22,8 +23,7 @@ def add_eval(commands: "argparse._SubParsersAction") -> None:
     one.add_argument("--length-tokenizer", default="babi-lm2", help="bundled checkpoint or tokenizer.json that counts lengths (default babi-lm2)")
     one.add_argument("--style", choices=("plain", "instructed"), default="plain", help="instructed: the five-part prompt for pretrained models")
     one.add_argument("--segment-length", type=int, help="tokens (default: each checkpoint's own)")
-    one.add_argument("--device", default="auto", help="auto, cpu, cuda, mps (default auto)")
-    one.add_argument("--dtype", default="float32", help="float32 or bfloat16 (default float32)")
+    add_device(one)
     one.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 1)), help="processes (default: one a core)")
     one.add_argument("--out", type=Path, required=True, metavar="DIR", help="answers and tables; what is there already is not asked again")
     one.add_argument("--report", type=Path, metavar="FILE.md", help="also write the tables as Markdown, beside the paper's")
@@ -39,14 +39,6 @@ def add_language(commands: "argparse._SubParsersAction") -> None:
     one.add_argument("--device", default="auto", help="auto, cpu, cuda, mps (default auto)")
     one.add_argument("--json", action="store_true")
     one.set_defaults(command=_language)
-
-
-def task_named(text: str) -> int:
-    """"qa3" is 3. Raises ValueError for anything else."""
-    digits = text.removeprefix("qa")
-    if not digits.isdecimal():
-        raise ValueError(f"a task is written qa1, qa2, ..., not {text!r}")
-    return int(digits)
 
 
 def tasks_named(text: str) -> tuple[int, ...]:

@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from app.cli_arguments import add_device, read_spec
+
 if TYPE_CHECKING:
     from probes.effects import Effect
     from probes.sweep_result import SweepResult
@@ -17,8 +19,7 @@ def add_sweep(commands: "argparse._SubParsersAction") -> None:
     one.add_argument("spec", type=Path, nargs="?", metavar="SPEC.json", help="a sweep's spec; --example prints one to begin with")
     one.add_argument("--out", type=Path, metavar="DIR", help="keeps each document's results as they come, and the tables; the same folder goes on")
     one.add_argument("--top", type=int, default=10, metavar="N", help="units to list (default 10)")
-    one.add_argument("--device", default="auto", help="auto, cpu, cuda, mps (default auto)")
-    one.add_argument("--dtype", default="float32", help="float32 or bfloat16 (default float32)")
+    add_device(one)
     one.add_argument("--example", action="store_true", help="print a spec and do nothing")
     one.set_defaults(command=_sweep)
 
@@ -35,10 +36,7 @@ def _sweep(chosen: argparse.Namespace) -> None:
         return
     if chosen.spec is None or chosen.out is None:
         raise ValueError("a sweep needs SPEC.json and --out DIR; lm2 sweep --example prints a spec to begin with")
-    try:
-        spec = SweepSpec.from_json(json.loads(chosen.spec.read_text(encoding="utf-8")))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{chosen.spec} is not JSON: {error}") from error
+    spec = SweepSpec.from_json(read_spec(chosen.spec))
     checkpoint = load(spec.checkpoint, chosen.device, chosen.dtype)
     cost = predict(spec, checkpoint)
     print(

@@ -1,4 +1,4 @@
-"""What the Experiments and Sweeps screens share: a checkpoint, the held-out questions put to it, and the job that does it."""
+"""What the Experiments and Sweeps screens share: held-out questions put to a checkpoint, the job that does it, and how to have it again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from app import cache, sidebar, state, widgets
+from app import cache, sidebar, widgets
 from app.jobs import Job, Phase, Work
 from lm2 import stories
 
@@ -19,17 +19,6 @@ if TYPE_CHECKING:
 
 MOST_QUESTIONS = 2000
 """What one job may ask; beyond it, the command line."""
-
-
-def open_checkpoint() -> Checkpoint | None:
-    """The chosen checkpoint; None once it has been explained why there is none."""
-    chosen = state.current()
-    try:
-        with st.spinner(f"Loading {chosen.checkpoint} ..."):
-            return cache.checkpoint(chosen.checkpoint, chosen.device, chosen.dtype)
-    except ValueError as error:
-        st.info(str(error), icon=":material/info:")
-        return None
 
 
 def questions() -> tuple[Prompt, ...] | None:

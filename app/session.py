@@ -32,12 +32,23 @@ class Opened:
         return tuple(layer for layer in sorted(self.checkpoint.config.memory_layers) if layer in held)
 
 
-def open_trace() -> Opened | None:
-    """Load and run what the selection names, with progress by segments; None once a user's mistake has been explained."""
+def open_checkpoint() -> "Checkpoint | None":
+    """Load the chosen checkpoint; None once it has been explained why there is none."""
     chosen = state.current()
     try:
         with st.spinner(f"Loading {chosen.checkpoint} ..."):
-            loaded = cache.checkpoint(chosen.checkpoint, chosen.device, chosen.dtype)
+            return cache.checkpoint(chosen.checkpoint, chosen.device, chosen.dtype)
+    except ValueError as error:
+        st.info(str(error), icon=":material/info:")
+        return None
+
+
+def open_trace() -> Opened | None:
+    """Load and run what the selection names, with progress by segments; None once a user's mistake has been explained."""
+    loaded, chosen = open_checkpoint(), state.current()
+    if loaded is None:
+        return None
+    try:
         read = sidebar.chosen_context()
         layers = sorted(loaded.config.memory_layers)
         if layers and chosen.layer not in layers:

@@ -234,10 +234,10 @@ class BankEdit(_Editing, Handover):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Freeze(Handover):
-    """Segments from `segment` on write nothing: each hands on the bank it began with."""
+class _AtSegment(Handover, ABC):
+    """Happens at one segment."""
 
-    segment: int = 0
+    segment: int
 
     def __post_init__(self) -> None:
         self.settle(segment=whole("segment", self.segment))
@@ -248,17 +248,15 @@ class Freeze(Handover):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reset(Handover):
+class Freeze(_AtSegment):
+    """Segments from `segment` on write nothing: each hands on the bank it began with."""
+
+    segment: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reset(_AtSegment):
     """`segment` begins with a fresh bank."""
-
-    segment: int
-
-    def __post_init__(self) -> None:
-        self.settle(segment=whole("segment", self.segment))
-
-    def check(self, config: LM2Config, segments: Sequence["Segment"], donors: Donors) -> None:
-        super().check(config, segments, donors)
-        check_there("segment", (self.segment,), range(len(segments)))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,13 +32,14 @@ def real_stories(task: int) -> tuple[Story, ...]:
     The last tenth of each training file, which no bundled model was trained on.
     """
     folder = data_folder()
-    return () if folder is None else _held_out(folder, task)
+    return () if folder is None else _held_out(folder, "en", task)
 
 
 @lru_cache(maxsize=32)
-def _held_out(folder: Path, task: int) -> tuple[Story, ...]:
-    files = sorted((folder / "babi").glob("babi-v1.2-en-train.*"))
-    return split(read(files[0], task=task, folder="en"))[1] if files else ()
+def _held_out(folder: Path, size: str, task: int) -> tuple[Story, ...]:
+    """Of the data folder's training file of a size, "en" or "en-10k"."""
+    files = sorted((folder / "babi").glob(f"babi-v1.2-{size}-train.*"))
+    return split(read(files[0], task=task, folder=size))[1] if files else ()
 
 
 def pick(task: int, index: int) -> Picked:
@@ -46,8 +47,7 @@ def pick(task: int, index: int) -> Picked:
 
     Raises ValueError for a task outside 1..10, and for an index outside the real stories.
     """
-    if task not in TASKS:
-        raise ValueError(f"there are stories of qa{TASKS[0]} to qa{TASKS[-1]}, not of qa{task}")
+    _check(task)
     stories = real_stories(task)
     if not stories:
         return Picked(story=simulate(task, seed=index).story, origin=f"simulated story of qa{task}, seed {index}")
@@ -87,19 +87,17 @@ def questions(task: int, count: int) -> tuple[Prompt, ...]:
 
 
 def _real(task: int) -> tuple[Story, ...]:
+    _check(task)
+    folder = data_folder()
+    found: dict[object, Story] = {}
+    for size in ("en-10k", "en") if folder is not None else ():
+        try:
+            found |= {story.lines: story for story in _held_out(folder, size, task)}
+        except NoSuchTaskError:  # as published with some data folders, en-10k lacks the longest files
+            continue
+    return tuple(found.values())
+
+
+def _check(task: int) -> None:
     if task not in TASKS:
         raise ValueError(f"there are stories of qa{TASKS[0]} to qa{TASKS[-1]}, not of qa{task}")
-    folder = data_folder()
-    return () if folder is None else _all_held_out(folder, task)
-
-
-@lru_cache(maxsize=32)
-def _all_held_out(folder: Path, task: int) -> tuple[Story, ...]:
-    found = {}
-    for name, layout in (("babi-v1.2-en-10k-train", "en-10k"), ("babi-v1.2-en-train", "en")):
-        for file in sorted((folder / "babi").glob(f"{name}.*")):
-            try:
-                found |= {story.lines: story for story in split(read(file, task=task, folder=layout))[1]}
-            except NoSuchTaskError:  # as published with some data folders, en-10k lacks the longest files
-                continue
-    return tuple(found.values())

@@ -204,7 +204,8 @@ def swap(
     draw = np.random.default_rng(seed)
     pairs, agreeing = [], []
     for put in puts:
-        other, same = _partners(put, [puts[at] for at in draw.permutation(len(puts))])
+        donors = [puts[at] for at in draw.permutation(len(puts))]
+        other, same = _partners(put, [donor for donor in donors if donor.prompt.story_id != put.prompt.story_id])
         pairs += [] if other is None else [(put, *other)]
         agreeing += [] if same is None else [(put, same)]
     if not pairs:
@@ -237,7 +238,7 @@ def _partners(put: Put, donors: Sequence[Put]) -> tuple[tuple[Put, str] | None, 
             continue
         if value != put.prompt.answer:
             other = other or (donor, value)
-        elif donor.prompt.story_id != put.prompt.story_id:
+        else:
             same = same or donor
         if other and same:
             break

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from lm2.trace import Trace, read_only
+from probes.metrics import log_softmax
 
 _ROWS = 1024
 """Tokens compared at once: a long text's distributions in float64 would be larger than its trace."""
@@ -47,14 +48,8 @@ def compare(before: Trace, after: Trace) -> Comparison:
     kl, change = np.empty(count), np.empty(count)
     for start in range(0, count, _ROWS):
         rows = slice(start, start + _ROWS)
-        one, other = _log_softmax(before.logits[rows]), _log_softmax(after.logits[rows])
+        one, other = log_softmax(before.logits[rows]), log_softmax(after.logits[rows])
         kl[rows] = np.maximum(0, (np.exp(one) * (one - other)).sum(-1))  # rounding alone could make it negative
         change[rows] = (other - one)[np.arange(len(one)), follows[rows]]
     change[-1] = np.nan
     return Comparison(before=before, after=after, kl=read_only(kl), change=read_only(change))
-
-
-def _log_softmax(logits: Float[np.ndarray, "row d_vocab"]) -> Float[np.ndarray, "row d_vocab"]:
-    shifted = logits.astype(np.float64)
-    shifted -= shifted.max(-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))

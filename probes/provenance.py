@@ -1,6 +1,6 @@
 """Write provenance: which tokens put into the bank what an answer reads out of it, and is it so when they may not write?"""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,7 +16,7 @@ from lm2.interventions import WriteBlock
 from lm2.runner import run
 from lm2.sites import Site
 from lm2.trace import Trace
-from probes.ablations import answers
+from probes.ablations import OnDocument, answers
 from probes.metrics import Answer, Metric, measure
 from probes.planner import answers_under
 
@@ -139,7 +139,7 @@ class Provenance:
     """Spearman correlation of credit and loss over the statements of a question, mean over questions."""
 
 
-def provenance(checkpoint: Checkpoint, puts: Sequence[Put], *, seed: int = 0, on_document: Callable[[], None] = lambda: None) -> Provenance:
+def provenance(checkpoint: Checkpoint, puts: Sequence[Put], *, seed: int = 0, on_document: OnDocument = lambda: None) -> Provenance:
     """Trace every answer and compare with the supporting facts that are known. `on_document` is called once a question.
 
     Raises ValueError for a memory that is not GATED, and when no question names its facts.

@@ -10,6 +10,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from lm2.atomic import replace_file
+from lm2.babi import Prompt
 from probes.effects import Effect, Redundancy, effects_of_units, joint_beside_singles
 from probes.grids import Part
 from probes.metrics import Metric
@@ -41,8 +42,8 @@ class SweepResult:
     """The units."""
     measured: tuple[int, ...]
     """Indexes of the units that were measured: all, where nothing was screened."""
-    stories: tuple[str, ...]
-    """Per document; documents of one story are one group."""
+    prompts: tuple[Prompt, ...]
+    """The question of each document."""
     left_out: tuple[str, ...]
     """Stories of documents without the segments or the donors that the spec asks for."""
     baseline: Values
@@ -57,6 +58,11 @@ class SweepResult:
     effects in the other half of the stories, so that no curve profits from the noise that chose its order."""
     worst_first: Values
     screening: Screening | None
+
+    @property
+    def stories(self) -> tuple[str, ...]:
+        """Per document; documents of one story are one group."""
+        return tuple(prompt.story_id for prompt in self.prompts)
 
     @property
     def metric(self) -> Metric:

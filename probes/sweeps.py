@@ -153,7 +153,7 @@ def sweep(spec: SweepSpec, checkpoint: Checkpoint, out: Path | None = None, on_p
     best, worst = work.curves(measured, baseline, values, counts) if counts else ({}, {})
     result = SweepResult(
         spec=spec, checkpoint_digest=checkpoint.digest, device=checkpoint.device, dtype=checkpoint.dtype, parts=layout.parts, measured=measured,
-        stories=tuple(source.asked.prompt.story_id for source in layout.sources), left_out=layout.left_out, baseline=baseline, values=values,
+        prompts=tuple(source.asked.prompt for source in layout.sources), left_out=layout.left_out, baseline=baseline, values=values,
         joints=layout.joints, joint_values=joint_values, counts=counts, best_first=best, worst_first=worst, screening=screening,
     )  # fmt: skip
     if out is not None:

@@ -1,6 +1,6 @@
 """What experiments found, as tables: one function for each, from questions to named columns with units."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lm2 import stories
@@ -10,10 +10,10 @@ from lm2.checkpoint import Checkpoint
 from lm2.intervals import Rate
 from probes import ablations, attribution as attributed, curves, decoding as decoded, designs, interference as interfering, provenance as written
 from probes import slots as used
+from probes.ablations import OnDocument
 from probes.effects import Effect
 
 Cell = str | int | float
-Count = Callable[[], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ def _conditions(found: Sequence[ablations.Condition]) -> tuple[tuple[Cell, ...],
     return tuple(rows)
 
 
-def policies(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: Count) -> tuple[Findings, ...]:
+def policies(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: OnDocument) -> tuple[Findings, ...]:
     found = ablations.policies(checkpoint, puts, on_document=count)
     chance = ("best constant answer (chance)", *_share(ablations.constant(puts)), *[float("nan")] * 5)
     return (
@@ -58,14 +58,14 @@ def policies(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: Coun
     )
 
 
-def gates(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: Count) -> tuple[Findings, ...]:
+def gates(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: OnDocument) -> tuple[Findings, ...]:
     found = ablations.gates(checkpoint, puts, on_document=count)
     rows = _conditions([one.condition for one in found])
     note = f"{_items(puts)}; a gate is held in all blocks, segments, slots and features"
     return (Findings(title="Gates held at a value", columns=("condition", *_SHARE, *_EFFECT), rows=rows, note=note),)
 
 
-def swap(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: Count) -> tuple[Findings, ...]:
+def swap(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: OnDocument) -> tuple[Findings, ...]:
     found = ablations.swap(checkpoint, puts, seed=seed, on_document=count)
     rows: list[tuple[Cell, ...]] = [(dose.slots, *_share(dose.donor), *_share(dose.own)) for dose in found.doses]
     note = f"{len(found.pairs)} pairs of stories that answer the question differently; slots drawn at random, the last row is the whole bank"
@@ -76,7 +76,7 @@ def swap(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: Count) -
     return (Findings(title="Whose answer?", columns=columns, rows=tuple(rows), note=note, curve=("slots swapped", "donor's answer (%)", "low", "high")),)
 
 
-def permutation(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: Count) -> tuple[Findings, ...]:
+def permutation(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: OnDocument) -> tuple[Findings, ...]:
     found = ablations.permutation(checkpoint, puts, seed=seed, on_document=count)
     rows = (
         ("slots in a random order", *_share(found.right), found.largest_change),
@@ -86,7 +86,7 @@ def permutation(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: C
     return (Findings(title="Slots permuted", columns=("condition", *_SHARE, "largest change of a logit"), rows=rows, note=note),)
 
 
-def provenance(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: Count) -> tuple[Findings, ...]:
+def provenance(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: OnDocument) -> tuple[Findings, ...]:
     found = written.provenance(checkpoint, puts, seed=seed, on_document=count)
     rows = tuple((one.ranking, "as many as facts" if one.among is None else f"first {one.among}", 100 * one.recall, 100 * one.low, 100 * one.high) for one in found.found)
     note = (
@@ -96,7 +96,7 @@ def provenance(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: Co
     return (Findings(title="Facts found", columns=("statements ranked by", "statements taken", "recall (%)", "low", "high"), rows=rows, note=note),)
 
 
-def decoding(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: Count) -> tuple[Findings, ...]:
+def decoding(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: OnDocument) -> tuple[Findings, ...]:
     found = []
     for one in decoded.decode(checkpoint, puts, seed=seed, on_document=count):
         baselines = {
@@ -118,7 +118,7 @@ def _points(effect: Effect) -> tuple[float, float, float]:
     return (100 * effect.mean, 100 * effect.low, 100 * effect.high)
 
 
-def attribution(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: Count) -> tuple[Findings, ...]:
+def attribution(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: OnDocument) -> tuple[Findings, ...]:
     found = []
     for one, answer in zip(puts, ablations.answers(puts)):
         found.append(attributed.attribute(checkpoint, one.spec, one.rows[0], token=answer.ids[0], foils=answer.foils))
@@ -131,7 +131,7 @@ def attribution(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: C
     return (Findings(title="Parts of the answer's logit difference", columns=columns, rows=tuple(rows), note=note),)
 
 
-def forgetting(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: Count) -> tuple[Findings, ...]:
+def forgetting(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: OnDocument) -> tuple[Findings, ...]:
     if puts[0].prompt.task == 1:  # such stories can be stretched: every question at several distances
         length = puts[0].spec.segment_length
         each = max(8, len(puts) // 20)  # five questions a story, at four lengths; what is told between comes from the other stories
@@ -142,13 +142,13 @@ def forgetting(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: Co
     return (_curve("Forgetting", found.curve, fall),)
 
 
-def capacity(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: Count) -> tuple[Findings, ...]:
+def capacity(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: OnDocument) -> tuple[Findings, ...]:
     asked = _designed(checkpoint, puts, designs.loads(each=len(puts), seed=seed))
     note = "documents made to measure, in qa1's sentences: length, distance and what is told of the person asked for are held"
     return (_curve("Capacity", curves.capacity(checkpoint, asked, seed=seed, on_document=count), note),)
 
 
-def overwrites(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: Count) -> tuple[Findings, ...]:
+def overwrites(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: OnDocument) -> tuple[Findings, ...]:
     asked = _designed(checkpoint, puts, designs.overwritten(each=len(puts), seed=seed))
     note = "documents made to measure, in qa1's sentences: length, distance and the number of people are held"
     return (_curve("Overwriting", curves.overwrites(checkpoint, asked, seed=seed, on_document=count), note),)
@@ -171,7 +171,7 @@ def _curve(title: str, found: curves.Curve, note: str) -> Findings:
     return Findings(title=title, columns=columns, rows=rows, note=pooled, curve=(along, "right (%)", "low", "high"))
 
 
-def interference(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: Count) -> tuple[Findings, ...]:
+def interference(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: OnDocument) -> tuple[Findings, ...]:
     documents = designs.rivals(max(2, len(puts) // 4), seed=seed)
     found = interfering.interference(checkpoint, documents, segment_length=puts[0].spec.segment_length, seed=seed, on_document=count)
     rows = [
@@ -193,7 +193,7 @@ def interference(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: 
     )  # fmt: skip
 
 
-def slots(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: Count) -> tuple[Findings, ...]:
+def slots(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: OnDocument) -> tuple[Findings, ...]:
     found = used.usage(checkpoint, [one.spec for one in puts], [one.prompt.story_id for one in puts], seed=seed, on_document=count)
     nothing = float("nan")
     rows = (

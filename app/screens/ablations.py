@@ -11,7 +11,7 @@ from app import cache, exam, others, panels, session, sidebar, state, toggles, w
 from app.session import Opened
 from app.state import Source
 from app.toggles import Change, Policy, Toggles
-from app.views import ablations, text, updates
+from app.views import ablations, text
 from lm2.config import MemoryKind
 from lm2.interventions import Persistence
 
@@ -85,7 +85,7 @@ def _controls(opened: Opened) -> None:
 
 
 def _memory(opened: Opened, last: int) -> None:
-    left, middle, right = st.columns([3, 2, 3])
+    left, middle, right = st.columns([4, 2, 3])
     with left:
         policy = widgets.buttons("Memory", "policy", list(Policy), show=_POLICIES.__getitem__, help=_POLICY_HELP)
     with middle:
@@ -145,7 +145,7 @@ def _shared(last: int) -> None:
             help=f"The story that something is taken from, asked its last question. Counted from {_own_story()}.",
         )  # fmt: skip
     with right:
-        widgets.number("Stories for a mean, or to carry over", "others", 1, 16, help="Counted from that one on.")
+        widgets.number("Stories to average or carry", "others", 1, 16, help="Counted from that one on.")
 
 
 def _own_story() -> str:
@@ -227,7 +227,7 @@ def _effect(opened: Opened, found: Comparison) -> None:
         st.caption(f"KL: mean {found.kl.mean():.4f} nats a token, at most {found.kl.max():.3f}, behind token {int(found.kl.argmax())}.")
     with right:
         st.subheader(f"Behind token {token} ({pieces[token].strip() or 'blank'})")
-        panels.table(updates.beside(found.before.logits[token], found.after.logits[token], ("before", "after"), tokenizer.piece), "ablated_next")
+        panels.table(text.beside(found.before.logits[token], found.after.logits[token], ("before", "after"), tokenizer.piece), "ablated_next")
     st.subheader("Tokens behind which most has changed")
     panels.table(ablations.most_changed(found, tokenizer), "ablated_most")
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app import exam, panels, state, widgets
+from app import exam, panels, session, state, widgets
 from app.views import experiments
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ def render() -> None:
 
     st.header("Experiments")
     st.write("One part of the memory at a time is changed while a model answers many held-out questions. Every result stands beside its control.")
-    loaded = exam.open_checkpoint()
+    loaded = session.open_checkpoint()
     if loaded is None:
         return
     if not loaded.config.memory_layers:

@@ -13,7 +13,7 @@ from app.components.heatmap import Scale
 from app.context import Context
 from app.session import Opened
 from app.state import Patched, Selection, Source
-from app.views import patching, text, updates
+from app.views import patching, text
 from app.views.patching import Alone, Asked, Reply
 from lm2 import stories
 from lm2.babi import Prompt
@@ -226,7 +226,7 @@ def _outcome(recipient: _Side, donor: _Side, after: Trace, wanted: Reply) -> Non
             f"Logit difference, donor's answer less recipient's: {one:+.2f} before, {two:+.2f} after."
         )
     with right:
-        panels.table(updates.beside(before.logits[row], after.logits[row], ("before", "after"), tokenizer.piece, 6), "patched_next")
+        panels.table(text.beside(before.logits[row], after.logits[row], ("before", "after"), tokenizer.piece, 6), "patched_next")
 
 
 def _source(recipient: _Side, donor: _Side, wanted: Reply) -> str:

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app import cache, exam, panels, state, widgets
+from app import cache, exam, panels, session, state, widgets
 from app.components.heatmap import Scale
 from app.views import sweeps
 from app.views.sweeps import Swept
-from lm2 import stories
 from lm2.config import MemoryKind
 from probes.metrics import Metric
 
@@ -64,7 +63,7 @@ _MOST_ROWS = 15
 def render() -> None:
     st.header("Sweeps")
     st.write("Every unit of a grid is replaced, one by one, while the model answers many held-out questions. What does each do for the answer?")
-    loaded = exam.open_checkpoint()
+    loaded = session.open_checkpoint()
     if loaded is None:
         return
     _choose(loaded.config)
@@ -160,14 +159,9 @@ def _cost(loaded: Checkpoint, spec: SweepSpec) -> None:
 
 
 def _sweep(loaded: Checkpoint, spec: SweepSpec, job: Job) -> Swept:
-    from lm2.asking import put  # noqa: PLC0415 - see app/cache.py
-    from probes.grids import sources  # noqa: PLC0415
-    from probes.sweeps import sweep  # noqa: PLC0415
+    from probes.sweeps import sweep  # noqa: PLC0415 - see app/cache.py
 
-    result = sweep(spec, loaded, on_progress=job.report)
-    puts = [put(loaded, prompt, spec.segment_length) for prompt in stories.questions(spec.task, spec.questions)]
-    found, _ = sources(spec.replacement, spec.persistence, puts, max(spec.back), spec.donors, spec.seed)
-    return sweeps.gather(result, tuple(source.asked.prompt for source in found))
+    return sweeps.gather(sweep(spec, loaded, on_progress=job.report))
 
 
 def _show(swept: Swept) -> None:

@@ -143,7 +143,7 @@ def _written(opened: Opened, walks: dict[str, Walk], shown: str, layer: int, hea
         _choose(None if cell is None else start + cell.column, start, step)
     with right:
         st.subheader(f"Expected as token {step + 1}")
-        panels.table(updates.beside(on.logits[step], off.logits[step], ("writes on", "writes off"), piece_of), "expected_at_step")
+        panels.table(text.beside(on.logits[step], off.logits[step], ("writes on", "writes off"), piece_of), "expected_at_step")
     _both(on, off, piece_of)
     state.publish()
 
@@ -205,7 +205,7 @@ def _before_and_after(opened: Opened, walks: dict[str, Walk], shown: str, layer:
         panels.table(updates.most_moved(read, layer, head, before, after), "most_moved")
         st.caption("Share moved: how much of a token's attention went elsewhere (total variation of each head; then as the maps are pooled).")
         st.subheader("Expected behind the probe")
-        panels.table(updates.beside(read.logits[before], read.logits[after], ("before", "after"), opened.checkpoint.tokenizer.piece), "expected_behind")
+        panels.table(text.beside(read.logits[before], read.logits[after], ("before", "after"), opened.checkpoint.tokenizer.piece), "expected_behind")
     _courses(opened, readings, shown, layer, head, before)
     state.publish()
 

@@ -18,20 +18,21 @@ if TYPE_CHECKING:
 Map = Float[np.ndarray, "slot token"]
 
 
-def _pooled(patterns: Float[np.ndarray, "head slot token"], head: str) -> Map:
+def over_heads(values: Float[np.ndarray, "head *rest"], head: str) -> Float[np.ndarray, "*rest"]:
+    """One head's values, or with "mean" or "max" that over heads, cell by cell."""
     if head == "mean":
-        return patterns.mean(0)
-    return patterns.max(0) if head == "max" else patterns[int(head)]
+        return values.mean(0)
+    return values.max(0) if head == "max" else values[int(head)]
 
 
 def read_map(trace: Trace, layer: int, head: str) -> Map:
     """Share of each token's reading that goes to each slot; a column sums to 1 (not for head "max")."""
-    return _pooled(trace.across(Site.READ_PATTERN, layer=layer).swapaxes(1, 2), head)
+    return over_heads(trace.across(Site.READ_PATTERN, layer=layer).swapaxes(1, 2), head)
 
 
 def write_map(trace: Trace, layer: int, head: str) -> Map:
     """Share of each slot's writing that comes from each token; a row sums to 1 within a segment (not for head "max")."""
-    return _pooled(trace.across(Site.WRITE_PATTERN, layer=layer), head)
+    return over_heads(trace.across(Site.WRITE_PATTERN, layer=layer), head)
 
 
 def _pooling(head: str) -> str:

@@ -12,7 +12,6 @@ from app.views.kinds import Heatmap, Line, Lines, Table
 from probes.metrics import Metric
 
 if TYPE_CHECKING:
-    from lm2.babi import Prompt
     from probes.effects import Effect
     from probes.grids import Part
     from probes.sweep_result import SweepResult
@@ -28,8 +27,6 @@ class Swept:
     """A finished sweep with its statistics, which take longer than drawing them."""
 
     result: SweepResult
-    asked: tuple[Prompt, ...]
-    """Per document."""
     effects: Mapping[Metric, Mapping[int, Effect]]
     """Of each measured unit."""
     joints: Mapping[Metric, tuple[tuple[Effect, Effect | None, Effect | None], ...]]
@@ -39,14 +36,13 @@ class Swept:
     """Mean overlap (Jaccard) of the `LISTED` units with the largest effects with those of resampled stories."""
 
 
-def gather(result: SweepResult, asked: tuple[Prompt, ...]) -> Swept:
+def gather(result: SweepResult) -> Swept:
     """All statistics of a sweep."""
     from probes.effects import Redundancy, topk_stability  # noqa: PLC0415 - SciPy takes half a second to import
 
     metrics = result.spec.metrics
     return Swept(
         result=result,
-        asked=asked,
         effects={metric: dict(zip(result.measured, result.effects(metric))) for metric in metrics},
         joints={
             metric: tuple(
@@ -165,7 +161,7 @@ def pooled(swept: Swept, metric: Metric) -> str:
 def unedited(swept: Swept, metric: Metric) -> str:
     """How the model does with nothing replaced."""
     baseline, without = swept.result.baseline, len(swept.result.left_out)
-    right = f"{baseline[Metric.EXACT].mean():.1%} of {len(swept.asked)} questions are answered; " if Metric.EXACT in baseline else ""
+    right = f"{baseline[Metric.EXACT].mean():.1%} of {len(swept.result.prompts)} questions are answered; " if Metric.EXACT in baseline else ""
     missing = f" {without} more documents are left out: they lack the segments, or a story to take a value from." if without else ""
     return f"With nothing replaced {right}{metric.label} is {baseline[metric].mean():.2f} on average.{missing}"
 
@@ -233,7 +229,7 @@ def documents(swept: Swept, unit: int, metric: Metric) -> Table:
     right = result.baseline[Metric.EXACT], result.values[Metric.EXACT][at]
     rows = []
     for document in np.argsort(-metric.harm * (after - before), kind="stable"):
-        prompt, values = swept.asked[document], (after[document] - before[document], before[document], after[document])
+        prompt, values = result.prompts[document], (after[document] - before[document], before[document], after[document])
         said = ("yes" if shares[document] else "no" for shares in right)
         rows.append((prompt.story_id, prompt.question, prompt.answer, *map(float, values), *said))
     columns = ("story", "question", "answer", f"change of {metric.label}", "as it is", "replaced", "right as it is", "right replaced")

@@ -12,6 +12,8 @@ from app.views.kinds import Line, Lines, Strip, Table, token_labels, visible
 from lm2.tokens import Tokenizer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lm2.trace import Trace
 
 
@@ -40,8 +42,12 @@ def marks(trace: Trace, context: Context) -> tuple[tuple[int, int, str], ...]:
 
 def probabilities(trace: Trace, token: int) -> Float[np.ndarray, "d_vocab"]:
     """The model's distribution over what follows `token`."""
-    logits = trace.logits[token].astype(np.float64)
-    weights = np.exp(logits - logits.max())
+    return chances(trace.logits[token])
+
+
+def chances(logits: Float[np.ndarray, "d_vocab"]) -> Float[np.ndarray, "d_vocab"]:
+    """Probabilities from logits, computed in float64."""
+    weights = np.exp(logits.astype(np.float64) - logits.max())
     return weights / weights.sum()
 
 
@@ -109,3 +115,12 @@ def next_tokens(trace: Trace, tokenizer: Tokenizer, token: int, count: int = 10)
     chance = probabilities(trace, token)
     best = np.argsort(-chance)[:count]
     return Table(columns=("next token", "probability"), rows=tuple((visible(tokenizer.piece(int(at))), float(chance[at])) for at in best))
+
+
+def beside(
+    first: Float[np.ndarray, "d_vocab"], second: Float[np.ndarray, "d_vocab"], names: tuple[str, str], piece_of: Callable[[int], str], count: int = 8
+) -> Table:
+    """Two next-token distributions side by side, given as logits: the tokens that one of them finds likeliest."""
+    one, other = chances(first), chances(second)
+    best = np.argsort(-np.maximum(one, other))[:count]
+    return Table(columns=("next token", *names), rows=tuple((visible(piece_of(int(at))), float(one[at]), float(other[at])) for at in best))

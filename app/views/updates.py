@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
+from app.views import text
 from app.views.kinds import Heatmap, Line, Lines, Strip, Table, slot_labels, token_labels, visible
+from app.views.memory import over_heads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +22,7 @@ def strip(walk: Walk, marks: tuple[tuple[int, int, str], ...], piece_of: Callabl
     notes = [""] * len(walk.prompt)
     for row in walk.logits:
         best = np.argsort(-row)[:3]
-        notes.append("chosen from: " + ", ".join(f"{visible(piece_of(int(at)))} {chance:.0%}" for at, chance in zip(best, _chances(row)[best])))
+        notes.append("chosen from: " + ", ".join(f"{visible(piece_of(int(at)))} {chance:.0%}" for at, chance in zip(best, text.chances(row)[best])))
     where = [segment.index for segment in walk.segments for _ in segment.ids]
     return Strip(
         pieces=walk.pieces,
@@ -58,7 +60,7 @@ def steps(on: Walk, off: Walk, piece_of: Callable[[int], str]) -> Table:
     """Both walks token by token: what was chosen, and how far the two distributions are apart while the texts are the same."""
     rows, same = [], True
     for step, (token, other) in enumerate(zip(on.ids, off.ids)):
-        chances, others = _chances(on.logits[step]), _chances(off.logits[step])
+        chances, others = text.chances(on.logits[step]), text.chances(off.logits[step])
         rows.append(
             (
                 step + 1,
@@ -77,7 +79,7 @@ def steps(on: Walk, off: Walk, piece_of: Callable[[int], str]) -> Table:
 
 def reads_by_step(walk: Walk, layer: int, head: str) -> Heatmap:
     """The slots read when each new token was chosen."""
-    values = _over_heads(walk.reads[:, walk.layers.index(layer)].swapaxes(0, 1), head).T
+    values = over_heads(walk.reads[:, walk.layers.index(layer)].swapaxes(0, 1), head).T
     starts = [0, *(step for step in range(len(walk.ids)) if walk.closed(step))]
     return Heatmap(
         values=values,
@@ -108,7 +110,7 @@ def difference(read: Rereading, layer: int, head: str, before: int, after: int) 
 
 def most_moved(read: Rereading, layer: int, head: str, before: int, after: int) -> Table:
     """The probe's tokens, those whose reading changed most first, with the slots that lost and gained most."""
-    moved = _over_heads(read.moved(before, after)[read.layers.index(layer)], head)
+    moved = over_heads(read.moved(before, after)[read.layers.index(layer)], head)
     change = _map(read, layer, head, after) - _map(read, layer, head, before)
     rows = []
     for token in np.argsort(-moved, kind="stable"):
@@ -127,7 +129,7 @@ def course(readings: dict[str, Rereading], layer: int, head: str, before: int) -
     """How far the probe's reading is from that of the bank `before`, by the number of segments that have written."""
 
     def moved(read: Rereading, bank: int) -> float:
-        return float(_over_heads(read.moved(before, bank)[read.layers.index(layer)], head).mean())
+        return float(over_heads(read.moved(before, bank)[read.layers.index(layer)], head).mean())
 
     values = {name: np.array([moved(read, bank) for bank in range(len(read.patterns))]) for name, read in readings.items()}
     return _by_bank(values, "share of reading moved")
@@ -135,17 +137,8 @@ def course(readings: dict[str, Rereading], layer: int, head: str, before: int) -
 
 def expected(readings: dict[str, Rereading], token: int, said: str) -> Lines:
     """Probability of one token behind the probe, by the number of segments that have written."""
-    values = {name: np.array([_chances(row)[token] for row in read.logits]) for name, read in readings.items()}
+    values = {name: np.array([text.chances(row)[token] for row in read.logits]) for name, read in readings.items()}
     return _by_bank(values, f"probability of {said}")
-
-
-def beside(
-    first: Float[np.ndarray, "d_vocab"], second: Float[np.ndarray, "d_vocab"], names: tuple[str, str], piece_of: Callable[[int], str], count: int = 8
-) -> Table:
-    """Two next-token distributions side by side, given as logits: the tokens that one of them finds likeliest."""
-    one, other = _chances(first), _chances(second)
-    best = np.argsort(-np.maximum(one, other))[:count]
-    return Table(columns=("next token", *names), rows=tuple((visible(piece_of(int(at))), float(one[at]), float(other[at])) for at in best))
 
 
 def _by_bank(values: dict[str, np.ndarray], title: str) -> Lines:
@@ -163,13 +156,7 @@ def _by_bank(values: dict[str, np.ndarray], title: str) -> Lines:
 
 
 def _map(read: Rereading, layer: int, head: str, bank: int) -> Float[np.ndarray, "slot token"]:
-    return _over_heads(read.patterns[bank, read.layers.index(layer)], head).T
-
-
-def _over_heads(values: Float[np.ndarray, "head *rest"], head: str) -> Float[np.ndarray, "*rest"]:
-    if head == "mean":
-        return values.mean(0)
-    return values.max(0) if head == "max" else values[int(head)]
+    return over_heads(read.patterns[bank, read.layers.index(layer)], head).T
 
 
 def _heatmap(read: Rereading, values: Float[np.ndarray, "slot token"], title: str, low: float, high: float, *, diverging: bool = False) -> Heatmap:
@@ -185,8 +172,3 @@ def _heatmap(read: Rereading, values: Float[np.ndarray, "slot token"], title: st
         high=high,
         diverging=diverging,
     )
-
-
-def _chances(logits: Float[np.ndarray, "d_vocab"]) -> Float[np.ndarray, "d_vocab"]:
-    weights = np.exp(logits.astype(np.float64) - logits.max())
-    return weights / weights.sum()

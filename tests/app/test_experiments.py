@@ -2,8 +2,7 @@
 
 import json
 import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -12,7 +11,6 @@ from streamlit.testing.v1 import AppTest
 from app import cache
 from app.jobs import Phase
 from app.views import experiments as views
-from lm2.checkpoint import save
 from probes import experiments
 from probes.experiments import Experiment, ExperimentSpec, Report, perform
 from probes.tables import Findings
@@ -58,17 +56,6 @@ def test_the_documents_told_beforehand_are_about_those_that_run(experiment: Expe
 
 def test_of_an_experiment_that_is_not_known_no_number_is_told() -> None:
     assert views.documents("dance", 1, 64) is None
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Callable[..., str]:
-    """Writes a toy checkpoint as a folder and returns its path."""
-
-    def write(toy) -> str:
-        save(tmp_path / "toy", toy.model, toy.tokenizer, "")
-        return str(tmp_path / "toy")
-
-    return write
 
 
 def _script() -> None:

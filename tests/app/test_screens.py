@@ -6,7 +6,6 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import app
-from lm2.checkpoint import save
 
 SCREENS = ("run", "memory", "gates", "bank")
 
@@ -136,17 +135,6 @@ def test_no_file_under_app_hides_a_package_or_a_module_of_python() -> None:
 
     taken = {"torch", "numpy", "plotly", "streamlit", "lm2", "probes", "tests", *sys.stdlib_module_names}
     assert not [path.name for path in Path(app.__path__[0]).glob("*.py") if path.stem in taken]
-
-
-@pytest.fixture
-def folder(tmp_path: Path):
-    """Writes a toy checkpoint as a folder and returns its path."""
-
-    def write(toy) -> str:
-        save(tmp_path / "toy", toy.model, toy.tokenizer, "")
-        return str(tmp_path / "toy")
-
-    return write
 
 
 TEXT = "Mary moved to the garden. John went to the office. Mary went to the kitchen."

@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 from app import cache
 from app.views import sweeps as views
 from lm2 import stories
-from lm2.checkpoint import Checkpoint, save
+from lm2.checkpoint import Checkpoint
 from probes.grids import Grid, parts
 from probes.metrics import Metric
 from probes.screening import Screening
@@ -50,12 +49,12 @@ def made(gated: Checkpoint) -> Callable[..., views.Swept]:
         screening = Screening(scores=np.zeros(len(units)), top=chosen[:2], random=chosen[2:], r=r, slope=1.0)
         result = SweepResult(
             spec=spec, checkpoint_digest="", device="cpu", dtype="float32", parts=units, measured=chosen,
-            stories=tuple(prompt.story_id for prompt in prompts), left_out=("7",), baseline=dict(zip(METRICS, (base, right))),
+            prompts=prompts, left_out=("7",), baseline=dict(zip(METRICS, (base, right))),
             values={METRICS[0]: base + effects, METRICS[1]: right * (effects > -1)}, joints=joints,
             joint_values={METRICS[0]: base - np.array([[3.0], [0.5]]) + noise[:2], METRICS[1]: np.array([right, right])}, counts=(1, len(chosen)),
             best_first=curve, worst_first=curve, screening=None if measured is None else screening,
         )  # fmt: skip
-        return views.gather(result, prompts)
+        return views.gather(result)
 
     return make
 
@@ -137,17 +136,6 @@ def test_gates_are_mapped_by_value(gated) -> None:
     where = views.layout(parts(Grid.GATES, gated.config, (0,), (0.0, 1.0)))
     assert [what for what, _ in where.rows] == ["input gate", "forget gate", "output gate"]
     assert tuple(map(views.column_label, where.columns)) == ("at 0", "at 1")
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Callable[..., str]:
-    """Writes a toy checkpoint as a folder and returns its path."""
-
-    def write(toy) -> str:
-        save(tmp_path / "toy", toy.model, toy.tokenizer, "")
-        return str(tmp_path / "toy")
-
-    return write
 
 
 def _script() -> None:

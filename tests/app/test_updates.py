@@ -1,7 +1,6 @@
 """Laws of the Updates screen and its views."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +9,6 @@ from streamlit.testing.v1 import AppTest
 from app.figures import draw
 from app.figures.theme import DARK, LIGHT
 from app.views import updates
-from lm2.checkpoint import save
 from lm2.interventions import Freeze
 from lm2.spec import RunSpec
 from probes.updates import Rereading, Walk, reread, walk
@@ -121,17 +119,6 @@ def _errors(test: AppTest) -> list[str]:
 
 def _captions(test: AppTest) -> str:
     return "\n".join(caption.value for caption in test.caption)
-
-
-@pytest.fixture
-def folder(tmp_path: Path):
-    """Writes a toy checkpoint as a folder and returns its path."""
-
-    def write(toy) -> str:
-        save(tmp_path / "toy", toy.model, toy.tokenizer, "")
-        return str(tmp_path / "toy")
-
-    return write
 
 
 @pytest.mark.parametrize("kind", ["gated", "release", "rmt"])
