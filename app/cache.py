@@ -159,3 +159,32 @@ def _prediction(spec_digest: str, digest: str, device: str, dtype: str, _spec: "
     from probes.sweeps import predict
 
     return predict(_spec, _loaded)
+
+
+def plan(loaded: "Checkpoint", spec: "ProbeSpec") -> "ProbePlan":  # noqa: F821
+    """A probe's rows and labels, laid out once. Raises ValueError as `ProbePlan.of` does, and OSError for a file of labels that is not there."""
+    return _plan(spec.digest, loaded.digest, loaded.device, loaded.dtype, spec, loaded)
+
+
+@st.cache_resource(max_entries=16, show_spinner=False)
+def _plan(spec_digest: str, digest: str, device: str, dtype: str, _spec: "ProbeSpec", _loaded: "Checkpoint") -> "ProbePlan":  # noqa: F821
+    from probes.probe_plan import ProbePlan
+
+    return ProbePlan.of(_spec, _loaded)
+
+
+def named(loaded: "Checkpoint", task: int, what: str) -> tuple[str, ...]:  # noqa: F821
+    """The targets that "*" stands for in a few simulated stories of a task; none where these hold nothing of the kind."""
+    return _named(loaded.digest, task, what, loaded)
+
+
+@st.cache_data(show_spinner=False)
+def _named(digest: str, task: int, what: str, _loaded: "Checkpoint") -> tuple[str, ...]:  # noqa: F821
+    from probes.examples import Documents, Examples, Moment
+    from probes.targets import expand
+
+    few = Examples.of(_loaded, Documents(tasks=(task,), count=20), Moment.QUESTION)
+    try:
+        return tuple(map(str, expand((what,), few)))
+    except ValueError:
+        return ()

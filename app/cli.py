@@ -18,6 +18,8 @@ from app.cli_ablate import add_ablate, add_experiment
 from app.cli_arguments import add_device, task_named
 from app.cli_bench import add_bench
 from app.cli_eval import add_eval, add_language
+from app.cli_explain import add_explain
+from app.cli_probe import add_probe
 from app.cli_sweep import add_sweep
 from lm2 import babi, stories
 from lm2.capture import Capture, HeadMean
@@ -115,6 +117,8 @@ def _parser() -> argparse.ArgumentParser:
     add_ablate(commands)
     add_experiment(commands)
     add_sweep(commands)
+    add_probe(commands)
+    add_explain(commands)
     add_bench(commands)
     add_eval(commands)
     add_language(commands)

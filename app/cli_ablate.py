@@ -10,7 +10,8 @@ from app.cli_arguments import add_device, read_spec, task_named
 if TYPE_CHECKING:
     from lm2.checkpoint import Checkpoint
     from lm2.spec import RunSpec
-    from probes.experiments import Cell, ExperimentSpec, Report
+    from probes.experiments import ExperimentSpec, Report
+    from probes.tables import Cell, Findings
 
 
 def add_ablate(commands: "argparse._SubParsersAction") -> None:
@@ -88,12 +89,18 @@ def _show(report: "Report") -> None:
     spec = report.spec
     print(f"{spec.experiment.title}: {spec.experiment.question} {spec.checkpoint} on {report.device}, {report.dtype}; spec {spec.digest[:10]}")
     for found in report.findings:
-        print(f"\n{found.title}")
-        cells = [found.columns, *[tuple(map(_cell, row)) for row in found.rows]]
-        widths = [max(len(row[at]) for row in cells) for at in range(len(found.columns))]
-        for row in cells:
-            print("  ".join(cell.ljust(width) if at == 0 else cell.rjust(width) for at, (cell, width) in enumerate(zip(row, widths))))
-        print(f"{found.note}.")
+        show_findings(found)
+
+
+def show_findings(found: "Findings") -> None:
+    """Print one table. Columns of words begin at their left, those of numbers end at their right."""
+    print(f"\n{found.title}")
+    cells = [found.columns, *[tuple(map(_cell, row)) for row in found.rows]]
+    widths = [max(len(row[at]) for row in cells) for at in range(len(found.columns))]
+    words = [at == 0 or any(isinstance(row[at], str) for row in found.rows) for at in range(len(found.columns))]
+    for row in cells:
+        print("  ".join(cell.ljust(width) if left else cell.rjust(width) for cell, width, left in zip(row, widths, words)).rstrip())
+    print(f"{found.note}.")
 
 
 def _cell(value: "Cell") -> str:

@@ -6,16 +6,18 @@ from collections.abc import Callable
 import streamlit as st
 
 from app import sidebar, state
-from app.screens import ablations, bank, benchmark, experiments, gates, memory, patching, run, sweeps, updates
+from app.screens import ablations, bank, benchmark, experiments, gates, memory, patching, probes, run, slots, sweeps, updates
 
 SCREENS = {
     "run": ("Run", ":material/play_arrow:", run.render),
     "memory": ("Memory", ":material/grid_on:", memory.render),
     "gates": ("Gates", ":material/tune:", gates.render),
     "bank": ("Bank", ":material/database:", bank.render),
+    "slots": ("Slots", ":material/label:", slots.render),
     "updates": ("Updates", ":material/update:", updates.render),
     "ablations": ("Ablations", ":material/content_cut:", ablations.render),
     "patching": ("Patching", ":material/swap_horiz:", patching.render),
+    "probes": ("Probes", ":material/troubleshoot:", probes.render),
     "experiments": ("Experiments", ":material/science:", experiments.render),
     "sweeps": ("Sweeps", ":material/grid_view:", sweeps.render),
     "benchmark": ("Benchmark", ":material/leaderboard:", benchmark.render),

@@ -127,6 +127,32 @@ class Selection(Toggles):
     """Whether cells that are not significant are hidden: "on" or "off"."""
     unit: int | None = None
     """The unit whose documents are shown."""
+    probe_tasks: tuple[int, ...] = (1,)
+    """bAbI tasks whose documents are read by linear probes."""
+    probe_count: int = 200
+    """Documents of each."""
+    probe_origin: str = "simulated"
+    probe_seed: int = 0
+    """For stories, folds, control labels and whatever else is drawn."""
+    probe_moment: str = "segment"
+    """Where in a document the rows are that are read."""
+    probe_sources: str = "bank:mean, bank:sketch256"
+    """What is read, with commas between."""
+    probe_targets: str = "place of *"
+    """What is read off it."""
+    probe_baselines: str = "tokens, embedding, position, untrained, reset"
+    probe_family: str = "logistic"
+    probe_folds: int = 5
+    probe_permutations: int = 999
+    probe_strengths: str = "0.001, 0.01, 0.1, 1"
+    probe_labels: str = ""
+    """A CSV file with labels of one's own; empty, there are none."""
+    probe_target: str = ""
+    """The target that is shown; empty, the first."""
+    probe_source: str = ""
+    """The source whose cell is open; empty, the first."""
+    probe_segment: int = -1
+    """The segment of that cell; -1, all together."""
     donor_source: Source = Source.STORY
     donor_task: int = 0
     """0, the context's."""
@@ -163,6 +189,11 @@ def choice(field: str, count: int) -> int | None:
     return chosen if chosen is not None and 0 <= chosen < count else None
 
 
+def texts(field: str) -> tuple[str, ...]:
+    """What a field holds that is several texts with commas between."""
+    return tuple(filter(None, (part.strip() for part in getattr(current(), field).split(","))))
+
+
 def publish() -> None:
     """Write the selection to the URL, leaving out what is at its default."""
     values = {name: _write(getattr(current(), name)) for name in _FIELDS if getattr(current(), name) != _FIELDS[name].default}
@@ -170,6 +201,12 @@ def publish() -> None:
         del values["text"]
     if dict(st.query_params) != values:
         st.query_params.from_dict(values)
+
+
+def open_screen(screen: str, **changes: Any) -> None:
+    """Change the selection and go to another screen, named as in the URL."""
+    update(**changes)
+    st.switch_page(st.Page(lambda: None, title=screen, url_path=screen))  # pages are known by their path
 
 
 def text_fits_url() -> bool:

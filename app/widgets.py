@@ -87,6 +87,18 @@ def several(label: str, field: str, options: Sequence[int], *, show: Callable[[i
     st.multiselect(label, options, key=key, format_func=show, placeholder=placeholder, help=help, on_change=_take_places, args=(field,))
 
 
+def texts(label: str, field: str, options: Sequence[str], *, help: str | None = None) -> None:
+    """Any of some texts, and others that are typed. The field holds them as `state.texts` reads them."""
+    chosen = state.texts(field)
+    key = state.widget_key(field, list(dict.fromkeys(chosen)))
+
+    def take() -> None:
+        state.update(**{field: ", ".join(st.session_state[key])})
+
+    shown = list(dict.fromkeys((*options, *chosen)))
+    st.multiselect(label, shown, key=key, help=help, accept_new_options=True, placeholder="choose, or type one", on_change=take)
+
+
 def share(label: str, field: str, *, help: str | None = None) -> None:
     """A number from 0 to 1, or none: an empty box."""
     try:

@@ -60,6 +60,15 @@ class Scale(Operation):
         return value * self.by
 
 
+def _numbers(name: str, values: object) -> tuple[float, ...]:
+    return tuple(number(name, entry) for entry in several(name, values))
+
+
+def _check_features(operation: Operation, where: str, axes: tuple[Axis, ...]) -> None:
+    if axes[-1] not in _FEATURES:
+        raise ValueError(f"{type(operation).__name__} goes along features; the last axis of {where} is {axes[-1].value}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Along(Operation, ABC):
     """Works along a direction of the last axis, which must be one of features."""
@@ -67,13 +76,12 @@ class _Along(Operation, ABC):
     direction: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        self.settle(direction=tuple(number("direction", entry) for entry in several("direction", self.direction)))
+        self.settle(direction=_numbers("direction", self.direction))
         if not any(self.direction):
             raise ValueError(f"direction must have an entry that is not 0, not {self.direction}")
 
     def check_axes(self, where: str, axes: tuple[Axis, ...]) -> None:
-        if axes[-1] not in _FEATURES:
-            raise ValueError(f"{type(self).__name__} goes along features; the last axis of {where} is {axes[-1].value}")
+        _check_features(self, where, axes)
 
     def check(self, where: str, axes: tuple[Axis, ...], sizes: Sizes) -> None:
         if len(self.direction) != sizes[axes[-1]]:
@@ -103,6 +111,45 @@ class ProjectOut(_Along):
         unit = wide.new_tensor(self.direction)
         unit = unit / unit.norm()
         return wide - (wide @ unit)[..., None] * unit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Erase(Operation):
+    """x becomes x - left^T right (x - mean) along the last axis, one of features: an affine map that moves x by `rank` directions at most.
+
+    With the arrays of LEACE (Belrose et al. 2023, equation 1) no linear reader finds the concept; with left = right of
+    orthonormal rows it is the projection that takes a subspace away and puts the mean's part of it in its place. Without
+    rows it changes nothing.
+    """
+
+    left: tuple[tuple[float, ...], ...]
+    """[rank][d]: the directions in which x moves."""
+    right: tuple[tuple[float, ...], ...]
+    """[rank][d]: how far it moves in each is this times x - mean."""
+    mean: tuple[float, ...]
+    """[d]: what stays where it is."""
+
+    def __post_init__(self) -> None:
+        self.settle(mean=_numbers("mean", self.mean))
+        for name in ("left", "right"):
+            self.settle(**{name: tuple(_numbers(name, row) for row in several(name, getattr(self, name)))})
+        sizes = [[len(row) for row in rows] for rows in (self.left, self.right)]
+        if not self.mean or sizes != [[len(self.mean)] * len(self.left)] * 2:
+            raise ValueError(f"left and right must be as many rows of {len(self.mean)} entries, as mean has, not of {sizes[0]} and {sizes[1]}")
+
+    def check_axes(self, where: str, axes: tuple[Axis, ...]) -> None:
+        _check_features(self, where, axes)
+
+    def check(self, where: str, axes: tuple[Axis, ...], sizes: Sizes) -> None:
+        if len(self.mean) != sizes[axes[-1]]:
+            raise ValueError(f"mean must have {sizes[axes[-1]]} entries, as {where} has features, not {len(self.mean)}")
+
+    def replace(self, value: "Tensor", axes: tuple[Axis, ...], given: "Tensor | None") -> "Tensor":
+        if not self.left:
+            return value
+        wide = value.float()
+        left, right, mean = (wide.new_tensor(array) for array in (self.left, self.right, self.mean))
+        return wide - (wide - mean) @ right.mT @ left
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,4 +288,4 @@ class Mean(Donated):
         return given.expand(value.shape)
 
 
-OPERATIONS: dict[str, type[Operation]] = {kind.__name__: kind for kind in (Set, Scale, Add, ProjectOut, Permute, Initial, Patch, Mean)}
+OPERATIONS: dict[str, type[Operation]] = {kind.__name__: kind for kind in (Set, Scale, Add, ProjectOut, Erase, Permute, Initial, Patch, Mean)}

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from lm2.sites import Site
 
 _Kind = TypeVar("_Kind", bound="Plain")
+_Member = TypeVar("_Member", bound=Enum)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,14 +25,17 @@ class Plain(ABC):
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; `from_json` of its family undoes it."""
-        return {"kind": type(self).__name__} | {field.name: _json(getattr(self, field.name)) for field in fields(self)}
+        return {"kind": type(self).__name__} | {field.name: as_json(getattr(self, field.name)) for field in fields(self)}
 
 
-def _json(value: object) -> Any:
+def as_json(value: object) -> Any:
+    """A field's JSON form: plain values by their own, sites by name, other members of an Enum by value."""
     if isinstance(value, Plain):
         return value.to_json()
     if isinstance(value, Site):
         return value.name
+    if isinstance(value, tuple):
+        return [as_json(entry) for entry in value]
     return value.value if isinstance(value, Enum) else value
 
 
@@ -45,6 +49,14 @@ def build(what: str, kinds: Mapping[str, type[_Kind]], values: object) -> _Kind:
         return kinds[kind](**given)
     except TypeError as error:
         raise ValueError(f"{kind} cannot be made from {sorted(given)}: {error}") from error
+
+
+def member(name: str, kind: type[_Member], value: object) -> _Member:
+    """The member of a closed set with this value. Raises ValueError, with those that there are."""
+    there = {one.value: one for one in kind}
+    if not isinstance(value, str) or value not in there:
+        raise ValueError(f"{name} must be of {sorted(there)}, not {value!r}")
+    return there[value]
 
 
 def number(name: str, value: object) -> float:

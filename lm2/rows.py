@@ -6,10 +6,15 @@ import torch
 from torch import Tensor
 
 from lm2.checkpoint import Checkpoint
-from lm2.config import MemoryKind
+from lm2.config import LM2Config, MemoryKind
 from lm2.model import LM2, SegmentOutput
 from lm2.runner import generate
 from lm2.segments import is_full, pad, split_segments
+
+
+def meet_in_the_bank(config: LM2Config) -> bool:
+    """Whether nothing but the bank goes from segment to segment, and segments may be padded: documents can then be read side by side."""
+    return config.lookback == 0 and config.memory is not MemoryKind.RELEASE
 
 
 def follow(model: LM2, documents: Sequence[Sequence[Sequence[int]]], bank: Tensor | None) -> Iterator[SegmentOutput]:
@@ -43,7 +48,7 @@ def answers(
 
     Raises ValueError for an empty text.
     """
-    if checkpoint.config.lookback != 0 or checkpoint.config.memory is MemoryKind.RELEASE:
+    if not meet_in_the_bank(checkpoint.config):
         return [generate(checkpoint, text, max_tokens=max_tokens, until=(stop,), segment_length=segment_length).text for text in texts]
     length = segment_length or checkpoint.config.segment_length
     open_rows: list[_Open] = []

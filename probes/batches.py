@@ -10,10 +10,9 @@ from jaxtyping import Float
 
 from lm2.asking import Put
 from lm2.checkpoint import Checkpoint
-from lm2.config import MemoryKind
 from lm2.interventions import Reset
 from lm2.model import SegmentOutput
-from lm2.rows import follow
+from lm2.rows import follow, meet_in_the_bank
 from lm2.runner import prepare, run, to_numpy
 from lm2.segments import Segment
 from lm2.spec import RunSpec
@@ -30,7 +29,7 @@ def together(checkpoint: Checkpoint, puts: Sequence[Put], *, reset: bool = False
     """
     if reset and not checkpoint.config.memory_layers:
         raise ValueError(f"a {checkpoint.config.memory.value} model has no bank to reset")
-    if not _meet_in_the_bank(checkpoint):
+    if not meet_in_the_bank(checkpoint.config):
         return Observed(puts=tuple(puts), logits=tuple(_alone(checkpoint, put, reset, on_document) for put in puts))
     # Nothing but the bank goes from segment to segment: with a fresh one the document may as well begin there.
     documents = [put.segments[put.segment if reset else 0 :] for put in puts]
@@ -50,7 +49,7 @@ def banks_after(checkpoint: Checkpoint, texts: Sequence[str], segment_length: in
     if not checkpoint.config.memory_layers:
         raise ValueError(f"a {checkpoint.config.memory.value} model has no bank")
     specs = [RunSpec(checkpoint=checkpoint.name, text=text, segment_length=segment_length) for text in texts]
-    if not _meet_in_the_bank(checkpoint):
+    if not meet_in_the_bank(checkpoint.config):
         return [run(checkpoint, spec).bank for spec in specs]
     documents = [prepare(checkpoint, spec)[1] for spec in specs]
     left: dict[int, np.ndarray] = {}
@@ -67,10 +66,6 @@ def _alone(checkpoint: Checkpoint, put: Put, reset: bool, on_document: OnDocumen
     rows = run(checkpoint, replace(put.spec, interventions=changes)).logits[list(put.rows)]
     on_document()
     return rows
-
-
-def _meet_in_the_bank(checkpoint: Checkpoint) -> bool:
-    return checkpoint.config.lookback == 0 and checkpoint.config.memory is not MemoryKind.RELEASE
 
 
 class _Read(NamedTuple):

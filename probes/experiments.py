@@ -30,6 +30,7 @@ class Experiment(Enum):
     CAPACITY = ("capacity", "Capacity", "How many people can the bank hold at once?", "the bank reset before the question")
     OVERWRITES = ("overwrites", "Overwriting", "Is the last of several places of a person answered?", "the bank reset before the question")
     INTERFERENCE = ("interference", "Interference", "Does a fact about someone else damage a fact?", "an old statement told once more")
+    ERASURE = ("erasure", "Concept erased", "Is what can be read off the bank, where everybody is, used?", "a random subspace of the same rank; where all others are")
     SLOTS = ("slots", "Slots in use", "How many slots are used, and which are dead?", "a memory that writes nothing")
 
     def __init__(self, key: str, title: str, question: str, control: str) -> None:
@@ -135,5 +136,6 @@ _TABLES = {
     Experiment.CAPACITY: tables.capacity,
     Experiment.OVERWRITES: tables.overwrites,
     Experiment.INTERFERENCE: tables.interference,
+    Experiment.ERASURE: tables.erasure,
     Experiment.SLOTS: tables.slots,
 }

@@ -3,16 +3,13 @@
 import hashlib
 import json
 from dataclasses import dataclass, fields
-from enum import Enum
-from typing import Any, TypeVar
+from typing import Any
 
 from lm2.interventions import Persistence
-from lm2.plain import number, several, whole
+from lm2.plain import as_json, member, number, several, whole
 from probes.grids import Grid, Replacement
 from probes.metrics import Metric
 from probes.plans import Route
-
-_Member = TypeVar("_Member", bound=Enum)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +80,7 @@ class SweepSpec:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; `from_json` undoes it."""
-        return {field.name: _json(getattr(self, field.name)) for field in fields(self)}
+        return {field.name: as_json(getattr(self, field.name)) for field in fields(self)}
 
     @classmethod
     def from_json(cls, values: object) -> "SweepSpec":
@@ -96,12 +93,12 @@ class SweepSpec:
         given = dict(values)
         for name, kind in (("grid", Grid), ("replacement", Replacement), ("persistence", Persistence), ("route", Route)):
             if given.get(name) is not None:
-                given[name] = _member(name, kind, given[name])
+                given[name] = member(name, kind, given[name])
         for name, plain in (("back", whole), ("values", number)):
             if name in given:
                 given[name] = tuple(plain(name, entry) for entry in several(name, given[name]))
         if "metrics" in given:
-            given["metrics"] = tuple(_member("metrics", Metric, entry) for entry in several("metrics", given["metrics"]))
+            given["metrics"] = tuple(member("metrics", Metric, entry) for entry in several("metrics", given["metrics"]))
         if given.get("segment_length") is not None:
             whole("segment_length", given["segment_length"])
         return cls(**given)
@@ -110,16 +107,3 @@ class SweepSpec:
     def digest(self) -> str:
         """SHA-256 of the JSON form."""
         return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
-
-
-def _json(value: object) -> Any:
-    if isinstance(value, tuple):
-        return [_json(entry) for entry in value]
-    return value.value if isinstance(value, Enum) else value
-
-
-def _member(name: str, kind: type[_Member], value: object) -> _Member:
-    there = {member.value: member for member in kind}
-    if not isinstance(value, str) or value not in there:
-        raise ValueError(f"{name} must be of {sorted(there)}, not {value!r}")
-    return there[value]

@@ -14,18 +14,8 @@ class Store:
     def __init__(self, folder: Path | None, key: Mapping[str, Any]) -> None:
         """`key`: everything that the results depend on. Raises ValueError for a folder with results of another one."""
         self._folder, self._held = folder, {}
-        if folder is None:
-            return
-        head = folder / "sweep.json"
-        if not head.is_file():
-            _write(head, dict(key))
-            return
-        there = _read(head)
-        if there is None:
-            raise ValueError(f"{head} is broken: expected the spec of the sweep whose results are in {folder}")
-        differing = sorted(name for name in {*there, *key} if there.get(name) != json.loads(json.dumps(key.get(name))))
-        if differing:
-            raise ValueError(f"{folder} holds the results of another sweep: its {', '.join(differing)} differ; give this one a folder of its own")
+        if folder is not None:
+            claim(folder / "sweep.json", key, "sweep")
 
     def get(self, name: str) -> Any:
         """None where it is not there, or not whole."""
@@ -38,6 +28,19 @@ class Store:
             self._held[name] = values
         else:
             _write(self._folder / "documents" / f"{name}.json", values)
+
+
+def claim(head: Path, key: Mapping[str, Any], what: str) -> None:
+    """Make a folder that of one sweep or probe: `head` in it says of which. Raises ValueError where it is another's already."""
+    if not head.is_file():
+        _write(head, dict(key))
+        return
+    there = _read(head)
+    if there is None:
+        raise ValueError(f"{head} is broken: expected the spec of the {what} whose results are in {head.parent}")
+    differing = sorted(name for name in {*there, *key} if there.get(name) != json.loads(json.dumps(key.get(name))))
+    if differing:
+        raise ValueError(f"{head.parent} holds the results of another {what}: its {', '.join(differing)} differ; give this one a folder of its own")
 
 
 def _read(path: Path) -> Any:

@@ -8,7 +8,7 @@ from lm2.asking import Put, put
 from lm2.babi import Prompt
 from lm2.checkpoint import Checkpoint
 from lm2.intervals import Rate
-from probes import ablations, attribution as attributed, curves, decoding as decoded, designs, interference as interfering, provenance as written
+from probes import ablations, attribution as attributed, curves, decoding as decoded, designs, erasure as erased, interference as interfering, provenance as written
 from probes import slots as used
 from probes.ablations import OnDocument
 from probes.effects import Effect
@@ -215,3 +215,19 @@ def slots(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: OnDocum
         Findings(title="Effective slots", columns=("measure", "mean", "low", "high"), rows=rows, note=note),
         Findings(title="Slot by slot", columns=columns, rows=each, note=f"{_items(puts)}; means over documents"),
     )
+
+
+def erasure(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: OnDocument) -> tuple[Findings, ...]:
+    found = erased.erasure(checkpoint, puts, seed=seed, on_document=count)
+    nothing = float("nan")
+    rows = [
+        (one.name, one.rank, 100 * one.moved, *(100 * value for value in (one.decodable.value, one.decodable.low, one.decodable.high)), *_share(one.right), one.effect.mean)
+        for one in found.conditions
+    ]  # fmt: skip
+    rows.append(("best constant answer (chance)", 0, *[nothing] * 4, *_share(found.chance), nothing))
+    note = (
+        f"{_items(puts)}; {', '.join(map(str, found.targets))}, erased from every slot as the question's segment begins. Decodable: balanced accuracy, pooled over "
+        f"these, of fresh linear probes of all slots side by side; erasers are fitted on half of {found.documents} simulated stories, probes on and asked of the rest"
+    )
+    columns = ("erased", "dimensions a slot", "variance taken (%)", "decodable (%)", "low", "high", "right (%)", "low ", "high ", "change of answer logit difference")
+    return (Findings(title="Decodable, and used?", columns=columns, rows=tuple(rows), note=note),)

@@ -1,7 +1,10 @@
 """Toy models, tokenizers and texts that every test may read and none may change."""
 
+import json
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -141,3 +144,52 @@ def oracle(data_dir: Path) -> Path:
     if not path.is_file():
         pytest.skip(f"{path} is missing")
     return path
+
+
+class Speaking:
+    """A server of our own that speaks the chat protocol and answers by a rule: what it is told, to what it says."""
+
+    def __init__(self, rule: Callable[[str, str], str]) -> None:
+        self.requests: list[dict] = []
+        """What it was sent, with the headers."""
+        self.failures: list[int] = []
+        """Status codes that it answers with first, in turn."""
+        speaking = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                speaking.requests.append({"path": self.path, "headers": dict(self.headers), "body": body})
+                status = speaking.failures.pop(0) if speaking.failures else 200
+                said = rule(*(message["content"] for message in body["messages"]))
+                reply = json.dumps({"choices": [{"message": {"role": "assistant", "content": said}}]}).encode()
+                self.send_response(status)
+                self.send_header("Location", "/elsewhere")
+                self.send_header("Content-Length", str(len(reply)))
+                self.end_headers()
+                self.wfile.write(reply)
+
+            def log_message(self, *_: object) -> None:
+                """Tests are silent."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def speaking() -> Iterator[Callable[[Callable[[str, str], str]], Speaking]]:
+    """Starts a server on this machine: speaking(rule).url is its address."""
+    servers: list[Speaking] = []
+
+    def start(rule: Callable[[str, str], str]) -> Speaking:
+        servers.append(Speaking(rule))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()

@@ -29,6 +29,8 @@ class Heatmap:
     diverging: bool = False
     ticks: tuple[str, ...] = ()
     """Short words for the columns' axis; none, the labels."""
+    counts: bool = False
+    """Whether cells are whole numbers, written in them."""
 
     def __post_init__(self) -> None:
         wanted = (len(self.row_labels), len(self.column_labels))

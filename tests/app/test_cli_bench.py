@@ -1,14 +1,15 @@
-"""Laws of `lm2 bench sweep` and `lm2 sweep`: they say what they measured, and go on where they were stopped."""
+"""Laws of `lm2 bench` and `lm2 sweep`: they say what they measured, and go on where they were stopped."""
 
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from app.cli import main
 from lm2.checkpoint import Checkpoint, save
-from probes import bench
+from probes import bench, bench_probes
 
 
 @pytest.fixture
@@ -41,6 +42,33 @@ def test_the_benchs_document_fills_its_segments() -> None:
     asked = bench.document(bench.fresh_checkpoint())
     assert len(asked.segments) == bench.SEGMENTS and asked.segment == bench.SEGMENTS - 1 and len(asked.rows) == 1
     assert all(len(segment.ids) == bench.SEGMENT_LENGTH for segment in asked.segments)
+
+
+def test_the_probes_bench_measures_every_size_beside_scikit_learn(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = (("DIMS", (6, 9)), ("TARGETS", (2, 3)), ("TRAIN", 150), ("TEST", 60), ("REFERENCE", 2), ("SCREEN_DIM", 7))
+    for name, value in sizes:
+        monkeypatch.setattr(bench_probes, name, value)
+    assert main(["bench", "probes", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    assert [(row["d"], row["targets"]) for row in found["rows"]] == [(6, 2), (6, 3), (9, 2), (9, 3)]
+    for row in found["rows"]:
+        assert row["speedup"] == pytest.approx(row["sklearn_seconds"] * row["targets"] / row["batched_seconds"])
+        assert row["accuracy_difference"] <= 0.02 and row["agreement"] >= 0.98 and row["unconverged"] == 0
+    assert found["screen_fits"] == 5 * 10 * 3 and found["screen_seconds"] > 0
+    assert found["sklearn_targets"] == 2 and found["strength"] == 0.01
+    assert main(["bench", "probes", "--strength", "0.1"]) == 0
+    said = capsys.readouterr().out
+    assert "C 0.1" in said and "extrapolated from 2 targets" in said and "150 ridge fits" in said and len(said.splitlines()) == 7
+    assert main(["bench", "probes", "--strength", "-1"]) == 2
+    assert "above 0" in capsys.readouterr().err
+
+
+def test_the_benchs_data_are_like_activations_and_can_be_learnt() -> None:
+    features, labels = bench_probes.data(16, 2)
+    assert features.shape == (7000, 16) and features.dtype == np.float32 and labels.shape == (2, 7000)
+    spectrum = np.linalg.eigvalsh(np.cov(features[:, 4:].T))
+    assert spectrum[-1] > 5 * spectrum[0] and features[:, :4].std() > 10 * features[:, 4:].std()
+    assert (np.bincount(labels[0]) / 7000).max() < 0.5 and labels.max() == 9
 
 
 def test_a_sweep_tells_its_cost_first_then_units_joints_and_where_the_tables_are(

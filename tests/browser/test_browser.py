@@ -106,6 +106,7 @@ _PLOT = ".js-plotly-plot .main-svg"
 READY = {
     "run": _PLOT, "gates": _PLOT, "bank": _PLOT, "benchmark": _PLOT, "updates": _PLOT, "patching": "[data-token]",
     "ablations": "[data-token]", "experiments": '[data-testid="stButton"]', "sweeps": '[data-testid="stButton"]',
+    "probes": '[data-testid="stButton"]',
 }  # fmt: skip
 """What is on each screen once it is there; some wait to be told what to run."""
 

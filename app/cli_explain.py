@@ -1,0 +1,108 @@
+"""`lm2 explain`: what reads and writes each slot over many texts, and what a language model makes of it."""
+
+import argparse
+import json
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from app.cli_ablate import show_findings
+from app.cli_arguments import add_device, read_spec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from probes.chat import Chat
+    from probes.explain_spec import ExplainSpec
+    from probes.explanations import Described, Explanations
+
+_EXAMPLE = "babi-lm2-qa1"
+
+
+def add_explain(commands: "argparse._SubParsersAction") -> None:
+    one = commands.add_parser(
+        "explain", help="tell of every slot what reads and writes it most; a language model may describe it",
+        description="Nothing leaves this machine unless an address is given. Where LM2_LLM_KEY is set, it is sent there as a bearer token.",
+    )  # fmt: skip
+    one.add_argument("spec", type=Path, nargs="?", metavar="SPEC.json", help="an explanation's spec; --example prints one to begin with")
+    one.add_argument("--out", type=Path, metavar="DIR", help="gets spec.json, explanations.json, report.md and what a language model said")
+    one.add_argument("--model-url", metavar="URL", help="OpenAI-compatible address of a language model, such as http://127.0.0.1:8000/v1")
+    one.add_argument("--model", metavar="NAME", help="the language model's name there (default: the spec's)")
+    one.add_argument("--replay", action="store_true", help="descriptions from the transcripts in DIR; nobody is contacted")
+    add_device(one)
+    one.add_argument("--example", action="store_true", help="print a spec and do nothing")
+    one.set_defaults(command=_explain)
+
+
+def _explain(chosen: argparse.Namespace) -> None:
+    from lm2.checkpoint import load
+    from probes.explain_spec import ExplainSpec
+    from probes.explanation_report import tables
+    from probes.explanations import describe_slots, explain
+
+    if chosen.example:
+        print(json.dumps(ExplainSpec(checkpoint=_EXAMPLE).to_json(), indent=1))
+        return
+    if chosen.spec is None or chosen.out is None:
+        raise ValueError("an explanation needs SPEC.json and --out DIR; lm2 explain --example prints a spec to begin with")
+    spec = ExplainSpec.from_json(read_spec(chosen.spec))
+    spec = spec if chosen.model is None else replace(spec, model=chosen.model)
+    chat = _chat(spec, chosen)
+    checkpoint = load(spec.checkpoint, chosen.device, chosen.dtype)
+    with _bar("document") as told:
+        found = explain(checkpoint, spec, told)
+    described: tuple[Described, ...] = ()
+    _write(chosen.out, found, described)
+    if chat is not None:
+        with _bar("reply") as told:
+            described = describe_slots(found, chat, told)
+        _write(chosen.out, found, described)
+    for table in tables(found, described):
+        show_findings(table)
+    print(f"\n{chosen.out / 'report.md'} has the contexts and every keyword; spec {spec.digest[:10]}")
+
+
+def _chat(spec: "ExplainSpec", chosen: argparse.Namespace) -> "Chat | None":
+    """The language model that is asked or replayed; None where none is."""
+    from probes.chat import Chat
+
+    if chosen.replay and chosen.model_url is not None:
+        raise ValueError("a replay contacts nobody: give --replay or --model-url, not both")
+    asked = chosen.replay or chosen.model_url is not None
+    if spec.model is None:
+        if asked:
+            raise ValueError("which language model? Name it with --model NAME, or in the spec")
+        return None
+    if not asked:
+        raise ValueError(f"where is {spec.model!r}? Give its address with --model-url, or replay its transcripts with --replay")
+    return Chat(spec.model, url=chosen.model_url, folder=chosen.out / "transcripts", seed=spec.seed)
+
+
+@contextmanager
+def _bar(unit: str) -> "Iterator[Callable[[int, int], None]]":
+    """What work tells its steps to."""
+    from tqdm import tqdm
+
+    with tqdm(unit=unit, disable=None) as bar:
+
+        def told(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield told
+
+
+def _write(folder: Path, found: "Explanations", described: "Sequence[Described]") -> None:
+    """Spec, numbers and report, each whole or not at all."""
+    from lm2.atomic import replace_file
+    from probes.explanation_report import markdown, to_json
+
+    command = f"lm2 explain {folder / 'spec.json'} --out {folder}{' --replay' if described else ''}"
+    files = {
+        "spec.json": json.dumps(found.spec.to_json(), indent=1), "explanations.json": json.dumps(to_json(found, described)),
+        "report.md": markdown(found, described, command),
+    }  # fmt: skip
+    for name, text in files.items():
+        with replace_file(folder / name) as aside:
+            aside.write_text(text, encoding="utf-8")

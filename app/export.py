@@ -1,0 +1,156 @@
+"""Figure -> files: PDF, SVG, PNG and PGF, the numbers behind it, and all of them in one archive. The same figure gives the same bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+from matplotlib.text import Text
+from plotly.io import to_html
+from pyarrow import csv, parquet
+
+from app.figures.page import letters
+from app.figures.paper import RASTER, Drawn, printing
+from app.figures.paper_text import printable
+from app.figures.venues import Columns
+from app.views import captions, numbers
+from app.views.latex import escaped
+
+MOST_CSV = 100_000
+"""Cells of a CSV file; more are in Parquet and npz alone."""
+
+
+class Form(Enum):
+    """A file that a figure can become, by the name it has in an archive."""
+
+    PDF = "fig.pdf"
+    SVG = "fig.svg"
+    PNG_300 = "fig-300.png"
+    PNG_600 = "fig-600.png"
+    PGF = "fig.pgf"
+
+
+_DOTS = {Form.PNG_300: 300, Form.PNG_600: 600}
+
+
+def render(drawn: Drawn, form: Form, digest: str = "") -> bytes:
+    """The figure's file. `digest`: of what tells how it was made, which the file then carries along.
+
+    Raises ValueError for PGF where XeLaTeX is not installed, and for figures with images or texts that LaTeX would take for commands.
+    """
+    if form is Form.PGF:
+        _check_pgf(drawn)
+    made = io.BytesIO()
+    with printing():
+        told = {} if form is Form.PGF else {"metadata": _metadata(drawn, form, digest)}
+        drawn.figure.savefig(made, format=form.value.rpartition(".")[-1], dpi=_DOTS.get(form, RASTER), **told)
+    return made.getvalue()
+
+
+def _metadata(drawn: Drawn, form: Form, digest: str) -> dict[str, Any]:
+    """What the file says of itself: no date and no version, so that the same figure is the same file."""
+    title, described = printable(_title(drawn)), printable(" ".join(view.alt for view in drawn.views))
+    made = f"sidecar sha256:{digest}" if digest else None
+    if form is Form.PDF:
+        return {"Title": title, "Subject": described, "Keywords": made, "Creator": "LM2 workbench", "Producer": None, "CreationDate": None}
+    if form is Form.SVG:
+        return {"Title": title, "Description": described, "Identifier": made, "Creator": "LM2 workbench", "Date": None}
+    return {"Title": title, "Description": described, "Source": made, "Software": None}
+
+
+def _title(drawn: Drawn) -> str:
+    titles = [panel.title for panel in drawn.page.panels if panel.title]
+    return "; ".join(titles) or drawn.views[0].alt.split(":")[0].split(";")[0]
+
+
+def _check_pgf(drawn: Drawn) -> None:
+    if shutil.which("xelatex") is None:
+        raise ValueError("PGF needs XeLaTeX (xelatex), which is not installed here; PDF and SVG do not.")
+    if any(axes.images for axes in drawn.figure.axes):
+        raise ValueError("PGF keeps images in files of their own, and this figure has one; choose PDF or SVG.")
+    # matplotlib writes texts as they are, but for % and ^, and letters of tick labels cannot be replaced once the figure is made.
+    for text in drawn.figure.findobj(Text):
+        if set(text.get_text()) & set("\\{}$&#_~"):
+            raise ValueError(f"PGF would make LaTeX read {text.get_text()!r} as commands; choose PDF or SVG.")
+
+
+def interactive(figure: go.Figure) -> str:
+    """A web page of its own with the figure in it, which needs no network and sends nothing anywhere. For figures in the light theme."""
+    config = {"displaylogo": False, "modeBarButtonsToRemove": ["sendChartToCloud"], "responsive": True}
+    return to_html(figure, config=config, include_plotlyjs=True, full_html=True, div_id="figure")
+
+
+def bundle(drawn: Drawn, sidecar: Mapping[str, Any]) -> bytes:
+    """A ZIP archive of the figure in every form, its numbers, a draft of its caption, LaTeX lines, and `sidecar`: how it was made, as JSON.
+
+    The figures carry the SHA-256 of sidecar.json along.
+    """
+    told = json.dumps(sidecar, indent=1, sort_keys=True, ensure_ascii=False).encode()
+    digest = hashlib.sha256(told).hexdigest()
+    files = {form.value: render(drawn, form, digest) for form in Form if form is not Form.PGF}
+    left_out = []
+    for letter, view in zip(letters(drawn.page), drawn.views):
+        name = f"data-{letter}" if len(drawn.views) > 1 else "data"
+        table = numbers.table(view)
+        if len(table) <= MOST_CSV:
+            files[f"{name}.csv"] = _file(lambda to: csv.write_csv(table, to))
+        else:
+            left_out.append(f"{name}.csv is left out: {len(table):,} rows are more than {MOST_CSV:,}; {name}.parquet and {name}.npz have them.")
+        files[f"{name}.parquet"] = _file(lambda to: parquet.write_table(table, to))
+        files[f"{name}.npz"] = _file(lambda to: np.savez_compressed(to, **numbers.arrays(view)))
+    files["caption.txt"] = (caption(drawn) + "\n").encode()
+    files["figure.tex"] = figure_tex(drawn, left_out).encode()
+    files["sidecar.json"] = told
+    return archive(files)
+
+
+def _file(write: Callable[[io.BytesIO], object]) -> bytes:
+    made = io.BytesIO()
+    write(made)
+    return made.getvalue()
+
+
+def caption(drawn: Drawn) -> str:
+    """A draft: the numbers of every panel and their intervals in words, and what was pooled, hatched or left out."""
+    parts = []
+    for letter, panel, view, notes in zip(letters(drawn.page), drawn.page.panels, drawn.views, drawn.notes):
+        head = " ".join(part for part in (f"({letter})" if letter else "", f"{panel.title}." if panel.title else "") if part)
+        parts.append(f"{head} {captions.caption(view, notes)}".strip())
+    return " ".join(parts)
+
+
+def figure_tex(drawn: Drawn, notes: Sequence[str] = ()) -> str:
+    """LaTeX lines that print the figure at the size it was made for, with the draft of its caption; `notes` become comments."""
+    page = drawn.page
+    kind = "figure*" if page.columns is Columns.DOUBLE else "figure"
+    lines = [
+        r"% \usepackage{graphicx}",
+        f"% {page.width:g} in is the width of {'both columns' if page.columns is Columns.DOUBLE else 'a column of text'} in {page.measures.name}'s template.",
+        *(f"% {note}" for note in notes),
+        rf"\begin{{{kind}}}[t]",
+        r"  \centering",
+        rf"  \includegraphics[width={page.width:g}in]{{{Form.PDF.value}}}",
+        rf"  \caption{{{escaped(caption(drawn))}}}",
+        r"  \label{fig:name}",
+        rf"\end{{{kind}}}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def archive(files: Mapping[str, bytes]) -> bytes:
+    """A ZIP archive of files by name, in this order, without a trace of when and where it was made."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as zipped:
+        for name, content in files.items():
+            entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+            entry.create_system, entry.external_attr, entry.compress_type = 3, 0o644 << 16, zipfile.ZIP_DEFLATED
+            zipped.writestr(entry, content)
+    return made.getvalue()

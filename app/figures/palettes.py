@@ -1,0 +1,144 @@
+"""Colours on paper, and how far apart they are for colour-blind readers and in greyscale."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float
+
+if TYPE_CHECKING:
+    from matplotlib.colors import Colormap
+
+RGB = Float[np.ndarray, "colour 3"]
+"""sRGB from 0 to 1."""
+
+
+class Colours(Enum):
+    """A heatmap's colours."""
+
+    VIRIDIS = "viridis"
+    CIVIDIS = "cividis"
+    BLUES = "blues"
+    """From white to dark blue."""
+    GREYS = "greys"
+    """From white to black, for print without colours."""
+    BLUE_ORANGE = "blue-orange"
+    """Blue below the middle, orange above, as on the screen. Both ends are dark: in greyscale it takes more to tell them apart."""
+
+    @property
+    def diverging(self) -> bool:
+        return self is Colours.BLUE_ORANGE
+
+
+_DIVERGING = ("#08519c", "#3182bd", "#6baed6", "#bdd7e7", "#f7f7f7", "#fdd0a2", "#fd8d3c", "#e6550d", "#a63603")
+_NAMES = {Colours.VIRIDIS: "viridis", Colours.CIVIDIS: "cividis", Colours.BLUES: "Blues", Colours.GREYS: "Greys"}
+
+
+def colour_map(colours: Colours) -> Colormap:
+    from matplotlib import colormaps  # noqa: PLC0415 - half a second, and only who prints needs it
+    from matplotlib.colors import LinearSegmentedColormap  # noqa: PLC0415
+
+    return LinearSegmentedColormap.from_list(colours.value, _DIVERGING) if colours.diverging else colormaps[_NAMES[colours]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mark:
+    """How one of several lines is drawn: any one of the three tells it from the others."""
+
+    colour: str
+    dash: str | tuple[int, tuple[float, ...]]
+    marker: str
+
+
+MARKS = (
+    Mark(colour="#1443b5", dash="solid", marker="o"),
+    Mark(colour="#d74f03", dash=(0, (4, 1.5)), marker="s"),
+    Mark(colour="#430347", dash=(0, (1, 1.2)), marker="^"),
+    Mark(colour="#299ed8", dash=(0, (5, 1.5, 1, 1.5)), marker="D"),
+    Mark(colour="#755e68", dash=(0, (8, 2)), marker="v"),
+    Mark(colour="#70140d", dash=(0, (5, 1.5, 1, 1.5, 1, 1.5)), marker="X"),
+)
+"""Found by search: lightness in even steps (for greyscale) with a contrast of 3 to white, hues as far apart as these allow for
+every `Vision`. The order keeps the first few furthest apart."""
+
+
+def mark(number: int) -> Mark:
+    """The mark of a line. Beyond the last colour they begin again, with markers and dashes that go with other colours."""
+    turn, place = divmod(number, len(MARKS))
+    other = MARKS[(place + turn) % len(MARKS)]
+    return Mark(colour=MARKS[place].colour, dash=other.dash, marker=other.marker)
+
+
+class Vision(Enum):
+    """Who looks, or on what."""
+
+    NORMAL = "normal"
+    PROTAN = "protan"
+    DEUTAN = "deutan"
+    TRITAN = "tritan"
+    GREY = "greyscale"
+
+
+_SIMULATION = {
+    Vision.PROTAN: ((0.152286, 1.052583, -0.204868), (0.114503, 0.786281, 0.099216), (-0.003882, -0.048116, 1.051998)),
+    Vision.DEUTAN: ((0.367322, 0.860646, -0.227968), (0.280085, 0.672501, 0.047413), (-0.011820, 0.042940, 0.968881)),
+    Vision.TRITAN: ((1.255528, -0.076749, -0.178779), (-0.078411, 0.930809, 0.147602), (0.004733, 0.691367, 0.303900)),
+}
+"""Machado, Oliveira and Fernandes (2009) at severity 1, for linear RGB."""
+
+_LUMINANCE = (0.2126729, 0.7151522, 0.0721750)
+_TO_XYZ = ((0.4124564, 0.3575761, 0.1804375), _LUMINANCE, (0.0193339, 0.1191920, 0.9503041))
+
+
+def rgb(colours: Sequence[str]) -> RGB:
+    """From "#rrggbb"."""
+    return np.array([[int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)] for colour in colours])
+
+
+def _linear(colours: RGB) -> RGB:
+    return np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
+
+
+def luminance(colours: RGB) -> Float[np.ndarray, "colour"]:
+    """0 (black) to 1 (white)."""
+    return _linear(colours) @ np.array(_LUMINANCE)
+
+
+def lab(colours: RGB, vision: Vision) -> Float[np.ndarray, "colour 3"]:
+    """What is seen, in CIELAB (white is D65): distances there are about as large as differences look."""
+    linear = _linear(colours)
+    if vision is Vision.GREY:
+        linear = luminance(colours)[:, None].repeat(3, 1)
+    elif vision is not Vision.NORMAL:
+        linear = np.clip(linear @ np.array(_SIMULATION[vision]).T, 0, 1)
+    share = linear @ np.transpose(_TO_XYZ) / np.sum(_TO_XYZ, axis=1)
+    bent = np.where(share > 216 / 24389, np.cbrt(share), (24389 / 27 * share + 16) / 116)
+    return np.stack([116 * bent[:, 1] - 16, 500 * (bent[:, 0] - bent[:, 1]), 200 * (bent[:, 1] - bent[:, 2])], axis=1)
+
+
+def lightness(colours: RGB, vision: Vision = Vision.NORMAL) -> Float[np.ndarray, "colour"]:
+    """0 (black) to 100 (white)."""
+    return lab(colours, vision)[:, 0]
+
+
+def least_difference(colours: RGB, vision: Vision) -> float:
+    """That of the two colours which are hardest to tell apart (CIE 1976)."""
+    seen = lab(colours, vision)
+    return min(float(np.linalg.norm(one - other)) for one, other in combinations(seen, 2))
+
+
+def contrast(colours: RGB, ground: RGB) -> Float[np.ndarray, "colour"]:
+    """WCAG's contrast of each colour with what is behind it: 1 to 21."""
+    one, other = luminance(colours), luminance(ground)
+    return (np.maximum(one, other) + 0.05) / (np.minimum(one, other) + 0.05)
+
+
+def ink(ground: RGB) -> list[str]:
+    """Black or white for each ground, whichever is easier to read there."""
+    black, white = (contrast(rgb((colour,)), ground) for colour in ("#000000", "#ffffff"))
+    return np.where(black >= white, "#000000", "#ffffff").tolist()

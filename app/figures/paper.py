@@ -1,0 +1,246 @@
+"""View -> matplotlib Figure, for print: the same on every machine, whatever matplotlib's settings there are."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from app.figures import paper_curves, paper_heatmap, paper_strip, paper_text
+from app.figures.page import TALLEST, Grid, Panel, Paper, letters
+from app.figures.paper_heatmap import PRINTED
+from app.figures.paper_room import Laid, Room
+from app.figures.venues import small
+from app.views.kinds import Bars, Heatmap, Lines, Strip
+
+View = Heatmap | Lines | Bars | Strip
+
+RASTER = 600
+"""Dots to an inch of images within PDF and SVG."""
+_ASPECT = 0.62
+_OVER = 1.25
+"""How far an upright title may reach beyond its axes: there is room above and below."""
+_BAR = 6.5
+"""Width of a colour scale with its ticks and title, in sizes of their type."""
+_PAD = 2.0
+"""Points around the figure, and between what stands side by side."""
+
+_SETTINGS = {
+    "font.family": [paper_text.FONT], "text.parse_math": False, "text.usetex": False, "axes.linewidth": 0.6, "hatch.linewidth": 0.4,
+    "xtick.major.width": 0.6, "ytick.major.width": 0.6, "pdf.fonttype": 42, "svg.fonttype": "path", "svg.hashsalt": "figure",
+    "pgf.texsystem": "xelatex", "pgf.rcfonts": False,
+}  # fmt: skip
+"""Text in SVG becomes paths: it looks alike where the font is not installed, and where a browser would take another for it."""
+_LOCK = threading.Lock()
+
+
+@contextmanager
+def printing() -> Iterator[None]:
+    """matplotlib's settings are global: figures are made and saved under its defaults and ours, one at a time."""
+    with _LOCK:
+        # Only what somebody has changed: setting all of them takes as long as a tenth of a figure. To ask for the backend imports one.
+        changed = {name: value for name, value in matplotlib.rcParamsDefault.items() if name != "backend" and matplotlib.rcParams[name] != value}
+        with matplotlib.rc_context({**changed, **_SETTINGS}):
+            yield
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Drawn:
+    """A figure, and what it was made of."""
+
+    figure: Figure
+    views: tuple[View, ...]
+    page: Paper | Grid
+    notes: tuple[tuple[str, ...], ...]
+    """Of each view, what a caption must say: cells that were pooled, what dots and hatching mean, what was left out."""
+
+
+def draw(view: View, paper: Paper) -> Drawn:
+    """A figure of one view. Raises ValueError for what does not fit the page, and for annotations beside the axes."""
+    return compose((view,), paper)
+
+
+def compose(views: Sequence[View], page: Paper | Grid) -> Drawn:
+    """A figure of a view in each panel. Raises ValueError as `draw` does, and for views that are more or fewer than the panels."""
+    if len(views) != len(page.panels):
+        raise ValueError(f"a page of {len(page.panels)} panels takes as many views, not {len(views)}")
+    with printing():
+        return _compose(tuple(views), page, _row_heights(views, page))
+
+
+def _compose(views: tuple[View, ...], page: Paper | Grid, rows: list[float]) -> Drawn:
+    """`rows`: inches that suit each row of panels."""
+    across = _across(page)
+    height = round(_height(page, sum(rows)) * PRINTED) / PRINTED
+    figure = Figure(figsize=(page.width, height), dpi=PRINTED, layout="constrained")
+    figure.get_layout_engine().set(w_pad=_PAD / 72, h_pad=_PAD / 72, wspace=0.03, hspace=0.03)
+    cells = figure.subplots(len(rows), across, squeeze=False, height_ratios=rows).ravel()
+    for unused in cells[len(views) :]:
+        unused.remove()
+    shared = _shared_scale(views, page)
+    rooms = [_room(cell, at, views, page, height * rows[at // across] / sum(rows)) for at, cell in enumerate(cells[: len(views)])]
+    laid = [_panel(view, panel, letter, room, shared) for view, panel, letter, room in zip(views, page.panels, letters(page), rooms)]
+    if shared is not None:
+        maps = [cell for view, cell in zip(views, cells) if isinstance(view, Heatmap)]
+        paper_heatmap.colour_bar(maps, shared, paper_heatmap.shared_title(views), rooms[0])
+    figure.get_layout_engine().execute(figure)
+    if any([_name_axes(view, panel, room, *room.inches()) for view, panel, room in zip(views, page.panels, rooms)]):
+        figure.get_layout_engine().execute(figure)  # titles had to be broken anew
+    figure.set_layout_engine("none")  # at another resolution it would find slightly other places
+    for cell in cells[: len(views)]:
+        _snap(cell)
+    if page.height is None and page.aspect is None:  # how wide a text has become, and so how high it is, is known now
+        lacks = [paper_strip.lacks(view, room) if isinstance(view, Strip) else 0.0 for view, room in zip(views, rooms)]
+        if any(lacks):
+            return _compose(views, page, [row + max(lacks[at * across : (at + 1) * across]) for at, row in enumerate(rows)])
+    notes = tuple(one.settle() for one in laid)
+    for panel, cell in zip(page.panels, cells):
+        _annotate(panel, cell, small(page.measures.size))
+    return Drawn(figure=figure, views=views, page=page, notes=notes)
+
+
+def _height(page: Paper | Grid, suits: float) -> float:
+    """Inches; `suits`: what suits the views."""
+    if page.height is not None:
+        return page.height
+    if page.aspect is not None:
+        return page.aspect * page.width
+    if suits > TALLEST:
+        raise ValueError(f"the figure takes {suits:.1f} in of height, and a page has {TALLEST:g}: choose fewer tokens or panels, or a height")
+    return suits
+
+
+def _across(page: Paper | Grid) -> int:
+    return page.across if isinstance(page, Grid) else 1
+
+
+def _row_heights(views: tuple[View, ...], page: Paper | Grid) -> list[float]:
+    """Inches that suit the views of each row; of texts, the least that they can do with."""
+    across, size = _across(page), small(page.measures.size)
+    wide = page.width / across
+
+    def suits(at: int) -> float:
+        if isinstance(views[at], Strip):
+            return paper_strip.height(views[at], 72 * wide - 2 * _PAD, size) / 72
+        return max(1.5, _ASPECT * wide) + max(0.0, _above(at, views, page) - 2 * size) / 72
+
+    return [max(map(suits, range(at, min(at + across, len(views))))) for at in range(0, len(views), across)]
+
+
+def _above(at: int, views: tuple[View, ...], page: Paper | Grid) -> float:
+    """About how many points stand above the axes of a panel: its letter and title, and of lines their legend."""
+    panel, size = page.panels[at], page.measures.size
+    head = 1.5 * size * (1 + (paper_text.width(panel.title, size) > _axes_width(views, page))) if letters(page)[at] or panel.title else 0.0
+    return head + (paper_curves.legend_height(views[at], _axes_width(views, page), small(size)) if isinstance(views[at], Lines) else 0.0)
+
+
+def _room(axes: Axes, at: int, views: tuple[View, ...], page: Paper | Grid, height: float) -> Room:
+    """Of the panel at a place, in a row of `height` inches."""
+    size = page.measures.size
+    high = max(30.0, 72 * height - _above(at, views, page) - 5 * size)
+    return Room(axes=axes, width=_axes_width(views, page), height=high, base=size, small=small(size))
+
+
+def _axes_width(views: tuple[View, ...], page: Paper | Grid) -> float:
+    """About how many points wide the axes will be, which are equal in all columns."""
+    across = _across(page)
+    margins = sum(max(_margin(view, page) for view in views[at::across]) for at in range(across))
+    scale = _BAR * small(page.measures.size) if _shares(page) else 0.0
+    return max(40.0, (72 * page.width - margins - scale) / across - 4 * _PAD)
+
+
+def _margin(view: View, page: Paper | Grid) -> float:
+    """Points beside the axes: an axis title, ticks, and of heatmaps the colour scale."""
+    base, size = page.measures.size, small(page.measures.size)
+    if isinstance(view, Strip):
+        return 0.0
+    title = view.row_title if isinstance(view, Heatmap) else view.y_title
+    titled = base * paper_text.LEADING * (1 if paper_text.width(title, base) < 10 * base else 2)
+    if not isinstance(view, Heatmap):
+        return titled + 3.5 * size
+    labels = paper_text.beside(view.row_labels, view.row_title)
+    return titled + max(paper_text.width(label, size) for label in labels) + size + (0 if _shares(page) else _BAR * size)
+
+
+def _shares(page: Paper | Grid) -> bool:
+    return isinstance(page, Grid) and page.shared_scale
+
+
+def _shared_scale(views: tuple[View, ...], page: Paper | Grid) -> paper_heatmap.Scale | None:
+    maps = [(view, panel) for view, panel in zip(views, page.panels) if isinstance(view, Heatmap)]
+    if not _shares(page) or not maps:
+        return None
+    chosen = {panel.colours for _, panel in maps}
+    if len(chosen) > 1:
+        raise ValueError(f"a shared scale has one choice of colours, not {sorted(one.value if one else 'none' for one in chosen)}")
+    return paper_heatmap.Scale.of([view for view, _ in maps], chosen.pop())
+
+
+def _panel(view: View, panel: Panel, letter: str, room: Room, shared: paper_heatmap.Scale | None) -> Laid:
+    if isinstance(view, Heatmap):
+        scale = shared or paper_heatmap.Scale.of([view], panel.colours)
+        laid = paper_heatmap.heatmap(view, room, scale)
+        if shared is None:
+            paper_heatmap.colour_bar(room.axes, scale, view.value_title, room)
+    elif isinstance(view, Lines):
+        laid = paper_curves.lines(view, room)
+    elif isinstance(view, Bars):
+        laid = paper_curves.bars(view, room)
+    else:
+        laid = paper_strip.strip(view, room, panel.colours)
+    _name_axes(view, panel, room, room.width / 72, room.height / 72)
+    _head(panel, letter, room, laid.lift)
+    return laid
+
+
+def _name_axes(view: View, panel: Panel, room: Room, wide: float, high: float) -> bool:
+    """Titles of axes that are so many inches wide and high; whether they have changed."""
+    if isinstance(view, Strip):
+        if panel.x_title or panel.y_title:
+            raise ValueError(f"a text has no axes to name {panel.x_title or panel.y_title!r}")
+        return False
+    axes, before = room.axes, (room.axes.get_xlabel(), room.axes.get_ylabel())
+    x_title, y_title = (view.column_title, view.row_title) if isinstance(view, Heatmap) else (view.x_title, view.y_title)
+    for write, title, inches in ((axes.set_xlabel, panel.x_title or x_title, wide), (axes.set_ylabel, panel.y_title or y_title, _OVER * high)):
+        write(paper_text.wrapped(paper_text.printable(title), room.base, 72 * inches), fontsize=room.base, labelpad=2)
+    return (axes.get_xlabel(), axes.get_ylabel()) != before
+
+
+def _head(panel: Panel, letter: str, room: Room, lift: float) -> None:
+    """Letter and title above the axes, and above what stands there already."""
+    if not letter and not panel.title:
+        return
+    mark = f"({paper_text.printable(letter)})" if letter else " "
+    title = paper_text.wrapped(paper_text.printable(panel.title), room.base, room.width - 3 * room.base)
+    place = {"textcoords": "offset points", "va": "bottom", "fontsize": room.base}
+    # The letter keeps the height of both; the title may stand above the scale beside the axes, which does not make them narrower.
+    kept = room.axes.annotate(mark + "\n " * title.count("\n"), (0, 1), (0, lift + 3), xycoords="axes fraction", **place)
+    beside = room.axes.annotate(title, (1, 0) if letter else (0, 0), (room.base / 2 if letter else 0, 0), xycoords=kept, **place)
+    beside.set_in_layout(False)
+
+
+def _snap(axes: Axes) -> None:
+    """Move the edges of axes onto whole dots, so that viewers draw the cells of an image crisply."""
+    box, (wide, high) = axes.get_position(), axes.figure.get_size_inches()
+    left, right = (round(edge * wide * PRINTED) / PRINTED / wide for edge in (box.x0, box.x1))
+    low, top = (round(edge * high * PRINTED) / PRINTED / high for edge in (box.y0, box.y1))
+    axes.set_position((left, low, right - left, top - low))
+
+
+def _annotate(panel: Panel, axes: Axes, size: float) -> None:
+    (left, right), (low, high) = sorted(axes.get_xlim()), sorted(axes.get_ylim())
+    for one in panel.annotations:
+        if not (left <= one.x <= right and low <= one.y <= high):
+            raise ValueError(
+                f"the annotation {one.text!r} at ({one.x:g}, {one.y:g}) is beside the axes, which go from {left:g} to {right:g} and {low:g} to {high:g}"
+            )
+        third = min(2, int(3 * (one.x - left) / (right - left)))  # so that it does not reach over an edge that is near
+        axes.annotate(
+            paper_text.printable(one.text), (one.x, one.y), fontsize=size, ha=("left", "center", "right")[third], va="center", zorder=5,
+            bbox={"boxstyle": "round,pad=0.2", "facecolor": "#ffffff", "edgecolor": "#31333f", "linewidth": 0.4, "alpha": 0.9},
+        )  # fmt: skip

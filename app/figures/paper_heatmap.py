@@ -1,0 +1,193 @@
+"""Heatmaps on paper: an image of cells, pooled to what can be printed, with segments above and the colour scale beside."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.markers import TICKUP
+from matplotlib.ticker import MaxNLocator
+
+from app.figures import paper_text
+from app.figures.palettes import Colours, colour_map, ink
+from app.figures.paper_room import EDGE, Laid, Room
+from app.views.kinds import Heatmap
+from app.views.numbers import unmasked
+
+PRINTED = 300
+"""Dots to an inch of the coarsest raster. Cells have whole dots, one at least: a finer map is pooled."""
+_FINER = 2
+"""Dots of an image along each of these: viewers blur an image where they enlarge it less than four times."""
+_INSET = 0.01
+"""Dots by which an image is smaller than its axes on each side: poppler gives an edge that is on a dot's edge one dot more."""
+_WIDE = 4.0
+"""Points: from here on there is room for a line between two cells, or for a dot in one."""
+_NOTICED = 0.01
+"""Of the scale's half: what is nearer to its middle than this has no dot."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """What a colour means."""
+
+    low: float
+    high: float
+    colours: Colours
+    diverging: bool
+
+    @classmethod
+    def of(cls, views: Sequence[Heatmap], colours: Colours | None) -> Scale:
+        """One that holds all views. Raises ValueError for colours that do not go with them, and for views that do not go together."""
+        diverging = {view.diverging for view in views}
+        if len(diverging) > 1:
+            raise ValueError(f"a shared scale needs heatmaps of one kind, but {sum(view.diverging for view in views)} of {len(views)} are diverging")
+        both = diverging == {True}
+        chosen = colours or (Colours.BLUE_ORANGE if both else Colours.VIRIDIS)
+        if chosen.diverging and not both:
+            raise ValueError(f"{chosen.value} has a middle, and {views[0].value_title!r} has none: choose {', '.join(one.value for one in Colours if not one.diverging)}")
+        return cls(low=min(view.low for view in views), high=max(view.high for view in views), colours=chosen, diverging=both)
+
+    @property
+    def middle(self) -> float:
+        return (self.low + self.high) / 2
+
+    @property
+    def dotted(self) -> bool:
+        """Whether cells below the middle need a mark of their own, because both ends of the scale are as dark."""
+        return self.colours.diverging
+
+    def shades(self, values: Float[np.ndarray, "row column"]) -> UInt8[np.ndarray, "row column 4"]:
+        """Colours with their opacity: 0 where there is no value."""
+        places = np.clip((values - self.low) / max(self.high - self.low, 1e-30), 0, 1)
+        shades = colour_map(self.colours)(np.nan_to_num(places), bytes=True)
+        shades[..., 3] = np.where(np.isfinite(values), 255, 0)
+        return shades
+
+
+def heatmap(view: Heatmap, room: Room, scale: Scale) -> Laid:
+    axes, values = room.axes, unmasked(view)
+    rows, columns = values.shape
+    hidden = not np.isfinite(values).all()
+    if hidden:  # the ground shows through where the image has nothing
+        axes.patch.set(facecolor="#e4e5e9", edgecolor="#a9acb4", hatch="///////", linewidth=0)
+    image = axes.imshow(np.zeros((1, 1, 4), np.uint8), interpolation="none", aspect="auto", extent=(-0.5, columns - 0.5, rows - 0.5, -0.5))
+    for spine in axes.spines.values():
+        spine.set_position(("outward", spine.get_linewidth() / 2))  # or its inner half would hide the outermost cells
+    axes.tick_params(length=2, pad=2, labelsize=room.small)
+    down = paper_text.down(view.row_labels, view.row_title, room.small, room.height)
+    along = paper_text.along(view.ticks or view.column_labels, view.column_title, room.small, room.width)
+    axes.set_yticks(down.places, down.labels)
+    axes.set_xticks(along.places, along.labels, rotation=90 if along.upright else 0)
+    if view.segment_labels:  # keeps the room for their names
+        axes.annotate(paper_text.common_start(view.segment_labels) or " ", (0, 1), (-3, 2), xycoords="axes fraction", ha="right", **_above(room))
+
+    def settle() -> tuple[str, ...]:
+        wide, high = room.inches()
+        dots = round(high * PRINTED), round(wide * PRINTED)
+        pooled, tall, broad = pool(values, *dots, scale)
+        at_row, at_column = (_cells(have, each, most) for have, each, most in zip(values.shape, (tall, broad), dots))
+        image.set_data(scale.shades(pooled)[at_row][:, at_column, : 4 if hidden else 3])
+        beside, above = _INSET * columns / dots[1], _INSET * rows / dots[0]
+        image.set_extent((-0.5 + beside, columns - 0.5 - beside, rows - 0.5 - above, -0.5 + above))
+        axes.set(xlim=(-0.5, columns - 0.5), ylim=(rows - 0.5, -0.5))
+        cell = 72 * wide / columns, 72 * high / rows
+        if cell[0] >= _WIDE:
+            for edge in view.boundaries:
+                if 0 < edge < columns:
+                    axes.axvline(edge - 0.5, color="#ffffff", linewidth=1.1)
+                    axes.axvline(edge - 0.5, color="#000000", linewidth=0.5)
+        notes = [f"Each cell is the {'most extreme' if scale.diverging else 'largest'} of {tall} rows by {broad} columns."] if tall * broad > 1 else []
+        notes += ["Hatched cells have no value to show."] if hidden else []
+        return (*notes, *_segments(view, room, 72 * wide), *_tell_signs(axes, values, scale, min(cell)))
+
+    return Laid(settle=settle, lift=room.small * paper_text.LEADING + 1 if view.segment_labels else 0.0)
+
+
+def pool(
+    values: Float[np.ndarray, "row column"], rows: int, columns: int, scale: Scale
+) -> tuple[Float[np.ndarray, "pooled_row pooled_column"], int, int]:
+    """At most `rows` by `columns` cells, each the largest of its block (of a diverging map the furthest from the middle), so that
+    no single peak is lost; and the blocks' height and width. NaN is left out of a block, and is what an empty one holds."""
+    tall, broad = (max(1, -(-have // max(1, most))) for have, most in zip(values.shape, (rows, columns)))
+    if tall == broad == 1:
+        return values, 1, 1
+
+    def blocks(reduce: np.ufunc) -> np.ndarray:
+        return reduce.reduceat(reduce.reduceat(values, range(0, values.shape[0], tall), 0), range(0, values.shape[1], broad), 1)
+
+    high = blocks(np.fmax)
+    if scale.diverging:
+        low = blocks(np.fmin)
+        high = np.where(high - scale.middle >= scale.middle - low, high, low)
+    return high, tall, broad
+
+
+def _cells(cells: int, block: int, dots: int) -> Int[np.ndarray, "dot"]:
+    """The pooled cell that each of an image's dots along an axis shows."""
+    return ((np.arange(dots) + 0.5) * cells / dots).astype(int).repeat(_FINER) // block
+
+
+def _above(room: Room) -> dict[str, object]:
+    return {"textcoords": "offset points", "va": "bottom", "fontsize": room.small}
+
+
+def _segments(view: Heatmap, room: Room, width: float) -> tuple[str, ...]:
+    """Where segments begin, and above it their names, as far as there is room in `width` points; says what is left out."""
+    axes, columns, notes = room.axes, view.values.shape[1], []
+    edges = [edge for edge in view.boundaries if 0 < edge < columns]
+    if len(edges) * 2 > width:
+        notes.append(f"Where the {len(view.boundaries)} segments begin is too close together to be shown.")
+    else:
+        axes.plot([edge - 0.5 for edge in edges], [1] * len(edges), transform=axes.get_xaxis_transform(), linestyle="", marker=TICKUP,
+                  markersize=3, markeredgewidth=0.5, color=EDGE, clip_on=False)  # fmt: skip
+    start = paper_text.common_start(view.segment_labels)
+    words = [paper_text.printable(label.removeprefix(f"{start} ")) for label in view.segment_labels]
+    point, free = columns / width, -math.inf
+    for word, first, end in zip(words, view.boundaries, (*view.boundaries[1:], columns)):
+        middle, half = (first + end) / 2 - 0.5, paper_text.width(word, room.small) / 2 * point
+        if middle - half >= free:
+            axes.annotate(word, (middle, 1), (0, 2), xycoords=axes.get_xaxis_transform(), ha="center", **_above(room))
+            free = middle + half + room.small / 2 * point
+        elif not start:
+            notes = [f"Segments from left to right: {', '.join(words)}."]
+    return tuple(notes)
+
+
+def _tell_signs(axes: Axes, values: np.ndarray, scale: Scale, cell: float) -> tuple[str, ...]:
+    """Dots in cells below the middle of a scale whose ends are equally dark."""
+    if not scale.dotted:
+        return ()
+    if cell < _WIDE:
+        return (f"Signs are told by colour alone, not in greyscale: for that, choose {Colours.CIVIDIS.value}.",)
+    at_row, at_column = np.nonzero(values < scale.middle - _NOTICED * (scale.high - scale.low) / 2)
+    grounds = scale.shades(values)[at_row, at_column, :3] / 255
+    axes.scatter(at_column, at_row, s=min(1.6, cell / 4) ** 2, c=ink(grounds) if len(grounds) else [], linewidths=0)
+    return (f"Dots: below {scale.middle:g}.",)
+
+
+def colour_bar(axes: Axes | Sequence[Axes], scale: Scale, title: str, room: Room) -> None:
+    """The scale beside one heatmap, or beside all that share it."""
+    bar = room.axes.figure.colorbar(
+        ScalarMappable(Normalize(scale.low, scale.high), colour_map(scale.colours)), ax=axes, pad=0.02, aspect=max(8.0, room.height / 7)
+    )
+    bar.solids.set_rasterized(True)  # as vectors, its steps would have seams between them
+    bar.outline.set_linewidth(0)
+    bar.ax.tick_params(length=2, pad=2, labelsize=room.small)
+    bar.locator = MaxNLocator(5, steps=(1, 2, 2.5, 5, 10))
+    bar.set_label(paper_text.wrapped(paper_text.printable(title), room.small, room.height), fontsize=room.small, labelpad=3)
+    if scale.dotted:
+        places = np.linspace(scale.low, scale.middle, 8)[1:-1]
+        shades = scale.shades(places[:, None])[:, 0, :3] / 255
+        bar.ax.scatter([0.5] * len(places), places, s=1.6**2, c=ink(shades), linewidths=0, zorder=3)
+
+
+def shared_title(views: Sequence[object]) -> str:
+    """What all heatmaps' cells hold: the parts, between commas, that their titles have in common."""
+    titles = [view.value_title.split(", ") for view in views if isinstance(view, Heatmap)]
+    return ", ".join(part for part in titles[0] if all(part in other for other in titles))

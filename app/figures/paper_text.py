@@ -1,0 +1,111 @@
+"""Words on paper: what the font can print, how wide it is, where it breaks, and which labels of an axis there is room for."""
+
+from __future__ import annotations
+
+import os.path
+import re
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+
+from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.textpath import text_to_path
+
+FONT = "DejaVu Sans"
+"""Comes with matplotlib, so that figures are the same on every machine."""
+LEADING = 1.25
+"""Height of a line over the size of its type."""
+
+_NUMBERED = re.compile(r"(\d+): ")
+_MOST_LETTERS = 14
+"""Of a label that stands upright below its axis."""
+_MOST_BESIDE = 28
+"""Letters of a row's label."""
+
+
+@cache
+def _glyphs() -> frozenset[int]:
+    return frozenset(get_font(findfont(FontProperties(family=FONT))).get_charmap())
+
+
+def printable(text: str) -> str:
+    """The text with characters by their code (U+1F642) that the font lacks or that are no characters to see."""
+    return "".join(
+        char if char == "\n" or (ord(char) in _glyphs() and unicodedata.category(char)[0] != "C") else f"U+{ord(char):04X}" for char in text
+    )
+
+
+@cache
+def width(text: str, size: float) -> float:
+    """Points that a text takes in one line of the plain font."""
+    return text_to_path.get_text_width_height_descent(text, FontProperties(family=FONT, size=size), False)[0] if text else 0.0
+
+
+def wrapped(text: str, size: float, room: float) -> str:
+    """The text broken at blanks into lines of at most `room` points; a longer word has a line of its own."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".lstrip()
+        lines[-1:] = [longer] if not lines[-1] or width(longer, size) <= room else [lines[-1], word]
+    return "\n".join(lines)
+
+
+def shortened(text: str, letters: int) -> str:
+    return text if len(text) <= letters else text[: letters - 1] + "…"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ticks:
+    """The labels of an axis that are shown."""
+
+    places: tuple[int, ...]
+    labels: tuple[str, ...]
+    upright: bool = False
+    """Whether they are turned by 90 degrees."""
+
+
+def bare(labels: Sequence[str], title: str) -> tuple[str, ...]:
+    """Labels without what the axis' title begins with too: "slot 3" is 3 on an axis of slots."""
+    start = common_start(labels)
+    return tuple(printable(label.removeprefix(f"{start} ") if start and title.startswith(start) else label) for label in labels)
+
+
+def beside(labels: Sequence[str], title: str) -> tuple[str, ...]:
+    """Labels of rows as they are printed."""
+    return tuple(shortened(label, _MOST_BESIDE) for label in bare(labels, title))
+
+
+def down(labels: Sequence[str], title: str, size: float, room: float) -> Ticks:
+    """Labels beside rows, as many as `room` points hold."""
+    return _thinned(beside(labels, title), lambda _: size * LEADING, room)
+
+
+def along(labels: Sequence[str], title: str, size: float, room: float) -> Ticks:
+    """Labels below columns: side by side, else all of them upright, else some. Of numbers some are better than all upright, and tokens
+    of which some are left out go by number."""
+    words = bare(labels, title)
+    if all(word.isdigit() for word in words) or _side_by_side(words, size) * len(words) <= room:
+        return _thinned(words, lambda some: _side_by_side(some, size), room)
+    if len(words) * size * LEADING > room and all(map(_NUMBERED.match, words)):
+        return _thinned(tuple(_NUMBERED.match(word)[1] for word in words), lambda some: _side_by_side(some, size), room)
+    return replace(_thinned(tuple(shortened(word, _MOST_LETTERS) for word in words), lambda _: size * LEADING, room), upright=True)
+
+
+def _side_by_side(words: Sequence[str], size: float) -> float:
+    """Least distance between neighbours' middles."""
+    widths = [width(word, size) for word in words]
+    return max(((one + other) / 2 for one, other in zip(widths, widths[1:])), default=0.0) + 0.5 * size
+
+
+def _thinned(words: tuple[str, ...], takes: Callable[[Sequence[str]], float], room: float) -> Ticks:
+    """Every 2nd, 5th, 10th ... word, so that each has the room that it takes."""
+    steps = (scale * step for scale in (10**power for power in range(7)) for step in (1, 2, 5))
+    step = next(step for step in steps if -(-len(words) // step) * takes(words[::step]) <= room or step >= len(words))
+    places = tuple(range(0, len(words), step))
+    return Ticks(places=places, labels=tuple(words[at] for at in places))
+
+
+def common_start(labels: Sequence[str]) -> str:
+    """The words that all labels begin with, each going on behind them."""
+    return " ".join(os.path.commonprefix([label.split()[:-1] for label in labels]))

@@ -1,0 +1,67 @@
+"""Where papers are printed: how wide a figure is there, and how large its type."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Venue(Enum):
+    ICML = "icml"
+    NEURIPS = "neurips"
+    ICLR = "iclr"
+    ACL = "acl"
+    AAAI = "aaai"
+    CVPR = "cvpr"
+    TMLR = "tmlr"
+    IEEE = "ieee"
+
+
+class Columns(Enum):
+    """How many columns of the text a figure spans."""
+
+    SINGLE = "single"
+    DOUBLE = "double"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measures:
+    """What a template leaves for a figure: inches and points."""
+
+    name: str
+    single: float
+    """Width of one column; of the whole text where it is set in one."""
+    double: float | None = None
+    """Width of both columns; None where there is but one."""
+    size: float
+    """Type of axis titles. Ticks and legends are smaller, down to `SMALLEST`."""
+
+    def width(self, columns: Columns) -> float:
+        """Raises ValueError for two columns where the text is set in one."""
+        if columns is Columns.SINGLE:
+            return self.single
+        if self.double is None:
+            raise ValueError(f"{self.name} sets its text in one column of {self.single:g} in: columns must be {Columns.SINGLE.value!r}")
+        return self.double
+
+
+SMALLEST = 7.0
+"""Points: no text of a figure is smaller. tueplots goes down to 6 for ICML and CVPR, which few can read in print."""
+
+MEASURES = {
+    Venue.ICML: Measures(name="ICML", single=3.25, double=6.75, size=8.0),
+    Venue.NEURIPS: Measures(name="NeurIPS", single=5.5, size=9.0),
+    Venue.ICLR: Measures(name="ICLR", single=5.5, size=9.0),
+    # Columns of 7.7 cm with 0.6 cm between them (ACL's paper formatting guidelines, acl-org.github.io/ACLPUB/formatting.html). They
+    # would like the document's 11 pt in figures "whenever possible"; 9 is the smallest size that they set text in.
+    Venue.ACL: Measures(name="ACL", single=3.03, double=6.3, size=9.0),
+    Venue.AAAI: Measures(name="AAAI", single=3.3, double=6.975, size=9.0),
+    Venue.CVPR: Measures(name="CVPR", single=3.25, double=6.875, size=8.0),
+    Venue.TMLR: Measures(name="TMLR", single=6.5, size=9.0),
+    # IEEE Author Center, "Size requirements for graphics"; figure labels of 8 pt by IEEE's conference template.
+    Venue.IEEE: Measures(name="IEEE", single=3.5, double=7.16, size=8.0),
+}
+"""By tueplots' measures of the templates where it knows them, which a test compares; the other two say where theirs are from."""
+
+
+def small(size: float) -> float:
+    """Type of ticks, legends and segment names beside axis titles of `size` points."""
+    return max(SMALLEST, size - 2)

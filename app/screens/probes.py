@@ -1,0 +1,280 @@
+"""Probes: what can be read off the memory and the stream by linear probes, beside control task and baselines."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from app import cache, exam, panels, session, sidebar, state, widgets
+from app.components.heatmap import Scale
+from app.views import probes
+from app.views.probes import ALL, Probed
+from lm2 import stories
+
+if TYPE_CHECKING:
+    from app.jobs import Job
+    from lm2.checkpoint import Checkpoint
+    from probes.examples import Moment
+    from probes.probe_plan import ProbePlan
+    from probes.probe_spec import ProbeSpec
+    from probes.sources import Source
+    from probes.targets import Target
+
+_ORIGINS = {"simulated": "simulated", "held out": "held-out bAbI"}
+_MOMENTS = {
+    "segment": "each segment's end", "statement": "each statement's end", "question": "the question's end", "token": "each token of statements",
+}  # fmt: skip
+_SOURCES = (
+    "bank:mean", "bank:sketch256", "bank:slot*", "bank:read.*", "resid_post.*", "resid_mid.*", "attn_out.*", "mem_out.*", "mlp_out.*", "read.*",
+    "read_pattern.*", "gate_out.*", "candidate.*:mean", "gate_in.*:mean", "gate_forget.*:mean", "embed",
+)  # fmt: skip
+"""Offered where the model has them; others can be typed."""
+_NAMED = ("place of *", "previous place of *", "holder of *")
+_TARGETS = ("answer", "fact told", "facts told", "question type", "segment", "distance", "token 0 back", "token 1 back")
+_MOST_OFFERED = 64
+_MOST_BUTTONS = 6
+_MOST_ROWS = 15
+_STREAM, _BANK = "resid_post.*", "bank:mean, bank:sketch256"
+_HELP = {
+    "count": "Of each task. Rows of one story are never parted: a probe is asked of stories that it has not seen.",
+    "moment": "Where the rows are. At a segment's end the bank is the one handed on; elsewhere, the one that the row's segment begins with.",
+    "sources": "Where features come from. * stands for every block or slot. bank:sketchN is a random projection of all slots to N features.",
+    "targets": "What is to be read, known exactly from the story. * stands for every name. Any form of lm2 probe can be typed.",
+    "baselines": "What a source is compared with: the segment's words, their embeddings, the place in the text; the same source with weights "
+    "drawn anew, or with a bank that is fresh in every segment.",
+    "strengths": "C of a logistic probe, lambda of ridge, shrinkage of LDA; chosen for each target by training stories alone.",
+    "labels": "Path of a CSV file with columns row, label and group, where the server runs. lm2 probe SPEC.json --rows FILE.csv writes the rows.",
+    "permutations": "For p: stories exchange their labels. 0 leaves p out.",
+}  # fmt: skip
+_COLUMNS = (
+    "Selectivity: balanced accuracy less that of the control task, in which every statement has a label drawn at random. Beyond a baseline: bits "
+    "per row, its cross-entropy less the source's. Compression: uniform code over online code. p: stories' labels exchanged; q over all sources and targets."
+)
+_CURVES = "Bands are 95 % intervals, clustered by group. The control task can only be known by heart: what a probe reads of it, it has memorised."
+_CONTEXT = "What the sidebar has under Context plays no part here."
+_USE = "that it can be read does not say that the model reads it. Erasing it, and measuring what the model then says, does."
+
+
+def render() -> None:
+    st.header("Probes")
+    st.write("What does the memory hold? Linear probes read it off for stories that they have not seen, beside a control task and baselines.")
+    loaded = session.open_checkpoint()
+    if loaded is None:
+        return
+    try:
+        _choose(loaded)
+        spec = _spec(loaded)
+        key = (spec.digest, loaded.digest, loaded.device, loaded.dtype)
+        with st.spinner("Laying out the rows ..."):
+            plan = cache.plan(loaded, spec)
+    except OSError as error:
+        st.info(f"{error.filename} cannot be read: {error.strerror}.", icon=":material/info:")
+        return
+    except ValueError as error:
+        st.info(f"There is no such probe: {str(error).removesuffix('.')}.", icon=":material/info:")
+        return
+    if exam.finished(key):
+        st.caption(f"{plan.cost}. {_CONTEXT}")
+    else:
+        st.markdown(f"**{plan.cost}.**")
+        st.caption(_CONTEXT)
+    probed = exam.result(key, partial(_probe, loaded, spec, plan), "Fit the probes", "source")
+    if probed is not None:
+        _show(loaded, probed)
+    csv = {} if probed is None else {name: partial(_csv, probed, name) for name in ("cells", "metrics", "examples")}
+    exam.again(loaded, "probe", spec, "lm2 probe {} --out FOLDER", None, csv)
+
+
+def _choose(loaded: Checkpoint) -> None:
+    """Documents, what is read of them, and how."""
+    from probes.examples import Moment  # noqa: PLC0415 - see app/cache.py
+
+    with st.container(border=True):
+        tasks, count, origin, seed = st.columns([4, 2, 3, 2])
+        with tasks:
+            widgets.several("bAbI tasks", "probe_tasks", list(stories.TASKS), show=sidebar.task_name, placeholder="choose one at least")
+        with count:
+            widgets.number("Documents", "probe_count", 1, exam.MOST_QUESTIONS, help=_HELP["count"])
+        with origin:
+            widgets.buttons("Stories", "probe_origin", list(_ORIGINS), show=_ORIGINS.__getitem__, help="Simulated ones begin with the seed's.")
+        with seed:
+            widgets.number("Seed", "probe_seed", 0, 2**31 - 1, help="For stories, folds, control labels and all that is drawn.")
+        where, sources, targets = st.columns([3, 4, 4])
+        with where:
+            moment = Moment(widgets.select("Rows at", "probe_moment", list(_MOMENTS), show=_MOMENTS.__getitem__, help=_HELP["moment"]))
+        with sources:
+            if not loaded.config.slots and state.current().probe_sources == _BANK:
+                state.update(probe_sources=_STREAM)
+            widgets.texts("Sources", "probe_sources", _sources(loaded, moment), help=_HELP["sources"])
+        with targets:
+            widgets.texts("Targets", "probe_targets", _targets(loaded), help=_HELP["targets"])
+        _how()
+
+
+def _how() -> None:
+    """The probe itself, and what it is beside."""
+    from probes.linear import Family  # noqa: PLC0415 - see app/cache.py
+    from probes.probe_spec import BASELINES  # noqa: PLC0415
+
+    family, baselines = st.columns([3, 8])
+    with family:
+        families = [one.value for one in reversed(Family)]
+        widgets.select("Probe", "probe_family", families, help="Logistic is the one to report; ridge, LDA and mass-mean are closed forms, and faster.")
+    with baselines:
+        widgets.texts("Baselines", "probe_baselines", BASELINES, help=_HELP["baselines"])
+    # No popover: what it holds is only there for the browser once it opens, and then reports its emptiness as a choice.
+    with st.expander("Folds, permutations, strengths, labels of one's own", icon=":material/tune:"):
+        folds, permutations, strengths, labels = st.columns([1, 1, 2, 2])
+        with folds:
+            widgets.number("Folds", "probe_folds", 2, 20, help="Whole groups go into one fold or another.")
+        with permutations:
+            widgets.number("Permutations", "probe_permutations", 0, 99_999, help=_HELP["permutations"])
+        with strengths:
+            widgets.line("Strengths", "probe_strengths", help=_HELP["strengths"])
+        with labels:
+            widgets.line("Labels of one's own", "probe_labels", help=_HELP["labels"])
+
+
+def _sources(loaded: Checkpoint, moment: Moment) -> list[str]:
+    """What the model has at that moment: first all of a kind, then one by one."""
+    from probes.sources import expand  # noqa: PLC0415 - see app/cache.py
+
+    kinds, single = [], []
+    for text in _SOURCES:
+        try:
+            there = [source.label for source in expand((text,), loaded.config, moment)]
+        except ValueError:
+            continue
+        kinds.append(text)
+        single += there if len(there) <= _MOST_OFFERED else []
+    return [*kinds, *single]
+
+
+def _targets(loaded: Checkpoint) -> list[str]:
+    """All of a kind, then one by one."""
+    named = {what: [one for task in state.current().probe_tasks for one in cache.named(loaded, task, what)] for what in _NAMED}
+    kinds = [what for what in _NAMED if named[what]]
+    overwritten = ["slot * overwritten"] if loaded.config.slots else []
+    return [*kinds, *_TARGETS, *overwritten, *(one for what in kinds for one in named[what])]
+
+
+def _spec(loaded: Checkpoint) -> ProbeSpec:
+    """What is to be read. Raises ValueError for choices that make no sense."""
+    from probes.documents import Documents, Origin  # noqa: PLC0415 - see app/cache.py
+    from probes.examples import Moment  # noqa: PLC0415
+    from probes.linear import Family  # noqa: PLC0415
+    from probes.probe_spec import ProbeSpec  # noqa: PLC0415
+
+    chosen = state.current()
+    return ProbeSpec(
+        checkpoint=loaded.name,
+        documents=Documents(tasks=chosen.probe_tasks, count=chosen.probe_count, origin=Origin(chosen.probe_origin), seed=chosen.probe_seed),
+        moment=Moment(chosen.probe_moment), segment_length=chosen.length or None, sources=state.texts("probe_sources"),
+        targets=state.texts("probe_targets"), baselines=state.texts("probe_baselines"), family=Family(chosen.probe_family),
+        strengths=_strengths(), folds=chosen.probe_folds, permutations=chosen.probe_permutations, labels=chosen.probe_labels.strip(),
+        seed=chosen.probe_seed,
+    )  # fmt: skip
+
+
+def _strengths() -> tuple[float, ...]:
+    try:
+        return tuple(map(float, state.texts("probe_strengths")))
+    except ValueError as error:
+        raise ValueError(f"strengths are numbers with commas between, not {state.current().probe_strengths!r}") from error
+
+
+def _probe(loaded: Checkpoint, spec: ProbeSpec, plan: ProbePlan, job: Job) -> Probed:
+    from probes.probing import probe  # noqa: PLC0415 - see app/cache.py
+
+    return probes.gather(probe(spec, loaded, on_progress=job.report, plan=plan))
+
+
+def _show(loaded: Checkpoint, probed: Probed) -> None:
+    """The map beside the open source's curves; all sources; what is behind the open cell."""
+    target = _target(probed)
+    source, segment = _place(probed)
+    left, right = st.columns([3, 2])
+    with left:
+        st.subheader("Where it can be read")
+        _map(probed, target, source, segment)
+    with right:
+        st.subheader("Segment by segment")
+        panels.figure(probes.curves(probed, source, target), "probe_curves", 380)
+        st.caption(f"{source}. {_CURVES}")
+    st.subheader("Every source, all segments together")
+    panels.table(probes.sources(probed, target), "probe_sources_told", "content" if len(probed.rows) <= _MOST_ROWS else 36 * _MOST_ROWS)
+    best = probes.best(probed, target)
+    st.caption(_COLUMNS if best is None else f"**{best}** {_COLUMNS}")
+    _behind(loaded, probed, target, source, segment)
+
+
+def _target(probed: Probed) -> Target:
+    """Choose the target that is shown."""
+    names = [str(target) for target in probed.targets]
+    choose = widgets.buttons if len(names) <= _MOST_BUTTONS else widgets.select
+    return probed.targets[names.index(choose("Target", "probe_target", names))]
+
+
+def _place(probed: Probed) -> tuple[Source, int | str]:
+    """The cell that is open: the first, unless another is chosen that is there."""
+    chosen, segments = state.current(), probed.result.segments
+    source = next((source for source in probed.rows if source.label == chosen.probe_source), probed.rows[0])
+    return source, chosen.probe_segment if chosen.probe_segment in segments else ALL
+
+
+def _map(probed: Probed, target: Target, source: Source, segment: int | str) -> None:
+    view = probes.score_map(probed, target)
+    row, column = probed.rows.index(source), probed.columns.index(segment)
+    cell = panels.map_to_click(view, "probe_map", row, column, Scale.LINEAR, min(720, max(280, 22 * len(probed.rows) + 110)))
+    st.caption(probes.pooled(probed, target))
+    if cell is not None and (cell.row, cell.column) != (row, column):
+        clicked = probed.columns[cell.column]
+        state.update(probe_source=probed.rows[cell.row].label, probe_segment=-1 if clicked == ALL else clicked)
+        st.rerun()
+
+
+def _behind(loaded: Checkpoint, probed: Probed, target: Target, source: Source, segment: int | str) -> None:
+    """What the open cell says, how it errs, and what its direction says."""
+    cell = probed.cells[source, target, segment]
+    st.subheader(f"Behind {probes.place(source, segment)}")
+    if source in probed.result.plan.baselines:
+        st.markdown(f"A baseline, which the sources are beside.  \n{probes.described(cell)}")
+    else:
+        said, erase = st.columns([4, 1], vertical_alignment="center")
+        said.markdown(f"{probes.verdict(cell)}: {_USE}  \n{probes.described(cell)}")
+        if erase.button("Erase this and run", icon=":material/ink_eraser:", width="stretch", help="Opens it among the experiments, for the first task."):
+            state.open_screen("experiments", experiment="erasure", exam_task=state.current().probe_tasks[0])
+    left, right = st.columns([2, 3])
+    with left:
+        panels.figure(probes.confusion(probed, source, target, segment), "probe_confusion", 380)
+        if cell.gains:
+            panels.table(probes.gains(cell), "probe_gains")
+    with right:
+        _direction(loaded, probed, target, source)
+    table, count = probes.misread(probed, source, target, segment)
+    if not count:
+        st.caption("No row was read wrongly here.")
+        return
+    panels.table(table, "probe_misread", "content" if count <= _MOST_ROWS else 380)
+    st.caption(f"The {len(table.rows)} most certain of {count} rows that were read wrongly; ⟦ ⟧ is the row's token.")
+
+
+def _direction(loaded: Checkpoint, probed: Probed, target: Target, source: Source) -> None:
+    from probes.probe_directions import spoken  # noqa: PLC0415 - see app/cache.py
+
+    try:
+        found = spoken(loaded, source, probed.result.readings[source, target].direction)
+    except ValueError as error:
+        st.caption(f"Top tokens: {error}.")
+        return
+    panels.table(probes.tokens(found, probed.result.plan.labels[target].names, loaded.tokenizer.piece), "probe_tokens")
+    st.caption(
+        f"Top tokens of each class's direction (all segments, mean over folds, less the mean over classes), by {found.way}. They are the probe's weights: "
+        "what they say need not be what the model makes of it."
+    )
+
+
+def _csv(probed: Probed, name: str) -> str:
+    return probed.result.tables()[name].to_csv(index=False)

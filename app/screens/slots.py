@@ -1,0 +1,155 @@
+"""Slots: what reads and writes each of them over many stories, and what a language model makes of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from app import exam, panels, session, state, widgets
+from app.views import experiments, slots
+from lm2.config import MemoryKind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pandas as pd
+
+    from app.jobs import Job
+    from lm2.checkpoint import Checkpoint
+    from probes.explain_spec import ExplainSpec
+    from probes.explanations import Explanations, SlotExplanation
+    from probes.tables import Findings
+
+_RELEASE = "The released arithmetic has no write attention: row j of the bank belongs to token j of the segment. Only reading can be told."
+_CONTEXTS = "The passages with the largest values, one of a story, no text twice. A passage is a segment, or 32 tokens of a long one."
+_PRIVATE = "Nothing leaves this machine unless an address is given. The passages shown here, and others to judge, are then sent to it."
+
+
+def render() -> None:
+    st.header("Slots")
+    st.write("What reads and writes each slot most, over many stories: words that stand out, and passages with what is around them.")
+    loaded = session.open_checkpoint()
+    if loaded is None:
+        return
+    if not loaded.config.memory_layers:
+        st.info(f"{loaded.name} has no memory: there are no slots to explain.", icon=":material/info:")
+        return
+    if exam.questions() is None:
+        return
+    spec = _spec(loaded)
+    found = exam.result(_key(spec, loaded), partial(_explain, loaded, spec), f"Read {state.current().exam_questions} documents", "document")
+    if found is not None:
+        _all(found)
+        _one(found, loaded)
+    exam.again(loaded, "slots", spec, "lm2 explain {} --out FOLDER", None, {} if found is None else _csv(found))
+
+
+def _spec(loaded: Checkpoint) -> ExplainSpec:
+    from probes.documents import Documents, Origin  # noqa: PLC0415 - see app/cache.py
+    from probes.explain_spec import ExplainSpec, Signal  # noqa: PLC0415
+
+    chosen = state.current()
+    return ExplainSpec(
+        checkpoint=loaded.name, documents=Documents(tasks=(chosen.exam_task,), count=chosen.exam_questions, origin=Origin.HELD_OUT),
+        segment_length=chosen.length or None, seed=chosen.exam_seed,
+        signals=(Signal.READ,) if loaded.config.memory is MemoryKind.RELEASE else tuple(Signal),
+    )  # fmt: skip
+
+
+def _key(spec: ExplainSpec, loaded: Checkpoint) -> tuple[str, ...]:
+    return (spec.digest, loaded.digest, loaded.device, loaded.dtype)
+
+
+def _explain(loaded: Checkpoint, spec: ExplainSpec, job: Job) -> Explanations:
+    from probes.explanations import explain  # noqa: PLC0415 - see app/cache.py
+
+    return explain(loaded, spec, job.report)
+
+
+def _all(found: Explanations) -> None:
+    """Every slot with its words; a tick chooses one."""
+    from probes.explanation_report import summary  # noqa: PLC0415 - see app/cache.py
+
+    table = summary(found)
+    st.subheader("All slots")
+    panels.table_to_choose(experiments.table(table), "slots", lambda slot: state.update(slot=slot))
+    st.caption(experiments.note(table))
+
+
+def _one(found: Explanations, loaded: Checkpoint) -> None:
+    """The chosen slot: its contexts, its words, and a description."""
+    from probes.explain_spec import Signal  # noqa: PLC0415 - see app/cache.py
+    from probes.explanation_report import words  # noqa: PLC0415
+
+    left, right = st.columns([1, 3])
+    with left:
+        slot = widgets.choice_of_number("Slot", "slot", loaded.config.slots, help="Empty it to choose none.")
+    with right:
+        if Signal.WRITE in found.spec.signals:
+            side = widgets.buttons("Who", "side", ["read", "wrote"], show=lambda side: f"{side} it")
+        else:
+            side = "read"
+            st.caption(_RELEASE)
+    if slot is None:
+        st.caption("Choose a slot, or tick it above, to see its passages.")
+        return
+    one = found.of(Signal.READ if side == "read" else Signal.WRITE, slot)
+    st.subheader(f"Slot {slot}, {one.signal.done}")
+    panels.strip(slots.strip(one), "strip_slots", None)
+    st.caption(_CONTEXTS)
+    _table(words(one), "words")
+    with st.expander("A language model's description", icon=":material/forum:"):
+        _description(found, one, loaded)
+
+
+def _description(found: Explanations, one: SlotExplanation, loaded: Checkpoint) -> None:
+    """Off unless an address or a folder is typed. Neither is part of a link: whoever opens one sends nothing to anybody."""
+    from probes.chat import Chat  # noqa: PLC0415 - see app/cache.py
+    from probes.explanation_report import descriptions, scores  # noqa: PLC0415
+    from probes.explanations import describe_slots  # noqa: PLC0415
+
+    st.caption(_PRIVATE)
+    left, middle, right = st.columns(3)
+    with left:
+        url = st.text_input(
+            "Address", key="slots_url", placeholder="http://127.0.0.1:8000/v1", help="Of any server that speaks OpenAI's chat protocol."
+        ).strip()  # fmt: skip
+    with middle:
+        model = st.text_input("Model", key="slots_model", help="Its name there.").strip()
+    with right:
+        folder = st.text_input(
+            "Folder of transcripts", key="slots_folder", help="Keeps what was said. Without an address, descriptions are replayed from it."
+        ).strip()  # fmt: skip
+    if not model or not (url or folder):
+        return
+    try:
+        spec = replace(found.spec, model=model, signals=(one.signal,), slots=(one.slot,))
+        chat = Chat(model, url=url or None, folder=Path(folder) if folder else None, seed=spec.seed)
+    except ValueError as error:
+        st.info(f"{error}.", icon=":material/info:")
+        return
+    asked = replace(found, spec=spec)
+    label = f"Describe slot {one.slot}, {one.signal.done}"
+    described = exam.result((*_key(spec, loaded), url, folder), lambda job: describe_slots(asked, chat, job.report), label, "reply")
+    if described is not None:
+        _table(descriptions(described), "descriptions")
+        _table(scores(described), "scores")
+
+
+def _table(found: Findings, key: str) -> None:
+    panels.table(experiments.table(found), key)
+    st.caption(experiments.note(found))
+
+
+def _csv(found: Explanations) -> dict[str, partial[str]]:
+    from probes.explanation_report import context_rows, keyword_rows  # noqa: PLC0415 - see app/cache.py
+
+    return {name: partial(_written, rows, found) for name, rows in (("keywords", keyword_rows), ("contexts", context_rows))}
+
+
+def _written(rows: Callable[[Explanations], pd.DataFrame], found: Explanations) -> str:
+    return rows(found).to_csv(index=False)

@@ -1,0 +1,92 @@
+"""ExplainSpec: everything that slot explanations depend on, with the weights and the texts. Plain JSON both ways."""
+
+import hashlib
+import json
+from dataclasses import dataclass, fields
+from enum import Enum
+from typing import Any
+
+from lm2.plain import as_json, member, places, several, whole, written
+from probes.documents import Documents, Origin
+
+
+class Signal(Enum):
+    """What a token has to do with a slot."""
+
+    READ = "read"
+    """The read pattern: the share of the token's reading that goes to the slot, mean over heads and blocks."""
+    WRITE = "write"
+    """Write credit, as in `probes.provenance`: the write pattern (mean over heads) times the norm of what is left of the write as
+    its segment ends, summed over blocks. Memory tokens have no gates: the mean pattern times how far the segment moved the slot."""
+
+    @property
+    def done(self) -> str:
+        return "read" if self is Signal.READ else "written"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplainSpec:
+    """Which texts a checkpoint reads, and what is said of each of its slots."""
+
+    checkpoint: str
+    documents: Documents = Documents(origin=Origin.HELD_OUT, count=64)
+    """Each with its answer behind it."""
+    file: str | None = None
+    """A text file that is read in their place; see `probes.corpora.of_file`."""
+    segment_length: int | None = None
+    """Tokens; None, the checkpoint's own."""
+    signals: tuple[Signal, ...] = (Signal.READ, Signal.WRITE)
+    block: int | None = None
+    """The block whose memory is looked at; None, all that have one."""
+    contexts: int = 8
+    """Passages that are kept of each slot, those with the largest values."""
+    each: int = 1
+    """Most of them from one story or document."""
+    keywords: int = 10
+    model: str | None = None
+    """Name of the language model that describes slots, as its server knows it; None, none is asked."""
+    slots: tuple[int, ...] | None = None
+    """Slots that it describes; None, all."""
+    items: int = 20
+    """Passages by which a description is scored: all of them by detection, the active half by fuzzing."""
+    seed: int = 0
+    """For the halves, whatever is drawn, and the language model."""
+
+    def __post_init__(self) -> None:
+        written("checkpoint", self.checkpoint)
+        for name, least in (("contexts", 1), ("each", 1), ("keywords", 1), ("items", 4), ("seed", 0)):
+            if whole(name, getattr(self, name)) < least:
+                raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)}")
+        for name in ("segment_length", "block"):
+            if getattr(self, name) is not None:
+                whole(name, getattr(self, name))
+        for name in ("file", "model"):
+            if getattr(self, name) is not None:
+                written(name, getattr(self, name))
+        object.__setattr__(self, "slots", places("slots", self.slots))
+        if not self.signals or len(set(self.signals)) != len(self.signals):
+            raise ValueError(f"signals must name one at least, and each once, not {[signal.value for signal in self.signals]}")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; `from_json` undoes it."""
+        return {field.name: as_json(getattr(self, field.name)) for field in fields(self)}
+
+    @classmethod
+    def from_json(cls, values: object) -> "ExplainSpec":
+        """Raises ValueError for fields that are missing, unknown or of another kind, and for specs that make no sense."""
+        if not isinstance(values, dict):
+            raise ValueError(f"an explanation's spec is an object with fields, not {values!r}")
+        unknown = sorted(set(values) - {field.name for field in fields(cls)})
+        if unknown or "checkpoint" not in values:
+            raise ValueError(f"an explanation's spec names a checkpoint and has no fields {unknown}")
+        given = dict(values)
+        if "documents" in given:
+            given["documents"] = Documents.from_json(given["documents"])
+        if "signals" in given:
+            given["signals"] = tuple(member("signals", Signal, entry) for entry in several("signals", given["signals"]))
+        return cls(**given)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the JSON form."""
+        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,87 @@
+"""ProbeSpec: everything that a probe's numbers depend on, with the weights and the stories. Plain JSON both ways."""
+
+import hashlib
+import json
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from lm2.plain import all_written, as_json, member, number, several, whole
+from probes.examples import Documents, Moment
+from probes.linear import Family
+
+BASELINES = ("tokens", "embedding", "position", "untrained", "reset")
+"""What a source is compared with: what the segment's words alone tell, or its place; and the same source where the weights
+are drawn anew, or where nothing is remembered. See `probes.sources`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeSpec:
+    """Which targets are read from which sources of one checkpoint, how, and beside what."""
+
+    checkpoint: str
+    documents: Documents = Documents()
+    moment: Moment = Moment.SEGMENT
+    segment_length: int | None = None
+    """Tokens; None, the checkpoint's own."""
+    sources: tuple[str, ...] = ("bank:mean",)
+    """As `probes.sources` writes them; "*" stands for every block or slot."""
+    targets: tuple[str, ...] = ("place of *",)
+    """As `probes.targets` writes them; "*" stands for every name."""
+    baselines: tuple[str, ...] = BASELINES
+    family: Family = Family.LOGISTIC
+    strengths: tuple[float, ...] = (0.001, 0.01, 0.1, 1.0)
+    """C of the logistic probe, lambda of ridge: chosen for each target in each fold by its training groups alone."""
+    folds: int = 5
+    permutations: int = 999
+    labels: str = ""
+    """A CSV file (row, label, group) with labels of one's own: the target "labels"; empty, there are none."""
+    seed: int = 0
+    """For folds, control labels, permutations, resamples and whatever is drawn anew."""
+
+    def __post_init__(self) -> None:
+        for name in ("folds", "permutations", "seed"):
+            object.__setattr__(self, name, whole(name, getattr(self, name)))
+        if self.segment_length is not None:
+            whole("segment_length", self.segment_length)
+        for name in ("sources", "targets"):
+            object.__setattr__(self, name, all_written(name, getattr(self, name)))
+        unknown = sorted(set(self.baselines) - set(BASELINES))
+        if unknown:
+            raise ValueError(f"baselines are of {', '.join(BASELINES)}, not {', '.join(unknown)}")
+        object.__setattr__(self, "strengths", tuple(number("strengths", one) for one in several("strengths", self.strengths)))
+        if not self.strengths or min(self.strengths) <= 0:
+            raise ValueError(f"strengths must be positive, one at least, not {self.strengths}")
+        if self.folds < 2 or self.permutations < 0 or self.seed < 0:
+            raise ValueError(
+                f"a probe needs 2 folds at least, and permutations and a seed that are not negative, not {self.folds}, {self.permutations}, {self.seed}"
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; `from_json` undoes it."""
+        return {field.name: as_json(getattr(self, field.name)) for field in fields(self)}
+
+    @classmethod
+    def from_json(cls, values: object) -> "ProbeSpec":
+        """Raises ValueError for fields that are missing, unknown or of another kind, and for specs that make no sense."""
+        if not isinstance(values, dict):
+            raise ValueError(f"a probe's spec is an object with fields, not {values!r}")
+        unknown = sorted(set(values) - {field.name for field in fields(cls)})
+        if unknown or not isinstance(values.get("checkpoint"), str):
+            raise ValueError(f"a probe's spec names a checkpoint and has no fields {unknown}")
+        given = dict(values)
+        if "documents" in given:
+            given["documents"] = Documents.from_json(given["documents"])
+        for name, kind in (("moment", Moment), ("family", Family)):
+            if name in given:
+                given[name] = member(name, kind, given[name])
+        for name in ("sources", "targets", "baselines"):
+            if name in given:
+                given[name] = tuple(several(name, given[name]))
+        return cls(**given)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the JSON form, and of the labels' file where there is one."""
+        own = Path(self.labels).read_bytes() if self.labels else b""
+        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode() + own).hexdigest()

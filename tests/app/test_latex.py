@@ -1,0 +1,84 @@
+"""Laws of printed tables: intervals stand with their numbers, and nothing is bold that the intervals do not bear out."""
+
+import re
+
+import pytest
+
+from app.views.kinds import Table
+from app.views.latex import Best, escaped, latex, markdown
+
+SCORES = Table(
+    columns=("model", "right (%)", "low", "high", "items", "KL (nats)", "low ", "high ", "p"),
+    rows=(("LM2", 81.24, 77.0, 85.0, 400, 0.5, 0.4, 0.6, 0.00004), ("RMT_small & co", 70.0, 66.5, 73.0, 400, 0.7, 0.55, 0.8, 0.25), ("reset", 12.3, 11.0, 13.6, 90, float("nan"), float("nan"), float("nan"), 1.0)),
+)  # fmt: skip
+
+
+def test_intervals_stand_behind_their_numbers() -> None:
+    for printed in (latex(SCORES), markdown(SCORES)):
+        assert "12.3 (11.0 to 13.6)" in printed and "0.500 (0.400 to 0.600)" in printed
+        assert "low" not in printed
+
+
+def test_the_best_is_bold_if_its_interval_is_clear_of_all_others() -> None:
+    best = {"right (%)": Best.HIGHEST}
+    assert r"\textbf{81.2 (77.0 to 85.0)}" in latex(SCORES, best) and latex(SCORES, best).count("textbf") == 1
+    assert "**81.2 (77.0 to 85.0)**" in markdown(SCORES, best)
+    assert "bold" not in latex(SCORES, best) + markdown(SCORES, best)
+    assert "textbf" not in latex(SCORES)
+
+
+def test_where_intervals_meet_none_is_bold_and_a_note_says_so() -> None:
+    best = {"KL (nats)": Best.LOWEST}
+    said = "KL (nats): none is bold, as the interval of the lowest (0.500 (0.400 to 0.600)) is not clear of all others."
+    assert said in latex(SCORES, best) and "textbf" not in latex(SCORES, best)
+    assert markdown(SCORES, best).count("**") == 0 and "none is bold" in markdown(SCORES, best)
+
+
+def test_ends_that_touch_are_not_clear() -> None:
+    view = Table(columns=("m", "x", "low", "high"), rows=(("a", 2.0, 1.5, 2.5), ("b", 1.0, 0.5, 1.5)))
+    assert "textbf" not in latex(view, {"x": Best.HIGHEST})
+
+
+def test_an_interval_that_is_missing_is_clear_of_nothing() -> None:
+    view = Table(columns=("m", "x", "low", "high"), rows=(("a", 9.0, 8.0, 10.0), ("b", 1.0, float("nan"), float("nan"))))
+    assert "textbf" not in latex(view, {"x": Best.HIGHEST}) and "none is bold" in latex(view, {"x": Best.HIGHEST})
+
+
+def test_shares_written_with_their_intervals_count_as_intervals() -> None:
+    view = Table(columns=("task", "ours (%)"), rows=(("qa1", "93.1 (90.0 to 95.5)"), ("qa2", "40.0 (35.0 to 45.0)"), ("qa3", "")))
+    assert r"\textbf{93.1 (90.0 to 95.5)}" in latex(view, {"ours (%)": Best.HIGHEST})
+
+
+@pytest.mark.parametrize(("column", "said"), [("wrong", r"no columns \['wrong'\]"), ("items", "items has no intervals")])
+def test_bold_is_refused_where_nothing_can_tell_the_best(column: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        latex(SCORES, {column: Best.HIGHEST})
+
+
+def test_numbers_are_aligned_to_the_right_and_words_to_the_left() -> None:
+    assert r"\begin{tabular}{lrrrr}" in latex(SCORES)
+    rule = markdown(SCORES).splitlines()[1].strip("| ").split(" | ")
+    assert [cell.endswith(":") for cell in rule] == [False, True, True, True, True]
+    lines = [line for line in latex(SCORES).splitlines() if "&" in line.replace(r"\&", "")]
+    assert len({len(line) for line in lines}) == 1
+
+
+def test_a_column_has_as_many_decimals_as_it_can_bear() -> None:
+    assert "< 0.0001" in markdown(SCORES).replace("\\", "") and "0.2500" in markdown(SCORES) and r"\textless{} 0.0001" in latex(SCORES)
+    assert re.search(r"\| +– \|", markdown(SCORES)) and re.search(r"& +-- &", latex(SCORES))
+
+
+def test_what_latex_reads_as_commands_is_printed_as_it_is() -> None:
+    assert escaped(r"50 % of $x_1 & #2 {a}\b~^<>|") == (
+        r"50 \% of \$x\_1 \& \#2 \{a\}\textbackslash{}b\textasciitilde{}\textasciicircum{}\textless{}\textgreater{}\textbar{}"
+    )
+    assert escaped("q ≤ 0.05 · →") == r"q $\leq$ 0.05 $\cdot$ $\to$"
+    assert r"RMT\_small \& co" in latex(SCORES) and r"RMT\_small & co" in markdown(SCORES)
+
+
+def test_a_cell_cannot_break_out_of_its_table() -> None:
+    view = Table(columns=("a|b", "c"), rows=(("x\ny|z", "`*_"),))
+    assert len(markdown(view).strip().splitlines()) == 3 and r"y\|z" in markdown(view) and r"\`\*\_" in markdown(view)
+    assert latex(view).count(r"\\") == 2
+    empty = Table(columns=("a", "b"), rows=())
+    assert markdown(empty).count("|") == 6 and r"\bottomrule" in latex(empty)
