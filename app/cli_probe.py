@@ -21,7 +21,7 @@ _EXAMPLE = {
 def add_probe(commands: "argparse._SubParsersAction") -> None:
     one = commands.add_parser("probe", help="read what stories tell off memory and stream, with controls and baselines; goes on where it was stopped")
     one.add_argument("spec", type=Path, nargs="?", metavar="SPEC.json", help="a probe's spec; --example prints one to begin with")
-    one.add_argument("--out", type=Path, metavar="DIR", help="keeps each source's predictions as they come, and the tables; the same folder goes on")
+    one.add_argument("--out", type=Path, metavar="DIR", help="keeps each source's predictions as they come, tables and figures; the same folder goes on")
     one.add_argument("--rows", type=Path, metavar="FILE.csv", help="write the rows alone, to be labelled by hand, and read nothing")
     one.add_argument("--segments", action="store_true", help="tell of every segment, not of all together alone")
     one.add_argument("--json", action="store_true", help="print the table of cells as JSON")
@@ -62,7 +62,8 @@ def _probe(chosen: argparse.Namespace) -> None:
         print(found.tables()["cells"].to_json(orient="records"))
         return
     _show(found, segments=chosen.segments)
-    print(f"{chosen.out} has cells, metrics and examples as .csv and .parquet; spec {spec.digest[:10]}")
+    _draw(found, chosen.out / "figures")
+    print(f"{chosen.out} has cells, metrics and examples as .csv and .parquet, and figures; spec {spec.digest[:10]}")
 
 
 def _write_rows(plan: "ProbePlan", path: Path) -> None:
@@ -71,6 +72,26 @@ def _write_rows(plan: "ProbePlan", path: Path) -> None:
     with replace_file(path) as aside:
         plan.examples.table().to_csv(aside, index=False)
     print(f"{path} has {len(plan.examples):,} rows; give it a column label and name it as the spec's labels")
+
+
+def _draw(found: "ProbeResult", folder: Path) -> None:
+    """Of every target: the map of sources and segments, beside the curves of the source that is best most often."""
+    from app.export import Form, render
+    from app.figures.page import Grid, Panel
+    from app.figures.paper import compose
+    from app.figures.venues import Columns, Venue
+    from app.views import probes
+    from lm2.atomic import replace_file
+
+    probed, plan = probes.gather(found), found.plan
+    page = Grid(venue=Venue.ICML, columns=Columns.DOUBLE, panels=(Panel(), Panel()), across=2)
+    for target in plan.labels:
+        chosen = probed.best[target].chosen if target in probed.best else (1,)
+        views = (probes.score_map(probed, target), probes.curves(probed, plan.sources[chosen.index(max(chosen))], target))
+        drawn = compose(views, page)
+        for form, ending in ((Form.PDF, "pdf"), (Form.PNG_300, "png")):
+            with replace_file(folder / f"{str(target).translate(str.maketrans(' /', '--'))}.{ending}") as aside:
+                aside.write_bytes(render(drawn, form, plan.spec.digest))
 
 
 def _show(found: "ProbeResult", *, segments: bool) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
+import pyarrow as pa
 from matplotlib.text import Text
 from plotly.io import to_html
 from pyarrow import csv, parquet
@@ -99,22 +100,23 @@ def bundle(drawn: Drawn, sidecar: Mapping[str, Any]) -> bytes:
     left_out = []
     for letter, view in zip(letters(drawn.page), drawn.views):
         name = f"data-{letter}" if len(drawn.views) > 1 else "data"
-        table = numbers.table(view)
+        table, arrays = numbers.table(view), io.BytesIO()
         if len(table) <= MOST_CSV:
-            files[f"{name}.csv"] = _file(lambda to: csv.write_csv(table, to))
+            files[f"{name}.csv"] = _written(table, csv.write_csv)
         else:
-            left_out.append(f"{name}.csv is left out: {len(table):,} rows are more than {MOST_CSV:,}; {name}.parquet and {name}.npz have them.")
-        files[f"{name}.parquet"] = _file(lambda to: parquet.write_table(table, to))
-        files[f"{name}.npz"] = _file(lambda to: np.savez_compressed(to, **numbers.arrays(view)))
+            left_out.append(f"{name}.csv is left out: {len(table):,} rows are more than {MOST_CSV:,}; {name}.parquet has them.")
+        files[f"{name}.parquet"] = _written(table, parquet.write_table)
+        np.savez_compressed(arrays, **numbers.arrays(view))
+        files[f"{name}.npz"] = arrays.getvalue()
     files["caption.txt"] = (caption(drawn) + "\n").encode()
     files["figure.tex"] = figure_tex(drawn, left_out).encode()
     files["sidecar.json"] = told
     return archive(files)
 
 
-def _file(write: Callable[[io.BytesIO], object]) -> bytes:
+def _written(table: pa.Table, write: Callable[[pa.Table, io.BytesIO], None]) -> bytes:
     made = io.BytesIO()
-    write(made)
+    write(table, made)
     return made.getvalue()
 
 
@@ -130,10 +132,10 @@ def caption(drawn: Drawn) -> str:
 def figure_tex(drawn: Drawn, notes: Sequence[str] = ()) -> str:
     """LaTeX lines that print the figure at the size it was made for, with the draft of its caption; `notes` become comments."""
     page = drawn.page
-    kind = "figure*" if page.columns is Columns.DOUBLE else "figure"
+    kind, what = ("figure*", "both columns") if page.columns is Columns.DOUBLE else ("figure", "a column of text")
     lines = [
         r"% \usepackage{graphicx}",
-        f"% {page.width:g} in is the width of {'both columns' if page.columns is Columns.DOUBLE else 'a column of text'} in {page.measures.name}'s template.",
+        f"% {page.width:g} in is the width of {what} in {page.measures.name}'s template.",
         *(f"% {note}" for note in notes),
         rf"\begin{{{kind}}}[t]",
         r"  \centering",

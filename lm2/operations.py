@@ -2,7 +2,10 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from lm2.capture import Sizes
 from lm2.plain import Plain, all_written, build, number, several, whole, written
@@ -144,11 +147,16 @@ class Erase(Operation):
         if len(self.mean) != sizes[axes[-1]]:
             raise ValueError(f"mean must have {sizes[axes[-1]]} entries, as {where} has features, not {len(self.mean)}")
 
+    @cached_property
+    def _arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """They become tensors for every segment, which is slow from tuples."""
+        return tuple(np.array(values, np.float32) for values in (self.left, self.right, self.mean))
+
     def replace(self, value: "Tensor", axes: tuple[Axis, ...], given: "Tensor | None") -> "Tensor":
         if not self.left:
             return value
         wide = value.float()
-        left, right, mean = (wide.new_tensor(array) for array in (self.left, self.right, self.mean))
+        left, right, mean = (wide.new_tensor(array) for array in self._arrays)
         return wide - (wide - mean) @ right.mT @ left
 
 

@@ -1,28 +1,32 @@
-"""Is what can be read off the bank used? A concept is erased from every slot as the question's segment begins, and the model is asked.
+"""Is what can be read off a bank or a stream used? A concept is erased there as a question is asked, and the model answers.
+
+'Decodable' (a fresh linear probe still reads the concept) and 'used' (the answers suffer) stand side by side, beside random
+subspaces and beside another concept.
 
 Slots are erased one by one. LEACE leaves no covariance between a slot and the concept (Belrose et al. 2023), and so none between
-all slots side by side and the concept: no linear reader of the whole bank is better than a constant. A model reads with keys,
-values and gates, which is no linear reader; what it can still tell is part of the answer.
+all slots side by side and the concept: no linear reader of the whole bank is better than a constant, on the rows it was fitted
+on. A model reads with keys, values and gates, which is no linear reader; what it can still tell is part of the answer.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import Enum
 
 import numpy as np
-import torch
-from concept_erasure import LeaceFitter
-from jaxtyping import Float, Float32, Int
+from jaxtyping import Float32, Int, Shaped
 
 from lm2.asking import Put
 from lm2.checkpoint import Checkpoint
-from lm2.intervals import Rate
-from lm2.interventions import BankEdit, Erase
-from lm2.trace import read_only
+from lm2.config import LM2Config
+from lm2.intervals import Difference, Rate, difference
+from lm2.interventions import BankEdit, Edit
+from lm2.sites import Site
 from probes.ablations import Observed, OnDocument, constant, measured, observe
 from probes.dataset import collect
 from probes.documents import Documents
 from probes.effects import Effect, effect
+from probes.erasers import Eraser, inlp, leace, random_share, random_subspace
 from probes.examples import Examples, Moment
 from probes.linear import Family, fit_many
 from probes.metrics import Metric
@@ -30,92 +34,65 @@ from probes.packing import Unit
 from probes.scores import Estimate, Measure, Predictions, estimates
 from probes.sources import Source
 from probes.splits import hold_out
-from probes.targets import Labels, PlaceOf, Target, expand
+from probes.targets import UNKNOWN, CorrectAnswer, Labels, PlaceOf, Target, expand
 
-FITTED = 2000
-"""Simulated documents that erasers and probes are fitted on, and fresh probes asked of: none of those whose questions are answered."""
 SEED = 700_000
-"""Of the first of them."""
+"""Of the first simulated document that erasers and probes are fitted on: none of those whose questions are answered."""
+_PER_FEATURE, _FEWEST, _MOST = 2, 400, 10_000
+"""Documents to fit on for each feature of all parts together: with fewer, fresh probes still read what erasers have missed. And their limits."""
+_FRESH = 0.1
+"""Share of them that fresh probes are fitted on and asked of."""
 _DRAWS = 5
-"""Random subspaces."""
-_ROUNDS = 4
-"""Of INLP."""
-_PENALTY = 0.1
+"""Random subspaces, which questions take in turn."""
+
+Erasers = Sequence[Eraser]
+"""One a part: a slot, or all of a stream."""
 
 
-class Method(Enum):
-    """How a concept is erased."""
+@dataclass(frozen=True, kw_only=True)
+class Place(ABC):
+    """Where something is erased as a question's segment is read."""
 
-    LEACE = "LEACE"
-    """The least change after which no linear reader finds it."""
-    INLP = "INLP"
-    """Projecting out what linear probes read by, again and again (Ravfogel et al. 2020)."""
-    RANDOM = "random subspace"
-    """The control: as many dimensions, drawn at random."""
+    @abstractmethod
+    def size(self, config: LM2Config) -> tuple[int, int]:
+        """Parts, and features of each."""
 
+    @abstractmethod
+    def sources(self, config: LM2Config) -> tuple[Source, ...]:
+        """The features of each part."""
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Eraser:
-    """x becomes x - left' right (x - mean), with read-only arrays."""
-
-    method: Method
-    left: Float32[np.ndarray, "rank d"]
-    right: Float32[np.ndarray, "rank d"]
-    mean: Float32[np.ndarray, "d"]
-
-    @property
-    def rank(self) -> int:
-        return len(self.left)
-
-    def apply(self, features: Float32[np.ndarray, "row d"]) -> Float32[np.ndarray, "row d"]:
-        return features - (features - self.mean) @ self.right.T @ self.left
-
-    @property
-    def operation(self) -> Erase:
-        """The same, for a run."""
-        return Erase(left=_rows(self.left), right=_rows(self.right), mean=tuple(self.mean.tolist()))
+    @abstractmethod
+    def unit(self, erasers: Erasers, put: Put) -> Unit: ...
 
 
-def _rows(array: Float32[np.ndarray, "rank d"]) -> tuple[tuple[float, ...], ...]:
-    return tuple(map(tuple, array.tolist()))
+@dataclass(frozen=True, kw_only=True)
+class Bank(Place):
+    """The bank with which the question's segment begins: every slot has an eraser of its own."""
+
+    def size(self, config: LM2Config) -> tuple[int, int]:
+        return config.slots, config.slot_dim
+
+    def sources(self, config: LM2Config) -> tuple[Source, ...]:
+        return tuple(Source.parse(f"bank:slot{slot}") for slot in range(config.slots))
+
+    def unit(self, erasers: Erasers, put: Put) -> Unit:
+        return tuple(BankEdit(operation=one.operation, segments=(put.segment,), slots=(slot,)) for slot, one in enumerate(erasers))
 
 
-def leace(features: Float32[np.ndarray, "row d"], labels: Sequence[Labels]) -> Eraser:
-    """Erases several targets at once: the concept has a column for each class of each, and rows of which a target says nothing have 0 there."""
-    concept = np.concatenate([_indicators(one) for one in labels], axis=1)
-    fitted = LeaceFitter.fit(torch.from_numpy(features).double(), torch.from_numpy(concept).double()).eraser
-    left, right = fitted.proj_left.T.numpy(), fitted.proj_right.numpy()
-    kept = np.abs(right).sum(1) > 0
-    return _eraser(Method.LEACE, left[kept], right[kept], fitted.bias.numpy())
+@dataclass(frozen=True, kw_only=True)
+class Stream(Place):
+    """The residual stream behind a block: every token of the question's segment, by what holds of the question's last one."""
 
+    layer: int
 
-def inlp(features: Float32[np.ndarray, "row d"], labels: Sequence[Labels], rounds: int = _ROUNDS) -> Eraser:
-    """Each round projects out the directions of ridge probes of all targets, fitted on what the rounds before have left."""
-    basis = np.zeros((0, features.shape[1]))
-    for _ in range(rounds):
-        left = features - (features - features.mean(0)) @ basis.T @ basis
-        probes = fit_many(
-            left.astype(np.float32), np.stack([one.values for one in labels]), [len(one.names) for one in labels], family=Family.RIDGE,
-            strengths=[_PENALTY] * len(labels),
-        )  # fmt: skip
-        found = np.concatenate([basis.T, *[probe.raw_direction - probe.raw_direction.mean(1, keepdims=True) for probe in probes]], axis=1)
-        vectors, sizes, _ = np.linalg.svd(found / np.maximum(np.linalg.norm(found, axis=0), 1e-12), full_matrices=False)
-        basis = vectors[:, sizes > 1e-3 * sizes[0]].T
-    return _eraser(Method.INLP, basis, basis, features.mean(0))
+    def size(self, config: LM2Config) -> tuple[int, int]:
+        return 1, config.d_model
 
+    def sources(self, config: LM2Config) -> tuple[Source, ...]:
+        return (Source.parse(f"resid_post.{self.layer}"),)
 
-def random_subspace(features: Float32[np.ndarray, "row d"], rank: int, seed: int) -> Eraser:
-    basis = np.linalg.qr(np.random.default_rng(seed).standard_normal((features.shape[1], rank)))[0].T
-    return _eraser(Method.RANDOM, basis, basis, features.mean(0))
-
-
-def _eraser(method: Method, left: Float[np.ndarray, "rank d"], right: Float[np.ndarray, "rank d"], mean: Float[np.ndarray, "d"]) -> Eraser:
-    arrays = (read_only(np.ascontiguousarray(array, np.float32)) for array in (left, right, mean))
-    return Eraser(method=method, **dict(zip(("left", "right", "mean"), arrays)))
-
-
-def _indicators(labels: Labels) -> Float[np.ndarray, "row class"]:
-    return (labels.values[:, None] == np.arange(len(labels.names))).astype(np.float64)
+    def unit(self, erasers: Erasers, put: Put) -> Unit:
+        return (Edit(site=Site.RESID_POST, operation=erasers[0].operation, layers=(self.layer,), segments=(put.segment,)),)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -124,103 +101,103 @@ class Erased:
 
     name: str
     rank: int
-    """Dimensions a slot, the largest over slots; 0 where nothing is erased."""
+    """Dimensions a part, the largest over parts; 0 where nothing is erased."""
     moved: float
-    """Share of the slots' variance that is taken away."""
+    """Share of the variance that is taken away."""
     decodable: Estimate
-    """Balanced accuracy of fresh linear probes of all slots side by side, pooled over what is erased, on stories that neither they
-    nor the erasers were fitted on."""
-    right: Rate
-    """Questions answered."""
-    effect: Effect
+    """Balanced accuracy of fresh linear probes of the concept from all parts side by side, pooled over its targets, on stories that
+    neither they nor the erasers were fitted on."""
+    right: Rate | None
+    """Questions answered; None where the model was not asked."""
+    effect: Effect | None
     """Change of the answer's logit difference."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Erasure:
-    """A concept erased from the bank: how well it can be read, beside what the model does without it."""
+    """A concept erased: how well it can be read, beside what the model does without it."""
 
     targets: tuple[Target, ...]
     conditions: tuple[Erased, ...]
-    """Nothing erased is the first."""
+    """Nothing erased is the first, LEACE the second, a random subspace of its rank the third, and another concept the last."""
+    guessing: float
+    """Balanced accuracy without features."""
     chance: Rate
     """The best constant answer."""
+    beyond_random: Difference | None
+    """Share answered behind LEACE less that behind random subspaces of its rank, question by question."""
+    beyond_other: Difference | None
+    """The same, less that behind another concept."""
     documents: int
     """Read to fit on and to ask fresh probes of."""
 
+    @property
+    def verdict(self) -> str:
+        """Both in a sentence."""
+        clean, erased, control, *_, other = self.conditions
+        able = clean.decodable.low > self.guessing
+        read = (
+            f"{'decodable' if able else 'not decodable'} ({_percent(clean.decodable)}, {_percent(erased.decodable)} behind LEACE, "
+            f"{self.guessing:.1%} by guessing)"
+        )
+        if self.beyond_random is None or self.beyond_other is None:
+            return f"{read}; use not tested"
+        used = max(self.beyond_random.high, self.beyond_other.high) < 0
+        said = (
+            f"{_percent(clean.right)} right, {_percent(erased.right)} behind LEACE, {_percent(control.right)} behind a random subspace, "
+            f"{_percent(other.right)} behind another concept, {self.chance.accuracy:.1%} by the best constant"
+        )
+        return f"{read}; {'used' if used else 'no use shown'} ({said})"
 
-def erasure(checkpoint: Checkpoint, puts: Sequence[Put], *, seed: int = 0, on_document: OnDocument = lambda: None) -> Erasure:
-    """Where every person is, erased from every slot, beside random subspaces of the same rank and beside other concepts.
 
-    Other concepts: for each question, the place of the person it asks for alone, and the places of all others. `on_document`
-    is called once for each document to fit on and once a question. Raises ValueError for questions that ask for nobody's place.
+def _percent(share: Estimate | Rate) -> str:
+    return f"{share.value if isinstance(share, Estimate) else share.accuracy:.1%} [{share.low:.1%}, {share.high:.1%}]"
+
+
+def erasure(
+    checkpoint: Checkpoint, puts: Sequence[Put], place: Place = Bank(), *, use: bool = True, seed: int = 0, on_document: OnDocument = lambda: None
+) -> Erasure:
+    """Where people are, erased from a bank or a stream, beside random subspaces and beside another concept.
+
+    From the bank: where everybody is; another concept is, for each question, where all others than the one it asks for are.
+    From a stream, where one direction may serve whoever is asked for: the answer; another concept is where somebody else is.
+
+    `use` False: the model is not asked, and whether it uses the concept stays untested. `on_document` is called once for each
+    document to fit on and once a question that is asked. Raises ValueError for questions that ask for nobody's place.
     """
-    task = puts[0].prompt.task
-    examples = Examples.of(
-        checkpoint, Documents(tasks=(1 if task is None else task,), count=FITTED, seed=SEED + seed), Moment.QUESTION, puts[0].spec.segment_length
-    )
-    targets = tuple(target for target in expand(("place of *",), examples) if isinstance(target, PlaceOf))
-    asked = [_asked(put, targets) for put in puts]
-    labels = {target: examples.label(target) for target in targets}
-    sources = {slot: Source.parse(f"bank:slot{slot}") for slot in range(checkpoint.config.slots)}
-    found = collect(checkpoint, examples, list(sources.values()), on_document=on_document)
-    slots = np.stack([found[source] for source in sources.values()], axis=1)
-    halves = _Halves(slots, labels, examples, seed)
-    ways = _ways(halves, asked, seed)
-    units = [[_edits(way.set_of(at), put) for at, put in enumerate(puts)] for way in ways]
-    clean, *seen = observe(checkpoint, puts, [[()] * len(puts), *units], on_document)
-    told = [_told(halves, way, clean, edited) for way, edited in zip([None, *ways], [clean, *seen])]
-    return Erasure(targets=targets, conditions=tuple(told), chance=constant(puts), documents=len(examples))
+    questions = [_asked(put) for put in puts]
+    parts, width = place.size(checkpoint.config)
+    count = min(_MOST, max(_FEWEST, _PER_FEATURE * parts * width))
+    documents = Documents(tasks=(puts[0].prompt.task or 1,), count=count, seed=SEED + seed)
+    examples = Examples.of(checkpoint, documents, Moment.QUESTION, puts[0].spec.segment_length)
+    people = tuple(target for target in expand(("place of *",), examples) if isinstance(target, PlaceOf))
+    for question in questions:
+        question.check(examples)
+    found = collect(checkpoint, examples, place.sources(checkpoint.config), on_document=on_document)
+    fitting = _Fitting(np.stack([*found.values()], axis=1), examples.groups, seed)
+    targets = people if isinstance(place, Bank) else (CorrectAnswer(),)
+    labels = [examples.label(target) for target in targets]
+    if isinstance(place, Bank):
+        ways = _everybody(fitting, labels, [people.index(question) for question in questions])
+    else:
+        ways = _answer(fitting, labels, _somebody_else(examples, people))
+    seen: Sequence[Observed | None] = [None] * len(ways)
+    if use:
+        seen = observe(checkpoint, puts, [[way.unit(place, at, put) for at, put in enumerate(puts)] for way in ways], on_document)
+    clean, erased, control, *_, other = seen
+    return Erasure(
+        targets=targets, guessing=1 / max(len(one.names) for one in labels), chance=constant(puts), documents=len(examples),
+        conditions=tuple(_told(fitting, labels, way, clean, edited) for way, edited in zip(ways, seen)),
+        beyond_random=_beyond(erased, control), beyond_other=_beyond(erased, other),
+    )  # fmt: skip
 
 
-Erasers = Sequence[Eraser]
-"""One a slot."""
-
-
-class _Halves:
-    """Banks to fit on, and others to ask fresh probes of."""
-
-    def __init__(
-        self, slots: Float32[np.ndarray, "row slot slot_dim"], labels: Mapping[Target, Labels], examples: Examples, seed: int
-    ) -> None:
-        first = hold_out(examples.groups, 0.5, seed)
-        self.fitted, self.labels = slots[first.train], {target: _at(one, first.train) for target, one in labels.items()}
-        self._slots, self._groups = slots[first.test], examples.groups[first.test]
-        self._own = [_at(one, first.test) for one in labels.values()]
-        self._fold = hold_out(self._groups, 0.5, seed)
-
-    def each(self, make: Callable[[Float32[np.ndarray, "row slot_dim"], int], Eraser]) -> Erasers:
-        """An eraser for each slot."""
-        return [make(np.ascontiguousarray(self.fitted[:, slot]), slot) for slot in range(self.fitted.shape[1])]
-
-    def moved(self, sets: Sequence[Erasers]) -> float:
-        """Share of the variance of slots that is taken away, mean over sets."""
-        whole = float(((self._slots - self._slots.mean(0)) ** 2).sum())
-        return float(np.mean([((_left(one, self._slots) - self._slots) ** 2).sum() / whole for one in sets]))
-
-    def decodable(self, sets: Sequence[tuple[Erasers | None, Sequence[int]]]) -> Estimate:
-        """What fresh probes read of some targets, by number, off what each set of erasers leaves."""
-        said, true, fold = [], [], self._fold
-        for erasers, targets in sets:
-            own = [self._own[at] for at in targets]
-            left = _left(erasers, self._slots).reshape(len(self._slots), -1)
-            labels, classes = np.stack([one.values for one in own]), [len(one.names) for one in own]
-            probes = fit_many(left[fold.train], labels[:, fold.train], classes, family=Family.RIDGE, strengths=[_PENALTY] * len(own))
-            said += [probe.predict(left[fold.test]) for probe in probes]
-            true += [one[fold.test] for one in labels]
-        pooled = Predictions(
-            labels=np.concatenate(true), predicted=np.concatenate(said), groups=np.tile(self._groups[fold.test], len(said)),
-            classes=max(len(one.names) for one in self._own),
-        )  # fmt: skip
-        return estimates(Measure.BALANCED_ACCURACY, [pooled])[0]
-
-
-def _left(erasers: Erasers | None, slots: Float32[np.ndarray, "row slot slot_dim"]) -> Float32[np.ndarray, "row slot slot_dim"]:
-    return slots if erasers is None else np.stack([one.apply(slots[:, slot]) for slot, one in enumerate(erasers)], axis=1)
-
-
-def _at(labels: Labels, rows: Int[np.ndarray, "kept"]) -> Labels:
-    return labels._replace(values=labels.values[rows])
+def _asked(put: Put) -> PlaceOf:
+    """What a question asks for."""
+    found = re.fullmatch(r"Where is (\w+)\?", put.prompt.question)
+    if found is None:
+        raise ValueError(f"{put.prompt.question!r} asks for nobody's place: erasing where people are is an experiment of qa1")
+    return PlaceOf(name=found[1])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -228,59 +205,130 @@ class _Way:
     """One way to erase."""
 
     name: str
-    sets: Sequence[Erasers]
-    targets: Sequence[Sequence[int]]
-    """What each set erases, or is a control for."""
-    of: Sequence[int] | None = None
-    """The set of each question; None, in turn."""
+    sets: Sequence[Erasers] = ()
+    """Without any, nothing is erased."""
+    asked: Sequence[int] | None = None
+    """The set for each question, and then a target's probe meets the set of its number; None: in turn, and then probes meet the first."""
 
-    def set_of(self, question: int) -> Erasers:
-        return self.sets[question % len(self.sets) if self.of is None else self.of[question]]
+    def unit(self, place: Place, at: int, put: Put) -> Unit:
+        """What is done to the question of this number."""
+        return place.unit(self.sets[at % len(self.sets) if self.asked is None else self.asked[at]], put) if self.sets else ()
 
 
-def _ways(halves: _Halves, asked: Sequence[int], seed: int) -> list[_Way]:
-    labels, every = list(halves.labels.values()), range(len(halves.labels))
-    rest = [[other for other in every if other != one] for one in every]
-    everybody = halves.each(lambda x, slot: leace(x, labels))
-    projected = halves.each(lambda x, slot: inlp(x, labels))
+class _Fitting:
+    """Rows to fit erasers on, and others to fit and ask fresh probes."""
 
-    def beside(like: Erasers, name: str) -> _Way:
-        sets = [halves.each(lambda x, slot, draw=draw: random_subspace(x, like[slot].rank, 1000 * seed + 100 * draw + slot)) for draw in range(_DRAWS)]
-        return _Way(name=name, sets=sets, targets=[every] * _DRAWS)
+    def __init__(self, features: Float32[np.ndarray, "row part d"], groups: Shaped[np.ndarray, "row"], seed: int) -> None:
+        self._features, self._groups, self._seed = features, groups, seed
+        self._rows = hold_out(groups, _FRESH, seed)
+        self._fresh = hold_out(groups[self._rows.test], 0.5, seed)
 
+    def leace(self, labels: Sequence[Labels]) -> Erasers:
+        own = [_at(one, self._rows.train) for one in labels]
+        return self._each(lambda features, part: leace(features, own))
+
+    def inlp(self, labels: Sequence[Labels]) -> Erasers:
+        own, groups = [_at(one, self._rows.train) for one in labels], self._groups[self._rows.train]
+        return self._each(lambda features, part: inlp(features, own, groups, self._seed))
+
+    def subspaces(self, like: Erasers) -> list[Erasers]:
+        """Drawn at random, of as many dimensions."""
+        return self._draws(lambda features, part, seed: random_subspace(features, like[part].rank, seed))
+
+    def shares(self, like: Erasers) -> list[Erasers]:
+        """Drawn at random, of as much variance."""
+        return self._draws(lambda features, part, seed: random_share(features, _moved(features, like[part]), seed))
+
+    def _each(self, make: Callable[[Float32[np.ndarray, "row d"], int], Eraser]) -> Erasers:
+        return [make(np.ascontiguousarray(self._features[self._rows.train, part]), part) for part in range(self._features.shape[1])]
+
+    def _draws(self, make: Callable[[Float32[np.ndarray, "row d"], int, int], Eraser]) -> list[Erasers]:
+        seeds = np.random.SeedSequence(self._seed).generate_state(_DRAWS * self._features.shape[1]).reshape(_DRAWS, -1)
+        return [self._each(lambda features, part, own=own: make(features, part, int(own[part]))) for own in seeds]
+
+    def moved(self, way: _Way) -> float:
+        """Mean over its sets."""
+        rows = self._features[self._rows.test]
+        return float(np.mean([[_moved(rows[:, part], one) for part, one in enumerate(erasers)] for erasers in way.sets])) if way.sets else 0.0
+
+    def decodable(self, way: _Way, labels: Sequence[Labels]) -> Estimate:
+        """What fresh probes read off all parts side by side. All targets as one: a row for each target of each document."""
+        rows, own = self._features[self._rows.test], [_at(one, self._rows.test) for one in labels]
+        said = np.empty((len(own), len(self._fresh.test)), int)
+        together = [[at] for at in range(len(own))] if way.asked is not None else [[*range(len(own))]]
+        for targets in together:
+            left = rows if not way.sets else np.stack([one.apply(rows[:, part]) for part, one in enumerate(way.sets[targets[0]])], axis=1)
+            left = left.reshape(len(left), -1)
+            probes = fit_many(
+                left[self._fresh.train], np.stack([own[at].values[self._fresh.train] for at in targets]), [len(own[at].names) for at in targets],
+                family=Family.LOGISTIC, strengths=[Family.LOGISTIC.default] * len(targets),
+            )  # fmt: skip
+            said[targets] = [probe.predict(left[self._fresh.test]) for probe in probes]
+        pooled = Predictions(
+            labels=np.concatenate([one.values[self._fresh.test] for one in own]), classes=max(len(one.names) for one in own), predicted=said.ravel(),
+            groups=np.tile(self._groups[self._rows.test][self._fresh.test], len(own)),
+        )  # fmt: skip
+        return estimates(Measure.BALANCED_ACCURACY, [pooled])[0]
+
+
+def _at(labels: Labels, rows: Int[np.ndarray, "kept"]) -> Labels:
+    return labels._replace(values=labels.values[rows])
+
+
+def _moved(features: Float32[np.ndarray, "row d"], eraser: Eraser) -> float:
+    """Squared distance that an eraser moves rows, over their variance."""
+    return float(((eraser.apply(features) - features) ** 2).sum() / ((features - features.mean(0)) ** 2).sum())
+
+
+def _beside_random(fitting: _Fitting, labels: Sequence[Labels], what: str) -> list[_Way]:
+    """Nothing, and a concept by both methods, with their controls."""
+    least, projected = fitting.leace(labels), fitting.inlp(labels)
     return [
-        _Way(name="where everybody is, LEACE", sets=[everybody], targets=[every]),
-        beside(everybody, "a random subspace of that rank (control)"),
-        _Way(name=f"where everybody is, INLP of {_ROUNDS} rounds", sets=[projected], targets=[every]),
-        beside(projected, "a random subspace of INLP's rank (control)"),
-        _Way(
-            name="where the person asked for is, LEACE", sets=[halves.each(lambda x, slot, one=one: leace(x, [labels[one]])) for one in every],
-            targets=[[one] for one in every], of=asked,
-        ),
-        _Way(
-            name="where all others are, LEACE (another concept)",
-            sets=[halves.each(lambda x, slot, few=few: leace(x, [labels[one] for one in few])) for few in rest], targets=rest, of=asked,
-        ),
-    ]  # fmt: skip
+        _Way(name="nothing"),
+        _Way(name=f"{what}, LEACE", sets=[least]),
+        _Way(name="a random subspace of that rank (control)", sets=fitting.subspaces(least)),
+        _Way(name="a random subspace of that variance (control)", sets=fitting.shares(least)),
+        _Way(name=f"{what}, INLP", sets=[projected]),
+        _Way(name="a random subspace of INLP's rank (control)", sets=fitting.subspaces(projected)),
+    ]
 
 
-def _edits(erasers: Erasers, put: Put) -> Unit:
-    """As the question's segment begins."""
-    return tuple(BankEdit(operation=one.operation, segments=(put.segment,), slots=(slot,)) for slot, one in enumerate(erasers))
+def _everybody(fitting: _Fitting, labels: Sequence[Labels], asked: Sequence[int]) -> list[_Way]:
+    alone = [fitting.leace([one]) for one in labels]
+    others = [fitting.leace([other for other in labels if other is not one]) for one in labels]
+    return [
+        *_beside_random(fitting, labels, "where everybody is"),
+        _Way(name="where the person asked for is, LEACE", sets=alone, asked=asked),
+        _Way(name="where all others are, LEACE (another concept)", sets=others, asked=asked),
+    ]
 
 
-def _told(halves: _Halves, way: _Way | None, clean: Observed, edited: Observed) -> Erased:
-    pairs = [(None, range(len(halves.labels)))] if way is None else list(zip(way.sets, way.targets))
+def _answer(fitting: _Fitting, labels: Sequence[Labels], other: Labels) -> list[_Way]:
+    return [
+        *_beside_random(fitting, labels, "the answer"),
+        _Way(name="where somebody else is, LEACE (another concept)", sets=[fitting.leace([other])]),
+    ]
+
+
+def _somebody_else(examples: Examples, people: Sequence[PlaceOf]) -> Labels:
+    """Where the person is who comes after the one that each row's question asks for."""
+    labels = [examples.label(target) for target in people]
+    names = sorted({name for one in labels for name in one.names})
+    places = np.array([[names.index(one.names[value]) if value >= 0 else UNKNOWN for value in one.values] for one in labels])
+    asked = np.array([people.index(_asked(put)) for put in examples.puts])[examples.document]
+    return Labels(places[(asked + 1) % len(people), np.arange(len(asked))], tuple(names))
+
+
+def _told(fitting: _Fitting, labels: Sequence[Labels], way: _Way, clean: Observed | None, edited: Observed | None) -> Erased:
     return Erased(
-        name="nothing" if way is None else way.name, rank=0 if way is None else max(one.rank for erasers in way.sets for one in erasers),
-        moved=0.0 if way is None else halves.moved(way.sets), decodable=halves.decodable(pairs), right=edited.share(),
-        effect=effect(measured(clean, edited, Metric.LOGIT_DIFFERENCE), clean.stories),
+        name=way.name, rank=max((one.rank for erasers in way.sets for one in erasers), default=0), moved=fitting.moved(way),
+        decodable=fitting.decodable(way, labels), right=None if edited is None else edited.share(),
+        effect=None if edited is None else effect(measured(clean, edited, Metric.LOGIT_DIFFERENCE), clean.stories),
     )  # fmt: skip
 
 
-def _asked(put: Put, targets: Sequence[PlaceOf]) -> int:
-    """The target that a question asks for."""
-    for at, target in enumerate(targets):
-        if put.prompt.question == f"Where is {target.name}?":
-            return at
-    raise ValueError(f"{put.prompt.question!r} asks for nobody's place: erasing where everybody is is an experiment of qa1")
+def _beyond(one: Observed | None, other: Observed | None) -> Difference | None:
+    if one is None or other is None:
+        return None
+    right = [[said == put.answer_ids for said, put in zip(each.said, each.puts)] for each in (one, other)]
+    return difference(*right, one.stories)

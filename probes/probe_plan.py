@@ -32,7 +32,7 @@ class ProbePlan:
 
     @classmethod
     def of(cls, spec: ProbeSpec, checkpoint: Checkpoint) -> "ProbePlan":
-        """Raises ValueError for documents, sources and targets that there are not, and for targets of one class."""
+        """Raises ValueError for documents, sources and targets that there are not, for targets of one class, and for too few groups."""
         examples = Examples.of(checkpoint, spec.documents, spec.moment, spec.segment_length)
         named = written.expand(spec.sources, checkpoint.config, spec.moment)
         targets = expand(spec.targets, examples) if spec.targets else ()
@@ -42,10 +42,14 @@ class ProbePlan:
         for target, (values, names) in found.labels.items():
             if len(names) < 2:
                 raise ValueError(f"{str(target)!r} has {len(names)} class in these documents: there is nothing to tell apart")
-        return cls(
+        plan = cls(
             spec=spec, examples=examples, labels=found.labels, groups=found.groups, sources=named,
             baselines=_baselines(spec.baselines, named, checkpoint.config, spec.moment),
         )  # fmt: skip
+        for target, (values, _) in found.labels.items():
+            if any(len(set(values[fold.train].tolist()) - {-1}) < 2 for fold in plan.folds):
+                raise ValueError(f"{str(target)!r} leaves a fold with one class to learn from: ask for more documents, or fewer folds")
+        return plan
 
     @cached_property
     def folds(self) -> tuple[Fold, ...]:
@@ -56,10 +60,11 @@ class ProbePlan:
     def cost(self) -> str:
         """What it asks for, in words."""
         spec, sources = self.spec, len(self.sources) + len(self.baselines)
+        targets = "target" if len(self.labels) == 1 else "targets"
         fits = sources * len(self.labels) * spec.folds * (len(spec.strengths) + 1)
         return (
             f"{len(self.examples.puts):,} documents, {len(self.examples):,} rows in {len(set(self.groups.tolist())):,} groups; {sources} sources, "
-            f"{len(self.baselines)} of them baselines, x {len(self.labels)} targets: {fits:,} fits, each as often for the control task"
+            f"{len(self.baselines)} of them baselines, x {len(self.labels)} {targets}: {fits:,} fits, each as often for the control task"
         )
 
 

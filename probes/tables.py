@@ -226,8 +226,8 @@ def erasure(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: OnDoc
     ]  # fmt: skip
     rows.append(("best constant answer (chance)", 0, *[nothing] * 4, *_share(found.chance), nothing))
     note = (
-        f"{_items(puts)}; {', '.join(map(str, found.targets))}, erased from every slot as the question's segment begins. Decodable: balanced accuracy, pooled over "
-        f"these, of fresh linear probes of all slots side by side; erasers are fitted on half of {found.documents} simulated stories, probes on and asked of the rest"
+        f"{found.verdict}. {_items(puts)}; {', '.join(map(str, found.targets))}, erased from every slot as the question's segment begins. Decodable: balanced "
+        f"accuracy, pooled over these, of fresh linear probes of all slots side by side; {found.documents} simulated stories, a tenth of them for fresh probes"
     )
     columns = ("erased", "dimensions a slot", "variance taken (%)", "decodable (%)", "low", "high", "right (%)", "low ", "high ", "change of answer logit difference")
     return (Findings(title="Decodable, and used?", columns=columns, rows=tuple(rows), note=note),)

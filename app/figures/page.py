@@ -109,7 +109,9 @@ class Grid(Page):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.settle(panels=tuple(_one("panel", Panel, entry) for entry in several("panels", self.panels)), across=whole("across", self.across))
+        self.settle(
+            panels=tuple(_one("panel", Panel, entry) for entry in several("panels", self.panels)), across=whole("across", self.across)
+        )
         if not 1 <= len(self.panels) <= 26 or not 1 <= self.across <= len(self.panels):
             raise ValueError(f"a grid has 1 to 26 panels with 1 to all of them in a row, not {len(self.panels)} with {self.across}")
         if not isinstance(self.shared_scale, bool):

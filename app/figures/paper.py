@@ -17,8 +17,7 @@ from app.figures.paper_heatmap import PRINTED
 from app.figures.paper_room import Laid, Room
 from app.figures.venues import small
 from app.views.kinds import Bars, Heatmap, Lines, Strip
-
-View = Heatmap | Lines | Bars | Strip
+from app.views.numbers import View
 
 RASTER = 600
 """Dots to an inch of images within PDF and SVG."""
@@ -44,7 +43,9 @@ def printing() -> Iterator[None]:
     """matplotlib's settings are global: figures are made and saved under its defaults and ours, one at a time."""
     with _LOCK:
         # Only what somebody has changed: setting all of them takes as long as a tenth of a figure. To ask for the backend imports one.
-        changed = {name: value for name, value in matplotlib.rcParamsDefault.items() if name != "backend" and matplotlib.rcParams[name] != value}
+        changed = {
+            name: value for name, value in matplotlib.rcParamsDefault.items() if name != "backend" and matplotlib.rcParams[name] != value
+        }
         with matplotlib.rc_context({**changed, **_SETTINGS}):
             yield
 
@@ -83,13 +84,19 @@ def _compose(views: tuple[View, ...], page: Paper | Grid, rows: list[float]) -> 
     for unused in cells[len(views) :]:
         unused.remove()
     shared = _shared_scale(views, page)
+    common = paper_heatmap.in_common([view for view in views if isinstance(view, Heatmap)]) if shared else ()
     rooms = [_room(cell, at, views, page, height * rows[at // across] / sum(rows)) for at, cell in enumerate(cells[: len(views)])]
-    laid = [_panel(view, panel, letter, room, shared) for view, panel, letter, room in zip(views, page.panels, letters(page), rooms)]
+    laid = [_panel(view, panel, room, shared) for view, panel, room in zip(views, page.panels, rooms)]
+    for view, panel, letter, room, one in zip(views, page.panels, letters(page), rooms, laid):
+        # Under one scale a map is told from the others by what its title has of its own.
+        own = [part for part in view.value_title.split(", ") if part not in common] if shared and isinstance(view, Heatmap) else []
+        _head(panel.title or ", ".join(own), letter, room, one.lift)
     if shared is not None:
-        maps = [cell for view, cell in zip(views, cells) if isinstance(view, Heatmap)]
-        paper_heatmap.colour_bar(maps, shared, paper_heatmap.shared_title(views), rooms[0])
+        maps = [room for view, room in zip(views, rooms) if isinstance(view, Heatmap)]
+        paper_heatmap.colour_bar([room.axes for room in maps], shared, ", ".join(common), maps[0])
     figure.get_layout_engine().execute(figure)
-    if any([_name_axes(view, panel, room, *room.inches()) for view, panel, room in zip(views, page.panels, rooms)]):
+    renamed = [_name_axes(view, panel, room, *room.inches()) for view, panel, room in zip(views, page.panels, rooms)]
+    if any(renamed):
         figure.get_layout_engine().execute(figure)  # titles had to be broken anew
     figure.set_layout_engine("none")  # at another resolution it would find slightly other places
     for cell in cells[: len(views)]:
@@ -111,7 +118,9 @@ def _height(page: Paper | Grid, suits: float) -> float:
     if page.aspect is not None:
         return page.aspect * page.width
     if suits > TALLEST:
-        raise ValueError(f"the figure takes {suits:.1f} in of height, and a page has {TALLEST:g}: choose fewer tokens or panels, or a height")
+        raise ValueError(
+            f"the figure takes {suits:.1f} in of height, and a page has {TALLEST:g}: choose fewer tokens or panels, or a height"
+        )
     return suits
 
 
@@ -181,7 +190,7 @@ def _shared_scale(views: tuple[View, ...], page: Paper | Grid) -> paper_heatmap.
     return paper_heatmap.Scale.of([view for view, _ in maps], chosen.pop())
 
 
-def _panel(view: View, panel: Panel, letter: str, room: Room, shared: paper_heatmap.Scale | None) -> Laid:
+def _panel(view: View, panel: Panel, room: Room, shared: paper_heatmap.Scale | None) -> Laid:
     if isinstance(view, Heatmap):
         scale = shared or paper_heatmap.Scale.of([view], panel.colours)
         laid = paper_heatmap.heatmap(view, room, scale)
@@ -194,33 +203,36 @@ def _panel(view: View, panel: Panel, letter: str, room: Room, shared: paper_heat
     else:
         laid = paper_strip.strip(view, room, panel.colours)
     _name_axes(view, panel, room, room.width / 72, room.height / 72)
-    _head(panel, letter, room, laid.lift)
     return laid
 
 
 def _name_axes(view: View, panel: Panel, room: Room, wide: float, high: float) -> bool:
     """Titles of axes that are so many inches wide and high; whether they have changed."""
     if isinstance(view, Strip):
-        if panel.x_title or panel.y_title:
-            raise ValueError(f"a text has no axes to name {panel.x_title or panel.y_title!r}")
+        given = (panel.x_title, panel.y_title, *(one.text for one in panel.annotations))
+        if any(given):
+            raise ValueError(f"a text has no axes for {next(filter(None, given))!r}")
         return False
     axes, before = room.axes, (room.axes.get_xlabel(), room.axes.get_ylabel())
     x_title, y_title = (view.column_title, view.row_title) if isinstance(view, Heatmap) else (view.x_title, view.y_title)
-    for write, title, inches in ((axes.set_xlabel, panel.x_title or x_title, wide), (axes.set_ylabel, panel.y_title or y_title, _OVER * high)):
+    for write, title, inches in (
+        (axes.set_xlabel, panel.x_title or x_title, wide),
+        (axes.set_ylabel, panel.y_title or y_title, _OVER * high),
+    ):
         write(paper_text.wrapped(paper_text.printable(title), room.base, 72 * inches), fontsize=room.base, labelpad=2)
     return (axes.get_xlabel(), axes.get_ylabel()) != before
 
 
-def _head(panel: Panel, letter: str, room: Room, lift: float) -> None:
+def _head(title: str, letter: str, room: Room, lift: float) -> None:
     """Letter and title above the axes, and above what stands there already."""
-    if not letter and not panel.title:
+    if not letter and not title:
         return
     mark = f"({paper_text.printable(letter)})" if letter else " "
-    title = paper_text.wrapped(paper_text.printable(panel.title), room.base, room.width - 3 * room.base)
+    words = paper_text.wrapped(paper_text.printable(title), room.base, room.width - 3 * room.base)
     place = {"textcoords": "offset points", "va": "bottom", "fontsize": room.base}
     # The letter keeps the height of both; the title may stand above the scale beside the axes, which does not make them narrower.
-    kept = room.axes.annotate(mark + "\n " * title.count("\n"), (0, 1), (0, lift + 3), xycoords="axes fraction", **place)
-    beside = room.axes.annotate(title, (1, 0) if letter else (0, 0), (room.base / 2 if letter else 0, 0), xycoords=kept, **place)
+    kept = room.axes.annotate(mark + "\n " * words.count("\n"), (0, 1), (0, lift + 3), xycoords="axes fraction", **place)
+    beside = room.axes.annotate(words, (1, 0) if letter else (0, 0), (room.base / 2 if letter else 0, 0), xycoords=kept, **place)
     beside.set_in_layout(False)
 
 
@@ -237,7 +249,8 @@ def _annotate(panel: Panel, axes: Axes, size: float) -> None:
     for one in panel.annotations:
         if not (left <= one.x <= right and low <= one.y <= high):
             raise ValueError(
-                f"the annotation {one.text!r} at ({one.x:g}, {one.y:g}) is beside the axes, which go from {left:g} to {right:g} and {low:g} to {high:g}"
+                f"the annotation {one.text!r} at ({one.x:g}, {one.y:g}) is beside the axes, "
+                f"which go from {left:g} to {right:g} and {low:g} to {high:g}"
             )
         third = min(2, int(3 * (one.x - left) / (right - left)))  # so that it does not reach over an edge that is near
         axes.annotate(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from app.figures import paper_text
@@ -22,8 +24,7 @@ _SAMPLE = 2.6
 
 def lines(view: Lines, room: Room) -> Laid:
     axes, points = room.axes, len(view.ticks)
-    for number, line in enumerate(view.lines):
-        _line(axes, line, number, len(view.lines))
+    drawn = [_line(axes, line, number, len(view.lines)) for number, line in enumerate(view.lines)]
     _frame(room, view.ticks, view.x_title)
     edges = [edge for edge in view.boundaries if 0 < edge < points]
     notes = []
@@ -37,28 +38,28 @@ def lines(view: Lines, room: Room) -> Laid:
     if view.y_range is not None:
         low, high = view.y_range
         axes.set_ylim(low - 0.02 * (high - low), high + 0.02 * (high - low))  # or half a marker would be cut off at its ends
-    _legend(view, room)
+    _legend(view, room, drawn)
     return Laid(lift=legend_height(view, room.width, room.small), settle=lambda: tuple(notes))
 
 
-def _line(axes, line: Line, number: int, count: int) -> None:
+def _line(axes: Axes, line: Line, number: int, count: int) -> Line2D:
     style, points = mark(number), len(line.values)
     x = np.arange(points, dtype=float)
-    apart = {"color": style.colour, "linewidth": 1.2}
     if line.low is not None and line.high is not None:
         if points <= _FEW:
             x += 0.12 * (number - (count - 1) / 2) / max(1, count - 1)  # side by side, or intervals would hide each other
-            low, high = line.values - line.low, line.high - line.values
-            axes.errorbar(x, line.values, (low, high), fmt="none", ecolor=style.colour, elinewidth=0.8, capsize=1.8, capthick=0.8)
+            middle, half = (line.high + line.low) / 2, (line.high - line.low) / 2  # an interval need not hold the value
+            axes.errorbar(x, middle, half, fmt="none", ecolor=style.colour, elinewidth=0.8, capsize=1.8, capthick=0.8)
         else:
             axes.fill_between(x, line.low, line.high, color=style.colour, alpha=0.18, linewidth=0)
             for edge in (line.low, line.high):
                 axes.plot(x, edge, color=style.colour, linewidth=0.4, linestyle=style.dash)
     every = max(1, points // _MARKERS)
-    axes.plot(
-        x, line.values, linestyle=style.dash, marker=style.marker, markersize=3.2, markeredgewidth=0,
-        markevery=(number * every // max(1, count), every) if every > 1 else None, label=paper_text.printable(line.name), **apart,
+    (drawn,) = axes.plot(
+        x, line.values, color=style.colour, linewidth=1.2, linestyle=style.dash, marker=style.marker, markersize=3.2, markeredgewidth=0,
+        markevery=(number * every // max(1, count), every) if every > 1 else None,
     )  # fmt: skip
+    return drawn
 
 
 def _names(view: Lines, width: float, size: float) -> tuple[list[str], int]:
@@ -77,13 +78,12 @@ def legend_height(view: Lines, width: float, size: float) -> float:
     return lines * -(-len(names) // columns) * size * paper_text.LEADING
 
 
-def _legend(view: Lines, room: Room) -> None:
+def _legend(view: Lines, room: Room, drawn: list[Line2D]) -> None:
     names, columns = _names(view, room.width, room.small)
     if names:
         room.axes.legend(
-            [line for line in room.axes.lines if not line.get_label().startswith("_")], names, ncols=columns, fontsize=room.small,
-            loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2, borderpad=0, frameon=False, handlelength=_SAMPLE, handletextpad=0.6,
-            columnspacing=1.4, labelspacing=0.25,
+            drawn, names, ncols=columns, fontsize=room.small, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2,
+            borderpad=0, frameon=False, handlelength=_SAMPLE, handletextpad=0.6, columnspacing=1.4, labelspacing=0.25,
         )  # fmt: skip
 
 
@@ -91,7 +91,8 @@ def bars(view: Bars, room: Room) -> Laid:
     places = np.arange(len(view.values))
     room.axes.bar(places, view.values, width=1.0 if len(places) > room.width / 4 else 0.8, color=mark(0).colour, linewidth=0)
     if view.marked is not None:
-        room.axes.plot(view.marked, 0, transform=room.axes.get_xaxis_transform(), marker="^", markersize=5, color=mark(1).colour, clip_on=False, zorder=4)
+        at_foot = {"transform": room.axes.get_xaxis_transform(), "clip_on": False, "zorder": 4}
+        room.axes.plot(view.marked, 0, marker="^", markersize=5, color=mark(1).colour, **at_foot)
     _frame(room, view.labels, view.x_title)
     room.axes.axhline(0, color=EDGE, linewidth=0.6)
     room.axes.set_xlim(-0.7, len(places) - 0.3)

@@ -46,11 +46,14 @@ class Scale:
         """One that holds all views. Raises ValueError for colours that do not go with them, and for views that do not go together."""
         diverging = {view.diverging for view in views}
         if len(diverging) > 1:
-            raise ValueError(f"a shared scale needs heatmaps of one kind, but {sum(view.diverging for view in views)} of {len(views)} are diverging")
+            raise ValueError(
+                f"a shared scale needs heatmaps of one kind, but {sum(view.diverging for view in views)} of {len(views)} are diverging"
+            )
         both = diverging == {True}
         chosen = colours or (Colours.BLUE_ORANGE if both else Colours.VIRIDIS)
         if chosen.diverging and not both:
-            raise ValueError(f"{chosen.value} has a middle, and {views[0].value_title!r} has none: choose {', '.join(one.value for one in Colours if not one.diverging)}")
+            others = ", ".join(one.value for one in Colours if not one.diverging)
+            raise ValueError(f"{chosen.value} has a middle, and {views[0].value_title!r} has none: choose {others}")
         return cls(low=min(view.low for view in views), high=max(view.high for view in views), colours=chosen, diverging=both)
 
     @property
@@ -78,14 +81,17 @@ def heatmap(view: Heatmap, room: Room, scale: Scale) -> Laid:
         axes.patch.set(facecolor="#e4e5e9", edgecolor="#a9acb4", hatch="///////", linewidth=0)
     image = axes.imshow(np.zeros((1, 1, 4), np.uint8), interpolation="none", aspect="auto", extent=(-0.5, columns - 0.5, rows - 0.5, -0.5))
     for spine in axes.spines.values():
-        spine.set_position(("outward", spine.get_linewidth() / 2))  # or its inner half would hide the outermost cells
+        spine.set_position(("outward", spine.get_linewidth() / 2))  # or its inner half would hide the outermost cells,
+        spine.set_zorder(-1)  # and so would the dot that it is rounded up by
     axes.tick_params(length=2, pad=2, labelsize=room.small)
     down = paper_text.down(view.row_labels, view.row_title, room.small, room.height)
     along = paper_text.along(view.ticks or view.column_labels, view.column_title, room.small, room.width)
     axes.set_yticks(down.places, down.labels)
     axes.set_xticks(along.places, along.labels, rotation=90 if along.upright else 0)
     if view.segment_labels:  # keeps the room for their names
-        axes.annotate(paper_text.common_start(view.segment_labels) or " ", (0, 1), (-3, 2), xycoords="axes fraction", ha="right", **_above(room))
+        axes.annotate(
+            paper_text.common_start(view.segment_labels) or " ", (0, 1), (-3, 2), xycoords="axes fraction", ha="right", **_above(room)
+        )
 
     def settle() -> tuple[str, ...]:
         wide, high = room.inches()
@@ -102,8 +108,10 @@ def heatmap(view: Heatmap, room: Room, scale: Scale) -> Laid:
                 if 0 < edge < columns:
                     axes.axvline(edge - 0.5, color="#ffffff", linewidth=1.1)
                     axes.axvline(edge - 0.5, color="#000000", linewidth=0.5)
-        notes = [f"Each cell is the {'most extreme' if scale.diverging else 'largest'} of {tall} rows by {broad} columns."] if tall * broad > 1 else []
-        notes += ["Hatched cells have no value to show."] if hidden else []
+        notes = []
+        if tall * broad > 1:
+            notes.append(f"Each cell is the {'most extreme' if scale.diverging else 'largest'} of {tall} rows by {broad} columns.")
+        notes += ["Values of hatched cells are not shown."] if hidden else []
         return (*notes, *_segments(view, room, 72 * wide), *_tell_signs(axes, values, scale, min(cell)))
 
     return Laid(settle=settle, lift=room.small * paper_text.LEADING + 1 if view.segment_labels else 0.0)
@@ -187,7 +195,7 @@ def colour_bar(axes: Axes | Sequence[Axes], scale: Scale, title: str, room: Room
         bar.ax.scatter([0.5] * len(places), places, s=1.6**2, c=ink(shades), linewidths=0, zorder=3)
 
 
-def shared_title(views: Sequence[object]) -> str:
-    """What all heatmaps' cells hold: the parts, between commas, that their titles have in common."""
-    titles = [view.value_title.split(", ") for view in views if isinstance(view, Heatmap)]
-    return ", ".join(part for part in titles[0] if all(part in other for other in titles))
+def in_common(views: Sequence[Heatmap]) -> tuple[str, ...]:
+    """What all heatmaps' cells hold: the parts, between commas, that the titles of their values have in common."""
+    titles = [view.value_title.split(", ") for view in views]
+    return tuple(part for part in titles[0] if all(part in other for other in titles))

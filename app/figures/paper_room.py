@@ -38,4 +38,3 @@ class Laid:
     """Draws what needs to know how large the axes have become; returns what a caption must say."""
     lift: float = 0.0
     """Points that are taken above the axes."""
-

@@ -105,7 +105,9 @@ def strip(view: Strip, room: Room, colours: Colours | None) -> Laid:
         wide, high = (72 * inches for inches in room.inches())
         missing = lacks(view, room)
         if missing:
-            raise ValueError(f"the text takes {missing:.2f} in more height than the {high / 72:.2f} that it has: choose fewer tokens or a taller figure")
+            raise ValueError(
+                f"the text takes {missing:.2f} in more height than the {high / 72:.2f} that it has: choose fewer tokens or a taller figure"
+            )
         room.axes.set(xlim=(0, wide), ylim=(high, 0))
         placed = flow(view, wide, room.small)
         _tokens(view, room, placed, colours or Colours.BLUES)
@@ -130,8 +132,19 @@ def _tokens(view: Strip, room: Room, placed: Flow, colours: Colours) -> None:
     for one in placed.tokens:
         coloured = np.isfinite(weights[one.token])
         if coloured:
-            axes.add_patch(Rectangle((one.left, _middle(room, one.line) - 0.62 * size), one.width, 1.24 * size, facecolor=shades[one.token], linewidth=0))
-        axes.text(one.left, _middle(room, one.line), one.text, fontsize=size, color=words[one.token] if coloured else "#000000", va="center_baseline")
+            axes.add_patch(
+                Rectangle(
+                    (one.left, _middle(room, one.line) - 0.62 * size), one.width, 1.24 * size, facecolor=shades[one.token], linewidth=0
+                )
+            )
+        axes.text(
+            one.left,
+            _middle(room, one.line),
+            one.text,
+            fontsize=size,
+            color=words[one.token] if coloured else "#000000",
+            va="center_baseline",
+        )
 
 
 def _marks(view: Strip, room: Room, placed: Flow) -> None:

@@ -7,7 +7,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.textpath import text_to_path
@@ -36,7 +36,7 @@ def printable(text: str) -> str:
     )
 
 
-@cache
+@lru_cache(maxsize=10_000)
 def width(text: str, size: float) -> float:
     """Points that a text takes in one line of the plain font."""
     return text_to_path.get_text_width_height_descent(text, FontProperties(family=FONT, size=size), False)[0] if text else 0.0
@@ -68,28 +68,29 @@ class Ticks:
 def bare(labels: Sequence[str], title: str) -> tuple[str, ...]:
     """Labels without what the axis' title begins with too: "slot 3" is 3 on an axis of slots."""
     start = common_start(labels)
-    return tuple(printable(label.removeprefix(f"{start} ") if start and title.startswith(start) else label) for label in labels)
+    return tuple(label.removeprefix(f"{start} ") for label in labels) if start and title.startswith(start) else tuple(labels)
 
 
 def beside(labels: Sequence[str], title: str) -> tuple[str, ...]:
     """Labels of rows as they are printed."""
-    return tuple(shortened(label, _MOST_BESIDE) for label in bare(labels, title))
+    return tuple(shortened(printable(label), _MOST_BESIDE) for label in bare(labels, title))
 
 
 def down(labels: Sequence[str], title: str, size: float, room: float) -> Ticks:
     """Labels beside rows, as many as `room` points hold."""
-    return _thinned(beside(labels, title), lambda _: size * LEADING, room)
+    return _thinned(bare(labels, title), _MOST_BESIDE, lambda _: size * LEADING, room)
 
 
 def along(labels: Sequence[str], title: str, size: float, room: float) -> Ticks:
     """Labels below columns: side by side, else all of them upright, else some. Of numbers some are better than all upright, and tokens
     of which some are left out go by number."""
     words = bare(labels, title)
-    if all(word.isdigit() for word in words) or _side_by_side(words, size) * len(words) <= room:
-        return _thinned(words, lambda some: _side_by_side(some, size), room)
     if len(words) * size * LEADING > room and all(map(_NUMBERED.match, words)):
-        return _thinned(tuple(_NUMBERED.match(word)[1] for word in words), lambda some: _side_by_side(some, size), room)
-    return replace(_thinned(tuple(shortened(word, _MOST_LETTERS) for word in words), lambda _: size * LEADING, room), upright=True)
+        words = tuple(_NUMBERED.match(word)[1] for word in words)
+    level = _thinned(words, _MOST_LETTERS, lambda some: _side_by_side(some, size), room)
+    if len(level.places) == len(words) or all(word.isdigit() for word in words):
+        return level
+    return replace(_thinned(words, _MOST_LETTERS, lambda _: size * LEADING, room), upright=True)
 
 
 def _side_by_side(words: Sequence[str], size: float) -> float:
@@ -98,12 +99,16 @@ def _side_by_side(words: Sequence[str], size: float) -> float:
     return max(((one + other) / 2 for one, other in zip(widths, widths[1:])), default=0.0) + 0.5 * size
 
 
-def _thinned(words: tuple[str, ...], takes: Callable[[Sequence[str]], float], room: float) -> Ticks:
+def _thinned(words: tuple[str, ...], letters: int, takes: Callable[[Sequence[str]], float], room: float) -> Ticks:
     """Every 2nd, 5th, 10th ... word, so that each has the room that it takes."""
-    steps = (scale * step for scale in (10**power for power in range(7)) for step in (1, 2, 5))
-    step = next(step for step in steps if -(-len(words) // step) * takes(words[::step]) <= room or step >= len(words))
-    places = tuple(range(0, len(words), step))
-    return Ticks(places=places, labels=tuple(words[at] for at in places))
+    for step in (scale * step for scale in (10**power for power in range(7)) for step in (1, 2, 5)):
+        count = -(-len(words) // step)
+        if count > room:  # less than a point for each: of a hundred thousand tokens not all need be measured
+            continue
+        labels = tuple(shortened(printable(word), letters) for word in words[::step])
+        if count * takes(labels) <= room or count == 1:
+            return Ticks(places=tuple(range(0, len(words), step)), labels=labels)
+    raise AssertionError(f"no step thins {len(words)} labels")
 
 
 def common_start(labels: Sequence[str]) -> str:

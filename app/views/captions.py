@@ -4,13 +4,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from app.views.kinds import Bars, Heatmap, Line, Lines, Strip
+from app.views.kinds import Line, Lines
+from app.views.numbers import View
 
 _FEW = 8
 """Points of a line whose intervals are all told; of more, the first and the last."""
 
 
-def caption(view: Heatmap | Lines | Bars | Strip, notes: Sequence[str]) -> str:
+def caption(view: View, notes: Sequence[str]) -> str:
     """`notes`: what a reader of the figure must know besides."""
     return " ".join([_sentence(view.alt), *(_intervals(view) if isinstance(view, Lines) else ()), *notes])
 

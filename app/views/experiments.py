@@ -20,10 +20,12 @@ _MEANING = {
 
 _DOCUMENTS = {
     "policies": 1, "gates": 2, "swap": 2, "permutation": 1, "provenance": 1, "decoding": 1, "attribution": 1, "forgetting": 2, "capacity": 6,
-    "overwrites": 10, "interference": 1.5, "slots": 1,
+    "overwrites": 10, "interference": 1.5, "slots": 1, "erasure": 1,
 }  # fmt: skip
 """For each question."""
 _LEAST = {"interference": 12, "forgetting": 320}
+_BESIDE = {"erasure": 2000}
+"""Read whatever the number of questions: to fit on."""
 
 
 def documents(experiment: str, task: int, questions: int) -> int | None:
@@ -31,7 +33,7 @@ def documents(experiment: str, task: int, questions: int) -> int | None:
     if experiment not in _DOCUMENTS:
         return None
     stretched = experiment != "forgetting" or task == 1  # only stories of qa1 are asked at several distances
-    return max(_LEAST.get(experiment, 0) if stretched else 0, round(_DOCUMENTS[experiment] * questions))
+    return max(_LEAST.get(experiment, 0) if stretched else 0, round(_DOCUMENTS[experiment] * questions)) + _BESIDE.get(experiment, 0)
 
 
 def note(found: Findings) -> str:

@@ -39,11 +39,12 @@ class _Printed:
 _NOTHING = MappingProxyType({})
 _INTERVAL = re.compile(r"\s*([-+−]?[\d.,]+)\s*\(([-+−]?[\d.,]+) to ([-+−]?[\d.,]+)\)\s*")
 _SPECIAL = {
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_", "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': "''", "\n": " ",
-    "−": "$-$", "–": "--", "…": r"\ldots{}", "·": r"$\cdot$", "×": r"$\times$", "±": r"$\pm$", "≤": r"$\leq$", "≥": r"$\geq$", "→": r"$\to$",
-    "⏎": r"$\hookleftarrow$", "⇥": r"$\mapsto$", "λ": r"$\lambda$", "Δ": r"$\Delta$",
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_", "\n": " ", '"': "''",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
+    "−": "$-$", "–": "--", "…": r"\ldots{}", "·": r"$\cdot$", "×": r"$\times$", "±": r"$\pm$", "≤": r"$\leq$", "≥": r"$\geq$",
+    "→": r"$\to$", "⏎": r"$\hookleftarrow$", "⇥": r"$\mapsto$", "λ": r"$\lambda$", "Δ": r"$\Delta$",
 }  # fmt: skip
+"""As every encoding of LaTeX has them; accented letters need nothing."""
 
 
 def escaped(text: str) -> str:
@@ -139,5 +140,7 @@ def _marked(name: str, cells: list[_Cell], best: Best) -> tuple[list[_Cell], str
     near = [cells[at].high if best is Best.HIGHEST else cells[at].low for at in there if at != first]
     own = cells[first].low if best is Best.HIGHEST else cells[first].high
     if all(sign * own > sign * other for other in near):  # NaN, an interval that is missing, is clear of nothing
-        return [_Cell(text=cell.text, value=cell.value, low=cell.low, high=cell.high, bold=at == first) for at, cell in enumerate(cells)], ""
-    return cells, f"{name}: none is bold, as the interval of the {best.value} ({cells[first].text}) is not clear of all others."
+        return [
+            _Cell(text=cell.text, value=cell.value, low=cell.low, high=cell.high, bold=at == first) for at, cell in enumerate(cells)
+        ], ""
+    return cells, f"{name}: none is bold, as the interval of the {best.value}, {cells[first].text}, is not clear of all others."

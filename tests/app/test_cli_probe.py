@@ -25,6 +25,7 @@ def test_a_probe_tells_of_every_source_and_leaves_the_tables(spec, tmp_path, cap
     told = capsys.readouterr().out
     assert "20 documents" in told and "bank:slot3" in told and "best source" in told
     assert set(pd.read_csv(tmp_path / "out" / "cells.csv")["source"]) == {"bank:mean", "bank:slot3", "tokens"}
+    assert (tmp_path / "out" / "figures" / "place-of-Mary.pdf").read_bytes().startswith(b"%PDF")
     assert main(["probe", str(spec), "--out", str(tmp_path / "out"), "--json"]) == 0
     assert {row["segment"] for row in json.loads(capsys.readouterr().out)} > {"all", "0"}
 

@@ -9,7 +9,11 @@ from app.views.latex import Best, escaped, latex, markdown
 
 SCORES = Table(
     columns=("model", "right (%)", "low", "high", "items", "KL (nats)", "low ", "high ", "p"),
-    rows=(("LM2", 81.24, 77.0, 85.0, 400, 0.5, 0.4, 0.6, 0.00004), ("RMT_small & co", 70.0, 66.5, 73.0, 400, 0.7, 0.55, 0.8, 0.25), ("reset", 12.3, 11.0, 13.6, 90, float("nan"), float("nan"), float("nan"), 1.0)),
+    rows=(
+        ("LM2", 81.24, 77.0, 85.0, 400, 0.5, 0.4, 0.6, 0.00004),
+        ("RMT_small & co", 70.0, 66.5, 73.0, 400, 0.7, 0.55, 0.8, 0.25),
+        ("reset", 12.3, 11.0, 13.6, 90, float("nan"), float("nan"), float("nan"), 1.0),
+    ),
 )  # fmt: skip
 
 
@@ -29,7 +33,7 @@ def test_the_best_is_bold_if_its_interval_is_clear_of_all_others() -> None:
 
 def test_where_intervals_meet_none_is_bold_and_a_note_says_so() -> None:
     best = {"KL (nats)": Best.LOWEST}
-    said = "KL (nats): none is bold, as the interval of the lowest (0.500 (0.400 to 0.600)) is not clear of all others."
+    said = "KL (nats): none is bold, as the interval of the lowest, 0.500 (0.400 to 0.600), is not clear of all others."
     assert said in latex(SCORES, best) and "textbf" not in latex(SCORES, best)
     assert markdown(SCORES, best).count("**") == 0 and "none is bold" in markdown(SCORES, best)
 

@@ -21,7 +21,7 @@ from app.figures.page import Annotation, Grid, Page, Panel, Paper
 from app.figures.palettes import MARKS, Colours, Vision
 from app.figures.paper import Drawn, View, compose, draw
 from app.figures.paper_heatmap import Scale, pool
-from app.figures.venues import MEASURES, SMALLEST, Columns, Venue, small
+from app.figures.venues import MEASURES, SMALLEST, Venue, small
 from app.views.kinds import Bars, Heatmap, Line, Lines, Strip, slot_labels
 
 ROOT = Path(__file__).parents[2]
@@ -31,8 +31,9 @@ RANDOM = np.random.default_rng(0)
 def heatmap(rows: int = 16, columns: int = 66, **changes: object) -> Heatmap:
     values = RANDOM.random((rows, columns)).astype(np.float32)
     view = Heatmap(
-        values=values, row_labels=slot_labels(rows), column_labels=tuple(f"{at}: ·went" for at in range(columns)), row_title="slot", column_title="token",
-        value_title="read weight, block 0, mean over heads", low=0.0, high=1.0, boundaries=(0, columns // 3, columns // 2),
+        values=values, row_labels=slot_labels(rows), column_labels=tuple(f"{at}: ·went" for at in range(columns)), row_title="slot",
+        column_title="token", value_title="read weight, block 0, mean over heads", low=0.0, high=1.0,
+        boundaries=(0, columns // 3, columns // 2),
         segment_labels=("segment 0", "segment 1", "segment 2"),
     )  # fmt: skip
     return dataclasses.replace(view, **changes)
@@ -43,8 +44,8 @@ def effects() -> Heatmap:
     return Heatmap(
         values=values, row_labels=("attention", "memory read", "MLP", *(f"head {at}" for at in range(7))),
         column_labels=tuple(f"block {at % 4}" for at in range(12)), row_title="part", column_title="block, within each segment",
-        value_title="change of answer logit difference (logits)", low=-1.0, high=1.0, diverging=True, masked=values > 0.4, boundaries=(0, 4, 8),
-        segment_labels=("2 before", "1 before", "the answer's"),
+        value_title="change of answer logit difference (logits)", low=-1.0, high=1.0, diverging=True, masked=values > 0.4,
+        boundaries=(0, 4, 8), segment_labels=("2 before", "1 before", "the answer's"),
     )  # fmt: skip
 
 
@@ -62,7 +63,8 @@ def strip(tokens: int = 66) -> Strip:
     pieces = tuple("." if at % 6 == 5 else " kitchen" if at % 6 == 4 else " Mary" for at in range(tokens))
     return Strip(
         pieces=pieces, segment_of=tuple(at // 12 for at in range(tokens)), weights=RANDOM.random(tokens), notes=(),
-        marks=((0, 6, "supporting fact"), (tokens - 3, tokens, "question")), legend="how much each token read slot 4 (block 0, mean); largest is 0.684",
+        marks=((0, 6, "supporting fact"), (tokens - 3, tokens, "question")),
+        legend="how much each token read slot 4 (block 0, mean); largest is 0.684",
     )  # fmt: skip
 
 
@@ -77,19 +79,23 @@ VIEWS: dict[str, View] = {
     "bars": Bars(values=RANDOM.normal(size=128), labels=tuple(map(str, range(128))), x_title="slot", y_title="change (logits)", marked=17),
     "text": strip(),
 }
-PAGES = [
+NARROW, WIDE = (
     Paper(venue=venue, columns=columns, letter="a", title="What is read where")
     for venue, columns in (("acl", "single"), ("ieee", "double"))
-]
-"""The narrowest with the larger type, and the widest with the smaller."""
+)
+"""The narrowest column with the larger type, and the widest figure with the smaller."""
 
 
-@pytest.fixture(scope="module", params=list(VIEWS))
-def drawn(request: pytest.FixtureRequest) -> list[Drawn]:
-    """One view on every page, its texts where they are printed."""
-    found = [draw(VIEWS[request.param], page) for page in PAGES]
-    for one in found:
-        one.figure.draw_without_rendering()
+@pytest.fixture(
+    scope="module",
+    params=[*((name, NARROW) for name in VIEWS), ("map", WIDE), ("lines", WIDE)],
+    ids=lambda case: f"{case[0]}, {case[1].width} in",
+)
+def drawn(request: pytest.FixtureRequest) -> Drawn:
+    """A view on a page, its texts where they are printed."""
+    name, page = request.param
+    found = draw(VIEWS[name], page)
+    found.figure.draw_without_rendering()
     return found
 
 
@@ -121,36 +127,34 @@ def as_numbers(colours: np.ndarray) -> np.ndarray:
 
 def test_no_text_is_smaller_than_seven_points(drawn) -> None:
     assert SMALLEST == 7
-    for figure in drawn:
-        assert len(texts(figure)) > 3
-        assert {text.get_text(): text.get_fontsize() for text in texts(figure) if text.get_fontsize() < SMALLEST} == {}
+    assert len(texts(drawn)) > 3
+    assert {text.get_text(): text.get_fontsize() for text in texts(drawn) if text.get_fontsize() < SMALLEST} == {}
 
 
 def test_no_text_is_cut_off_at_the_edge_of_the_page(drawn) -> None:
-    for figure in drawn:
-        page = figure.figure.bbox
-        for text in texts(figure):
-            box = text.get_window_extent()
-            assert box.x0 >= page.x0 - 1 and box.x1 <= page.x1 + 1 and box.y0 >= page.y0 - 1 and box.y1 <= page.y1 + 1, (text.get_text(), figure.page)
+    page = drawn.figure.bbox
+    for text in texts(drawn):
+        box = text.get_window_extent()
+        assert box.x0 >= page.x0 - 1 and box.x1 <= page.x1 + 1 and box.y0 >= page.y0 - 1 and box.y1 <= page.y1 + 1, text.get_text()
 
 
 def test_no_label_of_an_axis_stands_over_another(drawn) -> None:
-    for figure in drawn:
-        printed = texts(figure)
-        for axes in figure.figure.axes:
-            for axis in (axes.xaxis, axes.yaxis):
-                boxes = [label.get_window_extent() for label in axis.get_ticklabels() if label in printed]
-                assert not any(one.overlaps(other) for one, other in zip(boxes, boxes[1:])), figure.page
+    printed = texts(drawn)
+    for axes in drawn.figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            boxes = [label.get_window_extent() for label in axis.get_ticklabels() if label in printed]
+            assert not any(one.overlaps(other) for one, other in zip(boxes, boxes[1:]))
 
 
 def test_a_figure_is_as_wide_as_its_venue_wants_it(drawn) -> None:
-    for figure, page in zip(drawn, PAGES):
-        assert figure.figure.get_figwidth() == MEASURES[page.venue].width(page.columns)
+    assert drawn.figure.get_figwidth() == MEASURES[drawn.page.venue].width(drawn.page.columns)
 
 
 def test_measures_are_those_of_tueplots_where_it_has_them() -> None:
-    known = {Venue.ICML: ("icml2024", True), Venue.NEURIPS: ("neurips2024", False), Venue.ICLR: ("iclr2024", False), Venue.AAAI: ("aaai2024", True),
-             Venue.CVPR: ("cvpr2024", True), Venue.TMLR: ("tmlr2023", False)}  # fmt: skip
+    known = {
+        Venue.ICML: ("icml2024", True), Venue.NEURIPS: ("neurips2024", False), Venue.ICLR: ("iclr2024", False),
+        Venue.AAAI: ("aaai2024", True), Venue.CVPR: ("cvpr2024", True), Venue.TMLR: ("tmlr2023", False),
+    }  # fmt: skip
     for venue, (name, two) in known.items():
         ours = MEASURES[venue]
         widths = [getattr(figsizes, f"{name}{end}")()["figure.figsize"][0] for end in (("_half", "_full") if two else ("",))]
@@ -158,7 +162,9 @@ def test_measures_are_those_of_tueplots_where_it_has_them() -> None:
         sizes = getattr(fontsizes, name)()
         assert (ours.size, small(ours.size)) == (sizes["axes.labelsize"], max(SMALLEST, sizes["xtick.labelsize"]))
     assert set(MEASURES) - set(known) == {Venue.ACL, Venue.IEEE}
-    assert MEASURES[Venue.ACL].single == pytest.approx(7.7 / 2.54, abs=0.005) and MEASURES[Venue.ACL].double == pytest.approx(16 / 2.54, abs=0.005)
+    assert MEASURES[Venue.ACL].single == pytest.approx(7.7 / 2.54, abs=0.005) and MEASURES[Venue.ACL].double == pytest.approx(
+        16 / 2.54, abs=0.005
+    )
 
 
 def test_the_font_is_the_one_that_comes_with_matplotlib() -> None:
@@ -262,7 +268,7 @@ def test_masked_cells_are_hatched_and_not_coloured() -> None:
     view = VIEWS["masked map"]
     figure = draw(view, Paper(venue="icml"))
     axes = figure.figure.axes[0]
-    assert axes.patch.get_hatch() and "Hatched cells have no value to show." in figure.notes[0]
+    assert axes.patch.get_hatch() and "Values of hatched cells are not shown." in figure.notes[0]
     shades = axes.images[0].get_array()
     assert np.mean(shades[..., 3] == 0) == pytest.approx(view.masked.mean(), abs=0.02)
 
@@ -276,8 +282,8 @@ def test_segments_begin_and_are_named_where_the_view_says() -> None:
 def test_the_lines_on_paper_are_the_lines_of_the_view() -> None:
     view = lines()
     axes = draw(view, Paper(venue="acl")).figure.axes[0]
-    for line, label in zip(view.lines, axes.get_legend().get_texts()):
-        (found,) = [one for one in axes.lines if one.get_label() == line.name]
+    drawn = [one for one in axes.lines if one.get_linewidth() == 1.2]
+    for line, found, label in zip(view.lines, drawn, axes.get_legend().get_texts(), strict=True):
         assert np.array_equal(found.get_ydata(), line.values)
         assert np.abs(found.get_xdata() - np.arange(8)).max() < 0.1
         assert label.get_text().replace("\n", " ") == line.name
@@ -298,7 +304,7 @@ def test_a_text_on_paper_has_every_token_in_order() -> None:
 def test_titles_of_a_paper_stand_for_those_of_the_view() -> None:
     axes = draw(heatmap(), Paper(venue="icml", x_title="words", y_title="memory")).figure.axes[0]
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("words", "memory")
-    with pytest.raises(ValueError, match="no axes to name 'words'"):
+    with pytest.raises(ValueError, match="no axes for 'words'"):
         draw(strip(), Paper(venue="icml", x_title="words"))
 
 
@@ -315,6 +321,7 @@ def test_a_shared_scale_gives_equal_values_equal_colours() -> None:
     both = dataclasses.replace(other, values=one.values)
     figure = compose((one, both), Grid(venue="icml", columns="double", across=2, panels=(Panel(), Panel()), shared_scale=True))
     assert len(figure.figure.axes) == 3 and figure.figure.axes[2].get_ylabel() == "read weight, mean"
+    assert {"block 0", "block 1"} <= {text.get_text() for text in texts(figure)}
     first, second = (axes.images[0].get_array() for axes in figure.figure.axes[:2])
     assert np.array_equal(first[:, :50], second[:, :50])
     with pytest.raises(ValueError, match="1 of 2 are diverging"):
@@ -336,7 +343,8 @@ def test_panels_of_a_grid_have_letters_in_order() -> None:
         Paper(venue="icml"),
         Paper(venue="acl", columns="double", height=2.5, title="t", x_title="x", y_title="y", letter="b", colours="cividis",
               annotations=(Annotation(x=1, y=2.5, text="here"),)),
-        Grid(venue="tmlr", aspect=0.5, across=2, panels=(Panel(title="one"), Panel(annotations=(Annotation(x=0, y=0, text="o"),))), shared_scale=True),
+        Grid(venue="tmlr", aspect=0.5, across=2, shared_scale=True,
+             panels=(Panel(title="one"), Panel(annotations=(Annotation(x=0, y=0, text="o"),)))),
     ],
 )  # fmt: skip
 def test_a_page_is_the_same_after_a_way_through_json(page: Page) -> None:
@@ -359,10 +367,10 @@ def test_a_page_is_the_same_after_a_way_through_json(page: Page) -> None:
         ({"kind": "Paper", "venue": "icml", "height": "2"}, "height must be a finite number"),
         ({"kind": "Paper", "venue": "icml", "title": 3}, "title must be a text, not 3"),
         ({"kind": "Paper", "venue": "icml", "colours": "jet"}, "colours must be of .*not 'jet'"),
-        ({"kind": "Paper", "venue": "icml", "annotations": [{"kind": "Annotation", "x": 0, "y": 0, "text": ""}]}, "text must be a text with something in it"),
+        ({"kind": "Paper", "venue": "icml", "annotations": [{"kind": "Annotation", "x": 0, "y": 0, "text": ""}]}, "text must be a text"),
         ({"kind": "Grid", "venue": "icml", "across": 2, "panels": []}, "1 to 26 panels"),
         ({"kind": "Grid", "venue": "icml", "across": 3, "panels": [{"kind": "Panel"}]}, "not 1 with 3"),
-        ({"kind": "Grid", "venue": "icml", "across": 1, "panels": [{"kind": "Panel"}], "shared_scale": "no"}, "shared_scale must be true or false"),
+        ({"kind": "Grid", "venue": "icml", "across": 1, "panels": [{"kind": "Panel"}], "shared_scale": "no"}, "shared_scale must be"),
     ],
 )  # fmt: skip
 def test_a_page_that_makes_no_sense_is_refused(values: dict, said: str) -> None:
@@ -376,5 +384,8 @@ def test_colours_with_a_middle_are_refused_for_a_map_that_has_none() -> None:
 
 
 def test_nobody_imports_pyplot_and_values_do_not_import_matplotlib() -> None:
-    code = "import sys, app.figures.page; before = 'matplotlib' in sys.modules; import app.export; sys.exit(before or 'matplotlib.pyplot' in sys.modules)"
+    code = (
+        "import sys, app.figures.page; before = 'matplotlib' in sys.modules; import app.export; "
+        "sys.exit(before or 'matplotlib.pyplot' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
