@@ -40,6 +40,8 @@ SEED = 700_000
 """Of the first simulated document that erasers and probes are fitted on: none of those whose questions are answered."""
 _PER_FEATURE, _FEWEST, _MOST = 2, 400, 10_000
 """Documents to fit on for each feature of all parts together: with fewer, fresh probes still read what erasers have missed. And their limits."""
+_PARTS = 16
+"""Fewer of them are read in as many documents."""
 _FRESH = 0.1
 """Share of them that fresh probes are fitted on and asked of."""
 _DRAWS = 5
@@ -167,7 +169,7 @@ def erasure(
     """
     questions = [_asked(put) for put in puts]
     parts, width = place.size(checkpoint.config)
-    count = min(_MOST, max(_FEWEST, _PER_FEATURE * parts * width))
+    count = min(_MOST, max(_FEWEST, _PER_FEATURE * width * max(parts, _PARTS)))
     documents = Documents(tasks=(puts[0].prompt.task or 1,), count=count, seed=SEED + seed)
     examples = Examples.of(checkpoint, documents, Moment.QUESTION, puts[0].spec.segment_length)
     people = tuple(target for target in expand(("place of *",), examples) if isinstance(target, PlaceOf))

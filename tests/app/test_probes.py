@@ -166,7 +166,7 @@ def _words(test: AppTest) -> str:
 
 def test_a_probe_tells_its_cost_runs_and_shows_what_it_found(toy, folder) -> None:
     test = _page(checkpoint=folder(toy))
-    assert "20 documents" in _words(test) and "1 targets" in _words(test)
+    assert "20 documents" in _words(test) and "1 target:" in _words(test)
     _fitted(test)
     assert not test.exception
     titles = [heading.value for heading in test.subheader]
