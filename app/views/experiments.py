@@ -24,8 +24,8 @@ _DOCUMENTS = {
 }  # fmt: skip
 """For each question."""
 _LEAST = {"interference": 12, "forgetting": 320}
-_BESIDE = {"erasure": 2000}
-"""Read whatever the number of questions: to fit on."""
+_BESIDE = {"erasure": 4096}
+"""Read whatever the number of questions, to fit on: so many for a bank of 2,048 entries."""
 
 
 def documents(experiment: str, task: int, questions: int) -> int | None:
