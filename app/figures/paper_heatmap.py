@@ -40,6 +40,8 @@ class Scale:
     high: float
     colours: Colours
     diverging: bool
+    counts: bool = False
+    """Whether it holds whole numbers alone."""
 
     @classmethod
     def of(cls, views: Sequence[Heatmap], colours: Colours | None) -> Scale:
@@ -54,7 +56,8 @@ class Scale:
         if chosen.diverging and not both:
             others = ", ".join(one.value for one in Colours if not one.diverging)
             raise ValueError(f"{chosen.value} has a middle, and {views[0].value_title!r} has none: choose {others}")
-        return cls(low=min(view.low for view in views), high=max(view.high for view in views), colours=chosen, diverging=both)
+        low, high = min(view.low for view in views), max(view.high for view in views)
+        return cls(low=low, high=high, colours=chosen, diverging=both, counts=all(view.counts for view in views))
 
     @property
     def middle(self) -> float:
@@ -112,6 +115,7 @@ def heatmap(view: Heatmap, room: Room, scale: Scale) -> Laid:
         if tall * broad > 1:
             notes.append(f"Each cell is the {'most extreme' if scale.diverging else 'largest'} of {tall} rows by {broad} columns.")
         notes += ["Values of hatched cells are not shown."] if hidden else []
+        notes += _write_counts(room, values, scale, *cell) if view.counts else ()
         return (*notes, *_segments(view, room, 72 * wide), *_tell_signs(axes, values, scale, min(cell)))
 
     return Laid(settle=settle, lift=room.small * paper_text.LEADING + 1 if view.segment_labels else 0.0)
@@ -167,6 +171,17 @@ def _segments(view: Heatmap, room: Room, width: float) -> tuple[str, ...]:
     return tuple(notes)
 
 
+def _write_counts(room: Room, values: np.ndarray, scale: Scale, wide: float, high: float) -> tuple[str, ...]:
+    """Whole numbers in cells of so many points."""
+    there = [(at, f"{values[at]:.0f}") for at in zip(*np.nonzero(np.isfinite(values)))]
+    if room.small > high or max((paper_text.width(words, room.small) for _, words in there), default=0.0) + 2 > wide:
+        return ("Cells are too small for their numbers.",)
+    inks = ink(scale.shades(values)[np.isfinite(values)][:, :3] / 255)
+    for ((row, column), words), colour in zip(there, inks):
+        room.axes.text(column, row, words, fontsize=room.small, color=colour, ha="center", va="center_baseline")
+    return ()
+
+
 def _tell_signs(axes: Axes, values: np.ndarray, scale: Scale, cell: float) -> tuple[str, ...]:
     """Dots in cells below the middle of a scale whose ends are equally dark."""
     if not scale.dotted:
@@ -187,7 +202,7 @@ def colour_bar(axes: Axes | Sequence[Axes], scale: Scale, title: str, room: Room
     bar.solids.set_rasterized(True)  # as vectors, its steps would have seams between them
     bar.outline.set_linewidth(0)
     bar.ax.tick_params(length=2, pad=2, labelsize=room.small)
-    bar.locator = MaxNLocator(5, steps=(1, 2, 2.5, 5, 10))
+    bar.locator = MaxNLocator(5, steps=(1, 2, 2.5, 5, 10), integer=scale.counts)
     bar.set_label(paper_text.wrapped(paper_text.printable(title), room.small, room.height), fontsize=room.small, labelpad=3)
     if scale.dotted:
         places = np.linspace(scale.low, scale.middle, 8)[1:-1]

@@ -273,6 +273,16 @@ def test_masked_cells_are_hatched_and_not_coloured() -> None:
     assert np.mean(shades[..., 3] == 0) == pytest.approx(view.masked.mean(), abs=0.02)
 
 
+def test_counts_are_written_in_their_cells_or_it_is_said_that_they_are_not() -> None:
+    counts = np.array([[12.0, 0.0], [3.0, 150.0]])
+    view = heatmap(2, 2, values=counts, high=150.0, counts=True, boundaries=(), segment_labels=())
+    figure = draw(view, Paper(venue="icml"))
+    found = {text.get_position(): text.get_text() for text in figure.figure.axes[0].texts}
+    assert found == {(0, 0): "12", (1, 0): "0", (0, 1): "3", (1, 1): "150"}
+    many = draw(heatmap(60, 60, counts=True), Paper(venue="icml"))
+    assert "Cells are too small for their numbers." in many.notes[0]
+
+
 def test_segments_begin_and_are_named_where_the_view_says() -> None:
     axes = draw(heatmap(), Paper(venue="icml")).figure.axes[0]
     assert list(axes.lines[0].get_xdata()) == [21.5, 32.5]
