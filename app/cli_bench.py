@@ -3,6 +3,8 @@
 import argparse
 import json
 
+from app.cli_progress import progress
+
 
 def add_bench(commands: "argparse._SubParsersAction") -> None:
     one = commands.add_parser("bench", help="measure what short cuts save, beside the long way in the same run")
@@ -19,17 +21,11 @@ def add_bench(commands: "argparse._SubParsersAction") -> None:
 
 def _sweep(chosen: argparse.Namespace) -> None:
     import torch
-    from tqdm import tqdm
 
     from probes.bench import LAYERS, SEGMENT_LENGTH, SLOTS, bench_sweep
 
     torch.set_num_threads(1)  # CPU seconds of several threads hold what they spend waiting for each other
-    with tqdm(unit="unit", desc="the long way", disable=None) as bar:
-
-        def told(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
+    with progress("unit", "the long way") as told:
         found = bench_sweep(chosen.plain, told)
     if chosen.json:
         print(json.dumps(found.to_json()))
@@ -46,16 +42,9 @@ def _sweep(chosen: argparse.Namespace) -> None:
 
 
 def _probes(chosen: argparse.Namespace) -> None:
-    from tqdm import tqdm
-
     from probes import bench_probes as bench
 
-    with tqdm(unit="fit", desc="scikit-learn", disable=None) as bar:
-
-        def told(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
+    with progress("fit", "scikit-learn") as told:
         found = bench.bench_probes(chosen.strength, told)
     if chosen.json:
         print(json.dumps(found.to_json()))

@@ -2,16 +2,16 @@
 
 import argparse
 import json
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.cli_ablate import show_findings
 from app.cli_arguments import add_device, read_spec
+from app.cli_progress import progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Sequence
 
     from probes.chat import Chat
     from probes.explain_spec import ExplainSpec
@@ -50,12 +50,12 @@ def _explain(chosen: argparse.Namespace) -> None:
     spec = spec if chosen.model is None else replace(spec, model=chosen.model)
     chat = _chat(spec, chosen)
     checkpoint = load(spec.checkpoint, chosen.device, chosen.dtype)
-    with _bar("document") as told:
+    with progress("document") as told:
         found = explain(checkpoint, spec, told)
     described: tuple[Described, ...] = ()
     _write(chosen.out, found, described)
     if chat is not None:
-        with _bar("reply") as told:
+        with progress("reply") as told:
             described = describe_slots(found, chat, told)
         _write(chosen.out, found, described)
     for table in tables(found, described):
@@ -77,20 +77,6 @@ def _chat(spec: "ExplainSpec", chosen: argparse.Namespace) -> "Chat | None":
     if not asked:
         raise ValueError(f"where is {spec.model!r}? Give its address with --model-url, or replay its transcripts with --replay")
     return Chat(spec.model, url=chosen.model_url, folder=chosen.out / "transcripts", seed=spec.seed)
-
-
-@contextmanager
-def _bar(unit: str) -> "Iterator[Callable[[int, int], None]]":
-    """What work tells its steps to."""
-    from tqdm import tqdm
-
-    with tqdm(unit=unit, disable=None) as bar:
-
-        def told(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        yield told
 
 
 def _write(folder: Path, found: "Explanations", described: "Sequence[Described]") -> None:

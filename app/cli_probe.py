@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.cli_arguments import add_device, read_spec
+from app.cli_progress import progress
 
 if TYPE_CHECKING:
     from probes.probe_plan import ProbePlan
@@ -31,8 +32,6 @@ def add_probe(commands: "argparse._SubParsersAction") -> None:
 
 
 def _probe(chosen: argparse.Namespace) -> None:
-    from tqdm import tqdm
-
     from lm2.checkpoint import load
     from probes.probe_plan import ProbePlan
     from probes.probe_spec import ProbeSpec
@@ -51,12 +50,7 @@ def _probe(chosen: argparse.Namespace) -> None:
         return
     if not chosen.json:
         print(plan.cost, flush=True)
-    with tqdm(unit="source", disable=None) as bar:
-
-        def told(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
+    with progress("source") as told:
         found = probe(spec, checkpoint, chosen.out, told, plan)
     if chosen.json:
         print(found.tables()["cells"].to_json(orient="records"))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.cli_arguments import add_device, read_spec
+from app.cli_progress import progress
 
 if TYPE_CHECKING:
     from probes.effects import Effect
@@ -25,8 +26,6 @@ def add_sweep(commands: "argparse._SubParsersAction") -> None:
 
 
 def _sweep(chosen: argparse.Namespace) -> None:
-    from tqdm import tqdm
-
     from lm2.checkpoint import load
     from probes.sweep_spec import SweepSpec
     from probes.sweeps import predict, sweep
@@ -44,12 +43,7 @@ def _sweep(chosen: argparse.Namespace) -> None:
         f"as planned {cost.planned:,.0f}, about {_time(cost.planned_seconds)}, less what {chosen.out} holds already",
         flush=True,
     )
-    with tqdm(unit="document", disable=None) as bar:
-
-        def told(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
+    with progress("document") as told:
         found = sweep(spec, checkpoint, chosen.out, told)
     _show(found, chosen.top)
     print(f"{chosen.out} has values, units, joints and curves as .csv and .parquet; spec {spec.digest[:10]}")

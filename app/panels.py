@@ -10,6 +10,7 @@ from app.components.heatmap import Cell, Scale, heatmap
 from app.components.token_strip import token_strip
 from app.figures import draw
 from app.views.kinds import Bars, Heatmap, Lines, Strip, Table
+from app.views.latex import decimals
 
 _BAR = {"displaylogo": False, "modeBarButtonsToRemove": ["sendChartToCloud", "select2d", "lasso2d"]}
 
@@ -59,11 +60,10 @@ def table_to_choose(view: Table, key: str, take: Callable[[int], None]) -> None:
 
 def _formats(view: Table) -> dict[str, Any]:
     """Numbers with as many decimals as their column can do with; the ends of an interval with those of what stands before them."""
-    formats, decimals = {}, 3
+    formats, places = {}, 3
     for name, values in view.as_columns().items():
         if name.strip() not in ("low", "high"):
-            # A share of a hundred items has one decimal; p can be as small as 1 / 10,000.
-            decimals = 1 if name.endswith(("(%)", "(points)")) else 4 if name in ("p", "q") else 3
+            places = decimals(name)
         if values and isinstance(values[0], float):
-            formats[name] = st.column_config.NumberColumn(format=f"%.{decimals}f")
+            formats[name] = st.column_config.NumberColumn(format=f"%.{places}f")
     return formats

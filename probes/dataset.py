@@ -88,7 +88,7 @@ def collect(
 
 def file_name(source: Source) -> str:
     """Of a source's array in a folder."""
-    return source.label.translate(str.maketrans(" :", "--")) + ".npy"
+    return f"{source.stem}.npy"
 
 
 def labelled(

@@ -46,4 +46,4 @@ class ProbeStore:
             np.savez_compressed(file, header=np.frombuffer(json.dumps(headers).encode(), dtype=np.uint8), **arrays)
 
     def _path(self, source: Source) -> Path:
-        return self._folder / "readings" / f"{source.label.translate(str.maketrans(' :', '--'))}.npz"
+        return self._folder / "readings" / f"{source.stem}.npz"

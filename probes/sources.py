@@ -50,6 +50,11 @@ class Source(ABC):
     def label(self) -> str:
         return self.own if self.condition is Condition.TRAINED else f"{self.condition.value} {self.own}"
 
+    @property
+    def stem(self) -> str:
+        """The label as the name of a file."""
+        return self.label.translate(str.maketrans(" :", "--"))
+
     def __str__(self) -> str:
         return self.label
 
