@@ -11,7 +11,6 @@ from app.cli_progress import progress
 if TYPE_CHECKING:
     from probes.probe_plan import ProbePlan
     from probes.probe_result import Cell, ProbeResult
-    from probes.scores import Estimate
 
 _EXAMPLE = {
     "checkpoint": "babi-lm2-qa1", "documents": {"kind": "Documents", "tasks": [1], "count": 600, "seed": 100_000},
@@ -102,7 +101,7 @@ def _show(found: "ProbeResult", *, segments: bool) -> None:
         if len(plan.sources) > 1:
             best = found.best(target)
             names = ", ".join(f"{source} in {count}" for source, count in zip(plan.sources, best.chosen) if count)
-            print(f"  best source, chosen in each fold without it: {_interval(best.estimate)} ({names} of {plan.spec.folds} folds)")
+            print(f"  best source, chosen in each fold without it: {best.estimate} ({names} of {plan.spec.folds} folds)")
     unconverged = sum(reading.unconverged for reading in found.readings.values())
     if unconverged:
         print(f"\n{unconverged} probes did not converge: their cells are marked with !")
@@ -110,14 +109,10 @@ def _show(found: "ProbeResult", *, segments: bool) -> None:
 
 def _cell(cell: "Cell") -> str:
     where = cell.source.label if cell.segment == "all" else f"  segment {cell.segment}"
-    words = f"{where + ' !' * bool(cell.unconverged):<24} {cell.score.headline.label} {_interval(cell.headline)}, chance {cell.score.chance:.3f}, n {cell.score.n}"
-    words += f" in {cell.score.groups} groups; selectivity {_interval(cell.selectivity)}"
+    words = f"{where + ' !' * bool(cell.unconverged):<24} {cell.score.headline.label} {cell.headline}, chance {cell.score.chance:.3f}, n {cell.score.n}"
+    words += f" in {cell.score.groups} groups; selectivity {cell.selectivity}"
     if cell.gains:
-        words += "; bits beyond " + ", ".join(f"{name} {_interval(gain)}" for name, gain in cell.gains.items())
+        words += "; bits beyond " + ", ".join(f"{name} {gain}" for name, gain in cell.gains.items())
     if cell.segment == "all" and cell.compression == cell.compression:
         words += f"; compression {cell.compression:.2f}"
     return words if cell.p != cell.p else f"{words}; p {cell.p:.3f}, q {cell.q:.3f}"
-
-
-def _interval(estimate: "Estimate") -> str:
-    return f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f})"

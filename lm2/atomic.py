@@ -5,6 +5,10 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
 @contextmanager
@@ -17,6 +21,14 @@ def replace_file(path: Path) -> Iterator[Path]:
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def write_table(table: "DataFrame", folder: Path, name: str) -> None:
+    """A table as CSV and as Parquet."""
+    with replace_file(folder / f"{name}.csv") as aside:
+        table.to_csv(aside, index=False, na_rep="nan")
+    with replace_file(folder / f"{name}.parquet") as aside:
+        table.to_parquet(aside, index=False)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ import pandas as pd
 from joblib import Parallel, delayed, parallel_config
 
 from lm2 import bundled
-from lm2.atomic import replace_file
+from lm2.atomic import replace_file, write_table
 from lm2.babi import BabiError, Prompt, Story, prompts, read, split
 from lm2.babilong import Library, Mixture, exact_score, fits, instructed_prompt, length_tokens, mix, official_score, plain_prompt
 from lm2.checkpoint import Checkpoint, load
@@ -282,11 +282,7 @@ def _write_tables(evaluation: Evaluation, out: Path, digests: dict[str, str]) ->
     held = {cell: _held(out, cell, _key(evaluation, cell, digests[cell.model])) for cell in cells(evaluation)}
     done = {cell: found for cell, found in held.items() if found}
     for name, rows, columns in (("table", table(done), TABLE), ("differences", differences(done), DIFFERENCES)):
-        frame = pd.DataFrame(rows, columns=list(columns))
-        with replace_file(out / f"{name}.csv") as path:
-            frame.to_csv(path, index=False, na_rep="nan")
-        with replace_file(out / f"{name}.parquet") as path:
-            frame.to_parquet(path, index=False)
+        write_table(pd.DataFrame(rows, columns=list(columns)), out, name)
 
 
 def table(done: dict[Cell, list[Answered]]) -> list[dict[str, object]]:

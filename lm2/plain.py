@@ -1,5 +1,7 @@
 """Plain values: what may stand in a specification, checked as it is made and the same after a way through JSON."""
 
+import hashlib
+import json
 import math
 import numbers
 from abc import ABC
@@ -37,6 +39,11 @@ def as_json(value: object) -> Any:
     if isinstance(value, tuple):
         return [as_json(entry) for entry in value]
     return value.value if isinstance(value, Enum) else value
+
+
+def digest_of(values: Mapping[str, Any], beside: bytes = b"") -> str:
+    """SHA-256 of a specification's JSON form, and of what it reads `beside`: two share it only if they are equal."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode() + beside).hexdigest()
 
 
 def build(what: str, kinds: Mapping[str, type[_Kind]], values: object) -> _Kind:

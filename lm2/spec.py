@@ -1,13 +1,11 @@
 """RunSpec: everything that decides what a run shows. Key of caches, body of permalinks, sidecar of figures."""
 
-import hashlib
-import json
 from dataclasses import dataclass
 from typing import Any
 
 from lm2.capture import Capture
 from lm2.interventions import Intervention
-
+from lm2.plain import digest_of
 
 _KINDS = {"checkpoint": str, "text": str, "captures": list, "interventions": list, "seed": int}
 
@@ -62,4 +60,4 @@ class RunSpec:
     @property
     def digest(self) -> str:
         """SHA-256 of the JSON form: two specs share it only if they are equal."""
-        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
+        return digest_of(self.to_json())

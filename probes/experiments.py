@@ -1,7 +1,5 @@
 """The experiments by name: what each asks, its control, and what it found as tables. The list behind the screen and the command line."""
 
-import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -10,6 +8,7 @@ from typing import Any
 from lm2 import stories
 from lm2.asking import put
 from lm2.checkpoint import Checkpoint
+from lm2.plain import digest_of
 from probes import tables
 from probes.tables import Findings
 
@@ -76,7 +75,7 @@ class ExperimentSpec:
     @property
     def digest(self) -> str:
         """SHA-256 of the JSON form."""
-        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
+        return digest_of(self.to_json())
 
 
 @dataclass(frozen=True, kw_only=True)

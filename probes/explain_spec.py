@@ -1,12 +1,10 @@
 """ExplainSpec: everything that slot explanations depend on, with the weights and the texts. Plain JSON both ways."""
 
-import hashlib
-import json
 from dataclasses import dataclass, fields
 from enum import Enum
 from typing import Any
 
-from lm2.plain import as_json, member, places, several, whole, written
+from lm2.plain import as_json, digest_of, member, places, several, whole, written
 from probes.documents import Documents, Origin
 
 
@@ -89,4 +87,4 @@ class ExplainSpec:
     @property
     def digest(self) -> str:
         """SHA-256 of the JSON form."""
-        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
+        return digest_of(self.to_json())

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Float32, Int
 
-from lm2.atomic import replace_file
+from lm2.atomic import write_table
 from probes.probe_plan import ProbePlan
 from probes.scores import Estimate, Measure, Predictions, Score, differences, scores
 from probes.selectivity import Choice, Code, Permuted, bits_gained, nested_choice, q_values
@@ -180,15 +180,12 @@ class ProbeResult:
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """cells: a row per source, target and segment. metrics: one per source, target, fold and metric. examples: one per row."""
-        return {"cells": pd.DataFrame([self._cell(cell) for cell in self.cells.values()]), "metrics": self._metrics(), "examples": self.plan.examples.table()}
+        return {"cells": pd.DataFrame([self._cell(cell) for cell in self.cells.values()]), "metrics": self._metrics, "examples": self.plan.examples.table()}
 
     def write(self, folder: Path) -> None:
         """Each table as CSV and as Parquet."""
         for name, table in self.tables().items():
-            with replace_file(folder / f"{name}.csv") as aside:
-                table.to_csv(aside, index=False, na_rep="nan")
-            with replace_file(folder / f"{name}.parquet") as aside:
-                table.to_parquet(aside, index=False)
+            write_table(table, folder, name)
 
     def _cell(self, cell: Cell) -> dict[str, Any]:
         bits = cell.score.estimates[Measure.BITS]
@@ -201,6 +198,7 @@ class ProbeResult:
             row |= _columns(f"gain_over_{name}_", cell.gains.get(name))
         return row | {"compression": cell.compression, "p": cell.p, "q": cell.q, "unconverged": cell.unconverged}
 
+    @cached_property
     def _metrics(self) -> pd.DataFrame:
         tests = {ALL: None} | {str(at): np.isin(np.arange(len(self.plan.groups)), fold.test) for at, fold in enumerate(self.plan.folds)}
         keys = [(source, target, fold) for source, target in self.readings for fold in tests]

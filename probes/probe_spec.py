@@ -1,12 +1,10 @@
 """ProbeSpec: everything that a probe's numbers depend on, with the weights and the stories. Plain JSON both ways."""
 
-import hashlib
-import json
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from lm2.plain import all_written, as_json, member, number, several, whole
+from lm2.plain import all_written, as_json, digest_of, member, number, several, whole
 from probes.examples import Documents, Moment
 from probes.linear import Family
 
@@ -84,4 +82,4 @@ class ProbeSpec:
     def digest(self) -> str:
         """SHA-256 of the JSON form, and of the labels' file where there is one."""
         own = Path(self.labels).read_bytes() if self.labels else b""
-        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode() + own).hexdigest()
+        return digest_of(self.to_json(), own)

@@ -115,6 +115,9 @@ class Estimate:
     high: float
     interval: Interval
 
+    def __str__(self) -> str:
+        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Score:

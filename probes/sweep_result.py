@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from lm2.atomic import replace_file
+from lm2.atomic import write_table
 from lm2.babi import Prompt
 from probes.effects import Effect, Redundancy, effects_of_units, joint_beside_singles
 from probes.grids import Part
@@ -117,10 +117,7 @@ class SweepResult:
     def write(self, folder: Path) -> None:
         """Each table as CSV and as Parquet."""
         for name, table in self.tables().items():
-            with replace_file(folder / f"{name}.csv") as aside:
-                table.to_csv(aside, index=False, na_rep="nan")
-            with replace_file(folder / f"{name}.parquet") as aside:
-                table.to_parquet(aside, index=False)
+            write_table(table, folder, name)
 
     def _values(self, metric: Metric) -> list[dict[str, Any]]:
         return [

@@ -1,12 +1,10 @@
 """SweepSpec: everything that a sweep's numbers depend on, with the weights and the stories. Plain JSON both ways."""
 
-import hashlib
-import json
 from dataclasses import dataclass, fields
 from typing import Any
 
 from lm2.interventions import Persistence
-from lm2.plain import as_json, member, number, several, whole
+from lm2.plain import as_json, digest_of, member, number, several, whole
 from probes.grids import Grid, Replacement
 from probes.metrics import Metric
 from probes.plans import Route
@@ -106,4 +104,4 @@ class SweepSpec:
     @property
     def digest(self) -> str:
         """SHA-256 of the JSON form."""
-        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
+        return digest_of(self.to_json())

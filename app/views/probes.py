@@ -177,7 +177,7 @@ def best(probed: Probed, target: Target) -> str | None:
     chosen = ", ".join(f"{source} in {count}" for source, count in zip(plan.sources, choice.chosen) if count)
     return (
         f"Best source, chosen in each fold without the rows that judge it: {probed.cells[plan.sources[0], target, ALL].score.headline.label} "
-        f"{_written(choice.estimate)}; it was {chosen} of {plan.spec.folds} folds."
+        f"{choice.estimate}; it was {chosen} of {plan.spec.folds} folds."
     )
 
 
@@ -198,17 +198,13 @@ def described(cell: Cell) -> str:
     if not told(cell):
         return f"{cell.score.n} rows: {'all of one class' if cell.score.n else 'none has this target'}."
     return (
-        f"{cell.score.headline.label.capitalize()} {_written(cell.headline)}, chance {cell.score.chance:.3f}; selectivity {_written(cell.selectivity)}; "
+        f"{cell.score.headline.label.capitalize()} {cell.headline}, chance {cell.score.chance:.3f}; selectivity {cell.selectivity}; "
         f"{cell.score.n} rows in {cell.score.groups} groups. 95 % intervals, clustered by group."
     )
 
 
 def place(source: Source, segment: int | str) -> str:
     return f"{source}, {'all segments' if segment == ALL else f'segment {segment}'}"
-
-
-def _written(estimate: Estimate) -> str:
-    return f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f})"
 
 
 def confusion(probed: Probed, source: Source, target: Target, segment: int | str) -> Heatmap:

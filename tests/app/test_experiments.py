@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from pages import finished
 from streamlit.testing.v1 import AppTest
 
 from app import cache
@@ -73,17 +74,6 @@ def _page(**link: str) -> AppTest:
     return test.run()
 
 
-def _finished(test: AppTest) -> AppTest:
-    """Look again until nothing runs any more, as the browser does every second."""
-    waited = threading.Event()
-    for _ in range(600):
-        if not any(button.label == "Cancel" for button in test.button):
-            return test
-        waited.wait(0.1)
-        test.run()
-    raise AssertionError("still running")
-
-
 def _press(test: AppTest, label: str) -> AppTest:
     next(button for button in test.button if button.label.startswith(label)).click().run()
     assert not test.exception
@@ -105,7 +95,7 @@ def test_every_experiment_says_what_it_asks_and_its_control_before_it_runs(exper
 @pytest.mark.parametrize("toy", ["gated", "rmt", "release"])
 def test_an_experiment_runs_and_its_link_shows_the_result_to_others(toy: str, folder, request) -> None:
     path = folder(request.getfixturevalue(toy))
-    test = _finished(_press(_page(checkpoint=path, experiment="permutation"), "Run"))
+    test = finished(_press(_page(checkpoint=path, experiment="permutation"), "Run"))
     assert [heading.value for heading in test.subheader] == ["Slots permuted"]
     rows = test.dataframe[0].value
     assert len(rows) == 2 and rows["right (%)"].between(0, 100).all()
@@ -114,7 +104,7 @@ def test_an_experiment_runs_and_its_link_shows_the_result_to_others(toy: str, fo
 
 
 def test_a_model_without_gates_is_explained_by_the_experiment_itself(rmt, folder) -> None:
-    test = _finished(_press(_page(checkpoint=folder(rmt), experiment="gates"), "Run"))
+    test = finished(_press(_page(checkpoint=folder(rmt), experiment="gates"), "Run"))
     assert "no gates to clamp" in _words(test) and not test.exception
 
 
@@ -167,9 +157,9 @@ def test_progress_is_shown_and_cancel_stops_the_experiment(slow: threading.Event
     assert not test.dataframe
     _press(test, "Cancel")
     slow.set()
-    _finished(test)
+    finished(test)
     assert "Stopped after 2 documents" in _words(test) and not test.dataframe
-    _finished(_press(test, "Run"))
+    finished(_press(test, "Run"))
     assert len(test.dataframe[0].value) == 2
 
 
@@ -179,13 +169,13 @@ def test_a_second_session_joins_the_job_of_the_first(slow: threading.Event, gate
     second = _page(checkpoint=path)
     assert any(button.label == "Cancel" for button in second.button)
     slow.set()
-    assert _finished(first).dataframe[0].value.equals(_finished(second).dataframe[0].value)
+    assert finished(first).dataframe[0].value.equals(finished(second).dataframe[0].value)
     assert cache.jobs().find(next(iter(cache.jobs()._jobs))).phase is Phase.FINISHED and len(cache.jobs()._jobs) == 1
 
 
 def test_an_experiments_results_are_plain_json(slow: threading.Event, gated, folder) -> None:
     slow.set()
-    test = _finished(_press(_page(checkpoint=folder(gated)), "Run"))
+    test = finished(_press(_page(checkpoint=folder(gated)), "Run"))
     assert not test.exception
     (job,) = cache.jobs()._jobs.values()
     assert json.loads(json.dumps(job.result.to_json()))["findings"][0]["rows"] == [list(row) for row in ROWS]

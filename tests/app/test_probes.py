@@ -1,11 +1,11 @@
 """Laws of the Probes screen: the cost before, the map, what is behind its cells, and nothing said that was not tested."""
 
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from pages import finished, told
 from streamlit.testing.v1 import AppTest
 
 from app import cache
@@ -143,35 +143,20 @@ def _page(**link: str) -> AppTest:
     return test.run()
 
 
-def _finished(test: AppTest) -> AppTest:
-    """Look again until nothing runs any more, as the browser does every second."""
-    waited = threading.Event()
-    for _ in range(600):
-        if not any(button.label == "Cancel" for button in test.button):
-            return test
-        waited.wait(0.1)
-        test.run()
-    raise AssertionError("still running")
-
-
 def _fitted(test: AppTest) -> AppTest:
     next(button for button in test.button if button.label == "Fit the probes").click().run()
     assert not test.exception
-    return _finished(test)
-
-
-def _words(test: AppTest) -> str:
-    return " ".join(element.value for element in (*test.markdown, *test.caption, *test.info, *test.warning))
+    return finished(test)
 
 
 def test_a_probe_tells_its_cost_runs_and_shows_what_it_found(toy, folder) -> None:
     test = _page(checkpoint=folder(toy))
-    assert "20 documents" in _words(test) and "1 target:" in _words(test)
+    assert "20 documents" in told(test) and "1 target:" in told(test)
     _fitted(test)
     assert not test.exception
     titles = [heading.value for heading in test.subheader]
     assert titles == ["Where it can be read", "Segment by segment", "Every source, all segments together", "Behind bank:mean, all segments"]
-    assert "use not tested" in _words(test) and "the read path of block 1" in _words(test)
+    assert "use not tested" in told(test) and "the read path of block 1" in told(test)
     assert any(button.label == "Erase this and run" for button in test.button)
 
 
@@ -180,7 +165,7 @@ def test_a_cell_and_a_target_that_a_link_names_are_opened(toy, folder) -> None:
     _fitted(_page(checkpoint=path, **link))
     test = _page(checkpoint=path, probe_source="resid_post.1", probe_segment="1", probe_target="fact told", **link)
     assert any(heading.value == "Behind resid_post.1, segment 1" for heading in test.subheader)
-    assert "ROC AUC" in _words(test) and not test.exception
+    assert "ROC AUC" in told(test) and not test.exception
 
 
 def test_a_model_without_memory_is_read_off_its_stream(plain, folder) -> None:
@@ -197,7 +182,7 @@ def test_a_model_without_memory_is_read_off_its_stream(plain, folder) -> None:
 )  # fmt: skip
 def test_choices_that_make_no_sense_are_explained_in_a_sentence(link: dict[str, str], words: str, toy, folder) -> None:
     test = _page(checkpoint=folder(toy), **link)
-    assert words in _words(test) and not test.exception and not test.button
+    assert words in told(test) and not test.exception and not test.button
 
 
 def test_the_url_and_the_spec_say_what_was_chosen(toy, folder) -> None:

@@ -1,10 +1,10 @@
 """Laws of the Sweeps screen: the cost before, the map, what is behind its cells, and no ranking from a screen that failed."""
 
-import threading
 from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
+from pages import finished, told
 from streamlit.testing.v1 import AppTest
 
 from app import cache
@@ -153,36 +153,21 @@ def _page(**link: str) -> AppTest:
     return test.run()
 
 
-def _finished(test: AppTest) -> AppTest:
-    """Look again until nothing runs any more, as the browser does every second."""
-    waited = threading.Event()
-    for _ in range(600):
-        if not any(button.label == "Cancel" for button in test.button):
-            return test
-        waited.wait(0.1)
-        test.run()
-    raise AssertionError("still running")
-
-
 def _swept(test: AppTest) -> AppTest:
     next(button for button in test.button if button.label == "Run the sweep").click().run()
     assert not test.exception
-    return _finished(test)
-
-
-def _words(test: AppTest) -> str:
-    return " ".join(element.value for element in (*test.markdown, *test.caption, *test.info, *test.warning))
+    return finished(test)
 
 
 @pytest.mark.parametrize(("toy", "units"), [("gated", 10), ("rmt", 5)])
 def test_a_sweep_tells_its_cost_runs_and_shows_what_it_found(toy: str, units: int, folder, request) -> None:
     test = _page(checkpoint=folder(request.getfixturevalue(toy)))
-    assert f"{units} units × 4 documents: about" in _words(test)
+    assert f"{units} units × 4 documents: about" in told(test)
     _swept(test)
     assert not test.exception
     titles = [heading.value for heading in test.subheader]
     assert titles == ["One at a time", "Together", "Behind a cell", "Largest effects", "More and more together"]
-    assert len(test.dataframe[1].value) == units and "documents of 4 stories" in _words(test)
+    assert len(test.dataframe[1].value) == units and "documents of 4 stories" in told(test)
 
 
 def test_a_cell_that_a_link_names_is_opened(gated, folder) -> None:
@@ -201,23 +186,23 @@ def test_only_what_the_model_has_can_be_swept(toy: str, grids: int, folder, requ
 
 def test_a_model_without_memory_is_swept_by_its_attention(plain, folder) -> None:
     test = _swept(_page(checkpoint=folder(plain)))
-    assert not test.exception and len(test.dataframe[1].value) == 10 and "12 cells" in _words(test)
+    assert not test.exception and len(test.dataframe[1].value) == 10 and "12 cells" in told(test)
 
 
 def test_gates_are_clamped_and_have_no_curve(gated, folder) -> None:
     test = _swept(_page(checkpoint=folder(gated), grid="gates"))
     assert not test.exception and not any(heading.value == "More and more together" for heading in test.subheader)
-    assert "clamped to 0, 0.5 or 1" in _words(test)
+    assert "clamped to 0, 0.5 or 1" in told(test)
 
 
 def test_segments_that_no_story_has_are_explained(gated, folder) -> None:
     test = _page(checkpoint=folder(gated), back="500")
-    assert "There is no such sweep" in _words(test) and not test.exception and not test.button
+    assert "There is no such sweep" in told(test) and not test.exception and not test.button
 
 
 def test_a_screen_shows_its_agreement(gated, folder) -> None:
     test = _swept(_page(checkpoint=folder(gated), screened="1"))
-    assert not test.exception and "r(screen, exact)" in _words(test)
+    assert not test.exception and "r(screen, exact)" in told(test)
 
 
 def test_the_url_and_the_spec_say_what_was_chosen(gated, folder) -> None:
@@ -232,4 +217,4 @@ def test_another_metric_is_shown_without_another_sweep(gated, folder) -> None:
     test = _swept(_page(checkpoint=folder(gated)))
     test.selectbox(key="widget_effect").set_value("exact").run()
     assert not test.exception and not any(button.label == "Run the sweep" for button in test.button)
-    assert "exact match (share)" in _words(test)
+    assert "exact match (share)" in told(test)
