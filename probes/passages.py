@@ -24,12 +24,14 @@ from lm2.spec import RunSpec
 from lm2.tokens import TokenSequence
 from probes.corpora import Entry
 from probes.explain_spec import ExplainSpec, Signal
+from probes.provenance import left_of
 
 LONGEST = 32
 """Tokens of a passage: longer segments are cut."""
 _ROWS = 32
 _CELLS = 2**24
 """Tokens times slots of the documents that are read side by side, unless a single one has more."""
+_GATES = (Site.GATE_IN, Site.CANDIDATE, Site.GATE_FORGET)
 _WORD = re.compile(r"\w+(?:['’-]\w+)*|[^\w\s]+")
 
 Values = Float[np.ndarray, "token slot"]
@@ -159,7 +161,7 @@ def _captures(config: LM2Config, spec: ExplainSpec) -> tuple[Capture, ...]:
         if config.memory is MemoryKind.TOKENS:
             found += [Capture(Site.BANK_PRE, layers=(0,)), Capture(Site.BANK_POST, layers=(config.n_layers - 1,))]
         else:
-            found += [Capture(site, layers=layers) for site in (Site.GATE_IN, Site.CANDIDATE, Site.GATE_FORGET)]
+            found += [Capture(site, layers=layers) for site in _GATES]
     return tuple(found)
 
 
@@ -186,11 +188,8 @@ def _sizes(config: LM2Config, layers: Sequence[int], kept: Mapping[tuple[Site, i
     if config.memory is MemoryKind.TOKENS:
         moved = np.linalg.norm(kept[Site.BANK_POST, config.n_layers - 1] - kept[Site.BANK_PRE, 0], axis=-1)
         return [moved / len(layers) for _ in layers]
-    sizes, since = [], 1.0
-    for layer in reversed(layers):
-        sizes.append(np.linalg.norm(since * kept[Site.GATE_IN, layer] * kept[Site.CANDIDATE, layer], axis=-1))
-        since = since * kept[Site.GATE_FORGET, layer]
-    return sizes[::-1]
+    gates = [[kept[site, layer] for site in _GATES] for layer in layers]
+    return [np.linalg.norm(left, axis=-1) for left in left_of(gates)]
 
 
 def words_of(tokens: TokenSequence) -> tuple[str, ...]:

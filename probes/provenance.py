@@ -63,13 +63,21 @@ def writes(trace: Trace, before: int) -> tuple[Write, ...]:
     write and of the fresh bank. Raises KeyError where the trace lacks a site of writing.
     """
     layers = sorted({at.layer for capture, at in trace.records if capture.site is Site.WRITE_PATTERN})
-    found: list[Write] = []
-    for segment in trace.segments[:before]:
-        for layer in layers:
-            pattern, admitted, candidate, kept = (trace.at(site, segment=segment.index, layer=layer) for site in _WRITING)
-            found = [replace(write, left=write.left * kept) for write in found]
-            found.append(Write(tokens=range(segment.start, segment.end), pattern=pattern, left=admitted * candidate))
-    return tuple(found)
+    places = [(segment, layer) for segment in trace.segments[:before] for layer in layers]
+    found = [[trace.at(site, segment=segment.index, layer=layer) for site in _WRITING] for segment, layer in places]
+    return tuple(
+        Write(tokens=range(segment.start, segment.end), pattern=pattern, left=left)
+        for (segment, _), (pattern, *_), left in zip(places, found, left_of([gates for _, *gates in found]))
+    )
+
+
+def left_of(writes: Sequence[Sequence[Float[np.ndarray, "*row slot slot_dim"]]]) -> list[Float[np.ndarray, "*row slot slot_dim"]]:
+    """What is left of each of some writes, in their order, behind the last of them. Each is (input gate, candidate, forget gate)."""
+    found, since = [], 1.0
+    for admitted, candidate, kept in reversed(writes):
+        found.append(since * admitted * candidate)
+        since = since * kept
+    return found[::-1]
 
 
 def write_credit(trace: Trace, row: int) -> Float[np.ndarray, "token"]:
