@@ -54,6 +54,8 @@ _COLUMNS = (
 )
 _CURVES = "Bands are 95 % intervals, clustered by group. The control task can only be known by heart: what a probe reads of it, it has memorised."
 _CONTEXT = "What the sidebar has under Context plays no part here."
+_ERASURE = "Opens the experiment that erases where people are from every slot, beside random subspaces and beside another concept."
+_NO_ERASURE = "Erasing is an experiment of where people are, with qa1's questions."
 _USE = "that it can be read does not say that the model reads it. Erasing it, and measuring what the model then says, does."
 
 
@@ -244,8 +246,10 @@ def _behind(loaded: Checkpoint, probed: Probed, target: Target, source: Source, 
     else:
         said, erase = st.columns([4, 1], vertical_alignment="center")
         said.markdown(f"{probes.verdict(cell)}: {_USE}  \n{probes.described(cell)}")
-        if erase.button("Erase this and run", icon=":material/ink_eraser:", width="stretch", help="Opens it among the experiments, for the first task."):
-            state.open_screen("experiments", experiment="erasure", exam_task=state.current().probe_tasks[0])
+        if not probes.erasable(probed, target):
+            erase.caption(_NO_ERASURE)
+        elif erase.button("Erase this and run", icon=":material/ink_eraser:", width="stretch", help=_ERASURE):
+            state.open_screen("experiments", experiment="erasure", exam_task=1)
     left, right = st.columns([2, 3])
     with left:
         panels.figure(probes.confusion(probed, source, target, segment), "probe_confusion", 380)

@@ -193,6 +193,12 @@ def verdict(cell: Cell) -> str:
     return f"**{words}; use not tested**"
 
 
+def erasable(probed: Probed, target: Target) -> bool:
+    """Whether there is an experiment that erases the target and asks the model: of the places of those whom qa1's questions ask for."""
+    asked = {put.prompt.question for put in probed.result.plan.examples.puts if put.prompt.task == 1}
+    return str(target) in {question.replace("Where is", "place of").removesuffix("?") for question in asked}
+
+
 def described(cell: Cell) -> str:
     """A cell's numbers in words."""
     if not told(cell):

@@ -166,6 +166,8 @@ def test_a_cell_and_a_target_that_a_link_names_are_opened(toy, folder) -> None:
     test = _page(checkpoint=path, probe_source="resid_post.1", probe_segment="1", probe_target="fact told", **link)
     assert any(heading.value == "Behind resid_post.1, segment 1" for heading in test.subheader)
     assert "ROC AUC" in told(test) and not test.exception
+    assert "Erasing is an experiment of where people are" in told(test)
+    assert not any(button.label == "Erase this and run" for button in test.button)
 
 
 def test_a_model_without_memory_is_read_off_its_stream(plain, folder) -> None:
