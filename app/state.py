@@ -80,6 +80,10 @@ class Selection(Toggles):
     side: str = "read"
     """Whether the text is coloured by who "read" or who "wrote" the chosen slot."""
     gate: str = "forget"
+    toggling: str = "Memory"
+    """The tab of the Ablations screen's toggles that is open."""
+    ablated: str = "Chosen token"
+    """The tab of what they have changed."""
     segment: int = -1
     """-1, the last."""
     results: str = ""

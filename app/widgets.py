@@ -1,7 +1,7 @@
 """Widgets bound to the selection: each shows one field, changes it, and returns its value."""
 
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import streamlit as st
@@ -33,6 +33,15 @@ def buttons(label: str, field: str, options: Sequence[Any], *, show: Callable[[A
     return st.segmented_control(
         label, options, required=True, key=key, format_func=show, help=help, on_change=state.take, args=(field,)
     )
+
+
+def tabs(field: str, contents: Mapping[str, Callable[[], None]]) -> None:
+    """Tabs by their names; only the one that is open is drawn, so that the others cost a rerun nothing."""
+    key = state.widget_key(field, _valid(field, list(contents), next(iter(contents))))
+    for tab, draw in zip(st.tabs(list(contents), key=key, on_change=state.take, args=(field,)), contents.values()):
+        if tab.open:
+            with tab:
+                draw()
 
 
 def number(label: str, field: str, lowest: int, highest: int, *, help: str | None = None) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -16,6 +17,7 @@ from lm2.config import MemoryKind
 from lm2.interventions import Persistence
 
 if TYPE_CHECKING:
+    from lm2.tokens import Tokenizer
     from probes.compare import Comparison
 
 _POLICIES = {Policy.ON: "on", Policy.OFF: "off", Policy.FREEZE: "frozen", Policy.RESET: "reset", Policy.CARRY: "carried over"}
@@ -53,35 +55,32 @@ def render() -> None:
     _remember(opened, found, toggled)
     if toggled.words:
         _effect(opened, found)
-        _history(opened)
-        st.subheader("Run it again")
-        exam.again(opened.checkpoint, "ablation", found.after.spec, "lm2 ablate {}", None)
     else:
         _untouched(opened)
         _history(opened)
 
 
 def _controls(opened: Opened) -> None:
-    config, last = opened.checkpoint.config, len(opened.trace.segments) - 1
+    last = len(opened.trace.segments) - 1
     with st.container(border=True):
-        memory, slots, heads, statements = st.tabs(["Memory", "Slots", "Heads and gates", "Statements"])
-        with memory:
-            _memory(opened, last)
-        with slots:
-            widgets.places("Slots", "slots", range(config.slots), help="Those whose content is replaced as a segment begins.")
-            left, right = st.columns([3, 2])
-            with left:
-                widgets.buttons("By", "slot_change", list(Change), show=_CHANGES.__getitem__, help=f"{_CHANGE_HELP} Permuted: the slots chosen change places in a circle.")
-            with right:
-                widgets.buttons(
-                    "For", "persistence", list(Persistence), show=_PERSISTENCE.__getitem__,
-                    help="Reading alone: the tokens see the edit, and the bank is written as if there were none.",
-                )  # fmt: skip
-        with heads:
-            _heads_and_gates(opened)
-        with statements:
-            _statements(opened)
+        widgets.tabs(
+            "toggling",
+            {"Memory": partial(_memory, opened, last), "Slots": partial(_slots, opened), "Heads and gates": partial(_heads_and_gates, opened),
+             "Statements": partial(_statements, opened)},
+        )  # fmt: skip
         _shared(last)
+
+
+def _slots(opened: Opened) -> None:
+    widgets.places("Slots", "slots", range(opened.checkpoint.config.slots), help="Those whose content is replaced as a segment begins.")
+    left, right = st.columns([3, 2])
+    with left:
+        widgets.buttons("By", "slot_change", list(Change), show=_CHANGES.__getitem__, help=f"{_CHANGE_HELP} Permuted: the slots chosen change places in a circle.")
+    with right:
+        widgets.buttons(
+            "For", "persistence", list(Persistence), show=_PERSISTENCE.__getitem__,
+            help="Reading alone: the tokens see the edit, and the bank is written as if there were none.",
+        )  # fmt: skip
 
 
 def _memory(opened: Opened, last: int) -> None:
@@ -220,16 +219,29 @@ def _effect(opened: Opened, found: Comparison) -> None:
     chosen = state.choice("token", len(pieces))
     token = ablations.asked_at(found, context) if chosen is None else chosen
     _choose(panels.strip(ablations.strip(found, context, tokenizer), "strip_ablated", token))
-    left, right = st.columns([2, 1])
-    with left:
-        st.subheader("Change, token by token")
-        panels.figure(ablations.lines(found), "ablated_lines")
-        st.caption(f"KL: mean {found.kl.mean():.4f} nats a token, at most {found.kl.max():.3f}, behind token {int(found.kl.argmax())}.")
-    with right:
-        st.subheader(f"Behind token {token} ({pieces[token].strip() or 'blank'})")
-        panels.table(text.beside(found.before.logits[token], found.after.logits[token], ("before", "after"), tokenizer.piece), "ablated_next")
+    widgets.tabs(
+        "ablated",
+        {"Chosen token": partial(_beside, found, token, tokenizer), "Most changed": partial(_most_changed, found, tokenizer),
+         "Along the text": partial(_along, found), "Runs": partial(_history, opened),
+         "Run it again": partial(exam.again, opened.checkpoint, "ablation", found.after.spec, "lm2 ablate {}", None)},
+    )  # fmt: skip
+
+
+def _beside(found: Comparison, token: int, tokenizer: Tokenizer) -> None:
+    pieces = found.after.tokens.pieces
+    st.subheader(f"Behind token {token} ({pieces[token].strip() or 'blank'})")
+    panels.table(text.beside(found.before.logits[token], found.after.logits[token], ("before", "after"), tokenizer.piece), "ablated_next")
+
+
+def _most_changed(found: Comparison, tokenizer: Tokenizer) -> None:
     st.subheader("Tokens behind which most has changed")
     panels.table(ablations.most_changed(found, tokenizer), "ablated_most")
+
+
+def _along(found: Comparison) -> None:
+    st.subheader("Change, token by token")
+    panels.figure(ablations.lines(found), "ablated_lines")
+    st.caption(f"KL: mean {found.kl.mean():.4f} nats a token, at most {found.kl.max():.3f}, behind token {int(found.kl.argmax())}.")
 
 
 def _choose(token: int | None) -> None:

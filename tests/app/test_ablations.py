@@ -199,7 +199,7 @@ def test_with_nothing_toggled_the_screen_says_what_to_do() -> None:
 
 
 def test_toggling_shows_both_answers_and_undoing_takes_it_back() -> None:
-    test = _page()
+    test = _page(ablated="Runs")
     test.segmented_control(key="widget_policy").set_value(Policy.OFF).run()
     test.pills(key="widget_silent").set_value([1, 0]).run()
     assert not _errors(test)
@@ -233,7 +233,7 @@ def test_another_slot_from_the_same_story_does_not_read_that_story_again(monkeyp
     calls = []
     real = lm2.runner.donations
     monkeypatch.setattr(lm2.runner, "donations", lambda *given: (calls.append(1), real(*given))[1])
-    test = _page(seed="7531")
+    test = _page(seed="7531", toggling="Slots", ablated="Runs")
     for slots in ([1], [1, 2], [5]):
         test.pills(key="widget_slots").set_value(slots).run()
     assert not _errors(test)
@@ -262,12 +262,29 @@ def test_a_link_opens_what_was_toggled() -> None:
 def test_models_of_every_kind_are_taken_or_explained(kind: str, request: pytest.FixtureRequest, tmp_path) -> None:
     toy = request.getfixturevalue(kind)
     save(tmp_path / "toy", toy.model, toy.tokenizer, "")
-    test = _page(checkpoint=str(tmp_path / "toy"), source="text", text=TEXT, slots="1", heads="0", head_change="zero")
+    test = _page(checkpoint=str(tmp_path / "toy"), source="text", text=TEXT, slots="1", heads="0", head_change="zero", ablated="Most changed")
     assert not _errors(test)
     if kind == "plain":
         assert any("no memory" in info.value for info in test.info)
     else:
         assert any("Tokens behind which most has changed" == heading.value for heading in test.subheader)
+
+
+@pytest.mark.parametrize("tab", ["Memory", "Slots", "Heads and gates", "Statements"])
+def test_a_tab_of_toggles_opens_by_its_link_and_leaves_the_others_toggles_alone(tab: str) -> None:
+    test = _page(toggling=tab, policy="off", slots="1", heads="0", muted="0")
+    assert not _errors(test)
+    drawn = {one.key for one in (*test.segmented_control, *test.pills, *test.multiselect)}
+    own = {"Memory": "widget_policy", "Slots": "widget_slots", "Heads and gates": "widget_heads", "Statements": "widget_muted"}
+    assert own[tab] in drawn and not drawn & (set(own.values()) - {own[tab]})
+    assert any("memory off" in words.value and "slot 1" in words.value for words in test.markdown)
+
+
+@pytest.mark.parametrize("tab", ["Chosen token", "Most changed", "Along the text", "Runs", "Run it again"])
+def test_a_tab_of_changes_opens_by_its_link(tab: str) -> None:
+    test = _page(ablated=tab, policy="off")
+    assert not _errors(test)
+    assert test.session_state["widget_ablated"] == tab
 
 
 def test_an_empty_text_is_explained() -> None:

@@ -2,19 +2,34 @@
 
 First paint is the first heading after opening a link on a warm server; the others run from the click or key to the
 moment the page shows what it asked for. Quiet machines only: Chromium, the server and the model share the cores.
+The first line is what Streamlit itself takes: a page that holds three buttons and a line of text.
 """
 
 import shutil
+import socket
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync"]  # fmt: skip
 STORY = "source=simulated&seed=5"
+BARE = """
+import streamlit as st
+
+@st.fragment
+def page():
+    st.markdown("Toggled: " + st.segmented_control("Memory", ["on", "off", "frozen"], default="on"))
+
+page()
+"""
 
 
 def _seconds(page: Page, action: Callable[[], None]) -> float:
@@ -29,12 +44,12 @@ def _tell(what: str, seconds: list[float]) -> None:
 
 
 def _opened(page: Page, url: str) -> list[float]:
-    """Seconds to the first heading and to the first map."""
+    """Seconds to the first heading and to the first map, or the text where there is no map."""
     began = time.perf_counter()
     page.goto(url, wait_until="commit")
     page.wait_for_selector("h2")
     heading = time.perf_counter() - began
-    page.wait_for_selector("canvas[data-rows], .js-plotly-plot .main-svg", state="attached")
+    page.wait_for_selector("[data-token]" if "/ablations" in url else "canvas[data-rows], .js-plotly-plot .main-svg", state="attached")
     return [heading, time.perf_counter() - began]
 
 
@@ -48,6 +63,29 @@ def _slide(page: Page, slider: str, key: str, shown: Callable[[Page], None]) -> 
     return _seconds(page, lambda: (page.keyboard.press(key), shown(page)))
 
 
+@contextmanager
+def _bare() -> Iterator[str]:
+    """The address of a page with next to nothing on it."""
+    with socket.socket() as free, tempfile.NamedTemporaryFile("w", suffix=".py") as script:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        script.write(BARE)
+        script.flush()
+        free.close()
+        flags = ["--server.address=127.0.0.1", f"--server.port={port}", "--server.headless=true", "--server.fileWatcherType=none"]
+        server = subprocess.Popen([Path(sys.executable).parent / "streamlit", "run", script.name, *flags], stdout=subprocess.DEVNULL)
+        try:
+            while True:
+                with socket.socket() as probe:
+                    if not probe.connect_ex(("127.0.0.1", port)):
+                        break
+                time.sleep(0.2)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.terminate()
+            server.wait()
+
+
 def main(address: str) -> None:
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
@@ -56,6 +94,13 @@ def main(address: str) -> None:
             page = browser.new_page(viewport={"width": 1440, "height": 1400})
             return page, _opened(page, f"{address}/{path}{'' if '?' in path else '?'}{STORY}")
 
+        with _bare() as nothing:
+            page = browser.new_page(viewport={"width": 1440, "height": 1400})
+            page.goto(nothing)
+            said = lambda words: lambda p: p.locator("p", has_text=f"Toggled: {words}").wait_for()  # noqa: E731
+            said("on")(page)
+            _tell("Streamlit alone: one control", [_press(page, "Memory", option, said(option)) for option in ["off", "frozen", "on"] * 4])
+            page.close()
         page, _ = fresh("")  # the server imports and loads
         opened = []
         for _ in range(6):
