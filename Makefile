@@ -1,4 +1,4 @@
-.PHONY: app test benchmark
+.PHONY: app test benchmark docs
 
 app: .venv/.installed
 	.venv/bin/lm2 serve
@@ -12,6 +12,10 @@ test: .venv/.installed
 benchmark: .venv/.installed
 	OMP_NUM_THREADS=1 .venv/bin/lm2 eval --models babi-lm2,babi-rmt,babi-llama --lengths 0k,1k,2k,4k,8k,16k,32k,64k,128k \
 		--samples 100,40,20,10,6,4,2,1,1 --out lm2/benchmark --report docs/benchmark.md
+
+# The documentation as pages in site/; a broken link or a missing page fails.
+docs: .venv/.installed
+	.venv/bin/mkdocs build --strict
 
 # Made again whenever what it installs has changed.
 .venv/.installed: requirements.txt pyproject.toml

@@ -1,44 +1,57 @@
 """`lm2 eval` and `lm2 language`: models beside models."""
 
 import argparse
-import json
 import os
+from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from app.cli_arguments import add_device
-from lm2 import stories
+from app.cli_answer import Answer, table_files, written
+from app.cli_arguments import add_models, add_segment_length
+from app.cli_progress import progress
+from app.cli_tree import Commands
 
-
-def add_eval(commands: "argparse._SubParsersAction") -> None:
-    one = commands.add_parser("eval", help="accuracy of models on BABILong-style tasks by length, with intervals and paired differences")
-    one.add_argument("--models", required=True, metavar="A,B,C", help="bundled names or paths")
-    one.add_argument("--tasks", default="qa1-qa10", help="qa1-qa10 (default), or a list: qa1,qa3,qa7-qa9")
-    one.add_argument("--lengths", default="0k", help="tokens of facts and book text, plus 300: 0k,1k,2k,... 1M (default 0k: facts alone)")
-    one.add_argument("--samples", default="100", metavar="N", help="items of each task and seed, one number or one for each length (default 100)")
-    one.add_argument("--seeds", type=int, default=1, metavar="S", help="seeds 0..S-1 are pooled (default 1)")
-    one.add_argument("--babi-dir", type=Path, help="folder or archive in the official bAbI layout: its test files, else the last tenth "
-                     "of each file's stories (default: the data folder's, else simulated stories)")  # fmt: skip
-    one.add_argument("--books", type=Path, help="text or folder of texts to hide facts in (default: the data folder's books/test)")
-    one.add_argument("--length-tokenizer", default="babi-lm2", help="bundled checkpoint or tokenizer.json that counts lengths (default babi-lm2)")
-    one.add_argument("--style", choices=("plain", "instructed"), default="plain", help="instructed: the five-part prompt for pretrained models")
-    one.add_argument("--segment-length", type=int, help="tokens (default: each checkpoint's own)")
-    add_device(one)
-    one.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 1)), help="processes (default: one a core)")
-    one.add_argument("--out", type=Path, required=True, metavar="DIR", help="answers and tables; what is there already is not asked again")
-    one.add_argument("--report", type=Path, metavar="FILE.md", help="also write the tables as Markdown, beside the paper's")
-    one.set_defaults(command=_eval)
+if TYPE_CHECKING:
+    from lm2.evaluate import Cell, Evaluation
+    from lm2.language import Measured
+    from lm2.results import Results
 
 
-def add_language(commands: "argparse._SubParsersAction") -> None:
-    one = commands.add_parser("language", help="bits per byte of a held-out text, model beside model on the same passages")
-    one.add_argument("--models", required=True, metavar="A,B,C", help="bundled names or paths; the others are measured against the first")
-    one.add_argument("--text", type=Path, required=True, help="a UTF-8 text, plain or .xz")
-    one.add_argument("--passages", type=int, default=40, help="how many (default 40)")
-    one.add_argument("--characters", type=int, default=4000, help="of each (default 4000)")
-    one.add_argument("--device", default="auto", help="auto, cpu, cuda, mps (default auto)")
-    one.add_argument("--json", action="store_true")
-    one.set_defaults(command=_language)
+def add_eval(commands: Commands) -> None:
+    one = commands.add(
+        "eval", "models on BABILong-style tasks by length, beside each other", _eval,
+        "With intervals and paired differences. What was stopped goes on.",
+    )  # fmt: skip
+    add_models(one)
+    add_segment_length(one)
+    one.add_argument("--tasks", default="qa1-qa10", metavar="qaN-qaN", help="a range, or a list qa1,qa3,qa7-qa9 (default %(default)s)")
+    one.add_argument("--lengths", default="0k", metavar="0k,1k",
+                     help="tokens of facts and book text, plus 300: 0k,1k,2k,... 1M (default %(default)s: facts alone)")  # fmt: skip
+    one.add_argument("--samples", default="100", metavar="N",
+                     help="items of each task and seed, one number or one for each length (default %(default)s)")  # fmt: skip
+    one.add_argument("--seeds", type=int, default=1, metavar="S", help="seeds 0..S-1 are pooled (default %(default)s)")
+    one.add_argument("--babi-dir", type=Path, metavar="PATH",
+                     help="folder or archive in the official bAbI layout: its test files, else the last tenth of each file's stories "
+                     "(default: the data folder's, else simulated stories)")  # fmt: skip
+    one.add_argument("--books", type=Path, metavar="PATH", help="text or folder of texts to hide facts in (default: the data folder's)")
+    one.add_argument("--length-tokenizer", default="babi-lm2", metavar="NAME",
+                     help="bundled checkpoint or tokenizer.json that counts lengths (default %(default)s)")  # fmt: skip
+    one.add_argument("--style", choices=("plain", "instructed"), default="plain",
+                     help="instructed: the five-part prompt for pretrained models (default %(default)s)")  # fmt: skip
+    one.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core)")
+    one.add_argument("--out", type=Path, required=True, metavar="DIR",
+                     help="folder of answers and tables; what is there already is not asked again")  # fmt: skip
+    one.add_argument("--report", type=Path, metavar="FILE.md", help="also write the tables as Markdown, beside the paper's (default: no)")
+
+
+def add_language(commands: Commands) -> None:
+    one = commands.add("language", "bits per byte of a held-out text, on the same passages", _language)
+    add_models(one, "; the others are measured against the first")
+    one.add_argument("--text", type=Path, required=True, metavar="FILE", help="a UTF-8 text, plain or .xz")
+    one.add_argument("--passages", type=int, default=40, metavar="N", help="how many passages of it (default %(default)s)")
+    one.add_argument("--characters", type=int, default=4000, metavar="N", help="characters of each (default %(default)s)")
 
 
 def tasks_named(text: str) -> tuple[int, ...]:
@@ -59,69 +72,90 @@ def _numbers(text: str, count: int) -> tuple[int, ...]:
     return tuple(map(int, parts)) * (count if len(parts) == 1 else 1)
 
 
-def _eval(chosen: argparse.Namespace) -> None:
-    from tqdm import tqdm
-
+def _eval(chosen: argparse.Namespace) -> Answer:
     from lm2.atomic import replace_file
     from lm2.babilong import length_tokens
-    from lm2.evaluate import Cell, Evaluation, Style, cells, evaluate
+    from lm2.evaluate import cells, evaluate
     from lm2.report import markdown
     from lm2.results import read_results
+
+    evaluation = _evaluation(chosen)
+
+    def cost(cell: "Cell") -> int:
+        """Tokens, roughly: what the bar's time left is reckoned by."""
+        return cell.samples * evaluation.seeds * max(200, length_tokens(cell.length))
+
+    total, done = sum(map(cost, cells(evaluation))), 0
+    with progress("token", scale=True) as told:
+
+        def on_cell(cell: "Cell", asked: bool) -> None:
+            nonlocal done
+            done += cost(cell)
+            told(done, total, f"{cell.model} qa{cell.task} {cell.length}{'' if asked else ' (was there)'}")
+
+        evaluate(evaluation, chosen.out, workers=(os.cpu_count() or 1) if chosen.workers is None else chosen.workers, on_cell=on_cell)
+    found = read_results(chosen.out)
+    files = table_files(chosen.out, "table", "differences")
+    if chosen.report:
+        with replace_file(chosen.report) as path:
+            path.write_text(markdown(found, f"lm2 eval {_shown(chosen)}"), encoding="utf-8")
+        files.append(chosen.report)
+    tables = {"table": found.table.to_dict("records"), "differences": found.differences.to_dict("records")}
+    return Answer(found={**tables, **written(*files)}, words=_means(found, chosen.out))
+
+
+def _evaluation(chosen: argparse.Namespace) -> "Evaluation":
+    from lm2 import stories
+    from lm2.babilong import length_tokens
+    from lm2.evaluate import Evaluation, Style
 
     data = stories.data_folder()
     babi = chosen.babi_dir or (data / "babi" if data else None)
     books = chosen.books or (data / "books" / "test" if data else None)
     lengths = tuple(chosen.lengths.split(","))
     if books is None and any(map(length_tokens, lengths)):
-        raise ValueError("lengths above 0k hide facts in books: give --books a text or a folder of texts, or set LM2_DATA_DIR to a folder with books/test")
-    evaluation = Evaluation(
-        models=tuple(chosen.models.split(",")), tasks=tasks_named(chosen.tasks), lengths=lengths, samples=_numbers(chosen.samples, len(lengths)),
-        seeds=chosen.seeds, babi=None if babi is None else str(babi), books=None if books is None else str(books),
+        raise ValueError(
+            "lengths above 0k hide facts in books: give --books a text or a folder of texts, "
+            "or set LM2_DATA_DIR to a folder with books/test"
+        )
+    return Evaluation(
+        models=tuple(chosen.models.split(",")), tasks=tasks_named(chosen.tasks), lengths=lengths,
+        samples=_numbers(chosen.samples, len(lengths)), seeds=chosen.seeds, babi=None if babi is None else str(babi),
+        books=None if books is None else str(books),
         length_tokenizer=chosen.length_tokenizer, style=Style(chosen.style), segment_length=chosen.segment_length,
         device=chosen.device, dtype=chosen.dtype,
     )  # fmt: skip
 
-    def cost(cell: Cell) -> int:
-        """Tokens, roughly: what the bar's time left is reckoned by."""
-        return cell.samples * evaluation.seeds * max(200, length_tokens(cell.length))
 
-    with tqdm(total=sum(map(cost, cells(evaluation))), unit="token", unit_scale=True, disable=None) as bar:
-
-        def told(cell: Cell, asked: bool) -> None:
-            bar.set_postfix_str(f"{cell.model} qa{cell.task} {cell.length}{'' if asked else ' (was there)'}", refresh=False)
-            bar.update(cost(cell))
-
-        evaluate(evaluation, chosen.out, workers=chosen.workers, on_cell=told)
-    found = read_results(chosen.out)
+def _means(found: "Results", out: Path) -> Iterator[str]:
     for row in found.table[found.table["task"] == "mean"].itertuples():
-        print(
-            f"{row.metric:>8} {row.length:>5}  {row.model:<14} {100 * row.mean:5.1f} % ({100 * row.low:.1f} to {100 * row.high:.1f}), n = {row.n}; "
+        share = f"{100 * row.mean:5.1f} % ({100 * row.low:.1f} to {100 * row.high:.1f})"
+        yield (
+            f"{row.metric:>8} {row.length:>5}  {row.model:<14} {share}, n = {row.n}; "
             f"best constants {100 * row.constant_mean:.1f}, ceiling {100 * row.ceiling:.1f}"
         )
-    print(f"{chosen.out / 'table.csv'} and {chosen.out / 'differences.csv'} have every task; the .parquet files the same.")
-    if chosen.report:
-        with replace_file(chosen.report) as path:
-            path.write_text(markdown(found, f"lm2 eval {_shown(chosen)}"), encoding="utf-8")
+    yield f"{out / 'table.csv'} and {out / 'differences.csv'} have every task; the .parquet files the same."
 
 
-def _language(chosen: argparse.Namespace) -> None:
-    from tqdm import tqdm
-
+def _language(chosen: argparse.Namespace) -> Answer:
     from lm2.babilong import read_text
     from lm2.checkpoint import load
     from lm2.language import compare, passages
 
     texts = passages(read_text(chosen.text), chosen.passages, chosen.characters)
-    checkpoints = [load(name, chosen.device) for name in chosen.models.split(",")]
-    with tqdm(total=len(texts) * len(checkpoints), unit="passage", disable=None) as bar:
-        found = compare(checkpoints, texts, on_text=bar.update)
-    if chosen.json:
-        print(json.dumps([asdict(one) for one in found]))
-        return
-    print(f"{found[0].passages} passages of {chosen.text.name}, {found[0].bytes:,} bytes; 95 % intervals resample passages")
+    checkpoints = [load(name, chosen.device, chosen.dtype) for name in chosen.models.split(",")]
+    total, steps = len(texts) * len(checkpoints), count(1)
+    with progress("passage") as told:
+        found = compare(checkpoints, texts, on_text=lambda: told(next(steps), total))
+    return Answer(found=[asdict(one) for one in found], words=_compared(found, chosen.text.name))
+
+
+def _compared(found: "list[Measured]", text: str) -> Iterator[str]:
+    yield f"{found[0].passages} passages of {text}, {found[0].bytes:,} bytes; 95 % intervals resample passages"
     for one in found:
         above = "" if one is found[0] else f"; {one.more:+.3f} ({one.more_low:+.3f} to {one.more_high:+.3f}) against {found[0].model}"
-        print(f"{one.model:<14} {one.bits_per_byte:.3f} bits per byte ({one.low:.3f} to {one.high:.3f}), perplexity {one.token_perplexity:.1f} a token{above}")
+        bits = f"{one.bits_per_byte:.3f} bits per byte ({one.low:.3f} to {one.high:.3f})"
+        yield f"{one.model:<14} {bits}, perplexity {one.token_perplexity:.1f} a token{above}"
 
 
 def _shown(chosen: argparse.Namespace) -> str:

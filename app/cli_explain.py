@@ -6,12 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.cli_ablate import show_findings
-from app.cli_arguments import add_device, read_spec
+from app.cli_ablate import lines_of
+from app.cli_answer import Answer, written
+from app.cli_arguments import add_spec, wanted
 from app.cli_progress import progress
+from app.cli_tree import Commands
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from probes.chat import Chat
     from probes.explain_spec import ExplainSpec
@@ -20,47 +22,50 @@ if TYPE_CHECKING:
 _EXAMPLE = "babi-lm2-qa1"
 
 
-def add_explain(commands: "argparse._SubParsersAction") -> None:
-    one = commands.add_parser(
-        "explain", help="tell of every slot what reads and writes it most; a language model may describe it",
-        description="Nothing leaves this machine unless an address is given. Where LM2_LLM_KEY is set, it is sent there as a bearer token.",
+def add_explain(commands: Commands) -> None:
+    one = commands.add(
+        "explain", "tell of every slot what reads and writes it most", _explain,
+        "A language model may describe it. Nothing leaves this machine unless an address is given. Where LM2_LLM_KEY is set, it is sent "
+        "there as a bearer token.",
     )  # fmt: skip
-    one.add_argument("spec", type=Path, nargs="?", metavar="SPEC.json", help="an explanation's spec; --example prints one to begin with")
-    one.add_argument("--out", type=Path, metavar="DIR", help="gets spec.json, explanations.json, report.md and what a language model said")
-    one.add_argument("--model-url", metavar="URL", help="OpenAI-compatible address of a language model, such as http://127.0.0.1:8000/v1")
+    add_spec(one, "spec.json, explanations.json, report.md and what a language model said")
+    one.add_argument("--model-url", metavar="URL",
+                     help="OpenAI-compatible address of it, such as http://127.0.0.1:8000/v1 (default: none is asked)")  # fmt: skip
     one.add_argument("--model", metavar="NAME", help="the language model's name there (default: the spec's)")
     one.add_argument("--replay", action="store_true", help="descriptions from the transcripts in DIR; nobody is contacted")
-    add_device(one)
-    one.add_argument("--example", action="store_true", help="print a spec and do nothing")
-    one.set_defaults(command=_explain)
 
 
-def _explain(chosen: argparse.Namespace) -> None:
+def _explain(chosen: argparse.Namespace) -> Answer:
     from lm2.checkpoint import load
     from probes.explain_spec import ExplainSpec
-    from probes.explanation_report import tables
+    from probes.explanation_report import to_json
     from probes.explanations import describe_slots, explain
 
     if chosen.example:
-        print(json.dumps(ExplainSpec(checkpoint=_EXAMPLE).to_json(), indent=1))
-        return
-    if chosen.spec is None or chosen.out is None:
-        raise ValueError("an explanation needs SPEC.json and --out DIR; lm2 explain --example prints a spec to begin with")
-    spec = ExplainSpec.from_json(read_spec(chosen.spec))
+        example = ExplainSpec(checkpoint=_EXAMPLE).to_json()
+        return Answer(found=example, words=[json.dumps(example, indent=1)])
+    values, out = wanted(chosen, "explain")
+    spec = ExplainSpec.from_json(values)
     spec = spec if chosen.model is None else replace(spec, model=chosen.model)
     chat = _chat(spec, chosen)
     checkpoint = load(spec.checkpoint, chosen.device, chosen.dtype)
     with progress("document") as told:
         found = explain(checkpoint, spec, told)
     described: tuple[Described, ...] = ()
-    _write(chosen.out, found, described)
+    files = _write(out, found, described)
     if chat is not None:
         with progress("reply") as told:
             described = describe_slots(found, chat, told)
-        _write(chosen.out, found, described)
+        files = _write(out, found, described)
+    return Answer(found={**to_json(found, described), **written(*files)}, words=_words(found, described, out))
+
+
+def _words(found: "Explanations", described: "Sequence[Described]", out: Path) -> "Iterator[str]":
+    from probes.explanation_report import tables
+
     for table in tables(found, described):
-        show_findings(table)
-    print(f"\n{chosen.out / 'report.md'} has the contexts and every keyword; spec {spec.digest[:10]}")
+        yield from lines_of(table)
+    yield f"\n{out / 'report.md'} has the contexts and every keyword; spec {found.spec.digest[:10]}"
 
 
 def _chat(spec: "ExplainSpec", chosen: argparse.Namespace) -> "Chat | None":
@@ -79,8 +84,8 @@ def _chat(spec: "ExplainSpec", chosen: argparse.Namespace) -> "Chat | None":
     return Chat(spec.model, url=chosen.model_url, folder=chosen.out / "transcripts", seed=spec.seed)
 
 
-def _write(folder: Path, found: "Explanations", described: "Sequence[Described]") -> None:
-    """Spec, numbers and report, each whole or not at all."""
+def _write(folder: Path, found: "Explanations", described: "Sequence[Described]") -> list[Path]:
+    """Spec, numbers and report, each whole or not at all; returns where they are."""
     from lm2.atomic import replace_file
     from probes.explanation_report import markdown, to_json
 
@@ -92,3 +97,4 @@ def _write(folder: Path, found: "Explanations", described: "Sequence[Described]"
     for name, text in files.items():
         with replace_file(folder / name) as aside:
             aside.write_text(text, encoding="utf-8")
+    return [folder / name for name in files]

@@ -2,11 +2,14 @@
 
 import argparse
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.cli_arguments import add_device, read_spec
-from app.cli_progress import progress
+from app.cli_answer import Answer, specified, table_files, written
+from app.cli_arguments import add_spec, read_spec, wanted
+from app.cli_progress import note, progress
+from app.cli_tree import Commands
 
 if TYPE_CHECKING:
     from probes.probe_plan import ProbePlan
@@ -18,53 +21,48 @@ _EXAMPLE = {
 }  # fmt: skip
 
 
-def add_probe(commands: "argparse._SubParsersAction") -> None:
-    one = commands.add_parser("probe", help="read what stories tell off memory and stream, with controls and baselines; goes on where it was stopped")
-    one.add_argument("spec", type=Path, nargs="?", metavar="SPEC.json", help="a probe's spec; --example prints one to begin with")
-    one.add_argument("--out", type=Path, metavar="DIR", help="keeps each source's predictions as they come, tables and figures; the same folder goes on")
+def add_probe(commands: Commands) -> None:
+    one = commands.add(
+        "probe", "read what stories tell off memory and stream, beside controls", _probe, "The same folder goes on where it was stopped."
+    )
+    add_spec(one, "each source's predictions as they come, tables and figures")
     one.add_argument("--rows", type=Path, metavar="FILE.csv", help="write the rows alone, to be labelled by hand, and read nothing")
-    one.add_argument("--segments", action="store_true", help="tell of every segment, not of all together alone")
-    one.add_argument("--json", action="store_true", help="print the table of cells as JSON")
-    add_device(one)
-    one.add_argument("--example", action="store_true", help="print a spec and do nothing")
-    one.set_defaults(command=_probe)
+    one.add_argument("--segments", action="store_true", help="tell of every segment, not of all together alone; JSON and tables do always")
 
 
-def _probe(chosen: argparse.Namespace) -> None:
+def _probe(chosen: argparse.Namespace) -> Answer:
     from lm2.checkpoint import load
     from probes.probe_plan import ProbePlan
     from probes.probe_spec import ProbeSpec
     from probes.probing import probe
 
     if chosen.example:
-        print(json.dumps(ProbeSpec.from_json(_EXAMPLE).to_json(), indent=1))
-        return
-    if chosen.spec is None or (chosen.out is None and chosen.rows is None):
-        raise ValueError("a probe needs SPEC.json and --out DIR; lm2 probe --example prints a spec to begin with")
-    spec = ProbeSpec.from_json(read_spec(chosen.spec))
+        example = ProbeSpec.from_json(_EXAMPLE).to_json()
+        return Answer(found=example, words=[json.dumps(example, indent=1)])
+    rows_alone = chosen.spec is not None and chosen.rows is not None
+    values, out = (read_spec(chosen.spec), None) if rows_alone else wanted(chosen, "probe")
+    spec = ProbeSpec.from_json(values)
     checkpoint = load(spec.checkpoint, chosen.device, chosen.dtype)
     plan = ProbePlan.of(spec, checkpoint)
-    if chosen.rows is not None:
-        _write_rows(plan, chosen.rows)
-        return
-    if not chosen.json:
-        print(plan.cost, flush=True)
+    if out is None:
+        return _rows(plan, chosen.rows)
+    note(plan.cost)
     with progress("source") as told:
-        found = probe(spec, checkpoint, chosen.out, told, plan)
-    if chosen.json:
-        print(found.tables()["cells"].to_json(orient="records"))
-        return
-    _show(found, segments=chosen.segments)
-    _draw(found, chosen.out / "figures")
-    print(f"{chosen.out} has cells, metrics and examples as .csv and .parquet, and figures; spec {spec.digest[:10]}")
+        found = probe(spec, checkpoint, out, told, plan)
+    _draw(found, out / "figures")
+    tables = found.tables()
+    files = written(*table_files(out, *tables), out / "figures")
+    result = {**specified(spec, checkpoint), "cells": tables["cells"].to_dict("records"), **files}
+    return Answer(found=result, words=_words(found, out, segments=chosen.segments))
 
 
-def _write_rows(plan: "ProbePlan", path: Path) -> None:
+def _rows(plan: "ProbePlan", path: Path) -> Answer:
     from lm2.atomic import replace_file
 
     with replace_file(path) as aside:
         plan.examples.table().to_csv(aside, index=False)
-    print(f"{path} has {len(plan.examples):,} rows; give it a column label and name it as the spec's labels")
+    words = f"{path} has {len(plan.examples):,} rows; give it a column label and name it as the spec's labels"
+    return Answer(found={"rows": len(plan.examples), **written(path)}, words=[words])
 
 
 def _draw(found: "ProbeResult", folder: Path) -> None:
@@ -87,30 +85,34 @@ def _draw(found: "ProbeResult", folder: Path) -> None:
                 aside.write_bytes(render(drawn, form, plan.spec.digest))
 
 
-def _show(found: "ProbeResult", *, segments: bool) -> None:
+def _words(found: "ProbeResult", out: Path, *, segments: bool) -> Iterator[str]:
     from probes.probe_result import ALL
 
-    plan = found.plan
-    print(f"{plan.spec.checkpoint} on {found.device}, {found.dtype}: {plan.spec.family.value} probes, {plan.spec.folds} folds of whole groups")
-    print("held out, 95 % intervals clustered by group; selectivity is balanced accuracy less that of the control task; bits beyond each baseline")
+    plan, spec = found.plan, found.plan.spec
+    yield f"{spec.checkpoint} on {found.device}, {found.dtype}: {spec.family.value} probes, {spec.folds} folds of whole groups"
+    yield (
+        "held out, 95 % intervals clustered by group; selectivity is balanced accuracy less that of the control task; "
+        "bits beyond each baseline"
+    )
     for target in plan.labels:
-        print(f"\n{target} ({len(plan.labels[target].names)} classes)")
+        yield f"\n{target} ({len(plan.labels[target].names)} classes)"
         for source in (*plan.sources, *plan.baselines):
             for segment in (ALL, *(found.segments if segments else ())):
-                print(f"  {_cell(found.cells[source, target, segment])}")
+                yield f"  {_cell(found.cells[source, target, segment])}"
         if len(plan.sources) > 1:
             best = found.best(target)
             names = ", ".join(f"{source} in {count}" for source, count in zip(plan.sources, best.chosen) if count)
-            print(f"  best source, chosen in each fold without it: {best.estimate} ({names} of {plan.spec.folds} folds)")
+            yield f"  best source, chosen in each fold without it: {best.estimate} ({names} of {spec.folds} folds)"
     unconverged = sum(reading.unconverged for reading in found.readings.values())
     if unconverged:
-        print(f"\n{unconverged} probes did not converge: their cells are marked with !")
+        yield f"\n{unconverged} probes did not converge: their cells are marked with !"
+    yield f"{out} has cells, metrics and examples as .csv and .parquet, and figures; spec {spec.digest[:10]}"
 
 
 def _cell(cell: "Cell") -> str:
     where = cell.source.label if cell.segment == "all" else f"  segment {cell.segment}"
-    words = f"{where + ' !' * bool(cell.unconverged):<24} {cell.score.headline.label} {cell.headline}, chance {cell.score.chance:.3f}, n {cell.score.n}"
-    words += f" in {cell.score.groups} groups; selectivity {cell.selectivity}"
+    words = f"{where + ' !' * bool(cell.unconverged):<24} {cell.score.headline.label} {cell.headline}"
+    words += f", chance {cell.score.chance:.3f}, n {cell.score.n} in {cell.score.groups} groups; selectivity {cell.selectivity}"
     if cell.gains:
         words += "; bits beyond " + ", ".join(f"{name} {gain}" for name, gain in cell.gains.items())
     if cell.segment == "all" and cell.compression == cell.compression:

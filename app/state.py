@@ -81,9 +81,9 @@ class Selection(Toggles):
     """Whether the text is coloured by who "read" or who "wrote" the chosen slot."""
     gate: str = "forget"
     toggling: str = "Memory"
-    """The tab of the Ablations screen's toggles that is open."""
+    """Which of the Ablations screen's toggles are shown."""
     ablated: str = "Chosen token"
-    """The tab of what they have changed."""
+    """Which part of what they have changed."""
     segment: int = -1
     """-1, the last."""
     results: str = ""

@@ -35,13 +35,12 @@ def buttons(label: str, field: str, options: Sequence[Any], *, show: Callable[[A
     )
 
 
-def tabs(field: str, contents: Mapping[str, Callable[[], None]]) -> None:
-    """Tabs by their names; only the one that is open is drawn, so that the others cost a rerun nothing."""
-    key = state.widget_key(field, _valid(field, list(contents), next(iter(contents))))
-    for tab, draw in zip(st.tabs(list(contents), key=key, on_change=state.take, args=(field,)), contents.values()):
-        if tab.open:
-            with tab:
-                draw()
+def parts(label: str, field: str, contents: Mapping[str, Callable[[], None]]) -> None:
+    """Contents by their names; only the chosen one is drawn, so that the others cost a rerun nothing.
+
+    Buttons, not `st.tabs`, which cost each rerun 0.1 s in the browser.
+    """
+    contents[buttons(label, field, list(contents))]()
 
 
 def number(label: str, field: str, lowest: int, highest: int, *, help: str | None = None) -> int:

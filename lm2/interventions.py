@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from lm2.capture import Coordinate, Sizes, check_places, check_there
 from lm2.config import LM2Config, MemoryKind
-from lm2.operations import Add, Donated, Erase, Initial, Mean, Operation, Patch, Permute, ProjectOut, Scale, Set
+from lm2.operations import Add, Donated, Erase, Initial, Mean, Operation, Patch, Permute, ProjectOut, Scale, Set, Transport
 from lm2.plain import Plain, all_written, build, places, whole
 from lm2.sites import WRITING, Axis, Site
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Add", "BankEdit", "Carry", "Donors", "Edit", "Erase", "Freeze", "Handover", "Initial", "Intervention", "Mean", "MemoryOff", "Operation",
-    "Patch", "Permute", "Persistence", "ProjectOut", "Reset", "Scale", "Set", "WriteBlock",
+    "Patch", "Permute", "Persistence", "ProjectOut", "Reset", "Scale", "Set", "Transport", "WriteBlock",
 ]  # fmt: skip
 
 Donors = Mapping[str, Sequence["Segment"]]

@@ -2,13 +2,10 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from lm2.capture import Sizes
-from lm2.plain import Plain, all_written, build, number, several, whole, written
+from lm2.plain import Numbers, Plain, all_written, build, number, several, whole, written
 from lm2.sites import Axis
 
 if TYPE_CHECKING:
@@ -72,6 +69,11 @@ def _check_features(operation: Operation, where: str, axes: tuple[Axis, ...]) ->
         raise ValueError(f"{type(operation).__name__} goes along features; the last axis of {where} is {axes[-1].value}")
 
 
+def _check_size(name: str, entries: int, where: str, size: int) -> None:
+    if entries != size:
+        raise ValueError(f"{name} must have {size} entries, as {where} has features, not {entries}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Along(Operation, ABC):
     """Works along a direction of the last axis, which must be one of features."""
@@ -87,8 +89,7 @@ class _Along(Operation, ABC):
         _check_features(self, where, axes)
 
     def check(self, where: str, axes: tuple[Axis, ...], sizes: Sizes) -> None:
-        if len(self.direction) != sizes[axes[-1]]:
-            raise ValueError(f"the direction must have {sizes[axes[-1]]} entries, as {where} has features, not {len(self.direction)}")
+        _check_size("the direction", len(self.direction), where, sizes[axes[-1]])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,39 +126,64 @@ class Erase(Operation):
     rows it changes nothing.
     """
 
-    left: tuple[tuple[float, ...], ...]
-    """[rank][d]: the directions in which x moves."""
-    right: tuple[tuple[float, ...], ...]
-    """[rank][d]: how far it moves in each is this times x - mean."""
-    mean: tuple[float, ...]
+    left: Numbers
+    """[rank, d]: the directions in which x moves."""
+    right: Numbers
+    """[rank, d]: how far it moves in each is this times x - mean."""
+    mean: Numbers
     """[d]: what stays where it is."""
 
     def __post_init__(self) -> None:
-        self.settle(mean=_numbers("mean", self.mean))
-        for name in ("left", "right"):
-            self.settle(**{name: tuple(_numbers(name, row) for row in several(name, getattr(self, name)))})
-        sizes = [[len(row) for row in rows] for rows in (self.left, self.right)]
-        if not self.mean or sizes != [[len(self.mean)] * len(self.left)] * 2:
-            raise ValueError(f"left and right must be as many rows of {len(self.mean)} entries, as mean has, not of {sizes[0]} and {sizes[1]}")
+        self.settle(left=Numbers("left", self.left, 2), right=Numbers("right", self.right, 2), mean=Numbers("mean", self.mean, 1))
+        left, right, d = self.left.array.shape, self.right.array.shape, len(self.mean.array)
+        if not d or left != right or left not in ((0, 0), (len(self.left.array), d)):
+            raise ValueError(f"left and right must be as many rows of {d} entries, as mean has, not of shapes {left} and {right}")
 
     def check_axes(self, where: str, axes: tuple[Axis, ...]) -> None:
         _check_features(self, where, axes)
 
     def check(self, where: str, axes: tuple[Axis, ...], sizes: Sizes) -> None:
-        if len(self.mean) != sizes[axes[-1]]:
-            raise ValueError(f"mean must have {sizes[axes[-1]]} entries, as {where} has features, not {len(self.mean)}")
-
-    @cached_property
-    def _arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """They become tensors for every segment, which is slow from tuples."""
-        return tuple(np.array(values, np.float32) for values in (self.left, self.right, self.mean))
+        _check_size("mean", len(self.mean.array), where, sizes[axes[-1]])
 
     def replace(self, value: "Tensor", axes: tuple[Axis, ...], given: "Tensor | None") -> "Tensor":
-        if not self.left:
+        if not len(self.left.array):
             return value
         wide = value.float()
-        left, right, mean = (wide.new_tensor(array) for array in self._arrays)
+        left, right, mean = (wide.new_tensor(one.array) for one in (self.left, self.right, self.mean))
         return wide - (wide - mean) @ right.mT @ left
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transport(Operation):
+    """x becomes to + matrix (x - mean) along the last axis, one of features.
+
+    With the arrays of quadratic concept erasure, of the class that x is of, x comes to stand where it would stand if there
+    were no classes: the optimal transport of that class to what all classes have in common.
+    """
+
+    matrix: Numbers
+    """[d, d]"""
+    mean: Numbers
+    """[d]: where it comes from."""
+    to: Numbers
+    """[d]: where that goes to."""
+
+    def __post_init__(self) -> None:
+        self.settle(matrix=Numbers("matrix", self.matrix, 2), mean=Numbers("mean", self.mean, 1), to=Numbers("to", self.to, 1))
+        d = len(self.mean.array)
+        if not d or self.to.array.shape != (d,) or self.matrix.array.shape != (d, d):
+            raise ValueError(f"matrix and to must be of {d} entries a side, as mean has, not of shapes {self.matrix.array.shape} and {self.to.array.shape}")
+
+    def check_axes(self, where: str, axes: tuple[Axis, ...]) -> None:
+        _check_features(self, where, axes)
+
+    def check(self, where: str, axes: tuple[Axis, ...], sizes: Sizes) -> None:
+        _check_size("mean", len(self.mean.array), where, sizes[axes[-1]])
+
+    def replace(self, value: "Tensor", axes: tuple[Axis, ...], given: "Tensor | None") -> "Tensor":
+        wide = value.float()
+        matrix, mean, to = (wide.new_tensor(one.array) for one in (self.matrix, self.mean, self.to))
+        return to + (wide - mean) @ matrix.mT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -296,4 +322,4 @@ class Mean(Donated):
         return given.expand(value.shape)
 
 
-OPERATIONS: dict[str, type[Operation]] = {kind.__name__: kind for kind in (Set, Scale, Add, ProjectOut, Erase, Permute, Initial, Patch, Mean)}
+OPERATIONS: dict[str, type[Operation]] = {kind.__name__: kind for kind in (Set, Scale, Add, ProjectOut, Erase, Transport, Permute, Initial, Patch, Mean)}

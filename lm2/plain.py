@@ -10,6 +10,9 @@ from dataclasses import dataclass, fields
 from enum import Enum
 from typing import Any, TypeVar
 
+import numpy as np
+from jaxtyping import Float32
+
 from lm2.sites import Site
 
 _Kind = TypeVar("_Kind", bound="Plain")
@@ -30,12 +33,44 @@ class Plain(ABC):
         return {"kind": type(self).__name__} | {field.name: as_json(getattr(self, field.name)) for field in fields(self)}
 
 
+class Numbers:
+    """A read-only float32 array that may stand in a specification: equal where shape and every bit are. JSON keeps it as it is.
+
+    Raises ValueError for anything but finite numbers with `ndim` axes.
+    """
+
+    def __init__(self, name: str, values: object, ndim: int) -> None:
+        if isinstance(values, Numbers):
+            values = values.array
+        try:
+            array = np.array(values)
+        except ValueError as error:
+            raise ValueError(f"{name} must be rows of one length: {error}") from error
+        if array.size and (array.dtype.kind not in "fiu" or not np.isfinite(array).all()):
+            raise ValueError(f"{name} must be finite numbers, not {values!r:.80}")
+        if array.size and array.ndim != ndim:
+            raise ValueError(f"{name} must have {ndim} axes, not {array.ndim}")
+        self.array: Float32[np.ndarray, "..."] = array.astype(np.float32).reshape(array.shape if array.size else (0,) * ndim)
+        self.array.setflags(write=False)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Numbers) and self.array.shape == other.array.shape and self.array.tobytes() == other.array.tobytes()
+
+    def __hash__(self) -> int:
+        return hash((self.array.shape, self.array.tobytes()))
+
+    def __repr__(self) -> str:
+        return f"Numbers of shape {self.array.shape}"
+
+
 def as_json(value: object) -> Any:
     """A field's JSON form: plain values by their own, sites by name, other members of an Enum by value."""
     if isinstance(value, Plain):
         return value.to_json()
     if isinstance(value, Site):
         return value.name
+    if isinstance(value, Numbers):
+        return value.array.tolist()
     if isinstance(value, tuple):
         return [as_json(entry) for entry in value]
     return value.value if isinstance(value, Enum) else value

@@ -1,5 +1,6 @@
 """Erasers: affine maps that take a concept, or a subspace drawn at random, out of features."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -7,11 +8,11 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from concept_erasure import LeaceFitter
+from concept_erasure import LeaceFitter, QuadraticFitter
 from jaxtyping import Float, Float32, Int, Shaped
 
 from lm2.intervals import rate
-from lm2.interventions import Erase
+from lm2.interventions import Erase, Operation, Transport
 from lm2.trace import read_only
 from probes.linear import Family, Probe, fit_many
 from probes.splits import hold_out
@@ -22,7 +23,7 @@ _SMALLEST = 1e-6
 
 
 class Method(Enum):
-    """How features are erased."""
+    """How features are erased by one map for all rows."""
 
     LEACE = "LEACE"
     """The least change, in squared distance, after which no linear reader beats a constant (Belrose et al. 2023)."""
@@ -32,8 +33,25 @@ class Method(Enum):
     """The control: a subspace drawn at random is projected out."""
 
 
+class Eraser(ABC):
+    """An affine map of features."""
+
+    @property
+    @abstractmethod
+    def rank(self) -> int:
+        """Dimensions in which it moves features, at most."""
+
+    @abstractmethod
+    def apply(self, features: Float32[np.ndarray, "row d"]) -> Float32[np.ndarray, "row d"]: ...
+
+    @property
+    @abstractmethod
+    def operation(self) -> Operation:
+        """The same, for a run."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Eraser:
+class Projection(Eraser):
     """x becomes x - left^T right (x - mean), with read-only arrays."""
 
     method: Method
@@ -50,11 +68,30 @@ class Eraser:
 
     @cached_property
     def operation(self) -> Erase:
-        """The same, for a run."""
-        return Erase(left=_rows(self.left), right=_rows(self.right), mean=tuple(self.mean.tolist()))
+        return Erase(left=self.left, right=self.right, mean=self.mean)
 
 
-def leace(features: Float32[np.ndarray, "row d"], labels: Sequence[Labels]) -> Eraser:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Mover(Eraser):
+    """x becomes to + matrix (x - mean), with read-only arrays: for rows of one class."""
+
+    matrix: Float32[np.ndarray, "d d"]
+    mean: Float32[np.ndarray, "d"]
+    to: Float32[np.ndarray, "d"]
+
+    @property
+    def rank(self) -> int:
+        return len(self.mean)
+
+    def apply(self, features: Float32[np.ndarray, "row d"]) -> Float32[np.ndarray, "row d"]:
+        return self.to + (features - self.mean) @ self.matrix.T
+
+    @cached_property
+    def operation(self) -> Transport:
+        return Transport(matrix=self.matrix, mean=self.mean, to=self.to)
+
+
+def leace(features: Float32[np.ndarray, "row d"], labels: Sequence[Labels]) -> Projection:
     """Erases several targets at once: on these rows none of them has a linear reader that is better than a constant.
 
     The concept has a column for each class of each target. Rows of which a target says nothing have 0 in all of its columns:
@@ -72,9 +109,33 @@ def leace(features: Float32[np.ndarray, "row d"], labels: Sequence[Labels]) -> E
     return _eraser(Method.LEACE, fitted.proj_left.T.numpy()[kept], right[kept], fitted.bias.numpy())
 
 
+def qleace(features: Float32[np.ndarray, "row d"], labels: Labels) -> tuple[Eraser, ...]:
+    """Erases a target from rows whose class is known: an eraser for each class, and the last for rows of which it says nothing.
+
+    Each is the least change, in squared distance, after which mean and covariance are the same for all classes (Quirke and
+    Belrose 2025, arXiv 2502.02820): no quadratic reader beats a constant on these rows, such as one that reads a class in
+    another direction where something else says so. Covariances are shrunk, as few rows need. A class of fewer than two rows
+    has none, and stays as it is.
+    """
+    values = np.where(labels.values < 0, len(labels.names), labels.values)
+    there = np.flatnonzero(np.bincount(values, minlength=len(labels.names) + 1) > 1)
+    nothing = _eraser(Method.LEACE, *np.zeros((2, 0, features.shape[1])), features.mean(0))
+    found: list[Eraser] = [nothing] * (len(labels.names) + 1)
+    if len(there) < 2:
+        return tuple(found)
+    kept = np.isin(values, there)
+    fitter = QuadraticFitter(features.shape[1], len(there), dtype=torch.float64)
+    fitter.update(torch.from_numpy(features[kept]).double(), torch.from_numpy(np.searchsorted(there, values[kept])))
+    eraser = fitter.eraser
+    for at, one in enumerate(there):
+        arrays = (eraser.ot_maps[at].numpy(), eraser.class_means[at].numpy(), eraser.global_mean.numpy())
+        found[one] = Mover(**dict(zip(("matrix", "mean", "to"), map(_kept, arrays))))
+    return tuple(found)
+
+
 def inlp(
     features: Float32[np.ndarray, "row d"], labels: Sequence[Labels], groups: Shaped[np.ndarray, "row"], seed: int = 0
-) -> Eraser:
+) -> Projection:
     """Each round projects out the directions of ridge probes of all targets that can still be read, fitted on what is left.
 
     A target can be read while its probe, fitted on three quarters of the groups, is right on the others more often than
@@ -108,12 +169,12 @@ def _reads(
     return rate(right.tolist(), groups[known].tolist()).low > np.bincount(labels[known]).max() / known.sum()
 
 
-def random_subspace(features: Float32[np.ndarray, "row d"], rank: int, seed: int) -> Eraser:
+def random_subspace(features: Float32[np.ndarray, "row d"], rank: int, seed: int) -> Projection:
     """Takes `rank` dimensions, drawn evenly from all directions."""
     return _drawn(features, lambda basis: rank, seed)
 
 
-def random_share(features: Float32[np.ndarray, "row d"], share: float, seed: int) -> Eraser:
+def random_share(features: Float32[np.ndarray, "row d"], share: float, seed: int) -> Projection:
     """Takes as many dimensions, drawn evenly from all directions, as hold at least `share` of the variance."""
 
     def enough(basis: Float[np.ndarray, "d d"]) -> int:
@@ -123,17 +184,16 @@ def random_share(features: Float32[np.ndarray, "row d"], share: float, seed: int
     return _drawn(features, enough, seed)
 
 
-def _drawn(features: Float32[np.ndarray, "row d"], rank: Callable[[Float[np.ndarray, "d d"]], int], seed: int) -> Eraser:
+def _drawn(features: Float32[np.ndarray, "row d"], rank: Callable[[Float[np.ndarray, "d d"]], int], seed: int) -> Projection:
     d = features.shape[1]
     basis = np.linalg.qr(np.random.default_rng(seed).standard_normal((d, d)))[0].T
     basis = basis[: rank(basis)]
     return _eraser(Method.RANDOM, basis, basis, features.mean(0))
 
 
-def _eraser(method: Method, left: Float[np.ndarray, "rank d"], right: Float[np.ndarray, "rank d"], mean: Float[np.ndarray, "d"]) -> Eraser:
-    left, right, mean = (read_only(np.ascontiguousarray(array, np.float32)) for array in (left, right, mean))
-    return Eraser(method=method, left=left, right=right, mean=mean)
+def _eraser(method: Method, left: Float[np.ndarray, "rank d"], right: Float[np.ndarray, "rank d"], mean: Float[np.ndarray, "d"]) -> Projection:
+    return Projection(method=method, left=_kept(left), right=_kept(right), mean=_kept(mean))
 
 
-def _rows(array: Float32[np.ndarray, "rank d"]) -> tuple[tuple[float, ...], ...]:
-    return tuple(map(tuple, array.tolist()))
+def _kept(array: Float[np.ndarray, "..."]) -> Float32[np.ndarray, "..."]:
+    return read_only(np.ascontiguousarray(array, np.float32))

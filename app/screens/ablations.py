@@ -63,8 +63,8 @@ def render() -> None:
 def _controls(opened: Opened) -> None:
     last = len(opened.trace.segments) - 1
     with st.container(border=True):
-        widgets.tabs(
-            "toggling",
+        widgets.parts(
+            "Toggle", "toggling",
             {"Memory": partial(_memory, opened, last), "Slots": partial(_slots, opened), "Heads and gates": partial(_heads_and_gates, opened),
              "Statements": partial(_statements, opened)},
         )  # fmt: skip
@@ -219,8 +219,8 @@ def _effect(opened: Opened, found: Comparison) -> None:
     chosen = state.choice("token", len(pieces))
     token = ablations.asked_at(found, context) if chosen is None else chosen
     _choose(panels.strip(ablations.strip(found, context, tokenizer), "strip_ablated", token))
-    widgets.tabs(
-        "ablated",
+    widgets.parts(
+        "What has changed", "ablated",
         {"Chosen token": partial(_beside, found, token, tokenizer), "Most changed": partial(_most_changed, found, tokenizer),
          "Along the text": partial(_along, found), "Runs": partial(_history, opened),
          "Run it again": partial(exam.again, opened.checkpoint, "ablation", found.after.spec, "lm2 ablate {}", None)},

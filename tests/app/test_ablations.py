@@ -270,21 +270,21 @@ def test_models_of_every_kind_are_taken_or_explained(kind: str, request: pytest.
         assert any("Tokens behind which most has changed" == heading.value for heading in test.subheader)
 
 
-@pytest.mark.parametrize("tab", ["Memory", "Slots", "Heads and gates", "Statements"])
-def test_a_tab_of_toggles_opens_by_its_link_and_leaves_the_others_toggles_alone(tab: str) -> None:
-    test = _page(toggling=tab, policy="off", slots="1", heads="0", muted="0")
+@pytest.mark.parametrize("part", ["Memory", "Slots", "Heads and gates", "Statements"])
+def test_a_part_of_the_toggles_opens_by_its_link_and_leaves_the_others_toggles_alone(part: str) -> None:
+    test = _page(toggling=part, policy="off", slots="1", heads="0", muted="0")
     assert not _errors(test)
     drawn = {one.key for one in (*test.segmented_control, *test.pills, *test.multiselect)}
     own = {"Memory": "widget_policy", "Slots": "widget_slots", "Heads and gates": "widget_heads", "Statements": "widget_muted"}
-    assert own[tab] in drawn and not drawn & (set(own.values()) - {own[tab]})
+    assert own[part] in drawn and not drawn & (set(own.values()) - {own[part]})
     assert any("memory off" in words.value and "slot 1" in words.value for words in test.markdown)
 
 
-@pytest.mark.parametrize("tab", ["Chosen token", "Most changed", "Along the text", "Runs", "Run it again"])
-def test_a_tab_of_changes_opens_by_its_link(tab: str) -> None:
-    test = _page(ablated=tab, policy="off")
+@pytest.mark.parametrize("part", ["Chosen token", "Most changed", "Along the text", "Runs", "Run it again"])
+def test_a_part_of_the_changes_opens_by_its_link(part: str) -> None:
+    test = _page(ablated=part, policy="off")
     assert not _errors(test)
-    assert test.session_state["widget_ablated"] == tab
+    assert test.session_state["widget_ablated"] == part
 
 
 def test_an_empty_text_is_explained() -> None:

@@ -1,22 +1,22 @@
-"""Laws of the command line: it says what it measured, and a user's mistake is one line and exit code 2."""
+"""Laws of the commands that look, measure and train: they say what they found, in words and as JSON."""
 
 import json
-import subprocess
-import sys
+import lzma
+import tarfile
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from app.cli import main
 from lm2 import babi
 from lm2.checkpoint import Checkpoint, load, save
-from lm2.results import read_results
+from lm2.released import Parity
+from lm2.results import DIFFERENCES, TABLE, read_results
 from lm2.simulator import simulate
+from lm2.tokens import Tokenizer
 from lm2.trace import Trace
-
-
-def _last_line(text: str) -> str:
-    return text.strip().splitlines()[-1]
 
 
 def test_run_tells_the_answer_and_the_slots_read_at_the_question(capsys, monkeypatch) -> None:
@@ -29,24 +29,39 @@ def test_run_tells_the_answer_and_the_slots_read_at_the_question(capsys, monkeyp
 
 def test_run_gives_the_same_as_json_and_as_a_trace_on_disk(capsys, tmp_path: Path) -> None:
     assert main(["run", "--checkpoint", "babi-lm2", "--text", "Mary moved to the garden.", "--json", "--out", str(tmp_path / "t.npz")]) == 0
-    printed = json.loads(_last_line(capsys.readouterr().out))
+    printed = json.loads(capsys.readouterr().out)
     trace = Trace.load(tmp_path / "t.npz")
     assert [piece for segment in printed["segments"] for piece in segment] == list(trace.tokens.pieces)
     assert sum(token["probability"] for token in printed["next"]) <= 1
+    assert (printed["spec_digest"], printed["checkpoint_digest"]) == (trace.spec.digest, trace.checkpoint_digest)
+    assert [one["path"] for one in printed["written"]] == [str(tmp_path / "t.npz")]
 
 
 def test_recall_prints_counts_and_intervals_as_json(capsys, tmp_path: Path) -> None:
     babi.write([simulate(1, seed=seed).story for seed in range(3)], tmp_path / "qa1_small.txt")
     assert main(["recall", "--checkpoint", "babi-lm2", "--babi", str(tmp_path / "qa1_small.txt"), "--memory", "frozen", "--json"]) == 0
-    printed = json.loads(_last_line(capsys.readouterr().out))
+    printed = json.loads(capsys.readouterr().out)
     assert printed["n"] == 15 == sum(row["n"] for row in printed["by_distance"])
     assert all(0 <= row["low"] <= row["accuracy"] <= row["high"] <= 1 for row in [printed, *printed["by_distance"]])
     assert all(row["distance"] >= 1 for row in printed["by_distance"]), "a question has a segment of its own"
 
 
 def test_generate_continues_the_text(capsys) -> None:
-    assert main(["generate", "--checkpoint", "babi-lm2", "--text", "Mary moved to the", "--tokens", "3"]) == 0
-    assert capsys.readouterr().out.startswith("Mary moved to the")
+    order = ["generate", "--checkpoint", "babi-lm2", "--text", "Mary moved to the", "--tokens", "3"]
+    assert main(order) == 0
+    said = capsys.readouterr().out
+    assert main([*order, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["prompt"] + found["text"] + "\n" == said and len(found["pieces"]) == 3
+
+
+def test_info_gives_sizes_and_card_in_both_forms(capsys) -> None:
+    assert main(["info", "babi-lm2"]) == 0
+    said = capsys.readouterr().out
+    assert main(["info", "babi-lm2", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert f"{found['parameters']:,} parameters" in said and found["card"].strip() in said and found["checkpoint_digest"] in said
+    assert found["config"]["memory"] == "gated"
 
 
 def test_graft_writes_a_checkpoint_with_a_memory_and_never_over_a_folder(plain: Checkpoint, capsys, tmp_path: Path) -> None:
@@ -62,39 +77,91 @@ def test_graft_writes_a_checkpoint_with_a_memory_and_never_over_a_folder(plain: 
     assert "layers are written 0,4,8, not '0;2'" in capsys.readouterr().err
     assert main([*order[:-1], str(tmp_path / "all")]) == 0
     assert load(tmp_path / "all", "cpu").config.memory_layers == (0, 1, 2)
+    capsys.readouterr()
+    assert main([*order[:-1], str(tmp_path / "told"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["checkpoint_digest"] == load(tmp_path / "told", "cpu").digest
+    assert {Path(one["path"]).name for one in found["written"]} == {"config.json", "model.safetensors", "tokenizer.json", "card.md"}
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["run", "--checkpoint", "nobody", "--text", "a"],
-        ["run", "--checkpoint", "babi-lm2", "--text", ""],
-        ["run", "--checkpoint", "babi-lm2", "--task", "one"],
-        ["run", "--checkpoint", "babi-lm2", "--task", "qa1", "--question", "99"],
-        ["run", "--checkpoint", "babi-lm2", "--file", "not-there.txt"],
-        ["run", "--checkpoint", "babi-lm2", "--text", "a", "--device", "toaster"],
-        ["recall", "--checkpoint", "babi-lm2", "--babi", "not-there.txt"],
-        ["parity", "not-there.safetensors"],
-        ["train", "not-there.json", "--out", "nowhere"],
-        ["info", "nobody"],
-        ["graft", "babi-lm2", "--slots", "4", "--heads", "2", "--out", "nowhere"],
-    ],
-)
-def test_a_mistake_is_one_line_on_standard_error(arguments: list[str], capsys) -> None:
-    assert main(arguments) == 2
-    captured = capsys.readouterr()
-    assert captured.err.startswith("lm2: ") and len(captured.err.strip().splitlines()) == 1
-    assert not captured.out
+def test_train_tells_what_it_wrote(gated: Checkpoint, capsys, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def train(config: object, folder: Path, on_step: Callable[[object, float], None]) -> None:
+        for loss in (2.0, 1.0):
+            on_step(None, loss)
+        save(folder / "checkpoint", gated.model, gated.tokenizer, "")
+
+    monkeypatch.setattr("lm2.training.train", train)
+    monkeypatch.setattr("lm2.training.TrainingConfig.load", lambda path: SimpleNamespace(steps=2))
+    order = ["train", "any.json", "--out", str(tmp_path)]
+    assert main([*order, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["loss"], found["steps"], found["parameters"]) == (1.0, 2, gated.parameters)
+    assert found["checkpoint_digest"] == load(tmp_path / "checkpoint", "cpu").digest and len(found["written"]) >= 3
+    assert main(order) == 0
+    assert "can be opened: lm2 info" in capsys.readouterr().out
 
 
-def test_a_reader_who_has_read_enough_is_no_mistake() -> None:
-    order = [sys.executable, "-c", "from app.cli import main; raise SystemExit(main(['info', 'babi-lm2']))"]
-    process = subprocess.Popen(order, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    process.stdout.close()
-    assert process.stderr.read() == b"" and process.wait() == 141
+def test_a_tokenizer_is_learnt_from_a_data_folder(capsys, tmp_path: Path) -> None:
+    (tmp_path / "books" / "train").mkdir(parents=True)
+    (tmp_path / "books" / "train" / "a.txt.xz").write_bytes(lzma.compress(b"It was a long day. " * 20))
+    (tmp_path / "babi").mkdir()
+    babi.write([simulate(1, seed=seed).story for seed in range(3)], tmp_path / "qa1_single-supporting-fact_train.txt")
+    with tarfile.open(tmp_path / "babi" / "babi-v1.2-en-train.tar.xz", "w:xz") as archive:
+        archive.add(tmp_path / "qa1_single-supporting-fact_train.txt", "en/qa1_single-supporting-fact_train.txt")
+    out = tmp_path / "tokenizer.json"
+    assert main(["tokenizer", str(tmp_path), "--pieces", "300", "--out", str(out), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["pieces"] == Tokenizer.load(out).size <= 300 and found["written"][0]["path"] == str(out)
 
 
-def test_eval_writes_tables_and_a_report_beside_the_paper(gated: Checkpoint, plain: Checkpoint, capsys, monkeypatch, tmp_path: Path) -> None:
+def test_serve_tells_the_address_and_gives_its_place_to_the_server(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[list[str]] = []
+    moved: list[tuple[int, int]] = []
+    monkeypatch.setattr("os.execv", lambda program, command: begun.append(command))
+    monkeypatch.setattr("os.dup2", lambda old, new: moved.append((old, new)))
+    monkeypatch.setattr("subprocess.call", lambda command: begun.append(command) or 0)
+    for extra in ([], ["--json"]):
+        with pytest.raises(SystemExit, match="0"):
+            main(["serve", "--port", "9000", *extra])
+    assert json.loads(capsys.readouterr().out) == {"address": "http://127.0.0.1:9000"}
+    assert all("--server.port=9000" in command for command in begun)
+    assert moved == [(2, 1)], "what the server says is no part of the document"
+
+
+@pytest.mark.parametrize(("worst", "code"), [(9e-6, 0), (2e-5, 1)])
+def test_parity_fails_where_numbers_differ(worst: float, code: int, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Parity(segments=2, logits=worst, gates=0.0, bank=0.0)
+    monkeypatch.setattr("lm2.released.parity", lambda path: found)
+    assert main(["parity", "any.safetensors", "--json"]) == code
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == {"segments": 2, "logits": worst, "gates": 0.0, "bank": 0.0, "tolerance": 1e-5, "same": code == 0}
+    assert main(["parity", "any.safetensors"]) == code
+    assert "over 2 segments" in capsys.readouterr().out
+
+
+def test_explain_tells_its_tables_and_files(
+    gated: Checkpoint, folder: Callable[[Checkpoint], str], capsys, monkeypatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("LM2_DATA_DIR", raising=False)
+    documents = {"kind": "Documents", "count": 6, "origin": "simulated"}
+    (tmp_path / "spec.json").write_text(json.dumps({"checkpoint": folder(gated), "documents": documents, "items": 8, "slots": [0, 2]}))
+    assert main(["explain", str(tmp_path / "spec.json"), "--out", str(tmp_path / "out"), "--device", "cpu", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [Path(one["path"]).name for one in found.pop("written")] == ["spec.json", "explanations.json", "report.md"]
+    assert found == json.loads((tmp_path / "out" / "explanations.json").read_text())
+
+
+@pytest.mark.parametrize("command", ["sweep", "probe", "explain"])
+def test_an_example_is_the_same_spec_in_both_forms(command: str, capsys) -> None:
+    assert main([command, "--example"]) == 0
+    spec = json.loads(capsys.readouterr().out)
+    assert main([command, "--example", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == spec
+
+
+def test_eval_writes_tables_and_a_report_beside_the_paper(
+    gated: Checkpoint, plain: Checkpoint, capsys, monkeypatch, tmp_path: Path
+) -> None:
     monkeypatch.delenv("LM2_DATA_DIR", raising=False)
     for toy in (gated, plain):
         save(tmp_path / toy.name, toy.model, toy.tokenizer, "")
@@ -104,14 +171,20 @@ def test_eval_writes_tables_and_a_report_beside_the_paper(gated: Checkpoint, pla
     assert "best constants" in capsys.readouterr().out
     report = (tmp_path / "report.md").read_text()
     assert f"lm2 eval --models {models} --tasks qa1,qa6-qa7" in report and "paper: LM2-1.7B" in report and "| qa7 |" in report
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"cells", "table.csv", "table.parquet", "differences.csv", "differences.parquet"}
+    tables = {"table.csv", "table.parquet", "differences.csv", "differences.parquet"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"cells", *tables}
+    assert main([*order, "--report", str(tmp_path / "report.md"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert set(found["table"][0]) >= set(TABLE) and set(found["differences"][0]) >= set(DIFFERENCES)
+    assert {Path(one["path"]).name for one in found["written"]} == {*tables, "report.md"}
 
 
 def test_one_model_alone_is_evaluated_and_has_no_differences(gated: Checkpoint, capsys, monkeypatch, tmp_path: Path) -> None:
     monkeypatch.delenv("LM2_DATA_DIR", raising=False)
     save(tmp_path / "toy", gated.model, gated.tokenizer, "")
     babi.write([simulate(1, seed=seed).story for seed in range(3)], tmp_path / "qa1_small_test.txt")
-    order = ["eval", "--models", str(tmp_path / "toy"), "--tasks", "qa1", "--samples", "2", "--workers", "1", "--out", str(tmp_path / "out")]
+    order = ["eval", "--models", str(tmp_path / "toy"), "--tasks", "qa1", "--samples", "2", "--workers", "1"]
+    order += ["--out", str(tmp_path / "out")]
     source = ["--babi-dir", str(tmp_path / "qa1_small_test.txt")]
     assert main([*order, *source, "--report", str(tmp_path / "report.md")]) == 0
     assert read_results(tmp_path / "out").differences.empty
@@ -120,8 +193,12 @@ def test_one_model_alone_is_evaluated_and_has_no_differences(gated: Checkpoint, 
 
 
 @pytest.mark.parametrize(
-    "extra, said", [(["--tasks", "qb1"], "qa1,qa3-qa5"), (["--lengths", "9"], "like 4k"), (["--samples", "x"], "whole numbers"), (["--lengths", "4k"], "books")]
-)
+    "extra, said",
+    [
+        (["--tasks", "qb1"], "qa1,qa3-qa5"), (["--lengths", "9"], "like 4k"), (["--samples", "x"], "whole numbers"),
+        (["--lengths", "4k"], "books"),
+    ],
+)  # fmt: skip
 def test_an_evaluation_that_cannot_be_made_is_one_line(extra: list[str], said: str, capsys, monkeypatch, tmp_path: Path) -> None:
     monkeypatch.delenv("LM2_DATA_DIR", raising=False)
     assert main(["eval", "--models", "babi-lm2", "--tasks", "qa1", "--workers", "1", "--out", str(tmp_path / "out"), *extra]) == 2
@@ -136,7 +213,7 @@ def test_language_compares_models_on_the_same_passages(gated: Checkpoint, plain:
     models = f"{tmp_path / gated.name},{tmp_path / plain.name}"
     order = ["language", "--models", models, "--text", str(tmp_path / "book.txt"), "--passages", "3", "--characters", "120"]
     assert main([*order, "--json"]) == 0
-    first, other = json.loads(_last_line(capsys.readouterr().out))
+    first, other = json.loads(capsys.readouterr().out)
     assert first["more"] == 0 and first["passages"] == 3 and other["bits_per_byte"] > 0
     (tmp_path / "book.txt.xz").write_bytes(b"no xz")
     assert main([*order[:4], str(tmp_path / "book.txt.xz")]) == 2

@@ -1,11 +1,14 @@
 """Laws of `lm2 ablate` and `lm2 experiment`."""
 
+import hashlib
 import json
 from pathlib import Path
 
 import pytest
 
 from app.cli import main
+from app.cli_ablate import EXPERIMENTS
+from probes.experiments import Experiment
 
 TEXT = "Mary moved to the bathroom.\fWhere is Mary?"
 
@@ -33,6 +36,10 @@ def test_without_memory_the_question_is_answered_otherwise(tmp_path: Path, capsy
     found = json.loads(out.read_text(encoding="utf-8"))
     assert found["next"]["before"][0][0].strip() == "bathroom" and found["kl_mean"] > 0
     assert "1 interventions" in capsys.readouterr().out and len(found["spec_digest"]) == 64
+    assert main(["ablate", _spec(tmp_path, interventions=[{"kind": "MemoryOff"}]), "--device", "cpu", "--out", str(out), "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    kept = printed.pop("written")
+    assert printed == found and kept == [{"path": str(out), "sha256": hashlib.sha256(out.read_bytes()).hexdigest()}]
 
 
 def test_an_experiment_handed_out_can_be_run_again_with_the_same_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -48,7 +55,14 @@ def test_an_experiment_handed_out_can_be_run_again_with_the_same_numbers(tmp_pat
 
 def test_the_list_names_every_experiment_with_its_control(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["experiment", "list"]) == 0
-    assert all(line.strip().endswith(".") and "Control:" in line for line in capsys.readouterr().out.strip().splitlines())
+    lines = capsys.readouterr().out.strip().splitlines()
+    assert all(line.strip().endswith(".") and "Control:" in line for line in lines)
+    assert main(["experiment", "list", "--json"]) == 0
+    assert [one["experiment"] for one in json.loads(capsys.readouterr().out)] == list(EXPERIMENTS) == [line.split()[0] for line in lines]
+
+
+def test_help_names_every_experiment() -> None:
+    assert list(EXPERIMENTS) == [one.key for one in Experiment]
 
 
 @pytest.mark.parametrize(
@@ -80,7 +94,7 @@ def test_a_file_that_is_no_spec_is_refused(content: str, words: str, tmp_path: P
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [(["dance", "--checkpoint", "babi-lm2-qa1"], "no experiment is called 'dance'"), (["swap"], "--checkpoint"),
+    [(["dance", "--checkpoint", "babi-lm2-qa1"], "invalid choice: 'dance'"), (["swap"], "--checkpoint"),
      (["swap", "--checkpoint", "babi-lm2-qa1", "--task", "one"], "a task is written qa1")],
 )  # fmt: skip
 def test_an_experiment_that_is_not_there_is_refused(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:

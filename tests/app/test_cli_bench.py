@@ -24,7 +24,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def test_the_bench_measures_three_ways_of_the_same_work(small: list[int], capsys) -> None:
     assert main(["bench", "sweep", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    found = json.loads(capsys.readouterr().out)
     assert found["units"] == found["plain_units"] == 6 and found["max_difference"] <= 1e-5
     assert found["exact_speedup"] == pytest.approx(found["plain_seconds"] / found["exact_seconds"])
     assert found["answer_speedup"] == pytest.approx(found["plain_seconds"] / found["answer_seconds"])
@@ -49,7 +49,7 @@ def test_the_probes_bench_measures_every_size_beside_scikit_learn(capsys, monkey
     for name, value in sizes:
         monkeypatch.setattr(bench_probes, name, value)
     assert main(["bench", "probes", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    found = json.loads(capsys.readouterr().out)
     assert [(row["d"], row["targets"]) for row in found["rows"]] == [(6, 2), (6, 3), (9, 2), (9, 3)]
     for row in found["rows"]:
         assert row["speedup"] == pytest.approx(row["sklearn_seconds"] * row["targets"] / row["batched_seconds"])
@@ -81,12 +81,16 @@ def test_a_sweep_tells_its_cost_first_then_units_joints_and_where_the_tables_are
     (tmp_path / "spec.json").write_text(json.dumps(values))
     order = ["sweep", str(tmp_path / "spec.json"), "--out", str(tmp_path / "out"), "--device", "cpu", "--top", "2"]
     assert main(order) == 0
-    printed = capsys.readouterr().out
-    assert printed.startswith("3 documents x 5 units: ")
+    told = capsys.readouterr()
+    assert told.err.startswith("3 documents x 5 units: ")
     for said in ("screened: r ", "at once", "interval clustered by story", "values, units, joints and curves"):
-        assert said in printed
+        assert said in told.out
     assert main(order) == 0
-    assert capsys.readouterr().out.splitlines()[1:] == printed.splitlines()[1:], "what is there is not asked again, and says the same"
+    assert capsys.readouterr().out == told.out, "what is there is not asked again, and says the same"
+    assert main([*order, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert len(found["units"]) == 5 * len(values["metrics"]) and found["spec"]["questions"] == 3
+    assert {Path(one["path"]).name for one in found["written"]} == {path.name for path in (tmp_path / "out").glob("*.[cp][sa][vr]*")}
 
 
 def test_a_sweep_that_cannot_be_is_one_line(capsys, tmp_path: Path) -> None:

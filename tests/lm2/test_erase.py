@@ -1,4 +1,4 @@
-"""Laws of Erase: an affine map along features, declared as plain values."""
+"""Laws of Erase and Transport: affine maps along features, declared as plain values."""
 
 import json
 
@@ -7,7 +7,7 @@ import pytest
 
 from lm2.capture import Capture
 from lm2.checkpoint import Checkpoint
-from lm2.interventions import BankEdit, Edit, Erase, Intervention, Operation
+from lm2.interventions import BankEdit, Edit, Erase, Intervention, Operation, Transport
 from lm2.runner import run
 from lm2.sites import Site
 from lm2.spec import RunSpec
@@ -20,6 +20,10 @@ def rows(seed: int, rank: int, d: int) -> tuple[tuple[float, ...], ...]:
 
 def erase(rank: int, d: int) -> Erase:
     return Erase(left=rows(1, rank, d), right=rows(2, rank, d), mean=rows(3, 1, d)[0])
+
+
+def transport(d: int) -> Transport:
+    return Transport(matrix=rows(1, d, d), mean=rows(2, 1, d)[0], to=rows(3, 1, d)[0])
 
 
 def trace_of(checkpoint: Checkpoint, text: str, *changes: Intervention, captures: tuple[Capture, ...] = ()) -> Trace:
@@ -35,9 +39,18 @@ def test_it_computes_what_it_says(gated: Checkpoint, text: str) -> None:
     captures, operation = (Capture(Site.RESID_MID, layers=(1,), segments=(1,)),), erase(3, 16)
     value = trace_of(gated, text, captures=captures).at(Site.RESID_MID, segment=1, layer=1)
     change = Edit(site=Site.RESID_MID, operation=operation, layers=(1,), segments=(1,))
-    left, right, mean = (np.array(array) for array in (operation.left, operation.right, operation.mean))
+    left, right, mean = (one.array for one in (operation.left, operation.right, operation.mean))
     shown = trace_of(gated, text, change, captures=captures).at(Site.RESID_MID, segment=1, layer=1)
     np.testing.assert_allclose(shown, value - (value - mean) @ right.T @ left, rtol=1e-4, atol=1e-4)
+
+
+def test_transport_computes_what_it_says(gated: Checkpoint, text: str) -> None:
+    captures, operation = (Capture(Site.RESID_MID, layers=(1,), segments=(1,)),), transport(16)
+    value = trace_of(gated, text, captures=captures).at(Site.RESID_MID, segment=1, layer=1)
+    change = Edit(site=Site.RESID_MID, operation=operation, layers=(1,), segments=(1,))
+    shown = trace_of(gated, text, change, captures=captures).at(Site.RESID_MID, segment=1, layer=1)
+    matrix, mean, to = (one.array for one in (operation.matrix, operation.mean, operation.to))
+    np.testing.assert_allclose(shown, to + (value - mean) @ matrix.T, rtol=1e-4, atol=1e-4)
 
 
 def test_with_left_and_right_of_the_same_orthonormal_rows_twice_is_once(gated: Checkpoint, text: str) -> None:
@@ -49,9 +62,9 @@ def test_with_left_and_right_of_the_same_orthonormal_rows_twice_is_once(gated: C
     np.testing.assert_allclose(once.logits, twice.logits, atol=1e-4)
 
 
-@pytest.mark.parametrize("rank", [0, 2])
-def test_json_gives_it_back(rank: int) -> None:
-    change = BankEdit(operation=erase(rank, 3), slots=(1,))
+@pytest.mark.parametrize("operation", [erase(0, 3), erase(2, 3), transport(3)])
+def test_json_gives_it_back(operation: Operation) -> None:
+    change = BankEdit(operation=operation, slots=(1,))
     back = Intervention.from_json(json.loads(json.dumps(change.to_json())))
     assert back == change and hash(back) == hash(change)
     assert Operation.from_json(json.loads(json.dumps(change.operation.to_json()))) == change.operation
@@ -61,8 +74,15 @@ def test_sizes_that_do_not_fit_are_refused(gated: Checkpoint, text: str) -> None
     for left, right, mean in (((), rows(1, 1, 3), (0.0,) * 3), (rows(1, 1, 3), rows(1, 1, 2), (0.0,) * 3), (rows(1, 1, 3), rows(1, 1, 3), (0.0,)), ((), (), ())):
         with pytest.raises(ValueError, match="left and right must be as many rows of"):
             Erase(left=left, right=right, mean=mean)
-    with pytest.raises(ValueError, match="mean must be a finite number"):
+    with pytest.raises(ValueError, match="mean must be finite numbers"):
         Erase(left=(), right=(), mean=(float("nan"),))
+    for values, said in (("ab", "finite numbers"), (((1.0,), (1.0, 2.0)), "rows of one length"), ((1.0,), "2 axes, not 1"), (((True,),), "finite numbers")):
+        with pytest.raises(ValueError, match=f"left must (be|have) {said}"):
+            Erase(left=values, right=(), mean=(0.0,))
+    with pytest.raises(ValueError, match=r"matrix and to must be of 3 entries a side, as mean has, not of shapes \(3, 3\) and \(2,\)"):
+        Transport(matrix=rows(1, 3, 3), mean=(0.0,) * 3, to=(0.0,) * 2)
+    with pytest.raises(ValueError, match="mean must have 12 entries, as the bank has features, not 3"):
+        trace_of(gated, text, BankEdit(operation=transport(3)))
     with pytest.raises(ValueError, match="mean must have 12 entries, as the bank has features, not 16"):
         trace_of(gated, text, BankEdit(operation=erase(1, 16)))
     with pytest.raises(ValueError, match="last axis of READ_PATTERN is slot"):

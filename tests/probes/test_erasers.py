@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from probes.erasers import Eraser, Method, inlp, leace, random_share, random_subspace
+from probes.erasers import Eraser, Method, Mover, inlp, leace, qleace, random_share, random_subspace
 from probes.linear import fit
 from probes.targets import Labels
 
@@ -100,7 +100,52 @@ def test_a_concept_that_no_row_has_takes_no_dimension() -> None:
     features, _ = sample(0)
     nothing = Labels(np.full(ROWS, -1), ("a", "b"))
     eraser = leace(features, [nothing])
-    assert eraser.rank == 0 and np.array_equal(eraser.apply(features), features) and eraser.operation.left == ()
+    assert eraser.rank == 0 and np.array_equal(eraser.apply(features), features) and len(eraser.operation.left.array) == 0
+
+
+def twisted(seed: int, rows: int = ROWS) -> tuple[np.ndarray, Labels]:
+    """A concept that no mean tells: it says which way the first feature leans on the second."""
+    draw = np.random.default_rng(seed)
+    labels = draw.integers(0, 2, rows)
+    features = draw.standard_normal((rows, D))
+    features[:, 0] += 2 * np.where(labels, 1, -1) * features[:, 1]
+    return features.astype(np.float32), Labels(labels, ("a", "b"))
+
+
+def told_apart(features: np.ndarray, labels: Labels) -> float:
+    """Share that a quadratic reader gets right on the second half of rows."""
+    products = (features[:, 0] * features[:, 1])[:, None].astype(np.float32)
+    half = len(features) // 2
+    return float((fit(products[:half], labels.values[:half], 2).predict(products[half:]) == labels.values[half:]).mean())
+
+
+def test_behind_qleace_a_quadratic_reader_is_at_chance_where_leace_leaves_it_everything() -> None:
+    features, labels = twisted(0)
+    new, truth = twisted(1)
+    blind, by_class = leace(features, [labels]), qleace(features, labels)
+    knowing = np.where(truth.values[:, None] == 0, *(one.apply(new) for one in by_class[:2])).astype(np.float32)
+    assert told_apart(new, truth) > 0.8 and told_apart(blind.apply(new), truth) > 0.8
+    assert told_apart(knowing, truth) < 0.55
+
+
+def test_behind_qleace_all_classes_have_one_mean_and_nearly_one_covariance() -> None:
+    features, labels = sample(0)
+    by_class = qleace(features, labels)
+    moved = [one.apply(features[labels.values == at]) for at, one in enumerate(by_class[:CLASSES])]
+    scale = features.std()
+    for one in moved:
+        np.testing.assert_allclose(one.mean(0), moved[0].mean(0), atol=1e-3 * scale)
+        np.testing.assert_allclose(np.cov(one.T), np.cov(moved[0].T), atol=0.05 * scale**2)
+
+
+def test_rows_of_which_nothing_is_known_are_moved_as_a_class_and_a_class_of_one_row_stays() -> None:
+    features, labels = sample(0)
+    known = np.where(np.arange(ROWS) % 5 == 0, -1, labels.values)
+    known[np.flatnonzero(known == 3)[1:]] = -1
+    *_, lonely, unknown = qleace(features, Labels(known, labels.names))
+    assert isinstance(unknown, Mover) and lonely.rank == 0
+    assert np.array_equal(lonely.apply(features), features)
+    assert all(one.rank == 0 for one in qleace(features[:1], Labels(known[:1], labels.names)))
 
 
 def test_inlp_takes_nothing_where_nothing_can_be_read() -> None:

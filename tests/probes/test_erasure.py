@@ -63,10 +63,11 @@ def test_a_run_erases_the_stream_of_the_questions_segment_alone(gated: Checkpoin
 
 
 def test_decodable_and_used_stand_side_by_side_with_their_controls(found: Erasure) -> None:
-    nothing, least, control, large, projected, as_many, alone, others = found.conditions
+    nothing, least, control, large, projected, as_many, alone, knowing, somebody_else, others = found.conditions
     assert nothing.rank == nothing.moved == 0 and not nothing.effect.values.any()
     assert least.rank == control.rank and projected.rank == as_many.rank and least.moved <= large.moved + 0.1
     assert alone.rank <= others.rank <= least.rank
+    assert knowing.rank == somebody_else.rank == 12 and knowing.moved > 0 < somebody_else.moved
     assert {one.right.n for one in found.conditions} == {6} and found.chance.n == 6
     assert all(word in found.verdict for word in ("decodable", "by guessing", "a random subspace", "another concept", "best constant"))
 
@@ -87,7 +88,7 @@ def test_a_concept_is_used_where_answers_suffer_more_than_by_either_control(foun
 
 @pytest.mark.parametrize("place", [Bank(), Stream(layer=0)])
 def test_both_places_of_a_model_with_memory_tokens_can_be_erased(rmt: Checkpoint, place: Place) -> None:
-    assert len(erasure(rmt, puts(rmt)[:2], place).conditions) == (8 if isinstance(place, Bank) else 7)
+    assert len(erasure(rmt, puts(rmt)[:2], place).conditions) == (10 if isinstance(place, Bank) else 9)
 
 
 def test_questions_that_ask_for_nobody_are_refused(gated: Checkpoint) -> None:

@@ -1,0 +1,177 @@
+"""`lm2 serve`, `lm2 info`, `lm2 run` and `lm2 generate`: look at a model, and at what it does with a text."""
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from app.cli_answer import Answer, opened, specified, written
+from app.cli_arguments import CHECKPOINT, add_checkpoint, add_seed, add_segment_length, task_named
+from app.cli_progress import progress
+from app.cli_tree import Commands
+
+if TYPE_CHECKING:
+    from lm2.babi import Prompt
+    from lm2.checkpoint import Checkpoint
+    from lm2.tokens import Tokenizer
+    from lm2.trace import Trace
+
+
+def add_serve(commands: Commands) -> None:
+    one = commands.add("serve", "open the workbench in the browser", _serve, "It listens on this machine alone.")
+    one.add_argument("--port", type=int, default=8501, metavar="N", help="port of the page (default %(default)s)")
+
+
+def add_info(commands: Commands) -> None:
+    one = commands.add("info", "sizes, parameters and card of a checkpoint", _info)
+    one.add_argument("checkpoint", metavar="MODEL", help=CHECKPOINT)
+
+
+def add_run(commands: Commands) -> None:
+    one = commands.add("run", "feed a text or a story: predictions, answer, slots read", _run)
+    add_checkpoint(one)
+    add_segment_length(one)
+    source = one.add_mutually_exclusive_group(required=True)
+    source.add_argument("--task", metavar="qaN", help="a story of a bAbI task, qa1 to qa10: held out in LM2_DATA_DIR, else simulated")
+    source.add_argument("--text", metavar="TEXT", help="a text of your own; a form feed in it opens a new segment")
+    source.add_argument("--file", type=Path, metavar="FILE", help="a UTF-8 text file")
+    one.add_argument("--index", type=int, default=0, metavar="N", help="story of the task, from 0 (default %(default)s)")
+    one.add_argument("--question", type=int, default=-1, metavar="N", help="question of the story, from 0 (default %(default)s: the last)")
+    one.add_argument("--out", type=Path, metavar="FILE.npz", help="save the trace, with reads, writes and gates (default: not saved)")
+
+
+def add_generate(commands: Commands) -> None:
+    one = commands.add("generate", "continue a text", _generate)
+    add_checkpoint(one)
+    add_segment_length(one)
+    one.add_argument("--text", required=True, metavar="TEXT", help="what the model goes on from")
+    one.add_argument("--tokens", type=int, default=20, metavar="N", help="how many tokens to write (default %(default)s)")
+    one.add_argument("--temperature", type=float, default=0.0, metavar="T", help="0 takes the likeliest token (default %(default)s)")
+    add_seed(one, "of sampling")
+
+
+def _serve(chosen: argparse.Namespace) -> None:
+    """Streamlit, which listens on this machine alone and sends no statistics."""
+    options = {
+        "server.address": "127.0.0.1", "server.port": chosen.port, "server.maxUploadSize": 200, "browser.gatherUsageStats": "false",
+        "client.toolbarMode": "minimal", "server.fileWatcherType": "none",
+    }  # fmt: skip
+    flags = [f"--{name}={value}" for name, value in options.items()]
+    command = [sys.executable, "-m", "streamlit", "run", str(Path(__file__).parent / "main.py"), *flags]
+    Answer(found={"address": f"http://127.0.0.1:{chosen.port}"}).tell(as_json=chosen.json)
+    if chosen.json:  # what Streamlit says of itself is a note
+        os.dup2(2, 1)
+    if os.name == "posix":  # in this process's place: a server of its own would outlive it when it is told to end
+        os.execv(sys.executable, command)
+    raise SystemExit(subprocess.call(command))
+
+
+def _info(chosen: argparse.Namespace) -> Answer:
+    from lm2.checkpoint import load
+
+    checkpoint = load(chosen.checkpoint, "cpu")
+    found = {
+        "checkpoint": checkpoint.name, "checkpoint_digest": checkpoint.digest, "parameters": checkpoint.parameters,
+        "memory_parameters": checkpoint.memory_parameters, "config": checkpoint.config.to_json(), "card": checkpoint.card,
+    }  # fmt: skip
+    return Answer(found=found, words=_sizes(found))
+
+
+def _sizes(found: dict[str, Any]) -> Iterator[str]:
+    memory = f"{found['memory_parameters']:,} of them in the memory"
+    yield f"{found['checkpoint']}: {found['parameters']:,} parameters, {memory}; sha256 {found['checkpoint_digest']}"
+    yield from (f"  {name}: {value}" for name, value in found["config"].items())
+    yield found["card"]
+
+
+def _run(chosen: argparse.Namespace) -> Answer:
+    from lm2.capture import Capture, HeadMean
+    from lm2.checkpoint import load
+    from lm2.runner import run
+    from lm2.sites import Site
+    from lm2.spec import RunSpec
+
+    text, prompt, origin = _text(chosen)
+    checkpoint = load(chosen.checkpoint, chosen.device, chosen.dtype)
+    wanted = [Capture(Site.READ_PATTERN, HeadMean())]
+    if chosen.out:
+        wanted += [Capture(site) for site in (Site.WRITE_PATTERN, Site.GATE_IN, Site.GATE_FORGET, Site.GATE_OUT)]
+    captures = tuple(capture for capture in wanted if capture.site.layers(checkpoint.config))
+    spec = RunSpec(checkpoint=checkpoint.name, text=text, segment_length=chosen.segment_length, captures=captures)
+    with progress("segment") as told:
+        trace = run(checkpoint, spec, on_segment=told)
+    found = {"origin": origin, **_last_token(checkpoint.tokenizer, trace, prompt), **specified(spec, checkpoint)}
+    if chosen.out:
+        trace.save(chosen.out)
+        found |= written(chosen.out)
+    return Answer(found=found, words=_ran(checkpoint, found))
+
+
+def _text(chosen: argparse.Namespace) -> tuple[str, "Prompt | None", str]:
+    """The text to feed, the question in it where it is a story, and where it is from."""
+    from lm2 import babi, stories
+
+    if not chosen.task:
+        return chosen.text if chosen.file is None else chosen.file.read_text(encoding="utf-8"), None, "given text"
+    picked = stories.pick(task_named(chosen.task), chosen.index)
+    questions = picked.story.questions
+    if not -len(questions) <= chosen.question < len(questions):
+        raise ValueError(f"story {picked.story.id} has questions 0..{len(questions) - 1}, not {chosen.question}")
+    prompt = babi.ask(picked.story, questions[chosen.question])
+    return prompt.text, prompt, picked.origin
+
+
+def _last_token(tokenizer: "Tokenizer", trace: "Trace", prompt: "Prompt | None") -> dict[str, Any]:
+    """What `lm2 run` tells about the last token: next tokens, the answer's probability, slots read per block."""
+    import numpy as np
+
+    from app.views.text import chances
+    from lm2.sites import Site
+
+    probabilities = chances(trace.logits[-1])
+    top = np.argsort(-probabilities)[:5]
+    found: dict = {
+        "segments": [list(trace.tokens.pieces[s.start : s.end]) for s in trace.segments],
+        "next": [{"piece": tokenizer.piece(int(token)), "probability": float(probabilities[token])} for token in top],
+        "top_slots": {},
+    }
+    if prompt is not None:
+        first = tokenizer.encode(f" {prompt.answer}").ids[0]
+        found |= {"question": prompt.question, "answer": prompt.answer, "answer_probability": float(probabilities[first])}
+    for capture, place in trace.records:
+        if capture.site is Site.READ_PATTERN and place.segment == trace.segments[-1].index:
+            weights = trace.records[capture, place][-1]
+            found["top_slots"][place.layer] = [(int(slot), float(weights[slot])) for slot in np.argsort(-weights)[:3]]
+    return found
+
+
+def _ran(checkpoint: "Checkpoint", found: dict[str, Any]) -> Iterator[str]:
+    yield f"{found['origin']}; {checkpoint.name} on {checkpoint.device} in {checkpoint.dtype}"
+    for at, pieces in enumerate(found["segments"]):
+        yield f"segment {at}: {' | '.join(repr(piece)[1:-1] for piece in pieces)}"
+    yield "next token: " + ", ".join(f"{token['piece']!r} {token['probability']:.3f}" for token in found["next"])
+    if "answer" in found:
+        yield f"answer: {found['answer']} (probability of its first token {found['answer_probability']:.3f})"
+    for layer, slots in found["top_slots"].items():
+        yield f"slots read most at the last token, block {layer}: " + ", ".join(f"{slot} ({weight:.2f})" for slot, weight in slots)
+
+
+def _generate(chosen: argparse.Namespace) -> Answer:
+    import torch
+
+    from lm2.checkpoint import load
+    from lm2.runner import generate
+
+    checkpoint = load(chosen.checkpoint, chosen.device, chosen.dtype)
+    made = generate(
+        checkpoint, chosen.text, max_tokens=chosen.tokens, segment_length=chosen.segment_length,
+        temperature=chosen.temperature, generator=torch.Generator().manual_seed(chosen.seed),
+    )  # fmt: skip
+    found = {
+        "checkpoint": checkpoint.name, **opened(checkpoint), "prompt": chosen.text, "text": made.text,
+        "pieces": [checkpoint.tokenizer.piece(token) for token in made.ids], "temperature": chosen.temperature, "seed": chosen.seed,
+    }  # fmt: skip
+    return Answer(found=found, words=[chosen.text + made.text])
