@@ -16,7 +16,8 @@ from lm2.simulator import simulate
 from lm2.sites import Site
 from probes import erasure as erased
 from probes.erasers import random_subspace
-from probes.erasure import Bank, Erasure, Place, Stream, erasure
+from probes.erasing import Bank, Place, Stream
+from probes.erasure import Erasure, erasure
 
 
 def puts(checkpoint: Checkpoint) -> list[Put]:
@@ -69,7 +70,7 @@ def test_decodable_and_used_stand_side_by_side_with_their_controls(found: Erasur
     assert alone.rank <= others.rank <= least.rank
     assert knowing.rank == somebody_else.rank == 12 and knowing.moved > 0 < somebody_else.moved
     assert {one.right.n for one in found.conditions} == {6} and found.chance.n == 6
-    assert all(word in found.verdict for word in ("decodable", "by guessing", "a random subspace", "another concept", "best constant"))
+    assert all(word in found.verdict for word in ("decodable", "by guessing", "behind LEACE", "behind QLEACE", "a random subspace", "another concept", "best constant"))
 
 
 def test_a_report_without_the_models_answers_says_that_use_was_not_tested(gated: Checkpoint) -> None:
