@@ -98,7 +98,7 @@ def _eval(chosen: argparse.Namespace) -> Answer:
     files = table_files(chosen.out, "table", "differences")
     if chosen.report:
         with replace_file(chosen.report) as path:
-            path.write_text(markdown(found, f"lm2 eval {_shown(chosen)}"), encoding="utf-8")
+            path.write_text(markdown(found, f"lm2 eval {_shown(chosen)} --out FOLDER"), encoding="utf-8")
         files.append(chosen.report)
     tables = {"table": found.table.to_dict("records"), "differences": found.differences.to_dict("records")}
     return Answer(found={**tables, **written(*files)}, words=_means(found, chosen.out))

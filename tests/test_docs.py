@@ -16,8 +16,7 @@ from app.cli import parser
 from probes.experiments import Experiment
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted({*(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "howto").glob("*.md")} - {ROOT / "docs" / "benchmark.md"})
-"""But for the one that `lm2 eval` writes."""
+PAGES = sorted([*(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "howto").glob("*.md")])
 BUILD = "import sys; from mkdocs.__main__ import cli; cli(sys.argv[1:], standalone_mode=False); sys.exit('torch' in sys.modules)"
 LOADED = re.compile(
     r"""<(?:script|link|img|iframe|source)\b[^>]*?\b(?:src|href)=["']?((?:https?:)?//[^"' >]+)"""
