@@ -14,6 +14,7 @@ from app.cli_completion import add_completion
 from app.cli_ending import Ending
 from app.cli_eval import add_eval, add_language
 from app.cli_explain import add_explain
+from app.cli_figure import add_figure
 from app.cli_look import add_generate, add_info, add_run, add_serve
 from app.cli_measure import add_mmlu, add_parity, add_recall
 from app.cli_probe import add_probe
@@ -24,7 +25,8 @@ from app.cli_tree import Tree
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns its exit code."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("lm2").setLevel(logging.INFO)  # ours alone: fonts' subsetter, for one, tells every glyph
     with Ending() as ending:
         chosen = parser().parse_args(arguments)
         ending.debug = chosen.debug
@@ -36,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 _HEADINGS = {
-    "look": (add_serve, add_info, add_run, add_generate),
+    "look": (add_serve, add_info, add_run, add_generate, add_figure),
     "change": (add_ablate, add_experiment, add_sweep),
     "probe": (add_probe, add_explain),
     "measure": (add_recall, add_eval, add_language, add_mmlu, add_parity, add_bench),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import shutil
@@ -43,7 +42,7 @@ _DOTS = {Form.PNG_300: 300, Form.PNG_600: 600}
 
 
 def render(drawn: Drawn, form: Form, digest: str = "") -> bytes:
-    """The figure's file. `digest`: of what tells how it was made, which the file then carries along.
+    """The figure's file. `digest`: of the spec that it was made by, which the file then carries along.
 
     Raises ValueError for PGF where XeLaTeX is not installed, and for figures with images or texts that LaTeX would take for commands.
     """
@@ -59,7 +58,7 @@ def render(drawn: Drawn, form: Form, digest: str = "") -> bytes:
 def _metadata(drawn: Drawn, form: Form, digest: str) -> dict[str, Any]:
     """What the file says of itself: no date and no version, so that the same figure is the same file."""
     title, described = printable(_title(drawn)), printable(" ".join(view.alt for view in drawn.views))
-    made = f"sidecar sha256:{digest}" if digest else None
+    made = f"spec sha256:{digest}" if digest else None
     if form is Form.PDF:
         return {"Title": title, "Subject": described, "Keywords": made, "Creator": "LM2 workbench", "Producer": None, "CreationDate": None}
     if form is Form.SVG:
@@ -89,13 +88,11 @@ def interactive(figure: go.Figure) -> str:
     return to_html(figure, config=config, include_plotlyjs=True, full_html=True, div_id="figure")
 
 
-def bundle(drawn: Drawn, sidecar: Mapping[str, Any]) -> bytes:
+def bundle(drawn: Drawn, sidecar: Mapping[str, Any], digest: str = "") -> bytes:
     """A ZIP archive of the figure in every form, its numbers, a draft of its caption, LaTeX lines, and `sidecar`: how it was made, as JSON.
 
-    The figures carry the SHA-256 of sidecar.json along.
+    `digest` as for `render`.
     """
-    told = json.dumps(sidecar, indent=1, sort_keys=True, ensure_ascii=False).encode()
-    digest = hashlib.sha256(told).hexdigest()
     files = {form.value: render(drawn, form, digest) for form in Form if form is not Form.PGF}
     left_out = []
     for letter, view in zip(letters(drawn.page), drawn.views):
@@ -110,7 +107,7 @@ def bundle(drawn: Drawn, sidecar: Mapping[str, Any]) -> bytes:
         files[f"{name}.npz"] = arrays.getvalue()
     files["caption.txt"] = (caption(drawn) + "\n").encode()
     files["figure.tex"] = figure_tex(drawn, left_out).encode()
-    files["sidecar.json"] = told
+    files["sidecar.json"] = json.dumps(sidecar, indent=1, sort_keys=True, ensure_ascii=False).encode()
     return archive(files)
 
 

@@ -3,6 +3,7 @@
 import streamlit as st
 
 from app import panels, session, state, widgets
+from app.figure_spec import FigureSpec, Shown
 from app.session import Opened
 from app.views import bank
 from lm2.config import MemoryKind
@@ -15,21 +16,19 @@ def render() -> None:
     if opened is None:
         return
     session.subtitle(opened)
-    config, trace, layers = opened.checkpoint.config, opened.trace, opened.layers
+    config, trace = opened.checkpoint.config, opened.trace
     height = min(720, max(280, 16 * config.slots + 100))
-    left, right = st.columns(2)
-    with left:
-        st.subheader("Norms")
-        panels.figure(bank.norms(trace, layers), "norms", height)
-    with right:
-        st.subheader("Change by segment")
-        panels.figure(bank.changes(trace, layers), "changes", height)
-    _one_segment(opened)
+    figures = {"Norms": FigureSpec(shown=Shown.NORMS, run=trace.spec), "Change by segment": FigureSpec(shown=Shown.CHANGES, run=trace.spec)}
+    for column, (title, spec) in zip(st.columns(2), figures.items()):
+        with column:
+            st.subheader(title)
+            panels.figure(spec.view(opened.checkpoint, trace), spec.shown.value, height)
+    _one_segment(opened, figures)
 
 
 @st.fragment
-def _one_segment(opened: Opened) -> None:
-    """The bank after a chosen segment; a fragment, so that the slider draws this part alone."""
+def _one_segment(opened: Opened, above: dict[str, FigureSpec]) -> None:
+    """The bank after a chosen segment, and all panels for print; a fragment, so that the slider draws this part alone."""
     config, trace, layers = opened.checkpoint.config, opened.trace, opened.layers
     last = len(trace.segments) - 1
     if not 0 <= state.current().segment <= last:
@@ -42,7 +41,8 @@ def _one_segment(opened: Opened) -> None:
     left, right = st.columns(2)
     with left:
         st.subheader(f"Likeness of slots after segment {segment}")
-        panels.figure(bank.similarity(trace, layers, segment), "similarity", 420)
+        likeness = FigureSpec(shown=Shown.SIMILARITY, run=trace.spec, segment=segment)
+        panels.figure(likeness.view(opened.checkpoint, trace), "similarity", 420)
     with right:
         st.subheader(f"What slots say, through block {layer}")
         read = session.readout(opened, bank.banks(trace, layers)[segment + 1], layer)
@@ -57,4 +57,5 @@ def _one_segment(opened: Opened) -> None:
         "the top logit that 95 % of them stay below, above random the share of them that this slot's top logit exceeds. A slot within "
         "the random range says nothing."
     )
+    panels.export({**above, "Likeness of slots": likeness}, opened)
     state.publish()

@@ -3,6 +3,7 @@
 import streamlit as st
 
 from app import panels, session, state, widgets
+from app.figure_spec import FigureSpec, Shown
 from app.session import Opened
 from app.views import gates
 from lm2.config import GatePooling, MemoryKind
@@ -29,27 +30,31 @@ def render() -> None:
     gate = widgets.buttons("Gate", "gate", there)
     st.caption(gates.MEANING[gate])
     if gate == "out":
-        st.subheader("Per token and block")
-        panels.figure(gates.per_token(trace, opened.layers), "gate_map")
+        title, spec = "Per token and block", FigureSpec(shown=Shown.GATE_TOKENS, run=trace.spec, gate=gate)
+        st.subheader(title)
+        panels.figure(spec.view(opened.checkpoint, trace), "gate_map")
     else:
-        st.subheader("Per slot, write by write")
-        panels.figure(gates.per_slot(trace, gate, opened.layers), "gate_map", height=min(720, max(280, 16 * config.slots + 100)))
+        title, spec = "Per slot, write by write", FigureSpec(shown=Shown.GATE_SLOTS, run=trace.spec, gate=gate)
+        st.subheader(title)
+        panels.figure(spec.view(opened.checkpoint, trace), "gate_map", height=min(720, max(280, 16 * config.slots + 100)))
         st.caption("Mean over the features of each slot. A segment's blocks write one after the other, in order of the columns.")
-    _one_block(opened, gate)
+    _one_block(opened, gate, {title: spec})
     st.subheader("All blocks in numbers")
     panels.table(gates.summary(trace, gate, opened.layers), "gate_summary")
     st.caption("Over all segments, slots and features." if gate != "out" else "Over all tokens and features.")
 
 
 @st.fragment
-def _one_block(opened: Opened, gate: str) -> None:
-    """A chosen block; a fragment, so that choosing draws this part alone."""
+def _one_block(opened: Opened, gate: str, above: dict[str, FigureSpec]) -> None:
+    """A chosen block, and all panels for print; a fragment, so that choosing draws this part alone."""
     layer, trace = session.captured(opened, widgets.block(opened.checkpoint.config)), opened.trace
-    left, right = st.columns(2)
-    with left:
-        st.subheader(f"Spread in block {layer}")
-        panels.figure(gates.spread(trace, gate, layer), "gate_spread")
-    with right:
-        st.subheader(f"Saturation in block {layer}")
-        panels.figure(gates.saturation(trace, gate, layer), "gate_saturation")
+    figures = {
+        title: FigureSpec(shown=shown, run=trace.spec, layer=layer, gate=gate)
+        for title, shown in (("Spread", Shown.GATE_SPREAD), ("Saturation", Shown.GATE_SATURATION))
+    }
+    for column, (title, spec) in zip(st.columns(2), figures.items()):
+        with column:
+            st.subheader(f"{title} in block {layer}")
+            panels.figure(spec.view(opened.checkpoint, trace), f"gate_{title.lower()}")
+    panels.export({**above, **figures}, opened)
     state.publish()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +11,7 @@ import streamlit as st
 from app import panels, session, state, widgets
 from app.components.heatmap import Cell, Scale
 from app.components.multiples import multiples
+from app.figure_spec import FigureSpec, Shown
 from app.views import memory, text
 from lm2.sites import Site
 
@@ -36,19 +38,21 @@ def render() -> None:
     token = state.choice("token", len(trace.tokens))
     slot = state.choice("slot", config.slots)
 
-    reads = memory.reads(trace, layer, head, config.memory)
     shown, legend = _coloured(trace, layer, head, slot, writes)
     _select(panels.strip(text.strip(trace, opened.context, opened.checkpoint.tokenizer, weights=shown, legend=legend), "strip_memory", token), None)
     height = min(720, max(240, 14 * config.slots + 90))
-    st.subheader("Reads")
-    _take(panels.map_to_click(reads, "reads", slot, token, Scale(scale), height))
-    st.subheader("Writes")
+    figures = {"Reads": FigureSpec(shown=Shown.READS, run=trace.spec, layer=layer, head=head)}
     if writes:
-        _take(panels.map_to_click(memory.writes(trace, layer, head), "writes", slot, token, Scale(scale), height))
-    else:
+        figures["Writes"] = replace(figures["Reads"], shown=Shown.WRITES)
+    for title, spec in figures.items():
+        st.subheader(title)
+        _take(panels.map_to_click(spec.view(opened.checkpoint, trace), spec.shown.value, slot, token, Scale(scale), height))
+    if not writes:
+        st.subheader("Writes")
         st.info("The released arithmetic has no write attention: row j of the bank belongs to token j of the segment, and the gates decide what stays. See Gates and Bank.", icon=":material/info:")
     _details(trace, layer, head, writes)
     _overview(trace, opened.layers, layer, head, writes)
+    panels.export(figures, opened)
 
 
 def _coloured(trace: Trace, layer: int, head: str, slot: int | None, writes: bool) -> tuple[np.ndarray | None, str]:
