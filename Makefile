@@ -3,9 +3,9 @@
 app: .venv/.installed
 	.venv/bin/lm2 serve
 
-# Files side by side: each is run whole by one process, so that what its tests share is made once.
+# Side by side: a process that has none left takes tests of another.
 test: .venv/.installed
-	.venv/bin/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile
+	.venv/bin/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal
 
 # The table in docs from the bundled models: bAbI's held-out stories, hidden in held-out books of the folder LM2_DATA_DIR.
 # Long texts get few samples, or two cores would need hours; the intervals say what that costs.

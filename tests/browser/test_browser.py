@@ -51,17 +51,23 @@ def browser() -> Iterator["playwright.Browser"]:
         opened.close()
 
 
-@pytest.fixture
-def page(browser) -> Iterator["playwright.Page"]:
-    opened = _new_page(browser)
-    yield opened
-    opened.close()
+@pytest.fixture(scope="module")
+def windows(browser) -> dict[str, "playwright.BrowserContext"]:
+    """A window for each scheme. Pages of one share what the browser has loaded already, which takes seconds."""
+    return {scheme: _window(browser, scheme) for scheme in ("light", "dark")}
 
 
-def _new_page(browser, **options):
-    opened = browser.new_page(viewport={"width": 1440, "height": 1400}, **options)
+def _window(browser, scheme: str) -> "playwright.BrowserContext":
+    opened = browser.new_context(viewport={"width": 1440, "height": 1400}, color_scheme=scheme)
     opened.set_default_timeout(90_000)  # a busy machine is no error
     return opened
+
+
+@pytest.fixture
+def page(windows) -> Iterator["playwright.Page"]:
+    opened = windows["light"].new_page()
+    yield opened
+    opened.close()
 
 
 def _open(page, url: str) -> None:
@@ -81,14 +87,14 @@ def test_the_memory_map_is_drawn_and_says_its_numbers(page, address: str) -> Non
     playwright.expect(tooltip).to_contain_text(re.compile(r"0\.\d+"))
 
 
-def test_a_click_on_the_map_chooses_token_and_slot_and_the_link_reopens_them(page, browser, address: str) -> None:
+def test_a_click_on_the_map_chooses_token_and_slot_and_the_link_reopens_them(page, windows, address: str) -> None:
     _open(page, f"{address}/?source=simulated&seed=5&layer=1")
     page.locator("canvas[data-rows]").first.click(position={"x": 300, "y": 100})
     page.wait_for_url(re.compile(r"slot=\d+"))
     page.wait_for_url(re.compile(r"token=\d+"))
     link = page.url
     slot = re.search(r"slot=(\d+)", link)[1]
-    again = _new_page(browser)
+    again = windows["light"].new_page()
     _open(again, link)
     playwright.expect(again.get_by_label("Slot", exact=True)).to_have_value(slot, timeout=60_000)
     playwright.expect(again.locator("canvas[data-rows]").first).to_have_attribute("aria-label", re.compile("block 1"))
@@ -106,15 +112,15 @@ _PLOT = ".js-plotly-plot .main-svg"
 READY = {
     "run": _PLOT, "gates": _PLOT, "bank": _PLOT, "benchmark": _PLOT, "updates": _PLOT, "patching": "[data-token]",
     "ablations": "[data-token]", "experiments": '[data-testid="stButton"]', "sweeps": '[data-testid="stButton"]',
-    "probes": '[data-testid="stButton"]',
+    "probes": '[data-testid="stButton"]', "slots": '[data-testid="stButton"]',
 }  # fmt: skip
 """What is on each screen once it is there; some wait to be told what to run."""
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("screen", READY)
-def test_every_screen_opens_without_an_error(browser, address: str, screen: str, scheme: str) -> None:
-    page = _new_page(browser, color_scheme=scheme)
+def test_every_screen_opens_without_an_error(windows, address: str, screen: str, scheme: str) -> None:
+    page = windows[scheme].new_page()
     page.goto(f"{address}/{screen}?source=simulated&seed=5")
     page.wait_for_selector(READY[screen])
     assert page.locator('[data-testid="stException"]').count() == 0
