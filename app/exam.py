@@ -121,12 +121,8 @@ def again(
     st.caption(f"Spec {spec.digest} of {loaded.name} ({loaded.digest[:10]}), {loaded.dtype} on {loaded.device}. To have the same numbers again:")
     st.code(command.format(f"{file}.json"), language="bash")
     with st.container(horizontal=True):
-        _download("Spec (JSON)", json.dumps(spec.to_json(), indent=1), f"{file}.json", "application/json")
+        widgets.download("Spec (JSON)", json.dumps(spec.to_json(), indent=1), f"{file}.json", "application/json")
         if found is not None:
-            _download("Results (JSON)", json.dumps(found, indent=1), f"results-{file}.json", "application/json")
+            widgets.download("Results (JSON)", json.dumps(found, indent=1), f"results-{file}.json", "application/json")
         for title, make in tables.items():
-            _download(f"{title.capitalize()} (CSV)", make, f"{title}-{file}.csv", "text/csv")
-
-
-def _download(label: str, data: str | Callable[[], str], file: str, mime: str) -> None:
-    st.download_button(label, data, file, mime, icon=":material/download:", on_click="ignore")
+            widgets.download(f"{title.capitalize()} (CSV)", make, f"{title}-{file}.csv", "text/csv")

@@ -49,7 +49,9 @@ def export(panels: Mapping[str, FigureSpec], opened: Opened) -> None:
     from app.figures.paper import draw as printed  # noqa: PLC0415
     from app.sidecar import sidecar  # noqa: PLC0415
 
-    with st.expander("For a paper", icon=":material/print:"):
+    with st.expander("For a paper", icon=":material/print:", key="for_a_paper", on_change="rerun") as room:
+        if not room.open:  # closed, it costs the screen nothing
+            return
         left, middle, right = st.columns([2, 2, 1])
         with left:
             title = widgets.buttons("Panel", "printed", list(panels))
@@ -65,9 +67,7 @@ def export(panels: Mapping[str, FigureSpec], opened: Opened) -> None:
             return bundle(printed(view, spec.page), sidecar(spec, opened.checkpoint, view), spec.digest)
 
         name = f"{spec.shown.value.replace(' ', '-')}-{spec.digest[:10]}.zip"
-        st.download_button(
-            f"{title}: PDF, SVG, PNG, numbers, caption (.zip)", made, name, "application/zip", icon=":material/download:", on_click="ignore"
-        )
+        widgets.download(f"{title}: PDF, SVG, PNG, numbers, caption (.zip)", made, name, "application/zip")
         st.caption(
             f"{spec.page.width:g} in wide, as {MEASURES[venue].name}'s template has it; colours run linearly. sidecar.json in it makes the figure "
             "again: `lm2 figure sidecar.json -o fig.pdf`."

@@ -165,6 +165,11 @@ def upload(label: str, field: str, kind: str, read: Callable[[bytes], str], *, h
         st.error(st.session_state[explanation])
 
 
+def download(label: str, data: str | Callable[[], str | bytes], file: str, mime: str) -> None:
+    """A button that hands out a file, made when it is asked for where `data` makes it."""
+    st.download_button(label, data, file, mime, icon=":material/download:", on_click="ignore")
+
+
 def block(config: "LM2Config") -> int:  # noqa: F821
     """Choose a block that has a memory."""
     layers = sorted(config.memory_layers)

@@ -118,32 +118,38 @@ class ProjectOut(_Along):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Erase(Operation):
-    """x becomes x - left^T right (x - mean) along the last axis, one of features: an affine map that moves x by `rank` directions at most.
+class _Affine(Operation, ABC):
+    """Moves features by how they differ from a mean."""
 
-    With the arrays of LEACE (Belrose et al. 2023, equation 1) no linear reader finds the concept; with left = right of
-    orthonormal rows it is the projection that takes a subspace away and puts the mean's part of it in its place. Without
-    rows it changes nothing.
-    """
-
-    left: Numbers
-    """[rank, d]: the directions in which x moves."""
-    right: Numbers
-    """[rank, d]: how far it moves in each is this times x - mean."""
     mean: Numbers
-    """[d]: what stays where it is."""
-
-    def __post_init__(self) -> None:
-        self.settle(left=Numbers("left", self.left, 2), right=Numbers("right", self.right, 2), mean=Numbers("mean", self.mean, 1))
-        left, right, d = self.left.array.shape, self.right.array.shape, len(self.mean.array)
-        if not d or left != right or left not in ((0, 0), (len(self.left.array), d)):
-            raise ValueError(f"left and right must be as many rows of {d} entries, as mean has, not of shapes {left} and {right}")
+    """[d]"""
 
     def check_axes(self, where: str, axes: tuple[Axis, ...]) -> None:
         _check_features(self, where, axes)
 
     def check(self, where: str, axes: tuple[Axis, ...], sizes: Sizes) -> None:
         _check_size("mean", len(self.mean.array), where, sizes[axes[-1]])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Erase(_Affine):
+    """x becomes x - left^T right (x - mean) along the last axis, one of features: an affine map that moves x by `rank` directions at most.
+
+    With the arrays of LEACE (Belrose et al. 2023, equation 1) no linear reader finds the concept; with left = right of
+    orthonormal rows it is the projection that takes a subspace away and puts the mean's part of it in its place. The mean stays
+    where it is. Without rows nothing changes.
+    """
+
+    left: Numbers
+    """[rank, d]: the directions in which x moves."""
+    right: Numbers
+    """[rank, d]: how far it moves in each is this times x - mean."""
+
+    def __post_init__(self) -> None:
+        self.settle(left=Numbers("left", self.left, 2), right=Numbers("right", self.right, 2), mean=Numbers("mean", self.mean, 1))
+        left, right, d = self.left.array.shape, self.right.array.shape, len(self.mean.array)
+        if not d or left != right or left not in ((0, 0), (len(self.left.array), d)):
+            raise ValueError(f"left and right must be as many rows of {d} entries, as mean has, not of shapes {left} and {right}")
 
     def replace(self, value: "Tensor", axes: tuple[Axis, ...], given: "Tensor | None") -> "Tensor":
         if not len(self.left.array):
@@ -154,7 +160,7 @@ class Erase(Operation):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Transport(Operation):
+class Transport(_Affine):
     """x becomes to + matrix (x - mean) along the last axis, one of features.
 
     With the arrays of quadratic concept erasure, of the class that x is of, x comes to stand where it would stand if there
@@ -163,22 +169,14 @@ class Transport(Operation):
 
     matrix: Numbers
     """[d, d]"""
-    mean: Numbers
-    """[d]: where it comes from."""
     to: Numbers
-    """[d]: where that goes to."""
+    """[d]: where the mean goes to."""
 
     def __post_init__(self) -> None:
         self.settle(matrix=Numbers("matrix", self.matrix, 2), mean=Numbers("mean", self.mean, 1), to=Numbers("to", self.to, 1))
         d = len(self.mean.array)
         if not d or self.to.array.shape != (d,) or self.matrix.array.shape != (d, d):
             raise ValueError(f"matrix and to must be of {d} entries a side, as mean has, not of shapes {self.matrix.array.shape} and {self.to.array.shape}")
-
-    def check_axes(self, where: str, axes: tuple[Axis, ...]) -> None:
-        _check_features(self, where, axes)
-
-    def check(self, where: str, axes: tuple[Axis, ...], sizes: Sizes) -> None:
-        _check_size("mean", len(self.mean.array), where, sizes[axes[-1]])
 
     def replace(self, value: "Tensor", axes: tuple[Axis, ...], given: "Tensor | None") -> "Tensor":
         wide = value.float()
