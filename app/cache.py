@@ -126,7 +126,7 @@ def _lent(loaded: "Checkpoint", spec: RunSpec) -> "Donations | None":  # noqa: F
     return result(loaded, "lent", whole, lambda: Lent(given=donations(loaded, whole))).given
 
 
-def result(loaded: "Checkpoint", what: str, spec: RunSpec, make: Callable[[], Made]) -> Made:  # noqa: F821
+def result(loaded: "Checkpoint", what: str, spec: "RunSpec | PatchSpec", make: Callable[[], Made]) -> Made:  # noqa: F821
     """What `make` makes of a spec, made only where it is not in the store; `what` says everything that the spec leaves open."""
     key = (what, spec.digest, loaded.digest, loaded.device, loaded.dtype)
     found = _store().get(key)

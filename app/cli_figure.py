@@ -1,67 +1,121 @@
-"""`lm2 figure`: a figure made again from its sidecar, or from a spec."""
+"""`lm2 figure`: a figure or table made again from its sidecar, or from a spec."""
 
 import argparse
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from app.cli_answer import Answer, opened, written
+from app.cli_answer import Answer, written
 from app.cli_arguments import add_device, read_spec
 from app.cli_progress import progress
 from app.cli_tree import Commands
 
-_ENDINGS = {".pdf": "PDF", ".svg": "SVG", ".png": "PNG_600", ".pgf": "PGF"}
+if TYPE_CHECKING:
+    from app.charts import Made
+    from app.figure_spec import FigureSpec
+    from app.figures.paper import Drawn
+    from app.views.kinds import Table
+
+_DRAWN = {".pdf": "PDF", ".svg": "SVG", ".png": "PNG_600", ".pgf": "PGF"}
+_ENDINGS = (*_DRAWN, ".html", ".tex", ".md", ".zip")
 
 
 def add_figure(commands: Commands) -> None:
     one = commands.add(
-        "figure", "make a figure again from its sidecar", _figure,
+        "figure", "make a figure or table again from its sidecar", _figure,
         "The same sidecar gives the same bytes on the same machine; what was otherwise where it was made is told in lines.",
     )  # fmt: skip
-    one.add_argument("sidecar", type=Path, nargs="?", metavar="SIDECAR.json", help="what the Export button hands out, or --example")
-    one.add_argument("-o", "--out", type=Path, metavar="FILE", help="a .pdf, .svg, .png (600 dots to an inch), .pgf, or .zip with all of it")
+    one.add_argument("sidecar", type=Path, nargs="?", metavar="SIDECAR.json", help="what a screen's \"For a paper\" hands out, or --example")
+    one.add_argument(
+        "-o", "--out", type=Path, metavar="FILE",
+        help="a .pdf, .svg, .png (600 dots to an inch), .pgf or interactive .html; of a table .tex or .md; or a .zip with all of it",
+    )  # fmt: skip
+    one.add_argument("--results", type=Path, metavar="DIR", help="what a sweep, probe or eval left there, instead of running it again")
     one.add_argument("--example", action="store_true", help="print a spec to begin with, and do nothing")
     add_device(one)
 
 
 def _figure(chosen: argparse.Namespace) -> Answer:
-    from app.export import Form, bundle, render
+    from app.export import bundle, table_bundle
     from app.figure_spec import FigureSpec
-    from app.figures.paper import draw
     from app.sidecar import differences, sidecar
+    from app.views.kinds import Table
     from lm2.atomic import replace_file
-    from lm2.checkpoint import load
-    from lm2.runner import run
 
     if chosen.example:
         return Answer(found=_example(), words=[json.dumps(_example(), indent=1)])
     if chosen.sidecar is None or chosen.out is None:
         raise ValueError("figure needs SIDECAR.json and -o FILE; lm2 figure --example prints a spec to begin with")
     ending = chosen.out.suffix.lower()
-    if ending not in (*_ENDINGS, ".zip"):
-        raise ValueError(f"{chosen.out}: a figure becomes one of {', '.join((*_ENDINGS, '.zip'))}, by the file's ending")
+    if ending not in _ENDINGS:
+        raise ValueError(f"{chosen.out}: a figure becomes one of {', '.join(_ENDINGS)}, by the file's ending")
     told = read_spec(chosen.sidecar)
     spec = FigureSpec.from_json(told.get("figure", told))
-    checkpoint = load(spec.run.checkpoint, chosen.device, chosen.dtype)
-    with progress("segment") as on_segment:
-        trace = run(checkpoint, spec.run, on_segment=on_segment)
-    view = spec.view(checkpoint, trace)
-    now, drawn = sidecar(spec, checkpoint, view), draw(view, spec.page)
+    if chosen.results is not None and len({chart.result_key for chart in spec.charts}) > 1:
+        raise ValueError("--results is the folder of one result, and this figure shows several: they are computed again without it")
+    made = list(_made(spec, chosen))
+    now = sidecar(spec, made)
+    if isinstance(made[0].view, Table) and len(made) == 1:
+        content = table_bundle(made[0].view, now) if ending == ".zip" else _written(made[0].view, ending)
+    else:
+        drawn = spec.drawn(made)
+        content = bundle(drawn, now, spec.digest) if ending == ".zip" else _rendered(drawn, spec, ending)
     with replace_file(chosen.out) as aside:
-        aside.write_bytes(bundle(drawn, now, spec.digest) if ending == ".zip" else render(drawn, Form[_ENDINGS[ending]], spec.digest))
+        aside.write_bytes(content)
     otherwise = differences(told, now)
-    known = "figure" in told
-    words = [f"{chosen.out} has {spec.shown.value} of {spec.run.checkpoint}; figure {spec.digest[:10]}"]
+    words = [f"{chosen.out} has {', '.join(_said(one) for one in made)}; figure {spec.digest[:10]}"]
     words += [f"otherwise than in {chosen.sidecar}: {line}" for line in otherwise]
-    words += [f"nothing is otherwise than in {chosen.sidecar}"] if known and not otherwise else []
-    return Answer(found={**now, **opened(checkpoint), "otherwise": otherwise, **written(chosen.out)}, words=words)
+    words += [f"nothing is otherwise than in {chosen.sidecar}"] if "figure" in told and not otherwise else []
+    return Answer(found={**now, "otherwise": otherwise, **written(chosen.out)}, words=words)
+
+
+def _made(spec: "FigureSpec", chosen: argparse.Namespace) -> "Iterator[Made]":
+    """Every chart; what several of them show is computed once."""
+    from lm2.checkpoint import load
+
+    opened, found = {}, {}
+    for chart in spec.charts:
+        name = chart.checkpoint
+        if name is not None and name not in opened:
+            opened[name] = load(name, chosen.device, chosen.dtype)
+        checkpoint = opened.get(name)
+        if chart.result_key not in found:
+            with progress("step", chart.words) as on_step:
+                found[chart.result_key] = chart.find(checkpoint, on_step, chosen.results)
+        yield chart.made(checkpoint, found[chart.result_key])
+
+
+def _said(made: "Made") -> str:
+    return f"{made.chart.words} of {made.chart.checkpoint or 'an evaluation'}"
+
+
+def _rendered(drawn: "Drawn", spec: "FigureSpec", ending: str) -> bytes:
+    from app.export import Form, render
+    from app.figures.interactive import interactive
+
+    if ending == ".html":
+        return interactive(drawn).encode()
+    if ending not in _DRAWN:
+        raise ValueError(f"a figure is drawn: {', '.join((*_DRAWN, '.html', '.zip'))}, not written as {ending}")
+    return render(drawn, Form[_DRAWN[ending]], spec.digest)
+
+
+def _written(view: "Table", ending: str) -> bytes:
+    from app.views.latex import latex, markdown
+
+    if ending not in (".tex", ".md"):
+        raise ValueError(f"a table is written: .tex, .md or .zip, not drawn as {ending}")
+    return (latex(view) if ending == ".tex" else markdown(view)).encode()
 
 
 def _example() -> dict:
-    from app.figure_spec import FigureSpec, Shown
+    from app.charts import OfRun, RunChart
+    from app.figure_spec import FigureSpec
     from lm2.capture import Capture
     from lm2.sites import Site
     from lm2.spec import RunSpec
 
     text = "Mary moved to the garden. John went to the office.\fWhere is Mary?"
     spec = RunSpec(checkpoint="babi-lm2-qa1", text=text, captures=(Capture(Site.READ_PATTERN),))
-    return FigureSpec(shown=Shown.READS, run=spec).to_json()
+    return FigureSpec(charts=(RunChart(shown=OfRun.READS, spec=spec),)).to_json()

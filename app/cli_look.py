@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from app import workspace
 from app.cli_answer import Answer, opened, specified, written
 from app.cli_arguments import CHECKPOINT, add_checkpoint, add_seed, add_segment_length, task_named
 from app.cli_progress import progress
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 def add_serve(commands: Commands) -> None:
     one = commands.add("serve", "open the workbench in the browser", _serve, "It listens on this machine alone.")
     one.add_argument("--port", type=int, default=8501, metavar="N", help="port of the page (default %(default)s)")
+    one.add_argument("--workspace", type=Path, default=Path(workspace.DEFAULT), metavar="DIR", help="folder of saved figures (default %(default)s)")
 
 
 def add_info(commands: Commands) -> None:
@@ -61,6 +63,7 @@ def _serve(chosen: argparse.Namespace) -> None:
     }  # fmt: skip
     flags = [f"--{name}={value}" for name, value in options.items()]
     command = [sys.executable, "-m", "streamlit", "run", str(Path(__file__).parent / "main.py"), *flags]
+    os.environ[workspace.VARIABLE] = str(chosen.workspace.absolute())
     Answer(found={"address": f"http://127.0.0.1:{chosen.port}"}).tell(as_json=chosen.json)
     if chosen.json:  # what Streamlit says of itself is a note
         os.dup2(2, 1)

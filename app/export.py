@@ -1,4 +1,4 @@
-"""Figure -> files: PDF, SVG, PNG and PGF, the numbers behind it, and all of them in one archive. The same figure gives the same bytes."""
+"""Figure or table -> files: PDF, SVG, PNG and PGF, or LaTeX and Markdown, the numbers behind it, and all of them in one archive. The same figure gives the same bytes."""
 
 from __future__ import annotations
 
@@ -11,10 +11,8 @@ from enum import Enum
 from typing import Any
 
 import numpy as np
-import plotly.graph_objects as go
 import pyarrow as pa
 from matplotlib.text import Text
-from plotly.io import to_html
 from pyarrow import csv, parquet
 
 from app.figures.page import letters
@@ -22,7 +20,8 @@ from app.figures.paper import RASTER, Drawn, printing
 from app.figures.paper_text import printable
 from app.figures.venues import Columns
 from app.views import captions, numbers
-from app.views.latex import escaped
+from app.views.kinds import Table
+from app.views.latex import escaped, latex, markdown
 
 MOST_CSV = 100_000
 """Cells of a CSV file; more are in Parquet and npz alone."""
@@ -82,12 +81,6 @@ def _check_pgf(drawn: Drawn) -> None:
             raise ValueError(f"PGF would make LaTeX read {text.get_text()!r} as commands; choose PDF or SVG.")
 
 
-def interactive(figure: go.Figure) -> str:
-    """A web page of its own with the figure in it, which needs no network and sends nothing anywhere. For figures in the light theme."""
-    config = {"displaylogo": False, "modeBarButtonsToRemove": ["sendChartToCloud"], "responsive": True}
-    return to_html(figure, config=config, include_plotlyjs=True, full_html=True, div_id="figure")
-
-
 def bundle(drawn: Drawn, sidecar: Mapping[str, Any], digest: str = "") -> bytes:
     """A ZIP archive of the figure in every form, its numbers, a draft of its caption, LaTeX lines, and `sidecar`: how it was made, as JSON.
 
@@ -107,6 +100,15 @@ def bundle(drawn: Drawn, sidecar: Mapping[str, Any], digest: str = "") -> bytes:
         files[f"{name}.npz"] = arrays.getvalue()
     files["caption.txt"] = (caption(drawn) + "\n").encode()
     files["figure.tex"] = figure_tex(drawn, left_out).encode()
+    files["sidecar.json"] = json.dumps(sidecar, indent=1, sort_keys=True, ensure_ascii=False).encode()
+    return archive(files)
+
+
+def table_bundle(view: Table, sidecar: Mapping[str, Any]) -> bytes:
+    """A ZIP archive of a table as LaTeX and Markdown, its numbers, and `sidecar`: how it was made, as JSON."""
+    rows = pa.table({name: list(values) for name, values in view.as_columns().items()})
+    files = {"table.tex": latex(view).encode(), "table.md": markdown(view).encode()}
+    files |= {"data.csv": _written(rows, csv.write_csv), "data.parquet": _written(rows, parquet.write_table)}
     files["sidecar.json"] = json.dumps(sidecar, indent=1, sort_keys=True, ensure_ascii=False).encode()
     return archive(files)
 

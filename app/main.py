@@ -6,7 +6,7 @@ from collections.abc import Callable
 import streamlit as st
 
 from app import sidebar, state
-from app.screens import ablations, bank, benchmark, experiments, gates, memory, patching, probes, run, slots, sweeps, updates
+from app.screens import ablations, bank, benchmark, experiments, figure, gates, memory, patching, probes, run, slots, sweeps, updates
 
 SCREENS = {
     "run": ("Run", ":material/play_arrow:", run.render),
@@ -21,6 +21,7 @@ SCREENS = {
     "experiments": ("Experiments", ":material/science:", experiments.render),
     "sweeps": ("Sweeps", ":material/grid_view:", sweeps.render),
     "benchmark": ("Benchmark", ":material/leaderboard:", benchmark.render),
+    "figure": ("Figure", ":material/print:", figure.render),
 }
 
 

@@ -86,6 +86,10 @@ class Selection(Toggles):
     """Where figures are to be printed."""
     columns: str = "single"
     """Columns of its text that they span."""
+    across: int = 2
+    """Panels in a row of the figure that is being composed."""
+    shared: str = "off"
+    """Whether its maps have one colour scale: "on" or "off"."""
     toggling: str = "Memory"
     """Which of the Ablations screen's toggles are shown."""
     ablated: str = "Chosen token"

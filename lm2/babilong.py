@@ -5,6 +5,7 @@ not depend on how many were drawn before it, and with the place of every fact ke
 and book with a named tokenizer; 300 of them are left for the prompt, as in the published sets.
 """
 
+import itertools
 import lzma
 import random
 import re
@@ -116,7 +117,11 @@ class Library:
 
     def _sentences(self, text: str, start: int, characters: int) -> Iterator[tuple[str, tuple[int, ...]]]:
         """Sentences of text[start:] with their tokens, without the short ones and without the first and the last, which are likely cut."""
-        for sentence in self._splitter.tokenize(text[start : start + max(characters, 2_000)])[1:-1]:
+        part = text[start : start + max(characters, 2_000)]
+        spans = self._splitter.span_tokenize(part)  # one by one: a reader has enough long before the part ends
+        next(spans, None)
+        for (first, stop), _ in itertools.pairwise(spans):
+            sentence = part[first:stop]
             ids = self._tokenizer.encode(f" {sentence}").ids
             if len(ids) >= SHORTEST_SENTENCE:
                 yield sentence, ids

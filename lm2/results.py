@@ -1,5 +1,6 @@
 """Finished evaluations: the tables that `lm2 eval` wrote, read back."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,11 @@ class Results:
     """A row per model, task, length and metric; shares of 1."""
     differences: pd.DataFrame
     """A row per pair of models that were asked the same, task, length and metric; none where there is no such pair."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of both tables."""
+        return hashlib.sha256("\f".join(one.to_csv(index=False) for one in (self.table, self.differences)).encode()).hexdigest()
 
     @property
     def models(self) -> list[str]:

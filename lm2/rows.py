@@ -65,9 +65,10 @@ def answers(
         fresh = model.fresh_bank(len(texts))
         for row, bank in zip(open_rows, [None] * len(texts) if fresh is None else fresh):
             row.bank = bank
-        for output in follow(model, [documents[row.text] for row in open_rows], fresh):
-            for row, bank in zip(open_rows, [] if output.bank is None else output.bank):
-                row.bank = bank
+        if fresh is not None:  # else nothing is carried over: only the open segments are seen
+            for output in follow(model, [documents[row.text] for row in open_rows], fresh):
+                for row, bank in zip(open_rows, output.bank):
+                    row.bank = bank
         said = _write_on(checkpoint, open_rows, length, max_tokens, stop)
     return [checkpoint.tokenizer.decode(said[at]) for at in range(len(texts))]
 

@@ -5,7 +5,6 @@ import json
 import operator
 import struct
 from collections.abc import Mapping, Sequence
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,6 @@ import numpy as np
 import streamlit as st
 
 FOLDER = Path(__file__).parent
-
-
-class Scale(Enum):
-    """How a value between `low` and `high` becomes a place on the colour map."""
-
-    LINEAR = "linear"
-    SQRT = "sqrt"
 
 
 @functools.cache

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from app.components.browser import Scale, check_range, half, index, mount, segment_starts
-
-__all__ = ["Cell", "Scale", "heatmap"]
+from app.components.browser import check_range, half, index, mount, segment_starts
+from app.figures.palettes import Stretch
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ def heatmap(
     selected_row: int | None,
     selected_column: int | None,
     diverging: bool = False,
-    scale: Scale = Scale.LINEAR,
+    stretch: Stretch = Stretch.LINEAR,
     height: int = 320,
     alt: str,
 ) -> Cell | None:
@@ -75,7 +74,7 @@ def heatmap(
         "selectedRow": selected_row,
         "selectedColumn": selected_column,
         "diverging": diverging,
-        "scale": scale.value,
+        "scale": stretch.value,
         "height": height,
         "alt": alt,
     }

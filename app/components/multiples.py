@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from app.components.browser import Scale, check_range, half, index, mount, segment_starts
+from app.components.browser import check_range, half, index, mount, segment_starts
+from app.figures.palettes import Stretch
 
 __all__ = ["multiples"]
 
@@ -24,7 +25,7 @@ def multiples(
     title: str,
     alt: str,
     panel_height: int = 56,
-    scale: Scale = Scale.LINEAR,
+    stretch: Stretch = Stretch.LINEAR,
 ) -> tuple[int, int] | None:
     """Draw `panels` [layer, head, rows, columns]; the (layer, head) clicked in this very rerun, or None.
 
@@ -46,7 +47,7 @@ def multiples(
         "unit": unit,
         "low": float(low),
         "high": float(high),
-        "scale": scale.value,
+        "scale": stretch.value,
         "layerLabels": list(layer_labels),
         "headLabels": list(head_labels),
         "selected": selected,

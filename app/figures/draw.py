@@ -3,8 +3,10 @@
 import numpy as np
 import plotly.graph_objects as go
 
+from app.figures.palettes import Colours, Stretch, steps
 from app.figures.theme import Theme, style
-from app.views.kinds import Bars, Heatmap, Lines
+from app.views.kinds import Bars, Forest, Heatmap, Lines
+from app.views.numbers import View, unmasked
 
 MOST_CELLS = 512
 """Longest axis that Plotly draws well; longer ones are pooled by their largest value first, and say so."""
@@ -12,20 +14,26 @@ MOST_CELLS = 512
 _THIN_TICKS = 24
 
 
-def heatmap(view: Heatmap, theme: Theme, height: int = 340) -> go.Figure:
+def figure(view: View, theme: Theme, height: int | None = None, *, stretch: Stretch = Stretch.LINEAR, colours: Colours | None = None) -> go.Figure:
+    """Any view but a text. `stretch` and `colours` are of heatmaps; None, the theme's."""
+    size = {} if height is None else {"height": height}
+    if isinstance(view, Heatmap):
+        return heatmap(view, theme, **size, stretch=stretch, colours=colours)
+    return {Lines: lines, Bars: bars, Forest: forest}[type(view)](view, theme, **size)
+
+
+def heatmap(view: Heatmap, theme: Theme, height: int = 340, *, stretch: Stretch = Stretch.LINEAR, colours: Colours | None = None) -> go.Figure:
     values, rows, columns, note = _pooled(view)
+    own = theme.diverging if view.diverging else theme.sequential
     figure = go.Figure(
         go.Heatmap(
-            z=values.astype(np.float32),
-            zmin=view.low,
-            zmax=view.high,
-            colorscale=theme.diverging if view.diverging else theme.sequential,
-            reversescale=view.diverging,
-            customdata=np.array(columns)[None, :].repeat(len(rows), 0),
+            **_coloured(view, values, stretch),
+            colorscale=own if colours is None else steps(colours),
+            reversescale=view.diverging and colours is None,
+            customdata=np.dstack([np.array(columns, object)[None, :].repeat(len(rows), 0), values.astype(np.float32)]),
             text=np.array(rows)[:, None].repeat(len(columns), 1),
-            hovertemplate="%{text}<br>%{customdata}<br>" + ("%{z:d}" if view.counts else "%{z:.3f}") + "<extra></extra>",
+            hovertemplate="%{text}<br>%{customdata[0]}<br>%{customdata[1]:" + ("d" if view.counts else ".3f") + "}<extra></extra>",
             texttemplate="%{z:d}" if view.counts else None,
-            colorbar={"thickness": 12, "len": 1.0, "outlinewidth": 0, "title": {"text": view.value_title, "side": "right"}},
             xgap=1 if len(columns) <= 64 else 0,
             ygap=1 if len(rows) <= 64 else 0,
         )
@@ -70,6 +78,38 @@ def bars(view: Bars, theme: Theme, height: int = 220) -> go.Figure:
     return style(figure, theme, height)
 
 
+def forest(view: Forest, theme: Theme, height: int | None = None) -> go.Figure:
+    """A row for each thing, the first on top."""
+    figure, rows = go.Figure(), np.arange(len(view.labels), dtype=float)
+    for number, line in enumerate(view.lines):
+        colour = theme.categories[number % len(theme.categories)]
+        spread = {}
+        if line.low is not None and line.high is not None:
+            spread = {"error_x": {"array": line.high - line.values, "arrayminus": line.values - line.low, "color": colour, "thickness": 1.5, "width": 4}}
+        said = [
+            f"{label}<br>{value:.3g}" + ("" if line.low is None else f" ({line.low[at]:.3g} to {line.high[at]:.3g})")
+            for at, (label, value) in enumerate(zip(view.labels, line.values))
+        ]
+        figure.add_scatter(
+            x=line.values, y=rows + 0.24 * (number - (len(view.lines) - 1) / 2), name=line.name, mode="markers", marker={"color": colour, "size": 8},
+            text=said, hovertemplate="%{text}<extra>" + line.name + "</extra>", showlegend=len(view.lines) > 1, **spread,
+        )  # fmt: skip
+    figure.update_xaxes(title=view.x_title, range=None if view.x_range is None else [view.x_range[0] - 1, view.x_range[1] + 2])
+    figure.update_yaxes(tickmode="array", tickvals=rows, ticktext=view.labels, range=[len(rows) - 0.4, -0.6], showgrid=False)
+    return style(figure, theme, height or 26 * len(view.labels) + 18 * len(view.lines) + 80)
+
+
+def _coloured(view: Heatmap, values: np.ndarray, stretch: Stretch) -> dict:
+    """A heatmap's values, their range and the colours' ticks; Plotly's own scale is linear."""
+    bar = {"thickness": 12, "len": 1.0, "outlinewidth": 0, "title": {"text": view.value_title, "side": "right"}}
+    if stretch is Stretch.LINEAR:
+        return {"z": values.astype(np.float32), "zmin": view.low, "zmax": view.high, "colorbar": bar}
+    ticks, wide = np.linspace(0, 1, 6), max(view.high - view.low, 1e-30)
+    words = [f"{view.low + wide * place:.3g}" for place in stretch.undo(ticks, diverging=view.diverging)]
+    places = stretch.place(np.clip((values - view.low) / wide, 0, 1), diverging=view.diverging)
+    return {"z": places.astype(np.float32), "zmin": 0, "zmax": 1, "colorbar": bar | {"tickmode": "array", "tickvals": ticks, "ticktext": words}}
+
+
 def _ticks(labels: "list[str] | tuple[str, ...]") -> dict:
     step = max(1, -(-len(labels) // _THIN_TICKS))
     shown = list(range(0, len(labels), step))
@@ -81,11 +121,16 @@ def _faint(colour: str) -> str:
     return f"rgba({red},{green},{blue},0.2)"
 
 
+def blocks(view: Heatmap) -> tuple[int, int]:
+    """How many rows and columns one of Plotly's cells stands for."""
+    return -(-len(view.row_labels) // MOST_CELLS), -(-len(view.column_labels) // MOST_CELLS)
+
+
 def _pooled(view: Heatmap) -> tuple[np.ndarray, list[str], list[str], str]:
     """At most MOST_CELLS on an axis, each the largest of its block, so that no single peak is lost."""
-    values, rows, columns = view.values, list(view.row_labels), list(view.column_labels)
-    tall, wide = -(-len(rows) // MOST_CELLS), -(-len(columns) // MOST_CELLS)
+    values, rows, columns = unmasked(view), list(view.row_labels), list(view.column_labels)
+    tall, wide = blocks(view)
     if tall == wide == 1:
         return values, rows, columns, ""
-    values = np.maximum.reduceat(np.maximum.reduceat(values, range(0, len(rows), tall), 0), range(0, len(columns), wide), 1)
+    values = np.fmax.reduceat(np.fmax.reduceat(values, range(0, len(rows), tall), 0), range(0, len(columns), wide), 1)
     return values, rows[::tall], columns[::wide], f" (each cell the largest of {tall} rows by {wide} columns)"

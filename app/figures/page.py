@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from app.figures.palettes import Colours
+from app.figures.palettes import Colours, Stretch
 from app.figures.venues import MEASURES, Columns, Measures, Venue
 from lm2.plain import Plain, build, member, number, several, whole, written
 
@@ -34,6 +34,8 @@ class Panel(Plain):
     letter: str = ""
     colours: Colours | None = None
     """Of heatmaps and strips; None, those that go with the view."""
+    stretch: Stretch = Stretch.LINEAR
+    """How a heatmap's values are spread over them."""
     annotations: tuple[Annotation, ...] = ()
 
     def __post_init__(self) -> None:
@@ -42,6 +44,7 @@ class Panel(Plain):
                 raise ValueError(f"{name} must be a text, not {getattr(self, name)!r}")
         self.settle(
             colours=None if self.colours is None else _member("colours", Colours, self.colours),
+            stretch=_member("stretch", Stretch, self.stretch),
             annotations=tuple(_one("annotation", Annotation, entry) for entry in several("annotations", self.annotations)),
         )
 

@@ -35,6 +35,26 @@ class Colours(Enum):
         return self is Colours.BLUE_ORANGE
 
 
+class Stretch(Enum):
+    """How values are spread over a heatmap's colours."""
+
+    LINEAR = "linear"
+    SQRT = "sqrt"
+    """By the square root, from the low end, or to both sides of a middle: small values are told apart."""
+
+    def place(self, places: np.ndarray, *, diverging: bool) -> np.ndarray:
+        """Of values from 0 to 1 on the scale, where their colours are, from 0 to 1."""
+        if self is Stretch.LINEAR:
+            return places
+        return (np.sign(places - 0.5) * np.sqrt(np.abs(2 * places - 1)) + 1) / 2 if diverging else np.sqrt(places)
+
+    def undo(self, places: np.ndarray, *, diverging: bool) -> np.ndarray:
+        """Takes places of colours back to those of values."""
+        if self is Stretch.LINEAR:
+            return places
+        return (np.sign(places - 0.5) * (2 * places - 1) ** 2 + 1) / 2 if diverging else places**2
+
+
 _DIVERGING = ("#08519c", "#3182bd", "#6baed6", "#bdd7e7", "#f7f7f7", "#fdd0a2", "#fd8d3c", "#e6550d", "#a63603")
 _NAMES = {Colours.VIRIDIS: "viridis", Colours.CIVIDIS: "cividis", Colours.BLUES: "Blues", Colours.GREYS: "Greys"}
 
@@ -44,6 +64,12 @@ def colour_map(colours: Colours) -> Colormap:
     from matplotlib.colors import LinearSegmentedColormap  # noqa: PLC0415
 
     return LinearSegmentedColormap.from_list(colours.value, _DIVERGING) if colours.diverging else colormaps[_NAMES[colours]]
+
+
+def steps(colours: Colours) -> list[tuple[float, str]]:
+    """Plotly's form of it: places from 0 to 1 with their colours."""
+    places = np.linspace(0, 1, 33)
+    return [(float(at), "rgb({:.0f},{:.0f},{:.0f})".format(*(255 * shade[:3]))) for at, shade in zip(places, colour_map(colours)(places))]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,12 +11,12 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from app.figures import paper_curves, paper_heatmap, paper_strip, paper_text
+from app.figures import paper_curves, paper_forest, paper_heatmap, paper_strip, paper_text
 from app.figures.page import TALLEST, Grid, Panel, Paper, letters
 from app.figures.paper_heatmap import PRINTED
 from app.figures.paper_room import Laid, Room
 from app.figures.venues import small
-from app.views.kinds import Bars, Heatmap, Lines, Strip
+from app.views.kinds import Bars, Forest, Heatmap, Lines, Strip
 from app.views.numbers import View
 
 RASTER = 600
@@ -136,6 +136,8 @@ def _row_heights(views: tuple[View, ...], page: Paper | Grid) -> list[float]:
     def suits(at: int) -> float:
         if isinstance(views[at], Strip):
             return paper_strip.height(views[at], 72 * wide - 2 * _PAD, size) / 72
+        if isinstance(views[at], Forest):
+            return paper_forest.height(views[at], size) / 72 + _above(at, views, page) / 72
         return max(1.5, _ASPECT * wide) + max(0.0, _above(at, views, page) - 2 * size) / 72
 
     return [max(map(suits, range(at, min(at + across, len(views))))) for at in range(0, len(views), across)]
@@ -145,7 +147,9 @@ def _above(at: int, views: tuple[View, ...], page: Paper | Grid) -> float:
     """About how many points stand above the axes of a panel: its letter and title, and of lines their legend."""
     panel, size = page.panels[at], page.measures.size
     head = 1.5 * size * (1 + (paper_text.width(panel.title, size) > _axes_width(views, page))) if letters(page)[at] or panel.title else 0.0
-    return head + (paper_curves.legend_height(views[at], _axes_width(views, page), small(size)) if isinstance(views[at], Lines) else 0.0)
+    if not isinstance(views[at], (Lines, Forest)):
+        return head
+    return head + paper_curves.legend_height(views[at].lines, _axes_width(views, page), small(size))
 
 
 def _room(axes: Axes, at: int, views: tuple[View, ...], page: Paper | Grid, height: float) -> Room:
@@ -168,6 +172,8 @@ def _margin(view: View, page: Paper | Grid) -> float:
     base, size = page.measures.size, small(page.measures.size)
     if isinstance(view, Strip):
         return 0.0
+    if isinstance(view, Forest):
+        return paper_forest.margin(view, size) + size
     title = view.row_title if isinstance(view, Heatmap) else view.y_title
     titled = base * paper_text.LEADING * (1 if paper_text.width(title, base) < 10 * base else 2)
     if not isinstance(view, Heatmap):
@@ -184,15 +190,16 @@ def _shared_scale(views: tuple[View, ...], page: Paper | Grid) -> paper_heatmap.
     maps = [(view, panel) for view, panel in zip(views, page.panels) if isinstance(view, Heatmap)]
     if not _shares(page) or not maps:
         return None
-    chosen = {panel.colours for _, panel in maps}
-    if len(chosen) > 1:
-        raise ValueError(f"a shared scale has one choice of colours, not {sorted(one.value if one else 'none' for one in chosen)}")
-    return paper_heatmap.Scale.of([view for view, _ in maps], chosen.pop())
+    chosen, stretches = {panel.colours for _, panel in maps}, {panel.stretch for _, panel in maps}
+    if len(chosen) > 1 or len(stretches) > 1:
+        told = [one.value if one else "none" for one in (*chosen, *stretches)]
+        raise ValueError(f"a shared scale has one choice of colours and how they are spread, not {', '.join(sorted(told))}")
+    return paper_heatmap.Scale.of([view for view, _ in maps], chosen.pop(), stretches.pop())
 
 
 def _panel(view: View, panel: Panel, room: Room, shared: paper_heatmap.Scale | None) -> Laid:
     if isinstance(view, Heatmap):
-        scale = shared or paper_heatmap.Scale.of([view], panel.colours)
+        scale = shared or paper_heatmap.Scale.of([view], panel.colours, panel.stretch)
         laid = paper_heatmap.heatmap(view, room, scale)
         if shared is None:
             paper_heatmap.colour_bar(room.axes, scale, view.value_title, room)
@@ -200,6 +207,8 @@ def _panel(view: View, panel: Panel, room: Room, shared: paper_heatmap.Scale | N
         laid = paper_curves.lines(view, room)
     elif isinstance(view, Bars):
         laid = paper_curves.bars(view, room)
+    elif isinstance(view, Forest):
+        laid = paper_forest.forest(view, room)
     else:
         laid = paper_strip.strip(view, room, panel.colours)
     _name_axes(view, panel, room, room.width / 72, room.height / 72)
@@ -214,13 +223,19 @@ def _name_axes(view: View, panel: Panel, room: Room, wide: float, high: float) -
             raise ValueError(f"a text has no axes for {next(filter(None, given))!r}")
         return False
     axes, before = room.axes, (room.axes.get_xlabel(), room.axes.get_ylabel())
-    x_title, y_title = (view.column_title, view.row_title) if isinstance(view, Heatmap) else (view.x_title, view.y_title)
+    x_title, y_title = _titles(view)
     for write, title, inches in (
         (axes.set_xlabel, panel.x_title or x_title, wide),
         (axes.set_ylabel, panel.y_title or y_title, _OVER * high),
     ):
         write(paper_text.wrapped(paper_text.printable(title), room.base, 72 * inches), fontsize=room.base, labelpad=2)
     return (axes.get_xlabel(), axes.get_ylabel()) != before
+
+
+def _titles(view: Heatmap | Lines | Bars | Forest) -> tuple[str, str]:
+    if isinstance(view, Heatmap):
+        return view.column_title, view.row_title
+    return view.x_title, "" if isinstance(view, Forest) else view.y_title
 
 
 def _head(title: str, letter: str, room: Room, lift: float) -> None:

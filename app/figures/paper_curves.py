@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
@@ -38,8 +40,8 @@ def lines(view: Lines, room: Room) -> Laid:
     if view.y_range is not None:
         low, high = view.y_range
         axes.set_ylim(low - 0.02 * (high - low), high + 0.02 * (high - low))  # or half a marker would be cut off at its ends
-    _legend(view, room, drawn)
-    return Laid(lift=legend_height(view, room.width, room.small), settle=lambda: tuple(notes))
+    legend(view.lines, room, drawn)
+    return Laid(lift=legend_height(view.lines, room.width, room.small), settle=lambda: tuple(notes))
 
 
 def _line(axes: Axes, line: Line, number: int, count: int) -> Line2D:
@@ -62,24 +64,25 @@ def _line(axes: Axes, line: Line, number: int, count: int) -> Line2D:
     return drawn
 
 
-def _names(view: Lines, width: float, size: float) -> tuple[list[str], int]:
+def _names(lines: Sequence[Line], width: float, size: float) -> tuple[list[str], int]:
     """The legend's names, broken into lines, and in how many columns they fit."""
-    if len(view.lines) < 2 and all(line.low is None for line in view.lines):
+    if len(lines) < 2 and all(line.low is None for line in lines):
         return [], 1  # the axis says what the line is
-    names = [paper_text.wrapped(paper_text.printable(line.name), size, width - (_SAMPLE + 1) * size) for line in view.lines]
+    names = [paper_text.wrapped(paper_text.printable(line.name), size, width - (_SAMPLE + 1) * size) for line in lines]
     longest = max(paper_text.width(part, size) for name in names for part in name.split("\n"))
     return names, max(1, min(len(names), int(width // (longest + (_SAMPLE + 2.2) * size))))
 
 
-def legend_height(view: Lines, width: float, size: float) -> float:
+def legend_height(lines: Sequence[Line], width: float, size: float) -> float:
     """Points that the legend takes above axes of a width."""
-    names, columns = _names(view, width, size)
-    lines = max((name.count("\n") + 1 for name in names), default=0)
-    return lines * -(-len(names) // columns) * size * paper_text.LEADING
+    names, columns = _names(lines, width, size)
+    high = max((name.count("\n") + 1 for name in names), default=0)
+    return high * -(-len(names) // columns) * size * paper_text.LEADING
 
 
-def _legend(view: Lines, room: Room, drawn: list[Line2D]) -> None:
-    names, columns = _names(view, room.width, room.small)
+def legend(lines: Sequence[Line], room: Room, drawn: list[Line2D]) -> None:
+    """Names above the axes."""
+    names, columns = _names(lines, room.width, room.small)
     if names:
         room.axes.legend(
             drawn, names, ncols=columns, fontsize=room.small, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2,

@@ -10,12 +10,12 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.colors import FuncNorm, Normalize
 from matplotlib.markers import TICKUP
 from matplotlib.ticker import MaxNLocator
 
 from app.figures import paper_text
-from app.figures.palettes import Colours, colour_map, ink
+from app.figures.palettes import Colours, Stretch, colour_map, ink
 from app.figures.paper_room import EDGE, Laid, Room
 from app.views.kinds import Heatmap
 from app.views.numbers import unmasked
@@ -42,9 +42,10 @@ class Scale:
     diverging: bool
     counts: bool = False
     """Whether it holds whole numbers alone."""
+    stretch: Stretch = Stretch.LINEAR
 
     @classmethod
-    def of(cls, views: Sequence[Heatmap], colours: Colours | None) -> Scale:
+    def of(cls, views: Sequence[Heatmap], colours: Colours | None, stretch: Stretch = Stretch.LINEAR) -> Scale:
         """One that holds all views. Raises ValueError for colours that do not go with them, and for views that do not go together."""
         diverging = {view.diverging for view in views}
         if len(diverging) > 1:
@@ -57,11 +58,29 @@ class Scale:
             others = ", ".join(one.value for one in Colours if not one.diverging)
             raise ValueError(f"{chosen.value} has a middle, and {views[0].value_title!r} has none: choose {others}")
         low, high = min(view.low for view in views), max(view.high for view in views)
-        return cls(low=low, high=high, colours=chosen, diverging=both, counts=all(view.counts for view in views))
+        return cls(low=low, high=high, colours=chosen, diverging=both, counts=all(view.counts for view in views), stretch=stretch)
 
     @property
     def middle(self) -> float:
         return (self.low + self.high) / 2
+
+    @property
+    def _wide(self) -> float:
+        return max(self.high - self.low, 1e-30)
+
+    @property
+    def norm(self) -> Normalize:
+        """The same for a colour bar."""
+        if self.stretch is Stretch.LINEAR:
+            return Normalize(self.low, self.high)
+        return FuncNorm((self.place, self._undo), vmin=self.low, vmax=self.high)
+
+    def place(self, values: np.ndarray) -> np.ndarray:
+        """Where values' colours are, from 0 to 1."""
+        return self.stretch.place(np.clip((values - self.low) / self._wide, 0, 1), diverging=self.diverging)
+
+    def _undo(self, places: np.ndarray) -> np.ndarray:
+        return self.low + self._wide * self.stretch.undo(np.clip(places, 0, 1), diverging=self.diverging)
 
     @property
     def dotted(self) -> bool:
@@ -70,7 +89,7 @@ class Scale:
 
     def shades(self, values: Float[np.ndarray, "row column"]) -> UInt8[np.ndarray, "row column 4"]:
         """Colours with their opacity: 0 where there is no value."""
-        places = np.clip((values - self.low) / max(self.high - self.low, 1e-30), 0, 1)
+        places = self.place(values)
         shades = colour_map(self.colours)(np.nan_to_num(places), bytes=True)
         shades[..., 3] = np.where(np.isfinite(values), 255, 0)
         return shades
@@ -197,11 +216,13 @@ def _tell_signs(axes: Axes, values: np.ndarray, scale: Scale, cell: float) -> tu
 def colour_bar(axes: Axes | Sequence[Axes], scale: Scale, title: str, room: Room) -> None:
     """The scale beside one heatmap, or beside all that share it."""
     bar = room.axes.figure.colorbar(
-        ScalarMappable(Normalize(scale.low, scale.high), colour_map(scale.colours)), ax=axes, pad=0.02, aspect=max(8.0, room.height / 7)
+        ScalarMappable(scale.norm, colour_map(scale.colours)), ax=axes, pad=0.02, aspect=max(8.0, room.height / 7)
     )
     bar.solids.set_rasterized(True)  # as vectors, its steps would have seams between them
     bar.outline.set_linewidth(0)
     bar.ax.tick_params(length=2, pad=2, labelsize=room.small)
+    if scale.stretch is not Stretch.LINEAR:
+        title += f"; {scale.stretch.value} colours"
     bar.locator = MaxNLocator(5, steps=(1, 2, 2.5, 5, 10), integer=scale.counts)
     bar.set_label(paper_text.wrapped(paper_text.printable(title), room.small, room.height), fontsize=room.small, labelpad=3)
     if scale.dotted:

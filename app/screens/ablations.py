@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app import cache, exam, others, panels, session, sidebar, state, toggles, widgets
+from app import cache, exam, handout, others, panels, session, sidebar, state, toggles, widgets
+from app.charts import AblationChart, OfAblation
 from app.session import Opened
 from app.state import Source
 from app.toggles import Change, Policy, Toggles
@@ -17,6 +18,7 @@ from lm2.config import MemoryKind
 from lm2.interventions import Persistence
 
 if TYPE_CHECKING:
+    from app.views.kinds import Lines
     from lm2.tokens import Tokenizer
     from probes.compare import Comparison
 
@@ -202,7 +204,7 @@ def _untouched(opened: Opened) -> None:
     trace, tokenizer = opened.trace, opened.checkpoint.tokenizer
     if opened.context.quizzes:
         panels.table(text.quizzes(trace, opened.context, tokenizer), "quizzes_untouched")
-    _choose(panels.strip(text.strip(trace, opened.context, tokenizer), "strip_untouched", state.choice("token", len(trace.tokens))))
+    _choose(panels.strip(text.strip(trace, text.marks(trace, opened.context), tokenizer), "strip_untouched", state.choice("token", len(trace.tokens))))
 
 
 def _effect(opened: Opened, found: Comparison) -> None:
@@ -218,13 +220,19 @@ def _effect(opened: Opened, found: Comparison) -> None:
     st.subheader("Text")
     chosen = state.choice("token", len(pieces))
     token = ablations.asked_at(found, context) if chosen is None else chosen
-    _choose(panels.strip(ablations.strip(found, context, tokenizer), "strip_ablated", token))
+    marks = text.marks(found.after, context)
+    made = {
+        title: AblationChart(spec=found.after.spec, shown=shown, marks=marks).made(opened.checkpoint, found)
+        for title, shown in (("Text", OfAblation.TEXT), ("Change, token by token", OfAblation.CHANGE))
+    }
+    _choose(panels.strip(made["Text"].view, "strip_ablated", token))
     widgets.parts(
         "What has changed", "ablated",
         {"Chosen token": partial(_beside, found, token, tokenizer), "Most changed": partial(_most_changed, found, tokenizer),
-         "Along the text": partial(_along, found), "Runs": partial(_history, opened),
+         "Along the text": partial(_along, found, made["Change, token by token"].view), "Runs": partial(_history, opened),
          "Run it again": partial(exam.again, opened.checkpoint, "ablation", found.after.spec, "lm2 ablate {}", None)},
     )  # fmt: skip
+    handout.hand_out(made)
 
 
 def _beside(found: Comparison, token: int, tokenizer: Tokenizer) -> None:
@@ -238,9 +246,9 @@ def _most_changed(found: Comparison, tokenizer: Tokenizer) -> None:
     panels.table(ablations.most_changed(found, tokenizer), "ablated_most")
 
 
-def _along(found: Comparison) -> None:
+def _along(found: Comparison, view: Lines) -> None:
     st.subheader("Change, token by token")
-    panels.figure(ablations.lines(found), "ablated_lines")
+    panels.figure(view, "ablated_lines")
     st.caption(f"KL: mean {found.kl.mean():.4f} nats a token, at most {found.kl.max():.3f}, behind token {int(found.kl.argmax())}.")
 
 

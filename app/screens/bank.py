@@ -2,8 +2,8 @@
 
 import streamlit as st
 
-from app import panels, session, state, widgets
-from app.figure_spec import FigureSpec, Shown
+from app import handout, panels, session, state, widgets
+from app.charts import Made, OfRun, RunChart
 from app.session import Opened
 from app.views import bank
 from lm2.config import MemoryKind
@@ -18,16 +18,19 @@ def render() -> None:
     session.subtitle(opened)
     config, trace = opened.checkpoint.config, opened.trace
     height = min(720, max(280, 16 * config.slots + 100))
-    figures = {"Norms": FigureSpec(shown=Shown.NORMS, run=trace.spec), "Change by segment": FigureSpec(shown=Shown.CHANGES, run=trace.spec)}
-    for column, (title, spec) in zip(st.columns(2), figures.items()):
+    made = {
+        title: RunChart(spec=trace.spec, shown=shown).made(opened.checkpoint, trace)
+        for title, shown in (("Norms", OfRun.NORMS), ("Change by segment", OfRun.CHANGES))
+    }
+    for column, (title, one) in zip(st.columns(2), made.items()):
         with column:
             st.subheader(title)
-            panels.figure(spec.view(opened.checkpoint, trace), spec.shown.value, height)
-    _one_segment(opened, figures)
+            panels.figure(one.view, one.chart.words, height)
+    _one_segment(opened, made)
 
 
 @st.fragment
-def _one_segment(opened: Opened, above: dict[str, FigureSpec]) -> None:
+def _one_segment(opened: Opened, above: dict[str, Made]) -> None:
     """The bank after a chosen segment, and all panels for print; a fragment, so that the slider draws this part alone."""
     config, trace, layers = opened.checkpoint.config, opened.trace, opened.layers
     last = len(trace.segments) - 1
@@ -41,8 +44,8 @@ def _one_segment(opened: Opened, above: dict[str, FigureSpec]) -> None:
     left, right = st.columns(2)
     with left:
         st.subheader(f"Likeness of slots after segment {segment}")
-        likeness = FigureSpec(shown=Shown.SIMILARITY, run=trace.spec, segment=segment)
-        panels.figure(likeness.view(opened.checkpoint, trace), "similarity", 420)
+        likeness = RunChart(spec=trace.spec, shown=OfRun.SIMILARITY, segment=segment).made(opened.checkpoint, trace)
+        panels.figure(likeness.view, "similarity", 420)
     with right:
         st.subheader(f"What slots say, through block {layer}")
         read = session.readout(opened, bank.banks(trace, layers)[segment + 1], layer)
@@ -57,5 +60,5 @@ def _one_segment(opened: Opened, above: dict[str, FigureSpec]) -> None:
         "the top logit that 95 % of them stay below, above random the share of them that this slot's top logit exceeds. A slot within "
         "the random range says nothing."
     )
-    panels.export({**above, "Likeness of slots": likeness}, opened)
+    handout.hand_out({**above, "Likeness of slots": likeness})
     state.publish()

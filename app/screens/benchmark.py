@@ -1,12 +1,21 @@
 """Benchmark: models by task and length, beside what the paper prints."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import streamlit as st
 
-from app import panels, widgets
+from app import handout, panels, state, widgets
+from app.charts import BenchmarkChart, OfBenchmark
 from app.views import benchmark
 from lm2 import paper, results
+
+
+_SHOWN = {
+    "Measured here": OfBenchmark.CURVES, "Printed in the paper": OfBenchmark.PRINTED, "Difference": OfBenchmark.LEAD,
+    "Relative lead": OfBenchmark.RATIOS, "Models by length": OfBenchmark.LENGTHS, "Every task": OfBenchmark.TASKS,
+}  # fmt: skip
+_OF_PAIRS = (OfBenchmark.LEAD, OfBenchmark.RATIOS)
 
 
 def render() -> None:
@@ -33,13 +42,16 @@ def render() -> None:
         pairs = benchmark.pairs(found)
         pair = widgets.select("Difference", "rival", pairs) if pairs else None
     st.caption(benchmark.METRICS[metric])
+    length = state.current().at if state.current().at in found.lengths else found.lengths[0]
+    chart = BenchmarkChart(spec=named, shown=OfBenchmark.CURVES, task=task, metric=metric, pair=pair or "", length=length)
+    made = {title: replace(chart, shown=shown).made(None, found) for title, shown in _SHOWN.items() if pair or shown not in _OF_PAIRS}
     left, right = st.columns(2)
     with left:
         st.subheader("Measured here")
-        panels.figure(benchmark.curves(found, task, metric), "curves")
+        panels.figure(made["Measured here"].view, "curves")
     with right:
         st.subheader("Printed in the paper")
-        panels.figure(benchmark.printed_curves(task), "printed")
+        panels.figure(made["Printed in the paper"].view, "printed")
     st.caption(
         "Two different things: small models trained here on bAbI and a few books, and 1.7 billion parameters trained on 248 billion tokens; other "
         "books, prompts and tokenizers. Compare shapes and leads, not levels."
@@ -48,14 +60,15 @@ def render() -> None:
         left, right = st.columns(2)
         with left:
             st.subheader(f"{pair}, same items")
-            panels.figure(benchmark.lead(found, pair, task, metric), "lead")
+            panels.figure(made["Difference"].view, "lead")
         with right:
             st.subheader("Relative lead, mean over tasks")
-            panels.table(benchmark.ratios(found, pair, metric), "ratios")
+            panels.table(made["Relative lead"].view, "ratios")
             st.caption("Ratio of overall means less 1, the rule that the paper's headline percentages do not state; intervals resample whole stories.")
     st.subheader("Every task")
-    length = widgets.buttons("Length", "at", found.lengths)
-    panels.table(benchmark.beside(found, metric, length), "beside")
+    widgets.buttons("Length", "at", found.lengths)
+    panels.table(made["Every task"].view, "beside")
+    handout.hand_out(made)
     _notes(task)
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app import exam, panels, session, state, widgets
+from app import exam, handout, panels, session, state, widgets
+from app.charts import ExperimentChart, Made, OfExperiment
 from app.views import experiments
 
 if TYPE_CHECKING:
+    from lm2.checkpoint import Checkpoint
     from probes.experiments import Experiment, Report
 
 
@@ -39,7 +42,7 @@ def render() -> None:
         lambda job: perform(loaded, spec, lambda done: job.report(done, expected)), f"Run {words}", "document",
     )  # fmt: skip
     if report is not None:
-        _show(report)
+        _show(loaded, report)
     exam.again(loaded, experiment.key, spec, "lm2 ablate {}", None if report is None else report.to_json())
 
 
@@ -53,12 +56,17 @@ def _experiment() -> Experiment:
     return chosen
 
 
-def _show(report: Report) -> None:
-    """Every table, with its curve where it has one."""
+def _show(loaded: Checkpoint, report: Report) -> None:
+    """Every table, as a curve where its rows make one, else as intervals."""
+    made: dict[str, Made] = {}
     for at, found in enumerate(report.findings):
         st.subheader(found.title)
-        curve = experiments.curve(found)
-        if curve is not None:
-            panels.figure(curve, f"curve_{at}")
-        panels.table(experiments.table(found), f"table_{at}")
+        chart = ExperimentChart(spec=report.spec, shown=OfExperiment.TABLE, finding=at)
+        if found.curve is not None or experiments.forest(found) is not None:
+            shown = OfExperiment.FOREST if found.curve is None else OfExperiment.CURVE
+            made[found.title] = replace(chart, shown=shown).made(loaded, report)
+            panels.figure(made[found.title].view, f"curve_{at}")
+        table = made[f"{found.title}, table"] = chart.made(loaded, report)
+        panels.table(table.view, f"table_{at}")
         st.caption(experiments.note(found))
+    handout.hand_out(made)

@@ -2,8 +2,8 @@
 
 import streamlit as st
 
-from app import panels, session, state, widgets
-from app.figure_spec import FigureSpec, Shown
+from app import handout, panels, session, state, widgets
+from app.charts import Made, OfRun, RunChart
 from app.session import Opened
 from app.views import gates
 from lm2.config import GatePooling, MemoryKind
@@ -30,31 +30,31 @@ def render() -> None:
     gate = widgets.buttons("Gate", "gate", there)
     st.caption(gates.MEANING[gate])
     if gate == "out":
-        title, spec = "Per token and block", FigureSpec(shown=Shown.GATE_TOKENS, run=trace.spec, gate=gate)
-        st.subheader(title)
-        panels.figure(spec.view(opened.checkpoint, trace), "gate_map")
+        title, shown, height = "Per token and block", OfRun.GATE_TOKENS, None
     else:
-        title, spec = "Per slot, write by write", FigureSpec(shown=Shown.GATE_SLOTS, run=trace.spec, gate=gate)
-        st.subheader(title)
-        panels.figure(spec.view(opened.checkpoint, trace), "gate_map", height=min(720, max(280, 16 * config.slots + 100)))
+        title, shown, height = "Per slot, write by write", OfRun.GATE_SLOTS, min(720, max(280, 16 * config.slots + 100))
+    st.subheader(title)
+    made = RunChart(spec=trace.spec, shown=shown, gate=gate).made(opened.checkpoint, trace)
+    panels.figure(made.view, "gate_map", height)
+    if gate != "out":
         st.caption("Mean over the features of each slot. A segment's blocks write one after the other, in order of the columns.")
-    _one_block(opened, gate, {title: spec})
+    _one_block(opened, gate, {title: made})
     st.subheader("All blocks in numbers")
     panels.table(gates.summary(trace, gate, opened.layers), "gate_summary")
     st.caption("Over all segments, slots and features." if gate != "out" else "Over all tokens and features.")
 
 
 @st.fragment
-def _one_block(opened: Opened, gate: str, above: dict[str, FigureSpec]) -> None:
+def _one_block(opened: Opened, gate: str, above: dict[str, Made]) -> None:
     """A chosen block, and all panels for print; a fragment, so that choosing draws this part alone."""
     layer, trace = session.captured(opened, widgets.block(opened.checkpoint.config)), opened.trace
-    figures = {
-        title: FigureSpec(shown=shown, run=trace.spec, layer=layer, gate=gate)
-        for title, shown in (("Spread", Shown.GATE_SPREAD), ("Saturation", Shown.GATE_SATURATION))
+    made = {
+        title: RunChart(spec=trace.spec, shown=shown, layer=layer, gate=gate).made(opened.checkpoint, trace)
+        for title, shown in (("Spread", OfRun.GATE_SPREAD), ("Saturation", OfRun.GATE_SATURATION))
     }
-    for column, (title, spec) in zip(st.columns(2), figures.items()):
+    for column, (title, one) in zip(st.columns(2), made.items()):
         with column:
             st.subheader(f"{title} in block {layer}")
-            panels.figure(spec.view(opened.checkpoint, trace), f"gate_{title.lower()}")
-    panels.export({**above, **figures}, opened)
+            panels.figure(one.view, f"gate_{title.lower()}")
+    handout.hand_out({**above, **made})
     state.publish()

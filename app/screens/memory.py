@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
 import streamlit as st
 
-from app import panels, session, state, widgets
-from app.components.heatmap import Cell, Scale
+from app import handout, panels, session, state, widgets
+from app.charts import OfRun, RunChart
+from app.components.heatmap import Cell
 from app.components.multiples import multiples
-from app.figure_spec import FigureSpec, Shown
+from app.figures.palettes import Stretch
 from app.views import memory, text
 from lm2.sites import Site
 
@@ -33,36 +33,30 @@ def render() -> None:
     with middle:
         head = widgets.head(config)
     with right:
-        scale = widgets.buttons("Colours", "scale", [scale.value for scale in Scale], help="sqrt lifts small weights.")
+        stretch = Stretch(widgets.buttons("Colours", "scale", [one.value for one in Stretch], help="sqrt lifts small weights."))
     writes = Site.WRITE_PATTERN.layers(config) != ()
     token = state.choice("token", len(trace.tokens))
     slot = state.choice("slot", config.slots)
 
-    shown, legend = _coloured(trace, layer, head, slot, writes)
-    _select(panels.strip(text.strip(trace, opened.context, opened.checkpoint.tokenizer, weights=shown, legend=legend), "strip_memory", token), None)
-    height = min(720, max(240, 14 * config.slots + 90))
-    figures = {"Reads": FigureSpec(shown=Shown.READS, run=trace.spec, layer=layer, head=head)}
+    side = state.current().side if writes else "read"
+    chart = RunChart(spec=trace.spec, shown=OfRun.READS, layer=layer, head=head, slot=slot, side=side)
+    charts = {"Reads": chart, "Text": replace(chart, shown=OfRun.TEXT, marks=text.marks(trace, opened.context))}
     if writes:
-        figures["Writes"] = replace(figures["Reads"], shown=Shown.WRITES)
-    for title, spec in figures.items():
+        charts["Writes"] = replace(chart, shown=OfRun.WRITES)
+    if token is not None:
+        charts["Slots of the token"] = replace(chart, shown=OfRun.TOKEN, token=token)
+    made = {title: one.made(opened.checkpoint, trace) for title, one in charts.items()}
+    _select(panels.strip(made["Text"].view, "strip_memory", token), None)
+    height = min(720, max(240, 14 * config.slots + 90))
+    for title in ("Reads", *(["Writes"] if writes else [])):
         st.subheader(title)
-        _take(panels.map_to_click(spec.view(opened.checkpoint, trace), spec.shown.value, slot, token, Scale(scale), height))
+        _take(panels.map_to_click(made[title].view, title.lower(), slot, token, stretch, height))
     if not writes:
         st.subheader("Writes")
         st.info("The released arithmetic has no write attention: row j of the bank belongs to token j of the segment, and the gates decide what stays. See Gates and Bank.", icon=":material/info:")
     _details(trace, layer, head, writes)
     _overview(trace, opened.layers, layer, head, writes)
-    panels.export(figures, opened)
-
-
-def _coloured(trace: Trace, layer: int, head: str, slot: int | None, writes: bool) -> tuple[np.ndarray | None, str]:
-    """The strip's colouring: by the chosen slot's weights, or by segment."""
-    if slot is None:
-        return None, "coloured by segment; click a cell of a map, or choose a slot below, to colour by its weights"
-    side = state.current().side if writes else "read"
-    values = memory.write_map(trace, layer, head) if side == "wrote" else memory.read_map(trace, layer, head)
-    words = f"wrote slot {slot}" if side == "wrote" else f"read slot {slot}"
-    return memory.relative(values[slot]), f"how much each token {words} (block {layer}, {head}); largest is {values[slot].max():.3f}"
+    handout.hand_out(made, stretch)
 
 
 def _details(trace: Trace, layer: int, head: str, writes: bool) -> None:

@@ -8,22 +8,21 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app import cache, exam, others, panels, session, sidebar, state, widgets
-from app.components.heatmap import Scale
+from app import cache, exam, handout, others, panels, session, sidebar, state, widgets
+from app.charts import Made, OfPatching, PatchingChart
 from app.context import Context
+from app.figures.palettes import Stretch
 from app.session import Opened
 from app.state import Patched, Selection, Source
 from app.views import patching, text
-from app.views.patching import Alone, Asked, Reply
+from app.views.patching import Asked, Reply
 from lm2 import stories
-from lm2.babi import Prompt
-from lm2.interventions import BankEdit, Edit, Patch
+from lm2.interventions import Edit, Patch
 from lm2.sites import Site
-from lm2.tokens import BREAK
 
 if TYPE_CHECKING:
-    from lm2.asking import Put
     from lm2.trace import Trace
+    from probes.patching import PatchSpec
 
 _SOURCES = {Source.STORY: "Story", Source.SIMULATED: "Simulated", Source.PASTED: "Text"}
 _PARTS = {Patched.BANK: "bank", Patched.READ: "read output", Patched.STREAM: "residual stream"}
@@ -76,10 +75,23 @@ def render() -> None:
         return
     wanted = _donors_reply(recipient, donor, part)
     _outcome(recipient, donor, after, wanted)
+    chart = PatchingChart(spec=_spec(recipient, donor, wanted), shown=OfPatching.READING)
+    made = {"Slots read by both": chart.made(opened.checkpoint, (recipient.trace, donor.trace))}
     if part is Patched.BANK:
-        _each_slot(recipient, donor, after, wanted)
+        made |= _each_slot(recipient, donor, after, wanted, chart)
+    handout.hand_out(made, Stretch.SQRT)
     st.subheader("Run it again")
     exam.again(opened.checkpoint, "patch", after.spec, "lm2 ablate {}", None)
+
+
+def _spec(recipient: _Side, donor: _Side, wanted: Reply) -> PatchSpec:
+    from probes.patching import PatchSpec  # noqa: PLC0415 - see app/cache.py
+
+    read, own = recipient.trace.spec, recipient.asked
+    return PatchSpec(
+        checkpoint=read.checkpoint, text=read.text, segment_length=read.segment_length, row=own.row, own=own.reply.token,
+        donor=donor.context.text, donor_row=donor.asked.row, other=wanted.token,
+    )  # fmt: skip
 
 
 def _choose_donor(opened: Opened) -> Opened | None:
@@ -135,7 +147,7 @@ def _swap(donor: Selection) -> None:
 def _story(title: str, side: _Side) -> None:
     tokenizer, at = side.opened.checkpoint.tokenizer, side.asked
     st.subheader(title)
-    panels.strip(text.strip(side.trace, side.context, tokenizer), f"strip_{title}", at.row)
+    panels.strip(text.strip(side.trace, text.marks(side.trace, side.context), tokenizer), f"strip_{title}", at.row)
     st.caption(side.context.origin)
     says, chance = patching.said(side.trace, at.row, tokenizer), text.probabilities(side.trace, at.row).max()
     st.markdown(f"It says **{says.words}** ({chance:.3f}). " + (f"True is **{at.reply.words}**." if at.known else "What is true is not known."))
@@ -165,9 +177,9 @@ def _choose_part(recipient: _Side, donor: _Side) -> Patched:
 
 def _reading(recipient: _Side, donor: _Side) -> None:
     """What the two questions read; a click chooses a slot, or leaves it out."""
-    runs = [(name, side.trace, side.asked) for name, side in (("recipient", recipient), ("donor", donor))]
+    runs = [(name, side.trace, side.asked.row) for name, side in (("recipient", recipient), ("donor", donor))]
     view = patching.reading(runs, recipient.opened.layers)
-    cell = panels.map_to_click(view, "patched_reading", None, None, Scale.SQRT, 70 + 22 * len(view.values))
+    cell = panels.map_to_click(view, "patched_reading", None, None, Stretch.SQRT, 70 + 22 * len(view.values))
     if cell is not None:
         state.update(patched_slots=tuple(sorted({cell.column} ^ set(state.current().patched_slots))))
         st.rerun()
@@ -177,15 +189,13 @@ def _patched(recipient: _Side, donor: _Side, part: Patched) -> Trace:
     """The recipient's run with the donor's part in it. Raises ValueError as `run` does."""
     chosen = state.current()
     if part is Patched.BANK:
-        change = _bank(recipient, donor, chosen.patched_slots or None)
+        from probes.patching import bank_edit  # noqa: PLC0415 - see app/cache.py
+
+        change = bank_edit(donor.context.text, donor.asked.segment, recipient.asked.segment, chosen.patched_slots or None)
     else:
         change = _activation(recipient, donor, _SITES[part], chosen.patched_layer)
     spec = dataclasses.replace(recipient.trace.spec, captures=(), interventions=(change,))
     return cache.trace(recipient.opened.checkpoint, spec, lambda done, count: None)
-
-
-def _bank(recipient: _Side, donor: _Side, slots: tuple[int, ...] | None) -> BankEdit:
-    return BankEdit(operation=Patch(text=donor.context.text, segment=donor.asked.segment), segments=(recipient.asked.segment,), slots=slots)
 
 
 def _activation(recipient: _Side, donor: _Side, site: Site, layer: int) -> Edit:
@@ -235,21 +245,23 @@ def _source(recipient: _Side, donor: _Side, wanted: Reply) -> str:
     return "the one to its own question" if donor.asked.known else "what the model says behind it"
 
 
-def _each_slot(recipient: _Side, donor: _Side, after: Trace, wanted: Reply) -> None:
-    """The donor's slots one by one, beside all the chosen ones together."""
+def _each_slot(recipient: _Side, donor: _Side, after: Trace, wanted: Reply, chart: PatchingChart) -> dict[str, Made]:
+    """The donor's slots one by one, beside all the chosen ones together; the panel, where there is one."""
+    from probes.patching import slots_alone  # noqa: PLC0415 - see app/cache.py
+
     loaded, own, row = recipient.opened.checkpoint, recipient.asked.reply, recipient.asked.row
     st.subheader("Each slot alone")
     if wanted == own:
         st.caption("Nothing to compare: both answers are the same.")
-        return
+        return {}
     if loaded.config.slots > _MOST_SLOTS and not st.button(f"Carry over each of the {loaded.config.slots:,} slots alone", icon=":material/play_arrow:"):
-        return
+        return {}
     with st.spinner("Carrying over each slot alone ..."):
-        whole = dataclasses.replace(after.spec, interventions=(_bank(recipient, donor, None),))
-        alone = cache.result(loaded, f"slots alone {own} {wanted}", whole, lambda: _alone(recipient, donor, wanted))
+        alone = cache.result(loaded, "slots alone", chart.spec, lambda: slots_alone(loaded, chart.spec))
+    made = dataclasses.replace(chart, shown=OfPatching.ALONE).made(loaded, alone)
     left, right = st.columns([5, 1])
     with left:
-        panels.figure(patching.slots(alone), "patched_alone")
+        panels.figure(made.view, "patched_alone")
     chosen = list(state.current().patched_slots)
     before, now = (float(patching.difference(trace.logits[row], own, wanted)) for trace in (recipient.trace, after))
     right.metric(f"{'Chosen' if chosen else 'All'} slots together", f"{now - before:+.2f}")
@@ -258,27 +270,4 @@ def _each_slot(recipient: _Side, donor: _Side, after: Trace, wanted: Reply) -> N
         "Change of the logit difference, donor's answer less recipient's, in logits, when a slot alone is carried over. Where together and added up are "
         "far apart, slots depend on each other: several hold the same, or it takes several at once."
     )
-
-
-def _alone(recipient: _Side, donor: _Side, wanted: Reply) -> Alone:
-    from probes.planner import answers_under  # noqa: PLC0415 - see app/cache.py
-
-    loaded, own = recipient.opened.checkpoint, recipient.asked
-    logits = answers_under(loaded, _put(recipient), [(_bank(recipient, donor, (slot,)),) for slot in range(loaded.config.slots)])[:, 0]
-    before = patching.difference(recipient.trace.logits[own.row], own.reply, wanted)
-    return Alone(changes=patching.difference(logits, own.reply, wanted) - before)
-
-
-def _put(side: _Side) -> Put:
-    """The text as planned sweeps want it, with something behind the question: here in a segment of its own, so that nothing else changes."""
-    from lm2.asking import Put  # noqa: PLC0415 - see app/cache.py
-    from lm2.runner import prepare  # noqa: PLC0415
-
-    read, row = side.trace.spec, side.asked.row
-    prompt = Prompt(
-        story_id="", task=None, text=read.text, statements=(), statement_spans=(), question=read.text, question_span=(0, len(read.text)), answer=".",
-        support=(),
-    )  # fmt: skip
-    spec = dataclasses.replace(read, text=f"{read.text}{BREAK}{prompt.answer}", captures=())
-    tokens, segments = prepare(side.opened.checkpoint, spec)
-    return Put(prompt=prompt, spec=spec, tokens=tokens, segments=segments, statements=(), question=range(row, row + 1))
+    return {"Each slot alone": made}

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app import cache, exam, panels, session, sidebar, state, widgets
-from app.components.heatmap import Scale
+from app import cache, exam, handout, panels, session, sidebar, state, widgets
+from app.charts import OfProbe, ProbeChart
+from app.figures.palettes import Stretch
 from app.views import probes
 from app.views.probes import ALL, Probed
 from lm2 import stories
 
 if TYPE_CHECKING:
     from app.jobs import Job
+    from app.views.kinds import Heatmap
     from lm2.checkpoint import Checkpoint
     from probes.examples import Moment
     from probes.probe_plan import ProbePlan
@@ -31,6 +34,10 @@ _SOURCES = (
     "read_pattern.*", "gate_out.*", "candidate.*:mean", "gate_in.*:mean", "gate_forget.*:mean", "embed",
 )  # fmt: skip
 """Offered where the model has them; others can be typed."""
+_SHOWN = {
+    "Where it can be read": OfProbe.MAP, "Segment by segment": OfProbe.CURVES, "Confusion": OfProbe.CONFUSION, "Every source": OfProbe.SOURCES,
+    "Every target": OfProbe.TARGETS,
+}  # fmt: skip
 _NAMED = ("place of *", "previous place of *", "holder of *")
 _TARGETS = ("answer", "fact told", "facts told", "question type", "segment", "distance", "token 0 back", "token 1 back")
 _MOST_OFFERED = 64
@@ -197,19 +204,24 @@ def _show(loaded: Checkpoint, probed: Probed) -> None:
     """The map beside the open source's curves; all sources; what is behind the open cell."""
     target = _target(probed)
     source, segment = _place(probed)
+    chart = ProbeChart(
+        spec=probed.result.plan.spec, shown=OfProbe.MAP, target=str(target), source=source.label, segment=-1 if segment == ALL else segment
+    )
+    made = {title: replace(chart, shown=shown).made(loaded, probed) for title, shown in _SHOWN.items()}
     left, right = st.columns([3, 2])
     with left:
         st.subheader("Where it can be read")
-        _map(probed, target, source, segment)
+        _map(probed, target, source, segment, made["Where it can be read"].view)
     with right:
         st.subheader("Segment by segment")
-        panels.figure(probes.curves(probed, source, target), "probe_curves", 380)
+        panels.figure(made["Segment by segment"].view, "probe_curves", 380)
         st.caption(f"{source}. {_CURVES}")
     st.subheader("Every source, all segments together")
-    panels.table(probes.sources(probed, target), "probe_sources_told", "content" if len(probed.rows) <= _MOST_ROWS else 36 * _MOST_ROWS)
+    panels.table(made["Every source"].view, "probe_sources_told", "content" if len(probed.rows) <= _MOST_ROWS else 36 * _MOST_ROWS)
     best = probes.best(probed, target)
     st.caption(_COLUMNS if best is None else f"**{best}** {_COLUMNS}")
-    _behind(loaded, probed, target, source, segment)
+    _behind(loaded, probed, target, source, segment, made["Confusion"].view)
+    handout.hand_out(made)
 
 
 def _target(probed: Probed) -> Target:
@@ -226,10 +238,9 @@ def _place(probed: Probed) -> tuple[Source, int | str]:
     return source, chosen.probe_segment if chosen.probe_segment in segments else ALL
 
 
-def _map(probed: Probed, target: Target, source: Source, segment: int | str) -> None:
-    view = probes.score_map(probed, target)
+def _map(probed: Probed, target: Target, source: Source, segment: int | str, view: Heatmap) -> None:
     row, column = probed.rows.index(source), probed.columns.index(segment)
-    cell = panels.map_to_click(view, "probe_map", row, column, Scale.LINEAR, min(720, max(280, 22 * len(probed.rows) + 110)))
+    cell = panels.map_to_click(view, "probe_map", row, column, Stretch.LINEAR, min(720, max(280, 22 * len(probed.rows) + 110)))
     st.caption(probes.pooled(probed, target))
     if cell is not None and (cell.row, cell.column) != (row, column):
         clicked = probed.columns[cell.column]
@@ -237,7 +248,7 @@ def _map(probed: Probed, target: Target, source: Source, segment: int | str) -> 
         st.rerun()
 
 
-def _behind(loaded: Checkpoint, probed: Probed, target: Target, source: Source, segment: int | str) -> None:
+def _behind(loaded: Checkpoint, probed: Probed, target: Target, source: Source, segment: int | str, confusion: Heatmap) -> None:
     """What the open cell says, how it errs, and what its direction says."""
     cell = probed.cells[source, target, segment]
     st.subheader(f"Behind {probes.place(source, segment)}")
@@ -252,7 +263,7 @@ def _behind(loaded: Checkpoint, probed: Probed, target: Target, source: Source, 
             state.open_screen("experiments", experiment="erasure", exam_task=1)
     left, right = st.columns([2, 3])
     with left:
-        panels.figure(probes.confusion(probed, source, target, segment), "probe_confusion", 380)
+        panels.figure(confusion, "probe_confusion", 380)
         if cell.gains:
             panels.table(probes.gains(cell), "probe_gains")
     with right:

@@ -2,7 +2,8 @@
 
 import streamlit as st
 
-from app import panels, session, state
+from app import handout, panels, session, state
+from app.charts import OfRun, RunChart
 from app.views import text
 
 
@@ -21,7 +22,11 @@ def render() -> None:
     chosen = state.choice("token", len(trace.tokens))
     token = len(trace.tokens) - 1 if chosen is None else chosen
     st.subheader("Text")
-    clicked = panels.strip(text.strip(trace, opened.context, tokenizer), "strip_run", token)
+    made = {
+        title: RunChart(spec=trace.spec, shown=shown, marks=text.marks(trace, opened.context)).made(opened.checkpoint, trace)
+        for title, shown in (("Text", OfRun.TEXT), ("Surprise", OfRun.SURPRISE))
+    }
+    clicked = panels.strip(made["Text"].view, "strip_run", token)
     if clicked is not None and clicked != token:
         state.update(token=clicked)
         st.rerun()
@@ -31,4 +36,5 @@ def render() -> None:
         panels.table(text.next_tokens(trace, tokenizer, token), "next_tokens")
     with right:
         st.subheader("Surprise")
-        panels.figure(text.surprise_line(trace), "surprise")
+        panels.figure(made["Surprise"].view, "surprise")
+    handout.hand_out(made)

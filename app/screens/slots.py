@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app import exam, panels, session, state, widgets
-from app.views import experiments, slots
+from app import exam, handout, panels, session, state, widgets
+from app.charts import SlotChart
+from app.views import experiments
 from lm2.config import MemoryKind
 
 if TYPE_CHECKING:
@@ -99,11 +100,13 @@ def _one(found: Explanations, loaded: Checkpoint) -> None:
         return
     one = found.of(Signal.READ if side == "read" else Signal.WRITE, slot)
     st.subheader(f"Slot {slot}, {one.signal.done}")
-    panels.strip(slots.strip(one), "strip_slots", None)
+    made = SlotChart(spec=found.spec, slot=slot, side=side, passages=len(one.contexts)).made(loaded, found)
+    panels.strip(made.view, "strip_slots", None)
     st.caption(_CONTEXTS)
     _table(words(one), "words")
     with st.expander("A language model's description", icon=":material/forum:"):
         _description(found, one, loaded)
+    handout.hand_out({f"Passages of slot {slot}": made})
 
 
 def _description(found: Explanations, one: SlotExplanation, loaded: Checkpoint) -> None:

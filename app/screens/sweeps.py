@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app import cache, exam, panels, session, state, widgets
-from app.components.heatmap import Scale
+from app import cache, exam, handout, panels, session, state, widgets
+from app.charts import OfSweep, SweepChart
+from app.figures.palettes import Stretch
 from app.views import sweeps
 from app.views.sweeps import Swept
 from lm2.config import MemoryKind
@@ -17,6 +18,7 @@ from probes.metrics import Metric
 
 if TYPE_CHECKING:
     from app.jobs import Job
+    from app.views.kinds import Heatmap
     from lm2.checkpoint import Checkpoint
     from lm2.config import LM2Config
     from probes.sweep_spec import SweepSpec
@@ -56,6 +58,9 @@ _CUMULATIVE = (
     "Best first: the units that do most harm alone come first; worst first, last. A story's order comes from the other half of the stories, so that "
     "no curve profits from the noise that chose its order. Bands are 95 % intervals."
 )
+_SHOWN = {
+    "One at a time": OfSweep.EFFECTS, "Together": OfSweep.JOINTS, "Largest effects": OfSweep.RANKING, "More and more together": OfSweep.CUMULATIVE,
+}  # fmt: skip
 _MOST_BACK = 8
 _MOST_ROWS = 15
 
@@ -79,7 +84,7 @@ def render() -> None:
         return
     swept = exam.result(key, lambda job: _sweep(loaded, spec, job), "Run the sweep", "step")
     if swept is not None:
-        _show(swept)
+        _show(loaded, swept)
     csv = {} if swept is None else {name: partial(_csv, swept, name) for name in ("units", "values", "joints", "curves")}
     exam.again(loaded, f"sweep-{spec.grid.value}", spec, "lm2 sweep {} --out FOLDER", None, csv)
 
@@ -164,7 +169,7 @@ def _sweep(loaded: Checkpoint, spec: SweepSpec, job: Job) -> Swept:
     return sweeps.gather(sweep(spec, loaded, on_progress=job.report))
 
 
-def _show(swept: Swept) -> None:
+def _show(loaded: Checkpoint, swept: Swept) -> None:
     """The map beside joint effects; what is behind a cell; ranking and curves."""
     result = swept.result
     others = [metric.value for metric in result.spec.metrics[1:]]
@@ -179,13 +184,15 @@ def _show(swept: Swept) -> None:
     if screened is not None:
         st.caption(screened)
     unit = state.choice("unit", len(result.parts))
+    chart = SweepChart(spec=result.spec, shown=OfSweep.EFFECTS, metric=metric, hide=hide)
+    made = {title: replace(chart, shown=shown).made(loaded, swept) for title, shown in _SHOWN.items() if _there(swept, metric, shown)}
     left, right = st.columns([3, 2])
     with left:
         st.subheader("One at a time")
-        _map(swept, metric, unit, hide=hide)
+        _map(swept, metric, unit, made["One at a time"].view, hide=hide)
     with right:
         st.subheader("Together")
-        together = sweeps.joints(swept, metric)
+        together = made["Together"].view
         panels.table(together, "joints", "content" if len(together.rows) <= _MOST_ROWS else 36 * _MOST_ROWS)
         st.caption(_TOGETHER if screened is None else f"{_TOGETHER} {_NO_SUM}")
     _documents(swept, metric, unit)
@@ -193,21 +200,27 @@ def _show(swept: Swept) -> None:
     with left:
         st.subheader("Largest effects")
         _ranking(swept, metric)
-    curves = sweeps.cumulative(swept, metric)
-    if curves is not None:
+    if "More and more together" in made:
         with right:
             st.subheader("More and more together")
-            panels.figure(curves, "cumulative")
+            panels.figure(made["More and more together"].view, "cumulative")
             st.caption(_CUMULATIVE)
+    handout.hand_out(made)
 
 
-def _map(swept: Swept, metric: Metric, unit: int | None, *, hide: bool) -> None:
+def _there(swept: Swept, metric: Metric, shown: OfSweep) -> bool:
+    """Units that exclude each other have no curves, and a screen that failed gives no ranking."""
+    if shown is OfSweep.CUMULATIVE:
+        return bool(swept.curves[metric])
+    return shown is not OfSweep.RANKING or swept.result.ranking() is not None
+
+
+def _map(swept: Swept, metric: Metric, unit: int | None, view: Heatmap, *, hide: bool) -> None:
     where = sweeps.layout(swept.result.parts)
     row, column = (None, None) if unit is None else where.of(unit)
-    view = sweeps.effect_map(swept, metric, hide=hide)
     if hide and view.masked.all():
         st.info(f"No cell can be told from chance at q ≤ {sweeps.SIGNIFICANT:g}. Ask more questions, or show all cells.", icon=":material/info:")
-    cell = panels.map_to_click(view, "sweep", row, column, Scale.LINEAR, min(720, max(240, 18 * len(where.rows) + 110)))
+    cell = panels.map_to_click(view, "sweep", row, column, Stretch.LINEAR, min(720, max(240, 18 * len(where.rows) + 110)))
     st.caption(sweeps.pooled(swept, metric) + (" The others are hatched." if hide else ""))
     clicked = None if cell is None else where.places.get((cell.row, cell.column))
     if clicked is not None and clicked != unit:

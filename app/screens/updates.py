@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app import cache, panels, session, state, widgets
-from app.components.heatmap import Scale
+from app import cache, handout, panels, session, state, widgets
+from app.charts import OfUpdates, UpdateChart
+from app.charts.of_updates import Continued
+from app.figures.palettes import Stretch
 from app.session import Opened
 from app.state import Probe
 from app.views import text, updates
@@ -18,9 +21,14 @@ from lm2.spec import RunSpec
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from app.charts import Made
     from probes.updates import Rereading, Walk
 
 MOST_TOKENS = 64
+_SHOWN = {
+    "Slots read, token by token": OfUpdates.STEPS, "Before": OfUpdates.BEFORE, "After": OfUpdates.AFTER, "Difference": OfUpdates.DIFFERENCE,
+    "Reading, update by update": OfUpdates.COURSE, "Prediction, update by update": OfUpdates.EXPECTED,
+}  # fmt: skip
 
 _PROBED = (
     "Read weights of block {layer}, {pooled}, both maps on one scale. The probe is read as a segment of its own with nothing else in sight, so only "
@@ -61,8 +69,12 @@ def render() -> None:
     with right:
         head = widgets.head(opened.checkpoint.config)
     walks = _walks(opened, count, frozen)
-    _written(opened, walks, shown, layer, head)
-    _before_and_after(opened, walks, shown, layer, head)
+    chart = UpdateChart(
+        spec=walks["on"].spec, shown=OfUpdates.STEPS, tokens=count, frozen=frozen, layer=layer, head=head, writes=shown,
+        probe=_question(opened) or opened.trace.segments[-1].ids,
+    )  # fmt: skip
+    _written(opened, walks, chart)
+    _before_and_after(opened, walks, chart)
     _again(walks)
 
 
@@ -127,11 +139,11 @@ def _rereadings(opened: Opened, walks: dict[str, Walk], ids: tuple[int, ...]) ->
 
 
 @st.fragment
-def _written(opened: Opened, walks: dict[str, Walk], shown: str, layer: int, head: str) -> None:
+def _written(opened: Opened, walks: dict[str, Walk], chart: UpdateChart) -> None:
     """The generation, token by token; a fragment, so that its slider draws this part alone."""
-    on, off, walk, piece_of = walks["on"], walks["off"], walks[shown], opened.checkpoint.tokenizer.piece
+    on, off, walk, piece_of = walks["on"], walks["off"], walks[chart.writes], opened.checkpoint.tokenizer.piece
     count, start = len(walk.ids), len(walk.prompt)
-    st.subheader(f"Written with writes {shown}")
+    st.subheader(f"Written with writes {chart.writes}")
     step = (widgets.slider("Token", "step", 1, count, help="Counted from the first that the model wrote.") if count > 1 else 1) - 1
     view = updates.strip(walk, text.marks(opened.trace, opened.context), piece_of)
     _choose(panels.strip(view, "strip_updates", start + step), start, step)
@@ -139,7 +151,8 @@ def _written(opened: Opened, walks: dict[str, Walk], shown: str, layer: int, hea
     left, right = st.columns(2)
     with left:
         st.subheader("Slots read, token by token")
-        cell = panels.map_to_click(updates.reads_by_step(walk, layer, head), "reads_by_step", None, step, Scale.LINEAR, _height(opened))
+        steps = chart.view(opened.checkpoint, Continued(walks=walks, readings={}))
+        cell = panels.map_to_click(steps, "reads_by_step", None, step, Stretch.LINEAR, _height(opened))
         _choose(None if cell is None else start + cell.column, start, step)
     with right:
         st.subheader(f"Expected as token {step + 1}")
@@ -171,10 +184,10 @@ def _choose(token: int | None, start: int, step: int) -> None:
 
 
 @st.fragment
-def _before_and_after(opened: Opened, walks: dict[str, Walk], shown: str, layer: int, head: str) -> None:
-    """One probe, read from two banks of the walk that is shown; a fragment, as above."""
+def _before_and_after(opened: Opened, walks: dict[str, Walk], chart: UpdateChart) -> None:
+    """One probe, read from two banks of the walk that is shown, and all panels for print; a fragment, as above."""
     st.subheader("The same tokens, before and after")
-    walk, question = walks[shown], _question(opened)
+    walk, question, layer, head = walks[chart.writes], _question(opened), chart.layer, chart.head
     last = len(walk.banks) - 1
     left, middle, right = st.columns(3)
     with left:
@@ -183,49 +196,54 @@ def _before_and_after(opened: Opened, walks: dict[str, Walk], shown: str, layer:
         before = _slider("Before: segments written", "before", last, walk.segment_of(0), "0 is the fresh bank that a document begins with.")
     with right:
         after = _slider("After: segments written", "after", last, last, "The last segment is still open: the bank is what it would hand on now.")
+    ids = question if probe is Probe.QUESTION else opened.trace.segments[-1].ids
     try:
-        readings = _rereadings(opened, walks, question if probe is Probe.QUESTION else opened.trace.segments[-1].ids)
+        readings = _rereadings(opened, walks, ids)
     except ValueError as error:
         st.info(str(error), icon=":material/info:")
         return
-    read, height = readings[shown], _height(opened)
-    for column, title, bank, other in zip(st.columns(2), ("Before", "After"), (before, after), (after, before)):
+    read, height = readings[chart.writes], _height(opened)
+    by_question = bool(question) and probe is Probe.QUESTION
+    token = opened.checkpoint.tokenizer.encode(f" {opened.context.quizzes[-1].answer}").ids[0] if by_question else int(read.logits[before].argmax())
+    chart = replace(chart, probe=ids, before=before, after=after, token=token)
+    found = Continued(walks=walks, readings=readings)
+    made = {title: replace(chart, shown=shown).made(opened.checkpoint, found) for title, shown in _SHOWN.items()}
+    for column, title, bank in zip(st.columns(2), ("Before", "After"), (before, after)):
         with column:
             st.subheader(title)
             st.caption(f"Read from {updates.bank(walk, bank)}.")
-            panels.figure(updates.reading(read, layer, head, bank, other), title.lower(), height)
+            panels.figure(made[title].view, title.lower(), height)
     pooled = f"{head} over heads" if head in ("mean", "max") else f"head {head}"
-    st.caption(_PROBED.format(layer=layer, pooled=pooled, shown=shown) + _BESIDES.get(opened.checkpoint.config.memory, ""))
+    st.caption(_PROBED.format(layer=layer, pooled=pooled, shown=chart.writes) + _BESIDES.get(opened.checkpoint.config.memory, ""))
     left, right = st.columns(2)
     with left:
         st.subheader("Difference")
-        panels.figure(updates.difference(read, layer, head, before, after), "difference", height)
+        panels.figure(made["Difference"].view, "difference", height)
     with right:
         st.subheader("Tokens whose reading changed most")
         panels.table(updates.most_moved(read, layer, head, before, after), "most_moved")
         st.caption("Share moved: how much of a token's attention went elsewhere (total variation of each head; then as the maps are pooled).")
         st.subheader("Expected behind the probe")
         panels.table(text.beside(read.logits[before], read.logits[after], ("before", "after"), opened.checkpoint.tokenizer.piece), "expected_behind")
-    _courses(opened, readings, shown, layer, head, before)
+    _courses(opened, made, before, by_question=by_question)
+    handout.hand_out(made)
     state.publish()
 
 
-def _courses(opened: Opened, readings: dict[str, Rereading], shown: str, layer: int, head: str, before: int) -> None:
-    tokenizer, quizzes = opened.checkpoint.tokenizer, opened.context.quizzes
-    by_question = bool(quizzes) and state.current().probe is Probe.QUESTION
-    token = tokenizer.encode(f" {quizzes[-1].answer}").ids[0] if by_question else int(readings[shown].logits[before].argmax())
-    said = repr(tokenizer.piece(token).strip())
+def _courses(opened: Opened, made: dict[str, Made], before: int, *, by_question: bool) -> None:
     left, right = st.columns(2)
     with left:
         st.subheader("Reading, update by update")
-        panels.figure(updates.course(readings, layer, head, before), "course")
+        panels.figure(made["Reading, update by update"].view, "course")
         st.caption(
             f"Share of the probe's reading that is elsewhere than before ({before} segments written), mean over its tokens. With writes off it "
             "stays where it was."
         )
     with right:
         st.subheader("Prediction, update by update")
-        panels.figure(updates.expected(readings, token, said), "expected")
+        expected = made["Prediction, update by update"]
+        panels.figure(expected.view, "expected")
+        said = repr(opened.checkpoint.tokenizer.piece(expected.chart.token).strip())
         reason = "the true answer's first token" if by_question else f"the likeliest before ({before} segments written)"
         st.caption(f"Of {said} behind the probe: {reason}.")
 

@@ -82,7 +82,7 @@ def quizzes(found: Comparison, context: Context, tokenizer: Tokenizer, answers: 
     return Table(columns=columns, rows=tuple(rows))
 
 
-def strip(found: Comparison, context: Context, tokenizer: Tokenizer) -> Strip:
+def strip(found: Comparison, marks: text.Marks, tokenizer: Tokenizer) -> Strip:
     """The text, coloured by how far what was expected behind each token has moved."""
     most = float(found.kl.max())
     return Strip(
@@ -91,7 +91,7 @@ def strip(found: Comparison, context: Context, tokenizer: Tokenizer) -> Strip:
         weights=found.kl / most if most else np.zeros_like(found.kl),
         # As in the plain strip: the notes of a very long text would be more bytes than the text.
         notes=tuple(_note(found, tokenizer, token) for token in range(len(found.kl) if len(found.kl) <= 4_000 else 0)),
-        marks=text.marks(found.after, context),
+        marks=marks,
         legend=f"KL(before || after) of what is expected behind each token: 0 to {most:.3g} nats",
     )
 

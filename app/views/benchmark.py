@@ -63,6 +63,19 @@ def ratios(results: Results, pair: str, metric: str) -> Table:
     )
 
 
+def by_length(results: Results, task: str, metric: str) -> Table:
+    """A row for each length: our models with intervals, the best constant answer, and how many items there are."""
+    rows = results.table[(results.table["task"] == task) & (results.table["metric"] == metric)]
+    lines = []
+    for length in results.lengths:
+        ours = rows[rows["length"] == length].set_index("model")
+        if not ours.empty:
+            said = [share(ours.loc[model]) if model in ours.index else "" for model in results.models]
+            lines.append((length, *said, f"{100 * ours.iloc[0]['constant_mean']:.1f}", int(ours.iloc[0]["n"])))
+    models = tuple(f"{model} (%)" for model in results.models)
+    return Table(columns=("length", *models, "best constant (%)", "items"), rows=tuple(lines), rivals=models if len(models) > 1 else ())
+
+
 def beside(results: Results, metric: str, length: str) -> Table:
     """Every task at one length: our models with intervals, the best constant, the ceiling, and what the paper prints."""
     rows = results.table[(results.table["metric"] == metric) & (results.table["length"] == length)]
@@ -76,10 +89,11 @@ def beside(results: Results, metric: str, length: str) -> Table:
         constant = f"{100 * first['constant_mean']:.1f} {first['constant']}".strip()
         theirs = [paper.printed(model, task, length) for model in paper.COMPARED]
         lines.append((task, *said, int(first["n"]), constant, f"{100 * first['ceiling']:.1f}", *("" if np.isnan(value) else f"{value:.1f}" for value in theirs)))
+    models = tuple(f"{model} (%)" for model in results.models)
     return Table(
-        columns=("task", *(f"{model} (%)" for model in results.models), "items", "best constant (%)", "ceiling (%)", *(f"paper: {model}" for model in paper.COMPARED)),
-        rows=tuple(lines),
-    )
+        columns=("task", *models, "items", "best constant (%)", "ceiling (%)", *(f"paper: {model}" for model in paper.COMPARED)),
+        rows=tuple(lines), rivals=models if len(models) > 1 else (),
+    )  # fmt: skip
 
 
 def _pooled(task: str) -> str:

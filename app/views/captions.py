@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from app.views.kinds import Line, Lines
+from app.views.kinds import Forest, Line, Lines
 from app.views.numbers import View
 
 _FEW = 8
@@ -13,15 +13,17 @@ _FEW = 8
 
 def caption(view: View, notes: Sequence[str]) -> str:
     """`notes`: what a reader of the figure must know besides."""
-    return " ".join([_sentence(view.alt), *(_intervals(view) if isinstance(view, Lines) else ()), *notes])
+    if isinstance(view, Lines):
+        return " ".join([_sentence(view.alt), *_intervals(view.lines, view.ticks), *notes])
+    return " ".join([_sentence(view.alt), *(_intervals(view.lines, view.labels) if isinstance(view, Forest) else ()), *notes])
 
 
 def _sentence(words: str) -> str:
     return words[:1].upper() + words[1:].removesuffix(".") + "."
 
 
-def _intervals(view: Lines) -> list[str]:
-    found = [_interval(line, view.ticks) for line in view.lines if line.low is not None and line.high is not None]
+def _intervals(lines: tuple[Line, ...], points: tuple[str, ...]) -> list[str]:
+    found = [_interval(line, points) for line in lines if line.low is not None and line.high is not None]
     return [f"Intervals: {'; '.join(found)}."] if found else []
 
 

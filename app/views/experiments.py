@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from app.views.kinds import Line, Lines, Table
+from app.views.kinds import Forest, Line, Lines, Table
 
 if TYPE_CHECKING:
     from probes.experiments import Findings
@@ -43,6 +43,30 @@ def note(found: Findings) -> str:
 
 def table(found: Findings) -> Table:
     return Table(columns=found.columns, rows=found.rows)
+
+
+def forest(found: Findings) -> Forest | None:
+    """The findings' intervals, of those columns that share the first one's unit; None where there are none."""
+    columns = found.columns
+    # A column of numbers is followed by the ends of its intervals; names of columns differ by blanks alone.
+    measured = [at for at in range(len(columns) - 2) if (columns[at + 1].strip(), columns[at + 2].strip()) == ("low", "high")]
+    if not measured:
+        return None
+    first = measured[0]
+    unit = _unit(columns[first])
+    same = [at for at in measured if _unit(columns[at]) == unit]
+    labels = tuple(", ".join(map(str, row[:first])) for row in found.rows)
+    lines = []
+    for at in same:
+        values, low, high = (np.array([row[place] for row in found.rows], float) for place in (at, at + 1, at + 2))
+        lines.append(Line(name=columns[at].strip(), values=values, low=low, high=high))
+    title = columns[first].strip() if len(same) == 1 else unit or "value"
+    return Forest(lines=tuple(lines), labels=labels, x_title=f"{title}, with 95 % interval", x_range=(0, 100) if unit == "%" else None)
+
+
+def _unit(column: str) -> str:
+    """"right (%)" is in "%"."""
+    return column.strip().removesuffix(")").rpartition("(")[2] if column.strip().endswith(")") else ""
 
 
 def curve(found: Findings) -> Lines | None:

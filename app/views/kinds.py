@@ -1,7 +1,9 @@
 """Views: numpy, labels and units, ready to draw; checked when they are made. They are no figures."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from types import MappingProxyType
 
 import numpy as np
 from jaxtyping import Float
@@ -108,6 +110,30 @@ class Bars:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Forest:
+    """Numbers with their intervals, a row for each thing, a mark for each kind of number."""
+
+    lines: tuple[Line, ...]
+    """The kinds; a value for each row, NaN where it has none."""
+    labels: tuple[str, ...]
+    """Of the rows, the first on top."""
+    x_title: str
+    x_range: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        wrong = [line.name for line in self.lines if len(line.values) != len(self.labels)]
+        if wrong:
+            raise ValueError(f"{wrong} do not have {len(self.labels)} values")
+
+    @property
+    def alt(self) -> str:
+        return f"{self.x_title}: " + "; ".join(f"{line.name}: {', '.join(self._told(line)) or 'nothing to show'}" for line in self.lines) + "."
+
+    def _told(self, line: Line) -> list[str]:
+        return [f"{label} {value:.3g}" for label, value in zip(self.labels, line.values) if np.isfinite(value)]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Strip:
     """The text, token by token."""
 
@@ -128,12 +154,23 @@ class Strip:
         return f"{len(self.pieces)} tokens in {len(set(self.segment_of))} segments{top}."
 
 
+class Best(Enum):
+    """Which of a column's values is the best."""
+
+    HIGHEST = "highest"
+    LOWEST = "lowest"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Table:
     """Rows of named columns."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str | int | float, ...], ...]
+    best: Mapping[str, Best] = field(default_factory=lambda: MappingProxyType({}))
+    """Columns whose best may be told where it is printed."""
+    rivals: tuple[str, ...] = ()
+    """Columns of which, row by row, the highest may be told."""
 
     def as_columns(self) -> dict[str, list[str | int | float]]:
         return {name: [row[at] for row in self.rows] for at, name in enumerate(self.columns)}

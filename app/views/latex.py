@@ -4,17 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from enum import Enum
-from types import MappingProxyType
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from app.views.kinds import Table
-
-
-class Best(Enum):
-    HIGHEST = "highest"
-    LOWEST = "lowest"
+from app.views.kinds import Best, Table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +29,6 @@ class _Printed:
     notes: tuple[str, ...]
 
 
-_NOTHING = MappingProxyType({})
 _INTERVAL = re.compile(r"\s*([-+−]?[\d.,]+)\s*\(([-+−]?[\d.,]+) to ([-+−]?[\d.,]+)\)\s*")
 _SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_", "\n": " ", '"': "''",
@@ -52,10 +44,11 @@ def escaped(text: str) -> str:
     return "".join(_SPECIAL.get(char, char) for char in text)
 
 
-def latex(view: Table, best: Mapping[str, Best] = _NOTHING) -> str:
-    """A tabular with booktabs' rules. In the columns of `best` the best value is bold if its interval is clear of all others';
-    where it is not, a note below says so. Raises ValueError for columns that do not exist or have no intervals."""
-    printed = _printed(view, best)
+def latex(view: Table) -> str:
+    """A tabular with booktabs' rules. In the columns of `best`, and in each row among the `rivals`, the best value is bold if its
+    interval is clear of all others'; where it is not in a column, a note below says so. Raises ValueError for columns that do not
+    exist or have no intervals."""
+    printed = _printed(view)
     rows = [[_bold(escaped(cell.text), r"\textbf{", "}") if cell.bold else escaped(cell.text) for cell in row] for row in printed.rows]
     header, *body = _aligned([list(map(escaped, printed.columns)), *rows], printed.numeric)
     kinds = "".join("r" if numeric else "l" for numeric in printed.numeric)
@@ -65,9 +58,9 @@ def latex(view: Table, best: Mapping[str, Best] = _NOTHING) -> str:
     return "\n".join(lines) + "\n"
 
 
-def markdown(view: Table, best: Mapping[str, Best] = _NOTHING) -> str:
+def markdown(view: Table) -> str:
     """The same as a Markdown table."""
-    printed = _printed(view, best)
+    printed = _printed(view)
     rows = [[_bold(_safe(cell.text), "**", "**") if cell.bold else _safe(cell.text) for cell in row] for row in printed.rows]
     header, *body = _aligned([list(map(_safe, printed.columns)), *rows], printed.numeric)
     rule = ["-" * (len(name) - 1) + ":" if numeric else "-" * len(name) for name, numeric in zip(header, printed.numeric)]
@@ -89,7 +82,7 @@ def _aligned(rows: Sequence[Sequence[str]], numeric: Sequence[bool]) -> list[lis
     return [[cell.rjust(wide) if right else cell.ljust(wide) for cell, wide, right in zip(row, widths, numeric)] for row in rows]
 
 
-def _printed(view: Table, best: Mapping[str, Best]) -> _Printed:
+def _printed(view: Table) -> _Printed:
     columns, cells = [], []
     at = 0
     while at < len(view.columns):
@@ -99,14 +92,23 @@ def _printed(view: Table, best: Mapping[str, Best]) -> _Printed:
         columns.append(name.strip())
         cells.append([_cell(value, low, high, decimals(name)) for value, (low, high) in zip(values, intervals)])
         at += 3 if ends else 1
-    wrong = sorted(set(best) - set(columns))
+    wrong = sorted({*view.best, *view.rivals} - set(columns))
     if wrong:
         raise ValueError(f"there are no columns {wrong}; there are {columns}")
     notes = []
     for place, name in enumerate(columns):
-        if name in best:
-            cells[place], note = _marked(name, cells[place], best[name])
-            notes += [note] if note else []
+        if name in view.best:
+            cells[place], clear = _marked(name, cells[place], view.best[name])
+            if not clear:
+                best = cells[place][_first(cells[place], view.best[name])]
+                notes.append(f"{name}: none is bold, as the interval of the {view.best[name].value}, {best.text}, is not clear of all others.")
+    if view.rivals:
+        places = [columns.index(name) for name in view.rivals]
+        for row in range(len(view.rows)):
+            marked, _ = _marked("a row", [cells[place][row] for place in places], Best.HIGHEST)
+            for place, cell in zip(places, marked):
+                cells[place][row] = cell
+        notes.append("Bold: the best of a row, where its interval is clear of all others'.")
     numeric = tuple(any(cell.value is not None for cell in column) for column in cells)
     return _Printed(columns=tuple(columns), numeric=numeric, rows=tuple(zip(*cells)), notes=tuple(notes))
 
@@ -130,17 +132,19 @@ def _cell(value: str | int | float, low: float, high: float, places: int) -> _Ce
     return _Cell(text=words, value=value, low=low, high=high)
 
 
-def _marked(name: str, cells: list[_Cell], best: Best) -> tuple[list[_Cell], str]:
-    """The column with its best in bold, or as it was and why."""
+def _marked(name: str, cells: list[_Cell], best: Best) -> tuple[list[_Cell], bool]:
+    """The cells with the best in bold, or as they were; and whether its interval is clear of all others'."""
     there = [at for at, cell in enumerate(cells) if cell.value is not None]
     if not there or all(math.isnan(cells[at].low) for at in there):
         raise ValueError(f"{name} has no intervals, which must tell whether a value is the best")
-    sign = 1 if best is Best.HIGHEST else -1
-    first = max(there, key=lambda at: sign * cells[at].value)
+    sign, first = 1 if best is Best.HIGHEST else -1, _first(cells, best)
     near = [cells[at].high if best is Best.HIGHEST else cells[at].low for at in there if at != first]
     own = cells[first].low if best is Best.HIGHEST else cells[first].high
-    if all(sign * own > sign * other for other in near):  # NaN, an interval that is missing, is clear of nothing
-        return [
-            _Cell(text=cell.text, value=cell.value, low=cell.low, high=cell.high, bold=at == first) for at, cell in enumerate(cells)
-        ], ""
-    return cells, f"{name}: none is bold, as the interval of the {best.value}, {cells[first].text}, is not clear of all others."
+    clear = bool(near) and all(sign * own > sign * other for other in near)  # NaN, an interval that is missing, is clear of nothing
+    return [replace(cell, bold=clear and at == first) for at, cell in enumerate(cells)], clear
+
+
+def _first(cells: list[_Cell], best: Best) -> int:
+    """Where the best value is."""
+    sign = 1 if best is Best.HIGHEST else -1
+    return max((at for at, cell in enumerate(cells) if cell.value is not None), key=lambda at: sign * cells[at].value)

@@ -78,9 +78,13 @@ def multiples(trace: Trace, site: Site, layers: tuple[int, ...]) -> Float[np.nda
     return np.stack(rows)
 
 
-def relative(values: Float[np.ndarray, "token"]) -> Float[np.ndarray, "token"]:
-    """Scaled so that the largest is 1, for colouring."""
-    return values / max(float(values.max()), 1e-9)
+def coloured(trace: Trace, layer: int, head: str, slot: int | None, side: str) -> tuple[Float[np.ndarray, "token"] | None, str]:
+    """What colours the text, relative to its largest, and a legend: who "read" or who "wrote" a slot; with none, segments do."""
+    if slot is None:
+        return None, "coloured by segment; click a cell of a map, or choose a slot below, to colour by its weights"
+    values = (write_map if side == "wrote" else read_map)(trace, layer, head)[slot]
+    legend = f"how much each token {side} slot {slot} (block {layer}, {_pooling(head)}); largest is {values.max():.3f}"
+    return values / max(float(values.max()), 1e-9), legend
 
 
 def slots_of_token(values: Map, token: int, title: str) -> Bars:

@@ -1,12 +1,25 @@
 """View -> the numbers that it shows: a table with a row for each, and arrays as they are."""
 
+import hashlib
+import json
+
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Float
 
-from app.views.kinds import Bars, Heatmap, Lines, Strip
+from app.views.kinds import Bars, Forest, Heatmap, Line, Lines, Strip, Table
 
-View = Heatmap | Lines | Bars | Strip
+View = Heatmap | Lines | Bars | Forest | Strip
+
+
+def digest(view: View | Table) -> str:
+    """SHA-256 of the numbers and names, bit by bit."""
+    if isinstance(view, Table):
+        return hashlib.sha256(json.dumps([view.columns, view.rows]).encode()).hexdigest()
+    found = hashlib.sha256()
+    for name, values in sorted(arrays(view).items()):
+        found.update(f"{name} {values.dtype} {values.shape}".encode() + np.ascontiguousarray(values).tobytes())
+    return found.hexdigest()
 
 
 def unmasked(view: Heatmap) -> Float[np.ndarray, "row column"]:
@@ -15,7 +28,7 @@ def unmasked(view: Heatmap) -> Float[np.ndarray, "row column"]:
 
 
 def table(view: View) -> pa.Table:
-    """A row for each cell, point, bar or token; what is not there, or masked, is null."""
+    """A row for each cell, point, interval, bar or token; what is not there, or masked, is null."""
     if isinstance(view, Heatmap):
         rows, columns = view.values.shape
         return pa.table(
@@ -25,12 +38,13 @@ def table(view: View) -> pa.Table:
                 "value": _numbers(unmasked(view).ravel()),
             }
         )
-    if isinstance(view, Lines):
-        points, values = len(view.ticks), _curves(view)
+    if isinstance(view, (Lines, Forest)):
+        points = view.ticks if isinstance(view, Lines) else view.labels
+        values, names = _curves(view.lines, len(points)), ("line", "point") if isinstance(view, Lines) else ("mark", "row")
         return pa.table(
             {
-                "line": _named(tuple(line.name for line in view.lines), np.arange(len(view.lines)).repeat(points)),
-                "point": _named(view.ticks, np.tile(np.arange(points), len(view.lines))),
+                names[0]: _named(tuple(line.name for line in view.lines), np.arange(len(view.lines)).repeat(len(points))),
+                names[1]: _named(points, np.tile(np.arange(len(points)), len(view.lines))),
             }
             | {name: _numbers(values[name].ravel()) for name in ("value", "low", "high")}
         )
@@ -53,19 +67,22 @@ def arrays(view: View) -> dict[str, np.ndarray]:
         }
     if isinstance(view, Lines):
         names = np.array([line.name for line in view.lines], str)
-        return {"lines": names, "points": np.array(view.ticks, str), "boundaries": np.array(view.boundaries, int)} | _curves(view)
+        return {"lines": names, "points": np.array(view.ticks, str), "boundaries": np.array(view.boundaries, int)} | _curves(view.lines, len(view.ticks))
+    if isinstance(view, Forest):
+        names = np.array([line.name for line in view.lines], str)
+        return {"marks": names, "rows": np.array(view.labels, str)} | _curves(view.lines, len(view.labels))
     if isinstance(view, Bars):
         return {"values": view.values, "labels": np.array(view.labels, str)}
     found = {"pieces": np.array(view.pieces, str), "segments": np.array(view.segment_of, int)}
     return found | ({} if view.weights is None else {"weights": view.weights})
 
 
-def _curves(view: Lines) -> dict[str, Float[np.ndarray, "line point"]]:
+def _curves(lines: tuple[Line, ...], points: int) -> dict[str, Float[np.ndarray, "line point"]]:
     """NaN where a line has no interval."""
-    nothing = np.full(len(view.ticks), np.nan)
-    stacked = {"value": [line.values for line in view.lines]}
-    stacked |= {name: [nothing if (found := getattr(line, name)) is None else found for line in view.lines] for name in ("low", "high")}
-    return {name: np.array(rows, float).reshape(len(view.lines), len(view.ticks)) for name, rows in stacked.items()}
+    nothing = np.full(points, np.nan)
+    stacked = {"value": [line.values for line in lines]}
+    stacked |= {name: [nothing if (found := getattr(line, name)) is None else found for line in lines] for name in ("low", "high")}
+    return {name: np.array(rows, float).reshape(len(lines), points) for name, rows in stacked.items()}
 
 
 def _numbers(values: np.ndarray) -> pa.Array:

@@ -70,13 +70,14 @@ def difference(logits: Float[np.ndarray, "*rows d_vocab"], own: Reply, other: Re
     return logits[..., other.token].astype(np.float64) - logits[..., own.token]
 
 
-def reading(runs: Sequence[tuple[str, Trace, Asked]], layers: Sequence[int]) -> Heatmap:
-    """How much of each slot is read where the answer is expected, mean over heads; runs have a name each."""
+def reading(runs: Sequence[tuple[str, Trace, int]], layers: Sequence[int]) -> Heatmap:
+    """How much of each slot is read where the answer is expected, mean over heads, in each run (name, trace, row)."""
     rows = {}
-    for name, trace, at in runs:
-        place = at.row - trace.segments[at.segment].start
+    for name, trace, row in runs:
+        segment = next(segment for segment in trace.segments if row < segment.end)
         for layer in layers:
-            rows[f"{name}, block {layer}"] = trace.at(Site.READ_PATTERN, segment=at.segment, layer=layer)[:, place].mean(0)
+            pattern = trace.at(Site.READ_PATTERN, segment=segment.index, layer=layer)
+            rows[f"{name}, block {layer}"] = pattern[:, row - segment.start].mean(0)
     values = np.stack(list(rows.values()))
     return Heatmap(
         values=values,
@@ -90,18 +91,6 @@ def reading(runs: Sequence[tuple[str, Trace, Asked]], layers: Sequence[int]) -> 
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Alone:
-    """What each slot of a donor's bank does alone: change of the logit difference, donor's answer less own."""
-
-    changes: Float[np.ndarray, "slot"]
-
-    @property
-    def bytes(self) -> int:
-        return self.changes.nbytes
-
-
-def slots(alone: Alone) -> Bars:
-    return Bars(
-        values=alone.changes, labels=tuple(map(str, range(len(alone.changes)))), x_title="slot of the donor's bank", y_title="change (logits)"
-    )
+def slots(changes: Float[np.ndarray, "slot"]) -> Bars:
+    """What each slot of the donor's bank does alone to the logit difference, donor's answer less own."""
+    return Bars(values=changes, labels=tuple(map(str, range(len(changes)))), x_title="slot of the donor's bank", y_title="change (logits)")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from app.views.kinds import Heatmap, Line, Lines, Table, visible
+from app.views.kinds import Best, Heatmap, Line, Lines, Table, visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -156,8 +156,23 @@ def sources(probed: Probed, target: Target) -> Table:
     label = probed.cells[probed.rows[0], target, ALL].score.headline.label
     beyond = [f"beyond {one}" for one in names]
     return Table(
-        columns=("source", label, "low", "high", "selectivity", "low ", "high ", *beyond, "compression", "p", "q", "rows", "groups"), rows=tuple(rows)
-    )
+        columns=("source", label, "low", "high", "selectivity", "low ", "high ", *beyond, "compression", "p", "q", "rows", "groups"), rows=tuple(rows),
+        best={label: Best.HIGHEST} if len(rows) > 1 else {},
+    )  # fmt: skip
+
+
+def by_target(probed: Probed, source: Source) -> Table:
+    """What one source tells of each target, all segments together and in the last one, beside its baselines' headline."""
+    baselines = probed.result.baselines_of(source)
+    last = probed.result.segments[-1]
+    rows = []
+    for target in probed.targets:
+        cell = probed.cells[source, target, ALL]
+        others = [value for one in baselines.values() for value in _interval(probed.cells[one, target, ALL].headline)]
+        rows.append((str(target), *_interval(cell.headline), *_interval(probed.cells[source, target, last].headline), *_interval(cell.selectivity), *others))
+    names = [f"{probed.cells[source, probed.targets[0], ALL].score.headline.label}, all segments", f"segment {last}", "selectivity", *baselines]
+    columns = [column for at, one in enumerate(names) for column in (one, f"low{' ' * at}", f"high{' ' * at}")]
+    return Table(columns=("target", *columns), rows=tuple(rows))
 
 
 def gains(cell: Cell) -> Table:

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from lm2.trace import Trace
 
 
+Marks = tuple[tuple[int, int, str], ...]
+"""Token ranges (first, one past the last) with a word for each."""
+
+
 def segment_of(trace: Trace) -> tuple[int, ...]:
     """The segment of each token."""
     return tuple(segment.index for segment in trace.segments for _ in segment.ids)
@@ -30,8 +34,8 @@ def segment_labels(trace: Trace) -> tuple[str, ...]:
     return tuple(f"segment {segment.index}" for segment in trace.segments)
 
 
-def marks(trace: Trace, context: Context) -> tuple[tuple[int, int, str], ...]:
-    """The context's marks as token ranges (first, one past the last, word)."""
+def marks(trace: Trace, context: Context) -> Marks:
+    """The context's marks as token ranges."""
     found = []
     for start, end, word in context.marks:
         tokens = trace.tokens.within(start, end)
@@ -74,7 +78,7 @@ def surprise_line(trace: Trace) -> Lines:
     )
 
 
-def strip(trace: Trace, context: Context, tokenizer: Tokenizer, *, weights: np.ndarray | None = None, legend: str = "") -> Strip:
+def strip(trace: Trace, marks: Marks, tokenizer: Tokenizer, *, weights: np.ndarray | None = None, legend: str = "") -> Strip:
     """The text with, on hover, what the model expected next at each token."""
     notes = []
     # Notes of a very long text would be more bytes than the text; the table below the strip has them for the chosen token.
@@ -88,7 +92,7 @@ def strip(trace: Trace, context: Context, tokenizer: Tokenizer, *, weights: np.n
         segment_of=segment_of(trace),
         weights=weights,
         notes=tuple(notes),
-        marks=marks(trace, context),
+        marks=marks,
         legend=legend or "coloured by segment",
     )
 

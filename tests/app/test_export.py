@@ -17,7 +17,6 @@ from xml.etree import ElementTree
 
 import matplotlib
 import numpy as np
-import plotly.io
 import pytest
 from PIL import Image
 from pyarrow import csv, parquet
@@ -25,11 +24,13 @@ from pyarrow import csv, parquet
 from app import export
 from app.export import Form
 from app.figures import draw as screen
+from app.figures.interactive import interactive
 from app.figures.page import Annotation, Grid, Panel, Paper
+from app.figures.palettes import Stretch
 from app.figures.paper import Drawn, compose, draw
 from app.figures.theme import LIGHT
 from app.views import captions, numbers
-from app.views.kinds import Bars, Heatmap, Line, Lines, Strip, slot_labels
+from app.views.kinds import Bars, Best, Heatmap, Line, Lines, Strip, Table, slot_labels
 
 ROOT = Path(__file__).parents[2]
 FORMS = [form for form in Form if form is not Form.PGF]
@@ -223,14 +224,35 @@ def test_latex_lines_print_the_figure_at_the_size_that_it_was_made_for(twice) ->
     assert body.count("{") == body.count("}") and r"Reads \& writes" in one
 
 
-def test_a_page_for_the_browser_needs_no_network_and_offers_no_upload() -> None:
-    plotted = screen.heatmap(view(), LIGHT)
-    page = export.interactive(plotted)
-    assert page == export.interactive(plotted)
-    assert '<div id="figure"' in page and not re.search(r"<script[^>]+src=|<link[^>]+href=", page)
-    config = json.loads(re.search(r"(\{[^{}]*\"modeBarButtonsToRemove\"[^{}]*\})", page).group(1))
-    assert config["modeBarButtonsToRemove"] == ["sendChartToCloud"] and config["displaylogo"] is False
-    assert plotly.io.to_json(plotted) == plotly.io.to_json(screen.heatmap(view(), LIGHT))
+def test_a_page_for_the_browser_has_every_panel_needs_no_network_and_offers_no_upload(twice) -> None:
+    one, other = twice
+    page = interactive(one)
+    assert page == interactive(other)
+    assert page.count("<figure ") == 4 and page.count('class="text"') == 1 and "(a) One" in page and "Zoë" in page
+    for at in (0, 1, 3):
+        assert f'<div id="figure-{at}"' in page
+    assert not re.search(r"<script[^>]+src=|<link[^>]+href=", page)
+    configs = [json.loads(found) for found in re.findall(r"(\{[^{}]*\"modeBarButtonsToRemove\"[^{}]*\})", page)]
+    assert len(configs) == 3 and all(one["modeBarButtonsToRemove"] == ["sendChartToCloud"] and one["displaylogo"] is False for one in configs)
+
+
+def test_annotations_titles_and_the_spread_of_colours_survive_on_the_page() -> None:
+    paper = Paper(venue="icml", title="A <b>", x_title="along", stretch="sqrt", colours="greys", annotations=(Annotation(x=1, y=2, text="x < y"),))
+    page = interactive(draw(view(), paper))
+    assert "A &lt;b&gt;" in page and '"along"' in page and "x \\u003c y" in page or "x &lt; y" in page
+    drawn = screen.heatmap(view(), LIGHT, stretch=Stretch.SQRT)
+    shown, plain = drawn.data[0], screen.heatmap(view(), LIGHT).data[0]
+    assert np.allclose(np.asarray(shown.z) ** 2, plain.z, equal_nan=True, atol=1e-6)
+    assert np.array_equal(np.asarray(shown.customdata)[..., 1].astype(float), np.asarray(plain.z, float), equal_nan=True)
+
+
+def test_a_table_becomes_an_archive_with_its_rows() -> None:
+    table = Table(columns=("model", "right (%)", "low", "high"), rows=(("a", 90.0, 88.0, 92.0), ("b", 50.0, 48.0, 52.0)), best={"right (%)": Best.HIGHEST})
+    archive = zipfile.ZipFile(io.BytesIO(export.table_bundle(table, SIDECAR)))
+    assert archive.namelist() == ["table.tex", "table.md", "data.csv", "data.parquet", "sidecar.json"]
+    assert r"\textbf{90.0 (88.0 to 92.0)}" in archive.read("table.tex").decode()
+    assert csv.read_csv(io.BytesIO(archive.read("data.csv"))).to_pydict()["right (%)"] == [90.0, 50.0]
+    assert export.table_bundle(table, SIDECAR) == export.table_bundle(table, SIDECAR)
 
 
 def test_pgf_says_what_it_needs(monkeypatch) -> None:

@@ -1,4 +1,4 @@
-"""Laws of figures of a run: one spec drives screen, file and command line, and a sidecar makes the same bytes again."""
+"""Laws of figures: one spec drives screen, file and command line, and a sidecar makes the same bytes again."""
 
 import json
 import zipfile
@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from app import sidecar as sidecars
+from app.charts import BenchmarkChart, Made, OfBenchmark, OfRun, RunChart
 from app.cli import main
 from app.export import Form, bundle, render
-from app.figure_spec import FigureSpec, Shown
-from app.figures.page import Paper
-from app.figures.paper import draw
+from app.figure_spec import FigureSpec
+from app.figures.page import Grid, Panel, Paper
 from app.figures.venues import Columns, Venue
 from app.views import memory
+from app.views.kinds import Heatmap
 from lm2.capture import Capture
 from lm2.checkpoint import Checkpoint, save
 from lm2.runner import run
@@ -31,24 +32,25 @@ def trace(gated: Checkpoint, text: str) -> Trace:
     return run(gated, RunSpec(checkpoint=gated.name, text=text, captures=tuple(map(Capture, SITES))))
 
 
-def of(trace: Trace, shown: Shown = Shown.READS, **fields: object) -> FigureSpec:
-    return FigureSpec(shown=shown, run=trace.spec, **fields)
+def of(trace: Trace, shown: OfRun = OfRun.READS, **fields: object) -> RunChart:
+    return RunChart(spec=trace.spec, shown=shown, **fields)
 
 
-@pytest.mark.parametrize("shown", Shown)
-def test_json_gives_it_back_and_every_kind_can_be_printed(shown: Shown, gated: Checkpoint, trace: Trace) -> None:
-    gate = "out" if shown is Shown.GATE_TOKENS else "forget"
-    spec = of(trace, shown, gate=gate, page=Paper(venue=Venue.ACL, columns=Columns.DOUBLE, title="One"), layer=2, head="1", segment=0)
+@pytest.mark.parametrize("shown", OfRun)
+def test_json_gives_it_back_and_every_kind_can_be_printed(shown: OfRun, gated: Checkpoint, trace: Trace) -> None:
+    gate = "out" if shown is OfRun.GATE_TOKENS else "forget"
+    chart = of(trace, shown, gate=gate, layer=2, head="1", segment=0, slot=1, token=3, marks=((1, 3, "fact"),))
+    spec = FigureSpec(charts=(chart,), page=Paper(venue=Venue.ACL, columns=Columns.DOUBLE, title="One"))
     back = FigureSpec.from_json(json.loads(json.dumps(spec.to_json())))
     assert back == spec and back.digest == spec.digest
-    assert render(draw(spec.view(gated, trace), spec.page), Form.SVG, spec.digest).startswith(b"<?xml")
+    assert render(spec.drawn([chart.made(gated, trace)]), Form.SVG, spec.digest).startswith(b"<?xml")
 
 
 def test_the_numbers_are_those_of_the_screens_view(gated: Checkpoint, trace: Trace) -> None:
-    shown = of(trace, layer=0, head="max").view(gated, trace)
-    assert np.array_equal(shown.values, memory.reads(trace, 0, "max", gated.config.memory).values)
-    drawn = draw(shown, Paper(venue=Venue.ICML))
-    assert drawn.views[0] is shown
+    made = of(trace, layer=0, head="max").made(gated, trace)
+    assert np.array_equal(made.view.values, memory.reads(trace, 0, "max", gated.config.memory).values)
+    drawn = FigureSpec(charts=(made.chart,)).drawn([made])
+    assert drawn.views[0] is made.view
 
 
 def test_a_window_keeps_its_columns_and_the_segments_that_it_touches(gated: Checkpoint, trace: Trace) -> None:
@@ -57,10 +59,21 @@ def test_a_window_keeps_its_columns_and_the_segments_that_it_touches(gated: Chec
     assert part.boundaries == (0, 2, 9) and part.segment_labels == ("segment 0", "segment 1", "segment 2")
 
 
+def test_a_window_of_a_text_and_of_a_curve_keeps_their_tokens(gated: Checkpoint, trace: Trace) -> None:
+    whole, part = (of(trace, OfRun.TEXT, slot=2, marks=((3, 7, "fact"), (30, 31, "far")), window=window).view(gated, trace) for window in (None, (5, 20)))
+    assert part.pieces == whole.pieces[5:20] and np.array_equal(part.weights, whole.weights[5:20]) and part.marks == ((0, 2, "fact"),)
+    curve, cut = (of(trace, OfRun.SURPRISE, window=window).view(gated, trace) for window in (None, (5, 20)))
+    assert np.array_equal(cut.lines[0].values, curve.lines[0].values[5:20]) and cut.boundaries == part_boundaries(trace, 5, 20)
+
+
+def part_boundaries(trace: Trace, first: int, stop: int) -> tuple[int, ...]:
+    return tuple(max(one.start, first) - first for one in trace.segments if one.start < stop and one.end > first)
+
+
 @pytest.mark.parametrize(
     ("fields", "said"),
     [({"layer": 1}, "no block 1; there are 0, 2"), ({"head": "7"}, "no head 7"), ({"segment": 99}, "no segment 99"), ({"window": (3, 3)}, "within 0 and"),
-     ({"window": (0, 2), "shown": Shown.NORMS}, "column for each token")],
+     ({"slot": 99}, "no slot 99"), ({"token": 999}, "no token 999"), ({"window": (0, 2), "shown": OfRun.NORMS}, "only views with tokens along")],
 )  # fmt: skip
 def test_what_is_not_there_is_refused_with_what_is(fields: dict, said: str, gated: Checkpoint, trace: Trace) -> None:
     with pytest.raises(ValueError, match=said):
@@ -69,30 +82,44 @@ def test_what_is_not_there_is_refused_with_what_is(fields: dict, said: str, gate
 
 @pytest.mark.parametrize(
     ("values", "said"),
-    [({}, "needs shown and run"), ({"shown": "walls"}, "shown must be of"), ({"gate": "up"}, "gate must be of"), ({"window": [1]}, "two tokens"),
-     ({"run": 3}, "run must be"), ({"size": 3}, r"no fields \['size'\]")],
+    [({"shown": "walls"}, "shown must be of"), ({"gate": "up"}, "gate must be of"), ({"window": [1]}, "two tokens"), ({"marks": [[1, 2]]}, "a mark is"),
+     ({"spec": 3}, "spec must be that of a result"), ({"size": 3}, "RunChart cannot be made from"), ({"kind": "Wall"}, "no chart is called 'Wall'")],
 )  # fmt: skip
-def test_a_spec_that_makes_no_sense_is_refused_in_a_sentence(values: dict, said: str, trace: Trace) -> None:
+def test_a_chart_that_makes_no_sense_is_refused_in_a_sentence(values: dict, said: str, trace: Trace) -> None:
     with pytest.raises(ValueError, match=said):
-        FigureSpec.from_json(of(trace).to_json() | values if values else {})
+        FigureSpec.from_json({"charts": [of(trace).to_json() | values]})
 
 
-def test_a_run_without_captures_has_no_figure(gated: Checkpoint, text: str) -> None:
+def test_a_spec_without_charts_or_with_other_panels_is_refused(trace: Trace) -> None:
+    with pytest.raises(ValueError, match=r"needs charts and has no fields \['chart'\]"):
+        FigureSpec.from_json({"chart": []})
+    with pytest.raises(ValueError, match="a page of 1 panels takes as many charts, not 2"):
+        FigureSpec(charts=(of(trace), of(trace)))
+
+
+def test_a_run_without_captures_has_no_figure_of_its_memory(gated: Checkpoint, text: str) -> None:
     spec = RunSpec(checkpoint=gated.name, text=text)
+    plain = run(gated, spec)
     with pytest.raises(ValueError, match="captures nothing of a memory"):
-        FigureSpec(shown=Shown.READS, run=spec).view(gated, run(gated, spec))
+        RunChart(shown=OfRun.READS, spec=spec).view(gated, plain)
+    assert RunChart(shown=OfRun.TEXT, spec=spec).view(gated, plain).pieces == plain.tokens.pieces
+
+
+def written(folder: Path, spec: FigureSpec) -> Path:
+    """The sidecar in the archive that the command makes of a spec."""
+    (folder / "spec.json").write_text(json.dumps(spec.to_json()), encoding="utf-8")
+    assert main(["figure", str(folder / "spec.json"), "-o", str(folder / "first.zip"), "--device", "cpu"]) == 0
+    with zipfile.ZipFile(folder / "first.zip") as archive:
+        archive.extractall(folder)
+    return folder / "sidecar.json"
 
 
 @pytest.fixture
 def sidecar(gated: Checkpoint, trace: Trace, tmp_path: Path) -> Path:
-    """That of a checkpoint that can be opened by its path."""
+    """That of a figure with two panels, of a checkpoint that can be opened by its path."""
     save(tmp_path / "toy", gated.model, gated.tokenizer, "")
-    spec = of(replace(trace, spec=replace(trace.spec, checkpoint=str(tmp_path / "toy"))))
-    (tmp_path / "spec.json").write_text(json.dumps(spec.to_json()), encoding="utf-8")
-    assert main(["figure", str(tmp_path / "spec.json"), "-o", str(tmp_path / "first.zip"), "--device", "cpu"]) == 0
-    with zipfile.ZipFile(tmp_path / "first.zip") as archive:
-        archive.extractall(tmp_path)
-    return tmp_path / "sidecar.json"
+    charts = tuple(of(replace(trace, spec=replace(trace.spec, checkpoint=str(tmp_path / "toy"))), shown) for shown in (OfRun.READS, OfRun.NORMS))
+    return written(tmp_path, FigureSpec(charts=charts, page=Grid(venue=Venue.ACL, columns=Columns.DOUBLE, across=2, panels=(Panel(), Panel()))))
 
 
 def test_a_sidecar_makes_the_same_bytes_again_and_says_that_nothing_is_otherwise(sidecar: Path, capsys) -> None:
@@ -101,28 +128,54 @@ def test_a_sidecar_makes_the_same_bytes_again_and_says_that_nothing_is_otherwise
         assert main(["figure", str(sidecar), "-o", str(again), "--device", "cpu"]) == 0
         assert again.read_bytes() == sidecar.with_name(first).read_bytes()
         assert "nothing is otherwise" in capsys.readouterr().out
+    page = sidecar.with_name("again.html")
+    assert main(["figure", str(sidecar), "-o", str(page), "--device", "cpu"]) == 0
+    assert page.read_text(encoding="utf-8").count('<div id="figure-') == 2
 
 
 def test_what_is_otherwise_is_told_part_by_part(sidecar: Path, capsys) -> None:
     told = json.loads(sidecar.read_text(encoding="utf-8"))
-    told |= {"numbers": "0", "checkpoint_digest": "0", "device": "cuda", "versions": told["versions"] | {"numpy": "0.1"}}
+    told["made"][1] |= {"numbers": "0", "checkpoint_digest": "0", "device": "cuda"}
+    told |= {"versions": told["versions"] | {"numpy": "0.1"}, "code_digest": "0"}
     sidecar.write_text(json.dumps(told), encoding="utf-8")
     assert main(["figure", str(sidecar), "-o", str(sidecar.with_name("again.pdf")), "--device", "cpu", "--json"]) == 0
     otherwise = json.loads(capsys.readouterr().out)["otherwise"]
-    assert otherwise[:3] == ["the numbers", "the checkpoint's weights", "the device (was cuda, is cpu)"]
-    assert otherwise[3].startswith("the versions of numpy (was 0.1, is ") and len(otherwise) == 4
+    said = ["the numbers of panel 2", "the checkpoint's weights of panel 2", "the device of panel 2 (was cuda, is cpu)", "the workbench's code"]
+    assert otherwise[:4] == said
+    assert otherwise[4].startswith("the versions of numpy (was 0.1, is ") and len(otherwise) == 5
 
 
-def test_a_files_ending_that_no_figure_has_is_refused_before_anything_runs(sidecar: Path, capsys) -> None:
-    assert main(["figure", str(sidecar), "-o", "fig.docx"]) == 2
-    assert "a figure becomes one of .pdf" in capsys.readouterr().err
+def test_a_table_is_written_and_not_drawn(tmp_path: Path, capsys) -> None:
+    sidecar = written(tmp_path, FigureSpec(charts=(BenchmarkChart(shown=OfBenchmark.LENGTHS),)))
+    for ending in (".tex", ".md"):
+        assert main(["figure", str(sidecar), "-o", str(tmp_path / f"again{ending}")]) == 0
+        assert (tmp_path / f"again{ending}").read_bytes() == (tmp_path / f"table{ending}").read_bytes()
+    assert main(["figure", str(sidecar), "-o", str(tmp_path / "again.pdf")]) == 2
+    assert "a table is written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(["-o", "fig.docx"], "a figure becomes one of .pdf"), (["-o", "fig.tex"], "a figure is drawn"),
+     (["-o", "fig.pdf", "--results", "DIR"], "--results is the folder of one result")],
+)  # fmt: skip
+def test_files_and_folders_that_no_figure_has_are_refused(arguments: list[str], said: str, gated: Checkpoint, trace: Trace, tmp_path: Path, capsys) -> None:
+    save(tmp_path / "toy", gated.model, gated.tokenizer, "")
+    one = of(replace(trace, spec=replace(trace.spec, checkpoint=str(tmp_path / "toy"))))
+    two = replace(one, spec=replace(one.spec, text="Mary went home."))
+    spec = FigureSpec(charts=(one, two), page=Grid(venue=Venue.ACL, across=1, panels=(Panel(), Panel())))
+    (tmp_path / "spec.json").write_text(json.dumps(spec.to_json()), encoding="utf-8")
+    assert main(["figure", str(tmp_path / "spec.json"), *arguments, "--device", "cpu"]) == 2
+    assert said in capsys.readouterr().err
 
 
 def test_the_sidecar_names_what_the_figure_was_made_with(gated: Checkpoint, trace: Trace) -> None:
-    spec = of(trace)
-    view = spec.view(gated, trace)
-    told = sidecars.sidecar(spec, gated, view)
-    assert told["figure"] == spec.to_json() and told["checkpoint_digest"] == gated.digest and told["device"] == "cpu"
-    assert sidecars.differences(told, told) == [] and bundle(draw(view, spec.page), told, spec.digest)
-    other = sidecars.sidecar(spec, gated, replace(view, values=view.values + 1))
-    assert sidecars.differences(told, other) == ["the numbers"]
+    made = of(trace).made(gated, trace)
+    spec = FigureSpec(charts=(made.chart,))
+    told = sidecars.sidecar(spec, [made])
+    [one] = told["made"]
+    assert told["figure"] == spec.to_json() and one["checkpoint_digest"] == gated.digest and one["device"] == "cpu" and one["seed"] == trace.spec.seed
+    assert sidecars.differences(told, told) == [] and bundle(spec.drawn([made]), told, spec.digest)
+    assert isinstance(made.view, Heatmap)
+    other = Made(chart=made.chart, view=replace(made.view, values=made.view.values + 1), origin=made.origin)
+    assert sidecars.differences(told, sidecars.sidecar(spec, [other])) == ["the numbers"]

@@ -1,11 +1,12 @@
 """Laws of printed tables: intervals stand with their numbers, and nothing is bold that the intervals do not bear out."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
-from app.views.kinds import Table
-from app.views.latex import Best, escaped, latex, markdown
+from app.views.kinds import Best, Table
+from app.views.latex import escaped, latex, markdown
 
 SCORES = Table(
     columns=("model", "right (%)", "low", "high", "items", "KL (nats)", "low ", "high ", "p"),
@@ -25,38 +26,38 @@ def test_intervals_stand_behind_their_numbers() -> None:
 
 def test_the_best_is_bold_if_its_interval_is_clear_of_all_others() -> None:
     best = {"right (%)": Best.HIGHEST}
-    assert r"\textbf{81.2 (77.0 to 85.0)}" in latex(SCORES, best) and latex(SCORES, best).count("textbf") == 1
-    assert "**81.2 (77.0 to 85.0)**" in markdown(SCORES, best)
-    assert "bold" not in latex(SCORES, best) + markdown(SCORES, best)
+    assert r"\textbf{81.2 (77.0 to 85.0)}" in latex(replace(SCORES, best=best)) and latex(replace(SCORES, best=best)).count("textbf") == 1
+    assert "**81.2 (77.0 to 85.0)**" in markdown(replace(SCORES, best=best))
+    assert "bold" not in latex(replace(SCORES, best=best)) + markdown(replace(SCORES, best=best))
     assert "textbf" not in latex(SCORES)
 
 
 def test_where_intervals_meet_none_is_bold_and_a_note_says_so() -> None:
     best = {"KL (nats)": Best.LOWEST}
     said = "KL (nats): none is bold, as the interval of the lowest, 0.500 (0.400 to 0.600), is not clear of all others."
-    assert said in latex(SCORES, best) and "textbf" not in latex(SCORES, best)
-    assert markdown(SCORES, best).count("**") == 0 and "none is bold" in markdown(SCORES, best)
+    assert said in latex(replace(SCORES, best=best)) and "textbf" not in latex(replace(SCORES, best=best))
+    assert markdown(replace(SCORES, best=best)).count("**") == 0 and "none is bold" in markdown(replace(SCORES, best=best))
 
 
 def test_ends_that_touch_are_not_clear() -> None:
     view = Table(columns=("m", "x", "low", "high"), rows=(("a", 2.0, 1.5, 2.5), ("b", 1.0, 0.5, 1.5)))
-    assert "textbf" not in latex(view, {"x": Best.HIGHEST})
+    assert "textbf" not in latex(replace(view, best={"x": Best.HIGHEST}))
 
 
 def test_an_interval_that_is_missing_is_clear_of_nothing() -> None:
     view = Table(columns=("m", "x", "low", "high"), rows=(("a", 9.0, 8.0, 10.0), ("b", 1.0, float("nan"), float("nan"))))
-    assert "textbf" not in latex(view, {"x": Best.HIGHEST}) and "none is bold" in latex(view, {"x": Best.HIGHEST})
+    assert "textbf" not in latex(replace(view, best={"x": Best.HIGHEST})) and "none is bold" in latex(replace(view, best={"x": Best.HIGHEST}))
 
 
 def test_shares_written_with_their_intervals_count_as_intervals() -> None:
     view = Table(columns=("task", "ours (%)"), rows=(("qa1", "93.1 (90.0 to 95.5)"), ("qa2", "40.0 (35.0 to 45.0)"), ("qa3", "")))
-    assert r"\textbf{93.1 (90.0 to 95.5)}" in latex(view, {"ours (%)": Best.HIGHEST})
+    assert r"\textbf{93.1 (90.0 to 95.5)}" in latex(replace(view, best={"ours (%)": Best.HIGHEST}))
 
 
 @pytest.mark.parametrize(("column", "said"), [("wrong", r"no columns \['wrong'\]"), ("items", "items has no intervals")])
 def test_bold_is_refused_where_nothing_can_tell_the_best(column: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        latex(SCORES, {column: Best.HIGHEST})
+        latex(replace(SCORES, best={column: Best.HIGHEST}))
 
 
 def test_numbers_are_aligned_to_the_right_and_words_to_the_left() -> None:

@@ -15,7 +15,9 @@ from lm2.capture import Capture
 from lm2.checkpoint import save
 from lm2.runner import run
 from lm2.sites import Site
+from lm2.interventions import BankEdit
 from lm2.spec import RunSpec
+from probes.patching import PatchSpec, bank_edit, slots_alone
 
 RECIPIENT = "Mary moved to the garden. John went to the office. Mary went to the kitchen.\fWhere is Mary?"
 DONOR = "Daniel went to the hallway. Mary went to the bedroom. Sandra went to the garden. John moved to the kitchen.\fWhere is John?"
@@ -31,6 +33,10 @@ def _side(checkpoint, read: context.Context) -> screen._Side:
     spec = RunSpec(checkpoint=checkpoint.name, text=read.text, captures=(Capture(Site.READ_PATTERN),))
     trace = run(checkpoint, spec)
     return screen._Side(opened=Opened(checkpoint=checkpoint, context=read, trace=trace), asked=patching.asked(trace, read, checkpoint.tokenizer))
+
+
+def _bank(recipient: screen._Side, donor: screen._Side, slots: tuple[int, ...] | None) -> BankEdit:
+    return bank_edit(donor.context.text, donor.asked.segment, recipient.asked.segment, slots)
 
 
 @pytest.fixture(scope="module", params=("gated", "rmt", "release"))
@@ -70,19 +76,30 @@ def test_each_slot_alone_is_what_a_run_of_its_own_says(sides) -> None:
     recipient, donor = sides
     checkpoint, row, own = recipient.opened.checkpoint, recipient.asked.row, recipient.asked.reply
     wanted = patching.Reply.of("bedroom", checkpoint.tokenizer)
-    alone = screen._alone(recipient, donor, wanted)
+    alone = slots_alone(checkpoint, screen._spec(recipient, donor, wanted))
     assert alone.changes.shape == (checkpoint.config.slots,) and alone.bytes == alone.changes.nbytes
     before = patching.difference(recipient.trace.logits[row], own, wanted)
     for slot in (0, 3):
-        changed = replace(recipient.trace.spec, captures=(), interventions=(screen._bank(recipient, donor, (slot,)),))
+        changed = replace(recipient.trace.spec, captures=(), interventions=(_bank(recipient, donor, (slot,)),))
         after = patching.difference(run(checkpoint, changed).logits[row], own, wanted)
         assert alone.changes[slot] == pytest.approx(after - before, abs=1e-4)
-    assert np.array_equal(patching.slots(alone).values, alone.changes)
+    assert np.array_equal(patching.slots(alone.changes).values, alone.changes)
+
+
+def test_a_patchs_spec_goes_through_json_and_refuses_what_makes_no_sense(sides) -> None:
+    recipient, donor = sides
+    spec = screen._spec(recipient, donor, donor.asked.reply)
+    assert PatchSpec.from_json(spec.to_json()) == spec and PatchSpec.from_json(spec.to_json()).digest == spec.digest
+    for values, said in (({"row": -1}, "row must not be negative"), ({"text": ""}, "text must be"), ({"size": 3}, r"no fields \['size'\]")):
+        with pytest.raises(ValueError, match=said):
+            PatchSpec.from_json(spec.to_json() | values)
+    with pytest.raises(ValueError, match="there is no token 999"):
+        slots_alone(recipient.opened.checkpoint, replace(spec, row=999))
 
 
 def test_a_whole_bank_makes_the_question_answered_as_in_the_donors_story(gated) -> None:
     recipient, donor = _side(gated, _context(RECIPIENT, "kitchen")), _side(gated, _context(DONOR.replace("John?", "Mary?"), "bedroom"))
-    spec = replace(recipient.trace.spec, captures=(), interventions=(screen._bank(recipient, donor, None),))
+    spec = replace(recipient.trace.spec, captures=(), interventions=(_bank(recipient, donor, None),))
     assert np.allclose(run(gated, spec).logits[recipient.asked.row], donor.trace.logits[donor.asked.row], atol=1e-5)
 
 
@@ -112,7 +129,7 @@ def test_the_table_of_answers_has_each_runs_probability(sides) -> None:
 
 def test_reading_is_shown_for_both_questions(sides) -> None:
     layers = sorted(sides[0].opened.checkpoint.config.memory_layers)
-    view = patching.reading([(name, side.trace, side.asked) for name, side in zip(("recipient", "donor"), sides)], layers)
+    view = patching.reading([(name, side.trace, side.asked.row) for name, side in zip(("recipient", "donor"), sides)], layers)
     assert view.values.shape == (2 * len(layers), sides[0].opened.checkpoint.config.slots)
     own = sides[0].trace.across(Site.READ_PATTERN, layer=layers[0])[:, sides[0].asked.row].mean(0)
     assert np.allclose(view.values[0], own)

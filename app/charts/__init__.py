@@ -1,0 +1,30 @@
+"""Charts by the kind of result that they show; `chart_of` reads any of them from its JSON form."""
+
+from app.charts.chart import Chart, Made
+from app.charts.of_ablation import AblationChart, OfAblation
+from app.charts.of_benchmark import BenchmarkChart, OfBenchmark
+from app.charts.of_experiment import ExperimentChart, OfExperiment
+from app.charts.of_patching import OfPatching, PatchingChart
+from app.charts.of_probe import OfProbe, ProbeChart
+from app.charts.of_run import OfRun, RunChart
+from app.charts.of_slots import SlotChart
+from app.charts.of_sweep import OfSweep, SweepChart
+from app.charts.of_updates import OfUpdates, UpdateChart
+from lm2.plain import build
+
+__all__ = [
+    "AblationChart", "BenchmarkChart", "Chart", "ExperimentChart", "Made", "OfAblation", "OfBenchmark", "OfExperiment", "OfPatching", "OfProbe",
+    "OfRun", "OfSweep", "OfUpdates", "PatchingChart", "ProbeChart", "RunChart", "SlotChart", "SweepChart", "UpdateChart", "chart_of",
+]  # fmt: skip
+
+_KINDS = {
+    kind.__name__: kind
+    for kind in (
+        RunChart, AblationChart, PatchingChart, UpdateChart, SlotChart, ProbeChart, SweepChart, ExperimentChart, BenchmarkChart,
+    )
+}  # fmt: skip
+
+
+def chart_of(values: object) -> Chart:
+    """A chart from its JSON form. Raises ValueError for a kind or field that does not exist, and for values that make no sense."""
+    return build("chart", _KINDS, values)

@@ -1,0 +1,71 @@
+"""Charts of an experiment's tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from app.charts.chart import Chart, OnStep, check_there
+from app.views import experiments
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from app.views.kinds import Table
+    from app.views.numbers import View
+    from lm2.checkpoint import Checkpoint
+    from probes.experiments import ExperimentSpec, Report
+
+
+class OfExperiment(Enum):
+    """How a table of an experiment is shown."""
+
+    FOREST = "intervals"
+    CURVE = "curve"
+    TABLE = "table"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentChart(Chart):
+    """One of the findings of a `Report`."""
+
+    spec: ExperimentSpec
+    shown: OfExperiment
+    finding: int = 0
+    """Which of the report's tables."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.settle_choice("shown", OfExperiment)
+        self.check_whole("finding")
+
+    @staticmethod
+    def _spec_of(values: dict[str, Any]) -> ExperimentSpec:
+        from probes.experiments import ExperimentSpec  # noqa: PLC0415 - see app/cache.py
+
+        return ExperimentSpec.from_json(values)
+
+    @property
+    def words(self) -> str:
+        return f"{self.spec.experiment.key} {self.shown.value}"
+
+    def find(self, checkpoint: Checkpoint, on_step: OnStep, folder: Path | None) -> Report:
+        from probes.experiments import perform  # noqa: PLC0415 - see app/cache.py
+
+        expected = experiments.documents(self.spec.experiment.key, self.spec.task, self.spec.questions)
+        return perform(checkpoint, self.spec, lambda done: on_step(done, expected))
+
+    def view(self, checkpoint: Checkpoint, result: Report) -> View | Table:
+        check_there("finding", self.finding, range(len(result.findings)))
+        found = result.findings[self.finding]
+        match self.shown:
+            case OfExperiment.TABLE:
+                return experiments.table(found)
+            case OfExperiment.CURVE:
+                view = experiments.curve(found)
+            case OfExperiment.FOREST:
+                view = experiments.forest(found)
+        if view is None:
+            raise ValueError(f"{found.title!r} has no {self.shown.value}: it is a {OfExperiment.TABLE.value}")
+        return view

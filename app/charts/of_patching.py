@@ -1,0 +1,71 @@
+"""Charts of two texts, and of one's bank put into the other's run."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from app.charts.chart import Chart, OnStep
+from app.views import patching
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from app.views.numbers import View
+    from lm2.checkpoint import Checkpoint
+    from probes.patching import PatchSpec
+
+
+class OfPatching(Enum):
+    """What is shown of two texts."""
+
+    READING = "slots read by both"
+    ALONE = "each slot alone"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatchingChart(Chart):
+    """Both texts' traces, recipient's first; or what each slot does `Alone`."""
+
+    spec: PatchSpec
+    shown: OfPatching
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.settle_choice("shown", OfPatching)
+
+    @staticmethod
+    def _spec_of(values: dict[str, Any]) -> PatchSpec:
+        from probes.patching import PatchSpec  # noqa: PLC0415 - see app/cache.py
+
+        return PatchSpec.from_json(values)
+
+    @property
+    def words(self) -> str:
+        return self.shown.value
+
+    @property
+    def result_key(self) -> Hashable:
+        return type(self), self.spec.digest, self.shown
+
+    def find(self, checkpoint: Checkpoint, on_step: OnStep, folder: Path | None) -> Any:
+        from lm2.capture import Capture  # noqa: PLC0415 - see app/cache.py
+        from lm2.runner import run  # noqa: PLC0415
+        from lm2.sites import Site  # noqa: PLC0415
+        from probes.patching import slots_alone  # noqa: PLC0415
+
+        if self.shown is OfPatching.ALONE:
+            return slots_alone(checkpoint, self.spec)
+        captures = (Capture(Site.READ_PATTERN),)
+        return tuple(
+            run(checkpoint, replace(self.spec.run(text), captures=captures), on_segment=on_step) for text in (self.spec.text, self.spec.donor)
+        )
+
+    def view(self, checkpoint: Checkpoint, result: Any) -> View:
+        if self.shown is OfPatching.ALONE:
+            return patching.slots(result.changes)
+        layers = tuple(sorted({place.layer for trace in result for _, place in trace.records} & set(checkpoint.config.memory_layers)))
+        named = zip(("recipient", "donor"), result, (self.spec.row, self.spec.donor_row))
+        return patching.reading(list(named), layers)

@@ -1,0 +1,58 @@
+"""Charts of what reads and writes a slot over many texts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from app.charts.chart import Chart, OnStep, check_there
+from app.views import slots
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from app.views.numbers import View
+    from lm2.checkpoint import Checkpoint
+    from probes.explain_spec import ExplainSpec
+    from probes.explanations import Explanations
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlotChart(Chart):
+    """A slot's passages, of `Explanations`."""
+
+    spec: ExplainSpec
+    slot: int
+    side: str = "read"
+    """Whether those that "read" or those that "wrote" it."""
+    passages: int = 8
+    """How many, those with the largest values first."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_whole("slot", "passages")
+        if self.side not in ("read", "wrote") or self.passages < 1:
+            raise ValueError(f"a slot's passages are those that read or wrote it, 1 at least, not {self.side!r}, {self.passages}")
+
+    @staticmethod
+    def _spec_of(values: dict[str, Any]) -> ExplainSpec:
+        from probes.explain_spec import ExplainSpec  # noqa: PLC0415 - see app/cache.py
+
+        return ExplainSpec.from_json(values)
+
+    @property
+    def words(self) -> str:
+        return f"passages that {self.side} slot {self.slot}"
+
+    def find(self, checkpoint: Checkpoint, on_step: OnStep, folder: Path | None) -> Explanations:
+        from probes.explanations import explain  # noqa: PLC0415 - see app/cache.py
+
+        return explain(checkpoint, self.spec, on_step)
+
+    def view(self, checkpoint: Checkpoint, result: Explanations) -> View:
+        from probes.explain_spec import Signal  # noqa: PLC0415 - see app/cache.py
+
+        signal = Signal.READ if self.side == "read" else Signal.WRITE
+        check_there("slot", (signal.value, self.slot), [(one.signal.value, one.slot) for one in result.slots])
+        one = result.of(signal, self.slot)
+        return slots.strip(replace(one, contexts=one.contexts[: self.passages]))

@@ -1,0 +1,80 @@
+"""Charts of a sweep."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from app.charts.chart import Chart, OnStep, check_there
+from app.views import sweeps
+from probes.metrics import Metric
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from app.views.kinds import Table
+    from app.views.numbers import View
+    from app.views.sweeps import Swept
+    from lm2.checkpoint import Checkpoint
+    from probes.sweep_spec import SweepSpec
+
+
+class OfSweep(Enum):
+    """What is shown of a sweep."""
+
+    EFFECTS = "effects"
+    CUMULATIVE = "cumulative effects"
+    RANKING = "ranking"
+    JOINTS = "joint effects"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepChart(Chart):
+    """A sweep with its statistics (`Swept`)."""
+
+    spec: SweepSpec
+    shown: OfSweep
+    metric: Metric | None = None
+    """None, the one that puts units in order."""
+    hide: bool = True
+    """Whether cells that cannot be told from chance are hatched."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.settle_choice("shown", OfSweep)
+        if self.metric is not None:
+            self.settle_choice("metric", Metric)
+        if not isinstance(self.hide, bool):
+            raise ValueError(f"hide must be true or false, not {self.hide!r}")
+
+    @staticmethod
+    def _spec_of(values: dict[str, Any]) -> SweepSpec:
+        from probes.sweep_spec import SweepSpec  # noqa: PLC0415 - see app/cache.py
+
+        return SweepSpec.from_json(values)
+
+    @property
+    def words(self) -> str:
+        return self.shown.value
+
+    def find(self, checkpoint: Checkpoint, on_step: OnStep, folder: Path | None) -> Swept:
+        from probes.sweeps import sweep  # noqa: PLC0415 - see app/cache.py
+
+        return sweeps.gather(sweep(self.spec, checkpoint, folder, on_step))
+
+    def view(self, checkpoint: Checkpoint, result: Swept) -> View | Table:
+        metric = self.metric or result.result.metric
+        check_there("metric", metric.value, [one.value for one in result.result.spec.metrics])
+        match self.shown:
+            case OfSweep.EFFECTS:
+                found = sweeps.effect_map(result, metric, hide=self.hide)
+            case OfSweep.CUMULATIVE:
+                found = sweeps.cumulative(result, metric)
+            case OfSweep.RANKING:
+                found = sweeps.ranking(result, metric)
+            case OfSweep.JOINTS:
+                found = sweeps.joints(result, metric)
+        if found is None:
+            raise ValueError(f"this sweep has no {self.words}: its units exclude each other, or its screen failed")
+        return found

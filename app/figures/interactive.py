@@ -1,0 +1,80 @@
+"""Figure -> a web page of its own to point at and zoom in, which needs no network and sends nothing anywhere."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING
+
+import numpy as np
+import plotly.graph_objects as go
+from plotly.io import to_html
+from plotly.offline import get_plotlyjs
+
+from app.figures import draw
+from app.figures.page import Panel, letters
+from app.figures.palettes import Colours, colour_map, ink
+from app.figures.theme import LIGHT
+from app.views.kinds import Heatmap, Strip
+
+if TYPE_CHECKING:
+    from app.figures.paper import Drawn
+    from app.views.numbers import View
+
+_CONFIG = {"displaylogo": False, "modeBarButtonsToRemove": ["sendChartToCloud"], "responsive": True}
+_STYLE = (
+    "body{font:14px sans-serif;margin:24px;color:#31333f}main{display:grid;gap:24px}figure{margin:0;min-width:0}"
+    "figcaption{font-weight:600;margin-bottom:4px}.text{line-height:1.9;white-space:pre-wrap}.mark{border-bottom:2px solid #d74f03}"
+)
+
+
+def interactive(drawn: Drawn) -> str:
+    """The figure's panels as they stand on its page, in the light theme; annotations stay at their places."""
+    across = getattr(drawn.page, "across", 1)
+    marks = letters(drawn.page)
+    parts = [_panel(at, view, panel, mark) for at, (view, panel, mark) in enumerate(zip(drawn.views, drawn.page.panels, marks))]
+    title = escape("; ".join(panel.title for panel in drawn.page.panels if panel.title) or drawn.views[0].alt)
+    return (
+        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{_STYLE}'
+        f"main{{grid-template-columns:repeat({across},minmax(0,1fr))}}</style>"
+        f"<script>{get_plotlyjs()}</script></head><body><main>{''.join(parts)}</main></body></html>"
+    )
+
+
+def _panel(at: int, view: View, panel: Panel, mark: str) -> str:
+    head = " ".join(part for part in (f"({mark})" if mark else "", panel.title) if part)
+    body = _text(view, panel.colours) if isinstance(view, Strip) else to_html(
+        _figure(view, panel), config=_CONFIG, include_plotlyjs=False, full_html=False, div_id=f"figure-{at}"
+    )  # fmt: skip
+    return f"<figure aria-label=\"{escape(view.alt)}\"><figcaption>{escape(head)}</figcaption>{body}</figure>"
+
+
+def _figure(view: View, panel: Panel) -> go.Figure:
+    figure = draw.figure(view, LIGHT, stretch=panel.stretch, colours=panel.colours)
+    if panel.x_title:
+        figure.update_xaxes(title=panel.x_title)
+    if panel.y_title:
+        figure.update_yaxes(title=panel.y_title)
+    tall, wide = draw.blocks(view) if isinstance(view, Heatmap) else (1, 1)
+    for one in panel.annotations:
+        figure.add_annotation(x=one.x / wide, y=one.y / tall, text=escape(one.text), showarrow=False, bgcolor="rgba(255,255,255,0.9)", bordercolor=LIGHT.text)
+    return figure
+
+
+def _text(view: Strip, colours: Colours | None) -> str:
+    """The text, a line for each segment, coloured by its weights."""
+    weights = np.full(len(view.pieces), np.nan) if view.weights is None else view.weights
+    shades = colour_map(colours or Colours.BLUES)(np.nan_to_num(weights))[:, :3]
+    words = []
+    for at, piece in enumerate(view.pieces):
+        if at and view.segment_of[at] != view.segment_of[at - 1]:
+            words.append("<br>")
+        known = np.isfinite(weights[at])
+        look = f"background:{_hex(shades[at])};color:{ink(shades[at : at + 1])[0]}" if known else ""
+        named = next((word for first, stop, word in view.marks if first <= at < stop), "")
+        notes = " · ".join(part for part in (view.notes[at] if view.notes else "", named) if part)
+        words.append(f'<span class="{"mark" if named else ""}" style="{look}" title="{escape(notes)}">{escape(piece)}</span>')
+    return f'<div class="text">{"".join(words)}</div><small>{escape(view.legend)}</small>'
+
+
+def _hex(shade: np.ndarray) -> str:
+    return "#" + "".join(f"{round(255 * part):02x}" for part in shade)

@@ -1,0 +1,136 @@
+"""What hands out a screen's panels for a paper: the figure or table, its numbers, and how to make it again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from app import state, widgets
+from app.figure_spec import FigureSpec
+from app.figures.page import Panel, Paper
+from app.figures.palettes import Colours, Stretch
+from app.figures.venues import MEASURES, Columns, Venue
+from app.views.kinds import Heatmap, Strip, Table
+from app.views.latex import latex, markdown
+from app.views.windows import tokens, window
+
+if TYPE_CHECKING:
+    from app.charts import Made
+
+DOTS = 96
+"""CSS pixels to an inch: at this width an image on the screen has its printed size."""
+_COLOURS = {None: "as on the screen", **{one: one.value for one in Colours}}
+_MOST_BUTTONS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placed:
+    """A chart in a panel of the figure that is being composed."""
+
+    made: Made
+    panel: Panel
+
+
+@st.fragment
+def hand_out(made: Mapping[str, Made], stretch: Stretch = Stretch.LINEAR) -> None:
+    """A screen's panels and tables by their titles. `stretch`: of its heatmaps' colours on the screen."""
+    with st.expander("For a paper", icon=":material/print:", key="for_a_paper", on_change="rerun") as room:
+        if room.open:  # closed, it costs the screen nothing
+            _choose(made, stretch)
+
+
+def _choose(made: Mapping[str, Made], stretch: Stretch) -> None:
+    choose = widgets.buttons if len(made) <= _MOST_BUTTONS else widgets.select
+    title = choose("Panel", "printed", list(made))
+    if isinstance(made[title].view, Table):
+        _table(title, made[title])
+    else:
+        _figure(title, made[title], stretch)
+    state.publish()
+
+
+def _table(title: str, made: Made) -> None:
+    from app.export import table_bundle  # noqa: PLC0415 - see app/cache.py
+    from app.sidecar import sidecar  # noqa: PLC0415
+
+    spec, name = FigureSpec(charts=(made.chart,)), _name(made)
+    form = st.segmented_control("As", ["LaTeX", "Markdown"], default="LaTeX", key=f"written_{title}", required=True)
+    st.code(latex(made.view) if form == "LaTeX" else markdown(made.view), language="latex" if form == "LaTeX" else "markdown")
+    widgets.download(
+        f"{title}: LaTeX, Markdown, numbers (.zip)", lambda: table_bundle(made.view, sidecar(spec, [made])), f"{name}.zip", "application/zip"
+    )
+    st.caption("With booktabs. sidecar.json in the archive makes the table again: `lm2 figure sidecar.json -o table.tex`.")
+
+
+def _figure(title: str, made: Made, stretch: Stretch) -> None:
+    from app.export import Form, bundle, render  # noqa: PLC0415 - see app/cache.py
+    from app.figures.interactive import interactive  # noqa: PLC0415
+    from app.sidecar import sidecar  # noqa: PLC0415
+
+    left, right = st.columns([2, 3])
+    with left:
+        venue, columns = page_of()
+        shown = _windowed(title, made)
+        panel = _panel(title, shown, stretch)
+    spec = FigureSpec(charts=(shown.chart,), page=Paper(venue=venue, columns=columns, **vars(panel)))
+    try:
+        drawn = spec.drawn([shown])
+    except ValueError as error:
+        right.info(f"This does not fit: {str(error).removesuffix('.')}.", icon=":material/info:")
+        return
+    with right:
+        st.image(render(drawn, Form.PNG_300), width=round(DOTS * spec.page.width))
+        st.caption(f"At its printed size: {spec.page.width:g} in wide, as {MEASURES[venue].name}'s template has it.")
+    name = _name(shown)
+    with st.container(horizontal=True):
+        widgets.download("All of it (.zip)", lambda: bundle(drawn, sidecar(spec, [shown]), spec.digest), f"{name}.zip", "application/zip")
+        widgets.download("PDF", lambda: render(drawn, Form.PDF, spec.digest), f"{name}.pdf", "application/pdf")
+        widgets.download("Interactive page (.html)", lambda: interactive(drawn), f"{name}.html", "text/html")
+        if st.button("Add to the figure", icon=":material/add_photo_alternate:", key=f"add_{title}", help="The Figure screen puts panels together."):
+            state.kept("figure").append(Placed(made=shown, panel=panel))
+            st.toast(f"{title} is panel {len(state.kept('figure'))} of the figure.", icon=":material/add_photo_alternate:")
+    st.caption(
+        "The archive holds PDF, SVG, PNG, the numbers, a draft of the caption, LaTeX lines, and sidecar.json, which makes the figure again: "
+        "`lm2 figure sidecar.json -o fig.pdf`."
+    )
+
+
+def page_of() -> tuple[Venue, Columns]:
+    """Choose where a figure is printed, and across how many columns."""
+    venue = Venue(widgets.select("Venue", "venue", [venue.value for venue in Venue], show=lambda value: MEASURES[Venue(value)].name))
+    spans = [one.value for one in Columns if one is Columns.SINGLE or MEASURES[venue].double is not None]
+    return venue, Columns(widgets.buttons("Columns", "columns", spans))
+
+
+def _panel(title: str, made: Made, stretch: Stretch) -> Panel:
+    """How the view is drawn."""
+    view, colours = made.view, None
+    if isinstance(view, (Heatmap, Strip)):
+        fitting = [one for one in _COLOURS if one is None or not one.diverging or (isinstance(view, Heatmap) and view.diverging)]
+        colours = st.selectbox("Colours", fitting, format_func=_COLOURS.__getitem__, key=f"colours_{title}")
+    spread = Stretch.LINEAR
+    if isinstance(view, Heatmap) and not view.counts:
+        spread = st.segmented_control(
+            "Spread", list(Stretch), default=stretch, format_func=lambda one: one.value, key=f"spread_{title}", required=True,
+            help="How values are spread over the colours: sqrt lifts small ones.",
+        )  # fmt: skip
+    return Panel(title=st.text_input("Title", title, key=f"title_{title}"), colours=colours, stretch=spread)
+
+
+def _windowed(title: str, made: Made) -> Made:
+    """The chart from one token to another."""
+    count = tokens(made.view) if hasattr(made.chart, "window") else None
+    if count is None or count < 2:
+        return made
+    first, last = st.slider("Tokens", 0, count - 1, (0, count - 1), key=f"window_{title}_{count}")
+    if (first, last) == (0, count - 1):
+        return made
+    frame = (first, last + 1)
+    return replace(made, chart=replace(made.chart, window=frame), view=window(made.view, *frame))
+
+
+def _name(made: Made) -> str:
+    return f"{made.chart.words.replace(' ', '-').replace(',', '')}-{made.chart.digest[:10]}"

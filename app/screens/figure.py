@@ -1,0 +1,182 @@
+"""Figure: panels of all screens put together for a paper, at their printed size, and kept by name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from app import cache, exam, state, widgets, workspace
+from app.figure_spec import FigureSpec
+from app.figures.page import Annotation, Grid, Panel
+from app.figures.venues import MEASURES
+from app.handout import DOTS, Placed, page_of
+from app.views.kinds import Strip
+
+if TYPE_CHECKING:
+    from app.charts import Made
+    from app.jobs import Job
+
+_MOST = 26
+_MARKS = "Texts at places of the data: columns and rows of a map from 0, points and values of curves and bars."
+
+
+def render() -> None:
+    st.header("Figure")
+    st.write("Panels of the other screens, put together for a paper: as a grid, with letters, at their printed size.")
+    placed: list[Placed] = state.kept("figure")
+    _open(placed)
+    if not placed:
+        st.info(
+            "Nothing is in the figure yet. On any screen, open **For a paper** below the panels, choose one, and press **Add to the figure**.",
+            icon=":material/info:",
+        )
+        return
+    left, right = st.columns([2, 3])
+    with left:
+        grid = _page(placed)
+        for at in range(len(placed)):
+            _panel(placed, at)
+    with right:
+        _preview(placed, grid)
+
+
+def _open(placed: list[Placed]) -> None:
+    """Figures that were saved; one takes the place of what is being composed."""
+    names = workspace.names()
+    if not names:
+        return
+    with st.container(border=True):
+        left, middle, right = st.columns([6, 1, 1], vertical_alignment="bottom")
+        name = left.selectbox("Saved figures", names, index=None, placeholder="choose one", key="figure_saved", help=f"In {workspace.figures()}.")
+        if right.button("Delete", icon=":material/delete:", disabled=name is None, width="stretch"):
+            workspace.delete(name)
+            st.rerun()
+        if middle.button("Open", icon=":material/folder_open:", disabled=name is None, width="stretch"):
+            st.session_state["figure_opening"] = name
+        opening = st.session_state.get("figure_opening")
+        if opening is not None and opening == name:
+            _opened(opening, placed)
+
+
+def _opened(name: str, placed: list[Placed]) -> None:
+    """Draw a saved figure's panels anew: what they show is computed again, in the background."""
+    try:
+        told = workspace.read(name)
+        spec = FigureSpec.from_json(told.get("figure", {}))
+    except ValueError as error:
+        st.info(f"{str(error).removesuffix('.')}.", icon=":material/info:")
+        return
+    chosen = state.current()
+    made = exam.result(
+        ("figure", spec.digest, chosen.device, chosen.dtype), lambda job: _made(spec, chosen.device, chosen.dtype, job),
+        f"Compute its {len(spec.charts)} panel{'s' if len(spec.charts) > 1 else ''}", "step",
+    )  # fmt: skip
+    if made is None:
+        return
+    placed[:] = [Placed(made=one, panel=panel) for one, panel in zip(made, spec.page.panels)]
+    page = spec.page
+    state.update(
+        venue=page.venue.value, columns=page.columns.value, across=getattr(page, "across", 1), shared="on" if getattr(page, "shared_scale", False) else "off"
+    )
+    st.session_state["figure_name"] = name
+    st.session_state["figure_epoch"] = st.session_state.get("figure_epoch", 0) + 1
+    del st.session_state["figure_opening"]
+    st.rerun()
+
+
+def _made(spec: FigureSpec, device: str, dtype: str, job: Job) -> list[Made]:
+    found, made = {}, []
+    for chart in spec.charts:
+        checkpoint = None if chart.checkpoint is None else cache.checkpoint(chart.checkpoint, device, dtype)
+        if chart.result_key not in found:
+            found[chart.result_key] = chart.find(checkpoint, job.report, None)
+        made.append(chart.made(checkpoint, found[chart.result_key]))
+    return made
+
+
+def _page(placed: list[Placed]) -> Grid:
+    """The whole figure's choices."""
+    venue, columns = page_of()
+    left, right = st.columns(2)
+    with left:
+        across = widgets.number("Panels in a row", "across", 1, len(placed)) if len(placed) > 1 else 1
+    with right:
+        shared = widgets.buttons("One colour scale for all maps", "shared", ["off", "on"]) == "on"
+    return Grid(venue=venue, columns=columns, panels=tuple(one.panel for one in placed), across=across, shared_scale=shared)
+
+
+def _panel(placed: list[Placed], at: int) -> None:
+    """One panel's title, axes and annotations, and its place."""
+    one = placed[at]
+    key = f"{st.session_state.get('figure_epoch', 0)}_{at}_{one.made.chart.digest[:10]}"  # a figure that is opened brings its own texts
+    with st.expander(f"{chr(ord('a') + at)}: {one.panel.title or one.made.chart.words} ({one.made.chart.checkpoint or 'evaluation'})"):
+        title = st.text_input("Title", one.panel.title, key=f"figure_title_{key}")
+        changes = {"title": title}
+        if not isinstance(one.made.view, Strip):  # a text has no axes
+            left, right = st.columns(2)
+            changes["x_title"] = left.text_input("Axis along", one.panel.x_title, key=f"figure_x_{key}", placeholder="as on the screen")
+            changes["y_title"] = right.text_input("Axis up", one.panel.y_title, key=f"figure_y_{key}", placeholder="as on the screen")
+            changes["annotations"] = _annotations(one.panel, key)
+        with st.container(horizontal=True):
+            if st.button("Earlier", icon=":material/arrow_upward:", disabled=at == 0, key=f"figure_up_{key}"):
+                placed[at - 1], placed[at] = one, placed[at - 1]
+                st.rerun()
+            if st.button("Later", icon=":material/arrow_downward:", disabled=at == len(placed) - 1, key=f"figure_down_{key}"):
+                placed[at + 1], placed[at] = one, placed[at + 1]
+                st.rerun()
+            if st.button("Take out", icon=":material/delete:", key=f"figure_out_{key}"):
+                del placed[at]
+                st.rerun()
+    placed[at] = replace(one, panel=replace(one.panel, **changes))
+
+
+def _annotations(panel: Panel, key: str) -> tuple[Annotation, ...]:
+    """Rows with a number missing are not there yet."""
+    held = f"figure_marks_{key}"
+    rows = st.session_state.setdefault(f"{held}_start", [{"x": one.x, "y": one.y, "text": one.text} for one in panel.annotations])
+    columns = {
+        "x": st.column_config.NumberColumn("x"), "y": st.column_config.NumberColumn("y"), "text": st.column_config.TextColumn("text", width="large"),
+    }  # fmt: skip
+    edited = st.data_editor(
+        {name: [row[name] for row in rows] for name in columns}, num_rows="dynamic", column_config=columns, key=held, hide_index=True, height="content"
+    )
+    st.caption(_MARKS)
+    entries = zip(edited["x"], edited["y"], edited["text"])
+    return tuple(Annotation(x=x, y=y, text=text) for x, y, text in entries if text and x is not None and y is not None and x == x and y == y)
+
+
+def _preview(placed: list[Placed], grid: Grid) -> None:
+    """The figure at its printed size, its files, and its name."""
+    from app.export import Form, bundle, caption, render  # noqa: PLC0415 - see app/cache.py
+    from app.figures.interactive import interactive  # noqa: PLC0415
+    from app.sidecar import sidecar  # noqa: PLC0415
+
+    made = [one.made for one in placed]
+    grid = replace(grid, panels=tuple(one.panel for one in placed))
+    spec = FigureSpec(charts=tuple(one.chart for one in made), page=grid)
+    try:
+        drawn = spec.drawn(made)
+    except ValueError as error:
+        st.info(f"This does not fit: {str(error).removesuffix('.')}.", icon=":material/info:")
+        return
+    st.image(render(drawn, Form.PNG_300), width=round(DOTS * grid.width))
+    st.caption(f"At its printed size: {grid.width:g} in wide, as {MEASURES[grid.venue].name}'s template has it.")
+    name = f"figure-{spec.digest[:10]}"
+    with st.container(horizontal=True):
+        widgets.download("All of it (.zip)", lambda: bundle(drawn, sidecar(spec, made), spec.digest), f"{name}.zip", "application/zip")
+        widgets.download("PDF", lambda: render(drawn, Form.PDF, spec.digest), f"{name}.pdf", "application/pdf")
+        widgets.download("Interactive page (.html)", lambda: interactive(drawn), f"{name}.html", "text/html")
+    with st.expander("Draft of the caption"):
+        st.write(caption(drawn))
+    left, right = st.columns([5, 2], vertical_alignment="bottom")
+    named = left.text_input("Name", key="figure_name", placeholder="reads-and-writes", help=f"Kept in {workspace.figures()}.").strip()
+    label = "Replace" if named in workspace.names() else "Save"
+    if right.button(label, icon=":material/save:", type="primary", disabled=not named, width="stretch"):
+        try:
+            path = workspace.save(named, sidecar(spec, made))
+        except (ValueError, OSError) as error:
+            st.info(f"{str(error).removesuffix('.')}.", icon=":material/info:")
+        else:
+            st.success(f"Saved. `lm2 figure {path} -o fig.pdf` makes it again.", icon=":material/check:")
