@@ -1,4 +1,4 @@
-.PHONY: app test benchmark docs
+.PHONY: app test benchmark figures docs
 
 app: .venv/.installed
 	.venv/bin/lm2 serve
@@ -10,8 +10,12 @@ test: .venv/.installed
 # The table in docs from the bundled models: bAbI's held-out stories, hidden in held-out books of the folder LM2_DATA_DIR.
 # Long texts get few samples, or two cores would need hours; the intervals say what that costs.
 benchmark: .venv/.installed
-	OMP_NUM_THREADS=1 .venv/bin/lm2 eval --models babi-lm2,babi-rmt,babi-llama --lengths 0k,1k,2k,4k,8k,16k,32k,64k,128k \
-		--samples 100,40,20,10,6,4,2,1,1 --out lm2/benchmark --report docs/benchmark.md
+	OMP_NUM_THREADS=1 .venv/bin/lm2 eval --models babi-lm2,babi-rmt,babi-llama --lengths 0k,1k,2k,4k,8k,16k,32k,64k \
+		--samples 100,40,20,10,6,4,2,1 --out lm2/benchmark --report docs/benchmark.md
+
+# The figures and tables of README and documentation from the bundled models, by their specs in docs/figures.
+figures: .venv/.installed
+	OMP_NUM_THREADS=1 .venv/bin/python docs/figures.py
 
 # The documentation as pages in site/; a broken link or a missing page fails.
 docs: .venv/.installed

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
 from app import state, widgets
 from app.figure_spec import FigureSpec
-from app.figures.page import Panel, Paper
+from app.figures.page import TALLEST, Panel, Paper
 from app.figures.palettes import Colours, Stretch
 from app.figures.venues import MEASURES, Columns, Venue
 from app.views.kinds import Heatmap, Strip, Table
@@ -43,8 +43,11 @@ def hand_out(made: Mapping[str, Made], stretch: Stretch = Stretch.LINEAR) -> Non
 
 
 def _choose(made: Mapping[str, Made], stretch: Stretch) -> None:
-    choose = widgets.buttons if len(made) <= _MOST_BUTTONS else widgets.select
-    title = choose("Panel", "printed", list(made))
+    if len(made) <= _MOST_BUTTONS:
+        title = widgets.buttons("Panel", "printed", list(made))
+    else:
+        with st.columns([2, 3])[0]:
+            title = widgets.select("Panel", "printed", list(made))
     if isinstance(made[title].view, Table):
         _table(title, made[title])
     else:
@@ -70,12 +73,12 @@ def _figure(title: str, made: Made, stretch: Stretch) -> None:
     from app.figures.interactive import interactive  # noqa: PLC0415
     from app.sidecar import sidecar  # noqa: PLC0415
 
-    left, right = st.columns([2, 3])
+    left, right = st.columns([2, 5])  # the right one holds two columns of any venue's template at their size
     with left:
-        venue, columns = page_of()
+        page = page_of("handout")
         shown = _windowed(title, made)
         panel = _panel(title, shown, stretch)
-    spec = FigureSpec(charts=(shown.chart,), page=Paper(venue=venue, columns=columns, **vars(panel)))
+    spec = FigureSpec(charts=(shown.chart,), page=Paper(**page, **vars(panel)))
     try:
         drawn = spec.drawn([shown])
     except ValueError as error:
@@ -83,7 +86,7 @@ def _figure(title: str, made: Made, stretch: Stretch) -> None:
         return
     with right:
         st.image(render(drawn, Form.PNG_300), width=round(DOTS * spec.page.width))
-        st.caption(f"At its printed size: {spec.page.width:g} in wide, as {MEASURES[venue].name}'s template has it.")
+        st.caption(f"At its printed size: {spec.page.width:g} in wide, as {spec.page.measures.name}'s template has it.")
     name = _name(shown)
     with st.container(horizontal=True):
         widgets.download("All of it (.zip)", lambda: bundle(drawn, sidecar(spec, [shown]), spec.digest), f"{name}.zip", "application/zip")
@@ -98,11 +101,15 @@ def _figure(title: str, made: Made, stretch: Stretch) -> None:
     )
 
 
-def page_of() -> tuple[Venue, Columns]:
-    """Choose where a figure is printed, and across how many columns."""
+def page_of(key: str) -> dict[str, Any]:
+    """Choose where a figure is printed, across how many columns, and how high."""
     venue = Venue(widgets.select("Venue", "venue", [venue.value for venue in Venue], show=lambda value: MEASURES[Venue(value)].name))
     spans = [one.value for one in Columns if one is Columns.SINGLE or MEASURES[venue].double is not None]
-    return venue, Columns(widgets.buttons("Columns", "columns", spans))
+    columns = Columns(widgets.buttons("Columns", "columns", spans))
+    height = st.number_input(
+        "Height (in)", 0.5, TALLEST, value=None, step=0.25, key=f"{key}_height", placeholder="what suits", help="Empty: what suits the panels."
+    )
+    return {"venue": venue, "columns": columns, "height": height}
 
 
 def _panel(title: str, made: Made, stretch: Stretch) -> Panel:

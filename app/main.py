@@ -40,7 +40,7 @@ st.set_page_config(page_title="LM2 Workbench", page_icon=":material/memory:", la
 pages = [
     st.Page(page(screen), title=title, icon=icon, url_path=path, default=path == "memory") for path, (title, icon, screen) in SCREENS.items()
 ]
-chosen = st.navigation({"LM2 Workbench": pages})
+chosen = st.navigation({"LM2 Workbench": pages}, expanded=True)
 for problem in state.link_problems():
     st.warning(f"This part of the link made no sense and was left out: {problem}")
 sidebar.render()

@@ -95,7 +95,7 @@ def forest(view: Forest, theme: Theme, height: int | None = None) -> go.Figure:
             text=said, hovertemplate="%{text}<extra>" + line.name + "</extra>", showlegend=len(view.lines) > 1, **spread,
         )  # fmt: skip
     figure.update_xaxes(title=view.x_title, range=None if view.x_range is None else [view.x_range[0] - 1, view.x_range[1] + 2])
-    figure.update_yaxes(tickmode="array", tickvals=rows, ticktext=view.labels, range=[len(rows) - 0.4, -0.6], showgrid=False)
+    figure.update_yaxes(title=view.y_title, tickmode="array", tickvals=rows, ticktext=view.labels, range=[len(rows) - 0.4, -0.6], showgrid=False)
     return style(figure, theme, height or 26 * len(view.labels) + 18 * len(view.lines) + 80)
 
 

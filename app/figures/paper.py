@@ -173,7 +173,7 @@ def _margin(view: View, page: Paper | Grid) -> float:
     if isinstance(view, Strip):
         return 0.0
     if isinstance(view, Forest):
-        return paper_forest.margin(view, size) + size
+        return paper_forest.margin(view, size) + size + (base * paper_text.LEADING if view.y_title else 0.0)
     title = view.row_title if isinstance(view, Heatmap) else view.y_title
     titled = base * paper_text.LEADING * (1 if paper_text.width(title, base) < 10 * base else 2)
     if not isinstance(view, Heatmap):
@@ -235,7 +235,7 @@ def _name_axes(view: View, panel: Panel, room: Room, wide: float, high: float) -
 def _titles(view: Heatmap | Lines | Bars | Forest) -> tuple[str, str]:
     if isinstance(view, Heatmap):
         return view.column_title, view.row_title
-    return view.x_title, "" if isinstance(view, Forest) else view.y_title
+    return view.x_title, view.y_title
 
 
 def _head(title: str, letter: str, room: Room, lift: float) -> None:

@@ -223,12 +223,22 @@ def colour_bar(axes: Axes | Sequence[Axes], scale: Scale, title: str, room: Room
     bar.ax.tick_params(length=2, pad=2, labelsize=room.small)
     if scale.stretch is not Stretch.LINEAR:
         title += f"; {scale.stretch.value} colours"
-    bar.locator = MaxNLocator(5, steps=(1, 2, 2.5, 5, 10), integer=scale.counts)
+    bar.set_ticks(_ticks(scale, 1.3 * room.small / room.height))
     bar.set_label(paper_text.wrapped(paper_text.printable(title), room.small, room.height), fontsize=room.small, labelpad=3)
     if scale.dotted:
         places = np.linspace(scale.low, scale.middle, 8)[1:-1]
         shades = scale.shades(places[:, None])[:, 0, :3] / 255
         bar.ax.scatter([0.5] * len(places), places, s=1.6**2, c=ink(shades), linewidths=0, zorder=3)
+
+
+def _ticks(scale: Scale, apart: float) -> list[float]:
+    """Round values whose places on the bar are at least so far `apart`, of its length."""
+    found: list[float] = []
+    for value in MaxNLocator(5, steps=(1, 2, 2.5, 5, 10), integer=scale.counts).tick_values(scale.low, scale.high):
+        place = scale.place(np.array(value))
+        if scale.low <= value <= scale.high and (not found or place - scale.place(np.array(found[-1])) >= apart):
+            found.append(float(value))
+    return found
 
 
 def in_common(views: Sequence[Heatmap]) -> tuple[str, ...]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import pandas as pd
 import streamlit as st
 
 from app import cache, exam, state, widgets, workspace
 from app.figure_spec import FigureSpec
 from app.figures.page import Annotation, Grid, Panel
-from app.figures.venues import MEASURES
 from app.handout import DOTS, Placed, page_of
 from app.views.kinds import Strip
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from app.charts import Made
     from app.jobs import Job
 
-_MOST = 26
 _MARKS = "Texts at places of the data: columns and rows of a map from 0, points and values of curves and bars."
 
 
@@ -33,7 +32,7 @@ def render() -> None:
             icon=":material/info:",
         )
         return
-    left, right = st.columns([2, 3])
+    left, right = st.columns([2, 5])  # the right one holds two columns of any venue's template at their size
     with left:
         grid = _page(placed)
         for at in range(len(placed)):
@@ -80,7 +79,7 @@ def _opened(name: str, placed: list[Placed]) -> None:
     state.update(
         venue=page.venue.value, columns=page.columns.value, across=getattr(page, "across", 1), shared="on" if getattr(page, "shared_scale", False) else "off"
     )
-    st.session_state["figure_name"] = name
+    st.session_state["figure_name"], st.session_state["figure_height"] = name, page.height
     st.session_state["figure_epoch"] = st.session_state.get("figure_epoch", 0) + 1
     del st.session_state["figure_opening"]
     st.rerun()
@@ -98,13 +97,10 @@ def _made(spec: FigureSpec, device: str, dtype: str, job: Job) -> list[Made]:
 
 def _page(placed: list[Placed]) -> Grid:
     """The whole figure's choices."""
-    venue, columns = page_of()
-    left, right = st.columns(2)
-    with left:
-        across = widgets.number("Panels in a row", "across", 1, len(placed)) if len(placed) > 1 else 1
-    with right:
-        shared = widgets.buttons("One colour scale for all maps", "shared", ["off", "on"]) == "on"
-    return Grid(venue=venue, columns=columns, panels=tuple(one.panel for one in placed), across=across, shared_scale=shared)
+    page = page_of("figure")
+    across = widgets.number("Panels in a row", "across", 1, len(placed)) if len(placed) > 1 else 1
+    shared = widgets.buttons("One colour scale for all maps", "shared", ["off", "on"]) == "on"
+    return Grid(**page, panels=tuple(one.panel for one in placed), across=across, shared_scale=shared)
 
 
 def _panel(placed: list[Placed], at: int) -> None:
@@ -115,36 +111,31 @@ def _panel(placed: list[Placed], at: int) -> None:
         title = st.text_input("Title", one.panel.title, key=f"figure_title_{key}")
         changes = {"title": title}
         if not isinstance(one.made.view, Strip):  # a text has no axes
-            left, right = st.columns(2)
-            changes["x_title"] = left.text_input("Axis along", one.panel.x_title, key=f"figure_x_{key}", placeholder="as on the screen")
-            changes["y_title"] = right.text_input("Axis up", one.panel.y_title, key=f"figure_y_{key}", placeholder="as on the screen")
+            changes["x_title"] = st.text_input("Axis along", one.panel.x_title, key=f"figure_x_{key}", placeholder="as on the screen")
+            changes["y_title"] = st.text_input("Axis up", one.panel.y_title, key=f"figure_y_{key}", placeholder="as on the screen")
             changes["annotations"] = _annotations(one.panel, key)
         with st.container(horizontal=True):
-            if st.button("Earlier", icon=":material/arrow_upward:", disabled=at == 0, key=f"figure_up_{key}"):
+            if st.button("", icon=":material/arrow_upward:", help="Earlier", disabled=at == 0, key=f"figure_up_{key}"):
                 placed[at - 1], placed[at] = one, placed[at - 1]
                 st.rerun()
-            if st.button("Later", icon=":material/arrow_downward:", disabled=at == len(placed) - 1, key=f"figure_down_{key}"):
+            if st.button("", icon=":material/arrow_downward:", help="Later", disabled=at == len(placed) - 1, key=f"figure_down_{key}"):
                 placed[at + 1], placed[at] = one, placed[at + 1]
                 st.rerun()
-            if st.button("Take out", icon=":material/delete:", key=f"figure_out_{key}"):
+            if st.button("", icon=":material/delete:", help="Take out", key=f"figure_out_{key}"):
                 del placed[at]
                 st.rerun()
     placed[at] = replace(one, panel=replace(one.panel, **changes))
 
 
 def _annotations(panel: Panel, key: str) -> tuple[Annotation, ...]:
-    """Rows with a number missing are not there yet."""
-    held = f"figure_marks_{key}"
-    rows = st.session_state.setdefault(f"{held}_start", [{"x": one.x, "y": one.y, "text": one.text} for one in panel.annotations])
-    columns = {
-        "x": st.column_config.NumberColumn("x"), "y": st.column_config.NumberColumn("y"), "text": st.column_config.TextColumn("text", width="large"),
-    }  # fmt: skip
-    edited = st.data_editor(
-        {name: [row[name] for row in rows] for name in columns}, num_rows="dynamic", column_config=columns, key=held, hide_index=True, height="content"
-    )
+    """Rows with something missing are not there yet."""
+    # The editor keeps what is typed by itself, on top of what it began with, which must stay the same.
+    begun = st.session_state.setdefault(f"figure_begun_{key}", panel.annotations)
+    rows = pd.DataFrame([vars(one) for one in begun], columns=["x", "y", "text"]).astype({"x": float, "y": float, "text": "string"})
+    columns = {"text": st.column_config.TextColumn("text", width="large")}
+    edited = st.data_editor(rows, num_rows="dynamic", column_config=columns, key=f"figure_marks_{key}", hide_index=True, height="content")
     st.caption(_MARKS)
-    entries = zip(edited["x"], edited["y"], edited["text"])
-    return tuple(Annotation(x=x, y=y, text=text) for x, y, text in entries if text and x is not None and y is not None and x == x and y == y)
+    return tuple(Annotation(x=row.x, y=row.y, text=row.text) for row in edited.dropna().itertuples() if row.text)
 
 
 def _preview(placed: list[Placed], grid: Grid) -> None:
@@ -162,7 +153,7 @@ def _preview(placed: list[Placed], grid: Grid) -> None:
         st.info(f"This does not fit: {str(error).removesuffix('.')}.", icon=":material/info:")
         return
     st.image(render(drawn, Form.PNG_300), width=round(DOTS * grid.width))
-    st.caption(f"At its printed size: {grid.width:g} in wide, as {MEASURES[grid.venue].name}'s template has it.")
+    st.caption(f"At its printed size: {grid.width:g} in wide, as {grid.measures.name}'s template has it.")
     name = f"figure-{spec.digest[:10]}"
     with st.container(horizontal=True):
         widgets.download("All of it (.zip)", lambda: bundle(drawn, sidecar(spec, made), spec.digest), f"{name}.zip", "application/zip")

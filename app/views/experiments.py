@@ -55,13 +55,15 @@ def forest(found: Findings) -> Forest | None:
     first = measured[0]
     unit = _unit(columns[first])
     same = [at for at in measured if _unit(columns[at]) == unit]
-    labels = tuple(", ".join(map(str, row[:first])) for row in found.rows)
+    named = [", ".join(cell for cell in row[:first] if isinstance(cell, str)) for row in found.rows]
+    labels = tuple(name or str(row[0]) for name, row in zip(named, found.rows))
     lines = []
     for at in same:
         values, low, high = (np.array([row[place] for row in found.rows], float) for place in (at, at + 1, at + 2))
         lines.append(Line(name=columns[at].strip(), values=values, low=low, high=high))
     title = columns[first].strip() if len(same) == 1 else unit or "value"
-    return Forest(lines=tuple(lines), labels=labels, x_title=f"{title}, with 95 % interval", x_range=(0, 100) if unit == "%" else None)
+    rows = "" if any(named) else columns[0]  # numbers do not say of what
+    return Forest(lines=tuple(lines), labels=labels, y_title=rows, x_title=f"{title}, with 95 % interval", x_range=(0, 100) if unit == "%" else None)
 
 
 def _unit(column: str) -> str:

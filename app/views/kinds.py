@@ -118,6 +118,8 @@ class Forest:
     labels: tuple[str, ...]
     """Of the rows, the first on top."""
     x_title: str
+    y_title: str = ""
+    """What the rows are, where their labels do not say it."""
     x_range: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:

@@ -162,17 +162,17 @@ def sources(probed: Probed, target: Target) -> Table:
 
 
 def by_target(probed: Probed, source: Source) -> Table:
-    """What one source tells of each target, all segments together and in the last one, beside its baselines' headline."""
-    baselines = probed.result.baselines_of(source)
-    last = probed.result.segments[-1]
+    """What one source tells of each target, all segments together and in the last one, beside what its baselines do."""
+    baselines, last = probed.result.baselines_of(source), probed.result.segments[-1]
     rows = []
     for target in probed.targets:
         cell = probed.cells[source, target, ALL]
-        others = [value for one in baselines.values() for value in _interval(probed.cells[one, target, ALL].headline)]
-        rows.append((str(target), *_interval(cell.headline), *_interval(probed.cells[source, target, last].headline), *_interval(cell.selectivity), *others))
-    names = [f"{probed.cells[source, probed.targets[0], ALL].score.headline.label}, all segments", f"segment {last}", "selectivity", *baselines]
-    columns = [column for at, one in enumerate(names) for column in (one, f"low{' ' * at}", f"high{' ' * at}")]
-    return Table(columns=("target", *columns), rows=tuple(rows))
+        shown = (cell.headline, probed.cells[source, target, last].headline, cell.selectivity)
+        others = [probed.cells[one, target, ALL].headline.value for one in baselines.values()]
+        rows.append((str(target), *[end for one in shown for end in _interval(one)], *others))
+    label = probed.cells[source, probed.targets[0], ALL].score.headline.label
+    ends = ("low", "high", f"in segment {last}", "low ", "high ", "selectivity", "low  ", "high  ")
+    return Table(columns=("target", label, *ends, *baselines), rows=tuple(rows))
 
 
 def gains(cell: Cell) -> Table:

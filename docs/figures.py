@@ -1,0 +1,64 @@
+"""`make figures`: every figure and table of the README and the pages that comes from the bundled models, made anew.
+
+Each is a spec in `docs/figures`, which `lm2 figure` takes too. Figures become PNG files beside their specs; tables take their places in the pages,
+between `<!-- NAME -->` and `<!-- end -->`. Held-out stories are those of the folder LM2_DATA_DIR.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from app.charts import Made
+from app.cli_progress import note, progress
+from app.export import Form, render
+from app.figure_spec import FigureSpec
+from app.views.kinds import Table
+from app.views.latex import markdown
+from lm2.atomic import replace_file
+from lm2.checkpoint import load
+
+DOCS = Path(__file__).parent
+PAGES = (DOCS.parent / "README.md", *sorted(DOCS.rglob("*.md")))
+
+
+def main() -> None:
+    found: dict[Any, Any] = {}
+    for path in sorted((DOCS / "figures").glob("*.json")):
+        spec = FigureSpec.from_json(json.loads(path.read_text(encoding="utf-8")))
+        made = list(_made(spec, found))
+        if isinstance(made[0].view, Table):
+            pages = [page for page in PAGES if _insert(page, path.stem, markdown(made[0].view))]
+            note(f"{path.stem}: a table in {', '.join(page.name for page in pages) or 'no page'}")
+        else:
+            with replace_file(path.with_suffix(".png")) as aside:
+                aside.write_bytes(render(spec.drawn(made), Form.PNG_300, spec.digest))
+            note(f"{path.stem}: {path.with_suffix('.png').name}")
+
+
+def _made(spec: FigureSpec, found: dict[Any, Any]) -> Iterator[Made]:
+    """The charts; `found` keeps models and results, which several figures show."""
+    for chart in spec.charts:
+        if chart.checkpoint not in found:
+            found[chart.checkpoint] = None if chart.checkpoint is None else load(chart.checkpoint, "cpu")
+        checkpoint = found[chart.checkpoint]
+        if chart.result_key not in found:
+            with progress("step", chart.words) as on_step:
+                found[chart.result_key] = chart.find(checkpoint, on_step, None)
+        yield chart.made(checkpoint, found[chart.result_key])
+
+
+def _insert(page: Path, name: str, table: str) -> bool:
+    """Whether the page has a place for the table."""
+    text = page.read_text(encoding="utf-8")
+    place = re.compile(rf"(<!-- {re.escape(name)} -->\n).*?(<!-- end -->)", re.DOTALL)
+    if not place.search(text):
+        return False
+    with replace_file(page) as aside:
+        aside.write_text(place.sub(lambda match: f"{match[1]}{table}{match[2]}", text), encoding="utf-8")
+    return True
+
+
+if __name__ == "__main__":
+    main()
