@@ -1,4 +1,4 @@
-.PHONY: app test benchmark figures docs
+.PHONY: app test benchmark figures screens docs
 
 app: .venv/.installed
 	.venv/bin/lm2 serve
@@ -16,6 +16,10 @@ benchmark: .venv/.installed
 # The figures and tables of README and documentation from the bundled models, by their specs in docs/figures.
 figures: .venv/.installed
 	OMP_NUM_THREADS=1 .venv/bin/python docs/figures.py
+
+# The tour's pictures of every screen, taken by the browser test.
+screens: .venv/.installed
+	OMP_NUM_THREADS=1 LM2_TOUR=docs/screens .venv/bin/python -m pytest -q tests/browser -k 'photographed and light'
 
 # The documentation as pages in site/; a broken link or a missing page fails.
 docs: .venv/.installed

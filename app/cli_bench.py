@@ -19,6 +19,20 @@ def add_bench(commands: Commands) -> None:
     sweep.add_argument("--plain", type=int, metavar="N", help="units to run the long way; the others are extrapolated (default: all)")
     probes = kinds.add("probes", "logistic probes: one by one by scikit-learn, beside all at once", _probes)
     probes.add_argument("--strength", type=float, default=0.01, metavar="C", help="scikit-learn's C of every fit (default %(default)s)")
+    kinds.add("figures", "a heatmap of 512 x 512 for print: matplotlib's imshow, beside ours", _figures)
+
+
+def _figures(chosen: argparse.Namespace) -> Answer:
+    from app.bench_figures import SIDE, bench_figure
+
+    with progress("figure") as told:
+        found = bench_figure(told)
+    words = [
+        f"a heatmap of {SIDE} x {SIDE}, {found.width:g} in wide, to PDF; wall-clock seconds, median of 7",
+        f"matplotlib's imshow  {found.plain_seconds:.3f} s",
+        f"ours                 {found.own_seconds:.3f} s  {found.ratio:.2f} times as long",
+    ]
+    return Answer(found=found.to_json(), words=words)
 
 
 def _sweep(chosen: argparse.Namespace) -> Answer:

@@ -2,11 +2,16 @@
 
 import argparse
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from app.cli_answer import Answer, written
 from app.cli_progress import Told, progress
 from app.cli_tree import Commands
+
+if TYPE_CHECKING:
+    from lm2.training import Progress
 
 
 def add_train(commands: Commands) -> None:
@@ -38,7 +43,17 @@ def _train(chosen: argparse.Namespace) -> Answer | None:
     from lm2.training import TrainingConfig, train
 
     config, losses = TrainingConfig.load(chosen.config), []
-    train(config, chosen.out, lambda _, loss: losses.append(loss))
+    with ExitStack() as shown:
+        bars: list[Told] = []
+
+        def heard(state: "Progress", loss: float) -> None:
+            losses.append(loss)
+            if PartialState().is_main_process:  # of several that train together, one tells
+                if not bars:  # what is drawn begins with the first step: before it there is much to read
+                    bars.append(shown.enter_context(progress("step")))
+                bars[0](state.step, config.steps, f"{config.at(state.step - 1)[0].phase.value}, loss {loss:.3f}")
+
+        train(config, chosen.out, heard)
     if not PartialState().is_main_process:  # of several that train together, one writes and tells
         return None
     folder = chosen.out / "checkpoint"

@@ -30,7 +30,7 @@ def main() -> None:
         made = list(_made(spec, found))
         if isinstance(made[0].view, Table):
             pages = [page for page in PAGES if _insert(page, path.stem, markdown(made[0].view))]
-            note(f"{path.stem}: a table in {', '.join(page.name for page in pages) or 'no page'}")
+            note(f"{path.stem}: a table in {', '.join(str(page.relative_to(DOCS.parent)) for page in pages) or 'no page'}")
         else:
             with replace_file(path.with_suffix(".png")) as aside:
                 aside.write_bytes(render(spec.drawn(made), Form.PNG_300, spec.digest))

@@ -17,7 +17,6 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from lm2.atomic import replace_folder
 from lm2.babi import Story, read, split
@@ -239,34 +238,30 @@ def train(config: TrainingConfig, folder: Path, on_step: Callable[[Progress, flo
     optimizer = _optimizer(config, model)
     progress = _resume(folder / "training", model, optimizer)
     rollout, optimizer = accelerator.prepare(Rollout(model), optimizer)
-    held_out = ""
     first_with_memory = next((step for step in range(config.steps) if config.at(step)[0].phase is Phase.MEMORY), None)
-    with tqdm(total=config.steps, initial=progress.step, disable=not accelerator.is_main_process, smoothing=0.05, mininterval=2) as bar:
-        while progress.step < config.steps:
-            began = time.perf_counter()
-            stage, _ = config.at(progress.step)
-            if config.memory_from_attention and progress.step == first_with_memory:
-                for block in model.blocks:
-                    if block.mem is not None:
-                        block.mem.begin_as(block.attn)
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(config, progress.step)
-            loss, _ = rollout(draw(config, lessons, progress.step, accelerator.process_index), stage.language_weight)
-            accelerator.backward(loss)
-            accelerator.clip_grad_norm_(rollout.parameters(), config.clip)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            progress.step += 1
-            progress.seconds += time.perf_counter() - began
-            if on_step is not None:
-                on_step(progress, loss.item())
-            if accelerator.is_main_process and (progress.step % config.checkpoint_every == 0 or progress.step == config.steps):
-                _save(folder / "training", model, optimizer, progress)
-                hits = held_out_accuracy(model, lessons, held, config, 50)
-                held_out = " ".join(f"{label}:{right / count:.0%}" for label, (right, count) in sorted(hits.items(), key=lambda one: int(one[0][2:])))
-                _LOG.info("step %d, loss %.3f, held-out accuracy %s", progress.step, loss.item(), held_out)
-            bar.set_postfix_str(f"{stage.phase.value}, loss {loss.item():.3f}, held-out {held_out}", refresh=False)
-            bar.update()
+    while progress.step < config.steps:
+        began = time.perf_counter()
+        stage, _ = config.at(progress.step)
+        if config.memory_from_attention and progress.step == first_with_memory:
+            for block in model.blocks:
+                if block.mem is not None:
+                    block.mem.begin_as(block.attn)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(config, progress.step)
+        loss, _ = rollout(draw(config, lessons, progress.step, accelerator.process_index), stage.language_weight)
+        accelerator.backward(loss)
+        accelerator.clip_grad_norm_(rollout.parameters(), config.clip)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        progress.step += 1
+        progress.seconds += time.perf_counter() - began
+        if on_step is not None:
+            on_step(progress, loss.item())
+        if accelerator.is_main_process and (progress.step % config.checkpoint_every == 0 or progress.step == config.steps):
+            _save(folder / "training", model, optimizer, progress)
+            hits = held_out_accuracy(model, lessons, held, config, 50)
+            held_out = " ".join(f"{label}:{right / count:.0%}" for label, (right, count) in sorted(hits.items(), key=lambda one: int(one[0][2:])))
+            _LOG.info("step %d, loss %.3f, held-out accuracy %s", progress.step, loss.item(), held_out)
     if accelerator.is_main_process:
         save(folder / "checkpoint", model, tokenizer, _card(config, progress))
     return model

@@ -12,6 +12,7 @@ import pytest
 from app.cli import main
 from lm2 import babi
 from lm2.checkpoint import Checkpoint, load, save
+from lm2.curriculum import Phase, Stage
 from lm2.released import Parity
 from lm2.results import DIFFERENCES, TABLE, read_results
 from lm2.simulator import simulate
@@ -86,12 +87,12 @@ def test_graft_writes_a_checkpoint_with_a_memory_and_never_over_a_folder(plain: 
 
 def test_train_tells_what_it_wrote(gated: Checkpoint, capsys, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def train(config: object, folder: Path, on_step: Callable[[object, float], None]) -> None:
-        for loss in (2.0, 1.0):
-            on_step(None, loss)
+        for step, loss in enumerate((2.0, 1.0), start=1):
+            on_step(SimpleNamespace(step=step), loss)
         save(folder / "checkpoint", gated.model, gated.tokenizer, "")
 
     monkeypatch.setattr("lm2.training.train", train)
-    monkeypatch.setattr("lm2.training.TrainingConfig.load", lambda path: SimpleNamespace(steps=2))
+    monkeypatch.setattr("lm2.training.TrainingConfig.load", lambda path: SimpleNamespace(steps=2, at=lambda step: (Stage(steps=2, phase=Phase.OPEN, tasks=(1,)), 0)))
     order = ["train", "any.json", "--out", str(tmp_path)]
     assert main([*order, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

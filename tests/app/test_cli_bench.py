@@ -102,3 +102,15 @@ def test_a_sweep_that_cannot_be_is_one_line(capsys, tmp_path: Path) -> None:
         assert main(order) == 2
         error = capsys.readouterr().err
         assert said in error and error.count("\n") == 1
+
+
+def test_the_figures_bench_measures_both_ways_of_one_map(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    from app import bench_figures
+
+    monkeypatch.setattr(bench_figures, "SIDE", 64)
+    monkeypatch.setattr(bench_figures, "_REPEATS", 1)
+    assert main(["bench", "figures", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["width"] == 3.25 and found["ratio"] == pytest.approx(found["own_seconds"] / found["plain_seconds"])
+    assert main(["bench", "figures"]) == 0
+    assert "64 x 64" in capsys.readouterr().out

@@ -186,7 +186,7 @@ def test_bash_completes_commands_options_values_checkpoints_and_paths(tmp_path: 
     (tmp_path / "runs").mkdir()
     (tmp_path / "run.json").touch()
     wanted = {
-        "lm2 lang": {"language"}, "lm2 --debug lang": {"language"}, "lm2 bench ": {"sweep", "probes"}, "lm2 recall --mem": {"--memory"},
+        "lm2 lang": {"language"}, "lm2 --debug lang": {"language"}, "lm2 bench ": {"sweep", "probes", "figures"}, "lm2 recall --mem": {"--memory"},
         "lm2 recall --memory ": {"on", "frozen", "reset"}, "lm2 experiment sw": {"swap"}, "lm2 run --task qa1": {"qa1", "qa10"},
         "lm2 info babi-r": {"babi-rmt"}, "lm2 run --checkpoint run": {"run.json", "runs"},
         "lm2 eval --models babi-lm2,babi-r": {"babi-lm2,babi-rmt"}, "lm2 ablate run": {"run.json", "runs"},

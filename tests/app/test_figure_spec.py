@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from app import sidecar as sidecars
-from app.charts import BenchmarkChart, Made, OfBenchmark, OfRun, RunChart
+from app.charts import BenchmarkChart, Made, OfBenchmark, OfRun, OfSweep, RunChart, SweepChart
 from app.cli import main
 from app.export import Form, bundle, render
 from app.figure_spec import FigureSpec
@@ -23,6 +23,9 @@ from lm2.runner import run
 from lm2.sites import Site
 from lm2.spec import RunSpec
 from lm2.trace import Trace
+from probes import grids
+from probes.metrics import Metric
+from probes.sweep_spec import SweepSpec
 
 SITES = (Site.READ_PATTERN, Site.WRITE_PATTERN, Site.GATE_IN, Site.GATE_FORGET, Site.GATE_OUT, Site.BANK_PRE, Site.BANK_POST)
 
@@ -179,3 +182,23 @@ def test_the_sidecar_names_what_the_figure_was_made_with(gated: Checkpoint, trac
     assert isinstance(made.view, Heatmap)
     other = Made(chart=made.chart, view=replace(made.view, values=made.view.values + 1), origin=made.origin)
     assert sidecars.differences(told, sidecars.sidecar(spec, [other])) == ["the numbers"]
+
+
+def test_a_sweep_that_has_run_is_read_from_its_folder(gated: Checkpoint, tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.delenv("LM2_DATA_DIR", raising=False)
+    save(tmp_path / "toy", gated.model, gated.tokenizer, "")
+    sweep = SweepSpec(checkpoint=str(tmp_path / "toy"), grid=grids.Grid.MEMORY_HEADS, questions=4, segment_length=96, metrics=(Metric.LOGIT_DIFFERENCE, Metric.EXACT))
+    (tmp_path / "sweep.json").write_text(json.dumps(sweep.to_json()), encoding="utf-8")
+    assert main(["sweep", str(tmp_path / "sweep.json"), "--out", str(tmp_path / "done"), "--device", "cpu"]) == 0
+    spec = FigureSpec(charts=(SweepChart(spec=sweep, shown=OfSweep.EFFECTS, hide=False),))
+    (tmp_path / "spec.json").write_text(json.dumps(spec.to_json()), encoding="utf-8")
+    digests = []
+    for extra in ((), ("--results", str(tmp_path / "done"))):
+        capsys.readouterr()
+        assert main(["figure", str(tmp_path / "spec.json"), "-o", str(tmp_path / "fig.pdf"), "--device", "cpu", "--json", *extra]) == 0
+        digests.append(json.loads(capsys.readouterr().out)["written"][0]["sha256"])
+    assert digests[0] == digests[1]
+    other = FigureSpec(charts=(SweepChart(spec=replace(sweep, questions=5), shown=OfSweep.EFFECTS),))
+    (tmp_path / "other.json").write_text(json.dumps(other.to_json()), encoding="utf-8")
+    assert main(["figure", str(tmp_path / "other.json"), "-o", str(tmp_path / "fig.pdf"), "--device", "cpu", "--results", str(tmp_path / "done")]) == 2
+    assert "holds the results of another sweep" in capsys.readouterr().err

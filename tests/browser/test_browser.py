@@ -1,5 +1,7 @@
 """The app as a person meets it: Debian's chromium, driven by Playwright. Skipped, with a message, where there is none."""
 
+import io
+import os
 import re
 import shutil
 import socket
@@ -8,10 +10,12 @@ import sys
 import time
 import urllib.error
 import urllib.request
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 playwright = pytest.importorskip("playwright.sync_api")
 
@@ -23,12 +27,14 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "-
 
 
 @pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    """The app, served as `lm2 serve` does."""
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The app, served as `lm2 serve` does, with a workspace of its own."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    server = subprocess.Popen([sys.executable, "-m", "app.cli", "serve", "--port", str(port)], cwd=Path(__file__).parents[2])
+    space = str(tmp_path_factory.mktemp("workspace"))
+    command = [sys.executable, "-m", "app.cli", "serve", "--port", str(port), "--workspace", space]
+    server = subprocess.Popen(command, cwd=Path(__file__).parents[2])
     address = f"http://127.0.0.1:{port}"
     try:
         for _ in range(240):
@@ -108,23 +114,79 @@ def test_a_click_on_a_token_chooses_it(page, address: str) -> None:
     playwright.expect(page.get_by_label("Token", exact=True)).to_have_value("7")
 
 
-_PLOT = ".js-plotly-plot .main-svg"
+_PLOT, _BUTTON, _MAP = ".js-plotly-plot .main-svg", '[data-testid="stBaseButton-primary"]', "canvas[data-rows]"
 READY = {
-    "run": _PLOT, "gates": _PLOT, "bank": _PLOT, "benchmark": _PLOT, "updates": _PLOT, "patching": "[data-token]",
-    "ablations": "[data-token]", "experiments": '[data-testid="stButton"]', "sweeps": '[data-testid="stButton"]',
-    "probes": '[data-testid="stButton"]', "slots": '[data-testid="stButton"]',
+    "memory": _MAP, "run": _PLOT, "gates": _PLOT, "bank": _PLOT, "benchmark": _PLOT, "updates": _PLOT, "patching": "[data-token]",
+    "ablations": "[data-token]", "experiments": _BUTTON, "sweeps": _BUTTON, "probes": _BUTTON, "slots": _BUTTON,
+    "figure": '[data-testid="stAlert"]',
 }  # fmt: skip
 """What is on each screen once it is there; some wait to be told what to run."""
+CHOSEN = {
+    "memory": "&slot=4&token=63", "ablations": "&policy=freeze", "experiments": "&exam_questions=32", "sweeps": "&exam_questions=16&hidden=off",
+    "probes": "&probe_count=80&probe_permutations=99", "slots": "&exam_questions=32&slot=4", "benchmark": "&metric=exact",
+}  # fmt: skip
+TOUR = os.environ.get("LM2_TOUR")
+"""Folder for the tour's screenshots, which `make screens` names: then what waits to be run is run before."""
+RESULT = {"experiments": _PLOT, "sweeps": _MAP, "probes": _MAP, "slots": "[data-token]"}
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("screen", READY)
-def test_every_screen_opens_without_an_error(windows, address: str, screen: str, scheme: str) -> None:
+def test_every_screen_opens_without_an_error_and_can_be_photographed(windows, address: str, screen: str, scheme: str, tmp_path: Path) -> None:
     page = windows[scheme].new_page()
-    page.goto(f"{address}/{screen}?source=simulated&seed=5")
-    page.wait_for_selector(READY[screen])
+    page.goto(f"{address}/{'' if screen == 'memory' else screen}?source=simulated&seed=5{CHOSEN.get(screen, '')}")
+    page.wait_for_selector(READY[screen], state="attached")
+    if TOUR and scheme == "light" and screen in RESULT:
+        page.locator(_BUTTON).first.click()
+        page.wait_for_selector(RESULT[screen], state="attached", timeout=600_000)
     assert page.locator('[data-testid="stException"]').count() == 0
+    if scheme == "light":
+        _photograph(page, Path(TOUR or tmp_path) / f"{screen}.png")
     page.close()
+
+
+def _photograph(page, path: Path) -> None:
+    """What is in the window, in few colours: a picture of a page needs no more."""
+    page.set_viewport_size({"width": 1280, "height": 1000})
+    if TOUR:
+        page.wait_for_load_state("networkidle")
+        page.wait_for_timeout(4_000)  # what is drawn anew for the new size
+    image = Image.open(io.BytesIO(page.screenshot(animations="disabled"))).convert("RGB")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.quantize(128).save(path, optimize=True)
+    assert image.size == (1280, 1000) and len(image.getcolors(1 << 24)) > 10
+
+
+def test_a_panel_is_handed_out_put_into_a_figure_kept_by_name_and_opened_again(page, windows, address: str) -> None:
+    page.goto(f"{address}/bank?source=simulated&seed=5")
+    page.wait_for_selector(_PLOT)
+    page.get_by_text("For a paper").click()
+    with page.expect_download() as handed:
+        page.get_by_role("button", name="All of it (.zip)").click()
+    with zipfile.ZipFile(handed.value.path()) as archive:
+        assert {"fig.pdf", "data.csv", "sidecar.json"} <= set(archive.namelist())
+    for number in (1, 2):
+        page.get_by_role("button", name="Add to the figure").click()
+        playwright.expect(page.get_by_text(f"panel {number} of the figure")).to_be_visible()
+    page.get_by_role("link", name="Figure").click()
+    page.get_by_text("double", exact=True).click()
+    page.wait_for_selector('[data-testid="stImage"] img')
+    name = page.get_by_role("textbox", name="Name", exact=True)
+    name.fill("two banks")
+    name.press("Enter")
+    save = page.locator(_BUTTON).filter(has_text="Save")
+    playwright.expect(save).to_be_enabled()
+    save.click()
+    playwright.expect(page.get_by_text("makes it again")).to_be_visible()
+    again = windows["light"].new_page()
+    again.goto(f"{address}/figure")
+    again.get_by_role("combobox", name="Saved figures").click()
+    again.get_by_role("option", name="two banks").click()
+    again.locator("button").filter(has_text="folder_open").click()
+    again.locator(_BUTTON).filter(has_text="Compute its 2 panels").click()
+    again.wait_for_selector('[data-testid="stImage"] img')
+    assert again.locator('[data-testid="stException"]').count() == 0
+    again.close()
 
 
 def test_token_text_is_never_read_as_html(page, address: str) -> None:

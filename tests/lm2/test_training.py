@@ -173,7 +173,8 @@ def test_an_impossible_configuration_file_is_refused_with_its_path(tiny: Trainin
         TrainingConfig.load(path)
 
 
-def test_the_configuration_of_each_bundled_model_is_read() -> None:
+def test_the_configuration_of_each_bundled_model_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LM2_DATA_DIR", str(tmp_path))  # without one, each names files beside itself
     found = sorted(path.parent.name for path in FOLDER.glob("*/training.json"))
     assert found == ["babi-llama", "babi-lm2", "babi-rmt"]
     configs = {name: TrainingConfig.load(FOLDER / name / "training.json") for name in found}
