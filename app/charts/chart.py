@@ -53,9 +53,9 @@ class Chart(Plain):
         """The spec from its JSON form. Raises ValueError for one that makes no sense."""
 
     @property
-    @abstractmethod
     def words(self) -> str:
-        """What is shown, in a word or two."""
+        """What is shown, in a word or two: the choice `shown`, which most kinds have."""
+        return self.shown.value
 
     @property
     def checkpoint(self) -> str | None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from app.charts.chart import Chart, OnStep
-from app.charts.of_run import framed, marked
+from app.charts.chart import OnStep
+from app.charts.of_run import TextChart, framed, marked
 from app.views import ablations, text
 from app.views.windows import window
-from lm2.spec import RunSpec
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,10 +27,9 @@ class OfAblation(Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AblationChart(Chart):
+class AblationChart(TextChart):
     """A `Comparison` of the spec's run with that without its interventions."""
 
-    spec: RunSpec
     shown: OfAblation
     marks: text.Marks = ()
     """What is underlined in the text."""
@@ -42,14 +40,6 @@ class AblationChart(Chart):
         super().__post_init__()
         self.settle_choice("shown", OfAblation)
         self.settle(marks=marked(self.marks), window=framed(self.window))
-
-    @staticmethod
-    def _spec_of(values: dict[str, Any]) -> RunSpec:
-        return RunSpec.from_json(values)
-
-    @property
-    def words(self) -> str:
-        return self.shown.value
 
     def find(self, checkpoint: Checkpoint, on_step: OnStep, folder: Path | None) -> Comparison:
         from lm2.runner import run  # noqa: PLC0415 - see app/cache.py

@@ -53,10 +53,6 @@ class BenchmarkChart(Chart):
         raise ValueError("an evaluation is named by its folder")
 
     @property
-    def words(self) -> str:
-        return self.shown.value
-
-    @property
     def checkpoint(self) -> None:
         return None
 

@@ -43,10 +43,6 @@ class PatchingChart(Chart):
         return PatchSpec.from_json(values)
 
     @property
-    def words(self) -> str:
-        return self.shown.value
-
-    @property
     def result_key(self) -> Hashable:
         return type(self), self.spec.digest, self.shown
 

@@ -54,10 +54,6 @@ class ProbeChart(Chart):
 
         return ProbeSpec.from_json(values)
 
-    @property
-    def words(self) -> str:
-        return self.shown.value
-
     def find(self, checkpoint: Checkpoint, on_step: OnStep, folder: Path | None) -> Probed:
         from probes.probing import probe  # noqa: PLC0415 - see app/cache.py
 

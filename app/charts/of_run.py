@@ -41,10 +41,20 @@ _SIDES = ("read", "wrote")
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunChart(Chart):
-    """A `Trace` of the spec."""
+class TextChart(Chart):
+    """Of a text that is run."""
 
     spec: RunSpec
+
+    @staticmethod
+    def _spec_of(values: dict[str, Any]) -> RunSpec:
+        return RunSpec.from_json(values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunChart(TextChart):
+    """A `Trace` of the spec."""
+
     shown: OfRun
     layer: int | None = None
     """Block; None, the last with a memory that the run has captured."""
@@ -73,14 +83,6 @@ class RunChart(Chart):
             if getattr(self, name) not in there:
                 raise ValueError(f"{name} must be of {list(there)}, not {getattr(self, name)!r}")
         self.settle(marks=marked(self.marks), window=framed(self.window))
-
-    @staticmethod
-    def _spec_of(values: dict[str, Any]) -> RunSpec:
-        return RunSpec.from_json(values)
-
-    @property
-    def words(self) -> str:
-        return self.shown.value
 
     def find(self, checkpoint: Checkpoint, on_step: OnStep, folder: Path | None) -> Trace:
         from lm2.runner import run  # noqa: PLC0415 - see app/cache.py

@@ -54,10 +54,6 @@ class SweepChart(Chart):
 
         return SweepSpec.from_json(values)
 
-    @property
-    def words(self) -> str:
-        return self.shown.value
-
     def find(self, checkpoint: Checkpoint, on_step: OnStep, folder: Path | None) -> Swept:
         from probes.sweeps import sweep  # noqa: PLC0415 - see app/cache.py
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from app.charts.chart import Chart, OnStep, check_there
+from app.charts.chart import OnStep, check_there
+from app.charts.of_run import TextChart
 from app.views import updates
 from lm2.interventions import Freeze
 from lm2.plain import several, whole
-from lm2.spec import RunSpec
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,11 +41,9 @@ class Continued:
 
 
 @dataclass(frozen=True, kw_only=True)
-class UpdateChart(Chart):
-    """A text that is `Continued`."""
+class UpdateChart(TextChart):
+    """A text that is `Continued`; its spec has no captures and no interventions."""
 
-    spec: RunSpec
-    """Of the text alone; it has no captures and no interventions."""
     shown: OfUpdates
     tokens: int
     """How many are written behind it."""
@@ -73,14 +71,6 @@ class UpdateChart(Chart):
             raise ValueError(f"writes must be 'on' or 'off', not {self.writes!r}")
         if self.spec.captures or self.spec.interventions:
             raise ValueError("the run's spec is of the text alone: it has no captures and no interventions")
-
-    @staticmethod
-    def _spec_of(values: dict[str, Any]) -> RunSpec:
-        return RunSpec.from_json(values)
-
-    @property
-    def words(self) -> str:
-        return self.shown.value
 
     @property
     def result_key(self) -> Hashable:
