@@ -184,7 +184,7 @@ def _toggled(opened: Opened, toggled: Toggles) -> None:
         past.pop()
         _restore(past[-1])
 
-    words, back, clear = st.columns([8, 1, 1], vertical_alignment="center")
+    words, back, clear = st.columns([5, 1, 1], vertical_alignment="center")
     words.markdown("**Toggled:** " + ("; ".join(toggled.words) or "nothing"))
     back.button("Undo", icon=":material/undo:", disabled=len(past) < 2, on_click=undo, width="stretch")
     clear.button("Clear", icon=":material/restart_alt:", disabled=not toggled.words, on_click=_restore, args=(Toggles(),), width="stretch")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -170,4 +171,4 @@ def _preview(placed: list[Placed], grid: Grid) -> None:
         except (ValueError, OSError) as error:
             st.info(f"{str(error).removesuffix('.')}.", icon=":material/info:")
         else:
-            st.success(f"Saved. `lm2 figure {path} -o fig.pdf` makes it again.", icon=":material/check:")
+            st.success(f"Saved. `lm2 figure {shlex.quote(str(path))} -o fig.pdf` makes it again.", icon=":material/check:")

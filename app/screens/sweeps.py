@@ -91,7 +91,7 @@ def render() -> None:
 
 def _choose(config: LM2Config) -> None:
     """The grid, what replaces its units and where, and what is measured."""
-    left, middle, right = st.columns(3)
+    left, middle, right = st.columns([3, 2, 4])
     with left:
         grid = widgets.select("Units", "grid", _grids(config), show=_GRIDS.__getitem__, help="What is replaced, one by one.")
     with middle:

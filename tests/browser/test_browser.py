@@ -165,7 +165,8 @@ def test_a_panel_is_handed_out_put_into_a_figure_kept_by_name_and_opened_again(p
         page.get_by_role("button", name="All of it (.zip)").click()
     with zipfile.ZipFile(handed.value.path()) as archive:
         assert {"fig.pdf", "data.csv", "sidecar.json"} <= set(archive.namelist())
-    for number in (1, 2):
+    for number, panel in enumerate(("Norms", "Change by segment"), start=1):
+        page.locator('[data-testid="stExpander"]').get_by_text(panel, exact=True).click()
         page.get_by_role("button", name="Add to the figure").click()
         playwright.expect(page.get_by_text(f"panel {number} of the figure")).to_be_visible()
     page.get_by_role("link", name="Figure").click()
@@ -174,6 +175,8 @@ def test_a_panel_is_handed_out_put_into_a_figure_kept_by_name_and_opened_again(p
     name = page.get_by_role("textbox", name="Name", exact=True)
     name.fill("two banks")
     name.press("Enter")
+    if TOUR:
+        _photograph(page, Path(TOUR) / "figure.png")
     save = page.locator(_BUTTON).filter(has_text="Save")
     playwright.expect(save).to_be_enabled()
     save.click()
