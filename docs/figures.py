@@ -1,11 +1,12 @@
 """`make figures`: every figure and table of the README and the pages that comes from the bundled models, made anew.
 
 Each is a spec in `docs/figures`, which `lm2 figure` takes too. Figures become PNG files beside their specs; tables take their places in the pages,
-between `<!-- NAME -->` and `<!-- end -->`. Held-out stories are those of the folder LM2_DATA_DIR.
+between `<!-- NAME -->` and `<!-- end -->`. Held-out stories are those of the folder LM2_DATA_DIR. With names behind it, it makes these alone.
 """
 
 import json
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,9 @@ DOCS = Path(__file__).parent
 PAGES = (DOCS.parent / "README.md", *sorted(DOCS.rglob("*.md")))
 
 
-def main() -> None:
+def main(names: list[str]) -> None:
     found: dict[Any, Any] = {}
-    for path in sorted((DOCS / "figures").glob("*.json")):
+    for path in [DOCS / "figures" / f"{name}.json" for name in names] or sorted((DOCS / "figures").glob("*.json")):
         spec = FigureSpec.from_json(json.loads(path.read_text(encoding="utf-8")))
         made = list(_made(spec, found))
         if isinstance(made[0].view, Table):
@@ -61,4 +62,4 @@ def _insert(page: Path, name: str, table: str) -> bool:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
