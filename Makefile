@@ -11,7 +11,7 @@ test: .venv/.installed
 # Long texts get few samples, or two cores would need hours; the intervals say what that costs.
 benchmark: .venv/.installed
 	OMP_NUM_THREADS=1 .venv/bin/lm2 eval --models babi-lm2,babi-rmt,babi-llama --lengths 0k,1k,2k,4k,8k,16k,32k,64k \
-		--samples 100,40,20,10,6,2,2,1 --out lm2/benchmark --report docs/benchmark.md
+		--samples 100,40,20,10,4,2,1,1 --out lm2/benchmark --report docs/benchmark.md
 
 # The figures and tables of README and documentation from the bundled models, by their specs in docs/figures.
 figures: .venv/.installed

@@ -2,9 +2,9 @@
 
 import argparse
 import json
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from app.cli_answer import Answer, written
 from app.cli_arguments import add_device, read_spec
@@ -12,10 +12,11 @@ from app.cli_progress import progress
 from app.cli_tree import Commands
 
 if TYPE_CHECKING:
-    from app.charts import Made
+    from app.charts import Chart, Made
     from app.figure_spec import FigureSpec
     from app.figures.paper import Drawn
     from app.views.kinds import Table
+    from lm2.checkpoint import Checkpoint
 
 _DRAWN = {".pdf": "PDF", ".svg": "SVG", ".png": "PNG_600", ".pgf": "PGF"}
 _ENDINGS = (*_DRAWN, ".html", ".tex", ".md", ".zip")
@@ -42,6 +43,7 @@ def _figure(chosen: argparse.Namespace) -> Answer:
     from app.sidecar import differences, sidecar
     from app.views.kinds import Table
     from lm2.atomic import replace_file
+    from lm2.checkpoint import load
 
     if chosen.example:
         return Answer(found=_example(), words=[json.dumps(_example(), indent=1)])
@@ -54,7 +56,12 @@ def _figure(chosen: argparse.Namespace) -> Answer:
     spec = FigureSpec.from_json(told.get("figure", told))
     if chosen.results is not None and len({chart.result_key for chart in spec.charts}) > 1:
         raise ValueError("--results is the folder of one result, and this figure shows several: they are computed again without it")
-    made = list(_made(spec, chosen))
+
+    def find(chart: "Chart", checkpoint: "Checkpoint | None") -> Any:
+        with progress("step", chart.words) as on_step:
+            return chart.find(checkpoint, on_step, chosen.results)
+
+    made = list(spec.made(cache(lambda name: load(name, chosen.device, chosen.dtype)), find))
     now = sidecar(spec, made)
     if isinstance(made[0].view, Table) and len(made) == 1:
         content = table_bundle(made[0].view, now) if ending == ".zip" else _written(made[0].view, ending)
@@ -68,22 +75,6 @@ def _figure(chosen: argparse.Namespace) -> Answer:
     words += [f"otherwise than in {chosen.sidecar}: {line}" for line in otherwise]
     words += [f"nothing is otherwise than in {chosen.sidecar}"] if "figure" in told and not otherwise else []
     return Answer(found={**now, "otherwise": otherwise, **written(chosen.out)}, words=words)
-
-
-def _made(spec: "FigureSpec", chosen: argparse.Namespace) -> "Iterator[Made]":
-    """Every chart; what several of them show is computed once."""
-    from lm2.checkpoint import load
-
-    opened, found = {}, {}
-    for chart in spec.charts:
-        name = chart.checkpoint
-        if name is not None and name not in opened:
-            opened[name] = load(name, chosen.device, chosen.dtype)
-        checkpoint = opened.get(name)
-        if chart.result_key not in found:
-            with progress("step", chart.words) as on_step:
-                found[chart.result_key] = chart.find(checkpoint, on_step, chosen.results)
-        yield chart.made(checkpoint, found[chart.result_key])
 
 
 def _said(made: "Made") -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from lm2.plain import digest_of, several
 
 if TYPE_CHECKING:
     from app.figures.paper import Drawn
+    from lm2.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,17 @@ class FigureSpec:
     def __post_init__(self) -> None:
         if len(self.charts) != len(self.page.panels):
             raise ValueError(f"a page of {len(self.page.panels)} panels takes as many charts, not {len(self.charts)}")
+
+    def made(
+        self, open_model: Callable[[str], Checkpoint], find: Callable[[Chart, Checkpoint | None], Any], found: dict[Hashable, Any] | None = None
+    ) -> Iterator[Made]:
+        """Every chart with its view; what several of them show is computed once. `found` keeps results for other figures. Raises ValueError."""
+        found = {} if found is None else found
+        for chart in self.charts:
+            checkpoint = None if chart.checkpoint is None else open_model(chart.checkpoint)
+            if chart.result_key not in found:
+                found[chart.result_key] = find(chart, checkpoint)
+            yield chart.made(checkpoint, found[chart.result_key])
 
     def drawn(self, made: Sequence[Made]) -> Drawn:
         """The figure. Raises ValueError for what does not fit the page, and for tables, which are written and not drawn."""
@@ -48,8 +60,10 @@ class FigureSpec:
         return {"charts": [chart.to_json() for chart in self.charts], "page": self.page.to_json()}
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> FigureSpec:
+    def from_json(cls, values: object) -> FigureSpec:
         """Raises ValueError for unknown fields and for values that make no sense."""
+        if not isinstance(values, dict):
+            raise ValueError(f"a figure's spec is an object with fields, not {values!r:.80}")
         unknown = sorted(set(values) - {"charts", "page"})
         if unknown or "charts" not in values:
             raise ValueError(f"a figure's spec needs charts and has no fields {unknown}")

@@ -10,7 +10,7 @@ import streamlit as st
 
 from app import state, widgets
 from app.figure_spec import FigureSpec
-from app.figures.page import TALLEST, Panel, Paper
+from app.figures.page import MOST_PANELS, TALLEST, Panel, Paper
 from app.figures.palettes import Colours, Stretch
 from app.figures.venues import MEASURES, Columns, Venue
 from app.views.kinds import Heatmap, Strip, Table
@@ -92,7 +92,9 @@ def _figure(title: str, made: Made, stretch: Stretch) -> None:
         widgets.download("All of it (.zip)", lambda: bundle(drawn, sidecar(spec, [shown]), spec.digest), f"{name}.zip", "application/zip")
         widgets.download("PDF", lambda: render(drawn, Form.PDF, spec.digest), f"{name}.pdf", "application/pdf")
         widgets.download("Interactive page (.html)", lambda: interactive(drawn), f"{name}.html", "text/html")
-        if st.button("Add to the figure", icon=":material/add_photo_alternate:", key=f"add_{title}", help="The Figure screen puts panels together."):
+        full = len(state.kept("figure")) >= MOST_PANELS
+        said = f"The Figure screen puts panels together, {MOST_PANELS} at most."
+        if st.button("Add to the figure", icon=":material/add_photo_alternate:", key=f"add_{title}", help=said, disabled=full):
             state.kept("figure").append(Placed(made=shown, panel=panel))
             st.toast(f"{title} is panel {len(state.kept('figure'))} of the figure.", icon=":material/add_photo_alternate:")
     st.caption(

@@ -7,28 +7,29 @@ between `<!-- NAME -->` and `<!-- end -->`. Held-out stories are those of the fo
 import json
 import re
 import sys
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from app.charts import Made
+from app.charts import Chart
 from app.cli_progress import note, progress
 from app.export import Form, render
 from app.figure_spec import FigureSpec
 from app.views.kinds import Table
 from app.views.latex import markdown
 from lm2.atomic import replace_file
-from lm2.checkpoint import load
+from lm2.checkpoint import Checkpoint, load
 
 DOCS = Path(__file__).parent
 PAGES = (DOCS.parent / "README.md", *sorted(DOCS.rglob("*.md")))
 
 
 def main(names: list[str]) -> None:
-    found: dict[Any, Any] = {}
+    found: dict[Any, Any] = {}  # several figures show one result
+    open_model = cache(lambda name: load(name, "cpu"))
     for path in [DOCS / "figures" / f"{name}.json" for name in names] or sorted((DOCS / "figures").glob("*.json")):
         spec = FigureSpec.from_json(json.loads(path.read_text(encoding="utf-8")))
-        made = list(_made(spec, found))
+        made = list(spec.made(open_model, _find, found))
         if isinstance(made[0].view, Table):
             pages = [page for page in PAGES if _insert(page, path.stem, markdown(made[0].view))]
             note(f"{path.stem}: a table in {', '.join(str(page.relative_to(DOCS.parent)) for page in pages) or 'no page'}")
@@ -38,16 +39,9 @@ def main(names: list[str]) -> None:
             note(f"{path.stem}: {path.with_suffix('.png').name}")
 
 
-def _made(spec: FigureSpec, found: dict[Any, Any]) -> Iterator[Made]:
-    """The charts; `found` keeps models and results, which several figures show."""
-    for chart in spec.charts:
-        if chart.checkpoint not in found:
-            found[chart.checkpoint] = None if chart.checkpoint is None else load(chart.checkpoint, "cpu")
-        checkpoint = found[chart.checkpoint]
-        if chart.result_key not in found:
-            with progress("step", chart.words) as on_step:
-                found[chart.result_key] = chart.find(checkpoint, on_step, None)
-        yield chart.made(checkpoint, found[chart.result_key])
+def _find(chart: Chart, checkpoint: Checkpoint | None) -> Any:
+    with progress("step", chart.words) as on_step:
+        return chart.find(checkpoint, on_step, None)
 
 
 def _insert(page: Path, name: str, table: str) -> bool:

@@ -112,7 +112,7 @@ class Answered:
 
 
 def cells(evaluation: Evaluation) -> list[Cell]:
-    """In the order in which they are asked: short lengths first."""
+    """Short lengths first."""
     return [
         Cell(model=model, task=task, length=length, samples=samples)
         for length, samples in zip(evaluation.lengths, evaluation.samples)
@@ -126,7 +126,8 @@ def evaluate(
 ) -> None:
     """Ask every cell that `out` does not hold yet, and write the tables.
 
-    `workers` processes share the cells, a thread each. `on_cell` hears each cell and whether it had to be asked.
+    `workers` processes share the cells, a thread each; short lengths come first for one, long ones for several. `on_cell` hears each
+    cell and whether it had to be asked.
 
     Raises ValueError for a model, task or length that is not there, and for what `mix` refuses.
     """
@@ -140,7 +141,10 @@ def evaluate(
     # joblib's processes are fresh ones, and do not run the calling script again: neither CUDA nor OpenMP survives a fork.
     with parallel_config(backend="loky", inner_max_num_threads=1):
         together = Parallel(workers, return_as="generator_unordered")
-        for asked in together(delayed(_ask_cells)(evaluation, few, out, digests[few[0].model]) for few in _side_by_side(evaluation, missing)):
+        groups = list(_side_by_side(evaluation, missing))
+        if workers > 1:  # the longest first, or one process would be left with them at the end while the others wait
+            groups.sort(key=lambda few: -length_tokens(few[0].length))
+        for asked in together(delayed(_ask_cells)(evaluation, few, out, digests[few[0].model]) for few in groups):
             if on_cell is not None:
                 for cell in asked:
                     on_cell(cell, True)

@@ -10,6 +10,8 @@ from lm2.plain import Plain, build, member, number, several, whole, written
 
 TALLEST = 9.0
 """Inches: what a page of any of the venues holds with a caption below."""
+MOST_PANELS = 26
+"""Of a figure: as many as there are letters."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,8 +117,8 @@ class Grid(Page):
         self.settle(
             panels=tuple(_one("panel", Panel, entry) for entry in several("panels", self.panels)), across=whole("across", self.across)
         )
-        if not 1 <= len(self.panels) <= 26 or not 1 <= self.across <= len(self.panels):
-            raise ValueError(f"a grid has 1 to 26 panels with 1 to all of them in a row, not {len(self.panels)} with {self.across}")
+        if not 1 <= len(self.panels) <= MOST_PANELS or not 1 <= self.across <= len(self.panels):
+            raise ValueError(f"a grid has 1 to {MOST_PANELS} panels with 1 to all of them in a row, not {len(self.panels)} with {self.across}")
         if not isinstance(self.shared_scale, bool):
             raise ValueError(f"shared_scale must be true or false, not {self.shared_scale!r}")
 

@@ -69,8 +69,16 @@ def _opened(name: str, placed: list[Placed]) -> None:
         st.info(f"{str(error).removesuffix('.')}.", icon=":material/info:")
         return
     chosen = state.current()
+
+    def work(job: Job) -> list[Made]:
+        return list(
+            spec.made(
+                lambda model: cache.checkpoint(model, chosen.device, chosen.dtype), lambda chart, checkpoint: chart.find(checkpoint, job.report, None)
+            )
+        )
+
     made = exam.result(
-        ("figure", spec.digest, chosen.device, chosen.dtype), lambda job: _made(spec, chosen.device, chosen.dtype, job),
+        ("figure", spec.digest, chosen.device, chosen.dtype), work,
         f"Compute its {len(spec.charts)} panel{'s' if len(spec.charts) > 1 else ''}", "step",
     )  # fmt: skip
     if made is None:
@@ -84,16 +92,6 @@ def _opened(name: str, placed: list[Placed]) -> None:
     st.session_state["figure_epoch"] = st.session_state.get("figure_epoch", 0) + 1
     del st.session_state["figure_opening"]
     st.rerun()
-
-
-def _made(spec: FigureSpec, device: str, dtype: str, job: Job) -> list[Made]:
-    found, made = {}, []
-    for chart in spec.charts:
-        checkpoint = None if chart.checkpoint is None else cache.checkpoint(chart.checkpoint, device, dtype)
-        if chart.result_key not in found:
-            found[chart.result_key] = chart.find(checkpoint, job.report, None)
-        made.append(chart.made(checkpoint, found[chart.result_key]))
-    return made
 
 
 def _page(placed: list[Placed]) -> Grid:
