@@ -56,18 +56,13 @@ def render(drawn: Drawn, form: Form, digest: str = "") -> bytes:
 
 def _metadata(drawn: Drawn, form: Form, digest: str) -> dict[str, Any]:
     """What the file says of itself: no date and no version, so that the same figure is the same file."""
-    title, described = printable(_title(drawn)), printable(" ".join(view.alt for view in drawn.views))
+    title, described = printable(drawn.title), printable(" ".join(view.alt for view in drawn.views))
     made = f"spec sha256:{digest}" if digest else None
     if form is Form.PDF:
         return {"Title": title, "Subject": described, "Keywords": made, "Creator": "LM2 workbench", "Producer": None, "CreationDate": None}
     if form is Form.SVG:
         return {"Title": title, "Description": described, "Identifier": made, "Creator": "LM2 workbench", "Date": None}
     return {"Title": title, "Description": described, "Source": made, "Software": None}
-
-
-def _title(drawn: Drawn) -> str:
-    titles = [panel.title for panel in drawn.page.panels if panel.title]
-    return "; ".join(titles) or drawn.views[0].alt.split(":")[0].split(";")[0]
 
 
 def _check_pgf(drawn: Drawn) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +19,9 @@ from app.views.windows import tokens, window
 
 if TYPE_CHECKING:
     from app.charts import Made
+    from app.figures.paper import Drawn
 
-DOTS = 96
+_DOTS = 96
 """CSS pixels to an inch: at this width an image on the screen has its printed size."""
 _COLOURS = {None: "as on the screen", **{one: one.value for one in Colours}}
 _MOST_BUTTONS = 4
@@ -69,10 +70,6 @@ def _table(title: str, made: Made) -> None:
 
 
 def _figure(title: str, made: Made, stretch: Stretch) -> None:
-    from app.export import Form, bundle, render  # noqa: PLC0415 - see app/cache.py
-    from app.figures.interactive import interactive  # noqa: PLC0415
-    from app.sidecar import sidecar  # noqa: PLC0415
-
     left, right = st.columns([2, 5])  # the right one holds two columns of any venue's template at their size
     with left:
         page = page_of("handout")
@@ -85,22 +82,39 @@ def _figure(title: str, made: Made, stretch: Stretch) -> None:
         right.info(f"This does not fit: {str(error).removesuffix('.')}.", icon=":material/info:")
         return
     with right:
-        st.image(render(drawn, Form.PNG_300), width=round(DOTS * spec.page.width))
-        st.caption(f"At its printed size: {spec.page.width:g} in wide, as {spec.page.measures.name}'s template has it.")
-    name = _name(shown)
+        preview(drawn)
     with st.container(horizontal=True):
-        widgets.download("All of it (.zip)", lambda: bundle(drawn, sidecar(spec, [shown]), spec.digest), f"{name}.zip", "application/zip")
-        widgets.download("PDF", lambda: render(drawn, Form.PDF, spec.digest), f"{name}.pdf", "application/pdf")
-        widgets.download("Interactive page (.html)", lambda: interactive(drawn), f"{name}.html", "text/html")
+        files(spec, [shown], drawn, _name(shown))
         full = len(state.kept("figure")) >= MOST_PANELS
         said = f"The Figure screen puts panels together, {MOST_PANELS} at most."
-        if st.button("Add to the figure", icon=":material/add_photo_alternate:", key=f"add_{title}", help=said, disabled=full):
+        # One button for all panels: a press while another panel is being drawn is not lost.
+        if st.button("Add to the figure", icon=":material/add_photo_alternate:", key="add_panel", help=said, disabled=full):
             state.kept("figure").append(Placed(made=shown, panel=panel))
             st.toast(f"{title} is panel {len(state.kept('figure'))} of the figure.", icon=":material/add_photo_alternate:")
     st.caption(
         "The archive holds PDF, SVG, PNG, the numbers, a draft of the caption, LaTeX lines, and sidecar.json, which makes the figure again: "
         "`lm2 figure sidecar.json -o fig.pdf`."
     )
+
+
+def preview(drawn: Drawn) -> None:
+    """The figure at its printed size."""
+    from app.export import Form, render  # noqa: PLC0415 - see app/cache.py
+
+    page = drawn.page
+    st.image(render(drawn, Form.PNG_300), width=round(_DOTS * page.width))
+    st.caption(f"At its printed size: {page.width:g} in wide, as {page.measures.name}'s template has it.")
+
+
+def files(spec: FigureSpec, made: Sequence[Made], drawn: Drawn, name: str) -> None:
+    """Buttons that hand out the figure's files."""
+    from app.export import Form, bundle, render  # noqa: PLC0415 - see app/cache.py
+    from app.figures.interactive import interactive  # noqa: PLC0415
+    from app.sidecar import sidecar  # noqa: PLC0415
+
+    widgets.download("All of it (.zip)", lambda: bundle(drawn, sidecar(spec, made), spec.digest), f"{name}.zip", "application/zip")
+    widgets.download("PDF", lambda: render(drawn, Form.PDF, spec.digest), f"{name}.pdf", "application/pdf")
+    widgets.download("Interactive page (.html)", lambda: interactive(drawn), f"{name}.html", "text/html")
 
 
 def page_of(key: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import streamlit as st
 from app import cache, sidebar, state
 from app.context import Context
 from app.figures.theme import DARK, LIGHT, Theme
+from app.views import memory
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,8 +29,7 @@ class Opened:
     @property
     def layers(self) -> tuple[int, ...]:
         """The blocks with a memory that the trace holds."""
-        held = {place.layer for _, place in self.trace.records}
-        return tuple(layer for layer in sorted(self.checkpoint.config.memory_layers) if layer in held)
+        return memory.layers(self.trace, self.checkpoint.config)
 
 
 def open_checkpoint() -> "Checkpoint | None":

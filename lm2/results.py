@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
@@ -23,7 +24,7 @@ class Results:
     differences: pd.DataFrame
     """A row per pair of models that were asked the same, task, length and metric; none where there is no such pair."""
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 of both tables."""
         return hashlib.sha256("\f".join(one.to_csv(index=False) for one in (self.table, self.differences)).encode()).hexdigest()

@@ -13,6 +13,7 @@ from app.views.numbers import View, digest
 from lm2.plain import Plain, as_json, digest_of, member, whole
 
 if TYPE_CHECKING:
+    from app.views.kinds import Table
     from lm2.checkpoint import Checkpoint
 
 OnStep = Callable[[int, int | None], None]
@@ -25,7 +26,7 @@ class Made:
     """A chart with its view, and what that was made from."""
 
     chart: Chart
-    view: View
+    view: View | Table
     origin: Mapping[str, str]
     """Digest of the weights, device and number format; of results that were read, their digest."""
 
@@ -76,7 +77,7 @@ class Chart(Plain):
         """Compute the result. `folder`: of a sweep, probe or evaluation that has run, whose files serve instead. Raises ValueError."""
 
     @abstractmethod
-    def view(self, checkpoint: Checkpoint | None, result: Any) -> View:
+    def view(self, checkpoint: Checkpoint | None, result: Any) -> View | Table:
         """The numbers. Raises ValueError for a block, head, slot ... that is not there, with those that are."""
 
     def made(self, checkpoint: Checkpoint | None, result: Any) -> Made:
@@ -115,7 +116,8 @@ class Chart(Plain):
 def check_there(name: str, value: object, there: Any) -> None:
     """Raises ValueError for a value that is not there, with those that are."""
     if value not in there:
-        raise ValueError(f"there is no {name} {value}; there are {', '.join(map(str, there))}")
+        told = f"{there[0]} to {there[-1]}" if isinstance(there, range) and there else ", ".join(map(str, there))
+        raise ValueError(f"there is no {name} {value}; there are {told}")
 
 
 def _json(value: Any) -> Any:

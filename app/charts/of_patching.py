@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from app.charts.chart import Chart, OnStep
-from app.views import patching
+from app.charts.chart import Chart, OnStep, check_there
+from app.views import memory, patching
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,6 +62,7 @@ class PatchingChart(Chart):
     def view(self, checkpoint: Checkpoint, result: Any) -> View:
         if self.shown is OfPatching.ALONE:
             return patching.slots(result.changes)
-        layers = tuple(sorted({place.layer for trace in result for _, place in trace.records} & set(checkpoint.config.memory_layers)))
-        named = zip(("recipient", "donor"), result, (self.spec.row, self.spec.donor_row))
-        return patching.reading(list(named), layers)
+        named = list(zip(("recipient", "donor"), result, (self.spec.row, self.spec.donor_row)))
+        for _, trace, row in named:
+            check_there("token", row, range(len(trace.tokens)))
+        return patching.reading(named, memory.layers(result[0], checkpoint.config))

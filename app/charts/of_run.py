@@ -98,7 +98,7 @@ class RunChart(TextChart):
             return text.surprise_line(trace)
         if self.shown is OfRun.TEXT and self.slot is None:
             return text.strip(trace, self.marks, checkpoint.tokenizer)
-        layers = tuple(sorted({place.layer for _, place in trace.records} & set(checkpoint.config.memory_layers)))
+        layers = memory.layers(trace, checkpoint.config)
         if not layers:
             raise ValueError(f"the run captures nothing of a memory, and {self.words} are of one")
         layer = layers[-1] if self.layer is None else self.layer

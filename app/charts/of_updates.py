@@ -93,6 +93,7 @@ class UpdateChart(TextChart):
         if self.shown is OfUpdates.STEPS:
             return updates.reads_by_step(walk, layer, head)
         read = result.readings[self.writes]
+        check_there("token", self.token, range(checkpoint.config.d_vocab))
         match self.shown:
             case OfUpdates.BEFORE:
                 return updates.reading(read, layer, head, self.before, self.after)

@@ -32,9 +32,8 @@ def interactive(drawn: Drawn) -> str:
     across = getattr(drawn.page, "across", 1)
     marks = letters(drawn.page)
     parts = [_panel(at, view, panel, mark) for at, (view, panel, mark) in enumerate(zip(drawn.views, drawn.page.panels, marks))]
-    title = escape("; ".join(panel.title for panel in drawn.page.panels if panel.title) or drawn.views[0].alt)
     return (
-        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{_STYLE}'
+        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{escape(drawn.title)}</title><style>{_STYLE}'
         f"main{{grid-template-columns:repeat({across},minmax(0,1fr))}}</style>"
         f"<script>{get_plotlyjs()}</script></head><body><main>{''.join(parts)}</main></body></html>"
     )

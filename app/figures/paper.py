@@ -60,6 +60,12 @@ class Drawn:
     notes: tuple[tuple[str, ...], ...]
     """Of each view, what a caption must say: cells that were pooled, what dots and hatching mean, what was left out."""
 
+    @property
+    def title(self) -> str:
+        """The panels' titles; without any, what the first view is of."""
+        titles = [panel.title for panel in self.page.panels if panel.title]
+        return "; ".join(titles) or self.views[0].alt.split(":")[0].split(";")[0]
+
 
 def draw(view: View, paper: Paper) -> Drawn:
     """A figure of one view. Raises ValueError for what does not fit the page, and for annotations beside the axes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ import streamlit as st
 from app import cache, exam, state, widgets, workspace
 from app.figure_spec import FigureSpec
 from app.figures.page import Annotation, Grid, Panel
-from app.handout import DOTS, Placed, page_of
+from app.handout import Placed, files, page_of, preview
 from app.views.kinds import Strip
 
 if TYPE_CHECKING:
@@ -54,14 +55,14 @@ def _open(placed: list[Placed]) -> None:
             workspace.delete(name)
             st.rerun()
         if middle.button("Open", icon=":material/folder_open:", disabled=name is None, width="stretch"):
-            st.session_state["figure_opening"] = name
-        opening = st.session_state.get("figure_opening")
+            st.session_state["figure_opening"] = name, time.monotonic()
+        opening, pressed = st.session_state.get("figure_opening", (None, 0.0))
         if opening is not None and opening == name:
-            _opened(opening, placed)
+            _opened(opening, pressed, placed)
 
 
-def _opened(name: str, placed: list[Placed]) -> None:
-    """Draw a saved figure's panels anew: what they show is computed again, in the background."""
+def _opened(name: str, pressed: float, placed: list[Placed]) -> None:
+    """Draw a saved figure's panels anew: what they show is computed again, in the background, each time that it is opened."""
     try:
         told = workspace.read(name)
         spec = FigureSpec.from_json(told.get("figure", {}))
@@ -78,7 +79,7 @@ def _opened(name: str, placed: list[Placed]) -> None:
         )
 
     made = exam.result(
-        ("figure", spec.digest, chosen.device, chosen.dtype), work,
+        ("figure", spec.digest, chosen.device, chosen.dtype, pressed), work,
         f"Compute its {len(spec.charts)} panel{'s' if len(spec.charts) > 1 else ''}", "step",
     )  # fmt: skip
     if made is None:
@@ -139,8 +140,7 @@ def _annotations(panel: Panel, key: str) -> tuple[Annotation, ...]:
 
 def _preview(placed: list[Placed], grid: Grid) -> None:
     """The figure at its printed size, its files, and its name."""
-    from app.export import Form, bundle, caption, render  # noqa: PLC0415 - see app/cache.py
-    from app.figures.interactive import interactive  # noqa: PLC0415
+    from app.export import caption  # noqa: PLC0415 - see app/cache.py
     from app.sidecar import sidecar  # noqa: PLC0415
 
     made = [one.made for one in placed]
@@ -151,13 +151,9 @@ def _preview(placed: list[Placed], grid: Grid) -> None:
     except ValueError as error:
         st.info(f"This does not fit: {str(error).removesuffix('.')}.", icon=":material/info:")
         return
-    st.image(render(drawn, Form.PNG_300), width=round(DOTS * grid.width))
-    st.caption(f"At its printed size: {grid.width:g} in wide, as {grid.measures.name}'s template has it.")
-    name = f"figure-{spec.digest[:10]}"
+    preview(drawn)
     with st.container(horizontal=True):
-        widgets.download("All of it (.zip)", lambda: bundle(drawn, sidecar(spec, made), spec.digest), f"{name}.zip", "application/zip")
-        widgets.download("PDF", lambda: render(drawn, Form.PDF, spec.digest), f"{name}.pdf", "application/pdf")
-        widgets.download("Interactive page (.html)", lambda: interactive(drawn), f"{name}.html", "text/html")
+        files(spec, made, drawn, f"figure-{spec.digest[:10]}")
     with st.expander("Draft of the caption"):
         st.write(caption(drawn))
     left, right = st.columns([5, 2], vertical_alignment="bottom")

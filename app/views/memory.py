@@ -9,13 +9,18 @@ from jaxtyping import Float
 
 from app.views import text
 from app.views.kinds import Bars, Heatmap, Table, slot_labels, token_labels, visible
-from lm2.config import MemoryKind
+from lm2.config import LM2Config, MemoryKind
 from lm2.sites import Site
 
 if TYPE_CHECKING:
     from lm2.trace import Trace
 
 Map = Float[np.ndarray, "slot token"]
+
+
+def layers(trace: Trace, config: LM2Config) -> tuple[int, ...]:
+    """The blocks with a memory that the trace holds."""
+    return tuple(sorted({place.layer for _, place in trace.records} & set(config.memory_layers)))
 
 
 def over_heads(values: Float[np.ndarray, "head *rest"], head: str) -> Float[np.ndarray, "*rest"]:

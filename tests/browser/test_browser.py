@@ -168,9 +168,8 @@ def test_a_panel_is_handed_out_put_into_a_figure_kept_by_name_and_opened_again(p
     for number, panel in enumerate(("Norms", "Change by segment"), start=1):
         if number > 1:
             page.locator('[data-testid="stExpander"]').get_by_text(panel, exact=True).click()
-        add = page.locator(f".st-key-add_{panel.replace(' ', '-')} button")  # its own: the last panel's is there until this one is drawn
-        add.first.click()
-        playwright.expect(page.get_by_text(f"panel {number} of the figure")).to_be_visible(timeout=60_000)
+        page.get_by_role("button", name="Add to the figure").click()
+        playwright.expect(page.get_by_text(f"{panel} is panel {number} of the figure")).to_be_visible(timeout=60_000)
     page.get_by_role("link", name="Figure").click()
     page.get_by_text("double", exact=True).click()
     page.wait_for_selector('[data-testid="stImage"] img')
