@@ -39,14 +39,16 @@ def render() -> None:
     slot = state.choice("slot", config.slots)
 
     side = state.current().side if writes else "read"
-    chart = RunChart(spec=trace.spec, shown=OfRun.READS, layer=layer, head=head, slot=slot, side=side)
-    charts = {"Reads": chart, "Text": replace(chart, shown=OfRun.TEXT, marks=text.marks(trace, opened.context))}
+    chart = RunChart(spec=trace.spec, shown=OfRun.READS, layer=layer, head=head)
+    charts = {"Reads": chart, "Text": replace(chart, shown=OfRun.TEXT, slot=slot, side=side, marks=text.marks(trace, opened.context))}
     if writes:
         charts["Writes"] = replace(chart, shown=OfRun.WRITES)
     if token is not None:
         charts["Slots of the token"] = replace(chart, shown=OfRun.TOKEN, token=token)
     made = {title: one.made(opened.checkpoint, trace) for title, one in charts.items()}
     _select(panels.strip(made["Text"].view, "strip_memory", token), None)
+    if slot is None:
+        st.caption("Click a cell of a map, or choose a slot below, to colour the text by its weights.")
     height = min(720, max(240, 14 * config.slots + 90))
     for title in ("Reads", *(["Writes"] if writes else [])):
         st.subheader(title)

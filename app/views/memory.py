@@ -83,10 +83,8 @@ def multiples(trace: Trace, site: Site, layers: tuple[int, ...]) -> Float[np.nda
     return np.stack(rows)
 
 
-def coloured(trace: Trace, layer: int, head: str, slot: int | None, side: str) -> tuple[Float[np.ndarray, "token"] | None, str]:
-    """What colours the text, relative to its largest, and a legend: who "read" or who "wrote" a slot; with none, segments do."""
-    if slot is None:
-        return None, "coloured by segment; click a cell of a map, or choose a slot below, to colour by its weights"
+def coloured(trace: Trace, layer: int, head: str, slot: int, side: str) -> tuple[Float[np.ndarray, "token"], str]:
+    """What colours the text, relative to its largest, and a legend: who "read" or who "wrote" a slot."""
     values = (write_map if side == "wrote" else read_map)(trace, layer, head)[slot]
     legend = f"how much each token {side} slot {slot} (block {layer}, {_pooling(head)}); largest is {values.max():.3f}"
     return values / max(float(values.max()), 1e-9), legend
