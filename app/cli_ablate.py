@@ -147,7 +147,7 @@ def _kept(result: dict[str, Any], out: Path | None) -> dict[str, Any]:
     """The result, which is written where that was asked for; then with what was written."""
     if out is None:
         return result
-    from lm2.atomic import replace_file
+    from lm2.files import replace_file
 
     with replace_file(out) as aside:
         aside.write_text(json.dumps(result, indent=1), encoding="utf-8")

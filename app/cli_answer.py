@@ -56,5 +56,5 @@ def _sha256(path: Path) -> str:
 
 
 def table_files(folder: Path, *names: str) -> list[Path]:
-    """What `lm2.atomic.write_table` makes of tables."""
+    """What `lm2.files.write_table` makes of tables."""
     return [folder / f"{name}.{ending}" for name in names for ending in ("csv", "parquet")]

@@ -1,9 +1,10 @@
 """Arguments that several commands take, declared and read one way."""
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
+
+from lm2.files import read_json
 
 CHECKPOINT = "bundled name, folder (ours or Hugging Face's), .gguf file, or released .pt file"
 
@@ -57,10 +58,7 @@ def task_named(text: str) -> int:
 
 def read_spec(path: Path) -> dict[str, Any]:
     """A spec's JSON. Raises ValueError for a file that holds none."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
+    values = read_json(path)
     if not isinstance(values, dict):
         raise ValueError(f"{path} must hold a spec, an object with fields, not a {type(values).__name__}")
     return values

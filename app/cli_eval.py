@@ -73,7 +73,7 @@ def _numbers(text: str, count: int) -> tuple[int, ...]:
 
 
 def _eval(chosen: argparse.Namespace) -> Answer:
-    from lm2.atomic import replace_file
+    from lm2.files import replace_file
     from lm2.babilong import length_tokens
     from lm2.evaluate import cells, evaluate
     from lm2.report import markdown
@@ -138,7 +138,7 @@ def _means(found: "Results", out: Path) -> Iterator[str]:
 
 
 def _language(chosen: argparse.Namespace) -> Answer:
-    from lm2.babilong import read_text
+    from lm2.files import read_text
     from lm2.checkpoint import load
     from lm2.language import compare, passages
 

@@ -86,7 +86,7 @@ def _chat(spec: "ExplainSpec", chosen: argparse.Namespace) -> "Chat | None":
 
 def _write(folder: Path, found: "Explanations", described: "Sequence[Described]") -> list[Path]:
     """Spec, numbers and report, each whole or not at all; returns where they are."""
-    from lm2.atomic import replace_file
+    from lm2.files import replace_file
     from probes.explanation_report import markdown, to_json
 
     command = f"lm2 explain {folder / 'spec.json'} --out {folder}{' --replay' if described else ''}"

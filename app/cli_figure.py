@@ -42,7 +42,7 @@ def _figure(chosen: argparse.Namespace) -> Answer:
     from app.figure_spec import FigureSpec
     from app.sidecar import differences, sidecar
     from app.views.kinds import Table
-    from lm2.atomic import replace_file
+    from lm2.files import replace_file
     from lm2.checkpoint import load
 
     if chosen.example:

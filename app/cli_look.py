@@ -13,6 +13,7 @@ from app.cli_answer import Answer, opened, specified, written
 from app.cli_arguments import CHECKPOINT, add_checkpoint, add_seed, add_segment_length, task_named
 from app.cli_progress import progress
 from app.cli_tree import Commands
+from lm2.files import read_text
 
 if TYPE_CHECKING:
     from lm2.babi import Prompt
@@ -118,7 +119,7 @@ def _text(chosen: argparse.Namespace) -> tuple[str, "Prompt | None", str]:
     from lm2 import babi, stories
 
     if not chosen.task:
-        return chosen.text if chosen.file is None else chosen.file.read_text(encoding="utf-8"), None, "given text"
+        return chosen.text if chosen.file is None else read_text(chosen.file), None, "given text"
     picked = stories.pick(task_named(chosen.task), chosen.index)
     questions = picked.story.questions
     if not -len(questions) <= chosen.question < len(questions):

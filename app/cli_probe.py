@@ -57,7 +57,7 @@ def _probe(chosen: argparse.Namespace) -> Answer:
 
 
 def _rows(plan: "ProbePlan", path: Path) -> Answer:
-    from lm2.atomic import replace_file
+    from lm2.files import replace_file
 
     with replace_file(path) as aside:
         plan.examples.table().to_csv(aside, index=False)
@@ -72,7 +72,7 @@ def _draw(found: "ProbeResult", folder: Path) -> None:
     from app.figures.paper import compose
     from app.figures.venues import Columns, Venue
     from app.views import probes
-    from lm2.atomic import replace_file
+    from lm2.files import replace_file
 
     probed, plan = probes.gather(found), found.plan
     page = Grid(venue=Venue.ICML, columns=Columns.DOUBLE, panels=(Panel(), Panel()), across=2)

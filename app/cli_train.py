@@ -66,7 +66,7 @@ def _train(chosen: argparse.Namespace) -> Answer | None:
 
 
 def _tokenizer(chosen: argparse.Namespace) -> Answer:
-    from lm2.atomic import replace_file
+    from lm2.files import replace_file
     from lm2.corpus import texts
     from lm2.tokens import Tokenizer
 

@@ -15,6 +15,7 @@ from app.context import Context
 from app.state import Kind, Selection, Source
 from lm2 import stories
 from lm2.bundled import bundled_names
+from lm2.files import decode_text
 from lm2.simulator import simulate
 
 _LARGEST_FOLDER = 2 * 1024**3
@@ -92,14 +93,7 @@ def _pasted() -> None:
 
 
 def _file() -> None:
-    widgets.upload("Text file (.txt, UTF-8)", "text", "txt", _decode, help=f"At most {context.MAX_CHARACTERS:,} characters.")
-
-
-def _decode(data: bytes) -> str:
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"it is not UTF-8 text; byte {error.start} cannot be read") from error
+    widgets.upload("Text file (.txt, UTF-8)", "text", "txt", lambda content: decode_text(content, "the file"), help=f"At most {context.MAX_CHARACTERS:,} characters.")
 
 
 _SOURCE_WIDGETS = {Source.STORY: _story, Source.SIMULATED: _simulated, Source.PASTED: _pasted, Source.FILE: _file}

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from lm2.atomic import replace_file
+from lm2.files import read_json, replace_file
 
 VARIABLE = "LM2_WORKSPACE"
 """Environment variable by which `lm2 serve` tells the app its folder."""
@@ -33,12 +33,9 @@ def save(name: str, sidecar: dict[str, Any]) -> Path:
 
 def read(name: str) -> dict[str, Any]:
     """A figure's sidecar. Raises ValueError for one that is not there, or is no JSON object."""
-    try:
-        values = json.loads(_path(name).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ValueError(f"no figure is called {name!r} in {figures()}") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{_path(name)} is not JSON: {error}") from error
+    if not _path(name).exists():
+        raise ValueError(f"no figure is called {name!r} in {figures()}")
+    values = read_json(_path(name))
     if not isinstance(values, dict):
         raise ValueError(f"{_path(name)} must hold a sidecar, an object with fields, not a {type(values).__name__}")
     return values

@@ -17,7 +17,7 @@ from app.export import Form, render
 from app.figure_spec import FigureSpec
 from app.views.kinds import Table
 from app.views.latex import markdown
-from lm2.atomic import replace_file
+from lm2.files import replace_file
 from lm2.checkpoint import Checkpoint, load
 
 DOCS = Path(__file__).parent

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
-from lm2.atomic import replace_file
+from lm2.files import replace_file
 from lm2.tokens import BREAK
 
 _Item = TypeVar("_Item")

@@ -6,7 +6,6 @@ and book with a named tokenizer; 300 of them are left for the prompt, as in the 
 """
 
 import itertools
-import lzma
 import random
 import re
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lm2.babi import Prompt
+from lm2.files import read_text
 from lm2.tokens import BREAK, Tokenizer
 
 PROMPT_TOKENS = 300
@@ -125,15 +125,6 @@ class Library:
             ids = self._tokenizer.encode(f" {sentence}").ids
             if len(ids) >= SHORTEST_SENTENCE:
                 yield sentence, ids
-
-
-def read_text(file: Path) -> str:
-    """A book, plain or compressed with xz. Raises ValueError with the path when it is neither."""
-    try:
-        with lzma.open(file, "rt", encoding="utf-8") if file.suffix == ".xz" else file.open(encoding="utf-8") as opened:
-            return opened.read()
-    except (OSError, UnicodeDecodeError, lzma.LZMAError, EOFError) as error:
-        raise ValueError(f"{file} is not readable as text: {error}") from error
 
 
 def fits(prompt: Prompt, length: int) -> bool:

@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lm2 import bundled
-from lm2.atomic import replace_folder
+from lm2.files import read_json, read_text, replace_folder
 from lm2.config import LM2Config, MemoryKind
 from lm2.huggingface import is_llama, read_folder, read_gguf
 from lm2.model import LM2
@@ -142,7 +142,7 @@ def load(name_or_path: str | Path, device: str = "auto", dtype: str = "float32")
         model=model,
         tokenizer=tokenizer,
         digest=_sha256((weights_path,)),
-        card=card.read_text(encoding="utf-8") if card.is_file() else "",
+        card=read_text(card) if card.is_file() else "",
     )
 
 
@@ -157,12 +157,12 @@ def save(folder: Path, model: LM2, tokenizer: Tokenizer, card: str) -> None:
 
 
 def _config(path: Path) -> LM2Config:
+    if not path.exists():
+        raise CheckpointError(f"{path} is missing; a checkpoint folder holds config.json, model.safetensors and tokenizer.json")
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{path} is missing; a checkpoint folder holds config.json, model.safetensors and tokenizer.json") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"{path} is not readable as JSON: {error}") from error
+        values = read_json(path)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from error
     if not isinstance(values, dict) or {key: values.get(key) for key in _FORMAT} != _FORMAT or not isinstance(values.get("model"), dict):
         raise CheckpointError(f'{path} is neither ours, with {json.dumps(_FORMAT)[1:-1]} and "model", nor of a Hugging Face Llama')
     try:

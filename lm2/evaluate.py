@@ -21,7 +21,7 @@ import pandas as pd
 from joblib import Parallel, delayed, parallel_config
 
 from lm2 import bundled
-from lm2.atomic import replace_file, write_table
+from lm2.files import replace_file, write_table
 from lm2.babi import BabiError, Prompt, Story, prompts, read, split
 from lm2.babilong import Library, Mixture, exact_score, fits, instructed_prompt, length_tokens, mix, official_score, plain_prompt
 from lm2.checkpoint import Checkpoint, load

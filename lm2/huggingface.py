@@ -6,7 +6,6 @@
 What our model does not compute is refused. Texts are encoded as they stand: no token is put in front of them.
 """
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -23,6 +22,7 @@ from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers
 from torch import Tensor
 
 from lm2.config import LM2Config, MemoryKind, RopeScaling
+from lm2.files import read_json
 from lm2.llama import rotary_frequencies
 from lm2.model import LM2
 from lm2.released import LLAMA_3_ROPE
@@ -89,8 +89,8 @@ class Llama:
 def is_llama(folder: Path) -> bool:
     """Whether config.json there is that of a Hugging Face Llama."""
     try:
-        values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        values = read_json(folder / "config.json")
+    except ValueError:
         return False
     return isinstance(values, dict) and (values.get("model_type") == "llama" or values.get("architectures") == ["LlamaForCausalLM"])
 
@@ -99,7 +99,7 @@ def read_folder(folder: Path) -> Llama:
     """A folder for which `is_llama` holds. Raises ValueError naming the file that is missing, broken, or not what was expected."""
     path = folder / "config.json"
     try:
-        config = _config(json.loads(path.read_text(encoding="utf-8")))
+        config = _config(read_json(path))
     except (OSError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from error
     tokenizer = _tokenizer(folder / "tokenizer.json")
@@ -249,7 +249,7 @@ def _files(folder: Path) -> tuple[Path, ...]:
     if not index.is_file():
         raise ValueError(f"{whole} is missing, and so is {index.name}; pickled weights are not opened")
     try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        names = sorted(set(read_json(index)["weight_map"].values()))
         files = tuple(folder / name for name in names)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{index} is no index of weights: expected a table under 'weight_map'") from error

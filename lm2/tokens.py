@@ -7,6 +7,8 @@ from pathlib import Path
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
+from lm2.files import read_text
+
 END = "<|end|>"
 """The one special token: ends a text, and fills padding."""
 
@@ -44,8 +46,9 @@ class Tokenizer:
     @classmethod
     def load(cls, path: Path) -> "Tokenizer":
         """Raises ValueError with the path when the file is no tokenizer of Hugging Face's JSON format."""
+        content = read_text(path)
         try:
-            return cls(tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8")))
+            return cls(tokenizers.Tokenizer.from_str(content))
         except Exception as error:  # noqa: BLE001 - the Rust library raises plain Exception
             raise ValueError(f"{path} is not a tokenizer in Hugging Face's JSON format: {error}") from error
 

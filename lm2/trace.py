@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from lm2.atomic import replace_file
+from lm2.files import replace_file
 from lm2.capture import Capture, Coordinate, Reduction
 from lm2.segments import Segment
 from lm2.sites import Axis, Site

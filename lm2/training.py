@@ -18,9 +18,8 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 
-from lm2.atomic import replace_folder
+from lm2.files import read_json, read_text, replace_folder
 from lm2.babi import Story, read, split
-from lm2.babilong import read_text
 from lm2.checkpoint import save
 from lm2.config import LM2Config, MemoryKind
 from lm2.curriculum import TASKS, Document, Lessons, Phase, Stage
@@ -94,14 +93,14 @@ class TrainingConfig:
         Raises ValueError with the path and what is wrong.
         """
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = read_json(path)
             values["model"] = LM2Config.from_json(values["model"])
             values["tokenizer"] = str(path.parent / values["tokenizer"])
             values["stages"] = tuple(_stage(stage) for stage in values["stages"])
             for name in ("stories", "books"):
                 values[name] = tuple(str(_found(file, path.parent)) for file in values.get(name, ()))
             return cls(**values)
-        except (OSError, json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        except (OSError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is not a training configuration: {error}") from error
 
 

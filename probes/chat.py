@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lm2.atomic import replace_file
+from lm2.files import replace_file
 
 KEY = "LM2_LLM_KEY"
 """Environment variable: where it is set, it is sent as the bearer token. It is written nowhere."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from lm2.files import read_text
 from lm2.tokens import Tokenizer
 from probes.explain_spec import ExplainSpec
 from probes.splits import folds, groups
@@ -47,14 +48,13 @@ def corpus(spec: ExplainSpec, tokenizer: Tokenizer) -> Corpus:
 def of_file(path: Path) -> tuple[Entry, ...]:
     """A UTF-8 file's texts: parted by blank lines where it has any, else one a line. Equal ones count once.
 
+    A line ends with a line feed alone: a form feed opens a segment within a text.
+
     Raises ValueError for a file that cannot be read.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} cannot be read as UTF-8 text: {error}") from error
+    text = read_text(path).strip()
     parts = re.split(r"\n[^\S\n]*\n", text)
-    texts = [part.strip() for part in (parts if len(parts) > 1 else text.splitlines())]
+    texts = [part.strip() for part in (parts if len(parts) > 1 else text.split("\n"))]
     return tuple(Entry(f"{path.stem}:{at}", one) for at, one in enumerate(dict.fromkeys(filter(None, texts))))
 
 

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float32, Int, Shaped
 from torch import Tensor
 
-from lm2.atomic import replace_file
+from lm2.files import replace_file
 from lm2.checkpoint import Checkpoint
 from lm2.editing import Hook
 from lm2.feeding import feed, to_numpy

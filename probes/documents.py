@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from lm2 import stories
 from lm2.babi import Prompt, ask
-from lm2.babilong import PROMPT_TOKENS, Library, length_tokens, mix, read_text
+from lm2.babilong import PROMPT_TOKENS, Library, length_tokens, mix
+from lm2.files import read_text
 from lm2.plain import Plain, build, member, several, whole
 from lm2.simulator import simulate
 from lm2.tokens import BREAK, Tokenizer

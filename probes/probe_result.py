@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Float32, Int
 
-from lm2.atomic import write_table
+from lm2.files import write_table
 from probes.probe_plan import ProbePlan
 from probes.scores import Estimate, Measure, Predictions, Score, differences, scores
 from probes.selectivity import Choice, Code, Permuted, bits_gained, nested_choice, q_values

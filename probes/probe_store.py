@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lm2.atomic import replace_file
+from lm2.files import replace_file
 from probes.probe_result import Reading
 from probes.sources import Source
 from probes.sweep_store import claim

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from lm2.atomic import write_table
+from lm2.files import write_table
 from lm2.babi import Prompt
 from probes.effects import Effect, Redundancy, effects_of_units, joint_beside_singles
 from probes.grids import Part

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lm2.atomic import replace_file
+from lm2.files import replace_file
 
 
 class Store:

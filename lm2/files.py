@@ -1,0 +1,125 @@
+"""Files: read in one way by every door, and written so that a reader never meets half of one."""
+
+import json
+import lzma
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+MOST_BYTES = 1024**3
+"""Larger files are not read as a whole."""
+
+
+def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
+    """All bytes of a regular file. Raises ValueError with the path for anything else, and for more than `most` bytes."""
+    try:
+        if path.exists() and not path.is_file():
+            raise ValueError(f"{path} is {'a folder' if path.is_dir() else 'no regular file'}, not a file to read")
+        with path.open("rb") as file:
+            content = file.read(most + 1)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror or error}") from error
+    if len(content) > most:
+        raise ValueError(f"{path} has more than the {most:,} bytes that are read")
+    return content
+
+
+def decode_text(content: bytes, name: str) -> str:
+    """A text file's text: UTF-8, its byte order mark left out, line ends as "\\n".
+
+    `name`: what an error calls the file. Raises ValueError naming the byte that is not UTF-8.
+    """
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{name} is not UTF-8 text: byte {error.start:,} cannot be read") from error
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_text(path: Path, most: int = MOST_BYTES) -> str:
+    """The text of a file, as `decode_text` reads it; of one that ends in .xz, what is compressed in it.
+
+    Raises ValueError with the path for a file that is not there, is no text, or has more than `most` bytes.
+    """
+    if path.suffix != ".xz":
+        return decode_text(read_bytes(path, most), str(path))
+    read_bytes(path, most)
+    try:
+        with lzma.open(path) as file:
+            content = file.read(most + 1)
+    except (OSError, lzma.LZMAError, EOFError) as error:
+        raise ValueError(f"{path} is not compressed with xz, or broken: {error}") from error
+    if len(content) > most:
+        raise ValueError(f"{path} unpacks to more than the {most:,} bytes that are read")
+    return decode_text(content, str(path))
+
+
+def parse_json(text: str | bytes, name: str) -> Any:
+    """A JSON document's values. `name`: what an error calls it.
+
+    Raises ValueError for what is not JSON, NaN and Infinity among it, which JSON does not have, and for one that is nested too deeply.
+    """
+    if isinstance(text, bytes):
+        text = decode_text(text, name)
+    try:
+        return json.loads(text, parse_constant=_no_constant)
+    except RecursionError:
+        raise ValueError(f"{name} is nested too deeply to be read") from None
+    except ValueError as error:  # of numbers with thousands of digits, too
+        raise ValueError(f"{name} is not JSON: {error}") from error
+
+
+def read_json(path: Path, most: int = MOST_BYTES) -> Any:
+    """A JSON file's values. Raises ValueError with the path, as `read_bytes` and `parse_json` do."""
+    return parse_json(read_bytes(path, most), str(path))
+
+
+def _no_constant(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON number")
+
+
+@contextmanager
+def replace_file(path: Path) -> Iterator[Path]:
+    """A path to write to, which takes the place of `path` when the block ends well and vanishes when it does not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield aside
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_table(table: "DataFrame", folder: Path, name: str) -> None:
+    """A table as CSV and as Parquet."""
+    with replace_file(folder / f"{name}.csv") as aside:
+        table.to_csv(aside, index=False, na_rep="nan")
+    with replace_file(folder / f"{name}.parquet") as aside:
+        table.to_parquet(aside, index=False)
+
+
+@contextmanager
+def replace_folder(path: Path) -> Iterator[Path]:
+    """A fresh folder to write into, which takes the place of `path` when the block ends well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    old = path.with_name(f".{path.name}.{os.getpid()}.old")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir()
+    try:
+        yield aside
+        if path.exists():
+            os.replace(path, old)
+        os.replace(aside, path)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+        if old.exists():
+            if not path.exists():  # the rename of the new one failed: put the old one back
+                os.replace(old, path)
+            shutil.rmtree(old, ignore_errors=True)
