@@ -38,7 +38,7 @@ def decode_text(content: bytes, name: str) -> str:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{name} is not UTF-8 text: byte {error.start:,} cannot be read") from error
+        raise ValueError(f"{name} is not readable as text: byte {error.start:,} is not UTF-8") from error
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -54,7 +54,7 @@ def read_text(path: Path, most: int = MOST_BYTES) -> str:
         with lzma.open(path) as file:
             content = file.read(most + 1)
     except (OSError, lzma.LZMAError, EOFError) as error:
-        raise ValueError(f"{path} is not compressed with xz, or broken: {error}") from error
+        raise ValueError(f"{path} is not readable as text compressed with xz: {error}") from error
     if len(content) > most:
         raise ValueError(f"{path} unpacks to more than the {most:,} bytes that are read")
     return decode_text(content, str(path))

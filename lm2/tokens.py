@@ -46,9 +46,8 @@ class Tokenizer:
     @classmethod
     def load(cls, path: Path) -> "Tokenizer":
         """Raises ValueError with the path when the file is no tokenizer of Hugging Face's JSON format."""
-        content = read_text(path)
         try:
-            return cls(tokenizers.Tokenizer.from_str(content))
+            return cls(tokenizers.Tokenizer.from_str(read_text(path)))
         except Exception as error:  # noqa: BLE001 - the Rust library raises plain Exception
             raise ValueError(f"{path} is not a tokenizer in Hugging Face's JSON format: {error}") from error
 

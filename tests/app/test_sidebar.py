@@ -39,8 +39,3 @@ def test_anything_else_is_refused(data: bytes, apart: Path) -> None:
     with pytest.raises(ValueError):
         sidebar._unpack(data)
     assert not (apart / "outside").exists() and not list(apart.rglob("config.json"))
-
-
-def test_a_text_that_is_not_utf_8_is_refused_with_the_byte() -> None:
-    with pytest.raises(ValueError, match="byte 2"):
-        sidebar._decode(b"ab\xff")
