@@ -236,14 +236,12 @@ def _bits(targets: Sequence[_Target], groups: int) -> Statistic:
 def _balanced_accuracy(targets: Sequence[_Target], groups: int) -> Statistic:
     right = [one.sums(groups, one.predicted == one.labels, one.labels, one.classes) for one in targets]
     told = [one.sums(groups, None, one.labels, one.classes) for one in targets]
-    columns, owner = np.hstack([*right, *told]).astype(np.float32), _owner(targets)  # whole numbers: nothing is rounded
+    columns, begins = np.hstack([*right, *told]).astype(np.float32), _begins(targets)  # whole numbers: nothing is rounded
 
     def statistic(weights: Float[np.ndarray, "draw group"]) -> Float[np.ndarray, "draw target"]:
         hits, seen = np.split(weights @ columns, 2, axis=1)
         occurs = seen > 0
-        if occurs.all():
-            return (hits / seen) @ owner / owner.sum(0)
-        return (hits / np.where(occurs, seen, 1)) @ owner / (occurs.astype(np.float32) @ owner)
+        return _over_classes(hits / np.where(occurs, seen, 1), begins) / _over_classes(occurs.astype(np.float32), begins)
 
     return statistic
 
@@ -252,14 +250,15 @@ def _mcc(targets: Sequence[_Target], groups: int) -> Statistic:
     told = [one.sums(groups, None, one.labels, one.classes) for one in targets]
     said = [one.sums(groups, None, one.predicted, one.classes) for one in targets]
     right = [one.sums(groups, one.predicted == one.labels) for one in targets]
-    columns, owner = np.hstack([*told, *said, *right]).astype(np.float32), _owner(targets)
+    columns, begins = np.hstack([*told, *said, *right]).astype(np.float32), _begins(targets)
+    classes = sum(one.classes for one in targets)
 
     def statistic(weights: Float[np.ndarray, "draw group"]) -> Float[np.ndarray, "draw target"]:
-        told, said, right = np.split(weights @ columns, [len(owner), 2 * len(owner)], axis=1)
-        n = told @ owner
-        spread = (n**2 - told**2 @ owner) * (n**2 - said**2 @ owner)
+        told, said, right = np.split(weights @ columns, [classes, 2 * classes], axis=1)
+        n = _over_classes(told, begins)
+        spread = (n**2 - _over_classes(told**2, begins)) * (n**2 - _over_classes(said**2, begins))
         varies = spread > 0
-        return np.where(varies, right * n - (told * said) @ owner, 0) / np.sqrt(np.where(varies, spread, 1))
+        return np.where(varies, right * n - _over_classes(told * said, begins), 0) / np.sqrt(np.where(varies, spread, 1))
 
     return statistic
 
@@ -290,9 +289,14 @@ _STATISTICS: Mapping[Measure, Callable[[Sequence[_Target], int], Statistic]] = {
 }
 
 
-def _owner(targets: Sequence[_Target]) -> Float32[np.ndarray, "column target"]:
-    """1 where a column is one of the target's classes: a product with it sums over classes."""
-    return np.repeat(np.eye(len(targets), dtype=np.float32), [one.classes for one in targets], axis=0)
+def _begins(targets: Sequence[_Target]) -> Int[np.ndarray, "target"]:
+    """The column of each target's first class, where columns are the classes of all targets."""
+    return np.cumsum([0, *(one.classes for one in targets[:-1])])
+
+
+def _over_classes(values: Float[np.ndarray, "draw column"], begins: Int[np.ndarray, "target"]) -> Float[np.ndarray, "draw target"]:
+    """Summed over each target's classes, in an order that the other targets do not change; a matrix product's order depends on its size."""
+    return np.add.reduceat(values, begins, axis=1)
 
 
 def _members(predictions: Sequence[Predictions]) -> tuple[Int[np.ndarray, "row"], int]:
