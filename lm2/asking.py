@@ -1,5 +1,6 @@
 """A question put to a checkpoint, its answer behind it: which tokens are facts, question and answer, and in which segments."""
 
+from bisect import bisect_right
 from dataclasses import dataclass
 
 from lm2.babi import Prompt
@@ -54,7 +55,7 @@ class Put:
 
     def segment_of(self, place: int) -> int:
         """The segment that a token is in."""
-        return next(segment.index for segment in self.segments if place < segment.end)
+        return self.segments[bisect_right(self.segments, place, key=lambda segment: segment.end)].index
 
 
 def put(checkpoint: Checkpoint, prompt: Prompt, segment_length: int | None = None) -> Put:

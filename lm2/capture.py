@@ -191,10 +191,9 @@ class Capture:
         """Raise ValueError, with what exists, when it names a site, block or segment that this run does not have."""
         check_places(self.site, self.layers, self.segments, config, segments)
 
-    def wants(self, at: Coordinate) -> bool:
-        return (self.layers is None or at.layer is None or at.layer in self.layers) and (
-            self.segments is None or at.segment in self.segments
-        )
+    def blocks(self, config: LM2Config) -> tuple[int | None, ...]:
+        """The blocks that are kept; (None,) for a site outside the blocks."""
+        return tuple(layer for layer in self.site.layers(config) if self.layers is None or layer is None or layer in self.layers)
 
     def to_json(self) -> dict[str, Any]:
         reduction = {"kind": type(self.reduction).__name__, **dataclasses.asdict(self.reduction)}

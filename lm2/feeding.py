@@ -1,6 +1,7 @@
 """The only segment loop, and the only place where specs become hooks."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -55,15 +56,17 @@ def feed(
     fresh = model.fresh_bank(1)
     handed, cache = begun or (fresh, None)
     read_cache = cache
+    by_segment = _by_segment(spec.captures)
     for segment in segments:
+        captures = (*by_segment[None], *by_segment.get(segment.index, ()))
         apart = read_cache is not cache or any(change.read_only and change.reaches(segment) for change in changes)
         bank = begins(lasting, config, segment, handed, fresh, given)
-        watch = _watch(config, segment, [one for one in spec.captures if not apart or one.site in WRITING], records)
+        watch = _watch(config, segment, [one for one in captures if not apart or one.site in WRITING], records)
         with model.hooks(fwd_hooks=[*hooks(lasting, config, segment, given), *watch]):
             written = output = step(model, segment.ids, bank, cache)
         if apart:
             read = begins(changes, config, segment, handed, fresh, given)
-            watch = _watch(config, segment, [one for one in spec.captures if one.site not in WRITING], records)
+            watch = _watch(config, segment, [one for one in captures if one.site not in WRITING], records)
             with model.hooks(fwd_hooks=[*hooks(changes, config, segment, given, write=False), *watch]):
                 output = step(model, segment.ids, read, read_cache, write=False)
         handed = hands_on(lasting, segment, bank, written.bank)
@@ -89,15 +92,22 @@ def carried(config: LM2Config, output: SegmentOutput, end: int) -> Carried:
     return Carried(output.bank, cache.last(kept) if 0 < kept < cache.positions.shape[1] else cache if kept else None)
 
 
+def _by_segment(captures: Sequence[Capture]) -> Mapping[int | None, Sequence[Capture]]:
+    """The captures of each segment that some of them name; of None, those of all segments. Runs that lend to others capture thousands."""
+    found: dict[int | None, list[Capture]] = defaultdict(list, {None: []})
+    for capture in captures:
+        for segment in (None,) if capture.segments is None else set(capture.segments):
+            found[segment].append(capture)
+    return found
+
+
 def _watch(
     config: LM2Config, segment: Segment, captures: Sequence[Capture], records: dict[tuple[Capture, Coordinate], np.ndarray]
 ) -> Iterator[Hook]:
     """Hooks that keep what is captured. They come behind those that edit, and so show what the model really used."""
     for capture in captures:
-        for layer in capture.site.layers(config):
-            place = Coordinate(segment.index, layer)
-            if capture.wants(place):
-                yield capture.site.hook_name(layer), _keep(capture, place, config, segment, records)
+        for layer in capture.blocks(config):
+            yield capture.site.hook_name(layer), _keep(capture, Coordinate(segment.index, layer), config, segment, records)
 
 
 def _keep(

@@ -1,8 +1,8 @@
 """run: from specs to traces, and the only lock."""
 
 import math
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,9 +13,10 @@ from torch import Tensor
 from lm2.capture import Capture, Coordinate
 from lm2.checkpoint import Checkpoint
 from lm2.config import LM2Config, MemoryKind
-from lm2.editing import Donations, Taking, takings
+from lm2.editing import NOTHING, Donations, Taking, takings
 from lm2.feeding import Carried, carried, feed, step, to_numpy
 from lm2.interventions import Carry
+from lm2.logits import GrowingLogits
 from lm2.model import SegmentOutput
 from lm2.segments import Segment, is_full, pad, split_segments
 from lm2.spec import RunSpec
@@ -71,11 +72,13 @@ def predicted_bytes(checkpoint: Checkpoint, spec: RunSpec) -> int:
 
 def _bytes(config: LM2Config, spec: RunSpec, tokens: TokenSequence, segments: Sequence[Segment]) -> int:
     total = 4 * (len(tokens) * config.d_vocab + config.slots * config.slot_dim)
-    for segment in segments:
-        for capture in spec.captures:
-            sizes = capture.site.sizes(config, segment.start, len(segment.ids))
-            entries = math.prod(capture.reduction.shape(capture.site.axes, sizes))
-            total += sum(4 * entries for layer in capture.site.layers(config) if capture.wants(Coordinate(segment.index, layer)))
+    for capture in spec.captures:
+        held = segments if capture.segments is None else [segments[at] for at in set(capture.segments)]
+        # Most segments of a long text are alike: nothing else of them decides how much is kept.
+        alike = Counter((segment.start if config.lookback is None else min(segment.start, config.lookback), len(segment.ids)) for segment in held)
+        for (start, count), times in alike.items():
+            shape = capture.reduction.shape(capture.site.axes, capture.site.sizes(config, start, count))
+            total += 4 * math.prod(shape) * len(capture.blocks(config)) * times
     return total
 
 
@@ -109,12 +112,12 @@ def run(
             "capture fewer sites, blocks or segments, or reduce them (HeadMean, PooledMax, TopSlots)"
         )
     records: dict[tuple[Capture, Coordinate], np.ndarray] = {}
-    logits = []
+    logits = GrowingLogits(len(tokens), checkpoint.config.d_vocab)
     output = None
-    with checkpoint.lock, torch.inference_mode():
+    with torch.inference_mode():
         given = _donations(checkpoint, spec, segments) if given is None else given
-        for segment, output in feed(checkpoint.model, segments, spec, records, given=given):
-            logits.append(to_numpy(output.logits[0, : len(segment.ids)]))
+        for segment, output in _fed(checkpoint, segments, spec, records, given=given):
+            logits.put(to_numpy(output.logits[0, : len(segment.ids)]))
             if on_segment is not None:
                 on_segment(segment.index + 1, len(segments))
     return Trace(
@@ -124,10 +127,28 @@ def run(
         dtype=checkpoint.dtype,
         tokens=tokens,
         segments=segments,
-        logits=read_only(np.concatenate(logits)),
+        logits=logits.whole(),
         bank=None if output.bank is None else to_numpy(output.bank[0]),
         records=records,
     )
+
+
+def _fed(
+    checkpoint: Checkpoint,
+    segments: Sequence[Segment],
+    spec: RunSpec,
+    records: dict[tuple[Capture, Coordinate], np.ndarray],
+    begun: Carried | None = None,
+    given: Donations = NOTHING,
+) -> Iterator[tuple[Segment, SegmentOutput]]:
+    """As `feed`, with the checkpoint's lock held for one segment at a time: no text, however long, keeps others waiting."""
+    fed = feed(checkpoint.model, segments, spec, records, begun, given)
+    while True:
+        with checkpoint.lock:
+            found = next(fed, None)
+        if found is None:
+            return
+        yield found
 
 
 def donations(checkpoint: Checkpoint, spec: RunSpec) -> Donations:
@@ -137,7 +158,7 @@ def donations(checkpoint: Checkpoint, spec: RunSpec) -> Donations:
     Raises ValueError as `prepare` does.
     """
     _, segments = prepare(checkpoint, spec)
-    with checkpoint.lock, torch.inference_mode():
+    with torch.inference_mode():
         return _donations(checkpoint, spec, segments)
 
 
@@ -165,7 +186,7 @@ def _clean(checkpoint: Checkpoint, donor: RunSpec, wanted: Sequence[Taking]) -> 
     ]
     records: dict[tuple[Capture, Coordinate], np.ndarray] = {}
     needed = segments[: max(place.segment for place in places) + 1]
-    for _ in feed(checkpoint.model, needed, replace(donor, interventions=(), captures=tuple(dict.fromkeys(captures))), records):
+    for _ in _fed(checkpoint, needed, replace(donor, interventions=(), captures=tuple(dict.fromkeys(captures))), records):
         pass
     like = checkpoint.model.embed.weight
     kept = {key: torch.tensor(value, dtype=like.dtype, device=like.device) for key, value in records.items()}
@@ -177,7 +198,7 @@ def _bank_after(checkpoint: Checkpoint, texts: Sequence[str], spec: RunSpec) -> 
     bank = checkpoint.model.fresh_bank(1)
     for text in texts:
         donor = replace(spec, text=text, interventions=(), captures=())
-        for _, output in feed(checkpoint.model, _cut(checkpoint, text, spec.segment_length), donor, {}, Carried(bank, None)):
+        for _, output in _fed(checkpoint, _cut(checkpoint, text, spec.segment_length), donor, {}, Carried(bank, None)):
             bank = output.bank
     return bank[0]
 

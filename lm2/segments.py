@@ -45,9 +45,9 @@ def split_segments(tokens: TokenSequence, length: int, end: SegmentEnd = Segment
     """
     if length < 1:
         raise ValueError(f"a segment holds at least 1 token, not {length}")
-    starts = [0] if tokens.ids else []
+    starts, breaks = [0] if tokens.ids else [], set(tokens.breaks)
     for at, piece in enumerate(tokens.pieces[:-1], start=1):
-        if at in tokens.breaks or is_full(at - starts[-1], length, end, piece):
+        if at in breaks or is_full(at - starts[-1], length, end, piece):
             starts.append(at)
     ends = [*starts[1:], len(tokens)]
     return tuple(

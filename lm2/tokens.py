@@ -1,7 +1,10 @@
 """Text to tokens and back: byte-level BPE by Hugging Face `tokenizers`, with every token's place in the text."""
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 
 import tokenizers
@@ -34,7 +37,15 @@ class TokenSequence:
 
     def within(self, start: int, end: int) -> tuple[int, ...]:
         """The tokens that share a character with text[start:end]."""
-        return tuple(at for at, (left, right) in enumerate(self.spans) if max(left, start) < min(right, end))
+        lefts, rights = self._edges
+        near = range(bisect_right(rights, start), bisect_left(lefts, end))
+        return tuple(at for at in near if max(self.spans[at][0], start) < min(self.spans[at][1], end))
+
+    @cached_property
+    def _edges(self) -> tuple[list[int], list[int]]:
+        """Per token, the least start of it and those behind it, and the largest end up to it: both rise, whatever the spans do."""
+        lefts = list(accumulate((left for left, _ in reversed(self.spans)), min))[::-1]
+        return lefts, list(accumulate((right for _, right in self.spans), max))
 
 
 class Tokenizer:
@@ -81,8 +92,9 @@ class Tokenizer:
             ids += encoding.ids
             spans += [(start + left, start + right) for left, right in encoding.offsets]
             start += len(part) + len(BREAK)
+        spelt = {token: self.piece(token) for token in set(ids)}
         return TokenSequence(
-            text=text, ids=tuple(ids), pieces=tuple(map(self.piece, ids)), spans=tuple(spans), breaks=tuple(breaks)
+            text=text, ids=tuple(ids), pieces=tuple(spelt[token] for token in ids), spans=tuple(spans), breaks=tuple(breaks)
         )
 
     def decode(self, ids: Iterable[int]) -> str:

@@ -3,8 +3,10 @@
 import json
 import zipfile
 import zlib
+from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,9 @@ from lm2.segments import Segment
 from lm2.sites import Axis, Site
 from lm2.spec import RunSpec
 from lm2.tokens import TokenSequence
+
+_ROWS = 1024
+"""Rows of logits that are worked on at a time: a long text's are not held in float64 all at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +36,7 @@ class Trace:
     tokens: TokenSequence
     segments: tuple[Segment, ...]
     logits: Float[np.ndarray, "token d_vocab"]
-    """Row t predicts token t + 1."""
+    """Row t predicts token t + 1. Those of long texts are mapped from a file, not held in memory."""
     bank: Float[np.ndarray, "slot slot_dim"] | None
     """The bank after the last segment; None for a model without memory."""
     records: Mapping[tuple[Capture, Coordinate], np.ndarray]
@@ -41,12 +46,8 @@ class Trace:
 
         `reduction` is needed only where the site was captured in several ways. Raises KeyError saying what was kept.
         """
-        place = Coordinate(segment, layer)
-        found = [
-            value
-            for (capture, at), value in self.records.items()
-            if capture.site is site and at == place and reduction in (None, capture.reduction)
-        ]
+        there = self._index.get((site, Coordinate(segment, layer)), ())
+        found = [value for capture, value in there if reduction in (None, capture.reduction)]
         if len(found) == 1:
             return found[0]
         kept = sorted({f"{capture.site.name} {capture.reduction}" for capture, _ in self.records})
@@ -56,13 +57,39 @@ class Trace:
     def across(self, site: Site, *, layer: int | None = None, reduction: Reduction | None = None) -> np.ndarray:
         """A site over the whole context: joined along its token axis, or stacked as [segment, ...] where it has none."""
         parts = [self.at(site, segment=s.index, layer=layer, reduction=reduction) for s in self.segments]
-        axes = next(c for c, _ in self.records if c.site is site and reduction in (None, c.reduction)).axes
+        first = self._index[site, Coordinate(self.segments[0].index, layer)]
+        axes = next(capture for capture, _ in first if reduction in (None, capture.reduction)).axes
         return np.concatenate(parts, axes.index(Axis.TOKEN)) if Axis.TOKEN in axes else np.stack(parts)
+
+    @cached_property
+    def _index(self) -> Mapping[tuple[Site, Coordinate], list[tuple[Capture, np.ndarray]]]:
+        """The records by their places: a long text has tens of thousands, and each place is asked for."""
+        found: dict[tuple[Site, Coordinate], list[tuple[Capture, np.ndarray]]] = defaultdict(list)
+        for (capture, at), value in self.records.items():
+            found[capture.site, at].append((capture, value))
+        return dict(found)
 
     @property
     def bytes(self) -> int:
-        """Bytes held in arrays."""
-        return sum(v.nbytes for v in self.records.values()) + self.logits.nbytes + (0 if self.bank is None else self.bank.nbytes)
+        """Bytes held in memory, in arrays."""
+        logits = 0 if isinstance(self.logits, np.memmap) else self.logits.nbytes
+        return sum(v.nbytes for v in self.records.values()) + logits + (0 if self.bank is None else self.bank.nbytes)
+
+    @cached_property
+    def surprise(self) -> Float[np.ndarray, "token"]:
+        """Bits of each token given the ones before it; NaN for the first of the text, which nothing predicts.
+
+        The first token of a later segment is predicted by the last of the segment before. Computed in float64.
+        """
+        ids = np.array(self.tokens.ids)
+        bits = np.full(len(ids), np.nan)
+        for start in range(0, len(ids) - 1, _ROWS):
+            logits = self.logits[start : min(start + _ROWS, len(ids) - 1)].astype(np.float64)
+            top = logits.max(-1, keepdims=True)
+            log_total = np.log(np.exp(logits - top).sum(-1)) + top[:, 0]
+            rows = np.arange(len(logits))
+            bits[start + 1 + rows] = (log_total - logits[rows, ids[start + 1 + rows]]) / np.log(2)
+        return read_only(bits)
 
     def save(self, path: Path) -> None:
         """Write a .npz without pickle; `load` gives it back. An existing file is replaced in one step."""
@@ -79,7 +106,7 @@ class Trace:
             "checkpoint_digest": self.checkpoint_digest,
             "device": self.device,
             "dtype": self.dtype,
-            "tokens": vars(self.tokens),
+            "tokens": {field.name: getattr(self.tokens, field.name) for field in fields(self.tokens)},
             "segments": [vars(segment) for segment in self.segments],
             "records": places,
         }

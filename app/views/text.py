@@ -55,22 +55,10 @@ def chances(logits: Float[np.ndarray, "d_vocab"]) -> Float[np.ndarray, "d_vocab"
     return weights / weights.sum()
 
 
-def surprise(trace: Trace) -> Float[np.ndarray, "token"]:
-    """Bits of each token given the ones before it; NaN for the first of the text, which nothing predicts.
-
-    The first token of a later segment is predicted by the last of the segment before.
-    """
-    logits = trace.logits[:-1].astype(np.float64)
-    top = logits.max(-1, keepdims=True)
-    log_total = np.log(np.exp(logits - top).sum(-1)) + top[:, 0]
-    own = logits[np.arange(len(logits)), np.array(trace.tokens.ids[1:], dtype=int)]
-    return np.concatenate([[np.nan], (log_total - own) / np.log(2)])
-
-
 def surprise_line(trace: Trace) -> Lines:
     """How unexpected each token was."""
     return Lines(
-        lines=(Line(name="surprise", values=surprise(trace)),),
+        lines=(Line(name="surprise", values=trace.surprise),),
         ticks=token_labels(trace.tokens.pieces),
         x_title="token",
         y_title="surprise (bits)",

@@ -337,3 +337,27 @@ def test_interventions_keep_a_model_s_own_precision(gated: Checkpoint, text: str
     changes = (*every_way(text), *(BankEdit(operation=operation) for operation in (Add(direction=direction), ProjectOut(direction=direction))))
     trace = run(rough, RunSpec(checkpoint=gated.name, text=text, interventions=changes))
     assert trace.dtype == "bfloat16" and np.isfinite(trace.logits).all()
+
+
+def test_the_lock_is_let_go_between_segments(gated: Checkpoint, text: str) -> None:
+    met: list[bool] = []
+
+    def on_segment(done: int, count: int) -> None:
+        other = threading.Thread(target=lambda: met.append(gated.lock.acquire(blocking=False) and (gated.lock.release() or True)))
+        other.start()
+        other.join()
+
+    trace = run(gated, RunSpec(checkpoint=gated.name, text=text), on_segment=on_segment)
+    assert met == [True] * len(trace.segments)
+
+
+def test_each_segment_looks_only_at_the_captures_that_name_it(gated: Checkpoint, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A text lends to another one segment by segment: as many captures as segments."""
+    looks: list[Capture] = []
+    real = Capture.blocks
+    monkeypatch.setattr(Capture, "blocks", lambda capture, config: (looks.append(capture), real(capture, config))[1])
+    count = len(prepare(gated, RunSpec(checkpoint=gated.name, text=text))[1])
+    spec = RunSpec(checkpoint=gated.name, text=text, captures=tuple(Capture(Site.GATE_IN, segments=(at,)) for at in range(count)))
+    trace = run(gated, spec)
+    assert len(looks) == 2 * count, "once to predict its size, once to keep it"
+    assert sorted({place.segment for _, place in trace.records}) == list(range(count))

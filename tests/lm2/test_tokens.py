@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lm2.tokens import BREAK, END, Tokenizer
+from lm2.tokens import BREAK, END, Tokenizer, TokenSequence
 
 TEXTS = [
     "", " ", "a", "Mary moved to the bathroom.", "🙂", "👩‍👩‍👧 family", "Zoë", "Zoe\u0308", "日本語テキスト", "עברית", "\x00\x01\x07", "tab\tnew\nline\r\n",
@@ -100,3 +100,27 @@ def test_a_file_that_is_no_text_or_not_there_is_refused_with_its_path(tmp_path: 
 
 def test_the_end_mark_is_one_token(tokenizer: Tokenizer) -> None:
     assert len(tokenizer.encode(END)) == 1
+
+
+def test_tokens_of_a_span_are_found_whatever_order_spans_are_in() -> None:
+    spans = ((0, 0), (0, 4), (4, 4), (4, 6), (6, 9), (6, 9), (9, 12), (0, 0))  # marks around the text spell nothing; one character is two tokens
+    tokens = TokenSequence(text="Mary, 🙂 left", ids=(1,) * len(spans), pieces=("",) * len(spans), spans=spans)
+    for start in range(13):
+        for end in range(start, 14):
+            assert tokens.within(start, end) == tuple(at for at, (a, b) in enumerate(spans) if max(a, start) < min(b, end))
+
+
+def test_finding_a_span_in_a_long_text_looks_at_few_tokens() -> None:
+    class Counted(tuple):
+        looks = 0
+
+        def __getitem__(self, at: int) -> tuple[int, int]:
+            Counted.looks += 1
+            return super().__getitem__(at)
+
+    spans = Counted((at, at + 1) for at in range(5000))
+    tokens = TokenSequence(text="a" * 5000, ids=(1,) * 5000, pieces=("a",) * 5000, spans=spans)
+    assert tokens.within(4000, 4003) == (4000, 4001, 4002)
+    before = Counted.looks
+    assert all(tokens.within(at, at + 1) == (at,) for at in range(5000))
+    assert Counted.looks - before <= 4 * 5000

@@ -1,5 +1,7 @@
 """Laws of lm2.trace: what a run left behind can be kept, addressed and not changed."""
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -116,3 +118,44 @@ def test_saving_leaves_one_file_and_replaces_the_old_one(trace: Trace, tmp_path:
     trace.save(path)
     trace.save(path)
     assert [p.name for p in path.parent.iterdir()] == ["trace.npz"]
+
+
+class _Counted(dict):
+    """Records that count how often one of them is looked at."""
+
+    looks = 0
+
+    def __iter__(self) -> Iterator:
+        for key in super().__iter__():
+            self.looks += 1
+            yield key
+
+    def items(self) -> Iterator:
+        return ((key, self[key]) for key in self)
+
+
+def test_reading_a_site_at_every_segment_looks_at_each_record_once(trace: Trace) -> None:
+    records = _Counted(trace.records)
+    counted = replace(trace, records=records)
+    assert np.array_equal(counted.across(Site.GATE_IN, layer=0), trace.across(Site.GATE_IN, layer=0))
+    for segment in trace.segments:
+        counted.at(Site.READ_PATTERN, segment=segment.index, layer=2, reduction=HeadMean())
+    assert records.looks == len(records)
+
+
+def test_logits_kept_in_a_file_are_those_kept_in_memory(gated: Checkpoint, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = RunSpec(checkpoint=gated.name, text=text)
+    held = run(gated, spec)
+    monkeypatch.setattr("lm2.logits.MOST_IN_MEMORY", 0)
+    mapped = run(gated, spec)
+    assert np.array_equal(mapped.logits, held.logits) and np.array_equal(mapped.surprise, held.surprise, equal_nan=True)
+    assert mapped.bytes == held.bytes - held.logits.nbytes, "what is in a file takes no memory"
+    with pytest.raises(ValueError, match="read-only"):
+        mapped.logits[0] = 0
+    mapped.save(tmp_path / "mapped.npz")
+    assert np.array_equal(Trace.load(tmp_path / "mapped.npz").logits, held.logits)
+
+
+def test_surprise_is_the_same_however_many_rows_are_worked_on_at_a_time(trace: Trace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lm2.trace._ROWS", 3)
+    assert np.allclose(replace(trace).surprise, trace.surprise, equal_nan=True)
