@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 def banks(trace: Trace, layers: tuple[int, ...]) -> Float[np.ndarray, "segment slot slot_dim"]:
     """The bank at the start, then after each segment: one more than there are segments."""
     start = trace.at(Site.BANK_PRE, segment=0, layer=layers[0])
-    return np.stack([start, *(trace.at(Site.BANK_POST, segment=segment.index, layer=layers[-1]) for segment in trace.segments)])
+    return np.stack([start, *(after(trace, layers, segment.index) for segment in trace.segments)])
+
+
+def after(trace: Trace, layers: tuple[int, ...], segment: int) -> Float[np.ndarray, "slot slot_dim"]:
+    """The bank after a segment."""
+    return trace.at(Site.BANK_POST, segment=segment, layer=layers[-1])
 
 
 def norms(trace: Trace, layers: tuple[int, ...]) -> Heatmap:
@@ -57,7 +62,7 @@ def changes(trace: Trace, layers: tuple[int, ...]) -> Heatmap:
 
 def similarity(trace: Trace, layers: tuple[int, ...], segment: int) -> Heatmap:
     """Cosine between slots after a segment."""
-    bank = banks(trace, layers)[segment + 1]
+    bank = after(trace, layers, segment)
     unit = bank / np.maximum(np.linalg.norm(bank, axis=-1, keepdims=True), 1e-9)
     labels = slot_labels(len(bank))
     return Heatmap(

@@ -30,7 +30,7 @@ def per_slot(trace: Trace, gate: str, layers: tuple[int, ...]) -> Heatmap:
     """Mean over features, of each slot, at each write: segments in order, blocks in order within each."""
     site = SITES[gate]
     columns = [(segment.index, layer) for segment in trace.segments for layer in layers]
-    values = np.stack([trace.at(site, segment=segment, layer=layer).mean(-1) for segment, layer in columns], axis=1)
+    values = np.stack([trace.across(site, layer=layer).mean(-1) for layer in layers], axis=1).reshape(len(columns), -1).T
     return Heatmap(
         values=values,
         row_labels=slot_labels(len(values)),
@@ -63,10 +63,10 @@ def per_token(trace: Trace, layers: tuple[int, ...]) -> Heatmap:
     )
 
 
-def _entries(trace: Trace, gate: str, layer: int) -> list[Float[np.ndarray, "entry"]]:
+def _entries(trace: Trace, gate: str, layer: int) -> Float[np.ndarray, "place entry"]:
     """All of a block's gate values, per segment, or per token for the output gate."""
     values = trace.across(SITES[gate], layer=layer)
-    return [row.ravel() for row in values]
+    return values.reshape(len(values), -1)
 
 
 def _axis(trace: Trace, gate: str) -> tuple[tuple[str, ...], str, tuple[int, ...]]:
@@ -78,12 +78,12 @@ def _axis(trace: Trace, gate: str) -> tuple[tuple[str, ...], str, tuple[int, ...
 def spread(trace: Trace, gate: str, layer: int) -> Lines:
     """Mean, median and the 10 % and 90 % quantiles of a block's gate across the context."""
     entries = _entries(trace, gate, layer)
-    quantiles = np.array([np.quantile(entry, (0.1, 0.5, 0.9)) for entry in entries])
+    low, middle, high = np.quantile(entries, (0.1, 0.5, 0.9), axis=1)
     ticks, x_title, boundaries = _axis(trace, gate)
     return Lines(
         lines=(
-            Line(name="median, with 10 % to 90 %", values=quantiles[:, 1], low=quantiles[:, 0], high=quantiles[:, 2]),
-            Line(name="mean", values=np.array([entry.mean() for entry in entries])),
+            Line(name="median, with 10 % to 90 %", values=middle, low=low, high=high),
+            Line(name="mean", values=entries.mean(1)),
         ),
         ticks=ticks,
         x_title=x_title,
@@ -99,8 +99,8 @@ def saturation(trace: Trace, gate: str, layer: int) -> Lines:
     ticks, x_title, boundaries = _axis(trace, gate)
     return Lines(
         lines=(
-            Line(name=f"closed (below {CLOSED})", values=np.array([(entry < CLOSED).mean() for entry in entries])),
-            Line(name=f"open (above {OPEN})", values=np.array([(entry > OPEN).mean() for entry in entries])),
+            Line(name=f"closed (below {CLOSED})", values=(entries < CLOSED).mean(1)),
+            Line(name=f"open (above {OPEN})", values=(entries > OPEN).mean(1)),
         ),
         ticks=ticks,
         x_title=x_title,
@@ -114,7 +114,7 @@ def summary(trace: Trace, gate: str, layers: tuple[int, ...]) -> Table:
     """Per block, over the whole context."""
     rows = []
     for layer in layers:
-        values = np.concatenate(_entries(trace, gate, layer))
+        values = _entries(trace, gate, layer).ravel()
         low, middle, high = np.quantile(values, (0.1, 0.5, 0.9))
         rows.append(
             (layer, float(values.mean()), float(low), float(middle), float(high), float((values < CLOSED).mean()), float((values > OPEN).mean()))
