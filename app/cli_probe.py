@@ -57,10 +57,10 @@ def _probe(chosen: argparse.Namespace) -> Answer:
 
 
 def _rows(plan: "ProbePlan", path: Path) -> Answer:
-    from lm2.files import replace_file
+    from lm2.files import csv_text, replace_file
 
     with replace_file(path) as aside:
-        plan.examples.table().to_csv(aside, index=False)
+        aside.write_text(csv_text(plan.examples.table()), encoding="utf-8", newline="")
     words = f"{path} has {len(plan.examples):,} rows; give it a column label and name it as the spec's labels"
     return Answer(found={"rows": len(plan.examples), **written(path)}, words=[words])
 

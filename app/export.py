@@ -22,6 +22,7 @@ from app.figures.venues import Columns
 from app.views import captions, numbers
 from app.views.kinds import Table
 from app.views.latex import escaped, latex, markdown
+from lm2.files import spreadsheet_cell
 
 MOST_CSV = 100_000
 """Cells of a CSV file; more are in Parquet and npz alone."""
@@ -87,7 +88,7 @@ def bundle(drawn: Drawn, sidecar: Mapping[str, Any], digest: str = "") -> bytes:
         name = f"data-{letter}" if len(drawn.views) > 1 else "data"
         table, arrays = numbers.table(view), io.BytesIO()
         if len(table) <= MOST_CSV:
-            files[f"{name}.csv"] = _written(table, csv.write_csv)
+            files[f"{name}.csv"] = _written(_for_spreadsheets(table), csv.write_csv)
         else:
             left_out.append(f"{name}.csv is left out: {len(table):,} rows are more than {MOST_CSV:,}; {name}.parquet has them.")
         files[f"{name}.parquet"] = _written(table, parquet.write_table)
@@ -103,9 +104,20 @@ def table_bundle(view: Table, sidecar: Mapping[str, Any]) -> bytes:
     """A ZIP archive of a table as LaTeX and Markdown, its numbers, and `sidecar`: how it was made, as JSON."""
     rows = pa.table({name: list(values) for name, values in view.as_columns().items()})
     files = {"table.tex": latex(view).encode(), "table.md": markdown(view).encode()}
-    files |= {"data.csv": _written(rows, csv.write_csv), "data.parquet": _written(rows, parquet.write_table)}
+    files |= {"data.csv": _written(_for_spreadsheets(rows), csv.write_csv), "data.parquet": _written(rows, parquet.write_table)}
     files["sidecar.json"] = json.dumps(sidecar, indent=1, sort_keys=True, ensure_ascii=False).encode()
     return archive(files)
+
+
+def _for_spreadsheets(table: pa.Table) -> pa.Table:
+    """The table with texts that no spreadsheet takes for formulas."""
+    return pa.table({spreadsheet_cell(name): _texts(column.combine_chunks()) for name, column in zip(table.column_names, table.columns)})
+
+
+def _texts(column: pa.Array) -> pa.Array:
+    if isinstance(column, pa.DictionaryArray):
+        return pa.DictionaryArray.from_arrays(column.indices, _texts(column.dictionary))
+    return pa.array(map(spreadsheet_cell, column.to_pylist()), pa.string()) if pa.types.is_string(column.type) else column
 
 
 def _written(table: pa.Table, write: Callable[[pa.Table, io.BytesIO], None]) -> bytes:

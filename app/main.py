@@ -36,7 +36,7 @@ def page(render: Callable[[], None]) -> Callable[[], None]:
     return st.fragment(show)
 
 
-st.set_page_config(page_title="LM2 Workbench", page_icon=":material/memory:", layout="wide")
+st.set_page_config(page_title="LM2 Workbench", page_icon="🧠", layout="wide")
 pages = [
     st.Page(page(screen), title=title, icon=icon, url_path=path, default=path == "memory") for path, (title, icon, screen) in SCREENS.items()
 ]

@@ -16,7 +16,7 @@ from app.views.kinds import Heatmap, Strip, Table
 from app.views.latex import decimals
 from app.views.numbers import View
 
-_BAR = {"displaylogo": False, "modeBarButtonsToRemove": ["sendChartToCloud", "select2d", "lasso2d"]}
+_BAR = {"displaylogo": False, "modeBarButtonsToRemove": ["sendChartToCloud", "select2d", "lasso2d"], "typesetMath": False}
 
 
 def strip(view: Strip, key: str, selected: int | None) -> int | None:

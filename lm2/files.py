@@ -3,6 +3,7 @@
 import json
 import lzma
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
 MOST_BYTES = 1024**3
 """Larger files are not read as a whole."""
 
@@ -96,10 +98,36 @@ def replace_file(path: Path) -> Iterator[Path]:
         aside.unlink(missing_ok=True)
 
 
+def spreadsheet_cell(text: str) -> str:
+    """A text that a spreadsheet takes for a text: what begins as a formula does (= + - @), and is no number, has an apostrophe before it.
+
+    So has what begins with apostrophes before such a sign: `spreadsheet_text` takes the first one off again.
+    """
+    if not _FORMULA.match(text):
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text
+
+
+def spreadsheet_text(cell: str) -> str:
+    """The text that `spreadsheet_cell` wrote."""
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
+
+
+def csv_text(table: "DataFrame") -> str:
+    """A table as CSV; its texts and names are none of a spreadsheet's formulas, and "nan" is a number that is missing."""
+    texts = table.select_dtypes(exclude="number").columns
+    safe = table.assign(**{name: table[name].map(lambda cell: spreadsheet_cell(cell) if isinstance(cell, str) else cell) for name in texts})
+    return safe.rename(columns=spreadsheet_cell).to_csv(index=False, na_rep="nan")
+
+
 def write_table(table: "DataFrame", folder: Path, name: str) -> None:
     """A table as CSV and as Parquet."""
     with replace_file(folder / f"{name}.csv") as aside:
-        table.to_csv(aside, index=False, na_rep="nan")
+        aside.write_text(csv_text(table), encoding="utf-8", newline="")
     with replace_file(folder / f"{name}.parquet") as aside:
         table.to_parquet(aside, index=False)
 

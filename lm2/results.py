@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from lm2.babilong import length_tokens
+from lm2.files import spreadsheet_text
 
 BUNDLED = Path(__file__).parent / "benchmark"
 """What `make benchmark` measured on the bundled models."""
@@ -61,4 +62,5 @@ def _read(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     missing = [column for column in columns if column not in rows]
     if missing:
         raise ValueError(f"{path} is no table of `lm2 eval`: it lacks {', '.join(missing)}")
-    return rows
+    texts = rows.select_dtypes(exclude="number").columns
+    return rows.assign(**{name: rows[name].map(lambda cell: spreadsheet_text(cell) if isinstance(cell, str) else cell) for name in texts})

@@ -4,6 +4,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from app.figures.palettes import Colours, Stretch, steps
+from app.figures.pseudo_html import view_spelled
 from app.figures.theme import Theme, style
 from app.views.kinds import Bars, Forest, Heatmap, Lines
 from app.views.numbers import View, unmasked
@@ -23,6 +24,7 @@ def figure(view: View, theme: Theme, height: int | None = None, *, stretch: Stre
 
 
 def heatmap(view: Heatmap, theme: Theme, height: int = 340, *, stretch: Stretch = Stretch.LINEAR, colours: Colours | None = None) -> go.Figure:
+    view = view_spelled(view)
     values, rows, columns, note = _pooled(view)
     own = theme.diverging if view.diverging else theme.sequential
     figure = go.Figure(
@@ -41,7 +43,7 @@ def heatmap(view: Heatmap, theme: Theme, height: int = 340, *, stretch: Stretch 
     for number, edge in enumerate(view.boundaries if not note else ()):
         if edge:
             figure.add_vline(edge - 0.5, line={"color": theme.text, "width": 1.5})
-        if number % max(1, len(view.boundaries) // 12) == 0:
+        if view.segment_labels and number % max(1, len(view.boundaries) // 12) == 0:
             figure.add_annotation(x=edge - 0.5, y=1, yref="paper", xanchor="left", yanchor="bottom", showarrow=False, text=view.segment_labels[number])
     ticks = list(view.ticks) if view.ticks and not note else columns
     figure.update_xaxes(title=view.column_title + note, showgrid=False, **_ticks(ticks))
@@ -50,7 +52,7 @@ def heatmap(view: Heatmap, theme: Theme, height: int = 340, *, stretch: Stretch 
 
 
 def lines(view: Lines, theme: Theme, height: int = 340) -> go.Figure:
-    figure = go.Figure()
+    view, figure = view_spelled(view), go.Figure()
     x = np.arange(len(view.ticks))
     for number, line in enumerate(view.lines):
         colour = theme.categories[number % len(theme.categories)]
@@ -60,7 +62,7 @@ def lines(view: Lines, theme: Theme, height: int = 340) -> go.Figure:
             figure.add_scatter(y=line.low, fill="tonexty", fillcolor=_faint(colour), **band)
         figure.add_scatter(
             x=x, y=line.values, name=line.name, mode="lines+markers" if len(x) <= 64 else "lines", line={"color": colour, "width": 2},
-            customdata=view.ticks, hovertemplate="%{customdata}<br>%{y:.3f}<extra>" + line.name + "</extra>",
+            customdata=view.ticks, hovertemplate="%{customdata}<br>%{y:.3f}<extra>%{fullData.name}</extra>",
         )  # fmt: skip
     # All at once: add_vline looks at every shape there is, and a long text has hundreds of segments.
     edges = [{"x0": edge - 0.5, "x1": edge - 0.5} for edge in view.boundaries[1:]]
@@ -71,6 +73,7 @@ def lines(view: Lines, theme: Theme, height: int = 340) -> go.Figure:
 
 
 def bars(view: Bars, theme: Theme, height: int = 220) -> go.Figure:
+    view = view_spelled(view)
     colours = [theme.categories[1] if at == view.marked else theme.categories[0] for at in range(len(view.values))]
     figure = go.Figure(go.Bar(x=np.arange(len(view.values)), y=view.values, marker={"color": colours, "line": {"width": 0}}, hovertemplate="%{x}: %{y:.3f}<extra></extra>"))
     figure.update_xaxes(title=view.x_title, showgrid=False, **_ticks(view.labels))
@@ -80,7 +83,7 @@ def bars(view: Bars, theme: Theme, height: int = 220) -> go.Figure:
 
 def forest(view: Forest, theme: Theme, height: int | None = None) -> go.Figure:
     """A row for each thing, the first on top."""
-    figure, rows = go.Figure(), np.arange(len(view.labels), dtype=float)
+    view, figure, rows = view_spelled(view), go.Figure(), np.arange(len(view.labels), dtype=float)
     for number, line in enumerate(view.lines):
         colour = theme.categories[number % len(theme.categories)]
         spread = {}
@@ -92,7 +95,7 @@ def forest(view: Forest, theme: Theme, height: int | None = None) -> go.Figure:
         ]
         figure.add_scatter(
             x=line.values, y=rows + 0.24 * (number - (len(view.lines) - 1) / 2), name=line.name, mode="markers", marker={"color": colour, "size": 8},
-            text=said, hovertemplate="%{text}<extra>" + line.name + "</extra>", showlegend=len(view.lines) > 1, **spread,
+            text=said, hovertemplate="%{text}<extra>%{fullData.name}</extra>", showlegend=len(view.lines) > 1, **spread,
         )  # fmt: skip
     figure.update_xaxes(title=view.x_title, range=None if view.x_range is None else [view.x_range[0] - 1, view.x_range[1] + 2])
     figure.update_yaxes(title=view.y_title, tickmode="array", tickvals=rows, ticktext=view.labels, range=[len(rows) - 0.4, -0.6], showgrid=False)

@@ -13,17 +13,19 @@ from plotly.offline import get_plotlyjs
 from app.figures import draw
 from app.figures.page import Panel, letters
 from app.figures.palettes import Colours, colour_map, ink
+from app.figures.pseudo_html import spelled
 from app.figures.theme import LIGHT
 from app.views.kinds import Heatmap, Strip
+from app.views.seen import seen
 
 if TYPE_CHECKING:
     from app.figures.paper import Drawn
     from app.views.numbers import View
 
-_CONFIG = {"displaylogo": False, "modeBarButtonsToRemove": ["sendChartToCloud"], "responsive": True}
+_CONFIG = {"displaylogo": False, "modeBarButtonsToRemove": ["sendChartToCloud"], "responsive": True, "typesetMath": False}
 _STYLE = (
     "body{font:14px sans-serif;margin:24px;color:#31333f}main{display:grid;gap:24px}figure{margin:0;min-width:0}"
-    "figcaption{font-weight:600;margin-bottom:4px}.text{line-height:1.9;white-space:pre-wrap}.mark{border-bottom:2px solid #d74f03}"
+    "figcaption{font-weight:600;margin-bottom:4px}.text{line-height:1.9;white-space:pre-wrap}.text span{unicode-bidi:isolate}.mark{border-bottom:2px solid #d74f03}"
 )
 
 
@@ -33,7 +35,7 @@ def interactive(drawn: Drawn) -> str:
     marks = letters(drawn.page)
     parts = [_panel(at, view, panel, mark) for at, (view, panel, mark) in enumerate(zip(drawn.views, drawn.page.panels, marks))]
     return (
-        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{escape(drawn.title)}</title><style>{_STYLE}'
+        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{_shown(drawn.title)}</title><style>{_STYLE}'
         f"main{{grid-template-columns:repeat({across},minmax(0,1fr))}}</style>"
         f"<script>{get_plotlyjs()}</script></head><body><main>{''.join(parts)}</main></body></html>"
     )
@@ -44,18 +46,18 @@ def _panel(at: int, view: View, panel: Panel, mark: str) -> str:
     body = _text(view, panel.colours) if isinstance(view, Strip) else to_html(
         _figure(view, panel), config=_CONFIG, include_plotlyjs=False, full_html=False, div_id=f"figure-{at}"
     )  # fmt: skip
-    return f"<figure aria-label=\"{escape(view.alt)}\"><figcaption>{escape(head)}</figcaption>{body}</figure>"
+    return f'<figure aria-label="{_shown(view.alt)}"><figcaption>{_shown(head)}</figcaption>{body}</figure>'
 
 
 def _figure(view: View, panel: Panel) -> go.Figure:
     figure = draw.figure(view, LIGHT, stretch=panel.stretch, colours=panel.colours)
     if panel.x_title:
-        figure.update_xaxes(title=panel.x_title)
+        figure.update_xaxes(title=spelled(panel.x_title))
     if panel.y_title:
-        figure.update_yaxes(title=panel.y_title)
+        figure.update_yaxes(title=spelled(panel.y_title))
     tall, wide = draw.blocks(view) if isinstance(view, Heatmap) else (1, 1)
     for one in panel.annotations:
-        figure.add_annotation(x=one.x / wide, y=one.y / tall, text=escape(one.text), showarrow=False, bgcolor="rgba(255,255,255,0.9)", bordercolor=LIGHT.text)
+        figure.add_annotation(x=one.x / wide, y=one.y / tall, text=spelled(one.text), showarrow=False, bgcolor="rgba(255,255,255,0.9)", bordercolor=LIGHT.text)
     return figure
 
 
@@ -71,8 +73,13 @@ def _text(view: Strip, colours: Colours | None) -> str:
         look = f"background:{_hex(shades[at])};color:{ink(shades[at : at + 1])[0]}" if known else ""
         named = next((word for first, stop, word in view.marks if first <= at < stop), "")
         notes = " · ".join(part for part in (view.notes[at] if view.notes else "", named) if part)
-        words.append(f'<span class="{"mark" if named else ""}" style="{look}" title="{escape(notes)}">{escape(piece)}</span>')
-    return f'<div class="text">{"".join(words)}</div><small>{escape(view.legend)}</small>'
+        words.append(f'<span class="{"mark" if named else ""}" style="{look}" title="{_shown(notes)}">{_shown(piece)}</span>')
+    return f'<div class="text">{"".join(words)}</div><small>{_shown(view.legend)}</small>'
+
+
+def _shown(text: str) -> str:
+    """A text in the page, and in its attributes."""
+    return escape(seen(text))
 
 
 def _hex(shade: np.ndarray) -> str:

@@ -14,6 +14,7 @@ from app.figures.palettes import Stretch
 from app.views import probes
 from app.views.probes import ALL, Probed
 from lm2 import stories
+from lm2.files import csv_text
 
 if TYPE_CHECKING:
     from app.jobs import Job
@@ -292,4 +293,4 @@ def _direction(loaded: Checkpoint, probed: Probed, target: Target, source: Sourc
 
 
 def _csv(probed: Probed, name: str) -> str:
-    return probed.result.tables()[name].to_csv(index=False)
+    return csv_text(probed.result.tables()[name])

@@ -13,6 +13,7 @@ from app import exam, handout, panels, session, state, widgets
 from app.charts import SlotChart
 from app.views import experiments
 from lm2.config import MemoryKind
+from lm2.files import csv_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -155,4 +156,4 @@ def _csv(found: Explanations) -> dict[str, partial[str]]:
 
 
 def _written(rows: Callable[[Explanations], pd.DataFrame], found: Explanations) -> str:
-    return rows(found).to_csv(index=False)
+    return csv_text(rows(found))

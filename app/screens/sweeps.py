@@ -14,6 +14,7 @@ from app.figures.palettes import Stretch
 from app.views import sweeps
 from app.views.sweeps import Swept
 from lm2.config import MemoryKind
+from lm2.files import csv_text
 from probes.metrics import Metric
 
 if TYPE_CHECKING:
@@ -255,4 +256,4 @@ def _ranking(swept: Swept, metric: Metric) -> None:
 
 
 def _csv(swept: Swept, name: str) -> str:
-    return swept.result.tables()[name].to_csv(index=False)
+    return csv_text(swept.result.tables()[name])

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from app.views.kinds import Best, Table
+from app.views.markdown import plain
+from app.views.seen import code_point, seen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,17 +35,32 @@ class _Printed:
 
 _INTERVAL = re.compile(r"\s*([-+−]?[\d.,]+)\s*\(([-+−]?[\d.,]+) to ([-+−]?[\d.,]+)\)\s*")
 _SPECIAL = {
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_", "\n": " ", '"': "''",
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_", "\n": " ", "\t": " ", '"': "''",
+    "`": r"\`{}", "“": "``", "”": "''", "‘": "`", "’": "'", "\u00a0": "~", "—": "---", "√": r"$\surd$", "⟦": r"$[\![$", "⟧": r"$]\!]$",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
     "−": "$-$", "–": "--", "…": r"\ldots{}", "·": r"$\cdot$", "×": r"$\times$", "±": r"$\pm$", "≤": r"$\leq$", "≥": r"$\geq$",
     "→": r"$\to$", "⏎": r"$\hookleftarrow$", "⇥": r"$\mapsto$", "λ": r"$\lambda$", "Δ": r"$\Delta$",
 }  # fmt: skip
-"""As every encoding of LaTeX has them; accented letters need nothing."""
+"""As every encoding of LaTeX has them."""
+_LIGATURES = ("--", "''", "``", ",,", "?`", "!`")
+"""Two characters that would become one other sign."""
+_ACCENTS = "\u0300\u0301\u0302\u0303\u0304\u0306\u0307\u0308\u030a\u030b\u030c\u0327"
+_LETTERS = frozenset("ßæøÆØœŒłŁ¡¿£§¶")
+"""These, and Latin letters with one of the accents, need nothing: pdfLaTeX has them without any package."""
 
 
 def escaped(text: str) -> str:
-    """The text as LaTeX prints it, with pdfLaTeX too."""
-    return "".join(_SPECIAL.get(char, char) for char in text)
+    """The text as LaTeX prints it, with pdfLaTeX too; characters that this has no type for stand as their code (U+4E2D)."""
+    parts = [_character(char) for char in seen(text)]
+    return "".join(parts[:1]) + "".join(f"{{}}{part}" if one[-1] + part[0] in _LIGATURES else part for one, part in pairwise(parts))
+
+
+def _character(char: str) -> str:
+    if char in _SPECIAL:
+        return _SPECIAL[char]
+    base, *accents = unicodedata.normalize("NFD", char)
+    accented = len(accents) == 1 and accents[0] in _ACCENTS and base.isascii() and ord(char) < 0x180
+    return char if char.isascii() or char in _LETTERS or accented else code_point(char)
 
 
 def latex(view: Table) -> str:
@@ -49,13 +68,18 @@ def latex(view: Table) -> str:
     interval is clear of all others'; where it is not in a column, a note below says so. Raises ValueError for columns that do not
     exist or have no intervals."""
     printed = _printed(view)
-    rows = [[_bold(escaped(cell.text), r"\textbf{", "}") if cell.bold else escaped(cell.text) for cell in row] for row in printed.rows]
-    header, *body = _aligned([list(map(escaped, printed.columns)), *rows], printed.numeric)
+    rows = [[_bold(_cell_text(cell.text), r"\textbf{", "}") if cell.bold else _cell_text(cell.text) for cell in row] for row in printed.rows]
+    header, *body = _aligned([list(map(_cell_text, printed.columns)), *rows], printed.numeric)
     kinds = "".join("r" if numeric else "l" for numeric in printed.numeric)
     lines = [r"% \usepackage{booktabs}", rf"\begin{{tabular}}{{{kinds}}}", r"\toprule", f"{' & '.join(header)} \\\\", r"\midrule"]
     lines += [f"{' & '.join(row)} \\\\" for row in body]
     lines += [r"\bottomrule", r"\end{tabular}", *(rf"\par\smallskip{{\footnotesize {escaped(note)}}}" for note in printed.notes)]
     return "\n".join(lines) + "\n"
+
+
+def _cell_text(text: str) -> str:
+    """A cell's text: after the end of a row, LaTeX would take [ and * for a part of that."""
+    return re.sub(r"^[\[*]", r"{\g<0>}", escaped(text))
 
 
 def markdown(view: Table) -> str:
@@ -69,7 +93,8 @@ def markdown(view: Table) -> str:
 
 
 def _safe(text: str) -> str:
-    return re.sub(r"([\\`*_\[\]<>|#~])", r"\\\1", text.replace("\n", " "))
+    """In a table, a bar ends the cell even within code."""
+    return re.sub(r"(?<!\\)\|", r"\\|", plain(text))
 
 
 def _bold(text: str, start: str, end: str) -> str:
