@@ -9,8 +9,11 @@ from typing import Protocol, TypeVar
 
 import streamlit as st
 
+from app import owner
 from app.jobs import Jobs
+from app.uploads import PREFIX, Uploads
 from lm2 import stories
+from lm2.bundled import bundled_names
 from lm2.capture import Capture
 from lm2.interventions import Intervention
 from lm2.sites import Site
@@ -22,6 +25,9 @@ _STORE_BYTES = 1024**3
 _RUN_BYTES = 256 * 1024**2
 """What one run may keep with all blocks; beyond it, only the chosen block is captured."""
 
+_UPLOAD_BYTES = 8 * 1024**3
+"""What uploaded checkpoints may take on the disk in all."""
+
 _JOBS = 64
 """How many ended jobs are remembered, with what they found."""
 
@@ -32,13 +38,30 @@ _SITES = (Site.READ_PATTERN, Site.WRITE_PATTERN, Site.GATE_IN, Site.GATE_FORGET,
 def checkpoint(name: str, device: str, dtype: str) -> "Checkpoint":  # noqa: F821
     """Load a checkpoint once per name, device and dtype.
 
-    TransformerLens takes seconds to import, so it is imported here, after the first paint. Raises CheckpointError.
+    TransformerLens takes seconds to import, so it is imported here, after the first paint. Raises ValueError where it cannot be
+    opened, and for a path outside the folders that the server's owner opens to visitors.
     """
     from lm2.checkpoint import load
 
-    loaded = load(name, device, dtype)
+    try:
+        loaded = replace(load(_place(name), device, dtype), name=name)
+    except ValueError as error:
+        raise ValueError(owner.without_folders(str(error))) from error
     gc.freeze()  # Streamlit collects garbage after every rerun; walking the imported libraries each time takes 0.2 s
     return loaded
+
+
+def _place(name: str) -> str:
+    """Where the checkpoint of a name is, as `lm2.load` takes it. Raises ValueError where a visitor may not open it."""
+    if name.startswith(PREFIX):
+        return str(uploads().path(name))
+    return name if name in bundled_names() else str(owner.place(name))
+
+
+@st.cache_resource(show_spinner=False)
+def uploads() -> Uploads:
+    """The checkpoints that visitors of this server have uploaded."""
+    return Uploads(_UPLOAD_BYTES)
 
 
 class Result(Protocol):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app import workspace
+from app import owner, workspace
 from app.cli_answer import Answer, opened, specified, written
 from app.cli_arguments import CHECKPOINT, add_checkpoint, add_seed, add_segment_length, task_named
 from app.cli_progress import progress
@@ -22,10 +22,23 @@ if TYPE_CHECKING:
     from lm2.trace import Trace
 
 
+_VISITORS = (
+    "It listens on this machine alone. Whoever opens the page is a visitor: files are opened where --folders allows it, and a language model is "
+    "asked where one is named here. Where LM2_LLM_KEY is set, it is sent to that model as a bearer token."
+)
+
+
 def add_serve(commands: Commands) -> None:
-    one = commands.add("serve", "open the workbench in the browser", _serve, "It listens on this machine alone.")
+    one = commands.add("serve", "open the workbench in the browser", _serve, _VISITORS)
     one.add_argument("--port", type=int, default=8501, metavar="N", help="port of the page (default %(default)s)")
     one.add_argument("--workspace", type=Path, default=Path(workspace.DEFAULT), metavar="DIR", help="folder of saved figures (default %(default)s)")
+    one.add_argument(
+        "--folders", type=Path, nargs="*", default=[Path()], metavar="DIR",
+        help="folders whose checkpoints, evaluations and labels visitors may open by their paths; none after it, no path at all (default: the one it is started in)",
+    )  # fmt: skip
+    one.add_argument("--model-url", metavar="URL", help="OpenAI-compatible address of the language model that describes slots (default: none is asked)")
+    one.add_argument("--model", metavar="NAME", help="the language model's name there")
+    one.add_argument("--transcripts", type=Path, metavar="DIR", help="folder that keeps what it says; without an address, that is replayed")
 
 
 def add_info(commands: Commands) -> None:
@@ -57,14 +70,17 @@ def add_generate(commands: Commands) -> None:
 
 
 def _serve(chosen: argparse.Namespace) -> None:
-    """Streamlit, which listens on this machine alone and sends no statistics."""
+    """Streamlit, which listens on this machine alone, sends no statistics, and shows visitors no traceback."""
     options = {
-        "server.address": "127.0.0.1", "server.port": chosen.port, "server.maxUploadSize": 200, "browser.gatherUsageStats": "false",
-        "client.toolbarMode": "minimal", "server.fileWatcherType": "none",
+        "server.address": "127.0.0.1", "server.port": chosen.port, "server.maxUploadSize": 200, "server.enableCORS": "true",
+        "server.enableXsrfProtection": "true", "server.fileWatcherType": "none", "browser.gatherUsageStats": "false",
+        "client.toolbarMode": "minimal", "client.showErrorDetails": "none",
     }  # fmt: skip
     flags = [f"--{name}={value}" for name, value in options.items()]
     command = [sys.executable, "-m", "streamlit", "run", str(Path(__file__).parent / "main.py"), *flags]
     os.environ[workspace.VARIABLE] = str(chosen.workspace.absolute())
+    os.environ |= owner.settings(chosen.folders, chosen.model_url, chosen.model, chosen.transcripts)
+    owner.describer(seed=0)  # an address that is none is told here, and not to visitors
     Answer(found={"address": f"http://127.0.0.1:{chosen.port}"}).tell(as_json=chosen.json)
     if chosen.json:  # what Streamlit says of itself is a note
         os.dup2(2, 1)

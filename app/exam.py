@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from app import cache, sidebar, widgets
+from app import cache, owner, sidebar, widgets
 from app.jobs import Job, Phase, Work
 from lm2 import stories
 
@@ -67,7 +67,7 @@ def result(key: Hashable, work: Work, label: str, unit: str) -> Any:
     if job is None:
         st.caption("Not run yet. It runs in the background: go on working here, and come back by this page's link.")
     if job is not None and job.phase is Phase.FAILED:
-        st.info(f"It could not be run: {job.sentence.removesuffix('.')}.", icon=":material/info:")
+        st.info(f"It could not be run: {owner.without_folders(job.sentence).removesuffix('.')}.", icon=":material/info:")
     if job is not None and job.phase is Phase.CANCELLED:
         st.caption(f"Stopped after {_counted(job.done, unit)}.")
     return None

@@ -36,6 +36,7 @@ def page(render: Callable[[], None]) -> Callable[[], None]:
     return st.fragment(show)
 
 
+st.set_option("client.showErrorDetails", "none")  # `lm2 serve` says so too; where streamlit itself is called, nobody else does
 st.set_page_config(page_title="LM2 Workbench", page_icon="🧠", layout="wide")
 pages = [
     st.Page(page(screen), title=title, icon=icon, url_path=path, default=path == "memory") for path, (title, icon, screen) in SCREENS.items()

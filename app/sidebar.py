@@ -1,16 +1,8 @@
 """The sidebar: which checkpoint, on which device, reading which text."""
 
-import hashlib
-import io
-import os
-import shutil
-import tempfile
-import zipfile
-from pathlib import Path
-
 import streamlit as st
 
-from app import context, state, widgets
+from app import cache, context, state, widgets
 from app.context import Context
 from app.state import Kind, Selection, Source
 from lm2 import stories
@@ -18,7 +10,6 @@ from lm2.bundled import bundled_names
 from lm2.files import decode_text
 from lm2.simulator import simulate
 
-_LARGEST_FOLDER = 2 * 1024**3
 _SOURCES = {Source.STORY: "Story", Source.SIMULATED: "Simulated", Source.PASTED: "Text", Source.FILE: "File"}
 _ASKED = {
     Kind.OWN_SEGMENT: "one question, in a segment of its own",
@@ -42,7 +33,8 @@ def render() -> None:
 def _model() -> None:
     widgets.known_or_typed(
         "Checkpoint", "checkpoint", bundled_names(),
-        help="A bundled one, or type the path of a folder (ours or a Hugging Face Llama), a .gguf file, or a .pt file of the released code.",
+        help="A bundled one, or type the path of a folder (ours or a Hugging Face Llama), a .gguf file, or a .pt file of the released code, "
+        "where the server's owner opens it.",
     )  # fmt: skip
     left, right = st.columns(2)
     with left:
@@ -51,7 +43,7 @@ def _model() -> None:
         widgets.select("Numbers", "dtype", ["float32", "bfloat16"])
     widgets.number("Segment length (tokens)", "length", 0, 1_000_000, help="Tokens the model sees at once; 0 is the checkpoint's own.")
     widgets.upload(
-        "Your own checkpoint, a folder as .zip", "checkpoint", "zip", _unpack,
+        "Your own checkpoint, a folder as .zip", "checkpoint", "zip", lambda content: cache.uploads().add(content),
         help="config.json, model.safetensors, tokenizer.json (ours or a Hugging Face Llama's); or a released .pt with tokenizer.json; or a .gguf.",
     )  # fmt: skip
 
@@ -125,35 +117,3 @@ def context_of(chosen: Selection) -> Context:
     if not -count <= chosen.question < count:
         raise ValueError(f"This story has questions 0 to {count - 1}, and none at {chosen.question}. Choose another question.")
     return context.of_question(story, chosen.question, origin, own_segment=chosen.asked is Kind.OWN_SEGMENT)
-
-
-def _unpack(data: bytes) -> str:
-    """Unpack an uploaded folder beside the system's other temporary files; returns the folder, or the .pt file in it.
-
-    Raises ValueError for members that would leave the folder and for archives that unpack to too much.
-    """
-    root = Path(tempfile.gettempdir()) / f"lm2-workbench-{os.getuid() if hasattr(os, 'getuid') else 0}"
-    folder = root / hashlib.sha256(data).hexdigest()[:16]
-    if not zipfile.is_zipfile(io.BytesIO(data)):
-        raise ValueError("it is no zip file")
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        members = [member for member in archive.infolist() if not member.is_dir()]
-        size = sum(member.file_size for member in members)
-        if size > _LARGEST_FOLDER:
-            raise ValueError(f"it unpacks to {size:,} bytes; at most {_LARGEST_FOLDER:,} are taken")
-        outside = [member.filename for member in members if ".." in Path(member.filename).parts or Path(member.filename).is_absolute()]
-        if outside:
-            raise ValueError(f"{outside[0]!r} would be written outside the folder")
-        if not folder.is_dir():
-            root.mkdir(mode=0o700, exist_ok=True)
-            aside = Path(tempfile.mkdtemp(dir=root))
-            try:
-                archive.extractall(aside)
-                os.replace(aside, folder)
-            finally:
-                shutil.rmtree(aside, ignore_errors=True)
-    for pattern in ("config.json", "*.pt", "*.gguf"):
-        found = sorted(folder.rglob(pattern))
-        if found:
-            return str(found[0].parent if pattern == "config.json" else found[0])
-    raise ValueError("it holds neither config.json nor a .pt or .gguf file")

@@ -1,6 +1,5 @@
 """Widgets bound to the selection: each shows one field, changes it, and returns its value."""
 
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -157,7 +156,7 @@ def upload(label: str, field: str, kind: str, read: Callable[[bytes], str], *, h
         if arrived is not None:
             try:
                 state.update(**{field: read(arrived.getvalue())})
-            except (ValueError, OSError, zipfile.BadZipFile) as error:
+            except ValueError as error:
                 st.session_state[explanation] = f"{arrived.name} was not taken: {error}."
 
     st.file_uploader(label, type=kind, key=key, help=help, on_change=take)

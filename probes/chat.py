@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lm2.files import replace_file
+from lm2.files import parse_json, read_json, replace_file
 
 KEY = "LM2_LLM_KEY"
 """Environment variable: where it is set, it is sent as the bearer token. It is written nowhere."""
@@ -72,8 +72,8 @@ class Chat:
         if self._folder is None:
             return self._held.get(key)
         try:
-            found = json.loads((self._folder / f"{key}.json").read_text(encoding="utf-8"))
-        except (FileNotFoundError, UnicodeDecodeError, json.JSONDecodeError):
+            found = read_json(self._folder / f"{key}.json")
+        except ValueError:
             return None
         return found if isinstance(found, dict) and "response" in found else None
 
@@ -111,10 +111,7 @@ class Chat:
             found = response.read(_LARGEST_BYTES + 1)
         if len(found) > _LARGEST_BYTES:
             raise ValueError(f"{self._url} answers with more than {_LARGEST_BYTES:,} bytes")
-        try:
-            return json.loads(found)
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise ValueError(f"{self._url} does not answer in JSON: {error}") from error
+        return parse_json(found, f"the answer of {self._url}")
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
@@ -143,8 +140,12 @@ def _without_key(text: str) -> str:
 
 def _checked(url: str) -> str:
     """The address without a slash at its end."""
-    parts = urllib.parse.urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urllib.parse.urlsplit(url)
+        whole = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # brackets that do not close, a port that is no number
+        whole = False
+    if not whole:
         raise ValueError(f"an address looks like http://127.0.0.1:8000/v1, not {url!r}")
     if parts.username or parts.password:
         raise ValueError(f"an address holds no name or password; a key goes into the environment variable {KEY}")

@@ -1,10 +1,17 @@
 """Labels of one's own, from a CSV file."""
 
+import io
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 
+from lm2.files import read_text
+
+TARGET = "labels "
+"""What a target that names such a file begins with."""
+MOST_BYTES = 64 * 1024**2
+"""Larger files of labels are not read."""
 _COLUMNS = ("row", "label", "group")
 
 
@@ -23,8 +30,8 @@ def read_labels(path: Path, rows: int) -> list[OwnLabel]:
     Raises ValueError for a file that is none, a row that is not there or named twice, and one without a group.
     """
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        table = pd.read_csv(io.StringIO(read_text(path, MOST_BYTES)), dtype=str, keep_default_na=False)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise ValueError(f"{path} is not readable as a CSV file of labels: {error}") from error
     lacking = [name for name in _COLUMNS if name not in table]
     if lacking:

@@ -4,9 +4,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from lm2.files import read_bytes
 from lm2.plain import all_written, as_json, digest_of, member, number, several, whole
 from probes.examples import Documents, Moment
 from probes.linear import Family
+from probes.own_labels import MOST_BYTES, TARGET
 
 BASELINES = ("tokens", "embedding", "position", "untrained", "reset")
 """What a source is compared with: what the segment's words alone tell, or its place; and the same source where the weights
@@ -79,7 +81,11 @@ class ProbeSpec:
         return cls(**given)
 
     @property
+    def files(self) -> tuple[str, ...]:
+        """The files of labels that it names, as a field and as targets."""
+        return (*filter(None, (self.labels,)), *(target.removeprefix(TARGET) for target in self.targets if target.startswith(TARGET)))
+
+    @property
     def digest(self) -> str:
-        """SHA-256 of the JSON form, and of the labels' file where there is one."""
-        own = Path(self.labels).read_bytes() if self.labels else b""
-        return digest_of(self.to_json(), own)
+        """SHA-256 of the JSON form, and of the files of labels. Raises ValueError for one that cannot be read."""
+        return digest_of(self.to_json(), b"".join(read_bytes(Path(file), MOST_BYTES) for file in self.files))

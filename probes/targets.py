@@ -19,7 +19,7 @@ from lm2.trace import read_only
 from lm2.world import World
 from probes.documents import without_names
 from probes.examples import Examples
-from probes.own_labels import read_labels
+from probes.own_labels import TARGET, read_labels
 
 UNKNOWN = -1
 """The label of a row of which a target says nothing."""
@@ -277,7 +277,7 @@ class OwnLabels(Target):
     with the row's own: `groups` has them.
     """
 
-    form = "labels {file}"
+    form = TARGET + "{file}"
     file: str
 
     def check(self, examples: Examples) -> None:

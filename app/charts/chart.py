@@ -45,7 +45,7 @@ class Chart(Plain):
     def __post_init__(self) -> None:
         if isinstance(self.spec, Mapping):
             self.settle(spec=self._spec_of(dict(self.spec)))
-        elif not hasattr(self.spec, "digest"):
+        elif not hasattr(type(self.spec), "digest"):  # of the spec itself it would read the files that this names
             raise ValueError(f"spec must be that of a result, an object with fields, not {self.spec!r:.80}")
 
     @staticmethod
@@ -62,6 +62,11 @@ class Chart(Plain):
     def checkpoint(self) -> str | None:
         """Name of the model; None where a result is read and no model is asked."""
         return self.spec.checkpoint
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Files and folders that it names and reads, besides the model's."""
+        return ()
 
     @property
     def seed(self) -> int | None:

@@ -57,6 +57,10 @@ class BenchmarkChart(Chart):
         return None
 
     @property
+    def files(self) -> tuple[str, ...]:
+        return (self.spec,) if self.spec else ()
+
+    @property
     def seed(self) -> None:
         return None
 

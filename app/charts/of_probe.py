@@ -54,6 +54,10 @@ class ProbeChart(Chart):
 
         return ProbeSpec.from_json(values)
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        return self.spec.files
+
     def find(self, checkpoint: Checkpoint, on_step: OnStep, folder: Path | None) -> Probed:
         from probes.probing import probe  # noqa: PLC0415 - see app/cache.py
 

@@ -44,6 +44,10 @@ class SlotChart(Chart):
     def words(self) -> str:
         return f"passages that {self.side} slot {self.slot}"
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        return () if self.spec.file is None else (self.spec.file,)
+
     def find(self, checkpoint: Checkpoint, on_step: OnStep, folder: Path | None) -> Explanations:
         from probes.explanations import explain  # noqa: PLC0415 - see app/cache.py
 

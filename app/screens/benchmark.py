@@ -1,11 +1,10 @@
 """Benchmark: models by task and length, beside what the paper prints."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import streamlit as st
 
-from app import handout, panels, state, widgets
+from app import handout, owner, panels, state, widgets
 from app.charts import BenchmarkChart, OfBenchmark
 from app.views import benchmark
 from lm2 import paper, results
@@ -21,12 +20,12 @@ _OF_PAIRS = (OfBenchmark.LEAD, OfBenchmark.RATIOS)
 def render() -> None:
     st.header("Benchmark")
     st.write("BABILong: bAbI facts hidden in book text of growing length. Our models with 95 % intervals clustered by story, beside the paper's numbers.")
-    named = widgets.line("Results", "results", help="A folder that `lm2 eval ... --out FOLDER` wrote; empty: what the bundled models scored.")
+    named = widgets.line("Results", "results", help="A folder that `lm2 eval ... --out FOLDER` wrote, where the server's owner opens it; empty: what the bundled models scored.")
     try:
-        found = results.read_results(Path(named) if named else results.BUNDLED)
+        found = results.read_results(owner.place(named) if named else results.BUNDLED)
     except ValueError as error:
         if named:
-            st.info(f"{error}.", icon=":material/info:")
+            st.info(f"{owner.without_folders(str(error))}.", icon=":material/info:")
         else:
             st.info("No results are bundled. Make some with `lm2 eval --models A,B --lengths 0k,1k,4k --out FOLDER`, and name FOLDER above.", icon=":material/info:")
         st.subheader("Printed in the paper")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import streamlit as st
 
-from app import cache, exam, state, widgets, workspace
+from app import cache, exam, owner, state, widgets, workspace
 from app.figure_spec import FigureSpec
 from app.figures.page import Annotation, Grid, Panel
 from app.handout import Placed, files, page_of, preview
@@ -50,7 +50,7 @@ def _open(placed: list[Placed]) -> None:
         return
     with st.container(border=True):
         left, middle, right = st.columns([6, 1, 1], vertical_alignment="bottom")
-        name = left.selectbox("Saved figures", names, index=None, placeholder="choose one", key="figure_saved", help=f"In {workspace.figures()}.")
+        name = left.selectbox("Saved figures", names, index=None, placeholder="choose one", key="figure_saved")
         if right.button("Delete", icon=":material/delete:", disabled=name is None, width="stretch"):
             workspace.delete(name)
             st.rerun()
@@ -66,8 +66,10 @@ def _opened(name: str, pressed: float, placed: list[Placed]) -> None:
     try:
         told = workspace.read(name)
         spec = FigureSpec.from_json(told.get("figure", {}))
+        for file in {file for chart in spec.charts for file in chart.files}:
+            owner.place(file)
     except ValueError as error:
-        st.info(f"{str(error).removesuffix('.')}.", icon=":material/info:")
+        st.info(f"{owner.without_folders(str(error)).removesuffix('.')}.", icon=":material/info:")
         return
     chosen = state.current()
 
@@ -157,12 +159,12 @@ def _preview(placed: list[Placed], grid: Grid) -> None:
     with st.expander("Draft of the caption"):
         st.write(caption(drawn))
     left, right = st.columns([5, 2], vertical_alignment="bottom")
-    named = left.text_input("Name", key="figure_name", placeholder="reads-and-writes", help=f"Kept in {workspace.figures()}.").strip()
+    named = left.text_input("Name", key="figure_name", placeholder="reads-and-writes", help="Kept in the server's workspace, for all who visit it.").strip()
     label = "Replace" if named in workspace.names() else "Save"
     if right.button(label, icon=":material/save:", type="primary", disabled=not named, width="stretch"):
         try:
             path = workspace.save(named, sidecar(spec, made))
         except (ValueError, OSError) as error:
-            st.info(f"{str(error).removesuffix('.')}.", icon=":material/info:")
+            st.info(f"{owner.without_folders(str(error)).removesuffix('.')}.", icon=":material/info:")
         else:
-            st.success(f"Saved. `lm2 figure {shlex.quote(str(path))} -o fig.pdf` makes it again.", icon=":material/check:")
+            st.success(f"Saved. `lm2 figure {shlex.quote(path.name)} -o fig.pdf`, in the workspace's folder of figures, makes it again.", icon=":material/check:")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app import cache, exam, handout, panels, session, sidebar, state, widgets
+from app import cache, exam, handout, owner, panels, session, sidebar, state, widgets
 from app.charts import OfProbe, ProbeChart
 from app.figures.palettes import Stretch
 from app.views import probes
@@ -53,7 +53,7 @@ _HELP = {
     "baselines": "What a source is compared with: the segment's words, their embeddings, the place in the text; the same source with weights "
     "drawn anew, or with a bank that is fresh in every segment.",
     "strengths": "C of a logistic probe, lambda of ridge, shrinkage of LDA; chosen for each target by training stories alone.",
-    "labels": "Path of a CSV file with columns row, label and group, where the server runs. lm2 probe SPEC.json --rows FILE.csv writes the rows.",
+    "labels": "Path of a CSV file with columns row, label and group, where the server's owner opens it. lm2 probe SPEC.json --rows FILE.csv writes the rows.",
     "permutations": "For p: stories exchange their labels. 0 leaves p out.",
 }  # fmt: skip
 _COLUMNS = (
@@ -79,11 +79,8 @@ def render() -> None:
         key = (spec.digest, loaded.digest, loaded.device, loaded.dtype)
         with st.spinner("Laying out the rows ..."):
             plan = cache.plan(loaded, spec)
-    except OSError as error:
-        st.info(f"{error.filename} cannot be read: {error.strerror}.", icon=":material/info:")
-        return
     except ValueError as error:
-        st.info(f"There is no such probe: {str(error).removesuffix('.')}.", icon=":material/info:")
+        st.info(f"There is no such probe: {owner.without_folders(str(error)).removesuffix('.')}.", icon=":material/info:")
         return
     if exam.finished(key):
         st.caption(f"{plan.cost}. {_CONTEXT}")
@@ -178,7 +175,7 @@ def _spec(loaded: Checkpoint) -> ProbeSpec:
     from probes.probe_spec import ProbeSpec  # noqa: PLC0415
 
     chosen = state.current()
-    return ProbeSpec(
+    spec = ProbeSpec(
         checkpoint=loaded.name,
         documents=Documents(tasks=chosen.probe_tasks, count=chosen.probe_count, origin=Origin(chosen.probe_origin), seed=chosen.probe_seed),
         moment=Moment(chosen.probe_moment), segment_length=chosen.length or None, sources=state.texts("probe_sources"),
@@ -186,6 +183,9 @@ def _spec(loaded: Checkpoint) -> ProbeSpec:
         strengths=_strengths(), folds=chosen.probe_folds, permutations=chosen.probe_permutations, labels=chosen.probe_labels.strip(),
         seed=chosen.probe_seed,
     )  # fmt: skip
+    for file in spec.files:
+        owner.place(file)
+    return spec
 
 
 def _strengths() -> tuple[float, ...]:

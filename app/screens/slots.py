@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app import exam, handout, panels, session, state, widgets
+from app import exam, handout, owner, panels, session, state, widgets
 from app.charts import SlotChart
 from app.views import experiments
 from lm2.config import MemoryKind
@@ -28,7 +27,10 @@ if TYPE_CHECKING:
 
 _RELEASE = "The released arithmetic has no write attention: row j of the bank belongs to token j of the segment. Only reading can be told."
 _CONTEXTS = "The passages with the largest values, one of a story, no text twice. A passage is a segment, or 32 tokens of a long one."
-_PRIVATE = "Nothing leaves this machine unless an address is given. The passages shown here, and others to judge, are then sent to it."
+_NO_MODEL = (
+    "Nothing leaves this machine: no language model is asked. Whoever starts the server can name one: `lm2 serve --model-url URL --model NAME`."
+)
+_PRIVATE = "The passages shown here, and others to judge, are sent to {}, the language model that this server's owner has named."
 
 
 def render() -> None:
@@ -111,34 +113,19 @@ def _one(found: Explanations, loaded: Checkpoint) -> None:
 
 
 def _description(found: Explanations, one: SlotExplanation, loaded: Checkpoint) -> None:
-    """Off unless an address or a folder is typed. Neither is part of a link: whoever opens one sends nothing to anybody."""
-    from probes.chat import Chat  # noqa: PLC0415 - see app/cache.py
-    from probes.explanation_report import descriptions, scores  # noqa: PLC0415
+    """Off unless the server's owner has named a language model: visitors choose neither where passages are sent nor what is written."""
+    from probes.explanation_report import descriptions, scores  # noqa: PLC0415 - see app/cache.py
     from probes.explanations import describe_slots  # noqa: PLC0415
 
-    st.caption(_PRIVATE)
-    left, middle, right = st.columns(3)
-    with left:
-        url = st.text_input(
-            "Address", key="slots_url", placeholder="http://127.0.0.1:8000/v1", help="Of any server that speaks OpenAI's chat protocol."
-        ).strip()  # fmt: skip
-    with middle:
-        model = st.text_input("Model", key="slots_model", help="Its name there.").strip()
-    with right:
-        folder = st.text_input(
-            "Folder of transcripts", key="slots_folder", help="Keeps what was said. Without an address, descriptions are replayed from it."
-        ).strip()  # fmt: skip
-    if not model or not (url or folder):
+    chat = owner.describer(found.spec.seed)
+    if chat is None:
+        st.caption(_NO_MODEL)
         return
-    try:
-        spec = replace(found.spec, model=model, signals=(one.signal,), slots=(one.slot,))
-        chat = Chat(model, url=url or None, folder=Path(folder) if folder else None, seed=spec.seed)
-    except ValueError as error:
-        st.info(f"{error}.", icon=":material/info:")
-        return
+    st.caption(_PRIVATE.format(chat.model))
+    spec = replace(found.spec, model=chat.model, signals=(one.signal,), slots=(one.slot,))
     asked = replace(found, spec=spec)
     label = f"Describe slot {one.slot}, {one.signal.done}"
-    described = exam.result((*_key(spec, loaded), url, folder), lambda job: describe_slots(asked, chat, job.report), label, "reply")
+    described = exam.result((*_key(spec, loaded), "described"), lambda job: describe_slots(asked, chat, job.report), label, "reply")
     if described is not None:
         _table(descriptions(described), "descriptions")
         _table(scores(described), "scores")

@@ -1,11 +1,19 @@
 """What tests of several screens need."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from app import owner
 from lm2.checkpoint import Checkpoint, save
+
+
+@pytest.fixture(autouse=True)
+def opened(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server's owner opens the tests' own folders to visitors, and the one that the server is started in."""
+    monkeypatch.setenv(owner.FOLDERS, os.pathsep.join((os.curdir, str(tmp_path_factory.getbasetemp()))))
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import cache
+from app import cache, owner
 from app.cli import main
 from app.views import slots as views
 from lm2.checkpoint import Checkpoint
@@ -151,15 +151,15 @@ def test_a_slot_is_chosen_and_the_link_shows_it_to_others(gated: Checkpoint, fol
     assert test.code[0].value.startswith("lm2 explain slots-")
 
 
-def test_nothing_is_asked_without_an_address_and_one_slot_with_it(gated: Checkpoint, folder, speaking) -> None:
+def test_nothing_is_asked_unless_the_owner_names_a_language_model(gated: Checkpoint, folder, speaking, monkeypatch: pytest.MonkeyPatch) -> None:
     server = speaking(_rule)
-    test = _press(_page(checkpoint=folder(gated), slot="1"), "Read 6")
-    assert "Nothing leaves this machine" in _words(test) and not server.requests
-    test.text_input(key="slots_model").set_value("m").run()
-    assert not any(button.label.startswith("Describe") for button in test.button)
-    test.text_input(key="slots_url").set_value("localhost").run()
-    assert "an address looks like" in _words(test)
-    test.text_input(key="slots_url").set_value(server.url).run()
+    path = folder(gated)
+    test = _press(_page(checkpoint=path, slot="1"), "Read 6")
+    assert "Nothing leaves this machine" in _words(test) and not any(button.label.startswith("Describe") for button in test.button)
+    assert not test.text_input, "a visitor types no address, no model and no folder"
+    monkeypatch.setenv(owner.MODEL_URL, server.url)
+    monkeypatch.setenv(owner.MODEL, "m")
+    test.run()
     assert not server.requests
     _press(test, "Describe slot 1, read")
     assert test.dataframe[2].value["by, says the language model"].tolist() == ["people"]
@@ -170,9 +170,9 @@ def test_a_server_that_does_not_answer_is_told(gated: Checkpoint, folder, speaki
     monkeypatch.setattr("probes.chat.time.sleep", lambda seconds: None)
     server = speaking(_rule)
     server.close()
+    monkeypatch.setenv(owner.MODEL_URL, server.url)
+    monkeypatch.setenv(owner.MODEL, "another")
     test = _press(_page(checkpoint=folder(gated), slot="1"), "Read 6")
-    test.text_input(key="slots_model").set_value("m").run()
-    test.text_input(key="slots_url").set_value(server.url).run()
     _press(test, "Describe slot 1, read")
     assert "does not answer" in _words(test)
 
