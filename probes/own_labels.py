@@ -31,7 +31,7 @@ def read_labels(path: Path, rows: int) -> list[OwnLabel]:
     """
     try:
         table = pd.read_csv(io.StringIO(read_text(path, MOST_BYTES)), dtype=str, keep_default_na=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+    except ValueError as error:  # of pandas, too
         raise ValueError(f"{path} is not readable as a CSV file of labels: {error}") from error
     lacking = [name for name in _COLUMNS if name not in table]
     if lacking:
