@@ -49,6 +49,37 @@ class Dtype(Enum):
         return torch.float32 if self is Dtype.FLOAT32 else torch.bfloat16
 
 
+class ModelLock:
+    """A lock on a model, for one thread at a time and as often as this thread likes.
+
+    Taking it refuses a model with hooks that somebody left on it: a run's own are put on afterwards, and taken off before.
+    """
+
+    def __init__(self, model: LM2) -> None:
+        self.model = model
+        self._lock = threading.RLock()
+
+    def acquire(self, timeout: float = -1) -> bool:
+        """As of threading's locks. Raises ValueError as `HookedModel.refuse_hooks` does, and then holds nothing."""
+        if not self._lock.acquire(timeout=timeout):
+            return False
+        try:
+            self.model.refuse_hooks()
+        except ValueError:
+            self._lock.release()
+            raise
+        return True
+
+    def release(self) -> None:
+        self._lock.release()
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Checkpoint:
     """A model ready to run. Device and dtype were chosen when it was loaded and are chosen nowhere else."""
@@ -61,8 +92,12 @@ class Checkpoint:
     """SHA-256 of the file of weights; of all of them in order of name where there are several."""
     card: str = ""
     """Markdown."""
-    lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
-    """Held by `run` and `generate`, since hooks are state on a shared module."""
+    lock: ModelLock = field(default=None, repr=False)  # type: ignore[assignment]
+    """Held by whatever computes with the model, since hooks are state on a shared module. None, one of the model's own."""
+
+    def __post_init__(self) -> None:
+        if self.lock is None or self.lock.model is not self.model:
+            object.__setattr__(self, "lock", ModelLock(self.model))
 
     @property
     def config(self) -> LM2Config:

@@ -12,6 +12,7 @@ from torch import Tensor
 from lm2.capture import Capture, Coordinate
 from lm2.config import LM2Config, MemoryKind
 from lm2.editing import NOTHING, Donations, Hook, begins, hands_on, hooks, real
+from lm2.finite import in_segments
 from lm2.hooks import HookPoint
 from lm2.model import LM2, SegmentOutput
 from lm2.segments import Segment, pad
@@ -50,6 +51,8 @@ def feed(
     What the spec captures is put into `records`. `begun` is what the segments before these left; None, there are none.
     `given`: what the interventions take from other texts. Whoever consumes it holds the checkpoint's lock and is in
     inference mode.
+
+    Raises NotFiniteError, with site, block and segment, as soon as a stream, a bank or a logit is NaN or infinite.
     """
     config, changes = model.config, spec.interventions
     lasting = tuple(change for change in changes if not change.read_only)
@@ -62,15 +65,15 @@ def feed(
         apart = read_cache is not cache or any(change.read_only and change.reaches(segment) for change in changes)
         bank = begins(lasting, config, segment, handed, fresh, given)
         watch = _watch(config, segment, [one for one in captures if not apart or one.site in WRITING], records)
-        with model.hooks(fwd_hooks=[*hooks(lasting, config, segment, given), *watch]):
+        with in_segments(segment.index), model.hooks(fwd_hooks=[*hooks(lasting, config, segment, given), *watch]):
             written = output = step(model, segment.ids, bank, cache)
         if apart:
             read = begins(changes, config, segment, handed, fresh, given)
             watch = _watch(config, segment, [one for one in captures if one.site not in WRITING], records)
-            with model.hooks(fwd_hooks=[*hooks(changes, config, segment, given, write=False), *watch]):
+            with in_segments(segment.index), model.hooks(fwd_hooks=[*hooks(changes, config, segment, given, write=False), *watch]):
                 output = step(model, segment.ids, read, read_cache, write=False)
         handed = hands_on(lasting, segment, bank, written.bank)
-        yield segment, replace(output, bank=handed)
+        yield segment, replace(output, bank=handed, unembed=in_segments(segment.index)(output.unembed))
         cache = carried(config, written, segment.end).cache
         read_cache = carried(config, output, segment.end).cache if apart else cache
 

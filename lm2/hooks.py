@@ -61,6 +61,17 @@ class HookedModel(HookedRootModule):
         self.mod_dict = _HookNames(self.mod_dict)
         self.hook_dict = _HookNames(self.hook_dict)
 
+    def refuse_hooks(self) -> None:
+        """Raise ValueError, with the modules, where somebody has left hooks that change what the model computes, or might."""
+        hooked = [name or "the model itself" for name, module in self.mod_dict.items() if module._forward_hooks or module._forward_pre_hooks]
+        if hooked:
+            others = f" and {len(hooked) - 3} more" if len(hooked) > 3 else ""
+            raise ValueError(
+                f"the model has hooks that a run would not tell of, at {', '.join(hooked[:3])}{others}: "
+                "take them off with model.reset_hooks(including_permanent=True), or by the handles that torch gave, and say what a run "
+                "changes as interventions"
+            )
+
     def _check(self, names: NamesFilter) -> None:
         for name in [names] if isinstance(names, str) else names if isinstance(names, list) else []:
             self.hook_dict[name]

@@ -16,7 +16,10 @@ from lm2.hooks import HookPoint
 
 
 class RMSNorm(nn.Module):
-    """x / sqrt(mean(x^2) + eps) * w, the norm computed in float32 and cast back (Zhang and Sennrich 2019, arXiv 1910.07467)."""
+    """x / sqrt(mean(x^2) + eps) * w, the norm computed in float32 and cast back (Zhang and Sennrich 2019, arXiv 1910.07467).
+
+    Where the squares overflow float32 the result is NaN: divided by infinity, the largest entries would come out as 0.
+    """
 
     def __init__(self, width: int, eps: float, *, hooked: bool = True) -> None:
         """`hooked`: whether its scale and its result are sites."""
@@ -29,6 +32,7 @@ class RMSNorm(nn.Module):
     def forward(self, x: Float[Tensor, "... width"]) -> Float[Tensor, "... width"]:
         wide = x.float()
         scale = self.hook_scale((wide.pow(2).mean(-1, keepdim=True) + self.eps).sqrt())
+        scale = scale.nan_to_num(nan=math.nan, posinf=math.nan, neginf=math.nan)
         return self.hook_normalized((wide / scale).to(x.dtype)) * self.w
 
 

@@ -1,7 +1,7 @@
 """LM2: the blocks, the stream, bank in -> logits and bank out."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cached_property, partial
@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from lm2.config import BankStart, LM2Config, MemoryKind
+from lm2.finite import NotFiniteError, Unembedding, first_place, is_finite
 from lm2.hooks import HookedModel, HookPoint
 from lm2.llama import MLP, Attention, KVCache, RMSNorm, rotary_frequencies
 from lm2.memory import GatedMemory, MemoryStep
@@ -29,7 +30,7 @@ class SegmentOutput:
     bank: Float[Tensor, "batch slot slot_dim"] | None
     """The bank after the segment; None for a model without memory, and where nothing was to be written."""
     cache: Cache
-    unembed: nn.Linear
+    unembed: Callable[[Float[Tensor, "... d_model"]], Float[Tensor, "... d_vocab"]]
 
     @cached_property
     def logits(self) -> Float[Tensor, "batch token d_vocab"]:
@@ -43,6 +44,18 @@ class ReturnType(Enum):
     LOGITS = "logits"
     LOSS = "loss"
     BOTH = "both"
+
+
+def _padded_behind(real: Bool[Tensor, "batch token"], input_ids: Int[Tensor, "batch token"]) -> Bool[Tensor, "batch token"]:
+    """`real` as it is. Raises ValueError unless it marks at least one token of every row, and none behind padding."""
+    if real.shape != input_ids.shape or real.dtype is not torch.bool:
+        raise ValueError(f"real must be true or false for each of {tuple(input_ids.shape)} tokens, not {real.dtype} of shape {tuple(real.shape)}")
+    wrong = torch.cat([~real[:, :1], real[:, 1:] & ~real[:, :-1]], dim=1)
+    if wrong.any():
+        row, token = wrong.nonzero()[0].tolist()
+        what = f"token {token} is real behind padding" if token else "its first token is padding"
+        raise ValueError(f"row {row} must be real tokens, one at least, and then padding, but {what}")
+    return real
 
 
 class Block(nn.Module):
@@ -113,7 +126,7 @@ class LM2(HookedModel):
         self.embed = nn.Embedding(config.d_vocab, config.d_model)
         self.blocks = nn.ModuleList([Block(config, layer) for layer in range(config.n_layers)])
         self.ln_final = RMSNorm(config.d_model, config.rms_norm_eps)
-        self.unembed = nn.Linear(config.d_model, config.d_vocab, bias=False)
+        self.unembed = Unembedding(config.d_model, config.d_vocab, bias=False)
         if config.tied_embeddings:
             self.unembed.weight = self.embed.weight
         if config.memory is not MemoryKind.NONE and config.bank_start is BankStart.LEARNED:
@@ -202,7 +215,8 @@ class LM2(HookedModel):
                 writing do not fire (RELEASE writes all the same, for its blocks read what the block before wrote). The
                 logits do not change.
 
-        Raises ValueError for ids that are no matrix and for a bank of another shape than the config says.
+        Raises ValueError for ids that are no matrix, for a bank of another shape than the config says, and for a row that
+        does not begin with a real token or has padding between them; NotFiniteError where a stream or a bank is NaN or infinite.
         """
         return self.finish(self.through(self.begin(input_ids, bank, cache=cache, real=real, write=write)))
 
@@ -220,7 +234,7 @@ class LM2(HookedModel):
             raise ValueError(f"input_ids must be [batch, token], not of shape {tuple(input_ids.shape)}")
         batch, tokens = input_ids.shape
         bank = self._checked(bank, batch)
-        real = torch.ones_like(input_ids, dtype=torch.bool) if real is None else real
+        real = torch.ones_like(input_ids, dtype=torch.bool) if real is None else _padded_behind(real, input_ids)
         first = torch.zeros_like(input_ids[:, 0]) if cache is None else cache.next_position
         own = first[:, None] + torch.arange(tokens, device=input_ids.device)
         seen = torch.where(real, own, -1)
@@ -244,6 +258,11 @@ class LM2(HookedModel):
     def through(self, stream: Stream, until: int | None = None) -> Stream:
         """The stream as it enters block `until`; None, behind the last block. It goes on from the block that it enters next."""
         until = self.config.n_layers if until is None else until
+        ahead = self._through(stream, until)
+        self._check_finite((ahead.resid, ahead.bank), lambda: self._through(stream, until))
+        return ahead
+
+    def _through(self, stream: Stream, until: int) -> Stream:
         resid, bank, kept = stream.resid, stream.bank, list(stream.kept)
         for layer in range(stream.layer, until):
             resid, own, bank = self.blocks[layer](
@@ -254,6 +273,11 @@ class LM2(HookedModel):
 
     def finish(self, stream: Stream) -> SegmentOutput:
         """What the stream behind the last block comes to."""
+        output = self._finish(stream)
+        self._check_finite((output.final, output.bank), lambda: self._finish(stream))
+        return output
+
+    def _finish(self, stream: Stream) -> SegmentOutput:
         final = self.ln_final(stream.resid)
         if not stream.write or stream.bank is None:
             bank = None
@@ -279,6 +303,11 @@ class LM2(HookedModel):
             return logits
         loss = nn.functional.cross_entropy(logits[:, :-1].float().flatten(0, 1), input_ids[:, 1:].flatten())
         return loss if wanted is ReturnType.LOSS else (logits, loss)
+
+    def _check_finite(self, values: tuple[Tensor | None, ...], compute: Callable[[], object]) -> None:
+        """Raise NotFiniteError, with the first place, unless all `values` that `compute` has come to are finite."""
+        if not all(value is None or is_finite(value) for value in values):
+            raise NotFiniteError(f"the model computes NaN or infinity: first at {first_place(self, compute)}")
 
     def _checked(self, bank: Tensor | None, batch: int) -> Tensor | None:
         if bank is None:

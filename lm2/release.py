@@ -16,6 +16,14 @@ from lm2.hooks import HookPoint
 from lm2.memory import MemoryStep, split_heads
 
 
+class _LayerNorm(nn.LayerNorm):
+    """NaN where the squares overflow float32, as in `RMSNorm`."""
+
+    def forward(self, x: Float[Tensor, "... width"]) -> Float[Tensor, "... width"]:
+        squares = x.float().pow(2).sum(-1, keepdim=True)
+        return super().forward(x).masked_fill(~squares.isfinite(), math.nan)
+
+
 class ReleaseMemory(nn.Module):
     """One block's memory, with a = self-attention's output and M = the bank that the block before wrote.
 
@@ -34,7 +42,7 @@ class ReleaseMemory(nn.Module):
         size = config.slot_dim
         self.heads, self.pooling = config.memory_heads, config.gate_pooling
         self.query, self.key, self.value = nn.Linear(size, size), nn.Linear(size, size), nn.Linear(size, size)
-        self.ln_attended, self.ln_mlp = nn.LayerNorm(size), nn.LayerNorm(size)
+        self.ln_attended, self.ln_mlp = _LayerNorm(size), _LayerNorm(size)
         self.mlp = nn.Linear(size, size)
         self.pool_weight = nn.Parameter(torch.ones(size))
         self.gate_tokens, self.gate_bank = nn.Linear(size, 2 * size), nn.Linear(size, 2 * size)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from lm2.checkpoint import Checkpoint
 from lm2.config import LM2Config, MemoryKind
+from lm2.finite import in_segments
 from lm2.model import LM2, SegmentOutput
 from lm2.runner import generate
 from lm2.segments import is_full, pad, split_segments
@@ -21,14 +22,15 @@ def follow(model: LM2, documents: Sequence[Sequence[Sequence[int]]], bank: Tenso
     """Feed documents segment by segment, all beginning with their row of `bank`.
 
     `documents`: the segments of each, the longest document first; rows drop out as documents end, so row i of every
-    step is document i. Raises ValueError for another order.
+    step is document i. Raises ValueError for another order, and NotFiniteError as `feed` does.
     """
     if any(len(one) < len(other) for one, other in zip(documents, documents[1:])):
         raise ValueError(f"documents must come longest first, not with {[len(document) for document in documents]} segments")
     for at in range(len(documents[0]) if documents else 0):
         rows = [document[at] for document in documents if at < len(document)]
         ids, real = pad(rows, device=model.embed.weight.device)
-        output = model.segment(ids, None if bank is None else bank[: len(rows)], real=real)
+        with in_segments(at):
+            output = model.segment(ids, None if bank is None else bank[: len(rows)], real=real)
         bank = output.bank
         yield output
 
@@ -58,7 +60,7 @@ def answers(
         if not segments:
             raise ValueError("a text is empty: there is nothing to continue")
         documents.append([segment.ids for segment in segments[:-1]])
-        open_rows.append(_Open(at, list(segments[-1].ids)))
+        open_rows.append(_Open(at, len(segments) - 1, list(segments[-1].ids)))
     open_rows.sort(key=lambda row: -len(documents[row.text]))
     model = checkpoint.model
     with checkpoint.lock, torch.inference_mode():
@@ -76,8 +78,8 @@ def answers(
 class _Open:
     """The open segment of a text that is being continued."""
 
-    def __init__(self, text: int, ids: list[int]) -> None:
-        self.text, self.ids = text, ids
+    def __init__(self, text: int, index: int, ids: list[int]) -> None:
+        self.text, self.index, self.ids = text, index, ids
         self.bank: Tensor | None = None
 
 
@@ -95,9 +97,10 @@ def _write_on(checkpoint: Checkpoint, rows: list[_Open], length: int, max_tokens
         full = [row for row, _ in going if is_full(len(row.ids), length, end, piece(row.ids[-1]))]
         if full:
             ids, real = pad([row.ids for row in full], device=logits.device)
-            out = model.segment(ids, _banks(full), real=real)
+            with in_segments(*(row.index for row in full)):
+                out = model.segment(ids, _banks(full), real=real)
             for at, row in enumerate(full):
-                row.ids, row.bank = [], None if out.bank is None else out.bank[at]
+                row.index, row.ids, row.bank = row.index + 1, [], None if out.bank is None else out.bank[at]
         for row, token in going:
             row.ids.append(token)
         rows = [row for row, _ in going]
@@ -106,8 +109,9 @@ def _write_on(checkpoint: Checkpoint, rows: list[_Open], length: int, max_tokens
 
 def _last_logits(model: LM2, rows: Sequence[_Open]) -> Tensor:
     ids, real = pad([row.ids for row in rows], device=model.embed.weight.device)
-    final = model.segment(ids, _banks(rows), real=real, write=False).final
-    return model.unembed(final[torch.arange(len(rows), device=ids.device), real.sum(1) - 1])
+    with in_segments(*(row.index for row in rows)):
+        final = model.segment(ids, _banks(rows), real=real, write=False).final
+        return model.unembed(final[torch.arange(len(rows), device=ids.device), real.sum(1) - 1])
 
 
 def _banks(rows: Sequence[_Open]) -> Tensor | None:

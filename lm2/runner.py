@@ -15,6 +15,7 @@ from lm2.checkpoint import Checkpoint
 from lm2.config import LM2Config, MemoryKind
 from lm2.editing import NOTHING, Donations, Taking, takings
 from lm2.feeding import Carried, carried, feed, step, to_numpy
+from lm2.finite import in_segments
 from lm2.interventions import Carry
 from lm2.logits import GrowingLogits
 from lm2.model import SegmentOutput
@@ -265,18 +266,23 @@ class _Decoder:
 
     def __init__(self, checkpoint: Checkpoint, segments: Sequence[Segment], spec: RunSpec, length: int) -> None:
         self._model, self._length, self._piece = checkpoint.model, length, checkpoint.tokenizer.piece
-        self._start, self._ids = segments[-1].start, list(segments[-1].ids)
+        self._index, self._start, self._ids = segments[-1].index, segments[-1].start, list(segments[-1].ids)
         self._bank, self._before = self._model.fresh_bank(1), None
         for segment, output in feed(self._model, segments[:-1], spec, {}):
             self._close(output, segment.end)
-        self._show(step(self._model, self._ids, self._bank, self._before))
+        with in_segments(self._index):
+            self._show(step(self._model, self._ids, self._bank, self._before))
 
     def push(self, token: int) -> None:
         """Append a token, opening a new segment behind a full one."""
+        with in_segments(self._index):
+            self._push(token)
+
+    def _push(self, token: int) -> None:
         if is_full(len(self._ids), self._length, self._model.config.segment_end, self._piece(self._ids[-1])):
             end = self._start + len(self._ids)
             self._close(step(self._model, self._ids, self._bank, self._before), end)
-            self._start, self._ids = end, [token]
+            self._index, self._start, self._ids = self._index + 1, end, [token]
             self._show(step(self._model, self._ids, self._bank, self._before))
         elif self._model.config.memory is MemoryKind.RELEASE:  # gates that pool over the segment change with every token
             self._ids.append(token)

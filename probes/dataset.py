@@ -4,7 +4,6 @@ Documents are read many at a time and features go where they belong as soon as t
 themselves nothing larger than one batch is held.
 """
 
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -115,7 +114,7 @@ def untrained(checkpoint: Checkpoint, seed: int = 0) -> Checkpoint:
     like = checkpoint.model.embed.weight
     model.to(device=like.device, dtype=like.dtype)
     digest = f"untrained {seed} {checkpoint.digest}"
-    return replace(checkpoint, name=f"untrained {checkpoint.name}", model=model, digest=digest, lock=threading.RLock())
+    return replace(checkpoint, name=f"untrained {checkpoint.name}", model=model, digest=digest)
 
 
 class _Arrays:

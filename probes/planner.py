@@ -18,6 +18,7 @@ from lm2.asking import Put
 from lm2.checkpoint import Checkpoint
 from lm2.config import MemoryKind
 from lm2.feeding import Carried, carried, to_numpy
+from lm2.finite import in_segments
 from lm2.model import SegmentOutput
 from lm2.runner import donations
 from lm2.segments import Segment, pad
@@ -104,12 +105,13 @@ class Planner:
                 segment, state = self._alone(segment, state)
             if segment.index in layers:
                 self._begun[segment.index] = state
-            stream = self._begin(segment, 1, state.bank, state.cache, write=not last)
-            for layer in sorted(layers[segment.index] - {BEFORE}):
-                stream = self._model.through(stream, layer)
-                self._streams[segment.index, layer] = stream
-            output = self._model.finish(self._model.through(stream))
-            self._keep(segment, output)
+            with in_segments(segment.index):
+                stream = self._begin(segment, 1, state.bank, state.cache, write=not last)
+                for layer in sorted(layers[segment.index] - {BEFORE}):
+                    stream = self._model.through(stream, layer)
+                    self._streams[segment.index, layer] = stream
+                output = self._model.finish(self._model.through(stream))
+                self._keep(segment, output)
             state = carried(self._config, output, segment.end)
 
     def _alone(self, segment: Segment, state: Carried) -> tuple[Segment, Carried]:
@@ -117,8 +119,9 @@ class Planner:
         own = answer_part(self._put, self.units)
         before = segment.ids[: own.start - segment.start]
         if before:
-            read = self._model.through(self._begin(replace(segment, ids=before), 1, state.bank, state.cache, write=False))
-            state = Carried(state.bank, self._model.finish(read).cache)
+            with in_segments(segment.index):
+                read = self._model.through(self._begin(replace(segment, ids=before), 1, state.bank, state.cache, write=False))
+                state = Carried(state.bank, self._model.finish(read).cache)
         self._segments = (*self._segments[:-1], own)
         return own, state
 
@@ -147,14 +150,15 @@ class Planner:
         for segment in self._segments[pack.segment :]:
             last, asked = segment is self._segments[-1], self._asked(segment)
             stream = self._streams.get((segment.index, pack.layer)) if segment.index == pack.segment else None
-            if not last:
-                began, written = self._feed(lasting, segment, handed, cache, stream, write=True)
-            if last or pack.apart and (asked or self._config.lookback != 0):
-                _, output = self._feed(units, segment, handed, read_cache, stream, write=False)
-            else:
-                output = written
-            if asked:
-                parts.append(output.unembed(output.final[:, asked]))
+            with in_segments(segment.index):
+                if not last:
+                    began, written = self._feed(lasting, segment, handed, cache, stream, write=True)
+                if last or pack.apart and (asked or self._config.lookback != 0):
+                    _, output = self._feed(units, segment, handed, read_cache, stream, write=False)
+                else:
+                    output = written
+                if asked:
+                    parts.append(output.unembed(output.final[:, asked]))
             if not last:
                 handed = rows_hand_on(lasting, segment, began, written.bank)
                 cache = carried(self._config, written, segment.end).cache
