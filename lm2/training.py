@@ -9,7 +9,8 @@ import logging
 import math
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from lm2.babi import Story, read, split
 from lm2.checkpoint import save
 from lm2.config import LM2Config, MemoryKind
 from lm2.curriculum import TASKS, Document, Lessons, Phase, Stage
+from lm2.finite import NotFiniteError
 from lm2.model import LM2
 from safetensors.torch import load_file, save_file
 from lm2.segments import pad
@@ -227,6 +229,9 @@ def train(config: TrainingConfig, folder: Path, on_step: Callable[[Progress, flo
     `folder`/training holds the resumable state (no pickle) and is replaced in one step; `folder`/checkpoint, at the end,
     what `lm2.load` opens. `on_step` hears the progress and the loss. Interrupted at any moment and started again, the
     weights come out the same.
+
+    Raises NotFiniteError, with step and loss, before weights are changed by a loss or a gradient that is NaN or infinite;
+    the state that was kept last is left as it is.
     """
     accelerator = Accelerator(kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)])
     tokenizer = Tokenizer.load(Path(config.tokenizer))
@@ -247,9 +252,12 @@ def train(config: TrainingConfig, folder: Path, on_step: Callable[[Progress, flo
                     block.mem.begin_as(block.attn)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(config, progress.step)
-        loss, _ = rollout(draw(config, lessons, progress.step, accelerator.process_index), stage.language_weight)
-        accelerator.backward(loss)
-        accelerator.clip_grad_norm_(rollout.parameters(), config.clip)
+        with _step(progress.step + 1, folder):
+            loss, _ = rollout(draw(config, lessons, progress.step, accelerator.process_index), stage.language_weight)
+            accelerator.backward(loss)
+            gradient = accelerator.clip_grad_norm_(rollout.parameters(), config.clip)
+            if not (loss.isfinite() and gradient.isfinite()):
+                raise NotFiniteError(f"the loss is {loss.item():.6g}, the length of its gradient {gradient.item():.6g}")
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         progress.step += 1
@@ -257,13 +265,25 @@ def train(config: TrainingConfig, folder: Path, on_step: Callable[[Progress, flo
         if on_step is not None:
             on_step(progress, loss.item())
         if accelerator.is_main_process and (progress.step % config.checkpoint_every == 0 or progress.step == config.steps):
-            _save(folder / "training", model, optimizer, progress)
-            hits = held_out_accuracy(model, lessons, held, config, 50)
+            with _step(progress.step, folder):
+                hits = held_out_accuracy(model, lessons, held, config, 50)
+            _save(folder / "training", model, optimizer, progress)  # after its weights have been seen to work
             held_out = " ".join(f"{label}:{right / count:.0%}" for label, (right, count) in sorted(hits.items(), key=lambda one: int(one[0][2:])))
             _LOG.info("step %d, loss %.3f, held-out accuracy %s", progress.step, loss.item(), held_out)
     if accelerator.is_main_process:
         save(folder / "checkpoint", model, tokenizer, _card(config, progress))
     return model
+
+
+@contextmanager
+def _step(number: int, folder: Path) -> Iterator[None]:
+    """One step's computing; where a number is none, an error that says in which one, and what there is to go on from."""
+    try:
+        yield
+    except NotFiniteError as error:
+        kept = folder / "training"
+        left = f"{kept} holds the last good state" if kept.exists() else "no state was kept yet"
+        raise NotFiniteError(f"training stops at step {number}, whose loss is not a finite number: {error}; {left}") from error
 
 
 def _stories(config: TrainingConfig) -> tuple[list[Story], list[Story]]:

@@ -185,3 +185,28 @@ def test_the_configuration_of_each_bundled_model_is_read() -> None:
     assert all(config.model == load(name, "cpu").config for name, config in configs.items())
     same = {_without_places(replace(config, model=configs[found[0]].model, tokenizer="", memory_from_attention=False)) for config in configs.values()}
     assert len(same) == 1, "models that are compared saw the same batches"
+
+
+def test_a_loss_that_is_no_number_stops_training_with_its_step_and_leaves_the_last_good_state(
+    tiny: TrainingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, right = replace(tiny, checkpoint_every=2), Rollout.forward
+
+    def from_step_5(self: Rollout, documents: list[Document], weight: float) -> tuple[torch.Tensor, dict]:
+        loss, hits = right(self, documents, weight)
+        return (loss * float("nan") if weight else loss), hits  # only the last stage learns language
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Rollout, "forward", from_step_5)
+        with pytest.raises(ValueError, match="stops at step 5, .* the loss is nan.*training holds the last good state"):
+            train(config, tmp_path / "run")
+    steps: list[int] = []
+    train(config, tmp_path / "run", lambda progress, loss: steps.append(progress.step))
+    assert steps == [5, 6]
+
+
+def test_weights_that_no_longer_compute_numbers_are_not_kept(tiny: TrainingConfig, tmp_path: Path) -> None:
+    config = replace(tiny, checkpoint_every=1, learning_rate=1e30, final_learning_rate=1e30, warmup_steps=0)
+    with pytest.raises(ValueError, match="stops at step 1, .*NaN or infinity: first at .*no state was kept yet"):
+        train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
