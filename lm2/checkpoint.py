@@ -59,9 +59,9 @@ class ModelLock:
         self.model = model
         self._lock = threading.RLock()
 
-    def acquire(self, timeout: float = -1) -> bool:
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         """As of threading's locks. Raises ValueError as `HookedModel.refuse_hooks` does, and then holds nothing."""
-        if not self._lock.acquire(timeout=timeout):
+        if not self._lock.acquire(blocking, timeout):
             return False
         try:
             self.model.refuse_hooks()

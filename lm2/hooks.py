@@ -63,7 +63,7 @@ class HookedModel(HookedRootModule):
 
     def refuse_hooks(self) -> None:
         """Raise ValueError, with the modules, where somebody has left hooks that change what the model computes, or might."""
-        hooked = [name or "the model itself" for name, module in self.mod_dict.items() if module._forward_hooks or module._forward_pre_hooks]
+        hooked = [name for name, module in self.mod_dict.items() if module._forward_hooks or module._forward_pre_hooks]
         if hooked:
             others = f" and {len(hooked) - 3} more" if len(hooked) > 3 else ""
             raise ValueError(

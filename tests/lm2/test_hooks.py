@@ -1,13 +1,22 @@
 """The model as TransformerLens' users know it."""
 
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 from transformer_lens import patching
 from transformer_lens.tools.analysis.logit_lens import logit_lens
 
 from lm2.checkpoint import Checkpoint
+from lm2.config import LM2Config
 from lm2.hooks import HookPoint, LM2Cache
+from lm2.likelihood import log_likelihoods
+from lm2.rows import answers
+from lm2.runner import generate, run
 from lm2.sites import Site
+from lm2.spec import RunSpec
 
 
 @pytest.mark.parametrize("names", ["blocks.0.mem.hook_gate_inn", ["hook_embed", "blocks.0.mem.hook_gate_inn"]])
@@ -113,6 +122,37 @@ def test_cached_gradients_equal_autograd(checkpoint: Checkpoint, ids, build) -> 
         loss = model(tokens, return_type="loss")
     for name, gradient in zip(names, torch.autograd.grad(loss, [kept[name] for name in names])):
         torch.testing.assert_close(cache[f"{name}_grad"], gradient)
+
+
+def test_a_hook_that_somebody_left_on_the_model_is_refused_by_every_way_to_run_it(
+    build: Callable[..., Checkpoint], gated_config: LM2Config, text: str
+) -> None:
+    own = build(gated_config, 32)
+    before = run(own, RunSpec(checkpoint="toy", text=text)).logits
+    for leave in (
+        lambda: own.model.add_hook("blocks.1.hook_resid_post", lambda value, hook: value * 0),
+        lambda: own.model.add_perma_hook("blocks.1.hook_resid_post", lambda value, hook: value * 0),
+        lambda: own.model.blocks[1].register_forward_hook(lambda module, inputs, output: output),
+        lambda: own.model.blocks[1].mlp.register_forward_pre_hook(lambda module, inputs: inputs),
+    ):
+        left = leave()
+        for ask in (
+            lambda: run(own, RunSpec(checkpoint="toy", text=text)),
+            lambda: generate(own, text, max_tokens=2),
+            lambda: answers(own, [text], max_tokens=2, stop="."),
+            lambda: log_likelihoods(own, [(text, " garden.")]),
+        ):
+            with pytest.raises(ValueError, match=r"hooks .* at blocks.1.*reset_hooks\(including_permanent=True\)"):
+                ask()
+        own.model.reset_hooks(including_permanent=True)
+        if left is not None:
+            left.remove()
+    assert np.array_equal(run(own, RunSpec(checkpoint="toy", text=text)).logits, before)
+
+
+def test_two_checkpoints_of_one_model_share_its_lock_and_another_model_gets_its_own(gated: Checkpoint, plain: Checkpoint) -> None:
+    assert replace(gated, name="renamed").lock is gated.lock
+    assert replace(gated, model=plain.model).lock is not gated.lock
 
 
 def has_hooks(checkpoint: Checkpoint) -> bool:
