@@ -25,6 +25,9 @@ _STORE_BYTES = 1024**3
 _RUN_BYTES = 256 * 1024**2
 """What one run may keep with all blocks; beyond it, only the chosen block is captured."""
 
+_WORKING_BYTES = 2 * 1024**3
+"""What reading one segment may take: all sessions share the machine."""
+
 _UPLOAD_BYTES = 8 * 1024**3
 """What uploaded checkpoints may take on the disk in all."""
 
@@ -44,7 +47,7 @@ def checkpoint(name: str, device: str, dtype: str) -> "Checkpoint":  # noqa: F82
     from lm2.checkpoint import load
 
     try:
-        loaded = replace(load(_place(name), device, dtype), name=name)
+        loaded = replace(load(_place(name), device, dtype), name=name, working_bytes=_WORKING_BYTES)
     except ValueError as error:
         raise ValueError(owner.without_folders(str(error))) from error
     gc.freeze()  # Streamlit collects garbage after every rerun; walking the imported libraries each time takes 0.2 s

@@ -26,6 +26,7 @@ from torch import Tensor
 from lm2 import bundled
 from lm2.files import read_json, read_text, replace_folder
 from lm2.config import LM2Config, MemoryKind
+from lm2.cost import WORKING_BYTES
 from lm2.huggingface import is_llama, read_folder, read_gguf
 from lm2.model import LM2
 from lm2.released import RELEASED_SIZE, our_weights
@@ -92,6 +93,8 @@ class Checkpoint:
     """SHA-256 of the file of weights; of all of them in order of name where there are several."""
     card: str = ""
     """Markdown."""
+    working_bytes: int = WORKING_BYTES
+    """What reading one segment may take; see `lm2.cost`."""
     lock: ModelLock = field(default=None, repr=False)  # type: ignore[assignment]
     """Held by whatever computes with the model, since hooks are state on a shared module. None, one of the model's own."""
 

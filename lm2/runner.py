@@ -13,6 +13,7 @@ from torch import Tensor
 from lm2.capture import Capture, Coordinate
 from lm2.checkpoint import Checkpoint
 from lm2.config import LM2Config, MemoryKind
+from lm2.cost import TooLargeError, check_working
 from lm2.editing import NOTHING, Donations, Taking, takings
 from lm2.feeding import Carried, carried, feed, step, to_numpy
 from lm2.finite import in_segments
@@ -28,15 +29,12 @@ LIMIT_BYTES = 2 * 1024**3
 """What a run may keep unless its caller allows more."""
 
 
-class TooLargeError(ValueError):
-    """A run would keep more bytes than it may."""
-
-
 def prepare(checkpoint: Checkpoint, spec: RunSpec) -> tuple[TokenSequence, tuple[Segment, ...]]:
     """The spec's text as tokens and segments.
 
     Raises ValueError for a text without tokens, another checkpoint's spec, and interventions or captures
-    of places that are not there, be it in this text or in one that an intervention takes from.
+    of places that are not there, be it in this text or in one that an intervention takes from; TooLargeError for a
+    segment of either that would take more working memory than the checkpoint allows.
     """
     config = checkpoint.config
     if spec.checkpoint != checkpoint.name:
@@ -48,6 +46,7 @@ def prepare(checkpoint: Checkpoint, spec: RunSpec) -> tuple[TokenSequence, tuple
     if not tokens.ids:
         raise ValueError("the text is empty: a run needs at least one token")
     segments = split_segments(tokens, length, config.segment_end)
+    check_working(config, segments, checkpoint.working_bytes)
     for capture in spec.captures:
         capture.check(config, len(segments))
     named = dict.fromkeys(text for change in spec.interventions for text in change.donors)
@@ -58,11 +57,12 @@ def prepare(checkpoint: Checkpoint, spec: RunSpec) -> tuple[TokenSequence, tuple
 
 
 def _cut(checkpoint: Checkpoint, donor: str, segment_length: int | None) -> tuple[Segment, ...]:
-    """A donor's segments. Raises ValueError for a text without tokens."""
+    """A donor's segments. Raises ValueError for a text without tokens, and TooLargeError as `prepare` does."""
     config = checkpoint.config
     segments = split_segments(checkpoint.tokenizer.encode(donor), segment_length or config.segment_length, config.segment_end)
     if not segments:
         raise ValueError(f"the donor {donor!r} is empty: something can be taken from a text of at least one token")
+    check_working(config, segments, checkpoint.working_bytes)
     return segments
 
 

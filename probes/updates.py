@@ -87,7 +87,7 @@ def walk(
     _check_layers(checkpoint, layers)
     if spec.captures or len(spec.interventions) > 1 or not all(isinstance(change, Freeze) for change in spec.interventions):
         raise ValueError(f"a walk's spec has no captures, and no interventions but one Freeze; this one has {spec.captures + spec.interventions}")
-    with checkpoint.lock, torch.inference_mode():
+    with torch.inference_mode():
         return _walk(checkpoint, spec, prompt, segments, tokens, layers, on_segment)
 
 
@@ -155,7 +155,8 @@ def _read(
     checkpoint: Checkpoint, segment: Segment, spec: RunSpec, layers: tuple[int, ...], begun: Carried
 ) -> tuple[SegmentOutput, Float[np.ndarray, "block head token slot"]]:
     records: dict[tuple[Capture, Coordinate], np.ndarray] = {}
-    _, output = next(feed(checkpoint.model, [segment], spec, records, begun))
+    with checkpoint.lock:  # for this segment alone: others need not wait for the whole walk
+        _, output = next(feed(checkpoint.model, [segment], spec, records, begun))
     return output, np.stack([records[spec.captures[0], Coordinate(segment.index, layer)] for layer in layers])
 
 
