@@ -6,11 +6,11 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from app.charts import Chart, Made, chart_of
-from app.figures.page import Grid, Page, Paper
+from app.charts import Chart, Made
+from app.figures.page import Grid, Paper
 from app.figures.venues import Venue
 from app.views.kinds import Table
-from lm2.plain import digest_of, several
+from lm2.plain import Spec
 
 if TYPE_CHECKING:
     from app.figures.paper import Drawn
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FigureSpec:
+class FigureSpec(Spec):
     """A chart in each panel of a page. Plain JSON both ways.
 
     Raises ValueError for more or fewer charts than panels.
@@ -28,6 +28,7 @@ class FigureSpec:
     page: Paper | Grid = Paper(venue=Venue.ICML)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if len(self.charts) != len(self.page.panels):
             raise ValueError(f"a page of {len(self.page.panels)} panels takes as many charts, not {len(self.charts)}")
 
@@ -50,22 +51,3 @@ class FigureSpec:
         if tables:
             raise ValueError(f"a table is written as .tex or .md, and not drawn: {', '.join(tables)}")
         return compose([one.view for one in made], self.page)
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the JSON form."""
-        return digest_of(self.to_json())
-
-    def to_json(self) -> dict[str, Any]:
-        return {"charts": [chart.to_json() for chart in self.charts], "page": self.page.to_json()}
-
-    @classmethod
-    def from_json(cls, values: object) -> FigureSpec:
-        """Raises ValueError for unknown fields and for values that make no sense."""
-        if not isinstance(values, dict):
-            raise ValueError(f"a figure's spec is an object with fields, not {values!r:.80}")
-        unknown = sorted(set(values) - {"charts", "page"})
-        if unknown or "charts" not in values:
-            raise ValueError(f"a figure's spec needs charts and has no fields {unknown}")
-        charts = tuple(chart_of(one) for one in several("charts", values["charts"]))
-        return cls(charts=charts, page=Page.from_json(values["page"])) if "page" in values else cls(charts=charts)

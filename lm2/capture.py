@@ -1,13 +1,13 @@
 """What a run keeps: a site, at some blocks and segments, reduced as the run goes."""
 
-import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lm2.config import LM2Config
+from lm2.plain import Plain, Spec, build, places
 from lm2.sites import Axis, Site
 
 if TYPE_CHECKING:
@@ -26,8 +26,13 @@ class Coordinate:
 
 
 @dataclass(frozen=True)
-class Reduction(ABC):
+class Reduction(Plain, ABC):
     """A way to make an activation smaller before it is kept. Axes never include the batch."""
+
+    @staticmethod
+    def from_json(values: object) -> "Reduction":
+        """Raises ValueError for a kind or field that does not exist, and for values that make no sense."""
+        return build("reduction", REDUCTIONS, values)
 
     @abstractmethod
     def axes(self, axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
@@ -104,6 +109,7 @@ class TopSlots(Reduction):
     count: int
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.count < 1:
             raise ValueError(f"TopSlots keeps at least 1 slot, not {self.count}")
 
@@ -130,6 +136,7 @@ class _Pooled(Reduction, ABC):
     tokens: int
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.tokens < 1:
             raise ValueError(f"pooling needs blocks of at least 1 token, not {self.tokens}")
 
@@ -166,7 +173,7 @@ REDUCTIONS: dict[str, type[Reduction]] = {
 
 
 @dataclass(frozen=True)
-class Capture:
+class Capture(Spec):
     """A request to keep a site.
 
     Raises ValueError when the reduction does not fit the site's axes.
@@ -180,6 +187,9 @@ class Capture:
     """Segments to keep; None, all."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        places("layers", self.layers)
+        places("segments", self.segments)
         self.reduction.axes(self.site.axes)
 
     @property
@@ -194,25 +204,6 @@ class Capture:
     def blocks(self, config: LM2Config) -> tuple[int | None, ...]:
         """The blocks that are kept; (None,) for a site outside the blocks."""
         return tuple(layer for layer in self.site.layers(config) if self.layers is None or layer is None or layer in self.layers)
-
-    def to_json(self) -> dict[str, Any]:
-        reduction = {"kind": type(self.reduction).__name__, **dataclasses.asdict(self.reduction)}
-        return {"site": self.site.name, "reduction": reduction, "layers": self.layers, "segments": self.segments}
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> "Capture":
-        """Raises ValueError for a site, reduction or field that does not exist."""
-        if set(values) != {"site", "reduction", "layers", "segments"}:
-            raise ValueError(f"a capture has site, reduction, layers and segments, not {sorted(values)}")
-        fields = dict(values["reduction"])
-        kind = fields.pop("kind", None)
-        if values["site"] not in Site.__members__ or kind not in REDUCTIONS:
-            raise ValueError(f"no site {values['site']!r} or no reduction {kind!r}; reductions are {sorted(REDUCTIONS)}")
-        picked = {name: None if values[name] is None else tuple(values[name]) for name in ("layers", "segments")}
-        try:
-            return cls(Site[values["site"]], REDUCTIONS[kind](**fields), **picked)
-        except TypeError as error:
-            raise ValueError(f"{kind} cannot be made from {sorted(fields)}: {error}") from error
 
 
 def check_there(what: str, wanted: tuple[int, ...] | None, there: Sequence[int]) -> None:

@@ -14,6 +14,7 @@ from functools import lru_cache
 from lm2 import world as rules
 from lm2.babi import Question, Story
 from lm2.config import SegmentEnd
+from lm2.plain import Spec, shown
 from lm2.segments import is_full
 from lm2.simulator import possible_questions, simulate
 from lm2.tokens import Tokenizer
@@ -31,7 +32,7 @@ class Phase(Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stage:
+class Stage(Spec):
     """A stretch of training. A pair is a number that grows in a straight line from the first step to the last."""
 
     steps: int
@@ -49,13 +50,14 @@ class Stage:
     """Weight of ordinary next-token loss; answers alone count at 0."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.steps < 1 or not self.tasks or not set(self.tasks) <= set(TASKS) or min(self.statements) < 2 or min(self.prose) < 0:
             raise ValueError(
                 "a stage needs at least 1 step, tasks of 1..10 and 2 statements, not "
-                f"{self.steps} steps, tasks {self.tasks}, statements {self.statements}, prose {self.prose}"
+                f"{self.steps} steps, tasks {shown(self.tasks)}, statements {self.statements}, prose {self.prose}"
             )
         if not self.lengths or min(self.lengths) < 4 or self.places < 1:
-            raise ValueError(f"a stage needs segment lengths of at least 4 tokens and a place to ask, not {self.lengths} and {self.places}")
+            raise ValueError(f"a stage needs segment lengths of at least 4 tokens and a place to ask, not {shown(self.lengths)} and {self.places}")
 
 
 @dataclass(frozen=True, kw_only=True)

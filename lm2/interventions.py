@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from lm2.capture import Coordinate, Sizes, check_places, check_there
 from lm2.config import LM2Config, MemoryKind
 from lm2.operations import Add, Donated, Erase, Initial, Mean, Operation, Patch, Permute, ProjectOut, Scale, Set, Transport
-from lm2.plain import Plain, all_written, build, places, whole
+from lm2.plain import Plain, all_written, build, places, shown
 from lm2.sites import WRITING, Axis, Site
 
 if TYPE_CHECKING:
@@ -63,21 +63,7 @@ class Intervention(Plain, ABC):
     @staticmethod
     def from_json(values: object) -> "Intervention":
         """Raises ValueError for a kind, site, operation or field that does not exist, and for values that make no sense."""
-        if not isinstance(values, Mapping):
-            return build("intervention", KINDS, values)
-        fields = dict(values)
-        if "site" in fields:
-            if not isinstance(fields["site"], str) or fields["site"] not in Site.__members__:
-                raise ValueError(f"no site is called {fields['site']!r}; there are {sorted(Site.__members__)}")
-            fields["site"] = Site[fields["site"]]
-        if "operation" in fields:
-            fields["operation"] = Operation.from_json(fields["operation"])
-        if "persistence" in fields:
-            there = {one.value: one for one in Persistence}
-            if not isinstance(fields["persistence"], str) or fields["persistence"] not in there:
-                raise ValueError(f"persistence must be one of {sorted(there)}, not {fields['persistence']!r}")
-            fields["persistence"] = there[fields["persistence"]]
-        return build("intervention", KINDS, fields)
+        return build("intervention", KINDS, values)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,10 +79,12 @@ class _Editing(Intervention, ABC):
 
     def __post_init__(self) -> None:
         if not isinstance(self.operation, Operation):
-            raise ValueError(f"operation must be an operation such as Set(value=0.0), not {self.operation!r}")
+            raise ValueError(f"operation must be an operation such as Set(value=0.0), not {shown(self.operation)}")
         if not isinstance(self.persistence, Persistence):
-            raise ValueError(f"persistence must be a Persistence, not {self.persistence!r}")
-        self.settle(segments=places("segments", self.segments), slots=places("slots", self.slots))
+            raise ValueError(f"persistence must be a Persistence, not {shown(self.persistence)}")
+        super().__post_init__()
+        places("segments", self.segments)
+        places("slots", self.slots)
 
     @property
     def read_only(self) -> bool:
@@ -146,10 +134,11 @@ class Edit(_Editing):
     """Token places in the document; None, all. In a segment, those of them that it has."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if not isinstance(self.site, Site):
-            raise ValueError(f"site must be a Site, not {self.site!r}")
-        self.settle(layers=places("layers", self.layers), heads=places("heads", self.heads), tokens=places("tokens", self.tokens))
+            raise ValueError(f"site must be a Site, not {shown(self.site)}")
+        super().__post_init__()
+        for name in ("layers", "heads", "tokens"):
+            places(name, getattr(self, name))
         if isinstance(self.operation, Initial):
             raise ValueError(f"Initial is what the bank holds at the start of a document: it needs a BankEdit, not an Edit of {self.site.name}")
         self.operation.check_axes(self.site.name, self.site.axes)
@@ -239,9 +228,6 @@ class _AtSegment(Handover, ABC):
 
     segment: int
 
-    def __post_init__(self) -> None:
-        self.settle(segment=whole("segment", self.segment))
-
     def check(self, config: LM2Config, segments: Sequence["Segment"], donors: Donors) -> None:
         super().check(config, segments, donors)
         check_there("segment", (self.segment,), range(len(segments)))
@@ -270,7 +256,8 @@ class Carry(Handover):
     texts: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        self.settle(texts=all_written("texts", self.texts))
+        super().__post_init__()
+        all_written("texts", self.texts)
 
     @property
     def donors(self) -> tuple[str, ...]:
@@ -285,9 +272,8 @@ class WriteBlock(Intervention):
     """Token places in the document."""
 
     def __post_init__(self) -> None:
-        self.settle(tokens=places("tokens", self.tokens))
-        if self.tokens is None:
-            raise ValueError("tokens must name the tokens that cannot write, not None")
+        super().__post_init__()
+        places("tokens", self.tokens)
 
     def check(self, config: LM2Config, segments: Sequence["Segment"], donors: Donors) -> None:
         if not config.memory_layers:
@@ -310,7 +296,9 @@ class MemoryOff(Intervention):
     """Segments; None, all."""
 
     def __post_init__(self) -> None:
-        self.settle(layers=places("layers", self.layers), segments=places("segments", self.segments))
+        super().__post_init__()
+        places("layers", self.layers)
+        places("segments", self.segments)
 
     def at(self, place: Coordinate) -> bool:
         return (self.layers is None or place.layer in self.layers) and (self.segments is None or place.segment in self.segments)

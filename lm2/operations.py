@@ -2,10 +2,10 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from lm2.capture import Sizes
-from lm2.plain import Numbers, Plain, all_written, build, number, several, whole, written
+from lm2.plain import Numbers, Plain, all_written, build, shown, written
 from lm2.sites import Axis
 
 if TYPE_CHECKING:
@@ -40,9 +40,6 @@ class Set(Operation):
 
     value: float
 
-    def __post_init__(self) -> None:
-        self.settle(value=number("value", self.value))
-
     def replace(self, value: "Tensor", axes: tuple[Axis, ...], given: "Tensor | None") -> "Tensor":
         return value.new_full(value.shape, self.value)
 
@@ -53,15 +50,8 @@ class Scale(Operation):
 
     by: float
 
-    def __post_init__(self) -> None:
-        self.settle(by=number("by", self.by))
-
     def replace(self, value: "Tensor", axes: tuple[Axis, ...], given: "Tensor | None") -> "Tensor":
         return value * self.by
-
-
-def _numbers(name: str, values: object) -> tuple[float, ...]:
-    return tuple(number(name, entry) for entry in several(name, values))
 
 
 def _check_features(operation: Operation, where: str, axes: tuple[Axis, ...]) -> None:
@@ -81,9 +71,9 @@ class _Along(Operation, ABC):
     direction: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        self.settle(direction=_numbers("direction", self.direction))
+        super().__post_init__()
         if not any(self.direction):
-            raise ValueError(f"direction must have an entry that is not 0, not {self.direction}")
+            raise ValueError(f"direction must have an entry that is not 0, not {shown(self.direction)}")
 
     def check_axes(self, where: str, axes: tuple[Axis, ...]) -> None:
         _check_features(self, where, axes)
@@ -97,10 +87,6 @@ class Add(_Along):
     """`by` times a direction is added."""
 
     by: float = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.settle(by=number("by", self.by))
 
     def replace(self, value: "Tensor", axes: tuple[Axis, ...], given: "Tensor | None") -> "Tensor":
         return value + self.by * value.new_tensor(self.direction)
@@ -121,7 +107,7 @@ class ProjectOut(_Along):
 class _Affine(Operation, ABC):
     """Moves features by how they differ from a mean."""
 
-    mean: Numbers
+    mean: Annotated[Numbers, 1]
     """[d]"""
 
     def check_axes(self, where: str, axes: tuple[Axis, ...]) -> None:
@@ -140,13 +126,13 @@ class Erase(_Affine):
     where it is. Without rows nothing changes.
     """
 
-    left: Numbers
+    left: Annotated[Numbers, 2]
     """[rank, d]: the directions in which x moves."""
-    right: Numbers
+    right: Annotated[Numbers, 2]
     """[rank, d]: how far it moves in each is this times x - mean."""
 
     def __post_init__(self) -> None:
-        self.settle(left=Numbers("left", self.left, 2), right=Numbers("right", self.right, 2), mean=Numbers("mean", self.mean, 1))
+        super().__post_init__()
         left, right, d = self.left.array.shape, self.right.array.shape, len(self.mean.array)
         if not d or left != right or left not in ((0, 0), (len(self.left.array), d)):
             raise ValueError(f"left and right must be as many rows of {d} entries, as mean has, not of shapes {left} and {right}")
@@ -167,13 +153,13 @@ class Transport(_Affine):
     were no classes: the optimal transport of that class to what all classes have in common.
     """
 
-    matrix: Numbers
+    matrix: Annotated[Numbers, 2]
     """[d, d]"""
-    to: Numbers
+    to: Annotated[Numbers, 1]
     """[d]: where the mean goes to."""
 
     def __post_init__(self) -> None:
-        self.settle(matrix=Numbers("matrix", self.matrix, 2), mean=Numbers("mean", self.mean, 1), to=Numbers("to", self.to, 1))
+        super().__post_init__()
         d = len(self.mean.array)
         if not d or self.to.array.shape != (d,) or self.matrix.array.shape != (d, d):
             raise ValueError(f"matrix and to must be of {d} entries a side, as mean has, not of shapes {self.matrix.array.shape} and {self.to.array.shape}")
@@ -191,9 +177,9 @@ class Permute(Operation):
     order: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        self.settle(order=tuple(whole("order", slot) for slot in several("order", self.order)))
+        super().__post_init__()
         if not self.order or sorted(self.order) != list(range(len(self.order))):
-            raise ValueError(f"order must name every slot from 0 on once, not {self.order}")
+            raise ValueError(f"order must name every slot from 0 on once, not {shown(self.order)}")
 
     def check_axes(self, where: str, axes: tuple[Axis, ...]) -> None:
         if Axis.SLOT not in axes:
@@ -227,10 +213,9 @@ class Donated(Operation, ABC):
     """Segment of the donors' runs: None, that of the same number; -1, their last."""
 
     def __post_init__(self) -> None:
-        if self.segment is not None:
-            self.settle(segment=whole("segment", self.segment))
-            if self.segment < -1:
-                raise ValueError(f"a donor's segment is a number from 0, or -1 for its last, not {self.segment}")
+        super().__post_init__()
+        if self.segment is not None and self.segment < -1:
+            raise ValueError(f"a donor's segment is a number from 0, or -1 for its last, not {self.segment}")
 
     @property
     @abstractmethod
@@ -263,7 +248,7 @@ class Patch(Donated):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.settle(text=written("text", self.text))
+        written("text", self.text)
 
     @property
     def donors(self) -> tuple[str, ...]:
@@ -302,7 +287,7 @@ class Mean(Donated):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.settle(texts=all_written("texts", self.texts))
+        all_written("texts", self.texts)
 
     @property
     def donors(self) -> tuple[str, ...]:

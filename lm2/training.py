@@ -11,7 +11,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -26,6 +26,7 @@ from lm2.config import LM2Config, MemoryKind
 from lm2.curriculum import TASKS, Document, Lessons, Phase, Stage
 from lm2.finite import NotFiniteError
 from lm2.model import LM2
+from lm2.plain import MOST, Spec, within
 from safetensors.torch import load_file, save_file
 from lm2.segments import pad
 from lm2.stories import data_folder
@@ -38,7 +39,7 @@ _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingConfig:
+class TrainingConfig(Spec):
     """Everything a training run depends on; the same values give the same weights on the same machine.
 
     Which documents a step sees does not depend on the model, so that models trained with the same `seed` and `stages`
@@ -68,9 +69,12 @@ class TrainingConfig:
     """Whether a gated memory's weights begin, with the MEMORY phase, as `GatedMemory.begin_as` has them."""
 
     def __post_init__(self) -> None:
-        for name in ("batch", "questions", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        super().__post_init__()
+        for name, least in (("batch", 1), ("questions", 1), ("checkpoint_every", 1), ("warmup_steps", 0), ("seed", 0)):
+            within(name, getattr(self, name), least, MOST)
+        for name in ("learning_rate", "final_learning_rate", "weight_decay", "clip"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, not {getattr(self, name):g}")
         if not self.stories or not self.stages:
             raise ValueError(f"needs stories and stages, not {self.stories} and {self.stages}")
         if self.memory_from_attention and self.model.memory is not MemoryKind.GATED:
@@ -95,20 +99,11 @@ class TrainingConfig:
         Raises ValueError with the path and what is wrong.
         """
         try:
-            values = read_json(path)
-            values["model"] = LM2Config.from_json(values["model"])
-            values["tokenizer"] = str(path.parent / values["tokenizer"])
-            values["stages"] = tuple(_stage(stage) for stage in values["stages"])
-            for name in ("stories", "books"):
-                values[name] = tuple(str(_found(file, path.parent)) for file in values.get(name, ()))
-            return cls(**values)
-        except (OSError, KeyError, TypeError, ValueError) as error:
+            found = cls.from_json(read_json(path))
+        except ValueError as error:
             raise ValueError(f"{path} is not a training configuration: {error}") from error
-
-
-def _stage(values: dict) -> Stage:
-    lists = {name: tuple(values[name]) for name in ("tasks", "statements", "prose", "lengths") if name in values}
-    return Stage(**values | lists | {"phase": Phase(values["phase"])})
+        files = {name: tuple(str(_found(file, path.parent)) for file in getattr(found, name)) for name in ("stories", "books")}
+        return replace(found, tokenizer=str(path.parent / found.tokenizer), **files)
 
 
 def _found(name: str, beside: Path) -> Path:

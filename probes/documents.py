@@ -11,7 +11,7 @@ from lm2 import stories
 from lm2.babi import Prompt, ask
 from lm2.babilong import PROMPT_TOKENS, Library, length_tokens, mix
 from lm2.files import read_text
-from lm2.plain import Plain, build, member, several, whole
+from lm2.plain import Plain, shown
 from lm2.simulator import simulate
 from lm2.tokens import BREAK, Tokenizer
 from lm2.world import OPPOSITE, understand
@@ -55,24 +55,14 @@ class Documents(Plain):
     """Whether documents that are the same but for their names count as one group, too."""
 
     def __post_init__(self) -> None:
-        self.settle(
-            tasks=tuple(whole("tasks", task) for task in several("tasks", self.tasks)),
-            count=whole("count", self.count),
-            seed=whole("seed", self.seed),
-            origin=self.origin if isinstance(self.origin, Origin) else member("origin", Origin, self.origin),
-        )
+        super().__post_init__()
         unknown = sorted(set(self.tasks) - set(stories.TASKS))
         if unknown or not self.tasks or len(set(self.tasks)) != len(self.tasks):
-            raise ValueError(f"tasks are different ones of {stories.TASKS[0]} to {stories.TASKS[-1]}, one at least, not {self.tasks}")
+            raise ValueError(f"tasks are different ones of {stories.TASKS[0]} to {stories.TASKS[-1]}, one at least, not {shown(self.tasks)}")
         if self.count < 1 or self.seed < 0:
             raise ValueError(f"there must be 1 document at least of each task, and a seed that is not negative, not {self.count} and {self.seed}")
         if self.length is not None and length_tokens(self.length) <= PROMPT_TOKENS:
             raise ValueError(f"a length must leave more than {PROMPT_TOKENS} tokens for facts and book, not {self.length}")
-
-    @staticmethod
-    def from_json(values: object) -> "Documents":
-        """Raises ValueError for a field that does not exist, and for values that make no sense."""
-        return build("choice of documents", {"Documents": Documents}, {"kind": "Documents"} | values if isinstance(values, dict) else values)
 
     def asked(self, tokenizer: Tokenizer) -> tuple[Document, ...]:
         """The documents, task by task. `tokenizer` counts the tokens of a length.

@@ -8,7 +8,7 @@ from typing import Any
 from lm2 import stories
 from lm2.asking import put
 from lm2.checkpoint import Checkpoint
-from lm2.plain import digest_of
+from lm2.plain import MOST, Spec, member, within, written
 from probes import tables
 from probes.tables import Findings
 
@@ -32,20 +32,27 @@ class Experiment(Enum):
     ERASURE = ("erasure", "Concept erased", "Is what can be read off the bank, where everybody is, used?", "a random subspace of the same rank; where all others are")
     SLOTS = ("slots", "Slots in use", "How many slots are used, and which are dead?", "a memory that writes nothing")
 
-    def __init__(self, key: str, title: str, question: str, control: str) -> None:
-        self.key, self.title, self.question, self.control = key, title, question, control
+    title: str
+    question: str
+    control: str
+
+    def __new__(cls, key: str, title: str, question: str, control: str) -> "Experiment":
+        made = object.__new__(cls)
+        made._value_, made.title, made.question, made.control = key, title, question, control
+        return made
+
+    @property
+    def key(self) -> str:
+        return self.value
 
     @classmethod
     def of(cls, key: str) -> "Experiment":
         """Raises ValueError, with those there are, for a name that none has."""
-        for one in cls:
-            if one.key == key:
-                return one
-        raise ValueError(f"no experiment is called {key!r}; there are {', '.join(one.key for one in cls)}")
+        return member("experiment", cls, key)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExperimentSpec:
+class ExperimentSpec(Spec):
     """One experiment on one checkpoint: everything that its numbers depend on, with the weights. Plain JSON both ways."""
 
     experiment: Experiment
@@ -58,24 +65,11 @@ class ExperimentSpec:
     seed: int = 0
     """For whatever is drawn: partners, orders, resamples."""
 
-    def to_json(self) -> dict[str, Any]:
-        return {**vars(self), "experiment": self.experiment.key}
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> "ExperimentSpec":
-        """Raises ValueError for unknown experiments or fields, and for values of another kind."""
-        unknown = sorted(set(values) - set(cls.__dataclass_fields__))
-        if unknown or not {"experiment", "checkpoint"} <= set(values):
-            raise ValueError(f"an experiment's spec needs experiment and checkpoint and has no fields {unknown}")
-        for name in ("task", "questions", "seed"):
-            if not isinstance(values.get(name, 0), int):
-                raise ValueError(f"{name} must be a whole number, not {values[name]!r}")
-        return cls(**{**values, "experiment": Experiment.of(values["experiment"])})
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the JSON form."""
-        return digest_of(self.to_json())
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        written("checkpoint", self.checkpoint)
+        within("questions", self.questions, 1, MOST)
+        within("seed", self.seed, 0, MOST)
 
 
 @dataclass(frozen=True, kw_only=True)

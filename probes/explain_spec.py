@@ -1,10 +1,9 @@
 """ExplainSpec: everything that slot explanations depend on, with the weights and the texts. Plain JSON both ways."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import Enum
-from typing import Any
 
-from lm2.plain import as_json, digest_of, member, places, several, whole, written
+from lm2.plain import MOST, Spec, places, within, written
 from probes.documents import Documents, Origin
 
 
@@ -23,7 +22,7 @@ class Signal(Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExplainSpec:
+class ExplainSpec(Spec):
     """Which texts a checkpoint reads, and what is said of each of its slots."""
 
     checkpoint: str
@@ -51,40 +50,12 @@ class ExplainSpec:
     """For the halves, whatever is drawn, and the language model."""
 
     def __post_init__(self) -> None:
-        written("checkpoint", self.checkpoint)
+        super().__post_init__()
         for name, least in (("contexts", 1), ("each", 1), ("keywords", 1), ("items", 4), ("seed", 0)):
-            if whole(name, getattr(self, name)) < least:
-                raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)}")
-        for name in ("segment_length", "block"):
-            if getattr(self, name) is not None:
-                whole(name, getattr(self, name))
-        for name in ("file", "model"):
+            within(name, getattr(self, name), least, MOST)
+        for name in ("checkpoint", "file", "model"):
             if getattr(self, name) is not None:
                 written(name, getattr(self, name))
-        object.__setattr__(self, "slots", places("slots", self.slots))
+        places("slots", self.slots)
         if not self.signals or len(set(self.signals)) != len(self.signals):
             raise ValueError(f"signals must name one at least, and each once, not {[signal.value for signal in self.signals]}")
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values; `from_json` undoes it."""
-        return {field.name: as_json(getattr(self, field.name)) for field in fields(self)}
-
-    @classmethod
-    def from_json(cls, values: object) -> "ExplainSpec":
-        """Raises ValueError for fields that are missing, unknown or of another kind, and for specs that make no sense."""
-        if not isinstance(values, dict):
-            raise ValueError(f"an explanation's spec is an object with fields, not {values!r}")
-        unknown = sorted(set(values) - {field.name for field in fields(cls)})
-        if unknown or "checkpoint" not in values:
-            raise ValueError(f"an explanation's spec names a checkpoint and has no fields {unknown}")
-        given = dict(values)
-        if "documents" in given:
-            given["documents"] = Documents.from_json(given["documents"])
-        if "signals" in given:
-            given["signals"] = tuple(member("signals", Signal, entry) for entry in several("signals", given["signals"]))
-        return cls(**given)
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the JSON form."""
-        return digest_of(self.to_json())

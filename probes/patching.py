@@ -1,7 +1,6 @@
 """The slots of another text's bank, put into a text's own one by one as its question is read: whose answer does each bring?"""
 
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
@@ -10,7 +9,7 @@ from lm2.asking import Put
 from lm2.babi import Prompt
 from lm2.checkpoint import Checkpoint
 from lm2.interventions import BankEdit, Patch
-from lm2.plain import digest_of, whole, written
+from lm2.plain import Spec, written
 from lm2.runner import prepare, run
 from lm2.segments import Segment
 from lm2.spec import RunSpec
@@ -20,7 +19,7 @@ from probes.planner import answers_under
 
 
 @dataclass(frozen=True, kw_only=True)
-class PatchSpec:
+class PatchSpec(Spec):
     """Two texts, where each is asked something, and the two answers. Plain JSON both ways."""
 
     checkpoint: str
@@ -39,33 +38,16 @@ class PatchSpec:
     """Nothing is drawn."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("checkpoint", "text", "donor"):
             written(name, getattr(self, name))
         for name in ("row", "donor_row", "own", "other", "seed"):
-            if whole(name, getattr(self, name)) < 0:
+            if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, not {getattr(self, name)}")
 
     def run(self, text: str) -> RunSpec:
         """The plain run of one of the texts."""
         return RunSpec(checkpoint=self.checkpoint, text=text, segment_length=self.segment_length)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values; `from_json` undoes it."""
-        return dict(vars(self))
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> "PatchSpec":
-        """Raises ValueError for fields that are missing, unknown or of another kind."""
-        needed = {field.name for field in fields(cls)} - {"segment_length", "seed"}
-        unknown = sorted(set(values) - set(cls.__dataclass_fields__))
-        if unknown or needed - set(values):
-            raise ValueError(f"a patch's spec needs {', '.join(sorted(needed))} and has no fields {unknown}")
-        return cls(**values)
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the JSON form."""
-        return digest_of(self.to_json())
 
 
 @dataclass(frozen=True, kw_only=True)

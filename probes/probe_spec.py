@@ -1,11 +1,10 @@
 """ProbeSpec: everything that a probe's numbers depend on, with the weights and the stories. Plain JSON both ways."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lm2.files import read_bytes
-from lm2.plain import all_written, as_json, digest_of, member, number, several, whole
+from lm2.plain import Spec, all_written, digest_of, shown, within, written
 from probes.examples import Documents, Moment
 from probes.linear import Family
 from probes.own_labels import MOST_BYTES, TARGET
@@ -13,10 +12,11 @@ from probes.own_labels import MOST_BYTES, TARGET
 BASELINES = ("tokens", "embedding", "position", "untrained", "reset")
 """What a source is compared with: what the segment's words alone tell, or its place; and the same source where the weights
 are drawn anew, or where nothing is remembered. See `probes.sources`."""
+MOST_PERMUTATIONS = 100_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProbeSpec:
+class ProbeSpec(Spec):
     """Which targets are read from which sources of one checkpoint, how, and beside what."""
 
     checkpoint: str
@@ -40,45 +40,20 @@ class ProbeSpec:
     """For folds, control labels, permutations, resamples and whatever is drawn anew."""
 
     def __post_init__(self) -> None:
-        for name in ("folds", "permutations", "seed"):
-            object.__setattr__(self, name, whole(name, getattr(self, name)))
-        if self.segment_length is not None:
-            whole("segment_length", self.segment_length)
+        super().__post_init__()
+        written("checkpoint", self.checkpoint)
         for name in ("sources", "targets"):
-            object.__setattr__(self, name, all_written(name, getattr(self, name)))
+            all_written(name, getattr(self, name))
         unknown = sorted(set(self.baselines) - set(BASELINES))
         if unknown:
-            raise ValueError(f"baselines are of {', '.join(BASELINES)}, not {', '.join(unknown)}")
-        object.__setattr__(self, "strengths", tuple(number("strengths", one) for one in several("strengths", self.strengths)))
+            raise ValueError(f"baselines are of {', '.join(BASELINES)}, not {shown(unknown)}")
         if not self.strengths or min(self.strengths) <= 0:
-            raise ValueError(f"strengths must be positive, one at least, not {self.strengths}")
+            raise ValueError(f"strengths must be positive, one at least, not {shown(self.strengths)}")
         if self.folds < 2 or self.permutations < 0 or self.seed < 0:
             raise ValueError(
                 f"a probe needs 2 folds at least, and permutations and a seed that are not negative, not {self.folds}, {self.permutations}, {self.seed}"
             )
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values; `from_json` undoes it."""
-        return {field.name: as_json(getattr(self, field.name)) for field in fields(self)}
-
-    @classmethod
-    def from_json(cls, values: object) -> "ProbeSpec":
-        """Raises ValueError for fields that are missing, unknown or of another kind, and for specs that make no sense."""
-        if not isinstance(values, dict):
-            raise ValueError(f"a probe's spec is an object with fields, not {values!r}")
-        unknown = sorted(set(values) - {field.name for field in fields(cls)})
-        if unknown or not isinstance(values.get("checkpoint"), str):
-            raise ValueError(f"a probe's spec names a checkpoint and has no fields {unknown}")
-        given = dict(values)
-        if "documents" in given:
-            given["documents"] = Documents.from_json(given["documents"])
-        for name, kind in (("moment", Moment), ("family", Family)):
-            if name in given:
-                given[name] = member(name, kind, given[name])
-        for name in ("sources", "targets", "baselines"):
-            if name in given:
-                given[name] = tuple(several(name, given[name]))
-        return cls(**given)
+        within("permutations", self.permutations, 0, MOST_PERMUTATIONS)
 
     @property
     def files(self) -> tuple[str, ...]:

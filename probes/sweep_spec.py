@@ -1,17 +1,16 @@
 """SweepSpec: everything that a sweep's numbers depend on, with the weights and the stories. Plain JSON both ways."""
 
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 from lm2.interventions import Persistence
-from lm2.plain import as_json, digest_of, member, number, several, whole
+from lm2.plain import Spec, shown, written
 from probes.grids import Grid, Replacement
 from probes.metrics import Metric
 from probes.plans import Route
 
 
 @dataclass(frozen=True, kw_only=True)
-class SweepSpec:
+class SweepSpec(Spec):
     """One sweep of one checkpoint over the questions of one task."""
 
     checkpoint: str
@@ -39,13 +38,13 @@ class SweepSpec:
     """For donors, the screen's random units and resamples."""
 
     def __post_init__(self) -> None:
-        for name in ("task", "questions", "donors", "seed"):
-            object.__setattr__(self, name, whole(name, getattr(self, name)))
+        super().__post_init__()
+        written("checkpoint", self.checkpoint)
         for name in ("back", "values", "metrics"):
             if not getattr(self, name) or len(set(getattr(self, name))) != len(getattr(self, name)):
-                raise ValueError(f"{name} must hold one entry at least, and each once, not {getattr(self, name)}")
+                raise ValueError(f"{name} must hold one entry at least, and each once, not {shown(getattr(self, name))}")
         if self.replacement is None:
-            object.__setattr__(self, "replacement", Replacement.CLAMP if self.grid is Grid.GATES else Replacement.RESAMPLE)
+            self.settle(replacement=Replacement.CLAMP if self.grid is Grid.GATES else Replacement.RESAMPLE)
         if self.questions < 1 or self.donors < 2 or min(self.back) < 0 or self.seed < 0:
             raise ValueError(
                 "a sweep needs at least 1 question and 2 donors, and segments back and a seed that are not negative, "
@@ -67,7 +66,7 @@ class SweepSpec:
             raise ValueError(f"the answer's tokens can be computed alone in their own segment only, not for {self.grid.value} at {self.back} back")
         if self.screen is None:
             return
-        if whole("screen", self.screen) < 1:
+        if self.screen < 1:
             raise ValueError(f"a screen is for the best 1 unit at least, not {self.screen}")
         if self.grid is Grid.GATES or self.route is Route.ANSWER:
             raise ValueError(f"a screen is of edits of one place on the exact route, not of {self.grid.value} on the {self.route.value} route")
@@ -75,33 +74,3 @@ class SweepSpec:
             raise ValueError("an exact match has no gradient to screen by: let another metric come first")
         if self.persistence is Persistence.READ_ONLY and self.back != (0,):
             raise ValueError(f"a screen follows edits that persist: READ_ONLY can be screened in the answer's segment, not at {self.back} back")
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values; `from_json` undoes it."""
-        return {field.name: as_json(getattr(self, field.name)) for field in fields(self)}
-
-    @classmethod
-    def from_json(cls, values: object) -> "SweepSpec":
-        """Raises ValueError for fields that are missing, unknown or of another kind, and for specs that make no sense."""
-        if not isinstance(values, dict):
-            raise ValueError(f"a sweep's spec is an object with fields, not {values!r}")
-        unknown = sorted(set(values) - {field.name for field in fields(cls)})
-        if unknown or not isinstance(values.get("checkpoint"), str):
-            raise ValueError(f"a sweep's spec names a checkpoint and has no fields {unknown}")
-        given = dict(values)
-        for name, kind in (("grid", Grid), ("replacement", Replacement), ("persistence", Persistence), ("route", Route)):
-            if given.get(name) is not None:
-                given[name] = member(name, kind, given[name])
-        for name, plain in (("back", whole), ("values", number)):
-            if name in given:
-                given[name] = tuple(plain(name, entry) for entry in several(name, given[name]))
-        if "metrics" in given:
-            given["metrics"] = tuple(member("metrics", Metric, entry) for entry in several("metrics", given["metrics"]))
-        if given.get("segment_length") is not None:
-            whole("segment_length", given["segment_length"])
-        return cls(**given)
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the JSON form."""
-        return digest_of(self.to_json())

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, fields
-from enum import Enum
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from app.views.numbers import View, digest
-from lm2.plain import Plain, as_json, digest_of, member, whole
+from lm2.plain import Plain, settled
 
 if TYPE_CHECKING:
     from app.views.kinds import Table
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 
 OnStep = Callable[[int, int | None], None]
 """Hears (steps done, steps in all), where that is known."""
-_Member = TypeVar("_Member", bound=Enum)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -43,15 +41,20 @@ class Chart(Plain):
     """Of the run, sweep, probe ...: what makes the result."""
 
     def __post_init__(self) -> None:
-        if isinstance(self.spec, Mapping):
-            self.settle(spec=self._spec_of(dict(self.spec)))
-        elif not hasattr(type(self.spec), "digest"):  # of the spec itself it would read the files that this names
-            raise ValueError(f"spec must be that of a result, an object with fields, not {self.spec!r:.80}")
+        super().__post_init__()
+        self.settle(spec=settled(f"{type(self).__name__}.spec", self._spec_kind(), self.spec))
+
+    @staticmethod
+    def from_json(values: object) -> Chart:
+        """A chart of any kind. Raises ValueError for a kind or field that does not exist, and for values that make no sense."""
+        from app.charts import chart_of  # noqa: PLC0415 - which imports this module
+
+        return chart_of(values)
 
     @staticmethod
     @abstractmethod
-    def _spec_of(values: dict[str, Any]) -> Any:
-        """The spec from its JSON form. Raises ValueError for one that makes no sense."""
+    def _spec_kind() -> type:
+        """Of which class the spec is; imported where it is asked for, since it may need torch."""
 
     @property
     def words(self) -> str:
@@ -92,38 +95,9 @@ class Chart(Plain):
     def _origin(self, checkpoint: Checkpoint | None, result: Any) -> dict[str, str]:
         return {"checkpoint_digest": checkpoint.digest, "device": checkpoint.device, "dtype": checkpoint.dtype}
 
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the JSON form."""
-        return digest_of(self.to_json())
-
-    def to_json(self) -> dict[str, Any]:
-        return {"kind": type(self).__name__} | {field.name: _json(getattr(self, field.name)) for field in fields(self)}
-
-    def settle_choice(self, name: str, kind: type[_Member]) -> None:
-        """Give a field that is of a closed set its plain form. Of `__post_init__` alone."""
-        if not isinstance(getattr(self, name), kind):
-            self.settle(**{name: member(name, kind, getattr(self, name))})
-
-    def check_whole(self, *names: str) -> None:
-        """Raises ValueError for fields that are neither None nor whole numbers."""
-        for name in names:
-            if getattr(self, name) is not None:
-                whole(name, getattr(self, name))
-
-    def check_texts(self, *names: str) -> None:
-        """Raises ValueError for fields that are no texts."""
-        for name in names:
-            if not isinstance(getattr(self, name), str):
-                raise ValueError(f"{name} must be a text, not {getattr(self, name)!r}")
-
 
 def check_there(name: str, value: object, there: Any) -> None:
     """Raises ValueError for a value that is not there, with those that are."""
     if value not in there:
         told = f"{there[0]} to {there[-1]}" if isinstance(there, range) and there else ", ".join(map(str, there))
         raise ValueError(f"there is no {name} {value}; there are {told}")
-
-
-def _json(value: Any) -> Any:
-    return value.to_json() if hasattr(value, "to_json") else as_json(value)

@@ -7,7 +7,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from app.charts.chart import OnStep
-from app.charts.of_run import TextChart, framed, marked
+from app.charts.of_run import TextChart
 from app.views import ablations, text
 from app.views.windows import window
 
@@ -35,11 +35,6 @@ class AblationChart(TextChart):
     """What is underlined in the text."""
     window: tuple[int, int] | None = None
     """The first token, and the one behind the last; None, all."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.settle_choice("shown", OfAblation)
-        self.settle(marks=marked(self.marks), window=framed(self.window))
 
     def find(self, checkpoint: Checkpoint, on_step: OnStep, folder: Path | None) -> Comparison:
         from lm2.runner import run  # noqa: PLC0415 - see app/cache.py

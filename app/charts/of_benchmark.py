@@ -6,7 +6,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from app.charts.chart import Chart, OnStep, check_there
 from app.views import benchmark
@@ -44,13 +44,10 @@ class BenchmarkChart(Chart):
     length: str = "0k"
     """Of the table of tasks."""
 
-    def __post_init__(self) -> None:
-        self.check_texts("spec", "task", "metric", "pair", "length")
-        self.settle_choice("shown", OfBenchmark)
 
     @staticmethod
-    def _spec_of(values: dict[str, Any]) -> Any:
-        raise ValueError("an evaluation is named by its folder")
+    def _spec_kind() -> type[str]:
+        return str
 
     @property
     def checkpoint(self) -> None:

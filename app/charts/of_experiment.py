@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from app.charts.chart import Chart, OnStep, check_there
 from app.views import experiments
@@ -30,21 +30,17 @@ class OfExperiment(Enum):
 class ExperimentChart(Chart):
     """One of the findings of a `Report`."""
 
-    spec: ExperimentSpec
+    if TYPE_CHECKING:
+        spec: ExperimentSpec
     shown: OfExperiment
     finding: int = 0
     """Which of the report's tables."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.settle_choice("shown", OfExperiment)
-        self.check_whole("finding")
-
     @staticmethod
-    def _spec_of(values: dict[str, Any]) -> ExperimentSpec:
+    def _spec_kind() -> type[ExperimentSpec]:
         from probes.experiments import ExperimentSpec  # noqa: PLC0415 - see app/cache.py
 
-        return ExperimentSpec.from_json(values)
+        return ExperimentSpec
 
     @property
     def words(self) -> str:

@@ -29,18 +29,15 @@ class OfPatching(Enum):
 class PatchingChart(Chart):
     """Both texts' traces, recipient's first; or what each slot does `Alone`."""
 
-    spec: PatchSpec
+    if TYPE_CHECKING:
+        spec: PatchSpec
     shown: OfPatching
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.settle_choice("shown", OfPatching)
-
     @staticmethod
-    def _spec_of(values: dict[str, Any]) -> PatchSpec:
+    def _spec_kind() -> type[PatchSpec]:
         from probes.patching import PatchSpec  # noqa: PLC0415 - see app/cache.py
 
-        return PatchSpec.from_json(values)
+        return PatchSpec
 
     @property
     def result_key(self) -> Hashable:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from app.charts.chart import Chart, OnStep, check_there
 from app.views import probes
@@ -33,7 +33,8 @@ class OfProbe(Enum):
 class ProbeChart(Chart):
     """A probe with its statistics (`Probed`)."""
 
-    spec: ProbeSpec
+    if TYPE_CHECKING:
+        spec: ProbeSpec
     shown: OfProbe
     target: str = ""
     """Empty, the first."""
@@ -42,17 +43,11 @@ class ProbeChart(Chart):
     segment: int = -1
     """-1, all together."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.settle_choice("shown", OfProbe)
-        self.check_whole("segment")
-        self.check_texts("target", "source")
-
     @staticmethod
-    def _spec_of(values: dict[str, Any]) -> ProbeSpec:
+    def _spec_kind() -> type[ProbeSpec]:
         from probes.probe_spec import ProbeSpec  # noqa: PLC0415 - see app/cache.py
 
-        return ProbeSpec.from_json(values)
+        return ProbeSpec
 
     @property
     def files(self) -> tuple[str, ...]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from app.charts.chart import Chart, OnStep, check_there
 from app.views import bank, gates, memory, text
 from app.views.windows import window
-from lm2.plain import several, whole, written
 from lm2.spec import RunSpec
 
 if TYPE_CHECKING:
@@ -47,8 +46,8 @@ class TextChart(Chart):
     spec: RunSpec
 
     @staticmethod
-    def _spec_of(values: dict[str, Any]) -> RunSpec:
-        return RunSpec.from_json(values)
+    def _spec_kind() -> type[RunSpec]:
+        return RunSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,13 +75,9 @@ class RunChart(TextChart):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.settle_choice("shown", OfRun)
-        self.check_whole("layer", "slot", "token", "segment")
-        self.check_texts("head")
         for name, there in (("gate", tuple(gates.SITES)), ("side", _SIDES)):
             if getattr(self, name) not in there:
                 raise ValueError(f"{name} must be of {list(there)}, not {getattr(self, name)!r}")
-        self.settle(marks=marked(self.marks), window=framed(self.window))
 
     def find(self, checkpoint: Checkpoint, on_step: OnStep, folder: Path | None) -> Trace:
         from lm2.runner import run  # noqa: PLC0415 - see app/cache.py
@@ -136,21 +131,3 @@ class RunChart(TextChart):
                 return bank.changes(trace, layers)
             case OfRun.SIMILARITY:
                 return bank.similarity(trace, layers, len(trace.segments) - 1 if self.segment == -1 else self.segment)
-
-
-def marked(values: object) -> text.Marks:
-    """Marks from plain values. Raises ValueError for anything else."""
-    found = [several("marks", one) for one in several("marks", values)]
-    if any(len(one) != 3 for one in found):
-        raise ValueError("a mark is its first token, the one behind its last, and a word")
-    return tuple((whole("marks", one[0]), whole("marks", one[1]), written("marks", one[2])) for one in found)
-
-
-def framed(values: object) -> tuple[int, int] | None:
-    """A window from plain values. Raises ValueError for anything else."""
-    if values is None:
-        return None
-    found = several("window", values)
-    if len(found) != 2:
-        raise ValueError(f"window must be two tokens' numbers, not {values!r}")
-    return whole("window", found[0]), whole("window", found[1])

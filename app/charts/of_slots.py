@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from app.charts.chart import Chart, OnStep, check_there
 from app.views import slots
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 class SlotChart(Chart):
     """A slot's passages, of `Explanations`."""
 
-    spec: ExplainSpec
+    if TYPE_CHECKING:
+        spec: ExplainSpec
     slot: int
     side: str = "read"
     """Whether those that "read" or those that "wrote" it."""
@@ -30,15 +31,14 @@ class SlotChart(Chart):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_whole("slot", "passages")
         if self.side not in ("read", "wrote") or self.passages < 1:
             raise ValueError(f"a slot's passages are those that read or wrote it, 1 at least, not {self.side!r}, {self.passages}")
 
     @staticmethod
-    def _spec_of(values: dict[str, Any]) -> ExplainSpec:
+    def _spec_kind() -> type[ExplainSpec]:
         from probes.explain_spec import ExplainSpec  # noqa: PLC0415 - see app/cache.py
 
-        return ExplainSpec.from_json(values)
+        return ExplainSpec
 
     @property
     def words(self) -> str:

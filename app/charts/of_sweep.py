@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from app.charts.chart import Chart, OnStep, check_there
 from app.views import sweeps
@@ -33,26 +33,19 @@ class OfSweep(Enum):
 class SweepChart(Chart):
     """A sweep with its statistics (`Swept`)."""
 
-    spec: SweepSpec
+    if TYPE_CHECKING:
+        spec: SweepSpec
     shown: OfSweep
     metric: Metric | None = None
     """None, the one that puts units in order."""
     hide: bool = True
     """Whether cells that cannot be told from chance are hatched."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.settle_choice("shown", OfSweep)
-        if self.metric is not None:
-            self.settle_choice("metric", Metric)
-        if not isinstance(self.hide, bool):
-            raise ValueError(f"hide must be true or false, not {self.hide!r}")
-
     @staticmethod
-    def _spec_of(values: dict[str, Any]) -> SweepSpec:
+    def _spec_kind() -> type[SweepSpec]:
         from probes.sweep_spec import SweepSpec  # noqa: PLC0415 - see app/cache.py
 
-        return SweepSpec.from_json(values)
+        return SweepSpec
 
     def find(self, checkpoint: Checkpoint, on_step: OnStep, folder: Path | None) -> Swept:
         from probes.sweeps import sweep  # noqa: PLC0415 - see app/cache.py

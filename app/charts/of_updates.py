@@ -11,7 +11,6 @@ from app.charts.chart import OnStep, check_there
 from app.charts.of_run import TextChart
 from app.views import updates
 from lm2.interventions import Freeze
-from lm2.plain import several, whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,10 +62,6 @@ class UpdateChart(TextChart):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.settle_choice("shown", OfUpdates)
-        self.check_whole("tokens", "frozen", "layer", "before", "after", "token")
-        self.check_texts("head")
-        self.settle(probe=tuple(whole("probe", one) for one in several("probe", self.probe)))
         if self.writes not in ("on", "off"):
             raise ValueError(f"writes must be 'on' or 'off', not {self.writes!r}")
         if self.spec.captures or self.spec.interventions:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from app.figures.palettes import Colours, Stretch
 from app.figures.venues import MEASURES, Columns, Measures, Venue
-from lm2.plain import Plain, build, member, number, several, whole, written
+from lm2.plain import Plain, build, written
 
 TALLEST = 9.0
 """Inches: what a page of any of the venues holds with a caption below."""
@@ -23,7 +23,8 @@ class Annotation(Plain):
     text: str
 
     def __post_init__(self) -> None:
-        self.settle(x=number("x", self.x), y=number("y", self.y), text=written("text", self.text))
+        super().__post_init__()
+        written("text", self.text)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,16 +41,6 @@ class Panel(Plain):
     """How a heatmap's values are spread over them."""
     annotations: tuple[Annotation, ...] = ()
 
-    def __post_init__(self) -> None:
-        for name in ("title", "x_title", "y_title", "letter"):
-            if not isinstance(getattr(self, name), str):
-                raise ValueError(f"{name} must be a text, not {getattr(self, name)!r}")
-        self.settle(
-            colours=None if self.colours is None else _member("colours", Colours, self.colours),
-            stretch=_member("stretch", Stretch, self.stretch),
-            annotations=tuple(_one("annotation", Annotation, entry) for entry in several("annotations", self.annotations)),
-        )
-
 
 @dataclass(frozen=True, kw_only=True)
 class Page(Plain):
@@ -63,14 +54,13 @@ class Page(Plain):
     """Height over width, where no height is given; with neither, what suits the views."""
 
     def __post_init__(self) -> None:
-        self.settle(venue=_member("venue", Venue, self.venue), columns=_member("columns", Columns, self.columns))
+        super().__post_init__()
         width = self.measures.width(self.columns)
         if self.height is not None and self.aspect is not None:
             raise ValueError(f"a figure takes a height or an aspect, not both ({self.height} and {self.aspect})")
         for name, unit in (("height", 1.0), ("aspect", width)):
             if getattr(self, name) is not None:
-                size = number(name, getattr(self, name))
-                self.settle(**{name: size})
+                size = getattr(self, name)
                 if not 0.5 <= size * unit <= TALLEST:
                     raise ValueError(f"a figure is 0.5 to {TALLEST:g} in high, not {size * unit:g} ({name} {size:g})")
 
@@ -93,10 +83,6 @@ class Page(Plain):
 class Paper(Page, Panel):
     """A figure of one view."""
 
-    def __post_init__(self) -> None:
-        Page.__post_init__(self)
-        Panel.__post_init__(self)
-
     @property
     def panels(self) -> tuple[Panel, ...]:
         return (self,)
@@ -114,13 +100,8 @@ class Grid(Page):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.settle(
-            panels=tuple(_one("panel", Panel, entry) for entry in several("panels", self.panels)), across=whole("across", self.across)
-        )
         if not 1 <= len(self.panels) <= MOST_PANELS or not 1 <= self.across <= len(self.panels):
             raise ValueError(f"a grid has 1 to {MOST_PANELS} panels with 1 to all of them in a row, not {len(self.panels)} with {self.across}")
-        if not isinstance(self.shared_scale, bool):
-            raise ValueError(f"shared_scale must be true or false, not {self.shared_scale!r}")
 
 
 def letters(page: Paper | Grid) -> tuple[str, ...]:
@@ -128,11 +109,3 @@ def letters(page: Paper | Grid) -> tuple[str, ...]:
     if len(page.panels) == 1:
         return (page.panels[0].letter,)
     return tuple(panel.letter or chr(ord("a") + at) for at, panel in enumerate(page.panels))
-
-
-def _member(name: str, kind: type, value: object) -> object:
-    return value if isinstance(value, kind) else member(name, kind, value)
-
-
-def _one(what: str, kind: type[Plain], value: object) -> Plain:
-    return value if isinstance(value, kind) else build(what, {kind.__name__: kind}, value)

@@ -85,8 +85,8 @@ def test_what_is_not_there_is_refused_with_what_is(fields: dict, said: str, gate
 
 @pytest.mark.parametrize(
     ("values", "said"),
-    [({"shown": "walls"}, "shown must be of"), ({"gate": "up"}, "gate must be of"), ({"window": [1]}, "two tokens"), ({"marks": [[1, 2]]}, "a mark is"),
-     ({"spec": 3}, "spec must be that of a result"), ({"size": 3}, "RunChart cannot be made from"), ({"kind": "Wall"}, "no chart is called 'Wall'")],
+    [({"shown": "walls"}, "shown must be of"), ({"gate": "up"}, "gate must be of"), ({"window": [1]}, "window must hold 2 entries"), ({"marks": [[1, 2]]}, "marks must hold 3 entries"),
+     ({"spec": 3}, "RunSpec is an object with fields, not 3"), ({"size": 3}, "RunChart cannot be made from"), ({"kind": "Wall"}, "no chart is called 'Wall'")],
 )  # fmt: skip
 def test_a_chart_that_makes_no_sense_is_refused_in_a_sentence(values: dict, said: str, trace: Trace) -> None:
     with pytest.raises(ValueError, match=said):

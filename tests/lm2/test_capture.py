@@ -114,13 +114,13 @@ def test_json_gives_every_capture_back() -> None:
 
 def test_json_of_a_site_or_reduction_that_does_not_exist_is_refused() -> None:
     good = Capture(Site.READ_PATTERN, HeadMean()).to_json()
-    with pytest.raises(ValueError, match="no site 'NOWHERE'"):
+    with pytest.raises(ValueError, match="no site is called 'NOWHERE'"):
         Capture.from_json(good | {"site": "NOWHERE"})
     with pytest.raises(ValueError, match="TopSlots cannot be made from"):
         Capture.from_json(good | {"reduction": {"kind": "TopSlots", "size": 2}})
-    with pytest.raises(ValueError, match="a capture has site"):
-        Capture.from_json({"site": "EMBED"})
-    with pytest.raises(ValueError, match="no reduction 'Whim'"):
+    with pytest.raises(ValueError, match="needs site"):
+        Capture.from_json({"layers": [0]})
+    with pytest.raises(ValueError, match="no reduction is called 'Whim'"):
         Capture.from_json(good | {"reduction": {"kind": "Whim"}})
 
 

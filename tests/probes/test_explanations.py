@@ -108,7 +108,7 @@ def test_a_file_has_a_text_a_line_or_between_blank_lines_and_equal_ones_count_on
     found = corpus(_spec(gated, file=str(file)), gated.tokenizer)
     assert len(found.shown) + len(found.scored) == 3
     file.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ValueError, match="cannot be read as UTF-8"):
+    with pytest.raises(ValueError, match="is not readable as text"):
         of_file(file)
     with pytest.raises(ValueError, match="at least 2 are needed, not 1"):
         halves(found.shown[:1], 0)
@@ -128,7 +128,7 @@ def test_a_spec_goes_through_json_and_its_digest_tells_specs_apart() -> None:
 
 @pytest.mark.parametrize(
     ("values", "words"),
-    [({}, "names a checkpoint"), ([], "object with fields"), ({"checkpoint": "m", "colour": 1}, r"no fields \['colour'\]"),
+    [({}, "needs checkpoint"), ([], "object with fields"), ({"checkpoint": "m", "colour": 1}, r"no fields \['colour'\]"),
      ({"checkpoint": "m", "signals": ["dance"]}, "signals must be of"), ({"checkpoint": "m", "signals": []}, "one at least"),
      ({"checkpoint": "m", "contexts": 0}, "contexts must be at least 1, not 0"), ({"checkpoint": "m", "items": "many"}, "whole number"),
      ({"checkpoint": "m", "slots": [1, 1]}, "twice"), ({"checkpoint": "m", "documents": {"kind": "Documents", "count": 0}}, "1 document"),

@@ -248,7 +248,7 @@ def test_json_gives_a_spec_back(spec: SweepSpec) -> None:
     [
         ({"grid": "neurons"}, r"grid must be of \['attention_heads', 'blocks', 'gates', 'memory_heads', 'slots'\], not 'neurons'"),
         ({"speed": 2}, r"has no fields \['speed'\]"),
-        ({"checkpoint": 3}, "names a checkpoint"),
+        ({"checkpoint": 3}, "checkpoint must be a text, not 3"),
         ({"questions": 0}, "at least 1 question and 2 donors"),
         ({"questions": "many"}, "questions must be a whole number, not 'many'"),
         ({"back": []}, "back must hold one entry at least"),
