@@ -4,6 +4,8 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -117,6 +119,15 @@ def rmt(build: Callable[..., Checkpoint], tokens_config: LM2Config) -> Checkpoin
 def checkpoint(request: pytest.FixtureRequest) -> Checkpoint:
     """Each kind of model in turn."""
     return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="session")
+def precise(checkpoint: Checkpoint) -> Checkpoint:
+    """Each kind of model in turn, in float64: for laws about computing the same in other shapes.
+
+    These hold to rounding, which differs from machine to machine and which random memory tokens multiply by ten in each segment.
+    """
+    return replace(checkpoint, model=deepcopy(checkpoint.model).double())
 
 
 @pytest.fixture(scope="session")

@@ -272,9 +272,9 @@ def test_bfloat16_is_close_to_float32(build: Callable[..., Checkpoint], request:
                 assert (a - b.float()).abs().mean() < 0.05 * a.abs().mean() + 0.02
 
 
-def test_a_segment_that_writes_nothing_has_the_same_logits_and_no_bank(checkpoint: Checkpoint, ids) -> None:
-    model, segment = checkpoint.model, ids(2, checkpoint.config.segment_length)
-    before = model.segment(ids(2, checkpoint.config.segment_length, 3)).bank
+def test_a_segment_that_writes_nothing_has_the_same_logits_and_no_bank(precise: Checkpoint, ids) -> None:
+    model, segment = precise.model, ids(2, precise.config.segment_length)
+    before = model.segment(ids(2, precise.config.segment_length, 3)).bank
     written, unwritten = model.segment(segment, before), model.segment(segment, before, write=False)
     torch.testing.assert_close(unwritten.logits, written.logits, rtol=1e-5, atol=1e-5)
     assert unwritten.bank is None
