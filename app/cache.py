@@ -1,5 +1,6 @@
 """The only caches: loaded checkpoints and what was computed with them, shared by all sessions of the server."""
 
+import atexit
 import gc
 import threading
 from collections import OrderedDict
@@ -8,9 +9,10 @@ from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 import streamlit as st
+from streamlit import runtime
 
 from app import owner
-from app.jobs import Jobs
+from app.jobs import Job, Jobs, Phase
 from app.uploads import PREFIX, Uploads
 from lm2 import stories
 from lm2.bundled import bundled_names
@@ -30,6 +32,12 @@ _WORKING_BYTES = 2 * 1024**3
 
 _UPLOAD_BYTES = 8 * 1024**3
 """What uploaded checkpoints may take on the disk in all."""
+
+_SHORT_SEGMENTS, _SHORT_WORK = 250, 2e10
+"""Segments, and tokens x parameters, up to which a run is short: some seconds."""
+
+_LAST_SECONDS = 10.0
+"""How long the server waits for its jobs as it ends."""
 
 _JOBS = 64
 """How many ended jobs are remembered, with what they found."""
@@ -117,25 +125,79 @@ def _store() -> Store:
 
 
 def spec_for(loaded: "Checkpoint", text: str, segment_length: int | None, layer: int) -> RunSpec:  # noqa: F821
-    """The run that the screens show: all memory sites of all blocks, or of block `layer` alone where all would be too much."""
-    from lm2.runner import predicted_bytes
-
-    sites = [site for site in _SITES if site.layers(loaded.config)]
-    full = RunSpec(checkpoint=loaded.name, text=text, segment_length=segment_length, captures=tuple(Capture(site) for site in sites))
-    if predicted_bytes(loaded, full) <= _RUN_BYTES:
-        return full
-    only = tuple(Capture(site, layers=(layer,)) for site in sites)
-    return RunSpec(checkpoint=loaded.name, text=text, segment_length=segment_length, captures=only)
-
-
-def trace(loaded: "Checkpoint", spec: RunSpec, on_segment: Callable[[int, int], None]) -> "Trace":  # noqa: F821
-    """The trace of a spec, run only where it is not in the store; what its interventions take from other texts is kept apart.
+    """The run that the screens show: all memory sites of all blocks, or of block `layer` alone where all would be too much.
 
     Raises ValueError as `run` does.
     """
+    return _spec_for(loaded.name, loaded.digest, text, segment_length, layer, loaded)
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)  # counting a long text's tokens takes a second, and each click asks for its run
+def _spec_for(name: str, digest: str, text: str, segment_length: int | None, layer: int, _loaded: "Checkpoint") -> RunSpec:  # noqa: F821
+    from lm2.runner import predicted_bytes
+
+    sites = [site for site in _SITES if site.layers(_loaded.config)]
+    full = RunSpec(checkpoint=name, text=text, segment_length=segment_length, captures=tuple(Capture(site) for site in sites))
+    if predicted_bytes(_loaded, full) <= _RUN_BYTES:
+        return full
+    # Of the banks that segments begin with, only the first is no bank that a segment has left.
+    only = tuple(Capture(site, layers=(layer,), segments=(0,) if site is Site.BANK_PRE else None) for site in sites)
+    return replace(full, captures=only)
+
+
+def trace(loaded: "Checkpoint", spec: RunSpec, session: str) -> "Trace | Job":  # noqa: F821
+    """The trace of a spec, where it is in the store; else the job that runs it, the same for all sessions that ask for it.
+
+    A short run begins at once, long ones are run one after the other. Raises ValueError as `run` does.
+    """
+    key, runs = _key(loaded, "trace", spec), _runs()
+    job = runs.find(key)
+    found = _store().get(key)
+    if found is not None:
+        runs.leave(session)
+        return found
+    if job is not None and not job.deserted:
+        if job.cancelling or job.phase is Phase.FAILED:
+            return job
+        if job.phase is Phase.FINISHED:  # the store had no room for it any more
+            runs.forget(key)
+    return runs.ask(key, lambda job: _run(loaded, spec, job), session=session, at_once=_short(loaded, spec))
+
+
+def forget_run(loaded: "Checkpoint", spec: RunSpec) -> None:  # noqa: F821
+    """That a run failed or was cancelled has been told: who asks again has it run again."""
+    _runs().forget(_key(loaded, "trace", spec))
+
+
+def _run(loaded: "Checkpoint", spec: RunSpec, job: Job) -> None:  # noqa: F821
+    """Put a spec's trace into the store; what its interventions take from other texts is kept apart."""
     from lm2.runner import run
 
-    return result(loaded, "trace", spec, lambda: run(loaded, spec, on_segment=on_segment, given=_lent(loaded, spec)))
+    result(loaded, "trace", spec, lambda: run(loaded, spec, on_segment=job.report, given=_lent(loaded, spec)))
+
+
+def _short(loaded: "Checkpoint", spec: RunSpec) -> bool:  # noqa: F821
+    from lm2.runner import prepare
+
+    tokens, segments = prepare(loaded, spec)
+    return len(segments) <= _SHORT_SEGMENTS and len(tokens) * loaded.parameters <= _SHORT_WORK
+
+
+@st.cache_resource(show_spinner=False)
+def _runs() -> Jobs:
+    """The runs of texts, which end with the pages that wait for them."""
+    return _until_the_end(Jobs(_JOBS, _connected))
+
+
+def _connected(session: str) -> bool:
+    """Whether a session's page is open."""
+    return runtime.exists() and runtime.get_instance().is_active_session(session)
+
+
+def _until_the_end(jobs: Jobs) -> Jobs:
+    """A thread that is inside torch as Python ends would end the process with a core dump."""
+    atexit.register(jobs.stop, _LAST_SECONDS)
+    return jobs
 
 
 def _lent(loaded: "Checkpoint", spec: RunSpec) -> "Donations | None":  # noqa: F821
@@ -154,12 +216,16 @@ def _lent(loaded: "Checkpoint", spec: RunSpec) -> "Donations | None":  # noqa: F
 
 def result(loaded: "Checkpoint", what: str, spec: "RunSpec | PatchSpec", make: Callable[[], Made]) -> Made:  # noqa: F821
     """What `make` makes of a spec, made only where it is not in the store; `what` says everything that the spec leaves open."""
-    key = (what, spec.digest, loaded.digest, loaded.device, loaded.dtype)
+    key = _key(loaded, what, spec)
     found = _store().get(key)
     if found is None:
         found = make()
         _store().put(key, found)
     return found
+
+
+def _key(loaded: "Checkpoint", what: str, spec: "RunSpec | PatchSpec") -> Key:  # noqa: F821
+    return (what, spec.digest, loaded.digest, loaded.device, loaded.dtype)
 
 
 @st.cache_data(show_spinner=False)
@@ -171,8 +237,8 @@ def answers(task: int) -> tuple[str, ...]:
 
 @st.cache_resource(show_spinner=False)
 def jobs() -> Jobs:
-    """The background work of all sessions."""
-    return Jobs(_JOBS)
+    """The background work of all sessions that is kept to its end, whoever waits for it: sweeps, probes ..."""
+    return _until_the_end(Jobs(_JOBS))
 
 
 def prediction(loaded: "Checkpoint", spec: "SweepSpec") -> "Prediction":  # noqa: F821

@@ -1,10 +1,12 @@
 """How commands end: exit codes, and one line for whatever goes wrong."""
 
 import os
+import signal
 import sys
+import threading
 import traceback
 from enum import IntEnum
-from types import TracebackType
+from types import FrameType, TracebackType
 
 
 class Exit(IntEnum):
@@ -16,6 +18,7 @@ class Exit(IntEnum):
     UNEXPECTED = 70
     INTERRUPTED = 130
     UNREAD = 141
+    TOLD_TO_END = 143
 
 
 MEANING = {
@@ -25,7 +28,16 @@ MEANING = {
     Exit.UNEXPECTED: "an error that nobody expected; --debug shows where",
     Exit.INTERRUPTED: "interrupted",
     Exit.UNREAD: "whoever read the output stopped reading",
+    Exit.TOLD_TO_END: "told to end (SIGTERM)",
 }
+
+
+class ToldToEnd(BaseException):
+    """The process was sent SIGTERM. Raised where the command stands, so that it leaves no half-written file behind."""
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    raise ToldToEnd
 
 
 class Ending:
@@ -39,9 +51,14 @@ class Ending:
         self.debug = False
 
     def __enter__(self) -> "Ending":
+        self._in_main_thread = threading.current_thread() is threading.main_thread()  # no other may say what a signal does
+        if self._in_main_thread:
+            self._before = signal.signal(signal.SIGTERM, _end)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool:
+        if self._in_main_thread:
+            signal.signal(signal.SIGTERM, self._before)
         match error:
             case None | SystemExit():
                 return False
@@ -50,6 +67,8 @@ class Ending:
                 self.code, said = Exit.UNREAD, ""
             case KeyboardInterrupt():
                 self.code, said = Exit.INTERRUPTED, "interrupted"
+            case ToldToEnd():
+                self.code, said = Exit.TOLD_TO_END, "told to end"
             case ValueError() | OSError():
                 self.code, said = Exit.MISTAKE, str(error) or repr(error)
             case _:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from app import cache, owner, sidebar, widgets
-from app.jobs import Job, Phase, Work
+from app import cache, owner, progress, sidebar, widgets
+from app.jobs import Phase, Work
 from lm2 import stories
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def result(key: Hashable, work: Work, label: str, unit: str) -> Any:
     jobs = cache.jobs()
     job = jobs.find(key)
     if job is not None and not job.phase.ended:
-        st.fragment(_progress, run_every=1.0)(job, unit)
+        progress.show(job, unit)
         return None
     if job is not None and job.phase is Phase.FINISHED:
         return job.result
@@ -69,43 +69,8 @@ def result(key: Hashable, work: Work, label: str, unit: str) -> Any:
     if job is not None and job.phase is Phase.FAILED:
         st.info(f"It could not be run: {owner.without_folders(job.sentence).removesuffix('.')}.", icon=":material/info:")
     if job is not None and job.phase is Phase.CANCELLED:
-        st.caption(f"Stopped after {_counted(job.done, unit)}.")
+        st.caption(f"Stopped after {progress.counted(job.done, unit)}.")
     return None
-
-
-def _progress(job: Job, unit: str) -> None:
-    """How far a job is; the page is drawn again once it has ended."""
-    if job.phase.ended:
-        st.rerun()
-    left, right = st.columns([6, 1], vertical_alignment="bottom")
-    with left:
-        st.progress(min(1.0, job.done / job.total) if job.total else 0.0, _how_far(job, unit))
-    with right:
-        st.button("Cancel", icon=":material/stop:", disabled=job.cancelling, on_click=job.cancel, help="Stops it for everybody who waits for it.")
-
-
-def _how_far(job: Job, unit: str) -> str:
-    if job.cancelling:
-        return f"Stopping after this {unit} ..."
-    if job.phase is Phase.WAITING:
-        return "Waiting: another job is being run first."
-    if job.total is None:
-        return f"{_counted(job.done, unit)} in {duration(job.seconds)}" if job.done else "Starting ..."
-    if job.done >= job.total:
-        return f"All {_counted(job.total, unit)} are done; the statistics are being worked out ..."
-    left = "" if job.left is None else f" · about {duration(job.left)} left"
-    return f"{job.done:,} of {_counted(job.total, unit)} · {duration(job.seconds)}{left}"
-
-
-def _counted(count: int, unit: str) -> str:
-    return f"{count:,} {unit}{'' if count == 1 else 's'}"
-
-
-def duration(seconds: float) -> str:
-    """In words: "3 s", "4 min", "1.5 h"."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def again(

@@ -5,15 +5,17 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app import cache, sidebar, state
+from app import cache, progress, sidebar, state
 from app.context import Context
 from app.figures.theme import DARK, LIGHT, Theme
+from app.jobs import Job, Phase
 from app.views import memory
 
 if TYPE_CHECKING:
     import numpy as np
 
     from lm2.checkpoint import Checkpoint
+    from lm2.spec import RunSpec
     from lm2.trace import Trace
     from probes.lens import SlotReadout
 
@@ -35,6 +37,7 @@ class Opened:
 def open_checkpoint() -> "Checkpoint | None":
     """Load the chosen checkpoint; None once it has been explained why there is none."""
     chosen = state.current()
+    state.publish()  # a page that is loaded again while this takes its time must find what was chosen
     try:
         with st.spinner(f"Loading {chosen.checkpoint} ..."):
             return cache.checkpoint(chosen.checkpoint, chosen.device, chosen.dtype)
@@ -44,7 +47,7 @@ def open_checkpoint() -> "Checkpoint | None":
 
 
 def open_trace() -> Opened | None:
-    """Load and run what the selection names, with progress by segments; None once a user's mistake has been explained."""
+    """Load and run what the selection names; None while a long text runs, and once a user's mistake has been explained."""
     loaded, chosen = open_checkpoint(), state.current()
     if loaded is None:
         return None
@@ -54,13 +57,38 @@ def open_trace() -> Opened | None:
         if layers and chosen.layer not in layers:
             chosen = state.update(layer=layers[-1])
         spec = cache.spec_for(loaded, read.text, chosen.length or None, chosen.layer)
-        bar = st.empty()
-        trace = cache.trace(loaded, spec, lambda done, count: bar.progress(done / count, f"Segment {done} of {count}"))
-        bar.empty()
+        trace = ran(loaded, spec)
     except ValueError as error:
         st.info(str(error), icon=":material/info:")
         return None
-    return Opened(checkpoint=loaded, context=read, trace=trace)
+    return None if trace is None else Opened(checkpoint=loaded, context=read, trace=trace)
+
+
+def ran(loaded: "Checkpoint", spec: "RunSpec") -> "Trace | None":
+    """The trace of a spec. A short text is waited for; of a long one the page shows how far it is, and None comes back.
+
+    Whoever asks for the same run meets it: on another screen, after a reload, in another session. Raises ValueError as `run` does.
+    """
+    found = cache.trace(loaded, spec, state.session())
+    if not isinstance(found, Job):
+        return found
+    state.publish()
+    bar = st.empty()
+    while found.at_once and not found.wait(0.1):
+        bar.progress(found.done / (found.total or 1), f"Segment {found.done} of {found.total or '...'}")
+    bar.empty()
+    if not found.phase.ended:
+        st.caption("A long text runs in the background: go on elsewhere, and come back by this page's link. It stops when no page waits for it any more.")
+        progress.show(found, "segment")
+    elif found.phase is Phase.FINISHED:
+        return ran(loaded, spec)
+    elif found.phase is Phase.FAILED:
+        cache.forget_run(loaded, spec)
+        raise ValueError(found.sentence)
+    else:
+        st.button("Run the text", type="primary", icon=":material/play_arrow:", on_click=cache.forget_run, args=(loaded, spec))
+        st.caption(f"Stopped after {progress.counted(found.done, 'segment')}.")
+    return None
 
 
 def open_memory() -> Opened | None:

@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Any
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from app.toggles import Toggles, numbers, ranges
 
@@ -226,6 +227,11 @@ def open_screen(screen: str, **changes: Any) -> None:
 def text_fits_url() -> bool:
     """Whether the pasted text is short enough to be part of a link."""
     return len(_write(current().text)) <= _LONGEST_TEXT_IN_URL
+
+
+def session() -> str:
+    """Which session this is: a page that is open in a browser."""
+    return get_script_run_ctx().session_id
 
 
 def widget_key(field: str, value: Any) -> str:

@@ -54,6 +54,8 @@ def render() -> None:
         st.warning(f"This cannot be run: {error}. Change it above, or clear it.", icon=":material/warning:")
         _history(opened)
         return
+    if found is None:
+        return
     _remember(opened, found, toggled)
     if toggled.words:
         _effect(opened, found)
@@ -154,8 +156,8 @@ def _own_story() -> str:
     return "this one: 1 is the next" if chosen.source in (Source.STORY, Source.SIMULATED) else f"the first story of qa{chosen.task}, which is 1"
 
 
-def _compared(opened: Opened, toggled: Toggles) -> Comparison:
-    """The text's run beside its run under the toggles. Raises ValueError as `run` does."""
+def _compared(opened: Opened, toggled: Toggles) -> Comparison | None:
+    """The text's run beside its run under the toggles; None while that runs. Raises ValueError as `run` does."""
     from probes.compare import compare  # noqa: PLC0415 - see app/cache.py
 
     loaded, trace = opened.checkpoint, opened.trace
@@ -163,15 +165,8 @@ def _compared(opened: Opened, toggled: Toggles) -> Comparison:
     texts = tuple(sidebar.context_of(one).text for one in near)
     changes = toggled.interventions(loaded.config, trace.tokens, len(trace.segments), opened.context.statements, texts)
     spec = dataclasses.replace(trace.spec, captures=(), interventions=changes)
-    bar = st.empty()
-
-    def tell(done: int, count: int) -> None:
-        if count > 50:
-            bar.progress(done / count, f"Segment {done} of {count}")
-
-    after = cache.trace(loaded, spec, tell) if changes else trace
-    bar.empty()
-    return cache.result(loaded, "comparison", spec, lambda: compare(trace, after))
+    after = session.ran(loaded, spec) if changes else trace
+    return None if after is None else cache.result(loaded, "comparison", spec, lambda: compare(trace, after))
 
 
 def _toggled(opened: Opened, toggled: Toggles) -> None:

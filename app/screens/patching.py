@@ -73,6 +73,8 @@ def render() -> None:
     except ValueError as error:
         st.warning(f"This cannot be carried over: {error}.", icon=":material/warning:")
         return
+    if after is None:
+        return
     wanted = _donors_reply(recipient, donor, part)
     _outcome(recipient, donor, after, wanted)
     chart = PatchingChart(spec=_spec(recipient, donor, wanted), shown=OfPatching.READING)
@@ -95,7 +97,7 @@ def _spec(recipient: _Side, donor: _Side, wanted: Reply) -> PatchSpec:
 
 
 def _choose_donor(opened: Opened) -> Opened | None:
-    """The other story, which has been run; None once a mistake has been explained."""
+    """The other story, which has been run; None while it runs, and once a mistake has been explained."""
     with st.container(border=True):
         where, what, swap = st.columns([3, 7, 2], vertical_alignment="bottom")
         with where:
@@ -113,12 +115,11 @@ def _choose_donor(opened: Opened) -> Opened | None:
         if swapped:
             _swap(chosen)
         spec = cache.spec_for(loaded, read.text, state.current().length or None, opened.layers[0])
-        with st.spinner("Reading the donor ..."):
-            trace = cache.trace(loaded, spec, lambda done, count: None)
+        trace = session.ran(loaded, spec)
     except ValueError as error:
         st.info(f"There is no donor yet. {error}", icon=":material/info:")
         return None
-    return Opened(checkpoint=loaded, context=read, trace=trace)
+    return None if trace is None else Opened(checkpoint=loaded, context=read, trace=trace)
 
 
 def _choose_story(source: Source) -> None:
@@ -185,8 +186,8 @@ def _reading(recipient: _Side, donor: _Side) -> None:
         st.rerun()
 
 
-def _patched(recipient: _Side, donor: _Side, part: Patched) -> Trace:
-    """The recipient's run with the donor's part in it. Raises ValueError as `run` does."""
+def _patched(recipient: _Side, donor: _Side, part: Patched) -> Trace | None:
+    """The recipient's run with the donor's part in it; None while it runs. Raises ValueError as `run` does."""
     chosen = state.current()
     if part is Patched.BANK:
         from probes.patching import bank_edit  # noqa: PLC0415 - see app/cache.py
@@ -195,7 +196,7 @@ def _patched(recipient: _Side, donor: _Side, part: Patched) -> Trace:
     else:
         change = _activation(recipient, donor, _SITES[part], chosen.patched_layer)
     spec = dataclasses.replace(recipient.trace.spec, captures=(), interventions=(change,))
-    return cache.trace(recipient.opened.checkpoint, spec, lambda done, count: None)
+    return session.ran(recipient.opened.checkpoint, spec)
 
 
 def _activation(recipient: _Side, donor: _Side, site: Site, layer: int) -> Edit:

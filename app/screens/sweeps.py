@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app import cache, exam, handout, panels, session, state, widgets
+from app import cache, exam, handout, panels, progress, session, state, widgets
 from app.charts import OfSweep, SweepChart
 from app.figures.palettes import Stretch
 from app.views import sweeps
@@ -159,8 +159,8 @@ def _cost(loaded: Checkpoint, spec: SweepSpec) -> None:
     with st.spinner("Predicting the cost ..."):
         cost = cache.prediction(loaded, spec)
     st.markdown(
-        f"**{cost.units:,} units × {cost.documents:,} documents: about {exam.duration(cost.planned_seconds)}**, where a whole document for every "
-        f"unit would take {exam.duration(cost.naive_seconds)}."
+        f"**{cost.units:,} units × {cost.documents:,} documents: about {progress.duration(cost.planned_seconds)}**, where a whole document for every "
+        f"unit would take {progress.duration(cost.naive_seconds)}."
     )
 
 

@@ -161,3 +161,89 @@ def test_an_ended_job_holds_nothing_that_its_work_held(jobs: Jobs) -> None:
     _ended(jobs.ask("next", lambda job: None))
     gc.collect()
     assert held() is None
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """What the jobs take for the time."""
+    clock = [100.0]
+    monkeypatch.setattr("app.jobs.time.monotonic", lambda: clock[0])
+    return clock
+
+
+def _patient(clock: list[float], steps: threading.Semaphore, done: threading.Semaphore) -> Callable[[Job], None]:
+    """Work whose steps a test lets go one by one."""
+
+    def work(job: Job) -> None:
+        for number in range(1, 100):
+            steps.acquire(timeout=PATIENCE)
+            done.release()
+            job.report(number, 100)
+
+    return work
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_job_stops_once_all_who_waited_for_it_have_gone_unless_it_is_to_be_kept(kept: bool, clock: list[float]) -> None:
+    here = {"tab"}
+    jobs = Jobs(2, here.__contains__)
+    steps, done = threading.Semaphore(0), threading.Semaphore(0)
+    job = jobs.ask("run", _patient(clock, steps, done), session=None if kept else "tab")
+    for moment, there in ((1000.0, {"tab"}), (1001.0, set())):  # an open page is waited for however long it takes
+        here.clear()
+        here.update(there)
+        clock[0] = moment
+        steps.release()
+        done.acquire(timeout=PATIENCE)
+    if kept:
+        steps.release(1000)
+        assert _ended(job).phase is Phase.FINISHED
+    else:
+        assert _ended(job).phase is Phase.CANCELLED and job.deserted
+        assert jobs.ask("run", lambda job: "again", session="tab") is not job, "who comes back has it run again"
+
+
+def test_a_page_that_is_loaded_again_finds_the_job_running(clock: list[float]) -> None:
+    here = {"before"}
+    jobs = Jobs(2, here.__contains__)
+    steps, done = threading.Semaphore(0), threading.Semaphore(0)
+    job = jobs.ask("run", _patient(clock, steps, done), session="before")
+    here.clear()
+    clock[0] += 5.0
+    steps.release()
+    done.acquire(timeout=PATIENCE)
+    here.add("after")
+    assert jobs.ask("run", _fail, session="after") is job
+    clock[0] += 1000.0
+    steps.release(1000)
+    assert _ended(job).phase is Phase.FINISHED
+
+
+def test_a_session_that_asks_for_another_job_waits_for_the_first_no_more(clock: list[float], gate: threading.Event) -> None:
+    jobs = Jobs(2, lambda session: True)
+    first = jobs.ask("first", _steps(1000, gate), session="tab")
+    jobs.ask("second", _fail, session="tab")
+    clock[0] += 1000.0
+    gate.set()
+    assert _ended(first).deserted
+
+
+def test_a_job_that_is_to_run_at_once_waits_for_no_other(jobs: Jobs, gate: threading.Event) -> None:
+    long = _until(jobs.ask("long", _steps(1000, gate)), Phase.RUNNING)
+    assert _ended(jobs.ask("short", lambda job: 7, at_once=True)).result == 7
+    assert long.phase is Phase.RUNNING
+
+
+def test_stopping_ends_every_job_and_waits_for_it(jobs: Jobs, gate: threading.Event) -> None:
+    running = _until(jobs.ask("running", _steps(1000, gate)), Phase.RUNNING)
+    waiting = jobs.ask("waiting", _fail)
+    beside = jobs.ask("beside", _steps(1000, gate), at_once=True)
+    threading.Timer(0.05, gate.set).start()
+    jobs.stop(PATIENCE)
+    assert {job.phase for job in (running, waiting, beside)} == {Phase.CANCELLED}
+
+
+def test_what_was_forgotten_is_run_again(jobs: Jobs) -> None:
+    _ended(jobs.ask("told", lambda job: 1))
+    jobs.forget("told")
+    assert jobs.find("told") is None and _ended(jobs.ask("told", lambda job: 2)).result == 2
