@@ -103,9 +103,9 @@ def test_what_was_chosen_is_in_the_link_while_a_long_text_runs(held: Held, link:
 def test_a_long_text_whose_run_was_cancelled_says_so_and_is_run_again_when_asked(held: Held, link: dict[str, str]) -> None:
     test = _page("run", **link)
     assert held.begun.wait(PATIENCE)
-    next(button for button in test.button if button.label == "Cancel").click()
+    next(button for button in test.button if button.label == "Cancel").click().run()
+    assert held.jobs[0].cancelling, "and it stops at its next step"
     held.gate.set()
-    test.run()
     assert held.jobs[0].wait(PATIENCE)
     test.run()
     assert any("Stopped after 1 segment." in caption.value for caption in test.caption) and held.calls == 1
