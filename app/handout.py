@@ -135,7 +135,7 @@ def _panel(title: str, made: Made, stretch: Stretch) -> Panel:
         fitting = [one for one in _COLOURS if one is None or not one.diverging or (isinstance(view, Heatmap) and view.diverging)]
         colours = st.selectbox("Colours", fitting, format_func=_COLOURS.__getitem__, key=f"colours_{title}")
     spread = Stretch.LINEAR
-    if isinstance(view, Heatmap) and not view.counts:
+    if (isinstance(view, Heatmap) and not view.counts) or (isinstance(view, Strip) and view.weights is not None):
         spread = st.segmented_control(
             "Spread", list(Stretch), default=stretch, format_func=lambda one: one.value, key=f"spread_{title}", required=True,
             help="How values are spread over the colours: sqrt lifts small ones.",

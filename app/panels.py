@@ -19,21 +19,23 @@ from app.views.numbers import View
 _BAR = {"displaylogo": False, "modeBarButtonsToRemove": ["sendChartToCloud", "select2d", "lasso2d"], "typesetMath": False}
 
 
-def strip(view: Strip, key: str, selected: int | None) -> int | None:
-    """The text; returns the token clicked on."""
+def strip(view: Strip, key: str, selected: int | None, stretch: Stretch = Stretch.LINEAR) -> int | None:
+    """The text; returns the token clicked on. `stretch`: of the map beside it."""
     return token_strip(
         key=key, pieces=view.pieces, weights=view.weights, segment_of=view.segment_of, selected=selected, marks=view.marks,
-        notes=view.notes, legend=view.legend, alt=view.alt,
+        notes=view.notes, legend=view.legend, low=view.low, high=view.high, stretch=stretch, alt=view.alt,
     )  # fmt: skip
 
 
 def map_to_click(view: Heatmap, key: str, row: int | None, column: int | None, stretch: Stretch, height: int) -> Cell | None:
-    """A heatmap; returns the cell clicked on."""
+    """A heatmap; returns the cell clicked on. `height`: CSS pixels; unlike rows get a pixel each at least."""
+    if len(set(view.row_kinds)) > 1:
+        height = max(height, len(view.row_kinds) + 130)
     return heatmap(
         key=key, values=view.values, low=view.low, high=view.high, row_labels=view.row_labels, column_labels=view.column_labels,
         row_title=view.row_title, column_title=view.column_title, value_title=view.value_title, boundaries=view.boundaries,
         segment_labels=view.segment_labels, masked=view.masked, selected_row=row, selected_column=column, diverging=view.diverging,
-        stretch=stretch, height=height, alt=view.alt,
+        row_noun=view.row_noun, column_noun=view.column_noun, pooling=view.pooling, stretch=stretch, height=height, alt=view.alt,
     )  # fmt: skip
 
 

@@ -80,6 +80,8 @@ class Selection(Toggles):
     """Of the maps' colours: "linear" or "sqrt"."""
     side: str = "read"
     """Whether the text is coloured by who "read" or who "wrote" the chosen slot."""
+    coloured: str = "map"
+    """Whether the text's colours end where those of the map do, "map", or at the chosen slot's largest weight, "slot"."""
     gate: str = "forget"
     printed: str = ""
     """The panel that is handed out for print; empty, the screen's first."""

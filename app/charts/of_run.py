@@ -64,6 +64,8 @@ class RunChart(TextChart):
     """Whose weights colour the text; None, segments do."""
     side: str = "read"
     """Whether by who "read" or by who "wrote" the slot."""
+    relative: bool = False
+    """Whether the text's colours end at the slot's own largest weight, and not at that of its map."""
     token: int = -1
     """Whose reading is shown slot by slot; -1, the last."""
     segment: int = -1
@@ -109,14 +111,16 @@ class RunChart(TextChart):
     def _of_memory(self, checkpoint: Checkpoint, trace: Trace, layer: int, layers: tuple[int, ...], token: int) -> View:
         match self.shown:
             case OfRun.TEXT:
-                weights, legend = memory.coloured(trace, layer, self.head, self.slot, self.side)
-                return text.strip(trace, self.marks, checkpoint.tokenizer, weights=weights, legend=legend)
+                read = self.side == "read"
+                shown = memory.reads(trace, layer, self.head, checkpoint.config.memory) if read else memory.writes(trace, layer, self.head)
+                weights, high, legend = memory.coloured(shown, self.slot, self.side, relative=self.relative)
+                return text.strip(trace, self.marks, checkpoint.tokenizer, weights=weights, high=high, legend=legend)
             case OfRun.READS:
                 return memory.reads(trace, layer, self.head, checkpoint.config.memory)
             case OfRun.WRITES:
                 return memory.writes(trace, layer, self.head)
             case OfRun.TOKEN:
-                return memory.slots_of_token(memory.read_map(trace, layer, self.head), token, "read weight")
+                return memory.slots_of_token(memory.read_map(trace, layer, self.head), token, memory.read_title(layer, self.head))
             case OfRun.GATE_SLOTS:
                 return gates.per_slot(trace, self.gate, layers)
             case OfRun.GATE_TOKENS:

@@ -89,6 +89,11 @@ function valueAt(place, { low, high, scale, diverging }) {
   return low + linear * (high - low);
 }
 
+/** How much a value is the one to show when several cells share a pixel: `pooling` as app/views/pooling.py has it. */
+function weightOf(value, { pooling, low, high }) {
+  return pooling === "least" ? -value : pooling === "most extreme" ? Math.abs(value - (low + high) / 2) : value;
+}
+
 /**
  * Ranks are bytes whose maximum is the cell to show when several share a pixel; 0 is masked.
  * `ranks[bits]` is the rank of a float16, `colours[rank]` its pixel (ABGR).
@@ -96,7 +101,8 @@ function valueAt(place, { low, high, scale, diverging }) {
 function colourTables(header, dark) {
   const anchors = !header.diverging ? SEQUENTIAL : dark ? DIVERGING_DARK : DIVERGING;
   const colours = new Uint32Array(256);
-  const rankOf = (level) => (header.diverging ? 2 * Math.abs(level - 128) + (level >= 128 ? 1 : 0) : level);
+  const extreme = (level) => 2 * Math.abs(level - 128) + (level >= 128 ? 1 : 0);
+  const rankOf = { "most extreme": extreme, least: (level) => 256 - level }[header.pooling] ?? ((level) => level);
   for (let level = 1; level < 256; level += 1) {
     const [red, green, blue] = colourAt(anchors, (level - 1) / 254);
     colours[rankOf(level)] = ((255 << 24) | (blue << 16) | (green << 8) | red) >>> 0;
@@ -131,15 +137,38 @@ function span(pixel, per, count, start = 0) {
   return [first, Math.min(Math.max(Math.ceil(start + (pixel + 1) * per - 1e-9), first + 1), count)];
 }
 
-/** Draw columns [start, start + extent) of pooled ranks into `box` (device pixels) of `context`. */
-function drawRanks(context, { pooled, height }, columns, colours, start, extent, box) {
-  const per = extent / box.width;
+/**
+ * The columns [first, last) of each of `width` pixels that show columns [start, start + extent) of `columns`, several a pixel.
+ * No pixel has columns of two segments, which begin at `starts`, unless more segments are in view than there are pixels.
+ */
+function spans(start, extent, columns, starts, width) {
+  const per = extent / width;
+  const end = Math.min(columns, Math.ceil(start + extent - 1e-9));
+  const first = Math.floor(start + 1e-9);
+  const edges = [first, ...starts.filter((at) => at > first && at < end)];
+  if (edges.length > width) return Array.from({ length: width }, (_, pixel) => span(pixel, per, columns, start));
+  const pixels = edges.map((at, k) => (k ? Math.round((at - start) / per) : 0));
+  for (let k = 1; k < pixels.length; k += 1) pixels[k] = Math.max(pixels[k], pixels[k - 1] + 1);
+  for (let k = pixels.length - 1, most = width; k >= 0; k -= 1) most = pixels[k] = Math.min(pixels[k], most - 1);
+  const found = [];
+  edges.forEach((from, k) => {
+    const [to, count] = [edges[k + 1] ?? end, (pixels[k + 1] ?? width) - pixels[k]];
+    for (let pixel = 0; pixel < count; pixel += 1) {
+      const left = from + Math.floor((pixel * (to - from)) / count);
+      found.push([left, Math.max(left + 1, from + Math.ceil(((pixel + 1) * (to - from)) / count))]);
+    }
+  });
+  return found;
+}
+
+/** Draw columns [start, start + extent) of pooled ranks into `box` (device pixels) of `context`; `across`: `spans`, where columns share pixels. */
+function drawRanks(context, { pooled, height }, columns, colours, start, extent, box, across) {
   const first = Math.floor(start);
-  const width = per > 1 ? box.width : Math.min(columns, Math.ceil(start + extent)) - first;
+  const width = across ? box.width : Math.min(columns, Math.ceil(start + extent)) - first;
   const image = new ImageData(width, height);
   const pixels = new Uint32Array(image.data.buffer);
   for (let x = 0; x < width; x += 1) {
-    const [from, to] = per > 1 ? span(x, per, columns, start) : [first + x, first + x + 1];
+    const [from, to] = across ? across[x] : [first + x, first + x + 1];
     for (let y = 0; y < height; y += 1) {
       let best = 0;
       for (let at = y * columns + from; at < y * columns + to; at += 1) if (pooled[at] > best) best = pooled[at];
@@ -149,7 +178,7 @@ function drawRanks(context, { pooled, height }, columns, colours, start, extent,
   const buffer = new OffscreenCanvas(width, height);
   buffer.getContext("2d").putImageData(image, 0, 0);
   context.imageSmoothingEnabled = false;
-  const [left, wide] = per > 1 ? [0, width] : [start - first, extent];
+  const [left, wide] = across ? [0, width] : [start - first, extent];
   context.drawImage(buffer, left, 0, wide, height, box.left, box.top, box.width, box.height);
 }
 

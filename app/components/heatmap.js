@@ -69,27 +69,26 @@ class Heatmap extends Canvases {
     return { box, cell, texts, labels };
   }
 
-  /** The cell under a point of the canvas (CSS pixels): the largest of those that share its pixel; null outside. */
+  /** The cell under a point of the canvas (CSS pixels): the one that is drawn of those that share its pixel; null outside. */
   cellAt(x, y) {
     const { box } = this.drawn;
     if (x < box.left || y < box.top || x >= box.left + box.width || y >= box.top + box.height) return null;
-    const { rows, columns, unit, low, high, diverging } = this.header;
-    const { perColumn, perRow, ratio } = this.drawn;
+    const { rows, columns, unit } = this.header;
+    const { perColumn, perRow, ratio, across: spans } = this.drawn;
     const across = (x - box.left) * ratio;
     const down = (y - box.top) * ratio;
     const column = this.view.start + across * perColumn;
-    const [left, right] = perColumn > 1
-      ? span(Math.floor(across), perColumn, columns, this.view.start)
+    const [left, right] = spans
+      ? spans[Math.min(Math.floor(across), spans.length - 1)]
       : [Math.min(Math.floor(column), columns - 1), Math.min(Math.floor(column) + 1, columns)];
     const [top, bottom] = perRow > 1
       ? span(Math.floor(down), perRow, rows)
       : [Math.min(Math.floor(down * perRow), rows - 1), Math.min(Math.floor(down * perRow) + 1, rows)];
-    const middle = (low + high) / 2;
     let best = { row: top, column: left, size: -Infinity };
     for (let row = top; row < bottom; row += 1) {
       for (let at = left; at < right; at += 1) {
         const value = HALF[this.bits[row * columns + at]] * unit;
-        const size = diverging ? Math.abs(value - middle) : value;
+        const size = weightOf(value, this.header);
         if (size > best.size) best = { row, column: at, size };
       }
     }
@@ -135,14 +134,15 @@ class Heatmap extends Canvases {
     const device = Object.fromEntries(Object.entries(box).map(([side, px]) => [side, Math.round(px * ratio)]));
     const perColumn = view.extent / device.width;
     const perRow = header.rows / device.height;
-    this.drawn = { box, cell, ratio, perColumn, perRow };
+    const across = perColumn > 1 ? spans(view.start, view.extent, header.columns, header.starts, device.width) : null;
+    this.drawn = { box, cell, ratio, perColumn, perRow, across };
 
     this.hatch(context, device, ratio);
     if (this.ranks?.target !== device.height) {
       this.ranks = poolRows(this.bits, this.tables.ranks, header.rows, header.columns, device.height);
       this.ranks.target = device.height;
     }
-    drawRanks(context, this.ranks, header.columns, this.tables.colours, view.start, view.extent, device);
+    drawRanks(context, this.ranks, header.columns, this.tables.colours, view.start, view.extent, device, across);
 
     context.scale(ratio, ratio);
     context.font = `${LABEL}px ${theme.font}`;
@@ -314,17 +314,17 @@ class Heatmap extends Canvases {
 
   /** The caption (what is shown, and how it is pooled) and the numbers that tests read. */
   describe() {
-    const { rows, columns, diverging } = this.header;
-    const noun = columnNoun(this.header);
-    const { perColumn, perRow } = this.drawn;
+    const { rows, columns, rowNoun, columnNoun, pooling, starts } = this.header;
+    const { perColumn, perRow, across } = this.drawn;
     const first = Math.floor(this.view.start);
     const last = Math.min(columns, Math.ceil(this.view.start + this.view.extent));
-    const pooled = [[perColumn, noun], [perRow, "row"]].filter(([per]) => per > 1);
-    const window = last - first < columns ? `${noun}s ${first}–${last - 1} of ${columns}` : counted(columns, noun);
-    const parts = [`${counted(rows, "row")} × ${window}`];
+    const window = last - first < columns ? `${columnNoun}s ${first}–${last - 1} of ${columns}` : counted(columns, columnNoun);
+    const parts = [`${counted(rows, rowNoun)} × ${window}`];
+    const pooled = perRow > 1 ? [counted(Math.ceil(perRow), rowNoun)] : [];
+    if (across) pooled.push(counted(across.reduce((most, [from, to]) => Math.max(most, to - from), 1), columnNoun));
     if (pooled.length) {
-      const sizes = pooled.map(([per, noun]) => counted(Math.ceil(per), noun)).join(" × ");
-      parts.push(`${diverging ? "extreme" : "max"} of ${sizes} per pixel`);
+      const crowded = across && starts.filter((at) => at > first && at < last).length >= across.length;
+      parts.push(`each pixel the ${pooling} of up to ${pooled.join(" × ")}${crowded ? " of several segments" : ""}`);
     }
     this.note.textContent = parts.join(" · ");
     const { selectedRow, selectedColumn } = this.header;
@@ -432,9 +432,6 @@ class Heatmap extends Canvases {
     );
   }
 }
-
-/** What one column is called. */
-const columnNoun = ({ columnTitle }) => columnTitle.split(",")[0];
 
 /** A label for an axis: without the spaces around it, or a mark where there is nothing else. */
 const shortened = (text) => visible(text).trim() || "␣";

@@ -7,6 +7,7 @@ import numpy as np
 
 from app.components.browser import check_range, half, index, mount, segment_starts
 from app.figures.palettes import Stretch
+from app.views.pooling import Pooling
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ def heatmap(
     column_labels: Sequence[str],
     row_title: str,
     column_title: str,
+    row_noun: str = "row",
+    column_noun: str = "column",
     value_title: str,
     boundaries: Sequence[int],
     segment_labels: Sequence[str],
@@ -34,6 +37,7 @@ def heatmap(
     selected_row: int | None,
     selected_column: int | None,
     diverging: bool = False,
+    pooling: Pooling = Pooling.LARGEST,
     stretch: Stretch = Stretch.LINEAR,
     height: int = 320,
     alt: str,
@@ -43,8 +47,9 @@ def heatmap(
     `boundaries`: columns before which a segment begins (0 may be left out); `segment_labels`: one per segment, or none.
     `masked` [rows, columns]: cells that do not exist; they, and NaN values, are hatched.
     `diverging`: two-sided colours around the middle of low..high. `height`: of the canvas with its axes, CSS pixels.
-    Where several cells share a pixel the largest is drawn (the farthest from the middle if diverging), and it is
-    the one that hovering and clicking name.
+    Where several cells share a pixel the one that `pooling` says is drawn, and it is the one that hovering and clicking name; the
+    caption tells it with `row_noun` and `column_noun`, what a row and a column are called. Columns of two segments share a pixel only
+    where there are more segments in view than pixels, which the caption tells too.
     """
     if values.ndim != 2 or 0 in values.shape:
         raise ValueError(f"a heatmap needs [rows, columns], not shape {values.shape}")
@@ -68,12 +73,15 @@ def heatmap(
         "columnLabels": list(column_labels),
         "rowTitle": row_title,
         "columnTitle": column_title,
+        "rowNoun": row_noun,
+        "columnNoun": column_noun,
         "valueTitle": value_title,
         "starts": starts,
         "segmentLabels": list(segment_labels),
         "selectedRow": selected_row,
         "selectedColumn": selected_column,
         "diverging": diverging,
+        "pooling": pooling.value,
         "scale": stretch.value,
         "height": height,
         "alt": alt,

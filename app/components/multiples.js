@@ -30,7 +30,7 @@ class Multiples extends Canvases {
     this.press(header.selected);
     this.footer.replaceChildren(
       legendLine(
-        `each panel: rows down, tokens along${header.scale === "sqrt" ? "; square-root colours" : ""}`,
+        `${header.note}${header.scale === "sqrt" ? "; square-root colours" : ""}`,
         gradient(SEQUENTIAL),
         number(header.low),
         number(header.high),
@@ -93,8 +93,10 @@ class Multiples extends Canvases {
       panel.height = box.height;
       const context = panel.getContext("2d");
       const ranks = poolRows(this.cells(layer, head), this.tables.ranks, rows, columns, box.height);
-      drawRanks(context, ranks, columns, this.tables.colours, 0, columns, box);
-      const lines = this.header.starts.map((start) => Math.round(start * box.width));
+      const { starts } = this.header;
+      const across = columns > box.width ? spans(0, columns, columns, starts, box.width) : null;
+      drawRanks(context, ranks, columns, this.tables.colours, 0, columns, box, across);
+      const lines = starts.filter(Boolean).map((start) => Math.round((start / columns) * box.width));
       if (box.width / (lines.length + 1) < 20 * ratio) return;
       context.fillStyle = "rgb(255 255 255 / 45%)";
       for (const line of lines) context.fillRect(line, 0, ratio, box.height);

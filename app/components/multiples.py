@@ -6,6 +6,7 @@ import numpy as np
 
 from app.components.browser import check_range, half, index, mount, segment_starts
 from app.figures.palettes import Stretch
+from app.views.pooling import Pooling, cells, pooled, words
 
 __all__ = ["multiples"]
 
@@ -30,7 +31,8 @@ def multiples(
     """Draw `panels` [layer, head, rows, columns]; the (layer, head) clicked in this very rerun, or None.
 
     `boundaries`: columns before which a segment begins. `panel_height`: CSS pixels. NaN cells are left blank.
-    Panels larger than LARGEST_PANEL are pooled by their maximum, here and again to the pixels they get.
+    Panels larger than LARGEST_PANEL are pooled by their maximum, here and again to the pixels they get; columns of two segments only
+    where there is no room for all segments.
     """
     if panels.ndim != 4 or 0 in panels.shape:
         raise ValueError(f"panels must be [layer, head, rows, columns], not shape {panels.shape}")
@@ -39,8 +41,9 @@ def multiples(
         raise ValueError(f"{len(layer_labels)} x {len(head_labels)} labels for {layers} x {heads} panels")
     check_range(low, high)
     starts = segment_starts(boundaries, columns)
-    for axis, largest in zip((2, 3), LARGEST_PANEL, strict=True):
-        panels = pooled(panels, axis, largest)
+    down, along = cells(panels.shape[2], LARGEST_PANEL[0]), cells(columns, LARGEST_PANEL[1], starts)
+    panels = np.stack([[pooled(panel, down, along, Pooling.LARGEST, 0.0) for panel in row] for row in panels])
+    told = words(Pooling.LARGEST, (down, "slot"), (along, "token"))
     small, unit = half(panels)
     header = {
         "shape": panels.shape,
@@ -51,8 +54,9 @@ def multiples(
         "layerLabels": list(layer_labels),
         "headLabels": list(head_labels),
         "selected": selected,
-        "starts": [start / columns for start in starts[1:]],
+        "starts": sorted(set(along.owner[starts].tolist())),
         "title": title,
+        "note": f"each panel: slots down, tokens along; where they share a pixel, the largest{f' (sent: the {told})' if told else ''}",
         "alt": alt,
         "panelHeight": panel_height,
     }
@@ -61,11 +65,3 @@ def multiples(
         return None
     layer, head = index(value.get("layer"), layers), index(value.get("head"), heads)
     return None if layer is None or head is None else (layer, head)
-
-
-def pooled(values: np.ndarray, axis: int, largest: int) -> np.ndarray:
-    """`values` with at most `largest` entries along `axis`: maxima of near-equal spans, NaN only where all are."""
-    length = values.shape[axis]
-    if length <= largest:
-        return values
-    return np.fmax.reduceat(values, np.arange(largest) * length // largest, axis=axis)

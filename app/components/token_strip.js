@@ -78,17 +78,17 @@ class TokenStrip {
         return;
       }
       const weight = this.weights[index];
-      const colour = Number.isNaN(weight) ? null : weightColour(weight);
+      const colour = Number.isNaN(weight) ? null : weightColour(placeOf(weight, this.header));
       token.style.background = colour ? `rgb(${colour.join(" ")})` : "";
       token.style.color = colour ? readable(colour, this.theme) : "";
     });
   }
 
   explain() {
-    const { legend, weighted } = this.header;
+    const { legend, weighted, low, high, scale } = this.header;
     const stops = Array.from({ length: 17 }, (_, k) => `rgb(${weightColour(k / 16).join(" ")})`);
     const line = weighted
-      ? legendLine(legend, gradient(stops), "low", "high")
+      ? legendLine(scale === "sqrt" ? `${legend} · square-root colours` : legend, gradient(stops), number(low), number(high))
       : element("div", "lm2-legend", legend);
     for (const label of this.markLabels) {
       const sample = element("span", "lm2-sample", label);
@@ -190,9 +190,9 @@ class TokenStrip {
   }
 }
 
-/** [red, green, blue, "/", alpha] of a weight 0..1: faint when low, so that only what matters stands out. */
-function weightColour(weight) {
-  const at = Math.min(Math.max(weight, 0), 1);
+/** [red, green, blue, "/", alpha] at a place 0..1 of the scale: faint when low, so that only what matters stands out. */
+function weightColour(place) {
+  const at = Math.min(Math.max(place, 0), 1);
   return [...colourAt(SEQUENTIAL, at), "/", Math.min(1, 1.6 * Math.sqrt(at) * Math.min(1, 0.25 + 1.5 * at)).toFixed(3)];
 }
 

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from app.components.browser import index, mount
+from app.components.browser import check_range, index, mount
+from app.figures.palettes import Stretch
 
 __all__ = ["token_strip"]
 
@@ -19,12 +20,15 @@ def token_strip(
     marks: Sequence[tuple[int, int, str]],
     notes: Sequence[str],
     legend: str,
+    low: float = 0.0,
+    high: float = 1.0,
+    stretch: Stretch = Stretch.LINEAR,
     alt: str,
     max_height: int = 220,
 ) -> int | None:
     """Show the token texts `pieces`; the token clicked in this very rerun, or None.
 
-    `weights` [token]: places on the colour scale, 0..1, NaN for a plain token; None colours by segment.
+    `weights` [token]: coloured between `low` and `high`, whose numbers the legend has; NaN for a plain token; None colours by segment.
     `segment_of`: each token's segment number. `marks`: (first token, token after the last, label), underlined.
     `notes`: one line of hover text per token, or none at all. `max_height`: CSS pixels, the rest scrolls.
     """
@@ -36,6 +40,7 @@ def token_strip(
     for start, stop, label in marks:
         if not 0 <= start < stop <= count:
             raise ValueError(f"the mark {label!r} covers {start}..{stop} of {count} tokens")
+    check_range(low, high)
     header = {
         "pieces": list(pieces),
         "weighted": weights is not None,
@@ -44,6 +49,9 @@ def token_strip(
         "marks": [(int(start), int(stop), label) for start, stop, label in marks],
         "notes": list(notes),
         "legend": legend,
+        "low": float(low),
+        "high": float(high),
+        "scale": stretch.value,
         "alt": alt,
         "maxHeight": max_height,
     }

@@ -8,9 +8,10 @@ from app.figures.pseudo_html import view_spelled
 from app.figures.theme import Theme, style
 from app.views.kinds import Bars, Forest, Heatmap, Lines
 from app.views.numbers import View, unmasked
+from app.views.pooling import Cells, pooled
 
 MOST_CELLS = 512
-"""Longest axis that Plotly draws well; longer ones are pooled by their largest value first, and say so."""
+"""Longest axis that Plotly draws well; neighbours on longer ones are pooled first, which the axis' title then says."""
 
 _THIN_TICKS = 24
 
@@ -25,13 +26,15 @@ def figure(view: View, theme: Theme, height: int | None = None, *, stretch: Stre
 
 def heatmap(view: Heatmap, theme: Theme, height: int = 340, *, stretch: Stretch = Stretch.LINEAR, colours: Colours | None = None) -> go.Figure:
     view = view_spelled(view)
-    values, rows, columns, note = _pooled(view)
-    own = theme.diverging if view.diverging else theme.sequential
+    down, along = view.down(MOST_CELLS), view.along(MOST_CELLS)
+    values = pooled(unmasked(view), down, along, view.pooling, view.middle)
+    rows, columns = down.labels(view.row_labels), along.labels(view.column_labels)
+    own = [(float(at), colour) for at, colour in zip(np.linspace(0, 1, len(theme.diverging)), theme.diverging)] if view.diverging else theme.sequential
     figure = go.Figure(
         go.Heatmap(
             **_coloured(view, values, stretch),
+            **{name: axis.edges - 0.5 for name, axis in (("x", along), ("y", down)) if not axis.whole},
             colorscale=own if colours is None else steps(colours),
-            reversescale=view.diverging and colours is None,
             customdata=np.dstack([np.array(columns, object)[None, :].repeat(len(rows), 0), values.astype(np.float32)]),
             text=np.array(rows)[:, None].repeat(len(columns), 1),
             hovertemplate="%{text}<br>%{customdata[0]}<br>%{customdata[1]:" + ("d" if view.counts else ".3f") + "}<extra></extra>",
@@ -40,15 +43,23 @@ def heatmap(view: Heatmap, theme: Theme, height: int = 340, *, stretch: Stretch 
             ygap=1 if len(rows) <= 64 else 0,
         )
     )
-    for number, edge in enumerate(view.boundaries if not note else ()):
-        if edge:
-            figure.add_vline(edge - 0.5, line={"color": theme.text, "width": 1.5})
-        if view.segment_labels and number % max(1, len(view.boundaries) // 12) == 0:
-            figure.add_annotation(x=edge - 0.5, y=1, yref="paper", xanchor="left", yanchor="bottom", showarrow=False, text=view.segment_labels[number])
-    ticks = list(view.ticks) if view.ticks and not note else columns
-    figure.update_xaxes(title=view.column_title + note, showgrid=False, **_ticks(ticks))
-    figure.update_yaxes(title=view.row_title, showgrid=False, autorange="reversed", **_ticks([label.removeprefix("slot ") for label in rows]))
+    _segments(figure, view, along, theme)
+    words = view.pooled_words(down, along)
+    figure.update_xaxes(title=view.column_title + (f" (each cell the {words})" if words else ""), showgrid=False, **_cell_ticks(view.ticks or view.column_labels, along))
+    figure.update_yaxes(title=view.row_title, showgrid=False, autorange="reversed", **_cell_ticks([label.removeprefix("slot ") for label in view.row_labels], down))
     return style(figure, theme, height)
+
+
+def _segments(figure: go.Figure, view: Heatmap, along: Cells, theme: Theme) -> None:
+    """Lines where segments begin, and their names, unless they stand too close together."""
+    edges = view.boundaries
+    if not along.whole and (4 * len(edges) > along.count or not set(edges) <= set(along.edges)):
+        return
+    line = {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "line": {"color": theme.text, "width": 1.5}}
+    # All at once: add_vline looks at every shape there is, and a long text has hundreds of segments.
+    figure.layout.shapes = [line | {"x0": edge - 0.5, "x1": edge - 0.5} for edge in edges if edge]
+    for edge, name in list(zip(edges, view.segment_labels))[:: max(1, len(edges) // 12)]:
+        figure.add_annotation(x=edge - 0.5, y=1, yref="paper", xanchor="left", yanchor="bottom", showarrow=False, text=name)
 
 
 def lines(view: Lines, theme: Theme, height: int = 340) -> go.Figure:
@@ -119,21 +130,13 @@ def _ticks(labels: "list[str] | tuple[str, ...]") -> dict:
     return {"tickmode": "array", "tickvals": shown, "ticktext": [labels[at] for at in shown]}
 
 
+def _cell_ticks(labels: "list[str] | tuple[str, ...]", axis: Cells) -> dict:
+    """Ticks at the middles of an axis' cells."""
+    edges, firsts = axis.edges, axis.order[axis.edges[:-1]]
+    found = _ticks([labels[first] for first in firsts])
+    return found | {"tickvals": [(edges[cell] + edges[cell + 1] - 1) / 2 for cell in found["tickvals"]]}
+
+
 def _faint(colour: str) -> str:
     red, green, blue = (int(colour[at : at + 2], 16) for at in (1, 3, 5))
     return f"rgba({red},{green},{blue},0.2)"
-
-
-def blocks(view: Heatmap) -> tuple[int, int]:
-    """How many rows and columns one of Plotly's cells stands for."""
-    return -(-len(view.row_labels) // MOST_CELLS), -(-len(view.column_labels) // MOST_CELLS)
-
-
-def _pooled(view: Heatmap) -> tuple[np.ndarray, list[str], list[str], str]:
-    """At most MOST_CELLS on an axis, each the largest of its block, so that no single peak is lost."""
-    values, rows, columns = unmasked(view), list(view.row_labels), list(view.column_labels)
-    tall, wide = blocks(view)
-    if tall == wide == 1:
-        return values, rows, columns, ""
-    values = np.fmax.reduceat(np.fmax.reduceat(values, range(0, len(rows), tall), 0), range(0, len(columns), wide), 1)
-    return values, rows[::tall], columns[::wide], f" (each cell the largest of {tall} rows by {wide} columns)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,8 @@ from plotly.offline import get_plotlyjs
 
 from app.figures import draw
 from app.figures.page import Panel, letters
-from app.figures.palettes import Colours, colour_map, ink
+from app.figures.palettes import Stretch, ink, text_shades
+from app.figures.paper_strip import grounds
 from app.figures.pseudo_html import spelled
 from app.figures.theme import LIGHT
 from app.views.kinds import Heatmap, Strip
@@ -43,43 +45,53 @@ def interactive(drawn: Drawn) -> str:
 
 def _panel(at: int, view: View, panel: Panel, mark: str) -> str:
     head = " ".join(part for part in (f"({mark})" if mark else "", panel.title) if part)
-    body = _text(view, panel.colours) if isinstance(view, Strip) else to_html(
+    body = _text(view, panel) if isinstance(view, Strip) else to_html(
         _figure(view, panel), config=_CONFIG, include_plotlyjs=False, full_html=False, div_id=f"figure-{at}"
     )  # fmt: skip
     return f'<figure aria-label="{_shown(view.alt)}"><figcaption>{_shown(head)}</figcaption>{body}</figure>'
 
 
 def _figure(view: View, panel: Panel) -> go.Figure:
+    if isinstance(view, Heatmap) and panel.x_title:
+        view = replace(view, column_title=panel.x_title)  # with what its cells stand for behind it
     figure = draw.figure(view, LIGHT, stretch=panel.stretch, colours=panel.colours)
-    if panel.x_title:
+    if panel.x_title and not isinstance(view, Heatmap):
         figure.update_xaxes(title=spelled(panel.x_title))
     if panel.y_title:
         figure.update_yaxes(title=spelled(panel.y_title))
-    tall, wide = draw.blocks(view) if isinstance(view, Heatmap) else (1, 1)
     for one in panel.annotations:
-        figure.add_annotation(x=one.x / wide, y=one.y / tall, text=spelled(one.text), showarrow=False, bgcolor="rgba(255,255,255,0.9)", bordercolor=LIGHT.text)
+        figure.add_annotation(x=one.x, y=one.y, text=spelled(one.text), showarrow=False, bgcolor="rgba(255,255,255,0.9)", bordercolor=LIGHT.text)
     return figure
 
 
-def _text(view: Strip, colours: Colours | None) -> str:
-    """The text, a line for each segment, coloured by its weights."""
-    weights = np.full(len(view.pieces), np.nan) if view.weights is None else view.weights
-    shades = colour_map(colours or Colours.BLUES)(np.nan_to_num(weights))[:, :3]
+def _text(view: Strip, panel: Panel) -> str:
+    """The text, a line for each segment, coloured as on paper."""
+    shades = grounds(view, panel.colours, panel.stretch)
+    inks = ink(np.nan_to_num(shades, nan=1.0))
     words = []
     for at, piece in enumerate(view.pieces):
         if at and view.segment_of[at] != view.segment_of[at - 1]:
             words.append("<br>")
-        known = np.isfinite(weights[at])
-        look = f"background:{_hex(shades[at])};color:{ink(shades[at : at + 1])[0]}" if known else ""
+        look = f"background:{_hex(shades[at])};color:{inks[at]}" if np.isfinite(shades[at, 0]) else ""
         named = next((word for first, stop, word in view.marks if first <= at < stop), "")
         notes = " · ".join(part for part in (view.notes[at] if view.notes else "", named) if part)
         words.append(f'<span class="{"mark" if named else ""}" style="{look}" title="{_shown(notes)}">{_shown(piece)}</span>')
-    return f'<div class="text">{"".join(words)}</div><small>{_shown(view.legend)}</small>'
+    return f'<div class="text">{"".join(words)}</div><small>{_scale(view, panel)}{_shown(view.legend)}</small>'
 
 
 def _shown(text: str) -> str:
     """A text in the page, and in its attributes."""
     return escape(seen(text))
+
+
+def _scale(view: Strip, panel: Panel) -> str:
+    """The colours with the numbers at their ends."""
+    if view.weights is None:
+        return ""
+    stops = ",".join(map(_hex, text_shades(np.linspace(0, 1, 17), panel.colours)))
+    spread = "" if panel.stretch is Stretch.LINEAR else f", {panel.stretch.value} colours"
+    bar = f'<span style="display:inline-block;width:8em;height:.8em;background:linear-gradient(to right,{stops})"></span>'
+    return f"{view.low:.3g} {bar} {view.high:.3g}{spread} · "
 
 
 def _hex(shade: np.ndarray) -> str:

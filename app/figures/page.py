@@ -38,7 +38,7 @@ class Panel(Plain):
     colours: Colours | None = None
     """Of heatmaps and strips; None, those that go with the view."""
     stretch: Stretch = Stretch.LINEAR
-    """How a heatmap's values are spread over them."""
+    """How values are spread over them."""
     annotations: tuple[Annotation, ...] = ()
 
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
+from app.figures.theme import LIGHT
+
 if TYPE_CHECKING:
     from matplotlib.colors import Colormap
 
@@ -36,7 +38,7 @@ class Colours(Enum):
 
 
 class Stretch(Enum):
-    """How values are spread over a heatmap's colours."""
+    """How values are spread over the colours of a heatmap or a text."""
 
     LINEAR = "linear"
     SQRT = "sqrt"
@@ -55,7 +57,6 @@ class Stretch(Enum):
         return (np.sign(places - 0.5) * (2 * places - 1) ** 2 + 1) / 2 if diverging else places**2
 
 
-_DIVERGING = ("#08519c", "#3182bd", "#6baed6", "#bdd7e7", "#f7f7f7", "#fdd0a2", "#fd8d3c", "#e6550d", "#a63603")
 _NAMES = {Colours.VIRIDIS: "viridis", Colours.CIVIDIS: "cividis", Colours.BLUES: "Blues", Colours.GREYS: "Greys"}
 
 
@@ -63,7 +64,27 @@ def colour_map(colours: Colours) -> Colormap:
     from matplotlib import colormaps  # noqa: PLC0415 - half a second, and only who prints needs it
     from matplotlib.colors import LinearSegmentedColormap  # noqa: PLC0415
 
-    return LinearSegmentedColormap.from_list(colours.value, _DIVERGING) if colours.diverging else colormaps[_NAMES[colours]]
+    return LinearSegmentedColormap.from_list(colours.value, LIGHT.diverging) if colours.diverging else colormaps[_NAMES[colours]]
+
+
+def text_shades(places: Float[np.ndarray, "token"], colours: Colours | None) -> RGB:
+    """The grounds of a text's tokens by their places on the scale, from 0 to 1; None, those of the screen on a white page.
+
+    The screen's are faint where they are low, so that only what matters stands out: `weightColour` in token_strip.js.
+    """
+    if colours is not None:
+        return colour_map(colours)(places)[:, :3]
+    opacity = np.minimum(1, 1.6 * np.sqrt(places) * np.minimum(1, 0.25 + 1.5 * places))[:, None]
+    return opacity * colour_map(Colours.VIRIDIS)(places)[:, :3] + 1 - opacity
+
+
+_SEGMENTS = ("#56b4e9", "#e69f00", "#009e73", "#cc79a7")
+
+
+def segment_shades(segment_of: Sequence[int]) -> RGB:
+    """The grounds of a text's tokens by their segments, as on the screen: faint, on a white page."""
+    opacity = 64 / 255
+    return opacity * rgb(_SEGMENTS)[np.array(segment_of) % len(_SEGMENTS)] + 1 - opacity
 
 
 def steps(colours: Colours) -> list[tuple[float, str]]:

@@ -105,8 +105,9 @@ def _compose(views: tuple[View, ...], page: Paper | Grid, rows: list[float]) -> 
     if any(renamed):
         figure.get_layout_engine().execute(figure)  # titles had to be broken anew
     figure.set_layout_engine("none")  # at another resolution it would find slightly other places
-    for cell in cells[: len(views)]:
-        _snap(cell)
+    for view, panel, room in zip(views, page.panels, rooms):
+        _snap(room.axes)
+        _name_axes(view, panel, room, *room.inches())  # the cells of a map are those that the axes now have room for
     if page.height is None and page.aspect is None:  # how wide a text has become, and so how high it is, is known now
         lacks = [paper_strip.lacks(view, room) if isinstance(view, Strip) else 0.0 for view, room in zip(views, rooms)]
         if any(lacks):
@@ -216,7 +217,7 @@ def _panel(view: View, panel: Panel, room: Room, shared: paper_heatmap.Scale | N
     elif isinstance(view, Forest):
         laid = paper_forest.forest(view, room)
     else:
-        laid = paper_strip.strip(view, room, panel.colours)
+        laid = paper_strip.strip(view, room, panel.colours, panel.stretch)
     _name_axes(view, panel, room, room.width / 72, room.height / 72)
     return laid
 
@@ -229,11 +230,10 @@ def _name_axes(view: View, panel: Panel, room: Room, wide: float, high: float) -
             raise ValueError(f"a text has no axes for {next(filter(None, given))!r}")
         return False
     axes, before = room.axes, (room.axes.get_xlabel(), room.axes.get_ylabel())
-    x_title, y_title = _titles(view)
-    for write, title, inches in (
-        (axes.set_xlabel, panel.x_title or x_title, wide),
-        (axes.set_ylabel, panel.y_title or y_title, _OVER * high),
-    ):
+    x_title, y_title = (own or title for own, title in zip((panel.x_title, panel.y_title), _titles(view)))
+    if isinstance(view, Heatmap):
+        x_title = paper_heatmap.column_title(view, x_title, wide, high)
+    for write, title, inches in ((axes.set_xlabel, x_title, wide), (axes.set_ylabel, y_title, _OVER * high)):
         write(paper_text.wrapped(paper_text.printable(title), room.base, 72 * inches), fontsize=room.base, labelpad=2)
     return (axes.get_xlabel(), axes.get_ylabel()) != before
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, UInt8
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import FuncNorm, Normalize
@@ -19,6 +19,7 @@ from app.figures.palettes import Colours, Stretch, colour_map, ink
 from app.figures.paper_room import EDGE, Laid, Room
 from app.views.kinds import Heatmap
 from app.views.numbers import unmasked
+from app.views.pooling import Cells, pooled
 
 PRINTED = 300
 """Dots to an inch of the coarsest raster. Cells have whole dots, one at least: a finer map is pooled."""
@@ -117,10 +118,11 @@ def heatmap(view: Heatmap, room: Room, scale: Scale) -> Laid:
 
     def settle() -> tuple[str, ...]:
         wide, high = room.inches()
+        down, along = cells(view, wide, high)
         dots = round(high * PRINTED), round(wide * PRINTED)
-        pooled, tall, broad = pool(values, *dots, scale)
-        at_row, at_column = (_cells(have, each, most) for have, each, most in zip(values.shape, (tall, broad), dots))
-        image.set_data(scale.shades(pooled)[at_row][:, at_column, : 4 if hidden else 3])
+        at_row, at_column = (axis.dots(count).repeat(_FINER) for axis, count in zip((down, along), dots))
+        drawn = pooled(values, down, along, view.pooling, scale.middle)
+        image.set_data(scale.shades(drawn)[at_row][:, at_column, : 4 if hidden else 3])
         beside, above = _INSET * columns / dots[1], _INSET * rows / dots[0]
         image.set_extent((-0.5 + beside, columns - 0.5 - beside, rows - 0.5 - above, -0.5 + above))
         axes.set(xlim=(-0.5, columns - 0.5), ylim=(rows - 0.5, -0.5))
@@ -130,9 +132,8 @@ def heatmap(view: Heatmap, room: Room, scale: Scale) -> Laid:
                 if 0 < edge < columns:
                     axes.axvline(edge - 0.5, color="#ffffff", linewidth=1.1)
                     axes.axvline(edge - 0.5, color="#000000", linewidth=0.5)
-        notes = []
-        if tall * broad > 1:
-            notes.append(f"Each cell is the {'most extreme' if scale.diverging else 'largest'} of {tall} rows by {broad} columns.")
+        words = view.pooled_words(down, along)
+        notes = [f"Each cell is the {words}."] if words else []
         notes += ["Values of hatched cells are not shown."] if hidden else []
         notes += _write_counts(room, values, scale, *cell) if view.counts else ()
         return (*notes, *_segments(view, room, 72 * wide), *_tell_signs(axes, values, scale, min(cell)))
@@ -140,28 +141,15 @@ def heatmap(view: Heatmap, room: Room, scale: Scale) -> Laid:
     return Laid(settle=settle, lift=room.small * paper_text.LEADING + 1 if view.segment_labels else 0.0)
 
 
-def pool(
-    values: Float[np.ndarray, "row column"], rows: int, columns: int, scale: Scale
-) -> tuple[Float[np.ndarray, "pooled_row pooled_column"], int, int]:
-    """At most `rows` by `columns` cells, each the largest of its block (of a diverging map the furthest from the middle), so that
-    no single peak is lost; and the blocks' height and width. NaN is left out of a block, and is what an empty one holds."""
-    tall, broad = (max(1, -(-have // max(1, most))) for have, most in zip(values.shape, (rows, columns)))
-    if tall == broad == 1:
-        return values, 1, 1
-
-    def blocks(reduce: np.ufunc) -> np.ndarray:
-        return reduce.reduceat(reduce.reduceat(values, range(0, values.shape[0], tall), 0), range(0, values.shape[1], broad), 1)
-
-    high = blocks(np.fmax)
-    if scale.diverging:
-        low = blocks(np.fmin)
-        high = np.where(high - scale.middle >= scale.middle - low, high, low)
-    return high, tall, broad
+def cells(view: Heatmap, wide: float, high: float) -> tuple[Cells, Cells]:
+    """The rows and the columns as they are drawn on so many inches: a dot at least for each cell."""
+    return view.down(max(1, round(high * PRINTED))), view.along(max(1, round(wide * PRINTED)))
 
 
-def _cells(cells: int, block: int, dots: int) -> Int[np.ndarray, "dot"]:
-    """The pooled cell that each of an image's dots along an axis shows."""
-    return ((np.arange(dots) + 0.5) * cells / dots).astype(int).repeat(_FINER) // block
+def column_title(view: Heatmap, title: str, wide: float, high: float) -> str:
+    """The title below the columns, with what each cell stands for on so many inches."""
+    words = view.pooled_words(*cells(view, wide, high))
+    return f"{title} (each cell the {words})" if words else title
 
 
 def _above(room: Room) -> dict[str, object]:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
+from jaxtyping import Float
 from matplotlib.patches import Rectangle
 
 from app.figures import paper_text
-from app.figures.palettes import Colours, colour_map, ink, mark
+from app.figures.palettes import Colours, Stretch, ink, mark, segment_shades, text_shades
 from app.figures.paper_room import EDGE, Laid, Room
 from app.views.kinds import Strip
 
@@ -91,14 +92,25 @@ def lacks(view: Strip, room: Room) -> float:
 
 
 def _legend_lines(view: Strip, width: float, size: float) -> int:
-    return bool(view.marks) + (0 if view.weights is None else 1 + _weights_words(view, width, size).count("\n"))
+    return bool(view.marks) + (0 if view.weights is None else 1 + _legend_words(view, Stretch.SQRT, width, size).count("\n"))
 
 
-def _weights_words(view: Strip, width: float, size: float) -> str:
-    return paper_text.wrapped(paper_text.printable(view.legend), size, width - _SAMPLE * size)
+def _ends(view: Strip) -> tuple[str, str]:
+    """The numbers at the ends of the colours."""
+    return f"{view.low:.3g}", f"{view.high:.3g}"
 
 
-def strip(view: Strip, room: Room, colours: Colours | None) -> Laid:
+def _sample(view: Strip, size: float) -> float:
+    """Points that the sample of the colours takes with the numbers at its ends."""
+    return _SAMPLE * size + sum(paper_text.width(end, size) + 0.4 * size for end in _ends(view))
+
+
+def _legend_words(view: Strip, stretch: Stretch, width: float, size: float) -> str:
+    words = view.legend + ("" if stretch is Stretch.LINEAR else f"; {stretch.value} colours")
+    return paper_text.wrapped(paper_text.printable(words), size, width - _sample(view, size))
+
+
+def strip(view: Strip, room: Room, colours: Colours | None, stretch: Stretch) -> Laid:
     room.axes.set_axis_off()
 
     def settle() -> tuple[str, ...]:
@@ -110,9 +122,9 @@ def strip(view: Strip, room: Room, colours: Colours | None) -> Laid:
             )
         room.axes.set(xlim=(0, wide), ylim=(high, 0))
         placed = flow(view, wide, room.small)
-        _tokens(view, room, placed, colours or Colours.BLUES)
+        _tokens(view, room, placed, grounds(view, colours, stretch))
         _marks(view, room, placed)
-        _legend(view, room, placed.lines, wide, colours or Colours.BLUES)
+        _legend(view, room, placed.lines, wide, colours, stretch)
         return ()
 
     return Laid(settle=settle)
@@ -122,16 +134,23 @@ def _middle(room: Room, line: int) -> float:
     return (line + 0.5) * room.small * _LINE
 
 
-def _tokens(view: Strip, room: Room, placed: Flow, colours: Colours) -> None:
+def grounds(view: Strip, colours: Colours | None, stretch: Stretch) -> Float[np.ndarray, "token 3"]:
+    """The colour behind each token, NaN for a plain one: by weight; without weights by segment, where colours are the screen's."""
+    if view.weights is None:
+        return segment_shades(view.segment_of) if colours is None else np.full((len(view.pieces), 3), np.nan)
+    linear = np.clip((view.weights - view.low) / max(view.high - view.low, 1e-30), 0, 1)
+    shades = text_shades(stretch.place(np.nan_to_num(linear), diverging=False), colours)
+    return np.where(np.isfinite(linear)[:, None], shades, np.nan)
+
+
+def _tokens(view: Strip, room: Room, placed: Flow, shades: Float[np.ndarray, "token 3"]) -> None:
     axes, size = room.axes, room.small
-    weights = np.full(len(view.pieces), np.nan) if view.weights is None else view.weights
-    shades = colour_map(colours)(np.nan_to_num(weights))[:, :3]
-    words = ink(shades)
+    coloured = np.isfinite(shades[:, 0])
+    words = ink(np.nan_to_num(shades, nan=1.0))
     for line, segment in placed.numbers:
         axes.text(0, _middle(room, line), str(segment), fontsize=size, color="#5f626c", va="center_baseline")
     for one in placed.tokens:
-        coloured = np.isfinite(weights[one.token])
-        if coloured:
+        if coloured[one.token]:
             axes.add_patch(
                 Rectangle(
                     (one.left, _middle(room, one.line) - 0.62 * size), one.width, 1.24 * size, facecolor=shades[one.token], linewidth=0
@@ -142,7 +161,7 @@ def _tokens(view: Strip, room: Room, placed: Flow, colours: Colours) -> None:
             _middle(room, one.line),
             one.text,
             fontsize=size,
-            color=words[one.token] if coloured else "#000000",
+            color=words[one.token],
             va="center_baseline",
         )
 
@@ -164,7 +183,7 @@ def _runs(placed: Flow, first: int, end: int, size: float) -> Iterator[tuple[int
         yield line, found[0].left + paper_text.width(" " * blank, size), found[-1].left + found[-1].width
 
 
-def _legend(view: Strip, room: Room, line: int, width: float, colours: Colours) -> None:
+def _legend(view: Strip, room: Room, line: int, width: float, colours: Colours | None, stretch: Stretch) -> None:
     axes, size = room.axes, room.small
     if view.marks:
         left = 0.0
@@ -174,9 +193,14 @@ def _legend(view: Strip, room: Room, line: int, width: float, colours: Colours) 
             axes.text(left + 3 * size, middle, paper_text.printable(word), fontsize=size, va="center_baseline", color=EDGE)
             left += 4.5 * size + paper_text.width(word, size)
         line += 1
-    if view.weights is not None:  # without them the legend speaks of colours that are not on paper: segments have numbers there
-        middle, shades, bottom = _middle(room, line), colour_map(colours)(np.linspace(0, 1, 64))[None], axes.get_ylim()[0]
-        axes.imshow(shades, extent=(0, 4 * size, middle + 0.4 * size, middle - 0.4 * size), aspect="auto", interpolation="nearest")
+    if view.weights is not None:  # without them the legend speaks of segments, which have numbers
+        middle, bottom = _middle(room, line), axes.get_ylim()[0]
+        low, high = _ends(view)
+        axes.text(0, middle, low, fontsize=size, va="center_baseline", color=EDGE)
+        left = paper_text.width(low, size) + 0.4 * size
+        shades = text_shades(np.linspace(0, 1, 64), colours)[None]
+        axes.imshow(shades, extent=(left, left + 4 * size, middle + 0.4 * size, middle - 0.4 * size), aspect="auto", interpolation="nearest")
         axes.set(xlim=(0, width), ylim=(bottom, 0))  # as before the image
-        words = _weights_words(view, width, size)
-        axes.text(_SAMPLE * size, middle - 0.5 * size, words, fontsize=size, va="top", color=EDGE, linespacing=paper_text.LEADING)
+        axes.text(left + 4.4 * size, middle, high, fontsize=size, va="center_baseline", color=EDGE)
+        words = _legend_words(view, stretch, width, size)
+        axes.text(_sample(view, size), middle - 0.5 * size, words, fontsize=size, va="top", color=EDGE, linespacing=paper_text.LEADING)

@@ -9,7 +9,6 @@ import streamlit as st
 
 from app import handout, panels, session, state, widgets
 from app.charts import OfRun, RunChart
-from app.components.heatmap import Cell
 from app.components.multiples import multiples
 from app.figures.palettes import Stretch
 from app.views import memory, text
@@ -40,24 +39,28 @@ def render() -> None:
 
     side = state.current().side if writes else "read"
     chart = RunChart(spec=trace.spec, shown=OfRun.READS, layer=layer, head=head)
-    charts = {"Reads": chart, "Text": replace(chart, shown=OfRun.TEXT, slot=slot, side=side, marks=text.marks(trace, opened.context))}
+    relative = state.current().coloured == "slot"
+    marks = text.marks(trace, opened.context)
+    charts = {"Reads": chart, "Text": replace(chart, shown=OfRun.TEXT, slot=slot, side=side, relative=relative, marks=marks)}
     if writes:
         charts["Writes"] = replace(chart, shown=OfRun.WRITES)
     if token is not None:
         charts["Slots of the token"] = replace(chart, shown=OfRun.TOKEN, token=token)
     made = {title: one.made(opened.checkpoint, trace) for title, one in charts.items()}
-    _select(panels.strip(made["Text"].view, "strip_memory", token), None)
+    _select(token=panels.strip(made["Text"].view, "strip_memory", token, stretch))
     if slot is None:
         st.caption("Click a cell of a map, or choose a slot below, to colour the text by its weights.")
     height = min(720, max(240, 14 * config.slots + 90))
-    for title in ("Reads", *(["Writes"] if writes else [])):
+    for title, of_map in (("Reads", "read"), *([("Writes", "wrote")] if writes else [])):
         st.subheader(title)
-        _take(panels.map_to_click(made[title].view, title.lower(), slot, token, stretch, height))
+        cell = panels.map_to_click(made[title].view, title.lower(), slot, token, stretch, height)
+        if cell is not None:
+            _select(token=cell.column, slot=cell.row, side=of_map)
     if not writes:
         st.subheader("Writes")
         st.info("The released arithmetic has no write attention: row j of the bank belongs to token j of the segment, and the gates decide what stays. See Gates and Bank.", icon=":material/info:")
     _details(trace, layer, head, writes)
-    _overview(trace, opened.layers, layer, head, writes)
+    _overview(trace, opened.layers, layer, head, writes, stretch)
     handout.hand_out(made, stretch)
 
 
@@ -69,26 +72,30 @@ def _details(trace: Trace, layer: int, head: str, writes: bool) -> None:
         if token is not None:
             piece = trace.tokens.pieces[token].strip() or "blank"
             st.caption(f"What token {token} ({piece}, segment {text.segment_of(trace)[token]}) reads")
-            panels.figure(memory.slots_of_token(memory.read_map(trace, layer, head), token, "read weight"), "slots_of_token")
+            panels.figure(memory.slots_of_token(memory.read_map(trace, layer, head), token, memory.read_title(layer, head)), "slots_of_token")
         else:
             st.caption("Click a token, or a cell of a map, to see which slots it reads.")
     with right:
         count = trace.bank.shape[0]  # there is one: screens of models without memory end before this
         slot = widgets.choice_of_number("Slot", "slot", count, help="Empty it to choose none.")
         if slot is not None:
+            side = "read"
             if writes:
-                widgets.buttons("Colour the text by who", "side", ["read", "wrote"], show=lambda side: f"{side} slot {slot}")
-            tabs = st.tabs(["Read by", "Written by"] if writes else ["Read by"])
-            with tabs[0]:
-                panels.table(memory.tokens_of_slot(trace, memory.read_map(trace, layer, head), slot), "readers")
-            if writes:
-                with tabs[1]:
-                    panels.table(memory.tokens_of_slot(trace, memory.write_map(trace, layer, head), slot), "writers")
+                side = widgets.buttons(
+                    "Tokens that", "side", ["read", "wrote"], show=lambda side: f"{side} slot {slot}",
+                    help="They are listed here, and colour the text. A click on a map chooses too: Reads those that read, Writes those that wrote.",
+                )  # fmt: skip
+            widgets.buttons(
+                "The text's colours", "coloured", ["map", "slot"], show={"map": "as in the map", "slot": "relative to the slot"}.__getitem__,
+                help="Relative to the slot: the brightest colour is this slot's own largest weight, however small it is.",
+            )  # fmt: skip
+            weights = memory.write_map(trace, layer, head) if side == "wrote" else memory.read_map(trace, layer, head)
+            panels.table(memory.tokens_of_slot(trace, weights, slot), f"tokens_that_{side}")
         else:
-            st.caption("Click a cell of a map to see which tokens read and wrote its slot.")
+            st.caption("Click a cell of a map to see which tokens read or wrote its slot.")
 
 
-def _overview(trace: Trace, layers: tuple[int, ...], layer: int, head: str, writes: bool) -> None:
+def _overview(trace: Trace, layers: tuple[int, ...], layer: int, head: str, writes: bool, stretch: Stretch) -> None:
     """Every block and head as a small map."""
     st.subheader("All blocks and heads")
     st.write("Click a panel to open it above.")
@@ -99,7 +106,7 @@ def _overview(trace: Trace, layers: tuple[int, ...], layer: int, head: str, writ
         picked = multiples(
             key=f"multiples_{site.name}", panels=maps, low=0.0, high=float(maps.max()),
             layer_labels=[f"block {at}" for at in layers], head_labels=[f"head {at}" if at.isdigit() else at for at in heads],
-            selected=selected, boundaries=text.boundaries(trace), title=f"{title}: slots down, tokens along",
+            selected=selected, boundaries=text.boundaries(trace), title=f"{title}: slots down, tokens along", stretch=stretch,
             alt=f"{title} of {len(layers)} blocks and {len(heads) - 2} heads, largest {maps.max():.3f}",
         )  # fmt: skip
         if picked is not None and picked != selected:
@@ -110,14 +117,9 @@ def _overview(trace: Trace, layers: tuple[int, ...], layer: int, head: str, writ
         st.caption("Means over all tokens. Selectivity is the mutual information of token and slot: 0 bits when every token reads alike.")
 
 
-def _take(cell: Cell | None) -> None:
-    if cell is not None:
-        _select(cell.column, cell.row)
-
-
-def _select(token: int | None, slot: int | None) -> None:
-    """A click: choose the token, the slot, or both, and draw again."""
-    changes = {name: value for name, value in (("token", token), ("slot", slot)) if value is not None and value != getattr(state.current(), name)}
+def _select(**clicked: int | str | None) -> None:
+    """A click: choose the token, the slot, the side of the map, or all of them, and draw again."""
+    changes = {name: value for name, value in clicked.items() if value is not None and value != getattr(state.current(), name)}
     if changes:
         state.update(**changes)
         st.rerun()

@@ -88,11 +88,12 @@ def strip(found: Comparison, marks: text.Marks, tokenizer: Tokenizer) -> Strip:
     return Strip(
         pieces=found.after.tokens.pieces,
         segment_of=text.segment_of(found.after),
-        weights=found.kl / most if most else np.zeros_like(found.kl),
+        weights=found.kl,
         # As in the plain strip: the notes of a very long text would be more bytes than the text.
         notes=tuple(_note(found, tokenizer, token) for token in range(len(found.kl) if len(found.kl) <= 4_000 else 0)),
         marks=marks,
-        legend=f"KL(before || after) of what is expected behind each token: 0 to {most:.3g} nats",
+        legend=f"KL(before || after) of what is expected behind each token, in nats; largest is {most:.3g}",
+        high=max(most, 1e-9),
     )
 
 

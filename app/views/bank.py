@@ -38,9 +38,12 @@ def norms(trace: Trace, layers: tuple[int, ...]) -> Heatmap:
         row_title="slot",
         column_title="bank after segment",
         ticks=("start", *(str(segment.index) for segment in trace.segments)),
-        value_title="slot norm (Euclidean)",
+        value_title="slot norm (Euclidean, in the bank's units)",
         low=0.0,
-        high=float(values.max()),
+        high=float(max(values.max(), 1e-9)),
+        row_noun="slot",
+        column_noun="segment",
+        column_kinds=("start", *("after" for _ in trace.segments)),
     )
 
 
@@ -54,9 +57,11 @@ def changes(trace: Trace, layers: tuple[int, ...]) -> Heatmap:
         row_title="slot",
         column_title="segment",
         ticks=tuple(str(segment.index) for segment in trace.segments),
-        value_title="change of slot (Euclidean)",
+        value_title="change of slot (Euclidean, in the bank's units)",
         low=0.0,
         high=float(max(values.max(), 1e-9)),
+        row_noun="slot",
+        column_noun="segment",
     )
 
 
@@ -76,6 +81,8 @@ def similarity(trace: Trace, layers: tuple[int, ...], segment: int) -> Heatmap:
         low=-1.0,
         high=1.0,
         diverging=True,
+        row_noun="slot",
+        column_noun="slot",
     )
 
 

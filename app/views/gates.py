@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 SITES = {"in": Site.GATE_IN, "forget": Site.GATE_FORGET, "out": Site.GATE_OUT}
 
+UNIT = {"in": "share admitted", "forget": "share kept", "out": "share let through"}
+
 MEANING = {
     "in": "input gate: share of the candidate admitted (1 admits all)",
     "forget": "forget gate: share of the old bank kept (1 keeps all, 0 forgets)",
@@ -37,12 +39,16 @@ def per_slot(trace: Trace, gate: str, layers: tuple[int, ...]) -> Heatmap:
         column_labels=tuple(f"segment {segment}, block {layer}" for segment, layer in columns),
         row_title="slot",
         column_title="block that writes, within each segment",
-        value_title=f"{gate} gate, mean over features",
+        value_title=f"{gate} gate ({UNIT[gate]}), mean over features",
         low=0.0,
         high=1.0,
         boundaries=tuple(range(0, len(columns), len(layers))),
         segment_labels=text.segment_labels(trace),
         ticks=tuple(str(layer) for _, layer in columns),
+        least=gate == "forget",  # what was forgotten is what such a map is for
+        row_noun="slot",
+        column_noun="segment",  # cells hold one block's columns of neighbouring segments
+        column_kinds=tuple(layer for _, layer in columns),
     )
 
 
@@ -55,11 +61,13 @@ def per_token(trace: Trace, layers: tuple[int, ...]) -> Heatmap:
         column_labels=token_labels(trace.tokens.pieces),
         row_title="block",
         column_title="token",
-        value_title="out gate, mean over features",
+        value_title=f"out gate ({UNIT['out']}), mean over features",
         low=0.0,
         high=1.0,
         boundaries=text.boundaries(trace),
         segment_labels=text.segment_labels(trace),
+        row_kinds=layers,
+        column_noun="token",
     )
 
 
@@ -75,6 +83,11 @@ def _axis(trace: Trace, gate: str) -> tuple[tuple[str, ...], str, tuple[int, ...
     return text.segment_labels(trace), "segment", ()
 
 
+def _over(gate: str) -> str:
+    """What the values of one point of a curve are of."""
+    return "features" if gate == "out" else "slots and features"
+
+
 def spread(trace: Trace, gate: str, layer: int) -> Lines:
     """Mean, median and the 10 % and 90 % quantiles of a block's gate across the context."""
     entries = _entries(trace, gate, layer)
@@ -87,7 +100,7 @@ def spread(trace: Trace, gate: str, layer: int) -> Lines:
         ),
         ticks=ticks,
         x_title=x_title,
-        y_title=f"{gate} gate (pooled over {'features' if gate == 'out' else 'slots, features'})",
+        y_title=f"{gate} gate ({UNIT[gate]}), block {layer}, over {_over(gate)}",
         y_range=(0.0, 1.0),
         boundaries=boundaries,
     )
@@ -104,7 +117,7 @@ def saturation(trace: Trace, gate: str, layer: int) -> Lines:
         ),
         ticks=ticks,
         x_title=x_title,
-        y_title="share of gate values",
+        y_title=f"share of {gate} gate values, block {layer}, over {_over(gate)}",
         y_range=(0.0, 1.0),
         boundaries=boundaries,
     )

@@ -1,12 +1,15 @@
 """Views: numpy, labels and units, ready to draw; checked when they are made. They are no figures."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
 
 import numpy as np
 from jaxtyping import Float
+
+from app.views import pooling
+from app.views.pooling import Cells, Pooling
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +22,7 @@ class Heatmap:
     row_title: str
     column_title: str
     value_title: str
-    """What a cell holds, with its unit and what was pooled."""
+    """What a cell holds, with its unit and what was pooled to get it."""
     low: float
     high: float
     """Ends of the colour scale."""
@@ -33,6 +36,14 @@ class Heatmap:
     """Short words for the columns' axis; none, the labels."""
     counts: bool = False
     """Whether cells are whole numbers, written in them."""
+    least: bool = False
+    """Whether low values are what matters: where neighbours must be drawn as one, the least of them is."""
+    row_noun: str = "row"
+    """What a row is called where several are drawn as one."""
+    column_noun: str = "column"
+    row_kinds: tuple[Hashable, ...] = ()
+    """What each row is of, where that is not the same for all: unlike rows are never drawn as one."""
+    column_kinds: tuple[Hashable, ...] = ()
 
     def __post_init__(self) -> None:
         wanted = (len(self.row_labels), len(self.column_labels))
@@ -40,17 +51,45 @@ class Heatmap:
             raise ValueError(f"a heatmap of {self.values.shape} has {wanted[0]} row and {wanted[1]} column labels")
 
     @property
+    def pooling(self) -> Pooling:
+        """Which of several values is drawn where there is room for one."""
+        if self.diverging:
+            return Pooling.EXTREME
+        return Pooling.LEAST if self.least else Pooling.LARGEST
+
+    @property
+    def middle(self) -> float:
+        """Of the colour scale."""
+        return (self.low + self.high) / 2
+
+    def down(self, most: int) -> Cells:
+        """The rows as at most `most` cells; more only where there are more kinds of rows."""
+        return pooling.cells(len(self.row_labels), most, (), self.row_kinds)
+
+    def along(self, most: int) -> Cells:
+        """The columns as at most `most` cells; more only where there are more kinds of columns."""
+        return pooling.cells(len(self.column_labels), most, self.boundaries, self.column_kinds)
+
+    def pooled_words(self, down: Cells, along: Cells) -> str:
+        """What each cell stands for, such as "least of up to 3 tokens"; empty where nothing is pooled."""
+        return pooling.words(self.pooling, (down, self.row_noun), (along, self.column_noun))
+
+    @property
     def alt(self) -> str:
         """The map in words, with its numbers."""
         shown = self.values if self.masked is None else np.where(self.masked, np.nan, self.values)
         if not np.isfinite(shown).any():
             return f"{self.value_title}: nothing to show."
-        row, column = np.unravel_index(np.nanargmax(shown), shown.shape)
+        found = {Pooling.LARGEST: np.nanargmax, Pooling.LEAST: np.nanargmin}.get(self.pooling, self._farthest)(shown)
+        row, column = np.unravel_index(found, shown.shape)
         return (
             f"{self.value_title}, {shown.shape[0]} rows ({self.row_title}) by {shown.shape[1]} columns ({self.column_title}): "
             f"from {np.nanmin(shown):.3g} to {np.nanmax(shown):.3g}, mean {np.nanmean(shown):.3g}; "
-            f"largest at {self.row_labels[row]}, {self.column_labels[column]}."
+            f"{self.pooling.value} at {self.row_labels[row]}, {self.column_labels[column]}."
         )
+
+    def _farthest(self, values: Float[np.ndarray, "row column"]) -> int:
+        return int(np.nanargmax(np.abs(values - self.middle)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,18 +181,23 @@ class Strip:
     pieces: tuple[str, ...]
     segment_of: tuple[int, ...]
     weights: Float[np.ndarray, "token"] | None
-    """0 to 1 of the colour scale; None colours by segment."""
+    """NaN for a plain token; None colours by segment."""
     notes: tuple[str, ...]
     marks: tuple[tuple[int, int, str], ...]
     """Token ranges with a word for each."""
     legend: str
+    """What the weights are, with their unit, what was pooled to get them, and whose colours these are."""
+    low: float = 0.0
+    high: float = 1.0
+    """Ends of the weights' colour scale."""
 
     @property
     def alt(self) -> str:
         top = "" if self.weights is None else "; strongest: " + ", ".join(
-            f"{self.pieces[at].strip()!r} (token {at}) {self.weights[at]:.2f}" for at in np.argsort(-np.nan_to_num(self.weights))[:3]
+            f"{self.pieces[at].strip()!r} (token {at}) {self.weights[at]:.3g}" for at in np.argsort(-np.nan_to_num(self.weights))[:3]
         )
-        return f"{len(self.pieces)} tokens in {len(set(self.segment_of))} segments{top}."
+        what = "" if self.weights is None else f", by {self.legend}"
+        return f"{len(self.pieces)} tokens in {len(set(self.segment_of))} segments{what}{top}."
 
 
 class Best(Enum):

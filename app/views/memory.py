@@ -9,6 +9,7 @@ from jaxtyping import Float
 
 from app.views import text
 from app.views.kinds import Bars, Heatmap, Table, slot_labels, token_labels, visible
+from app.views.numbers import unmasked
 from lm2.config import LM2Config, MemoryKind
 from lm2.sites import Site
 
@@ -40,7 +41,18 @@ def write_map(trace: Trace, layer: int, head: str) -> Map:
     return over_heads(trace.across(Site.WRITE_PATTERN, layer=layer), head)
 
 
-def _pooling(head: str) -> str:
+def read_title(layer: int, head: str) -> str:
+    """Read weights of a block: the share of a token's reading, of one head or over heads."""
+    return f"read weight, block {layer}, {over(head)} (share)"
+
+
+def write_title(layer: int, head: str) -> str:
+    """Write weights of a block: the share of a slot's writing within a segment, of one head or over heads."""
+    return f"write weight, block {layer}, {over(head)} (share)"
+
+
+def over(head: str) -> str:
+    """Which heads' values these are."""
     return f"{head} over heads" if head in ("mean", "max") else f"head {head}"
 
 
@@ -57,6 +69,8 @@ def _heatmap(trace: Trace, values: Map, title: str, masked: np.ndarray | None = 
         boundaries=text.boundaries(trace),
         segment_labels=text.segment_labels(trace),
         masked=masked,
+        row_noun="slot",
+        column_noun="token",
     )
 
 
@@ -66,11 +80,11 @@ def reads(trace: Trace, layer: int, head: str, kind: MemoryKind) -> Heatmap:
     if kind is MemoryKind.RELEASE:  # token i sees slots 0..i of its segment's rows
         place = np.concatenate([np.arange(len(segment.ids)) for segment in trace.segments])
         masked = np.arange(len(values))[:, None] > place[None, :]
-    return _heatmap(trace, values, f"read weight, block {layer}, {_pooling(head)}", masked)
+    return _heatmap(trace, values, read_title(layer, head), masked)
 
 
 def writes(trace: Trace, layer: int, head: str) -> Heatmap:
-    return _heatmap(trace, write_map(trace, layer, head), f"write weight, block {layer}, {_pooling(head)}")
+    return _heatmap(trace, write_map(trace, layer, head), write_title(layer, head))
 
 
 def multiples(trace: Trace, site: Site, layers: tuple[int, ...]) -> Float[np.ndarray, "layer head slot token"]:
@@ -83,11 +97,15 @@ def multiples(trace: Trace, site: Site, layers: tuple[int, ...]) -> Float[np.nda
     return np.stack(rows)
 
 
-def coloured(trace: Trace, layer: int, head: str, slot: int, side: str) -> tuple[Float[np.ndarray, "token"], str]:
-    """What colours the text, relative to its largest, and a legend: who "read" or who "wrote" a slot."""
-    values = (write_map if side == "wrote" else read_map)(trace, layer, head)[slot]
-    legend = f"how much each token {side} slot {slot} (block {layer}, {_pooling(head)}); largest is {values.max():.3f}"
-    return values / max(float(values.max()), 1e-9), legend
+def coloured(view: Heatmap, slot: int, side: str, *, relative: bool) -> tuple[Float[np.ndarray, "token"], float, str]:
+    """What colours the text by who "read" or who "wrote" a slot: its row of the map, the upper end of the colours, and a legend.
+
+    The colours are those of the map; if `relative`, they end at the slot's own largest weight, and the legend says so.
+    """
+    weights = unmasked(view)[slot]
+    most = float(np.nanmax(weights, initial=0.0))
+    scale = f"colours relative to this slot's largest, {most:.3g}" if relative else f"colours as in the map of all slots; this slot's largest is {most:.3g}"
+    return weights, max(most, 1e-9) if relative else view.high, f"how much each token {side} slot {slot} ({view.value_title}); {scale}"
 
 
 def slots_of_token(values: Map, token: int, title: str) -> Bars:

@@ -85,12 +85,14 @@ def reading(runs: Sequence[tuple[str, Trace, int]], layers: Sequence[int]) -> He
         column_labels=tuple(map(str, range(values.shape[1]))),
         row_title="",
         column_title="slot",
-        value_title="read weight",
+        value_title="read weight, mean over heads (share)",
         low=0.0,
         high=float(max(values.max(), 1e-9)),
+        row_kinds=tuple(rows),
+        column_noun="slot",
     )
 
 
 def slots(changes: Float[np.ndarray, "slot"]) -> Bars:
     """What each slot of the donor's bank does alone to the logit difference, donor's answer less own."""
-    return Bars(values=changes, labels=tuple(map(str, range(len(changes)))), x_title="slot of the donor's bank", y_title="change (logits)")
+    return Bars(values=changes, labels=tuple(map(str, range(len(changes)))), x_title="slot of the donor's bank", y_title="change of the logit difference, donor's answer less own (logits)")

@@ -101,6 +101,8 @@ def score_map(probed: Probed, target: Target) -> Heatmap:
         masked=np.array([[not told(cell) for cell in row] for row in cells]),
         boundaries=(0, 1) if len(probed.columns) > 1 else (),
         segment_labels=("", "one by one") if len(probed.columns) > 1 else (),
+        row_kinds=tuple(map(str, probed.rows)),
+        column_noun="segment",
     )
 
 
@@ -234,7 +236,7 @@ def confusion(probed: Probed, source: Source, target: Target, segment: int | str
     names = probed.result.plan.labels[target].names
     return Heatmap(
         values=counts.astype(float), row_labels=names, column_labels=names, row_title="truth", column_title="read as", value_title="held-out rows",
-        low=0.0, high=float(max(1, counts.max())), counts=True,
+        low=0.0, high=float(max(1, counts.max())), counts=True, row_kinds=names, column_kinds=names,
     )  # fmt: skip
 
 

@@ -18,13 +18,13 @@ _MEANS = {"read": "share of the token's reading, mean over blocks and heads", "w
 
 
 def strip(one: SlotExplanation) -> Strip:
-    """A slot's contexts, one below the other in the place of segments, coloured by value in units of the largest one."""
+    """A slot's contexts, one below the other in the place of segments, coloured by value."""
     contexts = one.contexts
     values = np.concatenate([context.values for context in contexts])
     return Strip(
         pieces=tuple(piece for context in contexts for piece in _pieces(context)),
         segment_of=tuple(at for at, context in enumerate(contexts, start=1) for _ in context.spans),
-        weights=values / max(float(values.max()), 1e-9),
+        weights=values,
         notes=tuple(
             f"{value:.3f} · {context.group}, segment {context.segment}, token {context.start + at}"
             for context in contexts
@@ -32,6 +32,7 @@ def strip(one: SlotExplanation) -> Strip:
         ),
         marks=tuple(_marks(contexts)),
         legend=f"how much each token {_DOES[one.signal.value]} slot {one.slot} ({_MEANS[one.signal.value]}); largest is {values.max():.3f}",
+        high=max(float(values.max()), 1e-9),
     )
 
 

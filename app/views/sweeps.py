@@ -108,13 +108,17 @@ def effect_map(swept: Swept, metric: Metric, *, hide: bool) -> Heatmap:
         column_labels=tuple(map(column_label, where.columns)),
         row_title=_row_title(where),
         column_title=_column_title(where),
-        value_title=f"change of {metric.label}",
+        value_title=f"change of {metric.label}, mean over documents",
         low=-limit,
         high=limit,
         diverging=True,
         masked=masked,
         boundaries=starts,
         segment_labels=tuple(segment_name(backs[start]) for start in starts) if len(starts) > 1 else (),
+        row_noun=where.rows[0][0],
+        row_kinds=tuple(what for what, _ in where.rows),
+        column_noun="segment",
+        column_kinds=tuple((block, value) for _, block, value in where.columns),
     )
 
 

@@ -66,8 +66,10 @@ def surprise_line(trace: Trace) -> Lines:
     )
 
 
-def strip(trace: Trace, marks: Marks, tokenizer: Tokenizer, *, weights: np.ndarray | None = None, legend: str = "") -> Strip:
-    """The text with, on hover, what the model expected next at each token."""
+def strip(
+    trace: Trace, marks: Marks, tokenizer: Tokenizer, *, weights: np.ndarray | None = None, high: float = 1.0, legend: str = "coloured by segment"
+) -> Strip:
+    """The text with, on hover, what the model expected next at each token. `high`: end of the weights' colour scale, which begins with 0."""
     notes = []
     # Notes of a very long text would be more bytes than the text; the table below the strip has them for the chosen token.
     for token in range(len(trace.tokens) if len(trace.tokens) <= 4_000 else 0):
@@ -81,7 +83,8 @@ def strip(trace: Trace, marks: Marks, tokenizer: Tokenizer, *, weights: np.ndarr
         weights=weights,
         notes=tuple(notes),
         marks=marks,
-        legend=legend or "coloured by segment",
+        legend=legend,
+        high=high,
     )
 
 

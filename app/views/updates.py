@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from app.views import text
 from app.views.kinds import Heatmap, Line, Lines, Strip, Table, slot_labels, token_labels, visible
-from app.views.memory import over_heads
+from app.views.memory import over, over_heads, read_title
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,9 +87,11 @@ def reads_by_step(walk: Walk, layer: int, head: str) -> Heatmap:
         column_labels=tuple(f"{step}: {visible(piece)}" for step, piece in enumerate(walk.pieces[len(walk.prompt) :], start=1)),
         row_title="slot",
         column_title="chosen token",
-        value_title="read weight",
+        value_title=read_title(layer, head),
         low=0.0,
         high=float(max(values.max(), 1e-9)),
+        row_noun="slot",
+        column_noun="token",
         boundaries=tuple(starts),
         segment_labels=tuple(f"segment {walk.segment_of(step)}" for step in starts),
     )
@@ -98,14 +100,14 @@ def reads_by_step(walk: Walk, layer: int, head: str) -> Heatmap:
 def reading(read: Rereading, layer: int, head: str, bank: int, beside: int) -> Heatmap:
     """The probe's reading of one bank, on a colour scale that also holds its reading of the bank `beside`."""
     values = _map(read, layer, head, bank)
-    return _heatmap(read, values, "read weight", 0.0, float(max(values.max(), _map(read, layer, head, beside).max(), 1e-9)))
+    return _heatmap(read, values, read_title(layer, head), 0.0, float(max(values.max(), _map(read, layer, head, beside).max(), 1e-9)))
 
 
 def difference(read: Rereading, layer: int, head: str, before: int, after: int) -> Heatmap:
     """The second map less the first; the colour scale is never so narrow that rounding would show."""
     values = _map(read, layer, head, after) - _map(read, layer, head, before)
     most = float(max(np.abs(values).max(), 1e-3))
-    return _heatmap(read, values, "after less before", -most, most, diverging=True)
+    return _heatmap(read, values, f"{read_title(layer, head)}, after less before", -most, most, diverging=True)
 
 
 def most_moved(read: Rereading, layer: int, head: str, before: int, after: int) -> Table:
@@ -132,7 +134,7 @@ def course(readings: dict[str, Rereading], layer: int, head: str, before: int) -
         return float(over_heads(read.moved(before, bank)[read.layers.index(layer)], head).mean())
 
     values = {name: np.array([moved(read, bank) for bank in range(len(read.patterns))]) for name, read in readings.items()}
-    return _by_bank(values, "share of reading moved")
+    return _by_bank(values, f"share of reading moved, block {layer}, {over(head)}, mean over tokens")
 
 
 def expected(readings: dict[str, Rereading], token: int, said: str) -> Lines:
@@ -171,4 +173,6 @@ def _heatmap(read: Rereading, values: Float[np.ndarray, "slot token"], title: st
         low=low,
         high=high,
         diverging=diverging,
+        row_noun="slot",
+        column_noun="token",
     )

@@ -29,7 +29,7 @@ def window(view: View, first: int, stop: int) -> View:
         return replace(view, lines=tuple(_cut(line, kept) for line in view.lines), ticks=view.ticks[kept], boundaries=edges)
     return replace(
         view, values=view.values[:, kept], column_labels=view.column_labels[kept], ticks=view.ticks[kept],
-        masked=None if view.masked is None else view.masked[:, kept], boundaries=edges,
+        masked=None if view.masked is None else view.masked[:, kept], boundaries=edges, column_kinds=view.column_kinds[kept],
         segment_labels=tuple(view.segment_labels[at] for at in within) if view.segment_labels else (),
     )  # fmt: skip
 

@@ -20,9 +20,9 @@ from app.figures import palettes, paper_text
 from app.figures.page import Annotation, Grid, Page, Panel, Paper
 from app.figures.palettes import MARKS, Colours, Vision
 from app.figures.paper import Drawn, View, compose, draw
-from app.figures.paper_heatmap import Scale, pool
 from app.figures.venues import MEASURES, SMALLEST, Venue, small
 from app.views.kinds import Bars, Heatmap, Line, Lines, Strip, slot_labels
+from app.views.pooling import Pooling, cells, pooled
 
 ROOT = Path(__file__).parents[2]
 RANDOM = np.random.default_rng(0)
@@ -258,10 +258,9 @@ def test_pooling_keeps_extremes_of_either_sign_and_forgets_what_is_masked() -> N
     values = np.zeros((4, 6))
     values[1, 2], values[3, 5], values[0, 0] = -0.9, 0.8, np.nan
     values[2:, :2] = np.nan
-    signed = Scale(low=-1, high=1, colours=Colours.BLUE_ORANGE, diverging=True)
-    pooled, tall, broad = pool(values, 2, 3, signed)
-    assert (tall, broad) == (2, 2)
-    assert np.array_equal(pooled, [[0, -0.9, 0], [np.nan, 0, 0.8]], equal_nan=True)
+    down, along = cells(4, 2), cells(6, 3)
+    assert (down.sizes.tolist(), along.sizes.tolist()) == ([2, 2], [2, 2, 2])
+    assert np.array_equal(pooled(values, down, along, Pooling.EXTREME, 0.0), [[0, -0.9, 0], [np.nan, 0, 0.8]], equal_nan=True)
 
 
 def test_masked_cells_are_hatched_and_not_coloured() -> None:
