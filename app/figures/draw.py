@@ -25,8 +25,8 @@ def figure(view: View, theme: Theme, height: int | None = None, *, stretch: Stre
 
 
 def heatmap(view: Heatmap, theme: Theme, height: int = 340, *, stretch: Stretch = Stretch.LINEAR, colours: Colours | None = None) -> go.Figure:
-    view = view_spelled(view)
     down, along = view.down(MOST_CELLS), view.along(MOST_CELLS)
+    view = view_spelled(view)
     values = pooled(unmasked(view), down, along, view.pooling, view.middle)
     rows, columns = down.labels(view.row_labels), along.labels(view.column_labels)
     own = [(float(at), colour) for at, colour in zip(np.linspace(0, 1, len(theme.diverging)), theme.diverging)] if view.diverging else theme.sequential
