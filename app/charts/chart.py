@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,14 @@ if TYPE_CHECKING:
 
 OnStep = Callable[[int, int | None], None]
 """Hears (steps done, steps in all), where that is known."""
+
+
+_LATER = "later"
+
+
+def later(default: Any) -> Any:
+    """A field that figures of earlier versions do not have: with its default it is not written, so that their digests stay as they are."""
+    return field(default=default, metadata={_LATER: True})
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -43,6 +51,10 @@ class Chart(Plain):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.settle(spec=settled(f"{type(self).__name__}.spec", self._spec_kind(), self.spec))
+
+    def to_json(self) -> dict[str, Any]:
+        left_out = {one.name for one in fields(self) if _LATER in one.metadata and getattr(self, one.name) == one.default}
+        return {name: value for name, value in super().to_json().items() if name not in left_out}
 
     @staticmethod
     def from_json(values: object) -> Chart:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from app.charts.chart import Chart, OnStep, check_there
+from app.charts.chart import Chart, OnStep, check_there, later
 from app.views import bank, gates, memory, text
 from app.views.windows import window
 from lm2.spec import RunSpec
@@ -64,7 +64,7 @@ class RunChart(TextChart):
     """Whose weights colour the text; None, segments do."""
     side: str = "read"
     """Whether by who "read" or by who "wrote" the slot."""
-    relative: bool = False
+    relative: bool = later(False)
     """Whether the text's colours end at the slot's own largest weight, and not at that of its map."""
     token: int = -1
     """Whose reading is shown slot by slot; -1, the last."""

@@ -9,7 +9,7 @@ from matplotlib.patches import Rectangle
 from streamlit.testing.v1 import AppTest
 
 from app import panels
-from app.charts import OfRun, RunChart
+from app.charts import OfRun, RunChart, chart_of
 from app.components.heatmap import Cell
 from app.figures import palettes, theme
 from app.figures.interactive import interactive
@@ -48,6 +48,13 @@ def test_the_text_has_the_scale_of_its_map(side: str, shown: OfRun, gated: Check
 def test_colours_relative_to_a_slot_say_so(gated: Checkpoint, trace: Trace) -> None:
     view = _text(gated, trace, "read", relative=True)
     assert view.high == pytest.approx(view.weights.max()) and "relative to this slot's largest" in view.legend
+
+
+def test_a_choice_that_earlier_figures_do_not_have_is_written_only_where_it_is_made(trace: Trace) -> None:
+    plain = RunChart(spec=trace.spec, shown=OfRun.TEXT, slot=2)
+    chosen = RunChart(spec=trace.spec, shown=OfRun.TEXT, slot=2, relative=True)
+    assert "relative" not in plain.to_json() and chosen.to_json()["relative"] is True
+    assert [chart_of(one.to_json()) for one in (plain, chosen)] == [plain, chosen] and plain.digest != chosen.digest
 
 
 @pytest.mark.parametrize("stretch", list(Stretch))
