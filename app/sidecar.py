@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import platform
-from collections.abc import Sequence
-from functools import cache
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+from app.views.numbers import alike
 
 if TYPE_CHECKING:
     from app.charts import Made
     from app.figure_spec import FigureSpec
 
 _LIBRARIES = ("torch", "transformer-lens", "numpy", "scikit-learn", "matplotlib", "tokenizers")
-_SAID = {
-    "numbers": "the numbers", "checkpoint_digest": "the checkpoint's weights", "results_digest": "the evaluation's tables",
-    "device": "the device", "dtype": "the number format",
-}  # fmt: skip
+_SAID = {"results_digest": "the evaluation's tables", "device": "the device", "dtype": "the number format"}
 """Of a panel."""
+_HERE = {"processor": "the processor", "threads": "the number of threads"}
+"""Of the machine; sidecars of earlier versions do not say."""
 
 
 def sidecar(spec: FigureSpec, made: Sequence[Made]) -> dict[str, Any]:
     """As JSON: the spec, what each chart was made with, the digest of its numbers, and the command that makes the figure again."""
+    from lm2.origin import code_digest, processor, threads  # torch's seconds come after the first paint
+
     return {
-        "figure": spec.to_json(), "figure_digest": spec.digest, "made": [one.to_json() for one in made], "code_digest": code_digest(),
-        "versions": versions(), "command": "lm2 figure sidecar.json -o fig.pdf",
+        "figure": spec.to_json(), "figure_digest": spec.digest, "made": [one.to_json() for one in made], "code_digest": code_digest("app", "lm2", "probes"),
+        "versions": versions(), "processor": processor(), "threads": threads(), "command": "lm2 figure sidecar.json -o fig.pdf",
     }  # fmt: skip
 
 
@@ -35,26 +35,36 @@ def differences(told: dict[str, Any], now: dict[str, Any]) -> list[str]:
     lines = []
     for at, (one, other) in enumerate(zip(told.get("made", ()), now["made"])):
         where = f" of panel {at + 1}" if len(now["made"]) > 1 else ""
+        lines += [f"{words}{where}" for words in (*_numbers(one, other), *_checkpoint(one, other))]
         for name, words in _SAID.items():
             if one.get(name) != other.get(name):
                 was = f" (was {one.get(name)}, is {other.get(name)})" if name in ("device", "dtype") else ""
                 lines.append(f"{words}{where}{was}")
     if told.get("code_digest", now["code_digest"]) != now["code_digest"]:
         lines.append("the workbench's code")
+    lines += [f"{words} (was {told[name]}, is {now[name]})" for name, words in _HERE.items() if told.get(name, now[name]) != now[name]]
     old = told.get("versions", now["versions"])
     changed = [f"{library} (was {old.get(library)}, is {version})" for library, version in now["versions"].items() if old.get(library) != version]
     return [*lines, *([f"the versions of {', '.join(changed)}"] if changed else [])]
 
 
+def _numbers(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Earlier versions kept their digest alone, bit by bit."""
+    kept = one.get("numbers")
+    same = alike(kept, other["numbers"]) if isinstance(kept, dict) else kept == other["numbers_sha256"]
+    return [] if same else ["the numbers"]
+
+
+def _checkpoint(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Earlier versions kept the digest of the weights alone, as that of the checkpoint."""
+    there, now = one.get("checkpoint_digest"), other.get("checkpoint_digest")
+    if there == now or ("weights_digest" not in one and there == other.get("weights_digest")):
+        return []
+    setup = "setup_digest" in one and one["setup_digest"] != other.get("setup_digest")
+    weights = not setup or one.get("weights_digest") != other.get("weights_digest")
+    return [*(["the checkpoint's weights"] if weights else []), *(["the checkpoint's configuration or tokenizer"] if setup else [])]
+
+
 def versions() -> dict[str, str]:
     """Of Python and of the libraries that a figure's numbers and looks depend on."""
     return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in _LIBRARIES}}
-
-
-@cache
-def code_digest() -> str:
-    """SHA-256 of the workbench's own Python files, in the order of their names."""
-    root, found = Path(__file__).parents[1], hashlib.sha256()
-    for path in sorted(path for package in ("app", "lm2", "probes") for path in (root / package).rglob("*.py")):
-        found.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    return found.hexdigest()

@@ -14,8 +14,9 @@ import json
 import pickle
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import Enum
+from functools import cached_property
 from pathlib import Path
 
 import safetensors
@@ -29,6 +30,7 @@ from lm2.config import LM2Config, MemoryKind
 from lm2.cost import WORKING_BYTES
 from lm2.huggingface import is_llama, read_folder, read_gguf
 from lm2.model import LM2
+from lm2.plain import digest_of
 from lm2.released import RELEASED_SIZE, our_weights
 from lm2.tokens import Tokenizer
 
@@ -90,7 +92,9 @@ class Checkpoint:
     model: LM2
     tokenizer: Tokenizer
     digest: str
-    """SHA-256 of the file of weights; of all of them in order of name where there are several."""
+    """SHA-256 of everything that decides what it computes: configuration, tokenizer and weights, as `digest_of_model` has it."""
+    weights_digest: str = ""
+    """SHA-256 of the file of weights; of all of them in order of name where there are several. Empty where they are in no file."""
     card: str = ""
     """Markdown."""
     working_bytes: int = WORKING_BYTES
@@ -105,6 +109,11 @@ class Checkpoint:
     @property
     def config(self) -> LM2Config:
         return self.model.config
+
+    @cached_property
+    def setup_digest(self) -> str:
+        """`digest` without the weights."""
+        return setup_digest(self.config, self.tokenizer)
 
     @property
     def device(self) -> str:
@@ -174,12 +183,13 @@ def load(name_or_path: str | Path, device: str = "auto", dtype: str = "float32")
         model.load_weights(weights)
     except ValueError as error:
         raise CheckpointError(f"{weights_path} does not fit {folder / 'config.json'}: {error}") from error
-    card = folder / "card.md"
+    card, weights_digest = folder / "card.md", _sha256((weights_path,))
     return Checkpoint(
         name=name,
         model=model,
         tokenizer=tokenizer,
-        digest=_sha256((weights_path,)),
+        digest=digest_of_model(config, tokenizer, weights_digest),
+        weights_digest=weights_digest,
         card=read_text(card) if card.is_file() else "",
     )
 
@@ -192,6 +202,20 @@ def save(folder: Path, model: LM2, tokenizer: Tokenizer, card: str) -> None:
         save_file({name: weight.contiguous().cpu() for name, weight in model.weights().items()}, fresh / "model.safetensors")
         (fresh / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
         (fresh / "card.md").write_text(card, encoding="utf-8")
+
+
+def setup_digest(config: LM2Config, tokenizer: Tokenizer) -> str:
+    """SHA-256 of the configuration in our terms and of the tokenizer as it was loaded: of what makes numbers of the weights.
+
+    Fields that stand at their default are left out: one that is new changes no digest of models that do without it.
+    """
+    chosen = {field.name for field in fields(config) if getattr(config, field.name) != field.default}
+    return digest_of({"config": {name: value for name, value in config.to_json().items() if name in chosen}, "tokenizer": tokenizer.to_json()})
+
+
+def digest_of_model(config: LM2Config, tokenizer: Tokenizer, weights_digest: str) -> str:
+    """SHA-256 of `setup_digest` and the digest of the weights' files."""
+    return digest_of({"setup": setup_digest(config, tokenizer), "weights": weights_digest})
 
 
 def _config(path: Path) -> LM2Config:
@@ -218,7 +242,9 @@ def _llama(name: str, path: Path, device: torch.device, dtype: torch.dtype) -> C
         raise CheckpointError(f"the tokenizer of {path} has {found.tokenizer.size} tokens, more than the model's {found.config.d_vocab}")
     model = LM2.empty(found.config, device, dtype)
     model.load_weights(found.weights)
-    return Checkpoint(name=name, model=model, tokenizer=found.tokenizer, digest=_sha256(found.files), card=found.card)
+    weights_digest = _sha256(found.files)
+    digest = digest_of_model(found.config, found.tokenizer, weights_digest)
+    return Checkpoint(name=name, model=model, tokenizer=found.tokenizer, digest=digest, weights_digest=weights_digest, card=found.card)
 
 
 def _safetensors(path: Path) -> dict[str, Tensor]:

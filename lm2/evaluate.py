@@ -6,7 +6,7 @@ that was stopped goes on with the cells that are missing, and cells whose questi
 
 import hashlib
 import itertools
-import json
+import logging
 import math
 import random
 from collections import Counter
@@ -21,16 +21,18 @@ import pandas as pd
 from joblib import Parallel, delayed, parallel_config
 
 from lm2 import bundled
-from lm2.files import replace_file, write_table
+from lm2.answer_store import AnswerStore, Asked
+from lm2.files import write_table
 from lm2.babi import BabiError, Prompt, Story, prompts, read, split
 from lm2.babilong import Library, Mixture, exact_score, fits, instructed_prompt, length_tokens, mix, official_score, plain_prompt
 from lm2.checkpoint import Checkpoint, load
 from lm2.intervals import bootstrap, difference, rate
-from lm2.results import DIFFERENCES, TABLE
+from lm2.results import DIFFERENCES, TABLE, seal_results
 from lm2.rows import answers
 from lm2.simulator import simulate
 from lm2.tokens import Tokenizer
 
+_LOG = logging.getLogger(__name__)
 METRICS = {"official": official_score, "exact": exact_score}
 _ANSWER_TOKENS = 20
 _ROWS = 32
@@ -131,10 +133,14 @@ def evaluate(
 
     Raises ValueError for a model, task or length that is not there, and for what `mix` refuses.
     """
-    digests = {name: load(name, evaluation.device, evaluation.dtype).digest for name in evaluation.models}
-    missing = []
-    for cell in cells(evaluation):
-        if _held(out, cell, _key(evaluation, cell, digests[cell.model])) is None:
+    models = {name: Asked.of(load(name, evaluation.device, evaluation.dtype)) for name in evaluation.models}
+    store, missing = AnswerStore(out), []
+    held = _held(evaluation, store, models)
+    if store.foreign:
+        what = ", ".join(dict.fromkeys(words for changed in store.foreign.values() for words in changed))
+        _LOG.warning("%d cells in %s were answered where %s differed; they stay as they are, and another folder asks them anew", len(store.foreign), out, what)
+    for cell, found in held.items():
+        if found is None:
             missing.append(cell)
         elif on_cell is not None:
             on_cell(cell, False)
@@ -144,11 +150,11 @@ def evaluate(
         groups = list(_side_by_side(evaluation, missing))
         if workers > 1:  # the longest first, or one process would be left with them at the end while the others wait
             groups.sort(key=lambda few: -length_tokens(few[0].length))
-        for asked in together(delayed(_ask_cells)(evaluation, few, out, digests[few[0].model]) for few in groups):
+        for asked in together(delayed(_ask_cells)(evaluation, few, out, models[few[0].model]) for few in groups):
             if on_cell is not None:
                 for cell in asked:
                     on_cell(cell, True)
-    _write_tables(evaluation, out, digests)
+    _write_tables(evaluation, out, models)
 
 
 def _side_by_side(evaluation: Evaluation, missing: Sequence[Cell]) -> Iterator[list[Cell]]:
@@ -160,7 +166,7 @@ def _side_by_side(evaluation: Evaluation, missing: Sequence[Cell]) -> Iterator[l
         yield from (found[at : at + each] for at in range(0, len(found), each))
 
 
-def _ask_cells(evaluation: Evaluation, cells: Sequence[Cell], out: Path, digest: str) -> Sequence[Cell]:
+def _ask_cells(evaluation: Evaluation, cells: Sequence[Cell], out: Path, model: Asked) -> Sequence[Cell]:
     checkpoint = _loaded(cells[0].model, evaluation.device, evaluation.dtype)
     items = [(cell, seed, mixture) for cell in cells for seed, mixture in mixtures(evaluation, cell)]
     say = plain_prompt if evaluation.style is Style.PLAIN else instructed_prompt
@@ -173,9 +179,7 @@ def _ask_cells(evaluation: Evaluation, cells: Sequence[Cell], out: Path, digest:
         for (cell, seed, mixture), output in zip(rows, said):
             answered[cell].append(_answered(seed, mixture, output))
     for cell, found in answered.items():
-        content = {"key": _key(evaluation, cell, digest), "answers": [asdict(one) for one in found]}
-        with replace_file(out / "cells" / cell.file) as path:
-            path.write_text(json.dumps(content, indent=0), encoding="utf-8")
+        AnswerStore(out).put(cell.file, _key(evaluation, cell), model, [asdict(one) for one in found])
     return cells
 
 
@@ -242,10 +246,10 @@ def _library(books: str, tokenizer: str) -> Library:
     return Library.read(Path(books), _tokenizer(tokenizer))
 
 
-def _key(evaluation: Evaluation, cell: Cell, digest: str) -> dict[str, object]:
-    """What the answers of a cell depend on."""
+def _key(evaluation: Evaluation, cell: Cell) -> dict[str, object]:
+    """What the answers of a cell depend on, apart from the model."""
     return {
-        "checkpoint": digest, "task": cell.task, "length": cell.length, "samples": cell.samples, "seeds": evaluation.seeds,
+        "task": cell.task, "length": cell.length, "samples": cell.samples, "seeds": evaluation.seeds,
         "babi": _data_digest(evaluation.babi), "books": _data_digest(evaluation.books) if length_tokens(cell.length) else None,
         "length_tokenizer": _short(_tokenizer(evaluation.length_tokenizer).to_json()), "style": evaluation.style.value,
         "segment_length": evaluation.segment_length, "dtype": evaluation.dtype,
@@ -269,24 +273,24 @@ def _short(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _held(out: Path, cell: Cell, key: dict[str, object]) -> list[Answered] | None:
-    """The answers of a finished cell; None where it is missing, or answers another question."""
-    path = out / "cells" / cell.file
-    if not path.is_file():
-        return None
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return [Answered(**one) for one in content["answers"]] if content["key"] == key else None
-    except (json.JSONDecodeError, KeyError, TypeError):
-        return None
+def _held(evaluation: Evaluation, store: AnswerStore, models: dict[str, Asked]) -> dict[Cell, list[Answered] | None]:
+    """The answers of finished cells; None where one is missing, damaged, or answers another question."""
+    found: dict[Cell, list[Answered] | None] = {}
+    for cell in cells(evaluation):
+        answers = store.get(cell.file, _key(evaluation, cell), models[cell.model])
+        try:
+            found[cell] = None if answers is None else [Answered(**one) for one in answers]
+        except TypeError:  # an earlier version's, which nothing vouches for
+            found[cell] = None
+    return found
 
 
-def _write_tables(evaluation: Evaluation, out: Path, digests: dict[str, str]) -> None:
+def _write_tables(evaluation: Evaluation, out: Path, models: dict[str, Asked]) -> None:
     """table.csv, table.parquet: a row per model x task x length x metric. differences.csv, differences.parquet: models in pairs."""
-    held = {cell: _held(out, cell, _key(evaluation, cell, digests[cell.model])) for cell in cells(evaluation)}
-    done = {cell: found for cell, found in held.items() if found}
+    done = {cell: found for cell, found in _held(evaluation, AnswerStore(out), models).items() if found}
     for name, rows, columns in (("table", table(done), TABLE), ("differences", differences(done), DIFFERENCES)):
         write_table(pd.DataFrame(rows, columns=list(columns)), out, name)
+    seal_results(out, {name: model._asdict() for name, model in models.items()})
 
 
 def table(done: dict[Cell, list[Answered]]) -> list[dict[str, object]]:

@@ -1,12 +1,15 @@
 """Files: read in one way by every door, and written so that a reader never meets half of one."""
 
+import hashlib
 import json
 import lzma
 import os
+import platform
 import re
+import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -88,14 +91,40 @@ def _no_constant(constant: str) -> NoReturn:
 
 @contextmanager
 def replace_file(path: Path) -> Iterator[Path]:
-    """A path to write to, which takes the place of `path` when the block ends well and vanishes when it does not."""
+    """A path to write to, which takes the place of `path` when the block ends well and vanishes when it does not.
+
+    Whoever else writes the same file has a path of their own; the last one to end stays.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    _clear(path)
+    aside = _aside(path, "part")
     try:
         yield aside
+        _to_disk(aside)
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def create_file(path: Path, text: str) -> bool:
+    """Write a file whole where there is none; False, and nothing is written, where there is one already, another writer's a moment ago too."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = _aside(path, "part")
+    try:
+        aside.write_text(text, encoding="utf-8")
+        _to_disk(aside)
+        try:
+            os.link(aside, path)
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without hard links
+            with path.open("x", encoding="utf-8") as file:
+                file.write(text)
+    except FileExistsError:
+        return False
+    finally:
+        aside.unlink(missing_ok=True)
+    return True
 
 
 def spreadsheet_cell(text: str) -> str:
@@ -134,20 +163,86 @@ def write_table(table: "DataFrame", folder: Path, name: str) -> None:
 
 @contextmanager
 def replace_folder(path: Path) -> Iterator[Path]:
-    """A fresh folder to write into, which takes the place of `path` when the block ends well."""
+    """A fresh folder to write into, which takes the place of `path` when the block ends well.
+
+    Two renames make the change. Where a writer was killed between them, `path` is not there; `restore_folder` brings it back.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    old = path.with_name(f".{path.name}.{os.getpid()}.old")
-    shutil.rmtree(aside, ignore_errors=True)
+    restore_folder(path)
+    _clear(path)
+    aside = _aside(path, "part")
     aside.mkdir()
     try:
         yield aside
-        if path.exists():
-            os.replace(path, old)
-        os.replace(aside, path)
+        for file in aside.rglob("*"):
+            _to_disk(file)
+        _put_in_place(aside, path)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-        if old.exists():
-            if not path.exists():  # the rename of the new one failed: put the old one back
-                os.replace(old, path)
+
+
+def restore_folder(path: Path) -> None:
+    """Bring back the folder that a writer had put aside as it was killed; nothing happens where `path` is there, or was never written."""
+    if path.exists() or not path.parent.is_dir():
+        return
+    there = [one for one in path.parent.iterdir() if one.name.startswith(f".{path.name}.") and one.suffix == ".old" and one.is_dir()]
+    if there:
+        with suppress(OSError):  # somebody else was faster
+            os.rename(max(there, key=lambda one: one.stat().st_mtime_ns), path)
+
+
+def _put_in_place(aside: Path, path: Path) -> None:
+    """Others may write the same folder, or restore it, at any moment: whoever is last stays."""
+    while True:
+        old = _aside(path, "old")
+        try:
+            with suppress(FileNotFoundError):
+                os.rename(path, old)
+            os.rename(aside, path)
+            return
+        except OSError:
+            if not path.is_dir():  # nobody was faster: it cannot be done
+                raise
+        finally:
+            if old.exists() and not path.exists():
+                os.rename(old, path)
             shutil.rmtree(old, ignore_errors=True)
+
+
+def _machine() -> str:
+    """Folders may be shared: process numbers of another machine say nothing of ours."""
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+
+
+def _aside(path: Path, ending: str) -> Path:
+    """A name that nobody else has: of another process, thread or machine neither."""
+    return path.with_name(f".{path.name}.{_machine()}-{os.getpid()}-{secrets.token_hex(6)}.{ending}")
+
+
+def _clear(path: Path) -> None:
+    """Remove what processes of this machine that are no more have left aside of `path`."""
+    pattern = re.compile(rf"\.{re.escape(path.name)}\.(?:(?:{_machine()}-)?(\d+)(?:-[0-9a-f]+)?)\.(?:part|old)")
+    for one in path.parent.iterdir():
+        made = pattern.fullmatch(one.name)
+        if made and not _alive(int(made[1])):
+            shutil.rmtree(one, ignore_errors=True) if one.is_dir() else one.unlink(missing_ok=True)
+
+
+def _alive(process: int) -> bool:
+    """Whether a process of this machine runs; True where that cannot be told."""
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _to_disk(path: Path) -> None:
+    """A name must not reach the disk before its content: a machine that stops would leave an empty file under it."""
+    if path.is_file():
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())

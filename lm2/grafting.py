@@ -6,7 +6,7 @@ from dataclasses import replace
 import safetensors.torch
 import torch
 
-from lm2.checkpoint import Checkpoint
+from lm2.checkpoint import Checkpoint, digest_of_model
 from lm2.config import MemoryKind
 from lm2.model import LM2
 
@@ -35,13 +35,15 @@ def graft(
             model.blocks[layer].mem.o.weight.zero_()
     like = checkpoint.model.embed.weight
     model.to(device=like.device, dtype=like.dtype)
-    saved = safetensors.torch.save({name: weight.contiguous().cpu() for name, weight in model.weights().items()})
+    weights = safetensors.torch.save({name: weight.contiguous().cpu() for name, weight in model.weights().items()})
+    weights_digest = hashlib.sha256(weights).hexdigest()
     blocks = ", ".join(map(str, memory_layers))
     added = f"Grafted onto it, untrained and silent: a memory of {slots} slots of {slot_dim}, {memory_heads} heads, in blocks {blocks}."
     return Checkpoint(
         name=f"{checkpoint.name} + memory",
         model=model,
         tokenizer=checkpoint.tokenizer,
-        digest=hashlib.sha256(saved).hexdigest(),
+        digest=digest_of_model(config, checkpoint.tokenizer, weights_digest),
+        weights_digest=weights_digest,
         card=f"{checkpoint.card.rstrip()}\n\n{added}\n".lstrip(),
     )

@@ -1,6 +1,7 @@
 """Finished evaluations: the tables that `lm2 eval` wrote, read back."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,6 +10,7 @@ import pandas as pd
 
 from lm2.babilong import length_tokens
 from lm2.files import spreadsheet_text
+from lm2.sealed import read_sealed, write_sealed
 
 BUNDLED = Path(__file__).parent / "benchmark"
 """What `make benchmark` measured on the bundled models."""
@@ -16,6 +18,10 @@ BUNDLED = Path(__file__).parent / "benchmark"
 TABLE = ("model", "task", "length", "metric", "n", "groups", "mean", "low", "high", "constant", "constant_mean", "ceiling")
 DIFFERENCES = ("model", "baseline", "task", "length", "metric", "kind", "n", "groups", "mean", "low", "high")
 """The columns of the two tables."""
+
+_TABLES = ("table.csv", "differences.csv")
+_SEALS = "tables.json"
+_KIND = "evaluation"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +50,22 @@ class Results:
         return sorted(set(self.table["length"]), key=length_tokens)
 
 
+def seal_results(folder: Path, models: Mapping[str, Mapping[str, str]]) -> None:
+    """Write beside the tables what they were made from, and their digests. `models`: what each model was, by name."""
+    tables = {name: _sha256(folder / name) for name in _TABLES}
+    write_sealed(folder / _SEALS, {"models": {name: dict(one) for name, one in models.items()}, "tables": tables}, of=_KIND)
+
+
 def read_results(folder: Path) -> Results:
-    """Raises ValueError when the folder does not hold an evaluation's tables."""
+    """Raises ValueError when the folder does not hold an evaluation's tables, or not as they were written.
+
+    An earlier version's tables, without digests beside them, are read as they are.
+    """
+    if (folder / _SEALS).exists():
+        told = read_sealed(folder / _SEALS, _KIND, ("models", "tables"))["tables"]
+        other = [name for name in _TABLES if (folder / name).is_file() and _sha256(folder / name) != told.get(name)]
+        if other:
+            raise ValueError(f"{folder / other[0]} is not as `lm2 eval` wrote it: its SHA-256 is not the one in {_SEALS}; the same `lm2 eval` writes it anew")
     table = _read(folder / "table.csv", TABLE)
     if table.empty:
         raise ValueError(f"{folder / 'table.csv'} has no rows: nothing was asked yet")
@@ -64,3 +84,8 @@ def _read(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
         raise ValueError(f"{path} is no table of `lm2 eval`: it lacks {', '.join(missing)}")
     texts = rows.select_dtypes(exclude="number").columns
     return rows.assign(**{name: rows[name].map(lambda cell: spreadsheet_text(cell) if isinstance(cell, str) else cell) for name in texts})
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

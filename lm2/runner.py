@@ -20,6 +20,7 @@ from lm2.finite import in_segments
 from lm2.interventions import Carry
 from lm2.logits import GrowingLogits
 from lm2.model import SegmentOutput
+from lm2.origin import processor, threads
 from lm2.segments import Segment, is_full, pad, split_segments
 from lm2.spec import RunSpec
 from lm2.tokens import TokenSequence
@@ -124,6 +125,9 @@ def run(
     return Trace(
         spec=spec,
         checkpoint_digest=checkpoint.digest,
+        weights_digest=checkpoint.weights_digest,
+        processor=processor(),
+        threads=threads(),
         device=checkpoint.device,
         dtype=checkpoint.dtype,
         tokens=tokens,

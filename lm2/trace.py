@@ -1,8 +1,5 @@
 """Trace: what one run left behind. Read-only numpy, no batch axis, addressed by coordinate."""
 
-import json
-import zipfile
-import zlib
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -13,8 +10,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from lm2.files import replace_file
 from lm2.capture import Capture, Coordinate, Reduction
+from lm2.sealed import read_arrays, write_arrays
 from lm2.segments import Segment
 from lm2.sites import Axis, Site
 from lm2.spec import RunSpec
@@ -22,6 +19,10 @@ from lm2.tokens import TokenSequence
 
 _ROWS = 1024
 """Rows of logits that are worked on at a time: a long text's are not held in float64 all at once."""
+_FORMAT = 2
+"""1 had no seal."""
+_KIND = "trace"
+_ORIGIN = ("checkpoint_digest", "weights_digest", "device", "dtype", "processor", "threads")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,9 +31,14 @@ class Trace:
 
     spec: RunSpec
     checkpoint_digest: str
-    """SHA-256 of the weights that ran."""
+    """Of the checkpoint that ran; in a file of an earlier version, that of its weights."""
+    weights_digest: str = ""
+    """SHA-256 of the weights' files."""
     device: str
     dtype: str
+    processor: str = ""
+    """Its kind, as `lm2.origin` tells it, and how many threads: the last bits are theirs. Empty and 0 where it was not recorded."""
+    threads: int = 0
     tokens: TokenSequence
     segments: tuple[Segment, ...]
     logits: Float[np.ndarray, "token d_vocab"]
@@ -101,30 +107,28 @@ class Trace:
             arrays[f"record{number}"] = value
             places.append([capture.to_json(), at.segment, at.layer])
         header = {
-            "format": 1,
+            "format": _FORMAT,
             "spec": self.spec.to_json(),
-            "checkpoint_digest": self.checkpoint_digest,
-            "device": self.device,
-            "dtype": self.dtype,
+            **{name: getattr(self, name) for name in _ORIGIN},
             "tokens": {field.name: getattr(self.tokens, field.name) for field in fields(self.tokens)},
             "segments": [vars(segment) for segment in self.segments],
             "records": places,
         }
-        arrays["header"] = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
-        with replace_file(path) as aside, aside.open("wb") as file:
-            np.savez_compressed(file, **arrays)
+        write_arrays(path, header, arrays, of=_KIND)
 
     @classmethod
     def load(cls, path: Path) -> "Trace":
-        """Raises ValueError with the path when the file is no trace."""
+        """Raises ValueError with the path when the file is no trace, or not as it was written."""
         try:
-            with np.load(path, allow_pickle=False) as arrays:
-                return cls._of(json.loads(arrays["header"].tobytes()), arrays)
-        except (OSError, EOFError, KeyError, ValueError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+            header, arrays = read_arrays(path, of=_KIND)
+            return cls._of(header, arrays)
+        except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} is not a trace written by this program: {error}") from error
 
     @classmethod
     def _of(cls, header: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> "Trace":
+        if header["format"] not in (1, _FORMAT):
+            raise ValueError(f"its format is {header['format']!r}, and known are 1 and {_FORMAT}")
         tokens = header["tokens"]
         tokens = TokenSequence(
             text=tokens["text"], ids=tuple(tokens["ids"]), pieces=tuple(tokens["pieces"]),
@@ -136,9 +140,7 @@ class Trace:
         }
         return cls(
             spec=RunSpec.from_json(header["spec"]),
-            checkpoint_digest=header["checkpoint_digest"],
-            device=header["device"],
-            dtype=header["dtype"],
+            **{"weights_digest": header["checkpoint_digest"]} | {name: header[name] for name in _ORIGIN if name in header},
             tokens=tokens,
             segments=tuple(Segment(index=s["index"], start=s["start"], ids=tuple(s["ids"])) for s in header["segments"]),
             logits=read_only(arrays["logits"]),

@@ -4,14 +4,17 @@ Written on Hugging Face `accelerate`: the same configuration trains on one CPU, 
 """
 
 import itertools
-import json
 import logging
 import math
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+<<<<<<< HEAD
 from dataclasses import asdict, dataclass, replace
+=======
+from dataclasses import dataclass
+>>>>>>> 69573f0 (A checkpoint's digest covers configuration, tokenizer and weights; traces, answers, tables and training states carry seals; sidecars say processor and threads and compare numbers to a tolerance; writers with names of their own)
 from pathlib import Path
 
 import torch
@@ -19,18 +22,22 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 
-from lm2.files import read_json, read_text, replace_folder
+from lm2.files import read_json, read_text, restore_folder
 from lm2.babi import Story, read, split
 from lm2.checkpoint import save
 from lm2.config import LM2Config, MemoryKind
 from lm2.curriculum import TASKS, Document, Lessons, Phase, Stage
 from lm2.finite import NotFiniteError
 from lm2.model import LM2
+<<<<<<< HEAD
 from lm2.plain import MOST, Spec, within
 from safetensors.torch import load_file, save_file
+=======
+>>>>>>> 69573f0 (A checkpoint's digest covers configuration, tokenizer and weights; traces, answers, tables and training states carry seals; sidecars say processor and threads and compare numbers to a tolerance; writers with names of their own)
 from lm2.segments import pad
 from lm2.stories import data_folder
 from lm2.tokens import Tokenizer
+from lm2.training_state import Progress, resume, save_state
 
 MOST_IN_ONE_SEGMENT = 8
 """Statements that a question shares a segment with, at most."""
@@ -111,14 +118,6 @@ def _found(name: str, beside: Path) -> Path:
     shared = data_folder()
     elsewhere = shared is not None and not (beside / name).exists() and (shared / name).exists()
     return shared / name if elsewhere else beside / name
-
-
-@dataclass
-class Progress:
-    """Where a run stands; with the weights and the optimiser's moments, all that resuming needs."""
-
-    step: int = 0
-    seconds: float = 0.0
 
 
 Hits = dict[str, tuple[int, int]]
@@ -227,6 +226,7 @@ def train(config: TrainingConfig, folder: Path, on_step: Callable[[Progress, flo
 
     Raises NotFiniteError, with step and loss, before weights are changed by a loss or a gradient that is NaN or infinite;
     the state that was kept last is left as it is.
+    Raises ValueError for a folder in which another configuration, or this one with other files, was trained, and for a damaged state.
     """
     accelerator = Accelerator(kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)])
     tokenizer = Tokenizer.load(Path(config.tokenizer))
@@ -235,7 +235,8 @@ def train(config: TrainingConfig, folder: Path, on_step: Callable[[Progress, flo
     model = LM2(config.model)
     model.initialise(torch.Generator().manual_seed(config.seed))
     optimizer = _optimizer(config, model)
-    progress = _resume(folder / "training", model, optimizer)
+    restore_folder(folder / "checkpoint")
+    progress = resume(folder / "training", config, model, optimizer)
     rollout, optimizer = accelerator.prepare(Rollout(model), optimizer)
     first_with_memory = next((step for step in range(config.steps) if config.at(step)[0].phase is Phase.MEMORY), None)
     while progress.step < config.steps:
@@ -262,7 +263,7 @@ def train(config: TrainingConfig, folder: Path, on_step: Callable[[Progress, flo
         if accelerator.is_main_process and (progress.step % config.checkpoint_every == 0 or progress.step == config.steps):
             with _step(progress.step, folder):
                 hits = held_out_accuracy(model, lessons, held, config, 50)
-            _save(folder / "training", model, optimizer, progress)  # after its weights have been seen to work
+            save_state(folder / "training", config, model, optimizer, progress)  # after its weights have been seen to work
             held_out = " ".join(f"{label}:{right / count:.0%}" for label, (right, count) in sorted(hits.items(), key=lambda one: int(one[0][2:])))
             _LOG.info("step %d, loss %.3f, held-out accuracy %s", progress.step, loss.item(), held_out)
     if accelerator.is_main_process:
@@ -308,29 +309,3 @@ def _card(config: TrainingConfig, progress: Progress) -> str:
         f"seed {config.seed}, {progress.step} steps of {config.batch} documents, {progress.seconds / 60:.0f} minutes.\n\n"
         "Accuracy: not measured yet; `lm2 recall` and `lm2 eval` do.\n"
     )
-
-
-def _save(folder: Path, model: LM2, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
-    tensors = {f"model/{name}": value for name, value in model.weights().items()}
-    for at, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer/{at}/{name}": value for name, value in state.items()}
-    values = asdict(progress)
-    with replace_folder(folder) as fresh:
-        save_file(tensors, fresh / "state.safetensors")
-        (fresh / "progress.json").write_text(json.dumps(values), encoding="utf-8")
-
-
-def _resume(folder: Path, model: LM2, optimizer: torch.optim.Optimizer) -> Progress:
-    """Load what `_save` wrote into model and optimiser; a fresh start where nothing was written."""
-    if not folder.exists():
-        return Progress()
-    values = json.loads((folder / "progress.json").read_text(encoding="utf-8"))
-    tensors = load_file(folder / "state.safetensors")
-    model.load_weights({name.removeprefix("model/"): value for name, value in tensors.items() if name.startswith("model/")})
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        if name.startswith("optimizer/"):
-            _, at, key = name.split("/")
-            state.setdefault(int(at), {})[key] = value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    return Progress(**values)

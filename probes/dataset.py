@@ -114,7 +114,7 @@ def untrained(checkpoint: Checkpoint, seed: int = 0) -> Checkpoint:
     like = checkpoint.model.embed.weight
     model.to(device=like.device, dtype=like.dtype)
     digest = f"untrained {seed} {checkpoint.digest}"
-    return replace(checkpoint, name=f"untrained {checkpoint.name}", model=model, digest=digest)
+    return replace(checkpoint, name=f"untrained {checkpoint.name}", model=model, digest=digest, weights_digest="")
 
 
 class _Arrays:

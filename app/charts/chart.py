@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app.views.numbers import View, digest
+from app.views.numbers import View, digest, sketch
 from lm2.plain import Plain, settled
 
 if TYPE_CHECKING:
@@ -34,11 +34,11 @@ class Made:
     chart: Chart
     view: View | Table
     origin: Mapping[str, str]
-    """Digest of the weights, device and number format; of results that were read, their digest."""
+    """Digests of the checkpoint and its weights, device and number format; of results that were read, their digest."""
 
     def to_json(self) -> dict[str, Any]:
         """What a sidecar tells of it; the chart itself is in the figure's spec."""
-        return {**self.origin, "seed": self.chart.seed, "numbers": digest(self.view)}
+        return {**self.origin, "seed": self.chart.seed, "numbers": sketch(self.view), "numbers_sha256": digest(self.view)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +105,8 @@ class Chart(Plain):
         return Made(chart=self, view=self.view(checkpoint, result), origin=self._origin(checkpoint, result))
 
     def _origin(self, checkpoint: Checkpoint | None, result: Any) -> dict[str, str]:
-        return {"checkpoint_digest": checkpoint.digest, "device": checkpoint.device, "dtype": checkpoint.dtype}
+        digests = {"checkpoint_digest": checkpoint.digest, "setup_digest": checkpoint.setup_digest, "weights_digest": checkpoint.weights_digest}
+        return {**digests, "device": checkpoint.device, "dtype": checkpoint.dtype}
 
 
 def check_there(name: str, value: object, there: Any) -> None:

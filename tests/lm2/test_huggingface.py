@@ -100,10 +100,10 @@ def test_half_precision_is_converted_to_the_dtype_asked_for(tokenizer: Tokenizer
 
 
 def test_the_digest_is_that_of_all_files_of_weights_in_order(folder: Path, shards: Path) -> None:
-    assert load(folder, "cpu").digest == hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    assert load(folder, "cpu").weights_digest == hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
     parts = sorted(shards.glob("*.safetensors"))
     assert len(parts) > 2
-    assert load(shards, "cpu").digest == hashlib.sha256(b"".join(part.read_bytes() for part in parts)).hexdigest()
+    assert load(shards, "cpu").weights_digest == hashlib.sha256(b"".join(part.read_bytes() for part in parts)).hexdigest()
 
 
 def test_segments_are_as_long_as_the_positions_but_at_most_2048(tokenizer: Tokenizer, tmp_path: Path) -> None:
@@ -287,7 +287,7 @@ def test_a_gguf_file_gives_the_logits_of_transformers(tokenizer: Tokenizer, ids,
     path = packed(tmp_path / "toy.gguf", theirs, tokenizer, gguf.GGMLQuantizationType[kind])
     ours = load(path, "cpu")
     assert (ours.config.memory, ours.config.tied_embeddings, ours.config.segment_length) == (MemoryKind.NONE, tied, 128)
-    assert ours.digest == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert ours.weights_digest == hashlib.sha256(path.read_bytes()).hexdigest()
     assert ours.card.startswith("# Toy\n") and f"in {kind}" in ours.card and "toy.gguf" in ours.card
     same(ours, theirs, ids(2, 40))
 
