@@ -20,7 +20,7 @@ DIFFERENCES = ("model", "baseline", "task", "length", "metric", "kind", "n", "gr
 """The columns of the two tables."""
 
 _TABLES = ("table.csv", "differences.csv")
-_SEALS = "tables.json"
+_SEALS = "cells/tables.sealed"
 _KIND = "evaluation"
 
 
