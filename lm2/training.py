@@ -10,11 +10,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-<<<<<<< HEAD
-from dataclasses import asdict, dataclass, replace
-=======
-from dataclasses import dataclass
->>>>>>> 69573f0 (A checkpoint's digest covers configuration, tokenizer and weights; traces, answers, tables and training states carry seals; sidecars say processor and threads and compare numbers to a tolerance; writers with names of their own)
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -29,11 +25,7 @@ from lm2.config import LM2Config, MemoryKind
 from lm2.curriculum import TASKS, Document, Lessons, Phase, Stage
 from lm2.finite import NotFiniteError
 from lm2.model import LM2
-<<<<<<< HEAD
 from lm2.plain import MOST, Spec, within
-from safetensors.torch import load_file, save_file
-=======
->>>>>>> 69573f0 (A checkpoint's digest covers configuration, tokenizer and weights; traces, answers, tables and training states carry seals; sidecars say processor and threads and compare numbers to a tolerance; writers with names of their own)
 from lm2.segments import pad
 from lm2.stories import data_folder
 from lm2.tokens import Tokenizer
