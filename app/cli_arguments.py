@@ -1,6 +1,7 @@
 """Arguments that several commands take, declared and read one way."""
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,25 @@ def add_device(parser: argparse.ArgumentParser) -> None:
 
 def add_segment_length(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--segment-length", type=int, metavar="N", help="tokens of a segment (default: the checkpoint's own)")
+
+
+def add_text(group: argparse._MutuallyExclusiveGroup, what: str) -> None:
+    """A text, in one argument or in one for each segment; `given_text` reads both."""
+    group.add_argument("--text", metavar="TEXT", help=f"{what}; a form feed in it opens a new segment")
+    group.add_argument("--segments", nargs="+", metavar="TEXT", help=f"{what}, each argument a segment of its own")
+
+
+def given_text(chosen: argparse.Namespace) -> str:
+    """The text that was given, with a form feed between segments. Raises ValueError for a segment without a character."""
+    from lm2.tokens import BREAK
+
+    if chosen.segments is None:
+        if r"\f" in chosen.text:
+            print(r"lm2: note: \f in --text is a backslash and an f, no form feed; --segments TEXT TEXT ... opens segments", file=sys.stderr)
+        return chosen.text
+    if "" in chosen.segments:
+        raise ValueError(f"--segments: text {chosen.segments.index('') + 1} of {len(chosen.segments)} is empty; expected at least one character")
+    return BREAK.join(chosen.segments)
 
 
 def add_seed(parser: argparse.ArgumentParser, what: str) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from app import owner, workspace
 from app.cli_answer import Answer, opened, specified, written
-from app.cli_arguments import CHECKPOINT, add_checkpoint, add_seed, add_segment_length, task_named
+from app.cli_arguments import CHECKPOINT, add_checkpoint, add_seed, add_segment_length, add_text, given_text, task_named
 from app.cli_progress import progress
 from app.cli_tree import Commands
 from lm2.files import read_text
@@ -52,7 +52,7 @@ def add_run(commands: Commands) -> None:
     add_segment_length(one)
     source = one.add_mutually_exclusive_group(required=True)
     source.add_argument("--task", metavar="qaN", help="a story of a bAbI task, qa1 to qa10: held out in LM2_DATA_DIR, else simulated")
-    source.add_argument("--text", metavar="TEXT", help="a text of your own; a form feed in it opens a new segment")
+    add_text(source, "a text of your own")
     source.add_argument("--file", type=Path, metavar="FILE", help="a UTF-8 text file")
     one.add_argument("--index", type=int, default=0, metavar="N", help="story of the task, from 0 (default %(default)s)")
     one.add_argument("--question", type=int, default=-1, metavar="N", help="question of the story, from 0 (default %(default)s: the last)")
@@ -63,7 +63,7 @@ def add_generate(commands: Commands) -> None:
     one = commands.add("generate", "continue a text", _generate)
     add_checkpoint(one)
     add_segment_length(one)
-    one.add_argument("--text", required=True, metavar="TEXT", help="what the model goes on from")
+    add_text(one.add_mutually_exclusive_group(required=True), "what the model goes on from")
     one.add_argument("--tokens", type=int, default=20, metavar="N", help="how many tokens to write (default %(default)s)")
     one.add_argument("--temperature", type=float, default=0.0, metavar="T", help="0 takes the likeliest token (default %(default)s)")
     add_seed(one, "of sampling")
@@ -135,7 +135,7 @@ def _text(chosen: argparse.Namespace) -> tuple[str, "Prompt | None", str]:
     from lm2 import babi, stories
 
     if not chosen.task:
-        return chosen.text if chosen.file is None else read_text(chosen.file), None, "given text"
+        return given_text(chosen) if chosen.file is None else read_text(chosen.file), None, "given text"
     picked = stories.pick(task_named(chosen.task), chosen.index)
     questions = picked.story.questions
     if not -len(questions) <= chosen.question < len(questions):
@@ -154,13 +154,13 @@ def _last_token(tokenizer: "Tokenizer", trace: "Trace", prompt: "Prompt | None")
     probabilities = chances(trace.logits[-1])
     top = np.argsort(-probabilities)[:5]
     found: dict = {
-        "segments": [list(trace.tokens.pieces[s.start : s.end]) for s in trace.segments],
+        "segments": [list(trace.tokens.shown[s.start : s.end]) for s in trace.segments],
         "next": [{"piece": tokenizer.piece(int(token)), "probability": float(probabilities[token])} for token in top],
         "top_slots": {},
     }
     if prompt is not None:
-        first = tokenizer.encode(f" {prompt.answer}").ids[0]
-        found |= {"question": prompt.question, "answer": prompt.answer, "answer_probability": float(probabilities[first])}
+        row, first = tokenizer.answer_at(trace.tokens, prompt.question_span[1], prompt.answer)
+        found |= {"question": prompt.question, "answer": prompt.answer, "answer_probability": float(chances(trace.logits[row])[first])}
     for capture, place in trace.records:
         if capture.site is Site.READ_PATTERN and place.segment == trace.segments[-1].index:
             weights = trace.records[capture, place][-1]
@@ -185,13 +185,14 @@ def _generate(chosen: argparse.Namespace) -> Answer:
     from lm2.checkpoint import load
     from lm2.runner import generate
 
+    text = given_text(chosen)
     checkpoint = load(chosen.checkpoint, chosen.device, chosen.dtype)
     made = generate(
-        checkpoint, chosen.text, max_tokens=chosen.tokens, segment_length=chosen.segment_length,
+        checkpoint, text, max_tokens=chosen.tokens, segment_length=chosen.segment_length,
         temperature=chosen.temperature, generator=torch.Generator().manual_seed(chosen.seed),
     )  # fmt: skip
     found = {
-        "checkpoint": checkpoint.name, **opened(checkpoint), "prompt": chosen.text, "text": made.text,
-        "pieces": [checkpoint.tokenizer.piece(token) for token in made.ids], "temperature": chosen.temperature, "seed": chosen.seed,
+        "checkpoint": checkpoint.name, **opened(checkpoint), "prompt": text, "text": made.text,
+        "pieces": checkpoint.tokenizer.followed(made.prompt, made.ids).shown[len(made.prompt) :], "temperature": chosen.temperature, "seed": chosen.seed,
     }  # fmt: skip
-    return Answer(found=found, words=[chosen.text + made.text])
+    return Answer(found=found, words=[text + made.text])

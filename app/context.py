@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 from lm2.babi import Prompt, Question, Story, ask
-from lm2.tokens import BREAK
+from lm2.tokens import BREAK, check_characters
 
 MAX_CHARACTERS = 400_000
 """Longest text that the workbench takes: about 100,000 tokens."""
@@ -64,8 +64,10 @@ def of_story(story: Story, origin: str) -> Context:
 def of_text(text: str, origin: str) -> Context:
     """A text of the user's own; nothing is known about it.
 
-    Raises ValueError for a text without any character to read, and for one that is too long.
+    Raises ValueError for a text without any character to read, for one with a character that UTF-8 does not have, and for one that is
+    too long.
     """
+    check_characters(text)
     if not text.replace(BREAK, "").strip():
         raise ValueError("The text is empty. Paste some text, or choose a story.")
     if len(text) > MAX_CHARACTERS:

@@ -23,16 +23,13 @@ class Put:
     statements: tuple[range, ...]
     """Each statement's tokens."""
     question: range
+    answer: range
+    """The tokens that hold a character of the answer, and all behind them."""
 
     @property
     def segment(self) -> int:
         """The segment in which the question begins."""
         return self.segment_of(self.question.start)
-
-    @property
-    def answer(self) -> range:
-        """The answer's tokens: all behind the question."""
-        return range(self.question.stop, len(self.tokens))
 
     @property
     def rows(self) -> tuple[int, ...]:
@@ -59,9 +56,16 @@ class Put:
 
 
 def put(checkpoint: Checkpoint, prompt: Prompt, segment_length: int | None = None) -> Put:
-    """Lay out a prompt and its answer, parted by a blank, as `run` will feed them. Raises ValueError as `run` does."""
-    spec = RunSpec(checkpoint=checkpoint.name, text=f"{prompt.text} {prompt.answer}", segment_length=segment_length)
+    """Lay out a prompt and its answer, parted by a blank, as `run` will feed them.
+
+    Raises ValueError as `run` does, and for a statement, a question or an answer for which the tokenizer has no token.
+    """
+    answer = f" {prompt.answer}"
+    spec = RunSpec(checkpoint=checkpoint.name, text=prompt.text + answer, segment_length=segment_length)
     tokens, segments = prepare(checkpoint, spec)
+    place = tokens.first_behind(len(prompt.text))
+    if place == len(tokens):
+        raise ValueError(f"the tokenizer has no token for the answer {prompt.answer!r}")
     return Put(
         prompt=prompt,
         spec=spec,
@@ -69,9 +73,12 @@ def put(checkpoint: Checkpoint, prompt: Prompt, segment_length: int | None = Non
         segments=segments,
         statements=tuple(_tokens(tokens, span) for span in prompt.statement_spans),
         question=_tokens(tokens, prompt.question_span),
+        answer=range(place, len(tokens)),
     )
 
 
 def _tokens(tokens: TokenSequence, span: tuple[int, int]) -> range:
     found = tokens.within(*span)
+    if not found:
+        raise ValueError(f"the tokenizer has no token for {tokens.text[slice(*span)]!r}")
     return range(found[0], found[-1] + 1)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lm2.babi import Prompt
 from lm2.files import read_text
-from lm2.tokens import BREAK, Tokenizer
+from lm2.tokens import BREAK, Tokenizer, TokenSequence
 
 PROMPT_TOKENS = 300
 """What a length leaves for instructions and question."""
@@ -105,26 +105,26 @@ class Library:
             text = self._books[name]
             start = chance.randrange(len(text))
             names.append(name)
-            for sentence, ids in self._sentences(text, start, 10 * missing):
-                if len(ids) > missing:
-                    ids = ids[:missing]
-                    sentence = self._tokenizer.decode(ids)[1:].rstrip("\ufffd")
-                found.append((sentence, len(ids)))
-                missing -= len(ids)
+            for sentence, tokens in self._sentences(text, start, 10 * missing):
+                count = min(len(tokens), missing)
+                if count < len(tokens):  # cut before the first character that is not whole
+                    sentence = tokens.text[1 : min(tokens.spans[count - 1][1], tokens.spans[count][0])]
+                found.append((sentence, count))
+                missing -= count
                 if not missing:
                     break
         return found, ", ".join(dict.fromkeys(names))
 
-    def _sentences(self, text: str, start: int, characters: int) -> Iterator[tuple[str, tuple[int, ...]]]:
-        """Sentences of text[start:] with their tokens, without the short ones and without the first and the last, which are likely cut."""
+    def _sentences(self, text: str, start: int, characters: int) -> Iterator[tuple[str, TokenSequence]]:
+        """Sentences of text[start:] with their tokens behind a blank, without the short ones and without the first and the last, which are likely cut."""
         part = text[start : start + max(characters, 2_000)]
         spans = self._splitter.span_tokenize(part)  # one by one: a reader has enough long before the part ends
         next(spans, None)
         for (first, stop), _ in itertools.pairwise(spans):
             sentence = part[first:stop]
-            ids = self._tokenizer.encode(f" {sentence}").ids
-            if len(ids) >= SHORTEST_SENTENCE:
-                yield sentence, ids
+            tokens = self._tokenizer.encode_behind(f" {sentence}")
+            if len(tokens) >= SHORTEST_SENTENCE:
+                yield sentence, tokens
 
 
 def fits(prompt: Prompt, length: int) -> bool:
@@ -141,7 +141,7 @@ def mix(prompt: Prompt, length: int, library: Library | None, tokenizer: Tokeniz
     Raises ValueError when facts alone are longer than that, and for a length above 0 without books.
     """
     facts = [statement.text for statement in prompt.statements]
-    counts = [len(tokenizer.encode(f" {fact}").ids) for fact in facts]
+    counts = [len(tokenizer.encode_behind(f" {fact}")) for fact in facts]
     chance = random.Random(f"{seed}/{prompt.story_id}/{prompt.question_span[0]}/{length}")
     sentences: list[tuple[str, int]] = []
     book = ""

@@ -238,8 +238,7 @@ def _llama(name: str, path: Path, device: torch.device, dtype: torch.dtype) -> C
         found = read_gguf(path) if path.is_file() else read_folder(path)
     except ValueError as error:
         raise CheckpointError(" ".join(str(error).split())) from error
-    if found.tokenizer.size > found.config.d_vocab:
-        raise CheckpointError(f"the tokenizer of {path} has {found.tokenizer.size} tokens, more than the model's {found.config.d_vocab}")
+    _check_size(found.tokenizer, f"the tokenizer of {path}", found.config)
     model = LM2.empty(found.config, device, dtype)
     model.load_weights(found.weights)
     weights_digest = _sha256(found.files)
@@ -292,9 +291,16 @@ def _tokenizer(path: Path, config: LM2Config) -> Tokenizer:
         tokenizer = Tokenizer.load(path)
     except ValueError as error:
         raise CheckpointError(str(error)) from error
-    if tokenizer.size > config.d_vocab:
-        raise CheckpointError(f"{path} has {tokenizer.size} tokens, more than the model's {config.d_vocab}")
+    _check_size(tokenizer, str(path), config)
     return tokenizer
+
+
+def _check_size(tokenizer: Tokenizer, name: str, config: LM2Config) -> None:
+    """Raises CheckpointError where an id lies beyond the model's, of an added token too; `name` is what the error calls the tokenizer."""
+    if tokenizer.size > config.d_vocab:
+        raise CheckpointError(
+            f"{name} needs {tokenizer.size} tokens, more than the model's {config.d_vocab}: its largest id is {tokenizer.size - 1}"
+        )
 
 
 def _sha256(paths: tuple[Path, ...]) -> str:

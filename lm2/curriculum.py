@@ -86,7 +86,9 @@ class Lessons:
         self._tokenizer, self._end = tokenizer, end
         self._stories = {task: [story for story in stories if story.task == task] for task in TASKS}
         self._encode = lru_cache(maxsize=100_000)(lambda text: tokenizer.encode(text).ids)
-        self._words = sorted({token for story in stories[:2000] for statement in story.statements for token in self._encode(f" {statement.text}")})
+        self._encode_behind = lru_cache(maxsize=100_000)(lambda text: tokenizer.encode_behind(text).ids)
+        statements = (statement for story in stories[:2000] for statement in story.statements)
+        self._words = sorted({token for statement in statements for token in self._encode_behind(f" {statement.text}")})
         self._books = [tokenizer.encode(" ".join(book.split())).ids for book in books]
         self._closes = [is_full(2, 3, SegmentEnd.SENTENCE, tokenizer.piece(token)) for token in range(tokenizer.size)]
         """For each token whether a sentence ends with it."""
@@ -153,7 +155,7 @@ class Lessons:
 
     def _sentence(self, text: str, joint: str) -> Sequence[int]:
         """Its tokens behind a blank, a line break or nothing."""
-        return (*self._encode("\n"), *self._encode(text)) if joint == "\n" else self._encode(joint + text)
+        return self._encode_behind(joint + text) if joint else self._encode(text)
 
     def _around(self, chance: random.Random, facts: int, most: int) -> list[list[Sequence[int]]]:
         """Sentences of one passage of at most `most` tokens, dealt out to the gaps before, between and behind `facts` statements."""
@@ -205,7 +207,7 @@ class Lessons:
 
     def _asked(self, after: int, before: Sequence[int], question: tuple[int, str, str], joint: str) -> Asked:
         task, text, said = question
-        answer = self._encode(f" {said}.")
+        answer = self._encode_behind(f" {said}.")
         return Asked(
             after=after, ids=(*before, *self._sentence(text, joint if before else ""), *answer), answer=len(answer), label=f"qa{task}"
         )

@@ -102,15 +102,15 @@ class _Reading:
 def _reading(checkpoint: Checkpoint, context: str, continuation: str, segment_length: int | None) -> _Reading:
     spec = RunSpec(checkpoint=checkpoint.name, text=context + continuation, segment_length=segment_length)
     tokens, segments = prepare(checkpoint, spec)
-    counted = [place for place in tokens.within(len(context), len(spec.text)) if place > 0]
-    if not counted:
+    first = max(1, tokens.first_behind(len(context)))
+    if first >= len(tokens):
         raise ValueError(f"{continuation[:40]!r} has no token behind the text's first one: nothing in it can be predicted")
     if checkpoint.config.memory is not MemoryKind.RELEASE:
         # The last token predicts nothing that counts. Left out, one-token continuations of a context are one text to read.
         # The released arithmetic alone needs it: its gates see the whole segment.
         last = replace(segments[-1], ids=segments[-1].ids[:-1])
         segments = (*segments[:-1], last) if last.ids else segments[:-1]
-    return _Reading(spec=spec, ids=tokens.ids, segments=segments, first=counted[0])
+    return _Reading(spec=spec, ids=tokens.ids, segments=segments, first=first)
 
 
 def _read(checkpoint: Checkpoint, readings: Sequence[_Reading]) -> None:

@@ -11,6 +11,7 @@ from lm2.finite import in_segments
 from lm2.model import LM2, SegmentOutput
 from lm2.runner import generate
 from lm2.segments import is_full, pad, split_segments
+from lm2.tokens import TokenSequence
 
 
 def meet_in_the_bank(config: LM2Config) -> bool:
@@ -43,7 +44,7 @@ def answers(
     stop: str,
     segment_length: int | None = None,
 ) -> list[str]:
-    """How the model continues each text greedily: until a piece has `stop` in it, for at most `max_tokens` tokens.
+    """How the model continues each text greedily: until what is new spells `stop`, for at most `max_tokens` tokens.
 
     Equal to `generate`, text by text. Memory stays bounded however long the texts are, unless the model attends to all
     earlier tokens.
@@ -56,11 +57,12 @@ def answers(
     open_rows: list[_Open] = []
     documents = []
     for at, text in enumerate(texts):
-        segments = split_segments(checkpoint.tokenizer.encode(text), length, checkpoint.config.segment_end)
+        tokens = checkpoint.tokenizer.encode(text)
+        segments = split_segments(tokens, length, checkpoint.config.segment_end)
         if not segments:
             raise ValueError("a text is empty: there is nothing to continue")
         documents.append([segment.ids for segment in segments[:-1]])
-        open_rows.append(_Open(at, len(segments) - 1, list(segments[-1].ids)))
+        open_rows.append(_Open(at, tokens, len(segments) - 1, list(segments[-1].ids)))
     open_rows.sort(key=lambda row: -len(documents[row.text]))
     model = checkpoint.model
     with checkpoint.lock, torch.inference_mode():
@@ -71,30 +73,33 @@ def answers(
             for output in follow(model, [documents[row.text] for row in open_rows], fresh):
                 for row, bank in zip(open_rows, output.bank):
                     row.bank = bank
-        said = _write_on(checkpoint, open_rows, length, max_tokens, stop)
-    return [checkpoint.tokenizer.decode(said[at]) for at in range(len(texts))]
+        _write_on(checkpoint, open_rows, length, max_tokens, stop)
+    return [row.said for row in sorted(open_rows, key=lambda row: row.text)]
 
 
 class _Open:
     """The open segment of a text that is being continued."""
 
-    def __init__(self, text: int, index: int, ids: list[int]) -> None:
-        self.text, self.index, self.ids = text, index, ids
+    def __init__(self, text: int, before: TokenSequence, index: int, ids: list[int]) -> None:
+        self.text, self.before, self.index, self.ids = text, before, index, ids
         self.bank: Tensor | None = None
+        self.new: list[int] = []
+        self.said = ""
+        """What the new tokens spell behind the text."""
 
 
-def _write_on(checkpoint: Checkpoint, rows: list[_Open], length: int, max_tokens: int, stop: str) -> dict[int, list[int]]:
-    """New tokens by text. Open segments are short: feeding them whole costs less than keeping caches of uneven rows."""
-    model, piece, end = checkpoint.model, checkpoint.tokenizer.piece, checkpoint.config.segment_end
-    said: dict[int, list[int]] = {row.text: [] for row in rows}
+def _write_on(checkpoint: Checkpoint, rows: list[_Open], length: int, max_tokens: int, stop: str) -> None:
+    """Write new tokens behind each text. Open segments are short: feeding them whole costs less than keeping caches of uneven rows."""
+    model, tokenizer, end = checkpoint.model, checkpoint.tokenizer, checkpoint.config.segment_end
     while rows:
         logits = _last_logits(model, rows)
         going = []
         for row, token in zip(rows, logits.argmax(-1).tolist()):
-            said[row.text].append(token)
-            if stop not in piece(token) and len(said[row.text]) < max_tokens:
+            row.new.append(token)
+            row.said = tokenizer.decode_behind(row.before.ids, row.new)
+            if stop not in row.said and len(row.new) < max_tokens:
                 going.append((row, token))
-        full = [row for row, _ in going if is_full(len(row.ids), length, end, piece(row.ids[-1]))]
+        full = [row for row, _ in going if is_full(len(row.ids), length, end, tokenizer.piece(row.ids[-1]))]
         if full:
             ids, real = pad([row.ids for row in full], device=logits.device)
             with in_segments(*(row.index for row in full)):
@@ -104,7 +109,6 @@ def _write_on(checkpoint: Checkpoint, rows: list[_Open], length: int, max_tokens
         for row, token in going:
             row.ids.append(token)
         rows = [row for row, _ in going]
-    return said
 
 
 def _last_logits(model: LM2, rows: Sequence[_Open]) -> Tensor:

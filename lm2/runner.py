@@ -244,7 +244,7 @@ def generate(
         )
     spec = RunSpec(checkpoint=checkpoint.name, text=text, segment_length=segment_length)
     prompt, segments = prepare(checkpoint, spec)
-    length = segment_length or checkpoint.config.segment_length
+    tokenizer, length = checkpoint.tokenizer, segment_length or checkpoint.config.segment_length
     new: list[int] = []
     rows: list[np.ndarray] = []
     with checkpoint.lock, torch.inference_mode():
@@ -252,10 +252,10 @@ def generate(
         while True:
             rows.append(to_numpy(decoder.logits))
             new.append(_choose(decoder.logits, temperature, generator))
-            if len(new) == max_tokens or any(stop in checkpoint.tokenizer.decode(new) for stop in until):
+            if len(new) == max_tokens or any(stop in tokenizer.decode_behind(prompt.ids, new) for stop in until):
                 break
             decoder.push(new[-1])
-    return Generation(prompt=prompt, ids=tuple(new), text=checkpoint.tokenizer.decode(new), logits=read_only(np.stack(rows)))
+    return Generation(prompt=prompt, ids=tuple(new), text=tokenizer.decode_behind(prompt.ids, new), logits=read_only(np.stack(rows)))
 
 
 def _choose(logits: Float[Tensor, "d_vocab"], temperature: float, generator: torch.Generator | None) -> int:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float
 
+from lm2 import asking
 from lm2.asking import Put
 from lm2.capture import Capture
 from lm2.checkpoint import Checkpoint
@@ -45,10 +46,9 @@ class Observed:
     def stories(self) -> list[str]:
         return [put.prompt.story_id for put in self.puts]
 
-    def share(self, wanted: Sequence[tuple[int, ...]] | None = None) -> Rate:
-        """Share of questions answered with `wanted` (None: the true answers), clustered by story."""
-        wanted = [put.answer_ids for put in self.puts] if wanted is None else wanted
-        return rate([said == tuple(ids) for said, ids in zip(self.said, wanted, strict=True)], self.stories)
+    def share(self) -> Rate:
+        """Share of questions answered with the answer behind them, clustered by story."""
+        return rate([said == put.answer_ids for said, put in zip(self.said, self.puts, strict=True)], self.stories)
 
 
 def observe(
@@ -211,14 +211,18 @@ def swap(
     if not pairs:
         raise ValueError(f"none of {len(puts)} questions has another answer in another of these stories: nothing to swap")
     asked = [put for put, _, _ in pairs]
-    wanted = [checkpoint.tokenizer.encode(f" {value}").ids for _, _, value in pairs]
+    theirs = tuple(asking.put(checkpoint, replace(put.prompt, answer=value), put.spec.segment_length) for put, _, value in pairs)
     orders = [tuple(map(int, draw.permutation(slots))) for _ in pairs]
     changes = [[(donors_bank(donor, put, order[:count]),) for (put, donor, _), order in zip(pairs, orders)] for count in doses]
-    seen = zip(doses, observe(checkpoint, asked, changes, on_document))
+    seen = observe(checkpoint, asked, changes, on_document)
+    if all(len(put.answer_ids) == 1 for put in (*asked, *theirs)):  # predicted from the question alone, whatever the answer is
+        told = [Observed(puts=theirs, logits=one.logits) for one in seen]
+    else:
+        told = observe(checkpoint, theirs, changes)
     control = observe(checkpoint, [put for put, _ in agreeing], [[(donors_bank(donor, put),) for put, donor in agreeing]], on_document)
     return Swap(
         pairs=tuple(pairs),
-        doses=tuple(Swapped(slots=count, donor=one.share(wanted), own=one.share()) for count, one in seen),
+        doses=tuple(Swapped(slots=count, donor=other.share(), own=own.share()) for count, other, own in zip(doses, told, seen)),
         agreeing=control[0].share() if agreeing else None,
     )
 

@@ -161,7 +161,7 @@ class Examples:
         return pd.DataFrame({
             "row": np.arange(len(self)), "document": self.document, "story": [ids[at] for at in self.document], "group": self.groups,
             "segment": self.segment, "position": self.position, "fact_distance": self.fact_distance,
-            "token": [self.puts[at].tokens.pieces[place] for at, place in zip(self.document, self.place)], "statement": self.kind,
+            "token": [self.puts[at].tokens.shown[place] for at, place in zip(self.document, self.place)], "statement": self.kind,
             "moment": self.moment.value, "policy": POLICY, "checkpoint": self.digest,
         })  # fmt: skip
 

@@ -200,7 +200,7 @@ def words_of(tokens: TokenSequence) -> tuple[str, ...]:
     found = [(match.start(), match.group()) for match in _WORD.finditer(tokens.text)]
     starts = [start for start, _ in found]
     words = []
-    for piece, (start, end) in zip(tokens.pieces, tokens.spans):
+    for piece, (start, end) in zip(tokens.shown, tokens.spans):
         at = bisect_right(starts, _trimmed(tokens.text, start, end)[0]) - 1
         blank = not tokens.text[start:end].strip() or at < 0
         words.append(piece.replace("\n", "⏎").replace("\t", "⇥").replace(" ", "·") if blank else found[at][1])

@@ -92,4 +92,7 @@ def _put(checkpoint: Checkpoint, spec: PatchSpec) -> Put:
     )  # fmt: skip
     longer = spec.run(f"{spec.text}{BREAK}{prompt.answer}")
     tokens, segments = prepare(checkpoint, longer)
-    return Put(prompt=prompt, spec=longer, tokens=tokens, segments=segments, statements=(), question=range(spec.row, spec.row + 1))
+    return Put(
+        prompt=prompt, spec=longer, tokens=tokens, segments=segments, statements=(), question=range(spec.row, spec.row + 1),
+        answer=range(spec.row + 1, len(tokens)),
+    )  # fmt: skip

@@ -35,7 +35,7 @@ class Walk:
     ids: tuple[int, ...]
     """The new tokens."""
     pieces: tuple[str, ...]
-    """What each token of prompt and continuation spells."""
+    """Each token of prompt and continuation as people read it."""
     segments: tuple[Segment, ...]
     """Of prompt and continuation; the last new token, which nothing was predicted from, belongs to none of them."""
     layers: tuple[int, ...]
@@ -123,7 +123,7 @@ def _walk(
         spec=spec,
         prompt=prompt,
         ids=tuple(new),
-        pieces=(*prompt.pieces, *map(piece, new)),
+        pieces=checkpoint.tokenizer.followed(prompt, new).shown,
         segments=(*closed, last),
         layers=layers,
         logits=read_only(np.stack(logits)),
@@ -170,7 +170,7 @@ class Rereading:
     """One probe, read from several banks."""
 
     pieces: tuple[str, ...]
-    """What each token of the probe spells."""
+    """Each token of the probe as people read it."""
     layers: tuple[int, ...]
     patterns: Float[np.ndarray, "bank block head token slot"]
     logits: Float[np.ndarray, "bank d_vocab"]
@@ -224,7 +224,7 @@ def reread(
             patterns.append(pattern)
             logits.append(to_numpy(output.logits[0, len(ids) - 1]))
     return Rereading(
-        pieces=tuple(map(checkpoint.tokenizer.piece, ids)),
+        pieces=checkpoint.tokenizer.spelt(ids).shown,
         layers=layers,
         patterns=read_only(np.stack(patterns)),
         logits=read_only(np.stack(logits)),

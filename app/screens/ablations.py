@@ -204,7 +204,7 @@ def _untouched(opened: Opened) -> None:
 
 def _effect(opened: Opened, found: Comparison) -> None:
     """Both runs side by side."""
-    context, tokenizer, pieces = opened.context, opened.checkpoint.tokenizer, found.after.tokens.pieces
+    context, tokenizer, pieces = opened.context, opened.checkpoint.tokenizer, found.after.tokens.shown
     if context.quizzes:
         st.subheader("Answers, before and after")
         panels.table(ablations.quizzes(found, context, tokenizer, cache.answers(state.current().task)), "quizzes_ablated")
@@ -214,7 +214,7 @@ def _effect(opened: Opened, found: Comparison) -> None:
         )
     st.subheader("Text")
     chosen = state.choice("token", len(pieces))
-    token = ablations.asked_at(found, context) if chosen is None else chosen
+    token = ablations.asked_at(found, context, tokenizer) if chosen is None else chosen
     marks = text.marks(found.after, context)
     made = {
         title: AblationChart(spec=found.after.spec, shown=shown, marks=marks).made(opened.checkpoint, found)
@@ -231,7 +231,7 @@ def _effect(opened: Opened, found: Comparison) -> None:
 
 
 def _beside(found: Comparison, token: int, tokenizer: Tokenizer) -> None:
-    pieces = found.after.tokens.pieces
+    pieces = found.after.tokens.shown
     st.subheader(f"Behind token {token} ({pieces[token].strip() or 'blank'})")
     panels.table(text.beside(found.before.logits[token], found.after.logits[token], ("before", "after"), tokenizer.piece), "ablated_next")
 

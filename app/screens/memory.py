@@ -70,7 +70,7 @@ def _details(trace: Trace, layer: int, head: str, writes: bool) -> None:
     with left:
         token = widgets.choice_of_number("Token", "token", len(trace.tokens), help="Empty it to choose none.")
         if token is not None:
-            piece = trace.tokens.pieces[token].strip() or "blank"
+            piece = trace.tokens.shown[token].strip() or "blank"
             st.caption(f"What token {token} ({piece}, segment {text.segment_of(trace)[token]}) reads")
             panels.figure(memory.slots_of_token(memory.read_map(trace, layer, head), token, memory.read_title(layer, head)), "slots_of_token")
         else:

@@ -216,16 +216,17 @@ def _activation(recipient: _Side, donor: _Side, site: Site, layer: int) -> Edit:
 def _donors_reply(recipient: _Side, donor: _Side, part: Patched) -> Reply:
     """What a bank of the donor's should answer the recipient's question with; an activation, and where that is not told, its own question."""
     told = others.told(donor.context, recipient.context) if part is Patched.BANK else None
-    return Reply.of(told, recipient.opened.checkpoint.tokenizer) if told else donor.asked.reply
+    return patching.replied(recipient.trace, recipient.context, told, recipient.opened.checkpoint.tokenizer) if told else donor.asked.reply
 
 
 def _outcome(recipient: _Side, donor: _Side, after: Trace, wanted: Reply) -> None:
     tokenizer, before, own, row = recipient.opened.checkpoint.tokenizer, recipient.trace, recipient.asked.reply, recipient.asked.row
     st.subheader("Whose answer?")
-    if wanted == own:
-        st.info(f"Both stories answer {wanted.words}: this donor cannot show whose answer the model gives. Choose another one.", icon=":material/info:")
+    if wanted.token == own.token:
+        alike = f"Both stories answer {wanted.words}" if wanted.words == own.words else f"{own.words} and {wanted.words} begin with the same token"
+        st.info(f"{alike}: this donor cannot show whose answer the model gives. Choose another one.", icon=":material/info:")
     was, says = (patching.said(trace, row, tokenizer) for trace in (before, after))
-    whose = "the recipient's answer" if says == own else "the donor's answer" if says == wanted else "neither story's answer"
+    whose = {wanted.token: "the donor's answer", own.token: "the recipient's answer"}.get(says.token, "neither story's answer")
     st.markdown(f"Before, the model says **{was.words}**; with the donor's part in it, **{says.words}**: {whose}.")
     left, right = st.columns([3, 2])
     with left:
@@ -252,8 +253,8 @@ def _each_slot(recipient: _Side, donor: _Side, after: Trace, wanted: Reply, char
 
     loaded, own, row = recipient.opened.checkpoint, recipient.asked.reply, recipient.asked.row
     st.subheader("Each slot alone")
-    if wanted == own:
-        st.caption("Nothing to compare: both answers are the same.")
+    if wanted.token == own.token:
+        st.caption("Nothing to compare: both answers begin with the same token.")
         return {}
     if loaded.config.slots > _MOST_SLOTS and not st.button(f"Carry over each of the {loaded.config.slots:,} slots alone", icon=":material/play_arrow:"):
         return {}

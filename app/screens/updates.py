@@ -204,7 +204,7 @@ def _before_and_after(opened: Opened, walks: dict[str, Walk], chart: UpdateChart
         return
     read, height = readings[chart.writes], _height(opened)
     by_question = bool(question) and probe is Probe.QUESTION
-    token = opened.checkpoint.tokenizer.encode(f" {opened.context.quizzes[-1].answer}").ids[0] if by_question else int(read.logits[before].argmax())
+    token = _answer(opened) if by_question else int(read.logits[before].argmax())
     chart = replace(chart, probe=ids, before=before, after=after, token=token)
     found = Continued(walks=walks, readings=readings)
     made = {title: replace(chart, shown=shown).made(opened.checkpoint, found) for title, shown in _SHOWN.items()}
@@ -254,6 +254,12 @@ def _question(opened: Opened) -> tuple[int, ...]:
         return ()
     quiz, tokens = opened.context.quizzes[-1], opened.trace.tokens
     return tuple(tokens.ids[at] for at in tokens.within(quiz.end - len(quiz.question), quiz.end))
+
+
+def _answer(opened: Opened) -> int:
+    """The first token of the answer to the context's last question."""
+    quiz = opened.context.quizzes[-1]
+    return opened.checkpoint.tokenizer.answer_at(opened.trace.tokens, quiz.end, quiz.answer)[1]
 
 
 def _height(opened: Opened) -> int:

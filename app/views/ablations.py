@@ -47,12 +47,12 @@ def runs(history: Sequence[Ran]) -> Table:
 
 def _asked(trace: Trace, context: Context, tokenizer: Tokenizer) -> list[tuple[int, int]]:
     """For each question, the row of the logits that predicts its answer, and the answer's first token."""
-    return [(trace.tokens.within(0, quiz.end)[-1], tokenizer.encode(f" {quiz.answer}").ids[0]) for quiz in context.quizzes]
+    return [tokenizer.answer_at(trace.tokens, quiz.end, quiz.answer) for quiz in context.quizzes]
 
 
-def asked_at(found: Comparison, context: Context) -> int:
+def asked_at(found: Comparison, context: Context, tokenizer: Tokenizer) -> int:
     """The token behind which the last question is answered; the text's last one where there is no question."""
-    return found.after.tokens.within(0, context.quizzes[-1].end)[-1] if context.quizzes else len(found.after.tokens) - 1
+    return _asked(found.after, context, tokenizer)[-1][0] if context.quizzes else len(found.after.tokens) - 1
 
 
 def quizzes(found: Comparison, context: Context, tokenizer: Tokenizer, answers: Sequence[str]) -> Table:
@@ -61,9 +61,9 @@ def quizzes(found: Comparison, context: Context, tokenizer: Tokenizer, answers: 
     The logit difference is that of the true answer's first token, less the mean of the first tokens of the other `answers`;
     NaN where there are none.
     """
-    firsts = {tokenizer.encode(f" {answer}").ids[0] for answer in answers}
     rows = []
     for quiz, (row, first) in zip(context.quizzes, _asked(found.before, context, tokenizer)):
+        firsts = {tokenizer.answer_at(found.before.tokens, quiz.end, answer)[1] for answer in answers}
         foils = tuple(sorted(firsts - {first}))
         said, chances, differences = [], [], []
         for trace in (found.before, found.after):
@@ -86,7 +86,7 @@ def strip(found: Comparison, marks: text.Marks, tokenizer: Tokenizer) -> Strip:
     """The text, coloured by how far what was expected behind each token has moved."""
     most = float(found.kl.max())
     return Strip(
-        pieces=found.after.tokens.pieces,
+        pieces=found.after.tokens.shown,
         segment_of=text.segment_of(found.after),
         weights=found.kl,
         # As in the plain strip: the notes of a very long text would be more bytes than the text.
@@ -112,7 +112,7 @@ def lines(found: Comparison) -> Lines:
             Line(name="log-probability of the token that follows, after less before", values=found.change),
             Line(name="KL(before || after)", values=found.kl),
         ),
-        ticks=token_labels(found.after.tokens.pieces),
+        ticks=token_labels(found.after.tokens.shown),
         x_title="token",
         y_title="nats",
         boundaries=text.boundaries(found.after),
@@ -121,7 +121,7 @@ def lines(found: Comparison) -> Lines:
 
 def most_changed(found: Comparison, tokenizer: Tokenizer, count: int = 10) -> Table:
     """The tokens behind which most has moved."""
-    pieces, where = found.after.tokens.pieces, text.segment_of(found.after)
+    pieces, where = found.after.tokens.shown, text.segment_of(found.after)
     rows = tuple(
         (
             int(at), visible(pieces[at]), where[at], float(found.kl[at]), _said(found.before, tokenizer, at), _said(found.after, tokenizer, at),

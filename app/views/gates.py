@@ -58,7 +58,7 @@ def per_token(trace: Trace, layers: tuple[int, ...]) -> Heatmap:
     return Heatmap(
         values=values,
         row_labels=tuple(f"block {layer}" for layer in layers),
-        column_labels=token_labels(trace.tokens.pieces),
+        column_labels=token_labels(trace.tokens.shown),
         row_title="block",
         column_title="token",
         value_title=f"out gate ({UNIT['out']}), mean over features",
@@ -79,7 +79,7 @@ def _entries(trace: Trace, gate: str, layer: int) -> Float[np.ndarray, "place en
 
 def _axis(trace: Trace, gate: str) -> tuple[tuple[str, ...], str, tuple[int, ...]]:
     if gate == "out":
-        return token_labels(trace.tokens.pieces), "token", text.boundaries(trace)
+        return token_labels(trace.tokens.shown), "token", text.boundaries(trace)
     return text.segment_labels(trace), "segment", ()
 
 

@@ -60,7 +60,7 @@ def _heatmap(trace: Trace, values: Map, title: str, masked: np.ndarray | None = 
     return Heatmap(
         values=values,
         row_labels=slot_labels(len(values)),
-        column_labels=token_labels(trace.tokens.pieces),
+        column_labels=token_labels(trace.tokens.shown),
         row_title="slot",
         column_title="token",
         value_title=title,
@@ -119,7 +119,7 @@ def tokens_of_slot(trace: Trace, values: Map, slot: int, count: int = 8) -> Tabl
     where = text.segment_of(trace)
     return Table(
         columns=("token", "text", "segment", "weight"),
-        rows=tuple((int(at), visible(trace.tokens.pieces[at]), where[at], float(values[slot, at])) for at in best),
+        rows=tuple((int(at), visible(trace.tokens.shown[at]), where[at], float(values[slot, at])) for at in best),
     )
 
 

@@ -26,10 +26,6 @@ class Reply:
     words: str
     token: int
 
-    @classmethod
-    def of(cls, words: str, tokenizer: Tokenizer) -> Reply:
-        return cls(words=words, token=tokenizer.encode(f" {words}").ids[0])
-
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
@@ -46,10 +42,20 @@ class Asked:
 
 def asked(trace: Trace, context: Context, tokenizer: Tokenizer) -> Asked:
     """The text's last question; a text without one is asked what follows it."""
-    quiz = context.quizzes[-1] if context.quizzes else None
-    row = trace.tokens.within(0, quiz.end)[-1] if quiz else len(trace.tokens) - 1
+    if context.quizzes:
+        quiz = context.quizzes[-1]
+        row, token = tokenizer.answer_at(trace.tokens, quiz.end, quiz.answer)
+        reply = Reply(words=quiz.answer, token=token)
+    else:
+        row = len(trace.tokens) - 1
+        reply = said(trace, row, tokenizer)
     segment = next(segment.index for segment in trace.segments if row < segment.end)
-    return Asked(row=row, segment=segment, reply=Reply.of(quiz.answer, tokenizer) if quiz else said(trace, row, tokenizer), known=quiz is not None)
+    return Asked(row=row, segment=segment, reply=reply, known=bool(context.quizzes))
+
+
+def replied(trace: Trace, context: Context, words: str, tokenizer: Tokenizer) -> Reply:
+    """An answer to the text's last question. Raises ValueError where the tokenizer has no token for it."""
+    return Reply(words=words, token=tokenizer.answer_at(trace.tokens, context.quizzes[-1].end, words)[1])
 
 
 def said(trace: Trace, row: int, tokenizer: Tokenizer) -> Reply:

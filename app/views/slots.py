@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from app.views.kinds import Strip
+from lm2.tokens import CONTINUED
 
 if TYPE_CHECKING:
     from probes.contexts import Context
@@ -37,9 +38,9 @@ def strip(one: SlotExplanation) -> Strip:
 
 
 def _pieces(context: Context) -> list[str]:
-    """Each token's characters with the blanks before them; a token that is part of a character spells U+FFFD."""
+    """Each token's characters with the blanks before them; a token that goes on with a character of the one before it is shown as such."""
     ends = np.maximum.accumulate([0, *(right for _, right in context.spans)])
-    return [context.text[left:right] or "\N{REPLACEMENT CHARACTER}" for left, right in zip(ends, ends[1:])]
+    return [context.text[left:right] or CONTINUED for left, right in zip(ends, ends[1:])]
 
 
 def _marks(contexts: tuple[Context, ...]) -> list[tuple[int, int, str]]:

@@ -59,7 +59,7 @@ def surprise_line(trace: Trace) -> Lines:
     """How unexpected each token was."""
     return Lines(
         lines=(Line(name="surprise", values=trace.surprise),),
-        ticks=token_labels(trace.tokens.pieces),
+        ticks=token_labels(trace.tokens.shown),
         x_title="token",
         y_title="surprise (bits)",
         boundaries=boundaries(trace),
@@ -78,7 +78,7 @@ def strip(
         best = best[np.argsort(-chance[best])]
         notes.append("next: " + ", ".join(f"{visible(tokenizer.piece(int(at)))} {chance[at]:.0%}" for at in best))
     return Strip(
-        pieces=trace.tokens.pieces,
+        pieces=trace.tokens.shown,
         segment_of=segment_of(trace),
         weights=weights,
         notes=tuple(notes),
@@ -91,13 +91,12 @@ def strip(
 def quizzes(trace: Trace, context: Context, tokenizer: Tokenizer) -> Table:
     """Each question with its true answer, the answer's probability, and what the model says instead.
 
-    The probability is that of the answer's first token, at the question's last one.
+    The probability is that of the answer's first token, at the token before it.
     """
     rows = []
     for quiz in context.quizzes:
-        last = trace.tokens.within(0, quiz.end)[-1]
-        chance = probabilities(trace, last)
-        first = tokenizer.encode(f" {quiz.answer}").ids[0]
+        row, first = tokenizer.answer_at(trace.tokens, quiz.end, quiz.answer)
+        chance = probabilities(trace, row)
         said = int(chance.argmax())
         rows.append(
             (quiz.question, quiz.answer, float(chance[first]), tokenizer.piece(said).strip(), float(chance[said]), "yes" if said == first else "no")

@@ -49,7 +49,7 @@ def test_a_question_is_asked_where_it_ends(sides) -> None:
     for side in sides:
         own, segment = side.asked, side.trace.segments[side.asked.segment]
         assert own.row == len(side.trace.tokens) - 1 and segment.start <= own.row < segment.end
-        assert own.known and own.reply == patching.Reply.of("kitchen", side.opened.checkpoint.tokenizer)
+        assert own.known and own.reply == patching.replied(side.trace, side.context, "kitchen", side.opened.checkpoint.tokenizer)
 
 
 def test_a_text_without_a_question_is_asked_what_the_model_says_behind_it(gated) -> None:
@@ -75,7 +75,7 @@ def test_a_story_that_does_not_say_and_a_question_that_is_none_have_no_answer() 
 def test_each_slot_alone_is_what_a_run_of_its_own_says(sides) -> None:
     recipient, donor = sides
     checkpoint, row, own = recipient.opened.checkpoint, recipient.asked.row, recipient.asked.reply
-    wanted = patching.Reply.of("bedroom", checkpoint.tokenizer)
+    wanted = patching.replied(recipient.trace, recipient.context, "bedroom", checkpoint.tokenizer)
     alone = slots_alone(checkpoint, screen._spec(recipient, donor, wanted))
     assert alone.changes.shape == (checkpoint.config.slots,) and alone.bytes == alone.changes.nbytes
     before = patching.difference(recipient.trace.logits[row], own, wanted)
@@ -120,7 +120,8 @@ def test_questions_that_do_not_meet_are_refused_with_both_distances(gated) -> No
 
 def test_the_table_of_answers_has_each_runs_probability(sides) -> None:
     recipient, donor = sides
-    replies = [("recipient", recipient.asked.reply), ("donor", patching.Reply.of("bedroom", recipient.opened.checkpoint.tokenizer))]
+    wanted = patching.replied(recipient.trace, recipient.context, "bedroom", recipient.opened.checkpoint.tokenizer)
+    replies = [("recipient", recipient.asked.reply), ("donor", wanted)]
     table = patching.answers([("before", recipient.trace, recipient.asked.row), ("own", donor.trace, donor.asked.row)], replies)
     for row, (_, reply) in zip(table.rows, replies):
         assert row[2] == pytest.approx(text.probabilities(recipient.trace, recipient.asked.row)[reply.token])
