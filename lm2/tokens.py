@@ -19,7 +19,6 @@ END = "<|end|>"
 BREAK = "\f"
 """A form feed in a text opens a new segment; it is no token itself."""
 
-
 PART = "\ufffd"
 """What a token spells that is part of a character, and no character itself."""
 
@@ -48,25 +47,28 @@ class TokenSequence:
         return len(self.ids)
 
     def within(self, start: int, end: int) -> tuple[int, ...]:
-        """The tokens that share a character with text[start:end], with those that stand for none and are in front of one of these."""
+        """The tokens that share a character with text[start:end]."""
         lefts, rights = self._edges
         near = range(bisect_right(rights, start), bisect_left(lefts, end))
-        return tuple(at for at in near if max(self.spans[at][0], start) < min(max(self.spans[at][1], self.spans[at][0] + 1), end))
+        return tuple(at for at in near if max(self.spans[at][0], start) < min(self.spans[at][1], end))
 
     @cached_property
     def _edges(self) -> tuple[list[int], list[int]]:
         """Per token, the least start of it and those behind it, and the largest end up to it: both rise, whatever the spans do."""
         lefts = list(accumulate((left for left, _ in reversed(self.spans)), min))[::-1]
-        return lefts, list(accumulate((max(right, left + 1) for left, right in self.spans), max))
+        return lefts, list(accumulate((right for _, right in self.spans), max))
 
     def first_behind(self, at: int) -> int:
         """The place of the first token that holds a character behind text[:at]: where what was put behind that begins; where there is none,
         how many tokens there are.
 
         This, of both encoded together, is the one way to an answer's tokens: encoded alone a word can be others. A token that holds the
-        end of the one and the beginning of the other is the first.
+        end of the one and the beginning of the other is the first, and so is a blank that the tokenizer puts in front of a part.
         """
-        return next(iter(self.within(at, len(self.text))), len(self))
+        place = next(iter(self.within(at, len(self.text))), len(self))
+        while place and self.spans[place - 1] == (at, at):
+            place -= 1
+        return place
 
     @cached_property
     def shown(self) -> tuple[str, ...]:

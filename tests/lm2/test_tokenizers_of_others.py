@@ -216,3 +216,8 @@ def test_half_a_character_is_refused_with_its_place(foreign: Tokenizer, text: st
         foreign.encode(text)
     with pytest.raises(ValueError, match=f"character {at} of the text"):
         RunSpec(checkpoint="toy", text=text)
+
+
+def test_an_answer_in_a_segment_of_its_own_begins_with_the_blank_put_in_front_of_it() -> None:
+    tokens = Tokenizer(FAMILIES["merged"]()).encode("Mary.\f日")
+    assert tokens.pieces[2:] == ("", "\ufffd", "\ufffd", "\ufffd") and tokens.shown[2:4] == (NOTHING, "日") and tokens.first_behind(6) == 2
