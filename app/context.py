@@ -3,8 +3,9 @@
 import re
 from dataclasses import dataclass
 
+from lm2 import plain
 from lm2.babi import Prompt, Question, Story, ask
-from lm2.tokens import BREAK, check_characters
+from lm2.tokens import BREAK
 
 MAX_CHARACTERS = 400_000
 """Longest text that the workbench takes: about 100,000 tokens."""
@@ -67,7 +68,7 @@ def of_text(text: str, origin: str) -> Context:
     Raises ValueError for a text without any character to read, for one with a character that UTF-8 does not have, and for one that is
     too long.
     """
-    check_characters(text)
+    plain.text("The text", text)
     if not text.replace(BREAK, "").strip():
         raise ValueError("The text is empty. Paste some text, or choose a story.")
     if len(text) > MAX_CHARACTERS:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from lm2.capture import Capture
 from lm2.interventions import Intervention
 from lm2.plain import MOST, Spec, within
-from lm2.tokens import check_characters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +26,6 @@ class RunSpec(Spec):
     def __post_init__(self) -> None:
         super().__post_init__()
         within("seed", self.seed, 0, MOST)
-        check_characters(self.text)
         if self.segment_length is not None and self.segment_length < 1:
             raise ValueError(f"segment_length must be at least 1 token, not {self.segment_length}")
         if len(set(self.captures)) != len(self.captures):

@@ -11,6 +11,7 @@ from pathlib import Path
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
+from lm2 import plain
 from lm2.files import read_text
 
 END = "<|end|>"
@@ -82,14 +83,6 @@ class TokenSequence:
         return tuple(shown)
 
 
-def check_characters(text: str) -> None:
-    """Raises ValueError naming the first character that UTF-8 does not have: half of a pair, or a byte that was no text."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(f"character {error.start:,} of the text, {text[error.start]!a}, is none that UTF-8 has; expected whole characters") from error
-
-
 class Tokenizer:
     """Any text becomes tokens, and tokens become text. No token is put in front of a text or behind it, and nothing is cut off or filled up."""
 
@@ -142,7 +135,7 @@ class Tokenizer:
 
         Raises ValueError for a character that UTF-8 does not have, and where the tokenizer has no token for what it does not know.
         """
-        check_characters(text)
+        text = plain.text("a text", text)
         ids: list[int] = []
         spans: list[tuple[int, int]] = []
         breaks: list[int] = []

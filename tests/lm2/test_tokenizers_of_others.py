@@ -212,9 +212,9 @@ def test_a_text_that_a_tokenizer_has_no_token_for_is_refused() -> None:
 
 @pytest.mark.parametrize(("text", "at"), [("\ud800", 0), ("Mary\udcff", 4), ("日\f\ude00", 2)])
 def test_half_a_character_is_refused_with_its_place(foreign: Tokenizer, text: str, at: int) -> None:
-    with pytest.raises(ValueError, match=f"character {at} of the text"):
+    with pytest.raises(ValueError, match=f"character {at} of it"):
         foreign.encode(text)
-    with pytest.raises(ValueError, match=f"character {at} of the text"):
+    with pytest.raises(ValueError, match=f"character {at} of it"):
         RunSpec(checkpoint="toy", text=text)
 
 
