@@ -135,7 +135,7 @@ class Tokenizer:
 
         Raises ValueError for a character that UTF-8 does not have, and where the tokenizer has no token for what it does not know.
         """
-        text = plain.text("a text", text)
+        plain.text("what is encoded", text)
         ids: list[int] = []
         spans: list[tuple[int, int]] = []
         breaks: list[int] = []
