@@ -148,11 +148,12 @@ def _windowed(title: str, made: Made) -> Made:
     count = tokens(made.view) if hasattr(made.chart, "window") else None
     if count is None or count < 2:
         return made
-    first, last = st.slider("Tokens", 0, count - 1, (0, count - 1), key=f"window_{title}_{count}")
-    if (first, last) == (0, count - 1):
+    begin = 0 if made.chart.window is None else made.chart.window[0]
+    end = begin + count - 1
+    first, last = st.slider("Tokens", begin, end, (begin, end), key=f"window_{title}_{begin}_{count}")
+    if (first, last) == (begin, end):
         return made
-    frame = (first, last + 1)
-    return replace(made, chart=replace(made.chart, window=frame), view=window(made.view, *frame))
+    return replace(made, chart=replace(made.chart, window=(first, last + 1)), view=window(made.view, first - begin, last + 1 - begin))
 
 
 def _name(made: Made) -> str:

@@ -15,28 +15,58 @@ from app.figures.palettes import Stretch
 from app.views.kinds import Heatmap, Strip, Table
 from app.views.latex import decimals
 from app.views.numbers import View
+from app.views.windows import window
+
+MOST_TOKENS = 10_000
+"""Tokens that a browser is sent at a time: the page of a long text does not grow with it."""
 
 _BAR = {"displaylogo": False, "modeBarButtonsToRemove": ["sendChartToCloud", "select2d", "lasso2d"], "typesetMath": False}
 
 
+def part(count: int, token: int | None, key: str) -> tuple[int, int] | None:
+    """Choose which part of a text of `count` tokens is drawn, at first that of `token`: its first token, and the one behind its last.
+
+    None, all of it: a text that a browser draws at once.
+    """
+    if count <= MOST_TOKENS:
+        return None
+    held = (token or 0) // MOST_TOKENS
+    parts = {at: (at * MOST_TOKENS, min(count, (at + 1) * MOST_TOKENS)) for at in range(-(-count // MOST_TOKENS))}
+    chosen = st.select_slider(
+        "Part of the text", list(parts), held, format_func=lambda at: f"tokens {parts[at][0]:,} to {parts[at][1] - 1:,}", key=f"part_{key}_{count}_{held}",
+        help=f"At most {MOST_TOKENS:,} of the {count:,} tokens are drawn at a time. Choosing a token goes to its part.",
+    )  # fmt: skip
+    return parts[chosen]
+
+
 def strip(view: Strip, key: str, selected: int | None, stretch: Stretch = Stretch.LINEAR) -> int | None:
     """The text; returns the token clicked on. `stretch`: of the map beside it."""
-    return token_strip(
-        key=key, pieces=view.pieces, weights=view.weights, segment_of=view.segment_of, selected=selected, marks=view.marks,
-        notes=view.notes, legend=view.legend, low=view.low, high=view.high, stretch=stretch, alt=view.alt,
+    shown = part(len(view.pieces), selected, key)
+    view = view if shown is None else window(view, *shown)
+    clicked = token_strip(
+        key=key, pieces=view.pieces, weights=view.weights, segment_of=view.segment_of, selected=_within(view.first, len(view.pieces), selected),
+        marks=view.marks, notes=view.notes, legend=view.legend, first=view.first, low=view.low, high=view.high, stretch=stretch, alt=view.alt,
     )  # fmt: skip
+    return None if clicked is None else view.first + clicked
+
+
+def _within(first: int, count: int, place: int | None) -> int | None:
+    """A place as counted in a part; None where it is not in it."""
+    return None if place is None or not first <= place < first + count else place - first
 
 
 def map_to_click(view: Heatmap, key: str, row: int | None, column: int | None, stretch: Stretch, height: int) -> Cell | None:
     """A heatmap; returns the cell clicked on. `height`: CSS pixels; unlike rows get a pixel each at least."""
     if len(set(view.row_kinds)) > 1:
         height = max(height, len(view.row_kinds) + 130)
-    return heatmap(
+    cell = heatmap(
         key=key, values=view.values, low=view.low, high=view.high, row_labels=view.row_labels, column_labels=view.column_labels,
         row_title=view.row_title, column_title=view.column_title, value_title=view.value_title, boundaries=view.boundaries,
-        segment_labels=view.segment_labels, masked=view.masked, selected_row=row, selected_column=column, diverging=view.diverging,
+        segment_labels=view.segment_labels, masked=view.masked, selected_row=row,
+        selected_column=_within(view.first, len(view.column_labels), column), first=view.first, diverging=view.diverging,
         row_noun=view.row_noun, column_noun=view.column_noun, pooling=view.pooling, stretch=stretch, height=height, alt=view.alt,
     )  # fmt: skip
+    return None if cell is None else Cell(cell.row, view.first + cell.column)
 
 
 def figure(view: View, key: str, height: int | None = None) -> None:

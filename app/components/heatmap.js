@@ -247,7 +247,7 @@ class Heatmap extends Canvases {
   }
 
   drawColumnLabels(context, box, cell, texts) {
-    const { columnLabels, columns } = this.header;
+    const { columnLabels, columns, first } = this.header;
     const { start, extent } = this.view;
     const bottom = box.top + box.height;
     const centre = (column) => box.left + (column - start + 0.5) * cell;
@@ -268,7 +268,7 @@ class Heatmap extends Canvases {
       } else {
         context.textAlign = "center";
         context.textBaseline = "top";
-        context.fillText(texts === "level" ? shortened(columnLabels[column]) : String(column), x, bottom + 7);
+        context.fillText(texts === "level" ? shortened(columnLabels[column]) : String(first + column), x, bottom + 7);
         context.fillStyle = this.theme.border;
         context.fillRect(x - 0.5, bottom + 1, 1, 4);
       }
@@ -318,7 +318,8 @@ class Heatmap extends Canvases {
     const { perColumn, perRow, across } = this.drawn;
     const first = Math.floor(this.view.start);
     const last = Math.min(columns, Math.ceil(this.view.start + this.view.extent));
-    const window = last - first < columns ? `${columnNoun}s ${first}–${last - 1} of ${columns}` : counted(columns, columnNoun);
+    const from = this.header.first;
+    const window = last - first < columns ? `${columnNoun}s ${from + first}–${from + last - 1} of ${columns}` : counted(columns, columnNoun);
     const parts = [`${counted(rows, rowNoun)} × ${window}`];
     const pooled = perRow > 1 ? [counted(Math.ceil(perRow), rowNoun)] : [];
     if (across) pooled.push(counted(across.reduce((most, [from, to]) => Math.max(most, to - from), 1), columnNoun));
@@ -421,11 +422,11 @@ class Heatmap extends Canvases {
 
   hover(cell, x, y) {
     if (!cell) return this.tooltip.hide();
-    const { columns, unit, columnLabels, rowLabels, columnTitle, rowTitle, valueTitle } = this.header;
+    const { columns, unit, columnLabels, rowLabels, columnTitle, rowTitle, valueTitle, first } = this.header;
     const value = HALF[this.bits[cell.row * columns + cell.column]] * unit;
     const label = visible(columnLabels[cell.column]);
     this.tooltip.show(
-      `${columnTitle === "token" ? `token ${cell.column}: “${label}”` : label}\n` +
+      `${columnTitle === "token" ? `token ${first + cell.column}: “${label}”` : label}\n` +
         `${rowTitle}: ${visible(rowLabels[cell.row])}\n${valueTitle}: ${number(value)}`,
       x,
       y,

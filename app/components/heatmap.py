@@ -37,6 +37,7 @@ def heatmap(
     selected_row: int | None,
     selected_column: int | None,
     diverging: bool = False,
+    first: int = 0,
     pooling: Pooling = Pooling.LARGEST,
     stretch: Stretch = Stretch.LINEAR,
     height: int = 320,
@@ -46,6 +47,7 @@ def heatmap(
 
     `boundaries`: columns before which a segment begins (0 may be left out); `segment_labels`: one per segment, or none.
     `masked` [rows, columns]: cells that do not exist; they, and NaN values, are hatched.
+    `first`: what the first column is numbered, where columns are; the cell returned, and what is selected, are counted from 0.
     `diverging`: two-sided colours around the middle of low..high. `height`: of the canvas with its axes, CSS pixels.
     Where several cells share a pixel the one that `pooling` says is drawn, and it is the one that hovering and clicking name; the
     caption tells it with `row_noun` and `column_noun`, what a row and a column are called. Columns of two segments share a pixel only
@@ -80,6 +82,7 @@ def heatmap(
         "segmentLabels": list(segment_labels),
         "selectedRow": selected_row,
         "selectedColumn": selected_column,
+        "first": first,
         "diverging": diverging,
         "pooling": pooling.value,
         "scale": stretch.value,

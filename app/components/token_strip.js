@@ -180,8 +180,8 @@ class TokenStrip {
   hover(token) {
     if (!token) return this.tooltip.hide();
     const index = Number(token.dataset.token);
-    const { pieces, segmentOf, notes } = this.header;
-    const lines = [`token ${index}: “${visible(pieces[index])}” · segment ${segmentOf[index]}`];
+    const { pieces, segmentOf, notes, first } = this.header;
+    const lines = [`token ${first + index}: “${visible(pieces[index])}” · segment ${segmentOf[index]}`];
     if (token.dataset.mark) lines.push(`marked: ${token.dataset.mark}`);
     if (this.weights && !Number.isNaN(this.weights[index])) lines.push(`weight: ${number(this.weights[index])}`);
     if (notes[index]) lines.push(notes[index]);

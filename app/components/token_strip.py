@@ -20,6 +20,7 @@ def token_strip(
     marks: Sequence[tuple[int, int, str]],
     notes: Sequence[str],
     legend: str,
+    first: int = 0,
     low: float = 0.0,
     high: float = 1.0,
     stretch: Stretch = Stretch.LINEAR,
@@ -30,7 +31,8 @@ def token_strip(
 
     `weights` [token]: coloured between `low` and `high`, whose numbers the legend has; NaN for a plain token; None colours by segment.
     `segment_of`: each token's segment number. `marks`: (first token, token after the last, label), underlined.
-    `notes`: one line of hover text per token, or none at all. `max_height`: CSS pixels, the rest scrolls.
+    `notes`: one line of hover text per token, or none at all. `first`: what the first token is numbered, from which the others are counted;
+    the token returned, and `selected`, are counted from 0. `max_height`: CSS pixels, the rest scrolls.
     """
     count = len(pieces)
     if len(segment_of) != count or (notes and len(notes) != count):
@@ -49,6 +51,7 @@ def token_strip(
         "marks": [(int(start), int(stop), label) for start, stop, label in marks],
         "notes": list(notes),
         "legend": legend,
+        "first": first,
         "low": float(low),
         "high": float(high),
         "scale": stretch.value,

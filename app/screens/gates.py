@@ -29,27 +29,29 @@ def render() -> None:
         return
     gate = widgets.buttons("Gate", "gate", there)
     st.caption(gates.MEANING[gate])
+    window = None
     if gate == "out":
+        window = panels.part(len(trace.tokens), state.choice("token", len(trace.tokens)), "gates")
         title, shown, height = "Per token and block", OfRun.GATE_TOKENS, None
     else:
         title, shown, height = "Per slot, write by write", OfRun.GATE_SLOTS, min(720, max(280, 16 * config.slots + 100))
     st.subheader(title)
-    made = RunChart(spec=trace.spec, shown=shown, gate=gate).made(opened.checkpoint, trace)
+    made = RunChart(spec=trace.spec, shown=shown, gate=gate, window=window).made(opened.checkpoint, trace)
     panels.figure(made.view, "gate_map", height)
     if gate != "out":
         st.caption("Mean over the features of each slot. A segment's blocks write one after the other, in order of the columns.")
-    _one_block(opened, gate, {title: made})
+    _one_block(opened, gate, window, {title: made})
     st.subheader("All blocks in numbers")
     panels.table(gates.summary(trace, gate, opened.layers), "gate_summary")
     st.caption("Over all segments, slots and features." if gate != "out" else "Over all tokens and features.")
 
 
 @st.fragment
-def _one_block(opened: Opened, gate: str, above: dict[str, Made]) -> None:
+def _one_block(opened: Opened, gate: str, window: tuple[int, int] | None, above: dict[str, Made]) -> None:
     """A chosen block, and all panels for print; a fragment, so that choosing draws this part alone."""
     layer, trace = session.captured(opened, widgets.block(opened.checkpoint.config)), opened.trace
     made = {
-        title: RunChart(spec=trace.spec, shown=shown, layer=layer, gate=gate).made(opened.checkpoint, trace)
+        title: RunChart(spec=trace.spec, shown=shown, layer=layer, gate=gate, window=window).made(opened.checkpoint, trace)
         for title, shown in (("Spread", OfRun.GATE_SPREAD), ("Saturation", OfRun.GATE_SATURATION))
     }
     for column, (title, one) in zip(st.columns(2), made.items()):

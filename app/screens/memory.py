@@ -38,14 +38,15 @@ def render() -> None:
     slot = state.choice("slot", config.slots)
 
     side = state.current().side if writes else "read"
-    chart = RunChart(spec=trace.spec, shown=OfRun.READS, layer=layer, head=head)
+    window = panels.part(len(trace.tokens), token, "memory")
+    chart = RunChart(spec=trace.spec, shown=OfRun.READS, layer=layer, head=head, window=window)
     relative = state.current().coloured == "slot"
     marks = text.marks(trace, opened.context)
     charts = {"Reads": chart, "Text": replace(chart, shown=OfRun.TEXT, slot=slot, side=side, relative=relative, marks=marks)}
     if writes:
         charts["Writes"] = replace(chart, shown=OfRun.WRITES)
     if token is not None:
-        charts["Slots of the token"] = replace(chart, shown=OfRun.TOKEN, token=token)
+        charts["Slots of the token"] = replace(chart, shown=OfRun.TOKEN, token=token, window=None)
     made = {title: one.made(opened.checkpoint, trace) for title, one in charts.items()}
     _select(token=panels.strip(made["Text"].view, "strip_memory", token, stretch))
     if slot is None:

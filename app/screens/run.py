@@ -22,8 +22,9 @@ def render() -> None:
     chosen = state.choice("token", len(trace.tokens))
     token = len(trace.tokens) - 1 if chosen is None else chosen
     st.subheader("Text")
+    window = panels.part(len(trace.tokens), token, "run")
     made = {
-        title: RunChart(spec=trace.spec, shown=shown, marks=text.marks(trace, opened.context)).made(opened.checkpoint, trace)
+        title: RunChart(spec=trace.spec, shown=shown, window=window, marks=text.marks(trace, opened.context)).made(opened.checkpoint, trace)
         for title, shown in (("Text", OfRun.TEXT), ("Surprise", OfRun.SURPRISE))
     }
     clicked = panels.strip(made["Text"].view, "strip_run", token)

@@ -44,6 +44,8 @@ class Heatmap:
     row_kinds: tuple[Hashable, ...] = ()
     """What each row is of, where that is not the same for all: unlike rows are never drawn as one."""
     column_kinds: tuple[Hashable, ...] = ()
+    first: int = 0
+    """Number of the first column, where it is a part of something longer."""
 
     def __post_init__(self) -> None:
         wanted = (len(self.row_labels), len(self.column_labels))
@@ -190,11 +192,13 @@ class Strip:
     low: float = 0.0
     high: float = 1.0
     """Ends of the weights' colour scale."""
+    first: int = 0
+    """Number of the first token, where it is a part of a longer text."""
 
     @property
     def alt(self) -> str:
         top = "" if self.weights is None else "; strongest: " + ", ".join(
-            f"{self.pieces[at].strip()!r} (token {at}) {self.weights[at]:.3g}" for at in np.argsort(-np.nan_to_num(self.weights))[:3]
+            f"{self.pieces[at].strip()!r} (token {self.first + at}) {self.weights[at]:.3g}" for at in np.argsort(-np.nan_to_num(self.weights))[:3]
         )
         what = "" if self.weights is None else f", by {self.legend}"
         return f"{len(self.pieces)} tokens in {len(set(self.segment_of))} segments{what}{top}."

@@ -19,7 +19,7 @@ def window(view: View, first: int, stop: int) -> View:
     if isinstance(view, Strip):
         return replace(
             view, pieces=view.pieces[kept], segment_of=view.segment_of[kept], weights=None if view.weights is None else view.weights[kept],
-            notes=view.notes[kept],
+            notes=view.notes[kept], first=view.first + first,
             marks=tuple((max(a, first) - first, min(b, stop) - first, word) for a, b, word in view.marks if a < stop and b > first),
         )  # fmt: skip
     starts = [*(at for at in view.boundaries if at < stop), stop]
@@ -30,7 +30,7 @@ def window(view: View, first: int, stop: int) -> View:
     return replace(
         view, values=view.values[:, kept], column_labels=view.column_labels[kept], ticks=view.ticks[kept],
         masked=None if view.masked is None else view.masked[:, kept], boundaries=edges, column_kinds=view.column_kinds[kept],
-        segment_labels=tuple(view.segment_labels[at] for at in within) if view.segment_labels else (),
+        segment_labels=tuple(view.segment_labels[at] for at in within) if view.segment_labels else (), first=view.first + first,
     )  # fmt: skip
 
 

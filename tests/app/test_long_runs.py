@@ -142,3 +142,37 @@ def test_a_short_text_does_not_wait_for_a_long_one(held: Held, link: dict[str, s
     held.gate.set()
     done.join(PATIENCE)
     assert not done.is_alive()
+
+
+def test_of_a_long_text_only_the_part_that_is_looked_at_is_drawn_and_its_tokens_keep_their_numbers(
+    link: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import app.panels
+
+    sent: dict[str, dict] = {}
+    clicked: list[int | None] = [None]
+
+    def strip(**given: object) -> int | None:
+        sent["strip"] = given
+        return clicked.pop() if clicked else None
+
+    monkeypatch.setattr(app.panels, "MOST_TOKENS", 10)
+    monkeypatch.setattr(app.panels, "token_strip", strip)
+    monkeypatch.setattr(app.panels, "heatmap", lambda **given: sent.__setitem__(given["key"], given))
+    link["text"] = f"{LONG} {LONG}"
+    test = _page("memory", **link)
+    count = max(int(caption.value.split(" tokens in")[0].split()[-1]) for caption in test.caption if " tokens in" in caption.value)
+    assert count > 20 and (sent["strip"]["first"], len(sent["strip"]["pieces"])) == (0, 10)
+    test.number_input(key="widget_token").set_value(12).run()
+    assert not test.exception
+    assert (sent["strip"]["first"], sent["strip"]["selected"], len(sent["strip"]["pieces"])) == (10, 2, 10)
+    for key in ("reads", "writes"):
+        assert (sent[key]["first"], sent[key]["selected_column"], sent[key]["values"].shape[1]) == (10, 2, 10)
+        assert sent[key]["column_labels"][0].startswith("10: ")
+    clicked.append(5)
+    test.run()
+    assert test.session_state["selection"].token == 15
+    for screen in ("run", "gates", "ablations"):
+        test = _page(screen, **link, token=str(count - 1), gate="out")
+        assert not test.exception and test.select_slider[0].value == (count - 1) // 10
+    assert (sent["strip"]["first"], len(sent["strip"]["pieces"])) == ((count - 1) // 10 * 10, (count - 1) % 10 + 1)
