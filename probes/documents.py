@@ -64,6 +64,12 @@ class Documents(Plain):
         if self.length is not None and length_tokens(self.length) <= PROMPT_TOKENS:
             raise ValueError(f"a length must leave more than {PROMPT_TOKENS} tokens for facts and book, not {self.length}")
 
+    @property
+    def words(self) -> str:
+        """These documents in words."""
+        book = f" among {self.length} tokens of a book" if self.length else ""
+        return f"{self.count} {self.origin.value} stories of each of {', '.join(f'qa{task}' for task in self.tasks)}{book}"
+
     def asked(self, tokenizer: Tokenizer) -> tuple[Document, ...]:
         """The documents, task by task. `tokenizer` counts the tokens of a length.
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from app.views.kinds import Drawable, Provenance
 from app.views.numbers import View, digest, sketch
 from lm2.plain import Plain, settled
 
@@ -38,7 +39,9 @@ class Made:
 
     def to_json(self) -> dict[str, Any]:
         """What a sidecar tells of it; the chart itself is in the figure's spec."""
-        return {**self.origin, "seed": self.chart.seed, "numbers": sketch(self.view), "numbers_sha256": digest(self.view)}
+        words = self.view.summary if isinstance(self.view, Drawable) else f"Table of {', '.join(self.view.columns)}."
+        told = {"shown": f"{self.chart.words}: {words}", "of": self.view.provenance.words}
+        return {**self.origin, "seed": self.chart.seed, **told, "numbers": sketch(self.view), "numbers_sha256": digest(self.view)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,9 +103,15 @@ class Chart(Plain):
     def view(self, checkpoint: Checkpoint | None, result: Any) -> View | Table:
         """The numbers. Raises ValueError for a block, head, slot ... that is not there, with those that are."""
 
+    @property
+    @abstractmethod
+    def provenance(self) -> Provenance:
+        """What is shown of which model on what, and what was changed, in words."""
+
     def made(self, checkpoint: Checkpoint | None, result: Any) -> Made:
         """`view`, with what it was made from."""
-        return Made(chart=self, view=self.view(checkpoint, result), origin=self._origin(checkpoint, result))
+        view = replace(self.view(checkpoint, result), provenance=self.provenance)
+        return Made(chart=self, view=view, origin=self._origin(checkpoint, result))
 
     def _origin(self, checkpoint: Checkpoint | None, result: Any) -> dict[str, str]:
         digests = {"checkpoint_digest": checkpoint.digest, "setup_digest": checkpoint.setup_digest, "weights_digest": checkpoint.weights_digest}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from app.charts.chart import Chart, OnStep, check_there
 from app.views import benchmark
+from app.views.kinds import Provenance
 from lm2 import results
 from lm2.results import Results
 
@@ -64,6 +65,12 @@ class BenchmarkChart(Chart):
     @property
     def result_key(self) -> Hashable:
         return type(self), self.spec
+
+    @property
+    def provenance(self) -> Provenance:
+        if self.shown is OfBenchmark.PRINTED:
+            return Provenance(item="the paper's own numbers")
+        return Provenance(item=f"the evaluation in {self.spec}" if self.spec else "the bundled evaluation")
 
     def find(self, checkpoint: None, on_step: OnStep, folder: Path | None) -> Results:
         return results.read_results(folder or (Path(self.spec) if self.spec else results.BUNDLED))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from app.charts.chart import Chart, OnStep, check_there
 from app.views import experiments
+from app.views.kinds import Provenance
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,6 +46,12 @@ class ExperimentChart(Chart):
     @property
     def words(self) -> str:
         return f"{self.spec.experiment.key} {self.shown.value}"
+
+    @property
+    def provenance(self) -> Provenance:
+        experiment = self.spec.experiment
+        item = f"{self.spec.questions} held-out questions of qa{self.spec.task}"
+        return Provenance(model=self.spec.checkpoint, item=item, changes=(f"experiment “{experiment.title}”, control: {experiment.control}",))
 
     def find(self, checkpoint: Checkpoint, on_step: OnStep, folder: Path | None) -> Report:
         from probes.experiments import perform  # noqa: PLC0415 - see app/cache.py

@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from app.charts.chart import Chart, OnStep, check_there
+from app.charts.chart import Chart, OnStep, check_there, later
+from app.intervention_words import excerpt
 from app.views import memory, patching
+from app.views.kinds import Provenance
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,12 +34,22 @@ class PatchingChart(Chart):
     if TYPE_CHECKING:
         spec: PatchSpec
     shown: OfPatching
+    item: str = later("")
+    """Which story, question or file the recipient's text is, in words."""
+    donor: str = later("")
+    """Which the donor's is."""
 
     @staticmethod
     def _spec_kind() -> type[PatchSpec]:
         from probes.patching import PatchSpec  # noqa: PLC0415 - see app/cache.py
 
         return PatchSpec
+
+    @property
+    def provenance(self) -> Provenance:
+        own, other = (", ".join(filter(None, (name, excerpt(text)))) for name, text in ((self.item, self.spec.text), (self.donor, self.spec.donor)))
+        changes = ("each slot of the donor's bank put into the recipient's, alone",) if self.shown is OfPatching.ALONE else ()
+        return Provenance(model=self.spec.checkpoint, item=f"{own} (recipient) and {other} (donor)", changes=changes)
 
     @property
     def result_key(self) -> Hashable:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from app.charts.chart import Chart, OnStep, check_there
 from app.views import probes
+from app.views.kinds import Provenance
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,6 +53,10 @@ class ProbeChart(Chart):
     @property
     def files(self) -> tuple[str, ...]:
         return self.spec.files
+
+    @property
+    def provenance(self) -> Provenance:
+        return Provenance(model=self.spec.checkpoint, item=self.spec.documents.words)
 
     def find(self, checkpoint: Checkpoint, on_step: OnStep, folder: Path | None) -> Probed:
         from probes.probing import probe  # noqa: PLC0415 - see app/cache.py

@@ -7,7 +7,9 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from app.charts.chart import Chart, OnStep, check_there, later
+from app.intervention_words import excerpt, words
 from app.views import bank, gates, memory, text
+from app.views.kinds import Provenance
 from app.views.windows import window
 from lm2.spec import RunSpec
 
@@ -44,10 +46,17 @@ class TextChart(Chart):
     """Of a text that is run."""
 
     spec: RunSpec
+    item: str = later("")
+    """Which story, question or file the text is, in words."""
 
     @staticmethod
     def _spec_kind() -> type[RunSpec]:
         return RunSpec
+
+    @property
+    def provenance(self) -> Provenance:
+        item = ", ".join(filter(None, (self.item, excerpt(self.spec.text))))
+        return Provenance(model=self.spec.checkpoint, item=item, changes=words(self.spec.interventions))
 
 
 @dataclass(frozen=True, kw_only=True)

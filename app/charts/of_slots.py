@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from app.charts.chart import Chart, OnStep, check_there
 from app.views import slots
+from app.views.kinds import Provenance
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,6 +48,10 @@ class SlotChart(Chart):
     @property
     def files(self) -> tuple[str, ...]:
         return () if self.spec.file is None else (self.spec.file,)
+
+    @property
+    def provenance(self) -> Provenance:
+        return Provenance(model=self.spec.checkpoint, item=self.spec.file or self.spec.documents.words)
 
     def find(self, checkpoint: Checkpoint, on_step: OnStep, folder: Path | None) -> Explanations:
         from probes.explanations import explain  # noqa: PLC0415 - see app/cache.py

@@ -7,7 +7,9 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from app.charts.chart import Chart, OnStep, check_there
+from app.toggles import ranges
 from app.views import sweeps
+from app.views.kinds import Provenance
 from probes.metrics import Metric
 
 if TYPE_CHECKING:
@@ -29,6 +31,12 @@ class OfSweep(Enum):
     JOINTS = "joint effects"
 
 
+_REPLACED = {
+    "resample": "from another story", "mean": "at its mean over other stories", "initial": "as at the start", "zero": "zeroed", "clamp": "clamped",
+}  # fmt: skip
+"""What takes a unit's place, by the spec's replacement."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class SweepChart(Chart):
     """A sweep with its statistics (`Swept`)."""
@@ -46,6 +54,13 @@ class SweepChart(Chart):
         from probes.sweep_spec import SweepSpec  # noqa: PLC0415 - see app/cache.py
 
         return SweepSpec
+
+    @property
+    def provenance(self) -> Provenance:
+        spec, by = self.spec, _REPLACED[self.spec.replacement.value]
+        unit = {"memory_heads": "memory head", "attention_heads": "attention head", "blocks": "part of a block"}.get(spec.grid.value, spec.grid.value[:-1])
+        back = "all segments" if spec.grid.value == "gates" else f"segments {ranges(spec.back)} before the answer's"
+        return Provenance(model=spec.checkpoint, item=f"{spec.questions} held-out questions of qa{spec.task}", changes=(f"each {unit} {by} in {back}",))
 
     def find(self, checkpoint: Checkpoint, on_step: OnStep, folder: Path | None) -> Swept:
         from probes.sweeps import sweep  # noqa: PLC0415 - see app/cache.py

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 from app.charts.chart import OnStep, check_there
 from app.charts.of_run import TextChart
+from app.intervention_words import words
 from app.views import updates
+from app.views.kinds import Provenance
 from lm2.interventions import Freeze
 
 if TYPE_CHECKING:
@@ -66,6 +68,14 @@ class UpdateChart(TextChart):
             raise ValueError(f"writes must be 'on' or 'off', not {self.writes!r}")
         if self.spec.captures or self.spec.interventions:
             raise ValueError("the run's spec is of the text alone: it has no captures and no interventions")
+
+    @property
+    def provenance(self) -> Provenance:
+        frozen, written = words((Freeze(segment=self.frozen),))[0], f"{self.tokens} tokens that the model wrote behind it"
+        both = self.shown in (OfUpdates.COURSE, OfUpdates.EXPECTED)
+        changes = (f"{frozen} where writes are off",) if both else (frozen,) if self.writes == "off" else ()
+        made_of = super().provenance
+        return replace(made_of, item=f"{made_of.item}, with {written}", changes=changes)
 
     @property
     def result_key(self) -> Hashable:

@@ -1,5 +1,7 @@
 """View -> Plotly figure. Heatmaps with tokens to click on are drawn by the browser component instead."""
 
+from textwrap import wrap
+
 import numpy as np
 import plotly.graph_objects as go
 
@@ -14,6 +16,10 @@ MOST_CELLS = 512
 """Longest axis that Plotly draws well; neighbours on longer ones are pooled first, which the axis' title then says."""
 
 _THIN_TICKS = 24
+_MOST_LINES = 64
+"""Segments whose beginnings are lines."""
+_MOST_NAMES = 8
+"""Segments whose names stand above a map."""
 
 
 def figure(view: View, theme: Theme, height: int | None = None, *, stretch: Stretch = Stretch.LINEAR, colours: Colours | None = None) -> go.Figure:
@@ -32,7 +38,7 @@ def heatmap(view: Heatmap, theme: Theme, height: int = 340, *, stretch: Stretch 
     own = [(float(at), colour) for at, colour in zip(np.linspace(0, 1, len(theme.diverging)), theme.diverging)] if view.diverging else theme.sequential
     figure = go.Figure(
         go.Heatmap(
-            **_coloured(view, values, stretch),
+            **_coloured(view, values, stretch, height),
             **{name: axis.edges - 0.5 for name, axis in (("x", along), ("y", down)) if not axis.whole},
             colorscale=own if colours is None else steps(colours),
             customdata=np.dstack([np.array(columns, object)[None, :].repeat(len(rows), 0), values.astype(np.float32)]),
@@ -51,14 +57,12 @@ def heatmap(view: Heatmap, theme: Theme, height: int = 340, *, stretch: Stretch 
 
 
 def _segments(figure: go.Figure, view: Heatmap, along: Cells, theme: Theme) -> None:
-    """Lines where segments begin, and their names, unless they stand too close together."""
-    edges = view.boundaries
-    if not along.whole and (4 * len(edges) > along.count or not set(edges) <= set(along.edges)):
-        return
-    line = {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "line": {"color": theme.text, "width": 1.5}}
-    # All at once: add_vline looks at every shape there is, and a long text has hundreds of segments.
-    figure.layout.shapes = [line | {"x0": edge - 0.5, "x1": edge - 0.5} for edge in edges if edge]
-    for edge, name in list(zip(edges, view.segment_labels))[:: max(1, len(edges) // 12)]:
+    """Names where segments begin, and lines, unless they would hide the cells between them or run through some."""
+    edges, names = view.boundaries, list(zip(view.boundaries, view.segment_labels))
+    if len(edges) <= _MOST_LINES and set(edges) <= set(along.edges):
+        line = {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "line": {"color": theme.text, "width": 1.5}}
+        figure.layout.shapes = [line | {"x0": edge - 0.5, "x1": edge - 0.5} for edge in edges if edge]
+    for edge, name in names[:: -(-len(names) // _MOST_NAMES) or 1]:
         figure.add_annotation(x=edge - 0.5, y=1, yref="paper", xanchor="left", yanchor="bottom", showarrow=False, text=name)
 
 
@@ -79,7 +83,7 @@ def lines(view: Lines, theme: Theme, height: int = 340) -> go.Figure:
     edges = [{"x0": edge - 0.5, "x1": edge - 0.5} for edge in view.boundaries[1:]]
     figure.layout.shapes = [{"type": "line", "yref": "paper", "y0": 0, "y1": 1, "line": {"color": theme.grid, "width": 1}} | edge for edge in edges]
     figure.update_xaxes(title=view.x_title, **_ticks(view.ticks))
-    figure.update_yaxes(title=view.y_title, range=view.y_range)
+    figure.update_yaxes(title=_upright(view.y_title, height), range=view.y_range)
     return style(figure, theme, height)
 
 
@@ -88,7 +92,7 @@ def bars(view: Bars, theme: Theme, height: int = 220) -> go.Figure:
     colours = [theme.categories[1] if at == view.marked else theme.categories[0] for at in range(len(view.values))]
     figure = go.Figure(go.Bar(x=np.arange(len(view.values)), y=view.values, marker={"color": colours, "line": {"width": 0}}, hovertemplate="%{x}: %{y:.3f}<extra></extra>"))
     figure.update_xaxes(title=view.x_title, showgrid=False, **_ticks(view.labels))
-    figure.update_yaxes(title=view.y_title, rangemode="tozero")
+    figure.update_yaxes(title=_upright(view.y_title, height), rangemode="tozero")
     return style(figure, theme, height)
 
 
@@ -113,15 +117,20 @@ def forest(view: Forest, theme: Theme, height: int | None = None) -> go.Figure:
     return style(figure, theme, height or 26 * len(view.labels) + 18 * len(view.lines) + 80)
 
 
-def _coloured(view: Heatmap, values: np.ndarray, stretch: Stretch) -> dict:
+def _coloured(view: Heatmap, values: np.ndarray, stretch: Stretch, height: int) -> dict:
     """A heatmap's values, their range and the colours' ticks; Plotly's own scale is linear."""
-    bar = {"thickness": 12, "len": 1.0, "outlinewidth": 0, "title": {"text": view.value_title, "side": "right"}}
+    bar = {"thickness": 12, "len": 1.0, "outlinewidth": 0, "title": {"text": _upright(view.value_title, height), "side": "right"}}
     if stretch is Stretch.LINEAR:
         return {"z": values.astype(np.float32), "zmin": view.low, "zmax": view.high, "colorbar": bar}
     ticks, wide = np.linspace(0, 1, 6), max(view.high - view.low, 1e-30)
     words = [f"{view.low + wide * place:.3g}" for place in stretch.undo(ticks, diverging=view.diverging)]
     places = stretch.place(np.clip((values - view.low) / wide, 0, 1), diverging=view.diverging)
     return {"z": places.astype(np.float32), "zmin": 0, "zmax": 1, "colorbar": bar | {"tickmode": "array", "tickvals": ticks, "ticktext": words}}
+
+
+def _upright(title: str, height: int) -> str:
+    """A title beside axes of a figure so many pixels high, broken into lines that fit."""
+    return "<br>".join(wrap(title, max(20, (height - 80) // 7))) or title
 
 
 def _ticks(labels: "list[str] | tuple[str, ...]") -> dict:

@@ -44,7 +44,7 @@ def interactive(drawn: Drawn) -> str:
 
 
 def _panel(at: int, view: View, panel: Panel, mark: str) -> str:
-    head = " ".join(part for part in (f"({mark})" if mark else "", panel.title) if part)
+    head = " ".join(part for part in (f"({mark})" if mark else "", view.titled(panel.title)) if part)
     body = _text(view, panel) if isinstance(view, Strip) else to_html(
         _figure(view, panel), config=_CONFIG, include_plotlyjs=False, full_html=False, div_id=f"figure-{at}"
     )  # fmt: skip

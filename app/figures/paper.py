@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -63,8 +64,8 @@ class Drawn:
     @property
     def title(self) -> str:
         """The panels' titles; without any, what the first view is of."""
-        titles = [panel.title for panel in self.page.panels if panel.title]
-        return "; ".join(titles) or self.views[0].alt.split(":")[0].split(";")[0]
+        titles = [view.titled(panel.title) for panel, view in zip(self.page.panels, self.views)]
+        return "; ".join(filter(None, titles)) or self.views[0].summary.split(":")[0].split(";")[0]
 
 
 def draw(view: View, paper: Paper) -> Drawn:
@@ -96,7 +97,7 @@ def _compose(views: tuple[View, ...], page: Paper | Grid, rows: list[float]) -> 
     for view, panel, letter, room, one in zip(views, page.panels, letters(page), rooms, laid):
         # Under one scale a map is told from the others by what its title has of its own.
         own = [part for part in view.value_title.split(", ") if part not in common] if shared and isinstance(view, Heatmap) else []
-        _head(panel.title or ", ".join(own), letter, room, one.lift)
+        _head(view.titled(panel.title or ", ".join(own)), letter, room, one.lift)
     if shared is not None:
         maps = [room for view, room in zip(views, rooms) if isinstance(view, Heatmap)]
         paper_heatmap.colour_bar([room.axes for room in maps], shared, ", ".join(common), maps[0])
@@ -152,8 +153,9 @@ def _row_heights(views: tuple[View, ...], page: Paper | Grid) -> list[float]:
 
 def _above(at: int, views: tuple[View, ...], page: Paper | Grid) -> float:
     """About how many points stand above the axes of a panel: its letter and title, and of lines their legend."""
-    panel, size = page.panels[at], page.measures.size
-    head = 1.5 * size * (1 + (paper_text.width(panel.title, size) > _axes_width(views, page))) if letters(page)[at] or panel.title else 0.0
+    title, size = views[at].titled(page.panels[at].title), page.measures.size
+    lines = math.ceil(paper_text.width(paper_text.printable(title), size) / _axes_width(views, page)) if title else 1
+    head = 1.5 * size * lines if letters(page)[at] or title else 0.0
     if not isinstance(views[at], (Lines, Forest)):
         return head
     return head + paper_curves.legend_height(views[at].lines, _axes_width(views, page), small(size))

@@ -1,5 +1,6 @@
 """Views: numpy, labels and units, ready to draw; checked when they are made. They are no figures."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -13,7 +14,66 @@ from app.views.pooling import Cells, Pooling
 
 
 @dataclass(frozen=True, kw_only=True)
-class Heatmap:
+class Provenance:
+    """What a view was made of, in words; empty where it is not known."""
+
+    model: str = ""
+    item: str = ""
+    """Which text or which questions the model read."""
+    changes: tuple[str, ...] = ()
+    """What was changed in its run."""
+
+    @property
+    def words(self) -> str:
+        """A sentence, or nothing."""
+        said = [f"{self.model} on {self.item}" if self.model and self.item else self.model or self.item, *self._changed]
+        return f"Of {'; '.join(filter(None, said))}." if any(said) else ""
+
+    @property
+    def _changed(self) -> list[str]:
+        return [f"changed: {'; '.join(self.changes)}"] if self.changes else []
+
+    @property
+    def title(self) -> str:
+        """What was changed, as short as a title can take it."""
+        told = list(self.changes[:_TITLED])
+        return "; ".join(told + ([f"{len(self.changes) - _TITLED} more changes"] if len(self.changes) > _TITLED else []))
+
+
+_TITLED = 2
+"""Changes that a title names."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """What is drawn or written, with where it is from."""
+
+    provenance: Provenance = Provenance()
+
+    def titled(self, title: str) -> str:
+        """A title that says what was changed, whatever it says besides."""
+        changed = self.provenance.title
+        if not changed or changed in title:
+            return title
+        return f"{title} ({changed})" if title else changed
+
+
+class Drawable(Shown, ABC):
+    """A view that can be drawn."""
+
+    @property
+    @abstractmethod
+    def summary(self) -> str:
+        """What is shown, in words, with its numbers."""
+
+    @property
+    def alt(self) -> str:
+        """The same, with what it was made of."""
+        return f"{self.summary} {self.provenance.words}".rstrip()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heatmap(Drawable):
     """A matrix with its axes."""
 
     values: Float[np.ndarray, "row column"]
@@ -77,7 +137,7 @@ class Heatmap:
         return pooling.words(self.pooling, (down, self.row_noun), (along, self.column_noun))
 
     @property
-    def alt(self) -> str:
+    def summary(self) -> str:
         """The map in words, with its numbers."""
         shown = self.values if self.masked is None else np.where(self.masked, np.nan, self.values)
         if not np.isfinite(shown).any():
@@ -104,7 +164,7 @@ class Line:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lines:
+class Lines(Drawable):
     """Curves over one axis."""
 
     lines: tuple[Line, ...]
@@ -121,7 +181,7 @@ class Lines:
             raise ValueError(f"lines {wrong} do not have {len(self.ticks)} points")
 
     @property
-    def alt(self) -> str:
+    def summary(self) -> str:
         parts = [
             f"{line.name} from {np.nanmin(line.values):.3g} to {np.nanmax(line.values):.3g}, last {line.values[-1]:.3g}"
             for line in self.lines
@@ -131,7 +191,7 @@ class Lines:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bars:
+class Bars(Drawable):
     """One number for each of a few things."""
 
     values: Float[np.ndarray, "bar"]
@@ -145,13 +205,13 @@ class Bars:
             raise ValueError(f"{len(self.values)} bars have {len(self.labels)} labels")
 
     @property
-    def alt(self) -> str:
+    def summary(self) -> str:
         top = np.argsort(-self.values)[:3]
         return f"{self.y_title} by {self.x_title}; largest: " + ", ".join(f"{self.labels[at]} {self.values[at]:.3g}" for at in top)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Forest:
+class Forest(Drawable):
     """Numbers with their intervals, a row for each thing, a mark for each kind of number."""
 
     lines: tuple[Line, ...]
@@ -169,7 +229,7 @@ class Forest:
             raise ValueError(f"{wrong} do not have {len(self.labels)} values")
 
     @property
-    def alt(self) -> str:
+    def summary(self) -> str:
         return f"{self.x_title}: " + "; ".join(f"{line.name}: {', '.join(self._told(line)) or 'nothing to show'}" for line in self.lines) + "."
 
     def _told(self, line: Line) -> list[str]:
@@ -177,7 +237,7 @@ class Forest:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Strip:
+class Strip(Drawable):
     """The text, token by token."""
 
     pieces: tuple[str, ...]
@@ -196,7 +256,7 @@ class Strip:
     """Number of the first token, where it is a part of a longer text."""
 
     @property
-    def alt(self) -> str:
+    def summary(self) -> str:
         top = "" if self.weights is None else "; strongest: " + ", ".join(
             f"{self.pieces[at].strip()!r} (token {self.first + at}) {self.weights[at]:.3g}" for at in np.argsort(-np.nan_to_num(self.weights))[:3]
         )
@@ -212,7 +272,7 @@ class Best(Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table:
+class Table(Shown):
     """Rows of named columns."""
 
     columns: tuple[str, ...]
