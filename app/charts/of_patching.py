@@ -36,7 +36,7 @@ class PatchingChart(Chart):
     shown: OfPatching
     item: str = later("")
     """Which story, question or file the recipient's text is, in words."""
-    donor: str = later("")
+    donor_item: str = later("")
     """Which the donor's is."""
 
     @staticmethod
@@ -47,7 +47,7 @@ class PatchingChart(Chart):
 
     @property
     def provenance(self) -> Provenance:
-        own, other = (", ".join(filter(None, (name, excerpt(text)))) for name, text in ((self.item, self.spec.text), (self.donor, self.spec.donor)))
+        own, other = (", ".join(filter(None, (name, excerpt(text)))) for name, text in ((self.item, self.spec.text), (self.donor_item, self.spec.donor)))
         changes = ("each slot of the donor's bank put into the recipient's, alone",) if self.shown is OfPatching.ALONE else ()
         return Provenance(model=self.spec.checkpoint, item=f"{own} (recipient) and {other} (donor)", changes=changes)
 

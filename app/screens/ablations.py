@@ -217,7 +217,7 @@ def _effect(opened: Opened, found: Comparison) -> None:
     token = ablations.asked_at(found, context, tokenizer) if chosen is None else chosen
     marks, window = text.marks(found.after, context), panels.part(len(pieces), token, "ablations")
     made = {
-        title: AblationChart(spec=found.after.spec, shown=shown, marks=marks, window=window).made(opened.checkpoint, found)
+        title: AblationChart(spec=found.after.spec, item=context.origin, shown=shown, marks=marks, window=window).made(opened.checkpoint, found)
         for title, shown in (("Text", OfAblation.TEXT), ("Change, token by token", OfAblation.CHANGE))
     }
     _choose(panels.strip(made["Text"].view, "strip_ablated", token))

@@ -19,7 +19,7 @@ def render() -> None:
     config, trace = opened.checkpoint.config, opened.trace
     height = min(720, max(280, 16 * config.slots + 100))
     made = {
-        title: RunChart(spec=trace.spec, shown=shown).made(opened.checkpoint, trace)
+        title: RunChart(spec=trace.spec, item=opened.context.origin, shown=shown).made(opened.checkpoint, trace)
         for title, shown in (("Norms", OfRun.NORMS), ("Change by segment", OfRun.CHANGES))
     }
     for column, (title, one) in zip(st.columns(2), made.items()):
@@ -44,7 +44,7 @@ def _one_segment(opened: Opened, above: dict[str, Made]) -> None:
     left, right = st.columns(2)
     with left:
         st.subheader(f"Likeness of slots after segment {segment}")
-        likeness = RunChart(spec=trace.spec, shown=OfRun.SIMILARITY, segment=segment).made(opened.checkpoint, trace)
+        likeness = RunChart(spec=trace.spec, item=opened.context.origin, shown=OfRun.SIMILARITY, segment=segment).made(opened.checkpoint, trace)
         panels.figure(likeness.view, "similarity", 420)
     with right:
         st.subheader(f"What slots say, through block {layer}")

@@ -36,7 +36,7 @@ def render() -> None:
     else:
         title, shown, height = "Per slot, write by write", OfRun.GATE_SLOTS, min(720, max(280, 16 * config.slots + 100))
     st.subheader(title)
-    made = RunChart(spec=trace.spec, shown=shown, gate=gate, window=window).made(opened.checkpoint, trace)
+    made = RunChart(spec=trace.spec, item=opened.context.origin, shown=shown, gate=gate, window=window).made(opened.checkpoint, trace)
     panels.figure(made.view, "gate_map", height)
     if gate != "out":
         st.caption("Mean over the features of each slot. A segment's blocks write one after the other, in order of the columns.")
@@ -51,7 +51,7 @@ def _one_block(opened: Opened, gate: str, window: tuple[int, int] | None, above:
     """A chosen block, and all panels for print; a fragment, so that choosing draws this part alone."""
     layer, trace = session.captured(opened, widgets.block(opened.checkpoint.config)), opened.trace
     made = {
-        title: RunChart(spec=trace.spec, shown=shown, layer=layer, gate=gate, window=window).made(opened.checkpoint, trace)
+        title: RunChart(spec=trace.spec, item=opened.context.origin, shown=shown, layer=layer, gate=gate, window=window).made(opened.checkpoint, trace)
         for title, shown in (("Spread", OfRun.GATE_SPREAD), ("Saturation", OfRun.GATE_SATURATION))
     }
     for column, (title, one) in zip(st.columns(2), made.items()):

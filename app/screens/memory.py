@@ -39,7 +39,7 @@ def render() -> None:
 
     side = state.current().side if writes else "read"
     window = panels.part(len(trace.tokens), token, "memory")
-    chart = RunChart(spec=trace.spec, shown=OfRun.READS, layer=layer, head=head, window=window)
+    chart = RunChart(spec=trace.spec, item=opened.context.origin, shown=OfRun.READS, layer=layer, head=head, window=window)
     relative = state.current().coloured == "slot"
     marks = text.marks(trace, opened.context)
     charts = {"Reads": chart, "Text": replace(chart, shown=OfRun.TEXT, slot=slot, side=side, relative=relative, marks=marks)}

@@ -77,7 +77,9 @@ def render() -> None:
         return
     wanted = _donors_reply(recipient, donor, part)
     _outcome(recipient, donor, after, wanted)
-    chart = PatchingChart(spec=_spec(recipient, donor, wanted), shown=OfPatching.READING)
+    chart = PatchingChart(
+        spec=_spec(recipient, donor, wanted), shown=OfPatching.READING, item=recipient.context.origin, donor_item=donor.context.origin
+    )
     made = {"Slots read by both": chart.made(opened.checkpoint, (recipient.trace, donor.trace))}
     if part is Patched.BANK:
         made |= _each_slot(recipient, donor, after, wanted, chart)

@@ -70,7 +70,7 @@ def render() -> None:
         head = widgets.head(opened.checkpoint.config)
     walks = _walks(opened, count, frozen)
     chart = UpdateChart(
-        spec=walks["on"].spec, shown=OfUpdates.STEPS, tokens=count, frozen=frozen, layer=layer, head=head, writes=shown,
+        spec=walks["on"].spec, item=opened.context.origin, shown=OfUpdates.STEPS, tokens=count, frozen=frozen, layer=layer, head=head, writes=shown,
         probe=_question(opened) or opened.trace.segments[-1].ids,
     )  # fmt: skip
     _written(opened, walks, chart)

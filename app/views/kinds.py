@@ -69,7 +69,8 @@ class Drawable(Shown, ABC):
     @property
     def alt(self) -> str:
         """The same, with what it was made of."""
-        return f"{self.summary} {self.provenance.words}".rstrip()
+        words = self.provenance.words
+        return f"{self.summary.removesuffix('.')}. {words}" if words else self.summary
 
 
 @dataclass(frozen=True, kw_only=True)
