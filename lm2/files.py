@@ -1,5 +1,6 @@
 """Files: read in one way by every door, and written so that a reader never meets half of one."""
 
+import errno
 import hashlib
 import json
 import lzma
@@ -200,12 +201,13 @@ def _put_in_place(aside: Path, path: Path) -> None:
                 os.rename(path, old)
             os.rename(aside, path)
             return
-        except OSError:
-            if not path.is_dir():  # nobody was faster: it cannot be done
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):  # which say that somebody was faster
                 raise
         finally:
-            if old.exists() and not path.exists():
-                os.rename(old, path)
+            with suppress(OSError):
+                if old.exists() and not path.exists():
+                    os.rename(old, path)
             shutil.rmtree(old, ignore_errors=True)
 
 

@@ -1,7 +1,7 @@
 """Sealed values: what is kept to be read again carries the SHA-256 of what it says and of whose it is, and is believed only where that holds.
 
-A file with a changed digit, or of one document in another's place, is thus found out. Files of versions before this one have no
-seal; they are read as they were.
+A file with a changed digit, or of one document in another's place, is thus found out. Files of earlier versions have no seal: who keeps
+such files reads them otherwise, where they can be told from a sealed one that lost its seal.
 """
 
 import hashlib
@@ -20,7 +20,8 @@ import numpy as np
 from lm2.files import parse_json, read_bytes, replace_file
 from lm2.plain import digest_of
 
-_SEAL = "sha256"
+SEAL = "sha256"
+"""The name under which values carry their seal."""
 _UNREADABLE = (
     OSError, EOFError, KeyError, ValueError, TypeError, RuntimeError, OverflowError, MemoryError, SyntaxError, struct.error, tokenize.TokenError,
     zipfile.BadZipFile, zlib.error, lzma.LZMAError,
@@ -34,26 +35,26 @@ class DamagedError(ValueError):
 
 def seal(values: Mapping[str, Any], of: object) -> dict[str, Any]:
     """JSON values with their seal beside them. `of`: JSON values that say whose they are; who opens the seal has to say the same."""
-    return {**values, _SEAL: _digest(values, of)}
+    return {**values, SEAL: _digest(values, of)}
 
 
 def unseal(values: object, of: object, fields: Collection[str], name: str) -> dict[str, Any]:
-    """The values without their seal; those without one, of an earlier version, as they are.
+    """The values without their seal.
 
-    `fields`: the names that there must be. `name`: what an error calls the values. Raises DamagedError for a seal that does not
-    hold, and for other fields.
+    `fields`: the names that there must be. `name`: what an error calls the values. Raises DamagedError for other fields, and for a
+    seal that is missing or does not hold.
     """
-    if not isinstance(values, dict) or set(values) - {_SEAL} != set(fields):
-        raise DamagedError(f"{name} is damaged: expected an object with {', '.join(sorted(fields))}")
-    bare = {key: value for key, value in values.items() if key != _SEAL}
-    if _SEAL in values and values[_SEAL] != _digest(bare, of):
-        raise DamagedError(f"{name} is damaged, or was written for something else: its {_SEAL} does not hold")
+    if not isinstance(values, dict) or set(values) != {*fields, SEAL}:
+        raise DamagedError(f"{name} is damaged: expected an object with {', '.join(sorted((*fields, SEAL)))}")
+    bare = {key: value for key, value in values.items() if key != SEAL}
+    if values[SEAL] != _digest(bare, of):
+        raise DamagedError(f"{name} is damaged, or was written for something else: its {SEAL} does not hold")
     return bare
 
 
 def is_sealed(values: object) -> bool:
     """Whether there is a seal, whether it holds or not."""
-    return isinstance(values, dict) and _SEAL in values
+    return isinstance(values, dict) and SEAL in values
 
 
 def write_sealed(path: Path, values: Mapping[str, Any], of: object) -> None:
@@ -99,13 +100,13 @@ def read_arrays(path: Path, of: object) -> tuple[Any, dict[str, np.ndarray]]:
     try:
         with np.load(path, allow_pickle=False) as there:
             arrays = {name: there[name] for name in there.files}
-        header = parse_json(arrays.pop("header").tobytes(), str(path))
+        header = json.loads(arrays.pop("header").tobytes())
     except _UNREADABLE as error:
         raise DamagedError(f"{path} is damaged: {error or type(error).__name__}") from error
     if not is_sealed(header) and not (isinstance(header, dict) and "arrays" in header):
         return header, arrays
-    bare = unseal(header, of, set(header) - {_SEAL}, str(path))
-    if not is_sealed(header) or bare.pop("arrays", None) != _arrays_digest(arrays):
+    bare = unseal(header, of, set(header) - {SEAL}, str(path))
+    if bare.pop("arrays", None) != _arrays_digest(arrays):
         raise DamagedError(f"{path} is damaged: its arrays are not those that were written")
     return bare, arrays
 

@@ -3,6 +3,7 @@
 import hashlib
 import http.client
 import json
+import logging
 import os
 import time
 import urllib.error
@@ -12,8 +13,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lm2.files import parse_json, read_json, replace_file
+from lm2.files import parse_json, read_json
+from lm2.sealed import unseal, write_sealed
 
+_LOG = logging.getLogger(__name__)
 KEY = "LM2_LLM_KEY"
 """Environment variable: where it is set, it is sent as the bearer token. It is written nowhere."""
 _TRIES = 3
@@ -71,18 +74,25 @@ class Chat:
     def _get(self, key: str) -> dict[str, Any] | None:
         if self._folder is None:
             return self._held.get(key)
+        path = self._folder / f"{key}.json"
         try:
-            found = read_json(self._folder / f"{key}.json")
-        except ValueError:
+            values = read_json(path) if path.exists() else None
+            if values is None:
+                return None
+            if not isinstance(values, dict) or set(values) != {"request", "response"}:
+                return unseal(values, key, ("request", "response"), str(path))
+            if digest(values["request"]) != key:  # an earlier version kept no seal
+                raise ValueError(f"{path} holds another request")
+        except ValueError as error:
+            _LOG.warning("%s: it does not count", error)
             return None
-        return found if isinstance(found, dict) and "response" in found else None
+        return values
 
     def _put(self, key: str, transcript: dict[str, Any]) -> None:
         if self._folder is None:
             self._held[key] = transcript
             return
-        with replace_file(self._folder / f"{key}.json") as aside:
-            aside.write_text(json.dumps(transcript, indent=1, ensure_ascii=False), encoding="utf-8")
+        write_sealed(self._folder / f"{key}.json", transcript, of=key)
 
     def _post(self, request: Mapping[str, Any]) -> Any:
         """The server's JSON. An overloaded or silent server is tried again."""

@@ -1,49 +1,61 @@
-"""What a probe has done so far: one file a source, in a folder or nowhere."""
+"""What a probe has done so far: one sealed file a source, in a folder or nowhere."""
 
-import json
-import zipfile
-import zlib
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from lm2.files import replace_file
+from lm2.checkpoint import Checkpoint
+from lm2.sealed import DamagedError, read_arrays, write_arrays
+from probes.claims import claim
 from probes.probe_result import Reading
 from probes.sources import Source
-from probes.sweep_store import claim
+
+_LOG = logging.getLogger(__name__)
 
 
 class ProbeStore:
-    """Readings by source. With a folder, each source has a file that is written whole or not at all."""
+    """Readings by source. With a folder, each source has a file that is written whole or not at all, and believed only as it was written."""
 
-    def __init__(self, folder: Path | None, key: Mapping[str, Any]) -> None:
-        """`key`: everything that readings depend on. Raises ValueError for a folder with results of another one."""
+    def __init__(self, folder: Path | None, key: Mapping[str, Any], checkpoint: Checkpoint) -> None:
+        """`key`: everything that readings depend on. Raises ValueError as `claim` does, for a folder with results of another one."""
         self._folder, self._held = folder, {}
-        if folder is not None:
-            claim(folder / "probe.json", key, "probe")
+        self._claim = None if folder is None else claim(folder / "probe.json", key, "probe", checkpoint)
 
     def get(self, source: Source) -> tuple[Reading, ...] | None:
-        """None where they are not there, or not whole."""
-        if self._folder is None:
+        """None where they are not there, or damaged, which is logged. Raises ValueError where they then could not be put."""
+        if self._claim is None:
             return self._held.get(source)
+        found = self._read(source)
+        if found is None:
+            self._claim.check_writable()
+        return found
+
+    def _read(self, source: Source) -> tuple[Reading, ...] | None:
+        path = self._path(source)
         try:
-            with np.load(self._path(source), allow_pickle=False) as arrays:
-                headers = json.loads(arrays["header"].tobytes())
-                return tuple(Reading.unpack(header, {name: arrays[f"{at}.{name}"] for name in header["arrays"]}) for at, header in enumerate(headers))
-        except (FileNotFoundError, EOFError, KeyError, zipfile.BadZipFile, zlib.error):
+            header, arrays = read_arrays(path, self._of(source))
+            if isinstance(header, dict) != self._claim.sealed:
+                raise DamagedError(f"{path} is damaged: its seal is missing")
+            headers = header["readings"] if self._claim.sealed else header
+            return tuple(Reading.unpack(one, {name: arrays[f"{at}.{name}"] for name in one["arrays"]}) for at, one in enumerate(headers))
+        except FileNotFoundError:
+            return None
+        except (DamagedError, KeyError, TypeError) as error:  # of an earlier version's, nothing vouches for the names
+            _LOG.warning("%s: it is computed again", error)
             return None
 
     def put(self, source: Source, readings: tuple[Reading, ...]) -> None:
-        if self._folder is None:
+        if self._claim is None:
             self._held[source] = readings
             return
         packed = [reading.pack() for reading in readings]
         arrays = {f"{at}.{name}": array for at, (_, own) in enumerate(packed) for name, array in own.items()}
         headers = [header | {"arrays": sorted(own)} for header, own in packed]
-        with replace_file(self._path(source)) as aside, aside.open("wb") as file:
-            np.savez_compressed(file, header=np.frombuffer(json.dumps(headers).encode(), dtype=np.uint8), **arrays)
+        write_arrays(self._path(source), {"readings": headers}, arrays, self._of(source))
+
+    def _of(self, source: Source) -> dict[str, str]:
+        return {"key": self._claim.key, "source": source.stem}
 
     def _path(self, source: Source) -> Path:
         return self._folder / "readings" / f"{source.stem}.npz"

@@ -1,5 +1,6 @@
 """Every target read off every source: fitted on some stories, asked of others, beside control labels and baselines. Resumable by source."""
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -35,7 +36,8 @@ def probe(
     """
     plan = ProbePlan.of(spec, checkpoint) if plan is None else plan
     key = {"spec": spec.to_json(), "spec_digest": spec.digest, "checkpoint_digest": checkpoint.digest, "dtype": checkpoint.dtype}
-    store = ProbeStore(folder, key)
+    key["documents_digest"] = hashlib.sha256("\f\f".join(put.spec.text for put in plan.examples.puts).encode()).hexdigest()
+    store = ProbeStore(folder, key, checkpoint)
     controls = {
         target: control_labels(plan.examples.kind, labels.values, len(labels.names), spec.seed) for target, labels in plan.labels.items()
     }

@@ -138,10 +138,10 @@ def sweep(spec: SweepSpec, checkpoint: Checkpoint, out: Path | None = None, on_p
     from what is there.
 
     Raises ValueError for another checkpoint's spec, what the model lacks, more questions than there are, documents without
-    donors, and a folder with another sweep's results.
+    donors, and a folder with another sweep's results, or with some that an earlier version or another device has begun.
     """
     layout = _Layout(spec, checkpoint)
-    store = Store(out, layout.key)
+    store = Store(out, layout.key, checkpoint)
     work = _Work(layout, store, on_progress)
     screening = None if spec.screen is None else work.screen()
     measured = tuple(range(len(layout.parts))) if screening is None else tuple(sorted({*screening.top, *screening.random}))
