@@ -11,7 +11,6 @@ Others' Llama weights open too: `lm2.huggingface`.
 import difflib
 import hashlib
 import json
-import pickle
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -19,9 +18,8 @@ from enum import Enum
 from functools import cached_property
 from pathlib import Path
 
-import safetensors
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from lm2 import bundled
@@ -30,9 +28,10 @@ from lm2.config import LM2Config, MemoryKind
 from lm2.cost import WORKING_BYTES
 from lm2.huggingface import is_llama, read_folder, read_gguf
 from lm2.model import LM2
-from lm2.plain import digest_of
+from lm2.plain import digest_of, shown
 from lm2.released import RELEASED_SIZE, our_weights
 from lm2.tokens import Tokenizer
+from lm2.weights import check_shapes, read_pickled, read_safetensors, safetensors_shapes
 
 _FORMAT = {"format": "lm2-workbench", "version": 1}
 
@@ -133,14 +132,20 @@ class Checkpoint:
 
 
 def choose_device(device: str) -> torch.device:
-    """"auto" is CUDA, then MPS, then CPU. Raises CheckpointError for a device that this machine does not have."""
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    """"auto" is CUDA, then MPS, then CPU; "cuda:1" is the second of its kind.
+
+    Raises CheckpointError for a device that this machine does not have.
+    """
+    counts = {"cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0, "mps": int(torch.backends.mps.is_available()), "cpu": 1}
+    there = [kind for kind, count in counts.items() if count]
     if device == "auto":
-        return torch.device(next(kind for kind, found in there.items() if found))
-    kind = device.partition(":")[0]
-    if not there.get(kind, False):
-        raise CheckpointError(f"device {device!r} is not on this machine; it has {', '.join(k for k, found in there.items() if found)}")
-    return torch.device(device)
+        return torch.device(there[0])
+    kind, colon, number = device.partition(":")
+    known = kind in there and (not colon or number.isascii() and number.isdigit() and int(number[:9]) < counts[kind])
+    if not known:
+        named = ", ".join(f"{kind} (0 to {counts[kind] - 1})" if counts[kind] > 1 else kind for kind in there)
+        raise CheckpointError(f"device {shown(device)} is not on this machine; it has {named}, and 'auto' is the first of them")
+    return torch.device(kind, int(number)) if colon else torch.device(kind)
 
 
 def load(name_or_path: str | Path, device: str = "auto", dtype: str = "float32") -> Checkpoint:
@@ -160,38 +165,51 @@ def load(name_or_path: str | Path, device: str = "auto", dtype: str = "float32")
     except ValueError:
         raise CheckpointError(f"dtype must be one of {[member.value for member in Dtype]}, not {dtype!r}") from None
     target = choose_device(device)
+    try:
+        return _opened(name, target, kind.torch)
+    except OSError as error:
+        raise CheckpointError(f"{shown(name)} cannot be opened: {error.strerror or error}") from error
+    except ValueError as error:  # every reader names the file
+        raise CheckpointError(" ".join(str(error).split())) from error
+
+
+def _opened(name: str, device: torch.device, dtype: torch.dtype) -> Checkpoint:
     path = bundled.FOLDER / name if name in bundled.bundled_names() else Path(name)
     if path.suffix == ".gguf" and path.is_file() or name and is_llama(path):
-        return _llama(name, path, target, kind.torch)
+        return _llama(name, path, device, dtype)
     if name and path.is_dir():
-        config = _config(path / "config.json")
         weights_path = path / "model.safetensors"
-        weights = _safetensors(weights_path)
+        config = _config(path / "config.json")
+        tokenizer = _tokenizer(path / "tokenizer.json", config)
+        weights = _safetensors(weights_path, config)
     elif path.suffix == ".pt" and path.is_file():
         weights_path = path
         config, weights = _released(path)
+        tokenizer = _tokenizer(path.parent / "tokenizer.json", config)
     else:
         near = difflib.get_close_matches(name, bundled.bundled_names(), n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise CheckpointError(
-            f"{name!r} is neither a bundled checkpoint ({', '.join(bundled.bundled_names())}), a folder, nor a .pt or .gguf file{hint}"
+        raise ValueError(
+            f"{shown(name)} is neither a bundled checkpoint ({', '.join(bundled.bundled_names())}), a folder, nor a .pt or .gguf file{hint}"
         )
-    folder = weights_path.parent
-    tokenizer = _tokenizer(folder / "tokenizer.json", config)
-    model = LM2.empty(config, target, kind.torch)
-    try:
-        model.load_weights(weights)
-    except ValueError as error:
-        raise CheckpointError(f"{weights_path} does not fit {folder / 'config.json'}: {error}") from error
-    card, weights_digest = folder / "card.md", _sha256((weights_path,))
+    card, weights_digest = weights_path.parent / "card.md", _sha256((weights_path,))
     return Checkpoint(
         name=name,
-        model=model,
+        model=_filled(config, weights, weights_path, device, dtype),
         tokenizer=tokenizer,
         digest=digest_of_model(config, tokenizer, weights_digest),
         weights_digest=weights_digest,
-        card=read_text(card) if card.is_file() else "",
+        card=read_text(card) if card.exists() else "",
     )
+
+
+def _filled(config: LM2Config, weights: Mapping[str, Tensor], where: Path, device: torch.device, dtype: torch.dtype) -> LM2:
+    model = LM2.empty(config, device, dtype)
+    try:
+        model.load_weights(weights)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+    return model
 
 
 def save(folder: Path, model: LM2, tokenizer: Tokenizer, card: str) -> None:
@@ -220,85 +238,81 @@ def digest_of_model(config: LM2Config, tokenizer: Tokenizer, weights_digest: str
 
 def _config(path: Path) -> LM2Config:
     if not path.exists():
-        raise CheckpointError(f"{path} is missing; a checkpoint folder holds config.json, model.safetensors and tokenizer.json")
-    try:
-        values = read_json(path)
-    except ValueError as error:
-        raise CheckpointError(str(error)) from error
+        raise ValueError(f"{path} is missing; a checkpoint folder holds config.json, model.safetensors and tokenizer.json")
+    values = read_json(path)
     if not isinstance(values, dict) or {key: values.get(key) for key in _FORMAT} != _FORMAT or not isinstance(values.get("model"), dict):
-        raise CheckpointError(f'{path} is neither ours, with {json.dumps(_FORMAT)[1:-1]} and "model", nor of a Hugging Face Llama')
+        raise ValueError(f'{path} is neither ours, with {json.dumps(_FORMAT)[1:-1]} and "model", nor of a Hugging Face Llama')
     try:
         return LM2Config.from_json(values["model"])
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def _llama(name: str, path: Path, device: torch.device, dtype: torch.dtype) -> Checkpoint:
-    try:
-        found = read_gguf(path) if path.is_file() else read_folder(path)
-    except ValueError as error:
-        raise CheckpointError(" ".join(str(error).split())) from error
+    found = read_gguf(path) if path.is_file() else read_folder(path)
     _check_size(found.tokenizer, f"the tokenizer of {path}", found.config)
-    model = LM2.empty(found.config, device, dtype)
-    model.load_weights(found.weights)
-    weights_digest = _sha256(found.files)
+    model, weights_digest = _filled(found.config, found.weights, path, device, dtype), _sha256(found.files)
     digest = digest_of_model(found.config, found.tokenizer, weights_digest)
     return Checkpoint(name=name, model=model, tokenizer=found.tokenizer, digest=digest, weights_digest=weights_digest, card=found.card)
 
 
-def _safetensors(path: Path) -> dict[str, Tensor]:
+def _safetensors(path: Path, config: LM2Config) -> Mapping[str, Tensor]:
+    """What a folder's file of weights holds; it is not read before its header says what the configuration says."""
     if not path.is_file():
-        raise CheckpointError(f"{path} is missing; a checkpoint folder holds config.json, model.safetensors and tokenizer.json")
+        raise ValueError(f"{path} is missing; a checkpoint folder holds config.json, model.safetensors and tokenizer.json")
+    shapes = safetensors_shapes(path)
     try:
-        return load_file(path)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise CheckpointError(f"{path} is broken or no safetensors file ({path.stat().st_size:,} bytes): {error}") from error
+        check_shapes(LM2.shapes(config, len(shapes)), shapes)
+    except ValueError as error:
+        raise ValueError(f"{path} does not fit {path.parent / 'config.json'}: {error}") from error
+    return read_safetensors(path)
 
 
-def _released(path: Path) -> tuple[LM2Config, dict[str, Tensor]]:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0]
-        raise CheckpointError(f"{path} is broken, or holds more than weights: {reason}") from error
+def _released(path: Path) -> tuple[LM2Config, Mapping[str, Tensor]]:
+    content = read_pickled(path)
     for key in ("model", "model_state_dict", "state_dict"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
             break
-    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise CheckpointError(f"{path} holds no table of weights; expected the released code's state_dict")
+    if not isinstance(content, Mapping) or not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()):
+        raise ValueError(f"{path} holds no table of weights; expected the released code's state_dict")
+    config, size = _released_config(path, content.get("model.embed_tokens.weight")), path.stat().st_size
+    for name, value in content.items():
+        if value.numel() * value.element_size() > size:  # one number may be said to fill a tensor
+            raise ValueError(f"{path} has {size:,} bytes, and {name[:80]} of shape {tuple(value.shape)} would take more")
+    try:
+        weights = our_weights(content, config.n_layers)
+        check_shapes(LM2.shapes(config, len(weights)), {name: tuple(weight.shape) for name, weight in weights.items()})
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return config, weights
+
+
+def _released_config(path: Path, embedding: Tensor | None) -> LM2Config:
     beside = path.parent / "config.json"
     if beside.is_file():
         config = _config(beside)
-    else:
-        embedding = content.get("model.embed_tokens.weight")
-        if embedding is None or tuple(embedding.shape) != (RELEASED_SIZE.d_vocab, RELEASED_SIZE.d_model):
-            found = "no model.embed_tokens.weight" if embedding is None else f"an embedding of {tuple(embedding.shape)}"
-            raise CheckpointError(f"{path} has {found}; a model not of the released size needs config.json beside it")
-        config = RELEASED_SIZE
-    if config.memory is not MemoryKind.RELEASE:
-        raise CheckpointError(f"{beside} says memory {config.memory.value!r}; a .pt file of the released code is 'release'")
-    try:
-        return config, our_weights(content, config.n_layers)
-    except ValueError as error:
-        raise CheckpointError(f"{path}: {error}") from error
+        if config.memory is not MemoryKind.RELEASE:
+            raise ValueError(f"{beside} says memory {config.memory.value!r}; a .pt file of the released code is 'release'")
+        return config
+    if embedding is None or tuple(embedding.shape) != (RELEASED_SIZE.d_vocab, RELEASED_SIZE.d_model):
+        found = "no model.embed_tokens.weight" if embedding is None else f"an embedding of {tuple(embedding.shape)}"
+        raise ValueError(f"{path} has {found}; a model not of the released size needs config.json beside it")
+    return RELEASED_SIZE
 
 
 def _tokenizer(path: Path, config: LM2Config) -> Tokenizer:
     if not path.is_file():
-        raise CheckpointError(f"{path} is missing; expected a tokenizer in Hugging Face's JSON format")
-    try:
-        tokenizer = Tokenizer.load(path)
-    except ValueError as error:
-        raise CheckpointError(str(error)) from error
+        raise ValueError(f"{path} is missing; expected a tokenizer in Hugging Face's JSON format")
+    tokenizer = Tokenizer.load(path)
     _check_size(tokenizer, str(path), config)
     return tokenizer
 
 
 def _check_size(tokenizer: Tokenizer, name: str, config: LM2Config) -> None:
-    """Raises CheckpointError where an id lies beyond the model's, of an added token too; `name` is what the error calls the tokenizer."""
+    """Raises ValueError where an id lies beyond the model's, of an added token too; `name` is what the error calls the tokenizer."""
     if tokenizer.size > config.d_vocab:
-        raise CheckpointError(
+        raise ValueError(
             f"{name} needs {tokenizer.size} tokens, more than the model's {config.d_vocab}: its largest id is {tokenizer.size - 1}"
         )
 

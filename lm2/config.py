@@ -1,9 +1,13 @@
 """What a model is made of: sizes, kind of memory, and the laws its sizes must obey."""
 
-import dataclasses
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields
 from enum import Enum
-from typing import Any
+
+from lm2.plain import Spec, shown, within
+
+LARGEST = 2**28
+"""No size is larger: far beyond every model, and products of two still count what memory can address."""
 
 
 class MemoryKind(Enum):
@@ -47,7 +51,7 @@ class BankStart(Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RopeScaling:
+class RopeScaling(Spec):
     """Llama 3's stretching of the rotary wavelengths beyond the length a model was first trained on."""
 
     factor: float
@@ -55,9 +59,20 @@ class RopeScaling:
     high_freq_factor: float
     original_max_position_embeddings: int
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        within("rope_scaling.original_max_position_embeddings", self.original_max_position_embeddings, 1, LARGEST)
+        if not 1 <= self.factor <= LARGEST:
+            raise ValueError(f"rope_scaling.factor must be within 1..{LARGEST:,}, not {self.factor}")
+        if not 0 < self.low_freq_factor < self.high_freq_factor <= LARGEST:
+            raise ValueError(
+                "rope_scaling needs 0 < low_freq_factor < high_freq_factor "
+                f"<= {LARGEST:,}, not {self.low_freq_factor} and {self.high_freq_factor}"
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
-class LM2Config:
+class LM2Config(Spec):
     """Sizes of a decoder and its memory; refuses sizes that cannot be built, with the numbers.
 
     Names follow TransformerLens where it has one (`d_model`, `n_heads`, `d_mlp`, ...).
@@ -95,9 +110,12 @@ class LM2Config:
     """RELEASE only."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("d_vocab", "d_model", "n_layers", "n_heads", "n_key_value_heads", "d_mlp", "segment_length"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+            within(name, getattr(self, name), 1, LARGEST)
+        for name in ("slots", "slot_dim", "memory_heads"):
+            within(name, getattr(self, name), 0, LARGEST)
+        self._check_numbers()
         _divides("d_model", self.d_model, "n_heads", self.n_heads)
         _divides("n_heads", self.n_heads, "n_key_value_heads", self.n_key_value_heads)
         if self.d_head % 2:
@@ -106,9 +124,17 @@ class LM2Config:
             raise ValueError(f"attention_window {self.attention_window} is shorter than segment_length {self.segment_length}")
         if self.memory is MemoryKind.NONE:
             if self.memory_layers or self.slots:
-                raise ValueError(f"a model without memory has 0 slots and no memory_layers, not {self.slots} and {self.memory_layers}")
+                raise ValueError(f"a model without memory has 0 slots and no memory_layers, not {self.slots} and {shown(self.memory_layers)}")
             return
         self._check_memory()
+
+    def _check_numbers(self) -> None:
+        if not 1 <= self.rope_theta <= 1e30:  # of more, float32 has no powers
+            raise ValueError(f"rope_theta must be within 1..1e30, not {self.rope_theta}")
+        if not 0 < self.rms_norm_eps < 1:
+            raise ValueError(f"rms_norm_eps must be between 0 and 1, not {self.rms_norm_eps}")
+        if self.embedding_std < 0:
+            raise ValueError(f"embedding_std must not be negative, as {self.embedding_std} is")
 
     def _check_memory(self) -> None:
         for name in ("slots", "slot_dim", "memory_heads"):
@@ -116,7 +142,7 @@ class LM2Config:
                 raise ValueError(f"a {self.memory.value} memory needs {name} of at least 1, not {getattr(self, name)}")
         outside = [layer for layer in self.memory_layers if not 0 <= layer < self.n_layers]
         if outside or len(set(self.memory_layers)) != len(self.memory_layers) or not self.memory_layers:
-            raise ValueError(f"memory_layers must be distinct blocks of 0..{self.n_layers - 1}, not {self.memory_layers}")
+            raise ValueError(f"memory_layers must be distinct blocks of 0..{self.n_layers - 1}, not {shown(self.memory_layers)}")
         _divides("d_model", self.d_model, "memory_heads", self.memory_heads)
         _divides("slot_dim", self.slot_dim, "memory_heads", self.memory_heads)
         if self.bank_start is BankStart.IDENTITY and self.slots > self.slot_dim:
@@ -136,12 +162,14 @@ class LM2Config:
     def _check_memory_tokens(self) -> None:
         """Memory tokens are tokens: as wide, seen by the same heads, in every block; and segments meet only through them."""
         wanted = {
-            "slot_dim": self.d_model, "memory_heads": self.n_heads, "memory_layers": tuple(range(self.n_layers)),
-            "bank_start": BankStart.LEARNED, "attention_window": self.segment_length, "read_top_k": None,
+            "slot_dim": self.d_model, "memory_heads": self.n_heads, "bank_start": BankStart.LEARNED,
+            "attention_window": self.segment_length, "read_top_k": None,
         }  # fmt: skip
         for name, value in wanted.items():
             if getattr(self, name) != value:
                 raise ValueError(f"memory tokens need {name} = {value}, not {getattr(self, name)}")
+        if self.memory_layers != tuple(range(min(self.n_layers, len(self.memory_layers) + 1))):
+            raise ValueError(f"memory tokens need memory_layers = 0..{self.n_layers - 1}, every block in order, not {shown(self.memory_layers)}")
 
     @property
     def d_head(self) -> int:
@@ -152,36 +180,15 @@ class LM2Config:
         """Tokens before its own segment that a token may still attend to; None, all of them."""
         return None if self.attention_window is None else self.attention_window - self.segment_length
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values; `from_json` undoes it."""
-        return dataclasses.asdict(self, dict_factory=lambda pairs: {k: v.value if isinstance(v, Enum) else v for k, v in pairs})
-
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> "LM2Config":
-        """Raises ValueError naming the fields that are unknown, missing or not a member of their set."""
-        fields = {field.name: field for field in dataclasses.fields(cls)}
-        unknown = sorted(set(values) - set(fields))
-        missing = sorted(name for name, field in fields.items() if field.default is dataclasses.MISSING and name not in values)
-        if unknown or missing:
-            raise ValueError(f"model config has unknown fields {unknown} and lacks {missing}")
-        values = dict(values)
-        for name, kind in (("memory", MemoryKind), ("gate_pooling", GatePooling), ("bank_start", BankStart), ("segment_end", SegmentEnd)):
-            if name in values:
-                try:
-                    values[name] = kind(values[name])
-                except ValueError:
-                    raise ValueError(f"{name} must be one of {[member.value for member in kind]}, not {values[name]!r}") from None
-        for name in ("d_vocab", "d_model", "n_layers", "n_heads", "n_key_value_heads", "d_mlp", "segment_length", "slots", "slot_dim", "memory_heads"):
-            if name in values and (not isinstance(values[name], int) or isinstance(values[name], bool)):
-                raise ValueError(f"{name} must be a whole number, not {values[name]!r}")
-        for name in ("rope_theta", "rms_norm_eps", "embedding_std", "forget_bias"):
-            if name in values and (not isinstance(values[name], int | float) or isinstance(values[name], bool)):
-                raise ValueError(f"{name} must be a number, not {values[name]!r}")
-        if "memory_layers" in values:
-            values["memory_layers"] = tuple(values["memory_layers"])
-        if values.get("rope_scaling") is not None:
-            values["rope_scaling"] = RopeScaling(**values["rope_scaling"])
-        return cls(**values)
+    def from_json(cls, values: object) -> "LM2Config":
+        """Raises ValueError naming the fields that are unknown or missing, or the one whose value cannot be."""
+        if isinstance(values, Mapping):
+            unknown = sorted(set(values) - {field.name for field in fields(cls)})
+            missing = [field.name for field in fields(cls) if field.default is MISSING and field.name not in values]
+            if unknown or missing:
+                raise ValueError(f"model config has unknown fields {shown(unknown)} and lacks {missing}")
+        return super().from_json(values)
 
 
 def _divides(whole_name: str, whole: int, part_name: str, part: int) -> None:

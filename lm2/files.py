@@ -69,12 +69,13 @@ def read_text(path: Path, most: int = MOST_BYTES) -> str:
 def parse_json(text: str | bytes, name: str) -> Any:
     """A JSON document's values. `name`: what an error calls it.
 
-    Raises ValueError for what is not JSON, NaN and Infinity among it, which JSON does not have, and for one that is nested too deeply.
+    Raises ValueError for what is not JSON, NaN and Infinity among it, which JSON does not have, for a table that has a name
+    twice, and for one that is nested too deeply.
     """
     if isinstance(text, bytes):
         text = decode_text(text, name)
     try:
-        return json.loads(text, parse_constant=_no_constant)
+        return json.loads(text, parse_constant=_no_constant, object_pairs_hook=_table)
     except RecursionError:
         raise ValueError(f"{name} is nested too deeply to be read") from None
     except ValueError as error:  # of numbers with thousands of digits, too
@@ -84,6 +85,14 @@ def parse_json(text: str | bytes, name: str) -> Any:
 def read_json(path: Path, most: int = MOST_BYTES) -> Any:
     """A JSON file's values. Raises ValueError with the path, as `read_bytes` and `parse_json` do."""
     return parse_json(read_bytes(path, most), str(path))
+
+
+def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) != len(pairs):
+        twice = next(name for at, (name, _) in enumerate(pairs) if name in dict(pairs[:at]))
+        raise ValueError(f"a table has the name {twice[:80]!r} twice")
+    return table
 
 
 def _no_constant(constant: str) -> NoReturn:

@@ -7,26 +7,27 @@ What our model does not compute is refused. Texts are encoded as they stand: no 
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import gguf
-import safetensors
 import tokenizers
 import torch
 from jaxtyping import Float
-from safetensors.torch import load_file
 from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers
 from torch import Tensor
 
 from lm2.config import LM2Config, MemoryKind, RopeScaling
 from lm2.files import read_json
+from lm2.gguf_file import read_gguf_file
 from lm2.llama import rotary_frequencies
 from lm2.model import LM2
+from lm2.plain import number, shown, truth, whole
 from lm2.released import LLAMA_3_ROPE
 from lm2.tokens import Tokenizer
+from lm2.weights import Shapes, check_weight, read_safetensors, safetensors_shapes
 
 LONGEST_SEGMENT = 2048
 """Segments are as long as the positions a model was trained on, but no longer than this; tokens see all earlier ones."""
@@ -47,6 +48,7 @@ _NAMES = {
 }
 """Our name of each weight, Hugging Face's and GGUF's."""
 _HUGGING_FACE, _GGUF = 0, 1
+_HEAD = "lm_head.weight"
 
 _SIZES = {
     "d_vocab": "vocab_size", "d_model": "hidden_size", "n_layers": "num_hidden_layers", "n_heads": "num_attention_heads",
@@ -100,19 +102,21 @@ def read_folder(folder: Path) -> Llama:
     path = folder / "config.json"
     try:
         config = _config(read_json(path))
-    except (OSError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: {error}") from error
+    except ValueError as error:
+        raise ValueError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
     tokenizer = _tokenizer(folder / "tokenizer.json")
     files = _files(folder)
-    weights = {name: weight for file in files for name, weight in _tensors(file).items() if not name.endswith(".rotary_emb.inv_freq")}
+    found = _all_shapes(files)
     try:
-        twin = weights.pop("lm_head.weight", None) if config.tied_embeddings else None
-        names = _fitting({name: tuple(weight.shape) for name, weight in weights.items()}, config, _HUGGING_FACE)
-        if twin is not None and not torch.equal(twin, weights[names["embed.weight"]]):
-            raise ValueError("tie_word_embeddings is true, but lm_head.weight differs from model.embed_tokens.weight")
+        # Whoever ties them by hand saves one tensor, and a configuration that does not say so.
+        config = replace(config, tied_embeddings=config.tied_embeddings or _HEAD not in found)
+        names = _fitting({name: shape for name, shape in found.items() if not (config.tied_embeddings and name == _HEAD)}, config, _HUGGING_FACE)
+        weights = {name: weight for file in files for name, weight in read_safetensors(file).items() if name in found}
+        twin = weights.pop(_HEAD, None) if config.tied_embeddings else None
+        if twin is not None and not _same(twin, weights[names["embed.weight"]]):
+            raise ValueError(f"tie_word_embeddings is true, but {_HEAD} differs from model.embed_tokens.weight")
         for name, weight in weights.items():
-            if weight.dtype not in (torch.float16, torch.bfloat16, torch.float32):
-                raise ValueError(f"{name} is {weight.dtype}; expected float16, bfloat16 or float32")
+            check_weight(name, weight)
     except ValueError as error:
         raise ValueError(f"the weights in {folder} do not fit {path}: {error}") from error
     stored = ", ".join(sorted({str(weight.dtype).removeprefix("torch.") for weight in weights.values()}))
@@ -124,15 +128,9 @@ def read_folder(folder: Path) -> Llama:
 
 def read_gguf(path: Path) -> Llama:
     """Raises ValueError naming the file when it is broken, holds something else than a Llama, or lacks a part of one."""
+    known, held = read_gguf_file(path)
     try:
-        reader = gguf.GGUFReader(path)
-        known = {name: field.contents() for name, field in reader.fields.items()}
-    except (OSError, ValueError, KeyError, IndexError, OverflowError) as error:
-        raise ValueError(f"{path} is broken or no GGUF file ({path.stat().st_size:,} bytes): {error}") from error
-    try:
-        if reader.byte_order == "S":
-            raise ValueError("its numbers are in the other byte order than this machine's")
-        tensors = {tensor.name: tensor for tensor in reader.tensors}
+        tensors = {tensor.name: tensor for tensor in held}
         stretch = tensors.pop("rope_freqs.weight", None)
         config = _gguf_config(known, tied="output.weight" not in tensors)
         if stretch is not None:
@@ -140,7 +138,9 @@ def read_gguf(path: Path) -> Llama:
         names = _fitting({name: tuple(tensor.shape.tolist()[::-1]) for name, tensor in tensors.items()}, config, _GGUF)
         tokenizer = _gguf_tokenizer(known)
         weights = {ours: _unpacked(tensors[theirs]) for ours, theirs in names.items()}
-    except (NotImplementedError, TypeError, ValueError) as error:
+        for ours, theirs in names.items():
+            check_weight(theirs, weights[ours])
+    except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     for name in weights:
         if name.endswith((".attn.q.weight", ".attn.k.weight")):
@@ -156,67 +156,66 @@ def read_gguf(path: Path) -> Llama:
 
 def _config(values: dict[str, Any]) -> LM2Config:
     """Ours, from the values of a Hugging Face config.json."""
+    if not isinstance(values, dict):
+        raise ValueError(f"it must be a table, not {shown(values)}")
     _only(values, _ONLY)
     _present(values, _SIZES)
     rope = values.get("rope_parameters") or values.get("rope_scaling") or {}
     if not isinstance(rope, dict):
-        raise ValueError(f"the rotary parameters must be a table, not {rope!r}")
+        raise ValueError(f"the rotary parameters must be a table, not {shown(rope)}")
     config = _sized(
-        {ours: values[theirs] for ours, theirs in _SIZES.items()},
-        key_value_heads=values.get("num_key_value_heads"),
-        rope_theta=rope.get("rope_theta", values.get("rope_theta", 10_000.0)),
-        tied=bool(values.get("tie_word_embeddings", False)),
-    )
+        values, _SIZES, "num_key_value_heads",
+        rope_theta=number("rope_theta", rope.get("rope_theta", values.get("rope_theta", 10_000.0))),
+        tied=truth("tie_word_embeddings", values.get("tie_word_embeddings") or False),
+    )  # fmt: skip
     if values.get("head_dim") not in (None, config.d_head):
-        raise ValueError(f"head_dim {values['head_dim']} is not computed here, only hidden_size / num_attention_heads = {config.d_head}")
+        raise ValueError(f"head_dim {shown(values['head_dim'])} is not computed here, only hidden_size / num_attention_heads = {config.d_head}")
     return replace(config, rope_scaling=_rope_scaling(rope))
 
 
 def _rope_scaling(rope: dict[str, Any]) -> RopeScaling | None:
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind not in ("default", "llama3"):
-        raise ValueError(f"rope type {kind!r} is not computed here, only 'default' and 'llama3'")
+        raise ValueError(f"rope type {shown(kind)} is not computed here, only 'default' and 'llama3'")
     needed = {field.name for field in fields(RopeScaling)} if kind == "llama3" else set()
     given = {name: value for name, value in rope.items() if name not in ("rope_type", "type", "rope_theta")}
-    if set(given) != needed or not all(isinstance(value, int | float) for value in given.values()):
-        raise ValueError(f"rope type {kind!r} takes numbers for {sorted(needed)}, not {given}")
-    return RopeScaling(**given) if given else None
+    if set(given) != needed:
+        raise ValueError(f"rope type {kind!r} takes numbers for {sorted(needed)}, not {shown(given)}")
+    return RopeScaling.from_json(given) if given else None
 
 
 def _gguf_config(known: dict[str, Any], *, tied: bool) -> LM2Config:
     """Ours, from the metadata of a GGUF file."""
     if known.get("general.architecture") != "llama":
-        raise ValueError(f"it holds a model of architecture {known.get('general.architecture')!r}; expected 'llama'")
+        raise ValueError(f"it holds a model of architecture {shown(known.get('general.architecture'))}; expected 'llama'")
     values = {name.removeprefix("llama."): value for name, value in known.items() if name.startswith("llama.")}
     _only(values, _GGUF_ONLY)
     _present(values, _GGUF_SIZES)
     free = {*_GGUF_SIZES.values(), *_GGUF_ONLY, *_GGUF_HEAD_SIZES, "attention.head_count_kv", "rope.freq_base", "vocab_size"}
     if unknown := sorted(set(values) - free):
-        raise ValueError(f"{unknown} of its architecture are not computed here")
+        raise ValueError(f"{shown(unknown)} of its architecture are not computed here")
     config = _sized(
-        {ours: values[theirs] for ours, theirs in _GGUF_SIZES.items()} | {"d_vocab": len(_entry(known, "tokens"))},
-        key_value_heads=values.get("attention.head_count_kv"),
-        rope_theta=values.get("rope.freq_base", 10_000.0),
-        tied=tied,
-    )
+        values | {"tokens": len(_entry(known, "tokens", str))}, _GGUF_SIZES | {"d_vocab": "tokens"}, "attention.head_count_kv",
+        rope_theta=number("rope.freq_base", values.get("rope.freq_base", 10_000.0)), tied=tied,
+    )  # fmt: skip
     _only(values, dict.fromkeys(_GGUF_HEAD_SIZES, config.d_head))
     return config
 
 
-def _sized(sizes: dict[str, Any], *, key_value_heads: Any, rope_theta: Any, tied: bool) -> LM2Config:
-    config = LM2Config.from_json(
-        {
-            **sizes, "memory": MemoryKind.NONE.value, "rope_theta": rope_theta, "tied_embeddings": tied,
-            "n_key_value_heads": sizes["n_heads"] if key_value_heads is None else key_value_heads,
-        }  # fmt: skip
-    )
+def _sized(values: Mapping[str, Any], names: Mapping[str, str], grouped: str, *, rope_theta: float, tied: bool) -> LM2Config:
+    """The configuration of sizes that stand in `values` under their `names`. `grouped`: that of how many heads have keys of their own."""
+    sizes = {
+        ours: (number if ours == "rms_norm_eps" else whole)(f"{theirs}, here {ours}", values[theirs])
+        for ours, theirs in {**names, **({"n_key_value_heads": grouped} if values.get(grouped) is not None else {})}.items()
+    }
+    config = LM2Config(memory=MemoryKind.NONE, rope_theta=rope_theta, tied_embeddings=tied, **{"n_key_value_heads": sizes["n_heads"]} | sizes)
     return replace(config, segment_length=min(config.segment_length, LONGEST_SEGMENT))
 
 
 def _only(values: Mapping[str, Any], allowed: Mapping[str, Any]) -> None:
     for name, value in allowed.items():
         if values.get(name) not in (None, value):
-            raise ValueError(f"{name} {values[name]!r} is not computed here, only {value!r}")
+            raise ValueError(f"{name} {shown(values[name])} is not computed here, only {value!r}")
 
 
 def _present(values: Mapping[str, Any], names: Mapping[str, str]) -> None:
@@ -226,15 +225,12 @@ def _present(values: Mapping[str, Any], names: Mapping[str, str]) -> None:
 
 def _fitting(found: Mapping[str, tuple[int, ...]], config: LM2Config, naming: int) -> dict[str, str]:
     """Our names to theirs, all there and of the right shape. Raises ValueError for what is missing, unknown or of another shape."""
-    if config.n_layers > len(found):  # before a broken number makes us build that many
-        raise ValueError(f"{config.n_layers} blocks cannot be in {len(found)} tensors")
-    with torch.device("meta"):
-        shapes = {name: tuple(weight.shape) for name, weight in LM2(config).weights().items()}
+    shapes = LM2.shapes(config, len(found))
     names = {ours.format(layer): row[naming].format(layer) for ours, row in _NAMES.items() for layer in range(config.n_layers)}
     names = {ours: names[ours] for ours in shapes}
     missing, unknown = sorted(set(names.values()) - set(found)), sorted(set(found) - set(names.values()))
     if missing or unknown:
-        raise ValueError(f"{len(missing)} of {len(names)} tensors are missing {missing[:3]} and {len(unknown)} are unknown {unknown[:3]}")
+        raise ValueError(f"{len(missing)} of {len(names)} tensors are missing {shown(missing[:3])} and {len(unknown)} are unknown {shown(unknown[:3])}")
     for ours, theirs in names.items():
         if found[theirs] != shapes[ours]:
             raise ValueError(f"{theirs} must be of shape {shapes[ours]}, not {found[theirs]}")
@@ -249,21 +245,33 @@ def _files(folder: Path) -> tuple[Path, ...]:
     if not index.is_file():
         raise ValueError(f"{whole} is missing, and so is {index.name}; pickled weights are not opened")
     try:
-        names = sorted(set(read_json(index)["weight_map"].values()))
-        files = tuple(folder / name for name in names)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        listed = read_json(index)["weight_map"]
+        files = tuple(folder / name for name in sorted(set(listed.values())))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{index} is no index of weights: expected a table under 'weight_map'") from error
     for file in files:
         if file.parent != folder or not file.is_file():
             raise ValueError(f"{file} is not a file there; {index.name} lists it among {len(files)} files of weights")
+        held = safetensors_shapes(file)
+        if lost := sorted(name for name, place in listed.items() if place == file.name and name not in held):
+            raise ValueError(f"{file} lacks {shown(lost)}, which {index.name} lists in it")
     return files
 
 
-def _tensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(path)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise ValueError(f"{path} is broken or no safetensors file ({path.stat().st_size:,} bytes): {error}") from error
+def _all_shapes(files: Sequence[Path]) -> Shapes:
+    """The shapes of all files together; what can be worked out from the configuration left out."""
+    found: dict[str, tuple[int, ...]] = {}
+    for file in files:
+        shapes = safetensors_shapes(file)
+        if twice := sorted(set(shapes) & set(found)):
+            raise ValueError(f"{file} holds {twice[0]!r}, which another of {len(files)} files of weights holds, too")
+        found |= shapes
+    return {name: shape for name, shape in found.items() if not name.endswith(".rotary_emb.inv_freq")}
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors are the same bit by bit."""
+    return one.dtype == other.dtype and one.shape == other.shape and torch.equal(one.view(torch.uint8), other.view(torch.uint8))
 
 
 def _tokenizer(path: Path) -> Tokenizer:
@@ -282,8 +290,11 @@ def _half_split(rows: Float[Tensor, "row d_model"], d_head: int) -> Float[Tensor
 
 
 def _unpacked(tensor: gguf.ReaderTensor) -> Tensor:
-    """Float32."""
-    return torch.tensor(gguf.dequantize(tensor.data, tensor.tensor_type))
+    """Float32. Raises ValueError for a kind of number that is none of a weight's."""
+    try:
+        return torch.tensor(gguf.dequantize(tensor.data, tensor.tensor_type))
+    except NotImplementedError as error:
+        raise ValueError(f"{tensor.name} is stored in {tensor.tensor_type.name}, which is not unpacked here") from error
 
 
 def _scaling(stretch: Tensor, config: LM2Config) -> RopeScaling:
@@ -296,25 +307,27 @@ def _scaling(stretch: Tensor, config: LM2Config) -> RopeScaling:
     return scaling
 
 
-def _entry(known: Mapping[str, Any], name: str) -> list:
+def _entry(known: Mapping[str, Any], name: str, kind: type) -> list:
     found = known.get(f"tokenizer.ggml.{name}")
     if not isinstance(found, list):
         raise ValueError(f"its tokenizer lacks tokenizer.ggml.{name}")
+    if not all(isinstance(value, kind) for value in found):
+        raise ValueError(f"tokenizer.ggml.{name} must hold {'texts' if kind is str else 'whole numbers'} alone, not {shown(found)}")
     return found
 
 
 def _gguf_tokenizer(known: Mapping[str, Any]) -> Tokenizer:
     """A byte-level BPE of the metadata's tokens and merges; control and user-defined tokens are met whole in a text."""
     if known.get("tokenizer.ggml.model") != "gpt2":
-        raise ValueError(f"its tokenizer is of model {known.get('tokenizer.ggml.model')!r}; expected 'gpt2', a byte-level BPE")
-    tokens, kinds = _entry(known, "tokens"), _entry(known, "token_type")
-    merges = [tuple(merge.split(" ")) for merge in _entry(known, "merges")]
+        raise ValueError(f"its tokenizer is of model {shown(known.get('tokenizer.ggml.model'))}; expected 'gpt2', a byte-level BPE")
+    tokens, kinds = _entry(known, "tokens", str), _entry(known, "token_type", int)
+    merges = [tuple(merge.split(" ")) for merge in _entry(known, "merges", str)]
     vocabulary = {token: number for number, token in enumerate(tokens)}
     if len(vocabulary) != len(tokens) or len(kinds) != len(tokens):
         raise ValueError(f"its tokenizer has {len(tokens)} tokens, {len(vocabulary)} of them different, and {len(kinds)} types")
     strange = [merge for merge in merges if len(merge) != 2 or not {*merge, "".join(merge)} <= vocabulary.keys()]
     if strange:
-        raise ValueError(f"{len(strange)} merges of its tokenizer are not of two tokens into one, as {' '.join(strange[0])!r}")
+        raise ValueError(f"{len(strange)} merges of its tokenizer are not of two tokens into one, as {shown(' '.join(strange[0]))}")
     whole_words, pre_tokenizer = _pre_tokenizer(known.get("tokenizer.ggml.pre"))
     backend = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=merges, ignore_merges=whole_words))
     backend.pre_tokenizer, backend.decoder = pre_tokenizer, decoders.ByteLevel()
@@ -333,4 +346,4 @@ def _pre_tokenizer(name: str | None) -> tuple[bool, pre_tokenizers.PreTokenizer]
     if name in ("llama-bpe", "llama3", "llama-v3"):
         cut = pre_tokenizers.Split(Regex(_LLAMA_3_SPLIT), behavior="isolated")
         return True, pre_tokenizers.Sequence([cut, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
-    raise ValueError(f"its tokenizer cuts texts by the rule {name!r}; known are 'gpt-2', 'smollm' and 'llama-bpe'")
+    raise ValueError(f"its tokenizer cuts texts by the rule {shown(name)}; known are 'gpt-2', 'smollm' and 'llama-bpe'")

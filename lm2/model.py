@@ -19,6 +19,7 @@ from lm2.memory import GatedMemory, MemoryStep
 from lm2.release import ReleaseMemory
 from lm2.rmt import Rows, TokenMemory, with_copies
 from lm2.stream import Cache, Stream
+from lm2.weights import Shapes, check_shapes, check_weight
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,17 @@ class LM2(HookedModel):
             model.unembed.weight = model.embed.weight
         return model
 
+    @classmethod
+    def shapes(cls, config: LM2Config, tensors: int) -> Shapes:
+        """The shape of every weight by name, for a model whose weights are in this many tensors.
+
+        Raises ValueError for more blocks than that, before it takes the time that so many would.
+        """
+        if config.n_layers > tensors:
+            raise ValueError(f"{config.n_layers:,} blocks cannot be in {tensors:,} tensors")
+        with torch.device("meta"):
+            return {name: tuple(weight.shape) for name, weight in cls(config).weights().items()}
+
     @torch.no_grad()
     def initialise(self, generator: torch.Generator) -> None:
         """Fresh weights, drawn from `generator` alone.
@@ -174,14 +186,14 @@ class LM2(HookedModel):
 
     @torch.no_grad()
     def load_weights(self, weights: Mapping[str, Tensor]) -> None:
-        """Copy in every weight. Raises ValueError naming what is missing, unexpected or of another shape; then nothing is copied."""
+        """Copy in every weight, rounded to the model's own format.
+
+        Raises ValueError naming what is missing, unexpected, of another shape, not in `FLOATS` or not finite; then nothing is copied.
+        """
         own = dict(self.named_parameters())
-        missing, unexpected = sorted(set(own) - set(weights)), sorted(set(weights) - set(own))
-        if missing or unexpected:
-            raise ValueError(f"weights lack {len(missing)} names {missing[:4]} and have {len(unexpected)} unknown ones {unexpected[:4]}")
-        for name, weight in own.items():
-            if weight.shape != weights[name].shape:
-                raise ValueError(f"{name} must be of shape {tuple(weight.shape)}, not {tuple(weights[name].shape)}")
+        check_shapes(*({name: tuple(weight.shape) for name, weight in each.items()} for each in (own, weights)))
+        for name, weight in weights.items():
+            check_weight(name, weight)
         for name, weight in own.items():
             weight.copy_(weights[name])
 

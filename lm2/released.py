@@ -6,12 +6,14 @@ from pathlib import Path
 
 import safetensors
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from lm2.config import LM2Config, MemoryKind, RopeScaling
+from lm2.finite import is_finite
 from lm2.model import LM2
+from lm2.plain import shown
 from lm2.sites import Site
+from lm2.weights import check_weight, read_safetensors, reason
 
 LLAMA_3_ROPE = RopeScaling(factor=32.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=8192)
 """Rotary scaling of Llama-3.2-1B, whose shape the released model has."""
@@ -61,16 +63,20 @@ def our_weights(theirs: Mapping[str, Tensor], n_layers: int) -> dict[str, Tensor
 
     The stored `memory_bank` is left out: it is what was in memory when training stopped, and every document
     of ours starts with a fresh bank. Raises ValueError for names that are missing or unexpected, and for
-    tensors that the released code shares but the file holds in two versions.
+    tensors that the released code shares but the file holds in two versions, and as `check_weight` does.
     """
+    if n_layers > len(theirs):  # before a broken number makes us name that many
+        raise ValueError(f"{n_layers:,} blocks cannot be in {len(theirs):,} tensors")
     names, twins = _table(n_layers)
     expected = {*names.values(), *twins, "memory_bank"}
     missing, unexpected = sorted(expected - set(theirs)), sorted(set(theirs) - expected)
     if missing or unexpected:
         raise ValueError(
             f"expected the {len(expected)} names of a released LM2 with {n_layers} blocks; "
-            f"{len(missing)} are missing {missing[:3]} and {len(unexpected)} are unknown {unexpected[:3]}"
+            f"{len(missing)} are missing {shown(missing[:3])} and {len(unexpected)} are unknown {shown(unexpected[:3])}"
         )
+    for name in names.values():
+        check_weight(name, theirs[name])
     differing = [twin for twin, first in twins.items() if not torch.equal(theirs[twin], theirs[first])]
     if differing:
         raise ValueError(f"{differing[0]} and {twins[differing[0]]} are one tensor in the released code, but differ in this file")
@@ -100,14 +106,16 @@ def parity(path: Path) -> Parity:
     try:
         with safetensors.safe_open(path, "pt") as file:
             sizes = file.metadata() or {}
-        recorded = load_file(path)
+        recorded = read_safetensors(path)
+        if not (0 < int(sizes["layers"]) <= len(recorded) and int(sizes["segments"]) > 0):
+            raise ValueError(f"it says {sizes['layers']} blocks and {sizes['segments']} segments, and holds {len(recorded):,} tensors")
         config = _config_of(sizes)
         weights = our_weights({n.removeprefix("weights/"): v for n, v in recorded.items() if n.startswith("weights/")}, config.n_layers)
         model = LM2.empty(config, torch.device("cpu"), torch.float32)
         model.load_weights(weights)
         return _compare(model, recorded, int(sizes["segments"]))
-    except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
-        raise ValueError(f"{path} does not hold recorded outputs of the released LM2 code: {error}") from error
+    except (OSError, LookupError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
+        raise ValueError(f"{path} does not hold recorded outputs of the released LM2 code: {reason(error)}") from error
 
 
 def _config_of(sizes: Mapping[str, str]) -> LM2Config:
@@ -125,6 +133,8 @@ def _compare(model: LM2, recorded: Mapping[str, Tensor], segments: int) -> Parit
     worst = {"logits": 0.0, "gates": 0.0, "bank": 0.0}
 
     def note(kind: str, ours: Tensor, name: str) -> None:
+        if not is_finite(recorded[name]):  # no maximum would tell
+            raise ValueError(f"{name} holds NaN or infinity")
         worst[kind] = max(worst[kind], float((ours - recorded[name]).abs().max()))
 
     bank = None

@@ -15,6 +15,7 @@ import lm2.checkpoint
 from lm2.bundled import bundled_names
 from lm2.checkpoint import Checkpoint, CheckpointError, choose_device, load, save
 from lm2.config import BankStart, LM2Config
+from lm2.model import LM2
 from lm2.runner import run
 from lm2.spec import RunSpec
 
@@ -143,6 +144,122 @@ def test_a_tokenizer_that_is_none_or_too_large_is_refused_with_its_path(folder: 
     (folder / "config.json").write_text(json.dumps(config))
     message = refused(folder)
     assert str(path) in message and f"{gated_config.d_vocab} tokens, more than the model's 100" in message
+
+
+NUMBERS = "expected float16, bfloat16 or float32, or float64, which is rounded"
+
+
+@pytest.mark.parametrize(
+    ("weight", "said"),
+    [
+        (torch.ones(16, dtype=torch.int64), f"ln_final.w is torch.int64; {NUMBERS}"), (torch.ones(16, dtype=torch.bool), "ln_final.w is torch.bool"),
+        (torch.ones(16).to(torch.float8_e4m3fn), "ln_final.w is torch.float8_e4m3fn"), (torch.ones(16, dtype=torch.complex64), "ln_final.w is torch.complex64"),
+        (torch.full((16,), float("nan")), "ln_final.w holds 16 entries of 16 that are NaN or infinite"),
+        (torch.full((16,), 1e39, dtype=torch.float64), "ln_final.w holds 16 entries of 16 that are NaN or infinite"),
+    ],
+)  # fmt: skip
+def test_what_is_no_finite_floating_point_number_is_no_weight(folder: Path, weight: torch.Tensor, said: str) -> None:
+    path = folder / "model.safetensors"
+    save_file(load_file(path) | {"ln_final.w": weight}, path)
+    message = refused(folder)
+    assert f"{path}: " in message and said in message
+
+
+@pytest.mark.parametrize("stored", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_stored_in_other_floats_are_rounded_to_the_format_asked_for(folder: Path, stored: torch.dtype) -> None:
+    path = folder / "model.safetensors"
+    weights = {name: weight.to(stored) for name, weight in load_file(path).items()}
+    save_file(weights, path)
+    assert all(torch.equal(weight, weights[name].float()) for name, weight in load(folder, "cpu").model.weights().items())
+
+
+def _with_header(path: Path, change: Callable[[str], str]) -> None:
+    """Write a file of weights again with another header in front of the same bytes."""
+    content = path.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = change(content[8 : 8 + length].decode()).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header + content[8 + length :])
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda header: header.replace('"ln_final.w"', '"blocks.0.ln1.w"'), "its header is not JSON: a table has the name 'blocks.0.ln1.w' twice"),
+        (lambda header: header.replace("[16]", "[-16]", 1), "its header says no shape and place of"),
+        (lambda header: header.replace('"data_offsets":[0,', '"data_offsets":[64,'), "of its data, expected 0"),
+        (lambda header: "[]", "its header is no table of tensors"),
+        (lambda header: header[:-9], "its header is not JSON"),
+        (lambda header: "[" * 100_000, "its header is nested too deeply"),
+        (lambda header: header.replace('"F32"', '"F1024"', 1), "F1024"),
+    ],
+)
+def test_a_header_that_lies_is_refused_with_what_is_wrong_with_it(folder: Path, change: Callable[[str], str], said: str) -> None:
+    path = folder / "model.safetensors"
+    _with_header(path, change)
+    message = refused(folder)
+    assert f"{path} is broken or no safetensors file" in message and said in message
+
+
+def test_a_header_longer_than_its_file_and_data_beyond_the_header_are_refused(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes((2**63).to_bytes(8, "little") + whole[8:])
+    assert "its header would take 9,223,372,036,854,775,808 bytes" in refused(folder)
+    path.write_bytes(whole + b"more")
+    assert "bytes of data, and" in refused(folder)
+
+
+@pytest.mark.parametrize("change", [{"n_layers": 10_000}, {"n_layers": 10**8}, {"d_model": 2**28, "memory_heads": 1, "n_heads": 4}, {"d_mlp": 2**28}, {"d_vocab": 2**28}])
+def test_sizes_that_the_weights_do_not_have_are_refused_before_anything_is_built(
+    folder: Path, change: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def built(*arguments: object) -> None:
+        raise AssertionError("a model was built")
+
+    monkeypatch.setattr(LM2, "empty", built)
+    path = folder / "config.json"
+    values = json.loads(path.read_text())
+    values["model"] |= change
+    path.write_text(json.dumps(values))
+    message = refused(folder)
+    assert str(path) in message and ("blocks cannot be in" in message or "must be of shape" in message)
+
+
+def test_a_tokenizer_that_the_library_panics_at_is_refused_with_its_path(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class PanicException(BaseException):  # what the library raises is no Exception
+        pass
+
+    class Panicking:
+        @staticmethod
+        def from_str(text: str) -> None:
+            raise PanicException("index out of bounds\nnote: run with RUST_BACKTRACE=1")
+
+    monkeypatch.setattr("tokenizers.Tokenizer", Panicking)
+    assert f"{folder / 'tokenizer.json'} is not a tokenizer in Hugging Face's JSON format: index out of bounds note" in refused(folder)
+
+
+def test_a_tokenizer_nested_beyond_reason_or_a_card_that_is_no_text_is_refused_with_its_path(folder: Path) -> None:
+    card, tokenizer = folder / "card.md", folder / "tokenizer.json"
+    card.write_bytes(b"# Caf\xe9")
+    assert f"{card} is not readable as text: byte 5 is not UTF-8" in refused(folder)
+    tokenizer.write_text('{"a":' * 100_000)
+    assert str(tokenizer) in refused(folder)
+
+
+def test_a_file_that_says_a_name_twice_is_refused(folder: Path) -> None:
+    path = folder / "config.json"
+    path.write_text(path.read_text().replace('"d_mlp"', '"d_model": 32, "d_mlp"', 1))
+    assert f"{path} is not JSON: a table has the name 'd_model' twice" in refused(folder)
+
+
+@pytest.mark.parametrize("device", ["", "cpu:1", "cpu:x", "cpu:", "cuda:99", "cpu:-1", "cuda:", " cpu", "cpu:0:0", "cpu:" + "9" * 5000])
+def test_a_device_that_is_not_there_is_refused_with_those_that_are(folder: Path, device: str) -> None:
+    message = refused(folder, device=device)
+    assert message.startswith("device ") and "is not on this machine; it has" in message and "cpu" in message
+
+
+def test_the_first_processor_can_be_named_by_its_number() -> None:
+    assert choose_device("cpu:0") == torch.device("cpu", 0)
 
 
 def test_an_unknown_dtype_device_or_name_is_refused(folder: Path) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import gguf
@@ -205,6 +206,59 @@ def test_weights_missing_unknown_or_of_another_kind_are_named(folder: Path) -> N
         assert str(folder) in message and said in message
 
 
+@pytest.mark.parametrize("told", [False, None])
+def test_embeddings_tied_by_hand_are_tied_though_the_configuration_does_not_say_so(tokenizer: Tokenizer, ids, tmp_path: Path, told: bool | None) -> None:
+    theirs = llama(tokenizer, tie_word_embeddings=True)
+    path = saved(tmp_path / "one", theirs, tokenizer)
+    values = json.loads((path / "config.json").read_text())
+    values = {name: value for name, value in values.items() if name != "tie_word_embeddings"} | ({} if told is None else {"tie_word_embeddings": told})
+    (path / "config.json").write_text(json.dumps(values))
+    weights = load_file(path / "model.safetensors")
+    assert "lm_head.weight" not in weights
+    for stored in (weights, weights | {"lm_head.weight": weights["model.embed_tokens.weight"].clone()}):
+        save_file(stored, path / "model.safetensors")
+        same(load(path, "cpu"), theirs, ids(2, 20))
+
+
+def test_a_tensor_in_two_shards_or_not_in_the_one_that_the_index_says_is_refused(shards: Path) -> None:
+    first, second = sorted(shards.glob("*.safetensors"))[:2]
+    own, name = load_file(first), sorted(load_file(second))[0]
+    save_file(own | {name: torch.zeros(1)}, first)
+    assert f"holds {name!r}, which another of" in refused(shards)
+    save_file({each: weight for each, weight in own.items() if each != sorted(own)[0]}, first)
+    assert f"{first} lacks ['{sorted(own)[0]}'], which model.safetensors.index.json lists in it" in refused(shards)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"tie_word_embeddings": "false"}, "tie_word_embeddings must be true or false, not 'false'"),
+        ({"rms_norm_eps": "1e-5"}, "rms_norm_eps, here rms_norm_eps must be a finite number, not '1e-5'"),
+        ({"num_hidden_layers": 10**6}, "1,000,000 blocks cannot be in 21 tensors"),
+        ({"num_hidden_layers": True}, "num_hidden_layers, here n_layers must be a whole number, not True"),
+        ({"intermediate_size": 10**30}, "intermediate_size, here d_mlp must be at most"),
+        ({"rope_parameters": LLAMA_3 | {"factor": "8"}}, "factor must be a finite number, not '8'"),
+        ({"rope_parameters": {"rope_type": "default", "rope_theta": "1e4"}}, "rope_theta must be a finite number, not '1e4'"),
+        ({"rope_parameters": {"rope_type": ["llama3"]}}, "rope type ['llama3'] is not computed here"),
+        ({"num_key_value_heads": [2]}, "num_key_value_heads, here n_key_value_heads must be a whole number, not [2]"),
+    ],
+)
+def test_values_that_cannot_be_are_refused_with_the_file_and_the_field(folder: Path, change: dict, said: str) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    message = refused(folder)
+    assert str(path) in message and said in message
+
+
+def test_weights_that_are_not_finite_are_named_as_the_folder_names_them(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    weights = load_file(path)
+    weights["model.layers.1.mlp.up_proj.weight"][3, 4] = float("inf")
+    save_file(weights, path)
+    message = refused(folder)
+    assert str(folder) in message and "model.layers.1.mlp.up_proj.weight holds 1 entries of 6,144 that are NaN or infinite" in message
+
+
 def test_a_tokenizer_that_is_none_or_too_large_is_refused(folder: Path, text: str) -> None:
     path = folder / "tokenizer.json"
     path.write_text("{}")
@@ -314,8 +368,10 @@ def test_llama_3_scaling_is_recognised_from_its_stretched_waves(tokenizer: Token
     plain = 1 / 5e5 ** (torch.arange(0, 16, 2) / 16)
     stretch = (plain / theirs.model.rotary_emb.inv_freq).numpy()
     ours = load(packed(tmp_path / "toy.gguf", theirs, tokenizer, change=lambda w: w.add_tensor("rope_freqs.weight", stretch)), "cpu")
-    assert ours.config.rope_scaling == RopeScaling(
-        factor=pytest.approx(32.0), low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=8192
+    found = ours.config.rope_scaling
+    assert found.factor == pytest.approx(32.0)
+    assert replace(found, factor=32.0) == RopeScaling(
+        factor=32.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=8192
     )
     same(ours, theirs, ids(2, 40))
     other = packed(tmp_path / "other.gguf", theirs, tokenizer, change=lambda w: w.add_tensor("rope_freqs.weight", stretch**0.5))
@@ -352,6 +408,29 @@ def test_a_truncated_or_foreign_gguf_file_is_refused_with_its_size(tokenizer: To
     for foreign in (b"no weights at all", b"\0" * 500, whole[:8] + b"\xff" * 500):
         path.write_bytes(foreign)
         assert f"{path} is broken or no GGUF file ({len(foreign):,} bytes)" in refused(path)
+
+
+def _with_list(count: int, kind: int) -> bytes:
+    """A GGUF file whose one entry of metadata claims a list of so many."""
+    name = b"a.list"
+    start = b"GGUF" + (3).to_bytes(4, "little") + (0).to_bytes(8, "little") + (1).to_bytes(8, "little")
+    return start + len(name).to_bytes(8, "little") + name + (9).to_bytes(4, "little") + kind.to_bytes(4, "little") + count.to_bytes(8, "little")
+
+
+@pytest.mark.parametrize("count", [2**21, 2**40, 2**63])
+@pytest.mark.parametrize("kind", [0, 4, 8, 9])
+def test_lists_longer_than_their_file_are_refused_at_once(tmp_path: Path, count: int, kind: int) -> None:
+    path = tmp_path / "toy.gguf"
+    path.write_bytes(_with_list(count, kind) + b"\0" * 64)
+    assert f"{path} is broken or no GGUF file" in refused(path)
+
+
+def test_more_tensors_or_entries_than_a_file_can_hold_are_refused_at_once(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    path = packed(tmp_path / "toy.gguf", llama(tokenizer), tokenizer)
+    whole = path.read_bytes()
+    for at in (8, 16):  # how many tensors, how many entries of metadata
+        path.write_bytes(whole[:at] + (2**62).to_bytes(8, "little") + whole[at + 8 :])
+        assert f"{path} is broken or no GGUF file" in refused(path)
 
 
 # A real one

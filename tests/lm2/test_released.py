@@ -146,6 +146,44 @@ def test_a_pt_that_is_no_table_of_weights_is_refused(beside: Path, content: obje
     assert "no table of weights" in refused(beside / "theirs.pt")
 
 
+def test_a_pt_that_says_more_than_it_holds_is_refused_before_a_model_is_built(release: Checkpoint, beside: Path) -> None:
+    weights, path = theirs(release.model), beside / "theirs.pt"
+    torch.save(weights | {"model.norm.weight": torch.ones(1).expand(10**12)}, path)
+    message = refused(path)
+    assert "model.norm.weight of shape (1000000000000,) would take more" in message and "bytes, and" in message
+    torch.save(weights | {"model.norm.weight": torch.ones(3)}, path)
+    assert "ln_final.w must be of shape (16,), not (3,)" in refused(path)
+    torch.save(weights, path)
+    values = json.loads((beside / "config.json").read_text())
+    values["model"] |= {"n_layers": 10**8}
+    (beside / "config.json").write_text(json.dumps(values))
+    assert "100,000,000 blocks cannot be in" in refused(path)
+
+
+@pytest.mark.parametrize(
+    ("weight", "said"),
+    [(torch.ones(16, dtype=torch.int32), "is torch.int32"), (torch.full((16,), float("inf")), "holds 16 entries of 16 that are NaN or infinite"),
+     (torch.ones(16).to_sparse(), "in layout torch.sparse_coo"), (torch.ones(16, device="meta"), "without numbers")],
+)  # fmt: skip
+def test_what_is_no_weight_in_a_pt_is_named_as_the_file_names_it(release: Checkpoint, beside: Path, weight: torch.Tensor, said: str) -> None:
+    torch.save(theirs(release.model) | {"model.norm.weight": weight}, beside / "theirs.pt")
+    message = refused(beside / "theirs.pt")
+    assert f"{beside / 'theirs.pt'}: model.norm.weight" in message and said in message
+
+
+def test_parity_with_outputs_that_are_no_numbers_is_no_parity(oracle: Path, tmp_path: Path) -> None:
+    with safe_open(oracle, "pt") as file:
+        sizes = file.metadata()
+    recorded, path = load_file(oracle), tmp_path / "changed.safetensors"
+    save_file(recorded | {"segment0/logits": recorded["segment0/logits"] * float("nan")}, path, metadata=sizes)
+    with pytest.raises(ValueError, match="segment0/logits holds NaN or infinity"):
+        parity(path)
+    for change in ({"segments": "0"}, {"layers": "1000000000"}):
+        save_file(recorded, path, metadata=sizes | change)
+        with pytest.raises(ValueError, match="changed.safetensors does not hold recorded outputs.* it says"):
+            parity(path)
+
+
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
 def test_a_truncated_pt_is_refused(release: Checkpoint, beside: Path, share: float) -> None:
     path = beside / "theirs.pt"
