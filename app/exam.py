@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from app import cache, owner, progress, sidebar, widgets
+from app import cache, owner, progress, sidebar, state, widgets
 from app.jobs import Phase, Work
 from lm2 import stories
 
@@ -37,6 +37,7 @@ def questions() -> tuple[Prompt, ...] | None:
     except ValueError as error:
         st.info(f"{error}.", icon=":material/info:")
         return None
+    state.shows("questions", "\f".join(prompt.text for prompt in found))
     origin = "held out from training" if stories.real_stories(task) else "simulated"
     st.caption(
         f"{count} questions about {len({prompt.story_id for prompt in found})} stories of qa{task}, {origin}; each in a segment of its own. "

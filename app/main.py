@@ -30,8 +30,10 @@ def page(render: Callable[[], None]) -> Callable[[], None]:
 
     @functools.wraps(render)
     def show() -> None:
+        above = st.container()
         render()
-        state.publish()
+        with above:
+            state.publish()
 
     return st.fragment(show)
 
@@ -42,7 +44,6 @@ pages = [
     st.Page(page(screen), title=title, icon=icon, url_path=path, default=path == "memory") for path, (title, icon, screen) in SCREENS.items()
 ]
 chosen = st.navigation({"LM2 Workbench": pages}, expanded=True)
-for problem in state.link_problems():
-    st.warning(f"This part of the link made no sense and was left out: {problem}")
+state.begin_page()
 sidebar.render()
 chosen.run()

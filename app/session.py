@@ -40,10 +40,12 @@ def open_checkpoint() -> "Checkpoint | None":
     state.publish()  # a page that is loaded again while this takes its time must find what was chosen
     try:
         with st.spinner(f"Loading {chosen.checkpoint} ..."):
-            return cache.checkpoint(chosen.checkpoint, chosen.device, chosen.dtype)
+            loaded = cache.checkpoint(chosen.checkpoint, chosen.device, chosen.dtype)
     except ValueError as error:
         st.info(str(error), icon=":material/info:")
         return None
+    state.shows("weights", loaded.digest)
+    return loaded
 
 
 def open_trace() -> Opened | None:
@@ -53,9 +55,11 @@ def open_trace() -> Opened | None:
         return None
     try:
         read = sidebar.chosen_context()
+        state.shows("context", read.text)
         layers = sorted(loaded.config.memory_layers)
         if layers and chosen.layer not in layers:
-            chosen = state.update(layer=layers[-1])
+            state.settle("layer", layers[-1])
+            chosen = state.current()
         spec = cache.spec_for(loaded, read.text, chosen.length or None, chosen.layer)
         trace = ran(loaded, spec)
     except ValueError as error:

@@ -80,12 +80,12 @@ def _question() -> None:
 
 def _pasted() -> None:
     widgets.area("Text", "text", placeholder="Mary moved to the bathroom. John went to the hallway. Where is Mary?")
-    if not state.text_fits_url():
+    if not state.fits_url("text"):
         st.caption("This text is too long to be part of a link: a copied link will not hold it.")
 
 
 def _file() -> None:
-    widgets.upload("Text file (.txt, UTF-8)", "text", "txt", lambda content: decode_text(content, "the file"), help=f"At most {context.MAX_CHARACTERS:,} characters.")
+    widgets.upload("Text file (.txt, UTF-8)", "uploaded", "txt", lambda content: decode_text(content, "the file"), help=f"At most {context.MAX_CHARACTERS:,} characters.")
 
 
 _SOURCE_WIDGETS = {Source.STORY: _story, Source.SIMULATED: _simulated, Source.PASTED: _pasted, Source.FILE: _file}
@@ -101,9 +101,9 @@ def context_of(chosen: Selection) -> Context:
     if chosen.source is Source.PASTED:
         return context.of_text(chosen.text, "pasted text")
     if chosen.source is Source.FILE:
-        if not chosen.text:
+        if not chosen.uploaded:
             raise ValueError("No file yet. Upload a .txt file in the sidebar, or choose a story.")
-        return context.of_text(chosen.text, "uploaded file")
+        return context.of_text(chosen.uploaded, "uploaded file")
     if chosen.source is Source.STORY:
         picked = stories.pick(chosen.task, chosen.index)
         story, origin = picked.story, picked.origin

@@ -4,9 +4,9 @@ A Selection is everything that decides what is on the screen. It is read from th
 written back after each run of the script, so that a copied link opens the same view.
 """
 
-import base64
 import dataclasses
-import zlib
+import hashlib
+import re
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -14,9 +14,9 @@ from typing import Any
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from app.toggles import Toggles, numbers, ranges
+from app import links
+from app.toggles import Toggles
 
-_LONGEST_TEXT_IN_URL = 6_000
 _NOTHING = object()
 
 
@@ -70,6 +70,9 @@ class Selection(Toggles):
     seed: int = 0
     statements: int = 10
     text: str = ""
+    """Pasted."""
+    uploaded: str = ""
+    """The text of an uploaded file."""
     layer: int = -1
     """Block; -1, the last that has a memory."""
     head: str = "mean"
@@ -185,25 +188,121 @@ class Selection(Toggles):
 
 
 _FIELDS = {field.name: field for field in dataclasses.fields(Selection)}
+_ON, _TASKS, _SEEDS = ("on", "off"), range(1, 11), range(2**31)
+ALLOWED = {
+    "device": ("auto", "cpu", "cuda", "mps"), "dtype": ("float32", "bfloat16"), "length": range(1_000_001),
+    "task": _TASKS, "index": range(10_000), "question": range(-1, 20), "seed": range(1_000_001), "statements": range(1, 61),
+    "head": re.compile(r"mean|max|[0-9]{1,4}"), "token": _SEEDS, "slot": _SEEDS, "scale": ("linear", "sqrt"), "side": ("read", "wrote"),
+    "gate": ("in", "forget", "out"), "venue": ("icml", "neurips", "iclr", "acl", "aaai", "cvpr", "tmlr", "ieee"), "columns": ("single", "double"),
+    "across": range(1, 27), "shared": _ON, "toggling": ("Memory", "Slots", "Heads and gates", "Statements"),
+    "ablated": ("Chosen token", "Most changed", "Along the text", "Runs", "Run it again"), "metric": ("official", "exact"),
+    "shown": re.compile(r"mean|qa[0-9]{1,2}"), "at": re.compile(r"[0-9]{1,5}k"), "written": range(1, 65), "writes": _ON, "step": range(1, 65),
+    "experiment": (
+        "policies", "gates", "swap", "permutation", "provenance", "decoding", "attribution", "forgetting", "capacity", "overwrites", "interference",
+        "erasure", "slots",
+    ),
+    "exam_task": _TASKS, "exam_questions": range(2, 2_001), "exam_seed": _SEEDS,
+    "grid": ("slots", "memory_heads", "attention_heads", "blocks", "gates"), "replacement": ("resample", "mean", "initial", "zero"),
+    "back": range(16), "route": ("exact", "answer"), "ordered": ("logit_difference", "log_probability", "kl", "cross_entropy", "exact"),
+    "screened": range(1_001), "effect": ("", "logit_difference", "log_probability", "kl", "cross_entropy", "exact"), "hidden": _ON, "unit": _SEEDS,
+    "probe_tasks": _TASKS, "probe_count": range(1, 2_001), "probe_origin": ("simulated", "held out"), "probe_seed": _SEEDS,
+    "probe_moment": ("segment", "statement", "question", "token"), "probe_family": ("mass-mean", "LDA", "ridge", "logistic"),
+    "probe_folds": range(2, 21), "probe_permutations": range(100_000),
+    "donor_task": range(11), "donor_index": range(-1, 1_000_001), "donor_question": range(-1, 20),
+    "freeze_at": _SEEDS, "since": _SEEDS, "other": range(1, 10_000), "others": range(1, 17),
+    **dict.fromkeys(("input_gate", "forget_gate", "output_gate"), re.compile(r"|0|1|0?\.[0-9]{1,6}|[0-9.]{1,7}e-[0-9]{1,2}")),
+}  # fmt: skip
+"""The values of fields that have a closed set. Other numbers are -1 to 2^31 - 1; other texts are free."""
+
+_OF_TEXT = ("source", "task", "index", "question", "asked", "seed", "statements", "text", "uploaded")
+DECIDED_BY = {
+    "context": ("the text", _OF_TEXT), "weights": ("the model", ("checkpoint",)),
+    "donor": ("the donor's text", (*_OF_TEXT, "donor_source", "donor_task", "donor_index", "donor_question", "donor_text")),
+    "questions": ("the questions", ("exam_task", "exam_questions")), "evaluation": ("the evaluation", ("results",)),
+}  # fmt: skip
+"""What a link names by its digest, in words, and the fields that choose it here; others' files and folders may hold something else."""
+_DIGITS = 12
+
+
+@dataclass(frozen=True)
+class _Known:
+    """A digest of what is shown, or was when a link was made."""
+
+    digest: str
+    chosen: tuple[Any, ...]
+    """The fields that chose it."""
+    linked: bool
+    """Whether a link says so, and nothing has been compared with it yet."""
 
 
 def current() -> Selection:
     """This session's selection; what the URL says when the session begins."""
     if "selection" not in st.session_state:
-        st.session_state["selection"] = _from_url(dict(st.query_params))
+        _begin(dict(st.query_params))
     return st.session_state["selection"]
 
 
 def update(**changes: Any) -> Selection:
     """Replace fields of the selection."""
+    current()
+    st.session_state["from_link"].difference_update(changes)
     st.session_state["selection"] = dataclasses.replace(current(), **changes)
     return st.session_state["selection"]
+
+
+def _begin(written: dict[str, str]) -> None:
+    """Begin a session by a link. What of it cannot be shown is told."""
+    digests = {name: written.pop(name) for name in DECIDED_BY if name in written}
+    link = links.read(written, _FIELDS, ALLOWED)
+    values = dict(link.values)
+    if values.get("source") is Source.FILE and "uploaded" not in values and "text" in values:  # links of before pasted and uploaded texts were parted
+        values["uploaded"] = values.pop("text")
+    st.session_state["selection"] = Selection(**values)
+    st.session_state["from_link"] = set(values)
+    st.session_state["digests"] = {name: _Known(digest, _choosing(name), linked=True) for name, digest in digests.items()}
+    st.session_state["notices"] = list(link.problems)
+
+
+def _choosing(what: str) -> tuple[Any, ...]:
+    return tuple(getattr(current(), field) for field in DECIDED_BY[what][1])
+
+
+def shows(what: str, content: str) -> None:
+    """What the page shows, of `DECIDED_BY`: links name it by its digest. Told where the link that opened this session names another."""
+    chosen, (words, _) = _choosing(what), DECIDED_BY[what]
+    digest, known = hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGITS], st.session_state["digests"].get(what)
+    if known is not None and known.linked and known.chosen == chosen and known.digest != digest:
+        tell(f"This link was made with something else: {words} is not the same here. What you see differs from what its maker saw.")
+    st.session_state["digests"][what] = _Known(digest, chosen, linked=False)
+
+
+def settle(field: str, value: Any) -> None:
+    """A field takes another value, since what it had is not there. Told where a link asked for that."""
+    asked = getattr(current(), field)
+    if asked != value and field in st.session_state["from_link"]:
+        shown = "nothing is chosen" if value is None else f"{field}={links.write(value)} is shown"
+        tell(f"This link asks for {field}={links.write(asked)[:_DIGITS]}, which is not there: {shown}.")
+    update(**{field: value})
+
+
+def tell(notice: str) -> None:
+    """Say something above the page, once `publish` comes to it."""
+    st.session_state["notices"].append(notice)
+
+
+def begin_page() -> None:
+    """The whole page is drawn anew: what was told stays there until something else is chosen."""
+    told, chosen = st.session_state.pop("told", ((), None))
+    if chosen == current():
+        st.session_state["notices"][:0] = told
 
 
 def choice(field: str, count: int) -> int | None:
     """A field that chooses one of `count` things; None where it chooses none, or one that is not there."""
     chosen = getattr(current(), field)
-    return chosen if chosen is not None and 0 <= chosen < count else None
+    if chosen is not None and not 0 <= chosen < count:
+        settle(field, None)
+    return getattr(current(), field)
 
 
 def texts(field: str) -> tuple[str, ...]:
@@ -212,12 +311,19 @@ def texts(field: str) -> tuple[str, ...]:
 
 
 def publish() -> None:
-    """Write the selection to the URL, leaving out what is at its default."""
-    values = {name: _write(getattr(current(), name)) for name in _FIELDS if getattr(current(), name) != _FIELDS[name].default}
-    if len(values.get("text", "")) > _LONGEST_TEXT_IN_URL:
-        del values["text"]
+    """Write the selection to the URL, leaving out what is at its default, and draw here what there is to tell."""
+    chosen = current()
+    values = {name: links.write(getattr(chosen, name)) for name in _FIELDS if getattr(chosen, name) != _FIELDS[name].default}
+    values = {name: written for name, written in values.items() if len(written) <= links.LONGEST}
+    values |= {what: known.digest for what, known in st.session_state["digests"].items() if known.chosen == _choosing(what)}
     if dict(st.query_params) != values:
         st.query_params.from_dict(values)
+    for notice in st.session_state["notices"]:
+        st.warning(notice, icon=":material/link:")
+    if st.session_state["notices"]:
+        told, _ = st.session_state.get("told", ((), None))
+        st.session_state["told"] = (*told, *st.session_state["notices"]), chosen
+        st.session_state["notices"] = []
 
 
 def open_screen(screen: str, **changes: Any) -> None:
@@ -226,9 +332,9 @@ def open_screen(screen: str, **changes: Any) -> None:
     st.switch_page(st.Page(lambda: None, title=screen, url_path=screen))  # pages are known by their path
 
 
-def text_fits_url() -> bool:
-    """Whether the pasted text is short enough to be part of a link."""
-    return len(_write(current().text)) <= _LONGEST_TEXT_IN_URL
+def fits_url(field: str) -> bool:
+    """Whether a text is short enough to be part of a link."""
+    return len(links.write(getattr(current(), field))) <= links.LONGEST
 
 
 def session() -> str:
@@ -252,43 +358,3 @@ def take(field: str) -> None:
 def kept(name: str) -> list[Any]:
     """A list of this session's own, empty at first. It is no part of a link."""
     return st.session_state.setdefault(f"kept_{name}", [])
-
-
-def _write(value: Any) -> str:
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, tuple):
-        return ranges(value)
-    if isinstance(value, str) and len(value) > 40:
-        return "~" + base64.urlsafe_b64encode(zlib.compress(value.encode(), 9)).decode()
-    return str(value)
-
-
-def _from_url(values: dict[str, str]) -> Selection:
-    """A link's selection; fields that do not make sense keep their defaults, and `problems` tells of them."""
-    read: dict[str, Any] = {}
-    for name, written in values.items():
-        if name in _FIELDS:
-            try:
-                read[name] = _read(written, _FIELDS[name].default)
-            except (ValueError, zlib.error):
-                st.session_state.setdefault("link_problems", []).append(f"{name}={written[:40]}")
-    return Selection(**read)
-
-
-def link_problems() -> list[str]:
-    """Parts of the link that made no sense; told once."""
-    return st.session_state.pop("link_problems", [])
-
-
-def _read(written: str, default: Any) -> Any:
-    if isinstance(default, Enum):
-        return type(default)(written)
-    if isinstance(default, tuple):
-        return numbers(written)
-    if default is None or isinstance(default, int):
-        return int(written)
-    if written.startswith("~"):
-        # Bounded: a few kB of zlib can otherwise unpack to gigabytes.
-        return zlib.decompressobj().decompress(base64.urlsafe_b64decode(written[1:]), 1_000_000).decode()
-    return written

@@ -17,7 +17,7 @@ def _valid(field: str, options: Sequence[Any], fallback: Any) -> Any:
     value = getattr(state.current(), field)
     if value in options:
         return value
-    state.update(**{field: fallback})
+    state.settle(field, fallback)
     return fallback
 
 
@@ -44,7 +44,7 @@ def parts(label: str, field: str, contents: Mapping[str, Callable[[], None]]) ->
 
 def number(label: str, field: str, lowest: int, highest: int, *, help: str | None = None) -> int:
     value = min(max(getattr(state.current(), field), lowest), highest)
-    state.update(**{field: value})
+    state.settle(field, value)
     key = state.widget_key(field, value)
     return st.number_input(label, lowest, highest, key=key, step=1, help=help, on_change=state.take, args=(field,))
 
@@ -52,7 +52,6 @@ def number(label: str, field: str, lowest: int, highest: int, *, help: str | Non
 def choice_of_number(label: str, field: str, count: int, *, help: str) -> int | None:
     """One of 0 to count - 1, or none of them: an empty box."""
     value = state.choice(field, count)
-    state.update(**{field: value})
     key = state.widget_key(field, value)
     return st.number_input(
         label, 0, count - 1, value=None, key=key, step=1, placeholder="none", help=help, on_change=state.take, args=(field,)
@@ -123,7 +122,7 @@ def share(label: str, field: str, *, help: str | None = None) -> None:
 
 def slider(label: str, field: str, lowest: int, highest: int, *, help: str | None = None) -> int:
     value = min(max(getattr(state.current(), field), lowest), highest)
-    state.update(**{field: value})
+    state.settle(field, value)
     key = state.widget_key(field, value)
     return st.slider(label, lowest, highest, key=key, help=help, on_change=state.take, args=(field,))
 
@@ -173,7 +172,7 @@ def block(config: "LM2Config") -> int:  # noqa: F821
     """Choose a block that has a memory."""
     layers = sorted(config.memory_layers)
     if state.current().layer not in layers:
-        state.update(layer=layers[-1])
+        state.settle("layer", layers[-1])
     return buttons("Block", "layer", layers, help="A block of the decoder; each reads the bank and writes to it.")
 
 

@@ -35,7 +35,7 @@ def _one_segment(opened: Opened, above: dict[str, Made]) -> None:
     config, trace, layers = opened.checkpoint.config, opened.trace, opened.layers
     last = len(trace.segments) - 1
     if not 0 <= state.current().segment <= last:
-        state.update(segment=last)
+        state.settle("segment", last)
     left, right = st.columns(2)
     with left:
         segment = widgets.slider("After segment", "segment", 0, last) if last else 0

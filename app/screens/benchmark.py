@@ -32,6 +32,7 @@ def render() -> None:
         panels.figure(benchmark.printed_curves("mean"), "printed")
         _notes("mean")
         return
+    state.shows("evaluation", found.digest)
     left, middle, right = st.columns(3)
     with left:
         task = widgets.select("Task", "shown", found.tasks, show=lambda task: "mean over tasks" if task == "mean" else task)
@@ -41,7 +42,9 @@ def render() -> None:
         pairs = benchmark.pairs(found)
         pair = widgets.select("Difference", "rival", pairs) if pairs else None
     st.caption(benchmark.METRICS[metric])
-    length = state.current().at if state.current().at in found.lengths else found.lengths[0]
+    if state.current().at not in found.lengths:
+        state.settle("at", found.lengths[0])
+    length = state.current().at
     chart = BenchmarkChart(spec=named, shown=OfBenchmark.CURVES, task=task, metric=metric, pair=pair or "", length=length)
     made = {title: replace(chart, shown=shown).made(None, found) for title, shown in _SHOWN.items() if pair or shown not in _OF_PAIRS}
     left, right = st.columns(2)

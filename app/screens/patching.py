@@ -114,6 +114,7 @@ def _choose_donor(opened: Opened) -> Opened | None:
     try:
         chosen = others.donor(state.current(), opened.context)
         read = sidebar.context_of(chosen)
+        state.shows("donor", read.text)
         if swapped:
             _swap(chosen)
         spec = cache.spec_for(loaded, read.text, state.current().length or None, opened.layers[0])
@@ -170,7 +171,7 @@ def _choose_part(recipient: _Side, donor: _Side) -> Patched:
             else:
                 layers = _SITES[part].layers(config)
                 if state.current().patched_layer not in layers:
-                    state.update(patched_layer=layers[-1])
+                    state.settle("patched_layer", layers[-1])
                 widgets.buttons("Of block", "patched_layer", layers)
         if part is Patched.BANK:
             _reading(recipient, donor)

@@ -234,9 +234,14 @@ def _target(probed: Probed) -> Target:
 
 def _place(probed: Probed) -> tuple[Source, int | str]:
     """The cell that is open: the first, unless another is chosen that is there."""
-    chosen, segments = state.current(), probed.result.segments
-    source = next((source for source in probed.rows if source.label == chosen.probe_source), probed.rows[0])
-    return source, chosen.probe_segment if chosen.probe_segment in segments else ALL
+    labels = [source.label for source in probed.rows]
+    if state.current().probe_source not in ("", *labels):
+        state.settle("probe_source", "")
+    if state.current().probe_segment not in (-1, *probed.result.segments):
+        state.settle("probe_segment", -1)
+    chosen = state.current()
+    source = probed.rows[labels.index(chosen.probe_source)] if chosen.probe_source else probed.rows[0]
+    return source, ALL if chosen.probe_segment == -1 else chosen.probe_segment
 
 
 def _map(probed: Probed, target: Target, source: Source, segment: int | str, view: Heatmap) -> None:

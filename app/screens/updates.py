@@ -95,8 +95,10 @@ def _again(walks: dict[str, Walk]) -> None:
 
 def _slider(label: str, field: str, last: int, default: int, help: str) -> int:
     """A slider of 0 to `last`. What was not chosen stays at its default, also when that moves; nothing is drawn where there is only 0."""
+    if not -1 <= getattr(state.current(), field) <= last:
+        state.settle(field, -1)
     chosen = getattr(state.current(), field)
-    value = chosen if 0 <= chosen <= last else default
+    value = default if chosen == -1 else chosen
     if last == 0:
         return value
     return st.slider(label, 0, last, key=state.widget_key(field, value), help=help, on_change=state.take, args=(field,))

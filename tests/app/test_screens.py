@@ -93,12 +93,10 @@ def test_nonsense_in_a_link_falls_back_to_the_default_and_is_told() -> None:
     from app import state
 
     def script() -> None:
-        import streamlit as st
-
         from app import state
 
         state.current()
-        st.write(state.link_problems())
+        state.publish()
 
     test = AppTest.from_function(script)
     test.query_params["layer"] = "many"
@@ -106,6 +104,7 @@ def test_nonsense_in_a_link_falls_back_to_the_default_and_is_told() -> None:
     test.run()
     assert test.session_state["selection"] == state.Selection()
     assert not test.exception
+    assert [warning.value for warning in test.warning if "layer='many'" in warning.value]
 
 
 def test_moving_a_widget_does_not_run_the_model_again(monkeypatch: pytest.MonkeyPatch) -> None:
