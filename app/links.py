@@ -5,7 +5,7 @@ import binascii
 import re
 import zlib
 from collections.abc import Container, Mapping
-from dataclasses import Field
+from dataclasses import Field, dataclass
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -25,6 +25,18 @@ _PLACES = range(100_000)
 """Numbers in a field that holds several and says nothing else."""
 _SHOWN = 40
 """Characters of a value that a problem quotes."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """Texts that are written in one way."""
+
+    pattern: str
+    words: str
+    """That way, as "There are ..." goes on."""
+
+    def __contains__(self, text: object) -> bool:
+        return isinstance(text, str) and re.fullmatch(self.pattern, text, re.ASCII) is not None
 
 
 class Link(NamedTuple):
@@ -106,10 +118,12 @@ def _checked(value: Any, allowed: Container | None) -> Any:
         return value
     if allowed is None and isinstance(value, int):
         allowed = _NUMBERS
-    if isinstance(allowed, re.Pattern):
-        if not allowed.fullmatch(value):
-            raise ValueError("It is not written as such a value is")
-    elif allowed is not None and value not in allowed:
-        there = f"{allowed[0]:,} to {allowed[-1]:,}" if isinstance(allowed, range) else ", ".join(map(str, allowed))
-        raise ValueError(f"There are {there}")
+    if allowed is not None and value not in allowed:
+        raise ValueError(f"There are {_words(allowed)}")
     return value
+
+
+def _words(allowed: Container) -> str:
+    if isinstance(allowed, Form):
+        return allowed.words
+    return f"{allowed[0]:,} to {allowed[-1]:,}" if isinstance(allowed, range) else ", ".join(one or "none" for one in allowed)

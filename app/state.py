@@ -6,7 +6,6 @@ written back after each run of the script, so that a copied link opens the same 
 
 import dataclasses
 import hashlib
-import re
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -192,11 +191,12 @@ _ON, _TASKS, _SEEDS = ("on", "off"), range(1, 11), range(2**31)
 ALLOWED = {
     "device": ("auto", "cpu", "cuda", "mps"), "dtype": ("float32", "bfloat16"), "length": range(1_000_001),
     "task": _TASKS, "index": range(10_000), "question": range(-1, 20), "seed": range(1_000_001), "statements": range(1, 61),
-    "head": re.compile(r"mean|max|[0-9]{1,4}"), "token": _SEEDS, "slot": _SEEDS, "scale": ("linear", "sqrt"), "side": ("read", "wrote"),
+    "head": links.Form(r"mean|max|[0-9]{1,4}", "mean, max and the numbers of heads"), "token": _SEEDS, "slot": _SEEDS, "scale": ("linear", "sqrt"), "side": ("read", "wrote"),
+    "coloured": ("map", "slot"),
     "gate": ("in", "forget", "out"), "venue": ("icml", "neurips", "iclr", "acl", "aaai", "cvpr", "tmlr", "ieee"), "columns": ("single", "double"),
     "across": range(1, 27), "shared": _ON, "toggling": ("Memory", "Slots", "Heads and gates", "Statements"),
     "ablated": ("Chosen token", "Most changed", "Along the text", "Runs", "Run it again"), "metric": ("official", "exact"),
-    "shown": re.compile(r"mean|qa[0-9]{1,2}"), "at": re.compile(r"[0-9]{1,5}k"), "written": range(1, 65), "writes": _ON, "step": range(1, 65),
+    "shown": links.Form(r"mean|qa[0-9]{1,2}", "mean, qa1, qa2 and so on"), "at": links.Form(r"[0-9]{1,5}k", "lengths such as 0k and 16k"), "written": range(1, 65), "writes": _ON, "step": range(1, 65),
     "experiment": (
         "policies", "gates", "swap", "permutation", "provenance", "decoding", "attribution", "forgetting", "capacity", "overwrites", "interference",
         "erasure", "slots",
@@ -210,7 +210,9 @@ ALLOWED = {
     "probe_folds": range(2, 21), "probe_permutations": range(100_000),
     "donor_task": range(11), "donor_index": range(-1, 1_000_001), "donor_question": range(-1, 20),
     "freeze_at": _SEEDS, "since": _SEEDS, "other": range(1, 10_000), "others": range(1, 17),
-    **dict.fromkeys(("input_gate", "forget_gate", "output_gate"), re.compile(r"|0|1|0?\.[0-9]{1,6}|[0-9.]{1,7}e-[0-9]{1,2}")),
+    **dict.fromkeys(
+        ("input_gate", "forget_gate", "output_gate"), links.Form(r"|0|1|0?\.[0-9]{1,6}|[0-9.]{1,7}e-[0-9]{1,2}", "numbers from 0 to 1")
+    ),
 }  # fmt: skip
 """The values of fields that have a closed set. Other numbers are -1 to 2^31 - 1; other texts are free."""
 
@@ -243,10 +245,10 @@ def current() -> Selection:
 
 
 def update(**changes: Any) -> Selection:
-    """Replace fields of the selection."""
-    current()
-    st.session_state["from_link"].difference_update(changes)
+    """Replace fields of the selection; what was told of the link has been heard."""
     st.session_state["selection"] = dataclasses.replace(current(), **changes)
+    st.session_state["from_link"].difference_update(changes)
+    st.session_state["told"] = []
     return st.session_state["selection"]
 
 
@@ -260,7 +262,7 @@ def _begin(written: dict[str, str]) -> None:
     st.session_state["selection"] = Selection(**values)
     st.session_state["from_link"] = set(values)
     st.session_state["digests"] = {name: _Known(digest, _choosing(name), linked=True) for name, digest in digests.items()}
-    st.session_state["notices"] = list(link.problems)
+    st.session_state["notices"], st.session_state["told"] = list(link.problems), []
 
 
 def _choosing(what: str) -> tuple[Any, ...]:
@@ -282,7 +284,8 @@ def settle(field: str, value: Any) -> None:
     if asked != value and field in st.session_state["from_link"]:
         shown = "nothing is chosen" if value is None else f"{field}={links.write(value)} is shown"
         tell(f"This link asks for {field}={links.write(asked)[:_DIGITS]}, which is not there: {shown}.")
-    update(**{field: value})
+        st.session_state["from_link"].discard(field)
+    st.session_state["selection"] = dataclasses.replace(current(), **{field: value})
 
 
 def tell(notice: str) -> None:
@@ -292,9 +295,9 @@ def tell(notice: str) -> None:
 
 def begin_page() -> None:
     """The whole page is drawn anew: what was told stays there until something else is chosen."""
-    told, chosen = st.session_state.pop("told", ((), None))
-    if chosen == current():
-        st.session_state["notices"][:0] = told
+    current()
+    st.session_state["notices"][:0] = st.session_state["told"]
+    st.session_state["told"] = []
 
 
 def choice(field: str, count: int) -> int | None:
@@ -320,10 +323,8 @@ def publish() -> None:
         st.query_params.from_dict(values)
     for notice in st.session_state["notices"]:
         st.warning(notice, icon=":material/link:")
-    if st.session_state["notices"]:
-        told, _ = st.session_state.get("told", ((), None))
-        st.session_state["told"] = (*told, *st.session_state["notices"]), chosen
-        st.session_state["notices"] = []
+    st.session_state["told"] += st.session_state["notices"]
+    st.session_state["notices"] = []
 
 
 def open_screen(screen: str, **changes: Any) -> None:
