@@ -65,7 +65,7 @@ def read(written: Mapping[str, str], fields: Mapping[str, Field], allowed: Mappi
     problems = []
     for name, text in written.items():
         if name not in fields:
-            problems.append(f"This link names {name[:_SHOWN]!r}, which this version does not have: it was left out.")
+            problems.append(f"This link names {name[:_SHOWN]!r}, which this version cannot read: it was left out.")
             continue
         try:
             values[name] = _checked(_read(text, fields[name].default), allowed.get(name))

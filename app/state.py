@@ -6,6 +6,7 @@ written back after each run of the script, so that a copied link opens the same 
 
 import dataclasses
 import hashlib
+import re
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -15,6 +16,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from app import links
 from app.toggles import Toggles
+from app.views.markdown import plain
 
 _NOTHING = object()
 
@@ -224,6 +226,7 @@ DECIDED_BY = {
 }  # fmt: skip
 """What a link names by its digest, in words, and the fields that choose it here; others' files and folders may hold something else."""
 _DIGITS = 12
+_DIGEST = re.compile(f"[0-9a-f]{{{_DIGITS}}}")
 
 
 @dataclass(frozen=True)
@@ -254,7 +257,7 @@ def update(**changes: Any) -> Selection:
 
 def _begin(written: dict[str, str]) -> None:
     """Begin a session by a link. What of it cannot be shown is told."""
-    digests = {name: written.pop(name) for name in DECIDED_BY if name in written}
+    digests = {name: written.pop(name) for name in DECIDED_BY if _DIGEST.fullmatch(written.get(name, ""))}
     link = links.read(written, _FIELDS, ALLOWED)
     values = dict(link.values)
     if values.get("source") is Source.FILE and "uploaded" not in values and "text" in values:  # links of before pasted and uploaded texts were parted
@@ -322,7 +325,7 @@ def publish() -> None:
     if dict(st.query_params) != values:
         st.query_params.from_dict(values)
     for notice in st.session_state["notices"]:
-        st.warning(notice, icon=":material/link:")
+        st.warning(plain(notice), icon=":material/link:")
     st.session_state["told"] += st.session_state["notices"]
     st.session_state["notices"] = []
 
