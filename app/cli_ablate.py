@@ -124,7 +124,7 @@ def _by_hand(checkpoint: "Checkpoint", spec: "RunSpec", chosen: argparse.Namespa
         clean = run(checkpoint, replace(spec, interventions=()), on_segment=told)
     with progress("segment", "ablated") as told:
         found = compare(clean, run(checkpoint, spec, on_segment=told))
-    piece, pieces = checkpoint.tokenizer.piece, found.before.tokens.shown
+    piece, pieces = checkpoint.tokenizer.shown, found.before.tokens.shown
     last = {}
     for name, trace in (("before", found.before), ("after", found.after)):
         likely = chances(trace.logits[-1])

@@ -155,7 +155,7 @@ def _last_token(tokenizer: "Tokenizer", trace: "Trace", prompt: "Prompt | None")
     top = np.argsort(-probabilities)[:5]
     found: dict = {
         "segments": [list(trace.tokens.shown[s.start : s.end]) for s in trace.segments],
-        "next": [{"piece": tokenizer.piece(int(token)), "probability": float(probabilities[token])} for token in top],
+        "next": [{"piece": tokenizer.shown(int(token)), "probability": float(probabilities[token])} for token in top],
         "top_slots": {},
     }
     if prompt is not None:

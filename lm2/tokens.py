@@ -1,5 +1,6 @@
 """Text to tokens and back, by Hugging Face `tokenizers`: ours are byte-level BPEs; every token has its place in the text."""
 
+import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,13 @@ BREAK = "\f"
 
 PART = "\ufffd"
 """What a token spells that is part of a character, and no character itself."""
+
+_FALLBACK = re.compile(r"<0x([0-9A-F]{2})>")
+"""What SentencePiece calls a byte that is a token."""
+
+_OWN = (*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100))
+_BYTES = {chr(byte): byte for byte in _OWN} | {chr(0x100 + at): byte for at, byte in enumerate(byte for byte in range(0x100) if byte not in _OWN)}
+"""The byte that each character of a byte-level vocabulary stands for: printable ones for themselves, the others from U+0100 on."""
 
 CONTINUED = "◂"
 """Shown for a token that goes on with a character of the token before it."""
@@ -193,6 +201,17 @@ class Tokenizer:
         if token not in self._pieces:
             self._pieces[token] = self._joined(self._front, [token])
         return self._pieces[token]
+
+    def shown(self, token: int) -> str:
+        """What one token spells, as people read it: the bytes of a character that is not whole are written <E6>."""
+        piece, name = self.piece(token), self._backend.id_to_token(token)
+        if PART not in piece or name is None:
+            return piece
+        fallback = _FALLBACK.fullmatch(name)
+        own = [int(fallback[1], 16)] if fallback else [_BYTES.get(character) for character in name]
+        if None in own:  # of no kind that is known here
+            return piece
+        return "".join(f"<{ord(each) - 0xDC00:02X}>" if "\udc80" <= each else each for each in bytes(own).decode("utf-8", "surrogateescape"))
 
     def spelt(self, ids: Sequence[int]) -> TokenSequence:
         """Tokens and what they spell within a text."""

@@ -109,4 +109,4 @@ class UpdateChart(TextChart):
             case OfUpdates.COURSE:
                 return updates.course(result.readings, layer, head, self.before)
             case OfUpdates.EXPECTED:
-                return updates.expected(result.readings, self.token, repr(checkpoint.tokenizer.piece(self.token).strip()))
+                return updates.expected(result.readings, self.token, repr(checkpoint.tokenizer.shown(self.token).strip()))

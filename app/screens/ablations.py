@@ -233,7 +233,7 @@ def _effect(opened: Opened, found: Comparison) -> None:
 def _beside(found: Comparison, token: int, tokenizer: Tokenizer) -> None:
     pieces = found.after.tokens.shown
     st.subheader(f"Behind token {token} ({pieces[token].strip() or 'blank'})")
-    panels.table(text.beside(found.before.logits[token], found.after.logits[token], ("before", "after"), tokenizer.piece), "ablated_next")
+    panels.table(text.beside(found.before.logits[token], found.after.logits[token], ("before", "after"), tokenizer.shown), "ablated_next")
 
 
 def _most_changed(found: Comparison, tokenizer: Tokenizer) -> None:

@@ -49,7 +49,7 @@ def _one_segment(opened: Opened, above: dict[str, Made]) -> None:
     with right:
         st.subheader(f"What slots say, through block {layer}")
         read = session.readout(opened, bank.after(trace, layers, segment), layer)
-        panels.table(bank.readout(read, opened.checkpoint.tokenizer.piece), "readout", 420)
+        panels.table(bank.readout(read, opened.checkpoint.tokenizer.shown), "readout", 420)
     way = (
         "Each memory token's final state goes through the output head"
         if config.memory is MemoryKind.TOKENS

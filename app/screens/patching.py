@@ -241,7 +241,7 @@ def _outcome(recipient: _Side, donor: _Side, after: Trace, wanted: Reply) -> Non
             f"Logit difference, donor's answer less recipient's: {one:+.2f} before, {two:+.2f} after."
         )
     with right:
-        panels.table(text.beside(before.logits[row], after.logits[row], ("before", "after"), tokenizer.piece, 6), "patched_next")
+        panels.table(text.beside(before.logits[row], after.logits[row], ("before", "after"), tokenizer.shown, 6), "patched_next")
 
 
 def _source(recipient: _Side, donor: _Side, wanted: Reply) -> str:

@@ -290,7 +290,7 @@ def _direction(loaded: Checkpoint, probed: Probed, target: Target, source: Sourc
     except ValueError as error:
         st.caption(f"Top tokens: {error}.")
         return
-    panels.table(probes.tokens(found, probed.result.plan.labels[target].names, loaded.tokenizer.piece), "probe_tokens")
+    panels.table(probes.tokens(found, probed.result.plan.labels[target].names, loaded.tokenizer.shown), "probe_tokens")
     st.caption(
         f"Top tokens of each class's direction (all segments, mean over folds, less the mean over classes), by {found.way}. They are the probe's weights: "
         "what they say need not be what the model makes of it."

@@ -143,7 +143,7 @@ def _rereadings(opened: Opened, walks: dict[str, Walk], ids: tuple[int, ...]) ->
 @st.fragment
 def _written(opened: Opened, walks: dict[str, Walk], chart: UpdateChart) -> None:
     """The generation, token by token; a fragment, so that its slider draws this part alone."""
-    on, off, walk, piece_of = walks["on"], walks["off"], walks[chart.writes], opened.checkpoint.tokenizer.piece
+    on, off, walk, piece_of = walks["on"], walks["off"], walks[chart.writes], opened.checkpoint.tokenizer.shown
     count, start = len(walk.ids), len(walk.prompt)
     st.subheader(f"Written with writes {chart.writes}")
     step = (widgets.slider("Token", "step", 1, count, help="Counted from the first that the model wrote.") if count > 1 else 1) - 1
@@ -226,7 +226,7 @@ def _before_and_after(opened: Opened, walks: dict[str, Walk], chart: UpdateChart
         panels.table(updates.most_moved(read, layer, head, before, after), "most_moved")
         st.caption("Share moved: how much of a token's attention went elsewhere (total variation of each head; then as the maps are pooled).")
         st.subheader("Expected behind the probe")
-        panels.table(text.beside(read.logits[before], read.logits[after], ("before", "after"), opened.checkpoint.tokenizer.piece), "expected_behind")
+        panels.table(text.beside(read.logits[before], read.logits[after], ("before", "after"), opened.checkpoint.tokenizer.shown), "expected_behind")
     _courses(opened, made, before, by_question=by_question)
     handout.hand_out(made)
     state.publish()
@@ -245,7 +245,7 @@ def _courses(opened: Opened, made: dict[str, Made], before: int, *, by_question:
         st.subheader("Prediction, update by update")
         expected = made["Prediction, update by update"]
         panels.figure(expected.view, "expected")
-        said = repr(opened.checkpoint.tokenizer.piece(expected.chart.token).strip())
+        said = repr(opened.checkpoint.tokenizer.shown(expected.chart.token).strip())
         reason = "the true answer's first token" if by_question else f"the likeliest before ({before} segments written)"
         st.caption(f"Of {said} behind the probe: {reason}.")
 

@@ -68,7 +68,7 @@ def quizzes(found: Comparison, context: Context, tokenizer: Tokenizer, answers: 
         said, chances, differences = [], [], []
         for trace in (found.before, found.after):
             chance = text.probabilities(trace, row)
-            said.append(tokenizer.piece(int(chance.argmax())).strip())
+            said.append(tokenizer.shown(int(chance.argmax())).strip())
             chances.append(float(chance[first]))
             logits = trace.logits[row : row + 1]
             differences.append(
@@ -103,7 +103,7 @@ def _note(found: Comparison, tokenizer: Tokenizer, token: int) -> str:
 
 
 def _said(trace: Trace, tokenizer: Tokenizer, token: int) -> str:
-    return visible(tokenizer.piece(int(trace.logits[token].argmax())))
+    return visible(tokenizer.shown(int(trace.logits[token].argmax())))
 
 
 def lines(found: Comparison) -> Lines:

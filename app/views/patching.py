@@ -61,7 +61,7 @@ def replied(trace: Trace, context: Context, words: str, tokenizer: Tokenizer) ->
 def said(trace: Trace, row: int, tokenizer: Tokenizer) -> Reply:
     """What the model expects most behind a token."""
     token = int(trace.logits[row].argmax())
-    return Reply(words=visible(tokenizer.piece(token).removeprefix(" ")), token=token)
+    return Reply(words=visible(tokenizer.shown(token).removeprefix(" ")), token=token)
 
 
 def answers(runs: Sequence[tuple[str, Trace, int]], replies: Sequence[tuple[str, Reply]]) -> Table:

@@ -76,7 +76,7 @@ def strip(
         chance = probabilities(trace, token)
         best = np.argpartition(-chance, 3)[:3]
         best = best[np.argsort(-chance[best])]
-        notes.append("next: " + ", ".join(f"{visible(tokenizer.piece(int(at)))} {chance[at]:.0%}" for at in best))
+        notes.append("next: " + ", ".join(f"{visible(tokenizer.shown(int(at)))} {chance[at]:.0%}" for at in best))
     return Strip(
         pieces=trace.tokens.shown,
         segment_of=segment_of(trace),
@@ -99,7 +99,7 @@ def quizzes(trace: Trace, context: Context, tokenizer: Tokenizer) -> Table:
         chance = probabilities(trace, row)
         said = int(chance.argmax())
         rows.append(
-            (quiz.question, quiz.answer, float(chance[first]), tokenizer.piece(said).strip(), float(chance[said]), "yes" if said == first else "no")
+            (quiz.question, quiz.answer, float(chance[first]), tokenizer.shown(said).strip(), float(chance[said]), "yes" if said == first else "no")
         )
     return Table(columns=("question", "true answer", "its probability", "model says", "with probability", "right"), rows=tuple(rows))
 
@@ -108,7 +108,7 @@ def next_tokens(trace: Trace, tokenizer: Tokenizer, token: int, count: int = 10)
     """What the model expects behind a token."""
     chance = probabilities(trace, token)
     best = np.argsort(-chance)[:count]
-    return Table(columns=("next token", "probability"), rows=tuple((visible(tokenizer.piece(int(at))), float(chance[at])) for at in best))
+    return Table(columns=("next token", "probability"), rows=tuple((visible(tokenizer.shown(int(at))), float(chance[at])) for at in best))
 
 
 def beside(

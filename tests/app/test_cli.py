@@ -7,12 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from tokenizers_of_others import FAMILIES
 
 from app.cli import main
+from app.sidebar import context_of
+from app.state import Selection, Source
 from lm2 import babi
 from lm2.checkpoint import Checkpoint, load, save
 from lm2.curriculum import Phase, Stage
+from lm2.files import decode_text
 from lm2.released import Parity
 from lm2.results import DIFFERENCES, TABLE, read_results
 from lm2.simulator import simulate
@@ -219,3 +224,53 @@ def test_language_compares_models_on_the_same_passages(gated: Checkpoint, plain:
     (tmp_path / "book.txt.xz").write_bytes(b"no xz")
     assert main([*order[:4], str(tmp_path / "book.txt.xz")]) == 2
     assert "not readable as text" in capsys.readouterr().err
+
+
+SEGMENTS = ("Mary moved to the garden.", "Where is Mary?")
+
+
+@pytest.mark.parametrize("command", [["run"], ["generate", "--tokens", "2"]])
+def test_segments_are_what_form_feeds_part(command: list[str], capsys) -> None:
+    order = [*command, "--checkpoint", "babi-lm2-qa1", "--json"]
+    found = []
+    for given in (["--text", "\f".join(SEGMENTS)], ["--segments", *SEGMENTS]):
+        assert main([*order, *given]) == 0
+        said = capsys.readouterr()
+        assert "note" not in said.err
+        found.append(said.out)
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("command", ["run", "generate"])
+def test_a_backslash_and_an_f_in_a_text_are_told_to_be_no_form_feed(command: str, capsys) -> None:
+    assert main([command, "--checkpoint", "babi-lm2", "--text", r"Mary moved.\fWhere is Mary?", "--json"]) == 0
+    said = capsys.readouterr()
+    assert "--segments" in said.err and said.err.startswith(r"lm2: note: \f in --text")
+    assert "\f" not in json.loads(said.out).get("prompt", "")
+
+
+@pytest.mark.parametrize("command", ["run", "generate"])
+@pytest.mark.parametrize(("given", "said"), [(["--segments", "Mary", ""], "text 2 of 2 is empty"), (["--text", "Mary\udcff"], "character 4 of it")])
+def test_a_text_that_is_none_is_one_mistake_in_one_line(command: str, given: list[str], said: str, capsys) -> None:
+    assert main([command, "--checkpoint", "babi-lm2", *given]) == 2
+    told = capsys.readouterr()
+    assert said in told.err and told.err.count("\n") == 1 and not told.out
+
+
+def test_run_finds_the_answer_of_a_model_that_marks_blanks(gated: Checkpoint, capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LM2_DATA_DIR", raising=False)
+    own = Tokenizer(FAMILIES["merged"]())
+    save(tmp_path / "marked", gated.model, own, "")
+    assert main(["run", "--checkpoint", str(tmp_path / "marked"), "--task", "qa1", "--json", "--out", str(tmp_path / "t.npz")]) == 0
+    found, trace = json.loads(capsys.readouterr().out), Trace.load(tmp_path / "t.npz")
+    first = own.encode(f"{trace.tokens.text} {found['answer']}").ids[len(trace.tokens)]
+    weights = np.exp(trace.logits[-1].astype(float))
+    assert found["answer_probability"] == pytest.approx(weights[first] / weights.sum())
+
+
+def test_a_file_is_the_same_text_on_the_command_line_and_uploaded(gated: Checkpoint, folder: Callable[[Checkpoint], str], capsys, tmp_path: Path) -> None:
+    content = "\ufeffMary\r\nmoved\rto\u2028the \ufeffgarden.\f🙂\n".encode()
+    (tmp_path / "text.txt").write_bytes(content)
+    assert main(["run", "--checkpoint", folder(gated), "--file", str(tmp_path / "text.txt"), "--json"]) == 0
+    uploaded = context_of(Selection(source=Source.FILE, text=decode_text(content, "the file"))).text
+    assert json.loads(capsys.readouterr().out)["spec"]["text"] == uploaded == "Mary\nmoved\nto\u2028the \ufeffgarden.\f🙂\n"

@@ -1,12 +1,15 @@
 """Laws of views: numbers that leave a trace are the numbers that are drawn."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from tokenizers_of_others import FAMILIES
 
 from app import context
 from app.figures import draw
 from app.figures.theme import DARK, LIGHT
-from app.views import bank, gates, memory, text
+from app.views import ablations, bank, gates, memory, patching, text
 from app.views.kinds import Heatmap
 from lm2.capture import Capture
 from lm2.config import MemoryKind
@@ -14,6 +17,8 @@ from lm2.runner import run
 from lm2.simulator import simulate
 from lm2.sites import Site
 from lm2.spec import RunSpec
+from lm2.tokens import CONTINUED, Tokenizer
+from probes.compare import compare
 
 SITES = (Site.READ_PATTERN, Site.WRITE_PATTERN, Site.GATE_IN, Site.GATE_FORGET, Site.GATE_OUT, Site.BANK_PRE, Site.BANK_POST)
 
@@ -104,3 +109,32 @@ def test_marks_and_questions_of_a_story_point_at_their_own_words() -> None:
 def test_a_text_that_cannot_be_read_is_refused(wrong: str) -> None:
     with pytest.raises(ValueError):
         context.of_text(wrong, "")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("own_segment", [True, False])
+def test_a_model_that_says_the_answer_is_right_whatever_its_tokenizer(gated, family: str, own_segment: bool) -> None:
+    own = replace(gated, tokenizer=Tokenizer(FAMILIES[family]()))
+    read = context.of_question(simulate(1, seed=1).story, -1, "", own_segment=own_segment)
+    [quiz] = read.quizzes
+    read = replace(read, quizzes=(replace(quiz, answer="garden"),))
+    trace = run(own, RunSpec(checkpoint=own.name, text=read.text))
+    joint = own.tokenizer.encode(f"{read.text} garden").ids
+    assert joint[: len(trace.tokens)] == trace.tokens.ids
+    logits = np.zeros((len(trace.tokens), own.config.d_vocab), np.float32)
+    logits[-1, joint[len(trace.tokens)]] = 50
+    sure = replace(trace, logits=logits)
+    [row] = text.quizzes(sure, read, own.tokenizer).rows
+    assert row[1:3] == ("garden", pytest.approx(1)) and row[-1] == "yes"
+    [beside] = ablations.quizzes(compare(sure, sure), read, own.tokenizer, ("garden", "office")).rows
+    assert beside[4:6] == (pytest.approx(1), pytest.approx(1)) and beside[6] == pytest.approx(50)
+    asked = patching.asked(sure, read, own.tokenizer)
+    assert (asked.row, asked.reply.token) == (len(trace.tokens) - 1, joint[len(trace.tokens)])
+    assert patching.said(sure, asked.row, own.tokenizer).token == asked.reply.token
+
+
+def test_the_strip_shows_characters_whole_and_their_other_tokens_as_such(gated) -> None:
+    trace = run(gated, RunSpec(checkpoint=gated.name, text="Zoë 🙂 日"))
+    view = text.strip(trace, (), gated.tokenizer)
+    assert "".join(view.pieces).replace(CONTINUED, "") == "Zoë 🙂 日" and "\ufffd" not in "".join(view.pieces)
+    assert view.pieces.count(CONTINUED) > 3 and "🙂" in view.pieces

@@ -318,3 +318,18 @@ def test_saving_replaces_the_whole_folder(folder: Path, build, gated_config: LM2
 def test_a_checkpoint_can_be_moved(folder: Path) -> None:
     shutil.move(folder, folder.with_name("moved"))
     assert load(folder.with_name("moved"), "cpu").card == "# A toy"
+
+
+def test_an_id_beyond_the_models_is_refused_as_the_checkpoint_opens_however_few_tokens_there_are(folder: Path, gated_config: LM2Config) -> None:
+    path = folder / "tokenizer.json"
+    values = json.loads(path.read_text())
+    beyond = gated_config.d_vocab + 140
+    few = {"a": 0, "b": 1, "garden": beyond}
+    path.write_text(json.dumps(values | {"model": {"type": "WordLevel", "vocab": few, "unk_token": "a"}, "added_tokens": []}))
+    assert f"{path} needs {beyond + 1} tokens" in refused(folder) and f"its largest id is {beyond}" in refused(folder)
+    added = {"id": beyond, "content": "<mask>", "single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    model = {"type": "WordLevel", "vocab": {"a": 0, "<mask>": beyond}, "unk_token": "a"}
+    path.write_text(json.dumps(values | {"model": model, "added_tokens": [added]}))
+    assert f"its largest id is {beyond}" in refused(folder)
+    path.write_text(json.dumps(values | {"model": {"type": "WordLevel", "vocab": {"a": 0, "b": gated_config.d_vocab - 1}, "unk_token": "a"}, "added_tokens": []}))
+    assert load(folder, "cpu").tokenizer.size == gated_config.d_vocab

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from tokenizers import Tokenizer as Backend
 from tokenizers import models
@@ -123,13 +124,7 @@ def test_continuations_are_worth_what_the_logits_behind_the_context_say(model: C
     for word in ("garden", "office"):
         _, token = model.tokenizer.answer_at(model.tokenizer.encode(context), len(context), word)
         [found] = log_likelihoods(model, [(context, f" {word}")])
-        assert found.tokens == 1 and found.log_probability == pytest.approx(logits[token] - logits.max() - _log_total(logits), abs=1e-4)
-
-
-def _log_total(logits) -> float:
-    import numpy as np
-
-    return float(np.log(np.exp(logits - logits.max()).sum()))
+        assert found.tokens == 1 and found.log_probability == pytest.approx(logits[token] - np.logaddexp.reduce(logits), abs=1e-4)
 
 
 WRITTEN = " Mary is 日🙂 garden."
@@ -166,6 +161,13 @@ def test_generation_spells_its_tokens_behind_the_text_alone_and_side_by_side(mod
 def test_a_token_alone_spells_what_it_does_within_a_text(family: str, token: str, spelt: str) -> None:
     backend = FAMILIES[family]()
     assert Tokenizer(backend).piece(backend.token_to_id(token)) == spelt
+
+
+@pytest.mark.parametrize("family", ["bytes_alone", "merged"])
+def test_a_part_of_a_character_alone_is_shown_by_its_bytes(family: str) -> None:
+    own = Tokenizer(FAMILIES[family]())
+    assert [own.shown(token) for token in own.encode("garden 日").ids[-3:]] == ["<E6>", "<97>", "<A5>"]
+    assert [own.shown(token) for token in own.encode("is garden").ids[-1:]] == [" garden"]
 
 
 def test_lengths_count_the_tokens_that_stand_in_the_text(foreign: Tokenizer) -> None:
