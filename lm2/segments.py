@@ -31,11 +31,13 @@ class Segment:
 def is_full(count: int, length: int, end: SegmentEnd, piece: str) -> bool:
     """Whether a segment of `count` tokens, the last of which spells `piece`, is closed.
 
-    It only looks back, so that a text that is being written is cut as the finished text would be.
+    It only looks back, so that a text that is being written is cut as the finished text would be. A line break in front of a word has
+    ended the line before it: it is not this token that does.
     """
     if count >= length:
         return True
-    return end is SegmentEnd.SENTENCE and 2 * count >= length and ("\n" in piece or piece.rstrip().endswith((".", "!")))
+    own = piece.lstrip() or piece
+    return end is SegmentEnd.SENTENCE and 2 * count >= length and ("\n" in own or own.rstrip().endswith((".", "!")))
 
 
 def split_segments(tokens: TokenSequence, length: int, end: SegmentEnd = SegmentEnd.LENGTH) -> tuple[Segment, ...]:

@@ -14,11 +14,13 @@ from lm2.asking import put
 from lm2.babi import Prompt, Question, Statement, Story, ask
 from lm2.babilong import Library, mix
 from lm2.checkpoint import Checkpoint
+from lm2.config import SegmentEnd
 from lm2.likelihood import log_likelihoods
 from lm2.recall import Memory
 from lm2.recall import ask as ask_model
 from lm2.rows import answers
 from lm2.runner import generate, run
+from lm2.segments import is_full
 from lm2.spec import RunSpec
 from lm2.tokens import CONTINUED, NOTHING, Tokenizer, TokenSequence
 
@@ -223,3 +225,9 @@ def test_half_a_character_is_refused_with_its_place(foreign: Tokenizer, text: st
 def test_an_answer_in_a_segment_of_its_own_begins_with_the_blank_put_in_front_of_it() -> None:
     tokens = Tokenizer(FAMILIES["merged"]()).encode("Mary.\f日")
     assert tokens.pieces[2:] == ("", "\ufffd", "\ufffd", "\ufffd") and tokens.shown[2:4] == (NOTHING, "日") and tokens.first_behind(6) == 2
+
+
+def test_a_segment_is_closed_by_the_same_tokens_in_a_text_and_as_they_are_written(foreign: Tokenizer) -> None:
+    tokens = foreign.encode("Mary moved to the garden.\nJohn went to\n\nthe office. Where is Mary?\n garden.")
+    closes = [is_full(2, 3, SegmentEnd.SENTENCE, piece) for piece in tokens.pieces]
+    assert closes == [is_full(2, 3, SegmentEnd.SENTENCE, foreign.piece(token)) for token in tokens.ids] and sum(closes) >= 3
