@@ -49,7 +49,7 @@ def render(drawn: Drawn, form: Form, digest: str = "") -> bytes:
     if form is Form.PGF:
         _check_pgf(drawn)
     made = io.BytesIO()
-    with printing():
+    with printing(drawn.fonts):
         told = {} if form is Form.PGF else {"metadata": _metadata(drawn, form, digest)}
         drawn.figure.savefig(made, format=form.value.rpartition(".")[-1], dpi=_DOTS.get(form, RASTER), **told)
     return made.getvalue()

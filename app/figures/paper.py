@@ -6,13 +6,13 @@ import math
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from app.figures import paper_curves, paper_forest, paper_heatmap, paper_strip, paper_text
+from app.figures import paper_curves, paper_fonts, paper_forest, paper_heatmap, paper_strip, paper_text
 from app.figures.page import TALLEST, Grid, Panel, Paper, letters
 from app.figures.paper_heatmap import PRINTED
 from app.figures.paper_room import Laid, Room
@@ -31,7 +31,7 @@ _PAD = 2.0
 """Points around the figure, and between what stands side by side."""
 
 _SETTINGS = {
-    "font.family": [paper_text.FONT], "text.parse_math": False, "text.usetex": False, "axes.linewidth": 0.6, "hatch.linewidth": 0.4,
+    "text.parse_math": False, "text.usetex": False, "axes.linewidth": 0.6, "hatch.linewidth": 0.4,
     "xtick.major.width": 0.6, "ytick.major.width": 0.6, "pdf.fonttype": 42, "svg.fonttype": "path", "svg.hashsalt": "figure",
     "pgf.texsystem": "xelatex", "pgf.rcfonts": False,
 }  # fmt: skip
@@ -40,14 +40,17 @@ _LOCK = threading.Lock()
 
 
 @contextmanager
-def printing() -> Iterator[None]:
-    """matplotlib's settings are global: figures are made and saved under its defaults and ours, one at a time."""
+def printing(fonts: Sequence[str] = (paper_fonts.FONT,)) -> Iterator[None]:
+    """matplotlib's settings are global: figures are made and saved under its defaults and ours, one at a time.
+
+    `fonts`: their names; each character is printed in the first that has it.
+    """
     with _LOCK:
         # Only what somebody has changed: setting all of them takes as long as a tenth of a figure. To ask for the backend imports one.
         changed = {
             name: value for name, value in matplotlib.rcParamsDefault.items() if name != "backend" and matplotlib.rcParams[name] != value
         }
-        with matplotlib.rc_context({**changed, **_SETTINGS}):
+        with matplotlib.rc_context({**changed, **_SETTINGS, "font.family": list(fonts)}):
             yield
 
 
@@ -60,6 +63,8 @@ class Drawn:
     page: Paper | Grid
     notes: tuple[tuple[str, ...], ...]
     """Of each view, what a caption must say: cells that were pooled, what dots and hatching mean, what was left out."""
+    fonts: tuple[str, ...]
+    """Names of those that its texts are printed in."""
 
     @property
     def title(self) -> str:
@@ -77,11 +82,24 @@ def compose(views: Sequence[View], page: Paper | Grid) -> Drawn:
     """A figure of a view in each panel. Raises ValueError as `draw` does, and for views that are more or fewer than the panels."""
     if len(views) != len(page.panels):
         raise ValueError(f"a page of {len(page.panels)} panels takes as many views, not {len(views)}")
-    with printing():
-        return _compose(tuple(views), page, _row_heights(views, page))
+    fonts = paper_fonts.families(_texts((tuple(views), page)))
+    with printing(fonts):
+        return _compose(tuple(views), page, _row_heights(views, page), fonts)
 
 
-def _compose(views: tuple[View, ...], page: Paper | Grid, rows: list[float]) -> Drawn:
+def _texts(value: object) -> Iterator[str]:
+    """All texts within views and pages."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, tuple):
+        for part in value:
+            yield from _texts(part)
+    elif is_dataclass(value):
+        for one in fields(value):
+            yield from _texts(getattr(value, one.name))
+
+
+def _compose(views: tuple[View, ...], page: Paper | Grid, rows: list[float], fonts: tuple[str, ...]) -> Drawn:
     """`rows`: inches that suit each row of panels."""
     across = _across(page)
     height = round(_height(page, sum(rows)) * PRINTED) / PRINTED
@@ -112,11 +130,11 @@ def _compose(views: tuple[View, ...], page: Paper | Grid, rows: list[float]) -> 
     if page.height is None and page.aspect is None:  # how wide a text has become, and so how high it is, is known now
         lacks = [paper_strip.lacks(view, room) if isinstance(view, Strip) else 0.0 for view, room in zip(views, rooms)]
         if any(lacks):
-            return _compose(views, page, [row + max(lacks[at * across : (at + 1) * across]) for at, row in enumerate(rows)])
+            return _compose(views, page, [row + max(lacks[at * across : (at + 1) * across]) for at, row in enumerate(rows)], fonts)
     notes = tuple(one.settle() for one in laid)
     for panel, cell in zip(page.panels, cells):
         _annotate(panel, cell, small(page.measures.size))
-    return Drawn(figure=figure, views=views, page=page, notes=notes)
+    return Drawn(figure=figure, views=views, page=page, notes=notes, fonts=fonts)
 
 
 def _height(page: Paper | Grid, suits: float) -> float:

@@ -7,16 +7,18 @@ import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, lru_cache
+from functools import lru_cache
 
-from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 
-FONT = "DejaVu Sans"
-"""Comes with matplotlib, so that figures are the same on every machine."""
+from app.figures.paper_fonts import families, has
+from app.views.seen import code_point
+
 LEADING = 1.25
 """Height of a line over the size of its type."""
 
+_LEFT_TO_RIGHT = "\N{LEFT-TO-RIGHT MARK}"
 _NUMBERED = re.compile(r"(\d+): ")
 _MOST_LETTERS = 14
 """Of a label that stands upright below its axis."""
@@ -24,22 +26,20 @@ _MOST_BESIDE = 28
 """Letters of a row's label."""
 
 
-@cache
-def _glyphs() -> frozenset[int]:
-    return frozenset(get_font(findfont(FontProperties(family=FONT))).get_charmap())
-
-
 def printable(text: str) -> str:
-    """The text with characters by their code (U+1F642) that the font lacks or that are no characters to see."""
-    return "".join(
-        char if char == "\n" or (ord(char) in _glyphs() and unicodedata.category(char)[0] != "C") else f"U+{ord(char):04X}" for char in text
-    )
+    """The text with characters by their code (U+1F642) that no font has or that are no characters to see.
+
+    What is written from right to left is so within the text, whose order stays from left to right.
+    """
+    shown = "".join(char if char == "\n" or (unicodedata.category(char)[0] != "C" and has(char)) else code_point(char) for char in text)
+    turned = next((at for at, char in enumerate(shown) if unicodedata.bidirectional(char) in ("R", "AL")), None)
+    return shown if turned is None else shown[:turned] + _LEFT_TO_RIGHT + shown[turned:]
 
 
 @lru_cache(maxsize=10_000)
 def width(text: str, size: float) -> float:
-    """Points that a text takes in one line of the plain font."""
-    return text_to_path.get_text_width_height_descent(text, FontProperties(family=FONT, size=size), False)[0] if text else 0.0
+    """Points that a text takes in one line."""
+    return text_to_path.get_text_width_height_descent(text, FontProperties(family=families((text,)), size=size), False)[0] if text else 0.0
 
 
 def wrapped(text: str, size: float, room: float) -> str:

@@ -16,7 +16,7 @@ from PIL import Image
 from tueplots import figsizes, fontsizes
 
 from app import export
-from app.figures import palettes, paper_text
+from app.figures import palettes, paper_fonts, paper_text
 from app.figures.page import Annotation, Grid, Page, Panel, Paper
 from app.figures.palettes import MARKS, Colours, Vision
 from app.figures.paper import Drawn, View, compose, draw
@@ -168,7 +168,7 @@ def test_measures_are_those_of_tueplots_where_it_has_them() -> None:
 
 
 def test_the_font_is_the_one_that_comes_with_matplotlib() -> None:
-    assert Path(findfont(FontProperties(family=paper_text.FONT))).is_relative_to(matplotlib.get_data_path())
+    assert Path(findfont(FontProperties(family=paper_fonts.FONT))).is_relative_to(matplotlib.get_data_path())
 
 
 def test_characters_that_the_font_lacks_are_told_by_their_code() -> None:
