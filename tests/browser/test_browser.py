@@ -107,6 +107,46 @@ def test_a_click_on_the_map_chooses_token_and_slot_and_the_link_reopens_them(pag
     again.close()
 
 
+def test_a_click_on_the_map_of_writes_colours_the_text_by_who_wrote(page, address: str) -> None:
+    _open(page, f"{address}/?source=simulated&seed=5&layer=1")
+    page.locator("canvas[data-rows]").nth(1).click(position={"x": 300, "y": 100})
+    page.wait_for_url(re.compile(r"side=wrote"))
+    playwright.expect(page.locator(".lm2-legend").first).to_contain_text("how much each token wrote slot")
+    playwright.expect(page.locator(".lm2-legend").first).to_contain_text("colours as in the map")
+
+
+POOLED = """(() => {
+  const columns = 3000, starts = Array.from({ length: 240 }, (_, k) => 12 * k + (k % 3));
+  starts[0] = 0;
+  const found = [];
+  for (const [start, extent, width] of [[0, 3000, 700], [0, 3000, 240], [100.5, 1500, 333], [7.25, 2000, 1999]]) {
+    const seen = new Set();
+    const first = Math.floor(start), end = Math.ceil(start + extent);
+    const across = spans(start, extent, columns, starts, width);
+    let mixed = 0;
+    for (const [from, to] of across) {
+      for (let at = from; at < to; at += 1) seen.add(at);
+      mixed += starts.some((edge) => from < edge && edge < to);
+    }
+    found.push([across.length === width, mixed, end - first - seen.size]);
+  }
+  const ranks = (pooling) => colourTables({ low: 0, high: 1, unit: 1, pooling, diverging: pooling === "most extreme" }, false).ranks;
+  const half = (value) => HALF.findIndex((one) => Math.abs(one - value) < 1e-6); // exact for the values below
+  const first = (pooling) => [0.125, 0.5, 0.75].sort((a, b) => ranks(pooling)[half(b)] - ranks(pooling)[half(a)])[0];
+  return [found, ["largest", "least", "most extreme"].map(first)];
+})()"""
+
+
+def test_no_pixel_of_a_map_mixes_segments_none_is_left_out_and_the_extreme_that_matters_is_drawn(browser) -> None:
+    page = browser.new_page()
+    page.set_content("<p></p>")
+    page.add_script_tag(path=Path(__file__).parents[2] / "app" / "components" / "common.js")
+    across, shown = page.evaluate(POOLED)
+    assert across == [[True, 0, 0]] * 4
+    assert shown == [0.75, 0.125, 0.125]
+    page.close()
+
+
 def test_a_click_on_a_token_chooses_it(page, address: str) -> None:
     _open(page, f"{address}/?source=simulated&seed=5")
     page.locator('[data-token="7"]').first.click()
