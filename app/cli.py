@@ -25,6 +25,8 @@ from app.cli_tree import Tree
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # a console that lacks a character shows its code: nothing is lost
     logging.basicConfig(format="%(message)s")
     logging.getLogger("lm2").setLevel(logging.INFO)  # ours alone: fonts' subsetter, for one, tells every glyph
     with Ending() as ending:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.cli_answer import Answer, specified, written
-from app.cli_arguments import add_checkpoint, add_device, add_seed, add_segment_length, read_spec, task_named
+from app.cli_arguments import MOST, add_checkpoint, add_device, add_seed, add_segment_length, check_file, spec_in, task_named, whole
 from app.cli_progress import progress
 from app.cli_tree import Commands
 
@@ -28,7 +28,7 @@ EXPERIMENTS = (
 def add_ablate(commands: Commands) -> None:
     one = commands.add("ablate", "run a spec that a screen handed out: a text or experiment", _ablate)
     one.add_argument("spec", type=Path, metavar="SPEC.json", help="a run's or an experiment's spec, as the screens hand it out")
-    one.add_argument("--show", type=int, default=10, metavar="N", help="tokens to list whose prediction changed most (default %(default)s)")
+    one.add_argument("--show", type=whole(0, MOST), default=10, metavar="N", help="tokens to list whose prediction changed most (default %(default)s)")
     add_device(one)
     _add_out(one)
 
@@ -39,7 +39,7 @@ def add_experiment(commands: Commands) -> None:
     add_checkpoint(one, required=False)
     add_segment_length(one)
     one.add_argument("--task", default="qa1", metavar="qaN", help="held-out questions of this bAbI task, qa1 to qa10 (default %(default)s)")
-    one.add_argument("--questions", type=int, default=64, metavar="N", help="the last one of each story first (default %(default)s)")
+    one.add_argument("--questions", type=whole(1, MOST), default=64, metavar="N", help="the last one of each story first (default %(default)s)")
     add_seed(one, "for whatever is drawn")
     _add_out(one)
 
@@ -53,8 +53,8 @@ def _ablate(chosen: argparse.Namespace) -> Answer:
     from lm2.spec import RunSpec
     from probes.experiments import ExperimentSpec
 
-    values = read_spec(chosen.spec)
-    spec = (ExperimentSpec if "experiment" in values else RunSpec).from_json(values)
+    check_file(chosen.out)
+    spec = spec_in(chosen.spec, lambda values: (ExperimentSpec if "experiment" in values else RunSpec).from_json(values))
     checkpoint = load(spec.checkpoint, chosen.device, chosen.dtype)
     if isinstance(spec, RunSpec):
         return _by_hand(checkpoint, spec, chosen)
@@ -70,6 +70,7 @@ def _experiment(chosen: argparse.Namespace) -> Answer:
             found=[{"experiment": one.key, "title": one.title, "question": one.question, "control": one.control} for one in Experiment],
             words=(f"{one.key:>12}  {one.question} Control: {one.control}." for one in Experiment),
         )
+    check_file(chosen.out)
     if chosen.checkpoint is None:
         raise ValueError("name a model with --checkpoint, e.g. --checkpoint babi-lm2-qa1")
     checkpoint = load(chosen.checkpoint, chosen.device, chosen.dtype)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from app.views.seen import seen
+
 if TYPE_CHECKING:
     from lm2.checkpoint import Checkpoint
 
@@ -23,9 +25,9 @@ class Answer:
     code: int = 0
 
     def tell(self, *, as_json: bool) -> None:
-        """Print one form, all of it: whoever stopped reading is noticed here."""
+        """Print one form, all of it: whoever stopped reading is noticed here. A terminal obeys no character of a text or name."""
         for line in [_document(self.found)] if as_json else self.words:
-            print(line)
+            print(seen(line))
         sys.stdout.flush()
 
 

@@ -2,12 +2,33 @@
 
 import argparse
 import sys
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lm2.files import read_json
+from lm2.shown import shown
+
+_Spec = TypeVar("_Spec")
+
+MOST = 10**9
+"""Of what there is no nearer bound for."""
+MOST_SEED = 2**63 - 1
 
 CHECKPOINT = "bundled name, folder (ours or Hugging Face's), .gguf file, or released .pt file"
+
+
+def whole(least: int, most: int) -> Callable[[str], int]:
+    """What reads an argument that is a whole number from `least` to `most`."""
+
+    def read(text: str) -> int:
+        digits = text.removeprefix("-")
+        if not (digits.isascii() and digits.isdecimal()) or len(digits) > 19 or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"{shown(text)} is no whole number from {least:,} to {most:,}")
+        return int(text)
+
+    return read
 
 
 def add_checkpoint(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
@@ -27,7 +48,7 @@ def add_device(parser: argparse.ArgumentParser) -> None:
 
 
 def add_segment_length(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--segment-length", type=int, metavar="N", help="tokens of a segment (default: the checkpoint's own)")
+    parser.add_argument("--segment-length", type=whole(1, MOST), metavar="N", help="tokens of a segment (default: the checkpoint's own)")
 
 
 def add_text(group: argparse._MutuallyExclusiveGroup, what: str) -> None:
@@ -50,7 +71,7 @@ def given_text(chosen: argparse.Namespace) -> str:
 
 
 def add_seed(parser: argparse.ArgumentParser, what: str) -> None:
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help=f"seed {what} (default %(default)s)")
+    parser.add_argument("--seed", type=whole(0, MOST_SEED), default=0, metavar="N", help=f"seed {what} (default %(default)s)")
 
 
 def add_spec(parser: argparse.ArgumentParser, keeps: str) -> None:
@@ -61,19 +82,59 @@ def add_spec(parser: argparse.ArgumentParser, keeps: str) -> None:
     add_device(parser)
 
 
-def wanted(chosen: argparse.Namespace, command: str) -> tuple[dict[str, Any], Path]:
-    """The spec's JSON and the folder. Raises ValueError where one was not given, and for a file that holds no spec."""
+def wanted(chosen: argparse.Namespace, command: str, of: Callable[[dict[str, Any]], _Spec], holds: str) -> tuple[_Spec, Path]:
+    """The spec, as `of` reads it, and the folder. `holds`: what a folder holds in which the command has begun.
+
+    Raises ValueError where one was not given, for a file that holds no such spec, and for a folder that cannot be written to.
+    """
     if chosen.spec is None or chosen.out is None:
         raise ValueError(f"{command} needs SPEC.json and --out DIR; lm2 {command} --example prints a spec to begin with")
-    return read_spec(chosen.spec), chosen.out
+    spec = spec_in(chosen.spec, of)
+    check_folder(chosen.out, holds)
+    return spec, chosen.out
+
+
+def check_folder(path: Path, *holds: str) -> None:
+    """Raise ValueError for a folder that cannot be written to, and for one with files of others in it. `holds`: names of which ours has one."""
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"--out {path} is a file, and must be a folder")
+    if path.is_dir() and any(path.iterdir()) and not any((path / name).exists() for name in holds):
+        raise ValueError(f"--out {path} holds other files, {next(path.iterdir()).name!r} among them: name a new folder, or one in which this has begun")
+    _check_writable(path)
+
+
+def check_file(path: Path | None) -> None:
+    """Raise ValueError for a file that cannot be written. None is written nowhere."""
+    if path is not None and path.is_dir():
+        raise ValueError(f"{path} is a folder, and must be a file to write to")
+    if path is not None:
+        _check_writable(path.parent)
+
+
+def _check_writable(folder: Path) -> None:
+    there = next(place for place in (folder, *folder.parents) if place.exists() or place == place.parent)
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise ValueError(f"nothing can be written to {folder}: {there}: {error.strerror}") from error
 
 
 def task_named(text: str) -> int:
     """"qa3" is 3. Raises ValueError for anything else."""
     digits = text.removeprefix("qa")
-    if not digits.isdecimal():
-        raise ValueError(f"a task is written qa1, qa2, ..., not {text!r}")
+    if not (digits.isascii() and digits.isdecimal()) or len(digits) > 2:
+        raise ValueError(f"a task is written qa1, qa2, ..., with 2 digits at most, not {shown(text)}")
     return int(digits)
+
+
+def spec_in(path: Path, of: Callable[[dict[str, Any]], _Spec]) -> _Spec:
+    """The spec in a file, as `of` reads its JSON. Raises ValueError with the file's name for one that holds none."""
+    values = read_spec(path)
+    try:
+        return of(values)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def read_spec(path: Path) -> dict[str, Any]:

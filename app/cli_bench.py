@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from app.cli_answer import Answer
+from app.cli_arguments import MOST, whole
 from app.cli_progress import progress
 from app.cli_tree import Commands
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 def add_bench(commands: Commands) -> None:
     kinds = commands.branch("bench", "measure what short cuts save, beside the long way", "WHAT")
     sweep = kinds.add("sweep", "a knock-out sweep: a whole document a unit, beside the planner", _sweep)
-    sweep.add_argument("--plain", type=int, metavar="N", help="units to run the long way; the others are extrapolated (default: all)")
+    sweep.add_argument("--plain", type=whole(1, MOST), metavar="N", help="units to run the long way; the others are extrapolated (default: all)")
     probes = kinds.add("probes", "logistic probes: one by one by scikit-learn, beside all at once", _probes)
     probes.add_argument("--strength", type=float, default=0.01, metavar="C", help="scikit-learn's C of every fit (default %(default)s)")
     kinds.add("figures", "a heatmap of 512 x 512 for print: matplotlib's imshow, beside ours", _figures)

@@ -8,6 +8,8 @@ import traceback
 from enum import IntEnum
 from types import FrameType, TracebackType
 
+from app.views.seen import seen
+
 
 class Exit(IntEnum):
     """Exit codes."""
@@ -20,6 +22,9 @@ class Exit(IntEnum):
     UNREAD = 141
     TOLD_TO_END = 143
 
+
+_LONGEST = 300
+"""Characters of an error's line."""
 
 MEANING = {
     Exit.DONE: "done",
@@ -71,10 +76,20 @@ class Ending:
                 self.code, said = Exit.TOLD_TO_END, "told to end"
             case ValueError() | OSError():
                 self.code, said = Exit.MISTAKE, str(error) or repr(error)
+            case MemoryError():
+                self.code, said = Exit.MISTAKE, "this takes more memory than there is: ask for less at once"
+            case RecursionError():
+                self.code, said = Exit.MISTAKE, "something in what was given is nested too deeply"
             case _:
                 self.code, said = Exit.UNEXPECTED, f"{type(error).__name__}: {error} (--debug shows where)"
         if self.debug:
             traceback.print_exception(error)
         if said:
-            print(f"lm2: {' '.join(said.split())}", file=sys.stderr)
+            print(f"lm2: {_line(said)}", file=sys.stderr)
         return True
+
+
+def _line(said: str) -> str:
+    """A sentence on one line that can be read at once, whatever is quoted in it: both ends of a long one."""
+    line = seen(" ".join(said.split()))
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 100]} … {line[-97:]}"

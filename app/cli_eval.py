@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.cli_answer import Answer, table_files, written
-from app.cli_arguments import add_models, add_segment_length
+from app.cli_arguments import MOST, add_models, add_segment_length, check_file, check_folder, whole
 from app.cli_progress import progress
 from app.cli_tree import Commands
+from lm2.shown import shown
 
 if TYPE_CHECKING:
     from lm2.evaluate import Cell, Evaluation
@@ -31,7 +32,7 @@ def add_eval(commands: Commands) -> None:
                      help="tokens of facts and book text, plus 300: 0k,1k,2k,... 1M (default %(default)s: facts alone)")  # fmt: skip
     one.add_argument("--samples", default="100", metavar="N",
                      help="items of each task and seed, one number or one for each length (default %(default)s)")  # fmt: skip
-    one.add_argument("--seeds", type=int, default=1, metavar="S", help="seeds 0..S-1 are pooled (default %(default)s)")
+    one.add_argument("--seeds", type=whole(1, 1000), default=1, metavar="S", help="seeds 0..S-1 are pooled (default %(default)s)")
     one.add_argument("--babi-dir", type=Path, metavar="PATH",
                      help="folder or archive in the official bAbI layout: its test files, else the last tenth of each file's stories "
                      "(default: the data folder's, else simulated stories)")  # fmt: skip
@@ -40,7 +41,7 @@ def add_eval(commands: Commands) -> None:
                      help="bundled checkpoint or tokenizer.json that counts lengths (default %(default)s)")  # fmt: skip
     one.add_argument("--style", choices=("plain", "instructed"), default="plain",
                      help="instructed: the five-part prompt for pretrained models (default %(default)s)")  # fmt: skip
-    one.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core)")
+    one.add_argument("--workers", type=whole(1, 1000), metavar="N", help="processes (default: one a core)")
     one.add_argument("--out", type=Path, required=True, metavar="DIR",
                      help="folder of answers and tables; what is there already is not asked again")  # fmt: skip
     one.add_argument("--report", type=Path, metavar="FILE.md", help="also write the tables as Markdown, beside the paper's (default: no)")
@@ -50,8 +51,8 @@ def add_language(commands: Commands) -> None:
     one = commands.add("language", "bits per byte of a held-out text, on the same passages", _language)
     add_models(one, "; the others are measured against the first")
     one.add_argument("--text", type=Path, required=True, metavar="FILE", help="a UTF-8 text, plain or .xz")
-    one.add_argument("--passages", type=int, default=40, metavar="N", help="how many passages of it (default %(default)s)")
-    one.add_argument("--characters", type=int, default=4000, metavar="N", help="characters of each (default %(default)s)")
+    one.add_argument("--passages", type=whole(2, MOST), default=40, metavar="N", help="how many passages of it (default %(default)s)")
+    one.add_argument("--characters", type=whole(100, MOST), default=4000, metavar="N", help="characters of each (default %(default)s)")
 
 
 def tasks_named(text: str) -> tuple[int, ...]:
@@ -59,16 +60,16 @@ def tasks_named(text: str) -> tuple[int, ...]:
     found: list[int] = []
     for part in text.split(","):
         ends = [end.removeprefix("qa") for end in part.strip().split("-")]
-        if len(ends) > 2 or not all(end.isdecimal() for end in ends):
-            raise ValueError(f"tasks are written like qa1,qa3-qa5, not {text!r}")
+        if len(ends) > 2 or not all(end.isascii() and end.isdecimal() and len(end) <= 2 for end in ends):
+            raise ValueError(f"tasks are written like qa1,qa3-qa5, with 2 digits at most, not {shown(text)}")
         found += range(int(ends[0]), int(ends[-1]) + 1)
     return tuple(dict.fromkeys(found))
 
 
 def _numbers(text: str, count: int) -> tuple[int, ...]:
     parts = text.split(",")
-    if not all(part.strip().isdecimal() for part in parts):
-        raise ValueError(f"samples are whole numbers, not {text!r}")
+    if not all(part.strip().isascii() and part.strip().isdecimal() and len(part) <= 9 for part in parts):
+        raise ValueError(f"samples are whole numbers of 9 digits at most, not {shown(text)}")
     return tuple(map(int, parts)) * (count if len(parts) == 1 else 1)
 
 
@@ -79,6 +80,8 @@ def _eval(chosen: argparse.Namespace) -> Answer:
     from lm2.report import markdown
     from lm2.results import read_results
 
+    check_folder(chosen.out, "cells")
+    check_file(chosen.report)
     evaluation = _evaluation(chosen)
 
     def cost(cell: "Cell") -> int:

@@ -44,8 +44,7 @@ def _explain(chosen: argparse.Namespace) -> Answer:
     if chosen.example:
         example = ExplainSpec(checkpoint=_EXAMPLE).to_json()
         return Answer(found=example, words=[json.dumps(example, indent=1)])
-    values, out = wanted(chosen, "explain")
-    spec = ExplainSpec.from_json(values)
+    spec, out = wanted(chosen, "explain", ExplainSpec.from_json, "spec.json")
     spec = spec if chosen.model is None else replace(spec, model=chosen.model)
     chat = _chat(spec, chosen)
     checkpoint = load(spec.checkpoint, chosen.device, chosen.dtype)

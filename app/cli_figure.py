@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.cli_answer import Answer, written
-from app.cli_arguments import add_device, read_spec
+from app.cli_arguments import add_device, check_file, read_spec, spec_in
 from app.cli_progress import progress
 from app.cli_tree import Commands
 
@@ -52,8 +52,9 @@ def _figure(chosen: argparse.Namespace) -> Answer:
     ending = chosen.out.suffix.lower()
     if ending not in _ENDINGS:
         raise ValueError(f"{chosen.out}: a figure becomes one of {', '.join(_ENDINGS)}, by the file's ending")
+    check_file(chosen.out)
     told = read_spec(chosen.sidecar)
-    spec = FigureSpec.from_json(told.get("figure", told))
+    spec = spec_in(chosen.sidecar, lambda values: FigureSpec.from_json(values.get("figure", values)))
     if chosen.results is not None and len({chart.result_key for chart in spec.charts}) > 1:
         raise ValueError("--results is the folder of one result, and this figure shows several: they are computed again without it")
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from app import owner, workspace
 from app.cli_answer import Answer, opened, specified, written
-from app.cli_arguments import CHECKPOINT, add_checkpoint, add_seed, add_segment_length, add_text, given_text, task_named
+from app.cli_arguments import CHECKPOINT, MOST, add_checkpoint, add_seed, add_segment_length, add_text, check_file, given_text, task_named, whole
 from app.cli_progress import progress
 from app.cli_tree import Commands
 from lm2.files import read_text
@@ -28,9 +28,13 @@ _VISITORS = (
 )
 
 
+MOST_TOKENS = 1_000_000
+"""That are written at once."""
+
+
 def add_serve(commands: Commands) -> None:
     one = commands.add("serve", "open the workbench in the browser", _serve, _VISITORS)
-    one.add_argument("--port", type=int, default=8501, metavar="N", help="port of the page (default %(default)s)")
+    one.add_argument("--port", type=whole(1, 65_535), default=8501, metavar="N", help="port of the page (default %(default)s)")
     one.add_argument("--workspace", type=Path, default=Path(workspace.DEFAULT), metavar="DIR", help="folder of saved figures (default %(default)s)")
     one.add_argument(
         "--folders", type=Path, nargs="*", default=[Path()], metavar="DIR",
@@ -54,8 +58,8 @@ def add_run(commands: Commands) -> None:
     source.add_argument("--task", metavar="qaN", help="a story of a bAbI task, qa1 to qa10: held out in LM2_DATA_DIR, else simulated")
     add_text(source, "a text of your own")
     source.add_argument("--file", type=Path, metavar="FILE", help="a UTF-8 text file")
-    one.add_argument("--index", type=int, default=0, metavar="N", help="story of the task, from 0 (default %(default)s)")
-    one.add_argument("--question", type=int, default=-1, metavar="N", help="question of the story, from 0 (default %(default)s: the last)")
+    one.add_argument("--index", type=whole(0, MOST), default=0, metavar="N", help="story of the task, from 0 (default %(default)s)")
+    one.add_argument("--question", type=whole(-MOST, MOST), default=-1, metavar="N", help="question of the story, from 0 (default %(default)s: the last)")
     one.add_argument("--out", type=Path, metavar="FILE.npz", help="save the trace, with reads, writes and gates (default: not saved)")
 
 
@@ -64,7 +68,7 @@ def add_generate(commands: Commands) -> None:
     add_checkpoint(one)
     add_segment_length(one)
     add_text(one.add_mutually_exclusive_group(required=True), "what the model goes on from")
-    one.add_argument("--tokens", type=int, default=20, metavar="N", help="how many tokens to write (default %(default)s)")
+    one.add_argument("--tokens", type=whole(1, MOST_TOKENS), default=20, metavar="N", help="how many tokens to write (default %(default)s)")
     one.add_argument("--temperature", type=float, default=0.0, metavar="T", help="0 takes the likeliest token (default %(default)s)")
     add_seed(one, "of sampling")
 
@@ -114,6 +118,7 @@ def _run(chosen: argparse.Namespace) -> Answer:
     from lm2.sites import Site
     from lm2.spec import RunSpec
 
+    check_file(chosen.out)
     text, prompt, origin = _text(chosen)
     checkpoint = load(chosen.checkpoint, chosen.device, chosen.dtype)
     wanted = [Capture(Site.READ_PATTERN, HeadMean())]

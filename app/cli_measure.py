@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.cli_answer import Answer, opened
-from app.cli_arguments import add_checkpoint, add_segment_length, task_named
+from app.cli_arguments import MOST, add_checkpoint, add_segment_length, task_named, whole
 from app.cli_ending import Exit
 from app.cli_progress import progress
 from app.cli_tree import Commands
@@ -29,7 +29,7 @@ def add_recall(commands: Commands) -> None:
     one.add_argument("--memory", choices=("on", "frozen", "reset"), default="on",
                      help="frozen: no segment writes; reset: a fresh bank at the question (default %(default)s)")  # fmt: skip
     one.add_argument("--validation", action="store_true", help="only the last tenth of the stories, which the bundled models have not seen")
-    one.add_argument("--stretch", type=int, metavar="N",
+    one.add_argument("--stretch", type=whole(0, MOST), metavar="N",
                      help="put N more statements about others between facts and question, qa1 only (default: none)")  # fmt: skip
 
 
@@ -39,7 +39,7 @@ def add_mmlu(commands: Commands) -> None:
     add_segment_length(one)
     one.add_argument("--data", type=Path, required=True, metavar="PATH", help="folder or tar archive with dev/SUBJECT_dev.csv, ...")
     one.add_argument("--split", choices=("val", "test"), default="val", help="which questions (default %(default)s)")
-    one.add_argument("--samples", type=int, metavar="N", help="only the first N questions of each subject (default: all)")
+    one.add_argument("--samples", type=whole(1, MOST), metavar="N", help="only the first N questions of each subject (default: all)")
 
 
 def add_parity(commands: Commands) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.cli_answer import Answer, specified, table_files, written
-from app.cli_arguments import add_spec, read_spec, wanted
+from app.cli_arguments import add_spec, check_file, spec_in, wanted
 from app.cli_progress import note, progress
 from app.cli_tree import Commands
 
@@ -40,8 +40,8 @@ def _probe(chosen: argparse.Namespace) -> Answer:
         example = ProbeSpec.from_json(_EXAMPLE).to_json()
         return Answer(found=example, words=[json.dumps(example, indent=1)])
     rows_alone = chosen.spec is not None and chosen.rows is not None
-    values, out = (read_spec(chosen.spec), None) if rows_alone else wanted(chosen, "probe")
-    spec = ProbeSpec.from_json(values)
+    check_file(chosen.rows)
+    spec, out = (spec_in(chosen.spec, ProbeSpec.from_json), None) if rows_alone else wanted(chosen, "probe", ProbeSpec.from_json, "probe.json")
     checkpoint = load(spec.checkpoint, chosen.device, chosen.dtype)
     plan = ProbePlan.of(spec, checkpoint)
     if out is None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.cli_answer import Answer, specified, table_files, written
-from app.cli_arguments import add_spec, wanted
+from app.cli_arguments import MOST, add_spec, wanted, whole
 from app.cli_progress import note, progress
 from app.cli_tree import Commands
 
@@ -24,7 +24,7 @@ def add_sweep(commands: Commands) -> None:
         "Every unit in many documents; the same folder goes on where it was stopped.",
     )  # fmt: skip
     add_spec(one, "each document's results as they come, and the tables")
-    one.add_argument("--top", type=int, default=10, metavar="N", help="units to list; JSON and tables have all (default %(default)s)")
+    one.add_argument("--top", type=whole(0, MOST), default=10, metavar="N", help="units to list; JSON and tables have all (default %(default)s)")
 
 
 def _sweep(chosen: argparse.Namespace) -> Answer:
@@ -35,8 +35,7 @@ def _sweep(chosen: argparse.Namespace) -> Answer:
     if chosen.example:
         example = SweepSpec(checkpoint=_EXAMPLE).to_json()
         return Answer(found=example, words=[json.dumps(example, indent=1)])
-    values, out = wanted(chosen, "sweep")
-    spec = SweepSpec.from_json(values)
+    spec, out = wanted(chosen, "sweep", SweepSpec.from_json, "sweep.json")
     checkpoint = load(spec.checkpoint, chosen.device, chosen.dtype)
     cost = predict(spec, checkpoint)
     note(

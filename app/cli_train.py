@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.cli_answer import Answer, written
+from app.cli_arguments import check_file, check_folder, whole
 from app.cli_progress import Told, progress
 from app.cli_tree import Commands
 
@@ -23,15 +24,15 @@ def add_train(commands: Commands) -> None:
 def add_tokenizer(commands: Commands) -> None:
     one = commands.add("tokenizer", "learn a tokenizer from a data folder's stories and books", _tokenizer)
     one.add_argument("folder", type=Path, metavar="DIR", help="holds babi/babi-v1.2-en-train.tar.xz and books/train/*.txt.xz")
-    one.add_argument("--pieces", type=int, default=2048, metavar="N", help="tokens of the vocabulary, at most (default %(default)s)")
+    one.add_argument("--pieces", type=whole(1, 10**7), default=2048, metavar="N", help="tokens of the vocabulary, at most (default %(default)s)")
     one.add_argument("--out", type=Path, required=True, metavar="FILE.json", help="the tokenizer, in Hugging Face's format")
 
 
 def add_graft(commands: Commands) -> None:
     one = commands.add("graft", "put a silent memory onto a model without one, ready to train", _graft)
     one.add_argument("checkpoint", metavar="MODEL", help="folder (ours or Hugging Face's) or .gguf file")
-    one.add_argument("--slots", type=int, required=True, metavar="N", help="rows of the bank, each as wide as the model")
-    one.add_argument("--heads", type=int, required=True, metavar="N", help="heads that read and write them")
+    one.add_argument("--slots", type=whole(1, 10**6), required=True, metavar="N", help="rows of the bank, each as wide as the model")
+    one.add_argument("--heads", type=whole(1, 10**6), required=True, metavar="N", help="heads that read and write them")
     one.add_argument("--layers", metavar="0,4,8", help="blocks that get a memory, from 0 (default: all)")
     one.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder for the checkpoint")
 
@@ -42,6 +43,7 @@ def _train(chosen: argparse.Namespace) -> Answer | None:
     from lm2.checkpoint import load
     from lm2.training import TrainingConfig, train
 
+    check_folder(chosen.out, "training", "checkpoint")
     config, losses = TrainingConfig.load(chosen.config), []
     with ExitStack() as shown:
         bars: list[Told] = []
@@ -70,6 +72,7 @@ def _tokenizer(chosen: argparse.Namespace) -> Answer:
     from lm2.corpus import texts
     from lm2.tokens import Tokenizer
 
+    check_file(chosen.out)
     with progress("text") as told:
         learnt = Tokenizer.train(_counted(texts(chosen.folder), told), chosen.pieces)
     with replace_file(chosen.out) as aside:
@@ -97,6 +100,7 @@ def _graft(chosen: argparse.Namespace) -> Answer:
 
     if chosen.out.exists():
         raise ValueError(f"{chosen.out} is there already; --out is a folder that is to be made")
+    check_folder(chosen.out)
     plain = load(chosen.checkpoint, "cpu")
     layers = tuple(range(plain.config.n_layers)) if chosen.layers is None else _layers(chosen.layers)
     grafted = graft(

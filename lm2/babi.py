@@ -10,24 +10,23 @@ IDs rise; an ID of 1 starts a new story. A question may use every statement abov
 
 from __future__ import annotations
 
-import lzma
 import re
-import tarfile
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
-from lm2.files import replace_file
+from lm2.archives import MOST_MEMBER_BYTES, read_members
+from lm2.files import read_bytes, replace_file
+from lm2.shown import shown
 from lm2.tokens import BREAK
 
 _Item = TypeVar("_Item")
 
 _TASK_FILE = re.compile(r"qa(\d+)_.*\.txt")
 _ARCHIVES = (".tar.xz", ".tar.gz")
-# The largest official file has 5.3 MB; a member beyond this is no bAbI file but would fill the memory.
-_MEMBER_LIMIT_BYTES = 64 * 1024 * 1024
+_LONGEST_LINE = 10_000
+"""Characters: a longer one is no line of bAbI, and would take hours to read as one."""
 
 
 class BabiError(ValueError):
@@ -152,7 +151,7 @@ def read(path: str | Path, *, task: int | None = None, folder: str | None = None
     path = Path(path)
     if path.is_dir():
         found = ((PurePosixPath(path.name, f.relative_to(path).as_posix()), f) for f in path.rglob("qa*.txt"))
-        files = [(str(f), f.stem, f.read_bytes()) for _, f in _picked(found, task, folder) if f.is_file()]
+        files = [(str(f), f.stem, _bytes(f)) for _, f in _picked(found, task, folder) if f.is_file()]
     elif not path.is_file():
         raise BabiError(f"{path}: there is no such file or folder; expected a bAbI .txt file, folder or archive")
     elif path.name.endswith(_ARCHIVES):
@@ -160,7 +159,7 @@ def read(path: str | Path, *, task: int | None = None, folder: str | None = None
     elif path.suffix == ".txt":
         if task is not None and _task_of(path.stem) != task:
             raise BabiError(f"{path}: the file is not of task {task}; expected a name like qa{task}_....txt")
-        files = [(str(path), path.stem, path.read_bytes())]
+        files = [(str(path), path.stem, _bytes(path))]
     else:
         raise BabiError(f"{path}: expected a .txt file, a folder, or an archive ending in .tar.xz or .tar.gz")
     if not files:
@@ -192,20 +191,17 @@ def _picked(
 def _archive_files(path: Path, task: int | None, folder: str | None) -> list[tuple[str, str, bytes]]:
     """(where, stem, bytes) of the picked members of an archive."""
     try:
-        with tarfile.open(path, "r:*") as archive:
-            files = {}
-            members = ((PurePosixPath(m.name), m) for m in archive.getmembers() if m.isfile())
-            picked = _picked(members, task, folder)
-            # In the archive's own order: to step back in an xz stream is to unpack it from the start again.
-            for name, member in sorted(picked, key=lambda entry: entry[1].offset_data):
-                if member.size > _MEMBER_LIMIT_BYTES:
-                    raise BabiError(f"{path}/{name}: {member.size} bytes; expected at most {_MEMBER_LIMIT_BYTES}")
-                handle = archive.extractfile(member)
-                assert handle is not None  # extractfile gives None only for members that are no files
-                files[name] = handle.read()
-            return [(f"{path}/{name}", name.stem, files[name]) for name, _ in picked]
-    except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError) as error:
-        raise BabiError(f"{path}: not readable as an archive: {error}; expected tar in xz or gzip") from error
+        members = read_members(path, lambda name: bool(_picked(iter([(name, None)]), task, folder)))
+    except ValueError as error:
+        raise BabiError(str(error)) from error
+    return [(f"{path}/{name}", name.stem, data) for name, data in _picked(iter(members), task, folder)]
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return read_bytes(path, MOST_MEMBER_BYTES)
+    except ValueError as error:
+        raise BabiError(str(error)) from error
 
 
 def _task_of(stem: str) -> int | None:
@@ -227,6 +223,8 @@ def _parse(data: bytes, where: str, stem: str) -> tuple[Story, ...]:
         rows.pop()
     for number, row in enumerate(rows, start=1):
         at = f"{where}:{number}"
+        if len(row) > _LONGEST_LINE:
+            raise BabiError(f"{at}: {len(row):,} characters; expected a line of at most {_LONGEST_LINE:,}")
         digits, _, rest = row.removesuffix("\r").partition(" ")
         # isascii too: isdigit alone lets superscripts through, which int() then refuses.
         if not (digits.isascii() and digits.isdigit() and 0 < int(digits[:9])) or len(digits) > 9:
@@ -251,15 +249,15 @@ def _line(line_id: int, rest: str, above: list[Statement | Question], at: str) -
     text, *fields = rest.split("\t")
     text = text.strip()
     if not text or BREAK in text:
-        raise BabiError(f"{at}: text {text!r}; expected a sentence without form feeds")
+        raise BabiError(f"{at}: text {shown(text)}; expected a sentence without form feeds")
     if not fields and not text.endswith("?"):
         return Statement(line=line_id, text=text)
     if len(fields) != 2 or not fields[0].strip():
-        raise BabiError(f"{at}: question {text!r} has {len(fields)} TAB fields; expected TAB answer TAB line numbers")
+        raise BabiError(f"{at}: question {shown(text)} has {len(fields)} TAB fields; expected TAB answer TAB line numbers")
     support = []
     for word in fields[1].split():
         if not any(isinstance(line, Statement) and str(line.line) == word for line in above):
-            raise BabiError(f"{at}: supporting line {word!r}; expected the number of a statement above in this story")
+            raise BabiError(f"{at}: supporting line {shown(word)}; expected the number of a statement above in this story")
         support.append(int(word))
     return Question(line=line_id, text=text, answer=fields[0].strip(), support=tuple(support))
 

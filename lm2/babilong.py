@@ -14,10 +14,13 @@ from pathlib import Path
 
 from lm2.babi import Prompt
 from lm2.files import read_text
+from lm2.shown import shown
 from lm2.tokens import BREAK, Tokenizer, TokenSequence
 
 PROMPT_TOKENS = 300
 """What a length leaves for instructions and question."""
+LONGEST = 10_000_000
+"""Tokens: the longest of the published lengths."""
 SHORTEST_SENTENCE = 10
 """Sentences of fewer tokens are left out."""
 
@@ -67,8 +70,11 @@ def length_tokens(name: str) -> int:
     """
     match = re.fullmatch(r"(\d+)([kM])", name)
     if match is None:
-        raise ValueError(f"a length is a whole number and k or M, like 4k or 1M, not {name!r}")
-    return int(match[1]) * (1_000 if match[2] == "k" else 1_000_000)
+        raise ValueError(f"a length is a whole number and k or M, like 4k or 1M, not {shown(name)}")
+    tokens = int(match[1][:9]) * (1_000 if match[2] == "k" else 1_000_000)
+    if tokens > LONGEST or len(match[1]) > 9:
+        raise ValueError(f"a length is at most {LONGEST:,} tokens, not {shown(name)}")
+    return tokens
 
 
 class Library:

@@ -1,10 +1,10 @@
 """The texts that the bundled tokenizer was learnt from: bAbI stories and the training books of a data folder."""
 
-import lzma
 from collections.abc import Iterator
 from pathlib import Path
 
 from lm2.babi import Question, read
+from lm2.files import read_text
 
 
 def texts(folder: Path) -> Iterator[str]:
@@ -20,5 +20,4 @@ def texts(folder: Path) -> Iterator[str]:
         yield from lines
         yield " ".join(lines)
     for book in books:
-        with lzma.open(book, "rt", encoding="utf-8") as file:
-            yield file.read()
+        yield read_text(book)

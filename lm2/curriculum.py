@@ -14,8 +14,9 @@ from functools import lru_cache
 from lm2 import world as rules
 from lm2.babi import Question, Story
 from lm2.config import SegmentEnd
-from lm2.plain import Spec, shown
+from lm2.plain import Spec
 from lm2.segments import is_full
+from lm2.shown import shown
 from lm2.simulator import possible_questions, simulate
 from lm2.tokens import Tokenizer
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from lm2.capture import Coordinate, Sizes, check_places, check_there
 from lm2.config import LM2Config, MemoryKind
 from lm2.operations import Add, Donated, Erase, Initial, Mean, Operation, Patch, Permute, ProjectOut, Scale, Set, Transport
-from lm2.plain import Plain, all_written, build, places, shown
+from lm2.plain import Plain, all_written, build, places
+from lm2.shown import shown
 from lm2.sites import WRITING, Axis, Site
 
 if TYPE_CHECKING:

@@ -6,18 +6,18 @@ and test/SUBJECT_test.csv: CSV without a header row; question, choices A to D, t
 
 import csv
 import io
-import lzma
 import re
-import tarfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
+from lm2.archives import MOST_MEMBER_BYTES, read_members
 from lm2.checkpoint import Checkpoint
+from lm2.files import read_bytes
 from lm2.intervals import Rate, rate
 from lm2.likelihood import log_likelihoods
+from lm2.shown import shown
 
 LETTERS = ("A", "B", "C", "D")
 SHOTS = 5
@@ -168,18 +168,19 @@ def _folder(path: Path) -> Iterator[tuple[str, str, bytes]]:
     """(where, name, bytes) of the files that are named as MMLU's."""
     for file in sorted(path.rglob("*.csv")):
         if _FILE.fullmatch(file.name):
-            yield str(file), file.name, file.read_bytes()
+            try:
+                yield str(file), file.name, read_bytes(file, MOST_MEMBER_BYTES)
+            except ValueError as error:
+                raise MmluError(str(error)) from error
 
 
 def _archive(path: Path) -> Iterator[tuple[str, str, bytes]]:
     try:
-        with tarfile.open(path, "r:*") as archive:
-            for member in archive:
-                name = PurePosixPath(member.name).name
-                if member.isfile() and _FILE.fullmatch(name):
-                    yield f"{path}/{member.name}", name, archive.extractfile(member).read()
-    except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError) as error:
-        raise MmluError(f"{path}: not readable as an archive: {error}; expected a folder, or tar, plain or in xz or gzip") from error
+        members = read_members(path, lambda name: bool(_FILE.fullmatch(name.name)))
+    except ValueError as error:
+        raise MmluError(str(error)) from error
+    for name, data in members:
+        yield f"{path}/{name}", name.name, data
 
 
 def _parse(data: bytes, where: str) -> Iterator[Question]:
@@ -190,7 +191,7 @@ def _parse(data: bytes, where: str) -> Iterator[Question]:
     try:
         for number, row in enumerate(csv.reader(io.StringIO(text, newline=""), strict=True), start=1):
             if len(row) != 6 or row[5] not in LETTERS:
-                raise MmluError(f"{where}:{number}: {len(row)} columns ending in {row[-1:]}; expected question, four choices, A to D")
+                raise MmluError(f"{where}:{number}: {len(row)} columns ending in {shown(row[-1:])}; expected question, four choices, A to D")
             yield Question(text=row[0], choices=tuple(row[1:5]), answer=row[5])
     except csv.Error as error:
         raise MmluError(f"{where}: not readable as CSV: {error}") from error

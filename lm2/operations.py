@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from lm2.capture import Sizes
-from lm2.plain import Numbers, Plain, all_written, build, shown, written
+from lm2.plain import Numbers, Plain, all_written, build, written
+from lm2.shown import shown
 from lm2.sites import Axis
 
 if TYPE_CHECKING:

@@ -4,7 +4,6 @@ import hashlib
 import json
 import math
 import numbers
-import reprlib
 from abc import ABC
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
@@ -15,6 +14,8 @@ from typing import Annotated, Any, Self, TypeVar, Union, get_args, get_origin, g
 
 import numpy as np
 from jaxtyping import Float32
+
+from lm2.shown import shown
 
 _Kind = TypeVar("_Kind", bound="Plain")
 _Member = TypeVar("_Member", bound=Enum)
@@ -190,15 +191,6 @@ def _word(value: Enum) -> str:
 def digest_of(values: Mapping[str, Any], beside: bytes = b"") -> str:
     """SHA-256 of a specification's JSON form, and of what it reads `beside`: two share it only if they are equal."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode() + beside).hexdigest()
-
-
-def shown(value: object) -> str:
-    """A value in an error's sentence: on one line and short, whatever it is."""
-    return _SHORT.repr(value)
-
-
-_SHORT = reprlib.Repr()
-_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
 
 
 def member(name: str, kind: type[_Member], value: object) -> _Member:

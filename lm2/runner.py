@@ -238,9 +238,9 @@ def generate(
 
     Raises ValueError for an empty text, fewer than 1 token, a negative temperature, or sampling without a generator.
     """
-    if max_tokens < 1 or temperature < 0 or (temperature > 0 and generator is None):
+    if max_tokens < 1 or not 0 <= temperature < math.inf or (temperature > 0 and generator is None):
         raise ValueError(
-            f"generation needs max_tokens >= 1, temperature >= 0 and, to sample, a generator; not {max_tokens}, {temperature}, {generator}"
+            f"generation needs max_tokens >= 1, a finite temperature >= 0 and, to sample, a generator; not {max_tokens}, {temperature}, {generator}"
         )
     spec = RunSpec(checkpoint=checkpoint.name, text=text, segment_length=segment_length)
     prompt, segments = prepare(checkpoint, spec)

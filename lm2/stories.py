@@ -6,10 +6,13 @@ from functools import lru_cache
 from pathlib import Path
 
 from lm2.babi import NoSuchTaskError, Prompt, Story, ask, read, split
+from lm2.shown import shown
 from lm2.simulator import simulate
 
 TASKS = tuple(range(1, 11))
 """The bAbI tasks that can be simulated."""
+MOST_SIMULATED = 100_000
+"""Stories that are made at once, at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +68,10 @@ def held_out(task: int, count: int) -> tuple[Story, ...]:
     """
     if count < 1:
         raise ValueError(f"at least 1 story must be asked for, not {count}")
-    found = _real(task) or tuple(simulate(task, seed=seed).story for seed in range(count))
+    found = _real(task)
+    if not found and count > MOST_SIMULATED:
+        raise ValueError(f"at most {MOST_SIMULATED:,} stories are simulated, not {shown(count)}")
+    found = found or tuple(simulate(task, seed=seed).story for seed in range(count))
     if count > len(found):
         raise ValueError(f"qa{task} has {len(found)} held-out stories, not {count}")
     return found[:count]
@@ -76,9 +82,9 @@ def questions(task: int, count: int) -> tuple[Prompt, ...]:
 
     Raises ValueError for a task outside 1..10, for fewer than 1 question, and for more than there are.
     """
-    found = _real(task) or held_out(task, count)
     if count < 1:
         raise ValueError(f"at least 1 question must be asked, not {count}")
+    found = _real(task) or held_out(task, count)
     rounds = max(len(story.questions) for story in found)
     every = [ask(story, story.questions[-1 - back]) for back in range(rounds) for story in found if back < len(story.questions)]
     if count > len(every):
@@ -100,4 +106,4 @@ def _real(task: int) -> tuple[Story, ...]:
 
 def _check(task: int) -> None:
     if task not in TASKS:
-        raise ValueError(f"there are stories of qa{TASKS[0]} to qa{TASKS[-1]}, not of qa{task}")
+        raise ValueError(f"there are stories of qa{TASKS[0]} to qa{TASKS[-1]}, not of qa{shown(task)}")

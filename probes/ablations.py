@@ -5,6 +5,7 @@ Every question is compared with itself: the same document, with and without the 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 from jaxtyping import Float
@@ -71,6 +72,21 @@ def answers(puts: Sequence[Put]) -> tuple[Answer, ...]:
     return tuple(Answer(ids=put.answer_ids, foils=tuple(sorted(first - {put.answer_ids[0]}))) for put in puts)
 
 
+def check_foils(puts: Sequence[Put], metric: Metric = Metric.LOGIT_DIFFERENCE) -> None:
+    """Raise ValueError where the metric is a difference to other questions' answers and there is no other answer."""
+    if metric is Metric.LOGIT_DIFFERENCE and len({put.answer_ids[0] for put in puts}) < 2:
+        raise ValueError(f"a logit difference is to the other questions' answers, and all of {len(puts)} have one answer: ask more questions")
+
+
+def before(puts: Sequence[Put], at: int, count: int) -> tuple[Put, ...]:
+    """The last `count` documents of other stories before one, around the end of them all. Raises ValueError where there are fewer."""
+    around = (puts[at - back] for back in range(1, len(puts)))
+    others = list(islice((put for put in around if put.prompt.story_id != puts[at].prompt.story_id), count))
+    if len(others) < count:
+        raise ValueError(f"a control takes documents of {count} other stories, and {len(puts)} questions have {len(others)}: ask more questions")
+    return tuple(reversed(others))
+
+
 def measured(clean: Observed, edited: Observed, metric: Metric) -> Float[np.ndarray, "document"]:
     """A metric of every question under ablation, less its own unablated value."""
     asked = zip(answers(clean.puts), clean.logits, edited.logits, strict=True)
@@ -104,8 +120,9 @@ def policies(
     """What the memory may do: write, not write, be reset, be silent, or begin with what other documents left.
 
     Control: writes frozen from the question's own segment on, which can change nothing. `on_document` is called once a question.
+    Raises ValueError for questions of fewer than 4 stories, and for those with one answer where the metric compares answers.
     """
-    texts = [put.prompt.text for put in puts]
+    check_foils(puts, metric)
     conditions: dict[str, list[Unit]] = {
         "memory on": [()] * len(puts),
         "writes frozen from the question on (control)": [(Freeze(segment=put.segment),) for put in puts],
@@ -113,7 +130,7 @@ def policies(
         "writes frozen from the start": [(Freeze(),)] * len(puts),
         "bank reset before the question": [(Reset(segment=put.segment),) for put in puts],
         "memory off": [(MemoryOff(),)] * len(puts),
-        "bank carried over from 3 documents": [(Carry(texts=tuple(texts[at - back] for back in (3, 2, 1))),) for at in range(len(puts))],
+        "bank carried over from 3 documents": [(Carry(texts=tuple(put.prompt.text for put in before(puts, at, 3))),) for at in range(len(puts))],
     }
     seen = observe(checkpoint, puts, [*conditions.values()], on_document)
     return tuple(_condition(name, seen[0], edited, metric) for name, edited in zip(conditions, seen))
@@ -140,8 +157,9 @@ def gates(
 ) -> tuple[Clamped, ...]:
     """Each gate clamped to each value and to its own mean. `on_document` is called twice a question.
 
-    Raises ValueError for a model without gates.
+    Raises ValueError for a model without gates, and for questions with one answer where the metric compares answers.
     """
+    check_foils(puts, metric)
     there = {name: site for name, site in GATES.items() if site.layers(checkpoint.config)}
     if not there:
         raise ValueError(f"{checkpoint.name} has {checkpoint.config.memory.value} memory, which has no gates to clamp")
@@ -262,11 +280,14 @@ class Permutation:
 
 
 def permutation(checkpoint: Checkpoint, puts: Sequence[Put], *, seed: int = 0, on_document: OnDocument = lambda: None) -> Permutation:
-    """Permute the slots, one random order a question. `on_document` is called once a question."""
+    """Permute the slots, one random order a question. `on_document` is called once a question.
+
+    Raises ValueError for questions of fewer than 2 stories.
+    """
     draw = np.random.default_rng(seed)
     orders = [Permute(order=tuple(map(int, draw.permutation(checkpoint.config.slots)))) for _ in puts]
     permuted = [(BankEdit(operation=order, segments=(put.segment,)),) for put, order in zip(puts, orders)]
-    replaced = [(donors_bank(puts[at - 1], put),) for at, put in enumerate(puts)]
+    replaced = [(donors_bank(*before(puts, at, 1), put),) for at, put in enumerate(puts)]
     clean, moved, foreign = observe(checkpoint, puts, [[()] * len(puts), permuted, replaced], on_document)
     return Permutation(
         right=moved.share(), largest_change=_largest_change(clean, moved), foreign=foreign.share(), foreign_change=_largest_change(clean, foreign)

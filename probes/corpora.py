@@ -12,6 +12,9 @@ from lm2.tokens import Tokenizer
 from probes.explain_spec import ExplainSpec
 from probes.splits import folds, groups
 
+MOST_CHARACTERS = 1_000_000
+"""Of a text."""
+
 
 class Entry(NamedTuple):
     """A text that is read from a fresh bank."""
@@ -55,6 +58,9 @@ def of_file(path: Path) -> tuple[Entry, ...]:
     text = read_text(path).strip()
     parts = re.split(r"\n[^\S\n]*\n", text)
     texts = [part.strip() for part in (parts if len(parts) > 1 else text.split("\n"))]
+    longest = max(enumerate(texts, start=1), key=lambda numbered: len(numbered[1]), default=(0, ""))
+    if len(longest[1]) > MOST_CHARACTERS:
+        raise ValueError(f"{path}: text {longest[0]} has {len(longest[1]):,} characters; texts are parted by blank lines, and have at most {MOST_CHARACTERS:,}")
     return tuple(Entry(f"{path.stem}:{at}", one) for at, one in enumerate(dict.fromkeys(filter(None, texts))))
 
 

@@ -11,7 +11,8 @@ from lm2 import stories
 from lm2.babi import Prompt, ask
 from lm2.babilong import PROMPT_TOKENS, Library, length_tokens, mix
 from lm2.files import read_text
-from lm2.plain import Plain, shown
+from lm2.plain import Plain
+from lm2.shown import shown
 from lm2.simulator import simulate
 from lm2.tokens import BREAK, Tokenizer
 from lm2.world import OPPOSITE, understand
@@ -61,6 +62,8 @@ class Documents(Plain):
             raise ValueError(f"tasks are different ones of {stories.TASKS[0]} to {stories.TASKS[-1]}, one at least, not {shown(self.tasks)}")
         if self.count < 1 or self.seed < 0:
             raise ValueError(f"there must be 1 document at least of each task, and a seed that is not negative, not {self.count} and {self.seed}")
+        if self.count > stories.MOST_SIMULATED:
+            raise ValueError(f"there are at most {stories.MOST_SIMULATED:,} documents of each task, not {shown(self.count)}")
         if self.length is not None and length_tokens(self.length) <= PROMPT_TOKENS:
             raise ValueError(f"a length must leave more than {PROMPT_TOKENS} tokens for facts and book, not {self.length}")
 

@@ -20,7 +20,7 @@ from lm2.asking import Put
 from lm2.checkpoint import Checkpoint
 from lm2.intervals import Difference, Rate, difference
 from lm2.world import track
-from probes.ablations import Observed, OnDocument, constant, measured, observe
+from probes.ablations import Observed, OnDocument, check_foils, constant, measured, observe
 from probes.dataset import collect
 from probes.documents import Documents
 from probes.effects import Effect, effect
@@ -108,6 +108,8 @@ def erasure(
     `use` False: the model is not asked, and whether it uses the concept stays untested. `on_document` is called once for each
     document to fit on and once a question that is asked. Raises ValueError for questions that ask for nobody's place.
     """
+    if use:
+        check_foils(puts)
     asked = [_asked(put) for put in puts]
     parts, width = place.size(checkpoint.config)
     count = min(_MOST, max(_FEWEST, _PER_FEATURE * width * max(parts, _PARTS)))

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lm2.files import read_bytes
-from lm2.plain import Spec, all_written, digest_of, shown, within, written
+from lm2.plain import Spec, all_written, digest_of, within, written
+from lm2.shown import shown
 from probes.examples import Documents, Moment
 from probes.linear import Family
 from probes.own_labels import MOST_BYTES, TARGET

@@ -16,7 +16,7 @@ from lm2.interventions import WriteBlock
 from lm2.runner import run
 from lm2.sites import Site
 from lm2.trace import Trace
-from probes.ablations import OnDocument, answers
+from probes.ablations import OnDocument, answers, check_foils
 from probes.metrics import Answer, Metric, measure
 from probes.planner import answers_under
 
@@ -150,8 +150,9 @@ class Provenance:
 def provenance(checkpoint: Checkpoint, puts: Sequence[Put], *, seed: int = 0, on_document: OnDocument = lambda: None) -> Provenance:
     """Trace every answer and compare with the supporting facts that are known. `on_document` is called once a question.
 
-    Raises ValueError for a memory that is not GATED, and when no question names its facts.
+    Raises ValueError for a memory that is not GATED, when no question names its facts, and when all have one answer.
     """
+    check_foils(puts)
     traced = []
     for put, answer in zip(puts, answers(puts)):
         if put.prompt.support:

@@ -13,7 +13,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lm2.config import LM2Config
+from lm2.shown import shown
 from lm2.sites import Site
+
+MOST_SKETCHED = 65_536
+"""Features of a sketch: more would be more than the banks have that were sketched."""
 
 
 class Rows(NamedTuple):
@@ -107,8 +111,8 @@ class Sketch(View):
     d: int
 
     def __post_init__(self) -> None:
-        if self.d < 1:
-            raise ValueError(f"a sketch has 1 feature at least, not {self.d}")
+        if not 1 <= self.d <= MOST_SKETCHED:
+            raise ValueError(f"a sketch has 1 to {MOST_SKETCHED:,} features, not {shown(self.d)}")
 
     def __str__(self) -> str:
         return f"sketch{self.d}"

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lm2.config import LM2Config
+from lm2.shown import shown
 from lm2.sites import Site
 from probes.baselines import Baseline, Embedding, Position, Tokens
 from probes.examples import Examples, Moment
@@ -27,7 +28,7 @@ _TOKEN_SITES = {
 _SLOT_SITES = {site.name.lower(): site for site in (Site.CANDIDATE, Site.GATE_IN, Site.GATE_FORGET)}
 _WIDEST_PATTERN = 4096
 """Features that a read pattern may have with its heads side by side; wider ones are averaged over heads."""
-_WRITTEN = re.compile(r"(?:(untrained|reset) )?([a-z_]+)(?:\.(\d+))?(?::(mean|slot|read\.|sketch)(\d*))?")
+_WRITTEN = re.compile(r"(?:(untrained|reset) )?([a-z_]+)(?:\.(\d{1,9}))?(?::(mean|slot|read\.|sketch)(\d{0,9}))?")
 
 
 class Condition(Enum):
@@ -69,7 +70,7 @@ class Source(ABC):
         found = _WRITTEN.fullmatch(text)
         made = _made(*found.groups()[1:]) if found else None
         if made is None:
-            raise ValueError(f"no source is called {text!r}; sources are {', '.join(_FORMS)}, and any of a model behind untrained or reset")
+            raise ValueError(f"no source is called {shown(text)}; sources are {', '.join(_FORMS)}, and any of a model behind untrained or reset")
         return replace(made, condition=Condition(found[1] or Condition.TRAINED.value))
 
     def check(self, config: LM2Config, moment: Moment) -> None:

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from lm2.interventions import Persistence
-from lm2.plain import Spec, shown, written
+from lm2.plain import Spec, written
+from lm2.shown import shown
 from probes.grids import Grid, Replacement
 from probes.metrics import Metric
 from probes.plans import Route

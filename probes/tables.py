@@ -119,6 +119,7 @@ def _points(effect: Effect) -> tuple[float, float, float]:
 
 
 def attribution(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: OnDocument) -> tuple[Findings, ...]:
+    ablations.check_foils(puts)
     found = []
     for one, answer in zip(puts, ablations.answers(puts)):
         found.append(attributed.attribute(checkpoint, one.spec, one.rows[0], token=answer.ids[0], foils=answer.foils))

@@ -1,0 +1,72 @@
+"""Archives of texts: tar, plain or in xz, gzip or bzip2, read in memory and within bounds. Nothing is unpacked to a disk."""
+
+import bz2
+import gzip
+import lzma
+import tarfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+MOST_MEMBERS = 100_000
+MOST_MEMBER_BYTES = 64 * 1024**2
+"""Of a member: the largest official file of bAbI has 5.3 MB."""
+MOST_BYTES = 2 * 1024**3
+"""Of all that is packed in an archive, read or passed over."""
+
+_PACKED: dict[bytes, Callable[[Path], IO[bytes]]] = {b"\xfd7zXZ": lzma.open, b"\x1f\x8b": gzip.open, b"BZh": bz2.open}
+"""What a file begins with that is packed, and what unpacks it."""
+
+
+def read_members(path: Path, wanted: Callable[[PurePosixPath], bool]) -> list[tuple[PurePosixPath, bytes]]:
+    """The files of an archive with a wanted name, in its order.
+
+    Raises ValueError with the path for what is no such archive, and for more or larger members than the bounds.
+    """
+    try:
+        with path.open("rb") as file:
+            begins = file.read(6)
+        unpack = next((unpack for begin, unpack in _PACKED.items() if begins.startswith(begin)), lambda packed: packed.open("rb"))
+        with unpack(path) as stream, tarfile.open(fileobj=_Bounded(stream, path), mode="r:") as archive:
+            return _members(archive, path, wanted)
+    except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError) as error:
+        raise ValueError(f"{path}: not readable as an archive: {error}; expected tar, plain or in xz, gzip or bzip2") from error
+
+
+def _members(archive: tarfile.TarFile, path: Path, wanted: Callable[[PurePosixPath], bool]) -> list[tuple[PurePosixPath, bytes]]:
+    found = []
+    for number, member in enumerate(archive, start=1):
+        if number > MOST_MEMBERS:
+            raise ValueError(f"{path}: more than {MOST_MEMBERS:,} members; expected an archive of texts")
+        name = PurePosixPath(member.name)
+        if not member.isfile() or not wanted(name):
+            continue
+        if member.size > MOST_MEMBER_BYTES:
+            raise ValueError(f"{path}/{name}: {member.size:,} bytes; expected at most {MOST_MEMBER_BYTES:,}")
+        found.append((name, archive.extractfile(member).read()))
+    return found
+
+
+class _Bounded:
+    """A stream that is not read further than an archive may go: not by headers that lie, nor by what is packed into little."""
+
+    def __init__(self, stream: IO[bytes], path: Path) -> None:
+        self._stream, self._path = stream, path
+
+    def read(self, size: int) -> bytes:
+        if size > MOST_MEMBER_BYTES:
+            raise ValueError(f"{self._path}: a header of {size:,} bytes; expected an archive of texts")
+        self._check(self.tell() + size)
+        return self._stream.read(size)
+
+    def seek(self, place: int) -> int:
+        self._check(place)
+        return self._stream.seek(place)
+
+    def tell(self) -> int:
+        return self._stream.tell()
+
+    def _check(self, place: int) -> None:
+        if place > MOST_BYTES:
+            raise ValueError(f"{self._path}: unpacks to more than {MOST_BYTES:,} bytes; expected an archive of texts")
