@@ -125,7 +125,7 @@ def policies(
     check_foils(puts, metric)
     conditions: dict[str, list[Unit]] = {
         "memory on": [()] * len(puts),
-        "writes frozen from the question on (control)": [(Freeze(segment=put.segment),) for put in puts],
+        "writes frozen from the question on (control)": [(Freeze(segment=put.segment_of(put.rows[-1])),) for put in puts],
         "writes frozen from half way on": [(Freeze(segment=put.segment // 2),) for put in puts],
         "writes frozen from the start": [(Freeze(),)] * len(puts),
         "bank reset before the question": [(Reset(segment=put.segment),) for put in puts],

@@ -32,9 +32,12 @@ def read_labels(path: Path, rows: int) -> list[OwnLabel]:
     that is a missing number's ("nan").
     """
     (_, head), *lines = _cells(path)
-    lacking = [name for name in _COLUMNS if head.count(name) != 1]
+    lacking = [name for name in _COLUMNS if name not in head]
     if lacking:
-        raise ValueError(f"{path} must have one column {' and one '.join(lacking)}: labels have columns {', '.join(_COLUMNS)}, not {shown(head)}")
+        raise ValueError(f"{path} has no column {' and no '.join(lacking)}: labels have columns {', '.join(_COLUMNS)}, not {shown(head)}")
+    twice = [name for name in _COLUMNS if head.count(name) > 1]
+    if twice:
+        raise ValueError(f"{path} has the column {twice[0]} twice")
     at = [head.index(name) for name in _COLUMNS]
     found: dict[int, OwnLabel] = {}
     for number, cells in lines:
@@ -55,10 +58,10 @@ def read_labels(path: Path, rows: int) -> list[OwnLabel]:
 
 def _cells(path: Path) -> list[tuple[int, list[str]]]:
     """The lines of a CSV file that are not empty, each by its number and cell by cell; the first one there is, at least."""
-    reader = csv.reader(io.StringIO(read_text(path, MOST_BYTES), newline=""), strict=True)
     try:
+        reader = csv.reader(io.StringIO(read_text(path, MOST_BYTES), newline=""), strict=True)
         lines = [(reader.line_num, cells) for cells in reader if cells]
-    except csv.Error as error:
+    except (csv.Error, ValueError) as error:
         raise ValueError(f"{path} is not readable as a CSV file of labels: {error}") from error
     if not lines:
         raise ValueError(f"{path} is not readable as a CSV file of labels: it is empty")

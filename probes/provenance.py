@@ -104,7 +104,7 @@ def trace_answer(checkpoint: Checkpoint, put: Put, answer: Answer) -> Traced:
     if checkpoint.config.memory is not MemoryKind.GATED:
         raise ValueError(f"{checkpoint.name} has {checkpoint.config.memory.value} memory; write credit needs a gated one's pattern and gates")
     captures = (
-        Capture(Site.READ_PATTERN, HeadMean(), segments=(put.segment,)),
+        Capture(Site.READ_PATTERN, HeadMean(), segments=(put.segment_of(put.rows[0]),)),
         Capture(Site.WRITE_PATTERN, HeadMean()),
         *(Capture(site) for site in _WRITING[1:]),
     )

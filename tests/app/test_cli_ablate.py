@@ -71,7 +71,7 @@ def test_help_names_every_experiment() -> None:
         ({"interventions": [{"kind": "Reset", "segment": 9}]}, "0..1"),
         ({"interventions": [{"kind": "BankEdit", "operation": {"kind": "Set", "value": 0}, "slots": [99]}]}, "0..15"),
         ({"interventions": [{"kind": "Dance"}]}, "no intervention is called"),
-        ({"interventions": 5}, "something of another kind"),
+        ({"interventions": 5}, "interventions must be a sequence, not 5"),
         ({"colour": "red"}, "no fields"),
         ({"text": ""}, "empty"),
     ],
