@@ -82,15 +82,15 @@ def add_spec(parser: argparse.ArgumentParser, keeps: str) -> None:
     add_device(parser)
 
 
-def wanted(chosen: argparse.Namespace, command: str, of: Callable[[dict[str, Any]], _Spec], holds: str) -> tuple[_Spec, Path]:
-    """The spec, as `of` reads it, and the folder. `holds`: what a folder holds in which the command has begun.
+def wanted(chosen: argparse.Namespace, command: str, of: Callable[[dict[str, Any]], _Spec], *holds: str) -> tuple[_Spec, Path]:
+    """The spec, as `of` reads it, and the folder. `holds`: what a folder holds, any of it, in which the command has begun.
 
     Raises ValueError where one was not given, for a file that holds no such spec, and for a folder that cannot be written to.
     """
     if chosen.spec is None or chosen.out is None:
         raise ValueError(f"{command} needs SPEC.json and --out DIR; lm2 {command} --example prints a spec to begin with")
     spec = spec_in(chosen.spec, of)
-    check_folder(chosen.out, holds)
+    check_folder(chosen.out, *holds)
     return spec, chosen.out
 
 

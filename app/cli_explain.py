@@ -44,7 +44,7 @@ def _explain(chosen: argparse.Namespace) -> Answer:
     if chosen.example:
         example = ExplainSpec(checkpoint=_EXAMPLE).to_json()
         return Answer(found=example, words=[json.dumps(example, indent=1)])
-    spec, out = wanted(chosen, "explain", ExplainSpec.from_json, "spec.json")
+    spec, out = wanted(chosen, "explain", ExplainSpec.from_json, "explanations.json", "transcripts")
     spec = spec if chosen.model is None else replace(spec, model=chosen.model)
     chat = _chat(spec, chosen)
     checkpoint = load(spec.checkpoint, chosen.device, chosen.dtype)

@@ -101,8 +101,7 @@ def trace_answer(checkpoint: Checkpoint, put: Put, answer: Answer) -> Traced:
 
     Raises ValueError for a memory that is not GATED.
     """
-    if checkpoint.config.memory is not MemoryKind.GATED:
-        raise ValueError(f"{checkpoint.name} has {checkpoint.config.memory.value} memory; write credit needs a gated one's pattern and gates")
+    _check_gated(checkpoint)
     captures = (
         Capture(Site.READ_PATTERN, HeadMean(), segments=(put.segment_of(put.rows[0]),)),
         Capture(Site.WRITE_PATTERN, HeadMean()),
@@ -120,6 +119,11 @@ def trace_answer(checkpoint: Checkpoint, put: Put, answer: Answer) -> Traced:
         statement_credit=np.array([credit[list(span)].sum() for span in put.statements]),
         lost=before - np.array(after),
     )
+
+
+def _check_gated(checkpoint: Checkpoint) -> None:
+    if checkpoint.config.memory is not MemoryKind.GATED:
+        raise ValueError(f"{checkpoint.name} has {checkpoint.config.memory.value} memory; write credit needs a gated one's pattern and gates")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +156,7 @@ def provenance(checkpoint: Checkpoint, puts: Sequence[Put], *, seed: int = 0, on
 
     Raises ValueError for a memory that is not GATED, when no question names its facts, and when all have one answer.
     """
+    _check_gated(checkpoint)
     check_foils(puts)
     traced = []
     for put, answer in zip(puts, answers(puts)):

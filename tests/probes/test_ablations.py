@@ -1,6 +1,7 @@
 """Laws of memory ablated while it is used."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from lm2.asking import Put, put
 from lm2.checkpoint import Checkpoint
 from lm2.simulator import simulate
 from lm2.babi import ask
-from probes.ablations import constant, donors_bank, gates, measured, observe, permutation, policies, swap
+from probes.ablations import before, constant, donors_bank, gates, measured, observe, permutation, policies, swap
 from probes.metrics import Metric
 
 
@@ -82,3 +83,13 @@ def test_a_metric_of_an_unchanged_run_has_not_changed(gated: Checkpoint, puts: C
 def test_chance_is_the_most_frequent_answer(gated: Checkpoint, puts: Callable) -> None:
     answers = [one.prompt.answer for one in puts(gated)]
     assert constant(puts(gated)).accuracy == max(map(answers.count, answers)) / len(answers)
+
+
+def test_a_control_takes_the_nearest_documents_of_other_stories_around_the_end(
+    gated: Checkpoint, puts: Callable[[Checkpoint], list[Put]]
+) -> None:
+    one = puts(gated)[0]
+    asked = [replace(one, prompt=replace(one.prompt, story_id=story)) for story in "aabbcd"]
+    assert before(asked, 0, 3) == tuple(asked[3:]) and before(asked, 3, 2) == tuple(asked[:2])
+    with pytest.raises(ValueError, match="documents of 2 other stories, and 2 questions have 1"):
+        before(asked[1:3], 0, 2)
