@@ -14,8 +14,8 @@ from streamlit import runtime
 from app import owner
 from app.jobs import Job, Jobs, Phase
 from app.uploads import PREFIX, Uploads
-from lm2 import stories
-from lm2.bundled import bundled_names
+from lm2 import files, stories
+from lm2.bundled import bundled_names, files_of
 from lm2.capture import Capture
 from lm2.interventions import Intervention
 from lm2.sites import Site
@@ -45,19 +45,24 @@ _JOBS = 64
 _SITES = (Site.READ_PATTERN, Site.WRITE_PATTERN, Site.GATE_IN, Site.GATE_FORGET, Site.GATE_OUT, Site.BANK_PRE, Site.BANK_POST)
 
 
-@st.cache_resource(max_entries=2, show_spinner=False)
 def checkpoint(name: str, device: str, dtype: str) -> "Checkpoint":  # noqa: F821
-    """Load a checkpoint once per name, device and dtype.
+    """Load a checkpoint once per name, device and dtype, and again where its files are others than they were.
 
     TransformerLens takes seconds to import, so it is imported here, after the first paint. Raises ValueError where it cannot be
     opened, and for a path outside the folders that the server's owner opens to visitors.
     """
-    from lm2.checkpoint import load
-
     try:
-        loaded = replace(load(_place(name), device, dtype), name=name, working_bytes=_WORKING_BYTES)
+        place = _place(name)
+        return _checkpoint(name, device, dtype, files.state(*files_of(place)), place)
     except ValueError as error:
         raise ValueError(owner.without_folders(str(error))) from error
+
+
+@st.cache_resource(max_entries=2, show_spinner=False)
+def _checkpoint(name: str, device: str, dtype: str, state: files.State, _place: str) -> "Checkpoint":  # noqa: F821
+    from lm2.checkpoint import load
+
+    loaded = replace(load(_place, device, dtype), name=name, working_bytes=_WORKING_BYTES)
     gc.freeze()  # Streamlit collects garbage after every rerun; walking the imported libraries each time takes 0.2 s
     return loaded
 
@@ -228,9 +233,18 @@ def _key(loaded: "Checkpoint", what: str, spec: "RunSpec | PatchSpec") -> Key:  
     return (what, spec.digest, loaded.digest, loaded.device, loaded.dtype)
 
 
-@st.cache_data(show_spinner=False)
+def key(loaded: "Checkpoint", spec: "SweepSpec | ProbeSpec | ExplainSpec | ExperimentSpec") -> Key:  # noqa: F821
+    """Everything that decides the result of a spec that names stories: the stories that there are, too."""
+    return (spec.digest, loaded.digest, loaded.device, loaded.dtype, str(stories.origin()))
+
+
 def answers(task: int) -> tuple[str, ...]:
     """What a task's questions are answered with in the stories there are; without a data folder, in 20 simulated ones."""
+    return _answers(task, stories.origin())
+
+
+@st.cache_data(show_spinner=False)
+def _answers(task: int, origin: files.State) -> tuple[str, ...]:
     found = stories.real_stories(task) or [stories.pick(task, index).story for index in range(20)]
     return tuple(sorted({question.answer for story in found for question in story.questions}))
 
@@ -243,11 +257,11 @@ def jobs() -> Jobs:
 
 def prediction(loaded: "Checkpoint", spec: "SweepSpec") -> "Prediction":  # noqa: F821
     """What a sweep will cost, tried out once. Raises ValueError as `predict` does."""
-    return _prediction(spec.digest, loaded.digest, loaded.device, loaded.dtype, spec, loaded)
+    return _prediction(key(loaded, spec), spec, loaded)
 
 
 @st.cache_resource(max_entries=256, show_spinner=False)
-def _prediction(spec_digest: str, digest: str, device: str, dtype: str, _spec: "SweepSpec", _loaded: "Checkpoint") -> "Prediction":  # noqa: F821
+def _prediction(key: Key, _spec: "SweepSpec", _loaded: "Checkpoint") -> "Prediction":  # noqa: F821
     from probes.sweeps import predict
 
     return predict(_spec, _loaded)
@@ -255,11 +269,11 @@ def _prediction(spec_digest: str, digest: str, device: str, dtype: str, _spec: "
 
 def plan(loaded: "Checkpoint", spec: "ProbeSpec") -> "ProbePlan":  # noqa: F821
     """A probe's rows and labels, laid out once. Raises ValueError as `ProbePlan.of` does, and OSError for a file of labels that is not there."""
-    return _plan(spec.digest, loaded.digest, loaded.device, loaded.dtype, spec, loaded)
+    return _plan(key(loaded, spec), spec, loaded)
 
 
 @st.cache_resource(max_entries=16, show_spinner=False)
-def _plan(spec_digest: str, digest: str, device: str, dtype: str, _spec: "ProbeSpec", _loaded: "Checkpoint") -> "ProbePlan":  # noqa: F821
+def _plan(key: Key, _spec: "ProbeSpec", _loaded: "Checkpoint") -> "ProbePlan":  # noqa: F821
     from probes.probe_plan import ProbePlan
 
     return ProbePlan.of(_spec, _loaded)
@@ -267,11 +281,11 @@ def _plan(spec_digest: str, digest: str, device: str, dtype: str, _spec: "ProbeS
 
 def named(loaded: "Checkpoint", task: int, what: str) -> tuple[str, ...]:  # noqa: F821
     """The targets that "*" stands for in a few simulated stories of a task; none where these hold nothing of the kind."""
-    return _named(loaded.digest, task, what, loaded)
+    return _named(loaded.digest, stories.origin(), task, what, loaded)
 
 
 @st.cache_data(show_spinner=False)
-def _named(digest: str, task: int, what: str, _loaded: "Checkpoint") -> tuple[str, ...]:  # noqa: F821
+def _named(digest: str, origin: files.State, task: int, what: str, _loaded: "Checkpoint") -> tuple[str, ...]:  # noqa: F821
     from probes.examples import Documents, Examples, Moment
     from probes.targets import expand
 

@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lm2 import bundled
-from lm2.files import read_json, read_text, replace_folder
+from lm2.files import read_json, read_text, replace_folder, state
 from lm2.config import LM2Config, MemoryKind
 from lm2.cost import WORKING_BYTES
 from lm2.huggingface import is_llama, read_folder, read_gguf
@@ -166,7 +166,11 @@ def load(name_or_path: str | Path, device: str = "auto", dtype: str = "float32")
         raise CheckpointError(f"dtype must be one of {[member.value for member in Dtype]}, not {dtype!r}") from None
     target = choose_device(device)
     try:
-        return _opened(name, target, kind.torch)
+        before = state(*bundled.files_of(name))
+        found = _opened(name, target, kind.torch)
+        if state(*bundled.files_of(name)) != before:  # it could have the weights of one and the digest of another
+            raise ValueError(f"the files of {shown(name)} changed while they were read; load it again")
+        return found
     except OSError as error:
         raise CheckpointError(f"{shown(name)} cannot be opened: {error.strerror or error}") from error
     except ValueError as error:  # every reader names the file
@@ -174,7 +178,7 @@ def load(name_or_path: str | Path, device: str = "auto", dtype: str = "float32")
 
 
 def _opened(name: str, device: torch.device, dtype: torch.dtype) -> Checkpoint:
-    path = bundled.FOLDER / name if name in bundled.bundled_names() else Path(name)
+    path = bundled.place(name)
     if path.suffix == ".gguf" and path.is_file() or name and is_llama(path):
         return _llama(name, path, device, dtype)
     if name and path.is_dir():

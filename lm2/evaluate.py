@@ -22,7 +22,7 @@ from joblib import Parallel, delayed, parallel_config
 
 from lm2 import bundled
 from lm2.answer_store import AnswerStore, Asked
-from lm2.files import write_table
+from lm2.files import State, state, write_table
 from lm2.babi import BabiError, Prompt, Story, prompts, read, split
 from lm2.babilong import Library, Mixture, exact_score, fits, instructed_prompt, length_tokens, mix, official_score, plain_prompt
 from lm2.checkpoint import Checkpoint, load
@@ -167,7 +167,7 @@ def _side_by_side(evaluation: Evaluation, missing: Sequence[Cell]) -> Iterator[l
 
 
 def _ask_cells(evaluation: Evaluation, cells: Sequence[Cell], out: Path, model: Asked) -> Sequence[Cell]:
-    checkpoint = _loaded(cells[0].model, evaluation.device, evaluation.dtype)
+    checkpoint = _loaded(cells[0].model, evaluation.device, evaluation.dtype, model.digest)
     items = [(cell, seed, mixture) for cell in cells for seed, mixture in mixtures(evaluation, cell)]
     say = plain_prompt if evaluation.style is Style.PLAIN else instructed_prompt
     answered: dict[Cell, list[Answered]] = {cell: [] for cell in cells}
@@ -190,15 +190,19 @@ def _answered(seed: int, mixture: Mixture, output: str) -> Answered:
 
 
 @lru_cache(maxsize=2)
-def _loaded(name: str, device: str, dtype: str) -> Checkpoint:
-    return load(name, device, dtype)
+def _loaded(name: str, device: str, dtype: str, digest: str) -> Checkpoint:
+    """Raises ValueError where it is not the one of that digest any more."""
+    found = load(name, device, dtype)
+    if found.digest != digest:
+        raise ValueError(f"the files of {name!r} have changed since the evaluation began: start it again")
+    return found
 
 
 def mixtures(evaluation: Evaluation, cell: Cell) -> Iterator[tuple[int, Mixture]]:
     """The items of a cell with their seeds; the same for every model, and as far as they fit for every length."""
     length = length_tokens(cell.length)
     tokenizer = _tokenizer(evaluation.length_tokenizer)
-    library = _library(evaluation.books, evaluation.length_tokenizer) if length and evaluation.books else None
+    library = _library(evaluation.books, _state(evaluation.books), tokenizer) if length and evaluation.books else None
     for seed in range(evaluation.seeds):
         items = [prompt for prompt in _items(evaluation.babi, cell.task, cell.samples, seed) if fits(prompt, length)]
         if not items:
@@ -210,22 +214,22 @@ def mixtures(evaluation: Evaluation, cell: Cell) -> Iterator[tuple[int, Mixture]
 
 def _items(babi: str | None, task: int, samples: int, seed: int) -> list[Prompt]:
     if babi is not None:
-        return list(prompts(_stories(babi, task)))
+        return list(prompts(_stories(babi, task, _state(babi))))
     return list(prompts([simulate(task, seed=10**6 * (seed + 1) + at).story for at in range(samples)]))
 
 
 @lru_cache(maxsize=64)
-def _stories(path: str, task: int) -> tuple[Story, ...]:
+def _stories(path: str, task: int, found: State) -> tuple[Story, ...]:
     """Test files if there are any, else the held-out tenth of training files; of `en` where a folder holds several sets."""
     for source in _sources(Path(path)):
         for folder in (None, "en"):
             try:
-                found = read(source, task=task, folder=folder)
+                every = read(source, task=task, folder=folder)
             except BabiError as error:
                 problem = error
                 continue
-            tests = tuple(story for story in found if story.id.rpartition(":")[0].endswith("_test"))
-            return tests or split(found)[1]
+            tests = tuple(story for story in every if story.id.rpartition(":")[0].endswith("_test"))
+            return tests or split(every)[1]
     raise problem
 
 
@@ -236,37 +240,49 @@ def _sources(path: Path) -> list[Path]:
     return sorted(path.glob("*.tar.*"), key=lambda file: -file.stat().st_size) or [path]
 
 
-@lru_cache(maxsize=2)
 def _tokenizer(name: str) -> Tokenizer:
-    return Tokenizer.load(bundled.FOLDER / name / "tokenizer.json" if name in bundled.bundled_names() else Path(name))
+    path = bundled.FOLDER / name / "tokenizer.json" if name in bundled.bundled_names() else Path(name)
+    return _read_tokenizer(path, state(path))
 
 
 @lru_cache(maxsize=2)
-def _library(books: str, tokenizer: str) -> Library:
-    return Library.read(Path(books), _tokenizer(tokenizer))
+def _read_tokenizer(path: Path, found: State) -> Tokenizer:
+    return Tokenizer.load(path)
+
+
+@lru_cache(maxsize=2)
+def _library(books: str, found: State, tokenizer: Tokenizer) -> Library:
+    return Library.read(Path(books), tokenizer)
+
+
+def _state(path: str) -> State:
+    """Of all files under a path: the last parameter, `found`, of what is remembered of them."""
+    return state(*sorted(Path(path).rglob("*"))) if Path(path).is_dir() else state(Path(path))
 
 
 def _key(evaluation: Evaluation, cell: Cell) -> dict[str, object]:
     """What the answers of a cell depend on, apart from the model."""
     return {
         "task": cell.task, "length": cell.length, "samples": cell.samples, "seeds": evaluation.seeds,
-        "babi": _data_digest(evaluation.babi), "books": _data_digest(evaluation.books) if length_tokens(cell.length) else None,
+        "babi": _digest_of(evaluation.babi), "books": _digest_of(evaluation.books) if length_tokens(cell.length) else None,
         "length_tokenizer": _short(_tokenizer(evaluation.length_tokenizer).to_json()), "style": evaluation.style.value,
         "segment_length": evaluation.segment_length, "dtype": evaluation.dtype,
     }  # fmt: skip
 
 
+def _digest_of(path: str | None) -> str | None:
+    return None if path is None else _data_digest(path, _state(path))
+
+
 @lru_cache(maxsize=8)
-def _data_digest(path: str | None) -> str | None:
+def _data_digest(path: str, found: State) -> str:
     """Of the names and contents of the files under a path."""
-    if path is None:
-        return None
     files = sorted(file for file in Path(path).rglob("*") if file.is_file()) if Path(path).is_dir() else [Path(path)]
-    found = hashlib.sha256()
+    every = hashlib.sha256()
     for file in files:
-        found.update(file.name.encode())
-        found.update(hashlib.sha256(file.read_bytes()).digest())
-    return found.hexdigest()[:16]
+        every.update(file.name.encode())
+        every.update(hashlib.sha256(file.read_bytes()).digest())
+    return every.hexdigest()[:16]
 
 
 def _short(text: str) -> str:

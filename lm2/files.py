@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from stat import S_ISDIR
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
@@ -97,6 +98,26 @@ def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no JSON number")
+
+
+State = tuple[tuple[str, int, int, int], ...]
+
+
+def state(*paths: Path) -> State:
+    """Name, time of the last change, size and inode of files; of folders, of the files that lie in them. What is not there is left out.
+
+    It is part of the key under which what was read is remembered: other files in their place have another state.
+    """
+    files = (file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path]))
+    return tuple((str(file), found.st_mtime_ns, found.st_size, found.st_ino) for file in files if (found := _stat(file)) is not None)
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    try:
+        found = path.stat()
+    except (OSError, ValueError):  # ValueError: a name that no file can have
+        return None
+    return None if S_ISDIR(found.st_mode) else found
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from lm2.files import State, state
 from lm2.babi import NoSuchTaskError, Prompt, Story, ask, read, split
 from lm2.shown import shown
 from lm2.simulator import simulate
@@ -38,11 +39,22 @@ def real_stories(task: int) -> tuple[Story, ...]:
     return () if folder is None else _held_out(folder, "en", task)
 
 
-@lru_cache(maxsize=32)
 def _held_out(folder: Path, size: str, task: int) -> tuple[Story, ...]:
     """Of the data folder's training file of a size, "en" or "en-10k"."""
     files = sorted((folder / "babi").glob(f"babi-v1.2-{size}-train.*"))
-    return split(read(files[0], task=task, folder=size))[1] if files else ()
+    return _read(files[0], state(files[0]), size, task) if files else ()
+
+
+@lru_cache(maxsize=32)
+def _read(file: Path, found: State, size: str, task: int) -> tuple[Story, ...]:
+    """`found`: the file's state, so that another one in its place is read anew."""
+    return split(read(file, task=task, folder=size))[1]
+
+
+def origin() -> State:
+    """The state of the data folder's stories: part of the key of what is remembered of them. () without a data folder."""
+    folder = data_folder()
+    return () if folder is None else state(folder / "babi")
 
 
 def pick(task: int, index: int) -> Picked:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app import exam, handout, panels, session, state, widgets
+from app import cache, exam, handout, panels, session, state, widgets
 from app.charts import ExperimentChart, Made, OfExperiment
 from app.views import experiments
 
@@ -38,7 +38,7 @@ def render() -> None:
     expected = experiments.documents(experiment.key, spec.task, spec.questions)
     words = f"{spec.questions} questions" if expected is None else f"about {expected:,} documents"
     report = exam.result(
-        (spec.digest, loaded.digest, loaded.device, loaded.dtype),
+        cache.key(loaded, spec),
         lambda job: perform(loaded, spec, lambda done: job.report(done, expected)), f"Run {words}", "document",
     )  # fmt: skip
     if report is not None:

@@ -76,7 +76,7 @@ def render() -> None:
     try:
         _choose(loaded)
         spec = _spec(loaded)
-        key = (spec.digest, loaded.digest, loaded.device, loaded.dtype)
+        key = cache.key(loaded, spec)
         with st.spinner("Laying out the rows ..."):
             plan = cache.plan(loaded, spec)
     except ValueError as error:

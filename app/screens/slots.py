@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app import exam, handout, owner, panels, session, state, widgets
+from app import cache, exam, handout, owner, panels, session, state, widgets
 from app.charts import SlotChart
 from app.views import experiments
 from lm2.config import MemoryKind
@@ -45,7 +45,7 @@ def render() -> None:
     if exam.questions() is None:
         return
     spec = _spec(loaded)
-    found = exam.result(_key(spec, loaded), partial(_explain, loaded, spec), f"Read {state.current().exam_questions} documents", "document")
+    found = exam.result(cache.key(loaded, spec), partial(_explain, loaded, spec), f"Read {state.current().exam_questions} documents", "document")
     if found is not None:
         _all(found)
         _one(found, loaded)
@@ -62,10 +62,6 @@ def _spec(loaded: Checkpoint) -> ExplainSpec:
         segment_length=chosen.length or None, seed=chosen.exam_seed,
         signals=(Signal.READ,) if loaded.config.memory is MemoryKind.RELEASE else tuple(Signal),
     )  # fmt: skip
-
-
-def _key(spec: ExplainSpec, loaded: Checkpoint) -> tuple[str, ...]:
-    return (spec.digest, loaded.digest, loaded.device, loaded.dtype)
 
 
 def _explain(loaded: Checkpoint, spec: ExplainSpec, job: Job) -> Explanations:
@@ -125,7 +121,7 @@ def _description(found: Explanations, one: SlotExplanation, loaded: Checkpoint) 
     spec = replace(found.spec, model=chat.model, signals=(one.signal,), slots=(one.slot,))
     asked = replace(found, spec=spec)
     label = f"Describe slot {one.slot}, {one.signal.done}"
-    described = exam.result((*_key(spec, loaded), "described"), lambda job: describe_slots(asked, chat, job.report), label, "reply")
+    described = exam.result((*cache.key(loaded, spec), "described"), lambda job: describe_slots(asked, chat, job.report), label, "reply")
     if described is not None:
         _table(descriptions(described), "descriptions")
         _table(scores(described), "scores")

@@ -77,7 +77,7 @@ def render() -> None:
         return
     try:
         spec = _spec(loaded)
-        key = (spec.digest, loaded.digest, loaded.device, loaded.dtype)
+        key = cache.key(loaded, spec)
         if not exam.finished(key):
             _cost(loaded, spec)
     except ValueError as error:

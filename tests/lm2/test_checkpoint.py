@@ -333,3 +333,41 @@ def test_an_id_beyond_the_models_is_refused_as_the_checkpoint_opens_however_few_
     assert f"its largest id is {beyond}" in refused(folder)
     path.write_text(json.dumps(values | {"model": {"type": "WordLevel", "vocab": {"a": 0, "b": gated_config.d_vocab - 1}, "unk_token": "a"}, "added_tokens": []}))
     assert load(folder, "cpu").tokenizer.size == gated_config.d_vocab
+
+
+def _edited(path: Path, before: str, after: str) -> None:
+    content = path.read_text(encoding="utf-8")
+    assert before in content
+    path.write_text(content.replace(before, after, 1), encoding="utf-8")
+
+
+def test_the_digest_covers_configuration_tokenizer_and_weights_and_nothing_else(folder: Path, build, gated_config: LM2Config) -> None:
+    first = load(folder, "cpu")
+    assert load(folder, "cpu", "bfloat16").digest == first.digest and load(str(folder), "cpu").digest == first.digest
+    (folder / "card.md").write_text("another card")
+    assert load(folder, "cpu").digest == first.digest
+    _edited(folder / "config.json", '"rope_theta": 10000.0', '"rope_theta": 20000.0')
+    other = load(folder, "cpu")
+    assert other.digest != first.digest and other.setup_digest != first.setup_digest and other.weights_digest == first.weights_digest
+    _edited(folder / "config.json", '"rope_theta": 20000.0', '"rope_theta": 10000.0')
+    assert load(folder, "cpu").digest == first.digest
+    _edited(folder / "tokenizer.json", '"add_prefix_space":false', '"add_prefix_space":true')
+    assert load(folder, "cpu").digest != first.digest and load(folder, "cpu").weights_digest == first.weights_digest
+    save(folder, build(gated_config, 99).model, first.tokenizer, "")
+    other = load(folder, "cpu")
+    assert other.digest != first.digest and other.setup_digest == first.setup_digest and other.weights_digest != first.weights_digest
+
+
+def test_files_that_change_while_they_are_read_are_refused(folder: Path, build, gated_config: LM2Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    other, read = build(gated_config, 99), lm2.checkpoint._safetensors
+
+    def replaced(path: Path, config: LM2Config) -> dict[str, torch.Tensor]:
+        found = read(path, config)
+        save(folder, other.model, other.tokenizer, "")
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lm2.checkpoint, "_safetensors", replaced)
+        with pytest.raises(CheckpointError, match="changed while they were read"):
+            load(folder, "cpu")
+    assert load(folder, "cpu").weights_digest
