@@ -164,8 +164,12 @@ def _last_token(tokenizer: "Tokenizer", trace: "Trace", prompt: "Prompt | None")
         "top_slots": {},
     }
     if prompt is not None:
-        row, first = tokenizer.answer_at(trace.tokens, prompt.question_span[1], prompt.answer)
-        found |= {"question": prompt.question, "answer": prompt.answer, "answer_probability": float(chances(trace.logits[row])[first])}
+        try:
+            row, first = tokenizer.answer_at(trace.tokens, prompt.question_span[1], prompt.answer)
+            probability = float(chances(trace.logits[row])[first])
+        except ValueError:  # the tokenizer has no token for it
+            probability = None
+        found |= {"question": prompt.question, "answer": prompt.answer, "answer_probability": probability}
     for capture, place in trace.records:
         if capture.site is Site.READ_PATTERN and place.segment == trace.segments[-1].index:
             weights = trace.records[capture, place][-1]
@@ -179,7 +183,9 @@ def _ran(checkpoint: "Checkpoint", found: dict[str, Any]) -> Iterator[str]:
         yield f"segment {at}: {' | '.join(repr(piece)[1:-1] for piece in pieces)}"
     yield "next token: " + ", ".join(f"{token['piece']!r} {token['probability']:.3f}" for token in found["next"])
     if "answer" in found:
-        yield f"answer: {found['answer']} (probability of its first token {found['answer_probability']:.3f})"
+        probability = found["answer_probability"]
+        told = "the tokenizer has no token for it" if probability is None else f"probability of its first token {probability:.3f}"
+        yield f"answer: {found['answer']} ({told})"
     for layer, slots in found["top_slots"].items():
         yield f"slots read most at the last token, block {layer}: " + ", ".join(f"{slot} ({weight:.2f})" for slot, weight in slots)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from lm2 import plain
 from lm2.babi import Prompt, Question, Story, ask
-from lm2.tokens import BREAK
+from lm2.tokens import BREAK, Tokenizer, TokenSequence
 
 MAX_CHARACTERS = 400_000
 """Longest text that the workbench takes: about 100,000 tokens."""
@@ -21,6 +21,14 @@ class Quiz:
     end: int
     """Character behind the question: its last token predicts the answer."""
     answer: str
+
+    def answerable(self, tokens: TokenSequence, tokenizer: Tokenizer) -> bool:
+        """Whether the tokenizer has tokens for the answer behind this text."""
+        try:
+            tokenizer.answer_at(tokens, self.end, self.answer)
+        except ValueError:
+            return False
+        return True
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,6 @@
 """What every screen starts from: the loaded checkpoint, the context, and the trace of the one on the other."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -65,7 +65,16 @@ def open_trace() -> Opened | None:
     except ValueError as error:
         st.info(str(error), icon=":material/info:")
         return None
-    return None if trace is None else Opened(checkpoint=loaded, context=read, trace=trace)
+    return None if trace is None else Opened(checkpoint=loaded, context=answerable(read, loaded, trace), trace=trace)
+
+
+def answerable(read: Context, loaded: "Checkpoint", trace: "Trace") -> Context:
+    """The context without the questions whose answers the model has no tokens for, which is said."""
+    quizzes = tuple(quiz for quiz in read.quizzes if quiz.answerable(trace.tokens, loaded.tokenizer))
+    lost = dict.fromkeys(quiz.answer for quiz in read.quizzes if quiz not in quizzes)
+    if lost:
+        st.info(f"The tokenizer of {loaded.name} has no tokens for {', '.join(lost)}: questions with this answer are left out.", icon=":material/info:")
+    return replace(read, quizzes=quizzes)
 
 
 def ran(loaded: "Checkpoint", spec: "RunSpec") -> "Trace | None":

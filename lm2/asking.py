@@ -58,13 +58,14 @@ class Put:
 def put(checkpoint: Checkpoint, prompt: Prompt, segment_length: int | None = None) -> Put:
     """Lay out a prompt and its answer, parted by a blank, as `run` will feed them.
 
-    Raises ValueError as `run` does, and for a statement, a question or an answer for which the tokenizer has no token.
+    Raises ValueError as `run` does, and for a statement, a question or an answer for which the tokenizer has no token (of an answer, none but that
+    for whatever is unknown).
     """
     answer = f" {prompt.answer}"
     spec = RunSpec(checkpoint=checkpoint.name, text=prompt.text + answer, segment_length=segment_length)
     tokens, segments = prepare(checkpoint, spec)
     place = tokens.first_behind(len(prompt.text))
-    if place == len(tokens):
+    if place == len(tokens) or checkpoint.tokenizer.unknown in tokens.ids[place:]:
         raise ValueError(f"the tokenizer has no token for the answer {prompt.answer!r}")
     return Put(
         prompt=prompt,

@@ -115,7 +115,8 @@ class Tokenizer:
         """Rows that a model needs: one more than the largest id."""
         self._pieces: dict[int, str] = {}
         self._front = next(([token] for token in sorted(vocabulary.values()) if PART not in self.decode([token])), [])
-        self._unknown = self._unknown_token()
+        self.unknown = self._unknown_token()
+        """The one token that stands for whatever the vocabulary lacks; None where there is none."""
 
     @classmethod
     def load(cls, path: Path) -> "Tokenizer":
@@ -167,12 +168,12 @@ class Tokenizer:
         """Where a text is answered behind its first `end` characters: the place of the token that predicts the answer, and the answer's
         first token; of both encoded together, the first that holds a character of the answer or differs from the text's own.
 
-        Raises ValueError where the tokenizer has no token for the answer, or nothing before it.
+        Raises ValueError where the tokenizer has no token for the answer, or one for whatever is unknown, or nothing before it.
         """
         joint = self.encode(f"{tokens.text[:end]} {answer}")
         alike = next((at for at, (own, other) in enumerate(zip(joint.ids, tokens.ids)) if own != other), len(tokens))
         place = min(joint.first_behind(end), alike)
-        if not 0 < place < len(joint):
+        if not 0 < place < len(joint) or self.unknown in joint.ids[place:]:
             raise ValueError(f"the tokenizer has no token for the answer {answer!r} behind {tokens.text[:end][-40:]!r}")
         return place - 1, joint.ids[place]
 
@@ -232,7 +233,7 @@ class Tokenizer:
         pieces, done = [], 0
         for token, (start, end) in zip(ids, spans):
             piece = self.piece(token)
-            pieces.append(piece if PART in piece or token == self._unknown else text[max(start, done) : end])
+            pieces.append(piece if PART in piece or token == self.unknown else text[max(start, done) : end])
             done = max(done, end)
         return TokenSequence(text=text, ids=tuple(ids), pieces=tuple(pieces), spans=tuple(spans), breaks=breaks)
 
@@ -297,7 +298,6 @@ class Tokenizer:
         return self.decode([*front, *ids])[len(self.decode(front)) :]
 
     def _unknown_token(self) -> int | None:
-        """The one token that stands for whatever the vocabulary lacks, if there is one."""
         try:
             found = self._backend.model.tokenize("\U0010fffd")
         except Exception:  # noqa: BLE001 - the Rust library raises plain Exception: it has no such token

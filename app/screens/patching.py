@@ -69,13 +69,12 @@ def render() -> None:
             _story(title, side)
     part = _choose_part(recipient, donor)
     try:
-        after = _patched(recipient, donor, part)
+        after, wanted = _patched(recipient, donor, part), _donors_reply(recipient, donor, part)
     except ValueError as error:
         st.warning(f"This cannot be carried over: {error}.", icon=":material/warning:")
         return
     if after is None:
         return
-    wanted = _donors_reply(recipient, donor, part)
     _outcome(recipient, donor, after, wanted)
     chart = PatchingChart(
         spec=_spec(recipient, donor, wanted), shown=OfPatching.READING, item=recipient.context.origin, donor_item=donor.context.origin
@@ -122,7 +121,7 @@ def _choose_donor(opened: Opened) -> Opened | None:
     except ValueError as error:
         st.info(f"There is no donor yet. {error}", icon=":material/info:")
         return None
-    return None if trace is None else Opened(checkpoint=loaded, context=read, trace=trace)
+    return None if trace is None else Opened(checkpoint=loaded, context=session.answerable(read, loaded, trace), trace=trace)
 
 
 def _choose_story(source: Source) -> None:

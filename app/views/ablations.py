@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -58,12 +58,13 @@ def asked_at(found: Comparison, context: Context, tokenizer: Tokenizer) -> int:
 def quizzes(found: Comparison, context: Context, tokenizer: Tokenizer, answers: Sequence[str]) -> Table:
     """Each question before and after.
 
-    The logit difference is that of the true answer's first token, less the mean of the first tokens of the other `answers`;
-    NaN where there are none.
+    The logit difference is that of the true answer's first token, less the mean of the first tokens of the other `answers`, those left out
+    for which the tokenizer has none; NaN where there are none.
     """
     rows = []
     for quiz, (row, first) in zip(context.quizzes, _asked(found.before, context, tokenizer)):
-        firsts = {tokenizer.answer_at(found.before.tokens, quiz.end, answer)[1] for answer in answers}
+        others = (replace(quiz, answer=answer) for answer in answers)
+        firsts = {tokenizer.answer_at(found.before.tokens, other.end, other.answer)[1] for other in others if other.answerable(found.before.tokens, tokenizer)}
         foils = tuple(sorted(firsts - {first}))
         said, chances, differences = [], [], []
         for trace in (found.before, found.after):

@@ -268,6 +268,17 @@ def test_run_finds_the_answer_of_a_model_that_marks_blanks(gated: Checkpoint, ca
     assert found["answer_probability"] == pytest.approx(weights[first] / weights.sum())
 
 
+def test_run_has_no_number_for_an_answer_that_is_unknown(gated: Checkpoint, capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LM2_DATA_DIR", raising=False)
+    save(tmp_path / "lower", gated.model, Tokenizer(FAMILIES["wordpiece"]()), "")
+    order = ["run", "--checkpoint", str(tmp_path / "lower"), "--task", "qa1"]
+    assert main([*order, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["answer"] == "bathroom" and found["answer_probability"] is None
+    assert main(order) == 0
+    assert "answer: bathroom (the tokenizer has no token for it)" in capsys.readouterr().out
+
+
 def test_a_file_is_the_same_text_on_the_command_line_and_uploaded(gated: Checkpoint, folder: Callable[[Checkpoint], str], capsys, tmp_path: Path) -> None:
     content = "\ufeffMary\r\nmoved\rto\u2028the \ufeffgarden.\f🙂\n".encode()
     (tmp_path / "text.txt").write_bytes(content)

@@ -138,3 +138,16 @@ def test_the_strip_shows_characters_whole_and_their_other_tokens_as_such(gated) 
     view = text.strip(trace, (), gated.tokenizer)
     assert "".join(view.pieces).replace(CONTINUED, "") == "Zoë 🙂 日" and "\ufffd" not in "".join(view.pieces)
     assert view.pieces.count(CONTINUED) > 3 and "🙂" in view.pieces
+
+
+def test_foils_that_a_tokenizer_has_no_token_for_are_left_out(gated) -> None:
+    own = replace(gated, tokenizer=Tokenizer(FAMILIES["wordpiece"]()))
+    read = context.of_text("Mary moved to the garden. Where is Mary?", "")
+    quiz = context.Quiz(question="Where is Mary?", end=len(read.text), answer="garden")
+    assert quiz.answerable((trace := run(own, RunSpec(checkpoint=own.name, text=read.text))).tokens, own.tokenizer)
+    assert not replace(quiz, answer="bathroom").answerable(trace.tokens, own.tokenizer)
+    tables = [
+        ablations.quizzes(compare(trace, trace), replace(read, quizzes=(quiz,)), own.tokenizer, answers).rows
+        for answers in (("garden", "office"), ("garden", "office", "bathroom"))
+    ]
+    assert tables[0] == tables[1]
