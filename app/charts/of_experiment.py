@@ -50,8 +50,8 @@ class ExperimentChart(Chart):
     @property
     def provenance(self) -> Provenance:
         experiment = self.spec.experiment
-        item = f"{self.spec.questions} held-out questions of qa{self.spec.task}"
-        return Provenance(model=self.spec.checkpoint, item=item, changes=(f"experiment “{experiment.title}”, control: {experiment.control}",))
+        item = f"{self.spec.questions} held-out questions of qa{self.spec.task}, beside a control ({experiment.control})"
+        return Provenance(model=self.spec.checkpoint, item=item, changes=(experiment.title[:1].lower() + experiment.title[1:],))
 
     def find(self, checkpoint: Checkpoint, on_step: OnStep, folder: Path | None) -> Report:
         from probes.experiments import perform  # noqa: PLC0415 - see app/cache.py

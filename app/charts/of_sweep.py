@@ -59,7 +59,8 @@ class SweepChart(Chart):
     def provenance(self) -> Provenance:
         spec, by = self.spec, _REPLACED[self.spec.replacement.value]
         unit = {"memory_heads": "memory head", "attention_heads": "attention head", "blocks": "part of a block"}.get(spec.grid.value, spec.grid.value[:-1])
-        back = "all segments" if spec.grid.value == "gates" else f"segments {ranges(spec.back)} before the answer's"
+        back = f"{ranges(spec.back)} segments before the answer's" if any(spec.back) else "the answer's segment"
+        back = "all segments" if spec.grid.value == "gates" else back
         return Provenance(model=spec.checkpoint, item=f"{spec.questions} held-out questions of qa{spec.task}", changes=(f"each {unit} {by} in {back}",))
 
     def find(self, checkpoint: Checkpoint, on_step: OnStep, folder: Path | None) -> Swept:

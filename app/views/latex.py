@@ -134,6 +134,8 @@ def _printed(view: Table) -> _Printed:
             for place, cell in zip(places, marked):
                 cells[place][row] = cell
         notes.append("Bold: the best of a row, where its interval is clear of all others'.")
+    if view.provenance.changes:
+        notes.append(view.provenance.words)
     numeric = tuple(any(cell.value is not None for cell in column) for column in cells)
     return _Printed(columns=tuple(columns), numeric=numeric, rows=tuple(zip(*cells)), notes=tuple(notes))
 

@@ -221,7 +221,7 @@ def cumulative(swept: Swept, metric: Metric) -> Lines | None:
         values, low, high = np.array([(one.mean, one.low, one.high) for one in effects]).T
         lines.append(Line(name=order, values=values, low=low, high=high))
     return Lines(
-        lines=tuple(lines), ticks=tuple(map(str, swept.result.counts)), x_title="units replaced together", y_title=f"change of {metric.label}"
+        lines=tuple(lines), ticks=tuple(map(str, swept.result.counts)), x_title="units replaced together", y_title=f"change of {metric.label}, mean over documents"
     )
 
 

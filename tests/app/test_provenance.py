@@ -16,7 +16,8 @@ from app.figure_spec import FigureSpec
 from app.figures.interactive import interactive
 from app.figures.page import Paper
 from app.sidecar import sidecar
-from app.views.kinds import Bars, Provenance
+from app.views.kinds import Bars, Provenance, Table
+from app.views.latex import latex, markdown
 from app.views.numbers import digest
 from lm2.capture import Capture
 from lm2.checkpoint import Checkpoint
@@ -99,7 +100,7 @@ CHARTS: dict[str, Chart] = {
 }  # fmt: skip
 WORDS = {
     "ablation": "writes frozen from segment 1 on", "patching": "each slot of the donor's bank", "walk": "writes frozen from segment 1 on",
-    "walks": "where writes are off", "sweep": "each slot zeroed", "gate sweep": "each gate clamped", "experiment": "Bank swap",
+    "walks": "where writes are off", "sweep": "each slot zeroed", "gate sweep": "each gate clamped", "experiment": "bank swap",
 }  # fmt: skip
 
 
@@ -122,6 +123,14 @@ def test_every_replacement_and_every_grid_of_a_sweep_has_words() -> None:
 def test_charts_of_many_texts_say_which() -> None:
     probe, slot = ProbeChart(spec=ProbeSpec(checkpoint="toy"), shown=OfProbe.MAP), SlotChart(spec=ExplainSpec(checkpoint="toy"), slot=1)
     assert "200 simulated stories of each of qa1" in probe.provenance.words and "64 held out stories of each of qa1" in slot.provenance.words
+
+
+def test_a_table_of_changed_runs_says_so_below_it() -> None:
+    view = Table(columns=("unit", "effect"), rows=(("slot 1", 0.5),))
+    changed = replace(view, provenance=CHARTS["sweep"].provenance)
+    for write in (latex, markdown):
+        assert "each slot zeroed" in write(changed) and "zeroed" not in write(view)
+    assert latex(changed).count(r"\\") == 2
 
 
 def test_a_title_names_a_few_changes_and_counts_the_others() -> None:
