@@ -131,10 +131,10 @@ class Job:
 
 @dataclass
 class _Waiting:
-    """The sessions that wait for a job, and when one of them asked for it last."""
+    """The sessions that wait for a job, and when one of them was there last."""
 
     sessions: set[str] = field(default_factory=set)
-    asked: float = field(default_factory=time.monotonic)
+    seen: float = field(default_factory=time.monotonic)
 
 
 class Jobs:
@@ -180,7 +180,7 @@ class Jobs:
             if session is not None:
                 self._leave(session)
                 self._waiters[key].sessions.add(session)
-                self._waiters[key].asked = time.monotonic()
+                self._waiters[key].seen = time.monotonic()
             self._jobs.move_to_end(key)
             ended = [held for held, one in self._jobs.items() if one.phase.ended]
             for held in ended[: max(0, len(ended) - self._kept)]:
@@ -214,7 +214,10 @@ class Jobs:
 
     def _awaited(self, waiting: _Waiting) -> bool:
         with self._lock:
-            return time.monotonic() - waiting.asked < PATIENCE or any(map(self._connected, waiting.sessions))
+            now = time.monotonic()
+            if any(map(self._connected, waiting.sessions)):
+                waiting.seen = now
+            return now - waiting.seen < PATIENCE
 
     def _next(self) -> None:
         threading.Thread(target=self._run_one, name="jobs", daemon=True).start()
