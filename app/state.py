@@ -348,9 +348,10 @@ def session() -> str:
 
 def widget_key(field: str, value: Any) -> str:
     """The session key of a field's widget, which will show `value`; pass `take` as the widget's on_change."""
-    key = f"widget_{field}"
-    if st.session_state.get(key, _NOTHING) != value:
-        st.session_state[key] = value
+    key, screen = f"widget_{field}", get_script_run_ctx().page_script_hash
+    drawn = st.session_state.setdefault("drawn", {})
+    if st.session_state.get(key, _NOTHING) != value or drawn.get(key) != screen:  # another screen's widget of this key is not this one
+        st.session_state[key], drawn[key] = value, screen
     return key
 
 

@@ -237,3 +237,11 @@ def test_token_text_is_never_read_as_html(page, address: str) -> None:
     _open(page, f"{address}/?source=text&text=%3Cimg%20src%3Dx%20onerror%3Dwindow.broken%3D1%3E%20moved")
     assert page.evaluate("window.broken") is None
     assert page.locator('img[src="x"]').count() == 0
+
+
+def test_what_was_chosen_on_one_screen_is_chosen_on_the_next(page, address: str) -> None:
+    page.goto(f"{address}/?source=simulated&seed=5&layer=1")
+    for screen in ("Gates", "Bank", "Memory"):
+        page.get_by_role("link", name=screen, exact=True).click()
+        page.wait_for_selector(f"h2:has-text('{screen}')")
+        assert page.get_by_role("radiogroup", name="Block").get_by_role("radio", checked=True).inner_text() == "1", screen
