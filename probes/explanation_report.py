@@ -116,6 +116,7 @@ def to_json(found: Explanations, described: Sequence[Described] = ()) -> dict[st
     return _plain({
         "spec": found.spec.to_json(), "spec_digest": found.spec.digest, "checkpoint_digest": found.checkpoint_digest,
         "corpus_digest": found.corpus_digest, "device": found.device, "dtype": found.dtype,
+        "made": made_by(found.device, found.dtype),
         "documents": {"shown": found.shown, "scored": found.scored},
         "slots": [_slot(one) for one in found.slots],
         "described": [_described(one) for one in described],

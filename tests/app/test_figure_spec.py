@@ -202,3 +202,45 @@ def test_a_sweep_that_has_run_is_read_from_its_folder(gated: Checkpoint, tmp_pat
     (tmp_path / "other.json").write_text(json.dumps(other.to_json()), encoding="utf-8")
     assert main(["figure", str(tmp_path / "other.json"), "-o", str(tmp_path / "fig.pdf"), "--device", "cpu", "--results", str(tmp_path / "done")]) == 2
     assert "holds the results of another sweep" in capsys.readouterr().err
+
+
+def test_last_bits_are_no_other_numbers_and_one_cell_is(gated: Checkpoint, trace: Trace) -> None:
+    """Another processor or number of threads adds up in another order."""
+    made = of(trace).made(gated, trace)
+    spec, draw = FigureSpec(charts=(made.chart,)), np.random.default_rng(0)
+
+    def beside(values: np.ndarray) -> list[str]:
+        other = Made(chart=made.chart, view=replace(made.view, values=values), origin=made.origin)
+        told = json.loads(json.dumps(sidecars.sidecar(spec, [made])))
+        return sidecars.differences(told, sidecars.sidecar(spec, [other]))
+
+    values = made.view.values.astype(np.float32)
+    assert beside(values * (1 + 3e-7 * draw.standard_normal(values.shape).astype(np.float32))) == []
+    for at in draw.integers(0, values.size, 20):
+        changed = values.copy()
+        changed.ravel()[at] += 0.001 * np.abs(values).max()
+        assert beside(changed) == ["the numbers"]
+    assert beside(np.where(np.arange(values.size).reshape(values.shape) == 3, np.nan, values)) == ["the numbers"]
+    assert beside(values[::-1]) == ["the numbers"]
+
+
+def test_an_earlier_sidecar_knows_a_checkpoint_by_its_weights_and_stays_silent(gated: Checkpoint, trace: Trace) -> None:
+    known = replace(gated, digest="whole", weights_digest="weights")
+    made = of(trace).made(known, trace)
+    spec = FigureSpec(charts=(made.chart,))
+    now = sidecars.sidecar(spec, [made])
+    kept = {name: value for name, value in now["made"][0].items() if name not in ("setup_digest", "weights_digest", "numbers_sha256")}
+    old = {name: value for name, value in now.items() if name not in ("processor", "threads")}
+    old["made"] = [kept | {"checkpoint_digest": "weights", "numbers": now["made"][0]["numbers_sha256"]}]
+    assert sidecars.differences(old, now) == []
+    old["made"] = [old["made"][0] | {"checkpoint_digest": "others"}]
+    assert sidecars.differences(old, now) == ["the checkpoint's weights"]
+
+
+def test_another_configuration_is_told_as_one_and_not_as_other_weights(gated: Checkpoint, trace: Trace) -> None:
+    made = of(trace).made(replace(gated, digest="one", weights_digest="weights"), trace)
+    now = sidecars.sidecar(FigureSpec(charts=(made.chart,)), [made])
+    told = now | {"made": [now["made"][0] | {"checkpoint_digest": "other", "setup_digest": "other"}]}
+    assert sidecars.differences(told, now) == ["the checkpoint's configuration or tokenizer"]
+    told = now | {"processor": "another", "threads": 99}
+    assert [line.partition(" (was")[0] for line in sidecars.differences(told, now)] == ["the processor", "the number of threads"]

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +18,8 @@ from lm2.curriculum import Asked, Document, Lessons, Phase, Stage
 from lm2.model import LM2
 from lm2.simulator import simulate
 from lm2.tokens import Tokenizer
-from lm2.training import Progress, Rollout, TrainingConfig, draw, learning_rate, train
+from lm2.training import Progress, Rollout, TrainingConfig, _optimizer, draw, learning_rate, train
+from lm2.training_state import resume, save_state
 
 
 @pytest.fixture(scope="module")
@@ -210,3 +213,91 @@ def test_weights_that_no_longer_compute_numbers_are_not_kept(tiny: TrainingConfi
     with pytest.raises(ValueError, match="stops at step 1, .*NaN or infinity: first at .*no state was kept yet"):
         train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def _kept(tiny: TrainingConfig, folder: Path, step: int = 3) -> tuple[LM2, torch.optim.Optimizer]:
+    model = LM2(tiny.model)
+    model.initialise(torch.Generator().manual_seed(step))
+    optimizer = _optimizer(tiny, model)
+    for weight in model.parameters():
+        weight.grad = torch.ones_like(weight)
+    optimizer.step()
+    save_state(folder, tiny, model, optimizer, Progress(step=step, seconds=1.5))
+    return model, optimizer
+
+
+def _resumed(tiny: TrainingConfig, folder: Path) -> tuple[Progress, LM2]:
+    model = LM2(tiny.model)
+    return resume(folder, tiny, model, _optimizer(tiny, model)), model
+
+
+def test_training_goes_on_as_the_configuration_that_it_was_and_as_no_other(tiny: TrainingConfig, tmp_path: Path) -> None:
+    model, _ = _kept(tiny, tmp_path / "training")
+    progress, back = _resumed(replace(tiny, checkpoint_every=1), tmp_path / "training")
+    assert (progress.step, progress.seconds) == (3, 1.5)
+    assert all(torch.equal(weight, back.weights()[name]) for name, weight in model.weights().items())
+    others = {
+        r"seed \(1 there, 2 here\)": replace(tiny, seed=2), r"batch \(": replace(tiny, batch=tiny.batch + 1),
+        r"model.rope_theta \(": replace(tiny, model=replace(tiny.model, rope_theta=20000.0)),
+    }  # fmt: skip
+    for words, other in others.items():
+        with pytest.raises(ValueError, match=f"another configuration: {words}.*folder of its own"):
+            train(other, tmp_path)
+
+
+def test_training_does_not_go_on_with_other_stories(tiny: TrainingConfig, tmp_path: Path) -> None:
+    _kept(tiny, tmp_path / "training")
+    there = Path(tiny.stories[0])
+    moved = replace(tiny, stories=(str(shutil.copytree(there, tmp_path / there.name)),))
+    assert _resumed(moved, tmp_path / "training")[0].step == 3
+    story = tmp_path / there.name / "qa1_simulated_train.txt"
+    story.write_text(story.read_text().replace("Mary", "Anna"))
+    with pytest.raises(ValueError, match="another configuration: stories"):
+        _resumed(moved, tmp_path / "training")
+
+
+def test_a_damaged_state_of_training_is_refused_in_a_sentence(tiny: TrainingConfig, tmp_path: Path) -> None:
+    folder = tmp_path / "training"
+    _kept(tiny, folder)
+    for path in folder.iterdir():
+        whole = path.read_bytes()
+        places = range(0, len(whole), max(1, len(whole) // 8))
+        for content in (*(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :] for at in places), whole[:-9], b""):
+            path.write_bytes(content)
+            with pytest.raises(ValueError, match="cannot be gone on with.*remove that folder"):
+                _resumed(tiny, folder)
+        path.write_bytes(whole)
+    assert _resumed(tiny, folder)[0].step == 3
+    next(folder.glob("state*")).unlink()
+    with pytest.raises(ValueError, match="cannot be gone on with"):
+        _resumed(tiny, folder)
+
+
+def test_whenever_a_write_is_cut_short_the_state_before_is_there(tiny: TrainingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, renamed, rename = tmp_path / "training", [], os.replace
+    _kept(tiny, folder)
+
+    def cut(*paths: Path) -> None:
+        renamed.append(paths)
+        if len(renamed) == stop:
+            raise Interrupted
+        rename(*paths)
+
+    for stop in (1, 2):
+        renamed.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", cut)
+            with pytest.raises(Interrupted):
+                _kept(tiny, folder, step=4)
+        assert _resumed(tiny, folder)[0].step == 3
+    _kept(tiny, folder, step=4)
+    assert _resumed(tiny, folder)[0].step == 4 and len(list(folder.iterdir())) == 2
+
+
+def test_a_state_of_an_earlier_version_is_gone_on_with_and_that_it_is_not_checked_is_told(
+    tiny: TrainingConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _kept(tiny, tmp_path)
+    (tmp_path / "state-3.safetensors").rename(tmp_path / "state.safetensors")
+    (tmp_path / "progress.json").write_text('{"step": 3, "seconds": 1.5}')
+    assert _resumed(tiny, tmp_path)[0].step == 3 and "is not checked" in caplog.text
