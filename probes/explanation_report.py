@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from lm2 import report
+from lm2.origin import made_by
 from probes.contexts import Context
 from probes.describing import Trial
 from probes.explain_spec import Signal
