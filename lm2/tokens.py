@@ -21,6 +21,9 @@ END = "<|end|>"
 MOST_BYTES = 256 * 1024**2
 """Of a tokenizer's file; the largest vocabularies take a tenth of that."""
 
+LARGEST_ID = 2**24
+"""Of a token in a file."""
+
 BREAK = "\f"
 """A form feed in a text opens a new segment; it is no token itself."""
 
@@ -122,7 +125,11 @@ class Tokenizer:
     def load(cls, path: Path) -> "Tokenizer":
         """Raises ValueError with the path when the file is no tokenizer of Hugging Face's JSON format."""
         try:
-            return cls(tokenizers.Tokenizer.from_str(read_text(path, MOST_BYTES)))
+            backend = tokenizers.Tokenizer.from_str(read_text(path, MOST_BYTES))
+            largest = max(backend.get_vocab(with_added_tokens=True).values(), default=0)
+            if largest > LARGEST_ID:  # the library writes one down by counting up to it
+                raise ValueError(f"it has a token of id {largest:,}, expected at most {LARGEST_ID:,}")
+            return cls(backend)
         except BaseException as error:  # noqa: BLE001 - the Rust library raises plain Exception, and its panics are not even that
             if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
                 raise

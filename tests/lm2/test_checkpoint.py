@@ -246,6 +246,15 @@ def test_a_tokenizer_nested_beyond_reason_or_a_card_that_is_no_text_is_refused_w
     assert str(tokenizer) in refused(folder)
 
 
+@pytest.mark.parametrize("number", [2**24 + 1, 2**31])
+def test_a_token_of_an_id_beyond_any_vocabulary_is_refused_at_once(folder: Path, number: int) -> None:
+    path = folder / "tokenizer.json"
+    values = json.loads(path.read_text())
+    values["model"]["vocab"]["P"] = number
+    path.write_text(json.dumps(values))
+    assert f"it has a token of id {number:,}, expected at most 16,777,216" in refused(folder)
+
+
 def test_a_file_that_says_a_name_twice_is_refused(folder: Path) -> None:
     path = folder / "config.json"
     path.write_text(path.read_text().replace('"d_mlp"', '"d_model": 32, "d_mlp"', 1))
