@@ -91,7 +91,11 @@ class Checkpoint:
     model: LM2
     tokenizer: Tokenizer
     digest: str
-    """SHA-256 of everything that decides what it computes: configuration, tokenizer and weights, as `digest_of_model` has it."""
+    """SHA-256 of everything that decides what it computes: configuration, tokenizer and weights, as `digest_of_model` has it.
+
+    It is that of the files. Whoever changes weights in memory has another model: `dataclasses.replace(checkpoint, name=..., digest=...)`
+    gives it a name and a digest of its own.
+    """
     weights_digest: str = ""
     """SHA-256 of the file of weights; of all of them in order of name where there are several. Empty where they are in no file."""
     card: str = ""

@@ -6,15 +6,18 @@ import numpy as np
 import pytest
 import torch
 
+from lm2.babi import ask
 from lm2.checkpoint import Checkpoint
 from lm2.config import LM2Config
 from lm2.finite import NotFiniteError, is_finite
 from lm2.interventions import BankEdit, Edit
-from lm2.likelihood import log_likelihoods
+from lm2.likelihood import log_likelihoods, perplexity
 from lm2.llama import RMSNorm
 from lm2.operations import Set
+from lm2.recall import recall
 from lm2.rows import answers
 from lm2.runner import generate, prepare, run
+from lm2.simulator import simulate
 from lm2.sites import Site
 from lm2.spec import RunSpec
 
@@ -74,3 +77,13 @@ def test_finite_is_what_has_no_entry_that_is_none_even_where_the_sum_overflows(d
     for bad in (np.nan, np.inf, -np.inf):
         assert not is_finite(torch.tensor([1.0, bad, 2.0], dtype=dtype))
     assert not is_finite(torch.tensor([np.inf, -np.inf], dtype=dtype))
+
+
+def test_recall_and_perplexity_stop_instead_of_scoring_numbers_that_are_none(build: Callable[..., Checkpoint], gated_config: LM2Config) -> None:
+    own, story = build(gated_config, 34), simulate(1, seed=1, statements=3, questions=1).story
+    with torch.no_grad():
+        own.model.blocks[1].ln1.w[0] = float("nan")
+    with pytest.raises(NotFiniteError, match="block 1"):
+        recall(own, [ask(story, story.questions[-1])])
+    with pytest.raises(NotFiniteError, match="block 1"):
+        perplexity(own, "Mary moved to the garden.")

@@ -11,6 +11,7 @@ from lm2.asking import Put, put
 from lm2.babi import ask
 from lm2.checkpoint import Checkpoint
 from lm2.config import LM2Config, MemoryKind
+from lm2.finite import NotFiniteError
 from lm2.interventions import (
     Add, BankEdit, Carry, Edit, Freeze, Initial, Mean, MemoryOff, Patch, Permute, Persistence, ProjectOut, Reset, Scale, Set, WriteBlock,
 )  # fmt: skip
@@ -252,3 +253,17 @@ def test_together_says_the_same_in_fewer_words(gated: Checkpoint, question) -> N
     assert {(edit.site, edit.layers, edit.slots) for edit in joint} == {(site, (0, 2), (1, 3)) for site in (Site.READ_K, Site.READ_V)}
     np.testing.assert_allclose(*answers_under(gated, asked, [joint, tuple(edit for (edit,) in singles)]), atol=1e-6)
     assert together([(Freeze(),), (Freeze(),), (Reset(segment=1),)]) == (Freeze(), Reset(segment=1))
+
+
+def test_numbers_that_are_none_stop_the_planner_with_site_block_and_segment(
+    build: Callable[..., Checkpoint], gated_config: LM2Config, question: Callable[[Checkpoint], Put]
+) -> None:
+    own = build(gated_config, 33)
+    asked = question(own)
+    units = [(Edit(site=Site.RESID_POST, operation=Set(value=value), layers=(1,), segments=(0,)),) for value in (0.5, 1e38)]
+    with pytest.raises(NotFiniteError, match="first at LN1_SCALE, block 2.*in segment 0"):
+        answers_under(own, asked, units)
+    with torch.no_grad():
+        own.model.blocks[2].mlp.out.weight[0, 0] = float("nan")
+    with pytest.raises(NotFiniteError, match="first at MLP_OUT, block 2.*in segment 0"):
+        answers_under(own, asked, units[:1])
