@@ -2,6 +2,7 @@
 
 import atexit
 import gc
+import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -35,6 +36,9 @@ _UPLOAD_BYTES = 8 * 1024**3
 
 _SHORT_SEGMENTS, _SHORT_WORK = 250, 2e10
 """Segments, and tokens x parameters, up to which a run is short: some seconds."""
+
+_TEXT_BYTES = 64 * 1024**2
+"""What texts may take in all that are too long for a link."""
 
 _LAST_SECONDS = 10.0
 """How long the server waits for its jobs as it ends."""
@@ -127,6 +131,36 @@ class Store:
 @st.cache_resource(show_spinner=False)
 def _store() -> Store:
     return Store(_STORE_BYTES)
+
+
+@dataclass(frozen=True)
+class LongText:
+    """A text that is too long for a link."""
+
+    text: str
+
+    @property
+    def bytes(self) -> int:
+        """Bytes held at most."""
+        return 4 * len(self.text)
+
+
+@st.cache_resource(show_spinner=False)
+def _texts() -> Store:
+    return Store(_TEXT_BYTES)
+
+
+def keep_text(text: str) -> str:
+    """Keep a text while there is room; what stands for it in a link, which nobody can guess who does not have the text."""
+    mark = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    _texts().put((mark,), LongText(text))
+    return mark
+
+
+def kept_text(mark: str) -> str | None:
+    """The text that a link stands for; None where it is not kept any more."""
+    found = _texts().get((mark,))
+    return None if found is None else found.text
 
 
 def spec_for(loaded: "Checkpoint", text: str, segment_length: int | None, layer: int) -> RunSpec:  # noqa: F821

@@ -37,7 +37,7 @@ class Opened:
 def open_checkpoint() -> "Checkpoint | None":
     """Load the chosen checkpoint; None once it has been explained why there is none."""
     chosen = state.current()
-    state.publish()  # a page that is loaded again while this takes its time must find what was chosen
+    state.write_link()  # a page that is loaded again while this takes its time must find what was chosen
     try:
         with st.spinner(f"Loading {chosen.checkpoint} ..."):
             loaded = cache.checkpoint(chosen.checkpoint, chosen.device, chosen.dtype)
@@ -85,7 +85,7 @@ def ran(loaded: "Checkpoint", spec: "RunSpec") -> "Trace | None":
     found = cache.trace(loaded, spec, state.session())
     if not isinstance(found, Job):
         return found
-    state.publish()
+    state.write_link()
     bar = st.empty()
     while found.at_once and not found.wait(0.1):
         bar.progress(found.done / (found.total or 1), f"Segment {found.done} of {found.total or '...'}")

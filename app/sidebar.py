@@ -80,12 +80,17 @@ def _question() -> None:
 
 def _pasted() -> None:
     widgets.area("Text", "text", placeholder="Mary moved to the bathroom. John went to the hallway. Where is Mary?")
-    if not state.fits_url("text"):
-        st.caption("This text is too long to be part of a link: a copied link will not hold it.")
+    _tell_how_it_is_linked("text")
 
 
 def _file() -> None:
     widgets.upload("Text file (.txt, UTF-8)", "uploaded", "txt", lambda content: decode_text(content, "the file"), help=f"At most {context.MAX_CHARACTERS:,} characters.")
+    _tell_how_it_is_linked("uploaded")
+
+
+def _tell_how_it_is_linked(field: str) -> None:
+    if not state.fits_url(field):
+        st.caption("This text is too long to be part of a link: a copied link holds a mark of it, which this server alone understands, while it runs.")
 
 
 _SOURCE_WIDGETS = {Source.STORY: _story, Source.SIMULATED: _simulated, Source.PASTED: _pasted, Source.FILE: _file}

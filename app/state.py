@@ -14,7 +14,7 @@ from typing import Any
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from app import links
+from app import cache, links
 from app.toggles import Toggles
 from app.views.markdown import plain
 
@@ -227,6 +227,8 @@ DECIDED_BY = {
 """What a link names by its digest, in words, and the fields that choose it here; others' files and folders may hold something else."""
 _DIGITS = 12
 _DIGEST = re.compile(f"[0-9a-f]{{{_DIGITS}}}")
+_MARK = re.compile(r"@[0-9a-f]{64}")
+"""What stands in a link for a text that is too long for it: longer than a text that is written as it is."""
 
 
 @dataclass(frozen=True)
@@ -258,14 +260,17 @@ def update(**changes: Any) -> Selection:
 def _begin(written: dict[str, str]) -> None:
     """Begin a session by a link. What of it cannot be shown is told."""
     digests = {name: written.pop(name) for name in DECIDED_BY if _DIGEST.fullmatch(written.get(name, ""))}
+    marks = {name: written.pop(name)[1:] for name in _FIELDS if _MARK.fullmatch(written.get(name, ""))}
+    kept = {name: cache.kept_text(mark) for name, mark in marks.items()}
     link = links.read(written, _FIELDS, ALLOWED)
-    values = dict(link.values)
+    values = link.values | {name: text for name, text in kept.items() if text is not None}
     if values.get("source") is Source.FILE and "uploaded" not in values and "text" in values:  # links of before pasted and uploaded texts were parted
         values["uploaded"] = values.pop("text")
     st.session_state["selection"] = Selection(**values)
     st.session_state["from_link"] = set(values)
     st.session_state["digests"] = {name: _Known(digest, _choosing(name), linked=True) for name, digest in digests.items()}
-    st.session_state["notices"], st.session_state["told"] = list(link.problems), []
+    lost = [f"This link's {name} is too long to be in it, and the server does not have it any more." for name in kept if kept[name] is None]
+    st.session_state["notices"], st.session_state["told"] = [*link.problems, *lost], []
 
 
 def _choosing(what: str) -> tuple[Any, ...]:
@@ -316,14 +321,22 @@ def texts(field: str) -> tuple[str, ...]:
     return tuple(filter(None, (part.strip() for part in getattr(current(), field).split(","))))
 
 
-def publish() -> None:
-    """Write the selection to the URL, leaving out what is at its default, and draw here what there is to tell."""
+def write_link() -> None:
+    """Write the selection to the URL, leaving out what is at its default. The server keeps texts that are too long for it."""
     chosen = current()
     values = {name: links.write(getattr(chosen, name)) for name in _FIELDS if getattr(chosen, name) != _FIELDS[name].default}
-    values = {name: written for name, written in values.items() if len(written) <= links.LONGEST}
+    for name in [name for name, written in values.items() if len(written) > links.LONGEST]:
+        del values[name]
+        if isinstance(getattr(chosen, name), str):
+            values[name] = f"@{cache.keep_text(getattr(chosen, name))}"
     values |= {what: known.digest for what, known in st.session_state["digests"].items() if known.chosen == _choosing(what)}
     if dict(st.query_params) != values:
         st.query_params.from_dict(values)
+
+
+def publish() -> None:
+    """Write the link, and draw here what there is to tell."""
+    write_link()
     for notice in st.session_state["notices"]:
         st.warning(plain(notice), icon=":material/link:")
     st.session_state["told"] += st.session_state["notices"]

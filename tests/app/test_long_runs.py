@@ -176,3 +176,16 @@ def test_of_a_long_text_only_the_part_that_is_looked_at_is_drawn_and_its_tokens_
         test = _page(screen, **link, token=str(count - 1), gate="out")
         assert not test.exception and test.select_slider[0].value == (count - 1) // 10
     assert (sent["strip"]["first"], len(sent["strip"]["pieces"])) == ((count - 1) // 10 * 10, (count - 1) % 10 + 1)
+
+
+def test_a_link_brings_back_a_text_that_is_too_long_for_it_while_the_server_has_it(link: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.links.LONGEST", 64)
+    monkeypatch.setattr("app.cache._SHORT_SEGMENTS", 250)
+    link["checkpoint"], text = "babi-lm2-qa1", f"{LONG} {LONG}"
+    first = _page("run", **{**link, "text": text})
+    mark = first.query_params["text"][0] if isinstance(first.query_params["text"], list) else first.query_params["text"]
+    assert mark.startswith("@") and len(mark) == 65
+    again = _page("run", **{**link, "text": mark})
+    assert again.session_state["selection"].text == text and _shown(again)
+    gone = _page("run", **{**link, "text": f"@{'0' * 64}"})
+    assert not gone.exception and "server does not have it any more" in gone.session_state["notices"][0]
