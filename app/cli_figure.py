@@ -40,7 +40,7 @@ def add_figure(commands: Commands) -> None:
 def _figure(chosen: argparse.Namespace) -> Answer:
     from app.export import bundle, table_bundle
     from app.figure_spec import FigureSpec
-    from app.sidecar import differences, sidecar
+    from app.sidecar import check, differences, sidecar
     from app.views.kinds import Table
     from lm2.files import replace_file
     from lm2.checkpoint import load
@@ -54,7 +54,12 @@ def _figure(chosen: argparse.Namespace) -> Answer:
         raise ValueError(f"{chosen.out}: a figure becomes one of {', '.join(_ENDINGS)}, by the file's ending")
     check_file(chosen.out)
     told = read_spec(chosen.sidecar)
-    spec = spec_in(chosen.sidecar, lambda values: FigureSpec.from_json(values.get("figure", values)))
+
+    def figure(values: dict[str, Any]) -> FigureSpec:
+        check(values)
+        return FigureSpec.from_json(values.get("figure", values))
+
+    spec = spec_in(chosen.sidecar, figure)
     if chosen.results is not None and len({chart.result_key for chart in spec.charts}) > 1:
         raise ValueError("--results is the folder of one result, and this figure shows several: they are computed again without it")
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from app.views.numbers import alike
+from lm2.shown import shown
 
 if TYPE_CHECKING:
     from app.charts import Made
@@ -28,6 +29,15 @@ def sidecar(spec: FigureSpec, made: Sequence[Made]) -> dict[str, Any]:
         "figure": spec.to_json(), "figure_digest": spec.digest, "made": [one.to_json() for one in made], "code_digest": code_digest("app", "lm2", "probes"),
         "versions": versions(), "processor": processor(), "threads": threads(), "command": "lm2 figure sidecar.json -o fig.pdf",
     }  # fmt: skip
+
+
+def check(told: Mapping[str, Any]) -> None:
+    """Raise ValueError, with the field, where what a sidecar tells beside its figure is of another kind."""
+    made, versions = told.get("made", []), told.get("versions", {})
+    if not isinstance(made, list) or not all(isinstance(one, dict) for one in made):
+        raise ValueError(f"made must be a list of objects, one for each panel, not {shown(made)}")
+    if not isinstance(versions, dict):
+        raise ValueError(f"versions must be an object, with a version for each library, not {shown(versions)}")
 
 
 def differences(told: dict[str, Any], now: dict[str, Any]) -> list[str]:

@@ -25,6 +25,8 @@ MOST_BYTES = 1024**3
 
 def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
     """All bytes of a regular file. Raises ValueError with the path for anything else, and for more than `most` bytes."""
+    if "\0" in str(path):
+        raise ValueError(f"{str(path)!r} is no file's name: it has a character 0")
     try:
         if path.exists() and not path.is_file():
             raise ValueError(f"{path} is {'a folder' if path.is_dir() else 'no regular file'}, not a file to read")

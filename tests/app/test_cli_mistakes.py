@@ -103,6 +103,13 @@ def test_what_is_too_much_is_a_mistake_in_one_line(error: BaseException, capsys:
     refused(capsys, "info", "babi-lm2")
 
 
+@pytest.mark.parametrize("values", [{"versions": 3}, {"versions": "1"}, {"made": 3}, {"made": [3]}, {"figure": 3}])
+def test_a_sidecar_that_tells_something_of_another_kind_is_refused(values: dict, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "side.json").write_text(json.dumps({"figure": {"charts": []}, **values}))
+    told = refused(capsys, "figure", str(tmp_path / "side.json"), "-o", str(tmp_path / "a.pdf"))
+    assert "side.json" in told and (next(iter(values)) in told.lower())
+
+
 def test_a_deeply_nested_file_is_refused_with_its_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "deep.json").write_text("[" * 50_000 + "]" * 50_000)
     for order in (("sweep", "SPEC", "--out", "nowhere"), ("ablate", "SPEC"), ("figure", "SPEC", "-o", str(tmp_path / "a.pdf")), ("train", "SPEC", "--out", "nowhere")):
