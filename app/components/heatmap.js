@@ -282,16 +282,16 @@ class Heatmap extends Canvases {
     context.textAlign = "center";
     context.textBaseline = "middle";
     context.fillText(columnTitle, box.left + box.width / 2, box.top + box.height + labels + 11);
-    const middle = box.top + box.height / 2;
-    const upright = (text, x) => {
+    const upright = (text, x, middle, room) => {
       context.save();
       context.translate(x, middle);
       context.rotate(-Math.PI / 2);
-      context.fillText(fit(context, text, box.height + 30), 0, 0);
+      context.fillText(fit(context, text, room), 0, 0);
       context.restore();
     };
-    upright(rowTitle, 9);
-    upright(scale === "sqrt" ? `${valueTitle} (√)` : valueTitle, this.canvas.clientWidth - 9);
+    upright(rowTitle, 9, box.top + box.height / 2, box.height + 30);
+    const high = this.header.height; // nothing else stands at the right edge
+    upright(scale === "sqrt" ? `${valueTitle} (√)` : valueTitle, this.canvas.clientWidth - 9, high / 2, high - 8);
     context.font = `${LABEL}px ${this.theme.font}`;
   }
 

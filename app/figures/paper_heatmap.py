@@ -108,9 +108,8 @@ def heatmap(view: Heatmap, room: Room, scale: Scale) -> Laid:
         spine.set_zorder(-1)  # and so would the dot that it is rounded up by
     axes.tick_params(length=2, pad=2, labelsize=room.small)
     down = paper_text.down(view.row_labels, view.row_title, room.small, room.height)
-    along = paper_text.along(view.ticks or view.column_labels, view.column_title, room.small, room.width)
     axes.set_yticks(down.places, down.labels)
-    axes.set_xticks(along.places, along.labels, rotation=90 if along.upright else 0)
+    _name_columns(view, room, cells(view, room.width / 72, room.height / 72)[1])
     if view.segment_labels:  # keeps the room for their names
         axes.annotate(
             paper_text.common_start(view.segment_labels) or " ", (0, 1), (-3, 2), xycoords="axes fraction", ha="right", **_above(room)
@@ -125,6 +124,7 @@ def heatmap(view: Heatmap, room: Room, scale: Scale) -> Laid:
         image.set_data(scale.shades(drawn)[at_row][:, at_column, : 4 if hidden else 3])
         beside, above = _INSET * columns / dots[1], _INSET * rows / dots[0]
         image.set_extent((-0.5 + beside, columns - 0.5 - beside, rows - 0.5 - above, -0.5 + above))
+        _name_columns(view, room, along)
         axes.set(xlim=(-0.5, columns - 0.5), ylim=(rows - 0.5, -0.5))
         cell = 72 * wide / columns, 72 * high / rows
         if cell[0] >= _WIDE:
@@ -139,6 +139,16 @@ def heatmap(view: Heatmap, room: Room, scale: Scale) -> Laid:
         return (*notes, *_segments(view, room, 72 * wide), *_tell_signs(axes, values, scale, min(cell)))
 
     return Laid(settle=settle, lift=room.small * paper_text.LEADING + 1 if view.segment_labels else 0.0)
+
+
+def _name_columns(view: Heatmap, room: Room, along: Cells) -> None:
+    """Ticks below the columns; where a cell gathers columns from between others, below the cells."""
+    names = view.ticks or view.column_labels
+    gathered = not along.whole and bool((np.diff(along.owner) < 0).any())
+    firsts, edges = along.order[along.edges[:-1]], along.edges
+    found = paper_text.along([names[at] for at in firsts] if gathered else names, view.column_title, room.small, room.width)
+    places = [(edges[cell] + edges[cell + 1] - 1) / 2 for cell in found.places] if gathered else found.places
+    room.axes.set_xticks(places, found.labels, rotation=90 if found.upright else 0)
 
 
 def cells(view: Heatmap, wide: float, high: float) -> tuple[Cells, Cells]:

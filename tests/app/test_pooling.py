@@ -105,6 +105,20 @@ def test_a_map_says_what_was_pooled_on_screen_on_paper_and_in_its_caption() -> N
     assert "least of" not in screen.heatmap(short, LIGHT).layout.xaxis.title.text + printed(short, Paper(venue="icml")).figure.axes[0].get_xlabel()
 
 
+def test_a_tick_below_gathered_columns_names_the_block_of_its_cell() -> None:
+    view = long_map()
+    page = printed(view, Paper(venue="icml"))
+    axes, high = page.figure.axes[0], page.figure.get_size_inches()[1]
+    box = axes.get_position()
+    _, along = paper_heatmap.cells(view, box.width * page.page.width, box.height * high)
+    on_paper = zip(axes.get_xticks(), [label.get_text() for label in axes.get_xticklabels()])
+    on_screen = screen.heatmap(view, LIGHT).layout.xaxis
+    for drawn, ticks in ((along, on_paper), (view.along(screen.MOST_CELLS), zip(on_screen.tickvals, on_screen.ticktext))):
+        for place, label in ticks:
+            cell = np.searchsorted(drawn.edges, place + 0.5, side="right") - 1
+            assert {view.ticks[at] for at in np.flatnonzero(drawn.owner == cell)} == {label}
+
+
 def test_maps_of_a_trace_pool_neither_blocks_nor_segments_nor_the_first_bank_with_later_ones(gated: Checkpoint, trace: Trace) -> None:
     for shown in (OfRun.GATE_SLOTS, OfRun.GATE_TOKENS, OfRun.READS, OfRun.WRITES, OfRun.NORMS, OfRun.CHANGES, OfRun.SIMILARITY):
         view = RunChart(spec=trace.spec, shown=shown).made(gated, trace).view
