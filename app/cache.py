@@ -16,6 +16,7 @@ from app import owner
 from app.jobs import Job, Jobs, Phase
 from app.uploads import PREFIX, Uploads
 from lm2 import files, stories
+from lm2.babi import Prompt
 from lm2.bundled import bundled_names, files_of
 from lm2.capture import Capture
 from lm2.interventions import Intervention
@@ -55,8 +56,8 @@ def checkpoint(name: str, device: str, dtype: str) -> "Checkpoint":  # noqa: F82
     TransformerLens takes seconds to import, so it is imported here, after the first paint. Raises ValueError where it cannot be
     opened, and for a path outside the folders that the server's owner opens to visitors.
     """
+    place = _place(name)
     try:
-        place = _place(name)
         return _checkpoint(name, device, dtype, files.state(*files_of(place)), place)
     except ValueError as error:
         raise ValueError(owner.without_folders(str(error))) from error
@@ -281,6 +282,16 @@ def answers(task: int) -> tuple[str, ...]:
 def _answers(task: int, origin: files.State) -> tuple[str, ...]:
     found = stories.real_stories(task) or [stories.pick(task, index).story for index in range(20)]
     return tuple(sorted({question.answer for story in found for question in story.questions}))
+
+
+def questions(task: int, count: int) -> tuple[Prompt, ...]:
+    """As `lm2.stories.questions`, put together once: thousands of long stories take half a minute. Raises ValueError as it does."""
+    return _questions(task, count, stories.origin())
+
+
+@st.cache_resource(max_entries=16, show_spinner="Collecting the questions ...")
+def _questions(task: int, count: int, origin: files.State) -> tuple[Prompt, ...]:
+    return stories.questions(task, count)
 
 
 @st.cache_resource(show_spinner=False)

@@ -33,7 +33,7 @@ def questions() -> tuple[Prompt, ...] | None:
     with right:
         widgets.number("Seed", "exam_seed", 0, 2**31 - 1, help="For whatever is drawn: partners, orders, resamples.")
     try:
-        found = stories.questions(task, count)
+        found = cache.questions(task, count)
     except ValueError as error:
         st.info(f"{error}.", icon=":material/info:")
         return None

@@ -59,6 +59,11 @@ def write(value: Any) -> str:
     return str(value)
 
 
+def fits(value: Any) -> bool:
+    """Whether a field's value is short enough for an address."""
+    return not (isinstance(value, str) and len(value) > MAX_CHARACTERS) and len(write(value)) <= LONGEST
+
+
 def read(written: Mapping[str, str], fields: Mapping[str, Field], allowed: Mapping[str, Container]) -> Link:
     """The fields that a link names. `allowed`: the values of those that have a closed set, or a range."""
     values: dict[str, Any] = {}

@@ -84,13 +84,18 @@ def _pasted() -> None:
 
 
 def _file() -> None:
-    widgets.upload("Text file (.txt, UTF-8)", "uploaded", "txt", lambda content: decode_text(content, "the file"), help=f"At most {context.MAX_CHARACTERS:,} characters.")
+    widgets.upload("Text file (.txt, UTF-8)", "uploaded", "txt", _text_of, help=f"At most {context.MAX_CHARACTERS:,} characters.")
     _tell_how_it_is_linked("uploaded")
 
 
 def _tell_how_it_is_linked(field: str) -> None:
     if not state.fits_url(field):
         st.caption("This text is too long to be part of a link: a copied link holds a mark of it, which this server alone understands, while it runs.")
+
+
+def _text_of(content: bytes) -> str:
+    """An uploaded file's text. Raises ValueError for one that is none, or too long."""
+    return context.of_text(decode_text(content, "the file"), "uploaded file").text
 
 
 _SOURCE_WIDGETS = {Source.STORY: _story, Source.SIMULATED: _simulated, Source.PASTED: _pasted, Source.FILE: _file}

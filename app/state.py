@@ -220,11 +220,11 @@ ALLOWED = {
 
 _OF_TEXT = ("source", "task", "index", "question", "asked", "seed", "statements", "text", "uploaded")
 DECIDED_BY = {
-    "context": ("the text", _OF_TEXT), "weights": ("the model", ("checkpoint",)),
-    "donor": ("the donor's text", (*_OF_TEXT, "donor_source", "donor_task", "donor_index", "donor_question", "donor_text")),
-    "questions": ("the questions", ("exam_task", "exam_questions")), "evaluation": ("the evaluation", ("results",)),
+    "context": ("another text", _OF_TEXT), "weights": ("another model", ("checkpoint",)),
+    "donor": ("another donor", (*_OF_TEXT, "donor_source", "donor_task", "donor_index", "donor_question", "donor_text")),
+    "questions": ("other questions", ("exam_task", "exam_questions")), "evaluation": ("another evaluation", ("results",)),
 }  # fmt: skip
-"""What a link names by its digest, in words, and the fields that choose it here; others' files and folders may hold something else."""
+"""What a link names by its digest, in words where it differs, and the fields that choose it here; others' files and folders may hold something else."""
 _DIGITS = 12
 _DIGEST = re.compile(f"[0-9a-f]{{{_DIGITS}}}")
 _MARK = re.compile(r"@[0-9a-f]{64}")
@@ -260,7 +260,8 @@ def update(**changes: Any) -> Selection:
 def _begin(written: dict[str, str]) -> None:
     """Begin a session by a link. What of it cannot be shown is told."""
     digests = {name: written.pop(name) for name in DECIDED_BY if _DIGEST.fullmatch(written.get(name, ""))}
-    marks = {name: written.pop(name)[1:] for name in _FIELDS if _MARK.fullmatch(written.get(name, ""))}
+    free = [name for name, field in _FIELDS.items() if isinstance(field.default, str) and name not in ALLOWED]
+    marks = {name: written.pop(name)[1:] for name in free if _MARK.fullmatch(written.get(name, ""))}
     kept = {name: cache.kept_text(mark) for name, mark in marks.items()}
     link = links.read(written, _FIELDS, ALLOWED)
     values = link.values | {name: text for name, text in kept.items() if text is not None}
@@ -282,7 +283,7 @@ def shows(what: str, content: str) -> None:
     chosen, (words, _) = _choosing(what), DECIDED_BY[what]
     digest, known = hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGITS], st.session_state["digests"].get(what)
     if known is not None and known.linked and known.chosen == chosen and known.digest != digest:
-        tell(f"This link was made with something else: {words} is not the same here. What you see differs from what its maker saw.")
+        tell(f"This link was made with {words} than this server shows: what you see differs from what its maker saw.")
     st.session_state["digests"][what] = _Known(digest, chosen, linked=False)
 
 
@@ -324,11 +325,9 @@ def texts(field: str) -> tuple[str, ...]:
 def write_link() -> None:
     """Write the selection to the URL, leaving out what is at its default. The server keeps texts that are too long for it."""
     chosen = current()
-    values = {name: links.write(getattr(chosen, name)) for name in _FIELDS if getattr(chosen, name) != _FIELDS[name].default}
-    for name in [name for name, written in values.items() if len(written) > links.LONGEST]:
-        del values[name]
-        if isinstance(getattr(chosen, name), str):
-            values[name] = f"@{cache.keep_text(getattr(chosen, name))}"
+    changed = {name: getattr(chosen, name) for name in _FIELDS if getattr(chosen, name) != _FIELDS[name].default}
+    values = {name: links.write(value) for name, value in changed.items() if links.fits(value)}
+    values |= {name: f"@{cache.keep_text(value)}" for name, value in changed.items() if name not in values and isinstance(value, str)}
     values |= {what: known.digest for what, known in st.session_state["digests"].items() if known.chosen == _choosing(what)}
     if dict(st.query_params) != values:
         st.query_params.from_dict(values)
@@ -351,7 +350,7 @@ def open_screen(screen: str, **changes: Any) -> None:
 
 def fits_url(field: str) -> bool:
     """Whether a text is short enough to be part of a link."""
-    return len(links.write(getattr(current(), field))) <= links.LONGEST
+    return links.fits(getattr(current(), field))
 
 
 def session() -> str:

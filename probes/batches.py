@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from lm2.asking import Put
 from lm2.checkpoint import Checkpoint
+from lm2.cost import side_by_side
 from lm2.interventions import Reset
 from lm2.model import SegmentOutput
 from lm2.rows import follow, meet_in_the_bank
@@ -34,7 +35,7 @@ def together(checkpoint: Checkpoint, puts: Sequence[Put], *, reset: bool = False
     # Nothing but the bank goes from segment to segment: with a fresh one the document may as well begin there.
     documents = [put.segments[put.segment if reset else 0 :] for put in puts]
     found: list[list[np.ndarray]] = [[] for _ in puts]
-    for few in _batches(documents):
+    for few in _batches(checkpoint, documents):
         with checkpoint.lock, torch.inference_mode():
             for at, segment, output, row in _side_by_side(checkpoint, documents, few):
                 rows = [place - segment.start for place in puts[at].rows if segment.start <= place < segment.end]
@@ -53,7 +54,7 @@ def banks_after(checkpoint: Checkpoint, texts: Sequence[str], segment_length: in
         return [run(checkpoint, spec).bank for spec in specs]
     documents = [prepare(checkpoint, spec)[1] for spec in specs]
     left: dict[int, np.ndarray] = {}
-    for few in _batches(documents):
+    for few in _batches(checkpoint, documents):
         with checkpoint.lock, torch.inference_mode():
             for at, segment, output, row in _side_by_side(checkpoint, documents, few):
                 if segment is documents[at][-1]:
@@ -77,10 +78,11 @@ class _Read(NamedTuple):
     row: int
 
 
-def _batches(documents: Sequence[Sequence[Segment]]) -> Iterator[list[int]]:
+def _batches(checkpoint: Checkpoint, documents: Sequence[Sequence[Segment]]) -> Iterator[list[int]]:
     """Documents by number, the longest first: those of a batch are of about one length."""
     order = sorted(range(len(documents)), key=lambda at: -len(documents[at]))
-    return (order[start : start + _ROWS] for start in range(0, len(order), _ROWS))
+    rows = side_by_side(checkpoint.config, [segment for document in documents for segment in document], checkpoint.working_bytes, _ROWS)
+    return (order[start : start + rows] for start in range(0, len(order), rows))
 
 
 def _side_by_side(checkpoint: Checkpoint, documents: Sequence[Sequence[Segment]], few: Sequence[int]) -> Iterator[_Read]:

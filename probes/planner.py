@@ -17,6 +17,7 @@ from torch import Tensor
 from lm2.asking import Put
 from lm2.checkpoint import Checkpoint
 from lm2.config import MemoryKind
+from lm2.cost import side_by_side
 from lm2.feeding import Carried, carried, to_numpy
 from lm2.finite import in_segments
 from lm2.model import SegmentOutput
@@ -68,6 +69,7 @@ class Planner:
         self.units = tuple(units)
         self._checkpoint, self._model, self._config, self._put = checkpoint, checkpoint.model, checkpoint.config, put
         self._given = donations(checkpoint, replace(put.spec, interventions=together(units)))
+        pack = side_by_side(checkpoint.config, put.segments, checkpoint.working_bytes, pack)
         self._plan = plan(checkpoint.config, put, self.units, route, pack)
         self._segments = put.segments[: put.segment_of(put.rows[-1]) + 1]
         self._folds = route is Route.ANSWER and checkpoint.config.memory in (MemoryKind.GATED, MemoryKind.NONE)

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from lm2.capture import Capture, Coordinate, check_there
 from lm2.checkpoint import Checkpoint
 from lm2.config import MemoryKind
+from lm2.cost import check_repeated
 from lm2.interventions import Freeze
 from lm2.model import SegmentOutput
 from lm2.runner import LIMIT_BYTES, Carried, TooLargeError, carried, feed, prepare, to_numpy
@@ -79,11 +80,13 @@ def walk(
     Args:
         on_segment: hears (segments done, segments in all) for each segment of the prompt.
 
-    Raises ValueError for fewer than 1 token, captures, interventions other than one Freeze, a block without memory, and as `prepare` does.
+    Raises ValueError for fewer than 1 token, captures, interventions other than one Freeze, a block without memory, and as `prepare` does;
+    TooLargeError where the last segment would be read anew too often.
     """
     if tokens < 1:
         raise ValueError(f"at least 1 token must be written, not {tokens}")
     prompt, segments = prepare(checkpoint, spec)
+    check_repeated(checkpoint.config, segments[-1], tokens, checkpoint.working_bytes)
     _check_layers(checkpoint, layers)
     if spec.captures or len(spec.interventions) > 1 or not all(isinstance(change, Freeze) for change in spec.interventions):
         raise ValueError(f"a walk's spec has no captures, and no interventions but one Freeze; this one has {spec.captures + spec.interventions}")

@@ -175,6 +175,9 @@ def _spec(loaded: Checkpoint) -> ProbeSpec:
     from probes.probe_spec import ProbeSpec  # noqa: PLC0415
 
     chosen = state.current()
+    documents = chosen.probe_count * len(chosen.probe_tasks)
+    if documents > exam.MOST_QUESTIONS:
+        raise ValueError(f"{documents:,} documents in all are more than the {exam.MOST_QUESTIONS:,} that one job may read here; `lm2 probe` reads more")
     spec = ProbeSpec(
         checkpoint=loaded.name,
         documents=Documents(tasks=chosen.probe_tasks, count=chosen.probe_count, origin=Origin(chosen.probe_origin), seed=chosen.probe_seed),

@@ -113,7 +113,11 @@ def _description(found: Explanations, one: SlotExplanation, loaded: Checkpoint) 
     from probes.explanation_report import descriptions, scores  # noqa: PLC0415 - see app/cache.py
     from probes.explanations import describe_slots  # noqa: PLC0415
 
-    chat = owner.describer(found.spec.seed)
+    try:
+        chat = owner.describer(found.spec.seed)
+    except ValueError as error:
+        st.info(f"{error}.", icon=":material/info:")
+        return
     if chat is None:
         st.caption(_NO_MODEL)
         return

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app import owner
+from app import cache, owner
 from lm2.checkpoint import Checkpoint, save
 
 
@@ -14,6 +14,12 @@ from lm2.checkpoint import Checkpoint, save
 def opened(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server's owner opens the tests' own folders to visitors, and the one that the server is started in."""
     monkeypatch.setenv(owner.FOLDERS, os.pathsep.join((os.curdir, str(tmp_path_factory.getbasetemp()))))
+
+
+@pytest.fixture(autouse=True)
+def asked_anew() -> None:
+    """No questions of other tests, whose stories may have been others."""
+    cache._questions.clear()
 
 
 @pytest.fixture

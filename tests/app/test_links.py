@@ -217,8 +217,8 @@ def test_a_link_to_a_text_or_model_that_is_another_here_says_so_at_once(simulate
     assert not _page("run", link).warning
     other = stories.pick(1, 4)
     monkeypatch.setattr(stories, "pick", lambda task, index: other)
-    assert "the text is not the same here" in _warned(_page("run", link))
-    assert "the model is not the same here" in _warned(_page("run", link | {"weights": "0" * 12}))
+    assert "made with another text than this server shows" in _warned(_page("run", link))
+    assert "made with another model than" in _warned(_page("run", link | {"weights": "0" * 12}))
     moved = _page("run", link)
     moved.number_input(key="widget_index").set_value(5).run()
     assert not moved.warning, "another story is another view"
@@ -243,7 +243,8 @@ def test_a_pasted_text_and_an_uploaded_file_are_two_texts(simulated: None) -> No
 
 @pytest.mark.parametrize(("screen", "link"), [
     ("run", {"source": "text", "text": links.write("Mary went. " * 2_000), "length": "1000000"}),
-    ("patching", {"donor_source": "simulated", "statements": "1000000000"}), ("slots", {"exam_questions": "1000000000"}),
+    ("updates", {"source": "text", "text": links.write("Mary went. " * 500), "length": "1000000", "written": "64"}),
+    ("probes", {"probe_count": "2000", "probe_tasks": "1-10"}), ("patching", {"donor_source": "simulated", "statements": "1000000000"}), ("slots", {"exam_questions": "1000000000"}),
 ], ids=str)  # fmt: skip
 def test_a_link_that_would_cost_too_much_is_refused_in_a_sentence(screen: str, link: dict[str, str], simulated: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.cache._WORKING_BYTES", 50_000_000)
@@ -253,4 +254,4 @@ def test_a_link_that_would_cost_too_much_is_refused_in_a_sentence(screen: str, l
     test = _page(screen, link)
     cache.checkpoint.clear()
     assert not test.exception
-    assert any("working memory" in said or "There are" in said for said in _said(test))
+    assert any("working memory" in said or "There are" in said or "one job may read" in said for said in _said(test))

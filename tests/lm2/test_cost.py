@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lm2.cost import TooLargeError, check_working, working_bytes
+from lm2.cost import TooLargeError, check_repeated, check_working, side_by_side, working_bytes
 from lm2.interventions import BankEdit, Patch
 from lm2.runner import generate, predicted_bytes, run
 from lm2.segments import Segment
@@ -53,3 +53,16 @@ def test_every_way_to_run_a_text_is_refused_before_anything_runs(gated, text, mo
     ):  # fmt: skip
         with pytest.raises(TooLargeError, match="working memory"):
             call()
+
+
+def test_a_batch_has_as_many_rows_as_the_limit_holds_and_one_at_least(gated) -> None:
+    one = working_bytes(gated.config, _segment(7))
+    rows = [side_by_side(gated.config, [_segment(3), _segment(7)], limit, 32) for limit in (0, one, 5 * one, 1_000 * one)]
+    assert rows == [1, 1, 5, 32]
+
+
+def test_a_segment_that_would_be_read_too_often_is_refused(gated) -> None:
+    one = working_bytes(gated.config, _segment(7))
+    check_repeated(gated.config, _segment(7), 8, 2 * one)
+    with pytest.raises(TooLargeError, match=r"7 tokens would be read 9 times .* choose shorter segments"):
+        check_repeated(gated.config, _segment(7), 9, 2 * one)
