@@ -69,8 +69,8 @@ class Planner:
         self.units = tuple(units)
         self._checkpoint, self._model, self._config, self._put = checkpoint, checkpoint.model, checkpoint.config, put
         self._given = donations(checkpoint, replace(put.spec, interventions=together(units)))
-        pack = side_by_side(checkpoint.config, put.segments, checkpoint.working_bytes, pack)
-        self._plan = plan(checkpoint.config, put, self.units, route, pack)
+        held = side_by_side(checkpoint.config, put.segments, checkpoint.working_bytes, pack)
+        self._plan = plan(checkpoint.config, put, self.units, route, min(pack, held))
         self._segments = put.segments[: put.segment_of(put.rows[-1]) + 1]
         self._folds = route is Route.ANSWER and checkpoint.config.memory in (MemoryKind.GATED, MemoryKind.NONE)
         self._begun: dict[int, Carried] = {}

@@ -247,7 +247,7 @@ def test_a_pasted_text_and_an_uploaded_file_are_two_texts(simulated: None) -> No
     ("probes", {"probe_count": "2000", "probe_tasks": "1-10"}), ("patching", {"donor_source": "simulated", "statements": "1000000000"}), ("slots", {"exam_questions": "1000000000"}),
 ], ids=str)  # fmt: skip
 def test_a_link_that_would_cost_too_much_is_refused_in_a_sentence(screen: str, link: dict[str, str], simulated: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.cache._WORKING_BYTES", 50_000_000)
+    monkeypatch.setattr("app.cache._WORKING_BYTES", 150_000_000)
     from app import cache
 
     cache.checkpoint.clear()

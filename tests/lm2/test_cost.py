@@ -64,5 +64,5 @@ def test_a_batch_has_as_many_rows_as_the_limit_holds_and_one_at_least(gated) -> 
 def test_a_segment_that_would_be_read_too_often_is_refused(gated) -> None:
     one = working_bytes(gated.config, _segment(7))
     check_repeated(gated.config, _segment(7), 8, 2 * one)
-    with pytest.raises(TooLargeError, match=r"7 tokens would be read 9 times .* choose shorter segments"):
+    with pytest.raises(TooLargeError, match=r"7 tokens would be read 9 times, .*: choose shorter segments"):
         check_repeated(gated.config, _segment(7), 9, 2 * one)
