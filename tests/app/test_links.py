@@ -250,8 +250,8 @@ def test_a_link_that_would_cost_too_much_is_refused_in_a_sentence(screen: str, l
     monkeypatch.setattr("app.cache._WORKING_BYTES", 150_000_000)
     from app import cache
 
-    cache.checkpoint.clear()
+    cache._checkpoint.clear()
     test = _page(screen, link)
-    cache.checkpoint.clear()
+    cache._checkpoint.clear()
     assert not test.exception
     assert any("working memory" in said or "There are" in said or "one job may read" in said for said in _said(test))
