@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import links, state
+from app import cache, links, state
 from app.figures.palettes import Stretch
 from app.figures.venues import Columns, Venue
 from app.screens import ablations, probes, sweeps, updates
@@ -202,6 +202,13 @@ def test_what_a_link_asks_for_and_is_not_there_is_told_at_once(screen: str, simu
     assert told == wanted, _warned(test)
 
 
+def test_a_mark_of_a_kept_text_fills_no_field_but_a_free_text(simulated: None) -> None:
+    mark = f"@{cache.keep_text('a text that the server keeps')}"
+    test = _page("run", dict.fromkeys(FIELDS, mark))
+    taken = {name for name in FIELDS if getattr(test.session_state["selection"], name) == "a text that the server keeps"}
+    assert not test.exception and taken <= FREE and all(f"left out: {name}=" in _warned(test) for name in ("layer", "side", "slots", "policy"))
+
+
 def test_a_story_that_is_not_there_is_told_and_not_replaced_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     few = tuple(stories.pick(1, at).story for at in range(2))
     monkeypatch.setattr(stories, "real_stories", lambda task: few)
@@ -248,8 +255,6 @@ def test_a_pasted_text_and_an_uploaded_file_are_two_texts(simulated: None) -> No
 ], ids=str)  # fmt: skip
 def test_a_link_that_would_cost_too_much_is_refused_in_a_sentence(screen: str, link: dict[str, str], simulated: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.cache._WORKING_BYTES", 150_000_000)
-    from app import cache
-
     cache._checkpoint.clear()
     test = _page(screen, link)
     cache._checkpoint.clear()
