@@ -114,3 +114,14 @@ def test_a_mistake_of_the_owner_is_told_before_anything_is_served(arguments: lis
     monkeypatch.setattr("os.environ", os.environ.copy())
     assert main(["serve", *arguments]) == Exit.MISTAKE
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_visitors_see_no_traceback_however_the_app_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[list[str]] = []
+    monkeypatch.setattr("os.environ", os.environ.copy())
+    monkeypatch.setattr("os.execv", lambda program, command: begun.append(command))
+    monkeypatch.setattr("subprocess.call", lambda command: begun.append(command) or 0)
+    with pytest.raises(SystemExit):
+        main(["serve"])
+    assert {"--client.showErrorDetails=none", "--server.enableXsrfProtection=true", "--server.enableCORS=true"} <= set(begun[0])
+    assert 'st.set_option("client.showErrorDetails", "none")' in (Path(owner.__file__).parent / "main.py").read_text(encoding="utf-8")
