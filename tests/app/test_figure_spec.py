@@ -105,7 +105,7 @@ def test_a_run_without_captures_has_no_figure_of_its_memory(gated: Checkpoint, t
     plain = run(gated, spec)
     with pytest.raises(ValueError, match="captures nothing of a memory"):
         RunChart(shown=OfRun.READS, spec=spec).view(gated, plain)
-    assert RunChart(shown=OfRun.TEXT, spec=spec).view(gated, plain).pieces == plain.tokens.pieces
+    assert RunChart(shown=OfRun.TEXT, spec=spec).view(gated, plain).pieces == plain.tokens.shown
 
 
 def written(folder: Path, spec: FigureSpec) -> Path:
