@@ -6,7 +6,7 @@ import math
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -82,9 +82,10 @@ def compose(views: Sequence[View], page: Paper | Grid) -> Drawn:
     """A figure of a view in each panel. Raises ValueError as `draw` does, and for views that are more or fewer than the panels."""
     if len(views) != len(page.panels):
         raise ValueError(f"a page of {len(page.panels)} panels takes as many views, not {len(views)}")
-    fonts = paper_fonts.families(_texts((tuple(views), page)))
+    short = tuple(map(paper_text.view_shortened, views))
+    fonts = paper_fonts.families(_texts((short, page)))
     with printing(fonts):
-        return _compose(tuple(views), page, _row_heights(views, page), fonts)
+        return replace(_compose(short, page, _row_heights(short, page), fonts), views=tuple(views))
 
 
 def _texts(value: object) -> Iterator[str]:
@@ -254,7 +255,7 @@ def _name_axes(view: View, panel: Panel, room: Room, wide: float, high: float) -
     if isinstance(view, Heatmap):
         x_title = paper_heatmap.column_title(view, x_title, wide, high)
     for write, title, inches in ((axes.set_xlabel, x_title, wide), (axes.set_ylabel, y_title, _OVER * high)):
-        write(paper_text.wrapped(paper_text.printable(title), room.base, 72 * inches), fontsize=room.base, labelpad=2)
+        write(paper_text.wrapped(paper_text.printable(title), room.base, 72 * inches, paper_text.TITLE), fontsize=room.base, labelpad=2)
     return (axes.get_xlabel(), axes.get_ylabel()) != before
 
 
@@ -269,7 +270,7 @@ def _head(title: str, letter: str, room: Room, lift: float) -> None:
     if not letter and not title:
         return
     mark = f"({paper_text.printable(letter)})" if letter else " "
-    words = paper_text.wrapped(paper_text.printable(title), room.base, room.width - 3 * room.base)
+    words = paper_text.wrapped(paper_text.printable(title), room.base, room.width - 3 * room.base, paper_text.TITLE)
     place = {"textcoords": "offset points", "va": "bottom", "fontsize": room.base}
     # The letter keeps the height of both; the title may stand above the scale beside the axes, which does not make them narrower.
     kept = room.axes.annotate(mark + "\n " * words.count("\n"), (0, 1), (0, lift + 3), xycoords="axes fraction", **place)

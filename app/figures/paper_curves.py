@@ -36,7 +36,7 @@ def lines(view: Lines, room: Room) -> Laid:
         for edge in edges:
             axes.axvline(edge - 0.5, color=FAINT, linewidth=0.6, zorder=0)
     side = 0.5 if points <= _FEW else points / 50
-    axes.set_xlim(-side, points - 1 + side)
+    axes.set_xlim(-side, max(points, 1) - 1 + side)
     if view.y_range is not None:
         low, high = view.y_range
         axes.set_ylim(low - 0.02 * (high - low), high + 0.02 * (high - low))  # or half a marker would be cut off at its ends
@@ -98,7 +98,7 @@ def bars(view: Bars, room: Room) -> Laid:
         room.axes.plot(view.marked, 0, marker="^", markersize=5, color=mark(1).colour, **at_foot)
     _frame(room, view.labels, view.x_title)
     room.axes.axhline(0, color=EDGE, linewidth=0.6)
-    room.axes.set_xlim(-0.7, len(places) - 0.3)
+    room.axes.set_xlim(-0.7, max(len(places), 1) - 0.3)
     return Laid(settle=lambda: () if view.marked is None else (f"The triangle marks {view.labels[view.marked]}.",))
 
 

@@ -22,19 +22,19 @@ _WIDE = 17.0
 
 def labels(view: Forest, size: float) -> tuple[str, ...]:
     """The rows' labels, broken into lines."""
-    return tuple(paper_text.wrapped(paper_text.printable(label), size, _WIDE * size) for label in view.labels)
+    return tuple(paper_text.wrapped(paper_text.printable(label), size, _WIDE * size, 5) for label in view.labels)
 
 
 def margin(view: Forest, size: float) -> float:
     """Points that the labels take beside the axes."""
-    return max(paper_text.width(line, size) for label in labels(view, size) for line in label.split("\n"))
+    return max((paper_text.width(line, size) for label in labels(view, size) for line in label.split("\n")), default=0.0)
 
 
 def height(view: Forest, size: float) -> float:
     """Points that suit the rows, with the axis below them."""
-    lines = max(label.count("\n") + 1 for label in labels(view, size))
+    lines = max((label.count("\n") + 1 for label in labels(view, size)), default=1)
     row = max(_BETWEEN + _MORE * (len(view.lines) - 1), lines * paper_text.LEADING + 0.4)
-    return len(view.labels) * size * row + 4.5 * size
+    return max(1, len(view.labels)) * size * row + 4.5 * size
 
 
 def forest(view: Forest, room: Room) -> Laid:

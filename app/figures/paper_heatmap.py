@@ -222,7 +222,7 @@ def colour_bar(axes: Axes | Sequence[Axes], scale: Scale, title: str, room: Room
     if scale.stretch is not Stretch.LINEAR:
         title += f"; {scale.stretch.value} colours"
     bar.set_ticks(_ticks(scale, 1.3 * room.small / room.height))
-    bar.set_label(paper_text.wrapped(paper_text.printable(title), room.small, room.height), fontsize=room.small, labelpad=3)
+    bar.set_label(paper_text.wrapped(paper_text.printable(title), room.small, room.height, paper_text.TITLE), fontsize=room.small, labelpad=3)
     if scale.dotted:
         places = np.linspace(scale.low, scale.middle, 8)[1:-1]
         shades = scale.shades(places[:, None])[:, 0, :3] / 255

@@ -46,7 +46,7 @@ class Flow:
 
 def flow(view: Strip, width: float, size: float) -> Flow:
     """Break the text at blanks so that it fits `width` points."""
-    margin = paper_text.width(str(max(view.segment_of)), size) + _GAP
+    margin = paper_text.width(str(max(view.segment_of, default=0)), size) + _GAP
     tokens, numbers, line = [], [], -1
     for segment, members in groupby(range(len(view.pieces)), key=lambda token: view.segment_of[token]):
         line, left = line + 1, margin
@@ -81,7 +81,7 @@ def _piece(view: Strip, token: int) -> str:
 
 def height(view: Strip, width: float, size: float) -> float:
     """Points that the text takes with its legend, `width` points wide."""
-    return (flow(view, width, size).lines + _legend_lines(view, width, size)) * size * _LINE
+    return max(1, flow(view, width, size).lines + _legend_lines(view, width, size)) * size * _LINE
 
 
 def lacks(view: Strip, room: Room) -> float:

@@ -7,13 +7,15 @@ import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 
 from app.figures.paper_fonts import families, has
+from app.views.numbers import View
 from app.views.seen import code_point
+from app.views.texts import shortened, with_texts
 
 LEADING = 1.25
 """Height of a line over the size of its type."""
@@ -22,6 +24,10 @@ _LEFT_TO_RIGHT = "\N{LEFT-TO-RIGHT MARK}"
 _NUMBERED = re.compile(r"(\d+): ")
 _MOST_LETTERS = 14
 """Of a label that stands upright below its axis."""
+_MOST = 300
+"""Letters of any text."""
+TITLE = 3
+"""Lines of an axis' title: more would leave the data no room."""
 _MOST_BESIDE = 28
 """Letters of a row's label."""
 
@@ -36,23 +42,39 @@ def printable(text: str) -> str:
     return shown if turned is None else shown[:turned] + _LEFT_TO_RIGHT + shown[turned:]
 
 
+def view_shortened(view: View) -> View:
+    """A view with texts that a page has room for."""
+    short = partial(shortened, letters=_MOST)
+    return with_texts(view, short, short)
+
+
 @lru_cache(maxsize=10_000)
 def width(text: str, size: float) -> float:
-    """Points that a text takes in one line."""
-    return text_to_path.get_text_width_height_descent(text, FontProperties(family=families((text,)), size=size), False)[0] if text else 0.0
+    """Points that a text takes in one line, as it is printed."""
+    shown = printable(text.replace(_LEFT_TO_RIGHT, ""))  # which takes no room
+    return text_to_path.get_text_width_height_descent(shown, FontProperties(family=families((shown,)), size=size), False)[0] if shown else 0.0
 
 
-def wrapped(text: str, size: float, room: float) -> str:
-    """The text broken at blanks into lines of at most `room` points; a longer word has a line of its own."""
+def wrapped(text: str, size: float, room: float, most: int = 12) -> str:
+    """The text broken at blanks into lines of at most `room` points; a longer word is broken too. An ellipsis ends the last of `most` lines."""
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".lstrip()
-        lines[-1:] = [longer] if not lines[-1] or width(longer, size) <= room else [lines[-1], word]
+        lines[-1:] = [longer] if width(longer, size) <= room else [*filter(None, lines[-1:]), *_broken(word, size, room)]
+    if len(lines) > most:
+        lines = [*lines[: most - 1], f"{lines[most - 1][:-1]}…"]
     return "\n".join(lines)
 
 
-def shortened(text: str, letters: int) -> str:
-    return text if len(text) <= letters else text[: letters - 1] + "…"
+def _broken(word: str, size: float, room: float) -> list[str]:
+    parts = []
+    while len(word) > 1 and (wide := width(word, size)) > room:
+        letters = max(1, min(len(word) - 1, int(len(word) * room / wide)))
+        while letters > 1 and width(word[:letters], size) > room:
+            letters -= 1
+        parts.append(word[:letters])
+        word = word[letters:]
+    return [*parts, word]
 
 
 @dataclass(frozen=True, kw_only=True)
