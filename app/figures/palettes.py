@@ -84,7 +84,7 @@ _SEGMENTS = ("#56b4e9", "#e69f00", "#009e73", "#cc79a7")
 def segment_shades(segment_of: Sequence[int]) -> RGB:
     """The grounds of a text's tokens by their segments, as on the screen: faint, on a white page."""
     opacity = 64 / 255
-    return opacity * rgb(_SEGMENTS)[np.array(segment_of) % len(_SEGMENTS)] + 1 - opacity
+    return opacity * rgb(_SEGMENTS)[np.array(segment_of, int) % len(_SEGMENTS)] + 1 - opacity
 
 
 def steps(colours: Colours) -> list[tuple[float, str]]:

@@ -207,7 +207,7 @@ def _margin(view: View, page: Paper | Grid) -> float:
     if not isinstance(view, Heatmap):
         return titled + 3.5 * size
     labels = paper_text.beside(view.row_labels, view.row_title)
-    return titled + max(paper_text.width(label, size) for label in labels) + size + (0 if _shares(page) else _BAR * size)
+    return titled + max((paper_text.width(label, size) for label in labels), default=0.0) + size + (0 if _shares(page) else _BAR * size)
 
 
 def _shares(page: Paper | Grid) -> bool:

@@ -98,6 +98,9 @@ class Scale:
 
 def heatmap(view: Heatmap, room: Room, scale: Scale) -> Laid:
     axes, values = room.axes, unmasked(view)
+    if not values.size:
+        axes.set(xticks=(), yticks=())
+        return Laid(settle=lambda: ("There is nothing to show.",))
     rows, columns = values.shape
     hidden = not np.isfinite(values).all()
     if hidden:  # the ground shows through where the image has nothing

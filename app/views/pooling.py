@@ -30,7 +30,7 @@ class Cells:
 
     @property
     def count(self) -> int:
-        return int(self.owner.max()) + 1
+        return int(self.owner.max(initial=-1)) + 1
 
     @property
     def whole(self) -> bool:
