@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from app import cache, owner, progress, sidebar, state, widgets
+from app import cache, owner, progress, say, sidebar, state, widgets
 from app.jobs import Phase, Work
 from lm2 import stories
 
@@ -35,13 +35,16 @@ def questions() -> tuple[Prompt, ...] | None:
     try:
         found = cache.questions(task, count)
     except ValueError as error:
-        st.info(f"{error}.", icon=":material/info:")
+        st.info(say.words("{}.", error), icon=":material/info:")
         return None
     state.shows("questions", "\f".join(prompt.text for prompt in found))
     origin = "held out from training" if stories.real_stories(task) else "simulated"
     st.caption(
-        f"{count} questions about {len({prompt.story_id for prompt in found})} stories of qa{task}, {origin}; each in a segment of its own. "
-        "What the sidebar has under Context plays no part here."
+        say.words(
+            "{} questions about {} stories of qa{}, {}; each in a segment of its own. What the sidebar has under Context plays no "
+            "part here.",
+            count, len({prompt.story_id for prompt in found}), task, origin,
+        )
     )
     return found
 
@@ -64,13 +67,13 @@ def result(key: Hashable, work: Work, label: str, unit: str) -> Any:
         return None
     if job is not None and job.phase is Phase.FINISHED:
         return job.result
-    st.button(label, type="primary", icon=":material/play_arrow:", on_click=jobs.ask, args=(key, work))
+    st.button(say.words("{}", label), type="primary", icon=":material/play_arrow:", on_click=jobs.ask, args=(key, work))
     if job is None:
         st.caption("Not run yet. It runs in the background: go on working here, and come back by this page's link.")
     if job is not None and job.phase is Phase.FAILED:
-        st.info(f"It could not be run: {owner.without_folders(job.sentence).removesuffix('.')}.", icon=":material/info:")
+        st.info(say.words("It could not be run: {}.", owner.without_folders(job.sentence).removesuffix(".")), icon=":material/info:")
     if job is not None and job.phase is Phase.CANCELLED:
-        st.caption(f"Stopped after {progress.counted(job.done, unit)}.")
+        st.caption(say.words("Stopped after {}.", progress.counted(job.done, unit)))
     return None
 
 
@@ -84,7 +87,10 @@ def again(
 ) -> None:
     """How to have the same numbers elsewhere: the spec, the command, and what was found. `tables`: CSV files, made when asked for."""
     file = f"{name}-{spec.digest[:10]}"
-    st.caption(f"Spec {spec.digest} of {loaded.name} ({loaded.digest[:10]}), {loaded.dtype} on {loaded.device}. To have the same numbers again:")
+    st.caption(say.words(
+        "Spec {} of {} ({}), {} on {}. To have the same numbers again:",
+        spec.digest, loaded.name, loaded.digest[:10], loaded.dtype, loaded.device,
+    ))
     st.code(command.format(f"{file}.json"), language="bash")
     with st.container(horizontal=True):
         widgets.download("Spec (JSON)", json.dumps(spec.to_json(), indent=1), f"{file}.json", "application/json")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from app import state, widgets
+from app import say, state, widgets
 from app.figure_spec import FigureSpec
 from app.figures.page import MOST_PANELS, TALLEST, Panel, Paper
 from app.figures.palettes import Colours, Stretch
@@ -64,7 +64,10 @@ def _table(title: str, made: Made) -> None:
     form = st.segmented_control("As", ["LaTeX", "Markdown"], default="LaTeX", key=f"written_{title}", required=True)
     st.code(latex(made.view) if form == "LaTeX" else markdown(made.view), language="latex" if form == "LaTeX" else "markdown")
     widgets.download(
-        f"{title}: LaTeX, Markdown, numbers (.zip)", lambda: table_bundle(made.view, sidecar(spec, [made])), f"{name}.zip", "application/zip"
+        say.words(
+            "{}: LaTeX, Markdown, numbers (.zip)",
+            title,
+        ), lambda: table_bundle(made.view, sidecar(spec, [made])), f"{name}.zip", "application/zip"
     )
     st.caption("With booktabs. sidecar.json in the archive makes the table again: `lm2 figure sidecar.json -o table.tex`.")
 
@@ -79,7 +82,7 @@ def _figure(title: str, made: Made, stretch: Stretch) -> None:
     try:
         drawn = spec.drawn([shown])
     except ValueError as error:
-        right.info(f"This does not fit: {str(error).removesuffix('.')}.", icon=":material/info:")
+        right.info(say.words("This does not fit: {}.", str(error).removesuffix(".")), icon=":material/info:")
         return
     with right:
         preview(drawn)
@@ -90,7 +93,7 @@ def _figure(title: str, made: Made, stretch: Stretch) -> None:
         # One button for all panels: a press while another panel is being drawn is not lost.
         if st.button("Add to the figure", icon=":material/add_photo_alternate:", key="add_panel", help=said, disabled=full):
             state.kept("figure").append(Placed(made=shown, panel=panel))
-            st.toast(f"{title} is panel {len(state.kept('figure'))} of the figure.", icon=":material/add_photo_alternate:")
+            st.toast(say.words("{} is panel {} of the figure.", title, len(state.kept('figure'))), icon=":material/add_photo_alternate:")
     st.caption(
         "The archive holds PDF, SVG, PNG, the numbers, a draft of the caption, LaTeX lines, and sidecar.json, which makes the figure again: "
         "`lm2 figure sidecar.json -o fig.pdf`."
@@ -103,7 +106,7 @@ def preview(drawn: Drawn) -> None:
 
     page = drawn.page
     st.image(render(drawn, Form.PNG_300), width=round(_DOTS * page.width))
-    st.caption(f"At its printed size: {page.width:g} in wide, as {page.measures.name}'s template has it.")
+    st.caption(say.words("At its printed size: {:g} in wide, as {}'s template has it.", page.width, page.measures.name))
 
 
 def files(spec: FigureSpec, made: Sequence[Made], drawn: Drawn, name: str) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from app import sidebar, state
+from app import say, sidebar, state
 from app.screens import ablations, bank, benchmark, experiments, figure, gates, memory, patching, probes, run, slots, sweeps, updates
 
 SCREENS = {

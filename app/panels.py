@@ -15,6 +15,7 @@ from app.figures.palettes import Stretch
 from app.views.kinds import Heatmap, Strip, Table
 from app.views.latex import decimals
 from app.views.numbers import View
+from app.views.seen import seen
 from app.views.windows import window
 
 MOST_TOKENS = 10_000
@@ -75,7 +76,7 @@ def figure(view: View, key: str, height: int | None = None) -> None:
 
 
 def table(view: Table, key: str, height: int | str = "content") -> None:
-    st.dataframe(view.as_columns(), key=key, hide_index=True, column_config=_formats(view), height=height, placeholder="")
+    st.dataframe(_cells(view), key=key, hide_index=True, column_config=_formats(view), height=height, placeholder="")
 
 
 def table_to_choose(view: Table, key: str, take: Callable[[int], None]) -> None:
@@ -86,14 +87,19 @@ def table_to_choose(view: Table, key: str, take: Callable[[int], None]) -> None:
             take(row)
 
     st.dataframe(
-        view.as_columns(), key=key, hide_index=True, column_config=_formats(view), height="content", on_select=ticked, selection_mode="single-row"
+        _cells(view), key=key, hide_index=True, column_config=_formats(view), height="content", on_select=ticked, selection_mode="single-row"
     )
+
+
+def _cells(view: Table) -> dict[str, list[str | int | float]]:
+    """The table's columns with every character to be seen."""
+    return {seen(name): [seen(cell) if isinstance(cell, str) else cell for cell in cells] for name, cells in view.as_columns().items()}
 
 
 def _formats(view: Table) -> dict[str, Any]:
     """Numbers with as many decimals as their column can do with; the ends of an interval with those of what stands before them."""
     formats, places = {}, 3
-    for name, values in view.as_columns().items():
+    for name, values in _cells(view).items():
         if name.strip() not in ("low", "high"):
             places = decimals(name)
         if values and isinstance(values[0], float):

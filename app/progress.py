@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from app import say
 from app.jobs import Job, Phase
 
 
@@ -15,7 +16,7 @@ def _progress(job: Job, unit: str) -> None:
         st.rerun()
     left, right = st.columns([6, 1], vertical_alignment="bottom")
     with left:
-        st.progress(min(1.0, job.done / job.total) if job.total else 0.0, _how_far(job, unit))
+        st.progress(min(1.0, job.done / job.total) if job.total else 0.0, say.words("{}", _how_far(job, unit)))
     with right:
         st.button("Cancel", icon=":material/stop:", disabled=job.cancelling, on_click=job.cancel, help="Stops it for everybody who waits for it.")
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app import cache, progress, sidebar, state
+from app import cache, progress, say, sidebar, state
 from app.context import Context
 from app.figures.theme import DARK, LIGHT, Theme
 from app.jobs import Job, Phase
@@ -39,10 +39,10 @@ def open_checkpoint() -> "Checkpoint | None":
     chosen = state.current()
     state.write_link()  # a page that is loaded again while this takes its time must find what was chosen
     try:
-        with st.spinner(f"Loading {chosen.checkpoint} ..."):
+        with st.spinner(say.words("Loading {} ...", chosen.checkpoint)):
             loaded = cache.checkpoint(chosen.checkpoint, chosen.device, chosen.dtype)
     except ValueError as error:
-        st.info(str(error), icon=":material/info:")
+        st.info(say.words("{}", error), icon=":material/info:")
         return None
     state.shows("weights", loaded.digest)
     return loaded
@@ -63,7 +63,7 @@ def open_trace() -> Opened | None:
         spec = cache.spec_for(loaded, read.text, chosen.length or None, chosen.layer)
         trace = ran(loaded, spec)
     except ValueError as error:
-        st.info(str(error), icon=":material/info:")
+        st.info(say.words("{}", error), icon=":material/info:")
         return None
     return None if trace is None else Opened(checkpoint=loaded, context=answerable(read, loaded, trace), trace=trace)
 
@@ -73,7 +73,10 @@ def answerable(read: Context, loaded: "Checkpoint", trace: "Trace") -> Context:
     quizzes = tuple(quiz for quiz in read.quizzes if quiz.answerable(trace.tokens, loaded.tokenizer))
     lost = dict.fromkeys(quiz.answer for quiz in read.quizzes if quiz not in quizzes)
     if lost:
-        st.info(f"The tokenizer of {loaded.name} has no tokens for {', '.join(lost)}: questions with this answer are left out.", icon=":material/info:")
+        st.info(say.words(
+            "The tokenizer of {} has no tokens for {}: questions with this answer are left out.",
+            loaded.name, ", ".join(lost),
+        ), icon=":material/info:")
     return replace(read, quizzes=quizzes)
 
 
@@ -88,7 +91,7 @@ def ran(loaded: "Checkpoint", spec: "RunSpec") -> "Trace | None":
     state.write_link()
     bar = st.empty()
     while found.at_once and not found.wait(0.1):
-        bar.progress(found.done / (found.total or 1), f"Segment {found.done} of {found.total or '...'}")
+        bar.progress(found.done / (found.total or 1), say.words("Segment {} of {}", found.done, found.total or "..."))
     bar.empty()
     if not found.phase.ended:
         st.caption("A long text runs in the background: go on elsewhere, and come back by this page's link. It stops when no page waits for it any more.")
@@ -100,7 +103,7 @@ def ran(loaded: "Checkpoint", spec: "RunSpec") -> "Trace | None":
         raise ValueError(found.sentence)
     else:
         st.button("Run the text", type="primary", icon=":material/play_arrow:", on_click=cache.forget_run, args=(loaded, spec))
-        st.caption(f"Stopped after {progress.counted(found.done, 'segment')}.")
+        st.caption(say.words("Stopped after {}.", progress.counted(found.done, "segment")))
     return None
 
 
@@ -108,7 +111,10 @@ def open_memory() -> Opened | None:
     """As `open_trace`, for screens that need a memory."""
     opened = open_trace()
     if opened is not None and not opened.layers:
-        st.info(f"{opened.checkpoint.name} has no memory: there is nothing to show here. The Run screen shows its predictions.", icon=":material/info:")
+        st.info(say.words(
+            "{} has no memory: there is nothing to show here. The Run screen shows its predictions.",
+            opened.checkpoint.name,
+        ), icon=":material/info:")
         return None
     return opened
 
@@ -124,11 +130,16 @@ def subtitle(opened: Opened) -> None:
     """One line that says what ran."""
     trace, config = opened.trace, opened.checkpoint.config
     st.caption(
-        f"{opened.checkpoint.name} ({config.memory.value} memory) on {trace.device}, {trace.dtype} · {opened.context.origin} · "
-        f"{len(trace.tokens)} tokens in {len(trace.segments)} segments · run {trace.spec.digest[:10]}"
+        say.words(
+            "{} ({} memory) on {}, {} · {} · {} tokens in {} segments · run {}",
+            opened.checkpoint.name, config.memory.value, trace.device, trace.dtype, opened.context.origin, len(trace.tokens), len(trace.segments), trace.spec.digest[:10],
+        )
     )
     if opened.layers and len(opened.layers) < len(config.memory_layers):
-        st.caption(f"All blocks together would be too much to keep: only block {opened.layers[0]} was captured. Choosing another runs the text again.")
+        st.caption(say.words(
+            "All blocks together would be too much to keep: only block {} was captured. Choosing another runs the text again.",
+            opened.layers[0],
+        ))
 
 
 def readout(opened: Opened, bank: "np.ndarray", layer: int) -> "SlotReadout":

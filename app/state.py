@@ -14,9 +14,8 @@ from typing import Any
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from app import cache, links
+from app import cache, links, say
 from app.toggles import Toggles
-from app.views.markdown import plain
 
 _NOTHING = object()
 
@@ -337,7 +336,7 @@ def publish() -> None:
     """Write the link, and draw here what there is to tell."""
     write_link()
     for notice in st.session_state["notices"]:
-        st.warning(plain(notice), icon=":material/link:")
+        st.warning(say.words("{}", notice), icon=":material/link:")
     st.session_state["told"] += st.session_state["notices"]
     st.session_state["notices"] = []
 

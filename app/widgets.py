@@ -5,7 +5,7 @@ from typing import Any
 
 import streamlit as st
 
-from app import state
+from app import say, state
 from app.toggles import numbers, ranges
 
 _MOST_PILLS = 64
@@ -30,8 +30,9 @@ def buttons(label: str, field: str, options: Sequence[Any], *, show: Callable[[A
     """A row of buttons; exactly one is on."""
     key = state.widget_key(field, _valid(field, options, options[0]))
     return st.segmented_control(
-        label, options, required=True, key=key, format_func=show, help=help, on_change=state.take, args=(field,)
-    )
+        label, options, required=True, key=key, format_func=lambda option: say.words("{}", show(option)), help=help,
+        on_change=state.take, args=(field,),
+    )  # fmt: skip
 
 
 def parts(label: str, field: str, contents: Mapping[str, Callable[[], None]]) -> None:
@@ -65,7 +66,10 @@ def places(label: str, field: str, options: Sequence[int], *, show: Callable[[in
         _written_places(label, field, chosen, help)
         return
     key = state.widget_key(field, [number for number in chosen if number in options])
-    st.pills(label, options, selection_mode="multi", key=key, format_func=show, help=help, on_change=_take_places, args=(field,), wrap=True)
+    st.pills(
+        label, options, selection_mode="multi", key=key, format_func=lambda option: say.words("{}", show(option)), help=help,
+        on_change=_take_places, args=(field,), wrap=True,
+    )  # fmt: skip
 
 
 def _take_places(field: str) -> None:
@@ -84,7 +88,7 @@ def _written_places(label: str, field: str, chosen: tuple[int, ...], help: str |
 
     st.text_input(label, key=key, help=help, placeholder="such as 0,3-5", on_change=take)
     if explanation in st.session_state:
-        st.error(st.session_state[explanation])
+        st.error(say.words("{}", st.session_state[explanation]))
 
 
 def several(label: str, field: str, options: Sequence[int], *, show: Callable[[int], str], placeholder: str, help: str | None = None) -> None:
@@ -160,7 +164,7 @@ def upload(label: str, field: str, kind: str, read: Callable[[bytes], str], *, h
 
     st.file_uploader(label, type=kind, key=key, help=help, on_change=take)
     if explanation in st.session_state:
-        st.error(st.session_state[explanation])
+        st.error(say.words("{}", st.session_state[explanation]))
 
 
 def download(label: str, data: str | Callable[[], str | bytes], file: str, mime: str) -> None:

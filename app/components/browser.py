@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
+from app.views.seen import seen
+
 FOLDER = Path(__file__).parent
 
 
@@ -29,10 +31,19 @@ def mount(name: str, key: str, event: str, header: Mapping[str, Any], values: np
 
     The browser receives one block of bytes: length of the JSON header (uint32), the header, then the raw `values`.
     """
-    text = json.dumps(header, default=operator.index).encode()
+    text = json.dumps(_seen(header), default=operator.index).encode()
     data = b"".join((struct.pack("<I", len(text)), text, values.tobytes()))
     result = _renderer(name)(key=key, data=data, **{f"on_{event}_change": _nothing})
     return result.get(event)
+
+
+def _seen(value: Any) -> Any:
+    """A header whose texts have no character that hides, or that turns others around."""
+    if isinstance(value, str):
+        return seen(value)
+    if isinstance(value, Mapping):
+        return {name: _seen(part) for name, part in value.items()}
+    return list(map(_seen, value)) if isinstance(value, (list, tuple)) else value
 
 
 def _nothing() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app import cache, exam, handout, others, panels, session, sidebar, state, toggles, widgets
+from app import cache, exam, handout, others, panels, say, session, sidebar, state, toggles, widgets
 from app.charts import AblationChart, OfAblation
 from app.session import Opened
 from app.state import Source
@@ -51,7 +51,7 @@ def render() -> None:
     try:
         found = _compared(opened, toggled)
     except ValueError as error:
-        st.warning(f"This cannot be run: {error}. Change it above, or clear it.", icon=":material/warning:")
+        st.warning(say.words("This cannot be run: {}. Change it above, or clear it.", error), icon=":material/warning:")
         _history(opened)
         return
     if found is None:
@@ -180,7 +180,7 @@ def _toggled(opened: Opened, toggled: Toggles) -> None:
         _restore(past[-1])
 
     words, back, clear = st.columns([5, 1, 1], vertical_alignment="center")
-    words.markdown("**Toggled:** " + ("; ".join(toggled.words) or "nothing"))
+    words.markdown(say.words("**Toggled:** {}", "; ".join(toggled.words) or "nothing"))
     back.button("Undo", icon=":material/undo:", disabled=len(past) < 2, on_click=undo, width="stretch")
     clear.button("Clear", icon=":material/restart_alt:", disabled=not toggled.words, on_click=_restore, args=(Toggles(),), width="stretch")
 
@@ -209,8 +209,11 @@ def _effect(opened: Opened, found: Comparison) -> None:
         st.subheader("Answers, before and after")
         panels.table(ablations.quizzes(found, context, tokenizer, cache.answers(state.current().task)), "quizzes_ablated")
         st.caption(
-            "Probability of the answer's first token, at the question's last token. Logit difference: that token's logit less the mean of those of "
-            f"the other answers of qa{state.current().task}."
+            say.words(
+                "Probability of the answer's first token, at the question's last token. Logit difference: that token's logit less the "
+                "mean of those of the other answers of qa{}.",
+                state.current().task,
+            )
         )
     st.subheader("Text")
     chosen = state.choice("token", len(pieces))
@@ -232,7 +235,7 @@ def _effect(opened: Opened, found: Comparison) -> None:
 
 def _beside(found: Comparison, token: int, tokenizer: Tokenizer) -> None:
     pieces = found.after.tokens.shown
-    st.subheader(f"Behind token {token} ({pieces[token].strip() or 'blank'})")
+    st.subheader(say.words("Behind token {} ({})", token, pieces[token].strip() or 'blank'))
     panels.table(text.beside(found.before.logits[token], found.after.logits[token], ("before", "after"), tokenizer.shown), "ablated_next")
 
 
@@ -244,7 +247,10 @@ def _most_changed(found: Comparison, tokenizer: Tokenizer) -> None:
 def _along(found: Comparison, view: Lines) -> None:
     st.subheader("Change, token by token")
     panels.figure(view, "ablated_lines")
-    st.caption(f"KL: mean {found.kl.mean():.4f} nats a token, at most {found.kl.max():.3f}, behind token {int(found.kl.argmax())}.")
+    st.caption(say.words(
+        "KL: mean {:.4f} nats a token, at most {:.3f}, behind token {}.",
+        found.kl.mean(), found.kl.max(), int(found.kl.argmax()),
+    ))
 
 
 def _choose(token: int | None) -> None:

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app import handout, panels, session, state, widgets
+from app import handout, panels, say, session, state, widgets
 from app.charts import Made, OfRun, RunChart
 from app.session import Opened
 from app.views import bank
@@ -24,7 +24,7 @@ def render() -> None:
     }
     for column, (title, one) in zip(st.columns(2), made.items()):
         with column:
-            st.subheader(title)
+            st.subheader(say.words("{}", title))
             panels.figure(one.view, one.chart.words, height)
     _one_segment(opened, made)
 
@@ -43,11 +43,11 @@ def _one_segment(opened: Opened, above: dict[str, Made]) -> None:
         layer = widgets.block(config)
     left, right = st.columns(2)
     with left:
-        st.subheader(f"Likeness of slots after segment {segment}")
+        st.subheader(say.words("Likeness of slots after segment {}", segment))
         likeness = RunChart(spec=trace.spec, item=opened.context.origin, shown=OfRun.SIMILARITY, segment=segment).made(opened.checkpoint, trace)
         panels.figure(likeness.view, "similarity", 420)
     with right:
-        st.subheader(f"What slots say, through block {layer}")
+        st.subheader(say.words("What slots say, through block {}", layer))
         read = session.readout(opened, bank.after(trace, layers, segment), layer)
         panels.table(bank.readout(read, opened.checkpoint.tokenizer.shown), "readout", 420)
     way = (
@@ -56,9 +56,12 @@ def _one_segment(opened: Opened, above: dict[str, Made]) -> None:
         else "Each slot goes through the block's value projection, output gate and W_O, the final norm and the output head, as if a token read it alone"
     )
     st.caption(
-        f"{way}; logits are centred over the vocabulary. The baseline is 256 random slots of the bank's own norms on the same way: random 95 % is "
-        "the top logit that 95 % of them stay below, above random the share of them that this slot's top logit exceeds. A slot within "
-        "the random range says nothing."
+        say.words(
+            "{}; logits are centred over the vocabulary. The baseline is 256 random slots of the bank's own norms on the same way: "
+            "random 95 % is the top logit that 95 % of them stay below, above random the share of them that this slot's top logit "
+            "exceeds. A slot within the random range says nothing.",
+            way,
+        )
     )
     handout.hand_out({**above, "Likeness of slots": likeness})
     state.publish()

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import streamlit as st
 
-from app import handout, owner, panels, state, widgets
+from app import handout, owner, panels, say, state, widgets
 from app.charts import BenchmarkChart, OfBenchmark
 from app.views import benchmark
 from lm2 import paper, results
@@ -25,7 +25,7 @@ def render() -> None:
         found = results.read_results(owner.place(named) if named else results.BUNDLED)
     except ValueError as error:
         if named:
-            st.info(f"{owner.without_folders(str(error))}.", icon=":material/info:")
+            st.info(say.words("{}.", owner.without_folders(str(error))), icon=":material/info:")
         else:
             st.info("No results are bundled. Make some with `lm2 eval --models A,B --lengths 0k,1k,4k --out FOLDER`, and name FOLDER above.", icon=":material/info:")
         st.subheader("Printed in the paper")
@@ -61,7 +61,7 @@ def render() -> None:
     if pair is not None:
         left, right = st.columns(2)
         with left:
-            st.subheader(f"{pair}, same items")
+            st.subheader(say.words("{}, same items", pair))
             panels.figure(made["Difference"].view, "lead")
         with right:
             st.subheader("Relative lead, mean over tasks")
@@ -77,4 +77,4 @@ def render() -> None:
 def _notes(task: str) -> None:
     st.subheader("Before you read the paper's numbers")
     for note in paper.notes(task):
-        st.markdown(f"- {note}")
+        st.markdown(say.words("- {}", note))

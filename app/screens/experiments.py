@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app import cache, exam, handout, panels, session, state, widgets
+from app import cache, exam, handout, panels, say, session, state, widgets
 from app.charts import ExperimentChart, Made, OfExperiment
 from app.views import experiments
 
@@ -25,7 +25,10 @@ def render() -> None:
     if loaded is None:
         return
     if not loaded.config.memory_layers:
-        st.info(f"{loaded.name} has no memory: there is nothing to ablate. Sweeps can replace its attention and MLPs.", icon=":material/info:")
+        st.info(say.words(
+            "{} has no memory: there is nothing to ablate. Sweeps can replace its attention and MLPs.",
+            loaded.name,
+        ), icon=":material/info:")
         return
     experiment = _experiment()
     if exam.questions() is None:
@@ -52,7 +55,7 @@ def _experiment() -> Experiment:
 
     keys = [one.key for one in Experiment]
     chosen = Experiment.of(widgets.select("Experiment", "experiment", keys, show=lambda key: Experiment.of(key).title))
-    st.markdown(f"**{chosen.question}** Control: {chosen.control}.")
+    st.markdown(say.words("**{}** Control: {}.", chosen.question, chosen.control))
     return chosen
 
 
@@ -60,7 +63,7 @@ def _show(loaded: Checkpoint, report: Report) -> None:
     """Every table, as a curve where its rows make one, else as intervals."""
     made: dict[str, Made] = {}
     for at, found in enumerate(report.findings):
-        st.subheader(found.title)
+        st.subheader(say.words("{}", found.title))
         chart = ExperimentChart(spec=report.spec, shown=OfExperiment.TABLE, finding=at)
         if found.curve is not None or experiments.forest(found) is not None:
             shown = OfExperiment.FOREST if found.curve is None else OfExperiment.CURVE
@@ -68,5 +71,5 @@ def _show(loaded: Checkpoint, report: Report) -> None:
             panels.figure(made[found.title].view, f"curve_{at}")
         table = made[f"{found.title}, table"] = chart.made(loaded, report)
         panels.table(table.view, f"table_{at}")
-        st.caption(experiments.note(found))
+        st.caption(say.words("{}", experiments.note(found)))
     handout.hand_out(made)

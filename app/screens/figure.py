@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import streamlit as st
 
-from app import cache, exam, owner, state, widgets, workspace
+from app import cache, exam, owner, say, state, widgets, workspace
 from app.figure_spec import FigureSpec
 from app.figures.page import Annotation, Grid, Panel
 from app.handout import Placed, files, page_of, preview
@@ -69,7 +69,7 @@ def _opened(name: str, pressed: float, placed: list[Placed]) -> None:
         for file in {file for chart in spec.charts for file in chart.files}:
             owner.place(file)
     except ValueError as error:
-        st.info(f"{owner.without_folders(str(error)).removesuffix('.')}.", icon=":material/info:")
+        st.info(say.words("{}.", owner.without_folders(str(error)).removesuffix(".")), icon=":material/info:")
         return
     chosen = state.current()
 
@@ -109,7 +109,10 @@ def _panel(placed: list[Placed], at: int) -> None:
     """One panel's title, axes and annotations, and its place."""
     one = placed[at]
     key = f"{st.session_state.get('figure_epoch', 0)}_{at}_{one.made.chart.digest[:10]}"  # a figure that is opened brings its own texts
-    with st.expander(f"{chr(ord('a') + at)}: {one.panel.title or one.made.chart.words} ({one.made.chart.checkpoint or 'evaluation'})"):
+    with st.expander(say.words(
+        "{}: {} ({})",
+        chr(ord("a") + at), one.panel.title or one.made.chart.words, one.made.chart.checkpoint or "evaluation",
+    )):
         title = st.text_input("Title", one.panel.title, key=f"figure_title_{key}")
         changes = {"title": title}
         if not isinstance(one.made.view, Strip):  # a text has no axes
@@ -151,20 +154,23 @@ def _preview(placed: list[Placed], grid: Grid) -> None:
     try:
         drawn = spec.drawn(made)
     except ValueError as error:
-        st.info(f"This does not fit: {str(error).removesuffix('.')}.", icon=":material/info:")
+        st.info(say.words("This does not fit: {}.", str(error).removesuffix(".")), icon=":material/info:")
         return
     preview(drawn)
     with st.container(horizontal=True):
         files(spec, made, drawn, f"figure-{spec.digest[:10]}")
     with st.expander("Draft of the caption"):
-        st.write(caption(drawn))
+        st.write(say.words("{}", caption(drawn)))
     left, right = st.columns([5, 2], vertical_alignment="bottom")
     named = left.text_input("Name", key="figure_name", placeholder="reads-and-writes", help="Kept in the server's workspace, for all who visit it.").strip()
     label = "Replace" if named in workspace.names() else "Save"
-    if right.button(label, icon=":material/save:", type="primary", disabled=not named, width="stretch"):
+    if right.button(say.words("{}", label), icon=":material/save:", type="primary", disabled=not named, width="stretch"):
         try:
             path = workspace.save(named, sidecar(spec, made))
         except (ValueError, OSError) as error:
-            st.info(f"{owner.without_folders(str(error)).removesuffix('.')}.", icon=":material/info:")
+            st.info(say.words("{}.", owner.without_folders(str(error)).removesuffix(".")), icon=":material/info:")
         else:
-            st.success(f"Saved. `lm2 figure {shlex.quote(path.name)} -o fig.pdf`, in the workspace's folder of figures, makes it again.", icon=":material/check:")
+            st.success(say.words(
+                "Saved. {}, in the workspace's folder of figures, makes it again.",
+                say.Code(f"lm2 figure {shlex.quote(path.name)} -o fig.pdf"),
+            ), icon=":material/check:")

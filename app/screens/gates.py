@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app import handout, panels, session, state, widgets
+from app import handout, panels, say, session, state, widgets
 from app.charts import Made, OfRun, RunChart
 from app.session import Opened
 from app.views import gates
@@ -25,7 +25,10 @@ def render() -> None:
         )
     there = [gate for gate, site in gates.SITES.items() if site.layers(config)]
     if not there:
-        st.info(f"{opened.checkpoint.name} has memory tokens, and these have no gates. Memory and Bank show them.", icon=":material/info:")
+        st.info(say.words(
+            "{} has memory tokens, and these have no gates. Memory and Bank show them.",
+            opened.checkpoint.name,
+        ), icon=":material/info:")
         return
     gate = widgets.buttons("Gate", "gate", there)
     st.caption(gates.MEANING[gate])
@@ -35,7 +38,7 @@ def render() -> None:
         title, shown, height = "Per token and block", OfRun.GATE_TOKENS, None
     else:
         title, shown, height = "Per slot, write by write", OfRun.GATE_SLOTS, min(720, max(280, 16 * config.slots + 100))
-    st.subheader(title)
+    st.subheader(say.words("{}", title))
     made = RunChart(spec=trace.spec, item=opened.context.origin, shown=shown, gate=gate, window=window).made(opened.checkpoint, trace)
     panels.figure(made.view, "gate_map", height)
     if gate != "out":
@@ -56,7 +59,7 @@ def _one_block(opened: Opened, gate: str, window: tuple[int, int] | None, above:
     }
     for column, (title, one) in zip(st.columns(2), made.items()):
         with column:
-            st.subheader(f"{title} in block {layer}")
+            st.subheader(say.words("{} in block {}", title, layer))
             panels.figure(one.view, f"gate_{title.lower()}")
     handout.hand_out({**above, **made})
     state.publish()

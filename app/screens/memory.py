@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app import handout, panels, session, state, widgets
+from app import handout, panels, say, session, state, widgets
 from app.charts import OfRun, RunChart
 from app.components.multiples import multiples
 from app.figures.palettes import Stretch
@@ -53,7 +53,7 @@ def render() -> None:
         st.caption("Click a cell of a map, or choose a slot below, to colour the text by its weights.")
     height = min(720, max(240, 14 * config.slots + 90))
     for title, of_map in (("Reads", "read"), *([("Writes", "wrote")] if writes else [])):
-        st.subheader(title)
+        st.subheader(say.words("{}", title))
         cell = panels.map_to_click(made[title].view, title.lower(), slot, token, stretch, height)
         if cell is not None:
             _select(token=cell.column, slot=cell.row, side=of_map)
@@ -72,7 +72,7 @@ def _details(trace: Trace, layer: int, head: str, writes: bool) -> None:
         token = widgets.choice_of_number("Token", "token", len(trace.tokens), help="Empty it to choose none.")
         if token is not None:
             piece = trace.tokens.shown[token].strip() or "blank"
-            st.caption(f"What token {token} ({piece}, segment {text.segment_of(trace)[token]}) reads")
+            st.caption(say.words("What token {} ({}, segment {}) reads", token, piece, text.segment_of(trace)[token]))
             panels.figure(memory.slots_of_token(memory.read_map(trace, layer, head), token, memory.read_title(layer, head)), "slots_of_token")
         else:
             st.caption("Click a token, or a cell of a map, to see which slots it reads.")

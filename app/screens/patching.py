@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app import cache, exam, handout, others, panels, session, sidebar, state, widgets
+from app import cache, exam, handout, others, panels, say, session, sidebar, state, widgets
 from app.charts import Made, OfPatching, PatchingChart
 from app.context import Context
 from app.figures.palettes import Stretch
@@ -71,7 +71,7 @@ def render() -> None:
     try:
         after, wanted = _patched(recipient, donor, part), _donors_reply(recipient, donor, part)
     except ValueError as error:
-        st.warning(f"This cannot be carried over: {error}.", icon=":material/warning:")
+        st.warning(say.words("This cannot be carried over: {}.", error), icon=":material/warning:")
         return
     if after is None:
         return
@@ -119,7 +119,7 @@ def _choose_donor(opened: Opened) -> Opened | None:
         spec = cache.spec_for(loaded, read.text, state.current().length or None, opened.layers[0])
         trace = session.ran(loaded, spec)
     except ValueError as error:
-        st.info(f"There is no donor yet. {error}", icon=":material/info:")
+        st.info(say.words("There is no donor yet. {}", error), icon=":material/info:")
         return None
     return None if trace is None else Opened(checkpoint=loaded, context=session.answerable(read, loaded, trace), trace=trace)
 
@@ -149,11 +149,14 @@ def _swap(donor: Selection) -> None:
 
 def _story(title: str, side: _Side) -> None:
     tokenizer, at = side.opened.checkpoint.tokenizer, side.asked
-    st.subheader(title)
+    st.subheader(say.words("{}", title))
     panels.strip(text.strip(side.trace, text.marks(side.trace, side.context), tokenizer), f"strip_{title}", at.row)
-    st.caption(side.context.origin)
+    st.caption(say.words("{}", side.context.origin))
     says, chance = patching.said(side.trace, at.row, tokenizer), text.probabilities(side.trace, at.row).max()
-    st.markdown(f"It says **{says.words}** ({chance:.3f}). " + (f"True is **{at.reply.words}**." if at.known else "What is true is not known."))
+    st.markdown(
+        say.words("It says **{}** ({:.3f}). ", says.words, chance)
+        + (say.words("True is **{}**.", at.reply.words) if at.known else "What is true is not known.")
+    )
 
 
 def _choose_part(recipient: _Side, donor: _Side) -> Patched:
@@ -226,18 +229,21 @@ def _outcome(recipient: _Side, donor: _Side, after: Trace, wanted: Reply) -> Non
     st.subheader("Whose answer?")
     if wanted.token == own.token:
         alike = f"Both stories answer {wanted.words}" if wanted.words == own.words else f"{own.words} and {wanted.words} begin with the same token"
-        st.info(f"{alike}: this donor cannot show whose answer the model gives. Choose another one.", icon=":material/info:")
+        st.info(say.words("{}: this donor cannot show whose answer the model gives. Choose another one.", alike), icon=":material/info:")
     was, says = (patching.said(trace, row, tokenizer) for trace in (before, after))
     whose = {wanted.token: "the donor's answer", own.token: "the recipient's answer"}.get(says.token, "neither story's answer")
-    st.markdown(f"Before, the model says **{was.words}**; with the donor's part in it, **{says.words}**: {whose}.")
+    st.markdown(say.words("Before, the model says **{}**; with the donor's part in it, **{}**: {}.", was.words, says.words, whose))
     left, right = st.columns([3, 2])
     with left:
         runs = [("before", before, row), ("after", after, row), ("in the donor's own run", donor.trace, donor.asked.row)]
         panels.table(patching.answers(runs, [("recipient", own), ("donor", wanted)]), "patched_answers")
         one, two = (float(patching.difference(trace.logits[row], own, wanted)) for trace in (before, after))
         st.caption(
-            f"Probability of each answer's first token. The donor's answer is {_source(recipient, donor, wanted)}. "
-            f"Logit difference, donor's answer less recipient's: {one:+.2f} before, {two:+.2f} after."
+            say.words(
+                "Probability of each answer's first token. The donor's answer is {}. Logit difference, donor's answer less recipient's: "
+                "{:+.2f} before, {:+.2f} after.",
+                _source(recipient, donor, wanted), one, two,
+            )
         )
     with right:
         panels.table(text.beside(before.logits[row], after.logits[row], ("before", "after"), tokenizer.shown, 6), "patched_next")
@@ -258,7 +264,10 @@ def _each_slot(recipient: _Side, donor: _Side, after: Trace, wanted: Reply, char
     if wanted.token == own.token:
         st.caption("Nothing to compare: both answers begin with the same token.")
         return {}
-    if loaded.config.slots > _MOST_SLOTS and not st.button(f"Carry over each of the {loaded.config.slots:,} slots alone", icon=":material/play_arrow:"):
+    if loaded.config.slots > _MOST_SLOTS and not st.button(say.words(
+        "Carry over each of the {:,} slots alone",
+        loaded.config.slots,
+    ), icon=":material/play_arrow:"):
         return {}
     with st.spinner("Carrying over each slot alone ..."):
         alone = cache.result(loaded, "slots alone", chart.spec, lambda: slots_alone(loaded, chart.spec))

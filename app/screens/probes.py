@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app import cache, exam, handout, owner, panels, session, sidebar, state, widgets
+from app import cache, exam, handout, owner, panels, say, session, sidebar, state, widgets
 from app.charts import OfProbe, ProbeChart
 from app.figures.palettes import Stretch
 from app.views import probes
@@ -80,12 +80,12 @@ def render() -> None:
         with st.spinner("Laying out the rows ..."):
             plan = cache.plan(loaded, spec)
     except ValueError as error:
-        st.info(f"There is no such probe: {owner.without_folders(str(error)).removesuffix('.')}.", icon=":material/info:")
+        st.info(say.words("There is no such probe: {}.", owner.without_folders(str(error)).removesuffix(".")), icon=":material/info:")
         return
     if exam.finished(key):
-        st.caption(f"{plan.cost}. {_CONTEXT}")
+        st.caption(say.words("{}. " + _CONTEXT, plan.cost))
     else:
-        st.markdown(f"**{plan.cost}.**")
+        st.markdown(say.words("**{}.**", plan.cost))
         st.caption(_CONTEXT)
     probed = exam.result(key, partial(_probe, loaded, spec, plan), "Fit the probes", "source")
     if probed is not None:
@@ -219,11 +219,11 @@ def _show(loaded: Checkpoint, probed: Probed) -> None:
     with right:
         st.subheader("Segment by segment")
         panels.figure(made["Segment by segment"].view, "probe_curves", 380)
-        st.caption(f"{source}. {_CURVES}")
+        st.caption(say.words("{}. " + _CURVES, source))
     st.subheader("Every source, all segments together")
     panels.table(made["Every source"].view, "probe_sources_told", "content" if len(probed.rows) <= _MOST_ROWS else 36 * _MOST_ROWS)
     best = probes.best(probed, target)
-    st.caption(_COLUMNS if best is None else f"**{best}** {_COLUMNS}")
+    st.caption(_COLUMNS if best is None else say.words("**{}** " + _COLUMNS, best))
     _behind(loaded, probed, target, source, segment, made["Confusion"].view)
     handout.hand_out(made)
 
@@ -250,7 +250,7 @@ def _place(probed: Probed) -> tuple[Source, int | str]:
 def _map(probed: Probed, target: Target, source: Source, segment: int | str, view: Heatmap) -> None:
     row, column = probed.rows.index(source), probed.columns.index(segment)
     cell = panels.map_to_click(view, "probe_map", row, column, Stretch.LINEAR, min(720, max(280, 22 * len(probed.rows) + 110)))
-    st.caption(probes.pooled(probed, target))
+    st.caption(say.words("{}", probes.pooled(probed, target)))
     if cell is not None and (cell.row, cell.column) != (row, column):
         clicked = probed.columns[cell.column]
         state.update(probe_source=probed.rows[cell.row].label, probe_segment=-1 if clicked == ALL else clicked)
@@ -260,12 +260,12 @@ def _map(probed: Probed, target: Target, source: Source, segment: int | str, vie
 def _behind(loaded: Checkpoint, probed: Probed, target: Target, source: Source, segment: int | str, confusion: Heatmap) -> None:
     """What the open cell says, how it errs, and what its direction says."""
     cell = probed.cells[source, target, segment]
-    st.subheader(f"Behind {probes.place(source, segment)}")
+    st.subheader(say.words("Behind {}", probes.place(source, segment)))
     if source in probed.result.plan.baselines:
-        st.markdown(f"A baseline, which the sources are beside.  \n{probes.described(cell)}")
+        st.markdown(say.words("A baseline, which the sources are beside.  \n{}", probes.described(cell)))
     else:
         said, erase = st.columns([4, 1], vertical_alignment="center")
-        said.markdown(f"{probes.verdict(cell)}: {_USE}  \n{probes.described(cell)}")
+        said.markdown(probes.verdict(cell) + ": " + _USE + say.words("  \n{}", probes.described(cell)))
         if not probes.erasable(probed, target):
             erase.caption(_NO_ERASURE)
         elif erase.button("Erase this and run", icon=":material/ink_eraser:", width="stretch", help=_ERASURE):
@@ -282,7 +282,7 @@ def _behind(loaded: Checkpoint, probed: Probed, target: Target, source: Source, 
         st.caption("No row was read wrongly here.")
         return
     panels.table(table, "probe_misread", "content" if count <= _MOST_ROWS else 380)
-    st.caption(f"The {len(table.rows)} most certain of {count} rows that were read wrongly; ⟦ ⟧ is the row's token.")
+    st.caption(say.words("The {} most certain of {} rows that were read wrongly; ⟦ ⟧ is the row's token.", len(table.rows), count))
 
 
 def _direction(loaded: Checkpoint, probed: Probed, target: Target, source: Source) -> None:
@@ -291,12 +291,15 @@ def _direction(loaded: Checkpoint, probed: Probed, target: Target, source: Sourc
     try:
         found = spoken(loaded, source, probed.result.readings[source, target].direction)
     except ValueError as error:
-        st.caption(f"Top tokens: {error}.")
+        st.caption(say.words("Top tokens: {}.", error))
         return
     panels.table(probes.tokens(found, probed.result.plan.labels[target].names, loaded.tokenizer.shown), "probe_tokens")
     st.caption(
-        f"Top tokens of each class's direction (all segments, mean over folds, less the mean over classes), by {found.way}. They are the probe's weights: "
-        "what they say need not be what the model makes of it."
+        say.words(
+            "Top tokens of each class's direction (all segments, mean over folds, less the mean over classes), by {}. They are the "
+            "probe's weights: what they say need not be what the model makes of it.",
+            found.way,
+        )
     )
 
 

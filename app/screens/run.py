@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app import handout, panels, session, state
+from app import handout, panels, say, session, state
 from app.charts import OfRun, RunChart
 from app.views import text
 
@@ -33,7 +33,7 @@ def render() -> None:
         st.rerun()
     left, right = st.columns([1, 2])
     with left:
-        st.subheader(f"After token {token}")
+        st.subheader(say.words("After token {}", token))
         panels.table(text.next_tokens(trace, tokenizer, token), "next_tokens")
     with right:
         st.subheader("Surprise")

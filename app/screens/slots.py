@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app import cache, exam, handout, owner, panels, session, state, widgets
+from app import cache, exam, handout, owner, panels, say, session, state, widgets
 from app.charts import SlotChart
 from app.views import experiments
 from lm2.config import MemoryKind
@@ -40,7 +40,7 @@ def render() -> None:
     if loaded is None:
         return
     if not loaded.config.memory_layers:
-        st.info(f"{loaded.name} has no memory: there are no slots to explain.", icon=":material/info:")
+        st.info(say.words("{} has no memory: there are no slots to explain.", loaded.name), icon=":material/info:")
         return
     if exam.questions() is None:
         return
@@ -77,7 +77,7 @@ def _all(found: Explanations) -> None:
     table = summary(found)
     st.subheader("All slots")
     panels.table_to_choose(experiments.table(table), "slots", lambda slot: state.update(slot=slot))
-    st.caption(experiments.note(table))
+    st.caption(say.words("{}", experiments.note(table)))
 
 
 def _one(found: Explanations, loaded: Checkpoint) -> None:
@@ -98,7 +98,7 @@ def _one(found: Explanations, loaded: Checkpoint) -> None:
         st.caption("Choose a slot, or tick it above, to see its passages.")
         return
     one = found.of(Signal.READ if side == "read" else Signal.WRITE, slot)
-    st.subheader(f"Slot {slot}, {one.signal.done}")
+    st.subheader(say.words("Slot {}, {}", slot, one.signal.done))
     made = SlotChart(spec=found.spec, slot=slot, side=side, passages=len(one.contexts)).made(loaded, found)
     panels.strip(made.view, "strip_slots", None)
     st.caption(_CONTEXTS)
@@ -121,7 +121,7 @@ def _description(found: Explanations, one: SlotExplanation, loaded: Checkpoint) 
     if chat is None:
         st.caption(_NO_MODEL)
         return
-    st.caption(_PRIVATE.format(chat.model))
+    st.caption(say.words(_PRIVATE, chat.model))
     spec = replace(found.spec, model=chat.model, signals=(one.signal,), slots=(one.slot,))
     asked = replace(found, spec=spec)
     label = f"Describe slot {one.slot}, {one.signal.done}"
@@ -133,7 +133,7 @@ def _description(found: Explanations, one: SlotExplanation, loaded: Checkpoint) 
 
 def _table(found: Findings, key: str) -> None:
     panels.table(experiments.table(found), key)
-    st.caption(experiments.note(found))
+    st.caption(say.words("{}", experiments.note(found)))
 
 
 def _csv(found: Explanations) -> dict[str, partial[str]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app import cache, exam, handout, panels, progress, session, state, widgets
+from app import cache, exam, handout, panels, progress, say, session, state, widgets
 from app.charts import OfSweep, SweepChart
 from app.figures.palettes import Stretch
 from app.views import sweeps
@@ -81,7 +81,7 @@ def render() -> None:
         if not exam.finished(key):
             _cost(loaded, spec)
     except ValueError as error:
-        st.info(f"There is no such sweep: {error}.", icon=":material/info:")
+        st.info(say.words("There is no such sweep: {}.", error), icon=":material/info:")
         return
     swept = exam.result(key, lambda job: _sweep(loaded, spec, job), "Run the sweep", "step")
     if swept is not None:
@@ -116,7 +116,7 @@ def _choose(config: LM2Config) -> None:
         with right:
             widgets.number("Screen for the best", "screened", 0, 1000, help=_SCREEN)
     meaning = _BANK_SLOTS if grid == "slots" and config.memory is MemoryKind.TOKENS else _MEANING[grid]
-    st.caption(f"{meaning} It is replaced by {_REPLACEMENTS[replacement]}.")
+    st.caption(say.words("{} It is replaced by " + _REPLACEMENTS[replacement] + ".", meaning))
 
 
 def _grids(config: LM2Config) -> list[str]:
@@ -159,8 +159,10 @@ def _cost(loaded: Checkpoint, spec: SweepSpec) -> None:
     with st.spinner("Predicting the cost ..."):
         cost = cache.prediction(loaded, spec)
     st.markdown(
-        f"**{cost.units:,} units × {cost.documents:,} documents: about {progress.duration(cost.planned_seconds)}**, where a whole document for every "
-        f"unit would take {progress.duration(cost.naive_seconds)}."
+        say.words(
+            "**{:,} units × {:,} documents: about {}**, where a whole document for every unit would take {}.",
+            cost.units, cost.documents, progress.duration(cost.planned_seconds), progress.duration(cost.naive_seconds),
+        )
     )
 
 
@@ -180,10 +182,10 @@ def _show(loaded: Checkpoint, swept: Swept) -> None:
     with right:
         hide = widgets.buttons("Cells with q > 0.05", "hidden", ["on", "off"], show={"on": "hidden", "off": "shown"}.__getitem__) == "on"
     metric = Metric(named) if named else result.metric
-    st.caption(sweeps.unedited(swept, metric))
+    st.caption(say.words("{}", sweeps.unedited(swept, metric)))
     screened = sweeps.screen(swept)
     if screened is not None:
-        st.caption(screened)
+        st.caption(say.words("{}", screened))
     unit = state.choice("unit", len(result.parts))
     chart = SweepChart(spec=result.spec, shown=OfSweep.EFFECTS, metric=metric, hide=hide)
     made = {title: replace(chart, shown=shown).made(loaded, swept) for title, shown in _SHOWN.items() if _there(swept, metric, shown)}
@@ -222,7 +224,7 @@ def _map(swept: Swept, metric: Metric, unit: int | None, view: Heatmap, *, hide:
     if hide and view.masked.all():
         st.info(f"No cell can be told from chance at q ≤ {sweeps.SIGNIFICANT:g}. Ask more questions, or show all cells.", icon=":material/info:")
     cell = panels.map_to_click(view, "sweep", row, column, Stretch.LINEAR, min(720, max(240, 18 * len(where.rows) + 110)))
-    st.caption(sweeps.pooled(swept, metric) + (" The others are hatched." if hide else ""))
+    st.caption(say.words("{}" + (" The others are hatched." if hide else ""), sweeps.pooled(swept, metric)))
     clicked = None if cell is None else where.places.get((cell.row, cell.column))
     if clicked is not None and clicked != unit:
         state.update(unit=clicked)
@@ -231,13 +233,13 @@ def _map(swept: Swept, metric: Metric, unit: int | None, view: Heatmap, *, hide:
 
 def _documents(swept: Swept, metric: Metric, unit: int | None) -> None:
     """The stories behind the chosen cell."""
-    st.subheader("Behind a cell" if unit is None else f"Behind {swept.result.parts[unit].label}")
+    st.subheader("Behind a cell" if unit is None else say.words("Behind {}", swept.result.parts[unit].label))
     if unit is None:
         st.caption("Click a cell of the map to see what replacing it does in each story.")
     elif unit not in swept.result.measured:
         st.caption("This unit was estimated by the screen, and not measured.")
     else:
-        st.caption(sweeps.effect(swept, unit, metric))
+        st.caption(say.words("{}", sweeps.effect(swept, unit, metric)))
         panels.table(sweeps.documents(swept, unit, metric), "documents", 320)
 
 
@@ -247,12 +249,15 @@ def _ranking(swept: Swept, metric: Metric) -> None:
     ranking = sweeps.ranking(swept, metric)
     if ranking is None:
         st.warning(
-            f"r(screen, exact) = {swept.result.screening.r:.2f}, not {TRUSTED:g} or more: the screen may have missed the units that matter, so none "
-            "are ranked. Screen for more units, or measure all with 0.", icon=":material/warning:",
+            say.words(
+                "r(screen, exact) = {:.2f}, not {:g} or more: the screen may have missed the units that matter, so none are ranked. "
+                "Screen for more units, or measure all with 0.",
+                swept.result.screening.r, TRUSTED,
+            ), icon=":material/warning:",
         )  # fmt: skip
         return
     panels.table(ranking, "ranking")
-    st.caption(sweeps.stability(swept, metric))
+    st.caption(say.words("{}", sweeps.stability(swept, metric)))
 
 
 def _csv(swept: Swept, name: str) -> str:

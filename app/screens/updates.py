@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app import cache, handout, panels, session, state, widgets
+from app import cache, handout, panels, say, session, state, widgets
 from app.charts import OfUpdates, UpdateChart
 from app.charts.of_updates import Continued
 from app.figures.palettes import Stretch
@@ -87,7 +87,7 @@ def _again(walks: dict[str, Walk]) -> None:
     """What ran, and how to run it again."""
     digests = ", ".join(f"writes {name}: run {walk.spec.digest[:10]}" for name, walk in walks.items())
     count, layers = len(walks["on"].ids), walks["on"].layers
-    st.caption(f"{digests}; each continued by {count} tokens, the likeliest every time.")
+    st.caption(say.words("{}; each continued by {} tokens, the likeliest every time.", digests, count))
     with st.expander("Run again"):
         st.code(
             "import dataclasses\nimport lm2\nfrom probes.updates import walk\n\n"
@@ -106,7 +106,7 @@ def _slider(label: str, field: str, last: int, default: int, help: str) -> int:
     value = default if chosen == -1 else chosen
     if last == 0:
         return value
-    return st.slider(label, 0, last, key=state.widget_key(field, value), help=help, on_change=state.take, args=(field,))
+    return st.slider(say.words("{}", label), 0, last, key=state.widget_key(field, value), help=help, on_change=state.take, args=(field,))
 
 
 def _walks(opened: Opened, count: int, frozen: int) -> dict[str, Walk]:
@@ -122,7 +122,7 @@ def _walks(opened: Opened, count: int, frozen: int) -> dict[str, Walk]:
 
     def write(name: str) -> Walk:
         def heard(done: int, segments: int) -> None:
-            bar.progress(done / segments, f"Writes {name}: segment {done} of {segments}, then {count} tokens")
+            bar.progress(done / segments, say.words("Writes {}: segment {} of {}, then {} tokens", name, done, segments, count))
 
         return walk(loaded, specs[name], tokens=count, layers=layers, on_segment=heard)
 
@@ -150,11 +150,11 @@ def _written(opened: Opened, walks: dict[str, Walk], chart: UpdateChart) -> None
     """The generation, token by token; a fragment, so that its slider draws this part alone."""
     on, off, walk, piece_of = walks["on"], walks["off"], walks[chart.writes], opened.checkpoint.tokenizer.shown
     count, start = len(walk.ids), len(walk.prompt)
-    st.subheader(f"Written with writes {chart.writes}")
+    st.subheader(say.words("Written with writes {}", chart.writes))
     step = (widgets.slider("Token", "step", 1, count, help="Counted from the first that the model wrote.") if count > 1 else 1) - 1
     view = updates.strip(walk, text.marks(opened.trace, opened.context), piece_of)
     _choose(panels.strip(view, "strip_updates", start + step), start, step)
-    st.caption(updates.where(walk, step))
+    st.caption(say.words("{}", updates.where(walk, step)))
     left, right = st.columns(2)
     with left:
         st.subheader("Slots read, token by token")
@@ -162,7 +162,7 @@ def _written(opened: Opened, walks: dict[str, Walk], chart: UpdateChart) -> None
         cell = panels.map_to_click(steps, "reads_by_step", None, step, Stretch.LINEAR, _height(opened))
         _choose(None if cell is None else start + cell.column, start, step)
     with right:
-        st.subheader(f"Expected as token {step + 1}")
+        st.subheader(say.words("Expected as token {}", step + 1))
         panels.table(text.beside(on.logits[step], off.logits[step], ("writes on", "writes off"), piece_of), "expected_at_step")
     _both(on, off, piece_of)
     state.publish()
@@ -174,9 +174,9 @@ def _both(on: Walk, off: Walk, piece_of: Callable[[int], str]) -> None:
 
     first = diverge(on, off)
     st.caption(
-        f"With writes on and off the model writes the same {len(on.ids)} tokens."
+        say.words("With writes on and off the model writes the same {} tokens.", len(on.ids))
         if first is None
-        else f"The two texts part at token {first + 1}; behind it, what is expected is about two different texts."
+        else say.words("The two texts part at token {}; behind it, what is expected is about two different texts.", first + 1)
     )
     with st.expander("Both texts, token by token"):
         panels.table(updates.steps(on, off, piece_of), "steps", 360)
@@ -207,7 +207,7 @@ def _before_and_after(opened: Opened, walks: dict[str, Walk], chart: UpdateChart
     try:
         readings = _rereadings(opened, walks, ids)
     except ValueError as error:
-        st.info(str(error), icon=":material/info:")
+        st.info(say.words("{}", error), icon=":material/info:")
         return
     read, height = readings[chart.writes], _height(opened)
     by_question = bool(question) and probe is Probe.QUESTION
@@ -217,11 +217,14 @@ def _before_and_after(opened: Opened, walks: dict[str, Walk], chart: UpdateChart
     made = {title: replace(chart, shown=shown).made(opened.checkpoint, found) for title, shown in _SHOWN.items()}
     for column, title, bank in zip(st.columns(2), ("Before", "After"), (before, after)):
         with column:
-            st.subheader(title)
-            st.caption(f"Read from {updates.bank(walk, bank)}.")
+            st.subheader(say.words("{}", title))
+            st.caption(say.words("Read from {}.", updates.bank(walk, bank)))
             panels.figure(made[title].view, title.lower(), height)
     pooled = f"{head} over heads" if head in ("mean", "max") else f"head {head}"
-    st.caption(_PROBED.format(layer=layer, pooled=pooled, shown=chart.writes) + _BESIDES.get(opened.checkpoint.config.memory, ""))
+    st.caption(say.words(
+        "{}{}",
+        _PROBED.format(layer=layer, pooled=pooled, shown=chart.writes), _BESIDES.get(opened.checkpoint.config.memory, ""),
+    ))
     left, right = st.columns(2)
     with left:
         st.subheader("Difference")
@@ -243,8 +246,11 @@ def _courses(opened: Opened, made: dict[str, Made], before: int, *, by_question:
         st.subheader("Reading, update by update")
         panels.figure(made["Reading, update by update"].view, "course")
         st.caption(
-            f"Share of the probe's reading that is elsewhere than before ({before} segments written), mean over its tokens. With writes off it "
-            "stays where it was."
+            say.words(
+                "Share of the probe's reading that is elsewhere than before ({} segments written), mean over its tokens. With writes "
+                "off it stays where it was.",
+                before,
+            )
         )
     with right:
         st.subheader("Prediction, update by update")
@@ -252,7 +258,7 @@ def _courses(opened: Opened, made: dict[str, Made], before: int, *, by_question:
         panels.figure(expected.view, "expected")
         said = repr(opened.checkpoint.tokenizer.shown(expected.chart.token).strip())
         reason = "the true answer's first token" if by_question else f"the likeliest before ({before} segments written)"
-        st.caption(f"Of {said} behind the probe: {reason}.")
+        st.caption(say.words("Of {} behind the probe: {}.", said, reason))
 
 
 def _question(opened: Opened) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from app.views.kinds import Best, Heatmap, Line, Lines, Table, visible
+from app.views.markdown import plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -199,14 +200,14 @@ def best(probed: Probed, target: Target) -> str | None:
 
 
 def verdict(cell: Cell) -> str:
-    """What may be said of a cell, and what not."""
+    """What may be said of a cell, and what not, as Markdown."""
     if not told(cell):
         return "Nothing to tell apart here"
     if not cell.headline.low > cell.score.chance:
         return "Not told from chance; **use not tested**"
     lacking = [] if cell.selectivity.low > 0 else ["the control task"]
     lacking += [label for label, gain in cell.gains.items() if not gain.low > 0]
-    words = f"Decodable, but not beyond {', '.join(lacking)}" if lacking else "Decodable"
+    words = f"Decodable, but not beyond {', '.join(map(plain, lacking))}" if lacking else "Decodable"
     return f"**{words}; use not tested**"
 
 

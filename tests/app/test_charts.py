@@ -14,6 +14,7 @@ from app.charts import (
 from app.export import Form, bundle, render
 from app.figure_spec import FigureSpec
 from app.figures import draw
+from app.figures.interactive import interactive
 from app.figures.page import Paper
 from app.figures.paper import draw as printed
 from app.figures.theme import DARK, LIGHT
@@ -86,6 +87,7 @@ def test_json_gives_it_back_and_all_that_is_shown_can_be_printed(kind: str, gate
         else:
             spec = FigureSpec(charts=(chart,), page=Paper(venue="tmlr"))
             assert render(spec.drawn([made]), Form.SVG).startswith(b"<?xml")
+            assert interactive(spec.drawn([made])).endswith("</html>")
 
 
 def test_what_a_screen_shows_is_what_the_chart_holds(gated: Checkpoint) -> None:
