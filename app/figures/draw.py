@@ -1,12 +1,13 @@
 """View -> Plotly figure. Heatmaps with tokens to click on are drawn by the browser component instead."""
 
+from html import unescape
 from textwrap import wrap
 
 import numpy as np
 import plotly.graph_objects as go
 
 from app.figures.palettes import Colours, Stretch, steps
-from app.figures.pseudo_html import view_spelled
+from app.figures.pseudo_html import spelled, view_spelled
 from app.figures.theme import Theme, style
 from app.views.kinds import Bars, Forest, Heatmap, Lines
 from app.views.numbers import View, unmasked
@@ -130,7 +131,7 @@ def _coloured(view: Heatmap, values: np.ndarray, stretch: Stretch, height: int) 
 
 def _upright(title: str, height: int) -> str:
     """A title beside axes of a figure so many pixels high, broken into lines that fit."""
-    return "<br>".join(wrap(title, max(20, (height - 80) // 7))) or title
+    return "<br>".join(map(spelled, wrap(unescape(title), max(20, (height - 80) // 7)))) or title
 
 
 def _ticks(labels: "list[str] | tuple[str, ...]") -> dict:
