@@ -51,7 +51,7 @@ def view_shortened(view: View) -> View:
 @lru_cache(maxsize=10_000)
 def width(text: str, size: float) -> float:
     """Points that a text takes in one line, as it is printed."""
-    shown = printable(text.replace(_LEFT_TO_RIGHT, ""))  # which takes no room
+    shown = printable(text.replace(_LEFT_TO_RIGHT, "").replace("\n", " "))  # a mark takes no room
     return text_to_path.get_text_width_height_descent(shown, FontProperties(family=families((shown,)), size=size), False)[0] if shown else 0.0
 
 
