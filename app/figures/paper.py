@@ -173,7 +173,8 @@ def _row_heights(views: tuple[View, ...], page: Paper | Grid) -> list[float]:
 def _above(at: int, views: tuple[View, ...], page: Paper | Grid) -> float:
     """About how many points stand above the axes of a panel: its letter and title, and of lines their legend."""
     title, size = views[at].titled(page.panels[at].title), page.measures.size
-    lines = math.ceil(paper_text.width(paper_text.printable(title), size) / _axes_width(views, page)) if title else 1
+    wide = paper_text.width(paper_text.printable(title), size) / _axes_width(views, page)
+    lines = min(paper_text.MOST_LINES, math.ceil(wide)) if title else 1
     head = 1.5 * size * lines if letters(page)[at] or title else 0.0
     if not isinstance(views[at], (Lines, Forest)):
         return head
@@ -270,7 +271,7 @@ def _head(title: str, letter: str, room: Room, lift: float) -> None:
     if not letter and not title:
         return
     mark = f"({paper_text.printable(letter)})" if letter else " "
-    words = paper_text.wrapped(paper_text.printable(title), room.base, room.width - 3 * room.base, paper_text.TITLE)
+    words = paper_text.wrapped(paper_text.printable(title), room.base, room.width - 3 * room.base)
     place = {"textcoords": "offset points", "va": "bottom", "fontsize": room.base}
     # The letter keeps the height of both; the title may stand above the scale beside the axes, which does not make them narrower.
     kept = room.axes.annotate(mark + "\n " * words.count("\n"), (0, 1), (0, lift + 3), xycoords="axes fraction", **place)

@@ -26,6 +26,7 @@ _MOST_LETTERS = 14
 """Of a label that stands upright below its axis."""
 _MOST = 300
 """Letters of any text."""
+MOST_LINES = 12
 TITLE = 3
 """Lines of an axis' title: more would leave the data no room."""
 _MOST_BESIDE = 28
@@ -55,7 +56,7 @@ def width(text: str, size: float) -> float:
     return text_to_path.get_text_width_height_descent(shown, FontProperties(family=families((shown,)), size=size), False)[0] if shown else 0.0
 
 
-def wrapped(text: str, size: float, room: float, most: int = 12) -> str:
+def wrapped(text: str, size: float, room: float, most: int = MOST_LINES) -> str:
     """The text broken at blanks into lines of at most `room` points; a longer word is broken too. An ellipsis ends the last of `most` lines."""
     lines = [""]
     for word in text.split():
