@@ -116,7 +116,7 @@ def _description(found: Explanations, one: SlotExplanation, loaded: Checkpoint) 
     try:
         chat = owner.describer(found.spec.seed)
     except ValueError as error:
-        st.info(f"{error}.", icon=":material/info:")
+        st.info(say.words("{}.", error), icon=":material/info:")
         return
     if chat is None:
         st.caption(_NO_MODEL)

@@ -14,7 +14,6 @@ from app.figures.palettes import Stretch
 from app.session import Opened
 from app.state import Probe
 from app.views import text, updates
-from app.views.markdown import plain
 from lm2.config import MemoryKind
 from lm2.interventions import Freeze
 from lm2.spec import RunSpec
@@ -72,7 +71,7 @@ def render() -> None:
     try:
         walks = _walks(opened, count, frozen)
     except ValueError as error:
-        st.info(plain(f"{error}."), icon=":material/info:")
+        st.info(say.words("{}.", error), icon=":material/info:")
         return
     chart = UpdateChart(
         spec=walks["on"].spec, item=opened.context.origin, shown=OfUpdates.STEPS, tokens=count, frozen=frozen, layer=layer, head=head, writes=shown,
