@@ -13,6 +13,7 @@ import urllib.request
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from PIL import Image
@@ -245,3 +246,18 @@ def test_what_was_chosen_on_one_screen_is_chosen_on_the_next(page, address: str)
         page.get_by_role("link", name=screen, exact=True).click()
         page.wait_for_selector(f"h2:has-text('{screen}')")
         assert page.get_by_role("radiogroup", name="Block").get_by_role("radio", checked=True).inner_text() == "1", screen
+
+
+def test_no_screen_asks_anybody_but_the_server_whatever_a_link_names(windows, address: str) -> None:
+    hostile = "source=text&text=Mary%20went.&checkpoint=" + quote("![x](http://evil.example/a.png) :material/home: www.evil.example <b> $x$")
+    asked = []
+    page = windows["light"].new_page()
+    page.on("request", lambda request: asked.append(request.url))
+    for screen in sorted(path.stem for path in (Path(__file__).parents[2] / "app/screens").glob("[a-z]*.py")):
+        page.goto(f"{address}/{screen}?{hostile}")
+        page.wait_for_selector("[data-testid=stHeading]")
+        page.wait_for_selector("[data-testid=stStatusWidget]", state="detached")
+        assert page.locator("a[href*=evil], img[src*=evil], [data-testid=stMarkdownContainer] .katex").count() == 0
+    assert "www.evil.example" in " ".join(page.locator("[data-testid=stAlert]").all_inner_texts())
+    page.close()
+    assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
