@@ -37,7 +37,7 @@ def add_serve(commands: Commands) -> None:
     one.add_argument("--port", type=whole(1, 65_535), default=8501, metavar="N", help="port of the page (default %(default)s)")
     one.add_argument("--workspace", type=Path, default=Path(workspace.DEFAULT), metavar="DIR", help="folder of saved figures (default %(default)s)")
     one.add_argument(
-        "--folders", type=Path, nargs="*", default=[Path()], metavar="DIR",
+        "--folders", type=Path, nargs="*", metavar="DIR",
         help="folders whose checkpoints, evaluations and labels visitors may open by their paths; none after it, no path at all (default: the one it is started in)",
     )  # fmt: skip
     one.add_argument("--model-url", metavar="URL", help="OpenAI-compatible address of the language model that describes slots (default: none is asked)")
@@ -83,7 +83,7 @@ def _serve(chosen: argparse.Namespace) -> None:
     flags = [f"--{name}={value}" for name, value in options.items()]
     command = [sys.executable, "-m", "streamlit", "run", str(Path(__file__).parent / "main.py"), *flags]
     os.environ[workspace.VARIABLE] = str(chosen.workspace.absolute())
-    os.environ |= owner.settings(chosen.folders, chosen.model_url, chosen.model, chosen.transcripts)
+    os.environ |= owner.settings([Path()] if chosen.folders is None else chosen.folders, chosen.model_url, chosen.model, chosen.transcripts)
     owner.describer(seed=0)  # an address that is none is told here, and not to visitors
     Answer(found={"address": f"http://127.0.0.1:{chosen.port}"}).tell(as_json=chosen.json)
     if chosen.json:  # what Streamlit says of itself is a note

@@ -135,8 +135,8 @@ def settled(name: str, wanted: Any, value: object) -> Any:
     if isinstance(value, wanted) and hasattr(wanted, "from_json"):
         return value
     if hasattr(wanted, "from_json"):
-        if not issubclass(wanted, Spec) and not isinstance(value, Mapping):
-            raise ValueError(f"{name} must be an object with fields, not {shown(value)}")
+        if not isinstance(value, Mapping) and not issubclass(wanted, Plain):
+            raise ValueError(f"{name}: {wanted.__name__} is an object with fields, not {shown(value)}")
         return wanted.from_json(value)
     return _CHECKS[wanted](name, value)
 

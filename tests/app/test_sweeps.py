@@ -196,7 +196,7 @@ def test_gates_are_clamped_and_have_no_curve(gated, folder) -> None:
 
 
 def test_segments_that_no_story_has_are_explained(gated, folder) -> None:
-    test = _page(checkpoint=folder(gated), back="500")
+    test = _page(checkpoint=folder(gated), back="15")
     assert "There is no such sweep" in told(test) and not test.exception and not test.button
 
 

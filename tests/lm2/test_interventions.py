@@ -11,11 +11,12 @@ import torch
 from lm2.capture import Capture
 from lm2.checkpoint import Checkpoint
 from lm2.config import MemoryKind
+from lm2.feeding import feed
 from lm2.interventions import (
     Add, BankEdit, Carry, Edit, Freeze, Initial, Intervention, Mean, MemoryOff, Operation, Patch, Permute, Persistence, ProjectOut, Reset,
     Scale, Set, WriteBlock,
 )  # fmt: skip
-from lm2.runner import run
+from lm2.runner import prepare, run
 from lm2.sites import WRITING, Axis, Site, sites_of
 from lm2.spec import RunSpec
 from lm2.trace import Trace
@@ -129,9 +130,11 @@ def test_rows_that_are_no_tokens_are_left_alone(rmt: Checkpoint, release: Checkp
     for checkpoint in (rmt, release):
         change = Edit(site=Site.RESID_POST, operation=Set(value=3.0), layers=(0,))
         name = Site.RESID_PRE.hook_name(1)
-        with checkpoint.model.hooks(fwd_hooks=[(name, lambda value, hook: rows.append(value[0]))]):
-            trace = trace_of(checkpoint, text, change)
-        last = len(trace.segments[-1].ids)
+        spec = RunSpec(checkpoint=checkpoint.name, text=text, interventions=(change,))
+        _, segments = prepare(checkpoint, spec)
+        with checkpoint.model.hooks(fwd_hooks=[(name, lambda value, hook: rows.append(value[0]))]), torch.inference_mode():
+            list(feed(checkpoint.model, segments, spec, {}))
+        last = len(segments[-1].ids)
         assert (rows[-1][:last] == 3).all() and len(rows[-1]) > last and not (rows[-1][last:] == 3).all(-1).any()
 
 
