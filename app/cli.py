@@ -5,6 +5,7 @@ standard error and an exit code. The modules that need torch are imported by the
 and `lm2 completion` answer at once.
 """
 
+import io
 import logging
 import sys
 
@@ -26,7 +27,8 @@ from app.cli_tree import Tree
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # a console that lacks a character shows its code: nothing is lost
+        if isinstance(stream, io.TextIOWrapper):  # others, as a notebook's, take every character
+            stream.reconfigure(errors="backslashreplace")  # a console that lacks a character shows its code: nothing is lost
     logging.basicConfig(format="%(message)s")
     logging.getLogger("lm2").setLevel(logging.INFO)  # ours alone: fonts' subsetter, for one, tells every glyph
     with Ending() as ending:

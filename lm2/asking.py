@@ -65,8 +65,8 @@ def put(checkpoint: Checkpoint, prompt: Prompt, segment_length: int | None = Non
     spec = RunSpec(checkpoint=checkpoint.name, text=prompt.text + answer, segment_length=segment_length)
     tokens, segments = prepare(checkpoint, spec)
     place = tokens.first_behind(len(prompt.text))
-    if place == len(tokens) or checkpoint.tokenizer.unknown in tokens.ids[place:]:
-        raise ValueError(f"the tokenizer has no token for the answer {prompt.answer!r}")
+    if place == len(tokens) or not checkpoint.tokenizer.knows(tokens, len(prompt.text)):
+        raise ValueError(f"the tokenizer has no token for the answer {prompt.answer!r}, or not for all of it")
     return Put(
         prompt=prompt,
         spec=spec,

@@ -248,7 +248,8 @@ def _config(path: Path) -> LM2Config:
     if not path.exists():
         raise ValueError(f"{path} is missing; a checkpoint folder holds config.json, model.safetensors and tokenizer.json")
     values = read_json(path)
-    if not isinstance(values, dict) or {key: values.get(key) for key in _FORMAT} != _FORMAT or not isinstance(values.get("model"), dict):
+    said = {key: values.get(key) for key in _FORMAT} if isinstance(values, dict) else {}
+    if json.dumps(said) != json.dumps(_FORMAT) or not isinstance(values.get("model"), dict):  # as JSON, where true is no 1
         raise ValueError(f'{path} is neither ours, with {json.dumps(_FORMAT)[1:-1]} and "model", nor of a Hugging Face Llama')
     try:
         return LM2Config.from_json(values["model"])

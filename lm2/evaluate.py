@@ -26,6 +26,7 @@ from lm2.files import State, state, write_table
 from lm2.babi import BabiError, Prompt, Story, prompts, read, split
 from lm2.babilong import Library, Mixture, exact_score, fits, instructed_prompt, length_tokens, mix, official_score, plain_prompt
 from lm2.checkpoint import Checkpoint, load
+from lm2.finite import of_model
 from lm2.intervals import bootstrap, difference, rate
 from lm2.results import DIFFERENCES, TABLE, seal_results
 from lm2.rows import answers
@@ -173,9 +174,9 @@ def _ask_cells(evaluation: Evaluation, cells: Sequence[Cell], out: Path, model: 
     answered: dict[Cell, list[Answered]] = {cell: [] for cell in cells}
     for at in range(0, len(items), _ROWS):
         rows = items[at : at + _ROWS]
-        said = answers(
-            checkpoint, [say(mixture) for _, _, mixture in rows], max_tokens=_ANSWER_TOKENS, stop=".", segment_length=evaluation.segment_length
-        )
+        texts = [say(mixture) for _, _, mixture in rows]
+        with of_model(checkpoint.name):
+            said = answers(checkpoint, texts, max_tokens=_ANSWER_TOKENS, stop=".", segment_length=evaluation.segment_length)
         for (cell, seed, mixture), output in zip(rows, said):
             answered[cell].append(_answered(seed, mixture, output))
     for cell, found in answered.items():

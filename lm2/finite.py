@@ -58,6 +58,15 @@ def in_segments(*indexes: int) -> Iterator[None]:
         raise NotFiniteError(f"{error}, in segment {named}") from None
 
 
+@contextmanager
+def of_model(name: str) -> Iterator[None]:
+    """Whatever is not finite within is said to be this model's: for whoever asks several."""
+    try:
+        yield
+    except NotFiniteError as error:
+        raise NotFiniteError(f"{name}: {error}") from None
+
+
 class Unembedding(torch.nn.Linear):
     """States to logits. Raises NotFiniteError where a logit is none though every state before it is finite."""
 

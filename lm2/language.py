@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lm2.checkpoint import Checkpoint
+from lm2.finite import of_model
 from lm2.intervals import bootstrap
 from lm2.likelihood import perplexity
 
@@ -48,7 +49,8 @@ def compare(
     nats, tokens = np.zeros(len(checkpoints)), np.zeros(len(checkpoints))
     for row, checkpoint in enumerate(checkpoints):
         for column, text in enumerate(texts):
-            found = perplexity(checkpoint, text)
+            with of_model(checkpoint.name):
+                found = perplexity(checkpoint, text)
             bits[row, column] = found.bits_per_byte * sizes[column]
             nats[row] += found.nats_per_token * found.tokens
             tokens[row] += found.tokens

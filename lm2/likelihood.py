@@ -15,6 +15,7 @@ from lm2.config import MemoryKind
 from lm2.model import SegmentOutput
 from lm2.runner import carried, feed, prepare
 from lm2.segments import Segment
+from lm2.shown import shown
 from lm2.spec import RunSpec
 
 
@@ -47,7 +48,8 @@ def log_likelihoods(checkpoint: Checkpoint, pairs: Sequence[tuple[str, str]], *,
     share the segments in which their texts do not differ. Logits are computed for the counted tokens alone and never
     kept, so that a long context costs memory only where the model attends to all of it.
 
-    Raises ValueError as `run` does, and for a continuation without a token behind the text's first one.
+    Raises ValueError as `run` does, for a continuation without a token behind the text's first one, and for one that the tokenizer does
+    not know all of.
     """
     by_context: dict[str, list[int]] = defaultdict(list)
     for index, (context, _) in enumerate(pairs):
@@ -63,7 +65,7 @@ def log_likelihoods(checkpoint: Checkpoint, pairs: Sequence[tuple[str, str]], *,
 def perplexity(checkpoint: Checkpoint, text: str, *, segment_length: int | None = None) -> Perplexity:
     """Every token of a text but the first, given all that is before it.
 
-    Raises ValueError as `run` does, and for a text of one token.
+    Raises ValueError as `run` does, for a text of one token, and for one that the tokenizer does not know all of.
     """
     reading = _reading(checkpoint, "", text, segment_length)
     _read(checkpoint, [reading])
@@ -105,6 +107,8 @@ def _reading(checkpoint: Checkpoint, context: str, continuation: str, segment_le
     first = max(1, tokens.first_behind(len(context)))
     if first >= len(tokens):
         raise ValueError(f"{continuation[:40]!r} has no token behind the text's first one: nothing in it can be predicted")
+    if not checkpoint.tokenizer.knows(tokens, len(context)):
+        raise ValueError(f"the tokenizer has no token for some of {shown(continuation)}: its likelihood would be that of other texts, too")
     if checkpoint.config.memory is not MemoryKind.RELEASE:
         # The last token predicts nothing that counts. Left out, one-token continuations of a context are one text to read.
         # The released arithmetic alone needs it: its gates see the whole segment.

@@ -193,7 +193,7 @@ class LM2(HookedModel):
         own = dict(self.named_parameters())
         check_shapes(*({name: tuple(weight.shape) for name, weight in each.items()} for each in (own, weights)))
         for name, weight in weights.items():
-            check_weight(name, weight)
+            check_weight(name, weight, own[name].dtype)
         for name, weight in own.items():
             weight.copy_(weights[name])
 

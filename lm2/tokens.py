@@ -1,5 +1,6 @@
 """Text to tokens and back, by Hugging Face `tokenizers`: ours are byte-level BPEs; every token has its place in the text."""
 
+import json
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
@@ -8,12 +9,14 @@ from functools import cached_property
 from itertools import accumulate
 from os.path import commonprefix
 from pathlib import Path
+from typing import Any
 
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from lm2 import plain
 from lm2.files import read_text
+from lm2.shown import shown
 
 END = "<|end|>"
 """The one special token: ends a text, and fills padding."""
@@ -123,12 +126,14 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: Path) -> "Tokenizer":
-        """Raises ValueError with the path when the file is no tokenizer of Hugging Face's JSON format."""
+        """Raises ValueError with the path when the file is no tokenizer of Hugging Face's JSON format, or one that the library would number anew."""
         try:
-            backend = tokenizers.Tokenizer.from_str(read_text(path, MOST_BYTES))
+            text = read_text(path, MOST_BYTES)
+            backend, values = tokenizers.Tokenizer.from_str(text), json.loads(text)
             largest = max(backend.get_vocab(with_added_tokens=True).values(), default=0)
             if largest > LARGEST_ID:  # the library writes one down by counting up to it
                 raise ValueError(f"it has a token of id {largest:,}, expected at most {LARGEST_ID:,}")
+            _check_added(values, backend)
             return cls(backend)
         except BaseException as error:  # noqa: BLE001 - the Rust library raises plain Exception, and its panics are not even that
             if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
@@ -180,9 +185,19 @@ class Tokenizer:
         joint = self.encode(f"{tokens.text[:end]} {answer}")
         alike = next((at for at, (own, other) in enumerate(zip(joint.ids, tokens.ids)) if own != other), len(tokens))
         place = min(joint.first_behind(end), alike)
-        if not 0 < place < len(joint) or self.unknown in joint.ids[place:]:
-            raise ValueError(f"the tokenizer has no token for the answer {answer!r} behind {tokens.text[:end][-40:]!r}")
+        if not 0 < place < len(joint) or not self.knows(joint, end):
+            raise ValueError(f"the tokenizer has no token for the answer {answer!r}, or not for all of it, behind {tokens.text[:end][-40:]!r}")
         return place - 1, joint.ids[place]
+
+    def knows(self, tokens: TokenSequence, at: int) -> bool:
+        """Whether each character behind text[:at] but blanks is in a token, and in none that stands for whatever is unknown.
+
+        What a tokenizer drops or does not know is another text to a model: no number is that of this one.
+        """
+        place = tokens.first_behind(at)
+        held = {where for left, right in tokens.spans[place:] for where in range(left, right)}
+        dropped = any(where not in held and not tokens.text[where].isspace() for where in range(at, len(tokens.text)))
+        return not dropped and self.unknown not in tokens.ids[place:]
 
     def encode_behind(self, text: str) -> TokenSequence:
         """A text without form feeds as it is encoded behind a full stop. Raises ValueError for one without tokens, and as `encode` does."""
@@ -310,3 +325,11 @@ class Tokenizer:
         except Exception:  # noqa: BLE001 - the Rust library raises plain Exception: it has no such token
             return None
         return found[0].id if len(found) == 1 else None
+
+
+def _check_added(values: dict[str, Any], backend: tokenizers.Tokenizer) -> None:
+    """Raise ValueError where the library gives an added token of a file another id than the file does: it counts on from the vocabulary."""
+    for added in values.get("added_tokens") or []:
+        number = backend.token_to_id(added["content"])
+        if number != added["id"]:
+            raise ValueError(f"its added token {shown(added['content'])} is of id {added['id']:,}, and the library numbers it {number}")

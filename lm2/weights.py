@@ -97,16 +97,18 @@ def reason(error: Exception) -> str:
     return said if len(said) <= 200 else f"{said[:200]}..."
 
 
-def check_weight(name: str, weight: Tensor) -> None:
-    """Raise ValueError for what cannot be a weight: numbers that are not stored as floating point, or are not finite as float32."""
+def check_weight(name: str, weight: Tensor, dtype: torch.dtype = torch.float32) -> None:
+    """Raise ValueError for what cannot be a weight: numbers that are not stored as floating point, or are not finite in `dtype`."""
     if weight.dtype not in FLOATS or weight.layout is not torch.strided or weight.is_meta:
         stored = f"{weight.dtype} without numbers" if weight.is_meta else f"{weight.dtype}"
         stored += "" if weight.layout is torch.strided else f" in layout {weight.layout}"
         raise ValueError(f"{name} is {stored}; expected float16, bfloat16 or float32, or float64, which is rounded")
-    single = weight.detach().float() if weight.dtype is torch.float64 else weight.detach()
-    if not is_finite(single):
-        count = int((~single.isfinite()).sum())
-        raise ValueError(f"{name} holds {count:,} entries of {single.numel():,} that are NaN or infinite; expected finite numbers")
+    value = weight.detach()
+    if torch.finfo(dtype).max < torch.finfo(value.dtype).max:
+        value = value.to(dtype)
+    if not is_finite(value):
+        count, kind = int((~value.isfinite()).sum()), str(dtype).removeprefix("torch.")
+        raise ValueError(f"{name} holds {count:,} entries of {value.numel():,} that are NaN or infinite as {kind}; expected finite numbers")
 
 
 def check_shapes(wanted: Shapes, found: Shapes) -> None:

@@ -165,6 +165,13 @@ def test_what_is_no_finite_floating_point_number_is_no_weight(folder: Path, weig
     assert f"{path}: " in message and said in message
 
 
+def test_weights_that_the_format_asked_for_cannot_hold_are_refused(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    save_file(load_file(path) | {"ln_final.w": torch.full((16,), 3.4e38)}, path)
+    assert load(folder, "cpu").dtype == "float32"
+    assert f"{path}: ln_final.w holds 16 entries of 16 that are NaN or infinite as bfloat16" in refused(folder, dtype="bfloat16")
+
+
 @pytest.mark.parametrize("stored", [torch.float16, torch.bfloat16, torch.float64])
 def test_weights_stored_in_other_floats_are_rounded_to_the_format_asked_for(folder: Path, stored: torch.dtype) -> None:
     path = folder / "model.safetensors"
@@ -342,6 +349,19 @@ def test_an_id_beyond_the_models_is_refused_as_the_checkpoint_opens_however_few_
     assert f"its largest id is {beyond}" in refused(folder)
     path.write_text(json.dumps(values | {"model": {"type": "WordLevel", "vocab": {"a": 0, "b": gated_config.d_vocab - 1}, "unk_token": "a"}, "added_tokens": []}))
     assert load(folder, "cpu").tokenizer.size == gated_config.d_vocab
+
+
+def test_an_added_token_that_the_library_would_number_anew_is_refused(folder: Path, gated_config: LM2Config) -> None:
+    path = folder / "tokenizer.json"
+    values = json.loads(path.read_text())
+    added = {"id": 9, "content": "<mask>", "single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    model = {"type": "WordLevel", "vocab": {"a": 0, "b": 1}, "unk_token": "a"}
+    for number in (9, gated_config.d_vocab + 140):
+        path.write_text(json.dumps(values | {"model": model, "added_tokens": [added | {"id": number}]}))
+        message = refused(folder)
+        assert str(path) in message and f"'<mask>' is of id {number}, and the library numbers it 2" in message
+    path.write_text(json.dumps(values | {"model": model, "added_tokens": [added | {"id": 2}]}))
+    assert load(folder, "cpu").tokenizer.encode("<mask>").ids == (2,)
 
 
 def _edited(path: Path, before: str, after: str) -> None:

@@ -11,6 +11,7 @@ from lm2.checkpoint import Checkpoint
 from lm2.config import LM2Config
 from lm2.finite import NotFiniteError, is_finite
 from lm2.interventions import BankEdit, Edit
+from lm2.language import compare
 from lm2.likelihood import log_likelihoods, perplexity
 from lm2.llama import RMSNorm
 from lm2.operations import Set
@@ -87,3 +88,11 @@ def test_recall_and_perplexity_stop_instead_of_scoring_numbers_that_are_none(bui
         recall(own, [ask(story, story.questions[-1])])
     with pytest.raises(NotFiniteError, match="block 1"):
         perplexity(own, "Mary moved to the garden.")
+
+
+def test_of_several_models_the_one_that_computes_none_is_named(build: Callable[..., Checkpoint], gated: Checkpoint, gated_config: LM2Config) -> None:
+    own = build(gated_config, 35, "mine")
+    with torch.no_grad():
+        own.model.blocks[1].mlp.out.weight.mul_(1e36)
+    with pytest.raises(NotFiniteError, match="^mine: the model computes NaN or infinity: first at .*block"):
+        compare([gated, own], ["Mary moved to the garden.", "John went to the office."])

@@ -72,6 +72,20 @@ def test_what_fills_the_padding_means_nothing(request: pytest.FixtureRequest, ki
 
 
 @torch.inference_mode()
+def test_padding_in_front_of_tokens_or_between_them_is_refused_with_its_row(checkpoint: Checkpoint, ids) -> None:
+    model, tokens = checkpoint.model, ids(2, checkpoint.config.segment_length)
+    left, between, none = (torch.ones_like(tokens, dtype=torch.bool) for _ in range(3))
+    left[1, :2], between[1, 3], none[1] = False, False, False
+    for real, said in ((left, "its first token is padding"), (between, "token 4 is real behind padding"), (none, "its first token is padding")):
+        for feed_in in (model.segment, model.begin):
+            with pytest.raises(ValueError, match=f"row 1 must be real tokens.*{said}"):
+                feed_in(tokens, real=real)
+    for real in (torch.ones_like(tokens), left[:1], left[:, 1:]):
+        with pytest.raises(ValueError, match="real must be true or false for each of"):
+            model.segment(tokens, real=real)
+
+
+@torch.inference_mode()
 @pytest.mark.parametrize("window", [7, 14, None])
 def test_a_then_b_equals_a_and_b(build: Callable[..., Checkpoint], gated_config: LM2Config, window: int | None) -> None:
     model = build(replace(gated_config, attention_window=window), 2).model

@@ -11,11 +11,15 @@ from tokenizers_of_others import FAMILIES
 from transformers import PreTrainedTokenizerFast
 
 from lm2.asking import put
-from lm2.babi import Prompt, Question, Statement, Story, ask
+from lm2.babi import Prompt, Statement, Story, ask
+from lm2.babi import Question as Asked
 from lm2.babilong import Library, mix
 from lm2.checkpoint import Checkpoint
 from lm2.config import SegmentEnd
-from lm2.likelihood import log_likelihoods
+from lm2.likelihood import log_likelihoods, perplexity
+from lm2.mmlu import LETTERS, Question, Subject
+from lm2.mmlu import ask as exam_ask
+from lm2.mmlu import prompt as exam_prompt
 from lm2.recall import Memory
 from lm2.recall import ask as ask_model
 from lm2.rows import answers
@@ -51,7 +55,7 @@ def model(foreign: Tokenizer, plain: Checkpoint) -> Checkpoint:
 
 def prompt(answer: str = "garden", own_segment: bool = True) -> Prompt:
     statements = (Statement(line=1, text="Mary moved to the garden."), Statement(line=2, text="John went to the office."))
-    question = Question(line=3, text="Where is Mary?", answer=answer, support=(1,))
+    question = Asked(line=3, text="Where is Mary?", answer=answer, support=(1,))
     return ask(Story(id="s:0", task=1, lines=(*statements, question)), question, own_segment=own_segment)
 
 
@@ -127,6 +131,42 @@ def test_continuations_are_worth_what_the_logits_behind_the_context_say(model: C
         _, token = model.tokenizer.answer_at(model.tokenizer.encode(context), len(context), word)
         [found] = log_likelihoods(model, [(context, f" {word}")])
         assert found.tokens == 1 and found.log_probability == pytest.approx(logits[token] - np.logaddexp.reduce(logits), abs=1e-4)
+
+
+@pytest.mark.parametrize("text", ["bathroom", "the bathroom", "garden bathroom"])
+def test_what_a_tokenizer_does_not_know_has_no_likelihood(text: str, plain: Checkpoint) -> None:
+    own = replace(plain, tokenizer=Tokenizer(FAMILIES["wordpiece"]()))
+    assert log_likelihoods(own, [("Where is bathroom?", " garden")])[0].tokens == 1
+    with pytest.raises(ValueError, match=f"no token for some of ' {text}'"):
+        log_likelihoods(own, [("Where is Mary?", f" {text}")])
+    with pytest.raises(ValueError, match="no token for some of .Mary"):
+        perplexity(own, f"Mary {text}")
+
+
+def test_an_answer_of_which_a_tokenizer_drops_a_character_has_no_number(plain: Checkpoint) -> None:
+    """A BPE without bytes and without a token for the unknown says nothing of a character that it lacks."""
+    dropping = Tokenizer(Backend(models.BPE(vocab={piece: at for at, piece in enumerate("acdefghijklmnopqrstuvwxyzWMJ ?.")}, merges=[])))
+    own = replace(plain, tokenizer=dropping)
+    assert put(own, prompt("garden")).answer_ids == dropping.encode(" garden").ids
+    for ask_for in (
+        lambda: put(own, prompt("bathroom")),
+        lambda: dropping.answer_at(dropping.encode("Where is Mary?"), 14, "bathroom"),
+        lambda: log_likelihoods(own, [("Where is Mary?", " bathroom")]),
+    ):
+        with pytest.raises(ValueError, match="the tokenizer has no token for .*bathroom"):
+            ask_for()
+
+
+def test_letters_that_are_one_unknown_token_are_no_choice(foreign: Tokenizer, model: Checkpoint) -> None:
+    question = Question(text="Where is Mary?", choices=("the garden", "the office", "the kitchen", "is"), answer="B")
+    subject = Subject(name="anatomy", examples=(question,) * 5, questions=(question,))
+    if foreign.unknown is None or foreign.unknown not in foreign.encode(" A").ids:
+        asked = exam_prompt(subject, question)
+        worth = [one.log_probability for one in log_likelihoods(model, [(asked, f" {letter}") for letter in LETTERS])]
+        assert len(set(worth)) == 4 and exam_ask(model, subject, question).predicted == LETTERS[int(np.argmax(worth))]
+    else:
+        with pytest.raises(ValueError, match="no token for some of ' A'"):
+            exam_ask(model, subject, question)
 
 
 WRITTEN = " Mary is 日🙂 garden."
