@@ -6,6 +6,7 @@ takes all of the harness's arguments. Its own command, `lm_eval --model lm2 ...`
 points of the group lm_eval.models; up to 0.4.13 none does.
 """
 
+import sys
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
@@ -107,5 +108,14 @@ def _shown(requests: Sequence[Instance], name: str) -> Iterator[tuple]:
         yield request.args
 
 
+def main() -> None:
+    """The harness's own command; what is refused, as numbers that are none, becomes one line on standard error and exit code 2."""
+    try:
+        cli_evaluate()
+    except ValueError as error:
+        sys.stderr.write(f"lm2.harness: {' '.join(str(error).split())}\n")
+        raise SystemExit(2) from None
+
+
 if __name__ == "__main__":
-    cli_evaluate()
+    main()

@@ -53,12 +53,15 @@ def decode(
     The bank is the one that the answer's prediction reads, the candidates are the first tokens of all the questions' answers,
     and each baseline is drawn once a question. `on_document` hears of each question that has been run.
 
-    Raises ValueError for questions of a single story or with a single answer, for a model without memory, and as `run` does.
+    Raises ValueError for questions of a single story or with a single answer, for answers that begin with the same token, for a model
+    without memory, and as `run` does.
     """
     layers, stories = sorted(checkpoint.config.memory_layers), [put.prompt.story_id for put in puts]
     if not layers:
         raise ValueError(f"a {checkpoint.config.memory.value} model has no slots that could say anything")
     candidates = sorted({put.answer_ids[0] for put in puts})
+    if len(candidates) < len({put.answer_ids for put in puts}):
+        raise ValueError("some of the answers begin with the same token: what a slot says of it tells none of them")
     if len(set(stories)) < 2 or len(candidates) < 2:
         raise ValueError(f"slots are compared over at least 2 stories and 2 answers, not {len(set(stories))} and {len(candidates)}")
     readings = []

@@ -3,13 +3,18 @@
 import importlib.util
 import json
 import os
+import runpy
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
+import torch
 
 from lm2.checkpoint import Checkpoint, CheckpointError, load, save
+from lm2.config import LM2Config
 from lm2.likelihood import log_likelihoods, perplexity
 from lm2.runner import generate
 
@@ -41,6 +46,36 @@ def test_importing_our_packages_does_not_import_the_harness() -> None:
 def test_without_the_harness_one_sentence_says_what_to_install() -> None:
     with pytest.raises(ImportError, match="the extra `harness` of this package installs"):
         importlib.import_module("lm2.harness")
+
+
+@pytest.mark.parametrize(("factor", "said"), [(float("nan"), "blocks.0.mlp.out.weight holds"), (1e36, "the model computes NaN or infinity: first at ")])
+@pytest.mark.parametrize("asked", ["loglikelihood", "loglikelihood_rolling", "generate_until"])
+def test_numbers_that_are_none_end_the_harness_with_one_line_and_no_metric(
+    asked: str, factor: float, said: str, build: Callable[..., Checkpoint], gated_config: LM2Config, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    own, known = build(gated_config, 41), {}
+    with torch.no_grad():
+        own.model.blocks[0].mlp.out.weight.mul_(factor)
+    save(tmp_path / "bad", own.model, own.tokenizer, "# Bad")
+    arguments = {"loglikelihood": (CONTEXT, " Mary"), "loglikelihood_rolling": (CONTEXT,), "generate_until": (CONTEXT, {"until": []})}[asked]
+
+    def evaluate() -> None:
+        getattr(known["lm2"](str(tmp_path / "bad"), device="cpu"), asked)([SimpleNamespace(args=arguments)])
+        print("acc 0.25")
+
+    stand_ins = {
+        "lm_eval": {}, "lm_eval.__main__": {"cli_evaluate": evaluate}, "lm_eval.api": {}, "lm_eval.api.instance": {"Instance": object},
+        "lm_eval.api.model": {"LM": object}, "lm_eval.api.registry": {"register_model": lambda name: lambda made: known.setdefault(name, made)},
+    }  # fmt: skip
+    for name, content in stand_ins.items():
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+        vars(sys.modules[name]).update(content)
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("lm2.harness", run_name="__main__")
+    told = capsys.readouterr()
+    assert ended.value.code == 2 and not told.out
+    assert said in told.err.splitlines()[-1] and told.err.count("lm2.harness: ") == 1 and "Traceback" not in told.err
 
 
 @needs_harness

@@ -398,6 +398,17 @@ def test_a_gguf_file_of_what_is_not_computed_here_is_refused(tokenizer: Tokenize
     assert str(path) in message and said in message
 
 
+@pytest.mark.parametrize("kind", ["I8", "I16", "I32", "I64", "F64", "Q8_1"])
+def test_a_gguf_tensor_of_a_kind_that_is_not_unpacked_is_refused_by_its_name(tokenizer: Tokenizer, tmp_path: Path, kind: str) -> None:
+    path, name = packed(tmp_path / "toy.gguf", llama(tokenizer), tokenizer), "blk.0.attn_norm.weight"
+    content = bytearray(path.read_bytes())
+    place = content.index(name.encode()) + len(name) + 4 + 8  # the name, of how many axes, and the one axis' length
+    content[place : place + 4] = gguf.GGMLQuantizationType[kind].to_bytes(4, "little")
+    path.write_bytes(content)
+    message = refused(path)
+    assert str(path) in message and f"{name} is stored in {kind}, which is not unpacked here" in message
+
+
 def test_a_truncated_or_foreign_gguf_file_is_refused_with_its_size(tokenizer: Tokenizer, tmp_path: Path) -> None:
     path = packed(tmp_path / "toy.gguf", llama(tokenizer), tokenizer, gguf.GGMLQuantizationType.Q8_0)
     whole = path.read_bytes()

@@ -6,12 +6,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer as Backend
+from tokenizers import models
 
 from lm2.asking import put
 from lm2.babi import ask
 from lm2.checkpoint import Checkpoint
 from lm2.config import LM2Config
 from lm2.simulator import simulate
+from lm2.tokens import Tokenizer
 from probes.decoding import decode
 from probes.lens import decoding, read_out
 
@@ -116,3 +119,13 @@ def test_slots_of_one_story_or_of_no_memory_are_not_compared(gated: Checkpoint, 
         decode(gated, [put(gated, prompt) for prompt in prompts[:2]])
     with pytest.raises(ValueError, match="a none model has no slots"):
         decode(plain, [put(plain, prompt) for prompt in prompts])
+
+
+def test_answers_that_begin_with_the_same_token_are_not_told_apart_by_it(gated: Checkpoint) -> None:
+    letters = Tokenizer(Backend(models.BPE(vocab={piece: at for at, piece in enumerate("abcdefghijklmnopqrstuvwxyzDJMSW ?.")}, merges=[])))
+    own, prompts = replace(gated, tokenizer=letters), []
+    for seed in range(6):
+        story = simulate(1, seed=seed, statements=3, questions=1).story
+        prompts.append(ask(story, story.questions[-1]))
+    with pytest.raises(ValueError, match="some of the answers begin with the same token"):
+        decode(own, [put(own, prompt) for prompt in prompts])
