@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.modules import module as every_module
 from transformer_lens import ActivationCache, HookedRootModule
 from transformer_lens.hook_points import HookPoint
 from transformer_lens.utilities import Slice
@@ -168,7 +169,8 @@ class HookedModel(HookedRootModule):
 
     def refuse_hooks(self) -> None:
         """Raise ValueError, with the modules, where somebody has left hooks that change what the model computes, or might."""
-        hooked = [name for name, module in self.mod_dict.items() if module._forward_hooks or module._forward_pre_hooks]
+        everywhere = ["every module of torch"] if every_module._global_forward_hooks or every_module._global_forward_pre_hooks else []
+        hooked = everywhere + [name for name, module in self.mod_dict.items() if module._forward_hooks or module._forward_pre_hooks]
         if hooked:
             others = f" and {len(hooked) - 3} more" if len(hooked) > 3 else ""
             raise ValueError(

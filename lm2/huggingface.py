@@ -160,7 +160,10 @@ def _config(values: dict[str, Any]) -> LM2Config:
         raise ValueError(f"it must be a table, not {shown(values)}")
     _only(values, _ONLY)
     _present(values, _SIZES)
-    rope = values.get("rope_parameters") or values.get("rope_scaling") or {}
+    newer, older = (values.get(name) or {} for name in ("rope_parameters", "rope_scaling"))
+    if newer and older and newer != older:
+        raise ValueError(f"rope_parameters {shown(newer)} and rope_scaling {shown(older)} are two names of one table, and differ")
+    rope = newer or older
     if not isinstance(rope, dict):
         raise ValueError(f"the rotary parameters must be a table, not {shown(rope)}")
     config = _sized(

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from transformer_lens import ActivationCache, patching
 from transformer_lens.tools.analysis.logit_lens import logit_lens
 from transformer_lens.utilities import Slice
@@ -289,6 +290,8 @@ def test_a_hook_that_somebody_left_on_the_model_is_refused_by_every_way_to_run_i
         lambda: own.model.add_perma_hook("blocks.1.hook_resid_post", lambda value, hook: value * 0),
         lambda: own.model.blocks[1].register_forward_hook(lambda module, inputs, output: output),
         lambda: own.model.blocks[1].mlp.register_forward_pre_hook(lambda module, inputs: inputs),
+        lambda: register_module_forward_hook(lambda module, inputs, output: output),
+        lambda: register_module_forward_pre_hook(lambda module, inputs: None),
     ):
         left = leave()
         for ask in (
@@ -297,7 +300,7 @@ def test_a_hook_that_somebody_left_on_the_model_is_refused_by_every_way_to_run_i
             lambda: answers(own, [text], max_tokens=2, stop="."),
             lambda: log_likelihoods(own, [(text, " garden.")]),
         ):
-            with pytest.raises(ValueError, match=r"hooks .* at blocks.1.*reset_hooks\(including_permanent=True\)"):
+            with pytest.raises(ValueError, match=r"hooks .* at (blocks.1|every module of torch).*reset_hooks\(including_permanent=True\)"):
                 ask()
         own.model.reset_hooks(including_permanent=True)
         if left is not None:

@@ -143,6 +143,7 @@ def test_a_config_as_older_versions_wrote_it_means_the_same(tokenizer: Tokenizer
         ({"rope_parameters": {"rope_type": "llama3", "factor": 8.0}}, "takes numbers for ['factor', 'high_freq_factor'"),
         ({"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}}, "partial_rotary_factor"),
         ({"rope_parameters": 3}, "must be a table, not 3"),
+        ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "are two names of one table, and differ"),
         ({"hidden_size": None}, "it lacks ['hidden_size']"),
         ({"hidden_size": "64"}, "d_model must be a whole number, not '64'"),
         ({"num_key_value_heads": 3}, "n_heads 4 does not divide among n_key_value_heads 3"),
