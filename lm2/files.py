@@ -102,16 +102,17 @@ def _no_constant(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no JSON number")
 
 
-State = tuple[tuple[str, int, int, int], ...]
+State = tuple[tuple[str, int, int, int, int], ...]
 
 
 def state(*paths: Path) -> State:
-    """Name, time of the last change, size and inode of files; of folders, of the files that lie in them. What is not there is left out.
+    """Name, times of the last change, size and inode of files; of folders, of the files that lie in them. What is not there is left out.
 
-    It is part of the key under which what was read is remembered: other files in their place have another state.
+    It is part of the key under which what was read is remembered: other files in their place have another state. The first of the times
+    is kept by tools that copy over a file; the second nobody can set.
     """
     files = (file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path]))
-    return tuple((str(file), found.st_mtime_ns, found.st_size, found.st_ino) for file in files if (found := _stat(file)) is not None)
+    return tuple((str(file), found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino) for file in files if (found := _stat(file)) is not None)
 
 
 def _stat(path: Path) -> os.stat_result | None:
@@ -126,8 +127,10 @@ def _stat(path: Path) -> os.stat_result | None:
 def replace_file(path: Path) -> Iterator[Path]:
     """A path to write to, which takes the place of `path` when the block ends well and vanishes when it does not.
 
-    Whoever else writes the same file has a path of their own; the last one to end stays.
+    Whoever else writes the same file has a path of their own; the last one to end stays. Raises ValueError where `path` is a folder.
     """
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder, and a file is to be written there")
     path.parent.mkdir(parents=True, exist_ok=True)
     _clear(path)
     aside = _aside(path, "part")
@@ -199,7 +202,10 @@ def replace_folder(path: Path) -> Iterator[Path]:
     """A fresh folder to write into, which takes the place of `path` when the block ends well.
 
     Two renames make the change. Where a writer was killed between them, `path` is not there; `restore_folder` brings it back.
+    Raises ValueError where `path` is a file.
     """
+    if path.is_file():
+        raise ValueError(f"{path} is a file, and a folder is to be written there")
     path.parent.mkdir(parents=True, exist_ok=True)
     restore_folder(path)
     _clear(path)

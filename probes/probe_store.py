@@ -1,7 +1,7 @@
 """What a probe has done so far: one sealed file a source, in a folder or nowhere."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,23 +22,29 @@ class ProbeStore:
         self._folder, self._held = folder, {}
         self._claim = None if folder is None else claim(folder / "probe.json", key, "probe", checkpoint)
 
-    def get(self, source: Source) -> tuple[Reading, ...] | None:
-        """None where they are not there, or damaged, which is logged. Raises ValueError where they then could not be put."""
+    def get(self, source: Source, forms: Sequence[Mapping[str, tuple[int, ...]]]) -> tuple[Reading, ...] | None:
+        """None where they are not there, or damaged, which is logged. Raises ValueError where they then could not be put.
+
+        `forms`: the shape of each of the arrays, by name, of one reading after the other.
+        """
         if self._claim is None:
             return self._held.get(source)
-        found = self._read(source)
+        found = self._read(source, forms)
         if found is None:
             self._claim.check_writable()
         return found
 
-    def _read(self, source: Source) -> tuple[Reading, ...] | None:
+    def _read(self, source: Source, forms: Sequence[Mapping[str, tuple[int, ...]]]) -> tuple[Reading, ...] | None:
         path = self._path(source)
         try:
             header, arrays = read_arrays(path, self._of(source))
             if isinstance(header, dict) != self._claim.sealed:
                 raise DamagedError(f"{path} is damaged: its seal is missing")
             headers = header["readings"] if self._claim.sealed else header
-            return tuple(Reading.unpack(one, {name: arrays[f"{at}.{name}"] for name in one["arrays"]}) for at, one in enumerate(headers))
+            packed = [(one, {name: arrays[f"{at}.{name}"] for name in one["arrays"]}) for at, one in enumerate(headers)]
+            if [{name: array.shape for name, array in own.items()} for _, own in packed] != list(forms):
+                raise DamagedError(f"{path} is damaged: its arrays are not those of this source")
+            return tuple(Reading.unpack(*one) for one in packed)
         except FileNotFoundError:
             return None
         except (DamagedError, KeyError, TypeError) as error:  # of an earlier version's, nothing vouches for the names

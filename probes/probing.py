@@ -42,7 +42,7 @@ def probe(
         target: control_labels(plan.examples.kind, labels.values, len(labels.names), spec.seed) for target, labels in plan.labels.items()
     }
     every = (*plan.sources, *plan.baselines)
-    there = {source: found for source in every if (found := store.get(source)) is not None}
+    there = {source: found for source in every if (found := store.get(source, _forms(plan, checkpoint, source))) is not None}
     on_progress(len(there), len(every))
     for few in _together(plan, checkpoint, [source for source in every if source not in there]):
         for source, features in collect(checkpoint, plan.examples, few, seed=spec.seed).items():
@@ -56,6 +56,13 @@ def probe(
     if folder is not None:
         result.write(folder)
     return result
+
+
+def _forms(plan: ProbePlan, checkpoint: Checkpoint, source: Source) -> list[dict[str, tuple[int, ...]]]:
+    """The shapes of a source's readings, target by target."""
+    rows, width = len(plan.examples), source.width(checkpoint.config, plan.examples)
+    classes = [len(labels.names) for labels in plan.labels.values()]
+    return [{"log_probabilities": (rows, count), "control": (rows,), "direction": (width, count)} for count in classes]
 
 
 def _together(plan: ProbePlan, checkpoint: Checkpoint, sources: Sequence[Source]) -> Iterator[list[Source]]:

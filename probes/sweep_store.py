@@ -6,12 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lm2.checkpoint import Checkpoint
 from lm2.files import read_json
-from lm2.sealed import read_sealed, write_sealed
+from lm2.sealed import DamagedError, read_sealed, write_sealed
 from probes.claims import claim
 
 _LOG = logging.getLogger(__name__)
+
+Form = tuple[int, ...] | Mapping[str, tuple[int, ...]]
+"""The shape of a document's values, or that of each by name."""
 
 
 class Store:
@@ -22,21 +27,21 @@ class Store:
         self._folder, self._held = folder, {}
         self._claim = None if folder is None else claim(folder / "sweep.json", key, "sweep", checkpoint)
 
-    def get(self, name: str) -> Any:
+    def get(self, name: str, form: Form) -> Any:
         """None where it is not there, or damaged, which is logged. Raises ValueError where it then could not be put."""
         if self._claim is None:
             return self._held.get(name)
-        found = self._read(name)
+        found = self._read(name, form)
         if found is None:
             self._claim.check_writable()
         return found
 
-    def _read(self, name: str) -> Any:
+    def _read(self, name: str, form: Form) -> Any:
         path = self._path(name)
         try:
             if self._claim.sealed:
                 return read_sealed(path, self._of(name), ("values",))["values"]
-            return read_json(path) if path.exists() else None
+            return _formed(read_json(path), form, path) if path.exists() else None
         except FileNotFoundError:
             return None
         except ValueError as error:
@@ -54,6 +59,17 @@ class Store:
 
     def _path(self, name: str) -> Path:
         return self._folder / "documents" / f"{name}.json"
+
+
+def _formed(values: Any, form: Form, path: Path) -> Any:
+    """The values of a file without a seal. Raises DamagedError for others than a document of this sweep has."""
+    try:
+        there = {name: np.array(value, float).shape for name, value in values.items()} if isinstance(values, dict) else np.array(values, float).shape
+    except (TypeError, ValueError):
+        there = None
+    if there != form:
+        raise DamagedError(f"{path} is damaged: its values are not those of a document of this sweep")
+    return values
 
 
 def _written(values: Any) -> Any:

@@ -24,7 +24,7 @@ from probes.plans import cost
 from probes.screening import RANDOM, STEPS, Screening, scores
 from probes.sweep_result import Joint, SweepResult, Values
 from probes.sweep_spec import SweepSpec
-from probes.sweep_store import Store
+from probes.sweep_store import Form, Store
 
 OnProgress = Callable[[int, int], None]
 """Hears (steps done, steps in all), a step for every document and pass. What it raises ends the sweep; what is done is kept."""
@@ -176,7 +176,7 @@ class _Work:
             source = layout.sources[index]
             return scores(layout.checkpoint, source.asked, layout.units(source), spec.metrics[0], layout.answers[index]).tolist()
 
-        return Screening.of(np.mean(self._each("screen", scored), axis=0), spec.screen, spec.seed)
+        return Screening.of(np.mean(self._each("screen", scored, (len(layout.parts),)), axis=0), spec.screen, spec.seed)
 
     def measure(self, measured: Sequence[int]) -> tuple[Values, Values, Values]:
         """By metric: the unedited values [document], those of the measured units and those of the joints [unit, document]."""
@@ -189,7 +189,9 @@ class _Work:
             baseline, found = _measured(layout, source, layout.answers[index], [*(units[at] for at in measured), *joints])
             return {"baseline": baseline.tolist(), "units": found[: len(measured)].tolist(), "joints": found[len(measured) :].tolist()}
 
-        held = self._each("units", values)
+        metrics = len(layout.spec.metrics)
+        form = {"baseline": (metrics,), "units": (len(measured), metrics), "joints": (len(layout.joints), metrics)}
+        held = self._each("units", values, form)
         return tuple(self._by_metric([one[name] for one in held]) for name in ("baseline", "units", "joints"))
 
     def curves(self, measured: Sequence[int], baseline: Values, values: Values, counts: Sequence[int]) -> tuple[Values, Values]:
@@ -207,14 +209,15 @@ class _Work:
             _, found = _measured(layout, source, layout.answers[index], sets)
             return {"best": found[: len(counts)].tolist(), "worst": found[len(counts) :].tolist()}
 
-        held = self._each("curve", along)
+        points = (len(counts), len(layout.spec.metrics))
+        held = self._each("curve", along, {"best": points, "worst": points})
         return tuple(self._by_metric([one[name] for one in held]) for name in ("best", "worst"))
 
-    def _each(self, name: str, work: Callable[[int], Any]) -> list[Any]:
+    def _each(self, name: str, work: Callable[[int], Any], form: Form) -> list[Any]:
         found = []
         for index in range(len(self._layout.sources)):
             file = f"{name}-{index:05}"
-            held = self._store.get(file)
+            held = self._store.get(file, form)
             if held is None:
                 held = work(index)
                 self._store.put(file, held)

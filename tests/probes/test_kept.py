@@ -22,6 +22,8 @@ from probes.sweep_store import Store
 
 KEY = {"spec": {"kind": "toy", "values": [1.5]}, "spec_digest": "a", "checkpoint_digest": "weights and more", "dtype": "float32"}
 UNITS = {"baseline": [0.5, -1.25], "units": [[1.0, 2.0], [3.0, float("inf")]], "joints": []}
+READING = [{"log_probabilities": (4, 2), "control": (4,), "direction": (3, 2)}]
+FORM = {"baseline": (2,), "units": (2, 2), "joints": (0,)}
 
 
 @pytest.fixture
@@ -54,7 +56,7 @@ def as_written(found: Any) -> bool:
 def test_a_damaged_document_of_a_sweep_is_computed_again(model: Checkpoint, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     store = Store(tmp_path, KEY, model)
     store.put("units-00000", UNITS)
-    damaged(tmp_path / "documents" / "units-00000.json", 3, lambda: store.get("units-00000"), as_written, caplog)
+    damaged(tmp_path / "documents" / "units-00000.json", 3, lambda: store.get("units-00000", FORM), as_written, caplog)
 
 
 def test_one_documents_file_in_anothers_place_or_from_another_sweep_is_not_believed(model: Checkpoint, tmp_path: Path) -> None:
@@ -63,11 +65,11 @@ def test_one_documents_file_in_anothers_place_or_from_another_sweep_is_not_belie
         store.put("units-00000", UNITS)
     documents = tmp_path / "one" / "documents"
     (documents / "units-00001.json").write_bytes((documents / "units-00000.json").read_bytes())
-    assert one.get("units-00001") is None
+    assert one.get("units-00001", FORM) is None
     (documents / "units-00000.json").write_bytes((tmp_path / "other" / "documents" / "units-00000.json").read_bytes())
-    assert one.get("units-00000") is None
+    assert one.get("units-00000", FORM) is None
     (documents / "units-00000.json").write_text(json.dumps(UNITS | {"units": []}))
-    assert one.get("units-00000") is None, "without a seal"
+    assert one.get("units-00000", FORM) is None, "without a seal"
 
 
 def _reading(seed: int) -> Reading:
@@ -87,10 +89,10 @@ def test_a_damaged_reading_of_a_probe_is_computed_again_and_anothers_too(model: 
     def right(found: tuple[Reading, ...]) -> bool:
         return len(found) == 1 and all(np.array_equal(getattr(found[0], name), getattr(reading, name)) for name in ("log_probabilities", "control", "direction"))
 
-    damaged(path, 5, lambda: store.get(mean), right, caplog)
+    damaged(path, 5, lambda: store.get(mean, READING), right, caplog)
     store.put(tokens, (_reading(1),))
     (path.parent / f"{tokens.stem}.npz").write_bytes(path.read_bytes())
-    assert store.get(tokens) is None and right(store.get(mean))
+    assert store.get(tokens, READING) is None and right(store.get(mean, READING))
 
 
 def test_a_damaged_head_is_refused_in_a_sentence(model: Checkpoint, tmp_path: Path) -> None:
@@ -134,23 +136,53 @@ def test_results_of_another_code_or_device_are_read_and_told_but_not_gone_on_wit
         monkeypatch.setattr(claims, "made_by", lambda device, dtype, change=change: made | change)
         caplog.clear()
         store = Store(tmp_path, KEY, model)
-        assert as_written(store.get("units-00000")) and f"was begun where {words} differed" in caplog.text
+        assert as_written(store.get("units-00000", FORM)) and f"was begun where {words} differed" in caplog.text
         with pytest.raises(ValueError, match=f"begun where {words} differed.*folder of its own"):
-            store.get("units-00001")
+            store.get("units-00001", FORM)
     monkeypatch.setattr(claims, "made_by", lambda device, dtype: made | {"threads": 99, "processor": "another"})
-    assert Store(tmp_path, KEY, model).get("units-00001") is None, "other last bits alone"
+    assert Store(tmp_path, KEY, model).get("units-00001", FORM) is None, "other last bits alone"
 
 
 def test_a_folder_of_an_earlier_version_is_read_and_not_gone_on_with(model: Checkpoint, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "documents").mkdir()
     (tmp_path / "sweep.json").write_text(json.dumps(KEY | {"checkpoint_digest": "weights"}))
-    (tmp_path / "documents" / "units-00000.json").write_text(json.dumps(UNITS | {"units": [[1.0, 2.0]]}))
+    (tmp_path / "documents" / "units-00000.json").write_text(json.dumps(UNITS | {"units": [[1.0, 2.0], [4.0, 5.0]]}))
     store = Store(tmp_path, KEY, model)
-    assert store.get("units-00000")["units"] == [[1.0, 2.0]] and "an earlier version" in caplog.text
+    assert store.get("units-00000", FORM)["units"] == [[1.0, 2.0], [4.0, 5.0]] and "an earlier version" in caplog.text
     with pytest.raises(ValueError, match="earlier version.*folder of its own"):
-        store.get("units-00001")
+        store.get("units-00001", FORM)
     with pytest.raises(ValueError, match="its checkpoint_digest differ"):
         Store(tmp_path, KEY, replace(model, weights_digest="others"))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [None, 3, [1.0, 2.0], {}, UNITS | {"units": {}}, UNITS | {"units": [[1.0, 2.0]]}, UNITS | {"baseline": ["a", "b"]}, UNITS | {"more": []}],
+)
+def test_a_document_of_an_earlier_version_with_others_values_is_refused(values: Any, model: Checkpoint, tmp_path: Path) -> None:
+    (tmp_path / "documents").mkdir()
+    (tmp_path / "sweep.json").write_text(json.dumps(KEY | {"checkpoint_digest": "weights"}))
+    (tmp_path / "documents" / "units-00000.json").write_text(json.dumps(values))
+    with pytest.raises(ValueError, match="begun by an earlier version.*folder of its own"):
+        Store(tmp_path, KEY, model).get("units-00000", FORM)
+
+
+def test_a_reading_of_an_earlier_version_with_others_arrays_is_refused(model: Checkpoint, tmp_path: Path) -> None:
+    header, arrays = _reading(0).pack()
+    whole, source = [header | {"arrays": sorted(arrays)}], Source.parse("bank:mean")
+    (tmp_path / "readings").mkdir()
+    (tmp_path / "probe.json").write_text(json.dumps(KEY | {"checkpoint_digest": "weights"}))
+
+    def read(headers: Any, forms: list[dict[str, tuple[int, ...]]]) -> Any:
+        encoded = np.frombuffer(json.dumps(headers).encode(), np.uint8)
+        np.savez(tmp_path / "readings" / f"{source.stem}.npz", header=encoded, **{f"0.{name}": array for name, array in arrays.items()})
+        return ProbeStore(tmp_path, KEY, model).get(source, forms)
+
+    assert np.array_equal(read(whole, READING)[0].direction, arrays["direction"])
+    wider = [READING[0] | {"direction": (4, 2)}]
+    for headers, forms in ((None, READING), (3, READING), ([], READING), ([{}], READING), (whole * 2, READING), ("text", READING), (whole, wider)):
+        with pytest.raises(ValueError, match="begun by an earlier version.*folder of its own"):
+            read(headers, forms)
 
 
 def test_a_damaged_transcript_is_asked_again_and_one_of_another_request_too(speaking, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
