@@ -91,16 +91,17 @@ def strip(
 def quizzes(trace: Trace, context: Context, tokenizer: Tokenizer) -> Table:
     """Each question with its true answer, the answer's probability, and what the model says instead.
 
-    The probability is that of the answer's first token, at the token before it.
+    The probability is that of the answer's first token, at the token before it. Of an answer of several tokens, saying the first is
+    only a beginning: others may have it, too.
     """
     rows = []
     for quiz in context.quizzes:
         row, first = tokenizer.answer_at(trace.tokens, quiz.end, quiz.answer)
         chance = probabilities(trace, row)
         said = int(chance.argmax())
-        rows.append(
-            (quiz.question, quiz.answer, float(chance[first]), tokenizer.shown(said).strip(), float(chance[said]), "yes" if said == first else "no")
-        )
+        whole = tokenizer.piece(first).strip().casefold() == quiz.answer.strip().casefold()
+        right = "no" if said != first else "yes" if whole else "its first token"
+        rows.append((quiz.question, quiz.answer, float(chance[first]), tokenizer.shown(said).strip(), float(chance[said]), right))
     return Table(columns=("question", "true answer", "its probability", "model says", "with probability", "right"), rows=tuple(rows))
 
 
