@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from app import cache, owner, progress, say, sidebar, state, widgets
+from app import cache, progress, say, sidebar, state, widgets
 from app.jobs import Phase, Work
 from lm2 import stories
 
@@ -71,7 +71,7 @@ def result(key: Hashable, work: Work, label: str, unit: str) -> Any:
     if job is None:
         st.caption("Not run yet. It runs in the background: go on working here, and come back by this page's link.")
     if job is not None and job.phase is Phase.FAILED:
-        st.info(say.words("It could not be run: {}.", owner.without_folders(job.sentence).removesuffix(".")), icon=":material/info:")
+        st.info(say.words("It could not be run: {}.", job.sentence.removesuffix(".")), icon=":material/info:")
     if job is not None and job.phase is Phase.CANCELLED:
         st.caption(say.words("Stopped after {}.", progress.counted(job.done, unit)))
     return None

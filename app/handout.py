@@ -82,7 +82,7 @@ def _figure(title: str, made: Made, stretch: Stretch) -> None:
     try:
         drawn = spec.drawn([shown])
     except ValueError as error:
-        right.info(say.words("This does not fit: {}.", str(error).removesuffix(".")), icon=":material/info:")
+        right.info(say.words("This does not fit: {}.", error), icon=":material/info:")
         return
     with right:
         preview(drawn)

@@ -11,6 +11,8 @@ from enum import Enum
 from functools import partial
 from typing import Any
 
+from app import owner
+
 PATIENCE = 30.0
 """Seconds that a job goes on when every session that waited for it has gone: one that reloads its page is back sooner."""
 
@@ -53,7 +55,7 @@ class Job:
         self.result: Any = None
         """What the work returned; None before."""
         self.sentence = ""
-        """Why it failed."""
+        """Why it failed, as visitors may read it: an unforeseen error by its kind alone."""
         self.cancelling = False
         """Whether it has been told to stop; where it runs, it does so at its next step."""
         self.deserted = False
@@ -121,10 +123,10 @@ class Job:
         except CancelledError:
             ended = Phase.CANCELLED
         except (ValueError, OSError) as error:
-            self.sentence = str(error)
+            self.sentence = owner.without_folders(str(error))
         finally:
             if ended is Phase.FAILED and not self.sentence:
-                self.sentence = f"the program failed with {sys.exc_info()[1]!r}; the server's log says where"
+                self.sentence = f"the program failed with {sys.exc_info()[0].__name__}; the server's log says where"
             self._ended, self.phase = time.monotonic(), ended
             self._over.set()
 

@@ -23,7 +23,7 @@ _NUMBERS = range(-1, 2**31)
 """Whole numbers of a field that says nothing else."""
 _PLACES = range(100_000)
 """Numbers in a field that holds several and says nothing else."""
-_SHOWN = 40
+SHOWN = 40
 """Characters of a value that a problem quotes."""
 
 
@@ -70,12 +70,12 @@ def read(written: Mapping[str, str], fields: Mapping[str, Field], allowed: Mappi
     problems = []
     for name, text in written.items():
         if name not in fields:
-            problems.append(f"This link names {name[:_SHOWN]!r}, which this version cannot read: it was left out.")
+            problems.append(f"This link names {name[:SHOWN]!r}, which this version cannot read: it was left out.")
             continue
         try:
             values[name] = _checked(_read(text, fields[name].default), allowed.get(name))
         except ValueError as error:
-            problems.append(f"This part of the link was left out: {name}={text[:_SHOWN]!r}. {error}.")
+            problems.append(f"This part of the link was left out: {name}={text[:SHOWN]!r}. {error}.")
     return Link(values, tuple(problems))
 
 

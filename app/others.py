@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from app import sidebar
 from app.context import Context
-from app.state import Selection, Source
+from app.selection import Selection, Source
 from lm2 import stories, world
 
 _TRIED = 50

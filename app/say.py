@@ -6,6 +6,7 @@ import string
 from dataclasses import dataclass
 from typing import Any
 
+from app import owner
 from app.views.markdown import code, plain
 from app.views.texts import shortened
 
@@ -21,12 +22,17 @@ class Code:
 
 
 def words(template: str, *values: object) -> str:
-    """Markdown for a text or a label of the page: `template`, with a value for each {} as in `str.format`."""
+    """Markdown for a text or a label of the page: `template`, with a value for each {} as in `str.format`.
+
+    An error stands there as its sentence without the full stop, and without folders of this machine.
+    """
     return _Words().format(template, *values)
 
 
 class _Words(string.Formatter):
     def format_field(self, value: Any, format_spec: str) -> str:
+        if isinstance(value, Exception):
+            value = owner.without_folders(str(value)).removesuffix(".")
         if isinstance(value, Code):
             return code(shortened(value.text, _MOST))
         return plain(shortened(super().format_field(value, format_spec), _MOST))

@@ -42,7 +42,7 @@ def open_checkpoint() -> "Checkpoint | None":
         with st.spinner(say.words("Loading {} ...", chosen.checkpoint)):
             loaded = cache.checkpoint(chosen.checkpoint, chosen.device, chosen.dtype)
     except ValueError as error:
-        st.info(say.words("{}", error), icon=":material/info:")
+        st.info(say.words("{}.", error), icon=":material/info:")
         return None
     state.shows("weights", loaded.digest)
     return loaded
@@ -63,7 +63,7 @@ def open_trace() -> Opened | None:
         spec = cache.spec_for(loaded, read.text, chosen.length or None, chosen.layer)
         trace = ran(loaded, spec)
     except ValueError as error:
-        st.info(say.words("{}", error), icon=":material/info:")
+        st.info(say.words("{}.", error), icon=":material/info:")
         return None
     return None if trace is None else Opened(checkpoint=loaded, context=answerable(read, loaded, trace), trace=trace)
 

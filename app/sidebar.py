@@ -4,7 +4,7 @@ import streamlit as st
 
 from app import cache, context, state, widgets
 from app.context import Context
-from app.state import Kind, Selection, Source
+from app.selection import Kind, Selection, Source
 from lm2 import stories
 from lm2.bundled import bundled_names
 from lm2.files import decode_text

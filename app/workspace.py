@@ -11,6 +11,8 @@ from lm2.files import read_json, replace_file
 VARIABLE = "LM2_WORKSPACE"
 """Environment variable by which `lm2 serve` tells the app its folder."""
 DEFAULT = "lm2-workspace"
+MOST = 200
+"""Figures: whoever visits the server may keep some, and nobody may fill its disk."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,79}")
 
 
@@ -20,12 +22,18 @@ def figures() -> Path:
 
 
 def names() -> list[str]:
-    """The figures that there are, in the order of the alphabet."""
-    return sorted(path.stem for path in figures().glob("*.json"))
+    """The figures that there are, in the order of the alphabet. Files of other names are none."""
+    return sorted(path.stem for path in figures().glob("*.json") if _is_name(path.stem))
 
 
 def save(name: str, sidecar: dict[str, Any]) -> Path:
-    """Write a figure, in place of one of that name. Raises ValueError for a name that is no file's, OSError where the folder cannot be written."""
+    """Write a figure, in place of one of that name.
+
+    Raises ValueError for a name that is no file's and for one figure more than there may be, OSError where the folder cannot be written.
+    """
+    there = names()
+    if name not in there and len(there) >= MOST:
+        raise ValueError(f"{len(there)} figures are kept, and {MOST} are the most: delete one, or replace one by its name")
     with replace_file(_path(name)) as aside:
         aside.write_text(json.dumps(sidecar, indent=1, sort_keys=True, ensure_ascii=False), encoding="utf-8")
     return _path(name)
@@ -46,7 +54,11 @@ def delete(name: str) -> None:
     _path(name).unlink(missing_ok=True)
 
 
+def _is_name(name: str) -> bool:
+    return _NAME.fullmatch(name) is not None and not name.endswith((" ", "."))
+
+
 def _path(name: str) -> Path:
-    if not _NAME.fullmatch(name) or name.endswith((" ", ".")):
+    if not _is_name(name):
         raise ValueError(f"a figure's name has letters, digits, blanks, dots, - and _, 80 at most, and begins with a letter or digit, not {name!r}")
     return figures() / f"{name}.json"

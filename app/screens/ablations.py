@@ -11,7 +11,7 @@ import streamlit as st
 from app import cache, exam, handout, others, panels, say, session, sidebar, state, toggles, widgets
 from app.charts import AblationChart, OfAblation
 from app.session import Opened
-from app.state import Source
+from app.selection import Source
 from app.toggles import Change, Policy, Toggles
 from app.views import ablations, text
 from lm2.config import MemoryKind

@@ -25,7 +25,7 @@ def render() -> None:
         found = results.read_results(owner.place(named) if named else results.BUNDLED)
     except ValueError as error:
         if named:
-            st.info(say.words("{}.", owner.without_folders(str(error))), icon=":material/info:")
+            st.info(say.words("{}.", error), icon=":material/info:")
         else:
             st.info("No results are bundled. Make some with `lm2 eval --models A,B --lengths 0k,1k,4k --out FOLDER`, and name FOLDER above.", icon=":material/info:")
         st.subheader("Printed in the paper")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from app.charts import Made
     from app.jobs import Job
 
+_KEPT = f"Kept in the server's workspace, {workspace.MOST} figures at most, for all who visit it: each may open, replace or delete it."
 _MARKS = "Texts at places of the data: columns and rows of a map from 0, points and values of curves and bars."
 
 
@@ -69,7 +70,7 @@ def _opened(name: str, pressed: float, placed: list[Placed]) -> None:
         for file in {file for chart in spec.charts for file in chart.files}:
             owner.place(file)
     except ValueError as error:
-        st.info(say.words("{}.", owner.without_folders(str(error)).removesuffix(".")), icon=":material/info:")
+        st.info(say.words("{}.", error), icon=":material/info:")
         return
     chosen = state.current()
 
@@ -154,7 +155,7 @@ def _preview(placed: list[Placed], grid: Grid) -> None:
     try:
         drawn = spec.drawn(made)
     except ValueError as error:
-        st.info(say.words("This does not fit: {}.", str(error).removesuffix(".")), icon=":material/info:")
+        st.info(say.words("This does not fit: {}.", error), icon=":material/info:")
         return
     preview(drawn)
     with st.container(horizontal=True):
@@ -162,13 +163,13 @@ def _preview(placed: list[Placed], grid: Grid) -> None:
     with st.expander("Draft of the caption"):
         st.write(say.words("{}", caption(drawn)))
     left, right = st.columns([5, 2], vertical_alignment="bottom")
-    named = left.text_input("Name", key="figure_name", placeholder="reads-and-writes", help="Kept in the server's workspace, for all who visit it.").strip()
+    named = left.text_input("Name", key="figure_name", placeholder="reads-and-writes", help=_KEPT).strip()
     label = "Replace" if named in workspace.names() else "Save"
     if right.button(say.words("{}", label), icon=":material/save:", type="primary", disabled=not named, width="stretch"):
         try:
             path = workspace.save(named, sidecar(spec, made))
         except (ValueError, OSError) as error:
-            st.info(say.words("{}.", owner.without_folders(str(error)).removesuffix(".")), icon=":material/info:")
+            st.info(say.words("{}.", error), icon=":material/info:")
         else:
             st.success(say.words(
                 "Saved. {}, in the workspace's folder of figures, makes it again.",

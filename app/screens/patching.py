@@ -13,7 +13,7 @@ from app.charts import Made, OfPatching, PatchingChart
 from app.context import Context
 from app.figures.palettes import Stretch
 from app.session import Opened
-from app.state import Patched, Selection, Source
+from app.selection import Patched, Selection, Source
 from app.views import patching, text
 from app.views.patching import Asked, Reply
 from lm2 import stories
@@ -119,7 +119,7 @@ def _choose_donor(opened: Opened) -> Opened | None:
         spec = cache.spec_for(loaded, read.text, state.current().length or None, opened.layers[0])
         trace = session.ran(loaded, spec)
     except ValueError as error:
-        st.info(say.words("There is no donor yet. {}", error), icon=":material/info:")
+        st.info(say.words("There is no donor yet. {}.", error), icon=":material/info:")
         return None
     return None if trace is None else Opened(checkpoint=loaded, context=session.answerable(read, loaded, trace), trace=trace)
 

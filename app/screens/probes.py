@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -14,7 +15,7 @@ from app.figures.palettes import Stretch
 from app.views import probes
 from app.views.probes import ALL, Probed
 from lm2 import stories
-from lm2.files import csv_text
+from lm2.files import csv_text, read_text
 
 if TYPE_CHECKING:
     from app.jobs import Job
@@ -79,8 +80,11 @@ def render() -> None:
         key = cache.key(loaded, spec)
         with st.spinner("Laying out the rows ..."):
             plan = cache.plan(loaded, spec)
+        state.shows("documents", "\f".join(put.prompt.text for put in plan.examples.puts))
+        if spec.files:
+            state.shows("labels", "\f".join(read_text(Path(file)) for file in spec.files))
     except ValueError as error:
-        st.info(say.words("There is no such probe: {}.", owner.without_folders(str(error)).removesuffix(".")), icon=":material/info:")
+        st.info(say.words("There is no such probe: {}.", error), icon=":material/info:")
         return
     if exam.finished(key):
         st.caption(say.words("{}. " + _CONTEXT, plan.cost))

@@ -12,7 +12,7 @@ from app.charts import OfUpdates, UpdateChart
 from app.charts.of_updates import Continued
 from app.figures.palettes import Stretch
 from app.session import Opened
-from app.state import Probe
+from app.selection import Probe
 from app.views import text, updates
 from lm2.config import MemoryKind
 from lm2.interventions import Freeze
@@ -206,7 +206,7 @@ def _before_and_after(opened: Opened, walks: dict[str, Walk], chart: UpdateChart
     try:
         readings = _rereadings(opened, walks, ids)
     except ValueError as error:
-        st.info(say.words("{}", error), icon=":material/info:")
+        st.info(say.words("{}.", error), icon=":material/info:")
         return
     read, height = readings[chart.writes], _height(opened)
     by_question = bool(question) and probe is Probe.QUESTION

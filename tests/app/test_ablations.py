@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import context, state
+from app import context
+from app.selection import Selection
 from app.toggles import Change, Policy, Toggles, head_changes, numbers, ranges, toggles_of
 from app.views import ablations, text
 from lm2.checkpoint import save
@@ -109,7 +110,7 @@ def test_a_pattern_of_another_story_is_not_offered_where_heads_have_no_values_of
 
 def test_a_selection_holds_toggles() -> None:
     for toggled in (*EVERY.values(), *GATED_ONLY.values()):
-        assert toggles_of(state.Selection(**asdict(toggled))) == toggled
+        assert toggles_of(Selection(**asdict(toggled))) == toggled
 
 
 @pytest.fixture(scope="module")

@@ -169,6 +169,19 @@ def kept(monkeypatch: pytest.MonkeyPatch, tmp_path) -> Callable[[str], None]:
     return lambda name: workspace.save(name, {"figure": {"charts": []}})
 
 
+def test_a_workspace_keeps_so_many_figures_and_says_so(kept: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    from app import workspace
+
+    monkeypatch.setattr(workspace, "MOST", 2)
+    kept("a")
+    kept("b")
+    with pytest.raises(ValueError, match="2 figures are kept, and 2 are the most: delete one"):
+        kept("c")
+    kept("b")
+    (workspace.figures() / "é.json").write_text("{}", encoding="utf-8")
+    assert workspace.names() == ["a", "b"]
+
+
 def test_a_workspace_keeps_figures_by_their_names(kept: Callable[[str], None]) -> None:
     from app import workspace
 

@@ -13,7 +13,7 @@ from tokenizers_of_others import FAMILIES
 
 from app.cli import main
 from app.sidebar import context_of
-from app.state import Selection, Source
+from app.selection import Selection, Source
 from lm2 import babi
 from lm2.checkpoint import Checkpoint, load, save
 from lm2.curriculum import Phase, Stage

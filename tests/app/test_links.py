@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import zlib
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from app import cache, links, state
 from app.figures.palettes import Stretch
 from app.figures.venues import Columns, Venue
 from app.screens import ablations, probes, sweeps, updates
-from app.state import ALLOWED, Selection, Source
+from app.selection import ALLOWED, Selection, Source
 from app.views.benchmark import METRICS
 from app.views.gates import SITES
 from lm2 import stories
@@ -133,7 +134,7 @@ def test_links_of_earlier_versions_open(old: dict[str, str], values: dict[str, A
     assert {name: getattr(test.session_state["selection"], name) for name in values} == values and not test.warning
 
 
-def _page(screen: str, link: dict[str, str]) -> AppTest:
+def _page(screen: str, link: Mapping[str, str | list[str]]) -> AppTest:
     def script(screen: str) -> None:
         import importlib
 
@@ -148,6 +149,11 @@ def _page(screen: str, link: dict[str, str]) -> AppTest:
     for name, value in link.items():
         test.query_params[name] = value
     return test.run()
+
+
+def _link_of(test: AppTest) -> dict[str, str]:
+    """The link that a page has written."""
+    return {name: value if isinstance(value, str) else value[0] for name, value in test.query_params.items()}
 
 
 def _said(test: AppTest) -> list[str]:
@@ -219,7 +225,7 @@ def test_a_story_that_is_not_there_is_told_and_not_replaced_in_silence(monkeypat
 def test_a_link_to_a_text_or_model_that_is_another_here_says_so_at_once(simulated: None, gated, folder, monkeypatch: pytest.MonkeyPatch) -> None:
     path = Path(folder(gated))
     made = _page("run", {"checkpoint": str(path), "index": "3"})
-    link = {name: made.query_params[name] if isinstance(made.query_params[name], str) else made.query_params[name][0] for name in made.query_params}
+    link = _link_of(made)
     assert not made.warning and {"context", "weights"} <= set(link)
     assert not _page("run", link).warning
     other = stories.pick(1, 4)
@@ -236,6 +242,31 @@ def test_what_was_told_stays_until_something_else_is_chosen(simulated: None) -> 
     assert "nobody" in _warned(test) and "nobody" in _warned(test.run())
     test.number_input(key="widget_index").set_value(2).run()
     assert not test.warning
+
+
+def test_a_field_that_a_link_names_more_than_once_is_told(simulated: None) -> None:
+    test = _page("run", {"index": ["1", "3"]})
+    assert test.session_state["selection"].index == 3 and "'index' more than once: the last is taken" in _warned(test)
+
+
+def test_all_that_is_told_of_a_link_stands_in_one_box(simulated: None) -> None:
+    test = _page("run", {"nobody": "1", "side": "zzz"})
+    (warning,) = test.warning
+    assert [line[:2] for line in warning.value.splitlines()] == ["- ", "- "]
+
+
+def test_a_link_to_other_documents_or_labels_of_probes_says_so_at_once(simulated: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = tmp_path / "labels.csv"
+    labels.write_text("row,label,group\n" + "".join(f"{row},{'ab'[row % 2]},{row}\n" for row in range(20)), encoding="utf-8")
+    monkeypatch.setenv("LM2_FOLDERS", str(tmp_path))
+    asked = {"probe_count": "20", "probe_targets": "answer", "probe_moment": "question", "probe_labels": str(labels)}
+    made = _page("probes", asked)
+    link = _link_of(made)
+    assert {"documents", "labels"} <= set(link)
+    assert not made.warning and not _page("probes", link).warning
+    assert "made with other documents than" in _warned(_page("probes", link | {"documents": "0" * 12}))
+    labels.write_text(labels.read_text(encoding="utf-8").replace("0,a,0", "0,b,0", 1), encoding="utf-8")
+    assert "made with other labels than" in _warned(_page("probes", link))
 
 
 def test_a_pasted_text_and_an_uploaded_file_are_two_texts(simulated: None) -> None:

@@ -1,5 +1,6 @@
 """Laws of who decides: what a visitor names is opened only where the server's owner allows it."""
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -7,11 +8,12 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import cache, owner, workspace
+from app import cache, owner, say, workspace
 from app.charts import BenchmarkChart, OfBenchmark, OfProbe, ProbeChart, SlotChart
 from app.cli import main
 from app.cli_ending import Exit
 from app.figure_spec import FigureSpec
+from app.jobs import Job
 from probes.explain_spec import ExplainSpec
 from probes.probe_spec import ProbeSpec
 
@@ -103,6 +105,23 @@ def test_of_a_path_in_a_sentence_visitors_see_the_last_part_alone() -> None:
     assert owner.without_folders("/tmp/a b/c.json is missing; '/tmp/x/y.csv' too") == "/tmp/a b/c.json is missing; '.../y.csv' too".replace("/tmp/a b/c", ".../a b/c")
     same = "http://127.0.0.1:8000/v1 is read/write, 1/2, models/mine/config.json"
     assert owner.without_folders(same) == same
+
+
+def test_an_error_in_words_and_why_a_job_failed_show_no_folder_of_this_machine() -> None:
+    error = OSError(28, "No space left on device", "/var/lib/lm2/trace.npz")
+    assert say.words("It failed: {}.", ValueError("/var/lib/lm2/a.json is damaged.")) == "It failed: .../a.json is damaged."
+
+    def fail(error: Exception) -> str:
+        def work(job: Job) -> None:
+            raise error
+
+        job = Job(work)
+        with contextlib.suppress(KeyError):
+            job.run()
+        return job.sentence
+
+    assert fail(error) == "[Errno 28] No space left on device: '.../trace.npz'"
+    assert fail(KeyError(Path("/var/lib/lm2"))) == "the program failed with KeyError; the server's log says where"
 
 
 @pytest.mark.parametrize("arguments", [

@@ -9,7 +9,7 @@ from streamlit.testing.v1 import AppTest
 from app import context, others, state
 from app.session import Opened
 from app.screens import patching as screen
-from app.state import Source
+from app.selection import Patched, Selection, Source
 from app.views import patching, text
 from lm2.capture import Capture
 from lm2.checkpoint import save
@@ -61,8 +61,8 @@ def test_a_text_without_a_question_is_asked_what_the_model_says_behind_it(gated)
 def test_the_donors_answer_is_what_its_story_tells_of_the_recipients_question(sides) -> None:
     recipient, donor = sides
     assert others.told(donor.context, recipient.context) == "bedroom"
-    assert screen._donors_reply(recipient, donor, state.Patched.BANK).words == "bedroom"
-    assert screen._donors_reply(recipient, donor, state.Patched.STREAM) == donor.asked.reply
+    assert screen._donors_reply(recipient, donor, Patched.BANK).words == "bedroom"
+    assert screen._donors_reply(recipient, donor, Patched.STREAM) == donor.asked.reply
 
 
 def test_a_story_that_does_not_say_and_a_question_that_is_none_have_no_answer() -> None:
@@ -137,11 +137,11 @@ def test_reading_is_shown_for_both_questions(sides) -> None:
 
 
 def test_neighbours_are_the_stories_behind_and_begin_again_behind_the_last() -> None:
-    chosen = state.Selection(source=Source.SIMULATED, seed=others.SEEDS - 1)
+    chosen = Selection(source=Source.SIMULATED, seed=others.SEEDS - 1)
     assert [one.seed for one in others.neighbours(chosen, 1, 2)] == [0, 1]
     last = others.count(Source.STORY, 1) - 1
-    assert [one.index for one in others.neighbours(state.Selection(index=last - 1), 1, 2)] == [last, 0]
-    pasted = others.neighbours(state.Selection(source=Source.PASTED, text="a", task=3), 2, 1)
+    assert [one.index for one in others.neighbours(Selection(index=last - 1), 1, 2)] == [last, 0]
+    pasted = others.neighbours(Selection(source=Source.PASTED, text="a", task=3), 2, 1)
     assert [(one.source, one.index, one.task) for one in pasted] == [(Source.STORY, 1, 3)]
 
 

@@ -6,6 +6,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import app
+from app.selection import Selection
 
 SCREENS = ("run", "memory", "gates", "bank")
 
@@ -102,7 +103,7 @@ def test_nonsense_in_a_link_falls_back_to_the_default_and_is_told() -> None:
     test.query_params["layer"] = "many"
     test.query_params["text"] = "~!!!"
     test.run()
-    assert test.session_state["selection"] == state.Selection()
+    assert test.session_state["selection"] == Selection()
     assert not test.exception
     assert [warning.value for warning in test.warning if "layer='many'" in warning.value]
 
