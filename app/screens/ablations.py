@@ -235,7 +235,7 @@ def _effect(opened: Opened, found: Comparison) -> None:
 
 def _beside(found: Comparison, token: int, tokenizer: Tokenizer) -> None:
     pieces = found.after.tokens.shown
-    st.subheader(say.words("Behind token {} ({})", token, pieces[token].strip() or 'blank'))
+    st.subheader(say.words("After token {} ({})", token, pieces[token].strip() or 'blank'))
     panels.table(text.beside(found.before.logits[token], found.after.logits[token], ("before", "after"), tokenizer.shown), "ablated_next")
 
 

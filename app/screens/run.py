@@ -9,7 +9,7 @@ from app.views import text
 
 def render() -> None:
     st.header("Run")
-    st.write("The text as the model met it, segment by segment. Click a token to see what the model expected behind it.")
+    st.write("The text as the model met it, segment by segment. Click a token to see what the model expected after it.")
     opened = session.open_trace()
     if opened is None:
         return

@@ -84,7 +84,7 @@ def quizzes(found: Comparison, context: Context, tokenizer: Tokenizer, answers: 
 
 
 def strip(found: Comparison, marks: text.Marks, tokenizer: Tokenizer) -> Strip:
-    """The text, coloured by how far what was expected behind each token has moved."""
+    """The text, coloured by how far what was expected after each token has moved."""
     most = float(found.kl.max())
     return Strip(
         pieces=found.after.tokens.shown,
@@ -93,7 +93,7 @@ def strip(found: Comparison, marks: text.Marks, tokenizer: Tokenizer) -> Strip:
         # As in the plain strip: the notes of a very long text would be more bytes than the text.
         notes=tuple(_note(found, tokenizer, token) for token in range(len(found.kl) if len(found.kl) <= 4_000 else 0)),
         marks=marks,
-        legend=f"KL(before || after) of what is expected behind each token, in nats; largest is {most:.3g}",
+        legend=f"KL(before || after) of what is expected after each token, in nats; largest is {most:.3g}",
         high=max(most, 1e-9),
     )
 

@@ -105,7 +105,7 @@ def coloured(view: Heatmap, slot: int, side: str, *, relative: bool) -> tuple[Fl
     weights = unmasked(view)[slot]
     most = float(np.nanmax(weights, initial=0.0))
     scale = f"colours relative to this slot's largest, {most:.3g}" if relative else f"colours as in the map of all slots; this slot's largest is {most:.3g}"
-    return weights, max(most, 1e-9) if relative else view.high, f"how much each token {side} slot {slot} ({view.value_title}); {scale}"
+    return weights, max(most, 1e-9) if relative else view.high, f"how much each token {side} slot {slot}: {view.value_title}; {scale}"
 
 
 def slots_of_token(values: Map, token: int, title: str) -> Bars:
