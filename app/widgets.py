@@ -84,11 +84,11 @@ def _written_places(label: str, field: str, chosen: tuple[int, ...], help: str |
         try:
             state.update(**{field: numbers(st.session_state[key])})
         except ValueError as error:
-            st.session_state[explanation] = f"Not taken: {error}."
+            st.session_state[explanation] = error
 
     st.text_input(label, key=key, help=help, placeholder="such as 0,3-5", on_change=take)
     if explanation in st.session_state:
-        st.error(say.words("{}", st.session_state[explanation]))
+        st.error(say.words("Not taken: {}.", st.session_state[explanation]))
 
 
 def several(label: str, field: str, options: Sequence[int], *, show: Callable[[int], str], placeholder: str, help: str | None = None) -> None:
@@ -160,11 +160,11 @@ def upload(label: str, field: str, kind: str, read: Callable[[bytes], str], *, h
             try:
                 state.update(**{field: read(arrived.getvalue())})
             except ValueError as error:
-                st.session_state[explanation] = f"{arrived.name} was not taken: {error}."
+                st.session_state[explanation] = arrived.name, error
 
     st.file_uploader(label, type=kind, key=key, help=help, on_change=take)
     if explanation in st.session_state:
-        st.error(say.words("{}", st.session_state[explanation]))
+        st.error(say.words("{} was not taken: {}.", *st.session_state[explanation]))
 
 
 def download(label: str, data: str | Callable[[], str | bytes], file: str, mime: str) -> None:

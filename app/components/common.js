@@ -228,12 +228,14 @@ class Tooltip {
   }
 }
 
-/** A legend line: text, and a colour bar between two words or numbers. */
+/** A legend line: text, and a colour bar between two words or numbers, which no line break parts from it. */
 function legendLine(text, background, low, high) {
   const line = element("div", "lm2-legend");
   const bar = element("span", "lm2-bar");
   bar.style.background = background;
-  line.append(element("span", "", text), element("span", "lm2-end", low), bar, element("span", "lm2-end", high));
+  const scale = element("span", "lm2-scale");
+  scale.append(element("span", "lm2-end", low), bar, element("span", "lm2-end", high));
+  line.append(element("span", "", text), scale);
   return line;
 }
 
