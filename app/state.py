@@ -132,10 +132,10 @@ def write_link() -> None:
 def publish() -> None:
     """Write the link, and draw here what there is to tell: in one box, however much it is."""
     write_link()
-    notices = [say.words("{}", notice) for notice in st.session_state["notices"]]
+    notices = st.session_state["notices"]
     if notices:
-        st.warning("\n".join(f"- {notice}" for notice in notices) if len(notices) > 1 else notices[0], icon=":material/link:")
-    st.session_state["told"] += st.session_state["notices"]
+        st.warning(say.words("- {}\n" * len(notices) if len(notices) > 1 else "{}", *notices), icon=":material/link:")
+    st.session_state["told"] += notices
     st.session_state["notices"] = []
 
 

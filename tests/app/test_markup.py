@@ -250,6 +250,8 @@ def _is_ours(node: ast.expr) -> bool:
             return name.isupper()
         case ast.Subscript(value=value):
             return _is_ours(value)
+        case ast.BinOp(left=repeated, op=ast.Mult()):
+            return _is_ours(repeated)
         case ast.IfExp(body=one, orelse=other) | ast.BinOp(left=one, right=other):
             return _is_ours(one) and _is_ours(other)
         case ast.Call(func=ast.Attribute(value=ast.Name(id="say"), attr="words"), args=[template, *_]):
