@@ -27,6 +27,8 @@ _MOST_LETTERS = 14
 _MOST = 300
 """Letters of any text."""
 MOST_LINES = 12
+_MOST_IN_A_LINE = 120
+"""Letters: no page is wider."""
 TITLE = 3
 """Lines of an axis' title: more would leave the data no room."""
 _MOST_BESIDE = 28
@@ -59,7 +61,7 @@ def width(text: str, size: float) -> float:
 def wrapped(text: str, size: float, room: float, most: int = MOST_LINES) -> str:
     """The text broken at blanks into lines of at most `room` points; a longer word is broken too. An ellipsis ends the last of `most` lines."""
     lines = [""]
-    for word in text.split():
+    for word in shortened(text, most * _MOST_IN_A_LINE).split():  # what is beyond need not be measured
         longer = f"{lines[-1]} {word}".lstrip()
         lines[-1:] = [longer] if width(longer, size) <= room else [*filter(None, lines[-1:]), *_broken(word, size, room)]
     if len(lines) > most:
@@ -68,9 +70,9 @@ def wrapped(text: str, size: float, room: float, most: int = MOST_LINES) -> str:
 
 
 def _broken(word: str, size: float, room: float) -> list[str]:
-    parts = []
-    while len(word) > 1 and (wide := width(word, size)) > room:
-        letters = max(1, min(len(word) - 1, int(len(word) * room / wide)))
+    parts, most = [], int(4 * room / size) + 2  # letters, of which few are narrower than a quarter of their type
+    while len(word) > 1 and (wide := width(word[:most], size)) > room:
+        letters = max(1, min(len(word) - 1, int(min(len(word), most) * room / wide)))
         while letters > 1 and width(word[:letters], size) > room:
             letters -= 1
         parts.append(word[:letters])
