@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.cli_answer import Answer, specified, written
-from app.cli_arguments import MOST, add_checkpoint, add_device, add_seed, add_segment_length, check_file, spec_in, task_named, whole
+from app.cli_arguments import MOST, add_checkpoint, add_device, add_seed, add_segment_length, asked_in, check_file, spec_in, task_named, whole
 from app.cli_progress import progress
 from app.cli_tree import Commands
 
@@ -55,10 +55,11 @@ def _ablate(chosen: argparse.Namespace) -> Answer:
 
     check_file(chosen.out)
     spec = spec_in(chosen.spec, lambda values: (ExperimentSpec if "experiment" in values else RunSpec).from_json(values))
-    checkpoint = load(spec.checkpoint, chosen.device, chosen.dtype)
-    if isinstance(spec, RunSpec):
-        return _by_hand(checkpoint, spec, chosen)
-    return _perform(checkpoint, spec, chosen.out)
+    with asked_in(chosen.spec):
+        checkpoint = load(spec.checkpoint, chosen.device, chosen.dtype)
+        if isinstance(spec, RunSpec):
+            return _by_hand(checkpoint, spec, chosen)
+        return _perform(checkpoint, spec, chosen.out)
 
 
 def _experiment(chosen: argparse.Namespace) -> Answer:

@@ -3,7 +3,8 @@
 import argparse
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -131,9 +132,18 @@ def task_named(text: str) -> int:
 def spec_in(path: Path, of: Callable[[dict[str, Any]], _Spec]) -> _Spec:
     """The spec in a file, as `of` reads its JSON. Raises ValueError with the file's name for one that holds none."""
     values = read_spec(path)
-    try:
+    with asked_in(path):
         return of(values)
+
+
+@contextmanager
+def asked_in(path: Path) -> Iterator[None]:
+    """What is done here was asked for in a file: an error that does not name it begins with its name."""
+    try:
+        yield
     except ValueError as error:
+        if str(path) in str(error):
+            raise
         raise ValueError(f"{path}: {error}") from error
 
 

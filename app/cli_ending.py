@@ -1,6 +1,7 @@
 """How commands end: exit codes, and one line for whatever goes wrong."""
 
 import os
+import re
 import signal
 import sys
 import threading
@@ -25,6 +26,9 @@ class Exit(IntEnum):
 
 _LONGEST = 300
 """Characters of an error's line."""
+
+_NO_MEMORY = re.compile("MemoryError|OutOfMemory|out of memory|not enough memory|allocate memory|tried to allocate", re.IGNORECASE)
+"""How libraries say that there is no memory left: torch's processors and cards by a RuntimeError."""
 
 MEANING = {
     Exit.DONE: "done",
@@ -76,7 +80,7 @@ class Ending:
                 self.code, said = Exit.TOLD_TO_END, "told to end"
             case ValueError() | OSError():
                 self.code, said = Exit.MISTAKE, str(error) or repr(error)
-            case MemoryError():
+            case MemoryError() | RuntimeError() if _NO_MEMORY.search(f"{type(error).__name__}: {error}"):
                 self.code, said = Exit.MISTAKE, "this takes more memory than there is: ask for less at once"
             case RecursionError():
                 self.code, said = Exit.MISTAKE, "something in what was given is nested too deeply"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from app.cli_ablate import lines_of
 from app.cli_answer import Answer, written
-from app.cli_arguments import add_spec, wanted
+from app.cli_arguments import add_spec, asked_in, wanted
 from app.cli_progress import progress
 from app.cli_tree import Commands
 
@@ -47,9 +47,8 @@ def _explain(chosen: argparse.Namespace) -> Answer:
     spec, out = wanted(chosen, "explain", ExplainSpec.from_json, "explanations.json", "transcripts")
     spec = spec if chosen.model is None else replace(spec, model=chosen.model)
     chat = _chat(spec, chosen)
-    checkpoint = load(spec.checkpoint, chosen.device, chosen.dtype)
-    with progress("document") as told:
-        found = explain(checkpoint, spec, told)
+    with asked_in(chosen.spec), progress("document") as told:
+        found = explain(load(spec.checkpoint, chosen.device, chosen.dtype), spec, told)
     described: tuple[Described, ...] = ()
     files = _write(out, found, described)
     if chat is not None:

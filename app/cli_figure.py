@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.cli_answer import Answer, written
-from app.cli_arguments import add_device, check_file, read_spec, spec_in
+from app.cli_arguments import add_device, asked_in, check_file, read_spec, spec_in
 from app.cli_progress import progress
 from app.cli_tree import Commands
 
@@ -67,7 +67,8 @@ def _figure(chosen: argparse.Namespace) -> Answer:
         with progress("step", chart.words) as on_step:
             return chart.find(checkpoint, on_step, chosen.results)
 
-    made = list(spec.made(cache(lambda name: load(name, chosen.device, chosen.dtype)), find))
+    with asked_in(chosen.sidecar):
+        made = list(spec.made(cache(lambda name: load(name, chosen.device, chosen.dtype)), find))
     now = sidecar(spec, made)
     if isinstance(made[0].view, Table) and len(made) == 1:
         content = table_bundle(made[0].view, now) if ending == ".zip" else _written(made[0].view, ending)

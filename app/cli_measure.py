@@ -86,8 +86,6 @@ def _mmlu(chosen: argparse.Namespace) -> Answer:
     from lm2 import mmlu
     from lm2.checkpoint import load
 
-    if chosen.samples is not None and chosen.samples < 1:
-        raise ValueError(f"--samples must be at least 1 question a subject, not {chosen.samples}")
     subjects = [
         replace(subject, questions=subject.questions[: chosen.samples]) for subject in mmlu.read(chosen.data, mmlu.Split(chosen.split))
     ]

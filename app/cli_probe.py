@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.cli_answer import Answer, specified, table_files, written
-from app.cli_arguments import add_spec, check_file, spec_in, wanted
+from app.cli_arguments import add_spec, asked_in, check_file, spec_in, wanted
 from app.cli_progress import note, progress
 from app.cli_tree import Commands
 
@@ -42,13 +42,14 @@ def _probe(chosen: argparse.Namespace) -> Answer:
     rows_alone = chosen.spec is not None and chosen.rows is not None
     check_file(chosen.rows)
     spec, out = (spec_in(chosen.spec, ProbeSpec.from_json), None) if rows_alone else wanted(chosen, "probe", ProbeSpec.from_json, "probe.json")
-    checkpoint = load(spec.checkpoint, chosen.device, chosen.dtype)
-    plan = ProbePlan.of(spec, checkpoint)
-    if out is None:
-        return _rows(plan, chosen.rows)
-    note(plan.cost)
-    with progress("source") as told:
-        found = probe(spec, checkpoint, out, told, plan)
+    with asked_in(chosen.spec):
+        checkpoint = load(spec.checkpoint, chosen.device, chosen.dtype)
+        plan = ProbePlan.of(spec, checkpoint)
+        if out is None:
+            return _rows(plan, chosen.rows)
+        note(plan.cost)
+        with progress("source") as told:
+            found = probe(spec, checkpoint, out, told, plan)
     _draw(found, out / "figures")
     tables = found.tables()
     files = written(*table_files(out, *tables), out / "figures")

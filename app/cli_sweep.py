@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.cli_answer import Answer, specified, table_files, written
-from app.cli_arguments import MOST, add_spec, wanted, whole
+from app.cli_arguments import MOST, add_spec, asked_in, wanted, whole
 from app.cli_progress import note, progress
 from app.cli_tree import Commands
 
 if TYPE_CHECKING:
+    from lm2.checkpoint import Checkpoint
     from probes.effects import Effect
     from probes.sweep_result import SweepResult
+    from probes.sweep_spec import SweepSpec
 
 _EXAMPLE = "babi-lm2-qa1"
 
@@ -30,13 +32,18 @@ def add_sweep(commands: Commands) -> None:
 def _sweep(chosen: argparse.Namespace) -> Answer:
     from lm2.checkpoint import load
     from probes.sweep_spec import SweepSpec
-    from probes.sweeps import predict, sweep
 
     if chosen.example:
         example = SweepSpec(checkpoint=_EXAMPLE).to_json()
         return Answer(found=example, words=[json.dumps(example, indent=1)])
     spec, out = wanted(chosen, "sweep", SweepSpec.from_json, "sweep.json")
-    checkpoint = load(spec.checkpoint, chosen.device, chosen.dtype)
+    with asked_in(chosen.spec):
+        return _swept(spec, load(spec.checkpoint, chosen.device, chosen.dtype), out, chosen.top)
+
+
+def _swept(spec: "SweepSpec", checkpoint: "Checkpoint", out: Path, top: int) -> Answer:
+    from probes.sweeps import predict, sweep
+
     cost = predict(spec, checkpoint)
     note(
         f"{cost.documents} documents x {cost.units} units: {cost.naive:,.0f} segments the plain way, about {_time(cost.naive_seconds)}; "
@@ -48,7 +55,7 @@ def _sweep(chosen: argparse.Namespace) -> Answer:
     # The values of every single document are in the files alone: they are what is large.
     told_alone = {name: rows for name, rows in tables.items() if name != "values"}
     result = {**specified(spec, checkpoint), **told_alone, **written(*table_files(out, *tables))}
-    return Answer(found=result, words=_words(found, chosen.top, out))
+    return Answer(found=result, words=_words(found, top, out))
 
 
 def _time(seconds: float) -> str:

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.cli_answer import Answer, written
-from app.cli_arguments import check_file, check_folder, whole
+from app.cli_arguments import asked_in, check_file, check_folder, whole
 from app.cli_progress import Told, progress
 from app.cli_tree import Commands
+from lm2.shown import shown
 
 if TYPE_CHECKING:
     from lm2.training import Progress
@@ -45,7 +46,7 @@ def _train(chosen: argparse.Namespace) -> Answer | None:
 
     check_folder(chosen.out, "training", "checkpoint")
     config, losses = TrainingConfig.load(chosen.config), []
-    with ExitStack() as shown:
+    with ExitStack() as shown, asked_in(chosen.config):
         bars: list[Told] = []
 
         def heard(state: "Progress", loss: float) -> None:
@@ -87,9 +88,10 @@ def _counted(texts: Iterable[str], told: Told) -> Iterator[str]:
 
 
 def _layers(text: str) -> tuple[int, ...]:
-    if not all(layer.strip().isdecimal() for layer in text.split(",")):
-        raise ValueError(f"layers are written 0,4,8, not {text!r}")
-    return tuple(map(int, text.split(",")))
+    layers = [layer.strip() for layer in text.split(",")]
+    if not all(layer.isascii() and layer.isdecimal() and len(layer) <= 9 for layer in layers):
+        raise ValueError(f"layers are written 0,4,8, with 9 digits at most, not {shown(text)}")
+    return tuple(map(int, layers))
 
 
 def _graft(chosen: argparse.Namespace) -> Answer:

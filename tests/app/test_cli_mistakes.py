@@ -94,7 +94,10 @@ def test_a_console_that_lacks_a_character_shows_its_code(encoding: str, monkeypa
     assert "\\u4e2d \\U0001f642U+001B[31m" in written and "\x1b" not in written
 
 
-@pytest.mark.parametrize("error", [MemoryError(), RecursionError("maximum"), ValueError("file.json: " + "x\n" * 10**6)])
+NO_MEMORY = "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 4000000000000 bytes."
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError(NO_MEMORY), RecursionError("maximum"), ValueError("file.json: " + "x\n" * 10**6)])
 def test_what_is_too_much_is_a_mistake_in_one_line(error: BaseException, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(chosen: object) -> None:
         raise error
@@ -121,3 +124,23 @@ def test_few_questions_are_refused_in_a_sentence(name: str, count: int, words: s
     monkeypatch.delenv("LM2_DATA_DIR", raising=False)
     assert len({simulate(1, seed=seed).story.questions[-1].answer for seed in range(3)}) > 1
     assert words in refused(capsys, "experiment", name, *MODEL, "--questions", str(count))
+
+
+@pytest.mark.parametrize(
+    ("command", "values", "said"),
+    [
+        ("ablate", {"text": "a", "interventions": [{"kind": "MemoryOff", "layers": [9]}]}, "there is no block 9"),
+        ("ablate", {"text": ""}, "the text is empty"),
+        ("ablate", {"experiment": "swap", "questions": 10**6}, "at most 100,000 stories"),
+        ("sweep", {"questions": 10**6}, "at most 100,000 stories"),
+        ("explain", {"checkpoint": "nowhere"}, "nowhere"),
+        ("probe", {"checkpoint": "nowhere"}, "nowhere"),
+    ],
+)  # fmt: skip
+def test_what_a_spec_asks_for_in_vain_is_told_with_the_specs_file(
+    command: str, values: dict, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LM2_DATA_DIR", raising=False)
+    (tmp_path / "mine.json").write_text(json.dumps({"checkpoint": "babi-lm2-qa1", **values}))
+    told = refused(capsys, command, str(tmp_path / "mine.json"), *(() if command == "ablate" else ("--out", str(tmp_path / "out"))))
+    assert "mine.json: " in told and said in told
