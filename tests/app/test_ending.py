@@ -20,10 +20,14 @@ def test_a_command_that_is_told_to_end_leaves_no_half_written_file(
     number: signal.Signals, code: Exit, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = signal.getsignal(signal.SIGTERM)
-    with Ending() as ending, replace_file(tmp_path / "result.json") as aside:
-        aside.write_text('{"half": ')
-        os.kill(os.getpid(), number)
-        threading.Event().wait(10)
+    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell has ignored in what it starts in the background
+    try:
+        with Ending() as ending, replace_file(tmp_path / "result.json") as aside:
+            aside.write_text('{"half": ')
+            os.kill(os.getpid(), number)
+            threading.Event().wait(10)
+    finally:
+        signal.signal(signal.SIGINT, interrupt)
     assert (ending.code, capsys.readouterr().err) == (code, f"lm2: {said}\n")
     assert list(tmp_path.iterdir()) == [] and signal.getsignal(signal.SIGTERM) is before
 
