@@ -23,6 +23,8 @@ SCREENS = {
     "benchmark": ("Benchmark", ":material/leaderboard:", benchmark.render),
     "figure": ("Figure", ":material/print:", figure.render),
 }
+FIRST = "memory"
+"""The screen at the address without a path; it opens by its name, too."""
 
 
 def page(render: Callable[[], None]) -> Callable[[], None]:
@@ -41,8 +43,10 @@ def page(render: Callable[[], None]) -> Callable[[], None]:
 st.set_option("client.showErrorDetails", "none")  # `lm2 serve` says so too; where streamlit itself is called, nobody else does
 st.set_page_config(page_title="LM2 Workbench", page_icon="🧠", layout="wide")
 pages = [
-    st.Page(page(screen), title=title, icon=icon, url_path=path, default=path == "memory") for path, (title, icon, screen) in SCREENS.items()
+    st.Page(page(screen), title=title, icon=icon, url_path="" if path == FIRST else path, default=path == FIRST) for path, (title, icon, screen) in SCREENS.items()
 ]
+title, icon, screen = SCREENS[FIRST]
+pages.append(st.Page(page(screen), title=title, icon=icon, url_path=FIRST, visibility="hidden"))
 chosen = st.navigation({"LM2 Workbench": pages}, expanded=True)
 state.begin_page()
 sidebar.render()

@@ -94,6 +94,12 @@ def test_the_memory_map_is_drawn_and_says_its_numbers(page, address: str) -> Non
     playwright.expect(tooltip).to_contain_text(re.compile(r"0\.\d+"))
 
 
+def test_the_first_screen_opens_by_its_name_too(page, address: str) -> None:
+    _open(page, f"{address}/memory?source=simulated&seed=5")
+    playwright.expect(page.get_by_role("heading", name="Memory", exact=True)).to_be_visible()
+    playwright.expect(page.get_by_role("dialog")).to_have_count(0)
+
+
 def test_a_click_on_the_map_chooses_token_and_slot_and_the_link_reopens_them(page, windows, address: str) -> None:
     _open(page, f"{address}/?source=simulated&seed=5&layer=1")
     page.locator("canvas[data-rows]").first.click(position={"x": 300, "y": 100})
