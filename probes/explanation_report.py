@@ -32,7 +32,7 @@ def summary(found: Explanations) -> Findings:
     columns = [name for signal in spec.signals for name in (f"{signal.done} by", f"share of {_DOING[signal]} (%)")]
     blocks = "all blocks that have a memory" if spec.block is None else f"block {spec.block}"
     note = (
-        f"{found.shown} documents, {blocks}. Words of which a slot has more than the other slots at q ≤ 0.05, the surest first, with how many "
+        f"{found.shown} of {found.shown + found.scored} documents, {blocks}; the others are kept to test words and descriptions on. Words of which a slot has more than the other slots at q ≤ 0.05, the surest first, with how many "
         "times the odds. A slot without words is not told from the others by single words"
     )
     return Findings(title="Slots", columns=("slot", *columns), rows=tuple(rows), note=note)
