@@ -130,11 +130,12 @@ def test_a_model_that_says_the_answer_is_right_whatever_its_tokenizer(gated, fam
     assert beside[4:6] == (pytest.approx(1), pytest.approx(1)) and beside[6] == pytest.approx(50)
     asked = patching.asked(sure, read, own.tokenizer)
     assert (asked.row, asked.reply.token) == (len(trace.tokens) - 1, joint[len(trace.tokens)])
+    assert patching.said(sure, asked.row, own.tokenizer).token == asked.reply.token
 
 
 def test_saying_the_first_of_an_answers_tokens_is_not_yet_saying_the_answer(gated) -> None:
     own = replace(gated, tokenizer=Tokenizer(FAMILIES["unigram"]()))
-    read = context.of_question(simulate(1, seed=1).story, -1, "")
+    read = context.of_question(simulate(1, seed=1).story, -1, "", own_segment=True)
     [quiz] = read.quizzes
     read = replace(read, quizzes=(replace(quiz, answer="bedroom"),))
     trace = run(own, RunSpec(checkpoint=own.name, text=read.text))
@@ -142,7 +143,6 @@ def test_saying_the_first_of_an_answers_tokens_is_not_yet_saying_the_answer(gate
     logits[-1, own.tokenizer.encode(f"{read.text} bathroom").ids[len(trace.tokens)]] = 50  # the blank, with which both begin
     [row] = text.quizzes(replace(trace, logits=logits), read, own.tokenizer).rows
     assert row[2] == pytest.approx(1) and row[-1] == "its first token"
-    assert patching.said(sure, asked.row, own.tokenizer).token == asked.reply.token
 
 
 def test_the_strip_shows_characters_whole_and_their_other_tokens_as_such(gated) -> None:
