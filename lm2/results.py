@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from lm2.babilong import length_tokens
 from lm2.files import spreadsheet_text
@@ -18,6 +19,7 @@ BUNDLED = Path(__file__).parent / "benchmark"
 TABLE = ("model", "task", "length", "metric", "n", "groups", "mean", "low", "high", "constant", "constant_mean", "ceiling")
 DIFFERENCES = ("model", "baseline", "task", "length", "metric", "kind", "n", "groups", "mean", "low", "high")
 """The columns of the two tables."""
+_NUMBERS = ("n", "groups", "mean", "low", "high", "constant_mean", "ceiling")
 
 _TABLES = ("table.csv", "differences.csv")
 _SEALS = "cells/tables.sealed"
@@ -82,6 +84,9 @@ def _read(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     missing = [column for column in columns if column not in rows]
     if missing:
         raise ValueError(f"{path} is no table of `lm2 eval`: it lacks {', '.join(missing)}")
+    worded = [column for column in _NUMBERS if column in columns and len(rows) and not is_numeric_dtype(rows[column])]
+    if worded:
+        raise ValueError(f"{path} is no table of `lm2 eval`: not all of its column {worded[0]} are numbers")
     texts = rows.select_dtypes(exclude="number").columns
     return rows.assign(**{name: rows[name].map(lambda cell: spreadsheet_text(cell) if isinstance(cell, str) else cell) for name in texts})
 
