@@ -97,6 +97,12 @@ def test_a_console_that_lacks_a_character_shows_its_code(encoding: str, monkeypa
 NO_MEMORY = "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 4000000000000 bytes."
 
 
+def test_a_command_prints_into_whatever_stands_for_the_console(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, io.StringIO())
+    assert main(["info", "babi-lm2-qa1"]) == 0 and "babi-lm2-qa1" in sys.stdout.getvalue()
+
+
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError(NO_MEMORY), RecursionError("maximum"), ValueError("file.json: " + "x\n" * 10**6)])
 def test_what_is_too_much_is_a_mistake_in_one_line(error: BaseException, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(chosen: object) -> None:

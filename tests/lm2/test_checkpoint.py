@@ -120,6 +120,12 @@ def test_a_config_of_impossible_values_is_refused_with_its_path(folder: Path, ch
     assert str(path) in refused(folder)
 
 
+@pytest.mark.parametrize("version", ["true", "1.0", '"1"'])
+def test_a_version_that_only_looks_like_ours_is_none(folder: Path, version: str) -> None:
+    _edited(folder / "config.json", '"version": 1', f'"version": {version}')
+    assert f"{folder / 'config.json'} is neither ours" in refused(folder)
+
+
 def test_weights_of_another_shape_or_name_are_refused_with_the_path(folder: Path) -> None:
     path = folder / "model.safetensors"
     good = load_file(path)
