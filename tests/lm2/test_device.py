@@ -1,17 +1,20 @@
 """Every tensor is made where the weights are: shown on a pretended CUDA device, where a stray CPU tensor is an error."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.overrides import TorchFunctionMode
 
 import lm2.feeding
+import lm2.finite
+import lm2.model
 import lm2.runner
 from lm2.capture import Capture, PooledMax, TopSlots
 from lm2.checkpoint import Checkpoint
@@ -42,6 +45,8 @@ class PlainIndexing(TorchFunctionMode):
             return None
         if func is torch.Tensor.__invert__:
             return torch.logical_not(*args)
+        if func is torch.Tensor.__bool__ and isinstance(args[0], FakeTensor):
+            return False  # it has no numbers: no token of it is behind padding
         return func(*args, **(kwargs or {}))
 
     def pick(self, x: torch.Tensor, index: Any) -> torch.Tensor:
@@ -67,7 +72,9 @@ class PlainIndexing(TorchFunctionMode):
 
 @contextmanager
 def pretending() -> Iterator[None]:
-    with FakeTensorMode(), PlainIndexing():
+    with FakeTensorMode(), PlainIndexing(), ExitStack() as stack:
+        for module in (lm2.model, lm2.finite):  # there are no numbers to look at
+            stack.enter_context(patch.object(module, "is_finite", lambda value: True))
         yield
 
 
