@@ -1,4 +1,4 @@
-"""A question put to a checkpoint, its answer behind it: which tokens are facts, question and answer, and in which segments."""
+"""A question put to a checkpoint, its answer after it: which tokens are facts, question and answer, and in which segments."""
 
 from bisect import bisect_right
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from lm2.tokens import TokenSequence
 
 @dataclass(frozen=True, kw_only=True)
 class Put:
-    """A prompt with its answer behind it, as one checkpoint reads it. Places are those of tokens in the document."""
+    """A prompt with its answer after it, as one checkpoint reads it. Places are those of tokens in the document."""
 
     prompt: Prompt
     spec: RunSpec
@@ -24,7 +24,7 @@ class Put:
     """Each statement's tokens."""
     question: range
     answer: range
-    """The tokens that hold a character of the answer, and all behind them."""
+    """The tokens that hold a character of the answer, and all after them."""
 
     @property
     def segment(self) -> int:
@@ -64,7 +64,7 @@ def put(checkpoint: Checkpoint, prompt: Prompt, segment_length: int | None = Non
     answer = f" {prompt.answer}"
     spec = RunSpec(checkpoint=checkpoint.name, text=prompt.text + answer, segment_length=segment_length)
     tokens, segments = prepare(checkpoint, spec)
-    place = tokens.first_behind(len(prompt.text))
+    place = tokens.first_after(len(prompt.text))
     if place == len(tokens) or not checkpoint.tokenizer.knows(tokens, len(prompt.text)):
         raise ValueError(f"the tokenizer has no token for the answer {prompt.answer!r}, or not for all of it")
     return Put(

@@ -122,13 +122,13 @@ class Library:
         return found, ", ".join(dict.fromkeys(names))
 
     def _sentences(self, text: str, start: int, characters: int) -> Iterator[tuple[str, TokenSequence]]:
-        """Sentences of text[start:] with their tokens behind a blank, without the short ones and without the first and the last, which are likely cut."""
+        """Sentences of text[start:] with their tokens after a blank, without the short ones and without the first and the last, which are likely cut."""
         part = text[start : start + max(characters, 2_000)]
         spans = self._splitter.span_tokenize(part)  # one by one: a reader has enough long before the part ends
         next(spans, None)
         for (first, stop), _ in itertools.pairwise(spans):
             sentence = part[first:stop]
-            tokens = self._tokenizer.encode_behind(f" {sentence}")
+            tokens = self._tokenizer.encode_after(f" {sentence}")
             if len(tokens) >= SHORTEST_SENTENCE:
                 yield sentence, tokens
 
@@ -147,7 +147,7 @@ def mix(prompt: Prompt, length: int, library: Library | None, tokenizer: Tokeniz
     Raises ValueError when facts alone are longer than that, and for a length above 0 without books.
     """
     facts = [statement.text for statement in prompt.statements]
-    counts = [len(tokenizer.encode_behind(f" {fact}")) for fact in facts]
+    counts = [len(tokenizer.encode_after(f" {fact}")) for fact in facts]
     chance = random.Random(f"{seed}/{prompt.story_id}/{prompt.question_span[0]}/{length}")
     sentences: list[tuple[str, int]] = []
     book = ""
@@ -198,7 +198,7 @@ def official_score(task: str | int, question: str, target: str, output: str) -> 
 
 
 def exact_score(task: str | int, question: str, target: str, output: str) -> bool:
-    """Whether an output is the target: case, outer blanks and all behind the first full stop aside; lists in any order."""
+    """Whether an output is the target: case, outer blanks and all after the first full stop aside; lists in any order."""
     _labels(task)
     said, wanted = output.lower().partition(".")[0], target.lower()
     return sorted(part.strip() for part in said.split(",")) == sorted(part.strip() for part in wanted.split(","))

@@ -1,6 +1,6 @@
 """Documents to learn from: what a memory has to be taught, in the order in which it can be learnt.
 
-1. REPEAT: random tokens, said twice; attention learns to find what stood behind the same token before.
+1. REPEAT: random tokens, said twice; attention learns to find what stood after the same token before.
 2. OPEN: a few statements and a question about them inside one segment; attention learns to answer.
 3. MEMORY: statements over many segments, later among sentences of books, and questions about all of them.
 """
@@ -87,15 +87,15 @@ class Lessons:
         self._tokenizer, self._end = tokenizer, end
         self._stories = {task: [story for story in stories if story.task == task] for task in TASKS}
         self._encode = lru_cache(maxsize=100_000)(lambda text: tokenizer.encode(text).ids)
-        self._encode_behind = lru_cache(maxsize=100_000)(lambda text: tokenizer.encode_behind(text).ids)
+        self._encode_after = lru_cache(maxsize=100_000)(lambda text: tokenizer.encode_after(text).ids)
         statements = (statement for story in stories[:2000] for statement in story.statements)
-        self._words = sorted({token for statement in statements for token in self._encode_behind(f" {statement.text}")})
+        self._words = sorted({token for statement in statements for token in self._encode_after(f" {statement.text}")})
         self._books = [tokenizer.encode(" ".join(book.split())).ids for book in books]
         self._closes = [is_full(2, 3, SegmentEnd.SENTENCE, tokenizer.piece(token)) for token in range(tokenizer.size)]
         """For each token whether a sentence ends with it."""
 
     def repeat(self, chance: random.Random) -> Document:
-        """Different tokens of the stories in random order, twice over, behind a few others.
+        """Different tokens of the stories in random order, twice over, after a few others.
 
         Lengths vary, or attention would learn to look back by a fixed number of tokens instead of by content. The
         first token of the second half is given; the rest of it is to be predicted.
@@ -116,7 +116,7 @@ class Lessons:
         """Statements over segments of at most `length` tokens, with up to `prose` tokens of a book among them.
 
         `questions` are asked after the last statement and up to `places` - 1 others, half of them after the last; most
-        in a segment of their own, some behind what their segment holds already, and in a few documents with answers in
+        in a segment of their own, some after what their segment holds already, and in a few documents with answers in
         the text.
         """
         told = self._told(chance, task, most)
@@ -155,11 +155,11 @@ class Lessons:
         return Document(segments=tuple(cut.segments), asked=(self._asked(len(cut.segments), (), told, " "),))
 
     def _sentence(self, text: str, joint: str) -> Sequence[int]:
-        """Its tokens behind a blank, a line break or nothing."""
-        return self._encode_behind(joint + text) if joint else self._encode(text)
+        """Its tokens after a blank, a line break or nothing."""
+        return self._encode_after(joint + text) if joint else self._encode(text)
 
     def _around(self, chance: random.Random, facts: int, most: int) -> list[list[Sequence[int]]]:
-        """Sentences of one passage of at most `most` tokens, dealt out to the gaps before, between and behind `facts` statements."""
+        """Sentences of one passage of at most `most` tokens, dealt out to the gaps before, between and after `facts` statements."""
         gaps: list[list[Sequence[int]]] = [[] for _ in range(facts + 1)]
         wanted = most if chance.random() < 0.5 else chance.randrange(most + 1)
         if not wanted or not self._books:
@@ -208,7 +208,7 @@ class Lessons:
 
     def _asked(self, after: int, before: Sequence[int], question: tuple[int, str, str], joint: str) -> Asked:
         task, text, said = question
-        answer = self._encode_behind(f" {said}.")
+        answer = self._encode_after(f" {said}.")
         return Asked(
             after=after, ids=(*before, *self._sentence(text, joint if before else ""), *answer), answer=len(answer), label=f"qa{task}"
         )

@@ -1,4 +1,4 @@
-"""Numbers that are none: noticed as a segment is computed, and followed to the first place that had one.
+"""NaN and infinity: noticed as a segment is computed, and followed to the first place that had one.
 
 Looking costs one pass over a few activations a segment; the places are walked through only where something was noticed.
 """

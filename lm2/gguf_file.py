@@ -14,7 +14,7 @@ MOST_ENTRIES = 2**22
 
 
 class _Reader(gguf.GGUFReader):
-    """The library's reader goes on behind the end of a file, where it finds things of no length, as many as the file claims to have."""
+    """The library's reader goes on after the end of a file, where it finds things of no length, as many as the file claims to have."""
 
     def _get(self, offset: int, dtype: npt.DTypeLike, count: int = 1, override_order: Any = None) -> npt.NDArray[Any]:
         end = int(offset) + np.dtype(dtype).itemsize * int(count)

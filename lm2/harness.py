@@ -109,7 +109,7 @@ def _shown(requests: Sequence[Instance], name: str) -> Iterator[tuple]:
 
 
 def main() -> None:
-    """The harness's own command; what is refused, as numbers that are none, becomes one line on standard error and exit code 2."""
+    """The harness's own command; what is refused, such as NaN, becomes one line on standard error and exit code 2."""
     try:
         cli_evaluate()
     except ValueError as error:

@@ -23,7 +23,7 @@ class LM2Cache(ActivationCache):
     """TransformerLens' ActivationCache that knows the memory: what a stream is decomposed into sums to the stream.
 
     Its blocks are counted as there (0, those before block 0; -1 and None, all of them), and others are refused. Rows of memory
-    tokens stand behind the tokens: positions are named from the front, as -1 would be no token.
+    tokens stand after the tokens: positions are named from the front, as -1 would be no token.
     """
 
     def decompose_resid(
@@ -61,7 +61,7 @@ class LM2Cache(ActivationCache):
         return_labels: bool = False,
         project_output_onto: Tensor | None = None,
     ) -> Any:
-        """As in TransformerLens, plus one `{l}_mem_out` component per block with a memory, behind all others."""
+        """As in TransformerLens, plus one `{l}_mem_out` component per block with a memory, after all others."""
         layer, positions = self._depth(layer, mlp_input), self._positions(pos_slice)
         stack, labels = super().get_full_resid_decomposition(layer, mlp_input, expand_neurons, apply_ln, positions, True, project_output_onto)
         terms, names = self._memory_terms(layer, mlp_input, positions)

@@ -48,7 +48,7 @@ def log_likelihoods(checkpoint: Checkpoint, pairs: Sequence[tuple[str, str]], *,
     share the segments in which their texts do not differ. Logits are computed for the counted tokens alone and never
     kept, so that a long context costs memory only where the model attends to all of it.
 
-    Raises ValueError as `run` does, for a continuation without a token behind the text's first one, and for one that the tokenizer does
+    Raises ValueError as `run` does, for a continuation without a token after the text's first one, and for one that the tokenizer does
     not know all of.
     """
     by_context: dict[str, list[int]] = defaultdict(list)
@@ -81,7 +81,7 @@ class _Reading:
     ids: tuple[int, ...]
     segments: tuple[Segment, ...]
     first: int
-    """Place of the first token that counts; all behind it count."""
+    """Place of the first token that counts; all after it count."""
     log_probability: float = 0.0
     greedy: bool = True
 
@@ -90,7 +90,7 @@ class _Reading:
         return Likelihood(log_probability=self.log_probability, greedy=self.greedy, tokens=len(self.ids) - self.first)
 
     def hear(self, segment: Segment, output: SegmentOutput) -> None:
-        """Count the tokens that `segment` predicts: its own but the first, and the one behind it."""
+        """Count the tokens that `segment` predicts: its own but the first, and the one after it."""
         start, end = max(self.first, segment.start + 1), min(len(self.ids), segment.end + 1)
         if start >= end:
             return
@@ -104,9 +104,9 @@ class _Reading:
 def _reading(checkpoint: Checkpoint, context: str, continuation: str, segment_length: int | None) -> _Reading:
     spec = RunSpec(checkpoint=checkpoint.name, text=context + continuation, segment_length=segment_length)
     tokens, segments = prepare(checkpoint, spec)
-    first = max(1, tokens.first_behind(len(context)))
+    first = max(1, tokens.first_after(len(context)))
     if first >= len(tokens):
-        raise ValueError(f"{continuation[:40]!r} has no token behind the text's first one: nothing in it can be predicted")
+        raise ValueError(f"{continuation[:40]!r} has no token after the text's first one: nothing in it can be predicted")
     if not checkpoint.tokenizer.knows(tokens, len(context)):
         raise ValueError(f"the tokenizer has no token for some of {shown(continuation)}: its likelihood would be that of other texts, too")
     if checkpoint.config.memory is not MemoryKind.RELEASE:

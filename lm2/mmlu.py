@@ -210,7 +210,7 @@ def _shown(question: Question) -> str:
 
 
 def ask(checkpoint: Checkpoint, subject: Subject, question: Question, *, segment_length: int | None = None) -> Asked:
-    """Which letter is likeliest behind the prompt. Raises ValueError as `run` does."""
+    """Which letter is likeliest after the prompt. Raises ValueError as `run` does."""
     asked = prompt(subject, question)
     found = log_likelihoods(checkpoint, [(asked, f" {letter}") for letter in LETTERS], segment_length=segment_length)
     worth = dict(zip(LETTERS, (likelihood.log_probability for likelihood in found)))

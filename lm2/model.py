@@ -47,14 +47,14 @@ class ReturnType(Enum):
     BOTH = "both"
 
 
-def _padded_behind(real: Bool[Tensor, "batch token"], input_ids: Int[Tensor, "batch token"]) -> Bool[Tensor, "batch token"]:
-    """`real` as it is. Raises ValueError unless it marks at least one token of every row, and none behind padding."""
+def _padded_after(real: Bool[Tensor, "batch token"], input_ids: Int[Tensor, "batch token"]) -> Bool[Tensor, "batch token"]:
+    """`real` as it is. Raises ValueError unless it marks at least one token of every row, and none after padding."""
     if real.shape != input_ids.shape or real.dtype is not torch.bool:
         raise ValueError(f"real must be true or false for each of {tuple(input_ids.shape)} tokens, not {real.dtype} of shape {tuple(real.shape)}")
     wrong = torch.cat([~real[:, :1], real[:, 1:] & ~real[:, :-1]], dim=1)
     if wrong.any():
         row, token = wrong.nonzero()[0].tolist()
-        what = f"token {token} is real behind padding" if token else "its first token is padding"
+        what = f"token {token} is real after padding" if token else "its first token is padding"
         raise ValueError(f"row {row} must be real tokens, one at least, and then padding, but {what}")
     return real
 
@@ -246,7 +246,7 @@ class LM2(HookedModel):
             raise ValueError(f"input_ids must be [batch, token], not of shape {tuple(input_ids.shape)}")
         batch, tokens = input_ids.shape
         bank = self._checked(bank, batch)
-        real = torch.ones_like(input_ids, dtype=torch.bool) if real is None else _padded_behind(real, input_ids)
+        real = torch.ones_like(input_ids, dtype=torch.bool) if real is None else _padded_after(real, input_ids)
         first = torch.zeros_like(input_ids[:, 0]) if cache is None else cache.next_position
         own = first[:, None] + torch.arange(tokens, device=input_ids.device)
         seen = torch.where(real, own, -1)
@@ -268,7 +268,7 @@ class LM2(HookedModel):
         )  # fmt: skip
 
     def through(self, stream: Stream, until: int | None = None) -> Stream:
-        """The stream as it enters block `until`; None, behind the last block. It goes on from the block that it enters next."""
+        """The stream as it enters block `until`; None, after the last block. It goes on from the block that it enters next."""
         until = self.config.n_layers if until is None else until
         ahead = self._through(stream, until)
         self._check_finite((ahead.resid, ahead.bank), lambda: self._through(stream, until))
@@ -284,7 +284,7 @@ class LM2(HookedModel):
         return replace(stream, layer=until, resid=resid, bank=bank, kept=tuple(kept))
 
     def finish(self, stream: Stream) -> SegmentOutput:
-        """What the stream behind the last block comes to."""
+        """What the stream after the last block comes to."""
         output = self._finish(stream)
         self._check_finite((output.final, output.bank), lambda: self._finish(stream))
         return output

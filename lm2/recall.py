@@ -64,7 +64,7 @@ def ask(checkpoint: Checkpoint, prompt: Prompt, memory: Memory, segment_length: 
         right=said == asked.answer_ids,
         distance=asked.distance,
         answer=prompt.answer,
-        predicted=checkpoint.tokenizer.decode_behind(asked.tokens.ids[: asked.answer.start], said).strip(),
+        predicted=checkpoint.tokenizer.decode_after(asked.tokens.ids[: asked.answer.start], said).strip(),
     )
 
 

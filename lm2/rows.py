@@ -85,18 +85,18 @@ class _Open:
         self.bank: Tensor | None = None
         self.new: list[int] = []
         self.said = ""
-        """What the new tokens spell behind the text."""
+        """What the new tokens spell after the text."""
 
 
 def _write_on(checkpoint: Checkpoint, rows: list[_Open], length: int, max_tokens: int, stop: str) -> None:
-    """Write new tokens behind each text. Open segments are short: feeding them whole costs less than keeping caches of uneven rows."""
+    """Write new tokens after each text. Open segments are short: feeding them whole costs less than keeping caches of uneven rows."""
     model, tokenizer, end = checkpoint.model, checkpoint.tokenizer, checkpoint.config.segment_end
     while rows:
         logits = _last_logits(model, rows)
         going = []
         for row, token in zip(rows, logits.argmax(-1).tolist()):
             row.new.append(token)
-            row.said = tokenizer.decode_behind(row.before.ids, row.new)
+            row.said = tokenizer.decode_after(row.before.ids, row.new)
             if stop not in row.said and len(row.new) < max_tokens:
                 going.append((row, token))
         full = [row for row, _ in going if is_full(len(row.ids), length, end, tokenizer.piece(row.ids[-1]))]

@@ -210,7 +210,7 @@ def _bank_after(checkpoint: Checkpoint, texts: Sequence[str], spec: RunSpec) -> 
 
 @dataclass(frozen=True, kw_only=True)
 class Generation:
-    """A text and what the model wrote behind it."""
+    """A text and what the model wrote after it."""
 
     prompt: TokenSequence
     ids: tuple[int, ...]
@@ -252,10 +252,10 @@ def generate(
         while True:
             rows.append(to_numpy(decoder.logits))
             new.append(_choose(decoder.logits, temperature, generator))
-            if len(new) == max_tokens or any(stop in tokenizer.decode_behind(prompt.ids, new) for stop in until):
+            if len(new) == max_tokens or any(stop in tokenizer.decode_after(prompt.ids, new) for stop in until):
                 break
             decoder.push(new[-1])
-    return Generation(prompt=prompt, ids=tuple(new), text=tokenizer.decode_behind(prompt.ids, new), logits=read_only(np.stack(rows)))
+    return Generation(prompt=prompt, ids=tuple(new), text=tokenizer.decode_after(prompt.ids, new), logits=read_only(np.stack(rows)))
 
 
 def _choose(logits: Float[Tensor, "d_vocab"], temperature: float, generator: torch.Generator | None) -> int:
@@ -278,7 +278,7 @@ class _Decoder:
             self._show(step(self._model, self._ids, self._bank, self._before))
 
     def push(self, token: int) -> None:
-        """Append a token, opening a new segment behind a full one."""
+        """Append a token, opening a new segment after a full one."""
         with in_segments(self._index):
             self._push(token)
 

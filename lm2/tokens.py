@@ -57,7 +57,7 @@ class TokenSequence:
     unknown its own name, and one that stands for no character nothing."""
     spans: tuple[tuple[int, int], ...]
     """Character range of each token in `text`. Tokens that are parts of one character all have it; blanks that a tokenizer drops belong to
-    the token behind them, and what else it drops to none."""
+    the token after them, and what else it drops to none."""
     breaks: tuple[int, ...] = ()
     """Tokens before which the text asks for a new segment."""
 
@@ -72,12 +72,12 @@ class TokenSequence:
 
     @cached_property
     def _edges(self) -> tuple[list[int], list[int]]:
-        """Per token, the least start of it and those behind it, and the largest end up to it: both rise, whatever the spans do."""
+        """Per token, the least start of it and those after it, and the largest end up to it: both rise, whatever the spans do."""
         lefts = list(accumulate((left for left, _ in reversed(self.spans)), min))[::-1]
         return lefts, list(accumulate((right for _, right in self.spans), max))
 
-    def first_behind(self, at: int) -> int:
-        """The place of the first token that holds a character behind text[:at]: where what was put behind that begins; where there is none,
+    def first_after(self, at: int) -> int:
+        """The place of the first token that holds a character after text[:at]: where what was put after that begins; where there is none,
         how many tokens there are.
 
         This, of both encoded together, is the one way to an answer's tokens: encoded alone a word can be others. A token that holds the
@@ -101,7 +101,7 @@ class TokenSequence:
 
 
 class Tokenizer:
-    """Any text becomes tokens, and tokens become text. No token is put in front of a text or behind it, and nothing is cut off or filled up."""
+    """Any text becomes tokens, and tokens become text. No token is put before or after a text, and nothing is cut off or filled up."""
 
     def __init__(self, backend: tokenizers.Tokenizer) -> None:
         """Takes `backend` over, without what it does beyond tokens: adding some, trimming their places, truncating, padding, chance."""
@@ -177,32 +177,32 @@ class Tokenizer:
         return self._sequence(text, ids, spans, tuple(breaks))
 
     def answer_at(self, tokens: TokenSequence, end: int, answer: str) -> tuple[int, int]:
-        """Where a text is answered behind its first `end` characters: the place of the token that predicts the answer, and the answer's
+        """Where a text is answered after its first `end` characters: the place of the token that predicts the answer, and the answer's
         first token; of both encoded together, the first that holds a character of the answer or differs from the text's own.
 
         Raises ValueError where the tokenizer has no token for the answer, or one for whatever is unknown, or nothing before it.
         """
         joint = self.encode(f"{tokens.text[:end]} {answer}")
         alike = next((at for at, (own, other) in enumerate(zip(joint.ids, tokens.ids)) if own != other), len(tokens))
-        place = min(joint.first_behind(end), alike)
+        place = min(joint.first_after(end), alike)
         if not 0 < place < len(joint) or not self.knows(joint, end):
-            raise ValueError(f"the tokenizer has no token for the answer {answer!r}, or not for all of it, behind {tokens.text[:end][-40:]!r}")
+            raise ValueError(f"the tokenizer has no token for the answer {answer!r}, or not for all of it, after {tokens.text[:end][-40:]!r}")
         return place - 1, joint.ids[place]
 
     def knows(self, tokens: TokenSequence, at: int) -> bool:
-        """Whether each character behind text[:at] but blanks is in a token, and in none that stands for whatever is unknown.
+        """Whether each character after text[:at] but blanks is in a token, and in none that stands for whatever is unknown.
 
         What a tokenizer drops or does not know is another text to a model: no number is that of this one.
         """
-        place = tokens.first_behind(at)
+        place = tokens.first_after(at)
         held = {where for left, right in tokens.spans[place:] for where in range(left, right)}
         dropped = any(where not in held and not tokens.text[where].isspace() for where in range(at, len(tokens.text)))
         return not dropped and self.unknown not in tokens.ids[place:]
 
-    def encode_behind(self, text: str) -> TokenSequence:
-        """A text without form feeds as it is encoded behind a full stop. Raises ValueError for one without tokens, and as `encode` does."""
+    def encode_after(self, text: str) -> TokenSequence:
+        """A text without form feeds as it is encoded after a full stop. Raises ValueError for one without tokens, and as `encode` does."""
         tokens = self.encode(f".{text}")
-        place = tokens.first_behind(1)
+        place = tokens.first_after(1)
         return self._sequence(text, tokens.ids[place:], [(max(left - 1, 0), right - 1) for left, right in tokens.spans[place:]], ())
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -215,8 +215,8 @@ class Tokenizer:
                 run.append(token)
         return text + self._decode(run)
 
-    def decode_behind(self, before: Sequence[int], ids: Sequence[int]) -> str:
-        """What tokens spell behind others: with the blank that a text does not begin with, and whole characters of several tokens."""
+    def decode_after(self, before: Sequence[int], ids: Sequence[int]) -> str:
+        """What tokens spell after others: with the blank that a text does not begin with, and whole characters of several tokens."""
         return self._spell(before, ids)[0]
 
     def piece(self, token: int) -> str:
@@ -242,7 +242,7 @@ class Tokenizer:
         return self._sequence(text, ids, spans, ())
 
     def followed(self, tokens: TokenSequence, ids: Sequence[int]) -> TokenSequence:
-        """A sequence with more tokens behind it, and what they spell behind its text."""
+        """A sequence with more tokens after it, and what they spell after its text."""
         spelt, places = self._spell(tokens.ids, ids)
         end = len(tokens.text)
         spans = (*tokens.spans, *((end + left, end + right) for left, right in places))
@@ -292,7 +292,7 @@ class Tokenizer:
         return places
 
     def _spell(self, before: Sequence[int], ids: Sequence[int]) -> tuple[str, list[tuple[int, int]]]:
-        """What tokens spell behind others, and where in it each of them stands: token by token, the parts of a character together.
+        """What tokens spell after others, and where in it each of them stands: token by token, the parts of a character together.
 
         All at once would not do: of bytes one after the other, some decoders spell none where one is wrong.
         """
@@ -316,7 +316,7 @@ class Tokenizer:
         return text, spans
 
     def _joined(self, front: list[int], ids: Sequence[int]) -> str:
-        """What tokens spell right behind a token."""
+        """What tokens spell right after a token."""
         return self.decode([*front, *ids])[len(self.decode(front)) :]
 
     def _unknown_token(self) -> int | None:

@@ -62,7 +62,7 @@ def read_pickled(path: Path) -> Any:
 
 
 def _checked_shapes(header: Any, data: int) -> Shapes:
-    """The shapes of a header behind which `data` bytes follow."""
+    """The shapes of a header after which `data` bytes follow."""
     if not isinstance(header, dict):
         raise ValueError("its header is no table of tensors")
     entries = {name: entry for name, entry in header.items() if name != "__metadata__"}

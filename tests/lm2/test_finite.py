@@ -1,4 +1,4 @@
-"""Laws of lm2.finite: no result is made of numbers that are none, and whoever asked for it is told where they came from."""
+"""Laws of lm2.finite: no result is made of NaN or infinity, and whoever asked for it is told where they came from."""
 
 from collections.abc import Callable
 

@@ -76,7 +76,7 @@ def test_padding_in_front_of_tokens_or_between_them_is_refused_with_its_row(chec
     model, tokens = checkpoint.model, ids(2, checkpoint.config.segment_length)
     left, between, none = (torch.ones_like(tokens, dtype=torch.bool) for _ in range(3))
     left[1, :2], between[1, 3], none[1] = False, False, False
-    for real, said in ((left, "its first token is padding"), (between, "token 4 is real behind padding"), (none, "its first token is padding")):
+    for real, said in ((left, "its first token is padding"), (between, "token 4 is real after padding"), (none, "its first token is padding")):
         for feed_in in (model.segment, model.begin):
             with pytest.raises(ValueError, match=f"row 1 must be real tokens.*{said}"):
                 feed_in(tokens, real=real)

@@ -175,11 +175,11 @@ WRITTEN = " Mary is 日🙂 garden."
 def test_written_tokens_spell_what_was_written_blanks_and_characters_of_several_tokens_too(lossless: Tokenizer) -> None:
     before = lossless.encode("Where is")
     ids = lossless.encode(f"Where is{WRITTEN}").ids[len(before) :]
-    assert lossless.decode_behind(before.ids, ids) == WRITTEN
+    assert lossless.decode_after(before.ids, ids) == WRITTEN
     whole = lossless.followed(before, ids)
     assert whole == lossless.encode(f"Where is{WRITTEN}")
     assert "".join(whole.shown).replace(CONTINUED, "") == whole.text
-    assert lossless.decode_behind(before.ids + ids[:-1], ids[-1:]) == "."
+    assert lossless.decode_after(before.ids + ids[:-1], ids[-1:]) == "."
 
 
 def test_a_character_that_is_not_whole_yet_is_marked(lossless: Tokenizer) -> None:
@@ -194,7 +194,7 @@ def test_generation_spells_its_tokens_behind_the_text_alone_and_side_by_side(mod
     alone = [generate(model, text, max_tokens=6) for text in texts]
     for text, made in zip(texts, alone):
         before = model.tokenizer.encode(text)
-        assert made.text == model.tokenizer.decode_behind(before.ids, made.ids) == model.tokenizer.followed(before, made.ids).text[len(text) :]
+        assert made.text == model.tokenizer.decode_after(before.ids, made.ids) == model.tokenizer.followed(before, made.ids).text[len(text) :]
     assert answers(model, texts, max_tokens=6, stop="\x00") == [made.text for made in alone]
 
 
@@ -264,7 +264,7 @@ def test_half_a_character_is_refused_with_its_place(foreign: Tokenizer, text: st
 
 def test_an_answer_in_a_segment_of_its_own_begins_with_the_blank_put_in_front_of_it() -> None:
     tokens = Tokenizer(FAMILIES["merged"]()).encode("Mary.\f日")
-    assert tokens.pieces[2:] == ("", "\ufffd", "\ufffd", "\ufffd") and tokens.shown[2:4] == (NOTHING, "日") and tokens.first_behind(6) == 2
+    assert tokens.pieces[2:] == ("", "\ufffd", "\ufffd", "\ufffd") and tokens.shown[2:4] == (NOTHING, "日") and tokens.first_after(6) == 2
 
 
 def test_a_segment_is_closed_by_the_same_tokens_in_a_text_and_as_they_are_written(foreign: Tokenizer) -> None:
