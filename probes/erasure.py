@@ -108,9 +108,9 @@ def erasure(
     `use` False: the model is not asked, and whether it uses the concept stays untested. `on_document` is called once for each
     document to fit on and once a question that is asked. Raises ValueError for questions that ask for nobody's place.
     """
+    asked = [_asked(put) for put in puts]
     if use:
         check_foils(puts)
-    asked = [_asked(put) for put in puts]
     parts, width = place.size(checkpoint.config)
     count = min(_MOST, max(_FEWEST, _PER_FEATURE * width * max(parts, _PARTS)))
     documents = Documents(tasks=(puts[0].prompt.task or 1,), count=count, seed=SEED + seed)
