@@ -90,7 +90,7 @@ def _counted(texts: Iterable[str], told: Told) -> Iterator[str]:
 def _layers(text: str) -> tuple[int, ...]:
     layers = [layer.strip() for layer in text.split(",")]
     if not all(layer.isascii() and layer.isdecimal() and len(layer) <= 9 for layer in layers):
-        raise ValueError(f"layers are written 0,4,8, with 9 digits at most, not {shown(text)}")
+        raise ValueError(f"layers are written 0,4,8, not {shown(text)}")
     return tuple(map(int, layers))
 
 

@@ -283,5 +283,5 @@ def test_a_file_is_the_same_text_on_the_command_line_and_uploaded(gated: Checkpo
     content = "\ufeffMary\r\nmoved\rto\u2028the \ufeffgarden.\f🙂\n".encode()
     (tmp_path / "text.txt").write_bytes(content)
     assert main(["run", "--checkpoint", folder(gated), "--file", str(tmp_path / "text.txt"), "--json"]) == 0
-    uploaded = context_of(Selection(source=Source.FILE, text=decode_text(content, "the file"))).text
+    uploaded = context_of(Selection(source=Source.FILE, uploaded=decode_text(content, "the file"))).text
     assert json.loads(capsys.readouterr().out)["spec"]["text"] == uploaded == "Mary\nmoved\nto\u2028the \ufeffgarden.\f🙂\n"

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from pages import finished, told
+from pages import as_read, finished, told
 from streamlit.testing.v1 import AppTest
 
 from app import cache
@@ -154,7 +154,7 @@ def test_a_probe_tells_its_cost_runs_and_shows_what_it_found(toy, folder) -> Non
     assert "20 documents" in told(test) and "1 target:" in told(test)
     _fitted(test)
     assert not test.exception
-    titles = [heading.value for heading in test.subheader]
+    titles = [as_read(heading.value) for heading in test.subheader]
     assert titles == ["Where it can be read", "Segment by segment", "Every source, all segments together", "Behind bank:mean, all segments"]
     assert "use not tested" in told(test) and "the read path of block 1" in told(test)
     assert any(button.label == "Erase this and run" for button in test.button)
@@ -164,7 +164,7 @@ def test_a_cell_and_a_target_that_a_link_names_are_opened(toy, folder) -> None:
     path, link = folder(toy), {"probe_targets": "place of Mary, fact told", "probe_sources": "bank:mean, resid_post.*"}
     _fitted(_page(checkpoint=path, **link))
     test = _page(checkpoint=path, probe_source="resid_post.1", probe_segment="1", probe_target="fact told", **link)
-    assert any(heading.value == "Behind resid_post.1, segment 1" for heading in test.subheader)
+    assert any(as_read(heading.value) == "Behind resid_post.1, segment 1" for heading in test.subheader)
     assert "ROC AUC" in told(test) and not test.exception
     assert "Erasing is an experiment of where people are" in told(test)
     assert not any(button.label == "Erase this and run" for button in test.button)

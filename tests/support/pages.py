@@ -1,5 +1,6 @@
 """What tests of screens do with a page."""
 
+import re
 import threading
 
 from streamlit.testing.v1 import AppTest
@@ -17,5 +18,10 @@ def finished(test: AppTest) -> AppTest:
 
 
 def told(test: AppTest) -> str:
-    """All that a page says in sentences."""
-    return " ".join(element.value for element in (*test.markdown, *test.caption, *test.info, *test.warning))
+    """All that a page says in sentences, as a reader sees it."""
+    return " ".join(as_read(element.value) for element in (*test.markdown, *test.caption, *test.info, *test.warning))
+
+
+def as_read(markdown: str) -> str:
+    """Markdown without the backslashes that keep its signs from being read as such."""
+    return re.sub(r"\\([^\w\s])", r"\1", markdown)
