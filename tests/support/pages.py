@@ -24,4 +24,4 @@ def told(test: AppTest) -> str:
 
 def as_read(markdown: str) -> str:
     """Markdown without the backslashes that keep its signs from being read as such."""
-    return re.sub(r"\\([^\w\s])", r"\1", markdown)
+    return re.sub(r"\\([^\sA-Za-z0-9])", r"\1", markdown)
