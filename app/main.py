@@ -23,8 +23,8 @@ SCREENS = {
     "benchmark": ("Benchmark", ":material/leaderboard:", benchmark.render),
     "figure": ("Figure", ":material/print:", figure.render),
 }
+# The screen at the address without a path; it opens by its name, too.
 FIRST = "memory"
-"""The screen at the address without a path; it opens by its name, too."""
 
 
 def page(render: Callable[[], None]) -> Callable[[], None]:

@@ -180,3 +180,10 @@ def test_the_screens_are_drawn_before_torch_is_imported() -> None:
     screens = "app.sidebar, app.session, " + ", ".join(f"app.screens.{path.stem}" for path in sorted((ROOT / "app/screens").glob("[a-z]*.py")))
     code = f"import sys, {screens}; sys.exit(any(name in sys.modules for name in ('torch', 'transformer_lens')))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_the_page_draws_only_what_it_calls_for() -> None:
+    """Streamlit draws every expression that stands alone in the script that it runs, a text among them."""
+    _, *statements = ast.parse((ROOT / "app/main.py").read_text(encoding="utf-8")).body
+    alone = [statement.lineno for statement in statements if isinstance(statement, ast.Expr) and not isinstance(statement.value, ast.Call)]
+    assert not alone, f"app/main.py draws lines {alone}"
