@@ -32,9 +32,11 @@ def page(render: Callable[[], None]) -> Callable[[], None]:
 
     @functools.wraps(render)
     def show() -> None:
-        above = st.container()
+        above = st.empty()
+        with above.container():  # what is known of a link already is said before a model is loaded or a text is run
+            state.show_notices()
         render()
-        with above:
+        with above.container():
             state.publish()
 
     return st.fragment(show)
