@@ -32,11 +32,9 @@ def page(render: Callable[[], None]) -> Callable[[], None]:
 
     @functools.wraps(render)
     def show() -> None:
-        above = st.empty()
-        with above.container():  # what is known of a link already is said before a model is loaded or a text is run
-            state.show_notices()
+        above = st.container()
         render()
-        with above.container():
+        with above:
             state.publish()
 
     return st.fragment(show)

@@ -132,16 +132,11 @@ def write_link() -> None:
 def publish() -> None:
     """Write the link, and draw here what there is to tell: in one box, however much it is."""
     write_link()
-    show_notices()
-    st.session_state["told"] += st.session_state["notices"]
-    st.session_state["notices"] = []
-
-
-def show_notices() -> None:
-    """Draw here what there is to tell so far."""
     notices = st.session_state["notices"]
     if notices:
         st.warning(say.words("- {}\n" * len(notices) if len(notices) > 1 else "{}", *notices), icon=":material/link:")
+    st.session_state["told"] += notices
+    st.session_state["notices"] = []
 
 
 def open_screen(screen: str, **changes: Any) -> None:
