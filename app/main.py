@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from app import say, sidebar, state
+from app.ui import say, sidebar, state
 from app.screens import ablations, bank, benchmark, experiments, figure, gates, memory, patching, probes, run, slots, sweeps, updates
 
 SCREENS = {

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from app.charts import Chart
-from app.cli_progress import note, progress
-from app.export import Form, render
-from app.figure_spec import FigureSpec
+from app.cli.shell.progress import note, progress
+from app.export.files import Form, render
+from app.export.figure_spec import FigureSpec
 from app.views.kinds import Table
 from app.views.latex import markdown
 from lm2.files import replace_file
-from lm2.checkpoint import Checkpoint, load
+from lm2.weights.checkpoint import Checkpoint, load
 
 DOCS = Path(__file__).parent
 PAGES = (DOCS.parent / "README.md", *sorted(DOCS.rglob("*.md")))

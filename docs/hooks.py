@@ -16,7 +16,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     """Called for every page before it is drawn."""
     if COMMANDS not in markdown:
         return markdown
-    from app.cli import parser  # noqa: PLC0415 - of all pages, one has commands
+    from app.cli.main import parser  # noqa: PLC0415 - of all pages, one has commands
 
     tree = parser()
     return markdown.replace(COMMANDS, "\n\n".join([_block(tree.format_help()), *(_command(*one, 2) for one in _commands(tree))]))

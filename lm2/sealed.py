@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from lm2.files import parse_json, read_bytes, replace_file
-from lm2.plain import digest_of
+from lm2.serialize import digest_of
 
 SEAL = "sha256"
 """The name under which values carry their seal."""

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lm2.checkpoint import Checkpoint
+from lm2.weights.checkpoint import Checkpoint
 from lm2.files import create_file, read_json
 from lm2.origin import differing, made_by
-from lm2.plain import digest_of
+from lm2.serialize import digest_of
 from lm2.sealed import SEAL, is_sealed, seal, unseal
 
 _LOG = logging.getLogger(__name__)

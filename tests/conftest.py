@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from lm2.checkpoint import Checkpoint
-from lm2.config import BankStart, LM2Config, MemoryKind
-from lm2.model import LM2
-from lm2.tokens import Tokenizer
+from lm2.weights.checkpoint import Checkpoint
+from lm2.model.config import BankStart, LM2Config, MemoryKind
+from lm2.model.lm2 import LM2
+from lm2.text.tokens import Tokenizer
 
 PLACES = ("bathroom", "hallway", "garden", "office", "kitchen", "bedroom")
 PEOPLE = ("Mary", "John", "Daniel", "Sandra")

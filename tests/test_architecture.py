@@ -13,13 +13,13 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("lm2", "probes", "app")
 BELOW = {"lm2": {"lm2"}, "probes": {"lm2", "probes"}, "app": {"lm2", "probes", "app"}}
 """Which of our packages each one may import: app -> probes -> lm2, one way."""
-DRAWING = ("app/views/", "app/figures/", "app/export.py")
+DRAWING = ("app/views/", "app/figures/", "app/export/files.py")
 """Turns results into pictures: knows neither the browser nor the models' engine."""
-MAY_PRINT = re.compile(r"app/cli(_\w+)?\.py")
-LENS_DOOR = "lm2/hooks.py"
+MAY_PRINT = re.compile(r"app/cli/.*\.py")
+LENS_DOOR = "lm2/model/hooks.py"
 MARKED = "noqa: BLE001 - "
 """An `except Exception` that gives its reason."""
-MARKED_FILES = {"lm2/tokens.py"}
+MARKED_FILES = {"lm2/text/tokens.py"}
 
 
 def sources(root: Path) -> Iterator[tuple[str, ast.Module, list[str]]]:
@@ -127,15 +127,15 @@ def test_tests_are_no_package() -> None:
 @pytest.mark.parametrize(
     ("path", "line", "said"),
     [
-        ("lm2/a.py", "import probes.lens", "lm2 imports probes.lens"),
-        ("lm2/a.py", "from app.state import x", "lm2 imports app.state"),
+        ("lm2/a.py", "import probes.causal.lens", "lm2 imports probes.causal.lens"),
+        ("lm2/a.py", "from app.ui.state import x", "lm2 imports app.ui.state"),
         ("probes/a.py", "import app", "probes imports app"),
         ("probes/a.py", "def f():\n    import streamlit as st", "probes imports streamlit"),
         ("lm2/a.py", "import importlib\nimportlib.import_module('streamlit')", "lm2 imports streamlit"),
         ("app/views/a.py", "import torch.nn", "a drawing module imports torch.nn"),
         ("app/figures/deep/a.py", "from streamlit import x", "a drawing module imports streamlit"),
-        ("app/export.py", "import torch", "a drawing module imports torch"),
-        ("app/screens/a.py", "from transformer_lens import HookedRootModule", "only lm2/hooks.py imports transformer_lens"),
+        ("app/export/files.py", "import torch", "a drawing module imports torch"),
+        ("app/screens/a.py", "from transformer_lens import HookedRootModule", "only lm2/model/hooks.py imports transformer_lens"),
         ("lm2/a.py", "from . import b", "relative import"),
         ("lm2/a.py", "print(1)", "print"),
         ("app/a.py", "import pickle\npickle.loads(b'')", "pickle.loads runs"),
@@ -148,7 +148,7 @@ def test_tests_are_no_package() -> None:
         ("lm2/a.py", "try:\n    f()\nexcept Exception:\n    pass", "catches everything"),
         ("lm2/a.py", "try:\n    f()\nexcept:\n    pass", "catches everything"),
         ("lm2/a.py", "try:\n    f()\nexcept (OSError, BaseException) as e:  # noqa: BLE001 - because\n    pass", "catches everything"),
-        ("lm2/tokens.py", "try:\n    f()\nexcept Exception:\n    pass", "catches everything"),
+        ("lm2/text/tokens.py", "try:\n    f()\nexcept Exception:\n    pass", "catches everything"),
     ],
 )  # fmt: skip
 def test_a_planted_violation_is_found(tmp_path: Path, path: str, line: str, said: str) -> None:
@@ -161,13 +161,13 @@ def test_a_planted_violation_is_found(tmp_path: Path, path: str, line: str, said
 @pytest.mark.parametrize(
     ("path", "line"),
     [
-        ("app/a.py", "import lm2.runner, probes.lens, streamlit, torch"),
-        ("probes/a.py", "from lm2.model import LM2\nimport torch"),
-        ("lm2/hooks.py", "from transformer_lens import HookedRootModule"),
-        ("app/cli_eval.py", "print(1)"),
+        ("app/a.py", "import lm2.runs.runner, probes.causal.lens, streamlit, torch"),
+        ("probes/a.py", "from lm2.model.lm2 import LM2\nimport torch"),
+        ("lm2/model/hooks.py", "from transformer_lens import HookedRootModule"),
+        ("app/cli/commands/eval.py", "print(1)"),
         ("lm2/a.py", "import pickle, torch\ntry:\n    torch.load(p, weights_only=True)\nexcept pickle.UnpicklingError:\n    raise"),
         ("lm2/a.py", "model.load_state_dict(x)\noptimizer.load_state_dict(x, strict=True)"),
-        ("lm2/tokens.py", "try:\n    f()\nexcept Exception as e:  # noqa: BLE001 - the Rust library raises plain Exception\n    raise"),
+        ("lm2/text/tokens.py", "try:\n    f()\nexcept Exception as e:  # noqa: BLE001 - the Rust library raises plain Exception\n    raise"),
     ],
 )
 def test_what_the_rules_allow_is_not_reported(tmp_path: Path, path: str, line: str) -> None:
@@ -177,7 +177,7 @@ def test_what_the_rules_allow_is_not_reported(tmp_path: Path, path: str, line: s
 
 
 def test_the_screens_are_drawn_before_torch_is_imported() -> None:
-    screens = "app.sidebar, app.session, " + ", ".join(f"app.screens.{path.stem}" for path in sorted((ROOT / "app/screens").glob("[a-z]*.py")))
+    screens = "app.ui.sidebar, app.ui.session, " + ", ".join(f"app.screens.{path.stem}" for path in sorted((ROOT / "app/screens").glob("[a-z]*.py")))
     code = f"import sys, {screens}; sys.exit(any(name in sys.modules for name in ('torch', 'transformer_lens')))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 

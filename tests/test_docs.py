@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 import lm2
-from app.cli import parser
-from probes.experiments import Experiment
+from app.cli.main import parser
+from probes.experiments.experiment import Experiment
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "howto").glob("*.md")])

@@ -1,16 +1,16 @@
 """Charts by the kind of result that they show; `chart_of` reads any of them from its JSON form."""
 
 from app.charts.chart import Chart, Made
-from app.charts.of_ablation import AblationChart, OfAblation
-from app.charts.of_benchmark import BenchmarkChart, OfBenchmark
-from app.charts.of_experiment import ExperimentChart, OfExperiment
-from app.charts.of_patching import OfPatching, PatchingChart
-from app.charts.of_probe import OfProbe, ProbeChart
-from app.charts.of_run import OfRun, RunChart
-from app.charts.of_slots import SlotChart
-from app.charts.of_sweep import OfSweep, SweepChart
-from app.charts.of_updates import OfUpdates, UpdateChart
-from lm2.plain import build
+from app.charts.ablation import AblationChart, OfAblation
+from app.charts.benchmark import BenchmarkChart, OfBenchmark
+from app.charts.experiment import ExperimentChart, OfExperiment
+from app.charts.patching import OfPatching, PatchingChart
+from app.charts.probe import OfProbe, ProbeChart
+from app.charts.run import OfRun, RunChart
+from app.charts.slots import SlotChart
+from app.charts.sweep import OfSweep, SweepChart
+from app.charts.updates import OfUpdates, UpdateChart
+from lm2.serialize import build
 
 __all__ = [
     "AblationChart", "BenchmarkChart", "Chart", "ExperimentChart", "Made", "OfAblation", "OfBenchmark", "OfExperiment", "OfPatching", "OfProbe",

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from app.views.kinds import Drawable, Provenance
 from app.views.numbers import View, digest, sketch
-from lm2.plain import Plain, settled
+from lm2.serialize import Plain, settled
 
 if TYPE_CHECKING:
     from app.views.kinds import Table
-    from lm2.checkpoint import Checkpoint
+    from lm2.weights.checkpoint import Checkpoint
 
 OnStep = Callable[[int, int | None], None]
 """Hears (steps done, steps in all), where that is known."""

@@ -8,19 +8,22 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app import cache, exam, handout, others, panels, say, session, sidebar, state, toggles, widgets
+from app.server import cache
+from app.ui import donors, export_panel, job_panel, panels, say, session, sidebar, state, widgets
+from app.choices import toggles
 from app.charts import AblationChart, OfAblation
-from app.session import Opened
-from app.selection import Source
-from app.toggles import Change, Policy, Toggles
-from app.views import ablations, text
-from lm2.config import MemoryKind
-from lm2.interventions import Persistence
+from app.ui.session import Opened
+from app.choices.selection import Source
+from app.choices.toggles import Change, Policy, Toggles
+from app.views.study import ablations
+from app.views.run import text
+from lm2.model.config import MemoryKind
+from lm2.runs.interventions import Persistence
 
 if TYPE_CHECKING:
     from app.views.kinds import Lines
-    from lm2.tokens import Tokenizer
-    from probes.compare import Comparison
+    from lm2.text.tokens import Tokenizer
+    from probes.causal.compare import Comparison
 
 _POLICIES = {Policy.ON: "on", Policy.OFF: "off", Policy.FREEZE: "frozen", Policy.RESET: "reset", Policy.CARRY: "carried over"}
 _POLICY_HELP = (
@@ -158,10 +161,10 @@ def _own_story() -> str:
 
 def _compared(opened: Opened, toggled: Toggles) -> Comparison | None:
     """The text's run beside its run under the toggles; None while that runs. Raises ValueError as `run` does."""
-    from probes.compare import compare  # noqa: PLC0415 - see app/cache.py
+    from probes.causal.compare import compare  # noqa: PLC0415 - see app/cache.py
 
     loaded, trace = opened.checkpoint, opened.trace
-    near = others.neighbours(dataclasses.replace(state.current(), question=-1), toggled.other, toggled.borrowed)
+    near = donors.neighbours(dataclasses.replace(state.current(), question=-1), toggled.other, toggled.borrowed)
     texts = tuple(sidebar.context_of(one).text for one in near)
     changes = toggled.interventions(loaded.config, trace.tokens, len(trace.segments), opened.context.statements, texts)
     spec = dataclasses.replace(trace.spec, captures=(), interventions=changes)
@@ -228,9 +231,9 @@ def _effect(opened: Opened, found: Comparison) -> None:
         "What has changed", "ablated",
         {"Chosen token": partial(_beside, found, token, tokenizer), "Most changed": partial(_most_changed, found, tokenizer),
          "Along the text": partial(_along, found, made["Change, token by token"].view), "Runs": partial(_history, opened),
-         "Run it again": partial(exam.again, opened.checkpoint, "ablation", found.after.spec, "lm2 ablate {}", None)},
+         "Run it again": partial(job_panel.again, opened.checkpoint, "ablation", found.after.spec, "lm2 ablate {}", None)},
     )  # fmt: skip
-    handout.hand_out(made)
+    export_panel.hand_out(made)
 
 
 def _beside(found: Comparison, token: int, tokenizer: Tokenizer) -> None:

@@ -2,11 +2,11 @@
 
 import streamlit as st
 
-from app import handout, panels, say, session, state, widgets
+from app.ui import export_panel, panels, say, session, state, widgets
 from app.charts import Made, OfRun, RunChart
-from app.session import Opened
-from app.views import bank
-from lm2.config import MemoryKind
+from app.ui.session import Opened
+from app.views.run import bank
+from lm2.model.config import MemoryKind
 
 
 def render() -> None:
@@ -63,5 +63,5 @@ def _one_segment(opened: Opened, above: dict[str, Made]) -> None:
             way,
         )
     )
-    handout.hand_out({**above, "Likeness of slots": likeness})
+    export_panel.hand_out({**above, "Likeness of slots": likeness})
     state.publish()

@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import streamlit as st
 
-from app import handout, owner, panels, say, state, widgets
+from app.ui import export_panel, panels, say, state, widgets
+from app.server import owner
 from app.charts import BenchmarkChart, OfBenchmark
-from app.views import benchmark
-from lm2 import paper, results
+from app.views.study import benchmark
+from lm2.evaluation import paper, results
 
 
 _SHOWN = {
@@ -70,7 +71,7 @@ def render() -> None:
     st.subheader("Every task")
     widgets.buttons("Length", "at", found.lengths)
     panels.table(made["Every task"].view, "beside")
-    handout.hand_out(made)
+    export_panel.hand_out(made)
     _notes(task)
 
 

@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app import cache, exam, handout, panels, say, session, state, widgets
+from app.server import cache
+from app.ui import export_panel, job_panel, panels, say, session, state, widgets
 from app.charts import ExperimentChart, Made, OfExperiment
-from app.views import experiments
+from app.views.study import experiments
 
 if TYPE_CHECKING:
-    from lm2.checkpoint import Checkpoint
-    from probes.experiments import Experiment, Report
+    from lm2.weights.checkpoint import Checkpoint
+    from probes.experiments.experiment import Experiment, Report
 
 
 def render() -> None:
-    from probes.experiments import ExperimentSpec, perform  # noqa: PLC0415 - see app/cache.py
+    from probes.experiments.experiment import ExperimentSpec, perform  # noqa: PLC0415 - see app/cache.py
 
     st.header("Experiments")
     st.write("One part of the memory at a time is changed while a model answers many held-out questions. Every result stands beside its control.")
@@ -31,7 +32,7 @@ def render() -> None:
         ), icon=":material/info:")
         return
     experiment = _experiment()
-    if exam.questions() is None:
+    if job_panel.questions() is None:
         return
     chosen = state.current()
     spec = ExperimentSpec(
@@ -40,18 +41,18 @@ def render() -> None:
     )  # fmt: skip
     expected = experiments.documents(experiment.key, spec.task, spec.questions)
     words = f"{spec.questions} questions" if expected is None else f"about {expected:,} documents"
-    report = exam.result(
+    report = job_panel.result(
         cache.key(loaded, spec),
         lambda job: perform(loaded, spec, lambda done: job.report(done, expected)), f"Run {words}", "document",
     )  # fmt: skip
     if report is not None:
         _show(loaded, report)
-    exam.again(loaded, experiment.key, spec, "lm2 ablate {}", None if report is None else report.to_json())
+    job_panel.again(loaded, experiment.key, spec, "lm2 ablate {}", None if report is None else report.to_json())
 
 
 def _experiment() -> Experiment:
     """Choose an experiment; shows what it asks, and its control."""
-    from probes.experiments import Experiment  # noqa: PLC0415 - see app/cache.py
+    from probes.experiments.experiment import Experiment  # noqa: PLC0415 - see app/cache.py
 
     keys = [one.key for one in Experiment]
     chosen = Experiment.of(widgets.select("Experiment", "experiment", keys, show=lambda key: Experiment.of(key).title))
@@ -72,4 +73,4 @@ def _show(loaded: Checkpoint, report: Report) -> None:
         table = made[f"{found.title}, table"] = chart.made(loaded, report)
         panels.table(table.view, f"table_{at}")
         st.caption(say.words("{}", experiments.note(found)))
-    handout.hand_out(made)
+    export_panel.hand_out(made)

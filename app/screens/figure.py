@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import streamlit as st
 
-from app import cache, exam, owner, say, state, widgets, workspace
-from app.figure_spec import FigureSpec
-from app.figures.page import Annotation, Grid, Panel
-from app.handout import Placed, files, page_of, preview
+from app.server import cache, owner
+from app.ui import job_panel, say, state, widgets
+from app.export import workspace
+from app.export.figure_spec import FigureSpec
+from app.figures.print.page import Annotation, Grid, Panel
+from app.ui.export_panel import Placed, files, page_of, preview
 from app.views.kinds import Strip
 
 if TYPE_CHECKING:
     from app.charts import Made
-    from app.jobs import Job
+    from app.server.jobs import Job
 
 _KEPT = f"Kept in the server's workspace, {workspace.MOST} figures at most, for all who visit it: each may open, replace or delete it."
 _MARKS = "Texts at places of the data: columns and rows of a map from 0, points and values of curves and bars."
@@ -81,7 +83,7 @@ def _opened(name: str, pressed: float, placed: list[Placed]) -> None:
             )
         )
 
-    made = exam.result(
+    made = job_panel.result(
         ("figure", spec.digest, chosen.device, chosen.dtype, pressed), work,
         f"Compute its {len(spec.charts)} panel{'s' if len(spec.charts) > 1 else ''}", "step",
     )  # fmt: skip
@@ -146,8 +148,8 @@ def _annotations(panel: Panel, key: str) -> tuple[Annotation, ...]:
 
 def _preview(placed: list[Placed], grid: Grid) -> None:
     """The figure at its printed size, its files, and its name."""
-    from app.export import caption  # noqa: PLC0415 - see app/cache.py
-    from app.sidecar import sidecar  # noqa: PLC0415
+    from app.export.files import caption  # noqa: PLC0415 - see app/cache.py
+    from app.export.sidecar import sidecar  # noqa: PLC0415
 
     made = [one.made for one in placed]
     grid = replace(grid, panels=tuple(one.panel for one in placed))

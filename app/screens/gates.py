@@ -2,11 +2,11 @@
 
 import streamlit as st
 
-from app import handout, panels, say, session, state, widgets
+from app.ui import export_panel, panels, say, session, state, widgets
 from app.charts import Made, OfRun, RunChart
-from app.session import Opened
-from app.views import gates
-from lm2.config import GatePooling, MemoryKind
+from app.ui.session import Opened
+from app.views.run import gates
+from lm2.model.config import GatePooling, MemoryKind
 
 
 def render() -> None:
@@ -61,5 +61,5 @@ def _one_block(opened: Opened, gate: str, window: tuple[int, int] | None, above:
         with column:
             st.subheader(say.words("{} in block {}", title, layer))
             panels.figure(one.view, f"gate_{title.lower()}")
-    handout.hand_out({**above, **made})
+    export_panel.hand_out({**above, **made})
     state.publish()

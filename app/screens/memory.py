@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app import handout, panels, say, session, state, widgets
+from app.ui import export_panel, panels, say, session, state, widgets
 from app.charts import OfRun, RunChart
 from app.components.multiples import multiples
 from app.figures.palettes import Stretch
-from app.views import memory, text
-from lm2.sites import Site
+from app.views.run import memory, text
+from lm2.model.sites import Site
 
 if TYPE_CHECKING:
-    from lm2.trace import Trace
+    from lm2.runs.trace import Trace
 
 
 def render() -> None:
@@ -62,7 +62,7 @@ def render() -> None:
         st.info("The released arithmetic has no write attention: row j of the bank belongs to token j of the segment, and the gates decide what stays. See Gates and Bank.", icon=":material/info:")
     _details(trace, layer, head, writes)
     _overview(trace, opened.layers, layer, head, writes, stretch)
-    handout.hand_out(made, stretch)
+    export_panel.hand_out(made, stretch)
 
 
 def _details(trace: Trace, layer: int, head: str, writes: bool) -> None:

@@ -8,21 +8,23 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app import cache, exam, handout, others, panels, say, session, sidebar, state, widgets
+from app.server import cache
+from app.ui import donors, export_panel, job_panel, panels, say, session, sidebar, state, widgets
 from app.charts import Made, OfPatching, PatchingChart
-from app.context import Context
+from app.choices.context import Context
 from app.figures.palettes import Stretch
-from app.session import Opened
-from app.selection import Patched, Selection, Source
-from app.views import patching, text
-from app.views.patching import Asked, Reply
-from lm2 import stories
-from lm2.interventions import Edit, Patch
-from lm2.sites import Site
+from app.ui.session import Opened
+from app.choices.selection import Patched, Selection, Source
+from app.views.study import patching
+from app.views.run import text
+from app.views.study.patching import Asked, Reply
+from lm2.tasks import stories
+from lm2.runs.interventions import Edit, Patch
+from lm2.model.sites import Site
 
 if TYPE_CHECKING:
-    from lm2.trace import Trace
-    from probes.patching import PatchSpec
+    from lm2.runs.trace import Trace
+    from probes.causal.patching import PatchSpec
 
 _SOURCES = {Source.STORY: "Story", Source.SIMULATED: "Simulated", Source.PASTED: "Text"}
 _PARTS = {Patched.BANK: "bank", Patched.READ: "read output", Patched.STREAM: "residual stream"}
@@ -82,13 +84,13 @@ def render() -> None:
     made = {"Slots read by both": chart.made(opened.checkpoint, (recipient.trace, donor.trace))}
     if part is Patched.BANK:
         made |= _each_slot(recipient, donor, after, wanted, chart)
-    handout.hand_out(made, Stretch.SQRT)
+    export_panel.hand_out(made, Stretch.SQRT)
     st.subheader("Run it again")
-    exam.again(opened.checkpoint, "patch", after.spec, "lm2 ablate {}", None)
+    job_panel.again(opened.checkpoint, "patch", after.spec, "lm2 ablate {}", None)
 
 
 def _spec(recipient: _Side, donor: _Side, wanted: Reply) -> PatchSpec:
-    from probes.patching import PatchSpec  # noqa: PLC0415 - see app/cache.py
+    from probes.causal.patching import PatchSpec  # noqa: PLC0415 - see app/cache.py
 
     read, own = recipient.trace.spec, recipient.asked
     return PatchSpec(
@@ -111,7 +113,7 @@ def _choose_donor(opened: Opened) -> Opened | None:
         swapped = swap.button("Swap", icon=":material/swap_horiz:", help="The donor becomes the recipient, and the recipient the donor.", width="stretch")
     loaded = opened.checkpoint
     try:
-        chosen = others.donor(state.current(), opened.context)
+        chosen = donors.donor(state.current(), opened.context)
         read = sidebar.context_of(chosen)
         state.shows("donor", read.text)
         if swapped:
@@ -129,7 +131,7 @@ def _choose_story(source: Source) -> None:
     with task:
         widgets.select("bAbI task", "donor_task", [0, *stories.TASKS], show=lambda task: sidebar.task_name(task) if task else "as the recipient's")
     with which:
-        last = others.count(source, state.current().donor_task or state.current().task) - 1
+        last = donors.count(source, state.current().donor_task or state.current().task) - 1
         label = "Seed" if source is Source.SIMULATED else "Story"
         widgets.number(label, "donor_index", -1, last, help="-1 is the first one behind the recipient with another answer to its question, and to its own.")
     with question:
@@ -195,7 +197,7 @@ def _patched(recipient: _Side, donor: _Side, part: Patched) -> Trace | None:
     """The recipient's run with the donor's part in it; None while it runs. Raises ValueError as `run` does."""
     chosen = state.current()
     if part is Patched.BANK:
-        from probes.patching import bank_edit  # noqa: PLC0415 - see app/cache.py
+        from probes.causal.patching import bank_edit  # noqa: PLC0415 - see app/cache.py
 
         change = bank_edit(donor.context.text, donor.asked.segment, recipient.asked.segment, chosen.patched_slots or None)
     else:
@@ -220,7 +222,7 @@ def _activation(recipient: _Side, donor: _Side, site: Site, layer: int) -> Edit:
 
 def _donors_reply(recipient: _Side, donor: _Side, part: Patched) -> Reply:
     """What a bank of the donor's should answer the recipient's question with; an activation, and where that is not told, its own question."""
-    told = others.told(donor.context, recipient.context) if part is Patched.BANK else None
+    told = donors.told(donor.context, recipient.context) if part is Patched.BANK else None
     return patching.replied(recipient.trace, recipient.context, told, recipient.opened.checkpoint.tokenizer) if told else donor.asked.reply
 
 
@@ -257,7 +259,7 @@ def _source(recipient: _Side, donor: _Side, wanted: Reply) -> str:
 
 def _each_slot(recipient: _Side, donor: _Side, after: Trace, wanted: Reply, chart: PatchingChart) -> dict[str, Made]:
     """The donor's slots one by one, beside all the chosen ones together; the panel, where there is one."""
-    from probes.patching import slots_alone  # noqa: PLC0415 - see app/cache.py
+    from probes.causal.patching import slots_alone  # noqa: PLC0415 - see app/cache.py
 
     loaded, own, row = recipient.opened.checkpoint, recipient.asked.reply, recipient.asked.row
     st.subheader("Each slot alone")

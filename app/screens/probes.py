@@ -9,23 +9,24 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app import cache, exam, handout, owner, panels, say, session, sidebar, state, widgets
+from app.server import cache, owner
+from app.ui import export_panel, job_panel, panels, say, session, sidebar, state, widgets
 from app.charts import OfProbe, ProbeChart
 from app.figures.palettes import Stretch
-from app.views import probes
-from app.views.probes import ALL, Probed
-from lm2 import stories
+from app.views.study import probes
+from app.views.study.probes import ALL, Probed
+from lm2.tasks import stories
 from lm2.files import csv_text, read_text
 
 if TYPE_CHECKING:
-    from app.jobs import Job
+    from app.server.jobs import Job
     from app.views.kinds import Heatmap
-    from lm2.checkpoint import Checkpoint
-    from probes.examples import Moment
-    from probes.probe_plan import ProbePlan
-    from probes.probe_spec import ProbeSpec
-    from probes.sources import Source
-    from probes.targets import Target
+    from lm2.weights.checkpoint import Checkpoint
+    from probes.features.examples import Moment
+    from probes.probing.plan import ProbePlan
+    from probes.probing.spec import ProbeSpec
+    from probes.features.sources import Source
+    from probes.features.targets import Target
 
 _ORIGINS = {"simulated": "simulated", "held out": "held-out bAbI"}
 _MOMENTS = {
@@ -86,28 +87,28 @@ def render() -> None:
     except ValueError as error:
         st.info(say.words("There is no such probe: {}.", error), icon=":material/info:")
         return
-    if exam.finished(key):
+    if job_panel.finished(key):
         st.caption(say.words("{}. " + _CONTEXT, plan.cost))
     else:
         st.markdown(say.words("**{}.**", plan.cost))
         st.caption(_CONTEXT)
-    probed = exam.result(key, partial(_probe, loaded, spec, plan), "Fit the probes", "source")
+    probed = job_panel.result(key, partial(_probe, loaded, spec, plan), "Fit the probes", "source")
     if probed is not None:
         _show(loaded, probed)
     csv = {} if probed is None else {name: partial(_csv, probed, name) for name in ("cells", "metrics", "examples")}
-    exam.again(loaded, "probe", spec, "lm2 probe {} --out FOLDER", None, csv)
+    job_panel.again(loaded, "probe", spec, "lm2 probe {} --out FOLDER", None, csv)
 
 
 def _choose(loaded: Checkpoint) -> None:
     """Documents, what is read of them, and how."""
-    from probes.examples import Moment  # noqa: PLC0415 - see app/cache.py
+    from probes.features.examples import Moment  # noqa: PLC0415 - see app/cache.py
 
     with st.container(border=True):
         tasks, count, origin, seed = st.columns([4, 2, 3, 2])
         with tasks:
             widgets.several("bAbI tasks", "probe_tasks", list(stories.TASKS), show=sidebar.task_name, placeholder="choose one at least")
         with count:
-            widgets.number("Documents", "probe_count", 1, exam.MOST_QUESTIONS, help=_HELP["count"])
+            widgets.number("Documents", "probe_count", 1, job_panel.MOST_QUESTIONS, help=_HELP["count"])
         with origin:
             widgets.buttons("Stories", "probe_origin", list(_ORIGINS), show=_ORIGINS.__getitem__, help="Simulated ones begin with the seed's.")
         with seed:
@@ -126,8 +127,8 @@ def _choose(loaded: Checkpoint) -> None:
 
 def _how() -> None:
     """The probe itself, and what it is beside."""
-    from probes.linear import Family  # noqa: PLC0415 - see app/cache.py
-    from probes.probe_spec import BASELINES  # noqa: PLC0415
+    from probes.estimators.linear import Family  # noqa: PLC0415 - see app/cache.py
+    from probes.probing.spec import BASELINES  # noqa: PLC0415
 
     family, baselines = st.columns([3, 8])
     with family:
@@ -150,7 +151,7 @@ def _how() -> None:
 
 def _sources(loaded: Checkpoint, moment: Moment) -> list[str]:
     """What the model has at that moment: first all of a kind, then one by one."""
-    from probes.sources import expand  # noqa: PLC0415 - see app/cache.py
+    from probes.features.sources import expand  # noqa: PLC0415 - see app/cache.py
 
     kinds, single = [], []
     for text in _SOURCES:
@@ -173,15 +174,15 @@ def _targets(loaded: Checkpoint) -> list[str]:
 
 def _spec(loaded: Checkpoint) -> ProbeSpec:
     """What is to be read. Raises ValueError for choices that make no sense."""
-    from probes.documents import Documents, Origin  # noqa: PLC0415 - see app/cache.py
-    from probes.examples import Moment  # noqa: PLC0415
-    from probes.linear import Family  # noqa: PLC0415
-    from probes.probe_spec import ProbeSpec  # noqa: PLC0415
+    from probes.features.documents import Documents, Origin  # noqa: PLC0415 - see app/cache.py
+    from probes.features.examples import Moment  # noqa: PLC0415
+    from probes.estimators.linear import Family  # noqa: PLC0415
+    from probes.probing.spec import ProbeSpec  # noqa: PLC0415
 
     chosen = state.current()
     documents = chosen.probe_count * len(chosen.probe_tasks)
-    if documents > exam.MOST_QUESTIONS:
-        raise ValueError(f"{documents:,} documents in all are more than the {exam.MOST_QUESTIONS:,} that one job may read here; `lm2 probe` reads more")
+    if documents > job_panel.MOST_QUESTIONS:
+        raise ValueError(f"{documents:,} documents in all are more than the {job_panel.MOST_QUESTIONS:,} that one job may read here; `lm2 probe` reads more")
     spec = ProbeSpec(
         checkpoint=loaded.name,
         documents=Documents(tasks=chosen.probe_tasks, count=chosen.probe_count, origin=Origin(chosen.probe_origin), seed=chosen.probe_seed),
@@ -203,7 +204,7 @@ def _strengths() -> tuple[float, ...]:
 
 
 def _probe(loaded: Checkpoint, spec: ProbeSpec, plan: ProbePlan, job: Job) -> Probed:
-    from probes.probing import probe  # noqa: PLC0415 - see app/cache.py
+    from probes.probing.fit import probe  # noqa: PLC0415 - see app/cache.py
 
     return probes.gather(probe(spec, loaded, on_progress=job.report, plan=plan))
 
@@ -229,7 +230,7 @@ def _show(loaded: Checkpoint, probed: Probed) -> None:
     best = probes.best(probed, target)
     st.caption(_COLUMNS if best is None else say.words("**{}** " + _COLUMNS, best))
     _behind(loaded, probed, target, source, segment, made["Confusion"].view)
-    handout.hand_out(made)
+    export_panel.hand_out(made)
 
 
 def _target(probed: Probed) -> Target:
@@ -290,7 +291,7 @@ def _behind(loaded: Checkpoint, probed: Probed, target: Target, source: Source, 
 
 
 def _direction(loaded: Checkpoint, probed: Probed, target: Target, source: Source) -> None:
-    from probes.probe_directions import spoken  # noqa: PLC0415 - see app/cache.py
+    from probes.probing.directions import spoken  # noqa: PLC0415 - see app/cache.py
 
     try:
         found = spoken(loaded, source, probed.result.readings[source, target].direction)

@@ -2,9 +2,9 @@
 
 import streamlit as st
 
-from app import handout, panels, say, session, state
+from app.ui import export_panel, panels, say, session, state
 from app.charts import OfRun, RunChart
-from app.views import text
+from app.views.run import text
 
 
 def render() -> None:
@@ -38,4 +38,4 @@ def render() -> None:
     with right:
         st.subheader("Surprise")
         panels.figure(made["Surprise"].view, "surprise")
-    handout.hand_out(made)
+    export_panel.hand_out(made)

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app import cache, exam, handout, owner, panels, say, session, state, widgets
+from app.server import cache, owner
+from app.ui import export_panel, job_panel, panels, say, session, state, widgets
 from app.charts import SlotChart
-from app.views import experiments
-from lm2.config import MemoryKind
+from app.views.study import experiments
+from lm2.model.config import MemoryKind
 from lm2.files import csv_text
 
 if TYPE_CHECKING:
@@ -19,11 +20,11 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from app.jobs import Job
-    from lm2.checkpoint import Checkpoint
-    from probes.explain_spec import ExplainSpec
-    from probes.explanations import Explanations, SlotExplanation
-    from probes.tables import Findings
+    from app.server.jobs import Job
+    from lm2.weights.checkpoint import Checkpoint
+    from probes.explain.spec import ExplainSpec
+    from probes.explain.explain import Explanations, SlotExplanation
+    from probes.experiments.tables import Findings
 
 _RELEASE = "The released arithmetic has no write attention: row j of the bank belongs to token j of the segment. Only reading can be told."
 _CONTEXTS = "The passages with the largest values, one of a story, no text twice. A passage is a segment, or 32 tokens of a long one."
@@ -42,19 +43,19 @@ def render() -> None:
     if not loaded.config.memory_layers:
         st.info(say.words("{} has no memory: there are no slots to explain.", loaded.name), icon=":material/info:")
         return
-    if exam.questions() is None:
+    if job_panel.questions() is None:
         return
     spec = _spec(loaded)
-    found = exam.result(cache.key(loaded, spec), partial(_explain, loaded, spec), f"Read {state.current().exam_questions} documents", "document")
+    found = job_panel.result(cache.key(loaded, spec), partial(_explain, loaded, spec), f"Read {state.current().exam_questions} documents", "document")
     if found is not None:
         _all(found)
         _one(found, loaded)
-    exam.again(loaded, "slots", spec, "lm2 explain {} --out FOLDER", None, {} if found is None else _csv(found))
+    job_panel.again(loaded, "slots", spec, "lm2 explain {} --out FOLDER", None, {} if found is None else _csv(found))
 
 
 def _spec(loaded: Checkpoint) -> ExplainSpec:
-    from probes.documents import Documents, Origin  # noqa: PLC0415 - see app/cache.py
-    from probes.explain_spec import ExplainSpec, Signal  # noqa: PLC0415
+    from probes.features.documents import Documents, Origin  # noqa: PLC0415 - see app/cache.py
+    from probes.explain.spec import ExplainSpec, Signal  # noqa: PLC0415
 
     chosen = state.current()
     return ExplainSpec(
@@ -65,14 +66,14 @@ def _spec(loaded: Checkpoint) -> ExplainSpec:
 
 
 def _explain(loaded: Checkpoint, spec: ExplainSpec, job: Job) -> Explanations:
-    from probes.explanations import explain  # noqa: PLC0415 - see app/cache.py
+    from probes.explain.explain import explain  # noqa: PLC0415 - see app/cache.py
 
     return explain(loaded, spec, job.report)
 
 
 def _all(found: Explanations) -> None:
     """Every slot with its words; a tick chooses one."""
-    from probes.explanation_report import summary  # noqa: PLC0415 - see app/cache.py
+    from probes.explain.report import summary  # noqa: PLC0415 - see app/cache.py
 
     table = summary(found)
     st.subheader("All slots")
@@ -82,8 +83,8 @@ def _all(found: Explanations) -> None:
 
 def _one(found: Explanations, loaded: Checkpoint) -> None:
     """The chosen slot: its contexts, its words, and a description."""
-    from probes.explain_spec import Signal  # noqa: PLC0415 - see app/cache.py
-    from probes.explanation_report import words  # noqa: PLC0415
+    from probes.explain.spec import Signal  # noqa: PLC0415 - see app/cache.py
+    from probes.explain.report import words  # noqa: PLC0415
 
     left, right = st.columns([1, 3])
     with left:
@@ -105,13 +106,13 @@ def _one(found: Explanations, loaded: Checkpoint) -> None:
     _table(words(one), "words")
     with st.expander("A language model's description", icon=":material/forum:"):
         _description(found, one, loaded)
-    handout.hand_out({f"Passages of slot {slot}": made})
+    export_panel.hand_out({f"Passages of slot {slot}": made})
 
 
 def _description(found: Explanations, one: SlotExplanation, loaded: Checkpoint) -> None:
     """Off unless the server's owner has named a language model: visitors choose neither where passages are sent nor what is written."""
-    from probes.explanation_report import descriptions, scores  # noqa: PLC0415 - see app/cache.py
-    from probes.explanations import describe_slots  # noqa: PLC0415
+    from probes.explain.report import descriptions, scores  # noqa: PLC0415 - see app/cache.py
+    from probes.explain.explain import describe_slots  # noqa: PLC0415
 
     try:
         chat = owner.describer(found.spec.seed)
@@ -125,7 +126,7 @@ def _description(found: Explanations, one: SlotExplanation, loaded: Checkpoint) 
     spec = replace(found.spec, model=chat.model, signals=(one.signal,), slots=(one.slot,))
     asked = replace(found, spec=spec)
     label = f"Describe slot {one.slot}, {one.signal.done}"
-    described = exam.result((*cache.key(loaded, spec), "described"), lambda job: describe_slots(asked, chat, job.report), label, "reply")
+    described = job_panel.result((*cache.key(loaded, spec), "described"), lambda job: describe_slots(asked, chat, job.report), label, "reply")
     if described is not None:
         _table(descriptions(described), "descriptions")
         _table(scores(described), "scores")
@@ -137,7 +138,7 @@ def _table(found: Findings, key: str) -> None:
 
 
 def _csv(found: Explanations) -> dict[str, partial[str]]:
-    from probes.explanation_report import context_rows, keyword_rows  # noqa: PLC0415 - see app/cache.py
+    from probes.explain.report import context_rows, keyword_rows  # noqa: PLC0415 - see app/cache.py
 
     return {name: partial(_written, rows, found) for name, rows in (("keywords", keyword_rows), ("contexts", context_rows))}
 

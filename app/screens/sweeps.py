@@ -8,21 +8,22 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app import cache, exam, handout, panels, progress, say, session, state, widgets
+from app.server import cache
+from app.ui import export_panel, job_panel, panels, progress, say, session, state, widgets
 from app.charts import OfSweep, SweepChart
 from app.figures.palettes import Stretch
-from app.views import sweeps
-from app.views.sweeps import Swept
-from lm2.config import MemoryKind
+from app.views.study import sweeps
+from app.views.study.sweeps import Swept
+from lm2.model.config import MemoryKind
 from lm2.files import csv_text
-from probes.metrics import Metric
+from probes.stats.metrics import Metric
 
 if TYPE_CHECKING:
-    from app.jobs import Job
+    from app.server.jobs import Job
     from app.views.kinds import Heatmap
-    from lm2.checkpoint import Checkpoint
-    from lm2.config import LM2Config
-    from probes.sweep_spec import SweepSpec
+    from lm2.weights.checkpoint import Checkpoint
+    from lm2.model.config import LM2Config
+    from probes.sweeps.spec import SweepSpec
 
 _GRIDS = {
     "slots": "Slot × block × segment", "memory_heads": "Memory head × block", "attention_heads": "Attention head × block",
@@ -73,21 +74,21 @@ def render() -> None:
     if loaded is None:
         return
     _choose(loaded.config)
-    if exam.questions() is None:
+    if job_panel.questions() is None:
         return
     try:
         spec = _spec(loaded)
         key = cache.key(loaded, spec)
-        if not exam.finished(key):
+        if not job_panel.finished(key):
             _cost(loaded, spec)
     except ValueError as error:
         st.info(say.words("There is no such sweep: {}.", error), icon=":material/info:")
         return
-    swept = exam.result(key, lambda job: _sweep(loaded, spec, job), "Run the sweep", "step")
+    swept = job_panel.result(key, lambda job: _sweep(loaded, spec, job), "Run the sweep", "step")
     if swept is not None:
         _show(loaded, swept)
     csv = {} if swept is None else {name: partial(_csv, swept, name) for name in ("units", "values", "joints", "curves")}
-    exam.again(loaded, f"sweep-{spec.grid.value}", spec, "lm2 sweep {} --out FOLDER", None, csv)
+    job_panel.again(loaded, f"sweep-{spec.grid.value}", spec, "lm2 sweep {} --out FOLDER", None, csv)
 
 
 def _choose(config: LM2Config) -> None:
@@ -121,7 +122,7 @@ def _choose(config: LM2Config) -> None:
 
 def _grids(config: LM2Config) -> list[str]:
     """Those of which the model has something."""
-    from probes.grids import Grid, parts  # noqa: PLC0415 - see app/cache.py
+    from probes.sweeps.grid import Grid, parts  # noqa: PLC0415 - see app/cache.py
 
     there = []
     for grid in Grid:
@@ -135,9 +136,9 @@ def _grids(config: LM2Config) -> list[str]:
 
 def _spec(loaded: Checkpoint) -> SweepSpec:
     """What is to be swept. Raises ValueError for choices that do not go together."""
-    from probes.grids import Grid, Replacement  # noqa: PLC0415 - see app/cache.py
-    from probes.plans import Route  # noqa: PLC0415
-    from probes.sweep_spec import SweepSpec  # noqa: PLC0415
+    from probes.sweeps.grid import Grid, Replacement  # noqa: PLC0415 - see app/cache.py
+    from probes.causal.plan import Route  # noqa: PLC0415
+    from probes.sweeps.spec import SweepSpec  # noqa: PLC0415
 
     chosen = state.current()
     first = Metric(chosen.ordered)
@@ -167,7 +168,7 @@ def _cost(loaded: Checkpoint, spec: SweepSpec) -> None:
 
 
 def _sweep(loaded: Checkpoint, spec: SweepSpec, job: Job) -> Swept:
-    from probes.sweeps import sweep  # noqa: PLC0415 - see app/cache.py
+    from probes.sweeps.sweep import sweep  # noqa: PLC0415 - see app/cache.py
 
     return sweeps.gather(sweep(spec, loaded, on_progress=job.report))
 
@@ -208,7 +209,7 @@ def _show(loaded: Checkpoint, swept: Swept) -> None:
             st.subheader("More and more together")
             panels.figure(made["More and more together"].view, "cumulative")
             st.caption(_CUMULATIVE)
-    handout.hand_out(made)
+    export_panel.hand_out(made)
 
 
 def _there(swept: Swept, metric: Metric, shown: OfSweep) -> bool:
@@ -244,7 +245,7 @@ def _documents(swept: Swept, metric: Metric, unit: int | None) -> None:
 
 
 def _ranking(swept: Swept, metric: Metric) -> None:
-    from probes.screening import TRUSTED  # noqa: PLC0415 - see app/cache.py
+    from probes.sweeps.screening import TRUSTED  # noqa: PLC0415 - see app/cache.py
 
     ranking = sweeps.ranking(swept, metric)
     if ranking is None:

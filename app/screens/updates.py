@@ -7,22 +7,24 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app import cache, handout, panels, say, session, state, widgets
+from app.server import cache
+from app.ui import export_panel, panels, say, session, state, widgets
 from app.charts import OfUpdates, UpdateChart
-from app.charts.of_updates import Continued
+from app.charts.updates import Continued
 from app.figures.palettes import Stretch
-from app.session import Opened
-from app.selection import Probe
-from app.views import text, updates
-from lm2.config import MemoryKind
-from lm2.interventions import Freeze
-from lm2.spec import RunSpec
+from app.ui.session import Opened
+from app.choices.selection import Probe
+from app.views.run import text
+from app.views.study import updates
+from lm2.model.config import MemoryKind
+from lm2.runs.interventions import Freeze
+from lm2.runs.spec import RunSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from app.charts import Made
-    from probes.updates import Rereading, Walk
+    from probes.causal.updates import Rereading, Walk
 
 MOST_TOKENS = 64
 _SHOWN = {
@@ -89,7 +91,7 @@ def _again(walks: dict[str, Walk]) -> None:
     st.caption(say.words("{}; each continued by {} tokens, the likeliest every time.", digests, count))
     with st.expander("Run again"):
         st.code(
-            "import dataclasses\nimport lm2\nfrom probes.updates import walk\n\n"
+            "import dataclasses\nimport lm2\nfrom probes.causal.updates import walk\n\n"
             f"on = lm2.RunSpec.from_json({walks['on'].spec.to_json()!r})\n"
             f"off = dataclasses.replace(on, interventions=(lm2.{walks['off'].spec.interventions[0]!r},))\n"
             f"walks = [walk(lm2.load(on.checkpoint), spec, tokens={count}, layers={layers}) for spec in (on, off)]",
@@ -110,7 +112,7 @@ def _slider(label: str, field: str, last: int, default: int, help: str) -> int:
 
 def _walks(opened: Opened, count: int, frozen: int) -> dict[str, Walk]:
     """The context continued with writes on and with writes off."""
-    from probes.updates import walk  # noqa: PLC0415 - see app/cache.py
+    from probes.causal.updates import walk  # noqa: PLC0415 - see app/cache.py
 
     loaded, read, layers = opened.checkpoint, opened.trace.spec, opened.layers
     specs = {
@@ -132,7 +134,7 @@ def _walks(opened: Opened, count: int, frozen: int) -> dict[str, Walk]:
 
 def _rereadings(opened: Opened, walks: dict[str, Walk], ids: tuple[int, ...]) -> dict[str, Rereading]:
     """The probe read from every bank of both walks. Raises ValueError as `reread` does."""
-    from probes.updates import reread  # noqa: PLC0415 - see app/cache.py
+    from probes.causal.updates import reread  # noqa: PLC0415 - see app/cache.py
 
     loaded, layers = opened.checkpoint, opened.layers
     with st.spinner("Reading the probe from every bank ..."):
@@ -169,7 +171,7 @@ def _written(opened: Opened, walks: dict[str, Walk], chart: UpdateChart) -> None
 
 def _both(on: Walk, off: Walk, piece_of: Callable[[int], str]) -> None:
     """Where the two texts part, and both of them side by side."""
-    from probes.updates import diverge  # noqa: PLC0415 - see app/cache.py
+    from probes.causal.updates import diverge  # noqa: PLC0415 - see app/cache.py
 
     first = diverge(on, off)
     st.caption(
@@ -235,7 +237,7 @@ def _before_and_after(opened: Opened, walks: dict[str, Walk], chart: UpdateChart
         st.subheader("Expected behind the probe")
         panels.table(text.beside(read.logits[before], read.logits[after], ("before", "after"), opened.checkpoint.tokenizer.shown), "expected_behind")
     _courses(opened, made, before, by_question=by_question)
-    handout.hand_out(made)
+    export_panel.hand_out(made)
     state.publish()
 
 

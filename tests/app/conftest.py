@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from app import cache, owner
-from lm2.checkpoint import Checkpoint, save
+from app.server import cache, owner
+from lm2.weights.checkpoint import Checkpoint, save
 
 
 @pytest.fixture(autouse=True)

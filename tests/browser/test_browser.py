@@ -34,7 +34,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     space = str(tmp_path_factory.mktemp("workspace"))
-    command = [sys.executable, "-m", "app.cli", "serve", "--port", str(port), "--workspace", space]
+    command = [sys.executable, "-m", "app.cli.main", "serve", "--port", str(port), "--workspace", space]
     server = subprocess.Popen(command, cwd=Path(__file__).parents[2])
     address = f"http://127.0.0.1:{port}"
     try:

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from lm2.capture import Capture
-from lm2.checkpoint import Checkpoint, choose_device
-from lm2.config import MemoryKind
-from lm2.interventions import Edit, Set
-from lm2.model import LM2
-from lm2.runner import generate, run
-from lm2.sites import Site, sites_of
-from lm2.spec import RunSpec
+from lm2.runs.capture import Capture
+from lm2.weights.checkpoint import Checkpoint, choose_device
+from lm2.model.config import MemoryKind
+from lm2.runs.interventions import Edit, Set
+from lm2.model.lm2 import LM2
+from lm2.runs.runner import generate, run
+from lm2.model.sites import Site, sites_of
+from lm2.runs.spec import RunSpec
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 

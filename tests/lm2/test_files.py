@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lm2.files import decode_text, parse_json, read_bytes, read_json, read_text, replace_file, replace_folder, state
-from probes.corpora import of_file
+from probes.explain.corpus import of_file
 
 
 def test_the_same_bytes_are_the_same_text_through_every_door(tmp_path: Path) -> None:

@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 
 from lm2 import files
-from lm2.capture import Capture
-from lm2.checkpoint import Checkpoint
+from lm2.runs.capture import Capture
+from lm2.weights.checkpoint import Checkpoint
 from lm2.files import create_file, replace_file, replace_folder, restore_folder
-from lm2.runner import run
+from lm2.runs.runner import run
 from lm2.sealed import DamagedError, read_arrays, read_sealed, write_arrays, write_sealed
-from lm2.sites import Site
-from lm2.spec import RunSpec
-from lm2.trace import Trace
+from lm2.model.sites import Site
+from lm2.runs.spec import RunSpec
+from lm2.runs.trace import Trace
 
 VALUES = {"answers": ["Zoë", 1.25, -0.0, None, [1, 2]], "key": {"b": 2, "a": "1"}}
 

@@ -1,0 +1,49 @@
+"""Charts of a text's run beside its run under interventions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from app.charts.chart import OnStep
+from app.charts.run import TextChart
+from app.views.study import ablations
+from app.views.run import text
+from app.views.windows import window
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from app.views.numbers import View
+    from lm2.weights.checkpoint import Checkpoint
+    from probes.causal.compare import Comparison
+
+
+class OfAblation(Enum):
+    """What is shown of a run's interventions."""
+
+    TEXT = "text, by change"
+    CHANGE = "change by token"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AblationChart(TextChart):
+    """A `Comparison` of the spec's run with that without its interventions."""
+
+    shown: OfAblation
+    marks: text.Marks = ()
+    """What is underlined in the text."""
+    window: tuple[int, int] | None = None
+    """The first token, and the one behind the last; None, all."""
+
+    def find(self, checkpoint: Checkpoint, on_step: OnStep, folder: Path | None) -> Comparison:
+        from lm2.runs.runner import run  # noqa: PLC0415 - see app/cache.py
+        from probes.causal.compare import compare  # noqa: PLC0415
+
+        before, after = (run(checkpoint, spec, on_segment=on_step) for spec in (replace(self.spec, interventions=()), self.spec))
+        return compare(before, after)
+
+    def view(self, checkpoint: Checkpoint, result: Comparison) -> View:
+        view = ablations.lines(result) if self.shown is OfAblation.CHANGE else ablations.strip(result, self.marks, checkpoint.tokenizer)
+        return view if self.window is None else window(view, *self.window)

@@ -1,0 +1,78 @@
+"""Charts of two texts, and of one's bank put into the other's run."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from app.charts.chart import Chart, OnStep, check_there, later
+from app.choices.intervention_words import excerpt
+from app.views.run import memory
+from app.views.study import patching
+from app.views.kinds import Provenance
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from app.views.numbers import View
+    from lm2.weights.checkpoint import Checkpoint
+    from probes.causal.patching import PatchSpec
+
+
+class OfPatching(Enum):
+    """What is shown of two texts."""
+
+    READING = "slots read by both"
+    ALONE = "each slot alone"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatchingChart(Chart):
+    """Both texts' traces, recipient's first; or what each slot does `Alone`."""
+
+    if TYPE_CHECKING:
+        spec: PatchSpec
+    shown: OfPatching
+    item: str = later("")
+    """Which story, question or file the recipient's text is, in words."""
+    donor_item: str = later("")
+    """Which the donor's is."""
+
+    @staticmethod
+    def _spec_kind() -> type[PatchSpec]:
+        from probes.causal.patching import PatchSpec  # noqa: PLC0415 - see app/cache.py
+
+        return PatchSpec
+
+    @property
+    def provenance(self) -> Provenance:
+        own, other = (", ".join(filter(None, (name, excerpt(text)))) for name, text in ((self.item, self.spec.text), (self.donor_item, self.spec.donor)))
+        changes = ("each slot of the donor's bank put into the recipient's, alone",) if self.shown is OfPatching.ALONE else ()
+        return Provenance(model=self.spec.checkpoint, item=f"{own} (recipient) and {other} (donor)", changes=changes)
+
+    @property
+    def result_key(self) -> Hashable:
+        return type(self), self.spec.digest, self.shown
+
+    def find(self, checkpoint: Checkpoint, on_step: OnStep, folder: Path | None) -> Any:
+        from lm2.runs.capture import Capture  # noqa: PLC0415 - see app/cache.py
+        from lm2.runs.runner import run  # noqa: PLC0415
+        from lm2.model.sites import Site  # noqa: PLC0415
+        from probes.causal.patching import slots_alone  # noqa: PLC0415
+
+        if self.shown is OfPatching.ALONE:
+            return slots_alone(checkpoint, self.spec)
+        captures = (Capture(Site.READ_PATTERN),)
+        return tuple(
+            run(checkpoint, replace(self.spec.run(text), captures=captures), on_segment=on_step) for text in (self.spec.text, self.spec.donor)
+        )
+
+    def view(self, checkpoint: Checkpoint, result: Any) -> View:
+        if self.shown is OfPatching.ALONE:
+            return patching.slots(result.changes)
+        named = list(zip(("recipient", "donor"), result, (self.spec.row, self.spec.donor_row)))
+        for _, trace, row in named:
+            check_there("token", row, range(len(trace.tokens)))
+        return patching.reading(named, memory.layers(result[0], checkpoint.config))

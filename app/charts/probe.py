@@ -1,0 +1,84 @@
+"""Charts of linear probes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from app.charts.chart import Chart, OnStep, check_there
+from app.views.study import probes
+from app.views.kinds import Provenance
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from app.views.kinds import Table
+    from app.views.numbers import View
+    from app.views.study.probes import Probed
+    from lm2.weights.checkpoint import Checkpoint
+    from probes.probing.spec import ProbeSpec
+
+
+class OfProbe(Enum):
+    """What is shown of a probe."""
+
+    MAP = "scores"
+    CURVES = "scores by segment"
+    CONFUSION = "confusion"
+    SOURCES = "sources"
+    TARGETS = "targets"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeChart(Chart):
+    """A probe with its statistics (`Probed`)."""
+
+    if TYPE_CHECKING:
+        spec: ProbeSpec
+    shown: OfProbe
+    target: str = ""
+    """Empty, the first."""
+    source: str = ""
+    """Empty, the first."""
+    segment: int = -1
+    """-1, all together."""
+
+    @staticmethod
+    def _spec_kind() -> type[ProbeSpec]:
+        from probes.probing.spec import ProbeSpec  # noqa: PLC0415 - see app/cache.py
+
+        return ProbeSpec
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        return self.spec.files
+
+    @property
+    def provenance(self) -> Provenance:
+        return Provenance(model=self.spec.checkpoint, item=self.spec.documents.words)
+
+    def find(self, checkpoint: Checkpoint, on_step: OnStep, folder: Path | None) -> Probed:
+        from probes.probing.fit import probe  # noqa: PLC0415 - see app/cache.py
+
+        return probes.gather(probe(self.spec, checkpoint, folder, on_step))
+
+    def view(self, checkpoint: Checkpoint, result: Probed) -> View | Table:
+        targets, sources = {str(one): one for one in result.targets}, {one.label: one for one in result.rows}
+        name, label = self.target or next(iter(targets)), self.source or next(iter(sources))
+        segment = probes.ALL if self.segment == -1 else self.segment
+        check_there("target", name, targets)
+        check_there("source", label, sources)
+        check_there("segment", segment, result.columns)
+        target, source = targets[name], sources[label]
+        match self.shown:
+            case OfProbe.MAP:
+                return probes.score_map(result, target)
+            case OfProbe.CURVES:
+                return probes.curves(result, source, target)
+            case OfProbe.CONFUSION:
+                return probes.confusion(result, source, target, segment)
+            case OfProbe.SOURCES:
+                return probes.sources(result, target)
+            case OfProbe.TARGETS:
+                return probes.by_target(result, source)

@@ -1,0 +1,146 @@
+"""Charts of one run: the text, reads and writes, gates, the bank."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from app.charts.chart import Chart, OnStep, check_there, later
+from app.choices.intervention_words import excerpt, words
+from app.views.run import bank, gates, memory, text
+from app.views.kinds import Provenance
+from app.views.windows import window
+from lm2.runs.spec import RunSpec
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from app.views.numbers import View
+    from lm2.weights.checkpoint import Checkpoint
+    from lm2.runs.trace import Trace
+
+
+class OfRun(Enum):
+    """What is shown of a run."""
+
+    TEXT = "text"
+    SURPRISE = "surprise"
+    READS = "reads"
+    WRITES = "writes"
+    TOKEN = "slots of a token"
+    GATE_SLOTS = "gate by slot"
+    GATE_TOKENS = "gate by token"
+    GATE_SPREAD = "gate spread"
+    GATE_SATURATION = "gate saturation"
+    NORMS = "norms"
+    CHANGES = "changes"
+    SIMILARITY = "similarity"
+
+
+_SIDES = ("read", "wrote")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextChart(Chart):
+    """Of a text that is run."""
+
+    spec: RunSpec
+    item: str = later("")
+    """Which story, question or file the text is, in words."""
+
+    @staticmethod
+    def _spec_kind() -> type[RunSpec]:
+        return RunSpec
+
+    @property
+    def provenance(self) -> Provenance:
+        item = ", ".join(filter(None, (self.item, excerpt(self.spec.text))))
+        return Provenance(model=self.spec.checkpoint, item=item, changes=words(self.spec.interventions))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunChart(TextChart):
+    """A `Trace` of the spec."""
+
+    shown: OfRun
+    layer: int | None = None
+    """Block; None, the last with a memory that the run has captured."""
+    head: str = "mean"
+    """A head's number, or "mean" or "max" over them."""
+    gate: str = "forget"
+    slot: int | None = None
+    """Whose weights colour the text; None, segments do."""
+    side: str = "read"
+    """Whether by who "read" or by who "wrote" the slot."""
+    relative: bool = later(False)
+    """Whether the text's colours end at the slot's own largest weight, and not at that of its map."""
+    token: int = -1
+    """Whose reading is shown slot by slot; -1, the last."""
+    segment: int = -1
+    """After which the bank is compared; -1, the last."""
+    marks: text.Marks = ()
+    """What is underlined in the text."""
+    window: tuple[int, int] | None = None
+    """Where tokens stand along: the first token, and the one behind the last; None, all."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, there in (("gate", tuple(gates.SITES)), ("side", _SIDES)):
+            if getattr(self, name) not in there:
+                raise ValueError(f"{name} must be of {list(there)}, not {getattr(self, name)!r}")
+
+    def find(self, checkpoint: Checkpoint, on_step: OnStep, folder: Path | None) -> Trace:
+        from lm2.runs.runner import run  # noqa: PLC0415 - see app/cache.py
+
+        return run(checkpoint, self.spec, on_segment=on_step)
+
+    def view(self, checkpoint: Checkpoint, result: Trace) -> View:
+        view = self._whole(checkpoint, result)
+        return view if self.window is None else window(view, *self.window)
+
+    def _whole(self, checkpoint: Checkpoint, trace: Trace) -> View:
+        if self.shown is OfRun.SURPRISE:
+            return text.surprise_line(trace)
+        if self.shown is OfRun.TEXT and self.slot is None:
+            return text.strip(trace, self.marks, checkpoint.tokenizer)
+        layers = memory.layers(trace, checkpoint.config)
+        if not layers:
+            raise ValueError(f"the run captures nothing of a memory, and {self.words} are of one")
+        layer = layers[-1] if self.layer is None else self.layer
+        token = len(trace.tokens) - 1 if self.token == -1 else self.token
+        check_there("block", layer, layers)
+        check_there("head", self.head, (*map(str, range(checkpoint.config.memory_heads)), "mean", "max"))
+        check_there("segment", self.segment, range(-1, len(trace.segments)))
+        check_there("token", token, range(len(trace.tokens)))
+        if self.slot is not None:
+            check_there("slot", self.slot, range(checkpoint.config.slots))
+        return self._of_memory(checkpoint, trace, layer, layers, token)
+
+    def _of_memory(self, checkpoint: Checkpoint, trace: Trace, layer: int, layers: tuple[int, ...], token: int) -> View:
+        match self.shown:
+            case OfRun.TEXT:
+                read = self.side == "read"
+                shown = memory.reads(trace, layer, self.head, checkpoint.config.memory) if read else memory.writes(trace, layer, self.head)
+                weights, high, legend = memory.coloured(shown, self.slot, self.side, relative=self.relative)
+                return text.strip(trace, self.marks, checkpoint.tokenizer, weights=weights, high=high, legend=legend)
+            case OfRun.READS:
+                return memory.reads(trace, layer, self.head, checkpoint.config.memory)
+            case OfRun.WRITES:
+                return memory.writes(trace, layer, self.head)
+            case OfRun.TOKEN:
+                return memory.slots_of_token(memory.read_map(trace, layer, self.head), token, memory.read_title(layer, self.head))
+            case OfRun.GATE_SLOTS:
+                return gates.per_slot(trace, self.gate, layers)
+            case OfRun.GATE_TOKENS:
+                return gates.per_token(trace, layers)
+            case OfRun.GATE_SPREAD:
+                return gates.spread(trace, self.gate, layer)
+            case OfRun.GATE_SATURATION:
+                return gates.saturation(trace, self.gate, layer)
+            case OfRun.NORMS:
+                return bank.norms(trace, layers)
+            case OfRun.CHANGES:
+                return bank.changes(trace, layers)
+            case OfRun.SIMILARITY:
+                return bank.similarity(trace, layers, len(trace.segments) - 1 if self.segment == -1 else self.segment)

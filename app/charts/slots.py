@@ -1,0 +1,67 @@
+"""Charts of what reads and writes a slot over many texts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from app.charts.chart import Chart, OnStep, check_there
+from app.views.run import slots
+from app.views.kinds import Provenance
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from app.views.numbers import View
+    from lm2.weights.checkpoint import Checkpoint
+    from probes.explain.spec import ExplainSpec
+    from probes.explain.explain import Explanations
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlotChart(Chart):
+    """A slot's passages, of `Explanations`."""
+
+    if TYPE_CHECKING:
+        spec: ExplainSpec
+    slot: int
+    side: str = "read"
+    """Whether those that "read" or those that "wrote" it."""
+    passages: int = 8
+    """How many, those with the largest values first."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.side not in ("read", "wrote") or self.passages < 1:
+            raise ValueError(f"a slot's passages are those that read or wrote it, 1 at least, not {self.side!r}, {self.passages}")
+
+    @staticmethod
+    def _spec_kind() -> type[ExplainSpec]:
+        from probes.explain.spec import ExplainSpec  # noqa: PLC0415 - see app/cache.py
+
+        return ExplainSpec
+
+    @property
+    def words(self) -> str:
+        return f"passages that {self.side} slot {self.slot}"
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        return () if self.spec.file is None else (self.spec.file,)
+
+    @property
+    def provenance(self) -> Provenance:
+        return Provenance(model=self.spec.checkpoint, item=self.spec.file or self.spec.documents.words)
+
+    def find(self, checkpoint: Checkpoint, on_step: OnStep, folder: Path | None) -> Explanations:
+        from probes.explain.explain import explain  # noqa: PLC0415 - see app/cache.py
+
+        return explain(checkpoint, self.spec, on_step)
+
+    def view(self, checkpoint: Checkpoint, result: Explanations) -> View:
+        from probes.explain.spec import Signal  # noqa: PLC0415 - see app/cache.py
+
+        signal = Signal.READ if self.side == "read" else Signal.WRITE
+        check_there("slot", (signal.value, self.slot), [(one.signal.value, one.slot) for one in result.slots])
+        one = result.of(signal, self.slot)
+        return slots.strip(replace(one, contexts=one.contexts[: self.passages]))

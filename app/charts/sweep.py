@@ -1,0 +1,85 @@
+"""Charts of a sweep."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from app.charts.chart import Chart, OnStep, check_there
+from app.choices.toggles import ranges
+from app.views.study import sweeps
+from app.views.kinds import Provenance
+from probes.stats.metrics import Metric
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from app.views.kinds import Table
+    from app.views.numbers import View
+    from app.views.study.sweeps import Swept
+    from lm2.weights.checkpoint import Checkpoint
+    from probes.sweeps.spec import SweepSpec
+
+
+class OfSweep(Enum):
+    """What is shown of a sweep."""
+
+    EFFECTS = "effects"
+    CUMULATIVE = "cumulative effects"
+    RANKING = "ranking"
+    JOINTS = "joint effects"
+
+
+_REPLACED = {
+    "resample": "from another story", "mean": "at its mean over other stories", "initial": "as at the start", "zero": "zeroed", "clamp": "clamped",
+}  # fmt: skip
+"""What takes a unit's place, by the spec's replacement."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepChart(Chart):
+    """A sweep with its statistics (`Swept`)."""
+
+    if TYPE_CHECKING:
+        spec: SweepSpec
+    shown: OfSweep
+    metric: Metric | None = None
+    """None, the one that puts units in order."""
+    hide: bool = True
+    """Whether cells that cannot be told from chance are hatched."""
+
+    @staticmethod
+    def _spec_kind() -> type[SweepSpec]:
+        from probes.sweeps.spec import SweepSpec  # noqa: PLC0415 - see app/cache.py
+
+        return SweepSpec
+
+    @property
+    def provenance(self) -> Provenance:
+        spec, by = self.spec, _REPLACED[self.spec.replacement.value]
+        unit = {"memory_heads": "memory head", "attention_heads": "attention head", "blocks": "part of a block"}.get(spec.grid.value, spec.grid.value[:-1])
+        back = f"{ranges(spec.back)} segments before the answer's" if any(spec.back) else "the answer's segment"
+        back = "all segments" if spec.grid.value == "gates" else back
+        return Provenance(model=spec.checkpoint, item=f"{spec.questions} held-out questions of qa{spec.task}", changes=(f"each {unit} {by} in {back}",))
+
+    def find(self, checkpoint: Checkpoint, on_step: OnStep, folder: Path | None) -> Swept:
+        from probes.sweeps.sweep import sweep  # noqa: PLC0415 - see app/cache.py
+
+        return sweeps.gather(sweep(self.spec, checkpoint, folder, on_step))
+
+    def view(self, checkpoint: Checkpoint, result: Swept) -> View | Table:
+        metric = self.metric or result.result.metric
+        check_there("metric", metric.value, [one.value for one in result.result.spec.metrics])
+        match self.shown:
+            case OfSweep.EFFECTS:
+                found = sweeps.effect_map(result, metric, hide=self.hide)
+            case OfSweep.CUMULATIVE:
+                found = sweeps.cumulative(result, metric)
+            case OfSweep.RANKING:
+                found = sweeps.ranking(result, metric)
+            case OfSweep.JOINTS:
+                found = sweeps.joints(result, metric)
+        if found is None:
+            raise ValueError(f"this sweep has no {self.words}: its units exclude each other, or its screen failed")
+        return found

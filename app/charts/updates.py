@@ -1,0 +1,112 @@
+"""Charts of a text as it is written on, and of one probe read from every bank on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from app.charts.chart import OnStep, check_there
+from app.charts.run import TextChart
+from app.choices.intervention_words import words
+from app.views.study import updates
+from app.views.kinds import Provenance
+from lm2.runs.interventions import Freeze
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from app.views.numbers import View
+    from lm2.weights.checkpoint import Checkpoint
+    from probes.causal.updates import Rereading, Walk
+
+
+class OfUpdates(Enum):
+    """What is shown of a text that is written on."""
+
+    STEPS = "slots read by step"
+    BEFORE = "reading before"
+    AFTER = "reading after"
+    DIFFERENCE = "reading, after less before"
+    COURSE = "reading by update"
+    EXPECTED = "prediction by update"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Continued:
+    """The text written on with writes "on" and "off", and the probe read from every bank of both."""
+
+    walks: dict[str, Walk]
+    readings: dict[str, Rereading]
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpdateChart(TextChart):
+    """A text that is `Continued`; its spec has no captures and no interventions."""
+
+    shown: OfUpdates
+    tokens: int
+    """How many are written behind it."""
+    frozen: int
+    """Segment from which on nothing is written where writes are off."""
+    layer: int
+    head: str = "mean"
+    writes: str = "on"
+    """Which of both is shown, where one is."""
+    probe: tuple[int, ...]
+    """Tokens that are read from every bank, by their ids."""
+    before: int = 0
+    after: int = 0
+    """Segments that have written to the two banks."""
+    token: int = 0
+    """Whose probability behind the probe is shown, by its id."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.writes not in ("on", "off"):
+            raise ValueError(f"writes must be 'on' or 'off', not {self.writes!r}")
+        if self.spec.captures or self.spec.interventions:
+            raise ValueError("the run's spec is of the text alone: it has no captures and no interventions")
+
+    @property
+    def provenance(self) -> Provenance:
+        frozen, written = words((Freeze(segment=self.frozen),))[0], f"{self.tokens} tokens that the model wrote behind it"
+        both = self.shown in (OfUpdates.COURSE, OfUpdates.EXPECTED)
+        changes = (f"{frozen} where writes are off",) if both else (frozen,) if self.writes == "off" else ()
+        made_of = super().provenance
+        return replace(made_of, item=f"{made_of.item}, with {written}", changes=changes)
+
+    @property
+    def result_key(self) -> Hashable:
+        return type(self), self.spec.digest, self.tokens, self.frozen, self.layer, self.probe
+
+    def find(self, checkpoint: Checkpoint, on_step: OnStep, folder: Path | None) -> Continued:
+        from probes.causal.updates import reread, walk  # noqa: PLC0415 - see app/cache.py
+
+        specs = {"on": self.spec, "off": replace(self.spec, interventions=(Freeze(segment=self.frozen),))}
+        layers = (self.layer,)
+        walks = {name: walk(checkpoint, spec, tokens=self.tokens, layers=layers, on_segment=on_step) for name, spec in specs.items()}
+        return Continued(walks=walks, readings={name: reread(checkpoint, self.probe, one.banks, layers=layers) for name, one in walks.items()})
+
+    def view(self, checkpoint: Checkpoint, result: Continued) -> View:
+        walk, layer, head = result.walks[self.writes], self.layer, self.head
+        check_there("block", layer, walk.layers)
+        check_there("head", head, (*map(str, range(checkpoint.config.memory_heads)), "mean", "max"))
+        for bank in (self.before, self.after):
+            check_there("bank", bank, range(len(walk.banks)))
+        if self.shown is OfUpdates.STEPS:
+            return updates.reads_by_step(walk, layer, head)
+        read = result.readings[self.writes]
+        check_there("token", self.token, range(checkpoint.config.d_vocab))
+        match self.shown:
+            case OfUpdates.BEFORE:
+                return updates.reading(read, layer, head, self.before, self.after)
+            case OfUpdates.AFTER:
+                return updates.reading(read, layer, head, self.after, self.before)
+            case OfUpdates.DIFFERENCE:
+                return updates.difference(read, layer, head, self.before, self.after)
+            case OfUpdates.COURSE:
+                return updates.course(result.readings, layer, head, self.before)
+            case OfUpdates.EXPECTED:
+                return updates.expected(result.readings, self.token, repr(checkpoint.tokenizer.shown(self.token).strip()))

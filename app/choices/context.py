@@ -1,0 +1,84 @@
+"""What the model is given to read: a text, with what is known about it."""
+
+import re
+from dataclasses import dataclass
+
+from lm2 import serialize
+from lm2.tasks.babi import Prompt, Question, Story, ask
+from lm2.text.tokens import BREAK, TokenSequence, Tokenizer
+
+MAX_CHARACTERS = 400_000
+"""Longest text that the workbench takes: about 100,000 tokens."""
+
+_SENTENCE = re.compile(r"[^\s.!?][^.!?\n\f]*[.!?]*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quiz:
+    """A question in a text, and its true answer."""
+
+    question: str
+    end: int
+    """Character behind the question: its last token predicts the answer."""
+    answer: str
+
+    def answerable(self, tokens: TokenSequence, tokenizer: Tokenizer) -> bool:
+        """Whether the tokenizer has tokens for the answer behind this text."""
+        try:
+            tokenizer.answer_at(tokens, self.end, self.answer)
+        except ValueError:
+            return False
+        return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """A text, where it is from, and what in it is a fact or a question."""
+
+    text: str
+    origin: str
+    marks: tuple[tuple[int, int, str], ...] = ()
+    """Character ranges worth showing, with a word for each."""
+    quizzes: tuple[Quiz, ...] = ()
+    statements: tuple[tuple[int, int], ...] = ()
+    """Character ranges of what the text tells, in order; where that is not known, of its sentences."""
+
+
+def of_question(story: Story, number: int, origin: str, *, own_segment: bool) -> Context:
+    """One question of a story, asked alone after the statements above it."""
+    prompt: Prompt = ask(story, story.questions[number], own_segment=own_segment)
+    marks = [(*prompt.statement_spans[at], "supporting fact") for at in sorted(set(prompt.support))]
+    quiz = Quiz(question=prompt.question, end=prompt.question_span[1], answer=prompt.answer)
+    return Context(
+        text=prompt.text, origin=origin, marks=(*marks, (*prompt.question_span, "question")), quizzes=(quiz,), statements=prompt.statement_spans
+    )
+
+
+def of_story(story: Story, origin: str) -> Context:
+    """A whole story as it is written, every question followed by its answer."""
+    text, marks, quizzes, statements = "", [], [], []
+    for line in story.lines:
+        text += " " if text else ""
+        start = len(text)
+        text += line.text
+        if isinstance(line, Question):
+            marks.append((start, len(text), "question"))
+            quizzes.append(Quiz(question=line.text, end=len(text), answer=line.answer))
+            text += f" {line.answer}"
+        else:
+            statements.append((start, len(text)))
+    return Context(text=text, origin=origin, marks=tuple(marks), quizzes=tuple(quizzes), statements=tuple(statements))
+
+
+def of_text(text: str, origin: str) -> Context:
+    """A text of the user's own; nothing is known about it.
+
+    Raises ValueError for a text without any character to read, for one with a character that UTF-8 does not have, and for one that is
+    too long.
+    """
+    serialize.text("The text", text)
+    if not text.replace(BREAK, "").strip():
+        raise ValueError("The text is empty. Paste some text, or choose a story.")
+    if len(text) > MAX_CHARACTERS:
+        raise ValueError(f"The text has {len(text):,} characters; the workbench takes at most {MAX_CHARACTERS:,}. Cut it, or use `lm2 run`.")
+    return Context(text=text, origin=origin, statements=tuple(match.span() for match in _SENTENCE.finditer(text)))

@@ -1,0 +1,156 @@
+"""`lm2 ablate` and `lm2 experiment`: interventions on one text, and experiments over many questions."""
+
+import argparse
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from app.cli.shell.output import Answer, specified, written
+from app.cli.shell.arguments import MOST, add_checkpoint, add_device, add_seed, add_segment_length, asked_in, check_file, spec_in, task_named, whole
+from app.cli.shell.progress import progress
+from app.cli.shell.parser import Commands
+
+if TYPE_CHECKING:
+    from lm2.weights.checkpoint import Checkpoint
+    from lm2.runs.spec import RunSpec
+    from probes.experiments.experiment import ExperimentSpec, Report
+    from probes.experiments.tables import Cell, Findings
+
+EXPERIMENTS = (
+    "policies", "gates", "swap", "permutation", "provenance", "decoding", "attribution", "forgetting", "capacity", "overwrites",
+    "interference", "erasure", "slots",
+)  # fmt: skip
+"""The names of `probes.experiments.experiment`, for help and completion, which are there before torch is."""
+
+
+def add_ablate(commands: Commands) -> None:
+    one = commands.add("ablate", "run a spec that a screen handed out: a text or experiment", _ablate)
+    one.add_argument("spec", type=Path, metavar="SPEC.json", help="a run's or an experiment's spec, as the screens hand it out")
+    one.add_argument("--show", type=whole(0, MOST), default=10, metavar="N", help="tokens to list whose prediction changed most (default %(default)s)")
+    add_device(one)
+    _add_out(one)
+
+
+def add_experiment(commands: Commands) -> None:
+    one = commands.add("experiment", "ablate a memory over many questions, beside a control", _experiment)
+    one.add_argument("name", choices=("list", *EXPERIMENTS), metavar="NAME", help=f"list tells what each asks: {', '.join(EXPERIMENTS)}")
+    add_checkpoint(one, required=False)
+    add_segment_length(one)
+    one.add_argument("--task", default="qa1", metavar="qaN", help="held-out questions of this bAbI task, qa1 to qa10 (default %(default)s)")
+    one.add_argument("--questions", type=whole(1, MOST), default=64, metavar="N", help="the last one of each story first (default %(default)s)")
+    add_seed(one, "for whatever is drawn")
+    _add_out(one)
+
+
+def _add_out(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, metavar="FILE.json", help="write the result, with its spec and digests (default: not written)")
+
+
+def _ablate(chosen: argparse.Namespace) -> Answer:
+    from lm2.weights.checkpoint import load
+    from lm2.runs.spec import RunSpec
+    from probes.experiments.experiment import ExperimentSpec
+
+    check_file(chosen.out)
+    spec = spec_in(chosen.spec, lambda values: (ExperimentSpec if "experiment" in values else RunSpec).from_json(values))
+    with asked_in(chosen.spec):
+        checkpoint = load(spec.checkpoint, chosen.device, chosen.dtype)
+        if isinstance(spec, RunSpec):
+            return _by_hand(checkpoint, spec, chosen)
+        return _perform(checkpoint, spec, chosen.out)
+
+
+def _experiment(chosen: argparse.Namespace) -> Answer:
+    from lm2.weights.checkpoint import load
+    from probes.experiments.experiment import Experiment, ExperimentSpec
+
+    if chosen.name == "list":
+        return Answer(
+            found=[{"experiment": one.key, "title": one.title, "question": one.question, "control": one.control} for one in Experiment],
+            words=(f"{one.key:>12}  {one.question} Control: {one.control}." for one in Experiment),
+        )
+    check_file(chosen.out)
+    if chosen.checkpoint is None:
+        raise ValueError("name a model with --checkpoint, e.g. --checkpoint babi-lm2-qa1")
+    checkpoint = load(chosen.checkpoint, chosen.device, chosen.dtype)
+    spec = ExperimentSpec(
+        experiment=Experiment.of(chosen.name), checkpoint=checkpoint.name, task=task_named(chosen.task), questions=chosen.questions,
+        segment_length=chosen.segment_length, seed=chosen.seed,
+    )  # fmt: skip
+    return _perform(checkpoint, spec, chosen.out)
+
+
+def _perform(checkpoint: "Checkpoint", spec: "ExperimentSpec", out: Path | None) -> Answer:
+    from app.views.study.experiments import documents
+    from probes.experiments.experiment import perform
+
+    expected = documents(spec.experiment.key, spec.task, spec.questions)
+    with progress("document") as told:
+        report = perform(checkpoint, spec, lambda done: told(done, expected))
+    return Answer(found=_kept(report.to_json(), out), words=_report(report))
+
+
+def _report(report: "Report") -> Iterator[str]:
+    spec = report.spec
+    place = f"{spec.checkpoint} on {report.device}, {report.dtype}; spec {spec.digest[:10]}"
+    yield f"{spec.experiment.title}: {spec.experiment.question} {place}"
+    for found in report.findings:
+        yield from lines_of(found)
+
+
+def lines_of(found: "Findings") -> Iterator[str]:
+    """One table. Columns of words begin at their left, those of numbers end at their right."""
+    yield f"\n{found.title}"
+    cells = [found.columns, *[tuple(map(_cell, row)) for row in found.rows]]
+    widths = [max(len(row[at]) for row in cells) for at in range(len(found.columns))]
+    words = [at == 0 or any(isinstance(row[at], str) for row in found.rows) for at in range(len(found.columns))]
+    for row in cells:
+        yield "  ".join(cell.ljust(width) if left else cell.rjust(width) for cell, width, left in zip(row, widths, words)).rstrip()
+    yield f"{found.note}."
+
+
+def _cell(value: "Cell") -> str:
+    return ("" if value != value else f"{value:.3g}" if abs(value) < 1 else f"{value:.2f}") if isinstance(value, float) else str(value)
+
+
+def _by_hand(checkpoint: "Checkpoint", spec: "RunSpec", chosen: argparse.Namespace) -> Answer:
+    import numpy as np
+
+    from app.views.run.text import chances
+    from lm2.runs.runner import run
+    from probes.causal.compare import compare
+
+    with progress("segment", "clean") as told:
+        clean = run(checkpoint, replace(spec, interventions=()), on_segment=told)
+    with progress("segment", "ablated") as told:
+        found = compare(clean, run(checkpoint, spec, on_segment=told))
+    piece, pieces = checkpoint.tokenizer.shown, found.before.tokens.shown
+    last = {}
+    for name, trace in (("before", found.before), ("after", found.after)):
+        likely = chances(trace.logits[-1])
+        last[name] = [(piece(int(token)), float(likely[token])) for token in np.argsort(-likely)[:5]]
+    changed = [{"token": int(at), "piece": pieces[at], "kl": float(found.kl[at])} for at in found.top(max(0, chosen.show))]
+    result = {**specified(spec, checkpoint), "next": last, "kl_mean": float(found.kl.mean()), "most_changed": changed}
+    return Answer(found=_kept(result, chosen.out), words=_changes(checkpoint, spec, result, len(pieces)))
+
+
+def _changes(checkpoint: "Checkpoint", spec: "RunSpec", result: dict[str, Any], tokens: int) -> Iterator[str]:
+    yield f"{checkpoint.name} on {checkpoint.device}, {checkpoint.dtype}; spec {spec.digest[:10]}, {len(spec.interventions)} interventions"
+    for name, likely in result["next"].items():
+        yield f"next token {name}: " + ", ".join(f"{token!r} {chance:.3f}" for token, chance in likely)
+    yield f"KL(clean || ablated), mean over {tokens} tokens: {result['kl_mean']:.4f} nats; largest:"
+    for one in result["most_changed"]:
+        yield f"  token {one['token']:>5} {one['piece']!r}: {one['kl']:.4f}"
+
+
+def _kept(result: dict[str, Any], out: Path | None) -> dict[str, Any]:
+    """The result, which is written where that was asked for; then with what was written."""
+    if out is None:
+        return result
+    from lm2.files import replace_file
+
+    with replace_file(out) as aside:
+        aside.write_text(json.dumps(result, indent=1), encoding="utf-8")
+    return {**result, **written(out)}

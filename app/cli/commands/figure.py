@@ -1,0 +1,119 @@
+"""`lm2 figure`: a figure or table made again from its sidecar, or from a spec."""
+
+import argparse
+import json
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from app.cli.shell.output import Answer, written
+from app.cli.shell.arguments import add_device, asked_in, check_file, read_spec, spec_in
+from app.cli.shell.progress import progress
+from app.cli.shell.parser import Commands
+
+if TYPE_CHECKING:
+    from app.charts import Chart, Made
+    from app.export.figure_spec import FigureSpec
+    from app.figures.print.figure import Drawn
+    from app.views.kinds import Table
+    from lm2.weights.checkpoint import Checkpoint
+
+_DRAWN = {".pdf": "PDF", ".svg": "SVG", ".png": "PNG_600", ".pgf": "PGF"}
+_ENDINGS = (*_DRAWN, ".html", ".tex", ".md", ".zip")
+
+
+def add_figure(commands: Commands) -> None:
+    one = commands.add(
+        "figure", "make a figure or table again from its sidecar", _figure,
+        "The same sidecar gives the same bytes on the same machine; what was otherwise where it was made is told in lines.",
+    )  # fmt: skip
+    one.add_argument("sidecar", type=Path, nargs="?", metavar="SIDECAR.json", help="what a screen's \"For a paper\" hands out, or --example")
+    one.add_argument(
+        "-o", "--out", type=Path, metavar="FILE",
+        help="a .pdf, .svg, .png (600 dots to an inch), .pgf or interactive .html; of a table .tex or .md; or a .zip with all of it",
+    )  # fmt: skip
+    one.add_argument("--results", type=Path, metavar="DIR", help="what a sweep, probe or eval left there, instead of running it again")
+    one.add_argument("--example", action="store_true", help="print a spec to begin with, and do nothing")
+    add_device(one)
+
+
+def _figure(chosen: argparse.Namespace) -> Answer:
+    from app.export.files import bundle, table_bundle
+    from app.export.figure_spec import FigureSpec
+    from app.export.sidecar import check, differences, sidecar
+    from app.views.kinds import Table
+    from lm2.files import replace_file
+    from lm2.weights.checkpoint import load
+
+    if chosen.example:
+        return Answer(found=_example(), words=[json.dumps(_example(), indent=1)])
+    if chosen.sidecar is None or chosen.out is None:
+        raise ValueError("figure needs SIDECAR.json and -o FILE; lm2 figure --example prints a spec to begin with")
+    ending = chosen.out.suffix.lower()
+    if ending not in _ENDINGS:
+        raise ValueError(f"{chosen.out}: a figure becomes one of {', '.join(_ENDINGS)}, by the file's ending")
+    check_file(chosen.out)
+    told = read_spec(chosen.sidecar)
+
+    def figure(values: dict[str, Any]) -> FigureSpec:
+        check(values)
+        return FigureSpec.from_json(values.get("figure", values))
+
+    spec = spec_in(chosen.sidecar, figure)
+    if chosen.results is not None and len({chart.result_key for chart in spec.charts}) > 1:
+        raise ValueError("--results is the folder of one result, and this figure shows several: they are computed again without it")
+
+    def find(chart: "Chart", checkpoint: "Checkpoint | None") -> Any:
+        with progress("step", chart.words) as on_step:
+            return chart.find(checkpoint, on_step, chosen.results)
+
+    with asked_in(chosen.sidecar):
+        made = list(spec.made(cache(lambda name: load(name, chosen.device, chosen.dtype)), find))
+    now = sidecar(spec, made)
+    if isinstance(made[0].view, Table) and len(made) == 1:
+        content = table_bundle(made[0].view, now) if ending == ".zip" else _written(made[0].view, ending)
+    else:
+        drawn = spec.drawn(made)
+        content = bundle(drawn, now, spec.digest) if ending == ".zip" else _rendered(drawn, spec, ending)
+    with replace_file(chosen.out) as aside:
+        aside.write_bytes(content)
+    otherwise = differences(told, now)
+    words = [f"{chosen.out} has {', '.join(_said(one) for one in made)}; figure {spec.digest[:10]}"]
+    words += [f"otherwise than in {chosen.sidecar}: {line}" for line in otherwise]
+    words += [f"nothing is otherwise than in {chosen.sidecar}"] if "figure" in told and not otherwise else []
+    return Answer(found={**now, "otherwise": otherwise, **written(chosen.out)}, words=words)
+
+
+def _said(made: "Made") -> str:
+    return f"{made.chart.words} of {made.chart.checkpoint or 'an evaluation'}"
+
+
+def _rendered(drawn: "Drawn", spec: "FigureSpec", ending: str) -> bytes:
+    from app.export.files import Form, render
+    from app.figures.screen.html import interactive
+
+    if ending == ".html":
+        return interactive(drawn).encode()
+    if ending not in _DRAWN:
+        raise ValueError(f"a figure is drawn: {', '.join((*_DRAWN, '.html', '.zip'))}, not written as {ending}")
+    return render(drawn, Form[_DRAWN[ending]], spec.digest)
+
+
+def _written(view: "Table", ending: str) -> bytes:
+    from app.views.latex import latex, markdown
+
+    if ending not in (".tex", ".md"):
+        raise ValueError(f"a table is written: .tex, .md or .zip, not drawn as {ending}")
+    return (latex(view) if ending == ".tex" else markdown(view)).encode()
+
+
+def _example() -> dict:
+    from app.charts import OfRun, RunChart
+    from app.export.figure_spec import FigureSpec
+    from lm2.runs.capture import Capture
+    from lm2.model.sites import Site
+    from lm2.runs.spec import RunSpec
+
+    text = "Mary moved to the garden. John went to the office.\fWhere is Mary?"
+    spec = RunSpec(checkpoint="babi-lm2-qa1", text=text, captures=(Capture(Site.READ_PATTERN),))
+    return FigureSpec(charts=(RunChart(shown=OfRun.READS, spec=spec),)).to_json()

@@ -1,0 +1,90 @@
+"""`lm2 sweep`: every unit of a grid replaced in many documents."""
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from app.cli.shell.output import Answer, specified, table_files, written
+from app.cli.shell.arguments import MOST, add_spec, asked_in, wanted, whole
+from app.cli.shell.progress import note, progress
+from app.cli.shell.parser import Commands
+
+if TYPE_CHECKING:
+    from lm2.weights.checkpoint import Checkpoint
+    from probes.stats.effects import Effect
+    from probes.sweeps.result import SweepResult
+    from probes.sweeps.spec import SweepSpec
+
+_EXAMPLE = "babi-lm2-qa1"
+
+
+def add_sweep(commands: Commands) -> None:
+    one = commands.add(
+        "sweep", "replace slots, heads, blocks or gates one by one", _sweep,
+        "Every unit in many documents; the same folder goes on where it was stopped.",
+    )  # fmt: skip
+    add_spec(one, "each document's results as they come, and the tables")
+    one.add_argument("--top", type=whole(0, MOST), default=10, metavar="N", help="units to list; JSON and tables have all (default %(default)s)")
+
+
+def _sweep(chosen: argparse.Namespace) -> Answer:
+    from lm2.weights.checkpoint import load
+    from probes.sweeps.spec import SweepSpec
+
+    if chosen.example:
+        example = SweepSpec(checkpoint=_EXAMPLE).to_json()
+        return Answer(found=example, words=[json.dumps(example, indent=1)])
+    spec, out = wanted(chosen, "sweep", SweepSpec.from_json, "sweep.json")
+    with asked_in(chosen.spec):
+        return _swept(spec, load(spec.checkpoint, chosen.device, chosen.dtype), out, chosen.top)
+
+
+def _swept(spec: "SweepSpec", checkpoint: "Checkpoint", out: Path, top: int) -> Answer:
+    from probes.sweeps.sweep import predict, sweep
+
+    cost = predict(spec, checkpoint)
+    note(
+        f"{cost.documents} documents x {cost.units} units: {cost.naive:,.0f} segments the plain way, about {_time(cost.naive_seconds)}; "
+        f"as planned {cost.planned:,.0f}, about {_time(cost.planned_seconds)}, less what {out} holds already"
+    )
+    with progress("document") as told:
+        found = sweep(spec, checkpoint, out, told)
+    tables = {name: table.to_dict("records") for name, table in found.tables().items()}
+    # The values of every single document are in the files alone: they are what is large.
+    told_alone = {name: rows for name, rows in tables.items() if name != "values"}
+    result = {**specified(spec, checkpoint), **told_alone, **written(*table_files(out, *tables))}
+    return Answer(found=result, words=_words(found, top, out))
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _words(found: "SweepResult", top: int, out: Path) -> Iterator[str]:
+    from probes.stats.effects import Redundancy
+
+    spec, metric = found.spec, found.metric
+    documents = f"{len(found.stories)} documents of {len(set(found.stories))} stories"
+    documents += f"; {len(found.left_out)} left out, which lack the segments or another story to take from" if found.left_out else ""
+    yield f"{spec.checkpoint} on {found.device}, {found.dtype}: {spec.grid.value}, {spec.replacement.value}, qa{spec.task}, {documents}"
+    yield f"change of {metric.label}, mean with 95 % interval clustered by story"
+    if found.screening is not None:
+        screen = found.screening
+        counted = f"{len(found.measured)} of {len(found.parts)} units measured"
+        yield f"screened: r {screen.r:.2f}, slope {screen.slope:.2f} of measured on screened effects; {counted}"
+    ranking, effects = found.ranking(), dict(zip(found.measured, found.effects(metric)))
+    if ranking is None:
+        yield "no ranking: the screen may have missed what matters, since it does not agree with what was measured"
+    for unit in (ranking or ())[:top]:
+        effect = effects[unit]
+        yield f"  {found.parts[unit].label:<24} {_interval(effect)}  q {effect.q:.3f}"
+    for joint, effect in zip(found.joints, found.joint_effects(metric)):
+        beside = f"   sum of single effects {_interval(effect.singles)}" if isinstance(effect, Redundancy) else ""
+        yield f"  {joint.label + ', at once':<24} {_interval(effect.joint if isinstance(effect, Redundancy) else effect)}{beside}"
+    yield f"{out} has values, units, joints and curves as .csv and .parquet; spec {spec.digest[:10]}"
+
+
+def _interval(effect: "Effect") -> str:
+    return f"{effect.mean:+.3f} ({effect.low:+.3f} to {effect.high:+.3f})"

@@ -1,0 +1,80 @@
+"""What a figure for print takes: a large heatmap as PDF, beside matplotlib's own imshow of the same numbers in the same run."""
+
+import io
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from app.export.files import Form, render
+from app.figures.print.page import Paper
+from app.figures.print.figure import draw, printing
+from app.figures.print.venues import Venue
+from app.views.kinds import Heatmap, slot_labels
+
+SIDE = 512
+"""Rows and columns of the map."""
+_REPEATS = 7
+
+
+@dataclass(frozen=True, kw_only=True)
+class FigureBench:
+    """Wall-clock seconds of one figure, median of `_REPEATS` after one that warms up."""
+
+    width: float
+    """Inches."""
+    own_seconds: float
+    plain_seconds: float
+
+    @property
+    def ratio(self) -> float:
+        """How many times longer ours takes."""
+        return self.own_seconds / self.plain_seconds
+
+    def to_json(self) -> dict[str, Any]:
+        return {**vars(self), "ratio": self.ratio}
+
+
+def bench_figure(on_step: Callable[[int, int], None] = lambda done, total: None) -> FigureBench:
+    """Draw the same map both ways."""
+    view = _view()
+    page = Paper(venue=Venue.ICML)
+    own = _median(lambda: render(draw(view, page), Form.PDF), lambda done: on_step(done, 2 * _REPEATS))
+    plain = _median(lambda: _plain(view, page.width), lambda done: on_step(_REPEATS + done, 2 * _REPEATS))
+    return FigureBench(width=page.width, own_seconds=own, plain_seconds=plain)
+
+
+def _view() -> Heatmap:
+    values = np.random.default_rng(0).random((SIDE, SIDE)).astype(np.float32)
+    return Heatmap(
+        values=values, row_labels=slot_labels(SIDE), column_labels=tuple(map(str, range(SIDE))), row_title="slot", column_title="token",
+        value_title="read weight", low=0.0, high=1.0, boundaries=tuple(range(0, SIDE, 64)),
+        segment_labels=tuple(f"segment {at}" for at in range(SIDE // 64)),
+    )  # fmt: skip
+
+
+def _median(make: Callable[[], bytes], on_step: Callable[[int], None]) -> float:
+    make()
+    seconds = []
+    for at in range(_REPEATS):
+        start = time.perf_counter()
+        make()
+        seconds.append(time.perf_counter() - start)
+        on_step(at + 1)
+    return statistics.median(seconds)
+
+
+def _plain(view: Heatmap, width: float) -> bytes:
+    from matplotlib.figure import Figure  # noqa: PLC0415 - beside our own settings
+
+    made = io.BytesIO()
+    with printing():
+        figure = Figure(figsize=(width, width * 0.62), layout="constrained")
+        axes = figure.subplots()
+        figure.colorbar(axes.imshow(view.values, vmin=view.low, vmax=view.high, aspect="auto"), label=view.value_title)
+        axes.set(xlabel=view.column_title, ylabel=view.row_title)
+        figure.savefig(made, format="pdf", dpi=600)
+    return made.getvalue()

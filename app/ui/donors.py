@@ -1,0 +1,58 @@
+"""Other stories than the one that is read: its neighbours, and one to take something from."""
+
+from dataclasses import replace
+
+from app.ui import sidebar
+from app.choices.context import Context
+from app.choices.selection import Selection, Source
+from lm2.tasks import stories, world
+
+_TRIED = 50
+"""Stories that are looked through for one with other answers."""
+
+SEEDS = 1_000_001
+
+
+def count(source: Source, task: int) -> int:
+    """How many stories of a task there are to choose from."""
+    return SEEDS if source is Source.SIMULATED else len(stories.real_stories(task)) or 10_000
+
+
+def neighbours(chosen: Selection, first: int, several: int) -> tuple[Selection, ...]:
+    """So many stories of a selection's task, from the `first` one behind its own on; the last one is followed by story 0.
+
+    For a text of the user's own: from the task's first story on.
+    """
+    if chosen.source is Source.SIMULATED:
+        return tuple(replace(chosen, seed=(chosen.seed + first + step) % SEEDS) for step in range(several))
+    own = chosen.index if chosen.source is Source.STORY else -1
+    there = count(Source.STORY, chosen.task)
+    return tuple(replace(chosen, source=Source.STORY, index=(own + first + step) % there) for step in range(several))
+
+
+def donor(chosen: Selection, recipient: Context) -> Selection:
+    """The donor that a selection names, as a selection of its own. Raises ValueError where its numbers name no story."""
+    found = replace(chosen, source=chosen.donor_source, task=chosen.donor_task or chosen.task, question=chosen.donor_question, text=chosen.donor_text)
+    if found.source is Source.PASTED:
+        return found
+    if chosen.donor_index >= 0:
+        return replace(found, **{"seed" if found.source is Source.SIMULATED else "index": chosen.donor_index})
+    near = neighbours(found, 1, min(_TRIED, count(found.source, found.task)))
+    return next((one for one in near if _differs(sidebar.context_of(one), recipient)), near[0])
+
+
+def _differs(donor: Context, recipient: Context) -> bool:
+    """Whether the donor answers both the recipient's question and its own otherwise."""
+    answer = told(donor, recipient)
+    return answer is not None and recipient.quizzes[-1].answer not in (answer, donor.quizzes[-1].answer)
+
+
+def told(donor: Context, recipient: Context) -> str | None:
+    """What the donor's story answers to the recipient's last question; None where it does not say."""
+    if not recipient.quizzes:
+        return None
+    end = donor.quizzes[-1].end if donor.quizzes else len(donor.text)
+    try:
+        return world.answer(recipient.quizzes[-1].question, [donor.text[first:last] for first, last in donor.statements if last <= end])[0]
+    except (world.WorldError, world.UnanswerableError):
+        return None

@@ -1,0 +1,163 @@
+"""What hands out a screen's panels for a paper: the figure or table, its numbers, and how to make it again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from app.ui import say, state, widgets
+from app.export.figure_spec import FigureSpec
+from app.figures.print.page import MOST_PANELS, Panel, Paper, TALLEST
+from app.figures.palettes import Colours, Stretch
+from app.figures.print.venues import Columns, MEASURES, Venue
+from app.views.kinds import Heatmap, Strip, Table
+from app.views.latex import latex, markdown
+from app.views.windows import tokens, window
+
+if TYPE_CHECKING:
+    from app.charts import Made
+    from app.figures.print.figure import Drawn
+
+_DOTS = 96
+"""CSS pixels to an inch: at this width an image on the screen has its printed size."""
+_COLOURS = {None: "as on the screen", **{one: one.value for one in Colours}}
+_MOST_BUTTONS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placed:
+    """A chart in a panel of the figure that is being composed."""
+
+    made: Made
+    panel: Panel
+
+
+@st.fragment
+def hand_out(made: Mapping[str, Made], stretch: Stretch = Stretch.LINEAR) -> None:
+    """A screen's panels and tables by their titles. `stretch`: of its heatmaps' colours on the screen."""
+    with st.expander("For a paper", icon=":material/print:", key="for_a_paper", on_change="rerun") as room:
+        if room.open:  # closed, it costs the screen nothing
+            _choose(made, stretch)
+
+
+def _choose(made: Mapping[str, Made], stretch: Stretch) -> None:
+    if len(made) <= _MOST_BUTTONS:
+        title = widgets.buttons("Panel", "printed", list(made))
+    else:
+        with st.columns([2, 3])[0]:
+            title = widgets.select("Panel", "printed", list(made))
+    if isinstance(made[title].view, Table):
+        _table(title, made[title])
+    else:
+        _figure(title, made[title], stretch)
+    state.publish()
+
+
+def _table(title: str, made: Made) -> None:
+    from app.export.files import table_bundle  # noqa: PLC0415 - see app/cache.py
+    from app.export.sidecar import sidecar  # noqa: PLC0415
+
+    spec, name = FigureSpec(charts=(made.chart,)), _name(made)
+    form = st.segmented_control("As", ["LaTeX", "Markdown"], default="LaTeX", key=f"written_{title}", required=True)
+    st.code(latex(made.view) if form == "LaTeX" else markdown(made.view), language="latex" if form == "LaTeX" else "markdown")
+    widgets.download(
+        say.words(
+            "{}: LaTeX, Markdown, numbers (.zip)",
+            title,
+        ), lambda: table_bundle(made.view, sidecar(spec, [made])), f"{name}.zip", "application/zip"
+    )
+    st.caption("With booktabs. sidecar.json in the archive makes the table again: `lm2 figure sidecar.json -o table.tex`.")
+
+
+def _figure(title: str, made: Made, stretch: Stretch) -> None:
+    left, right = st.columns([2, 5])  # the right one holds two columns of any venue's template at their size
+    with left:
+        page = page_of("handout")
+        shown = _windowed(title, made)
+        panel = _panel(title, shown, stretch)
+    spec = FigureSpec(charts=(shown.chart,), page=Paper(**page, **vars(panel)))
+    try:
+        drawn = spec.drawn([shown])
+    except ValueError as error:
+        right.info(say.words("This does not fit: {}.", error), icon=":material/info:")
+        return
+    with right:
+        preview(drawn)
+    with st.container(horizontal=True):
+        files(spec, [shown], drawn, _name(shown))
+        full = len(state.kept("figure")) >= MOST_PANELS
+        said = f"The Figure screen puts panels together, {MOST_PANELS} at most."
+        # One button for all panels: a press while another panel is being drawn is not lost.
+        if st.button("Add to the figure", icon=":material/add_photo_alternate:", key="add_panel", help=said, disabled=full):
+            state.kept("figure").append(Placed(made=shown, panel=panel))
+            st.toast(say.words("{} is panel {} of the figure.", title, len(state.kept('figure'))), icon=":material/add_photo_alternate:")
+    st.caption(
+        "The archive holds PDF, SVG, PNG, the numbers, a draft of the caption, LaTeX lines, and sidecar.json, which makes the figure again: "
+        "`lm2 figure sidecar.json -o fig.pdf`."
+    )
+
+
+def preview(drawn: Drawn) -> None:
+    """The figure at its printed size."""
+    from app.export.files import Form, render  # noqa: PLC0415 - see app/cache.py
+
+    page = drawn.page
+    st.image(render(drawn, Form.PNG_300), width=round(_DOTS * page.width))
+    st.caption(say.words("At its printed size: {:g} in wide, as {}'s template has it.", page.width, page.measures.name))
+
+
+def files(spec: FigureSpec, made: Sequence[Made], drawn: Drawn, name: str) -> None:
+    """Buttons that hand out the figure's files."""
+    from app.export.files import Form, bundle, render  # noqa: PLC0415 - see app/cache.py
+    from app.figures.screen.html import interactive  # noqa: PLC0415
+    from app.export.sidecar import sidecar  # noqa: PLC0415
+
+    widgets.download("All of it (.zip)", lambda: bundle(drawn, sidecar(spec, made), spec.digest), f"{name}.zip", "application/zip")
+    widgets.download("PDF", lambda: render(drawn, Form.PDF, spec.digest), f"{name}.pdf", "application/pdf")
+    widgets.download("Interactive page (.html)", lambda: interactive(drawn), f"{name}.html", "text/html")
+
+
+def page_of(key: str) -> dict[str, Any]:
+    """Choose where a figure is printed, across how many columns, and how high."""
+    venue = Venue(widgets.select("Venue", "venue", [venue.value for venue in Venue], show=lambda value: MEASURES[Venue(value)].name))
+    spans = [one.value for one in Columns if one is Columns.SINGLE or MEASURES[venue].double is not None]
+    columns = Columns(widgets.buttons("Columns", "columns", spans))
+    height = st.number_input(
+        "Height (in)", 0.5, TALLEST, value=None, step=0.25, key=f"{key}_height", placeholder="what suits", help="Empty: what suits the panels."
+    )
+    return {"venue": venue, "columns": columns, "height": height}
+
+
+def _panel(title: str, made: Made, stretch: Stretch) -> Panel:
+    """How the view is drawn."""
+    view, colours = made.view, None
+    if isinstance(view, (Heatmap, Strip)):
+        fitting = [one for one in _COLOURS if one is None or not one.diverging or (isinstance(view, Heatmap) and view.diverging)]
+        colours = st.selectbox("Colours", fitting, format_func=_COLOURS.__getitem__, key=f"colours_{title}")
+    spread = Stretch.LINEAR
+    if (isinstance(view, Heatmap) and not view.counts) or (isinstance(view, Strip) and view.weights is not None):
+        spread = st.segmented_control(
+            "Spread", list(Stretch), default=stretch, format_func=lambda one: one.value, key=f"spread_{title}", required=True,
+            help="How values are spread over the colours: sqrt lifts small ones.",
+        )  # fmt: skip
+    return Panel(title=st.text_input("Title", title, key=f"title_{title}"), colours=colours, stretch=spread)
+
+
+def _windowed(title: str, made: Made) -> Made:
+    """The chart from one token to another."""
+    count = tokens(made.view) if hasattr(made.chart, "window") else None
+    if count is None or count < 2:
+        return made
+    begin = 0 if made.chart.window is None else made.chart.window[0]
+    end = begin + count - 1
+    first, last = st.slider("Tokens", begin, end, (begin, end), key=f"window_{title}_{begin}_{count}")
+    if (first, last) == (begin, end):
+        return made
+    return replace(made, chart=replace(made.chart, window=(first, last + 1)), view=window(made.view, first - begin, last + 1 - begin))
+
+
+def _name(made: Made) -> str:
+    return f"{made.chart.words.replace(' ', '-').replace(',', '')}-{made.chart.digest[:10]}"

@@ -1,0 +1,38 @@
+"""What is said on the page: our words are Markdown, and the values put into them are shown as the text that they are."""
+
+from __future__ import annotations
+
+import string
+from dataclasses import dataclass
+from typing import Any
+
+from app.server import owner
+from app.views.markdown import code, plain
+from app.views.texts import shortened
+
+_MOST = 1000
+"""Letters of a value."""
+
+
+@dataclass(frozen=True)
+class Code:
+    """A value that is shown as code: a command, a name to type."""
+
+    text: str
+
+
+def words(template: str, *values: object) -> str:
+    """Markdown for a text or a label of the page: `template`, with a value for each {} as in `str.format`.
+
+    An error stands there as its sentence without the full stop, and without folders of this machine.
+    """
+    return _Words().format(template, *values)
+
+
+class _Words(string.Formatter):
+    def format_field(self, value: Any, format_spec: str) -> str:
+        if isinstance(value, Exception):
+            value = owner.without_folders(str(value)).removesuffix(".")
+        if isinstance(value, Code):
+            return code(shortened(value.text, _MOST))
+        return plain(shortened(super().format_field(value, format_spec), _MOST))

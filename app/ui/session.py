@@ -1,0 +1,155 @@
+"""What every screen starts from: the loaded checkpoint, the context, and the trace of the one on the other."""
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from app.server import cache
+from app.ui import progress, say, sidebar, state
+from app.choices.context import Context
+from app.figures.theme import DARK, LIGHT, Theme
+from app.server.jobs import Job, Phase
+from app.views.run import memory
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from lm2.weights.checkpoint import Checkpoint
+    from lm2.runs.spec import RunSpec
+    from lm2.runs.trace import Trace
+    from probes.causal.lens import SlotReadout
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """A checkpoint that has read a context."""
+
+    checkpoint: "Checkpoint"
+    context: Context
+    trace: "Trace"
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The blocks with a memory that the trace holds."""
+        return memory.layers(self.trace, self.checkpoint.config)
+
+
+def open_checkpoint() -> "Checkpoint | None":
+    """Load the chosen checkpoint; None once it has been explained why there is none."""
+    chosen = state.current()
+    state.write_link()  # a page that is loaded again while this takes its time must find what was chosen
+    try:
+        with st.spinner(say.words("Loading {} ...", chosen.checkpoint)):
+            loaded = cache.checkpoint(chosen.checkpoint, chosen.device, chosen.dtype)
+    except ValueError as error:
+        st.info(say.words("{}.", error), icon=":material/info:")
+        return None
+    state.shows("weights", loaded.digest)
+    return loaded
+
+
+def open_trace() -> Opened | None:
+    """Load and run what the selection names; None while a long text runs, and once a user's mistake has been explained."""
+    loaded, chosen = open_checkpoint(), state.current()
+    if loaded is None:
+        return None
+    try:
+        read = sidebar.chosen_context()
+        state.shows("context", read.text)
+        layers = sorted(loaded.config.memory_layers)
+        if layers and chosen.layer not in layers:
+            state.settle("layer", layers[-1])
+            chosen = state.current()
+        spec = cache.spec_for(loaded, read.text, chosen.length or None, chosen.layer)
+        trace = ran(loaded, spec)
+    except ValueError as error:
+        st.info(say.words("{}.", error), icon=":material/info:")
+        return None
+    return None if trace is None else Opened(checkpoint=loaded, context=answerable(read, loaded, trace), trace=trace)
+
+
+def answerable(read: Context, loaded: "Checkpoint", trace: "Trace") -> Context:
+    """The context without the questions whose answers the model has no tokens for, which is said."""
+    quizzes = tuple(quiz for quiz in read.quizzes if quiz.answerable(trace.tokens, loaded.tokenizer))
+    lost = dict.fromkeys(quiz.answer for quiz in read.quizzes if quiz not in quizzes)
+    if lost:
+        st.info(say.words(
+            "The tokenizer of {} has no tokens for {}: questions with this answer are left out.",
+            loaded.name, ", ".join(lost),
+        ), icon=":material/info:")
+    return replace(read, quizzes=quizzes)
+
+
+def ran(loaded: "Checkpoint", spec: "RunSpec") -> "Trace | None":
+    """The trace of a spec. A short text is waited for; of a long one the page shows how far it is, and None comes back.
+
+    Whoever asks for the same run meets it: on another screen, after a reload, in another session. Raises ValueError as `run` does.
+    """
+    found = cache.trace(loaded, spec, state.session())
+    if not isinstance(found, Job):
+        return found
+    state.write_link()
+    bar = st.empty()
+    while found.at_once and not found.wait(0.1):
+        bar.progress(found.done / (found.total or 1), say.words("Segment {} of {}", found.done, found.total or "..."))
+    bar.empty()
+    if not found.phase.ended:
+        st.caption("A long text runs in the background: go on elsewhere, and come back by this page's link. It stops when no page waits for it any more.")
+        progress.show(found, "segment")
+    elif found.phase is Phase.FINISHED:
+        return ran(loaded, spec)
+    elif found.phase is Phase.FAILED:
+        cache.forget_run(loaded, spec)
+        raise ValueError(found.sentence)
+    else:
+        st.button("Run the text", type="primary", icon=":material/play_arrow:", on_click=cache.forget_run, args=(loaded, spec))
+        st.caption(say.words("Stopped after {}.", progress.counted(found.done, "segment")))
+    return None
+
+
+def open_memory() -> Opened | None:
+    """As `open_trace`, for screens that need a memory."""
+    opened = open_trace()
+    if opened is not None and not opened.layers:
+        st.info(say.words(
+            "{} has no memory: there is nothing to show here. The Run screen shows its predictions.",
+            opened.checkpoint.name,
+        ), icon=":material/info:")
+        return None
+    return opened
+
+
+def captured(opened: Opened, layer: int) -> int:
+    """`layer`, if the trace holds it; else the text is run again for it, when a fragment that has only this trace chose it."""
+    if layer not in opened.layers:
+        st.rerun()
+    return layer
+
+
+def subtitle(opened: Opened) -> None:
+    """One line that says what ran."""
+    trace, config = opened.trace, opened.checkpoint.config
+    st.caption(
+        say.words(
+            "{} ({} memory) on {}, {} · {} · {} tokens in {} segments · run {}",
+            opened.checkpoint.name, config.memory.value, trace.device, trace.dtype, opened.context.origin, len(trace.tokens), len(trace.segments), trace.spec.digest[:10],
+        )
+    )
+    if opened.layers and len(opened.layers) < len(config.memory_layers):
+        st.caption(say.words(
+            "All blocks together would be too much to keep: only block {} was captured. Choosing another runs the text again.",
+            opened.layers[0],
+        ))
+
+
+def readout(opened: Opened, bank: "np.ndarray", layer: int) -> "SlotReadout":
+    """What the slots of a bank say through a block."""
+    from probes.causal.lens import read_out  # noqa: PLC0415 - see app/cache.py
+
+    return read_out(opened.checkpoint, bank, layer, top=5, random=256, seed=0)
+
+
+def theme() -> Theme:
+    """The figures' colours for the browser's light or dark appearance."""
+    return DARK if st.context.theme.type == "dark" else LIGHT

@@ -1,0 +1,131 @@
+"""The sidebar: which checkpoint, on which device, reading which text."""
+
+import streamlit as st
+
+from app.server import cache
+from app.choices import context
+from app.ui import state, widgets
+from app.choices.context import Context
+from app.choices.selection import Kind, Selection, Source
+from lm2.tasks import stories
+from lm2.weights.bundled import bundled_names
+from lm2.files import decode_text
+from lm2.tasks.simulator import simulate
+
+_SOURCES = {Source.STORY: "Story", Source.SIMULATED: "Simulated", Source.PASTED: "Text", Source.FILE: "File"}
+_ASKED = {
+    Kind.OWN_SEGMENT: "one question, in a segment of its own",
+    Kind.SAME_TEXT: "one question, behind the facts",
+    Kind.WHOLE_STORY: "the story as written, all questions answered",
+}
+_NAMES = {1: "one fact", 2: "two facts", 3: "three facts", 4: "two-argument relations", 5: "three-argument relations",
+          6: "yes/no", 7: "counting", 8: "lists", 9: "negation", 10: "indefinite knowledge"}  # fmt: skip
+
+
+def render() -> None:
+    """Draw the sidebar; every choice goes into the selection."""
+    with st.sidebar:
+        with st.expander("Model", expanded=True, icon=":material/memory:"):
+            _model()
+        with st.expander("Context", expanded=True, icon=":material/article:"):
+            widgets.buttons("What the model reads", "source", list(Source), show=_SOURCES.__getitem__)
+            _SOURCE_WIDGETS[state.current().source]()
+
+
+def _model() -> None:
+    widgets.known_or_typed(
+        "Checkpoint", "checkpoint", bundled_names(),
+        help="A bundled one, or type the path of a folder (ours or a Hugging Face Llama), a .gguf file, or a .pt file of the released code, "
+        "where the server's owner opens it.",
+    )  # fmt: skip
+    left, right = st.columns(2)
+    with left:
+        widgets.select("Device", "device", ["auto", "cpu", "cuda", "mps"], help="auto is CUDA, then MPS, then CPU.")
+    with right:
+        widgets.select("Numbers", "dtype", ["float32", "bfloat16"])
+    widgets.number("Segment length (tokens)", "length", 0, 1_000_000, help="Tokens the model sees at once; 0 is the checkpoint's own.")
+    widgets.upload(
+        "Your own checkpoint, a folder as .zip", "checkpoint", "zip", lambda content: cache.uploads().add(content),
+        help="config.json, model.safetensors, tokenizer.json (ours or a Hugging Face Llama's); or a released .pt with tokenizer.json; or a .gguf.",
+    )  # fmt: skip
+
+
+def _story() -> None:
+    _task()
+    real = stories.real_stories(state.current().task)
+    last = len(real) - 1 if real else 9_999
+    widgets.number("Story", "index", 0, last, help=f"0 to {last}.")
+    _question()
+
+
+def _simulated() -> None:
+    _task()
+    widgets.number("Seed", "seed", 0, 1_000_000)
+    if state.current().task != 4:  # the stories of task 4 are two statements and a question
+        widgets.slider("Statements", "statements", 1, 60)
+    _question()
+
+
+def _task() -> None:
+    widgets.select("bAbI task", "task", list(stories.TASKS), show=task_name)
+
+
+def task_name(task: int) -> str:
+    return f"qa{task}: {_NAMES[task]}"
+
+
+def _question() -> None:
+    widgets.select("Asked as", "asked", list(Kind), show=_ASKED.__getitem__)
+    if state.current().asked is not Kind.WHOLE_STORY:
+        widgets.number("Question", "question", -1, 19, help="Counted from 0; -1 is the last.")
+
+
+def _pasted() -> None:
+    widgets.area("Text", "text", placeholder="Mary moved to the bathroom. John went to the hallway. Where is Mary?")
+    _tell_how_it_is_linked("text")
+
+
+def _file() -> None:
+    widgets.upload("Text file (.txt, UTF-8)", "uploaded", "txt", _text_of, help=f"At most {context.MAX_CHARACTERS:,} characters.")
+    _tell_how_it_is_linked("uploaded")
+
+
+def _tell_how_it_is_linked(field: str) -> None:
+    if not state.fits_url(field):
+        st.caption("This text is too long to be part of a link: a copied link holds a mark of it, which this server alone understands, while it runs.")
+
+
+def _text_of(content: bytes) -> str:
+    """An uploaded file's text. Raises ValueError for one that is none, or too long."""
+    return context.of_text(decode_text(content, "the file"), "uploaded file").text
+
+
+_SOURCE_WIDGETS = {Source.STORY: _story, Source.SIMULATED: _simulated, Source.PASTED: _pasted, Source.FILE: _file}
+
+
+def chosen_context() -> Context:
+    """The text that this session's selection names. Raises ValueError as `context_of` does."""
+    return context_of(state.current())
+
+
+def context_of(chosen: Selection) -> Context:
+    """The text that a selection names. Raises ValueError saying what is missing or wrong."""
+    if chosen.source is Source.PASTED:
+        return context.of_text(chosen.text, "pasted text")
+    if chosen.source is Source.FILE:
+        if not chosen.uploaded:
+            raise ValueError("No file yet. Upload a .txt file in the sidebar, or choose a story.")
+        return context.of_text(chosen.uploaded, "uploaded file")
+    if chosen.source is Source.STORY:
+        picked = stories.pick(chosen.task, chosen.index)
+        story, origin = picked.story, picked.origin
+    else:
+        statements = None if chosen.task == 4 else chosen.statements
+        story = simulate(chosen.task, seed=chosen.seed, statements=statements, questions=None if statements is None else min(5, statements)).story
+        origin = f"simulated story of qa{chosen.task}, seed {chosen.seed}"
+    if chosen.asked is Kind.WHOLE_STORY:
+        return context.of_story(story, origin)
+    count = len(story.questions)
+    if not -count <= chosen.question < count:
+        raise ValueError(f"This story has questions 0 to {count - 1}, and none at {chosen.question}. Choose another question.")
+    return context.of_question(story, chosen.question, origin, own_segment=chosen.asked is Kind.OWN_SEGMENT)

@@ -1,0 +1,135 @@
+"""Trace -> the gates across the context."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float
+
+from app.views.run import text
+from app.views.kinds import Heatmap, Line, Lines, Table, slot_labels, token_labels
+from lm2.model.sites import Site
+
+if TYPE_CHECKING:
+    from lm2.runs.trace import Trace
+
+SITES = {"in": Site.GATE_IN, "forget": Site.GATE_FORGET, "out": Site.GATE_OUT}
+
+UNIT = {"in": "share admitted", "forget": "share kept", "out": "share let through"}
+
+MEANING = {
+    "in": "input gate: share of the candidate admitted (1 admits all)",
+    "forget": "forget gate: share of the old bank kept (1 keeps all, 0 forgets)",
+    "out": "output gate: share of what was read that enters the stream (1 lets all through)",
+}
+
+CLOSED, OPEN = 0.05, 0.95
+"""A gate value below CLOSED or above OPEN counts as saturated."""
+
+
+def per_slot(trace: Trace, gate: str, layers: tuple[int, ...]) -> Heatmap:
+    """Mean over features, of each slot, at each write: segments in order, blocks in order within each."""
+    site = SITES[gate]
+    columns = [(segment.index, layer) for segment in trace.segments for layer in layers]
+    values = np.stack([trace.across(site, layer=layer).mean(-1) for layer in layers], axis=1).reshape(len(columns), -1).T
+    return Heatmap(
+        values=values,
+        row_labels=slot_labels(len(values)),
+        column_labels=tuple(f"segment {segment}, block {layer}" for segment, layer in columns),
+        row_title="slot",
+        column_title="block that writes, within each segment",
+        value_title=f"{gate} gate ({UNIT[gate]}), mean over features",
+        low=0.0,
+        high=1.0,
+        boundaries=tuple(range(0, len(columns), len(layers))),
+        segment_labels=text.segment_labels(trace),
+        ticks=tuple(str(layer) for _, layer in columns),
+        least=gate == "forget",  # what was forgotten is what such a map is for
+        row_noun="slot",
+        column_noun="segment",  # cells hold one block's columns of neighbouring segments
+        column_kinds=tuple(layer for _, layer in columns),
+    )
+
+
+def per_token(trace: Trace, layers: tuple[int, ...]) -> Heatmap:
+    """The output gate's mean over features, of each token in each block."""
+    values = np.stack([trace.across(Site.GATE_OUT, layer=layer).mean(-1) for layer in layers])
+    return Heatmap(
+        values=values,
+        row_labels=tuple(f"block {layer}" for layer in layers),
+        column_labels=token_labels(trace.tokens.shown),
+        row_title="block",
+        column_title="token",
+        value_title=f"out gate ({UNIT['out']}), mean over features",
+        low=0.0,
+        high=1.0,
+        boundaries=text.boundaries(trace),
+        segment_labels=text.segment_labels(trace),
+        row_kinds=layers,
+        column_noun="token",
+    )
+
+
+def _entries(trace: Trace, gate: str, layer: int) -> Float[np.ndarray, "place entry"]:
+    """All of a block's gate values, per segment, or per token for the output gate."""
+    values = trace.across(SITES[gate], layer=layer)
+    return values.reshape(len(values), -1)
+
+
+def _axis(trace: Trace, gate: str) -> tuple[tuple[str, ...], str, tuple[int, ...]]:
+    if gate == "out":
+        return token_labels(trace.tokens.shown), "token", text.boundaries(trace)
+    return text.segment_labels(trace), "segment", ()
+
+
+def _over(gate: str) -> str:
+    """What the values of one point of a curve are of."""
+    return "features" if gate == "out" else "slots and features"
+
+
+def spread(trace: Trace, gate: str, layer: int) -> Lines:
+    """Mean, median and the 10 % and 90 % quantiles of a block's gate across the context."""
+    entries = _entries(trace, gate, layer)
+    low, middle, high = np.quantile(entries, (0.1, 0.5, 0.9), axis=1)
+    ticks, x_title, boundaries = _axis(trace, gate)
+    return Lines(
+        lines=(
+            Line(name="median, with 10 % to 90 %", values=middle, low=low, high=high),
+            Line(name="mean", values=entries.mean(1)),
+        ),
+        ticks=ticks,
+        x_title=x_title,
+        y_title=f"{gate} gate ({UNIT[gate]}), block {layer}, over {_over(gate)}",
+        y_range=(0.0, 1.0),
+        boundaries=boundaries,
+    )
+
+
+def saturation(trace: Trace, gate: str, layer: int) -> Lines:
+    """Share of a block's gate values below CLOSED and above OPEN across the context."""
+    entries = _entries(trace, gate, layer)
+    ticks, x_title, boundaries = _axis(trace, gate)
+    return Lines(
+        lines=(
+            Line(name=f"closed (below {CLOSED})", values=(entries < CLOSED).mean(1)),
+            Line(name=f"open (above {OPEN})", values=(entries > OPEN).mean(1)),
+        ),
+        ticks=ticks,
+        x_title=x_title,
+        y_title=f"share of {gate} gate values, block {layer}, over {_over(gate)}",
+        y_range=(0.0, 1.0),
+        boundaries=boundaries,
+    )
+
+
+def summary(trace: Trace, gate: str, layers: tuple[int, ...]) -> Table:
+    """Per block, over the whole context."""
+    rows = []
+    for layer in layers:
+        values = _entries(trace, gate, layer).ravel()
+        low, middle, high = np.quantile(values, (0.1, 0.5, 0.9))
+        rows.append(
+            (layer, float(values.mean()), float(low), float(middle), float(high), float((values < CLOSED).mean()), float((values > OPEN).mean()))
+        )
+    return Table(columns=("block", "mean", "10 %", "median", "90 %", f"share below {CLOSED}", f"share above {OPEN}"), rows=tuple(rows))

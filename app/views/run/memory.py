@@ -1,0 +1,144 @@
+"""Trace -> how tokens read slots and slots read tokens. Everywhere rows are slots and columns are tokens."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float
+
+from app.views.run import text
+from app.views.kinds import Bars, Heatmap, Table, slot_labels, token_labels, visible
+from app.views.numbers import unmasked
+from lm2.model.config import LM2Config, MemoryKind
+from lm2.model.sites import Site
+
+if TYPE_CHECKING:
+    from lm2.runs.trace import Trace
+
+Map = Float[np.ndarray, "slot token"]
+
+
+def layers(trace: Trace, config: LM2Config) -> tuple[int, ...]:
+    """The blocks with a memory that the trace holds."""
+    return tuple(sorted({place.layer for _, place in trace.records} & set(config.memory_layers)))
+
+
+def over_heads(values: Float[np.ndarray, "head *rest"], head: str) -> Float[np.ndarray, "*rest"]:
+    """One head's values, or with "mean" or "max" that over heads, cell by cell."""
+    if head == "mean":
+        return values.mean(0)
+    return values.max(0) if head == "max" else values[int(head)]
+
+
+def read_map(trace: Trace, layer: int, head: str) -> Map:
+    """Share of each token's reading that goes to each slot; a column sums to 1 (not for head "max")."""
+    return over_heads(trace.across(Site.READ_PATTERN, layer=layer).swapaxes(1, 2), head)
+
+
+def write_map(trace: Trace, layer: int, head: str) -> Map:
+    """Share of each slot's writing that comes from each token; a row sums to 1 within a segment (not for head "max")."""
+    return over_heads(trace.across(Site.WRITE_PATTERN, layer=layer), head)
+
+
+def read_title(layer: int, head: str) -> str:
+    """Read weights of a block: the share of a token's reading, of one head or over heads."""
+    return f"read weight, block {layer}, {over(head)} (share)"
+
+
+def write_title(layer: int, head: str) -> str:
+    """Write weights of a block: the share of a slot's writing within a segment, of one head or over heads."""
+    return f"write weight, block {layer}, {over(head)} (share)"
+
+
+def over(head: str) -> str:
+    """Which heads' values these are."""
+    return f"{head} over heads" if head in ("mean", "max") else f"head {head}"
+
+
+def _heatmap(trace: Trace, values: Map, title: str, masked: np.ndarray | None = None) -> Heatmap:
+    return Heatmap(
+        values=values,
+        row_labels=slot_labels(len(values)),
+        column_labels=token_labels(trace.tokens.shown),
+        row_title="slot",
+        column_title="token",
+        value_title=title,
+        low=0.0,
+        high=float(max(values.max(), 1e-9)),
+        boundaries=text.boundaries(trace),
+        segment_labels=text.segment_labels(trace),
+        masked=masked,
+        row_noun="slot",
+        column_noun="token",
+    )
+
+
+def reads(trace: Trace, layer: int, head: str, kind: MemoryKind) -> Heatmap:
+    values = read_map(trace, layer, head)
+    masked = None
+    if kind is MemoryKind.RELEASE:  # token i sees slots 0..i of its segment's rows
+        place = np.concatenate([np.arange(len(segment.ids)) for segment in trace.segments])
+        masked = np.arange(len(values))[:, None] > place[None, :]
+    return _heatmap(trace, values, read_title(layer, head), masked)
+
+
+def writes(trace: Trace, layer: int, head: str) -> Heatmap:
+    return _heatmap(trace, write_map(trace, layer, head), write_title(layer, head))
+
+
+def multiples(trace: Trace, site: Site, layers: tuple[int, ...]) -> Float[np.ndarray, "layer head slot token"]:
+    """One map a block and head; the last two of each row are the mean and the largest over heads."""
+    rows = []
+    for layer in layers:
+        patterns = trace.across(site, layer=layer)
+        patterns = patterns.swapaxes(1, 2) if site is Site.READ_PATTERN else patterns
+        rows.append(np.concatenate([patterns, patterns.mean(0, keepdims=True), patterns.max(0, keepdims=True)]))
+    return np.stack(rows)
+
+
+def coloured(view: Heatmap, slot: int, side: str, *, relative: bool) -> tuple[Float[np.ndarray, "token"], float, str]:
+    """What colours the text by who "read" or who "wrote" a slot: its row of the map, the upper end of the colours, and a legend.
+
+    The colours are those of the map; if `relative`, they end at the slot's own largest weight, and the legend says so.
+    """
+    weights = unmasked(view)[slot]
+    most = float(np.nanmax(weights, initial=0.0))
+    scale = f"colours relative to this slot's largest, {most:.3g}" if relative else f"colours as in the map of all slots; this slot's largest is {most:.3g}"
+    return weights, max(most, 1e-9) if relative else view.high, f"how much each token {side} slot {slot}: {view.value_title}; {scale}"
+
+
+def slots_of_token(values: Map, token: int, title: str) -> Bars:
+    """How one token's column is spread over slots."""
+    return Bars(values=values[:, token], labels=tuple(map(str, range(len(values)))), x_title="slot", y_title=title)
+
+
+def tokens_of_slot(trace: Trace, values: Map, slot: int, count: int = 8) -> Table:
+    """The tokens with the largest weight for a slot."""
+    best = np.argsort(-values[slot])[:count]
+    where = text.segment_of(trace)
+    return Table(
+        columns=("token", "text", "segment", "weight"),
+        rows=tuple((int(at), visible(trace.tokens.shown[at]), where[at], float(values[slot, at])) for at in best),
+    )
+
+
+def heads(trace: Trace, layers: tuple[int, ...]) -> Table:
+    """Per block and head of the read: how concentrated it is, and how much it tells tokens apart.
+
+    Entropy is the mean over tokens of the read pattern's entropy in bits; effective slots is 2 to its power.
+    Selectivity is the mutual information between token and slot in bits: 0 when all tokens read alike.
+    """
+    rows = []
+    for layer in layers:
+        for head, pattern in enumerate(trace.across(Site.READ_PATTERN, layer=layer).astype(np.float64)):
+            entropy = float(_entropy(pattern).mean())
+            mean = pattern.mean(0)
+            top = int(mean.argmax())
+            rows.append((layer, head, entropy, 2**entropy, float(_entropy(mean)) - entropy, top, float(mean[top])))
+    columns = ("block", "head", "entropy (bits)", "effective slots", "selectivity (bits)", "slot read most", "its share")
+    return Table(columns=columns, rows=tuple(rows))
+
+
+def _entropy(p: np.ndarray) -> np.ndarray:
+    return -(p * np.log2(np.clip(p, 1e-12, None))).sum(-1)

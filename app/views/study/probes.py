@@ -1,0 +1,275 @@
+"""Probe -> what can be read where, how it goes on from segment to segment, beside what, and what is read wrongly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from app.views.kinds import Best, Heatmap, Line, Lines, Table, visible
+from app.views.markdown import plain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from probes.features.examples import Examples
+    from probes.probing.directions import Spoken
+    from probes.probing.result import Cell, ProbeResult
+    from probes.stats.scores import Estimate
+    from probes.stats.selectivity import Choice
+    from probes.features.sources import Source
+    from probes.features.targets import Target
+
+ALL = "all"
+"""In the place of a segment: all of them."""
+_AROUND = 24
+"""Tokens that are shown on either side of a row's."""
+_MISREAD = 20
+_MOST_ROWS = 24
+"""With more, sources in other models are left to the curves."""
+
+Place = tuple["Source", "Target", "int | str"]
+"""A source, a target and a segment."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Probed:
+    """A finished probe with its statistics, which take longer than drawing them."""
+
+    result: ProbeResult
+    cells: Mapping[Place, Cell]
+    controls: Mapping[Place, Estimate]
+    """Balanced accuracy of the control task."""
+    best: Mapping[Target, Choice]
+    """Of several sources; without them, empty."""
+
+    @property
+    def rows(self) -> tuple[Source, ...]:
+        """What is shown side by side: the sources, then their baselines; of many, those that all of them share."""
+        plan = self.result.plan
+        few = len(plan.sources) + len(plan.baselines) <= _MOST_ROWS
+        return (*plan.sources, *(one for one in plan.baselines if few or one.label == one.own))
+
+    @property
+    def columns(self) -> tuple[int | str, ...]:
+        return (ALL, *self.result.segments)
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        return tuple(self.result.plan.labels)
+
+
+def gather(result: ProbeResult) -> Probed:
+    """All statistics of a probe."""
+    from probes.stats.scores import Measure, estimates  # noqa: PLC0415 - SciPy takes half a second to import
+
+    segments = result.plan.examples.segment
+    keys = list(result.cells)
+    controls = [result.control(source, target, None if segment == ALL else segments == segment) for source, target, segment in keys]
+    several = len(result.plan.sources) > 1
+    return Probed(
+        result=result, cells=result.cells, best={target: result.best(target) for target in result.plan.labels} if several else {},
+        controls=dict(zip(keys, estimates(Measure.BALANCED_ACCURACY, controls, result.plan.spec.seed))),
+    )  # fmt: skip
+
+
+def told(cell: Cell) -> bool:
+    """Whether there is something to tell apart: rows of two classes at least."""
+    return cell.score.n > 0 and cell.score.chance < 1
+
+
+def name(probed: Probed, source: Source) -> str:
+    """A source; marked where a fold's probe of some target did not converge."""
+    unconverged = any(probed.result.readings[source, target].unconverged for target in probed.targets)
+    return f"{source} !" if unconverged else str(source)
+
+
+def score_map(probed: Probed, target: Target) -> Heatmap:
+    """The headline of every source, all segments together and one by one."""
+    cells = [[probed.cells[source, target, segment] for segment in probed.columns] for source in probed.rows]
+    score = cells[0][0].score
+    return Heatmap(
+        values=np.array([[cell.headline.value for cell in row] for row in cells]),
+        row_labels=tuple(name(probed, source) for source in probed.rows),
+        column_labels=tuple(map(str, probed.columns)),
+        row_title="source",
+        column_title="segment",
+        value_title=f"{score.headline.label} of {target}",
+        low=score.chance,
+        high=1.0,
+        masked=np.array([[not told(cell) for cell in row] for row in cells]),
+        boundaries=(0, 1) if len(probed.columns) > 1 else (),
+        segment_labels=("", "one by one") if len(probed.columns) > 1 else (),
+        row_kinds=tuple(map(str, probed.rows)),
+        column_noun="segment",
+    )
+
+
+def pooled(probed: Probed, target: Target) -> str:
+    """What the map's numbers are of."""
+    plan, cell = probed.result.plan, probed.cells[probed.rows[0], target, ALL]
+    words = (
+        f"Rows that the probe has not seen, pooled over {plan.spec.folds} folds of whole groups; “all” pools the segments. Colours go from chance "
+        f"({cell.score.chance:.3f}) to 1. The most frequent of {len(plan.labels[target].names)} classes has {cell.score.majority:.0%} of the rows."
+    )
+    cells = [probed.cells[source, target, segment] for source in probed.rows for segment in probed.columns]
+    if not all(map(told, cells)):
+        words += " Hatched: no rows, or rows of one class alone."
+    if len(probed.rows) < len(plan.sources) + len(plan.baselines):
+        words += " What an untrained model and one without memory tell stands in each source's curves."
+    if any(name(probed, source).endswith("!") for source in probed.rows):
+        words += " !: some folds' probes did not converge, and their numbers may still change."
+    return words
+
+
+def curves(probed: Probed, source: Source, target: Target) -> Lines:
+    """Balanced accuracy by segment: the task, the control task, and each baseline."""
+    from probes.stats.scores import Measure  # noqa: PLC0415 - see gather
+
+    segments = probed.result.segments
+    lines = {"control task": [probed.controls[source, target, segment] for segment in segments]}
+    for label, one in {str(source): source, **probed.result.baselines_of(source)}.items():
+        lines[label] = [probed.cells[one, target, segment].score.estimates[Measure.BALANCED_ACCURACY] for segment in segments]
+    lines = {str(source): lines.pop(str(source))} | lines
+    known = np.array([told(probed.cells[source, target, segment]) for segment in segments])
+    return Lines(
+        lines=tuple(_line(label, estimates, known) for label, estimates in lines.items()), ticks=tuple(map(str, segments)), x_title="segment",
+        y_title=Measure.BALANCED_ACCURACY.label, y_range=(0, 1.02),
+    )  # fmt: skip
+
+
+def _line(label: str, estimates: Sequence[Estimate], known: np.ndarray) -> Line:
+    values, low, high = (np.where(known, [getattr(one, end) for one in estimates], np.nan) for end in ("value", "low", "high"))
+    return Line(name=label, values=values, low=low, high=high)
+
+
+def sources(probed: Probed, target: Target) -> Table:
+    """What each source tells, all segments together; baselines below."""
+    names = list(dict.fromkeys(label for source in probed.rows for label in probed.cells[source, target, ALL].gains))
+    rows = []
+    for source in probed.rows:
+        cell = probed.cells[source, target, ALL]
+        gains = [cell.gains[label].value if label in cell.gains else np.nan for label in names]
+        rows.append((
+            name(probed, source), *_interval(cell.headline), *_interval(cell.selectivity), *gains, cell.compression, cell.p, cell.q,
+            cell.score.n, cell.score.groups,
+        ))  # fmt: skip
+    label = probed.cells[probed.rows[0], target, ALL].score.headline.label
+    beyond = [f"beyond {one}" for one in names]
+    return Table(
+        columns=("source", label, "low", "high", "selectivity", "low ", "high ", *beyond, "compression", "p", "q", "rows", "groups"), rows=tuple(rows),
+        best={label: Best.HIGHEST} if len(rows) > 1 else {},
+    )  # fmt: skip
+
+
+def by_target(probed: Probed, source: Source) -> Table:
+    """What one source tells of each target, all segments together and in the last one, beside what its baselines do."""
+    baselines, last = probed.result.baselines_of(source), probed.result.segments[-1]
+    rows = []
+    for target in probed.targets:
+        cell = probed.cells[source, target, ALL]
+        shown = (cell.headline, probed.cells[source, target, last].headline, cell.selectivity)
+        others = [probed.cells[one, target, ALL].headline.value for one in baselines.values()]
+        rows.append((str(target), *[end for one in shown for end in _interval(one)], *others))
+    label = probed.cells[source, probed.targets[0], ALL].score.headline.label
+    ends = ("low", "high", f"in segment {last}", "low ", "high ", "selectivity", "low  ", "high  ")
+    return Table(columns=("target", label, *ends, *baselines), rows=tuple(rows))
+
+
+def gains(cell: Cell) -> Table:
+    """What a cell tells beyond each baseline."""
+    return Table(columns=("beyond", "bits per row", "low", "high"), rows=tuple((label, *_interval(one)) for label, one in cell.gains.items()))
+
+
+def _interval(estimate: Estimate) -> tuple[float, float, float]:
+    return estimate.value, estimate.low, estimate.high
+
+
+def best(probed: Probed, target: Target) -> str | None:
+    """What the best source is worth; None of one source."""
+    if target not in probed.best:
+        return None
+    choice, plan = probed.best[target], probed.result.plan
+    chosen = ", ".join(f"{source} in {count}" for source, count in zip(plan.sources, choice.chosen) if count)
+    return (
+        f"Best source, chosen in each fold without the rows that judge it: {probed.cells[plan.sources[0], target, ALL].score.headline.label} "
+        f"{choice.estimate}; it was {chosen} of {plan.spec.folds} folds."
+    )
+
+
+def verdict(cell: Cell) -> str:
+    """What may be said of a cell, and what not, as Markdown."""
+    if not told(cell):
+        return "Nothing to tell apart here"
+    if not cell.headline.low > cell.score.chance:
+        return "Not told from chance; **use not tested**"
+    lacking = [] if cell.selectivity.low > 0 else ["the control task"]
+    lacking += [label for label, gain in cell.gains.items() if not gain.low > 0]
+    words = f"Decodable, but not beyond {', '.join(map(plain, lacking))}" if lacking else "Decodable"
+    return f"**{words}; use not tested**"
+
+
+def erasable(probed: Probed, target: Target) -> bool:
+    """Whether there is an experiment that erases the target and asks the model: of the places of those whom qa1's questions ask for."""
+    asked = {put.prompt.question for put in probed.result.plan.examples.puts if put.prompt.task == 1}
+    return str(target) in {question.replace("Where is", "place of").removesuffix("?") for question in asked}
+
+
+def described(cell: Cell) -> str:
+    """A cell's numbers in words."""
+    if not told(cell):
+        return f"{cell.score.n} rows: {'all of one class' if cell.score.n else 'none has this target'}."
+    return (
+        f"{cell.score.headline.label.capitalize()} {cell.headline}, chance {cell.score.chance:.3f}; selectivity {cell.selectivity}; "
+        f"{cell.score.n} rows in {cell.score.groups} groups. 95 % intervals, clustered by group."
+    )
+
+
+def place(source: Source, segment: int | str) -> str:
+    return f"{source}, {'all segments' if segment == ALL else f'segment {segment}'}"
+
+
+def confusion(probed: Probed, source: Source, target: Target, segment: int | str) -> Heatmap:
+    """Held-out rows by truth and by what was read."""
+    counts = probed.result.confusion(source, target, segment)
+    names = probed.result.plan.labels[target].names
+    return Heatmap(
+        values=counts.astype(float), row_labels=names, column_labels=names, row_title="truth", column_title="read as", value_title="held-out rows",
+        low=0.0, high=float(max(1, counts.max())), counts=True, row_kinds=names, column_kinds=names,
+    )  # fmt: skip
+
+
+def misread(probed: Probed, source: Source, target: Target, segment: int | str) -> tuple[Table, int]:
+    """Rows that were read wrongly, the most certain first; and how many there are in all."""
+    plan = probed.result.plan
+    task, names = probed.result.task(source, target), plan.labels[target].names
+    here = (task.labels >= 0) & (True if segment == ALL else plan.examples.segment == segment)
+    chances = np.exp(task.log_probabilities)
+    wrong = np.flatnonzero(here & (task.predicted != task.labels))
+    wrong = wrong[np.argsort(-chances[wrong].max(1, initial=0), kind="stable")]
+    rows = []
+    for row in wrong[:_MISREAD]:
+        read, truth = int(task.predicted[row]), int(task.labels[row])
+        story = plan.examples.puts[plan.examples.document[row]].prompt.story_id
+        words = _passage(plan.examples, int(row))
+        rows.append((names[truth], names[read], float(chances[row, read]), float(chances[row, truth]), words, int(plan.examples.segment[row]), story))
+    return Table(columns=("truth", "read as", "p(read as)", "p(truth)", "text", "segment", "story"), rows=tuple(rows)), len(wrong)
+
+
+def _passage(examples: Examples, row: int) -> str:
+    """The row's segment, or what is near the row in a long one, with the row's token in brackets."""
+    put, here = examples.puts[examples.document[row]], int(examples.place[row])
+    segment = put.segments[examples.segment[row]]
+    first, last = max(segment.start, here - _AROUND), min(segment.end, put.question.stop, here + _AROUND + 1) - 1
+    spans, text = put.tokens.spans, put.tokens.text
+    start, end = spans[here]
+    words = f"{text[spans[first][0] : start]}⟦{text[start:end]}⟧{text[end : spans[last][1]]}"
+    return ("" if first == segment.start else "… ") + " ".join(words.split())
+
+
+def tokens(found: Spoken, names: Sequence[str], piece_of: Callable[[int], str]) -> Table:
+    """What each class's direction says."""
+    rows = [(class_, "  ".join(visible(piece_of(int(token))) for token in own)) for class_, own in zip(names, found.tokens)]
+    return Table(columns=("class", "top tokens"), rows=tuple(rows))

@@ -1,0 +1,252 @@
+"""Sweep -> the map of its units, what is behind a cell, joint effects beside sums, and curves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from app.views.kinds import Heatmap, Line, Lines, Table
+from probes.stats.metrics import Metric
+
+if TYPE_CHECKING:
+    from probes.stats.effects import Effect
+    from probes.sweeps.grid import Part
+    from probes.sweeps.result import SweepResult
+
+SIGNIFICANT = 0.05
+"""Largest q of a cell that is told from chance."""
+LISTED = 10
+"""Units that are named in order."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Swept:
+    """A finished sweep with its statistics, which take longer than drawing them."""
+
+    result: SweepResult
+    effects: Mapping[Metric, Mapping[int, Effect]]
+    """Of each measured unit."""
+    joints: Mapping[Metric, tuple[tuple[Effect, Effect | None, Effect | None], ...]]
+    """The joint effect, the sum of single effects and the first less the second; None where not all singles were measured."""
+    curves: Mapping[Metric, Mapping[str, tuple[Effect, ...]]]
+    stability: float
+    """Mean overlap (Jaccard) of the `LISTED` units with the largest effects with those of resampled stories."""
+
+
+def gather(result: SweepResult) -> Swept:
+    """All statistics of a sweep."""
+    from probes.stats.effects import Redundancy, topk_stability  # noqa: PLC0415 - SciPy takes half a second to import
+
+    metrics = result.spec.metrics
+    return Swept(
+        result=result,
+        effects={metric: dict(zip(result.measured, result.effects(metric))) for metric in metrics},
+        joints={
+            metric: tuple(
+                (found.joint, found.singles, found.difference) if isinstance(found, Redundancy) else (found, None, None)
+                for found in result.joint_effects(metric)
+            )
+            for metric in metrics
+        },
+        curves={metric: result.curves(metric) for metric in metrics},
+        stability=topk_stability(
+            result.differences(result.values, result.metric), result.stories, min(LISTED, len(result.measured)), result.spec.seed
+        ),
+    )
+
+
+def metric_name(value: str) -> str:
+    return value.replace("_", " ").replace("kl", "KL")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """Where the units of a grid stand on its map."""
+
+    rows: tuple[tuple[str, int | None], ...]
+    """(what, number)"""
+    columns: tuple[tuple[int | None, int | None, float | None], ...]
+    """(segments before the answer's, block, value)"""
+    places: Mapping[tuple[int, int], int]
+    """The unit at (row, column), where there is one."""
+
+    def of(self, unit: int) -> tuple[int, int] | None:
+        return next((place for place, held in self.places.items() if held == unit), None)
+
+
+def layout(parts: tuple[Part, ...]) -> Layout:
+    """Slots, heads or parts down; blocks along within segments, earlier segments first."""
+    rows = list(dict.fromkeys((part.what, part.index) for part in parts))
+    columns = sorted({_column(part) for part in parts}, key=lambda column: (-(column[0] or 0), column[1] or 0, column[2] or 0))
+    places = {(rows.index((part.what, part.index)), columns.index(_column(part))): unit for unit, part in enumerate(parts)}
+    return Layout(rows=tuple(rows), columns=tuple(columns), places=places)
+
+
+def _column(part: Part) -> tuple[int | None, int | None, float | None]:
+    return part.back, part.layer, part.value
+
+
+def effect_map(swept: Swept, metric: Metric, *, hide: bool) -> Heatmap:
+    """The mean effect of every measured unit; `hide`: without those that are not significant."""
+    result, effects = swept.result, swept.effects[metric]
+    where = layout(result.parts)
+    values = np.full((len(where.rows), len(where.columns)), np.nan)
+    masked = np.ones(values.shape, bool)
+    for place, unit in where.places.items():
+        if unit in effects:
+            values[place] = effects[unit].mean
+            masked[place] = hide and not effects[unit].q <= SIGNIFICANT
+    limit = float(np.nanmax(np.abs(values))) or 1.0
+    backs = [back for back, _, _ in where.columns]
+    starts = tuple(backs.index(back) for back in dict.fromkeys(backs)) if where.columns[0][1] is not None else (0,)
+    return Heatmap(
+        values=values,
+        row_labels=tuple(what if number is None else f"{what} {number}" for what, number in where.rows),
+        column_labels=tuple(map(column_label, where.columns)),
+        row_title=_row_title(where),
+        column_title=_column_title(where),
+        value_title=f"change of {metric.label}, mean over documents",
+        low=-limit,
+        high=limit,
+        diverging=True,
+        masked=masked,
+        boundaries=starts,
+        segment_labels=tuple(segment_name(backs[start]) for start in starts) if len(starts) > 1 else (),
+        row_noun=where.rows[0][0],
+        row_kinds=tuple(what for what, _ in where.rows),
+        column_noun="segment",
+        column_kinds=tuple((block, value) for _, block, value in where.columns),
+    )
+
+
+def _row_title(where: Layout) -> str:
+    kinds = {what for what, _ in where.rows}
+    if where.columns[0][2] is not None:
+        return "gate"
+    return kinds.pop() if len(kinds) == 1 else "part"
+
+
+def _column_title(where: Layout) -> str:
+    back, layer, value = where.columns[0]
+    if value is not None:
+        return "value, clamped in all blocks and segments"
+    if layer is None:
+        return "segment"
+    if len({before for before, _, _ in where.columns}) > 1:
+        return "block, within each segment"
+    return f"block, {back} segments before the answer's" if back else "block, in the answer's segment"
+
+
+def column_label(column: tuple[int | None, int | None, float | None]) -> str:
+    back, layer, value = column
+    if value is not None:
+        return f"at {value:g}"
+    return segment_name(back) if layer is None else f"block {layer}"
+
+
+def segment_name(back: int | None) -> str:
+    return f"{back} before" if back else "the answer's"
+
+
+def pooled(swept: Swept, metric: Metric) -> str:
+    """What the map's numbers are means over, and which sign is which."""
+    effects = list(swept.effects[metric].values())
+    first, significant = effects[0], sum(effect.q <= SIGNIFICANT for effect in effects)
+    worse = "positive (orange)" if metric.harm > 0 else "negative (blue)"
+    return (
+        f"Change from each document's own unedited run, mean over {first.n} documents of {first.groups} stories; {worse}: the model does worse. "
+        f"{significant} of {len(effects)} cells have q ≤ {SIGNIFICANT:g} (sign flips of whole stories, Benjamini and Hochberg over the map)."
+    )
+
+
+def unedited(swept: Swept, metric: Metric) -> str:
+    """How the model does with nothing replaced."""
+    baseline, without = swept.result.baseline, len(swept.result.left_out)
+    right = f"{baseline[Metric.EXACT].mean():.1%} of {len(swept.result.prompts)} questions are answered; " if Metric.EXACT in baseline else ""
+    missing = f" {without} more documents are left out: they lack the segments, or a story to take a value from." if without else ""
+    return f"With nothing replaced {right}{metric.label} is {baseline[metric].mean():.2f} on average.{missing}"
+
+
+def ranking(swept: Swept, metric: Metric) -> Table | None:
+    """The units with the largest effects on the metric that orders them; None where the screen that chose them failed."""
+    order = swept.result.ranking()
+    if order is None:
+        return None
+    effects = swept.effects[metric]
+    rows = [(swept.result.parts[unit].label, *_numbers(effects[unit])) for unit in order[:LISTED]]
+    return Table(columns=("unit", "effect", "low", "high", "d_z", "q"), rows=tuple(rows))
+
+
+def stability(swept: Swept, metric: Metric) -> str:
+    """How far the order depends on which stories were asked."""
+    words = f"Change of {metric.label}; units in the order of their change of {metric_name(swept.result.metric.value)}, whatever its sign."
+    if len(swept.result.measured) <= LISTED or not np.isfinite(swept.stability):
+        return words
+    return f"{words} When stories are resampled, the {LISTED} units with the largest change overlap with these by {swept.stability:.0%} (Jaccard, mean)."
+
+
+def effect(swept: Swept, unit: int, metric: Metric) -> str:
+    """A unit's effect in words."""
+    one = swept.effects[metric][unit]
+    return (
+        f"Change of {metric.label}: {one.mean:+.3f} ({one.low:+.3f} to {one.high:+.3f}) on average, d_z {one.d_z:.2f}, p {one.p:.2g}, q {one.q:.2g}; "
+        f"{one.n} documents of {one.groups} stories; 95 % interval by {one.interval.value}."
+    )
+
+
+def _numbers(effect: Effect) -> tuple[float, ...]:
+    return effect.mean, effect.low, effect.high, effect.d_z, effect.q
+
+
+def joints(swept: Swept, metric: Metric) -> Table:
+    """Units replaced all at once beside the sum of what each does alone, with 95 % intervals."""
+    rows = []
+    for joint, found in zip(swept.result.joints, swept.joints[metric]):
+        for words, one in zip(("at once", "added up", "difference"), found):
+            if one is not None:
+                label = joint.label.replace("segment 0 before", "the answer's segment")
+                rows.append((f"{label} ({len(joint.members)})", words, one.mean, one.low, one.high))
+    return Table(columns=("units", "replaced", "mean", "low", "high"), rows=tuple(rows))
+
+
+def cumulative(swept: Swept, metric: Metric) -> Lines | None:
+    """More and more units replaced; None where units exclude each other."""
+    if not swept.curves[metric]:
+        return None
+    lines = []
+    for order, effects in swept.curves[metric].items():
+        values, low, high = np.array([(one.mean, one.low, one.high) for one in effects]).T
+        lines.append(Line(name=order, values=values, low=low, high=high))
+    return Lines(
+        lines=tuple(lines), ticks=tuple(map(str, swept.result.counts)), x_title="units replaced together", y_title=f"change of {metric.label}, mean over documents"
+    )
+
+
+def documents(swept: Swept, unit: int, metric: Metric) -> Table:
+    """The stories behind a cell, those that lose most first."""
+    result = swept.result
+    at = result.measured.index(unit)
+    before, after = result.baseline[metric], result.values[metric][at]
+    right = result.baseline[Metric.EXACT], result.values[Metric.EXACT][at]
+    rows = []
+    for document in np.argsort(-metric.harm * (after - before), kind="stable"):
+        prompt, values = result.prompts[document], (after[document] - before[document], before[document], after[document])
+        said = ("yes" if shares[document] else "no" for shares in right)
+        rows.append((prompt.story_id, prompt.question, prompt.answer, *map(float, values), *said))
+    columns = ("story", "question", "answer", f"change of {metric.label}", "as it is", "replaced", "right as it is", "right replaced")
+    return Table(columns=columns, rows=tuple(rows))
+
+
+def screen(swept: Swept) -> str | None:
+    """How far the estimates agree with what was measured; None where all was measured."""
+    screening = swept.result.screening
+    if screening is None:
+        return None
+    return (
+        f"Screened: {len(swept.result.parts)} units estimated by joint integrated gradients, {len(swept.result.measured)} of them measured "
+        f"({len(screening.top)} with the largest estimates, {len(screening.random)} drawn at random). r(screen, exact) = {screening.r:.3f}, "
+        f"slope {screening.slope:.2f}. Units that were only estimated are hatched."
+    )

@@ -1,0 +1,69 @@
+"""What models answered, kept cell by cell: a sealed file for each model, task and length, which is believed only as it was written."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lm2.weights.checkpoint import Checkpoint
+from lm2.files import read_json
+from lm2.origin import differing, made_by
+from lm2.sealed import DamagedError, is_sealed, read_sealed, write_sealed
+
+_LOG = logging.getLogger(__name__)
+_FIELDS = ("key", "made", "answers")
+
+
+class Asked(NamedTuple):
+    """The model of a cell."""
+
+    digest: str
+    weights_digest: str
+    device: str
+    dtype: str
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint) -> "Asked":
+        return cls(checkpoint.digest, checkpoint.weights_digest, checkpoint.device, checkpoint.dtype)
+
+
+class AnswerStore:
+    """The answers in an evaluation's folder. `key`: JSON values, what the answers of a cell depend on, with the model as "checkpoint"."""
+
+    def __init__(self, out: Path) -> None:
+        self._cells = out / "cells"
+        self.foreign: dict[str, list[str]] = {}
+        """Files that `get` found made by other code, libraries or another device than now, and which of these."""
+
+    def get(self, file: str, key: Mapping[str, Any], model: Asked) -> list[dict[str, Any]] | None:
+        """The answers of a cell; None where it is missing, answers another question, or is damaged, which is logged."""
+        path = self._cells / file
+        asked = {**key, "checkpoint": model.digest}
+        try:
+            found = _earlier(path)
+            if found is not None:  # it knows the model by its weights alone
+                return found["answers"] if found["key"] == {**key, "checkpoint": model.weights_digest} else None
+            content = read_sealed(path, file, _FIELDS)
+        except FileNotFoundError:
+            return None
+        except DamagedError as error:
+            _LOG.warning("%s: it is asked again", error)
+            return None
+        changed = differing(content["made"], made_by(model.device, model.dtype))
+        if content["key"] == asked and changed:
+            self.foreign[file] = changed
+        return content["answers"] if content["key"] == asked else None
+
+    def put(self, file: str, key: Mapping[str, Any], model: Asked, answers: Sequence[Mapping[str, Any]]) -> None:
+        """In place of what was there."""
+        made = made_by(model.device, model.dtype)
+        write_sealed(self._cells / file, {"key": {**key, "checkpoint": model.digest}, "made": made, "answers": list(answers)}, of=file)
+
+
+def _earlier(path: Path) -> dict[str, Any] | None:
+    """A cell of an earlier version, which has no seal; None where it is none."""
+    try:
+        values = read_json(path) if path.is_file() else None
+    except ValueError:
+        return None
+    return values if isinstance(values, dict) and not is_sealed(values) and set(values) == {"key", "answers"} else None

@@ -1,0 +1,103 @@
+"""Recall: does the model answer questions whose facts lie segments back, and is it the memory that answers?"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from lm2.tasks.encoded_prompt import put
+from lm2.tasks.babi import Prompt
+from lm2.weights.checkpoint import Checkpoint
+from lm2.intervals import Rate, rate
+from lm2.runs.interventions import Freeze, Intervention, Reset
+from lm2.runs.runner import run
+
+
+class Memory(Enum):
+    """What the memory may do while a question is being prepared."""
+
+    ON = "on"
+    FROZEN = "frozen"
+    """No segment writes."""
+    RESET = "reset"
+    """The question's segment begins with a fresh bank."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """One question, asked alone after the statements above it."""
+
+    story: str
+    """Questions of one story share their facts: they count as one group."""
+    right: bool
+    """Every token of the answer was the most probable one."""
+    distance: int | None
+    """Segments between the question and the end of its last supporting fact; None where the file names no fact."""
+    answer: str
+    predicted: str
+    """What the model would have said, as many tokens as the answer has."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecallReport:
+    memory: Memory
+    segment_length: int
+    overall: Rate
+    by_distance: dict[int, Rate]
+
+
+def ask(checkpoint: Checkpoint, prompt: Prompt, memory: Memory, segment_length: int | None = None) -> Asked:
+    """Feed a prompt and its answer, and see whether the model would have given the answer.
+
+    Raises ValueError as `run` does.
+    """
+    asked = put(checkpoint, prompt, segment_length)
+    changes: tuple[Intervention, ...] = ()
+    if memory is Memory.FROZEN:
+        changes = (Freeze(),)
+    elif memory is Memory.RESET:
+        changes = (Reset(segment=asked.segment),)
+    trace = run(checkpoint, replace(asked.spec, interventions=changes))
+    said = tuple(map(int, trace.logits[list(asked.rows)].argmax(-1)))
+    return Asked(
+        story=prompt.story_id,
+        right=said == asked.answer_ids,
+        distance=asked.distance,
+        answer=prompt.answer,
+        predicted=checkpoint.tokenizer.decode_after(asked.tokens.ids[: asked.answer.start], said).strip(),
+    )
+
+
+def recall(
+    checkpoint: Checkpoint,
+    prompts: Iterable[Prompt],
+    memory: Memory = Memory.ON,
+    *,
+    segment_length: int | None = None,
+    on_question: Callable[[int], None] | None = None,
+) -> RecallReport:
+    """Ask every question and sum up, in all and by distance.
+
+    Raises ValueError when there is no question.
+    """
+    asked = []
+    for prompt in prompts:
+        asked.append(ask(checkpoint, prompt, memory, segment_length))
+        if on_question is not None:
+            on_question(len(asked))
+    if not asked:
+        raise ValueError("there is no question to ask")
+    by_distance: dict[int, list[Asked]] = defaultdict(list)
+    for one in asked:
+        if one.distance is not None:
+            by_distance[one.distance].append(one)
+    return RecallReport(
+        memory=memory,
+        segment_length=segment_length or checkpoint.config.segment_length,
+        overall=_rate(asked),
+        by_distance={distance: _rate(by_distance[distance]) for distance in sorted(by_distance)},
+    )
+
+
+def _rate(asked: Sequence[Asked]) -> Rate:
+    return rate([one.right for one in asked], [one.story for one in asked])

@@ -1,0 +1,82 @@
+"""An evaluation as Markdown: tables with intervals beside the paper's numbers, and what to know before reading either."""
+
+import math
+
+import pandas as pd
+
+from lm2.evaluation import paper
+from lm2.evaluation.results import Results
+
+
+def markdown(results: Results, command: str) -> str:
+    """The whole report. `command` is what made the results, and makes them again."""
+    parts = ["# BABILong-style benchmark", f"Made by\n\n```\n{command}\n```"]
+    for metric in dict.fromkeys(results.table["metric"]):
+        parts += [f"## Scoring: {metric}", _by_length(results, metric), _leads(results, metric)]
+        parts += [f"### {length}\n\n{_tasks(results, metric, length)}" for length in results.lengths]
+    parts += ["## What the paper prints (Table 3, mean over ten tasks, %)", _printed()]
+    parts += ["## Before you read the paper's numbers", "\n".join(f"- {note}" for note in dict.fromkeys(note for task in results.tasks for note in paper.notes(task)))]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _by_length(results: Results, metric: str) -> str:
+    rows = results.table[(results.table["task"] == "mean") & (results.table["metric"] == metric)]
+    if rows.empty:
+        return ""
+    lines = []
+    for length in results.lengths:
+        here = rows[rows["length"] == length].set_index("model")
+        if not here.empty:
+            first = here.iloc[0]
+            shares = [share(here.loc[model]) if model in here.index else "" for model in results.models]
+            lines.append([length, *shares, f"{100 * first['constant_mean']:.1f}", f"{100 * first['ceiling']:.1f}", str(first["n"])])
+    return "Mean over tasks, accuracy in % (95 % interval, clustered by story):\n\n" + table(
+        ["length", *results.models, "best constants", "ceiling", "items"], lines
+    )
+
+
+def _leads(results: Results, metric: str) -> str:
+    rows = results.differences[(results.differences["task"] == "mean") & (results.differences["metric"] == metric)]
+    lines = []
+    for (model, baseline), pair in rows.groupby(["model", "baseline"], sort=False):
+        if results.models.index(model) > results.models.index(baseline):
+            continue  # the other way round stands there already
+        for length in results.lengths:
+            here = pair[pair["length"] == length].set_index("kind")
+            if "difference" in here.index:
+                ratio = share(here.loc["ratio"], sign=True) if "ratio" in here.index else ""
+                lines.append([f"{model} - {baseline}", length, share(here.loc["difference"], sign=True), ratio])
+    return "Same items, paired:\n\n" + table(["models", "length", "difference (points)", "ratio of means less 1 (%)"], lines) if lines else ""
+
+
+def _tasks(results: Results, metric: str, length: str) -> str:
+    rows = results.table[(results.table["metric"] == metric) & (results.table["length"] == length)]
+    lines = []
+    for task in [task for task in results.tasks if task != "mean"]:
+        here = rows[rows["task"] == task].set_index("model")
+        if not here.empty:
+            first = here.iloc[0]
+            shares = [share(here.loc[model]) if model in here.index else "" for model in results.models]
+            printed = [paper.printed(model, task, length) for model in paper.COMPARED]
+            lines.append(
+                [task, *shares, str(first["n"]), f"{first['constant']} {100 * first['constant_mean']:.1f}", f"{100 * first['ceiling']:.1f}",
+                 *("" if math.isnan(value) else f"{value:.0f}" for value in printed)]
+            )  # fmt: skip
+    return table(["task", *results.models, "items", "best constant", "ceiling", *(f"paper: {model}" for model in paper.COMPARED)], lines)
+
+
+def _printed() -> str:
+    rows = [[length, *(f"{paper.printed(model, 'mean', length):.1f}" for model in paper.COMPARED)] for length in paper.LENGTHS]
+    return table(["length", *paper.COMPARED], rows)
+
+
+def share(row: pd.Series, *, sign: bool = False) -> str:
+    """"71.3 (68.0 to 74.4)", in percent; without an interval where there is none."""
+    form = "+.1f" if sign else ".1f"
+    if math.isnan(row["low"]):
+        return f"{format(100 * row['mean'], form)} (no interval: one story a task)"
+    return f"{format(100 * row['mean'], form)} ({format(100 * row['low'], form)} to {format(100 * row['high'], form)})"
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    return "\n".join(["| " + " | ".join(cells) + " |" for cells in (header, ["---"] * len(header), *rows)])

@@ -1,0 +1,196 @@
+"""What a model is made of: sizes, kind of memory, and the laws its sizes must obey."""
+
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields
+from enum import Enum
+
+from lm2.serialize import Spec, shown, within
+
+LARGEST = 2**28
+"""No size is larger: far beyond every model, and products of two still count what memory can address."""
+
+
+class MemoryKind(Enum):
+    """The arithmetic by which a model remembers."""
+
+    NONE = "none"
+    """Plain Llama decoder: no bank."""
+    GATED = "gated"
+    """LM2 as the paper's equations say: read by cross-attention; input, forget and output gates; causal."""
+    RELEASE = "release"
+    """The arithmetic of the released LM2 code, number for number."""
+    TOKENS = "tokens"
+    """RMT: memory tokens before and after the segment, through a plain decoder."""
+
+
+class GatePooling(Enum):
+    """Which tokens the gates of a RELEASE model average over."""
+
+    SEGMENT = "segment"
+    """Every token of the segment, as released: gates see the future."""
+    PREFIX = "prefix"
+    """Slot j averages over tokens 0..j: causal."""
+
+
+class SegmentEnd(Enum):
+    """Where a text is cut into segments."""
+
+    LENGTH = "length"
+    """After `segment_length` tokens."""
+    SENTENCE = "sentence"
+    """Behind the first sentence that ends in the second half of the length, and after the length at the latest."""
+
+
+class BankStart(Enum):
+    """What the bank holds before the first segment of a document."""
+
+    IDENTITY = "identity"
+    """The first `slots` rows of the identity matrix."""
+    LEARNED = "learned"
+    """A trained parameter."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RopeScaling(Spec):
+    """Llama 3's stretching of the rotary wavelengths beyond the length a model was first trained on."""
+
+    factor: float
+    low_freq_factor: float
+    high_freq_factor: float
+    original_max_position_embeddings: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        within("rope_scaling.original_max_position_embeddings", self.original_max_position_embeddings, 1, LARGEST)
+        if not 1 <= self.factor <= LARGEST:
+            raise ValueError(f"rope_scaling.factor must be within 1..{LARGEST:,}, not {self.factor}")
+        if not 0 < self.low_freq_factor < self.high_freq_factor <= LARGEST:
+            raise ValueError(
+                "rope_scaling needs 0 < low_freq_factor < high_freq_factor "
+                f"<= {LARGEST:,}, not {self.low_freq_factor} and {self.high_freq_factor}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LM2Config(Spec):
+    """Sizes of a decoder and its memory; refuses sizes that cannot be built, with the numbers.
+
+    Names follow TransformerLens where it has one (`d_model`, `n_heads`, `d_mlp`, ...).
+    """
+
+    memory: MemoryKind
+    d_vocab: int
+    d_model: int
+    n_layers: int
+    n_heads: int
+    n_key_value_heads: int
+    d_mlp: int
+    segment_length: int
+    """Tokens fed at once when a run does not say otherwise."""
+    segment_end: SegmentEnd = SegmentEnd.LENGTH
+    attention_window: int | None = None
+    """Tokens that self-attention may reach: None, all earlier ones; `segment_length`, the own segment alone."""
+    rope_theta: float = 10_000.0
+    rope_scaling: RopeScaling | None = None
+    rms_norm_eps: float = 1e-5
+    tied_embeddings: bool = False
+    embedding_std: float = 0.3
+    """Standard deviation of fresh embeddings; all other matrices start at 1/sqrt(fan-in)."""
+    slots: int = 0
+    slot_dim: int = 0
+    memory_heads: int = 0
+    memory_layers: tuple[int, ...] = ()
+    """Blocks that have a memory module."""
+    bank_start: BankStart = BankStart.IDENTITY
+    forget_bias: float = 3.0
+    """Starting value of the forget gate's bias: sigmoid(3) = 0.95 of an untouched slot survives a block."""
+    read_top_k: int | None = None
+    """Keep only this many slots of each read pattern, renormalised; None keeps all."""
+    gate_pooling: GatePooling = GatePooling.SEGMENT
+    """RELEASE only."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("d_vocab", "d_model", "n_layers", "n_heads", "n_key_value_heads", "d_mlp", "segment_length"):
+            within(name, getattr(self, name), 1, LARGEST)
+        for name in ("slots", "slot_dim", "memory_heads"):
+            within(name, getattr(self, name), 0, LARGEST)
+        self._check_numbers()
+        _divides("d_model", self.d_model, "n_heads", self.n_heads)
+        _divides("n_heads", self.n_heads, "n_key_value_heads", self.n_key_value_heads)
+        if self.d_head % 2:
+            raise ValueError(f"rotary positions need an even head size: d_model {self.d_model} / n_heads {self.n_heads} = {self.d_head}")
+        if self.attention_window is not None and self.attention_window < self.segment_length:
+            raise ValueError(f"attention_window {self.attention_window} is shorter than segment_length {self.segment_length}")
+        if self.memory is MemoryKind.NONE:
+            if self.memory_layers or self.slots:
+                raise ValueError(f"a model without memory has 0 slots and no memory_layers, not {self.slots} and {shown(self.memory_layers)}")
+            return
+        self._check_memory()
+
+    def _check_numbers(self) -> None:
+        if not 1 <= self.rope_theta <= 1e30:  # of more, float32 has no powers
+            raise ValueError(f"rope_theta must be within 1..1e30, not {self.rope_theta}")
+        if not 0 < self.rms_norm_eps < 1:
+            raise ValueError(f"rms_norm_eps must be between 0 and 1, not {self.rms_norm_eps}")
+        if self.embedding_std < 0:
+            raise ValueError(f"embedding_std must not be negative, as {self.embedding_std} is")
+
+    def _check_memory(self) -> None:
+        for name in ("slots", "slot_dim", "memory_heads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"a {self.memory.value} memory needs {name} of at least 1, not {getattr(self, name)}")
+        outside = [layer for layer in self.memory_layers if not 0 <= layer < self.n_layers]
+        if outside or len(set(self.memory_layers)) != len(self.memory_layers) or not self.memory_layers:
+            raise ValueError(f"memory_layers must be distinct blocks of 0..{self.n_layers - 1}, not {shown(self.memory_layers)}")
+        _divides("d_model", self.d_model, "memory_heads", self.memory_heads)
+        _divides("slot_dim", self.slot_dim, "memory_heads", self.memory_heads)
+        if self.bank_start is BankStart.IDENTITY and self.slots > self.slot_dim:
+            raise ValueError(f"an identity bank needs slots <= slot_dim, not {self.slots} > {self.slot_dim}")
+        if self.read_top_k is not None and not 1 <= self.read_top_k <= self.slots:
+            raise ValueError(f"read_top_k must be within 1..{self.slots} (slots), not {self.read_top_k}")
+        if self.memory is MemoryKind.TOKENS:
+            self._check_memory_tokens()
+        if self.memory is MemoryKind.RELEASE and self.segment_end is not SegmentEnd.LENGTH:
+            raise ValueError(f"the released arithmetic runs on full segments: segment_end must be 'length', not {self.segment_end.value!r}")
+        if self.memory is MemoryKind.RELEASE and not self.d_model == self.slots == self.slot_dim == self.segment_length:
+            raise ValueError(
+                "the released arithmetic needs segment_length = slots = slot_dim = d_model, not "
+                f"{self.segment_length}, {self.slots}, {self.slot_dim}, {self.d_model}"
+            )
+
+    def _check_memory_tokens(self) -> None:
+        """Memory tokens are tokens: as wide, seen by the same heads, in every block; and segments meet only through them."""
+        wanted = {
+            "slot_dim": self.d_model, "memory_heads": self.n_heads, "bank_start": BankStart.LEARNED,
+            "attention_window": self.segment_length, "read_top_k": None,
+        }  # fmt: skip
+        for name, value in wanted.items():
+            if getattr(self, name) != value:
+                raise ValueError(f"memory tokens need {name} = {value}, not {getattr(self, name)}")
+        if self.memory_layers != tuple(range(min(self.n_layers, len(self.memory_layers) + 1))):
+            raise ValueError(f"memory tokens need memory_layers = 0..{self.n_layers - 1}, every block in order, not {shown(self.memory_layers)}")
+
+    @property
+    def d_head(self) -> int:
+        return self.d_model // self.n_heads
+
+    @property
+    def lookback(self) -> int | None:
+        """Tokens before its own segment that a token may still attend to; None, all of them."""
+        return None if self.attention_window is None else self.attention_window - self.segment_length
+
+    @classmethod
+    def from_json(cls, values: object) -> "LM2Config":
+        """Raises ValueError naming the fields that are unknown or missing, or the one whose value cannot be."""
+        if isinstance(values, Mapping):
+            unknown = sorted(set(values) - {field.name for field in fields(cls)})
+            missing = [field.name for field in fields(cls) if field.default is MISSING and field.name not in values]
+            if unknown or missing:
+                raise ValueError(f"model config has unknown fields {shown(unknown)} and lacks {missing}")
+        return super().from_json(values)
+
+
+def _divides(whole_name: str, whole: int, part_name: str, part: int) -> None:
+    if part < 1 or whole % part:
+        raise ValueError(f"{whole_name} {whole} does not divide among {part_name} {part}")

@@ -1,0 +1,135 @@
+"""The Llama decoder's parts: RMSNorm, rotary positions, attention with its cache, MLP.
+
+Written to agree with transformers' LlamaForCausalLM; a test holds it to 1e-5.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from lm2.model.config import LM2Config, RopeScaling
+from lm2.model.hooks import HookPoint
+
+
+class RMSNorm(nn.Module):
+    """x / sqrt(mean(x^2) + eps) * w, the norm computed in float32 and cast back (Zhang and Sennrich 2019, arXiv 1910.07467).
+
+    Where the squares overflow float32 the result is NaN: divided by infinity, the largest entries would come out as 0.
+    """
+
+    def __init__(self, width: int, eps: float, *, hooked: bool = True) -> None:
+        """`hooked`: whether its scale and its result are sites."""
+        super().__init__()
+        self.w = nn.Parameter(torch.ones(width))
+        self.eps = eps
+        self.hook_scale = HookPoint() if hooked else nn.Identity()
+        self.hook_normalized = HookPoint() if hooked else nn.Identity()
+
+    def forward(self, x: Float[Tensor, "... width"]) -> Float[Tensor, "... width"]:
+        wide = x.float()
+        scale = self.hook_scale((wide.pow(2).mean(-1, keepdim=True) + self.eps).sqrt())
+        scale = scale.nan_to_num(nan=math.nan, posinf=math.nan, neginf=math.nan)
+        return self.hook_normalized((wide / scale).to(x.dtype)) * self.w
+
+
+@dataclass(frozen=True)
+class KVCache:
+    """Rotated keys and values of one block's earlier tokens."""
+
+    k: Float[Tensor, "batch token kv_head d_head"]
+    v: Float[Tensor, "batch token kv_head d_head"]
+
+    def take(self, columns: Int[Tensor, "batch key"]) -> "KVCache":
+        """The same cache with only these keys of each row."""
+        index = columns[..., None, None].expand(-1, -1, *self.k.shape[2:])
+        return KVCache(k=self.k.gather(1, index), v=self.v.gather(1, index))
+
+    def first(self, count: int) -> "KVCache":
+        """The same cache with only its first `count` keys."""
+        return self if count == self.k.shape[1] else KVCache(k=self.k[:, :count], v=self.v[:, :count])
+
+
+def rotary_frequencies(d_head: int, theta: float, scaling: RopeScaling | None, device: torch.device) -> Float[Tensor, "half"]:
+    """Angle per position of each rotary pair (Su et al. 2021, arXiv 2104.09864), with Llama 3's scaling if any.
+
+    Waves longer than original/low are slowed by `factor`, shorter than original/high are kept, and between
+    the two the frequency is a straight mix.
+    """
+    inverse = 1.0 / theta ** (torch.arange(0, d_head, 2, dtype=torch.float32, device=device) / d_head)
+    if scaling is None:
+        return inverse
+    turns = scaling.original_max_position_embeddings * inverse / (2 * math.pi)
+    keep = ((turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)).clamp(0, 1)
+    return keep * inverse + (1 - keep) * inverse / scaling.factor
+
+
+def rotate(x: Float[Tensor, "batch token head d_head"], angles: Float[Tensor, "batch token half"]) -> Float[Tensor, "batch token head d_head"]:
+    """Turn each pair (i, i + d_head/2) by its angle: the half-split order of Hugging Face's Llama."""
+    cos, sin = angles.cos()[:, :, None].to(x.dtype), angles.sin()[:, :, None].to(x.dtype)
+    low, high = x.chunk(2, dim=-1)
+    return torch.cat([low * cos - high * sin, high * cos + low * sin], dim=-1)
+
+
+class Attention(nn.Module):
+    """Causal grouped-query self-attention over the cached tokens and the own ones."""
+
+    def __init__(self, config: LM2Config) -> None:
+        super().__init__()
+        self.n_heads, self.n_kv, self.d_head = config.n_heads, config.n_key_value_heads, config.d_head
+        self.q = nn.Linear(config.d_model, self.n_heads * self.d_head, bias=False)
+        self.k = nn.Linear(config.d_model, self.n_kv * self.d_head, bias=False)
+        self.v = nn.Linear(config.d_model, self.n_kv * self.d_head, bias=False)
+        self.o = nn.Linear(self.n_heads * self.d_head, config.d_model, bias=False)
+        self.hook_q, self.hook_k, self.hook_v = HookPoint(), HookPoint(), HookPoint()
+        self.hook_rot_q, self.hook_rot_k = HookPoint(), HookPoint()
+        self.hook_attn_scores, self.hook_pattern, self.hook_z = HookPoint(), HookPoint(), HookPoint()
+
+    @property
+    def W_O(self) -> Float[Tensor, "head d_head d_model"]:
+        return self.o.weight.T.reshape(self.n_heads, self.d_head, -1)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch token d_model"],
+        angles: Float[Tensor, "batch token half"],
+        visible: Bool[Tensor, "batch one token key"],
+        cache: KVCache | None,
+        look: Callable[[Tensor], Tensor] | None = None,
+    ) -> tuple[Float[Tensor, "batch token d_model"], KVCache]:
+        """Also returns the cache with the own tokens appended. `look`: what the pattern passes through before it is used."""
+        batch, tokens, _ = x.shape
+        q = self.hook_rot_q(rotate(self.hook_q(self.q(x).view(batch, tokens, self.n_heads, self.d_head)), angles))
+        k = self.hook_rot_k(rotate(self.hook_k(self.k(x).view(batch, tokens, self.n_kv, self.d_head)), angles))
+        v = self.hook_v(self.v(x).view(batch, tokens, self.n_kv, self.d_head))
+        if cache is not None:
+            k, v = torch.cat([cache.k, k], dim=1), torch.cat([cache.v, v], dim=1)
+        group = self.n_heads // self.n_kv
+        scores = torch.einsum("bthe,bkhe->bhtk", q, k.repeat_interleave(group, dim=2)) / math.sqrt(self.d_head)
+        scores = self.hook_attn_scores(scores.masked_fill(~visible, float("-inf")))
+        pattern = self.hook_pattern(scores.float().softmax(-1).to(x.dtype))
+        pattern = pattern if look is None else look(pattern)
+        z = self.hook_z(torch.einsum("bhtk,bkhe->bthe", pattern, v.repeat_interleave(group, dim=2)))
+        return self.o(z.flatten(2)), KVCache(k=k, v=v)
+
+
+class MLP(nn.Module):
+    """SwiGLU: W_out (silu(W_gate x) * W_in x) (Shazeer 2020, arXiv 2002.05202)."""
+
+    def __init__(self, config: LM2Config) -> None:
+        super().__init__()
+        self.gate = nn.Linear(config.d_model, config.d_mlp, bias=False)
+        self.up = nn.Linear(config.d_model, config.d_mlp, bias=False)
+        self.out = nn.Linear(config.d_mlp, config.d_model, bias=False)
+        self.hook_pre, self.hook_pre_linear, self.hook_post = HookPoint(), HookPoint(), HookPoint()
+
+    @property
+    def W_out(self) -> Float[Tensor, "d_mlp d_model"]:
+        return self.out.weight.T
+
+    def forward(self, x: Float[Tensor, "batch token d_model"]) -> Float[Tensor, "batch token d_model"]:
+        gated = nn.functional.silu(self.hook_pre(self.gate(x))) * self.hook_pre_linear(self.up(x))
+        return self.out(self.hook_post(gated))

@@ -1,0 +1,89 @@
+"""Stream: one segment on its way through the blocks, a value that can be kept at any block and gone on from."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from lm2.model.llama import KVCache
+from lm2.model.rmt import Rows
+
+
+@dataclass(frozen=True)
+class Cache:
+    """Earlier tokens that may still be attended to, in every block."""
+
+    layers: tuple[KVCache, ...]
+    positions: Int[Tensor, "batch key"]
+    """Place of each key in its document; -1 for padding, which nobody sees."""
+    next_position: Int[Tensor, "batch"]
+
+    def last(self, tokens: int) -> "Cache":
+        """What stays when each row may look back on its last `tokens` real tokens."""
+        keep = self.positions.argsort(dim=1, stable=True)[:, max(0, self.positions.shape[1] - tokens) :]
+        return Cache(tuple(layer.take(keep) for layer in self.layers), self.positions.gather(1, keep), self.next_position)
+
+    def repeated(self, count: int) -> "Cache":
+        """What one document looks back on, or has in some blocks, for each of `count` rows; as it is where it has them all."""
+        layers = tuple(_repeated(layer, count) for layer in self.layers)
+        return Cache(layers, self.positions.expand(count, -1), self.next_position.expand(count))
+
+
+def _repeated(layer: KVCache, count: int) -> KVCache:
+    return KVCache(k=layer.k.expand(count, -1, -1, -1), v=layer.v.expand(count, -1, -1, -1))
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A segment as it enters a block, with all that this block and those behind it need."""
+
+    layer: int
+    """The block that it enters next; behind the last block, their number."""
+    tokens: int
+    """Rows of `resid` that are tokens; memory tokens are rows behind them."""
+    resid: Float[Tensor, "batch row d_model"]
+    bank_start: Float[Tensor, "batch slot slot_dim"] | None
+    """The bank as the segment began."""
+    bank: Float[Tensor, "batch slot slot_dim"] | None
+    """The bank as the blocks so far have written it."""
+    kept: tuple[KVCache, ...]
+    """Keys and values of earlier and own tokens in the blocks that are behind it."""
+    real: Bool[Tensor, "batch token"]
+    rows: Rows
+    angles: Float[Tensor, "batch row half"]
+    visible: Bool[Tensor, "batch one row key"]
+    earlier: Cache | None
+    """Tokens fed before this segment."""
+    seen: Int[Tensor, "batch key"]
+    """Places of earlier and own tokens, as the cache will hold them."""
+    write: bool
+
+    def before(self, layer: int) -> KVCache | None:
+        """What block `layer` may look back on."""
+        return None if self.earlier is None else _repeated(self.earlier.layers[layer], len(self.resid))
+
+    def repeated(self, count: int) -> "Stream":
+        """The stream of one document as that of `count` equal ones, which share the bank and all else as a batch of 1.
+
+        Raises ValueError for a stream of several documents.
+        """
+        if len(self.resid) != 1:
+            raise ValueError(f"the stream of one document can be repeated, not that of {len(self.resid)}")
+        return replace(self, resid=self.resid.expand(count, -1, -1))
+
+    def folded(self) -> "Stream":
+        """The documents of a `repeated` stream as tokens of one row that do not see each other: the keys they look back on are there once.
+
+        For streams that write nothing, of models without memory tokens. Their own keys are not kept.
+        """
+        count, tokens = self.resid.shape[:2]
+        earlier = self.visible.shape[-1] - tokens
+        same = torch.eye(count, dtype=torch.bool, device=self.resid.device).repeat_interleave(tokens, 0).repeat_interleave(tokens, 1)
+        visible = self.visible.repeat(1, 1, count, 1)
+        visible = torch.cat([visible[..., :earlier], visible[..., earlier:].repeat(1, 1, 1, count) & same], dim=-1)
+        seen = torch.cat([self.seen[:, :earlier], self.seen[:, earlier:].repeat(1, count)], dim=1)
+        return replace(
+            self, tokens=count * tokens, resid=self.resid.flatten(0, 1)[None], real=self.real.repeat(1, count),
+            rows=Rows(*(part.repeat(1, count) for part in self.rows)), angles=self.angles.repeat(1, count, 1), visible=visible, seen=seen, kept=(),
+        )  # fmt: skip

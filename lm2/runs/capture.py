@@ -1,0 +1,243 @@
+"""What a run keeps: a site, at some blocks and segments, reduced as the run goes."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil
+from typing import TYPE_CHECKING
+
+from lm2.model.config import LM2Config
+from lm2.serialize import Plain, Spec, build, places
+from lm2.model.sites import Axis, Site
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Sizes = dict[Axis, int]
+"""How long each axis is in one segment."""
+
+
+@dataclass(frozen=True, order=True)
+class Coordinate:
+    """Where a site fired: the segment, and the block (None for sites outside the blocks)."""
+
+    segment: int
+    layer: int | None
+
+
+@dataclass(frozen=True)
+class Reduction(Plain, ABC):
+    """A way to make an activation smaller before it is kept. Axes never include the batch."""
+
+    @staticmethod
+    def from_json(values: object) -> "Reduction":
+        """Raises ValueError for a kind or field that does not exist, and for values that make no sense."""
+        return build("reduction", REDUCTIONS, values)
+
+    @abstractmethod
+    def axes(self, axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
+        """The axes that are left. Raises ValueError where the reduction makes no sense for these axes."""
+
+    @abstractmethod
+    def shape(self, axes: tuple[Axis, ...], sizes: Sizes) -> tuple[int, ...]:
+        """The shape that is left, known before anything runs."""
+
+    @abstractmethod
+    def apply(self, value: "Tensor", axes: tuple[Axis, ...]) -> "Tensor":
+        """Reduce one segment's activation."""
+
+
+@dataclass(frozen=True)
+class Whole(Reduction):
+    """Keep everything."""
+
+    def axes(self, axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
+        return axes
+
+    def shape(self, axes: tuple[Axis, ...], sizes: Sizes) -> tuple[int, ...]:
+        return tuple(sizes[axis] for axis in axes)
+
+    def apply(self, value: "Tensor", axes: tuple[Axis, ...]) -> "Tensor":
+        return value
+
+
+@dataclass(frozen=True)
+class _OverHeads(Reduction, ABC):
+    def axes(self, axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
+        return _without(self, axes, Axis.HEAD)
+
+    def shape(self, axes: tuple[Axis, ...], sizes: Sizes) -> tuple[int, ...]:
+        return tuple(sizes[axis] for axis in self.axes(axes))
+
+
+@dataclass(frozen=True)
+class HeadMean(_OverHeads):
+    """Mean over heads."""
+
+    def apply(self, value: "Tensor", axes: tuple[Axis, ...]) -> "Tensor":
+        return value.mean(axes.index(Axis.HEAD))
+
+
+@dataclass(frozen=True)
+class HeadMax(_OverHeads):
+    """Largest over heads."""
+
+    def apply(self, value: "Tensor", axes: tuple[Axis, ...]) -> "Tensor":
+        return value.amax(axes.index(Axis.HEAD))
+
+
+@dataclass(frozen=True)
+class SlotMass(Reduction):
+    """Each slot's share of a segment's reading: the read pattern's mean over heads and tokens. Sums to 1."""
+
+    def axes(self, axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
+        if set(axes) != {Axis.HEAD, Axis.TOKEN, Axis.SLOT} or axes[-1] is not Axis.SLOT:
+            raise ValueError(f"SlotMass needs a read pattern (head, token, slot), not {_names(axes)}")
+        return (Axis.SLOT,)
+
+    def shape(self, axes: tuple[Axis, ...], sizes: Sizes) -> tuple[int, ...]:
+        return tuple(sizes[axis] for axis in self.axes(axes))
+
+    def apply(self, value: "Tensor", axes: tuple[Axis, ...]) -> "Tensor":
+        return value.mean((0, 1))
+
+
+@dataclass(frozen=True)
+class TopSlots(Reduction):
+    """The `count` largest entries along the slot axis, as pairs (slot index, value), largest first."""
+
+    count: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.count < 1:
+            raise ValueError(f"TopSlots keeps at least 1 slot, not {self.count}")
+
+    def axes(self, axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
+        return (*_without(self, axes, Axis.SLOT), Axis.RANK, Axis.SLOT_AND_VALUE)
+
+    def shape(self, axes: tuple[Axis, ...], sizes: Sizes) -> tuple[int, ...]:
+        kept = _without(self, axes, Axis.SLOT)
+        return (*(sizes[axis] for axis in kept), min(self.count, sizes[Axis.SLOT]), 2)
+
+    def apply(self, value: "Tensor", axes: tuple[Axis, ...]) -> "Tensor":
+        value = value.movedim(axes.index(Axis.SLOT), -1).float()
+        top = value.topk(min(self.count, value.shape[-1]), -1)
+        # Slot numbers are exact in float32 up to 2^24.
+        pairs = top.values.new_empty((*top.values.shape, 2))
+        pairs[..., 0], pairs[..., 1] = top.indices, top.values
+        return pairs
+
+
+@dataclass(frozen=True)
+class _Pooled(Reduction, ABC):
+    """Blocks of `tokens` tokens become one row; the last block of a segment may be shorter."""
+
+    tokens: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.tokens < 1:
+            raise ValueError(f"pooling needs blocks of at least 1 token, not {self.tokens}")
+
+    def axes(self, axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
+        _without(self, axes, Axis.TOKEN)
+        return axes
+
+    def shape(self, axes: tuple[Axis, ...], sizes: Sizes) -> tuple[int, ...]:
+        self.axes(axes)
+        return tuple(ceil(sizes[axis] / self.tokens) if axis is Axis.TOKEN else sizes[axis] for axis in axes)
+
+
+@dataclass(frozen=True)
+class PooledMax(_Pooled):
+    """Largest value of each block of tokens: no single peak is lost."""
+
+    def apply(self, value: "Tensor", axes: tuple[Axis, ...]) -> "Tensor":
+        at = axes.index(Axis.TOKEN)
+        return _stack([block.amax(at) for block in value.split(self.tokens, at)], at)
+
+
+@dataclass(frozen=True)
+class PooledMean(_Pooled):
+    """Mean of each block of tokens."""
+
+    def apply(self, value: "Tensor", axes: tuple[Axis, ...]) -> "Tensor":
+        at = axes.index(Axis.TOKEN)
+        return _stack([block.mean(at) for block in value.split(self.tokens, at)], at)
+
+
+REDUCTIONS: dict[str, type[Reduction]] = {
+    kind.__name__: kind for kind in (Whole, HeadMean, HeadMax, SlotMass, TopSlots, PooledMax, PooledMean)
+}
+
+
+@dataclass(frozen=True)
+class Capture(Spec):
+    """A request to keep a site.
+
+    Raises ValueError when the reduction does not fit the site's axes.
+    """
+
+    site: Site
+    reduction: Reduction = Whole()
+    layers: tuple[int, ...] | None = None
+    """Blocks to keep; None, all that have the site."""
+    segments: tuple[int, ...] | None = None
+    """Segments to keep; None, all."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        places("layers", self.layers)
+        places("segments", self.segments)
+        self.reduction.axes(self.site.axes)
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        """The axes of what is kept."""
+        return self.reduction.axes(self.site.axes)
+
+    def check(self, config: LM2Config, segments: int) -> None:
+        """Raise ValueError, with what exists, when it names a site, block or segment that this run does not have."""
+        check_places(self.site, self.layers, self.segments, config, segments)
+
+    def blocks(self, config: LM2Config) -> tuple[int | None, ...]:
+        """The blocks that are kept; (None,) for a site outside the blocks."""
+        return tuple(layer for layer in self.site.layers(config) if self.layers is None or layer is None or layer in self.layers)
+
+
+def check_there(what: str, wanted: tuple[int, ...] | None, there: Sequence[int]) -> None:
+    """Raise ValueError, with what exists, when `wanted` names something that is not `there`."""
+    outside = [index for index in wanted or () if index not in there]
+    if outside:
+        unbroken = len(there) and list(there) == list(range(there[0], there[-1] + 1))
+        shown = f"{there[0]}..{there[-1]}" if unbroken else list(there)
+        raise ValueError(f"there is no {what} {', '.join(map(str, outside))}; this run has {what}s {shown}")
+
+
+def check_places(
+    site: Site, layers: tuple[int, ...] | None, segments: tuple[int, ...] | None, config: LM2Config, segment_count: int
+) -> None:
+    """Raise ValueError when the model lacks the site, or the run a block or segment that is named."""
+    held = site.layers(config)
+    if not held:
+        raise ValueError(f"a {config.memory.value} model has no site {site.name}")
+    check_there("block", layers, [layer for layer in held if layer is not None])
+    check_there("segment", segments, range(segment_count))
+
+
+def _without(reduction: Reduction, axes: tuple[Axis, ...], axis: Axis) -> tuple[Axis, ...]:
+    if axis not in axes:
+        raise ValueError(f"{type(reduction).__name__} needs a {axis.value} axis, which {_names(axes)} lacks")
+    return tuple(kept for kept in axes if kept is not axis)
+
+
+def _names(axes: tuple[Axis, ...]) -> str:
+    return "(" + ", ".join(axis.value for axis in axes) + ")"
+
+
+def _stack(rows: "list[Tensor]", at: int) -> "Tensor":
+    joined = rows[0].new_empty((len(rows), *rows[0].shape))
+    for index, row in enumerate(rows):
+        joined[index] = row
+    return joined.movedim(0, at)

@@ -1,0 +1,200 @@
+"""From interventions to tensors: the hooks of one segment, the bank it begins with, and the bank it hands on."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from lm2.runs.capture import Coordinate, Sizes
+from lm2.model.config import LM2Config, MemoryKind
+from lm2.model.hooks import HookPoint
+from lm2.runs.interventions import BankEdit, Carry, Edit, Freeze, Intervention, MemoryOff, Reset, WriteBlock
+from lm2.runs.operations import Donated, Initial, Operation
+from lm2.text.segments import Segment
+from lm2.model.sites import Axis, Site
+
+Hook = tuple[str, Callable[[Tensor, HookPoint], Tensor | None]]
+"""The name of a hook point, and what is done there."""
+
+_SCORES = (Site.ATTN_SCORES, Site.READ_SCORES, Site.WRITE_SCORES)
+
+
+@dataclass(frozen=True)
+class Taking:
+    """An operation that takes something from other texts, and the place that it is for."""
+
+    operation: Donated
+    site: Site
+    place: Coordinate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Donations:
+    """What interventions take from other texts' clean runs."""
+
+    values: Mapping[Taking, Tensor] = field(default_factory=dict)
+    """Activations, or shares of their mean, without a batch axis."""
+    banks: Mapping[tuple[str, ...], Float[Tensor, "slot slot_dim"]] = field(default_factory=dict)
+    """The bank that reading some texts one after the other has left."""
+
+
+NOTHING = Donations()
+
+
+def takings(interventions: Iterable[Intervention], config: LM2Config, segments: Sequence[Segment]) -> tuple[Taking, ...]:
+    """All that these interventions take from other texts' runs, each once; carried banks apart."""
+    found: dict[Taking, None] = {}
+    for change in interventions:
+        for segment in segments:
+            if not isinstance(change, Edit | BankEdit) or not isinstance(change.operation, Donated) or not change.reaches(segment):
+                continue
+            site, layers = (change.site, change.blocks(config)) if isinstance(change, Edit) else _bank_at(config)
+            found |= {Taking(change.operation, site, Coordinate(segment.index, layer)): None for layer in layers}
+    return tuple(found)
+
+
+def _bank_at(config: LM2Config) -> tuple[Site, tuple[int]]:
+    """Where a segment's first bank can be seen: writing starts from it, in the first block that has a memory."""
+    return Site.BANK_PRE, (min(config.memory_layers),)
+
+
+def begins(
+    interventions: Iterable[Intervention],
+    config: LM2Config,
+    segment: Segment,
+    handed: Float[Tensor, "batch slot slot_dim"] | None,
+    fresh: Float[Tensor, "batch slot slot_dim"] | None,
+    given: Donations = NOTHING,
+) -> Float[Tensor, "batch slot slot_dim"] | None:
+    """The bank that a segment begins with.
+
+    Args:
+        interventions: all, for the bank that is read; those that are not `read_only`, for the bank that is written to.
+        handed: what the segment before handed on; for the first one, `fresh`.
+        fresh: the bank at the start of a document.
+    """
+    bank = handed
+    for change in interventions:
+        if isinstance(change, Reset) and change.segment == segment.index:
+            bank = fresh
+        elif isinstance(change, Carry) and segment.index == 0:
+            bank = given.banks[change.texts].expand_as(fresh)
+        elif isinstance(change, BankEdit) and change.reaches(segment):
+            site, (layer,) = _bank_at(config)
+            taken = fresh[0] if isinstance(change.operation, Initial) else _taken(change.operation, site, Coordinate(segment.index, layer), given)
+            bank = edited(change.operation, bank, site.axes, taken, {} if change.slots is None else {Axis.SLOT: change.slots})
+    return bank
+
+
+def hands_on(
+    interventions: Iterable[Intervention],
+    segment: Segment,
+    began: Float[Tensor, "batch slot slot_dim"] | None,
+    written: Float[Tensor, "batch slot slot_dim"] | None,
+) -> Float[Tensor, "batch slot slot_dim"] | None:
+    """The bank that a segment hands on, where it `began` with one and has `written` another."""
+    frozen = any(isinstance(change, Freeze) and change.segment <= segment.index for change in interventions)
+    return began if frozen or len(_blocked(interventions, segment)) == len(segment.ids) else written
+
+
+def _blocked(interventions: Iterable[Intervention], segment: Segment) -> list[int]:
+    """The tokens of a segment that cannot write, counted from its start."""
+    places = {place for change in interventions if isinstance(change, WriteBlock) for place in change.tokens}
+    return [place - segment.start for place in range(segment.start, segment.end) if place in places]
+
+
+def _taken(operation: Operation, site: Site, place: Coordinate, given: Donations) -> Tensor | None:
+    return given.values[Taking(operation, site, place)] if isinstance(operation, Donated) else None
+
+
+def hooks(
+    interventions: Sequence[Intervention], config: LM2Config, segment: Segment, given: Donations = NOTHING, *, write: bool = True
+) -> list[Hook]:
+    """The hooks of one segment, in the interventions' order.
+
+    Every row of a batch is edited alike, and no tensor is changed in place. Padding and the rows of memory tokens are left
+    alone. `write`: whether the segment is fed so that it writes.
+    """
+    blocked = _blocked(interventions, segment)
+    found: list[Hook] = []
+    for change in interventions:
+        if isinstance(change, Edit):
+            found += _edits(change, config, segment, given)
+        elif isinstance(change, MemoryOff):
+            found += _unread(change, config, segment, write)
+        elif isinstance(change, WriteBlock) and blocked and write:
+            found += _unwritten(blocked, config, len(blocked) == len(segment.ids))
+    return found
+
+
+def real(axes: tuple[Axis, ...], sizes: Sizes) -> tuple[slice, ...]:
+    """The index into a value [batch, *axes] that leaves out padding and memory tokens."""
+    return (slice(None), *(slice(sizes[axis]) if axis in (Axis.TOKEN, Axis.KEY) else slice(None) for axis in axes))
+
+
+def edited(
+    operation: Operation, value: Tensor, axes: tuple[Axis, ...], taken: Tensor | None, chosen: Mapping[Axis, Sequence[int]]
+) -> Tensor:
+    """`value` [batch, *axes] with an operation's result at the places that are chosen along every axis that `chosen` names."""
+    new = operation.replace(value, axes, taken).to(value.dtype)
+    there = _there(value, {1 + at: chosen[axis] for at, axis in enumerate(axes) if axis in chosen})
+    return new.where(there, value)
+
+
+def _there(value: Tensor, chosen: Mapping[int, Sequence[int]]) -> Bool[Tensor, "..."]:
+    """A mask that broadcasts to `value`: True at the places that are chosen along every axis named."""
+    mask = torch.ones((), dtype=torch.bool, device=value.device)
+    for axis, places in chosen.items():
+        along = torch.zeros(value.shape[axis], dtype=torch.bool, device=value.device)
+        along[list(places)] = True
+        mask = mask & along.view(-1, *[1] * (value.ndim - axis - 1))
+    return mask
+
+
+def _edits(change: Edit, config: LM2Config, segment: Segment, given: Donations) -> Iterator[Hook]:
+    axes, chosen = change.site.axes, change.chosen(segment)
+    own = real(axes, change.site.sizes(config, segment.start, len(segment.ids)))
+    for layer in change.blocks(config) if change.reaches(segment) else ():
+        taken = _taken(change.operation, change.site, Coordinate(segment.index, layer), given)
+
+        def edit(value: Tensor, hook: HookPoint, taken: Tensor | None = taken) -> Tensor:
+            old = value[own]
+            new = edited(change.operation, old, axes, taken, chosen)
+            if change.site in _SCORES:  # what the mask hides stays hidden, and what it shows is seen
+                new = new.where(new.isneginf() == old.isneginf(), old)
+            value = value.clone()
+            value[own] = new
+            return value
+
+        yield change.site.hook_name(layer), edit
+
+
+def _put(number: float, chosen: Mapping[int, Sequence[int]]) -> Callable[[Tensor, HookPoint], Tensor]:
+    return lambda value, hook: value.masked_fill(_there(value, chosen), number)
+
+
+def _unread(change: MemoryOff, config: LM2Config, segment: Segment, write: bool) -> Iterator[Hook]:
+    for layer in sorted(config.memory_layers):
+        if not change.at(Coordinate(segment.index, layer)):
+            continue
+        if config.memory is MemoryKind.TOKENS:
+            behind = config.slots if write else 0  # the keys of the back copy
+            hidden = {2: range(len(segment.ids)), 3: range(-config.slots - behind, -behind)}
+            yield Site.ATTN_SCORES.hook_name(layer), _put(float("-inf"), hidden)
+        else:
+            yield Site.MEM_OUT.hook_name(layer), _put(0.0, {})
+
+
+def _unwritten(tokens: Sequence[int], config: LM2Config, all_of_them: bool) -> Iterator[Hook]:
+    """`tokens` of a segment write nothing."""
+    for layer in sorted(config.memory_layers):
+        if config.memory is MemoryKind.TOKENS:  # segments do not look back, so a token's place in its segment is its key
+            yield Site.ATTN_SCORES.hook_name(layer), _put(float("-inf"), {2: range(-config.slots, 0), 3: tokens})
+            continue
+        yield Site.WRITE_SCORES.hook_name(layer), _put(float("-inf"), {3: tokens})
+        if all_of_them:  # a softmax over nothing is no number; closed input gates and open forget gates keep the bank
+            yield Site.WRITE_PATTERN.hook_name(layer), _put(0.0, {})
+            yield Site.GATE_IN.hook_name(layer), _put(0.0, {})
+            yield Site.GATE_FORGET.hook_name(layer), _put(1.0, {})

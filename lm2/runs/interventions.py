@@ -1,0 +1,316 @@
+"""Declared changes to a run: values in a RunSpec, turned into hooks and banks by `run` alone.
+
+An Edit changes an activation at a site. A Handover decides which bank a segment begins with or hands on; a BankEdit is one.
+WriteBlock and MemoryOff cut the ways into the memory and out of it.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from lm2.runs.capture import Coordinate, Sizes, check_places, check_there
+from lm2.model.config import LM2Config, MemoryKind
+from lm2.runs.operations import Add, Donated, Erase, Initial, Mean, Operation, Patch, Permute, ProjectOut, Scale, Set, Transport
+from lm2.serialize import Plain, all_written, build, places
+from lm2.shown import shown
+from lm2.model.sites import Axis, Site, WRITING
+
+if TYPE_CHECKING:
+    from lm2.text.segments import Segment
+
+__all__ = [
+    "Add", "BankEdit", "Carry", "Donors", "Edit", "Erase", "Freeze", "Handover", "Initial", "Intervention", "Mean", "MemoryOff", "Operation",
+    "Patch", "Permute", "Persistence", "ProjectOut", "Reset", "Scale", "Set", "Transport", "WriteBlock",
+]  # fmt: skip
+
+Donors = Mapping[str, Sequence["Segment"]]
+"""Other texts that a run takes something from, each cut into segments."""
+
+
+class Persistence(Enum):
+    """How far an edit reaches."""
+
+    PERSIST = "persist"
+    """Everything after it is computed from the edited value."""
+    READ_ONLY = "read_only"
+    """The stream sees the edit, the bank does not: what is written is written as if nothing had been edited."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Intervention(Plain, ABC):
+    """A change to a run. Subclasses are frozen, hold plain values only, and refuse what makes no sense anywhere."""
+
+    @property
+    def read_only(self) -> bool:
+        """Whether the bank is to be written as if this were not there."""
+        return False
+
+    @property
+    def donors(self) -> tuple[str, ...]:
+        """Other texts that must be run for it."""
+        return ()
+
+    @abstractmethod
+    def check(self, config: LM2Config, segments: Sequence["Segment"], donors: Donors) -> None:
+        """Raise ValueError, with the range that exists, when it names a place that this run or a donor's does not have.
+
+        Args:
+            segments: those of the run's own text.
+            donors: the segments of every text in `self.donors`.
+        """
+
+    @staticmethod
+    def from_json(values: object) -> "Intervention":
+        """Raises ValueError for a kind, site, operation or field that does not exist, and for values that make no sense."""
+        return build("intervention", KINDS, values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Editing(Intervention, ABC):
+    """Puts an operation's result in the place of a value."""
+
+    operation: Operation
+    segments: tuple[int, ...] | None = None
+    """Segments; None, all."""
+    slots: tuple[int, ...] | None = None
+    """Slots; None, all."""
+    persistence: Persistence = Persistence.PERSIST
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.operation, Operation):
+            raise ValueError(f"operation must be an operation such as Set(value=0.0), not {shown(self.operation)}")
+        if not isinstance(self.persistence, Persistence):
+            raise ValueError(f"persistence must be a Persistence, not {shown(self.persistence)}")
+        super().__post_init__()
+        places("segments", self.segments)
+        places("slots", self.slots)
+
+    @property
+    def read_only(self) -> bool:
+        return self.persistence is Persistence.READ_ONLY
+
+    @property
+    def donors(self) -> tuple[str, ...]:
+        return self.operation.donors if isinstance(self.operation, Donated) else ()
+
+    def reaches(self, segment: "Segment") -> bool:
+        """Whether there is something in a segment that it changes."""
+        return (self.segments is None or segment.index in self.segments) and self.slots != ()
+
+    def _check(self, where: str, axes: tuple[Axis, ...], sizes: Sizes) -> None:
+        check_there("slot", self.slots, range(sizes[Axis.SLOT]))
+        self.operation.check(where, axes, sizes)
+
+    def _donor_segments(self, segment: int, donors: Donors) -> Iterator["Segment"]:
+        """The donors' segments that `segment` takes from. Raises ValueError where a donor has none of that number."""
+        if not isinstance(self.operation, Donated):
+            return
+        for text in self.operation.donors:
+            at = self.operation.of(segment, len(donors[text]))
+            if at >= len(donors[text]):
+                raise ValueError(f"there is no segment {at} in the donor {_short(text)}; it has segments 0..{len(donors[text]) - 1}")
+            yield donors[text][at]
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 40 else f"{text[:40]}…")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edit(_Editing):
+    """Changes a site's activation at some blocks, segments, slots, heads and tokens: at all places that all of these name.
+
+    The mask of scores stays: no edit lets a token see what is hidden from it. Ablations should resample (Patch with another
+    story) or take a Mean; Set(value=0) asks the model about values that it has never seen.
+    """
+
+    site: Site
+    layers: tuple[int, ...] | None = None
+    """Blocks; None, all that have the site."""
+    heads: tuple[int, ...] | None = None
+    """Heads, of the memory or of attention (key/value heads where the site has those), as the site has them; None, all."""
+    tokens: tuple[int, ...] | None = None
+    """Token places in the document; None, all. In a segment, those of them that it has."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.site, Site):
+            raise ValueError(f"site must be a Site, not {shown(self.site)}")
+        super().__post_init__()
+        for name in ("layers", "heads", "tokens"):
+            places(name, getattr(self, name))
+        if isinstance(self.operation, Initial):
+            raise ValueError(f"Initial is what the bank holds at the start of a document: it needs a BankEdit, not an Edit of {self.site.name}")
+        self.operation.check_axes(self.site.name, self.site.axes)
+        for what, chosen, axes in (
+            ("slots", self.slots, {Axis.SLOT}), ("heads", self.heads, {Axis.HEAD, Axis.KV_HEAD}), ("tokens", self.tokens, {Axis.TOKEN}),
+        ):  # fmt: skip
+            if chosen is not None and axes.isdisjoint(self.site.axes):
+                raise ValueError(f"{self.site.name} has no {what} to choose from")
+
+    def reaches(self, segment: "Segment") -> bool:
+        return super().reaches(segment) and () not in (self.layers, self.heads, self._own(segment))
+
+    def blocks(self, config: LM2Config) -> tuple[int | None, ...]:
+        """The blocks whose activation it changes; (None,) for a site outside the blocks."""
+        return tuple(layer for layer in self.site.layers(config) if self.layers is None or layer is None or layer in self.layers)
+
+    def chosen(self, segment: "Segment") -> dict[Axis, tuple[int, ...]]:
+        """What is edited along each axis that is not edited whole; tokens count from the segment's start."""
+        chosen = {Axis.SLOT: self.slots, Axis.HEAD: self.heads, Axis.KV_HEAD: self.heads, Axis.TOKEN: self._own(segment)}
+        return {axis: chosen[axis] for axis in self.site.axes if chosen.get(axis) is not None}
+
+    def _own(self, segment: "Segment") -> tuple[int, ...] | None:
+        if self.tokens is None:
+            return None
+        return tuple(place - segment.start for place in self.tokens if segment.start <= place < segment.end)
+
+    def check(self, config: LM2Config, segments: Sequence["Segment"], donors: Donors) -> None:
+        check_places(self.site, self.layers, self.segments, config, len(segments))
+        sizes = self.site.sizes(config, 0, segments[-1].end)
+        self._check(self.site.name, self.site.axes, sizes)
+        heads = Axis.HEAD if Axis.HEAD in self.site.axes else Axis.KV_HEAD
+        check_there("head", self.heads, range(sizes[heads]))
+        check_there("token", self.tokens, range(segments[-1].end))
+        held = [segment for segment in segments if self.segments is None or segment.index in self.segments]
+        for place in self.tokens or ():
+            if not any(segment.start <= place < segment.end for segment in held):
+                there = ", ".join(f"{segment.start}..{segment.end - 1}" for segment in held) or "none"
+                raise ValueError(f"token {place} is in none of the segments that are edited; their tokens are {there}")
+        self._check_read_only(config)
+        for segment in filter(self.reaches, held):
+            tokens = len(segment.ids) - (0 if self.tokens is None else min(self._own(segment)))
+            for donor in self._donor_segments(segment.index, donors):
+                one, other = (self.site.sizes(config, each.start, len(each.ids)) for each in (segment, donor))
+                self.operation.check_sizes(self.site.name, self.site.axes, one, other, tokens)
+
+    def _check_read_only(self, config: LM2Config) -> None:
+        if not self.read_only:
+            return
+        if not config.memory_layers:
+            raise ValueError(f"a {config.memory.value} model has no bank: READ_ONLY has no meaning there")
+        if self.site in WRITING and config.memory is not MemoryKind.RELEASE:
+            raise ValueError(f"no token of the segment sees {self.site.name}: with READ_ONLY the edit would change nothing")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Handover(Intervention, ABC):
+    """Decides which bank a segment begins with, or which it hands on."""
+
+    def check(self, config: LM2Config, segments: Sequence["Segment"], donors: Donors) -> None:
+        if not config.memory_layers:
+            raise ValueError(f"a {config.memory.value} model has no bank")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BankEdit(_Editing, Handover):
+    """Changes the bank that segments begin with.
+
+    PERSIST: the segment begins with it, reads it and writes to it. READ_ONLY: the segment reads it, and hands on what it
+    would have handed on.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.operation.check_axes("the bank", Site.BANK_PRE.axes)
+
+    def check(self, config: LM2Config, segments: Sequence["Segment"], donors: Donors) -> None:
+        Handover.check(self, config, segments, donors)
+        check_there("segment", self.segments, range(len(segments)))
+        self._check("the bank", Site.BANK_PRE.axes, Site.BANK_PRE.sizes(config, 0, segments[-1].end))
+        for segment in filter(self.reaches, segments):
+            list(self._donor_segments(segment.index, donors))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _AtSegment(Handover, ABC):
+    """Happens at one segment."""
+
+    segment: int
+
+    def check(self, config: LM2Config, segments: Sequence["Segment"], donors: Donors) -> None:
+        super().check(config, segments, donors)
+        check_there("segment", (self.segment,), range(len(segments)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Freeze(_AtSegment):
+    """Segments from `segment` on write nothing: each hands on the bank it began with."""
+
+    segment: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reset(_AtSegment):
+    """`segment` begins with a fresh bank."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Carry(Handover):
+    """The document begins with the bank that reading other texts, one after the other, has left, and not with a fresh one.
+
+    What the released code does, whose bank is never reset. Nothing but the bank is carried: no token of them can be
+    attended to.
+    """
+
+    texts: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        all_written("texts", self.texts)
+
+    @property
+    def donors(self) -> tuple[str, ...]:
+        return self.texts
+
+
+@dataclass(frozen=True, kw_only=True)
+class WriteBlock(Intervention):
+    """Some tokens cannot write: no slot attends to them. A segment of such tokens alone hands on the bank it began with."""
+
+    tokens: tuple[int, ...]
+    """Token places in the document."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        places("tokens", self.tokens)
+
+    def check(self, config: LM2Config, segments: Sequence["Segment"], donors: Donors) -> None:
+        if not config.memory_layers:
+            raise ValueError(f"a {config.memory.value} model has no bank: nothing is written that could be blocked")
+        if config.memory is MemoryKind.RELEASE:
+            raise ValueError("in the released arithmetic a token reads what it writes: its writing cannot be blocked alone")
+        check_there("token", self.tokens, range(segments[-1].end))
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryOff(Intervention):
+    """What is read from memory adds nothing to the stream; writing goes on.
+
+    GATED and RELEASE: MEM_OUT is 0. TOKENS: no token attends to the front copy.
+    """
+
+    layers: tuple[int, ...] | None = None
+    """Blocks; None, all that have a memory."""
+    segments: tuple[int, ...] | None = None
+    """Segments; None, all."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        places("layers", self.layers)
+        places("segments", self.segments)
+
+    def at(self, place: Coordinate) -> bool:
+        return (self.layers is None or place.layer in self.layers) and (self.segments is None or place.segment in self.segments)
+
+    def check(self, config: LM2Config, segments: Sequence["Segment"], donors: Donors) -> None:
+        if not config.memory_layers:
+            raise ValueError(f"a {config.memory.value} model has no memory to turn off")
+        check_there("block", self.layers, sorted(config.memory_layers))
+        check_there("segment", self.segments, range(len(segments)))
+
+
+KINDS: dict[str, type[Intervention]] = {
+    kind.__name__: kind for kind in (Edit, BankEdit, Freeze, Reset, Carry, WriteBlock, MemoryOff)
+}

@@ -1,0 +1,133 @@
+"""Log-likelihoods and perplexity: what a model makes of a given text, read segment by segment.
+
+A text's first token has nothing before it, so no model predicts it and it is not counted.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from lm2.weights.checkpoint import Checkpoint
+from lm2.model.config import MemoryKind
+from lm2.model.lm2 import SegmentOutput
+from lm2.runs.runner import carried, feed, prepare
+from lm2.text.segments import Segment
+from lm2.shown import shown
+from lm2.runs.spec import RunSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Likelihood:
+    """What a continuation is worth to a model."""
+
+    log_probability: float
+    """Sum over its tokens, in nats."""
+    greedy: bool
+    """Every one of them was the most probable."""
+    tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Perplexity:
+    """How well a model expects a text."""
+
+    tokens: int
+    """How many were predicted: all but the first."""
+    nats_per_token: float
+    bits_per_byte: float
+    """Of all predicted tokens together, over the UTF-8 bytes of the whole text."""
+
+
+def log_likelihoods(checkpoint: Checkpoint, pairs: Sequence[tuple[str, str]], *, segment_length: int | None = None) -> list[Likelihood]:
+    """For each (context, continuation), the continuation's tokens given all that is before them.
+
+    These are the tokens of context + continuation that share a character with the continuation. Pairs of one context
+    share the segments in which their texts do not differ. Logits are computed for the counted tokens alone and never
+    kept, so that a long context costs memory only where the model attends to all of it.
+
+    Raises ValueError as `run` does, for a continuation without a token after the text's first one, and for one that the tokenizer does
+    not know all of.
+    """
+    by_context: dict[str, list[int]] = defaultdict(list)
+    for index, (context, _) in enumerate(pairs):
+        by_context[context].append(index)
+    found: dict[int, Likelihood] = {}
+    for context, indices in by_context.items():
+        readings = [_reading(checkpoint, context, pairs[index][1], segment_length) for index in indices]
+        _read(checkpoint, readings)
+        found.update(zip(indices, (reading.likelihood for reading in readings)))
+    return [found[index] for index in range(len(pairs))]
+
+
+def perplexity(checkpoint: Checkpoint, text: str, *, segment_length: int | None = None) -> Perplexity:
+    """Every token of a text but the first, given all that is before it.
+
+    Raises ValueError as `run` does, for a text of one token, and for one that the tokenizer does not know all of.
+    """
+    reading = _reading(checkpoint, "", text, segment_length)
+    _read(checkpoint, [reading])
+    nats, tokens = -reading.log_probability, reading.likelihood.tokens
+    return Perplexity(tokens=tokens, nats_per_token=nats / tokens, bits_per_byte=nats / math.log(2) / len(text.encode()))
+
+
+@dataclass(kw_only=True)
+class _Reading:
+    """A text that is being read, and what its counted tokens have summed up to so far."""
+
+    spec: RunSpec
+    ids: tuple[int, ...]
+    segments: tuple[Segment, ...]
+    first: int
+    """Place of the first token that counts; all after it count."""
+    log_probability: float = 0.0
+    greedy: bool = True
+
+    @property
+    def likelihood(self) -> Likelihood:
+        return Likelihood(log_probability=self.log_probability, greedy=self.greedy, tokens=len(self.ids) - self.first)
+
+    def hear(self, segment: Segment, output: SegmentOutput) -> None:
+        """Count the tokens that `segment` predicts: its own but the first, and the one after it."""
+        start, end = max(self.first, segment.start + 1), min(len(self.ids), segment.end + 1)
+        if start >= end:
+            return
+        final = output.final[0, start - 1 - segment.start : end - 1 - segment.start]
+        logits = output.unembed(final).float()
+        ids = torch.tensor(self.ids[start:end], device=logits.device)
+        self.log_probability += float(logits.log_softmax(-1).gather(1, ids[:, None]).double().sum())
+        self.greedy = self.greedy and bool((logits.argmax(-1) == ids).all())
+
+
+def _reading(checkpoint: Checkpoint, context: str, continuation: str, segment_length: int | None) -> _Reading:
+    spec = RunSpec(checkpoint=checkpoint.name, text=context + continuation, segment_length=segment_length)
+    tokens, segments = prepare(checkpoint, spec)
+    first = max(1, tokens.first_after(len(context)))
+    if first >= len(tokens):
+        raise ValueError(f"{continuation[:40]!r} has no token after the text's first one: nothing in it can be predicted")
+    if not checkpoint.tokenizer.knows(tokens, len(context)):
+        raise ValueError(f"the tokenizer has no token for some of {shown(continuation)}: its likelihood would be that of other texts, too")
+    if checkpoint.config.memory is not MemoryKind.RELEASE:
+        # The last token predicts nothing that counts. Left out, one-token continuations of a context are one text to read.
+        # The released arithmetic alone needs it: its gates see the whole segment.
+        last = replace(segments[-1], ids=segments[-1].ids[:-1])
+        segments = (*segments[:-1], last) if last.ids else segments[:-1]
+    return _Reading(spec=spec, ids=tokens.ids, segments=segments, first=first)
+
+
+def _read(checkpoint: Checkpoint, readings: Sequence[_Reading]) -> None:
+    """Feed the segments that all have in common once, and from there on each its own."""
+    ways = [reading.segments for reading in readings]
+    shared = next((at for at, column in enumerate(zip(*ways)) if len(set(column)) > 1), min(map(len, ways)))
+    model, begun = checkpoint.model, None
+    with checkpoint.lock, torch.inference_mode():
+        for segment, output in feed(model, ways[0][:shared], readings[0].spec, {}):
+            for reading in readings:
+                reading.hear(segment, output)
+        if shared:
+            begun = carried(model.config, output, segment.end)
+        for reading in readings:
+            for segment, output in feed(model, reading.segments[shared:], reading.spec, {}, begun):
+                reading.hear(segment, output)

@@ -1,0 +1,305 @@
+"""run: from specs to traces, and the only lock."""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lm2.runs.capture import Capture, Coordinate
+from lm2.weights.checkpoint import Checkpoint
+from lm2.model.config import LM2Config, MemoryKind
+from lm2.weights.cost import TooLargeError, check_working
+from lm2.runs.hooks import Donations, NOTHING, Taking, takings
+from lm2.runs.loop import Carried, carried, feed, step, to_numpy
+from lm2.model.finite import in_segments
+from lm2.runs.interventions import Carry
+from lm2.runs.logits import GrowingLogits
+from lm2.model.lm2 import SegmentOutput
+from lm2.origin import processor, threads
+from lm2.text.segments import Segment, is_full, pad, split_segments
+from lm2.runs.spec import RunSpec
+from lm2.text.tokens import TokenSequence
+from lm2.runs.trace import Trace, read_only
+
+LIMIT_BYTES = 2 * 1024**3
+"""What a run may keep unless its caller allows more."""
+
+
+def prepare(checkpoint: Checkpoint, spec: RunSpec) -> tuple[TokenSequence, tuple[Segment, ...]]:
+    """The spec's text as tokens and segments.
+
+    Raises ValueError for a text without tokens, another checkpoint's spec, and interventions or captures
+    of places that are not there, be it in this text or in one that an intervention takes from; TooLargeError for a
+    segment of either that would take more working memory than the checkpoint allows.
+    """
+    config = checkpoint.config
+    if spec.checkpoint != checkpoint.name:
+        raise ValueError(f"the spec is for checkpoint {spec.checkpoint!r}, not {checkpoint.name!r}")
+    length = spec.segment_length or config.segment_length
+    if config.memory is MemoryKind.RELEASE and length != config.slots:
+        raise ValueError(f"this model's segments are {config.slots} tokens long, as many as it has slots, not {length}")
+    tokens = checkpoint.tokenizer.encode(spec.text)
+    if not tokens.ids:
+        raise ValueError("the text is empty: a run needs at least one token")
+    segments = split_segments(tokens, length, config.segment_end)
+    check_working(config, segments, checkpoint.working_bytes)
+    for capture in spec.captures:
+        capture.check(config, len(segments))
+    named = dict.fromkeys(text for change in spec.interventions for text in change.donors)
+    donors = {text: _cut(checkpoint, text, length) for text in named}
+    for change in spec.interventions:
+        change.check(config, segments, donors)
+    return tokens, segments
+
+
+def _cut(checkpoint: Checkpoint, donor: str, segment_length: int | None) -> tuple[Segment, ...]:
+    """A donor's segments. Raises ValueError for a text without tokens, and TooLargeError as `prepare` does."""
+    config = checkpoint.config
+    segments = split_segments(checkpoint.tokenizer.encode(donor), segment_length or config.segment_length, config.segment_end)
+    if not segments:
+        raise ValueError(f"the donor {donor!r} is empty: something can be taken from a text of at least one token")
+    check_working(config, segments, checkpoint.working_bytes)
+    return segments
+
+
+def predicted_bytes(checkpoint: Checkpoint, spec: RunSpec) -> int:
+    """Bytes of arrays that `run` will keep for this spec, known before it runs. Raises ValueError as `prepare` does."""
+    return _bytes(checkpoint.config, spec, *prepare(checkpoint, spec))
+
+
+def _bytes(config: LM2Config, spec: RunSpec, tokens: TokenSequence, segments: Sequence[Segment]) -> int:
+    total = 4 * (len(tokens) * config.d_vocab + config.slots * config.slot_dim)
+    for capture in spec.captures:
+        held = segments if capture.segments is None else [segments[at] for at in set(capture.segments)]
+        # Most segments of a long text are alike: nothing else of them decides how much is kept.
+        alike = Counter((segment.start if config.lookback is None else min(segment.start, config.lookback), len(segment.ids)) for segment in held)
+        for (start, count), times in alike.items():
+            shape = capture.reduction.shape(capture.site.axes, capture.site.sizes(config, start, count))
+            total += 4 * math.prod(shape) * len(capture.blocks(config)) * times
+    return total
+
+
+def run(
+    checkpoint: Checkpoint,
+    spec: RunSpec,
+    *,
+    on_segment: Callable[[int, int], None] | None = None,
+    limit_bytes: int = LIMIT_BYTES,
+    given: Donations | None = None,
+) -> Trace:
+    """Feed the text segment by segment, change what the spec's interventions say, and keep what it asks for.
+
+    Observing changes nothing: the logits are bitwise those of a run without captures. Interventions apply in their order;
+    captures show values as the model used them. Texts that interventions take from are run first, clean, each once. With
+    an intervention that is READ_ONLY, logits and captures come from the pass that has it, while the bank and the sites of
+    writing come from the pass that wrote without it. Safe to call from many threads on one checkpoint.
+
+    Args:
+        on_segment: hears (segments done, segments in all) after each segment of the text itself.
+        limit_bytes: refuse to keep more.
+        given: what `donations` found for this spec, or for one that takes more; None, those texts are run.
+
+    Raises ValueError as `prepare` does, and TooLargeError with both numbers before anything runs.
+    """
+    tokens, segments = prepare(checkpoint, spec)
+    wanted = _bytes(checkpoint.config, spec, tokens, segments)
+    if wanted > limit_bytes:
+        raise TooLargeError(
+            f"this run would keep {wanted:,} bytes, more than the {limit_bytes:,} allowed: "
+            "capture fewer sites, blocks or segments, or reduce them (HeadMean, PooledMax, TopSlots)"
+        )
+    records: dict[tuple[Capture, Coordinate], np.ndarray] = {}
+    logits = GrowingLogits(len(tokens), checkpoint.config.d_vocab)
+    output = None
+    with torch.inference_mode():
+        given = _donations(checkpoint, spec, segments) if given is None else given
+        for segment, output in _fed(checkpoint, segments, spec, records, given=given):
+            logits.put(to_numpy(output.logits[0, : len(segment.ids)]))
+            if on_segment is not None:
+                on_segment(segment.index + 1, len(segments))
+    return Trace(
+        spec=spec,
+        checkpoint_digest=checkpoint.digest,
+        weights_digest=checkpoint.weights_digest,
+        processor=processor(),
+        threads=threads(),
+        device=checkpoint.device,
+        dtype=checkpoint.dtype,
+        tokens=tokens,
+        segments=segments,
+        logits=logits.whole(),
+        bank=None if output.bank is None else to_numpy(output.bank[0]),
+        records=records,
+    )
+
+
+def _fed(
+    checkpoint: Checkpoint,
+    segments: Sequence[Segment],
+    spec: RunSpec,
+    records: dict[tuple[Capture, Coordinate], np.ndarray],
+    begun: Carried | None = None,
+    given: Donations = NOTHING,
+) -> Iterator[tuple[Segment, SegmentOutput]]:
+    """As `feed`, with the checkpoint's lock held for one segment at a time: no text, however long, keeps others waiting."""
+    fed = feed(checkpoint.model, segments, spec, records, begun, given)
+    while True:
+        with checkpoint.lock:
+            found = next(fed, None)
+        if found is None:
+            return
+        yield found
+
+
+def donations(checkpoint: Checkpoint, spec: RunSpec) -> Donations:
+    """What a spec's interventions take from other texts: each of these is run once, clean, as far as it is needed.
+
+    They serve every spec of the same text, segment length and checkpoint whose interventions are among these.
+    Raises ValueError as `prepare` does.
+    """
+    _, segments = prepare(checkpoint, spec)
+    with torch.inference_mode():
+        return _donations(checkpoint, spec, segments)
+
+
+def _donations(checkpoint: Checkpoint, spec: RunSpec, segments: Sequence[Segment]) -> Donations:
+    by_text: dict[str, list[Taking]] = defaultdict(list)
+    for taking in takings(spec.interventions, checkpoint.config, segments):
+        for text in taking.operation.donors:
+            by_text[text].append(taking)
+    values: dict[Taking, Tensor] = {}
+    for text, wanted in by_text.items():
+        for taking, value in zip(wanted, _clean(checkpoint, replace(spec, text=text), wanted)):
+            share = taking.operation.share(value, taking.site.axes)
+            values[taking] = values[taking] + share if taking in values else share
+    carry = {change.texts for change in spec.interventions if isinstance(change, Carry)}
+    return Donations(values=values, banks={texts: _bank_after(checkpoint, texts, spec) for texts in carry})
+
+
+def _clean(checkpoint: Checkpoint, donor: RunSpec, wanted: Sequence[Taking]) -> list[Tensor]:
+    """What a donor's clean run has at each of the places wanted."""
+    segments = _cut(checkpoint, donor.text, donor.segment_length)
+    places = [Coordinate(taking.operation.of(taking.place.segment, len(segments)), taking.place.layer) for taking in wanted]
+    captures = [
+        Capture(taking.site, layers=None if place.layer is None else (place.layer,), segments=(place.segment,))
+        for taking, place in zip(wanted, places)
+    ]
+    records: dict[tuple[Capture, Coordinate], np.ndarray] = {}
+    needed = segments[: max(place.segment for place in places) + 1]
+    for _ in _fed(checkpoint, needed, replace(donor, interventions=(), captures=tuple(dict.fromkeys(captures))), records):
+        pass
+    like = checkpoint.model.embed.weight
+    kept = {key: torch.tensor(value, dtype=like.dtype, device=like.device) for key, value in records.items()}
+    return [kept[key] for key in zip(captures, places)]  # many segments can take the same
+
+
+def _bank_after(checkpoint: Checkpoint, texts: Sequence[str], spec: RunSpec) -> Float[Tensor, "slot slot_dim"]:
+    """The bank that reading some texts one after the other leaves."""
+    bank = checkpoint.model.fresh_bank(1)
+    for text in texts:
+        donor = replace(spec, text=text, interventions=(), captures=())
+        for _, output in _fed(checkpoint, _cut(checkpoint, text, spec.segment_length), donor, {}, Carried(bank, None)):
+            bank = output.bank
+    return bank[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generation:
+    """A text and what the model wrote after it."""
+
+    prompt: TokenSequence
+    ids: tuple[int, ...]
+    """The new tokens."""
+    text: str
+    """What they spell."""
+    logits: Float[np.ndarray, "token d_vocab"]
+    """Row i is what new token i was chosen from."""
+
+
+def generate(
+    checkpoint: Checkpoint,
+    text: str,
+    *,
+    max_tokens: int,
+    until: Sequence[str] = (),
+    segment_length: int | None = None,
+    temperature: float = 0.0,
+    generator: torch.Generator | None = None,
+) -> Generation:
+    """Continue a text: greedily at temperature 0, else by sampling with `generator`; at most until what is new spells one of `until`.
+
+    The open segment decodes with its key/value cache; when it is full it is fed once whole, which updates the
+    bank. Equal to full recomputation to rounding.
+
+    Raises ValueError for an empty text, fewer than 1 token, a negative temperature, or sampling without a generator.
+    """
+    if max_tokens < 1 or not 0 <= temperature < math.inf or (temperature > 0 and generator is None):
+        raise ValueError(
+            f"generation needs max_tokens >= 1, a finite temperature >= 0 and, to sample, a generator; not {max_tokens}, {temperature}, {generator}"
+        )
+    spec = RunSpec(checkpoint=checkpoint.name, text=text, segment_length=segment_length)
+    prompt, segments = prepare(checkpoint, spec)
+    tokenizer, length = checkpoint.tokenizer, segment_length or checkpoint.config.segment_length
+    new: list[int] = []
+    rows: list[np.ndarray] = []
+    with checkpoint.lock, torch.inference_mode():
+        decoder = _Decoder(checkpoint, segments, spec, length)
+        while True:
+            rows.append(to_numpy(decoder.logits))
+            new.append(_choose(decoder.logits, temperature, generator))
+            if len(new) == max_tokens or any(stop in tokenizer.decode_after(prompt.ids, new) for stop in until):
+                break
+            decoder.push(new[-1])
+    return Generation(prompt=prompt, ids=tuple(new), text=tokenizer.decode_after(prompt.ids, new), logits=read_only(np.stack(rows)))
+
+
+def _choose(logits: Float[Tensor, "d_vocab"], temperature: float, generator: torch.Generator | None) -> int:
+    if temperature == 0:
+        return int(logits.argmax())
+    # On the CPU, so that one seed gives one text on every device.
+    return int(torch.multinomial((logits.float().cpu() / temperature).softmax(-1), 1, generator=generator))
+
+
+class _Decoder:
+    """The open segment of a text that is being written."""
+
+    def __init__(self, checkpoint: Checkpoint, segments: Sequence[Segment], spec: RunSpec, length: int) -> None:
+        self._model, self._length, self._piece = checkpoint.model, length, checkpoint.tokenizer.piece
+        self._index, self._start, self._ids = segments[-1].index, segments[-1].start, list(segments[-1].ids)
+        self._bank, self._before = self._model.fresh_bank(1), None
+        for segment, output in feed(self._model, segments[:-1], spec, {}):
+            self._close(output, segment.end)
+        with in_segments(self._index):
+            self._show(step(self._model, self._ids, self._bank, self._before))
+
+    def push(self, token: int) -> None:
+        """Append a token, opening a new segment after a full one."""
+        with in_segments(self._index):
+            self._push(token)
+
+    def _push(self, token: int) -> None:
+        if is_full(len(self._ids), self._length, self._model.config.segment_end, self._piece(self._ids[-1])):
+            end = self._start + len(self._ids)
+            self._close(step(self._model, self._ids, self._bank, self._before), end)
+            self._index, self._start, self._ids = self._index + 1, end, [token]
+            self._show(step(self._model, self._ids, self._bank, self._before))
+        elif self._model.config.memory is MemoryKind.RELEASE:  # gates that pool over the segment change with every token
+            self._ids.append(token)
+            self._show(step(self._model, self._ids, self._bank, self._before))
+        else:
+            self._ids.append(token)
+            input_ids, _ = pad([[token]], None, self._model.embed.weight.device)
+            # A lone token writes nothing: the segment is written whole when it is full.
+            self._show(self._model.segment(input_ids, self._bank, cache=self._open, write=False))
+
+    def _show(self, output: SegmentOutput) -> None:
+        self._open = output.cache
+        self.logits = output.logits[0, len(self._ids) - 1 if output.logits.shape[1] > 1 else 0]
+
+    def _close(self, output: SegmentOutput, end: int) -> None:
+        self._bank, self._before = carried(self._model.config, output, end)

@@ -1,0 +1,32 @@
+"""RunSpec: everything that decides what a run shows. Key of caches, body of permalinks, sidecar of figures."""
+
+from dataclasses import dataclass
+
+from lm2.runs.capture import Capture
+from lm2.runs.interventions import Intervention
+from lm2.serialize import MOST, Spec, within
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSpec(Spec):
+    """One run of one checkpoint on one text. Frozen, hashable, plain JSON both ways."""
+
+    checkpoint: str
+    """Bundled name or path, as given to `lm2.load`."""
+    text: str
+    """A form feed in it opens a new segment."""
+    segment_length: int | None = None
+    """Tokens; None, the checkpoint's own."""
+    captures: tuple[Capture, ...] = ()
+    interventions: tuple[Intervention, ...] = ()
+    """Applied in this order."""
+    seed: int = 0
+    """For whatever draws at random within a run; a plain run draws nothing."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        within("seed", self.seed, 0, MOST)
+        if self.segment_length is not None and self.segment_length < 1:
+            raise ValueError(f"segment_length must be at least 1 token, not {self.segment_length}")
+        if len(set(self.captures)) != len(self.captures):
+            raise ValueError(f"each capture may be asked for once; {len(self.captures)} were given, {len(set(self.captures))} differ")

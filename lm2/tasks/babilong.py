@@ -1,0 +1,304 @@
+"""BABILong: bAbI facts hidden among the sentences of a book, and the scoring of what a model answers.
+
+Kuratov et al. 2024, arXiv 2406.10149. Built as the benchmark is built, but seeded item by item, so that an item does
+not depend on how many were drawn before it, and with the place of every fact kept. Lengths count the tokens of facts
+and book with a named tokenizer; 300 of them are left for the prompt, as in the published sets.
+"""
+
+import itertools
+import random
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from lm2.tasks.babi import Prompt
+from lm2.files import read_text
+from lm2.shown import shown
+from lm2.text.tokens import BREAK, TokenSequence, Tokenizer
+
+PROMPT_TOKENS = 300
+"""What a length leaves for instructions and question."""
+LONGEST = 10_000_000
+"""Tokens: the longest of the published lengths."""
+SHORTEST_SENTENCE = 10
+"""Sentences of fewer tokens are left out."""
+
+_PLACES = ("bathroom", "bedroom", "garden", "hallway", "kitchen", "office")
+_SURE = ("no", "yes")
+_PAIRS = ("e,e", "e,n", "e,s", "n,e", "n,n", "n,w", "s,e", "s,s", "s,w", "w,n", "w,s", "w,w")
+LABELS: dict[int, tuple[str, ...]] = {
+    **dict.fromkeys((1, 2, 3, 4, 11, 12, 13), _PLACES),
+    5: ("bill", "fred", "jeff", "mary", "apple", "football", "milk"),
+    **dict.fromkeys((6, 9, 17, 18), _SURE),
+    7: ("none", "one", "three", "two"),
+    8: ("apple", "football", "milk", "nothing"),
+    10: ("maybe", "no", "yes"),
+    14: ("bedroom", "cinema", "kitchen", "office", "park", "school"),
+    15: ("cat", "mouse", "sheep", "wolf"),
+    16: ("gray", "green", "white", "yellow"),
+    19: _PAIRS,
+    20: ("bedroom", "bored", "garden", "hungry", "kitchen", "thirsty", "tired"),
+}
+"""The words that the official rule looks for, by task."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mixture:
+    """Facts of one question among sentences of a book."""
+
+    text: str
+    """Facts and book; the question is not part of it."""
+    question: str
+    answer: str
+    task: int
+    story_id: str
+    fact_spans: tuple[tuple[int, int], ...]
+    """Characters of each fact in `text`; tokens are found with `TokenSequence.within`."""
+    support: tuple[int, ...]
+    """Which of the facts justify the answer."""
+    tokens: int
+    """Of facts and book, counted when they were mixed."""
+    book: str
+    """Where the prose is from; empty where there is none."""
+
+
+def length_tokens(name: str) -> int:
+    """Nominal tokens of a length's name: "0k" is 0, "4k" is 4,000, "1M" is 1,000,000.
+
+    Raises ValueError for any other spelling.
+    """
+    match = re.fullmatch(r"(\d+)([kM])", name)
+    if match is None:
+        raise ValueError(f"a length is a whole number and k or M, like 4k or 1M, not {shown(name)}")
+    tokens = int(match[1][:9]) * (1_000 if match[2] == "k" else 1_000_000)
+    if tokens > LONGEST or len(match[1]) > 9:
+        raise ValueError(f"a length is at most {LONGEST:,} tokens, not {shown(name)}")
+    return tokens
+
+
+class Library:
+    """Sentences of books, as they stand, to hide facts among."""
+
+    def __init__(self, books: dict[str, str], tokenizer: Tokenizer) -> None:
+        """`books`: texts by name. Raises ValueError when there is none, or one without sentences to take."""
+        from nltk.tokenize.punkt import PunktSentenceTokenizer  # a second to import, and only mixing needs it
+
+        self._names, self._books, self._tokenizer = sorted(books), books, tokenizer
+        self._splitter = PunktSentenceTokenizer()  # no trained parameters, as the benchmark uses it
+        empty = [name for name, text in books.items() if not any(True for _ in self._sentences(text, 0, 20_000))]
+        if empty or not books:
+            raise ValueError(f"a library needs books with sentences of at least {SHORTEST_SENTENCE} tokens; there are none in {empty or 'it'}")
+
+    @classmethod
+    def read(cls, path: Path, tokenizer: Tokenizer) -> "Library":
+        """A text file, or every .txt and .txt.xz of a folder. Raises ValueError with the path."""
+        files = [path] if path.is_file() else sorted([*path.glob("*.txt"), *path.glob("*.txt.xz")])
+        if not files:
+            raise ValueError(f"{path} has no books: expected .txt or .txt.xz files")
+        return cls({file.name.partition(".")[0]: read_text(file) for file in files}, tokenizer)
+
+    def passage(self, tokens: int, chance: random.Random) -> tuple[list[tuple[str, int]], str]:
+        """Sentences that follow one another, each with its number of tokens, `tokens` in all; and the books' names.
+
+        Reading starts anywhere in any book; where a book ends, another is opened. The last sentence is cut.
+        """
+        found: list[tuple[str, int]] = []
+        names: list[str] = []
+        missing = tokens
+        while missing > 0:
+            name = chance.choice(self._names)
+            text = self._books[name]
+            start = chance.randrange(len(text))
+            names.append(name)
+            for sentence, tokens in self._sentences(text, start, 10 * missing):
+                count = min(len(tokens), missing)
+                if count < len(tokens):  # cut before the first character that is not whole
+                    sentence = tokens.text[1 : min(tokens.spans[count - 1][1], tokens.spans[count][0])]
+                found.append((sentence, count))
+                missing -= count
+                if not missing:
+                    break
+        return found, ", ".join(dict.fromkeys(names))
+
+    def _sentences(self, text: str, start: int, characters: int) -> Iterator[tuple[str, TokenSequence]]:
+        """Sentences of text[start:] with their tokens after a blank, without the short ones and without the first and the last, which are likely cut."""
+        part = text[start : start + max(characters, 2_000)]
+        spans = self._splitter.span_tokenize(part)  # one by one: a reader has enough long before the part ends
+        next(spans, None)
+        for (first, stop), _ in itertools.pairwise(spans):
+            sentence = part[first:stop]
+            tokens = self._tokenizer.encode_after(f" {sentence}")
+            if len(tokens) >= SHORTEST_SENTENCE:
+                yield sentence, tokens
+
+
+def fits(prompt: Prompt, length: int) -> bool:
+    """Whether an item is asked at this nominal length: at most an eighth of the tokens in rows, the question counted; all at 0."""
+    return length == 0 or len(prompt.statements) + 1 <= max(0, length - PROMPT_TOKENS) // 8
+
+
+def mix(prompt: Prompt, length: int, library: Library | None, tokenizer: Tokenizer, *, seed: int) -> Mixture:
+    """Hide the facts of one question in `length` - 300 tokens of facts and book; at 0, facts alone.
+
+    A fact's place is drawn uniformly from the gaps between sentences, with replacement, and the facts keep their order.
+    The same prompt, length, books and seed give the same mixture.
+
+    Raises ValueError when facts alone are longer than that, and for a length above 0 without books.
+    """
+    facts = [statement.text for statement in prompt.statements]
+    counts = [len(tokenizer.encode_after(f" {fact}")) for fact in facts]
+    chance = random.Random(f"{seed}/{prompt.story_id}/{prompt.question_span[0]}/{length}")
+    sentences: list[tuple[str, int]] = []
+    book = ""
+    if length:
+        missing = length - PROMPT_TOKENS - sum(counts)
+        if missing < 0:
+            raise ValueError(f"{len(facts)} facts are {sum(counts)} tokens long, more than {length} - {PROMPT_TOKENS}")
+        if library is None:
+            raise ValueError(f"a length of {length} tokens needs books to hide the facts in")
+        sentences, book = library.passage(missing, chance)
+    gaps = sorted(chance.randrange(len(sentences) + 1) for _ in facts)
+    parts: list[str] = []
+    spans: list[tuple[int, int]] = []
+    at = 0
+    for gap in range(len(sentences) + 1):
+        for fact in facts[len(spans) : len(spans) + gaps.count(gap)]:
+            spans.append((at, at + len(fact)))
+            parts.append(fact)
+            at += len(fact) + 1
+        if gap < len(sentences):
+            parts.append(sentences[gap][0])
+            at += len(sentences[gap][0]) + 1
+    return Mixture(
+        text=" ".join(parts), question=prompt.question, answer=prompt.answer, task=prompt.task or 0, story_id=prompt.story_id,
+        fact_spans=tuple(spans), support=prompt.support, tokens=sum(counts) + sum(count for _, count in sentences), book=book,
+    )  # fmt: skip
+
+
+def official_score(task: str | int, question: str, target: str, output: str) -> bool:
+    """Whether the benchmark's own rule counts an output as right.
+
+    Lower case; what stands before the first full stop (and any context or example tag); the task's labels that occur in
+    it as substrings, without those that occur in the question; right if that is the target and nothing else, or, for
+    a target that is a list, all of its items and nothing else.
+
+    Under this rule "none" contains "one", so no output is ever right where the answer of qa7 is "none".
+
+    Raises ValueError for a task outside qa1..qa20.
+    """
+    said = output.lower()
+    for stop in (".", "<context>", "<example>"):
+        said = said.partition(stop)[0]
+    asked = question.lower()
+    found = {label for label in _labels(task) if label in said and label not in asked}
+    wanted = target.lower()
+    items = wanted.split(",") if "," in wanted and len(wanted) > 3 else [wanted]
+    return found == set(items)
+
+
+def exact_score(task: str | int, question: str, target: str, output: str) -> bool:
+    """Whether an output is the target: case, outer blanks and all after the first full stop aside; lists in any order."""
+    _labels(task)
+    said, wanted = output.lower().partition(".")[0], target.lower()
+    return sorted(part.strip() for part in said.split(",")) == sorted(part.strip() for part in wanted.split(","))
+
+
+def _labels(task: str | int) -> tuple[str, ...]:
+    number = str(task).removeprefix("qa")
+    if not number.isdecimal() or int(number) not in LABELS:
+        raise ValueError(f"a task is qa1 to qa20, not {task!r}")
+    return LABELS[int(number)]
+
+
+def plain_prompt(mixture: Mixture) -> str:
+    """Mixture and question, in a segment of its own: how models trained here are asked."""
+    return f"{mixture.text}{BREAK}{mixture.question}"
+
+
+def instructed_prompt(mixture: Mixture) -> str:
+    """The five parts in which pretrained models are asked: instruction, examples, form of the answer, context, question.
+
+    Raises ValueError for tasks other than qa1..qa10.
+    """
+    if mixture.task not in _INSTRUCTIONS:
+        raise ValueError(f"there are instructions for qa1 to qa10, not for qa{mixture.task}")
+    told = _INSTRUCTIONS[mixture.task]
+    examples = "\n\n".join(f"<example>\n{facts}\nQuestion: {question}\nAnswer: {answer}\n</example>" for facts, question, answer in told.examples)
+    return "\n\n".join(
+        (f"{told.what} {_HIDDEN}", examples, told.form, f"<context>\n{mixture.text}\n</context>", f"Question: {mixture.question}")
+    )
+
+
+@dataclass(frozen=True)
+class _Instruction:
+    what: str
+    form: str
+    examples: tuple[tuple[str, str, str], ...]
+
+
+_HIDDEN = "The facts are scattered through a long text that has nothing to do with them. Rely on the facts alone."
+_WORD = "Answer with one word and nothing else."
+_INSTRUCTIONS = {
+    1: _Instruction(
+        "You will read facts about where people go, and say where one of them is. Only the last place counts.",
+        "Answer with the name of the place and nothing else.",
+        (("Lucy went to the cellar. Tom moved to the porch. Lucy travelled to the attic.", "Where is Lucy?", "attic"),
+         ("Tom journeyed to the kitchen. Lucy went back to the porch.", "Where is Tom?", "kitchen")),
+    ),
+    2: _Instruction(
+        "You will read facts about people who move and carry things, and say where a thing is. What is carried goes "
+        "where its carrier goes; what is put down stays.",
+        "Answer with the name of the place and nothing else.",
+        (("Lucy went to the cellar. Lucy got the lamp there. Lucy moved to the porch.", "Where is the lamp?", "porch"),
+         ("Tom picked up the coin there. Tom went to the attic. Tom dropped the coin. Tom went to the cellar.", "Where is the coin?", "attic")),
+    ),
+    3: _Instruction(
+        "You will read facts about people who move and carry things, and say where a thing was before it came to a "
+        "given place. What is carried goes where its carrier goes; what is put down stays.",
+        "Answer with the name of the place and nothing else.",
+        (("Lucy went to the cellar. Lucy took the lamp there. Lucy moved to the porch.", "Where was the lamp before the porch?", "cellar"),
+         ("Tom went to the attic. Tom got the coin there. Tom went to the porch. Tom went to the garden.", "Where was the coin before the garden?", "porch")),
+    ),
+    4: _Instruction(
+        "You will read facts about how places lie to one another, and say which place lies in a given direction.",
+        _WORD,
+        (("The attic is north of the porch. The cellar is south of the porch.", "What is north of the porch?", "attic"),
+         ("The porch is east of the attic. The cellar is west of the attic.", "What is the porch east of?", "attic")),
+    ),
+    5: _Instruction(
+        "You will read facts about people who hand things to one another, and say who gave, who received, or what was given.",
+        _WORD,
+        (("Lucy gave the lamp to Tom.", "Who gave the lamp?", "Lucy"), ("Tom passed the coin to Lucy.", "Who received the coin?", "Lucy"),
+         ("Tom handed the lamp to Lucy.", "What did Tom give to Lucy?", "lamp")),
+    ),
+    6: _Instruction(
+        "You will read facts about where people go, and say whether one of them is in a given place. Only the last place counts.",
+        "Answer yes or no and nothing else.",
+        (("Lucy went to the cellar. Lucy moved to the porch.", "Is Lucy in the cellar?", "no"), ("Tom went to the attic.", "Is Tom in the attic?", "yes")),
+    ),
+    7: _Instruction(
+        "You will read facts about people who take, drop and give things, and say how many one of them carries.",
+        "Answer with one number word (none, one, two, three) and nothing else.",
+        (("Lucy took the lamp there. Lucy got the coin there.", "How many objects is Lucy carrying?", "two"),
+         ("Tom got the lamp there. Tom left the lamp.", "How many objects is Tom carrying?", "none"),
+         ("Tom got the lamp there. Tom gave the lamp to Lucy.", "How many objects is Lucy carrying?", "one")),
+    ),
+    8: _Instruction(
+        "You will read facts about people who take and drop things, and say what one of them carries.",
+        "Answer with the things, separated by commas, or with nothing if there is none.",
+        (("Lucy took the lamp there. Lucy got the coin there.", "What is Lucy carrying?", "lamp,coin"),
+         ("Tom got the lamp there. Tom left the lamp.", "What is Tom carrying?", "nothing"), ("Tom grabbed the coin there.", "What is Tom carrying?", "coin")),
+    ),
+    9: _Instruction(
+        "You will read facts about where people are and are not, and say whether one of them is in a given place. Only the last fact about a person counts.",
+        "Answer yes or no and nothing else.",
+        (("Lucy is in the cellar. Lucy is no longer in the cellar.", "Is Lucy in the cellar?", "no"), ("Tom went to the attic.", "Is Tom in the attic?", "yes")),
+    ),
+    10: _Instruction(
+        "You will read facts about where people are or may be, and say whether one of them is in a given place.",
+        "Answer yes, no or maybe and nothing else.",
+        (("Lucy is either in the cellar or the attic.", "Is Lucy in the attic?", "maybe"), ("Tom is in the porch.", "Is Tom in the porch?", "yes"),
+         ("Tom moved to the attic.", "Is Tom in the cellar?", "no")),
+    ),
+}

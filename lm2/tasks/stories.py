@@ -1,0 +1,121 @@
+"""Where stories come from: real bAbI files where a data folder is set, our simulator everywhere else."""
+
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from lm2.files import State, state
+from lm2.tasks.babi import NoSuchTaskError, Prompt, Story, ask, read, split
+from lm2.shown import shown
+from lm2.tasks.simulator import simulate
+
+TASKS = tuple(range(1, 11))
+"""The bAbI tasks that can be simulated."""
+MOST_SIMULATED = 100_000
+"""Stories that are made at once, at most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picked:
+    """A story and where it is from."""
+
+    story: Story
+    origin: str
+
+
+def data_folder() -> Path | None:
+    """The folder that the environment variable LM2_DATA_DIR names; None when it is unset or not there."""
+    named = os.environ.get("LM2_DATA_DIR")
+    return Path(named) if named and Path(named).is_dir() else None
+
+
+def real_stories(task: int) -> tuple[Story, ...]:
+    """Held-out stories of a task from the data folder's bAbI training files; () without a data folder.
+
+    The last tenth of each training file, which no bundled model was trained on.
+    """
+    folder = data_folder()
+    return () if folder is None else _held_out(folder, "en", task)
+
+
+def _held_out(folder: Path, size: str, task: int) -> tuple[Story, ...]:
+    """Of the data folder's training file of a size, "en" or "en-10k"."""
+    files = sorted((folder / "babi").glob(f"babi-v1.2-{size}-train.*"))
+    return _read(files[0], state(files[0]), size, task) if files else ()
+
+
+@lru_cache(maxsize=32)
+def _read(file: Path, found: State, size: str, task: int) -> tuple[Story, ...]:
+    """`found`: the file's state, so that another one in its place is read anew."""
+    return split(read(file, task=task, folder=size))[1]
+
+
+def origin() -> State:
+    """The state of the data folder's stories: part of the key of what is remembered of them. () without a data folder."""
+    folder = data_folder()
+    return () if folder is None else state(folder / "babi")
+
+
+def pick(task: int, index: int) -> Picked:
+    """Story `index` of a task: a real one where the data folder has one, else the simulator's with that seed.
+
+    Raises ValueError for a task outside 1..10, and for an index outside the real stories.
+    """
+    _check(task)
+    stories = real_stories(task)
+    if not stories:
+        return Picked(story=simulate(task, seed=index).story, origin=f"simulated story of qa{task}, seed {index}")
+    if not 0 <= index < len(stories):
+        raise ValueError(f"qa{task} has {len(stories)} held-out stories, 0..{len(stories) - 1}, and none at {index}")
+    return Picked(story=stories[index], origin=f"bAbI story {stories[index].id}, held out from training")
+
+
+def held_out(task: int, count: int) -> tuple[Story, ...]:
+    """`count` stories that no bundled model was trained on: of en-10k's bAbI training file the last tenth, then of en's.
+
+    Stories that occur twice word for word count once. Without a data folder they are the simulator's, seeds 0, 1, ...
+
+    Raises ValueError for a task outside 1..10, for fewer than 1 story, and for more than there are.
+    """
+    if count < 1:
+        raise ValueError(f"at least 1 story must be asked for, not {count}")
+    found = _real(task)
+    if not found and count > MOST_SIMULATED:
+        raise ValueError(f"at most {MOST_SIMULATED:,} stories are simulated, not {shown(count)}")
+    found = found or tuple(simulate(task, seed=seed).story for seed in range(count))
+    if count > len(found):
+        raise ValueError(f"qa{task} has {len(found)} held-out stories, not {count}")
+    return found[:count]
+
+
+def questions(task: int, count: int) -> tuple[Prompt, ...]:
+    """`count` questions about held-out stories, each in a segment of its own: the last one of every story, then the one before it, and so on.
+
+    Raises ValueError for a task outside 1..10, for fewer than 1 question, and for more than there are.
+    """
+    if count < 1:
+        raise ValueError(f"at least 1 question must be asked, not {count}")
+    found = _real(task) or held_out(task, count)
+    rounds = max(len(story.questions) for story in found)
+    every = [ask(story, story.questions[-1 - back]) for back in range(rounds) for story in found if back < len(story.questions)]
+    if count > len(every):
+        raise ValueError(f"the {len(found)} held-out stories of qa{task} have {len(every)} questions, not {count}")
+    return tuple(every[:count])
+
+
+def _real(task: int) -> tuple[Story, ...]:
+    _check(task)
+    folder = data_folder()
+    found: dict[object, Story] = {}
+    for size in ("en-10k", "en") if folder is not None else ():
+        try:
+            found |= {story.lines: story for story in _held_out(folder, size, task)}
+        except NoSuchTaskError:  # as published with some data folders, en-10k lacks the longest files
+            continue
+    return tuple(found.values())
+
+
+def _check(task: int) -> None:
+    if task not in TASKS:
+        raise ValueError(f"there are stories of qa{TASKS[0]} to qa{TASKS[-1]}, not of qa{shown(task)}")

@@ -1,0 +1,58 @@
+"""What a run works with: bytes of memory for its largest segment, known before it runs."""
+
+from collections.abc import Sequence
+
+from lm2.model.config import LM2Config, MemoryKind
+from lm2.text.segments import Segment
+
+WORKING_BYTES = 8 * 1024**3
+"""What a segment may take unless its checkpoint says otherwise; the workbench allows visitors less."""
+_COPIES = 3
+"""Arrays as large as the attention pattern that are there at once: scores, masked scores, pattern."""
+_LOOKS = 2
+"""As many again where memory tokens look at the pattern part by part."""
+_WIDE = 8
+"""Arrays as wide as the stream that are there at once."""
+
+
+class TooLargeError(ValueError):
+    """A run would keep, or work with, more bytes than it may."""
+
+
+def working_bytes(config: LM2Config, segment: Segment) -> int:
+    """About how many bytes reading a segment takes at its peak, beside the weights: attention, memory, MLP and logits, in float32."""
+    copies = 2 * config.slots if config.memory is MemoryKind.TOKENS else 0
+    rows = len(segment.ids) + copies
+    keys = rows + (segment.start if config.lookback is None else min(segment.start, config.lookback))
+    patterns = _COPIES + (_LOOKS if config.memory is MemoryKind.TOKENS else 0)
+    attention = rows * keys * (patterns * config.n_heads + 1)  # and who may see whom
+    memory = _COPIES * rows * config.slots * config.memory_heads
+    wide = rows * (_WIDE * config.d_model + _COPIES * config.d_mlp)
+    return 4 * (attention + memory + wide + len(segment.ids) * config.d_vocab)
+
+
+def check_working(config: LM2Config, segments: Sequence[Segment], limit: int) -> None:
+    """Raises TooLargeError, with both numbers, where a segment would take more than `limit` bytes."""
+    largest = max(segments, key=lambda segment: working_bytes(config, segment), default=None)
+    if largest is not None and (needed := working_bytes(config, largest)) > limit:
+        before = largest.start if config.lookback is None else min(largest.start, config.lookback)
+        raise TooLargeError(
+            f"a segment of {len(largest.ids):,} tokens that looks back on {before:,} would take about {needed:,} bytes of working memory, more than the "
+            f"{limit:,} allowed: choose shorter segments, or a shorter text"
+        )
+
+
+def side_by_side(config: LM2Config, segments: Sequence[Segment], limit: int, most: int) -> int:
+    """How many documents of such segments may be read as one batch within `limit` bytes: 1 at least, and `most` at most."""
+    largest = max((working_bytes(config, segment) for segment in segments), default=1)
+    return max(1, min(most, limit // largest))
+
+
+def check_repeated(config: LM2Config, segment: Segment, times: int, limit: int) -> None:
+    """Raises TooLargeError for a segment that would be read so often that its bytes of working memory, each time counted, pass 4 x `limit`."""
+    work = times * working_bytes(config, segment)
+    if work > 4 * limit:
+        raise TooLargeError(
+            f"a segment of {len(segment.ids):,} tokens would be read {times:,} times, with about {work:,} bytes of working memory in all, more than the "
+            f"{4 * limit:,} allowed: choose shorter segments, or fewer tokens to write"
+        )

@@ -1,0 +1,49 @@
+"""A memory put onto a trained model that has none."""
+
+import hashlib
+from dataclasses import replace
+
+import safetensors.torch
+import torch
+
+from lm2.weights.checkpoint import Checkpoint, digest_of_model
+from lm2.model.config import MemoryKind
+from lm2.model.lm2 import LM2
+
+
+def graft(
+    checkpoint: Checkpoint, *, slots: int, slot_dim: int, memory_heads: int, memory_layers: tuple[int, ...], generator: torch.Generator
+) -> Checkpoint:
+    """The same model with a fresh GATED memory that is silent: W_O is zero, so every logit stays what it was until training.
+
+    All other memory weights are drawn from `generator` (on the CPU). Tokens go on seeing the earlier tokens they saw.
+
+    Raises ValueError for a model that has a memory already, and for sizes that cannot be built.
+    """
+    before = checkpoint.config
+    if before.memory is not MemoryKind.NONE:
+        raise ValueError(f"{checkpoint.name!r} has a {before.memory.value} memory already; a memory is grafted onto a model without one")
+    config = replace(
+        before, memory=MemoryKind.GATED, slots=slots, slot_dim=slot_dim, memory_heads=memory_heads, memory_layers=memory_layers
+    )
+    with torch.random.fork_rng(devices=()):  # layers draw from torch's own generator as they are built
+        model = LM2(config)
+    model.initialise(generator)
+    model.load_weights(model.weights() | checkpoint.model.weights())
+    with torch.no_grad():
+        for layer in memory_layers:
+            model.blocks[layer].mem.o.weight.zero_()
+    like = checkpoint.model.embed.weight
+    model.to(device=like.device, dtype=like.dtype)
+    weights = safetensors.torch.save({name: weight.contiguous().cpu() for name, weight in model.weights().items()})
+    weights_digest = hashlib.sha256(weights).hexdigest()
+    blocks = ", ".join(map(str, memory_layers))
+    added = f"Grafted onto it, untrained and silent: a memory of {slots} slots of {slot_dim}, {memory_heads} heads, in blocks {blocks}."
+    return Checkpoint(
+        name=f"{checkpoint.name} + memory",
+        model=model,
+        tokenizer=checkpoint.tokenizer,
+        digest=digest_of_model(config, checkpoint.tokenizer, weights_digest),
+        weights_digest=weights_digest,
+        card=f"{checkpoint.card.rstrip()}\n\n{added}\n".lstrip(),
+    )

@@ -1,0 +1,150 @@
+"""Weights under the names of the released LM2 code, and the comparison with its recorded outputs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors
+import torch
+from torch import Tensor
+
+from lm2.model.config import LM2Config, MemoryKind, RopeScaling
+from lm2.model.finite import is_finite
+from lm2.model.lm2 import LM2
+from lm2.serialize import shown
+from lm2.model.sites import Site
+from lm2.weights.weight_files import check_weight, read_safetensors, reason
+
+LLAMA_3_ROPE = RopeScaling(factor=32.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=8192)
+"""Rotary scaling of Llama-3.2-1B, whose shape the released model has."""
+
+RELEASED_SIZE = LM2Config(
+    memory=MemoryKind.RELEASE, d_vocab=128_256, d_model=2048, n_layers=16, n_heads=32, n_key_value_heads=8, d_mlp=8192,
+    segment_length=2048, attention_window=2048, rope_theta=500_000.0, rope_scaling=LLAMA_3_ROPE, tied_embeddings=True,
+    slots=2048, slot_dim=2048, memory_heads=8, memory_layers=tuple(range(16)),
+)  # fmt: skip
+
+_ROOT = {"embed.weight": "model.embed_tokens.weight", "ln_final.w": "model.norm.weight"}
+_BLOCK = {
+    "ln1.w": "input_layernorm.weight",
+    "ln2.w": "post_attention_layernorm.weight",
+    "mlp.gate.weight": "mlp.gate_proj.weight",
+    "mlp.up.weight": "mlp.up_proj.weight",
+    "mlp.out.weight": "mlp.down_proj.weight",
+}
+_ATTENTION = {f"attn.{part}.weight": f"{part}_proj.weight" for part in "qkvo"}
+_MEMORY = {
+    f"mem.{ours}.{kind}": f"{theirs}.{kind}"
+    for ours, theirs in {
+        "query": "query_proj", "key": "key_proj", "value": "value_proj", "mlp": "attention_mlp.0",
+        "ln_attended": "attended_memory_layernorm", "ln_mlp": "attended_memory_layernorm2",
+        "gate_tokens": "input_gate_projector.linear", "gate_bank": "memory_gate_projector.linear",
+    }.items()
+    for kind in ("weight", "bias")
+} | {"mem.pool_weight": "input_gate_projector.w", "mem.input_bias": "input_bias", "mem.forget_bias": "forget_bias"}  # fmt: skip
+
+
+def _table(n_layers: int) -> tuple[dict[str, str], dict[str, str]]:
+    """Our names to theirs, and their second names of the same tensors to the first."""
+    names, twins = dict(_ROOT), {"lm_head.weight": "model.embed_tokens.weight"}
+    for layer in range(n_layers):
+        ours, theirs = f"blocks.{layer}.", f"model.layers.{layer}."
+        module = f"{theirs}mem_attn.memory_module."
+        names |= {ours + a: theirs + b for a, b in _BLOCK.items()}
+        names |= {ours + a: f"{theirs}mem_attn.self_attn.{b}" for a, b in _ATTENTION.items()}
+        names |= {ours + a: module + b for a, b in _MEMORY.items()}
+        twins |= {f"{theirs}self_attn.{b}": f"{theirs}mem_attn.self_attn.{b}" for b in _ATTENTION.values()}
+        twins |= {f"{module}attention_mlp.1.{kind}": f"{module}attention_mlp.0.{kind}" for kind in ("weight", "bias")}
+    return names, twins
+
+
+def our_weights(theirs: Mapping[str, Tensor], n_layers: int) -> dict[str, Tensor]:
+    """The weights under our names.
+
+    The stored `memory_bank` is left out: it is what was in memory when training stopped, and every document
+    of ours starts with a fresh bank. Raises ValueError for names that are missing or unexpected, and for
+    tensors that the released code shares but the file holds in two versions, and as `check_weight` does.
+    """
+    if n_layers > len(theirs):  # before a broken number makes us name that many
+        raise ValueError(f"{n_layers:,} blocks cannot be in {len(theirs):,} tensors")
+    names, twins = _table(n_layers)
+    expected = {*names.values(), *twins, "memory_bank"}
+    missing, unexpected = sorted(expected - set(theirs)), sorted(set(theirs) - expected)
+    if missing or unexpected:
+        raise ValueError(
+            f"expected the {len(expected)} names of a released LM2 with {n_layers} blocks; "
+            f"{len(missing)} are missing {shown(missing[:3])} and {len(unexpected)} are unknown {shown(unexpected[:3])}"
+        )
+    for name in names.values():
+        check_weight(name, theirs[name])
+    differing = [twin for twin, first in twins.items() if not torch.equal(theirs[twin], theirs[first])]
+    if differing:
+        raise ValueError(f"{differing[0]} and {twins[differing[0]]} are one tensor in the released code, but differ in this file")
+    return {ours: theirs[name] for ours, name in names.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parity:
+    """Largest absolute differences between our RELEASE model and recorded outputs of the released code."""
+
+    segments: int
+    logits: float
+    gates: float
+    bank: float
+
+    @property
+    def worst(self) -> float:
+        return max(self.logits, self.gates, self.bank)
+
+
+def parity(path: Path) -> Parity:
+    """Run our model on the recorded inputs: every segment, the bank carried over.
+
+    The file holds weights/NAME, segmentK/input_ids, segmentK/logits, segmentK/bank_after,
+    segmentK/layerL/{input_gate,forget_gate}, and the sizes as metadata. Raises ValueError for any other file.
+    """
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            sizes = file.metadata() or {}
+        recorded = read_safetensors(path)
+        if not (0 < int(sizes["layers"]) <= len(recorded) and int(sizes["segments"]) > 0):
+            raise ValueError(f"it says {sizes['layers']} blocks and {sizes['segments']} segments, and holds {len(recorded):,} tensors")
+        config = _config_of(sizes)
+        weights = our_weights({n.removeprefix("weights/"): v for n, v in recorded.items() if n.startswith("weights/")}, config.n_layers)
+        model = LM2.empty(config, torch.device("cpu"), torch.float32)
+        model.load_weights(weights)
+        return _compare(model, recorded, int(sizes["segments"]))
+    except (OSError, LookupError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
+        raise ValueError(f"{path} does not hold recorded outputs of the released LM2 code: {reason(error)}") from error
+
+
+def _config_of(sizes: Mapping[str, str]) -> LM2Config:
+    width, layers = int(sizes["hidden_size"]), int(sizes["layers"])
+    return LM2Config(
+        memory=MemoryKind.RELEASE, d_vocab=int(sizes["vocab"]), d_model=width, n_layers=layers, n_heads=int(sizes["heads"]),
+        n_key_value_heads=int(sizes["kv_heads"]), d_mlp=int(sizes["ffn"]), segment_length=width, attention_window=width,
+        rope_theta=float(sizes["rope_theta"]), rms_norm_eps=float(sizes["rms_norm_eps"]), tied_embeddings=True,
+        slots=int(sizes["slots"]), slot_dim=width, memory_heads=int(sizes["memory_heads"]), memory_layers=tuple(range(layers)),
+    )  # fmt: skip
+
+
+@torch.inference_mode()
+def _compare(model: LM2, recorded: Mapping[str, Tensor], segments: int) -> Parity:
+    worst = {"logits": 0.0, "gates": 0.0, "bank": 0.0}
+
+    def note(kind: str, ours: Tensor, name: str) -> None:
+        if not is_finite(recorded[name]):  # no maximum would tell
+            raise ValueError(f"{name} holds NaN or infinity")
+        worst[kind] = max(worst[kind], float((ours - recorded[name]).abs().max()))
+
+    bank = None
+    for at in range(segments):
+        ids = recorded[f"segment{at}/input_ids"]
+        logits, cache = model.run_with_cache(ids, bank)
+        note("logits", logits, f"segment{at}/logits")
+        for layer in range(model.config.n_layers):
+            note("gates", cache[Site.GATE_IN.hook_name(layer)], f"segment{at}/layer{layer}/input_gate")
+            note("gates", cache[Site.GATE_FORGET.hook_name(layer)], f"segment{at}/layer{layer}/forget_gate")
+        bank = cache[Site.BANK_POST.hook_name(model.config.n_layers - 1)]
+        note("bank", bank, f"segment{at}/bank_after")
+    return Parity(segments=segments, **worst)

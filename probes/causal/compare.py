@@ -1,0 +1,55 @@
+"""Two runs of one text, token by token: how far what was expected behind each token has moved."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from lm2.runs.trace import Trace, read_only
+from probes.stats.metrics import log_softmax
+
+_ROWS = 1024
+"""Tokens compared at once: a long text's distributions in float64 would be larger than its trace."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """A run and the same text's run under interventions. Row t is about what follows token t."""
+
+    before: Trace
+    after: Trace
+    kl: Float[np.ndarray, "token"]
+    """KL(before || after) of the next-token distributions, in nats."""
+    change: Float[np.ndarray, "token"]
+    """Log-probability of the token that does follow, after less before, in nats; NaN for the text's last token."""
+
+    def top(self, count: int) -> Int[np.ndarray, "rank"]:
+        """The `count` tokens with the largest KL, largest first; of equals the earlier one."""
+        return np.argsort(-self.kl, kind="stable")[:count]
+
+    @property
+    def bytes(self) -> int:
+        """Bytes held in arrays, those of both runs among them."""
+        return self.kl.nbytes + self.change.nbytes + self.before.bytes + self.after.bytes
+
+
+def compare(before: Trace, after: Trace) -> Comparison:
+    """Compare two runs of one text, computed in float64.
+
+    Raises ValueError where they do not have the same tokens and vocabulary.
+    """
+    if before.tokens.ids != after.tokens.ids or before.logits.shape != after.logits.shape:
+        raise ValueError(
+            f"only runs of one text can be compared, token by token: these have {len(before.tokens)} and {len(after.tokens)} tokens "
+            f"and logits of shapes {before.logits.shape} and {after.logits.shape}"
+        )
+    count = len(before.tokens)
+    follows = np.array([*before.tokens.ids[1:], 0])
+    kl, change = np.empty(count), np.empty(count)
+    for start in range(0, count, _ROWS):
+        rows = slice(start, start + _ROWS)
+        one, other = log_softmax(before.logits[rows]), log_softmax(after.logits[rows])
+        kl[rows] = np.maximum(0, (np.exp(one) * (one - other)).sum(-1))  # rounding alone could make it negative
+        change[rows] = (other - one)[np.arange(len(one)), follows[rows]]
+    change[-1] = np.nan
+    return Comparison(before=before, after=after, kl=read_only(kl), change=read_only(change))

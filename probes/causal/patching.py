@@ -1,0 +1,98 @@
+"""The slots of another text's bank, put into a text's own one by one as its question is read: whose answer does each bring?"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from lm2.tasks.encoded_prompt import Put
+from lm2.tasks.babi import Prompt
+from lm2.weights.checkpoint import Checkpoint
+from lm2.runs.interventions import BankEdit, Patch
+from lm2.serialize import Spec, written
+from lm2.runs.runner import prepare, run
+from lm2.text.segments import Segment
+from lm2.runs.spec import RunSpec
+from lm2.text.tokens import BREAK
+from lm2.runs.trace import read_only
+from probes.causal.planner import answers_under
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatchSpec(Spec):
+    """Two texts, where each is asked something, and the two answers. Plain JSON both ways."""
+
+    checkpoint: str
+    text: str
+    row: int
+    """The token behind which the text's answer is expected."""
+    donor: str
+    donor_row: int
+    own: int
+    """The first token of the text's own answer."""
+    other: int
+    """The first token of what the donor's bank should answer."""
+    segment_length: int | None = None
+    """Tokens; None, the checkpoint's own."""
+    seed: int = 0
+    """Nothing is drawn."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("checkpoint", "text", "donor"):
+            written(name, getattr(self, name))
+        for name in ("row", "donor_row", "own", "other", "seed"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, not {getattr(self, name)}")
+
+    def run(self, text: str) -> RunSpec:
+        """The plain run of one of the texts."""
+        return RunSpec(checkpoint=self.checkpoint, text=text, segment_length=self.segment_length)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alone:
+    """What each slot of a donor's bank does alone."""
+
+    changes: Float[np.ndarray, "slot"]
+    """Of the logit difference, donor's answer less own."""
+
+    @property
+    def bytes(self) -> int:
+        return self.changes.nbytes
+
+
+def bank_edit(donor: str, donor_segment: int, segment: int, slots: tuple[int, ...] | None) -> BankEdit:
+    """The bank with which the donor's segment begins, or some of its slots, in place as a segment begins."""
+    return BankEdit(operation=Patch(text=donor, segment=donor_segment), segments=(segment,), slots=slots)
+
+
+def slots_alone(checkpoint: Checkpoint, spec: PatchSpec) -> Alone:
+    """Carry over each slot alone, and nothing else. Raises ValueError as `prepare` does, and for a row that is not there."""
+    put = _put(checkpoint, spec)
+    at, donor_at = _segment(put.segments, spec.row), _segment(prepare(checkpoint, spec.run(spec.donor))[1], spec.donor_row)
+    edits = [(bank_edit(spec.donor, donor_at, at, (slot,)),) for slot in range(checkpoint.config.slots)]
+    clean = run(checkpoint, spec.run(spec.text)).logits[spec.row]
+    logits = np.stack([clean, *answers_under(checkpoint, put, edits)[:, 0]]).astype(np.float64)
+    differences = logits[:, spec.other] - logits[:, spec.own]
+    return Alone(changes=read_only(differences[1:] - differences[0]))
+
+
+def _segment(segments: tuple[Segment, ...], row: int) -> int:
+    if row >= segments[-1].end:
+        raise ValueError(f"there is no token {row}; there are {segments[-1].end}")
+    return next(segment.index for segment in segments if row < segment.end)
+
+
+def _put(checkpoint: Checkpoint, spec: PatchSpec) -> Put:
+    """The text as planned sweeps want it, with something behind the question: here in a segment of its own, so that nothing else changes."""
+    prompt = Prompt(
+        story_id="", task=None, text=spec.text, statements=(), statement_spans=(), question=spec.text, question_span=(0, len(spec.text)), answer=".",
+        support=(),
+    )  # fmt: skip
+    longer = spec.run(f"{spec.text}{BREAK}{prompt.answer}")
+    tokens, segments = prepare(checkpoint, longer)
+    return Put(
+        prompt=prompt, spec=longer, tokens=tokens, segments=segments, statements=(), question=range(spec.row, spec.row + 1),
+        answer=range(spec.row + 1, len(tokens)),
+    )  # fmt: skip

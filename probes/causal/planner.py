@@ -1,0 +1,193 @@
+"""The fast way to many interventions on one document: what they have in common is computed once.
+
+A run under a unit of interventions is the clean run up to the first segment that the unit changes, and within this
+segment up to the first block. So the clean run is made once, each unit begins at that block of that segment, and units
+that begin at the same place go on side by side, as rows of a batch with a bank each.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lm2.tasks.encoded_prompt import Put
+from lm2.weights.checkpoint import Checkpoint
+from lm2.model.config import MemoryKind
+from lm2.weights.cost import side_by_side
+from lm2.runs.loop import Carried, carried, to_numpy
+from lm2.model.finite import in_segments
+from lm2.model.lm2 import SegmentOutput
+from lm2.runs.runner import donations
+from lm2.text.segments import Segment, pad
+from lm2.model.stream import Cache, Stream
+from probes.causal.batch import Unit, rows_begin, rows_hand_on, rows_hooks, together
+from probes.causal.plan import BEFORE, Pack, Route, answer_part, layer_of, plan
+
+PACK = 32
+"""Units side by side. With more of them matrix products gain nothing, and what they work on outgrows a core's cache."""
+
+
+def answers_under(checkpoint: Checkpoint, put: Put, units: Sequence[Unit], *, pack: int = PACK) -> Float[np.ndarray, "unit row d_vocab"]:
+    """The logits that predict a question's answer under each unit of interventions: those of `run`, to 1e-5.
+
+    Raises ValueError as `run` does.
+    """
+    return _all(Planner(checkpoint, put, units, pack=pack))
+
+
+def answers_alone_under(checkpoint: Checkpoint, put: Put, units: Sequence[Unit], *, pack: int = PACK) -> Float[np.ndarray, "unit row d_vocab"]:
+    """The logits that predict a question's answer when these tokens alone are computed under each unit.
+
+    A unit may change the answer's own segment only. The tokens that predict the answer see it; the tokens before them,
+    their keys and values included, are those of the clean run. So an edit of a site of tokens equals a `run` of it whose
+    `tokens` are the answer's rows, to 1e-5, and an edit of slots is one of what these rows read.
+
+    Raises ValueError as `run` does; for interventions in other segments; for an answer that the end of a segment cuts;
+    for sites with keys, since keys are not computed anew; and for RELEASE, whose tokens all depend on each other.
+    """
+    return _all(Planner(checkpoint, put, units, route=Route.ANSWER, pack=pack))
+
+
+def _all(planner: "Planner") -> Float[np.ndarray, "unit row d_vocab"]:
+    found = np.empty((len(planner.units), *planner.clean.shape), np.float32)
+    for units, logits in planner.answers():
+        found[list(units)] = logits
+    return found
+
+
+class Planner:
+    """One question under many units of interventions, with its clean run, which is made at once."""
+
+    def __init__(
+        self, checkpoint: Checkpoint, put: Put, units: Sequence[Unit], *, route: Route = Route.EXACT, pack: int = PACK
+    ) -> None:  # fmt: skip
+        """Raises ValueError as `answers_under` does and, on its route, `answers_alone_under`."""
+        self.units = tuple(units)
+        self._checkpoint, self._model, self._config, self._put = checkpoint, checkpoint.model, checkpoint.config, put
+        self._given = donations(checkpoint, replace(put.spec, interventions=together(units)))
+        held = side_by_side(checkpoint.config, put.segments, checkpoint.working_bytes, pack)
+        self._plan = plan(checkpoint.config, put, self.units, route, min(pack, held))
+        self._segments = put.segments[: put.segment_of(put.rows[-1]) + 1]
+        self._folds = route is Route.ANSWER and checkpoint.config.memory in (MemoryKind.GATED, MemoryKind.NONE)
+        self._begun: dict[int, Carried] = {}
+        """What came to each segment in which a unit begins."""
+        self._streams: dict[tuple[int, int], Stream] = {}
+        """The clean stream as it enters each block, of each segment, at which a unit begins."""
+        self._rows: dict[int, Float[Tensor, "one row d_vocab"]] = {}
+        """The clean logits that are asked for, by segment."""
+        with checkpoint.lock, torch.inference_mode():
+            self._fresh = self._model.fresh_bank(1)
+            self._read(route)
+            self.clean: Float[np.ndarray, "row d_vocab"] = to_numpy(torch.cat([*self._rows.values()], dim=1)[0])
+
+    def answers(self) -> Iterator[tuple[tuple[int, ...], Float[np.ndarray, "unit row d_vocab"]]]:
+        """The indexes of some units, and their logits, until every unit has been met once."""
+        unchanged = set(range(len(self.units)))
+        for pack in self._plan:
+            with self._checkpoint.lock, torch.inference_mode():
+                logits = to_numpy(self._under(pack))
+            yield pack.units, logits
+            unchanged -= set(pack.units)
+        if unchanged:
+            yield tuple(sorted(unchanged)), np.broadcast_to(self.clean, (len(unchanged), *self.clean.shape))
+
+    def _read(self, route: Route) -> None:
+        """The clean run."""
+        layers: dict[int, set[int]] = defaultdict(set)
+        for pack in self._plan:
+            layers[pack.segment].add(pack.layer)
+        state = Carried(self._fresh, None)
+        for segment in self._segments:
+            last = segment is self._segments[-1]
+            if last and route is Route.ANSWER:
+                segment, state = self._alone(segment, state)
+            if segment.index in layers:
+                self._begun[segment.index] = state
+            with in_segments(segment.index):
+                stream = self._begin(segment, 1, state.bank, state.cache, write=not last)
+                for layer in sorted(layers[segment.index] - {BEFORE}):
+                    stream = self._model.through(stream, layer)
+                    self._streams[segment.index, layer] = stream
+                output = self._model.finish(self._model.through(stream))
+                self._keep(segment, output)
+            state = carried(self._config, output, segment.end)
+
+    def _alone(self, segment: Segment, state: Carried) -> tuple[Segment, Carried]:
+        """The rows that predict the answer as a segment of their own, which looks back on the tokens before them."""
+        own = answer_part(self._put, self.units)
+        before = segment.ids[: own.start - segment.start]
+        if before:
+            with in_segments(segment.index):
+                read = self._model.through(self._begin(replace(segment, ids=before), 1, state.bank, state.cache, write=False))
+                state = Carried(state.bank, self._model.finish(read).cache)
+        self._segments = (*self._segments[:-1], own)
+        return own, state
+
+    def _keep(self, segment: Segment, output: SegmentOutput) -> None:
+        asked = self._asked(segment)
+        if asked:
+            self._rows[segment.index] = output.unembed(output.final[:, asked])
+
+    def _asked(self, segment: Segment) -> list[int]:
+        return [row - segment.start for row in self._put.rows if segment.start <= row < segment.end]
+
+    def _begin(self, segment: Segment, count: int, bank: Tensor | None, cache: Cache | None, *, write: bool) -> Stream:
+        length = self._config.slots if self._config.memory is MemoryKind.RELEASE else None  # it runs on full segments only
+        ids, real = pad([segment.ids] * count, length, self._model.embed.weight.device)
+        bank = None if bank is None else bank.expand(count, -1, -1)
+        cache = None if cache is None else cache.repeated(count)
+        return self._model.begin(ids, bank, cache=cache, real=real, write=write)
+
+    def _under(self, pack: Pack) -> Float[Tensor, "unit row d_vocab"]:
+        """`lm2.runs.loop.feed` from where the pack begins, with a row for each unit."""
+        units = [self.units[index] for index in pack.units]
+        lasting = [tuple(change for change in unit if not change.read_only) for unit in units]
+        parts = [rows.expand(len(units), -1, -1) for index, rows in self._rows.items() if index < pack.segment]
+        handed, cache = self._begun[pack.segment]
+        read_cache = cache
+        for segment in self._segments[pack.segment :]:
+            last, asked = segment is self._segments[-1], self._asked(segment)
+            stream = self._streams.get((segment.index, pack.layer)) if segment.index == pack.segment else None
+            with in_segments(segment.index):
+                if not last:
+                    began, written = self._feed(lasting, segment, handed, cache, stream, write=True)
+                if last or pack.apart and (asked or self._config.lookback != 0):
+                    _, output = self._feed(units, segment, handed, read_cache, stream, write=False)
+                else:
+                    output = written
+                if asked:
+                    parts.append(output.unembed(output.final[:, asked]))
+            if not last:
+                handed = rows_hand_on(lasting, segment, began, written.bank)
+                cache = carried(self._config, written, segment.end).cache
+                read_cache = carried(self._config, output, segment.end).cache if pack.apart else cache
+        return torch.cat(parts, dim=1)
+
+    def _feed(
+        self, units: Sequence[Unit], segment: Segment, handed: Tensor | None, cache: Cache | None, stream: Stream | None, *, write: bool
+    ) -> tuple[Tensor | None, SegmentOutput]:
+        """The bank that a segment begins with under each unit, and what it comes to. `stream`: where to go on from; None, from its tokens."""
+        bank = rows_begin(units, self._config, segment, handed, self._fresh, self._given)
+        write = write if stream is None else stream.write  # a clean stream that writes can be read as well
+        changes = rows_hooks(units, self._config, segment, self._given, write=write)
+        with self._model.hooks(fwd_hooks=changes):
+            if stream is None:
+                return bank, self._model.finish(self._model.through(self._begin(segment, len(units), bank, cache, write=write)))
+            stream = stream.repeated(len(units))
+            if bank is not handed:
+                return bank, self._model.finish(self._model.through(replace(stream, bank_start=bank, bank=bank)))
+            changed = max((layer_of(name, self._config) for name, _ in changes), default=BEFORE)
+            if self._folds and changed < self._config.n_layers:
+                return bank, self._folded(stream, changed)
+            return bank, self._model.finish(self._model.through(stream))
+
+    def _folded(self, stream: Stream, changed: int) -> SegmentOutput:
+        """The rest of a segment. Behind the last block that is changed, units differ in their tokens alone and need no batch."""
+        if stream.layer <= changed:
+            stream = self._model.through(stream, changed + 1)
+        output = self._model.finish(self._model.through(stream.folded()))
+        return replace(output, final=output.final.view(len(stream.resid), stream.tokens, -1))

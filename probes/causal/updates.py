@@ -1,0 +1,243 @@
+"""Updates of the bank while a text is being written, and what they do to reading.
+
+The paper's section 4.5 shows the cross-attention of one prompt before and after some steps of generation. Here `walk` continues a text
+token by token: the bank is written whenever a segment is full, or, where the spec has a Freeze, not any more. `reread` then reads one and
+the same probe from every bank on the way, so that nothing differs between two readings but the bank.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from lm2.runs.capture import Capture, Coordinate, check_there
+from lm2.weights.checkpoint import Checkpoint
+from lm2.model.config import MemoryKind
+from lm2.weights.cost import check_repeated
+from lm2.runs.interventions import Freeze
+from lm2.model.lm2 import SegmentOutput
+from lm2.runs.runner import Carried, LIMIT_BYTES, TooLargeError, carried, feed, prepare, to_numpy
+from lm2.text.segments import Segment, is_full
+from lm2.model.sites import Site
+from lm2.runs.spec import RunSpec
+from lm2.text.tokens import TokenSequence
+from lm2.runs.trace import read_only
+
+
+@dataclass(frozen=True, kw_only=True)
+class Walk:
+    """A text, what the model wrote behind it token by token, and every bank on the way."""
+
+    spec: RunSpec
+    """The prompt's run. A Freeze in it says from which segment on nothing is written."""
+    prompt: TokenSequence
+    ids: tuple[int, ...]
+    """The new tokens."""
+    pieces: tuple[str, ...]
+    """Each token of prompt and continuation as people read it."""
+    segments: tuple[Segment, ...]
+    """Of prompt and continuation; the last new token, which nothing was predicted from, belongs to none of them."""
+    layers: tuple[int, ...]
+    """The blocks whose reading was kept."""
+    logits: Float[np.ndarray, "step d_vocab"]
+    """Row t is what new token t was chosen from."""
+    reads: Float[np.ndarray, "step block head slot"]
+    """The reading of the token that new token t was predicted from."""
+    banks: Float[np.ndarray, "bank slot slot_dim"]
+    """Row k is the bank that k segments left: row 0 is fresh; to the last one the last segment has written as it stands."""
+
+    def writes(self, segment: int) -> bool:
+        """Whether a segment writes to the bank that it hands on."""
+        return all(segment < change.segment for change in self.spec.interventions)
+
+    def predictor(self, step: int) -> int:
+        """Place of the token that new token `step` was predicted from."""
+        return len(self.prompt) - 1 + step
+
+    def segment_of(self, step: int) -> int:
+        """The segment of that token: as many segments have written to the bank it reads."""
+        return next(segment.index for segment in self.segments if self.predictor(step) < segment.end)
+
+    def closed(self, step: int) -> bool:
+        """Whether a segment was closed, and the bank written unless it is frozen, right before new token `step` was predicted."""
+        return step > 0 and self.predictor(step) == self.segments[self.segment_of(step)].start
+
+    @property
+    def bytes(self) -> int:
+        return self.logits.nbytes + self.reads.nbytes + self.banks.nbytes
+
+
+def walk(
+    checkpoint: Checkpoint, spec: RunSpec, *, tokens: int, layers: tuple[int, ...], on_segment: Callable[[int, int], None] | None = None
+) -> Walk:
+    """Continue the spec's text greedily by `tokens` tokens, keeping what blocks `layers` read at each.
+
+    With no Freeze the tokens are those of `lm2.generate`. Every step feeds the open segment anew, so that it holds for RELEASE too, whose
+    gates see all of a segment.
+
+    Args:
+        on_segment: hears (segments done, segments in all) for each segment of the prompt.
+
+    Raises ValueError for fewer than 1 token, captures, interventions other than one Freeze, a block without memory, and as `prepare` does;
+    TooLargeError where the last segment would be read anew too often.
+    """
+    if tokens < 1:
+        raise ValueError(f"at least 1 token must be written, not {tokens}")
+    prompt, segments = prepare(checkpoint, spec)
+    check_repeated(checkpoint.config, segments[-1], tokens, checkpoint.working_bytes)
+    _check_layers(checkpoint, layers)
+    if spec.captures or len(spec.interventions) > 1 or not all(isinstance(change, Freeze) for change in spec.interventions):
+        raise ValueError(f"a walk's spec has no captures, and no interventions but one Freeze; this one has {spec.captures + spec.interventions}")
+    with torch.inference_mode():
+        return _walk(checkpoint, spec, prompt, segments, tokens, layers, on_segment)
+
+
+def _walk(
+    checkpoint: Checkpoint, spec: RunSpec, prompt: TokenSequence, segments: Sequence[Segment], tokens: int, layers: tuple[int, ...],
+    on_segment: Callable[[int, int], None] | None,
+) -> Walk:  # fmt: skip
+    config, piece = checkpoint.config, checkpoint.tokenizer.piece
+    length = spec.segment_length or config.segment_length
+    writer = _Writer(checkpoint, spec, layers)
+    for segment in segments[:-1]:
+        writer.close(segment, writer.feed(segment)[0])
+        if on_segment is not None:
+            on_segment(segment.index + 1, len(segments))
+    closed, last = list(segments[:-1]), segments[-1]
+    new: list[int] = []
+    logits, reads = [], []
+    while True:
+        output, read = writer.feed(last)
+        logits.append(to_numpy(output.logits[0, len(last.ids) - 1]))
+        reads.append(read[:, :, -1])
+        new.append(int(logits[-1].argmax()))
+        if len(new) == tokens:
+            break
+        if is_full(len(last.ids), length, config.segment_end, piece(last.ids[-1])):
+            writer.close(last, output)
+            closed.append(last)
+            last = Segment(index=last.index + 1, start=last.end, ids=(new[-1],))
+        else:
+            last = replace(last, ids=(*last.ids, new[-1]))
+    writer.close(last, output)
+    return Walk(
+        spec=spec,
+        prompt=prompt,
+        ids=tuple(new),
+        pieces=checkpoint.tokenizer.followed(prompt, new).shown,
+        segments=(*closed, last),
+        layers=layers,
+        logits=read_only(np.stack(logits)),
+        reads=read_only(np.stack(reads)),
+        banks=read_only(np.stack(writer.banks)),
+    )
+
+
+class _Writer:
+    """The bank as segments are closed one after the other."""
+
+    def __init__(self, checkpoint: Checkpoint, spec: RunSpec, layers: tuple[int, ...]) -> None:
+        self._checkpoint, self._layers = checkpoint, layers
+        self._watched = replace(spec, captures=(Capture(Site.READ_PATTERN, layers=layers),))
+        self._begun = Carried(checkpoint.model.fresh_bank(1), None)
+        self.banks = [to_numpy(self._begun.bank[0])]
+
+    def feed(self, segment: Segment) -> tuple[SegmentOutput, Float[np.ndarray, "block head token slot"]]:
+        """The segment as it stands, and its reading."""
+        return _read(self._checkpoint, segment, self._watched, self._layers, self._begun)
+
+    def close(self, segment: Segment, output: SegmentOutput) -> None:
+        """The segment is done, and hands its bank on."""
+        self._begun = carried(self._checkpoint.config, output, segment.end)
+        self.banks.append(to_numpy(self._begun.bank[0]))
+
+
+def _read(
+    checkpoint: Checkpoint, segment: Segment, spec: RunSpec, layers: tuple[int, ...], begun: Carried
+) -> tuple[SegmentOutput, Float[np.ndarray, "block head token slot"]]:
+    records: dict[tuple[Capture, Coordinate], np.ndarray] = {}
+    with checkpoint.lock:  # for this segment alone: others need not wait for the whole walk
+        _, output = next(feed(checkpoint.model, [segment], spec, records, begun))
+    return output, np.stack([records[spec.captures[0], Coordinate(segment.index, layer)] for layer in layers])
+
+
+def diverge(one: Walk, other: Walk) -> int | None:
+    """The first step at which two walks choose different tokens; None where they never do."""
+    return next((step for step, pair in enumerate(zip(one.ids, other.ids)) if pair[0] != pair[1]), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rereading:
+    """One probe, read from several banks."""
+
+    pieces: tuple[str, ...]
+    """Each token of the probe as people read it."""
+    layers: tuple[int, ...]
+    patterns: Float[np.ndarray, "bank block head token slot"]
+    logits: Float[np.ndarray, "bank d_vocab"]
+    """What is expected behind the probe's last token."""
+
+    def difference(self, before: int, after: int) -> Float[np.ndarray, "block head token slot"]:
+        """Read weight from bank `after` less that from bank `before`."""
+        return self.patterns[after] - self.patterns[before]
+
+    def moved(self, before: int, after: int) -> Float[np.ndarray, "block head token"]:
+        """Total variation distance between two readings: the share of a token's attention that went elsewhere, 0 to 1.
+
+        Where a read pattern does not sum to 1 (TOKENS: tokens also attend to tokens), what is left counts as one more slot.
+        """
+        change = self.difference(before, after)
+        return (np.abs(change).sum(-1) + np.abs(change.sum(-1))) / 2
+
+    @property
+    def bytes(self) -> int:
+        return self.patterns.nbytes + self.logits.nbytes
+
+
+def reread(
+    checkpoint: Checkpoint, ids: tuple[int, ...], banks: Float[np.ndarray, "bank slot slot_dim"], *, layers: tuple[int, ...],
+    limit_bytes: int = LIMIT_BYTES,
+) -> Rereading:  # fmt: skip
+    """Read the tokens `ids` as one segment from each bank, with nothing else in sight, whatever the attention window.
+
+    Raises ValueError for a probe without tokens (RELEASE: or of more tokens than there are slots), banks of another shape, and a block
+    without memory; TooLargeError where the readings would be more than `limit_bytes`.
+    """
+    config = checkpoint.config
+    _check_layers(checkpoint, layers)
+    if not ids:
+        raise ValueError("a probe has at least 1 token; this one has 0")
+    if config.memory is MemoryKind.RELEASE and len(ids) > config.slots:
+        raise ValueError(f"this model's segments are {config.slots} tokens long: a probe has at most {config.slots}; this one has {len(ids)}")
+    if banks.ndim != 3 or banks.shape[1:] != (config.slots, config.slot_dim):
+        raise ValueError(f"banks must be [bank, slot, slot_dim] = (any, {config.slots}, {config.slot_dim}), not {banks.shape}")
+    wanted = 4 * len(banks) * (len(layers) * config.memory_heads * len(ids) * config.slots + config.d_vocab)
+    if wanted > limit_bytes:
+        raise TooLargeError(f"{len(banks)} readings of {len(ids)} tokens would keep {wanted:,} bytes, more than the {limit_bytes:,} allowed")
+    probe = Segment(index=0, start=0, ids=ids)
+    spec = RunSpec(checkpoint=checkpoint.name, text="", captures=(Capture(Site.READ_PATTERN, layers=layers),))
+    like = checkpoint.model.embed.weight
+    patterns, logits = [], []
+    with checkpoint.lock, torch.inference_mode():
+        for bank in banks:
+            begun = Carried(torch.tensor(bank, dtype=like.dtype, device=like.device)[None], None)
+            output, pattern = _read(checkpoint, probe, spec, layers, begun)
+            patterns.append(pattern)
+            logits.append(to_numpy(output.logits[0, len(ids) - 1]))
+    return Rereading(
+        pieces=checkpoint.tokenizer.spelt(ids).shown,
+        layers=layers,
+        patterns=read_only(np.stack(patterns)),
+        logits=read_only(np.stack(logits)),
+    )
+
+
+def _check_layers(checkpoint: Checkpoint, layers: tuple[int, ...]) -> None:
+    held = sorted(checkpoint.config.memory_layers)
+    if not held:
+        raise ValueError(f"a {checkpoint.config.memory.value} model has no bank to update")
+    if not layers:
+        raise ValueError(f"at least one block must be read, of {held}")
+    check_there("block", layers, held)

@@ -1,0 +1,199 @@
+"""How many slots a model really uses: effective and dead slots over many documents, beside a bank in which nothing is stored."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from lm2.runs.capture import Capture, SlotMass
+from lm2.weights.checkpoint import Checkpoint
+from lm2.model.config import LM2Config, MemoryKind
+from lm2.runs.interventions import Freeze
+from lm2.runs.runner import run, to_numpy
+from lm2.text.segments import Segment
+from lm2.model.sites import Site
+from lm2.runs.spec import RunSpec
+from lm2.runs.trace import Trace
+from probes.stats.effects import Effect, effect
+
+
+def participation_ratio(mass: Float[np.ndarray, "... item"]) -> Float[np.ndarray, "..."]:
+    """(sum of masses)^2 / sum of their squares: n for n equal masses and none elsewhere; 0 where there is no mass."""
+    squares = (mass**2).sum(-1)
+    return np.where(squares > 0, mass.sum(-1) ** 2 / np.where(squares > 0, squares, 1), 0.0)
+
+
+def effective_rank(bank: Float[np.ndarray, "slot slot_dim"]) -> float:
+    """Participation ratio of the squared singular values of a bank whose slots are centred: along how many directions slots differ."""
+    return float(participation_ratio(np.linalg.svd(bank - bank.mean(0), compute_uv=False).astype(float) ** 2))
+
+
+def shares(mass: Float[np.ndarray, "document slot"]) -> Float[np.ndarray, "document slot"]:
+    """Each slot's share of its document's mass; 0 where there is none."""
+    total = mass.sum(1, keepdims=True)
+    return np.divide(mass, total, out=np.zeros_like(mass), where=total > 0)
+
+
+def unused(mass: Float[np.ndarray, "document slot"], fraction: float) -> Bool[np.ndarray, "slot"]:
+    """Slots with less than `fraction` of a uniform share of the mass in every single document."""
+    return (shares(mass) < fraction / mass.shape[1]).all(0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mean:
+    """A mean over documents with a 95 % interval clustered by group; nan with one group."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Usage:
+    """What documents do with the slots.
+
+    Reading counts from segment 1 on, since before it nothing was written that could be read. Shares are means over documents.
+    """
+
+    n: int
+    groups: int
+    read_share: Float[np.ndarray, "slot"]
+    """Of all reading: every token, block and head."""
+    write_share: Float[np.ndarray, "slot"]
+    """Of all that is written: the norm of what the input gate admits of the candidate (TOKENS: the slot's change)."""
+    change: Float[np.ndarray, "slot"]
+    """How far a segment moves the slot (Euclidean)."""
+    forget: Float[np.ndarray, "slot"] | None
+    """Forget gate: share of the slot that a block keeps; None for TOKENS, which have no gates."""
+    read: Mean
+    """Effective slots of a document: participation ratio of its reading. Uniform reading would give the number of slots."""
+    write: Mean
+    """The same of its writing."""
+    rank: Mean
+    """Effective rank of the bank that a document leaves."""
+    fresh_read: Mean
+    """As `read`, where every segment of the same documents begins with a fresh bank."""
+    read_over_fresh: Effect
+    """The difference of the two, document by document."""
+    fresh_rank: float
+    """Effective rank of the fresh bank."""
+    unread: tuple[int, ...]
+    """Slots that no document reads."""
+    unchanged: tuple[int, ...]
+    """Slots that no document changes."""
+
+    @property
+    def dead(self) -> tuple[int, ...]:
+        """Slots that no document reads and none changes."""
+        return tuple(slot for slot in self.unread if slot in self.unchanged)
+
+
+def usage(
+    checkpoint: Checkpoint,
+    specs: Sequence[RunSpec],
+    groups: Sequence[str],
+    *,
+    fraction: float = 0.01,
+    seed: int = 0,
+    on_document: Callable[[], None] = lambda: None,
+) -> Usage:
+    """Run every document twice, as its spec says and with a memory that writes nothing, and sum up what its slots were used for.
+
+    Args:
+        groups: names for each document the story it belongs to.
+        fraction: a slot is unread or unchanged when it has less than this share of 1/slots of the reading, or of the bank's
+            change, in every document.
+
+    Raises ValueError for no documents, one of a single segment (it reads nothing that was written), a model without memory,
+    and as `run` does.
+    """
+    config = checkpoint.config
+    if config.memory is MemoryKind.NONE:
+        raise ValueError("a none model has no slots to use")
+    if not specs:
+        raise ValueError("how slots are used takes at least 1 document to say")
+    found, frozen = [], []
+    for spec in specs:
+        found.append(_used(run(checkpoint, replace(spec, captures=tuple(map(Capture, _sites(config))) + (_READ,))), config))
+        frozen.append(_read(run(checkpoint, replace(spec, captures=(_READ,), interventions=(*spec.interventions, Freeze()))), config))
+        on_document()
+    read, write, change, forget, ranks = (np.stack(column) for column in zip(*found))
+    reading, fresh = participation_ratio(read), participation_ratio(np.stack(frozen))
+    return Usage(
+        n=len(specs),
+        groups=len(set(groups)),
+        read_share=shares(read).mean(0),
+        write_share=shares(write).mean(0),
+        change=change.mean(0),
+        forget=None if config.memory is MemoryKind.TOKENS else forget.mean(0),
+        read=_mean(reading, groups, seed),
+        write=_mean(participation_ratio(write), groups, seed),
+        rank=_mean(ranks, groups, seed),
+        fresh_read=_mean(fresh, groups, seed),
+        read_over_fresh=effect(reading - fresh, groups, seed=seed),
+        fresh_rank=effective_rank(to_numpy(checkpoint.model.fresh_bank(1)[0])),
+        unread=tuple(map(int, np.flatnonzero(unused(read, fraction)))),
+        unchanged=tuple(map(int, np.flatnonzero(unused(change, fraction)))),
+    )
+
+
+_READ = Capture(Site.READ_PATTERN, SlotMass())
+
+
+def _sites(config: LM2Config) -> tuple[Site, ...]:
+    always = (Site.BANK_PRE, Site.BANK_POST)
+    return always if config.memory is MemoryKind.TOKENS else (*always, Site.CANDIDATE, Site.GATE_IN, Site.GATE_FORGET)
+
+
+class _Used(NamedTuple):
+    """What one document did with the slots."""
+
+    read: Float[np.ndarray, "slot"]
+    write: Float[np.ndarray, "slot"]
+    change: Float[np.ndarray, "slot"]
+    forget: Float[np.ndarray, "slot"]
+    rank: float
+
+
+def _used(trace: Trace, config: LM2Config) -> _Used:
+    first, last = min(config.memory_layers), max(config.memory_layers)
+    moved = [_at(trace, Site.BANK_POST, segment, last) - _at(trace, Site.BANK_PRE, segment, first) for segment in trace.segments]
+    change = np.linalg.norm(moved, axis=-1)
+    if config.memory is MemoryKind.TOKENS:
+        write, forget = change.sum(0), np.full(config.slots, np.nan)
+    else:
+        gated = [_gated(trace, segment, layer, config) for segment in trace.segments for layer in config.memory_layers]
+        write, forget = np.sum([one[0] for one in gated], axis=0), np.mean([one[1] for one in gated], axis=0)
+    return _Used(_read(trace, config), write, change.mean(0), forget, effective_rank(trace.bank))
+
+
+def _gated(trace: Trace, segment: Segment, layer: int, config: LM2Config) -> tuple[Float[np.ndarray, "slot"], Float[np.ndarray, "slot"]]:
+    """How much one block's gates admit to each slot, and the share of it that they keep."""
+    admitted = np.linalg.norm(_at(trace, Site.GATE_IN, segment, layer) * _at(trace, Site.CANDIDATE, segment, layer), axis=-1)
+    kept = _at(trace, Site.GATE_FORGET, segment, layer).mean(-1)
+    if config.memory is MemoryKind.RELEASE:  # rows past the segment's tokens stay as they are, whatever the gates say
+        written = np.arange(config.slots) < len(segment.ids)
+        return np.where(written, admitted, 0.0), np.where(written, kept, 1.0)
+    return admitted, kept
+
+
+def _at(trace: Trace, site: Site, segment: Segment, layer: int) -> np.ndarray:
+    return trace.at(site, segment=segment.index, layer=layer).astype(float)
+
+
+def _read(trace: Trace, config: LM2Config) -> Float[np.ndarray, "slot"]:
+    """Reading mass of every slot, each token counting the same, from segment 1 on."""
+    if len(trace.segments) == 1:
+        raise ValueError(f"a document of a single segment ({len(trace.tokens)} tokens) reads nothing that was written; at least 2 are needed")
+    return sum(
+        len(segment.ids) * _at(trace, Site.READ_PATTERN, segment, layer)
+        for segment in trace.segments[1:]
+        for layer in config.memory_layers
+    )
+
+
+def _mean(values: Float[np.ndarray, "document"], groups: Sequence[str], seed: int) -> Mean:
+    found = effect(values, groups, seed=seed)
+    return Mean(mean=found.mean, low=found.low, high=found.high)

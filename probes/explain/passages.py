@@ -1,0 +1,228 @@
+"""Passages: documents as a memory meets them, with how much each token reads and writes each slot."""
+
+import re
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lm2.runs.capture import Capture, HeadMean
+from lm2.weights.checkpoint import Checkpoint
+from lm2.model.config import LM2Config, MemoryKind
+from lm2.runs.loop import feed, to_numpy
+from lm2.model.hooks import HookPoint
+from lm2.runs.batched import follow, meet_in_the_bank
+from lm2.runs.runner import prepare
+from lm2.text.segments import Segment
+from lm2.model.sites import Site
+from lm2.runs.spec import RunSpec
+from lm2.text.tokens import TokenSequence
+from probes.explain.corpus import Entry
+from probes.explain.spec import ExplainSpec, Signal
+from probes.experiments.provenance import left_of
+
+LONGEST = 32
+"""Tokens of a passage: longer segments are cut."""
+_ROWS = 32
+_CELLS = 2**24
+"""Tokens times slots of the documents that are read side by side, unless a single one has more."""
+_GATES = (Site.GATE_IN, Site.CANDIDATE, Site.GATE_FORGET)
+_WORD = re.compile(r"\w+(?:['’-]\w+)*|[^\w\s]+")
+
+Values = Float[np.ndarray, "token slot"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Passage:
+    """A segment of a document, or a part of a long one."""
+
+    group: str
+    """The story or document that it is from."""
+    segment: int
+    start: int
+    """Place of its first token in the document."""
+    text: str
+    spans: tuple[tuple[int, int], ...]
+    """Each token's characters in `text`, without the blanks around them."""
+    words: tuple[str, ...]
+    """The word that each token is of."""
+    values: Mapping[Signal, Values]
+    """Reading from segment 1 on, for before it nothing was written that could be read; writing up to the last segment but one, for
+    nobody reads what the last one writes."""
+
+
+def passages(
+    checkpoint: Checkpoint, entries: Sequence[Entry], spec: ExplainSpec, *, on_document: Callable[[], None] = lambda: None
+) -> Iterator[tuple[Passage, ...]]:
+    """The passages of each document in turn. What is held at a time is bounded, however many documents there are.
+
+    Raises ValueError for another checkpoint's spec, a model or block without memory, a signal that the memory lacks, and as `run` does.
+    """
+    config = checkpoint.config
+    _check(config, spec)
+    run = RunSpec(checkpoint=spec.checkpoint, text="", segment_length=spec.segment_length)
+    laid = (_Laid(one, *prepare(checkpoint, replace(run, text=one.text))) for one in entries)
+    read = _side_by_side if meet_in_the_bank(config) else _one_by_one
+    for few in _few(laid, config.slots):
+        found: list[list[Passage]] = [[] for _ in few]
+        words = [words_of(one.tokens) for one in few]
+        with checkpoint.lock, torch.inference_mode():
+            for at, segment, values in read(checkpoint, [one.segments for one in few], spec):
+                found[at] += _cut(few[at], words[at], segment, values)
+        for each in found:
+            on_document()
+            yield tuple(each)
+
+
+def _check(config: LM2Config, spec: ExplainSpec) -> None:
+    if not config.memory_layers:
+        raise ValueError(f"a {config.memory.value} model has no slots to explain")
+    if spec.block is not None and spec.block not in config.memory_layers:
+        raise ValueError(f"block {spec.block} has no memory; blocks {sorted(config.memory_layers)} have one")
+    if Signal.WRITE in spec.signals and config.memory is MemoryKind.RELEASE:
+        raise ValueError(
+            "the released arithmetic has no write attention, row j of its bank belongs to token j of the segment: "
+            "explain what reads its slots, with signals [read]"
+        )
+    outside = [slot for slot in spec.slots or () if not 0 <= slot < config.slots]
+    if outside:
+        raise ValueError(f"there is no slot {', '.join(map(str, outside))}; this model has slots 0..{config.slots - 1}")
+
+
+class _Laid(NamedTuple):
+    """A document as the checkpoint will read it."""
+
+    entry: Entry
+    tokens: TokenSequence
+    segments: tuple[Segment, ...]
+
+
+def _few(laid: Iterator[_Laid], slots: int) -> Iterator[list[_Laid]]:
+    """Documents that are read together."""
+    held: list[_Laid] = []
+    for one in laid:
+        if held and (len(held) == _ROWS or slots * sum(len(other.tokens) for other in (*held, one)) > _CELLS):
+            yield held
+            held = []
+        held.append(one)
+    if held:
+        yield held
+
+
+class _Read(NamedTuple):
+    """A segment that has been read."""
+
+    document: int
+    segment: Segment
+    values: Mapping[Signal, Values]
+
+
+def _side_by_side(checkpoint: Checkpoint, documents: Sequence[tuple[Segment, ...]], spec: ExplainSpec) -> Iterator[_Read]:
+    """As rows of one batch; for models whose segments meet only through the bank. Whoever consumes it holds the lock."""
+    kept: dict[tuple[Site, int], np.ndarray] = {}
+
+    def keep(capture: Capture, layer: int) -> Callable[[Tensor, HookPoint], None]:
+        def hook(value: Tensor, hook: HookPoint) -> None:
+            kept[capture.site, layer] = to_numpy(value.float().mean(1) if isinstance(capture.reduction, HeadMean) else value)
+
+        return hook
+
+    order = sorted(range(len(documents)), key=lambda at: -len(documents[at]))
+    ids = [[segment.ids for segment in documents[at]] for at in order]
+    hooks = [(one.site.hook_name(layer), keep(one, layer)) for one in _captures(checkpoint.config, spec) for layer in one.layers]
+    with checkpoint.model.hooks(fwd_hooks=hooks):
+        for step, output in enumerate(follow(checkpoint.model, ids, checkpoint.model.fresh_bank(len(ids)))):
+            values = _values(checkpoint.config, spec, kept)
+            for row, at in enumerate(order[: len(output.final)]):
+                yield _Read(at, documents[at][step], {signal: value[row] for signal, value in values.items()})
+
+
+def _one_by_one(checkpoint: Checkpoint, documents: Sequence[tuple[Segment, ...]], spec: ExplainSpec) -> Iterator[_Read]:
+    """As `_side_by_side`, for all models."""
+    run = RunSpec(checkpoint=spec.checkpoint, text="", captures=_captures(checkpoint.config, spec))
+    for at, segments in enumerate(documents):
+        records: dict = {}
+        for segment, _ in feed(checkpoint.model, segments, run, records):
+            kept = {(capture.site, place.layer): value[None] for (capture, place), value in records.items()}
+            yield _Read(at, segment, {signal: value[0] for signal, value in _values(checkpoint.config, spec, kept).items()})
+            records.clear()
+
+
+def _captures(config: LM2Config, spec: ExplainSpec) -> tuple[Capture, ...]:
+    layers = _layers(config, spec)
+    found = [Capture(Site.READ_PATTERN, HeadMean(), layers)] if Signal.READ in spec.signals else []
+    if Signal.WRITE in spec.signals:
+        found.append(Capture(Site.WRITE_PATTERN, HeadMean(), layers))
+        if config.memory is MemoryKind.TOKENS:
+            found += [Capture(Site.BANK_PRE, layers=(0,)), Capture(Site.BANK_POST, layers=(config.n_layers - 1,))]
+        else:
+            found += [Capture(site, layers=layers) for site in _GATES]
+    return tuple(found)
+
+
+def _layers(config: LM2Config, spec: ExplainSpec) -> tuple[int, ...]:
+    return tuple(sorted(config.memory_layers)) if spec.block is None else (spec.block,)
+
+
+def _values(
+    config: LM2Config, spec: ExplainSpec, kept: Mapping[tuple[Site, int], np.ndarray]
+) -> dict[Signal, Float[np.ndarray, "row token slot"]]:
+    """What each token of one segment has to do with each slot, from what was captured."""
+    layers, found = _layers(config, spec), {}
+    if Signal.READ in spec.signals:
+        found[Signal.READ] = np.mean([kept[Site.READ_PATTERN, layer] for layer in layers], axis=0)
+    if Signal.WRITE in spec.signals:
+        patterns = [kept[Site.WRITE_PATTERN, layer] for layer in layers]
+        credit = sum(size[..., None] * pattern for size, pattern in zip(_sizes(config, layers, kept), patterns))
+        found[Signal.WRITE] = credit.swapaxes(1, 2)
+    return found
+
+
+def _sizes(config: LM2Config, layers: Sequence[int], kept: Mapping[tuple[Site, int], np.ndarray]) -> list[Float[np.ndarray, "row slot"]]:
+    """The norm of what is left of each block's write as the segment ends; of memory tokens, of an equal part of how far they moved."""
+    if config.memory is MemoryKind.TOKENS:
+        moved = np.linalg.norm(kept[Site.BANK_POST, config.n_layers - 1] - kept[Site.BANK_PRE, 0], axis=-1)
+        return [moved / len(layers) for _ in layers]
+    gates = [[kept[site, layer] for site in _GATES] for layer in layers]
+    return [np.linalg.norm(left, axis=-1) for left in left_of(gates)]
+
+
+def words_of(tokens: TokenSequence) -> tuple[str, ...]:
+    """The word that each token is of, by its first character that is no blank: pieces of one word have it in common.
+
+    A token of blanks alone is a word of its own, made visible.
+    """
+    found = [(match.start(), match.group()) for match in _WORD.finditer(tokens.text)]
+    starts = [start for start, _ in found]
+    words = []
+    for piece, (start, end) in zip(tokens.shown, tokens.spans):
+        at = bisect_right(starts, _trimmed(tokens.text, start, end)[0]) - 1
+        blank = not tokens.text[start:end].strip() or at < 0
+        words.append(piece.replace("\n", "⏎").replace("\t", "⇥").replace(" ", "·") if blank else found[at][1])
+    return tuple(words)
+
+
+def _cut(laid: _Laid, words: Sequence[str], segment: Segment, values: Mapping[Signal, Values]) -> Iterator[Passage]:
+    """A segment's passages."""
+    text, there = laid.tokens.text, {Signal.READ: segment.index > 0, Signal.WRITE: segment.end < len(laid.tokens)}
+    for start in range(segment.start, segment.end, LONGEST):
+        stop = min(start + LONGEST, segment.end)
+        spans = [_trimmed(text, *span) for span in laid.tokens.spans[start:stop]]
+        first, last = spans[0][0], spans[-1][1]
+        rows = slice(start - segment.start, stop - segment.start)
+        yield Passage(
+            group=laid.entry.group, segment=segment.index, start=start, text=text[first:last],
+            spans=tuple((left - first, right - first) for left, right in spans), words=tuple(words[start:stop]),
+            values={signal: value[rows].copy() for signal, value in values.items() if there[signal]},
+        )  # fmt: skip
+
+
+def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
+    """The characters of a span without the blanks around them; a span of blanks alone is kept."""
+    part = text[start:end]
+    return (start + len(part) - len(part.lstrip()), start + len(part.rstrip())) if part.strip() else (start, end)

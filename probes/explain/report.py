@@ -1,0 +1,205 @@
+"""Slot explanations as tables, as JSON and as Markdown."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lm2.evaluation import report
+from lm2.origin import made_by
+from probes.explain.contexts import Context
+from probes.explain.describe import Trial
+from probes.explain.spec import Signal
+from probes.explain.scores import Text, Verdicts, ahead, pooled
+from probes.explain.explain import Described, Explanations, SlotExplanation
+from probes.experiments.tables import Cell, Findings
+
+_NOTHING = float("nan")
+_TOLD = 5
+"""Keywords of a slot in a summary."""
+_DOING = {Signal.READ: "reading", Signal.WRITE: "writing"}
+
+
+def summary(found: Explanations) -> Findings:
+    """Every slot with the words that read and write it."""
+    spec = found.spec
+    rows = []
+    for slot in sorted({one.slot for one in found.slots}):
+        here = [found.of(signal, slot) for signal in spec.signals]
+        rows.append((slot, *[cell for one in here for cell in (told(one), 100 * one.share)]))
+    columns = [name for signal in spec.signals for name in (f"{signal.done} by", f"share of {_DOING[signal]} (%)")]
+    blocks = "all blocks that have a memory" if spec.block is None else f"block {spec.block}"
+    note = (
+        f"{found.shown} of {found.shown + found.scored} documents, {blocks}; the others are kept to test words and descriptions on. Words of which a slot has more than the other slots at q ≤ 0.05, the surest first, with how many "
+        "times the odds. A slot without words is not told from the others by single words"
+    )
+    return Findings(title="Slots", columns=("slot", *columns), rows=tuple(rows), note=note)
+
+
+def told(one: SlotExplanation) -> str:
+    """A slot's keywords in short."""
+    return ", ".join(f"{word.word} ×{np.exp(word.log_odds):.1f}" for word in one.significant[:_TOLD])
+
+
+def words(one: SlotExplanation) -> Findings:
+    """A slot's keywords with their intervals."""
+    rows = []
+    for word in one.keywords:
+        odds, low, high, again = np.exp([word.log_odds, word.low, word.high, word.again]).tolist()
+        rows.append((word.word, 100 * word.share, 100 * word.elsewhere, odds, low, high, word.q, again))
+    note = (
+        "Odds of the word in the slot over its odds in the other slots, with a 95 % interval from a jackknife over stories; q for all words "
+        "and slots together. The last column is from the other half of the stories, from which no word was chosen"
+    )
+    shares = (f"of the slot's {_DOING[one.signal]} (%)", "of the other slots' (%)")
+    columns = ("word", *shares, "odds ratio", "low", "high", "q", "odds ratio again")
+    return Findings(title=f"Words that {one.signal.value} slot {one.slot}", columns=columns, rows=tuple(rows), note=note)
+
+
+def descriptions(described: Sequence[Described]) -> Findings:
+    """What a language model says of each slot, and how far that goes."""
+    rows = []
+    for one in described:
+        rates = [cell for trial in Trial for cell in _rate(one.of(trial, Text.DESCRIPTION))]
+        rows.append((one.slot, one.signal.done, one.description or "(the reply could not be read)", *rates))
+    columns = ("slot", "is", "by, says the language model", "detection (%)", "low", "high", "fuzzing (%)", "low ", "high ")
+    return Findings(
+        title="Descriptions", columns=columns, rows=tuple(rows),
+        note="Balanced accuracy on stories that the description was not made from, 95 % intervals clustered by story; chance is 50 %",
+    )  # fmt: skip
+
+
+def scores(described: Sequence[Described]) -> Findings:
+    """Descriptions beside texts that know nothing of the slot, over all slots."""
+    rows: list[tuple[Cell, ...]] = []
+    for signal in dict.fromkeys(one.signal for one in described):
+        for trial in Trial:
+            here = [one for one in described if one.signal is signal and one.of(trial, Text.DESCRIPTION) is not None]
+            if here:
+                rows += _compared(signal, trial, {text: pooled([one.of(trial, text) for one in here]) for text in Text})
+    columns = (
+        "slots", "trial", "text", "right (%)", "low", "high", "description ahead by (points)", "low ", "high ", "replies not read (%)",
+        "passages",
+    )  # fmt: skip
+    note = (
+        f"{len({one.slot for one in described})} slots; detection: in which passages is the slot active; fuzzing: are the marked words the "
+        "active ones. A reply that could not be read counts as wrong. 95 % intervals clustered by story; all texts are judged on the same passages"
+    )
+    return Findings(title="What the descriptions are worth", columns=columns, rows=tuple(rows), note=note)
+
+
+def _compared(signal: Signal, trial: Trial, verdicts: Mapping[Text, Verdicts]) -> Iterator[tuple[Cell, ...]]:
+    """A row for each text."""
+    for text, one in verdicts.items():
+        points = (_NOTHING,) * 3
+        if text is not Text.DESCRIPTION:
+            lead = ahead(verdicts[Text.DESCRIPTION], one)
+            points = (100 * lead.mean, 100 * lead.low, 100 * lead.high)
+        yield (signal.done, trial.value, text.value, *_rate(one), *points, 100 * one.unread / len(one.right), len(one.right))
+
+
+def _rate(one: Verdicts | None) -> tuple[float, float, float]:
+    if one is None:
+        return (_NOTHING,) * 3
+    rate = one.rate
+    return 100 * rate.accuracy, 100 * rate.low, 100 * rate.high
+
+
+def tables(found: Explanations, described: Sequence[Described] = ()) -> tuple[Findings, ...]:
+    """All slots at a glance, and what a language model made of them, where one was asked."""
+    return (summary(found), *((descriptions(described), scores(described)) if described else ()))
+
+
+def to_json(found: Explanations, described: Sequence[Described] = ()) -> dict[str, Any]:
+    """Plain JSON; a number that is not there is null."""
+    return _plain({
+        "spec": found.spec.to_json(), "spec_digest": found.spec.digest, "checkpoint_digest": found.checkpoint_digest,
+        "corpus_digest": found.corpus_digest, "device": found.device, "dtype": found.dtype,
+        "made": made_by(found.device, found.dtype),
+        "documents": {"shown": found.shown, "scored": found.scored},
+        "slots": [_slot(one) for one in found.slots],
+        "described": [_described(one) for one in described],
+        "tables": [{"title": one.title, "columns": one.columns, "rows": one.rows, "note": one.note} for one in tables(found, described)],
+    })  # fmt: skip
+
+
+def _slot(one: SlotExplanation) -> dict[str, Any]:
+    items = [{"drawn": item.drawn.name.lower(), **_context(item.context)} for item in one.items]
+    return {
+        "signal": one.signal.value, "slot": one.slot, "share": one.share, "keywords": [vars(word) for word in one.keywords],
+        "contexts": [_context(context) for context in one.contexts], "items": items,
+    }  # fmt: skip
+
+
+def _context(one: Context) -> dict[str, Any]:
+    """`values`: one for each token, whose characters in `text` are its span."""
+    return {
+        "story": one.group, "segment": one.segment, "token": one.start, "text": one.text, "marked": one.with_marks(), "peak": one.peak,
+        "spans": one.spans, "values": [round(float(value), 6) for value in one.values],
+    }  # fmt: skip
+
+
+def _described(one: Described) -> dict[str, Any]:
+    verdicts = [
+        {"trial": each.trial.value, "text": each.text.name.lower(), "right": each.right, "stories": each.groups, "unread": each.unread}
+        for each in one.verdicts
+    ]
+    texts = {text.name.lower(): said for text, said in one.texts.items()}
+    return {"signal": one.signal.value, "slot": one.slot, "description": one.description, "texts": texts, "verdicts": verdicts}
+
+
+def keyword_rows(found: Explanations) -> pd.DataFrame:
+    """One row for each keyword of each slot."""
+    return pd.DataFrame([{"signal": one.signal.value, "slot": one.slot, **vars(word)} for one in found.slots for word in one.keywords])
+
+
+def context_rows(found: Explanations) -> pd.DataFrame:
+    """One row for each context of each slot."""
+    kept = ("story", "segment", "token", "peak", "marked")
+    rows = [({"signal": one.signal.value, "slot": one.slot}, _context(context)) for one in found.slots for context in one.contexts]
+    return pd.DataFrame([place | {name: values[name] for name in kept} for place, values in rows])
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def markdown(found: Explanations, described: Sequence[Described], command: str) -> str:
+    """The whole report. `command` is what made it, and makes it again."""
+    spec = found.spec
+    texts = spec.file or f"{spec.documents.origin.value} stories of " + ", ".join(f"qa{task}" for task in spec.documents.tasks)
+    parts = [
+        f"# What reads and writes the slots of {spec.checkpoint}",
+        f"Made by\n\n```\n{command}\n```",
+        f"{found.shown} documents shown and {found.scored} to look again ({texts}); spec {spec.digest[:10]}, weights "
+        f"{found.checkpoint_digest[:10]}, texts {found.corpus_digest[:10]}.",
+        *[f"## {one.title}\n\n{_table(one)}\n\n{one.note}." for one in tables(found, described)],
+    ]
+    for one in found.slots:
+        parts += [f"## Slot {one.slot}, {one.signal.done}", "\n".join(map(_line, one.contexts)), _table(words(one))]
+    return "\n\n".join(parts) + "\n"
+
+
+def _line(one: Context) -> str:
+    return f"- {one.peak:.3g}: {_code(one.with_marks())} ({_code(one.group)}, segment {one.segment})"
+
+
+def _table(found: Findings) -> str:
+    return report.table(list(found.columns), [[_cell(cell) for cell in row] for row in found.rows])
+
+
+def _cell(value: Cell) -> str:
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.3g}" if abs(value) < 1 else f"{value:.2f}"
+    return str(value) if isinstance(value, int) else _code(value) if value else ""
+
+
+def _code(text: str) -> str:
+    """Texts of others as they are: no link, picture or table of theirs comes to life."""
+    return "`" + " ".join(text.replace("`", "'").split()).replace("|", "\\|") + "`"

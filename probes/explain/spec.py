@@ -1,0 +1,61 @@
+"""ExplainSpec: everything that slot explanations depend on, with the weights and the texts. Plain JSON both ways."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from lm2.serialize import MOST, Spec, places, within, written
+from probes.features.documents import Documents, Origin
+
+
+class Signal(Enum):
+    """What a token has to do with a slot."""
+
+    READ = "read"
+    """The read pattern: the share of the token's reading that goes to the slot, mean over heads and blocks."""
+    WRITE = "write"
+    """Write credit, as in `probes.experiments.provenance`: the write pattern (mean over heads) times the norm of what is left of the write as
+    its segment ends, summed over blocks. Memory tokens have no gates: the mean pattern times how far the segment moved the slot."""
+
+    @property
+    def done(self) -> str:
+        return "read" if self is Signal.READ else "written"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplainSpec(Spec):
+    """Which texts a checkpoint reads, and what is said of each of its slots."""
+
+    checkpoint: str
+    documents: Documents = Documents(origin=Origin.HELD_OUT, count=64)
+    """Each with its answer behind it."""
+    file: str | None = None
+    """A text file that is read in their place; see `probes.explain.corpus.of_file`."""
+    segment_length: int | None = None
+    """Tokens; None, the checkpoint's own."""
+    signals: tuple[Signal, ...] = (Signal.READ, Signal.WRITE)
+    block: int | None = None
+    """The block whose memory is looked at; None, all that have one."""
+    contexts: int = 8
+    """Passages that are kept of each slot, those with the largest values."""
+    each: int = 1
+    """Most of them from one story or document."""
+    keywords: int = 10
+    model: str | None = None
+    """Name of the language model that describes slots, as its server knows it; None, none is asked."""
+    slots: tuple[int, ...] | None = None
+    """Slots that it describes; None, all."""
+    items: int = 20
+    """Passages by which a description is scored: all of them by detection, the active half by fuzzing."""
+    seed: int = 0
+    """For the halves, whatever is drawn, and the language model."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, least in (("contexts", 1), ("each", 1), ("keywords", 1), ("items", 4), ("seed", 0)):
+            within(name, getattr(self, name), least, MOST)
+        for name in ("checkpoint", "file", "model"):
+            if getattr(self, name) is not None:
+                written(name, getattr(self, name))
+        places("slots", self.slots)
+        if not self.signals or len(set(self.signals)) != len(self.signals):
+            raise ValueError(f"signals must name one at least, and each once, not {[signal.value for signal in self.signals]}")

@@ -1,0 +1,77 @@
+"""Baselines: what the text of a row's segment tells up to the row's token, without a model that reads it."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from lm2.model.config import LM2Config
+from lm2.text.segments import Segment
+from probes.features.examples import Examples
+
+
+@dataclass(frozen=True)
+class Baseline(ABC):
+    """Features that a probe of a model should be beside."""
+
+    @abstractmethod
+    def width(self, config: LM2Config, examples: Examples) -> int:
+        """Features of a row."""
+
+    @abstractmethod
+    def rows(
+        self, segment: Segment, positions: Int[np.ndarray, "row"], examples: Examples, embedding: Float[np.ndarray, "d_vocab d_model"]
+    ) -> Float[np.ndarray, "row d"]:
+        """The features of the rows of one segment."""
+
+
+@dataclass(frozen=True)
+class Tokens(Baseline):
+    """How often each token has occurred; a column for every token of the documents, in the order of their ids."""
+
+    def __str__(self) -> str:
+        return "tokens"
+
+    def width(self, config: LM2Config, examples: Examples) -> int:
+        return len(examples.vocabulary)
+
+    def rows(
+        self, segment: Segment, positions: Int[np.ndarray, "row"], examples: Examples, embedding: Float[np.ndarray, "d_vocab d_model"]
+    ) -> Float[np.ndarray, "row d"]:
+        return (np.array(segment.ids)[:, None] == examples.vocabulary).cumsum(0)[positions]
+
+
+@dataclass(frozen=True)
+class Embedding(Baseline):
+    """The mean of the tokens' embeddings."""
+
+    def __str__(self) -> str:
+        return "embedding"
+
+    def width(self, config: LM2Config, examples: Examples) -> int:
+        return config.d_model
+
+    def rows(
+        self, segment: Segment, positions: Int[np.ndarray, "row"], examples: Examples, embedding: Float[np.ndarray, "d_vocab d_model"]
+    ) -> Float[np.ndarray, "row d"]:
+        return embedding[list(segment.ids)].cumsum(0)[positions] / (positions + 1)[:, None]
+
+
+@dataclass(frozen=True)
+class Position(Baseline):
+    """The number of the segment and the token's place in it, a column for each number of either."""
+
+    def __str__(self) -> str:
+        return "position"
+
+    def width(self, config: LM2Config, examples: Examples) -> int:
+        return int(examples.segment.max() + examples.position.max()) + 2
+
+    def rows(
+        self, segment: Segment, positions: Int[np.ndarray, "row"], examples: Examples, embedding: Float[np.ndarray, "d_vocab d_model"]
+    ) -> Float[np.ndarray, "row d"]:
+        found = np.zeros((len(positions), int(examples.segment.max() + examples.position.max()) + 2))
+        found[:, segment.index] = 1
+        found[np.arange(len(positions)), examples.segment.max() + 1 + positions] = 1
+        return found

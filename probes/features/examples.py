@@ -1,0 +1,185 @@
+"""Examples: places in documents at which something is to be read off a model, and the documents that each may not be parted from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int, Shaped
+
+from lm2.tasks.encoded_prompt import Put, put
+from lm2.weights.checkpoint import Checkpoint
+from lm2.text.segments import Segment
+from lm2.runs.trace import read_only
+from lm2.tasks.world import World, track
+from probes.features.documents import Document, Documents, names
+from probes.stats.splits import groups
+
+if TYPE_CHECKING:
+    from probes.features.targets import Labels, Target
+
+POLICY = "a fresh bank for every document"
+"""What the memory holds as a document begins. Nothing is carried over from one document to another."""
+
+
+class Moment(Enum):
+    """Where in a document rows are. The bank of a row is the one that its segment begins with, unless a member says otherwise."""
+
+    SEGMENT = "segment"
+    """The last token of every segment before the question's. The bank is the one that the segment hands on."""
+    STATEMENT = "statement"
+    """The last token of every statement."""
+    QUESTION = "question"
+    """The last token of the question."""
+    TOKEN = "token"
+    """Every token of every statement."""
+
+    @property
+    def ends(self) -> bool:
+        """Whether nothing that is read of a row's segment stands behind the row, so that what the segment writes is about no later token."""
+        return self in (Moment.SEGMENT, Moment.QUESTION)
+
+    def places(self, put: Put) -> list[int]:
+        """The tokens of a document that are rows, in order."""
+        if self is Moment.SEGMENT:
+            return [segment.end - 1 for segment in put.segments[: put.segment]]
+        if self is Moment.STATEMENT:
+            return [span[-1] for span in put.statements]
+        if self is Moment.QUESTION:
+            return [put.question[-1]]
+        return [place for span in put.statements for place in span]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Examples:
+    """Rows of documents, in the documents' order. Every source of features and every target has these rows.
+
+    Raises ValueError for rows without a group, and where there is no row.
+    """
+
+    puts: tuple[Put, ...]
+    """The documents. They are read up to the question's last token: no row sees an answer."""
+    moment: Moment
+    digest: str
+    """SHA-256 of the weights whose tokenizer and segments these are."""
+    slots: int
+    """Of that model's bank."""
+    document: Int[np.ndarray, "row"]
+    segment: Int[np.ndarray, "row"]
+    position: Int[np.ndarray, "row"]
+    """Of the token in its segment, from 0."""
+    token: Int[np.ndarray, "row"]
+    """Its id."""
+    told: Int[np.ndarray, "row"]
+    """Statements that end at the token or before it."""
+    fact_distance: Int[np.ndarray, "row"]
+    """Segments since the last supporting fact of the coming question; -1 before it, and where the file names no fact."""
+    kind: Shaped[np.ndarray, "row"]
+    """The last statement told, "" before the first: the type of a row that Hewitt and Liang (2019) give a control label to."""
+    groups: Shaped[np.ndarray, "row"]
+    """Rows of one group stay on one side of every split."""
+    changes: Float[np.ndarray, "row slot"] | None = None
+    """How far the row's segment moves each slot, over the slot's norm before; None until `probes.features.collect` has measured it."""
+
+    def __post_init__(self) -> None:
+        if len(self.groups) != len(self.document) or not all(self.groups):
+            raise ValueError(f"every row needs a group: {sum(map(bool, self.groups))} of {len(self.document)} rows have one")
+        if not len(self.document):
+            raise ValueError(f"none of {len(self.puts)} documents has a row where the moment is {self.moment.value}")
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint, documents: Documents, moment: Moment, segment_length: int | None = None) -> "Examples":
+        """The rows of a choice of documents, as a checkpoint reads them. Raises ValueError as `Documents.asked` and `put` do."""
+        return cls.among(checkpoint, documents.asked(checkpoint.tokenizer), moment, segment_length)
+
+    @classmethod
+    def among(
+        cls, checkpoint: Checkpoint, documents: Sequence[Document], moment: Moment, segment_length: int | None = None
+    ) -> "Examples":
+        """The rows of these documents. Those that share a story, a passage or a template are one group."""
+        puts = tuple(put(checkpoint, document.prompt, segment_length) for document in documents)
+        joined = groups(*zip(*(document.shared for document in documents)))
+        columns = [np.concatenate(column) for column in zip(*(_columns(one, moment) for one in puts))]
+        document = np.repeat(np.arange(len(puts)), [len(moment.places(one)) for one in puts])
+        arrays = dict(zip(("segment", "position", "token", "told", "fact_distance", "kind"), columns, strict=True))
+        arrays |= {"document": document, "groups": np.asarray(joined)[document]}
+        return cls(
+            puts=puts, moment=moment, digest=checkpoint.digest, slots=checkpoint.config.slots,
+            **{name: read_only(array) for name, array in arrays.items()},
+        )  # fmt: skip
+
+    def __len__(self) -> int:
+        return len(self.document)
+
+    @cached_property
+    def place(self) -> Int[np.ndarray, "row"]:
+        """Of the token in its document."""
+        starts = [np.array([segment.start for segment in one.segments]) for one in self.puts]
+        return read_only(np.array([starts[at][segment] for at, segment in zip(self.document, self.segment)]) + self.position)
+
+    @cached_property
+    def read(self) -> tuple[tuple[Segment, ...], ...]:
+        """What is read of each document: its segments up to that of its last row, and no token behind the question."""
+        last = np.full(len(self.puts), -1)
+        np.maximum.at(last, self.document, self.segment)
+        return tuple(tuple(_up_to(segment, one.question.stop) for segment in one.segments[: at + 1]) for one, at in zip(self.puts, last))
+
+    @cached_property
+    def pieces(self) -> dict[tuple[int, int], slice]:
+        """The rows of each segment that has some, by document and segment."""
+        new = np.flatnonzero(np.diff(self.document, prepend=-1) | np.diff(self.segment, prepend=-1))
+        return {
+            (int(self.document[start]), int(self.segment[start])): slice(int(start), int(stop))
+            for start, stop in zip(new, [*new[1:], len(self)])
+        }
+
+    @cached_property
+    def vocabulary(self) -> Int[np.ndarray, "token"]:
+        """Ids of the tokens that are read, in order."""
+        return np.unique([token for segments in self.read for segment in segments for token in segment.ids])
+
+    @cached_property
+    def worlds(self) -> tuple[tuple[World, ...], ...]:
+        """Of each document, what is known after each of its statements."""
+        return tuple(track([statement.text for statement in one.prompt.statements]) for one in self.puts)
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """Every person, place and object that a statement names."""
+        return names(one.prompt for one in self.puts)
+
+    def label(self, target: "Target") -> "Labels":
+        """What a target says of each row. Raises ValueError for one that these documents do not hold."""
+        return target.label(self)
+
+    def table(self) -> pd.DataFrame:
+        """A row per example, in order. A file of own labels counts rows as the column `row` does."""
+        ids = [one.prompt.story_id for one in self.puts]
+        return pd.DataFrame({
+            "row": np.arange(len(self)), "document": self.document, "story": [ids[at] for at in self.document], "group": self.groups,
+            "segment": self.segment, "position": self.position, "fact_distance": self.fact_distance,
+            "token": [self.puts[at].tokens.shown[place] for at, place in zip(self.document, self.place)], "statement": self.kind,
+            "moment": self.moment.value, "policy": POLICY, "checkpoint": self.digest,
+        })  # fmt: skip
+
+
+def _columns(put: Put, moment: Moment) -> tuple[np.ndarray, ...]:
+    """Segment, position, token, told, fact_distance and kind of one document's rows."""
+    places = np.array(moment.places(put), dtype=int)
+    ends, starts = (np.array([getattr(segment, name) for segment in put.segments]) for name in ("end", "start"))
+    segment = np.searchsorted(ends, places, side="right")
+    told = np.searchsorted([span[-1] for span in put.statements], places, side="right")
+    distance = np.full(len(places), -1)
+    if put.facts:
+        last = max(put.prompt.support)
+        distance = np.where(told > last, segment - put.segment_of(put.statements[last][-1]), -1)
+    kinds = np.array(["", *(statement.text for statement in put.prompt.statements)])
+    return segment, places - starts[segment], np.array(put.tokens.ids)[places], told, distance, kinds[told]
+
+
+def _up_to(segment: Segment, stop: int) -> Segment:
+    """A segment without the tokens from place `stop` on."""
+    return segment if segment.end <= stop else Segment(index=segment.index, start=segment.start, ids=segment.ids[: stop - segment.start])

@@ -1,0 +1,221 @@
+"""What probes read: held-out predictions of every source and target, and the tables that follow from them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float, Float32, Int
+
+from lm2.files import write_table
+from probes.probing.plan import ProbePlan
+from probes.stats.scores import Estimate, Measure, Predictions, Score, differences, scores
+from probes.stats.selectivity import Choice, Code, Permuted, bits_gained, nested_choice, q_values
+from probes.features.sources import Condition, Source
+from probes.features.targets import Target
+
+ALL = "all"
+"""In the place of a segment or a fold: all of them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """How the probe of one fold came out."""
+
+    strength: float
+    inner: float
+    """Cross-entropy of the groups that were held out of the training groups to choose the strength by, nats."""
+    converged: bool
+    gradient_norm: float
+    evaluations: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Reading:
+    """What one source says of one target. Rows without a label hold predictions that mean nothing."""
+
+    log_probabilities: Float32[np.ndarray, "row class"]
+    """Held out, natural logarithms."""
+    control: Int[np.ndarray, "row"]
+    """Held-out predictions of a probe of the control task, fitted alike."""
+    direction: Float32[np.ndarray, "d class"]
+    """In the source's own units: the mean over folds."""
+    fits: tuple[Fitted, ...]
+    """One a fold."""
+    code: Code | None
+    """None for baselines."""
+    permuted: Permuted | None
+    """None for baselines, and without permutations."""
+
+    @property
+    def unconverged(self) -> int:
+        """Folds whose probe was not done when its evaluations had run out."""
+        return sum(not fit.converged for fit in self.fits)
+
+    def pack(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """JSON values, and arrays by name; `unpack` undoes it."""
+        header = {"fits": [asdict(fit) for fit in self.fits]}
+        header |= {name: None if value is None else asdict(value) for name, value in (("code", self.code), ("permuted", self.permuted))}
+        return header, {name: getattr(self, name) for name in ("log_probabilities", "control", "direction")}
+
+    @classmethod
+    def unpack(cls, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> "Reading":
+        code, permuted = header["code"], header["permuted"]
+        return cls(
+            **arrays, fits=tuple(Fitted(**fit) for fit in header["fits"]),
+            code=None if code is None else Code(**code | {"blocks": tuple(code["blocks"])}), permuted=None if permuted is None else Permuted(**permuted),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Cell:
+    """What one source tells of one target in some segments, and beside what."""
+
+    source: Source
+    target: Target
+    segment: int | str
+    score: Score
+    selectivity: Estimate
+    """Balanced accuracy of the task less that of the control task, paired."""
+    gains: Mapping[str, Estimate]
+    """Bits a row beyond each baseline, paired."""
+    compression: float
+    """Uniform code over online code, of all segments; nan for baselines and single segments."""
+    p: float
+    """Of all segments; nan for baselines, single segments and without permutations."""
+    q: float
+    """p adjusted for all sources and targets."""
+    unconverged: int
+
+    @property
+    def headline(self) -> Estimate:
+        return self.score.estimates[self.score.headline]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ProbeResult:
+    """A finished probe."""
+
+    plan: ProbePlan
+    checkpoint_digest: str
+    device: str
+    dtype: str
+    controls: Mapping[Target, Int[np.ndarray, "row"]]
+    """Labels of the control task."""
+    readings: Mapping[tuple[Source, Target], Reading]
+
+    @property
+    def segments(self) -> tuple[int, ...]:
+        """Those that have rows."""
+        return tuple(int(segment) for segment in np.unique(self.plan.examples.segment))
+
+    def task(self, source: Source, target: Target, rows: Bool[np.ndarray, "row"] | None = None) -> Predictions:
+        """Held-out predictions of some rows; None, of all."""
+        labels = self.plan.labels[target]
+        found = Predictions(
+            labels=labels.values, groups=self.plan.groups, classes=len(labels.names), log_probabilities=self.readings[source, target].log_probabilities
+        )
+        return found if rows is None else found.where(rows)
+
+    def control(self, source: Source, target: Target, rows: Bool[np.ndarray, "row"] | None = None) -> Predictions:
+        found = Predictions(
+            labels=self.controls[target], groups=self.plan.groups, classes=len(self.plan.labels[target].names), predicted=self.readings[source, target].control
+        )
+        return found if rows is None else found.where(rows)
+
+    def baselines_of(self, source: Source) -> dict[str, Source]:
+        """What a source is compared with, by name: surface features, and itself in another model."""
+        found = {}
+        for baseline in self.plan.baselines:
+            if baseline.condition is Condition.TRAINED:
+                found[baseline.label] = baseline
+            elif baseline.own == source.own:
+                found[baseline.condition.value] = baseline
+        return {name: baseline for name, baseline in found.items() if baseline != source}
+
+    @cached_property
+    def cells(self) -> dict[tuple[Source, Target, int | str], Cell]:
+        """Every source, baselines too, and target, in all segments and in each."""
+        slices: dict[int | str, Bool[np.ndarray, "row"] | None] = {ALL: None}
+        slices |= {segment: self.plan.examples.segment == segment for segment in self.segments}
+        keys = [(source, target, segment) for source, target in self.readings for segment in slices]
+        tasks = {key: self.task(*key[:2], slices[key[2]]) for key in keys}
+        controls = [self.control(*key[:2], slices[key[2]]) for key in keys]
+        seed = self.plan.spec.seed
+        scored = scores(list(tasks.values()), seed)
+        selectivities = differences(Measure.BALANCED_ACCURACY, [_classes_alone(one) for one in tasks.values()], controls, seed)
+        pairs = [(key, name, (baseline, *key[1:])) for key in keys if key[0] in self.plan.sources for name, baseline in self.baselines_of(key[0]).items()]
+        gained = bits_gained([tasks[key] for key, _, _ in pairs], [tasks[other] for _, _, other in pairs], seed) if pairs else ()
+        gains: dict[Any, dict[str, Estimate]] = {key: {} for key in keys}
+        for (key, name, _), gain in zip(pairs, gained):
+            gains[key][name] = gain
+        p = {key: _p(self.readings[key]) for key in self.readings}
+        q = dict(zip(p, q_values(np.array(list(p.values())))))
+        found = {}
+        for key, score, selectivity in zip(keys, scored, selectivities):
+            reading, whole = self.readings[key[:2]], key[2] == ALL
+            found[key] = Cell(
+                source=key[0], target=key[1], segment=key[2], score=score, selectivity=selectivity, gains=gains[key],
+                compression=reading.code.compression if whole and reading.code is not None else np.nan,
+                p=p[key[:2]] if whole else np.nan, q=float(q[key[:2]]) if whole else np.nan, unconverged=reading.unconverged,
+            )  # fmt: skip
+        return found
+
+    def best(self, target: Target) -> Choice:
+        """The best of the spec's sources for a target, chosen in each fold by its training groups alone."""
+        inner = np.array([[-fit.inner for fit in self.readings[source, target].fits] for source in self.plan.sources])
+        tasks = [self.task(source, target) for source in self.plan.sources]
+        return nested_choice(inner, tasks, self.plan.folds, tasks[0].headline, self.plan.spec.seed)
+
+    def confusion(self, source: Source, target: Target, segment: int | str = ALL) -> Int[np.ndarray, "class class"]:
+        """Held-out rows by their class (row) and the class that was read (column)."""
+        task = self.task(source, target)
+        rows = (task.labels >= 0) & (True if segment == ALL else self.plan.examples.segment == segment)
+        counts = np.zeros((task.classes, task.classes), int)
+        np.add.at(counts, (task.labels[rows], task.predicted[rows]), 1)
+        return counts
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """cells: a row per source, target and segment. metrics: one per source, target, fold and metric. examples: one per row."""
+        return {"cells": pd.DataFrame([self._cell(cell) for cell in self.cells.values()]), "metrics": self._metrics, "examples": self.plan.examples.table()}
+
+    def write(self, folder: Path) -> None:
+        """Each table as CSV and as Parquet."""
+        for name, table in self.tables().items():
+            write_table(table, folder, name)
+
+    def _cell(self, cell: Cell) -> dict[str, Any]:
+        bits = cell.score.estimates[Measure.BITS]
+        row = {
+            "source": cell.source.label, "target": str(cell.target), "segment": str(cell.segment), "baseline": cell.source in self.plan.baselines,
+            "n": cell.score.n, "groups": cell.score.groups, "measure": cell.score.headline.value, **_columns("", cell.headline),
+            "chance": cell.score.chance, "majority": cell.score.majority, **_columns("bits_", bits), **_columns("selectivity_", cell.selectivity),
+        }  # fmt: skip
+        for name in self.plan.spec.baselines:
+            row |= _columns(f"gain_over_{name}_", cell.gains.get(name))
+        return row | {"compression": cell.compression, "p": cell.p, "q": cell.q, "unconverged": cell.unconverged}
+
+    @cached_property
+    def _metrics(self) -> pd.DataFrame:
+        tests = {ALL: None} | {str(at): np.isin(np.arange(len(self.plan.groups)), fold.test) for at, fold in enumerate(self.plan.folds)}
+        keys = [(source, target, fold) for source, target in self.readings for fold in tests]
+        scored = scores([self.task(source, target, tests[fold]) for source, target, fold in keys], self.plan.spec.seed)
+        return pd.DataFrame([
+            {"source": source.label, "target": str(target), "fold": fold, "metric": measure.value, **_columns("", estimate), "n": score.n, "groups": score.groups}
+            for (source, target, fold), score in zip(keys, scored) for measure, estimate in score.estimates.items()
+        ])  # fmt: skip
+
+
+def _p(reading: Reading) -> float:
+    return np.nan if reading.permuted is None else reading.permuted.p
+
+
+def _classes_alone(task: Predictions) -> Predictions:
+    return Predictions(labels=task.labels, groups=task.groups, classes=task.classes, predicted=task.predicted)
+
+
+def _columns(prefix: str, estimate: Estimate | None) -> dict[str, float]:
+    return {f"{prefix}{name}": np.nan if estimate is None else getattr(estimate, name) for name in ("value", "low", "high")}

@@ -1,0 +1,77 @@
+"""SweepSpec: everything that a sweep's numbers depend on, with the weights and the stories. Plain JSON both ways."""
+
+from dataclasses import dataclass
+
+from lm2.runs.interventions import Persistence
+from lm2.serialize import Spec, written
+from lm2.shown import shown
+from probes.sweeps.grid import Grid, Replacement
+from probes.stats.metrics import Metric
+from probes.causal.plan import Route
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepSpec(Spec):
+    """One sweep of one checkpoint over the questions of one task."""
+
+    checkpoint: str
+    grid: Grid = Grid.SLOTS
+    task: int = 1
+    questions: int = 64
+    """Held-out questions, as `lm2.tasks.stories.questions` has them."""
+    segment_length: int | None = None
+    """Tokens; None, the checkpoint's own."""
+    back: tuple[int, ...] = (0,)
+    """Segments in which units are replaced, counted back from the answer's own: 0, that one. Gates are clamped in all."""
+    replacement: Replacement | None = None
+    """None, the grid's own: CLAMP for gates, RESAMPLE for all others."""
+    values: tuple[float, ...] = (0.0, 0.5, 1.0)
+    """What gates are clamped to."""
+    donors: int = 8
+    """Stories in a MEAN."""
+    persistence: Persistence = Persistence.PERSIST
+    route: Route = Route.EXACT
+    metrics: tuple[Metric, ...] = tuple(Metric)
+    """The first one puts units in order."""
+    screen: int | None = None
+    """Estimate all units, and measure those that matter for the best so many; None, measure all."""
+    seed: int = 0
+    """For donors, the screen's random units and resamples."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        written("checkpoint", self.checkpoint)
+        for name in ("back", "values", "metrics"):
+            if not getattr(self, name) or len(set(getattr(self, name))) != len(getattr(self, name)):
+                raise ValueError(f"{name} must hold one entry at least, and each once, not {shown(getattr(self, name))}")
+        if self.replacement is None:
+            self.settle(replacement=Replacement.CLAMP if self.grid is Grid.GATES else Replacement.RESAMPLE)
+        if self.questions < 1 or self.donors < 2 or min(self.back) < 0 or self.seed < 0:
+            raise ValueError(
+                "a sweep needs at least 1 question and 2 donors, and segments back and a seed that are not negative, "
+                f"not {self.questions}, {self.donors}, {self.back} and {self.seed}"
+            )
+        self._check_replacement()
+        self._check_route()
+
+    def _check_replacement(self) -> None:
+        if (self.grid is Grid.GATES) != (self.replacement is Replacement.CLAMP):
+            raise ValueError(f"gates are clamped and nothing else is: {self.grid.value} cannot be replaced by {self.replacement.value}")
+        if self.replacement is Replacement.INITIAL and self.grid is not Grid.SLOTS:
+            raise ValueError(f"only slots have a value at the start of a document, not {self.grid.value}")
+        if self.grid is Grid.GATES and self.back != (0,):
+            raise ValueError(f"gates are clamped in all segments: back must be (0,), not {self.back}")
+
+    def _check_route(self) -> None:
+        if self.route is Route.ANSWER and (self.back != (0,) or self.grid is Grid.GATES):
+            raise ValueError(f"the answer's tokens can be computed alone in their own segment only, not for {self.grid.value} at {self.back} back")
+        if self.screen is None:
+            return
+        if self.screen < 1:
+            raise ValueError(f"a screen is for the best 1 unit at least, not {self.screen}")
+        if self.grid is Grid.GATES or self.route is Route.ANSWER:
+            raise ValueError(f"a screen is of edits of one place on the exact route, not of {self.grid.value} on the {self.route.value} route")
+        if self.metrics[0] is Metric.EXACT:
+            raise ValueError("an exact match has no gradient to screen by: let another metric come first")
+        if self.persistence is Persistence.READ_ONLY and self.back != (0,):
+            raise ValueError(f"a screen follows edits that persist: READ_ONLY can be screened in the answer's segment, not at {self.back} back")

@@ -1,0 +1,116 @@
+"""Laws of `lm2 bench` and `lm2 sweep`: they say what they measured, and go on where they were stopped."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from app.cli.main import main
+from lm2.weights.checkpoint import Checkpoint, save
+from probes.bench import planner, probes
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A bench of toy size; the numbers of threads that were asked for."""
+    for name, value in (("LAYERS", 2), ("SLOTS", 3), ("_STATEMENTS", 20)):
+        monkeypatch.setattr(planner, name, value)
+    threads: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
+    return threads
+
+
+def test_the_bench_measures_three_ways_of_the_same_work(small: list[int], capsys) -> None:
+    assert main(["bench", "sweep", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["units"] == found["plain_units"] == 6 and found["max_difference"] <= 1e-5
+    assert found["exact_speedup"] == pytest.approx(found["plain_seconds"] / found["exact_seconds"])
+    assert found["answer_speedup"] == pytest.approx(found["plain_seconds"] / found["answer_seconds"])
+    assert small == [1]
+
+
+def test_the_bench_says_what_was_extrapolated(small: list[int], capsys) -> None:
+    assert main(["bench", "sweep", "--plain", "2"]) == 0
+    assert "(extrapolated from 2 units)" in capsys.readouterr().out
+    assert main(["bench", "sweep", "--plain", "7"]) == 2
+    assert "1 to 6 units, not 7" in capsys.readouterr().err
+
+
+def test_the_benchs_document_fills_its_segments() -> None:
+    asked = planner.document(planner.fresh_checkpoint())
+    assert len(asked.segments) == planner.SEGMENTS and asked.segment == planner.SEGMENTS - 1 and len(asked.rows) == 1
+    assert all(len(segment.ids) == planner.SEGMENT_LENGTH for segment in asked.segments)
+
+
+def test_the_probes_bench_measures_every_size_beside_scikit_learn(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = (("DIMS", (6, 9)), ("TARGETS", (2, 3)), ("TRAIN", 150), ("TEST", 60), ("REFERENCE", 2), ("SCREEN_DIM", 7))
+    for name, value in sizes:
+        monkeypatch.setattr(probes, name, value)
+    assert main(["bench", "probes", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [(row["d"], row["targets"]) for row in found["rows"]] == [(6, 2), (6, 3), (9, 2), (9, 3)]
+    for row in found["rows"]:
+        assert row["speedup"] == pytest.approx(row["sklearn_seconds"] * row["targets"] / row["batched_seconds"])
+        assert row["accuracy_difference"] <= 0.02 and row["agreement"] >= 0.98 and row["unconverged"] == 0
+    assert found["screen_fits"] == 5 * 10 * 3 and found["screen_seconds"] > 0
+    assert found["sklearn_targets"] == 2 and found["strength"] == 0.01
+    assert main(["bench", "probes", "--strength", "0.1"]) == 0
+    said = capsys.readouterr().out
+    assert "C 0.1" in said and "extrapolated from 2 targets" in said and "150 ridge fits" in said and len(said.splitlines()) == 7
+    assert main(["bench", "probes", "--strength", "-1"]) == 2
+    assert "above 0" in capsys.readouterr().err
+
+
+def test_the_benchs_data_are_like_activations_and_can_be_learnt() -> None:
+    features, labels = probes.data(16, 2)
+    assert features.shape == (7000, 16) and features.dtype == np.float32 and labels.shape == (2, 7000)
+    spectrum = np.linalg.eigvalsh(np.cov(features[:, 4:].T))
+    assert spectrum[-1] > 5 * spectrum[0] and features[:, :4].std() > 10 * features[:, 4:].std()
+    assert (np.bincount(labels[0]) / 7000).max() < 0.5 and labels.max() == 9
+
+
+def test_a_sweep_tells_its_cost_first_then_units_joints_and_where_the_tables_are(
+    rmt: Checkpoint, capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LM2_DATA_DIR", raising=False)
+    save(tmp_path / "model", rmt.model, rmt.tokenizer, "# Toy")
+    assert main(["sweep", "--example"]) == 0
+    values = json.loads(capsys.readouterr().out) | {"checkpoint": str(tmp_path / "model"), "questions": 3, "screen": 1}
+    (tmp_path / "spec.json").write_text(json.dumps(values))
+    order = ["sweep", str(tmp_path / "spec.json"), "--out", str(tmp_path / "out"), "--device", "cpu", "--top", "2"]
+    assert main(order) == 0
+    told = capsys.readouterr()
+    assert told.err.startswith("3 documents x 5 units: ")
+    for said in ("screened: r ", "at once", "interval clustered by story", "values, units, joints and curves"):
+        assert said in told.out
+    assert main(order) == 0
+    assert capsys.readouterr().out == told.out, "what is there is not asked again, and says the same"
+    assert main([*order, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert len(found["units"]) == 5 * len(values["metrics"]) and found["spec"]["questions"] == 3
+    assert {Path(one["path"]).name for one in found["written"]} == {path.name for path in (tmp_path / "out").glob("*.[cp][sa][vr]*")}
+
+
+def test_a_sweep_that_cannot_be_is_one_line(capsys, tmp_path: Path) -> None:
+    (tmp_path / "spec.json").write_text("{")
+    for order, said in (
+        (["sweep"], "needs SPEC.json and --out DIR"),
+        (["sweep", str(tmp_path / "spec.json"), "--out", str(tmp_path)], "is not JSON"),
+    ):
+        assert main(order) == 2
+        error = capsys.readouterr().err
+        assert said in error and error.count("\n") == 1
+
+
+def test_the_figures_bench_measures_both_ways_of_one_map(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    from app.export import bench as bench_figures
+
+    monkeypatch.setattr(bench_figures, "SIDE", 64)
+    monkeypatch.setattr(bench_figures, "_REPEATS", 1)
+    assert main(["bench", "figures", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["width"] == 3.25 and found["ratio"] == pytest.approx(found["own_seconds"] / found["plain_seconds"])
+    assert main(["bench", "figures"]) == 0
+    assert "64 x 64" in capsys.readouterr().out

@@ -1,0 +1,246 @@
+"""Laws of figures: one spec drives screen, file and command line, and a sidecar makes the same bytes again."""
+
+import json
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from app.export import sidecar as sidecars
+from app.charts import BenchmarkChart, Made, OfBenchmark, OfRun, OfSweep, RunChart, SweepChart
+from app.cli.main import main
+from app.export.files import Form, bundle, render
+from app.export.figure_spec import FigureSpec
+from app.figures.print.page import Grid, Panel, Paper
+from app.figures.print.venues import Columns, Venue
+from app.views.run import memory
+from app.views.kinds import Heatmap
+from lm2.runs.capture import Capture
+from lm2.weights.checkpoint import Checkpoint, save
+from lm2.runs.runner import run
+from lm2.model.sites import Site
+from lm2.runs.spec import RunSpec
+from lm2.runs.trace import Trace
+from probes.sweeps import grid
+from probes.stats.metrics import Metric
+from probes.sweeps.spec import SweepSpec
+
+SITES = (Site.READ_PATTERN, Site.WRITE_PATTERN, Site.GATE_IN, Site.GATE_FORGET, Site.GATE_OUT, Site.BANK_PRE, Site.BANK_POST)
+
+
+@pytest.fixture(scope="module")
+def trace(gated: Checkpoint, text: str) -> Trace:
+    return run(gated, RunSpec(checkpoint=gated.name, text=text, captures=tuple(map(Capture, SITES))))
+
+
+def of(trace: Trace, shown: OfRun = OfRun.READS, **fields: object) -> RunChart:
+    return RunChart(spec=trace.spec, shown=shown, **fields)
+
+
+@pytest.mark.parametrize("shown", OfRun)
+def test_json_gives_it_back_and_every_kind_can_be_printed(shown: OfRun, gated: Checkpoint, trace: Trace) -> None:
+    gate = "out" if shown is OfRun.GATE_TOKENS else "forget"
+    chart = of(trace, shown, gate=gate, layer=2, head="1", segment=0, slot=1, token=3, marks=((1, 3, "fact"),))
+    spec = FigureSpec(charts=(chart,), page=Paper(venue=Venue.ACL, columns=Columns.DOUBLE, title="One"))
+    back = FigureSpec.from_json(json.loads(json.dumps(spec.to_json())))
+    assert back == spec and back.digest == spec.digest
+    assert render(spec.drawn([chart.made(gated, trace)]), Form.SVG, spec.digest).startswith(b"<?xml")
+
+
+def test_the_numbers_are_those_of_the_screens_view(gated: Checkpoint, trace: Trace) -> None:
+    made = of(trace, layer=0, head="max").made(gated, trace)
+    assert np.array_equal(made.view.values, memory.reads(trace, 0, "max", gated.config.memory).values)
+    drawn = FigureSpec(charts=(made.chart,)).drawn([made])
+    assert drawn.views[0] is made.view
+
+
+def test_a_window_keeps_its_columns_and_the_segments_that_it_touches(gated: Checkpoint, trace: Trace) -> None:
+    whole, part = (of(trace, window=window).view(gated, trace) for window in (None, (5, 20)))
+    assert np.array_equal(part.values, whole.values[:, 5:20]) and part.column_labels == whole.column_labels[5:20]
+    assert part.boundaries == (0, 2, 9) and part.segment_labels == ("segment 0", "segment 1", "segment 2")
+
+
+def test_a_window_of_a_text_and_of_a_curve_keeps_their_tokens(gated: Checkpoint, trace: Trace) -> None:
+    whole, part = (of(trace, OfRun.TEXT, slot=2, marks=((3, 7, "fact"), (30, 31, "far")), window=window).view(gated, trace) for window in (None, (5, 20)))
+    assert part.pieces == whole.pieces[5:20] and np.array_equal(part.weights, whole.weights[5:20]) and part.marks == ((0, 2, "fact"),)
+    curve, cut = (of(trace, OfRun.SURPRISE, window=window).view(gated, trace) for window in (None, (5, 20)))
+    assert np.array_equal(cut.lines[0].values, curve.lines[0].values[5:20]) and cut.boundaries == part_boundaries(trace, 5, 20)
+
+
+def part_boundaries(trace: Trace, first: int, stop: int) -> tuple[int, ...]:
+    return tuple(max(one.start, first) - first for one in trace.segments if one.start < stop and one.end > first)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [({"layer": 1}, "no block 1; there are 0, 2"), ({"head": "7"}, "no head 7"), ({"segment": 99}, "no segment 99"), ({"window": (3, 3)}, "within 0 and"),
+     ({"slot": 99}, "no slot 99"), ({"token": 999}, "no token 999"), ({"window": (0, 2), "shown": OfRun.NORMS}, "only views with tokens along")],
+)  # fmt: skip
+def test_what_is_not_there_is_refused_with_what_is(fields: dict, said: str, gated: Checkpoint, trace: Trace) -> None:
+    with pytest.raises(ValueError, match=said):
+        replace(of(trace), **fields).view(gated, trace)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [({"shown": "walls"}, "shown must be of"), ({"gate": "up"}, "gate must be of"), ({"window": [1]}, "window must hold 2 entries"), ({"marks": [[1, 2]]}, "marks must hold 3 entries"),
+     ({"spec": 3}, "RunSpec is an object with fields, not 3"), ({"size": 3}, "RunChart cannot be made from"), ({"kind": "Wall"}, "no chart is called 'Wall'")],
+)  # fmt: skip
+def test_a_chart_that_makes_no_sense_is_refused_in_a_sentence(values: dict, said: str, trace: Trace) -> None:
+    with pytest.raises(ValueError, match=said):
+        FigureSpec.from_json({"charts": [of(trace).to_json() | values]})
+
+
+def test_a_spec_without_charts_or_with_other_panels_is_refused(trace: Trace) -> None:
+    with pytest.raises(ValueError, match=r"needs charts and has no fields \['chart'\]"):
+        FigureSpec.from_json({"chart": []})
+    with pytest.raises(ValueError, match="a page of 1 panels takes as many charts, not 2"):
+        FigureSpec(charts=(of(trace), of(trace)))
+
+
+def test_a_run_without_captures_has_no_figure_of_its_memory(gated: Checkpoint, text: str) -> None:
+    spec = RunSpec(checkpoint=gated.name, text=text)
+    plain = run(gated, spec)
+    with pytest.raises(ValueError, match="captures nothing of a memory"):
+        RunChart(shown=OfRun.READS, spec=spec).view(gated, plain)
+    assert RunChart(shown=OfRun.TEXT, spec=spec).view(gated, plain).pieces == plain.tokens.shown
+
+
+def written(folder: Path, spec: FigureSpec) -> Path:
+    """The sidecar in the archive that the command makes of a spec."""
+    (folder / "spec.json").write_text(json.dumps(spec.to_json()), encoding="utf-8")
+    assert main(["figure", str(folder / "spec.json"), "-o", str(folder / "first.zip"), "--device", "cpu"]) == 0
+    with zipfile.ZipFile(folder / "first.zip") as archive:
+        archive.extractall(folder)
+    return folder / "sidecar.json"
+
+
+@pytest.fixture
+def sidecar(gated: Checkpoint, trace: Trace, tmp_path: Path) -> Path:
+    """That of a figure with two panels, of a checkpoint that can be opened by its path."""
+    save(tmp_path / "toy", gated.model, gated.tokenizer, "")
+    charts = tuple(of(replace(trace, spec=replace(trace.spec, checkpoint=str(tmp_path / "toy"))), shown) for shown in (OfRun.READS, OfRun.NORMS))
+    return written(tmp_path, FigureSpec(charts=charts, page=Grid(venue=Venue.ACL, columns=Columns.DOUBLE, across=2, panels=(Panel(), Panel()))))
+
+
+def test_a_sidecar_makes_the_same_bytes_again_and_says_that_nothing_is_otherwise(sidecar: Path, capsys) -> None:
+    for ending, first in ((".pdf", "fig.pdf"), (".svg", "fig.svg"), (".png", "fig-600.png"), (".zip", "first.zip")):
+        again = sidecar.with_name(f"again{ending}")
+        assert main(["figure", str(sidecar), "-o", str(again), "--device", "cpu"]) == 0
+        assert again.read_bytes() == sidecar.with_name(first).read_bytes()
+        assert "nothing is otherwise" in capsys.readouterr().out
+    page = sidecar.with_name("again.html")
+    assert main(["figure", str(sidecar), "-o", str(page), "--device", "cpu"]) == 0
+    assert page.read_text(encoding="utf-8").count('<div id="figure-') == 2
+
+
+def test_what_is_otherwise_is_told_part_by_part(sidecar: Path, capsys) -> None:
+    told = json.loads(sidecar.read_text(encoding="utf-8"))
+    told["made"][1] |= {"numbers": "0", "checkpoint_digest": "0", "device": "cuda"}
+    told |= {"versions": told["versions"] | {"numpy": "0.1"}, "code_digest": "0"}
+    sidecar.write_text(json.dumps(told), encoding="utf-8")
+    assert main(["figure", str(sidecar), "-o", str(sidecar.with_name("again.pdf")), "--device", "cpu", "--json"]) == 0
+    otherwise = json.loads(capsys.readouterr().out)["otherwise"]
+    said = ["the numbers of panel 2", "the checkpoint's weights of panel 2", "the device of panel 2 (was cuda, is cpu)", "the workbench's code"]
+    assert otherwise[:4] == said
+    assert otherwise[4].startswith("the versions of numpy (was 0.1, is ") and len(otherwise) == 5
+
+
+def test_a_table_is_written_and_not_drawn(tmp_path: Path, capsys) -> None:
+    sidecar = written(tmp_path, FigureSpec(charts=(BenchmarkChart(shown=OfBenchmark.LENGTHS),)))
+    for ending in (".tex", ".md"):
+        assert main(["figure", str(sidecar), "-o", str(tmp_path / f"again{ending}")]) == 0
+        assert (tmp_path / f"again{ending}").read_bytes() == (tmp_path / f"table{ending}").read_bytes()
+    assert main(["figure", str(sidecar), "-o", str(tmp_path / "again.pdf")]) == 2
+    assert "a table is written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(["-o", "fig.docx"], "a figure becomes one of .pdf"), (["-o", "fig.tex"], "a figure is drawn"),
+     (["-o", "fig.pdf", "--results", "DIR"], "--results is the folder of one result")],
+)  # fmt: skip
+def test_files_and_folders_that_no_figure_has_are_refused(arguments: list[str], said: str, gated: Checkpoint, trace: Trace, tmp_path: Path, capsys) -> None:
+    save(tmp_path / "toy", gated.model, gated.tokenizer, "")
+    one = of(replace(trace, spec=replace(trace.spec, checkpoint=str(tmp_path / "toy"))))
+    two = replace(one, spec=replace(one.spec, text="Mary went home."))
+    spec = FigureSpec(charts=(one, two), page=Grid(venue=Venue.ACL, across=1, panels=(Panel(), Panel())))
+    (tmp_path / "spec.json").write_text(json.dumps(spec.to_json()), encoding="utf-8")
+    assert main(["figure", str(tmp_path / "spec.json"), *arguments, "--device", "cpu"]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_the_sidecar_names_what_the_figure_was_made_with(gated: Checkpoint, trace: Trace) -> None:
+    made = of(trace).made(gated, trace)
+    spec = FigureSpec(charts=(made.chart,))
+    told = sidecars.sidecar(spec, [made])
+    [one] = told["made"]
+    assert told["figure"] == spec.to_json() and one["checkpoint_digest"] == gated.digest and one["device"] == "cpu" and one["seed"] == trace.spec.seed
+    assert sidecars.differences(told, told) == [] and bundle(spec.drawn([made]), told, spec.digest)
+    assert isinstance(made.view, Heatmap)
+    other = Made(chart=made.chart, view=replace(made.view, values=made.view.values + 1), origin=made.origin)
+    assert sidecars.differences(told, sidecars.sidecar(spec, [other])) == ["the numbers"]
+
+
+def test_a_sweep_that_has_run_is_read_from_its_folder(gated: Checkpoint, tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.delenv("LM2_DATA_DIR", raising=False)
+    save(tmp_path / "toy", gated.model, gated.tokenizer, "")
+    sweep = SweepSpec(checkpoint=str(tmp_path / "toy"), grid=grid.Grid.MEMORY_HEADS, questions=4, segment_length=96, metrics=(Metric.LOGIT_DIFFERENCE, Metric.EXACT))
+    (tmp_path / "sweep.json").write_text(json.dumps(sweep.to_json()), encoding="utf-8")
+    assert main(["sweep", str(tmp_path / "sweep.json"), "--out", str(tmp_path / "done"), "--device", "cpu"]) == 0
+    spec = FigureSpec(charts=(SweepChart(spec=sweep, shown=OfSweep.EFFECTS, hide=False),))
+    (tmp_path / "spec.json").write_text(json.dumps(spec.to_json()), encoding="utf-8")
+    digests = []
+    for extra in ((), ("--results", str(tmp_path / "done"))):
+        capsys.readouterr()
+        assert main(["figure", str(tmp_path / "spec.json"), "-o", str(tmp_path / "fig.pdf"), "--device", "cpu", "--json", *extra]) == 0
+        digests.append(json.loads(capsys.readouterr().out)["written"][0]["sha256"])
+    assert digests[0] == digests[1]
+    other = FigureSpec(charts=(SweepChart(spec=replace(sweep, questions=5), shown=OfSweep.EFFECTS),))
+    (tmp_path / "other.json").write_text(json.dumps(other.to_json()), encoding="utf-8")
+    assert main(["figure", str(tmp_path / "other.json"), "-o", str(tmp_path / "fig.pdf"), "--device", "cpu", "--results", str(tmp_path / "done")]) == 2
+    assert "holds the results of another sweep" in capsys.readouterr().err
+
+
+def test_last_bits_are_no_other_numbers_and_one_cell_is(gated: Checkpoint, trace: Trace) -> None:
+    """Another processor or number of threads adds up in another order."""
+    made = of(trace).made(gated, trace)
+    spec, draw = FigureSpec(charts=(made.chart,)), np.random.default_rng(0)
+
+    def beside(values: np.ndarray) -> list[str]:
+        other = Made(chart=made.chart, view=replace(made.view, values=values), origin=made.origin)
+        told = json.loads(json.dumps(sidecars.sidecar(spec, [made])))
+        return sidecars.differences(told, sidecars.sidecar(spec, [other]))
+
+    values = made.view.values.astype(np.float32)
+    assert beside(values * (1 + 3e-7 * draw.standard_normal(values.shape).astype(np.float32))) == []
+    for at in draw.integers(0, values.size, 20):
+        changed = values.copy()
+        changed.ravel()[at] += 0.001 * np.abs(values).max()
+        assert beside(changed) == ["the numbers"]
+    assert beside(np.where(np.arange(values.size).reshape(values.shape) == 3, np.nan, values)) == ["the numbers"]
+    assert beside(values[::-1]) == ["the numbers"]
+
+
+def test_an_earlier_sidecar_knows_a_checkpoint_by_its_weights_and_stays_silent(gated: Checkpoint, trace: Trace) -> None:
+    known = replace(gated, digest="whole", weights_digest="weights")
+    made = of(trace).made(known, trace)
+    spec = FigureSpec(charts=(made.chart,))
+    now = sidecars.sidecar(spec, [made])
+    kept = {name: value for name, value in now["made"][0].items() if name not in ("setup_digest", "weights_digest", "numbers_sha256")}
+    old = {name: value for name, value in now.items() if name not in ("processor", "threads")}
+    old["made"] = [kept | {"checkpoint_digest": "weights", "numbers": now["made"][0]["numbers_sha256"]}]
+    assert sidecars.differences(old, now) == []
+    old["made"] = [old["made"][0] | {"checkpoint_digest": "others"}]
+    assert sidecars.differences(old, now) == ["the checkpoint's weights"]
+
+
+def test_another_configuration_is_told_as_one_and_not_as_other_weights(gated: Checkpoint, trace: Trace) -> None:
+    made = of(trace).made(replace(gated, digest="one", weights_digest="weights"), trace)
+    now = sidecars.sidecar(FigureSpec(charts=(made.chart,)), [made])
+    told = now | {"made": [now["made"][0] | {"checkpoint_digest": "other", "setup_digest": "other"}]}
+    assert sidecars.differences(told, now) == ["the checkpoint's configuration or tokenizer"]
+    told = now | {"processor": "another", "threads": 99}
+    assert [line.partition(" (was")[0] for line in sidecars.differences(told, now)] == ["the processor", "the number of threads"]

@@ -1,0 +1,108 @@
+"""Laws of the Benchmark screen: it shows the numbers of the table it was given."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from app.views.study import benchmark
+from lm2.evaluation.evaluate import Answered, Cell, differences, table
+from lm2.evaluation.results import Results, read_results
+
+import pandas as pd
+
+
+def _said(outputs: list[str], targets: list[str]) -> list[Answered]:
+    return [Answered(seed=0, story=str(at), question="?", target=t, output=o, tokens=9) for at, (o, t) in enumerate(zip(outputs, targets))]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    places, yes = ["kitchen", "garden"] * 10, ["yes", "no"] * 10
+    done = {}
+    for length in ("0k", "4k"):
+        for task, targets in ((1, places), (6, yes)):
+            done[Cell(model="good", task=task, length=length, samples=20)] = _said(targets, targets)
+            done[Cell(model="poor", task=task, length=length, samples=20)] = _said([targets[0]] * 20, targets)
+    for name, rows in (("table", table(done)), ("differences", differences(done))):
+        pd.DataFrame(rows).to_csv(tmp_path / f"{name}.csv", index=False)
+    return tmp_path
+
+
+@pytest.fixture
+def results(folder: Path) -> Results:
+    return read_results(folder)
+
+
+def test_curves_are_the_table_in_percent(results: Results) -> None:
+    view = benchmark.curves(results, "mean", "exact")
+    assert view.ticks == ("0k", "4k")
+    assert {line.name: list(line.values) for line in view.lines} == {"good": [100, 100], "poor": [50, 50], "best constant answer": [50, 50]}
+    assert all((line.low <= line.values).all() for line in view.lines if line.low is not None)
+
+
+def test_the_lead_is_in_points_and_the_ratio_in_percent(results: Results) -> None:
+    assert list(benchmark.lead(results, "good - poor", "qa1", "exact").lines[0].values) == [50, 50]
+    assert list(benchmark.lead(results, "poor - good", "mean", "exact").lines[0].values) == [-50, -50]
+    ratios = benchmark.ratios(results, "good - poor", "exact").as_columns()
+    assert ratios["ratio of means less 1 (%)"] == pytest.approx([100, 100])
+
+
+def test_every_task_stands_beside_the_paper(results: Results) -> None:
+    shown = benchmark.beside(results, "exact", "4k").as_columns()
+    assert shown["task"] == ["qa1", "qa6", "mean"]
+    assert shown["paper: LM2-1.7B"] == ["46.0", "66.0", "55.9"]
+    assert shown["best constant (%)"][0].startswith("50.0 ")
+
+
+def test_the_papers_curves_have_its_lengths(results: Results) -> None:
+    view = benchmark.printed_curves("mean")
+    assert len(view.lines) == 3 and np.isfinite(view.lines[0].values).all()
+
+
+def _script() -> None:
+    from app.ui import state
+    from app.screens import benchmark
+
+    benchmark.render()
+    state.publish()
+
+
+def _page(**link: str) -> AppTest:
+    test = AppTest.from_function(_script, default_timeout=60)
+    for name, value in link.items():
+        test.query_params[name] = value
+    return test.run()
+
+
+def test_the_screen_shows_a_folder_of_results(folder: Path) -> None:
+    test = _page(results=str(folder))
+    assert not test.exception and not test.error
+    assert [heading.value for heading in test.subheader][0] == "Measured here"
+    assert any("headline gains" in note.value for note in test.markdown)
+    test.selectbox(key="widget_shown").set_value("qa6").run()
+    assert not test.exception and not any("headline gains" in note.value for note in test.markdown)
+
+
+def test_one_model_alone_is_shown_without_a_difference(folder: Path) -> None:
+    for name in ("table", "differences"):
+        rows = pd.read_csv(folder / f"{name}.csv", keep_default_na=False)
+        rows[(rows["model"] == "good") & (name == "table")].to_csv(folder / f"{name}.csv", index=False)
+    test = _page(results=str(folder))
+    assert not test.exception and not test.error
+    assert not any("same items" in heading.value for heading in test.subheader)
+
+
+def test_a_wrong_folder_is_explained(tmp_path: Path) -> None:
+    test = _page(results=str(tmp_path))
+    assert not test.exception
+    assert any("table.csv is missing" in info.value for info in test.info)
+
+
+def test_without_results_the_paper_is_shown_and_said_how_to_make_some(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("lm2.evaluation.results.BUNDLED", tmp_path)
+    test = _page()
+    assert not test.exception
+    assert any("lm2 eval" in info.value for info in test.info)
+    assert [heading.value for heading in test.subheader] == ["Printed in the paper", "Before you read the paper's numbers"]

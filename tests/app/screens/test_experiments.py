@@ -1,0 +1,182 @@
+"""Laws of the Experiments screen: every experiment can be chosen, run in the background, and met again by its link."""
+
+import json
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from pages import finished
+from streamlit.testing.v1 import AppTest
+
+from app.server import cache
+from app.server.jobs import Phase
+from app.views.study import experiments as views
+from probes.experiments import experiment as experiments
+from probes.experiments.experiment import Experiment, ExperimentSpec, Report, perform
+from probes.experiments.tables import Findings
+
+ROWS = ((1, 10.0, 5.0, 15.0), (2, 20.0, 12.0, 28.0))
+COLUMNS = ("slots", "donor (%)", "low", "high")
+FOUND = Findings(title="Whose?", columns=COLUMNS, rows=ROWS, note="Two pairs", curve=COLUMNS)
+
+
+def test_a_curve_is_drawn_from_the_columns_it_names() -> None:
+    view = views.curve(FOUND)
+    assert view.ticks == ("1", "2") and view.x_title == "slots"
+    (line,) = view.lines
+    assert [list(line.values), list(line.low), list(line.high)] == [[10, 20], [5, 12], [15, 28]]
+    assert views.curve(Findings(title="", columns=("a",), rows=(("b",),), note="")) is None
+
+
+def test_a_table_has_the_findings_rows() -> None:
+    view = views.table(FOUND)
+    assert view.columns == FOUND.columns and view.rows == ROWS
+
+
+@pytest.fixture(autouse=True)
+def apart(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Simulated stories, which are quick to have, and no jobs of other tests."""
+    monkeypatch.delenv("LM2_DATA_DIR", raising=False)
+    cache.jobs.clear()
+    yield
+    cache.jobs.clear()
+
+
+SEVERAL = (Experiment.GATES, Experiment.SWAP, Experiment.FORGETTING, Experiment.CAPACITY, Experiment.OVERWRITES, Experiment.INTERFERENCE)
+"""Those that read more documents, or fewer, than there are questions."""
+
+
+@pytest.mark.parametrize("experiment", SEVERAL, ids=lambda one: one.key)
+def test_the_documents_told_beforehand_are_about_those_that_run(experiment: Experiment, gated) -> None:
+    heard: list[int] = []
+    perform(gated, ExperimentSpec(experiment=experiment, checkpoint=gated.name, task=2, questions=4, segment_length=96), heard.append)
+    expected = views.documents(experiment.key, 2, 4)
+    assert len(heard) <= expected <= 2 * len(heard)
+
+
+def test_of_an_experiment_that_is_not_known_no_number_is_told() -> None:
+    assert views.documents("dance", 1, 64) is None
+
+
+def _script() -> None:
+    from app.ui import state
+    from app.screens import experiments
+
+    experiments.render()
+    state.publish()
+
+
+def _page(**link: str) -> AppTest:
+    test = AppTest.from_function(_script, default_timeout=60)
+    for name, value in {"exam_questions": "3", **link}.items():
+        test.query_params[name] = value
+    return test.run()
+
+
+def _press(test: AppTest, label: str) -> AppTest:
+    next(button for button in test.button if button.label.startswith(label)).click().run()
+    assert not test.exception
+    return test
+
+
+def _words(test: AppTest) -> str:
+    return " ".join(element.value for element in (*test.markdown, *test.caption, *test.info))
+
+
+@pytest.mark.parametrize("experiment", list(Experiment), ids=lambda one: one.key)
+def test_every_experiment_says_what_it_asks_and_its_control_before_it_runs(experiment: Experiment, gated, folder) -> None:
+    test = _page(experiment=experiment.key, checkpoint=folder(gated))
+    assert not test.exception
+    assert experiment.question in _words(test) and experiment.control in _words(test)
+    assert any(button.label.startswith("Run ") for button in test.button)
+
+
+@pytest.mark.parametrize("toy", ["gated", "rmt", "release"])
+def test_an_experiment_runs_and_its_link_shows_the_result_to_others(toy: str, folder, request) -> None:
+    path = folder(request.getfixturevalue(toy))
+    test = finished(_press(_page(checkpoint=path, experiment="permutation"), "Run"))
+    assert [heading.value for heading in test.subheader] == ["Slots permuted"]
+    rows = test.dataframe[0].value
+    assert len(rows) == 2 and rows["right (%)"].between(0, 100).all()
+    other = _page(checkpoint=path, experiment="permutation")
+    assert other.dataframe[0].value.equals(rows) and not any(button.label.startswith("Run") for button in other.button)
+
+
+def test_a_model_without_gates_is_explained_by_the_experiment_itself(rmt, folder) -> None:
+    test = finished(_press(_page(checkpoint=folder(rmt), experiment="gates"), "Run"))
+    assert "no gates to clamp" in _words(test) and not test.exception
+
+
+def test_a_model_without_a_memory_is_explained(plain, folder) -> None:
+    test = _page(checkpoint=folder(plain))
+    assert "no memory" in _words(test) and not test.button
+
+
+def test_more_questions_than_there_are_are_explained(gated, folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    def few(task: int, count: int) -> None:
+        raise ValueError(f"the 3 held-out stories of qa{task} have 15 questions, not {count}")
+
+    monkeypatch.setattr("lm2.tasks.stories.questions", few)
+    test = _page(checkpoint=folder(gated), exam_questions="16")
+    assert "have 15 questions, not 16" in _words(test) and not test.exception and not test.button
+
+
+def test_the_url_says_what_was_chosen(gated, folder) -> None:
+    test = _page(checkpoint=folder(gated))
+    test.selectbox(key="widget_experiment").set_value("swap").run()
+    test.number_input(key="widget_exam_seed").set_value(5).run()
+    assert (test.query_params["experiment"], test.query_params["exam_seed"]) == ("swap", "5")
+
+
+def test_every_result_names_its_spec_and_the_command_that_runs_it_again(gated, folder) -> None:
+    test = _page(checkpoint=folder(gated), experiment="swap", exam_task="2")
+    command = test.code[0].value
+    digest = command.removeprefix("lm2 ablate swap-").removesuffix(".json")
+    assert len(digest) == 10 and f"Spec {digest}" in _words(test)
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """An experiment that stops behind its first document until the event is set."""
+    go_on = threading.Event()
+
+    def perform(checkpoint, spec, on_document) -> Report:
+        for done in (1, 2, 3):
+            on_document(done)
+            go_on.wait(20)
+        return Report(spec=spec, checkpoint_digest="", device="cpu", dtype="float32", findings=(FOUND,))
+
+    monkeypatch.setattr(experiments, "perform", perform)
+    yield go_on
+    go_on.set()
+
+
+def test_progress_is_shown_and_cancel_stops_the_experiment(slow: threading.Event, gated, folder) -> None:
+    test = _press(_page(checkpoint=folder(gated)), "Run")
+    assert not test.dataframe
+    _press(test, "Cancel")
+    slow.set()
+    finished(test)
+    assert "Stopped after 2 documents" in _words(test) and not test.dataframe
+    finished(_press(test, "Run"))
+    assert len(test.dataframe[0].value) == 2
+
+
+def test_a_second_session_joins_the_job_of_the_first(slow: threading.Event, gated, folder) -> None:
+    path = folder(gated)
+    first = _press(_page(checkpoint=path), "Run")
+    second = _page(checkpoint=path)
+    assert any(button.label == "Cancel" for button in second.button)
+    slow.set()
+    assert finished(first).dataframe[0].value.equals(finished(second).dataframe[0].value)
+    assert cache.jobs().find(next(iter(cache.jobs()._jobs))).phase is Phase.FINISHED and len(cache.jobs()._jobs) == 1
+
+
+def test_an_experiments_results_are_plain_json(slow: threading.Event, gated, folder) -> None:
+    slow.set()
+    test = finished(_press(_page(checkpoint=folder(gated)), "Run"))
+    assert not test.exception
+    (job,) = cache.jobs()._jobs.values()
+    assert json.loads(json.dumps(job.result.to_json()))["findings"][0]["rows"] == [list(row) for row in ROWS]
+    assert np.isfinite(ROWS).all()

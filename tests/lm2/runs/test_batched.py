@@ -1,0 +1,35 @@
+"""Laws of lm2.runs.batched: side by side is as alone."""
+
+import pytest
+
+from lm2.weights.checkpoint import Checkpoint
+from lm2.runs.batched import answers, follow
+from lm2.runs.runner import generate
+
+TEXTS = [
+    "Mary moved to the garden. John went to the office. Daniel went to the kitchen.\fWhere is Mary?",
+    "John went to the office.",
+    "Mary moved to the garden. John went to the office.\fWhere is John?",
+    "Where",
+]
+
+
+@pytest.mark.parametrize("max_tokens", [1, 12])
+def test_answers_side_by_side_equal_generation_alone(checkpoint: Checkpoint, max_tokens: int) -> None:
+    alone = [generate(checkpoint, text, max_tokens=max_tokens).text for text in TEXTS]
+    assert answers(checkpoint, TEXTS, max_tokens=max_tokens, stop="\x00") == alone
+
+
+def test_an_answer_ends_with_the_piece_that_has_the_stop_in_it(checkpoint: Checkpoint) -> None:
+    free = generate(checkpoint, TEXTS[0], max_tokens=12)
+    pieces = [checkpoint.tokenizer.piece(token) for token in free.ids]
+    stop = next(piece for piece in pieces[3:] if piece.strip("\ufffd"))
+    ends = next(at for at, piece in enumerate(pieces) if stop in piece)
+    assert answers(checkpoint, TEXTS[:1], max_tokens=12, stop=stop) == [checkpoint.tokenizer.decode(free.ids[: ends + 1])]
+
+
+def test_documents_in_another_order_and_empty_texts_are_refused(gated: Checkpoint) -> None:
+    with pytest.raises(ValueError, match="longest first"):
+        list(follow(gated.model, [[(1,)], [(1,), (2,)]], gated.model.fresh_bank(2)))
+    with pytest.raises(ValueError, match="empty"):
+        answers(gated, ["Mary", ""], max_tokens=1, stop=".")

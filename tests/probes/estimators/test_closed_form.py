@@ -1,0 +1,144 @@
+"""Laws of probes.estimators.closed_form: what follows from sums over rows is what the rows themselves give."""
+
+import numpy as np
+import pytest
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.linear_model import Ridge
+from sklearn.preprocessing import StandardScaler
+
+from probes.estimators import closed_form
+from probes.estimators.closed_form import Spectrum, Sums, alike, mass_mean, scaler, screen, standardised, temperature
+from probes.stats.metrics import log_softmax
+from probes.stats.splits import Fold, folds
+
+DRAW = np.random.default_rng(11)
+N, D, K, T = 200, 9, 4, 3
+X = (DRAW.standard_normal((N, D)) @ DRAW.standard_normal((D, D)) + 3).astype(np.float32)
+EVERYONE = np.arange(N)
+ROWS = standardised(X, EVERYONE, *scaler(X, EVERYONE))[:, :-1]
+LABELS = np.stack([(ROWS @ DRAW.standard_normal((D, K)) + DRAW.gumbel(size=(N, K))).argmax(1) for _ in range(T)])
+PARTS = folds(EVERYONE.astype(str), 5)
+
+
+def test_the_scaler_is_of_the_rows_that_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(closed_form, "_BLOCK", 32)
+    features = X.copy()
+    features[:, 2] = 1234.567
+    kept = EVERYONE[::2]
+    mean, scale = scaler(features, kept)
+    book = StandardScaler().fit(features[kept].astype(float))
+    np.testing.assert_allclose(mean, book.mean_, rtol=1e-6)
+    np.testing.assert_allclose(scale, book.scale_, rtol=1e-6)
+    assert scale[2] == 1
+    found = standardised(features, kept[:7], mean, scale)
+    np.testing.assert_allclose(found, np.hstack([book.transform(features[kept[:7]]), np.ones((7, 1))]), atol=1e-5)
+
+
+def test_sums_less_a_folds_are_the_sums_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(closed_form, "_BLOCK", 64)
+    total = Sums.of(ROWS, LABELS, K)
+    for fold in PARTS:
+        left = total - Sums.of(ROWS[fold.test], LABELS[:, fold.test], K)
+        for name, value in vars(Sums.of(ROWS[fold.train], LABELS[:, fold.train], K)).items():
+            np.testing.assert_allclose(getattr(left, name), value, atol=1e-3)
+    np.testing.assert_allclose(total.gram, ROWS.T @ ROWS, atol=1e-3)
+    np.testing.assert_allclose(total.means(1)[:, 2], ROWS[LABELS[1] == 2].mean(0), atol=1e-5)
+
+
+def test_a_screen_says_what_ridges_fitted_fold_by_fold_say() -> None:
+    penalties, shift = (0.01, 0.3, 10.0), (1 + np.arange(D)).astype(np.float32) * 20
+    said = screen(X * shift + shift, LABELS, K, PARTS, penalties)
+    assert said.shape == (3, T, N) and said.min() == 0
+    same = []
+    for at, penalty in enumerate(penalties):
+        for fold in PARTS:
+            book = StandardScaler().fit(X[fold.train])
+            for target in range(T):
+                one_hot = np.eye(K)[LABELS[target, fold.train]]
+                ridge = Ridge(alpha=penalty * len(fold.train)).fit(book.transform(X[fold.train]).astype(float), one_hot)
+                same.append(ridge.predict(book.transform(X[fold.test])).argmax(1) == said[at, target, fold.test])
+    assert np.concatenate(same).mean() > 0.998, "but for ties within rounding"
+
+
+def test_a_screen_leaves_out_rows_without_a_label() -> None:
+    labels = LABELS.copy()
+    labels[1, ::4] = -1
+    said = screen(X, labels, K, PARTS, (0.1,))
+    assert ((said[0] < 0) == (labels < 0)).all()
+    assert (said[0, [0, 2]] == screen(X, LABELS, K, PARTS, (0.1,))[0, [0, 2]]).all()
+    kept = labels[1] >= 0
+    where, names = np.cumsum(kept) - 1, np.arange(kept.sum()).astype(str)
+    cut = [Fold(train=where[fold.train[kept[fold.train]]], test=where[fold.test[kept[fold.test]]], groups=names) for fold in PARTS]
+    assert (screen(X[kept], labels[1:2, kept], K, cut, (0.1,))[0, 0] == said[0, 1, kept]).mean() > 0.99
+
+
+def test_a_screen_needs_folds_that_test_every_row_once() -> None:
+    with pytest.raises(ValueError, match="each of 200 rows once"):
+        screen(X, LABELS, K, PARTS[:4], (0.1,))
+
+
+def test_ridge_is_the_direct_solution() -> None:
+    spectrum = Spectrum(Sums.of(ROWS, LABELS, K), standardise=False)
+    for penalty in (0.01, 1.0):
+        weights, bias = spectrum.ridge(2, penalty)
+        book = Ridge(alpha=penalty * N).fit(ROWS.astype(float), np.eye(K)[LABELS[2]])
+        np.testing.assert_allclose(weights, book.coef_.T, atol=1e-4)
+        np.testing.assert_allclose(bias, book.intercept_, atol=1e-5)
+
+
+@pytest.mark.parametrize("shrinkage", [0.001, 0.3, 1.0])
+def test_lda_is_scikit_learns(shrinkage: float) -> None:
+    shifted = ROWS + np.linspace(-1, 1, D, dtype=np.float32)  # it need not be centred
+    weights, bias = Spectrum(Sums.of(shifted, LABELS, K), standardise=False).lda(1, shrinkage)
+    book = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage).fit(shifted.astype(float), LABELS[1])
+    np.testing.assert_allclose(log_softmax(shifted @ weights + bias), book.predict_log_proba(shifted), atol=2e-3)
+
+
+def test_the_mass_mean_direction_is_the_difference_of_means_and_the_nearest_mean_wins() -> None:
+    labels = (LABELS[:1] > 1).astype(int)
+    weights, bias = mass_mean(Sums.of(ROWS, labels, 2), 0)
+    means = np.stack([ROWS[labels[0] == k].mean(0) for k in (0, 1)])
+    np.testing.assert_allclose(np.diff(weights)[:, 0], means[1] - means[0], atol=1e-5)
+    nearest = ((ROWS[:, None] - means) ** 2).sum(2).argmin(1)
+    assert ((ROWS @ weights + bias).argmax(1) == nearest).all()
+
+
+def test_a_class_that_does_not_occur_takes_no_part() -> None:
+    labels = LABELS[:1] % 3
+    for name in ("ridge", "lda"):
+        three, four = (getattr(Spectrum(Sums.of(ROWS, labels, k), standardise=False), name)(0, 0.1) for k in (3, 4))
+        np.testing.assert_allclose(three[0], four[0], atol=1e-5)
+        np.testing.assert_allclose(three[1], four[1], atol=1e-5)
+
+
+def test_targets_with_labels_on_the_same_rows_are_found() -> None:
+    labels = LABELS.copy()
+    labels[[0, 2], 5] = -1
+    found = {tuple(targets): known for targets, known in alike(labels)}
+    assert set(found) == {(0, 2), (1,)} and found[1,].all() and (~found[0, 2]).nonzero()[0].tolist() == [5]
+
+
+def test_the_temperature_has_the_lowest_cross_entropy() -> None:
+    scores = 5 * log_softmax(ROWS @ DRAW.standard_normal((D, K)))
+    labels = (scores / 5 + DRAW.gumbel(size=scores.shape)).argmax(1)
+
+    def loss(heat: float) -> float:  # with one row's worth of each class added to the labels
+        said = log_softmax(scores / heat)
+        return -(N * said[EVERYONE, labels].mean() + said.mean(0).sum()) / (N + K)
+
+    found = temperature(scores, labels)
+    assert 3 < found < 8 and temperature(10 * scores + 7, labels) == pytest.approx(10 * found, rel=1e-3)
+    assert loss(found) <= min(loss(0.97 * found), loss(1.03 * found))
+
+
+def test_scores_without_an_error_have_a_temperature_above_zero() -> None:
+    labels = LABELS[0]
+    found = temperature(np.eye(K)[labels], labels)
+    assert found > 0.05 and np.exp(log_softmax(np.eye(K) / found)).max() < 1 - 1 / (2 * N)
+
+
+def test_features_that_are_not_finite_are_counted() -> None:
+    features = X.copy()
+    features[3, 4], features[8, 2] = np.nan, np.inf
+    with pytest.raises(ValueError, match="finite; 2 of 9"):
+        scaler(features, EVERYONE)

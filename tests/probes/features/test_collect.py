@@ -1,0 +1,225 @@
+"""Laws of probes.features.collect: features are what runs capture, whoever is read beside them, and no row hears what stands behind it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lm2.tasks.babi import ask
+from lm2.runs.capture import Capture
+from lm2.weights.checkpoint import Checkpoint
+from lm2.runs.interventions import Reset
+from lm2.runs.runner import run
+from lm2.tasks.simulator import simulate
+from lm2.model.sites import Site
+from lm2.runs.spec import RunSpec
+from lm2.runs.trace import Trace
+from probes.features.collect import collect, file_name, labelled, untrained
+from probes.features.documents import Document
+from probes.features.examples import Examples, Moment
+from probes.features.slot_views import Rows, Sketch
+from probes.features.sources import Condition, Source, expand
+from probes.features.targets import Target
+
+REMEMBERING = ("gated", "release", "rmt")
+ROUNDING = {"atol": 1e-3, "rtol": 1e-3}
+"""Memory tokens with random weights carry the last bit on, tenfold a segment."""
+AT_TOKENS = ("embed", "resid_mid.*", "resid_post.*", "attn_out.*", "mlp_out.*", "mem_out.*", "read.*", "read_pattern.*", "gate_out.*")
+OF_SLOTS = ("bank:mean", "bank:slot*", "bank:read.*", "candidate.*:mean", "gate_in.*:slot*", "gate_forget.*:mean")
+
+
+def documents(count: int) -> list[Document]:
+    """Of 4 and of 5 statements in turn."""
+    stories = [simulate(1, seed=seed, statements=4 + seed % 2, questions=1).story for seed in range(count)]
+    return [Document(ask(story, story.questions[-1]), (story.id,)) for story in stories]
+
+
+def there(checkpoint: Checkpoint, moment: Moment) -> tuple[Source, ...]:
+    """Every source of a model that is not a sketch."""
+    found: list[Source] = []
+    for text in (*AT_TOKENS, *OF_SLOTS):
+        try:
+            found += expand([text], checkpoint.config, moment)
+        except ValueError:
+            continue
+    return tuple(found)
+
+
+def runs(checkpoint: Checkpoint, examples: Examples, reset: bool) -> list[Trace]:
+    """Every document and its question, without the answer."""
+    names = {text.partition(".")[0].partition(":")[0].upper() for text in (*AT_TOKENS, *OF_SLOTS)} - {"BANK"} | {"BANK_PRE", "BANK_POST"}
+    sites = [Site[name] for name in sorted(names) if Site[name].layers(checkpoint.config)]
+    found = []
+    for put in examples.puts:
+        changes = tuple(Reset(segment=at) for at in range(put.segment + 1)) if reset else ()
+        found.append(run(checkpoint, RunSpec(checkpoint=checkpoint.name, text=put.prompt.text, captures=tuple(map(Capture, sites)), interventions=changes)))
+    return found
+
+
+def captured(source: Source, trace: Trace, moment: Moment, checkpoint: Checkpoint, segment: int, position: int) -> np.ndarray:
+    """The features of one row, from a run of its document."""
+    name, _, view = source.own.partition(":")
+    site, _, layer = name.partition(".")
+    if site != "bank":
+        value = trace.at(Site[site.upper()], segment=segment, layer=int(layer) if layer else None)
+    elif moment is Moment.SEGMENT:
+        value = trace.at(Site.BANK_POST, segment=segment, layer=max(checkpoint.config.memory_layers))
+    else:
+        value = trace.at(Site.BANK_PRE, segment=segment, layer=min(checkpoint.config.memory_layers))
+    if not view:
+        return value[:, position].ravel() if site == "read_pattern" else value[position]
+    if view == "mean":
+        return value.mean(0)
+    if view.startswith("slot"):
+        return value[int(view.removeprefix("slot"))]
+    pattern = trace.at(Site.READ_PATTERN, segment=segment, layer=int(view.removeprefix("read.")))
+    return pattern[:, : position + 1].mean((0, 1)) @ value
+
+
+@pytest.mark.parametrize("moment", Moment)
+def test_every_feature_is_what_a_run_of_its_document_captures(
+    checkpoint: Checkpoint, moment: Moment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("probes.features.collect._ROWS", 2)  # a batch of two of different length, and one of one
+    examples = Examples.among(checkpoint, documents(3), moment)
+    sources = there(checkpoint, moment)
+    found, traces = collect(checkpoint, examples, sources), runs(checkpoint, examples, reset=False)
+    assert len(sources) >= 10 and set(found) == set(sources)
+    for source, array in found.items():
+        places = zip(examples.document, examples.segment, examples.position)
+        wanted = [captured(source, traces[at], moment, checkpoint, int(segment), int(position)) for at, segment, position in places]
+        np.testing.assert_allclose(array, np.stack(wanted), **ROUNDING, err_msg=source.label)
+        assert array.dtype == np.float32 and not array.flags.writeable
+
+
+@pytest.mark.parametrize("kind", REMEMBERING)
+def test_reset_is_a_run_whose_every_segment_begins_with_a_fresh_bank(kind: str, request: pytest.FixtureRequest) -> None:
+    checkpoint, moment = request.getfixturevalue(kind), Moment.SEGMENT
+    examples = Examples.among(checkpoint, documents(2), moment)
+    sources = [replace(source, condition=Condition.RESET) for source in there(checkpoint, moment)]
+    traces = runs(checkpoint, examples, reset=True)
+    for source, array in collect(checkpoint, examples, sources).items():
+        places = zip(examples.document, examples.segment, examples.position)
+        wanted = [captured(source, traces[at], moment, checkpoint, int(segment), int(position)) for at, segment, position in places]
+        np.testing.assert_allclose(array, np.stack(wanted), **ROUNDING, err_msg=source.label)
+
+
+def test_no_row_hears_the_answer(checkpoint: Checkpoint) -> None:
+    told = documents(1)
+    other = [document._replace(prompt=replace(document.prompt, answer="attic and cellar")) for document in told]
+    sources = there(checkpoint, Moment.QUESTION)
+    one, another = (collect(checkpoint, Examples.among(checkpoint, few, Moment.QUESTION), sources) for few in (told, other))
+    for source in sources:
+        np.testing.assert_array_equal(one[source], another[source])
+
+
+@pytest.mark.parametrize("kind", REMEMBERING)
+def test_a_change_is_that_of_the_rows_own_segment(kind: str, request: pytest.FixtureRequest) -> None:
+    checkpoint = request.getfixturevalue(kind)
+    examples = Examples.among(checkpoint, documents(2), Moment.STATEMENT)
+    first, last, target = min(checkpoint.config.memory_layers), max(checkpoint.config.memory_layers), Target.parse("slot 3 overwritten")
+    labels = labelled(checkpoint, examples, [target]).labels[target]
+    traces = runs(checkpoint, examples, reset=False)
+    for value, at, segment in zip(labels.values, examples.document, examples.segment):
+        before = traces[at].at(Site.BANK_PRE, segment=int(segment), layer=first)[3]
+        after = traces[at].at(Site.BANK_POST, segment=int(segment), layer=last)[3]
+        share = np.linalg.norm(after - before) / np.linalg.norm(before)
+        assert abs(share - 0.5) < 0.01 or labels.names[value] == ("yes" if share > 0.5 else "no")
+
+
+def test_untrained_weights_are_drawn_from_their_seed_and_nothing_else(gated: Checkpoint) -> None:
+    before = torch.get_rng_state()
+    examples = Examples.among(gated, documents(1), Moment.SEGMENT)
+    trained, fresh = expand(["resid_post.1", "untrained resid_post.1"], gated.config, Moment.SEGMENT)
+    found, again = collect(gated, examples, [trained, fresh], seed=4), collect(gated, examples, [fresh], seed=4)
+    assert torch.equal(before, torch.get_rng_state())
+    np.testing.assert_array_equal(found[fresh], again[fresh])
+    assert not np.allclose(found[fresh], collect(gated, examples, [fresh], seed=5)[fresh])
+    assert not np.allclose(found[fresh], found[trained])
+    drawn = untrained(gated, 4)
+    np.testing.assert_array_equal(found[fresh], collect(drawn, Examples.among(drawn, documents(1), Moment.SEGMENT), [trained])[trained])
+
+
+def test_baselines_hear_the_segment_up_to_the_row_and_nothing_more(gated: Checkpoint) -> None:
+    examples = Examples.among(gated, documents(2), Moment.TOKEN)
+    tokens, embedding, position = expand(["tokens", "embedding", "position"], gated.config, examples.moment)
+    found = collect(gated, examples, [tokens, embedding, position])
+    weights = gated.model.embed.weight.detach().numpy()
+    for row, (at, segment, place) in enumerate(zip(examples.document, examples.segment, examples.position)):
+        heard = examples.puts[at].segments[segment].ids[: place + 1]
+        np.testing.assert_array_equal(found[tokens][row], [heard.count(token) for token in examples.vocabulary])
+        np.testing.assert_allclose(found[embedding][row], weights[list(heard)].mean(0), atol=1e-5)
+        assert np.flatnonzero(found[position][row]).tolist() == [segment, examples.segment.max() + 1 + place]
+
+
+def test_a_sketch_is_linear_and_keeps_squared_distances() -> None:
+    banks = torch.randn(30, 6, 6, generator=torch.Generator().manual_seed(0))
+    at = Rows(torch.arange(30), torch.zeros(30, dtype=torch.long))
+    sketch = Sketch(d=1000)
+    small = sketch.rows(banks, at)
+    np.testing.assert_allclose(sketch.rows(2 * banks + 1, at), 2 * small + sketch.rows(torch.ones_like(banks), at), atol=1e-4)
+    ratios = (small[1:] - small[:-1]).square().sum(1) / (banks[1:] - banks[:-1]).square().sum((1, 2))
+    assert ratios.mean() == pytest.approx(1, abs=0.05) and ratios.std() < (8 / 1000) ** 0.5
+
+
+def test_what_is_put_in_a_folder_is_what_is_held(gated: Checkpoint, tmp_path: Path) -> None:
+    examples = Examples.among(gated, documents(33), Moment.STATEMENT)
+    sources = expand(["resid_post.*", "untrained bank:sketch7", "reset bank:slot2", "tokens"], gated.config, examples.moment)
+    heard: list[None] = []
+    held = collect(gated, examples, sources)
+    put = collect(gated, examples, sources, tmp_path, on_document=lambda: heard.append(None))
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(map(file_name, sources))
+    assert len(heard) == 3 * len(examples.puts)
+    for source in sources:
+        np.testing.assert_array_equal(held[source], put[source])
+        np.testing.assert_array_equal(held[source], np.load(tmp_path / file_name(source)))
+        assert not put[source].flags.writeable
+
+
+def test_a_collection_that_breaks_off_leaves_no_file(gated: Checkpoint, tmp_path: Path) -> None:
+    def stop() -> None:
+        raise InterruptedError
+
+    examples = Examples.among(gated, documents(1), Moment.STATEMENT)
+    with pytest.raises(InterruptedError):
+        collect(gated, examples, expand(["embed", "tokens"], gated.config, examples.moment), tmp_path, on_document=stop)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["embed", "resid_post.2", "untrained attn_out.0", "bank:mean", "reset bank:slot3", "bank:read.2", "untrained bank:sketch64", "gate_in.1:mean",
+     "candidate.0:slot4", "gate_forget.2:sketch8", "tokens", "embedding", "position"],
+)  # fmt: skip
+def test_a_source_is_its_text(text: str) -> None:
+    assert Source.parse(text).label == text and Source.parse(Source.parse(text).label) == Source.parse(text)
+
+
+@pytest.mark.parametrize("text", ["bank", "bank.1:mean", "resid_post", "embed.0", "gate_in:mean", "bank:slot", "bank:mean3", "tokens.1", "warm embed", "resid_post.*"])
+def test_a_text_that_is_no_source_is_told_which_there_are(text: str) -> None:
+    with pytest.raises(ValueError, match="no source is called .* resid_post.N, .* bank:VIEW"):
+        Source.parse(text)
+
+
+def test_what_a_model_or_a_moment_lacks_is_refused_with_what_there_is(gated: Checkpoint, plain: Checkpoint) -> None:
+    for text in ("mem_out.1", "bank:slot5", "bank:read.1", "gate_in.1:mean", "resid_post.3", "gate_in.0:read.0"):
+        with pytest.raises(ValueError, match="segment rows of a gated model have no source .* resid_post.0-2, .* bank:slot0-4, bank:sketchN, bank:read.0,2"):
+            expand([text], gated.config, Moment.SEGMENT)
+    with pytest.raises(ValueError, match="token rows of a gated model have no source 'gate_in.0:mean'"):
+        expand(["gate_in.0:mean"], gated.config, Moment.TOKEN)
+    with pytest.raises(ValueError, match="none model have no source"):
+        expand(["bank:slot*"], plain.config, Moment.SEGMENT)
+    with pytest.raises(ValueError, match="no bank to reset"):
+        expand(["reset embed"], plain.config, Moment.SEGMENT)
+    with pytest.raises(ValueError, match="cannot be untrained"):
+        expand(["untrained tokens"], gated.config, Moment.SEGMENT)
+    with pytest.raises(ValueError, match="laid out for weights toy-gated-2"):
+        collect(plain, Examples.among(gated, documents(1), Moment.TOKEN), [Source.parse("embed")])
+
+
+def test_a_star_stands_for_every_block_and_slot_that_there_is(gated: Checkpoint) -> None:
+    labels = [source.label for source in expand(["mem_out.*", "reset gate_in.*:slot*", "bank:slot*", "bank:slot1"], gated.config, Moment.SEGMENT)]
+    slots = range(gated.config.slots)
+    assert labels == ["mem_out.0", "mem_out.2", *(f"reset gate_in.{layer}:slot{slot}" for layer in (0, 2) for slot in slots), *(f"bank:slot{slot}" for slot in slots)]

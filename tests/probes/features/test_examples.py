@@ -1,0 +1,145 @@
+"""Laws of probes.features.examples and probes.features.documents: which rows there are, what each knows, and which may not be parted."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lm2.weights.checkpoint import Checkpoint
+from lm2.tasks.simulator import simulate
+from probes.features.documents import Document, Documents, Origin
+from probes.features.examples import Examples, Moment
+
+
+@pytest.fixture(scope="module")
+def rows(gated: Checkpoint) -> Callable[..., Examples]:
+    return lambda moment, **choice: Examples.of(gated, Documents(**{"count": 4, **choice}), moment)
+
+
+@pytest.mark.parametrize("moment", Moment)
+def test_every_row_is_where_its_moment_says(rows: Callable[..., Examples], moment: Moment) -> None:
+    examples = rows(moment, tasks=(1, 4))
+    wanted = []
+    for at, put in enumerate(examples.puts):
+        ends = {span[-1] for span in put.statements}
+        inside = {place for span in put.statements for place in span}
+        for segment in put.segments:
+            last = segment.end - 1
+            for place in range(segment.start, segment.end):
+                there = {
+                    Moment.SEGMENT: place == last and segment.index < put.segment, Moment.STATEMENT: place in ends,
+                    Moment.QUESTION: place == put.question[-1], Moment.TOKEN: place in inside,
+                }[moment]  # fmt: skip
+                if there:
+                    wanted.append((at, segment.index, place - segment.start, put.tokens.ids[place], sum(end <= place for end in ends)))
+    columns = (examples.document, examples.segment, examples.position, examples.token, examples.told)
+    assert [tuple(map(int, row)) for row in zip(*columns)] == wanted
+    assert [examples.puts[at].tokens.ids[place] for at, place in zip(examples.document, examples.place)] == examples.token.tolist()
+
+
+def test_what_is_read_ends_with_the_question_or_with_the_last_row(rows: Callable[..., Examples]) -> None:
+    asked = rows(Moment.QUESTION)
+    for put, segments in zip(asked.puts, asked.read):
+        assert [token for segment in segments for token in segment.ids] == list(put.tokens.ids[: put.question.stop])
+    for put, segments in zip(asked.puts, rows(Moment.SEGMENT).read):
+        assert segments == put.segments[: put.segment]
+
+
+def test_pieces_hold_every_row_once(rows: Callable[..., Examples]) -> None:
+    examples = rows(Moment.TOKEN)
+    assert sorted(row for piece in examples.pieces.values() for row in range(piece.start, piece.stop)) == list(range(len(examples)))
+    for (document, segment), piece in examples.pieces.items():
+        assert set(examples.document[piece]) == {document} and set(examples.segment[piece]) == {segment}
+
+
+def test_the_kind_of_a_row_is_the_last_statement_told(rows: Callable[..., Examples]) -> None:
+    examples = rows(Moment.TOKEN)
+    assert examples.kind[0] == "" and examples.told[0] == 0
+    for at, told, kind in zip(examples.document, examples.told, examples.kind):
+        assert kind == (examples.puts[at].prompt.statements[told - 1].text if told else "")
+
+
+def test_rows_without_a_group_are_refused_and_so_are_no_rows(rows: Callable[..., Examples], gated: Checkpoint) -> None:
+    examples = rows(Moment.STATEMENT)
+    for groups in (examples.groups[:-1], np.where(np.arange(len(examples)) == 3, "", examples.groups)):
+        with pytest.raises(ValueError, match="every row needs a group"):
+            replace(examples, groups=groups)
+    (document, *_) = Documents(count=1).asked(gated.tokenizer)
+    alone = replace(document.prompt, text=document.prompt.question, statements=(), statement_spans=(), support=(), question_span=(0, len(document.prompt.question)))
+    with pytest.raises(ValueError, match="none of 1 documents has a row where the moment is statement"):
+        Examples.among(gated, [Document(alone, ("a",))], Moment.STATEMENT)
+
+
+def test_documents_that_share_anything_are_one_group(gated: Checkpoint) -> None:
+    prompts = [document.prompt for document in Documents(count=4).asked(gated.tokenizer)]
+    shared = [("a", "p"), ("b", "q"), ("c", "p"), ("d", "r")]
+    examples = Examples.among(gated, list(map(Document, prompts, shared)), Moment.QUESTION)
+    assert list(examples.groups) == ["a", "b", "a", "d"]
+
+
+def test_simulated_documents_are_stories_from_a_seed_on(gated: Checkpoint) -> None:
+    found = Documents(tasks=(2, 5), count=3, seed=7).asked(gated.tokenizer)
+    assert [document.shared for document in found] == [(f"qa{task}_simulated:{seed}",) for task in (2, 5) for seed in (7, 8, 9)]
+    assert found[1].prompt.question == simulate(2, seed=8).story.questions[-1].text
+
+
+def test_held_out_questions_of_one_story_are_one_group(gated: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lm2.tasks.stories.questions", lambda task, count: tuple(document.prompt for document in Documents(count=2).asked(gated.tokenizer)) * 2)
+    examples = Examples.of(gated, Documents(origin=Origin.HELD_OUT, count=4), Moment.QUESTION)
+    assert list(examples.groups) == ["qa1_simulated:0", "qa1_simulated:1"] * 2
+
+
+def test_documents_of_one_template_are_one_group_only_where_it_counts(rows: Callable[..., Examples]) -> None:
+    assert len(set(rows(Moment.QUESTION, tasks=(4,), count=40).groups)) == 40
+    examples = rows(Moment.QUESTION, tasks=(4,), count=40, templates=True)
+    assert 1 < len(set(examples.groups)) < 40
+
+
+def test_passages_do_not_overlap_and_those_who_share_one_are_one_group(gated: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    book = tmp_path / "books" / "test" / "book.txt"
+    book.parent.mkdir(parents=True)
+    sentences = [f"It was number {at} of the many things that nobody had ever counted before." for at in range(400)]
+    book.write_text(" ".join(sentences))
+    monkeypatch.setenv("LM2_DATA_DIR", str(tmp_path))
+    chosen = Documents(count=3, length="1k")
+    examples = Examples.of(gated, chosen, Moment.SEGMENT)
+    assert [put.prompt.story_id for put in examples.puts] == [f"qa1_simulated:{seed}" for seed in range(3)]
+    numbers = [{word for word in put.prompt.text.split() if word.isdigit()} for put in examples.puts]
+    assert numbers[0] and not numbers[0] & numbers[1]
+    assert set(examples.groups[examples.document == 0]) == set(examples.groups[examples.document == 2]) != set(examples.groups[examples.document == 1])
+    for put in examples.puts:
+        assert 600 < len(put.tokens) < 1000
+        assert [put.prompt.text[start:end] for start, end in put.prompt.statement_spans] == [statement.text for statement in put.prompt.statements]
+    with pytest.raises(ValueError, match="no book .* has the 40,000 characters"):
+        replace(chosen, length="4k").asked(gated.tokenizer)
+    monkeypatch.delenv("LM2_DATA_DIR")
+    with pytest.raises(ValueError, match="set LM2_DATA_DIR"):
+        chosen.asked(gated.tokenizer)
+
+
+def test_a_choice_of_documents_goes_through_json() -> None:
+    chosen = Documents(tasks=(1, 3), count=9, origin=Origin.HELD_OUT, seed=2, length="4k", templates=True)
+    assert Documents.from_json(json.loads(json.dumps(chosen.to_json()))) == chosen
+    assert Documents.from_json({"tasks": [2]}) == Documents(tasks=(2,))
+
+
+@pytest.mark.parametrize(
+    ("choice", "wrong"),
+    [
+        ({"tasks": ()}, "tasks are different ones"), ({"tasks": (11,)}, "of 1 to 10"), ({"tasks": (1, 1)}, "different"), ({"count": 0}, "1 document"),
+        ({"seed": -1}, "not negative"), ({"length": "0k"}, "more than 300 tokens"), ({"length": "long"}, "4k or 1M"), ({"origin": "real"}, "origin must be of"),
+    ],
+)  # fmt: skip
+def test_a_choice_that_makes_no_sense_is_refused(choice: dict[str, object], wrong: str) -> None:
+    with pytest.raises(ValueError, match=wrong):
+        Documents(**choice)
+
+
+def test_the_table_has_a_line_for_every_row(rows: Callable[..., Examples]) -> None:
+    examples = rows(Moment.STATEMENT)
+    table = examples.table()
+    assert list(table["row"]) == list(range(len(examples))) and list(table["group"]) == list(examples.groups)
+    assert set(table["token"]) == {"."} and set(table["checkpoint"]) == {examples.digest} and set(table["moment"]) == {"statement"}

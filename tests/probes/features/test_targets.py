@@ -1,0 +1,182 @@
+"""Laws of probes.features.targets: every label is what the story says at its row, and every target is its text."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lm2.weights.checkpoint import Checkpoint
+from lm2.tasks.world import Kind, UnanswerableError, answer, understand
+from probes.features.collect import collect, labelled
+from probes.features.examples import Documents, Examples, Moment
+from probes.features.sources import Change
+from probes.features.targets import NOBODY, OwnLabels, Target, expand
+
+TEXTS = (
+    "place of Mary", "previous place of milk", "holder of milk", "answer", "fact told", "facts told", "question type", "segment", "distance",
+    "token 3 back", "slot 5 overwritten", "labels own labels.csv",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def told(gated: Checkpoint) -> Callable[..., Examples]:
+    """Rows of some stories of some tasks."""
+    return lambda *tasks, moment=Moment.STATEMENT: Examples.of(gated, Documents(tasks=tasks, count=3), moment)
+
+
+def said(examples: Examples, text: str) -> list[str | None]:
+    labels = examples.label(Target.parse(text))
+    return [None if value < 0 else labels.names[value] for value in labels.values]
+
+
+def so_far(examples: Examples) -> Iterator[tuple[list[str], str]]:
+    """What each row has been told, and what it will be asked."""
+    for at, count in zip(examples.document, examples.told):
+        prompt = examples.puts[at].prompt
+        yield [statement.text for statement in prompt.statements[:count]], prompt.question
+
+
+def answered(question: str, statements: list[str]) -> str | None:
+    try:
+        return answer(question, statements)[0]
+    except UnanswerableError:
+        return None
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_target_is_its_text(text: str) -> None:
+    assert str(Target.parse(text)) == text
+
+
+def test_a_text_that_is_none_is_told_which_there_are() -> None:
+    for text in ("whereabouts of Mary", "token three back", "slot * overwritten"):
+        with pytest.raises(ValueError, match="no target is called .* place of {name}, .* token {back} back"):
+            Target.parse(text)
+
+
+@pytest.mark.parametrize("task", [1, 2, 9, 10])
+def test_a_place_is_the_answer_to_where_it_is(told: Callable[..., Examples], task: int) -> None:
+    examples = told(task)
+    for target in expand(["place of *"], examples):
+        question = f"Where is {target.name}?" if target.name[0].isupper() else f"Where is the {target.name}?"
+        assert said(examples, str(target)) == [answered(question, statements) for statements, _ in so_far(examples)]
+
+
+def test_a_previous_place_is_the_answer_to_where_it_was_before(told: Callable[..., Examples]) -> None:
+    examples = told(3)
+    for thing in ("milk", "football"):
+        places = said(examples, f"place of {thing}")
+        before = [answered(f"Where was the {thing} before the {at}?", texts) if at else None for (texts, _), at in zip(so_far(examples), places)]
+        assert said(examples, f"previous place of {thing}") == before and len(set(before)) > 2
+
+
+def test_people_have_been_where_they_were_last_told_to_be(told: Callable[..., Examples]) -> None:
+    examples = told(1)
+    for (texts, _), before in zip(so_far(examples), said(examples, "previous place of Mary")):
+        went = [understand(text).words[1] for text in texts if text.startswith("Mary")]
+        earlier = [place for place in went if place != went[-1]]
+        assert before == (earlier[-1] if earlier else None)
+
+
+def test_the_holder_is_who_took_or_got_it_last(told: Callable[..., Examples]) -> None:
+    examples = told(5)
+    for (texts, _), holder in zip(so_far(examples), said(examples, "holder of milk")):
+        facts = [fact for fact in map(understand, texts) if fact.words[1] == "milk"]
+        last = facts[-1] if facts else None
+        assert holder == (None if last is None else NOBODY if last.kind is Kind.DROP else last.words[-1 if last.kind is Kind.GIVE else 0])
+
+
+def test_what_the_question_rests_on_is_told_from_its_last_fact_on(told: Callable[..., Examples]) -> None:
+    examples = told(2, moment=Moment.TOKEN)
+    for row, (present, distance, count) in enumerate(zip(said(examples, "fact told"), said(examples, "distance"), said(examples, "facts told"))):
+        put, at = examples.puts[examples.document[row]], examples.place[row]
+        done = [index for index, span in enumerate(put.statements) if span[-1] <= at]
+        assert present == ("yes" if set(put.prompt.support) <= set(done) else "no")
+        last = max(span[-1] for span in put.facts)
+        assert distance == (str(put.segment_of(at) - put.segment_of(last)) if at >= last else None)
+        assert count == (str(len(done)) if len(done) < 10 else "10+")
+
+
+def test_a_question_keeps_its_type_and_its_answer(told: Callable[..., Examples]) -> None:
+    examples = told(1, 6, moment=Moment.QUESTION)
+    assert examples.label(Target.parse("question type")).names == ("Is _ in the _?", "Where is _?")
+    assert said(examples, "answer") == [put.prompt.answer for put in examples.puts]
+
+
+def test_tokens_back_are_those_of_the_text_and_rare_ones_are_unknown(told: Callable[..., Examples]) -> None:
+    examples = told(1, moment=Moment.TOKEN)
+    labels = examples.label(Target.parse("token 2 back"))
+    assert len(labels.names) == 20
+    for value, document, place in zip(labels.values, examples.document, examples.place):
+        tokens = examples.puts[document].tokens
+        assert value < 0 or (place >= 2 and labels.names[value] == f"{tokens.ids[place - 2]} {tokens.pieces[place - 2]!r}")
+    assert (labels.values[examples.place < 2] == -1).all() and (labels.values >= 0).mean() > 0.5
+
+
+def test_numbers_stand_in_their_order_and_before_words(told: Callable[..., Examples]) -> None:
+    names = told(2, moment=Moment.TOKEN).label(Target.parse("segment")).names
+    assert names == tuple(map(str, range(len(names)))) and len(names) > 10
+    assert told(2).label(Target.parse("facts told")).names[-2:] == ("9", "10+")
+
+
+def test_a_star_stands_for_all_there_is_and_what_is_not_there_is_refused(told: Callable[..., Examples]) -> None:
+    examples = told(2)
+    assert [str(target) for target in expand(["holder of *", "holder of milk"], examples)] == ["holder of apple", "holder of football", "holder of milk"]
+    assert len(expand(["slot * overwritten"], examples)) == examples.slots
+    with pytest.raises(ValueError, match="no person or object Bob; they have Daniel, John"):
+        expand(["place of Bob"], examples)
+    with pytest.raises(ValueError, match="no slot 5; they have 0, 1"):
+        expand(["slot 5 overwritten"], examples)
+    with pytest.raises(ValueError, match=r"'holder of \*' stands for nothing"):
+        expand(["holder of *"], told(1))
+
+
+def test_a_slot_is_overwritten_by_a_change_of_half_its_norm(gated: Checkpoint, told: Callable[..., Examples]) -> None:
+    examples = told(1, moment=Moment.SEGMENT)
+    targets = expand(["slot * overwritten"], examples)
+    (changes,) = collect(gated, examples, [Change()]).values()
+    for target, labels in labelled(gated, examples, targets).labels.items():
+        assert [labels.names[value] for value in labels.values] == ["yes" if change > 0.5 else "no" for change in changes[:, target.slot]]
+    with pytest.raises(ValueError, match="takes a run of the model"):
+        examples.label(targets[0])
+
+
+def test_own_labels_are_those_of_their_rows_and_join_groups(gated: Checkpoint, told: Callable[..., Examples], tmp_path: Path) -> None:
+    examples = told(1)
+    path = tmp_path / "own.csv"
+    path.write_text("note,row,label,group\na,12,sad,x\nb,0,glad,x\nc,25,,y\n")
+    target = OwnLabels(file=str(path))
+    found = labelled(gated, examples, [target])
+    assert said(examples, str(target)) == ["glad" if row == 0 else "sad" if row == 12 else None for row in range(len(examples))]
+    assert set(found.groups[:20]) == {examples.groups[0]} != {examples.groups[12]}
+    assert set(found.groups[20:]) == {examples.groups[20]}
+    table = examples.table().assign(label=lambda rows: rows["statement"])
+    table.to_csv(path)
+    assert said(examples, str(target)) == list(examples.kind)
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("row,label\n0,a\n", "no column group"),
+        ("row,label,group\n-1,a,x\n", "row '-1'; there are rows 0 to 29"),
+        ("row,label,group\n30,a,x\n", "row '30'"),
+        ("row,label,group\n2,a,x\n2,b,x\n", "row '2' twice"),
+        ("row,label,group\n2,a,\n", "no group to row 2"),
+        ("", "not readable"),
+        (None, "not readable"),
+    ],
+)
+def test_a_file_of_labels_that_does_not_fit_is_refused(told: Callable[..., Examples], tmp_path: Path, text: str | None, wrong: str) -> None:
+    path = tmp_path / "own.csv"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ValueError, match=wrong):
+        expand([f"labels {path}"], told(1))
+
+
+def test_labels_cannot_be_changed(told: Callable[..., Examples]) -> None:
+    with pytest.raises(ValueError, match="read-only"):
+        told(1).label(Target.parse("answer")).values[0] = 1
+    assert told(1).label(Target.parse("answer")).values.dtype == np.int64
