@@ -5,8 +5,22 @@ from collections.abc import Callable
 
 import streamlit as st
 
+from app.screens import (
+    ablations,
+    bank,
+    benchmark,
+    experiments,
+    figure,
+    gates,
+    memory,
+    patching,
+    probes,
+    run,
+    slots,
+    sweeps,
+    updates,
+)
 from app.ui import say, sidebar, state
-from app.screens import ablations, bank, benchmark, experiments, figure, gates, memory, patching, probes, run, slots, sweeps, updates
 
 SCREENS = {
     "run": ("Run", ":material/play_arrow:", run.render),
@@ -40,10 +54,13 @@ def page(render: Callable[[], None]) -> Callable[[], None]:
     return st.fragment(show)
 
 
-st.set_option("client.showErrorDetails", "none")  # `lm2 serve` says so too; where streamlit itself is called, nobody else does
+st.set_option(
+    "client.showErrorDetails", "none"
+)  # `lm2 serve` says so too; where streamlit itself is called, nobody else does
 st.set_page_config(page_title="LM2 Workbench", page_icon="🧠", layout="wide")
 pages = [
-    st.Page(page(screen), title=title, icon=icon, url_path="" if path == FIRST else path, default=path == FIRST) for path, (title, icon, screen) in SCREENS.items()
+    st.Page(page(screen), title=title, icon=icon, url_path="" if path == FIRST else path, default=path == FIRST)
+    for path, (title, icon, screen) in SCREENS.items()
 ]
 title, icon, screen = SCREENS[FIRST]
 pages.append(st.Page(page(screen), title=title, icon=icon, url_path=FIRST, visibility="hidden"))

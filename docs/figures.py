@@ -1,7 +1,8 @@
 """`make figures`: every figure and table of the README and the pages that comes from the bundled models, made anew.
 
-Each is a spec in `docs/figures`, which `lm2 figure` takes too. Figures become PNG files beside their specs; tables take their places in the pages,
-between `<!-- NAME -->` and `<!-- end -->`. Held-out stories are those of the folder LM2_DATA_DIR. With names behind it, it makes these alone.
+Each is a spec in `docs/figures`, which `lm2 figure` takes too. Figures become PNG files beside their specs; tables take
+their places in the pages, between `<!-- NAME -->` and `<!-- end -->`. Held-out stories are those of the folder
+LM2_DATA_DIR. With names behind it, it makes these alone.
 """
 
 import json
@@ -13,8 +14,8 @@ from typing import Any
 
 from app.charts import Chart
 from app.cli.shell.progress import note, progress
-from app.export.files import Form, render
 from app.export.figure_spec import FigureSpec
+from app.export.files import Form, render
 from app.views.kinds import Table
 from app.views.latex import markdown
 from lm2.files import replace_file
@@ -32,7 +33,10 @@ def main(names: list[str]) -> None:
         made = list(spec.made(open_model, _find, found))
         if isinstance(made[0].view, Table):
             pages = [page for page in PAGES if _insert(page, path.stem, markdown(made[0].view))]
-            note(f"{path.stem}: a table in {', '.join(str(page.relative_to(DOCS.parent)) for page in pages) or 'no page'}")
+            note(
+                f"{path.stem}: a table in"
+                f" {', '.join(str(page.relative_to(DOCS.parent)) for page in pages) or 'no page'}"
+            )
         else:
             with replace_file(path.with_suffix(".png")) as aside:
                 aside.write_bytes(render(spec.drawn(made), Form.PNG_300, spec.digest))

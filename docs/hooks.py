@@ -19,7 +19,9 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     from app.cli.main import parser  # noqa: PLC0415 - of all pages, one has commands
 
     tree = parser()
-    return markdown.replace(COMMANDS, "\n\n".join([_block(tree.format_help()), *(_command(*one, 2) for one in _commands(tree))]))
+    return markdown.replace(
+        COMMANDS, "\n\n".join([_block(tree.format_help()), *(_command(*one, 2) for one in _commands(tree))])
+    )
 
 
 def _block(text: str) -> str:
@@ -38,7 +40,11 @@ def _command(parser: argparse.ArgumentParser, said: str, level: int) -> str:
     """A command with its usage, its arguments and the commands below it."""
     formatter = argparse.HelpFormatter(parser.prog, width=100)
     formatter.add_usage(parser.usage, parser._actions, parser._mutually_exclusive_groups)
-    shown = [action for action in parser._actions if not isinstance(action, (argparse._HelpAction, argparse._SubParsersAction))]
+    shown = [
+        action
+        for action in parser._actions
+        if not isinstance(action, (argparse._HelpAction, argparse._SubParsersAction))
+    ]
     rows = [_argument(action, formatter) for action in shown if action.help is not argparse.SUPPRESS]
     parts = [
         f"{'#' * level} {parser.prog}", _sentence(parser.description or said), _block(formatter.format_help()),
@@ -53,7 +59,11 @@ def _argument(action: argparse.Action, formatter: argparse.HelpFormatter) -> str
     invoked = formatter._format_action_invocation(action)
     said = formatter._expand_help(action) if action.help else ""
     needed = " (must be given)" if action.required and action.option_strings else ""
-    return "| " + " | ".join(cell.replace("|", r"\|") for cell in (f"`{invoked}`", f"{plain(said)}{needed}".strip())) + " |"
+    return (
+        "| "
+        + " | ".join(cell.replace("|", r"\|") for cell in (f"`{invoked}`", f"{plain(said)}{needed}".strip()))
+        + " |"
+    )
 
 
 def _sentence(text: str) -> str:

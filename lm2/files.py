@@ -24,7 +24,8 @@ MOST_BYTES = 1024**3
 
 
 def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
-    """All bytes of a regular file. Raises ValueError with the path for anything else, and for more than `most` bytes."""
+    """All bytes of a regular file. Raises ValueError with the path for anything else, and for more than `most`
+    bytes."""
     if "\0" in str(path):
         raise ValueError(f"{str(path)!r} is no file's name: it has a character 0")
     try:
@@ -72,8 +73,8 @@ def read_text(path: Path, most: int = MOST_BYTES) -> str:
 def parse_json(text: str | bytes, name: str) -> Any:
     """A JSON document's values. `name`: what an error calls it.
 
-    Raises ValueError for what is not JSON, NaN and Infinity among it, which JSON does not have, for a table that has a name
-    twice, and for one that is nested too deeply.
+    Raises ValueError for what is not JSON, NaN and Infinity among it, which JSON does not have, for a table that has a
+    name twice, and for one that is nested too deeply.
     """
     if isinstance(text, bytes):
         text = decode_text(text, name)
@@ -106,13 +107,18 @@ State = tuple[tuple[str, int, int, int, int], ...]
 
 
 def state(*paths: Path) -> State:
-    """Name, times of the last change, size and inode of files; of folders, of the files that lie in them. What is not there is left out.
+    """Name, times of the last change, size and inode of files; of folders, of the files that lie in them. What is not
+    there is left out.
 
-    It is part of the key under which what was read is remembered: other files in their place have another state. The first of the times
-    is kept by tools that copy over a file; the second nobody can set.
+    It is part of the key under which what was read is remembered: other files in their place have another state. The
+    first of the times is kept by tools that copy over a file; the second nobody can set.
     """
     files = (file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path]))
-    return tuple((str(file), found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino) for file in files if (found := _stat(file)) is not None)
+    return tuple(
+        (str(file), found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino)
+        for file in files
+        if (found := _stat(file)) is not None
+    )
 
 
 def _stat(path: Path) -> os.stat_result | None:
@@ -127,7 +133,8 @@ def _stat(path: Path) -> os.stat_result | None:
 def replace_file(path: Path) -> Iterator[Path]:
     """A path to write to, which takes the place of `path` when the block ends well and vanishes when it does not.
 
-    Whoever else writes the same file has a path of their own; the last one to end stays. Raises ValueError where `path` is a folder.
+    Whoever else writes the same file has a path of their own; the last one to end stays. Raises ValueError where `path`
+    is a folder.
     """
     if path.is_dir():
         raise ValueError(f"{path} is a folder, and a file is to be written there")
@@ -143,7 +150,8 @@ def replace_file(path: Path) -> Iterator[Path]:
 
 
 def create_file(path: Path, text: str) -> bool:
-    """Write a file whole where there is none; False, and nothing is written, where there is one already, another writer's a moment ago too."""
+    """Write a file whole where there is none; False, and nothing is written, where there is one already, another
+    writer's a moment ago too."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = _aside(path, "part")
     try:
@@ -164,7 +172,8 @@ def create_file(path: Path, text: str) -> bool:
 
 
 def spreadsheet_cell(text: str) -> str:
-    """A text that a spreadsheet takes for a text: what begins as a formula does (= + - @), and is no number, has an apostrophe before it.
+    """A text that a spreadsheet takes for a text: what begins as a formula does (= + - @), and is no number, has an
+    apostrophe before it.
 
     So has what begins with apostrophes before such a sign: `spreadsheet_text` takes the first one off again.
     """
@@ -183,9 +192,15 @@ def spreadsheet_text(cell: str) -> str:
 
 
 def csv_text(table: "DataFrame") -> str:
-    """A table as CSV; its texts and names are none of a spreadsheet's formulas, and "nan" is a number that is missing."""
+    """A table as CSV; its texts and names are none of a spreadsheet's formulas, and "nan" is a number that is
+    missing."""
     texts = table.select_dtypes(exclude="number").columns
-    safe = table.assign(**{name: table[name].map(lambda cell: spreadsheet_cell(cell) if isinstance(cell, str) else cell) for name in texts})
+    safe = table.assign(
+        **{
+            name: table[name].map(lambda cell: spreadsheet_cell(cell) if isinstance(cell, str) else cell)
+            for name in texts
+        }
+    )
     return safe.rename(columns=spreadsheet_cell).to_csv(index=False, na_rep="nan")
 
 
@@ -201,8 +216,8 @@ def write_table(table: "DataFrame", folder: Path, name: str) -> None:
 def replace_folder(path: Path) -> Iterator[Path]:
     """A fresh folder to write into, which takes the place of `path` when the block ends well.
 
-    Two renames make the change. Where a writer was killed between them, `path` is not there; `restore_folder` brings it back.
-    Raises ValueError where `path` is a file.
+    Two renames make the change. Where a writer was killed between them, `path` is not there; `restore_folder` brings it
+    back. Raises ValueError where `path` is a file.
     """
     if path.is_file():
         raise ValueError(f"{path} is a file, and a folder is to be written there")
@@ -221,10 +236,15 @@ def replace_folder(path: Path) -> Iterator[Path]:
 
 
 def restore_folder(path: Path) -> None:
-    """Bring back the folder that a writer had put aside as it was killed; nothing happens where `path` is there, or was never written."""
+    """Bring back the folder that a writer had put aside as it was killed; nothing happens where `path` is there, or was
+    never written."""
     if path.exists() or not path.parent.is_dir():
         return
-    there = [one for one in path.parent.iterdir() if one.name.startswith(f".{path.name}.") and one.suffix == ".old" and one.is_dir()]
+    there = [
+        one
+        for one in path.parent.iterdir()
+        if one.name.startswith(f".{path.name}.") and one.suffix == ".old" and one.is_dir()
+    ]
     if there:
         with suppress(OSError):  # somebody else was faster
             os.rename(max(there, key=lambda one: one.stat().st_mtime_ns), path)

@@ -54,8 +54,16 @@ def rate(right: Sequence[bool], groups: Sequence[str]) -> Rate:
         effective = float(k)
     z = 1.959964
     centre = (accuracy + z**2 / (2 * effective)) / (1 + z**2 / effective)
-    half = z / (1 + z**2 / effective) * float(np.sqrt(accuracy * (1 - accuracy) / effective + z**2 / (4 * effective**2)))
-    return Rate(n=n, groups=k, accuracy=accuracy, low=min(accuracy, max(0.0, centre - half)), high=max(accuracy, min(1.0, centre + half)))
+    half = (
+        z / (1 + z**2 / effective) * float(np.sqrt(accuracy * (1 - accuracy) / effective + z**2 / (4 * effective**2)))
+    )
+    return Rate(
+        n=n,
+        groups=k,
+        accuracy=accuracy,
+        low=min(accuracy, max(0.0, centre - half)),
+        high=max(accuracy, min(1.0, centre + half)),
+    )
 
 
 def bootstrap(
@@ -71,12 +79,17 @@ def bootstrap(
 
 
 def difference(one: Sequence[bool], other: Sequence[bool], groups: Sequence[str], *, seed: int = 0) -> Difference:
-    """Mean of one - other over the same items, with a percentile interval from a bootstrap over groups; nan with one group.
+    """Mean of one - other over the same items, with a percentile interval from a bootstrap over groups; nan with one
+    group.
 
     Raises ValueError when there is nothing to compare.
     """
     if not len(one):
         raise ValueError("a difference needs at least one item")
     pairs = np.array(one, float) - np.array(other, float)
-    low, high = np.quantile(bootstrap(pairs[:, None], groups, seed=seed)[:, 0], [0.025, 0.975]) if len(set(groups)) > 1 else (np.nan, np.nan)
+    low, high = (
+        np.quantile(bootstrap(pairs[:, None], groups, seed=seed)[:, 0], [0.025, 0.975])
+        if len(set(groups)) > 1
+        else (np.nan, np.nan)
+    )
     return Difference(n=len(pairs), groups=len(set(groups)), mean=float(pairs.mean()), low=float(low), high=float(high))

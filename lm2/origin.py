@@ -1,4 +1,5 @@
-"""Origin: by what code, on which processor and in how many threads numbers were made, which decide their last bits and more."""
+"""Origin: by what code, on which processor and in how many threads numbers were made, which decide their last bits and
+more."""
 
 import hashlib
 import importlib.metadata
@@ -19,7 +20,14 @@ _SAID = {"code": "the code", "versions": "the libraries", "device": "the device"
 def made_by(device: str, dtype: str) -> dict[str, Any]:
     """As JSON: what numbers that are made now are made by. `code`: SHA-256 of the Python files that compute."""
     versions = {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in _LIBRARIES}}
-    return {"code": code_digest("lm2", "probes"), "versions": versions, "device": device, "dtype": dtype, "processor": processor(), "threads": threads()}
+    return {
+        "code": code_digest("lm2", "probes"),
+        "versions": versions,
+        "device": device,
+        "dtype": dtype,
+        "processor": processor(),
+        "threads": threads(),
+    }
 
 
 def differing(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -29,7 +37,8 @@ def differing(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 @cache
 def processor() -> str:
-    """The kind of processor, and the instructions that torch and the BLAS libraries use of it: sums come in another order with others."""
+    """The kind of processor, and the instructions that torch and the BLAS libraries use of it: sums come in another
+    order with others."""
     kernels = sorted({pool["architecture"] for pool in threadpool_info() if pool.get("architecture")})
     return ", ".join([_model(), torch.backends.cpu.get_cpu_capability(), *kernels])
 

@@ -1,7 +1,8 @@
-"""Sealed values: what is kept to be read again carries the SHA-256 of what it says and of whose it is, and is believed only where that holds.
+"""Sealed values: what is kept to be read again carries the SHA-256 of what it says and of whose it is, and is believed
+only where that holds.
 
-A file with a changed digit, or of one document in another's place, is thus found out. Files of earlier versions have no seal: who keeps
-such files reads them otherwise, where they can be told from a sealed one that lost its seal.
+A file with a changed digit, or of one document in another's place, is thus found out. Files of earlier versions have no
+seal: who keeps such files reads them otherwise, where they can be told from a sealed one that lost its seal.
 """
 
 import hashlib
@@ -23,7 +24,8 @@ from lm2.serialize import digest_of
 SEAL = "sha256"
 """The name under which values carry their seal."""
 _UNREADABLE = (
-    OSError, EOFError, KeyError, ValueError, TypeError, RuntimeError, OverflowError, MemoryError, SyntaxError, struct.error, tokenize.TokenError,
+    OSError, EOFError, KeyError, ValueError, TypeError, RuntimeError, OverflowError, MemoryError, SyntaxError,
+    struct.error, tokenize.TokenError,
     zipfile.BadZipFile, zlib.error, lzma.LZMAError,
 )  # fmt: skip
 """What zipfile and numpy raise for an archive with changed bytes."""
@@ -34,15 +36,16 @@ class DamagedError(ValueError):
 
 
 def seal(values: Mapping[str, Any], of: object) -> dict[str, Any]:
-    """JSON values with their seal beside them. `of`: JSON values that say whose they are; who opens the seal has to say the same."""
+    """JSON values with their seal beside them. `of`: JSON values that say whose they are; who opens the seal has to say
+    the same."""
     return {**values, SEAL: _digest(values, of)}
 
 
 def unseal(values: object, of: object, fields: Collection[str], name: str) -> dict[str, Any]:
     """The values without their seal.
 
-    `fields`: the names that there must be. `name`: what an error calls the values. Raises DamagedError for other fields, and for a
-    seal that is missing or does not hold.
+    `fields`: the names that there must be. `name`: what an error calls the values. Raises DamagedError for other
+    fields, and for a seal that is missing or does not hold.
     """
     if not isinstance(values, dict) or set(values) != {*fields, SEAL}:
         raise DamagedError(f"{name} is damaged: expected an object with {', '.join(sorted((*fields, SEAL)))}")
@@ -64,7 +67,8 @@ def write_sealed(path: Path, values: Mapping[str, Any], of: object) -> None:
 
 
 def read_sealed(path: Path, of: object, fields: Collection[str]) -> dict[str, Any]:
-    """Values that `write_sealed` wrote; FileNotFoundError where there is no file. Raises DamagedError as `unseal` does."""
+    """Values that `write_sealed` wrote; FileNotFoundError where there is no file. Raises DamagedError as `unseal`
+    does."""
     return unseal(_json(path), of, fields, str(path))
 
 
@@ -92,9 +96,11 @@ def write_arrays(path: Path, header: Mapping[str, Any], arrays: Mapping[str, np.
 
 
 def read_arrays(path: Path, of: object) -> tuple[Any, dict[str, np.ndarray]]:
-    """The header and the arrays of a file that `write_arrays` wrote; of an earlier version's, whatever its header holds.
+    """The header and the arrays of a file that `write_arrays` wrote; of an earlier version's, whatever its header
+    holds.
 
-    Raises FileNotFoundError where there is no file, and DamagedError for a file that cannot be read, and for a seal that does not hold.
+    Raises FileNotFoundError where there is no file, and DamagedError for a file that cannot be read, and for a seal
+    that does not hold.
     """
     _check_there(path)
     try:
@@ -115,7 +121,9 @@ def _arrays_digest(arrays: Mapping[str, np.ndarray]) -> str:
     found = hashlib.sha256()
     for name, values in sorted(arrays.items()):
         found.update(f"{name} {values.dtype.str} {values.shape}".encode())
-        found.update(np.ascontiguousarray(values).reshape(-1).view(np.uint8))  # no copy: a long text's logits are in a file
+        found.update(
+            np.ascontiguousarray(values).reshape(-1).view(np.uint8)
+        )  # no copy: a long text's logits are in a file
     return found.hexdigest()
 
 

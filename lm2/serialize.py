@@ -30,12 +30,17 @@ _LISTED = 12
 class Spec(ABC):
     """A frozen value whose fields are checked by their annotations, as it is made and as it is read from JSON.
 
-    A field is a bool, int, float, str, a member of an Enum, another value with `from_json`, `Annotated[Numbers, axes]`, a tuple
-    of these, or one of these or None. A subclass with laws of its own begins its `__post_init__` with this one.
+    A field is a bool, int, float, str, a member of an Enum, another value with `from_json`, `Annotated[Numbers, axes]`,
+    a tuple of these, or one of these or None. A subclass with laws of its own begins its `__post_init__` with this one.
     """
 
     def __post_init__(self) -> None:
-        self.settle(**{name: settled(f"{type(self).__name__}.{name}", wanted, getattr(self, name)) for name, wanted in _wanted(type(self)).items()})
+        self.settle(
+            **{
+                name: settled(f"{type(self).__name__}.{name}", wanted, getattr(self, name))
+                for name, wanted in _wanted(type(self)).items()
+            }
+        )
 
     def settle(self, **values: object) -> None:
         """Give fields their plain form. Of `__post_init__` alone."""
@@ -48,7 +53,8 @@ class Spec(ABC):
 
     @classmethod
     def from_json(cls, values: object) -> Self:
-        """Raises ValueError for fields that are missing, unknown or of another kind, and for values that make no sense."""
+        """Raises ValueError for fields that are missing, unknown or of another kind, and for values that make no
+        sense."""
         return _read(cls, values)
 
     @property
@@ -66,7 +72,8 @@ class Plain(Spec, ABC):
 
 
 class Numbers:
-    """A read-only float32 array that may stand in a specification: equal where shape and every bit are. JSON keeps it as it is.
+    """A read-only float32 array that may stand in a specification: equal where shape and every bit are. JSON keeps it
+    as it is.
 
     Raises ValueError for anything but finite numbers with `ndim` axes.
     """
@@ -86,11 +93,17 @@ class Numbers:
             raise ValueError(f"{name} must have {ndim} axes, not {array.ndim}")
         if array.size and np.abs(array).max() > np.finfo(np.float32).max:
             raise ValueError(f"{name} must be finite numbers in float32, not {shown(values)}")
-        self.array: Float32[np.ndarray, "..."] = array.astype(np.float32).reshape(array.shape if array.size else (0,) * ndim)
+        self.array: Float32[np.ndarray, "..."] = array.astype(np.float32).reshape(
+            array.shape if array.size else (0,) * ndim
+        )
         self.array.setflags(write=False)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Numbers) and self.array.shape == other.array.shape and self.array.tobytes() == other.array.tobytes()
+        return (
+            isinstance(other, Numbers)
+            and self.array.shape == other.array.shape
+            and self.array.tobytes() == other.array.tobytes()
+        )
 
     def __hash__(self) -> int:
         return hash((self.array.shape, self.array.tobytes()))
@@ -127,7 +140,11 @@ def settled(name: str, wanted: Any, value: object) -> Any:
         kinds = [kind for kind in of if kind is not NoneType]
         if value is None and NoneType in of or len(kinds) > 1 and isinstance(value, tuple(kinds)):
             return value
-        return settled(name, kinds[0], value) if len(kinds) == 1 else build(name.rpartition(".")[2], {kind.__name__: kind for kind in kinds}, value)
+        return (
+            settled(name, kinds[0], value)
+            if len(kinds) == 1
+            else build(name.rpartition(".")[2], {kind.__name__: kind for kind in kinds}, value)
+        )
     if origin is tuple:
         return _settled_entries(name, of, several(name, value))
     if issubclass(wanted, Enum):
@@ -161,7 +178,9 @@ def _read(kind: type[Spec], values: object) -> Any:
     needed = [field.name for field in fields(kind) if field.default is MISSING and field.default_factory is MISSING]
     if unknown or not set(needed) <= set(named):
         words = [f"needs {' and '.join(needed)}"] * bool(needed) + [f"has no fields {shown(unknown)}"] * bool(unknown)
-        raise ValueError(f"{kind.__name__} cannot be made from {shown(sorted(map(str, named)))}: it {' and '.join(words)}")
+        raise ValueError(
+            f"{kind.__name__} cannot be made from {shown(sorted(map(str, named)))}: it {' and '.join(words)}"
+        )
     return kind(**{name: settled(f"{kind.__name__}.{name}", wanted[name], value) for name, value in named.items()})
 
 
@@ -174,7 +193,8 @@ def build(what: str, kinds: Mapping[str, type[_Kind]], values: object) -> _Kind:
 
 
 def as_json(value: object) -> Any:
-    """A field's JSON form: values with a form of their own by that, members of an Enum by value or, where that is no text, by name."""
+    """A field's JSON form: values with a form of their own by that, members of an Enum by value or, where that is no
+    text, by name."""
     if hasattr(value, "to_json"):
         return value.to_json()
     if isinstance(value, Numbers):
@@ -251,7 +271,9 @@ def text(name: str, value: object) -> str:
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise ValueError(f"{name} must be a text: character {error.start:,} of it is half a surrogate pair, which is none") from None
+        raise ValueError(
+            f"{name} must be a text: character {error.start:,} of it is half a surrogate pair, which is none"
+        ) from None
     return value
 
 
@@ -271,7 +293,8 @@ def all_written(name: str, values: Sequence[str]) -> None:
 
 
 def places(name: str, values: Sequence[int] | None) -> None:
-    """Raises ValueError for numbers of blocks, segments, slots, heads or tokens of which one is named twice. None names all."""
+    """Raises ValueError for numbers of blocks, segments, slots, heads or tokens of which one is named twice. None names
+    all."""
     if values is not None and len(set(values)) != len(values):
         raise ValueError(f"{name} names a place twice: {shown(values)}")
 

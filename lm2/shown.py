@@ -4,7 +4,8 @@ import reprlib
 
 
 def shown(value: object) -> str:
-    """A value on one line and short, whatever it is: the ends of a long text or number, the first entries of a long sequence."""
+    """A value on one line and short, whatever it is: the ends of a long text or number, the first entries of a long
+    sequence."""
     return _SHORT.repr(value)
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from lm2.weights.checkpoint import Checkpoint
 from lm2.files import read_json
 from lm2.sealed import DamagedError, read_sealed, write_sealed
+from lm2.weights.checkpoint import Checkpoint
 from probes.claims import claim
 
 _LOG = logging.getLogger(__name__)
@@ -20,10 +20,12 @@ Form = tuple[int, ...] | Mapping[str, tuple[int, ...]]
 
 
 class Store:
-    """Results by name. With a folder, each is a file that is written whole or not at all, and believed only as it was written."""
+    """Results by name. With a folder, each is a file that is written whole or not at all, and believed only as it was
+    written."""
 
     def __init__(self, folder: Path | None, key: Mapping[str, Any], checkpoint: Checkpoint) -> None:
-        """`key`: everything that the results depend on. Raises ValueError as `claim` does, for a folder with results of another one."""
+        """`key`: everything that the results depend on. Raises ValueError as `claim` does, for a folder with results of
+        another one."""
         self._folder, self._held = folder, {}
         self._claim = None if folder is None else claim(folder / "sweep.json", key, "sweep", checkpoint)
 
@@ -64,7 +66,11 @@ class Store:
 def _formed(values: Any, form: Form, path: Path) -> Any:
     """The values of a file without a seal. Raises DamagedError for others than a document of this sweep has."""
     try:
-        there = {name: np.array(value, float).shape for name, value in values.items()} if isinstance(values, dict) else np.array(values, float).shape
+        there = (
+            {name: np.array(value, float).shape for name, value in values.items()}
+            if isinstance(values, dict)
+            else np.array(values, float).shape
+        )
     except (TypeError, ValueError):
         there = None
     if there != form:

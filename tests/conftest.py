@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from lm2.weights.checkpoint import Checkpoint
 from lm2.model.config import BankStart, LM2Config, MemoryKind
 from lm2.model.lm2 import LM2
 from lm2.text.tokens import Tokenizer
+from lm2.weights.checkpoint import Checkpoint
 
 PLACES = ("bathroom", "hallway", "garden", "office", "kitchen", "bedroom")
 PEOPLE = ("Mary", "John", "Daniel", "Sandra")
@@ -36,13 +36,18 @@ def text() -> str:
 @pytest.fixture(scope="session")
 def tokenizer() -> Tokenizer:
     sentences = [f"{person} {verb} the {place}." for person in PEOPLE for verb in VERBS for place in PLACES]
-    return Tokenizer.train([" ".join(sentences), *(f"Where is {person}? {place}" for person in PEOPLE for place in PLACES)], 360)
+    return Tokenizer.train(
+        [" ".join(sentences), *(f"Where is {person}? {place}" for person in PEOPLE for place in PLACES)], 360
+    )
 
 
 def randomised(config: LM2Config, seed: int) -> LM2:
     """A model in which no gain is 1 and no bias is 0, so that no law holds by accident."""
     generator = torch.Generator().manual_seed(seed)
-    with torch.inference_mode(False), torch.no_grad():  # a test that asks for a fixture may already be in inference mode
+    with (
+        torch.inference_mode(False),
+        torch.no_grad(),
+    ):  # a test that asks for a fixture may already be in inference mode
         model = LM2(config)
         model.initialise(generator)
         for weight in model.parameters():
@@ -66,7 +71,14 @@ def build(tokenizer: Tokenizer) -> Callable[..., Checkpoint]:
 @pytest.fixture(scope="session")
 def plain_config(tokenizer: Tokenizer) -> LM2Config:
     return LM2Config(
-        memory=MemoryKind.NONE, d_vocab=tokenizer.size, d_model=16, n_layers=3, n_heads=4, n_key_value_heads=2, d_mlp=24, segment_length=7
+        memory=MemoryKind.NONE,
+        d_vocab=tokenizer.size,
+        d_model=16,
+        n_layers=3,
+        n_heads=4,
+        n_key_value_heads=2,
+        d_mlp=24,
+        segment_length=7,
     )
 
 
@@ -74,7 +86,8 @@ def plain_config(tokenizer: Tokenizer) -> LM2Config:
 def gated_config(tokenizer: Tokenizer) -> LM2Config:
     """Every size another number; memory in two blocks of three; tokens see their own segment alone."""
     return LM2Config(
-        memory=MemoryKind.GATED, d_vocab=tokenizer.size, d_model=16, n_layers=3, n_heads=4, n_key_value_heads=2, d_mlp=24,
+        memory=MemoryKind.GATED, d_vocab=tokenizer.size, d_model=16, n_layers=3, n_heads=4, n_key_value_heads=2,
+        d_mlp=24,
         segment_length=7, attention_window=7, slots=5, slot_dim=12, memory_heads=2, memory_layers=(0, 2),
     )  # fmt: skip
 
@@ -82,16 +95,20 @@ def gated_config(tokenizer: Tokenizer) -> LM2Config:
 @pytest.fixture(scope="session")
 def release_config(tokenizer: Tokenizer) -> LM2Config:
     return LM2Config(
-        memory=MemoryKind.RELEASE, d_vocab=tokenizer.size, d_model=16, n_layers=2, n_heads=4, n_key_value_heads=2, d_mlp=24,
-        segment_length=16, attention_window=16, tied_embeddings=True, slots=16, slot_dim=16, memory_heads=4, memory_layers=(0, 1),
+        memory=MemoryKind.RELEASE, d_vocab=tokenizer.size, d_model=16, n_layers=2, n_heads=4, n_key_value_heads=2,
+        d_mlp=24,
+        segment_length=16, attention_window=16, tied_embeddings=True, slots=16, slot_dim=16, memory_heads=4,
+        memory_layers=(0, 1),
     )  # fmt: skip
 
 
 @pytest.fixture(scope="session")
 def tokens_config(tokenizer: Tokenizer) -> LM2Config:
     return LM2Config(
-        memory=MemoryKind.TOKENS, d_vocab=tokenizer.size, d_model=16, n_layers=3, n_heads=4, n_key_value_heads=2, d_mlp=24,
-        segment_length=7, attention_window=7, slots=5, slot_dim=16, memory_heads=4, memory_layers=(0, 1, 2), bank_start=BankStart.LEARNED,
+        memory=MemoryKind.TOKENS, d_vocab=tokenizer.size, d_model=16, n_layers=3, n_heads=4, n_key_value_heads=2,
+        d_mlp=24,
+        segment_length=7, attention_window=7, slots=5, slot_dim=16, memory_heads=4, memory_layers=(0, 1, 2),
+        bank_start=BankStart.LEARNED,
     )  # fmt: skip
 
 
@@ -125,7 +142,8 @@ def checkpoint(request: pytest.FixtureRequest) -> Checkpoint:
 def precise(checkpoint: Checkpoint) -> Checkpoint:
     """Each kind of model in turn, in float64: for laws about computing the same in other shapes.
 
-    These hold to rounding, which differs from machine to machine and which random memory tokens multiply by ten in each segment.
+    These hold to rounding, which differs from machine to machine and which random memory tokens multiply by ten in each
+    segment.
     """
     return replace(checkpoint, model=deepcopy(checkpoint.model).double())
 
@@ -142,7 +160,8 @@ def ids(tokenizer: Tokenizer) -> Callable[..., torch.Tensor]:
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
-    """The folder that holds `babi/` and `books/`; its neighbour `oracle/` holds recorded outputs of the released code."""
+    """The folder that holds `babi/` and `books/`; its neighbour `oracle/` holds recorded outputs of the released
+    code."""
     folder = os.environ.get("LM2_DATA_DIR")
     if not folder or not Path(folder).is_dir():
         pytest.skip("LM2_DATA_DIR is not set to a folder with babi/ and books/")

@@ -52,7 +52,10 @@ def called(node: ast.Call) -> str:
 
 
 def is_constant(node: ast.Call, name: str, value: object) -> bool:
-    return any(keyword.arg == name and isinstance(keyword.value, ast.Constant) and keyword.value.value is value for keyword in node.keywords)
+    return any(
+        keyword.arg == name and isinstance(keyword.value, ast.Constant) and keyword.value.value is value
+        for keyword in node.keywords
+    )
 
 
 def import_violations(path: str, tree: ast.Module) -> Iterator[str]:
@@ -73,7 +76,8 @@ def import_violations(path: str, tree: ast.Module) -> Iterator[str]:
 
 
 def call_violations(path: str, tree: ast.Module) -> Iterator[str]:
-    pickles = {alias.asname or alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module == "pickle"
+    pickles = {alias.asname or alias.name for node in ast.walk(tree) if isinstance(node,
+        ast.ImportFrom) and node.module == "pickle"
                for alias in node.names}  # fmt: skip
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call):
@@ -81,12 +85,15 @@ def call_violations(path: str, tree: ast.Module) -> Iterator[str]:
         name = called(node)
         if name == "print" and not MAY_PRINT.fullmatch(path):
             yield f"{path}:{node.lineno} print"
-        if name in ("pickle.load", "pickle.loads", "pickle.Unpickler") or (name in pickles and name in ("load", "loads", "Unpickler")):
+        if name in ("pickle.load", "pickle.loads", "pickle.Unpickler") or (
+            name in pickles and name in ("load", "loads", "Unpickler")
+        ):
             yield f"{path}:{node.lineno} {name} runs whatever code it is given"
         if name == "torch.load" and not is_constant(node, "weights_only", True):
             yield f"{path}:{node.lineno} torch.load without weights_only=True"
         if name.endswith("load_state_dict") and (
-            is_constant(node, "strict", False) or any(isinstance(a, ast.Constant) and a.value is False for a in node.args[1:])
+            is_constant(node, "strict", False)
+            or any(isinstance(a, ast.Constant) and a.value is False for a in node.args[1:])
         ):
             yield f"{path}:{node.lineno} load_state_dict that is not strict"
         if name in ("np.load", "numpy.load") and is_constant(node, "allow_pickle", True):
@@ -135,7 +142,8 @@ def test_tests_are_no_package() -> None:
         ("app/views/a.py", "import torch.nn", "a drawing module imports torch.nn"),
         ("app/figures/deep/a.py", "from streamlit import x", "a drawing module imports streamlit"),
         ("app/export/files.py", "import torch", "a drawing module imports torch"),
-        ("app/screens/a.py", "from transformer_lens import HookedRootModule", "only lm2/model/hooks.py imports transformer_lens"),
+        ("app/screens/a.py", "from transformer_lens import HookedRootModule",
+            "only lm2/model/hooks.py imports transformer_lens"),
         ("lm2/a.py", "from . import b", "relative import"),
         ("lm2/a.py", "print(1)", "print"),
         ("app/a.py", "import pickle\npickle.loads(b'')", "pickle.loads runs"),
@@ -147,7 +155,8 @@ def test_tests_are_no_package() -> None:
         ("lm2/a.py", "m().load_state_dict(x, strict=False)", "not strict"),
         ("lm2/a.py", "try:\n    f()\nexcept Exception:\n    pass", "catches everything"),
         ("lm2/a.py", "try:\n    f()\nexcept:\n    pass", "catches everything"),
-        ("lm2/a.py", "try:\n    f()\nexcept (OSError, BaseException) as e:  # noqa: BLE001 - because\n    pass", "catches everything"),
+        ("lm2/a.py", "try:\n    f()\nexcept (OSError, BaseException) as e:  # noqa: BLE001 - because\n    pass",
+            "catches everything"),
         ("lm2/text/tokens.py", "try:\n    f()\nexcept Exception:\n    pass", "catches everything"),
     ],
 )  # fmt: skip
@@ -165,9 +174,21 @@ def test_a_planted_violation_is_found(tmp_path: Path, path: str, line: str, said
         ("probes/a.py", "from lm2.model.lm2 import LM2\nimport torch"),
         ("lm2/model/hooks.py", "from transformer_lens import HookedRootModule"),
         ("app/cli/commands/eval.py", "print(1)"),
-        ("lm2/a.py", "import pickle, torch\ntry:\n    torch.load(p, weights_only=True)\nexcept pickle.UnpicklingError:\n    raise"),
+        (
+            "lm2/a.py",
+            (
+                "import pickle, torch\ntry:\n    torch.load(p, weights_only=True)\nexcept pickle.UnpicklingError:\n   "
+                " raise"
+            ),
+        ),
         ("lm2/a.py", "model.load_state_dict(x)\noptimizer.load_state_dict(x, strict=True)"),
-        ("lm2/text/tokens.py", "try:\n    f()\nexcept Exception as e:  # noqa: BLE001 - the Rust library raises plain Exception\n    raise"),
+        (
+            "lm2/text/tokens.py",
+            (
+                "try:\n    f()\nexcept Exception as e:  # noqa: BLE001 - the Rust library raises plain Exception\n   "
+                " raise"
+            ),
+        ),
     ],
 )
 def test_what_the_rules_allow_is_not_reported(tmp_path: Path, path: str, line: str) -> None:
@@ -177,7 +198,9 @@ def test_what_the_rules_allow_is_not_reported(tmp_path: Path, path: str, line: s
 
 
 def test_the_screens_are_drawn_before_torch_is_imported() -> None:
-    screens = "app.ui.sidebar, app.ui.session, " + ", ".join(f"app.screens.{path.stem}" for path in sorted((ROOT / "app/screens").glob("[a-z]*.py")))
+    screens = "app.ui.sidebar, app.ui.session, " + ", ".join(
+        f"app.screens.{path.stem}" for path in sorted((ROOT / "app/screens").glob("[a-z]*.py"))
+    )
     code = f"import sys, {screens}; sys.exit(any(name in sys.modules for name in ('torch', 'transformer_lens')))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
@@ -185,5 +208,9 @@ def test_the_screens_are_drawn_before_torch_is_imported() -> None:
 def test_the_page_draws_only_what_it_calls_for() -> None:
     """Streamlit draws every expression that stands alone in the script that it runs, a text among them."""
     _, *statements = ast.parse((ROOT / "app/main.py").read_text(encoding="utf-8")).body
-    alone = [statement.lineno for statement in statements if isinstance(statement, ast.Expr) and not isinstance(statement.value, ast.Call)]
+    alone = [
+        statement.lineno
+        for statement in statements
+        if isinstance(statement, ast.Expr) and not isinstance(statement.value, ast.Call)
+    ]
     assert not alone, f"app/main.py draws lines {alone}"

@@ -17,7 +17,10 @@ from probes.experiments.experiment import Experiment
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "howto").glob("*.md")])
-BUILD = "import sys; from mkdocs.__main__ import cli; cli(sys.argv[1:], standalone_mode=False); sys.exit('torch' in sys.modules)"
+BUILD = (
+    "import sys; from mkdocs.__main__ import cli; cli(sys.argv[1:], standalone_mode=False); sys.exit('torch' in"
+    " sys.modules)"
+)
 LOADED = re.compile(
     r"""<(?:script|link|img|iframe|source)\b[^>]*?\b(?:src|href)=["']?((?:https?:)?//[^"' >]+)"""
     r"""|url\(["']?((?:https?:)?//[^"')]+)"""
@@ -53,20 +56,27 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site, built once. A broken link, a missing page or an import of torch ends here."""
     folder = tmp_path_factory.mktemp("docs") / "site"
     build = [sys.executable, "-c", BUILD, "build", "--strict", "--site-dir", str(folder)]
-    done = subprocess.run(build, cwd=ROOT, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        build, cwd=ROOT, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
 
 
 def test_every_page_is_built(site: Path) -> None:
     pages = {path.relative_to(site).as_posix() for path in site.rglob("*.html")}
-    assert pages >= {path.relative_to(ROOT / "docs").with_suffix(".html").as_posix() for path in (ROOT / "docs").rglob("*.md")}
+    assert pages >= {
+        path.relative_to(ROOT / "docs").with_suffix(".html").as_posix() for path in (ROOT / "docs").rglob("*.md")
+    }
     assert not (site / "hooks.py").exists()
 
 
 def test_the_page_of_commands_names_every_command(site: Path) -> None:
     page = (site / "reference" / "cli.html").read_text(encoding="utf-8")
-    named = {re.sub(r"<[^>]+>|&para;|¶", "", heading).strip() for heading in re.findall(r"<h[23][^>]*>(.*?)</h[23]>", page, re.S)}
+    named = {
+        re.sub(r"<[^>]+>|&para;|¶", "", heading).strip()
+        for heading in re.findall(r"<h[23][^>]*>(.*?)</h[23]>", page, re.S)
+    }
     assert {"lm2 run", "lm2 bench sweep"} <= set(commands(parser())) <= named
 
 

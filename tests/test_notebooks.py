@@ -21,13 +21,21 @@ def test_a_notebook_is_small_holds_its_outputs_and_says_at_its_end_what_was_lear
     outputs = [output for cell in code for output in cell["outputs"]]
     assert path.stat().st_size <= MOST_BYTES
     assert len(outputs) >= len(code) / 2 and not any(output["output_type"] == "error" for output in outputs)
-    assert cells[0]["cell_type"] == cells[-1]["cell_type"] == "markdown" and "".join(cells[0]["source"]).startswith("# ")
+    assert cells[0]["cell_type"] == cells[-1]["cell_type"] == "markdown" and "".join(cells[0]["source"]).startswith(
+        "# "
+    )
     assert len("".join(cells[-1]["source"])) > 100
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_numbers_of_the_last_cell_are_among_the_outputs(path: Path) -> None:
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    printed = json.dumps([output.get("text", output.get("data", {}).get("text/plain", "")) for cell in cells for output in cell.get("outputs", ())])
+    printed = json.dumps(
+        [
+            output.get("text", output.get("data", {}).get("text/plain", ""))
+            for cell in cells
+            for output in cell.get("outputs", ())
+        ]
+    )
     told = re.findall(r"(?<![\w.])\d+\.\d+", "".join(cells[-1]["source"]))
     assert [number for number in told if number not in printed] == []

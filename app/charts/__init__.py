@@ -1,8 +1,8 @@
 """Charts by the kind of result that they show; `chart_of` reads any of them from its JSON form."""
 
-from app.charts.chart import Chart, Made
 from app.charts.ablation import AblationChart, OfAblation
 from app.charts.benchmark import BenchmarkChart, OfBenchmark
+from app.charts.chart import Chart, Made
 from app.charts.experiment import ExperimentChart, OfExperiment
 from app.charts.patching import OfPatching, PatchingChart
 from app.charts.probe import OfProbe, ProbeChart
@@ -13,18 +13,22 @@ from app.charts.updates import OfUpdates, UpdateChart
 from lm2.serialize import build
 
 __all__ = [
-    "AblationChart", "BenchmarkChart", "Chart", "ExperimentChart", "Made", "OfAblation", "OfBenchmark", "OfExperiment", "OfPatching", "OfProbe",
-    "OfRun", "OfSweep", "OfUpdates", "PatchingChart", "ProbeChart", "RunChart", "SlotChart", "SweepChart", "UpdateChart", "chart_of",
+    "AblationChart", "BenchmarkChart", "Chart", "ExperimentChart", "Made", "OfAblation", "OfBenchmark", "OfExperiment",
+    "OfPatching", "OfProbe",
+    "OfRun", "OfSweep", "OfUpdates", "PatchingChart", "ProbeChart", "RunChart", "SlotChart", "SweepChart",
+    "UpdateChart", "chart_of",
 ]  # fmt: skip
 
 _KINDS = {
     kind.__name__: kind
     for kind in (
-        RunChart, AblationChart, PatchingChart, UpdateChart, SlotChart, ProbeChart, SweepChart, ExperimentChart, BenchmarkChart,
+        RunChart, AblationChart, PatchingChart, UpdateChart, SlotChart, ProbeChart, SweepChart, ExperimentChart,
+        BenchmarkChart,
     )
 }  # fmt: skip
 
 
 def chart_of(values: object) -> Chart:
-    """A chart from its JSON form. Raises ValueError for a kind or field that does not exist, and for values that make no sense."""
+    """A chart from its JSON form. Raises ValueError for a kind or field that does not exist, and for values that make
+    no sense."""
     return build("chart", _KINDS, values)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from app.charts.chart import OnStep
 from app.charts.run import TextChart
-from app.views.study import ablations
 from app.views.run import text
+from app.views.study import ablations
 from app.views.windows import window
 
 if TYPE_CHECKING:
@@ -41,9 +41,15 @@ class AblationChart(TextChart):
         from lm2.runs.runner import run  # noqa: PLC0415 - see app/cache.py
         from probes.causal.compare import compare  # noqa: PLC0415
 
-        before, after = (run(checkpoint, spec, on_segment=on_step) for spec in (replace(self.spec, interventions=()), self.spec))
+        before, after = (
+            run(checkpoint, spec, on_segment=on_step) for spec in (replace(self.spec, interventions=()), self.spec)
+        )
         return compare(before, after)
 
     def view(self, checkpoint: Checkpoint, result: Comparison) -> View:
-        view = ablations.lines(result) if self.shown is OfAblation.CHANGE else ablations.strip(result, self.marks, checkpoint.tokenizer)
+        view = (
+            ablations.lines(result)
+            if self.shown is OfAblation.CHANGE
+            else ablations.strip(result, self.marks, checkpoint.tokenizer)
+        )
         return view if self.window is None else window(view, *self.window)

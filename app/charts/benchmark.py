@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.charts.chart import Chart, OnStep, check_there
-from app.views.study import benchmark
 from app.views.kinds import Provenance
+from app.views.study import benchmark
 from lm2.evaluation import results
 from lm2.evaluation.results import Results
 
@@ -44,7 +44,6 @@ class BenchmarkChart(Chart):
     """Two models as "A - B"; empty, the first two."""
     length: str = "0k"
     """Of the table of tasks."""
-
 
     @staticmethod
     def _spec_kind() -> type[str]:

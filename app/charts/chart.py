@@ -1,4 +1,5 @@
-"""Chart: which result one panel of a figure shows, and what of it. It drives the panel on the screen, the file and the command line."""
+"""Chart: which result one panel of a figure shows, and what of it. It drives the panel on the screen, the file and the
+command line."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ _LATER = "later"
 
 
 def later(default: Any) -> Any:
-    """A field that figures of earlier versions do not have: with its default it is not written, so that their digests stay as they are."""
+    """A field that figures of earlier versions do not have: with its default it is not written, so that their digests
+    stay as they are."""
     return field(default=default, metadata={_LATER: True})
 
 
@@ -41,12 +43,19 @@ class Made:
         """What a sidecar tells of it; the chart itself is in the figure's spec."""
         words = self.view.summary if isinstance(self.view, Drawable) else f"Table of {', '.join(self.view.columns)}."
         told = {"shown": f"{self.chart.words}: {words}", "of": self.view.provenance.words}
-        return {**self.origin, "seed": self.chart.seed, **told, "numbers": sketch(self.view), "numbers_sha256": digest(self.view)}
+        return {
+            **self.origin,
+            "seed": self.chart.seed,
+            **told,
+            "numbers": sketch(self.view),
+            "numbers_sha256": digest(self.view),
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Chart(Plain):
-    """One panel's content. Plain JSON both ways. Fields that what is shown has no use for change nothing but the digest."""
+    """One panel's content. Plain JSON both ways. Fields that what is shown has no use for change nothing but the
+    digest."""
 
     spec: Any
     """Of the run, sweep, probe ...: what makes the result."""
@@ -56,12 +65,15 @@ class Chart(Plain):
         self.settle(spec=settled(f"{type(self).__name__}.spec", self._spec_kind(), self.spec))
 
     def to_json(self) -> dict[str, Any]:
-        left_out = {one.name for one in fields(self) if _LATER in one.metadata and getattr(self, one.name) == one.default}
+        left_out = {
+            one.name for one in fields(self) if _LATER in one.metadata and getattr(self, one.name) == one.default
+        }
         return {name: value for name, value in super().to_json().items() if name not in left_out}
 
     @staticmethod
     def from_json(values: object) -> Chart:
-        """A chart of any kind. Raises ValueError for a kind or field that does not exist, and for values that make no sense."""
+        """A chart of any kind. Raises ValueError for a kind or field that does not exist, and for values that make no
+        sense."""
         from app.charts import chart_of  # noqa: PLC0415 - which imports this module
 
         return chart_of(values)
@@ -97,7 +109,8 @@ class Chart(Plain):
 
     @abstractmethod
     def find(self, checkpoint: Checkpoint | None, on_step: OnStep, folder: Path | None) -> Any:
-        """Compute the result. `folder`: of a sweep, probe or evaluation that has run, whose files serve instead. Raises ValueError."""
+        """Compute the result. `folder`: of a sweep, probe or evaluation that has run, whose files serve instead. Raises
+        ValueError."""
 
     @abstractmethod
     def view(self, checkpoint: Checkpoint | None, result: Any) -> View | Table:
@@ -114,7 +127,11 @@ class Chart(Plain):
         return Made(chart=self, view=view, origin=self._origin(checkpoint, result))
 
     def _origin(self, checkpoint: Checkpoint | None, result: Any) -> dict[str, str]:
-        digests = {"checkpoint_digest": checkpoint.digest, "setup_digest": checkpoint.setup_digest, "weights_digest": checkpoint.weights_digest}
+        digests = {
+            "checkpoint_digest": checkpoint.digest,
+            "setup_digest": checkpoint.setup_digest,
+            "weights_digest": checkpoint.weights_digest,
+        }
         return {**digests, "device": checkpoint.device, "dtype": checkpoint.dtype}
 
 

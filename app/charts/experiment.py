@@ -7,8 +7,8 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from app.charts.chart import Chart, OnStep, check_there
-from app.views.study import experiments
 from app.views.kinds import Provenance
+from app.views.study import experiments
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,8 +50,12 @@ class ExperimentChart(Chart):
     @property
     def provenance(self) -> Provenance:
         experiment = self.spec.experiment
-        item = f"{self.spec.questions} held-out questions of qa{self.spec.task}, beside a control ({experiment.control})"
-        return Provenance(model=self.spec.checkpoint, item=item, changes=(experiment.title[:1].lower() + experiment.title[1:],))
+        item = (
+            f"{self.spec.questions} held-out questions of qa{self.spec.task}, beside a control ({experiment.control})"
+        )
+        return Provenance(
+            model=self.spec.checkpoint, item=item, changes=(experiment.title[:1].lower() + experiment.title[1:],)
+        )
 
     def find(self, checkpoint: Checkpoint, on_step: OnStep, folder: Path | None) -> Report:
         from probes.experiments.experiment import perform  # noqa: PLC0415 - see app/cache.py

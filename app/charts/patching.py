@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from app.charts.chart import Chart, OnStep, check_there, later
 from app.choices.intervention_words import excerpt
+from app.views.kinds import Provenance
 from app.views.run import memory
 from app.views.study import patching
-from app.views.kinds import Provenance
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,8 +48,13 @@ class PatchingChart(Chart):
 
     @property
     def provenance(self) -> Provenance:
-        own, other = (", ".join(filter(None, (name, excerpt(text)))) for name, text in ((self.item, self.spec.text), (self.donor_item, self.spec.donor)))
-        changes = ("each slot of the donor's bank put into the recipient's, alone",) if self.shown is OfPatching.ALONE else ()
+        own, other = (
+            ", ".join(filter(None, (name, excerpt(text))))
+            for name, text in ((self.item, self.spec.text), (self.donor_item, self.spec.donor))
+        )
+        changes = (
+            ("each slot of the donor's bank put into the recipient's, alone",) if self.shown is OfPatching.ALONE else ()
+        )
         return Provenance(model=self.spec.checkpoint, item=f"{own} (recipient) and {other} (donor)", changes=changes)
 
     @property
@@ -57,16 +62,17 @@ class PatchingChart(Chart):
         return type(self), self.spec.digest, self.shown
 
     def find(self, checkpoint: Checkpoint, on_step: OnStep, folder: Path | None) -> Any:
+        from lm2.model.sites import Site  # noqa: PLC0415
         from lm2.runs.capture import Capture  # noqa: PLC0415 - see app/cache.py
         from lm2.runs.runner import run  # noqa: PLC0415
-        from lm2.model.sites import Site  # noqa: PLC0415
         from probes.causal.patching import slots_alone  # noqa: PLC0415
 
         if self.shown is OfPatching.ALONE:
             return slots_alone(checkpoint, self.spec)
         captures = (Capture(Site.READ_PATTERN),)
         return tuple(
-            run(checkpoint, replace(self.spec.run(text), captures=captures), on_segment=on_step) for text in (self.spec.text, self.spec.donor)
+            run(checkpoint, replace(self.spec.run(text), captures=captures), on_segment=on_step)
+            for text in (self.spec.text, self.spec.donor)
         )
 
     def view(self, checkpoint: Checkpoint, result: Any) -> View:

@@ -7,8 +7,8 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from app.charts.chart import Chart, OnStep, check_there
-from app.views.study import probes
 from app.views.kinds import Provenance
+from app.views.study import probes
 
 if TYPE_CHECKING:
     from pathlib import Path

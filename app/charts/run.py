@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from app.charts.chart import Chart, OnStep, check_there, later
 from app.choices.intervention_words import excerpt, words
-from app.views.run import bank, gates, memory, text
 from app.views.kinds import Provenance
+from app.views.run import bank, gates, memory, text
 from app.views.windows import window
 from lm2.runs.spec import RunSpec
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from app.views.numbers import View
-    from lm2.weights.checkpoint import Checkpoint
     from lm2.runs.trace import Trace
+    from lm2.weights.checkpoint import Checkpoint
 
 
 class OfRun(Enum):
@@ -121,7 +121,11 @@ class RunChart(TextChart):
         match self.shown:
             case OfRun.TEXT:
                 read = self.side == "read"
-                shown = memory.reads(trace, layer, self.head, checkpoint.config.memory) if read else memory.writes(trace, layer, self.head)
+                shown = (
+                    memory.reads(trace, layer, self.head, checkpoint.config.memory)
+                    if read
+                    else memory.writes(trace, layer, self.head)
+                )
                 weights, high, legend = memory.coloured(shown, self.slot, self.side, relative=self.relative)
                 return text.strip(trace, self.marks, checkpoint.tokenizer, weights=weights, high=high, legend=legend)
             case OfRun.READS:
@@ -129,7 +133,9 @@ class RunChart(TextChart):
             case OfRun.WRITES:
                 return memory.writes(trace, layer, self.head)
             case OfRun.TOKEN:
-                return memory.slots_of_token(memory.read_map(trace, layer, self.head), token, memory.read_title(layer, self.head))
+                return memory.slots_of_token(
+                    memory.read_map(trace, layer, self.head), token, memory.read_title(layer, self.head)
+                )
             case OfRun.GATE_SLOTS:
                 return gates.per_slot(trace, self.gate, layers)
             case OfRun.GATE_TOKENS:

@@ -6,16 +6,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from app.charts.chart import Chart, OnStep, check_there
-from app.views.run import slots
 from app.views.kinds import Provenance
+from app.views.run import slots
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from app.views.numbers import View
     from lm2.weights.checkpoint import Checkpoint
-    from probes.explain.spec import ExplainSpec
     from probes.explain.explain import Explanations
+    from probes.explain.spec import ExplainSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,9 @@ class SlotChart(Chart):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.side not in ("read", "wrote") or self.passages < 1:
-            raise ValueError(f"a slot's passages are those that read or wrote it, 1 at least, not {self.side!r}, {self.passages}")
+            raise ValueError(
+                f"a slot's passages are those that read or wrote it, 1 at least, not {self.side!r}, {self.passages}"
+            )
 
     @staticmethod
     def _spec_kind() -> type[ExplainSpec]:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from app.charts.chart import Chart, OnStep, check_there
 from app.choices.toggles import ranges
-from app.views.study import sweeps
 from app.views.kinds import Provenance
+from app.views.study import sweeps
 from probes.stats.metrics import Metric
 
 if TYPE_CHECKING:
@@ -32,7 +32,8 @@ class OfSweep(Enum):
 
 
 _REPLACED = {
-    "resample": "from another story", "mean": "at its mean over other stories", "initial": "as at the start", "zero": "zeroed", "clamp": "clamped",
+    "resample": "from another story", "mean": "at its mean over other stories", "initial": "as at the start",
+    "zero": "zeroed", "clamp": "clamped",
 }  # fmt: skip
 """What takes a unit's place, by the spec's replacement."""
 
@@ -58,10 +59,16 @@ class SweepChart(Chart):
     @property
     def provenance(self) -> Provenance:
         spec, by = self.spec, _REPLACED[self.spec.replacement.value]
-        unit = {"memory_heads": "memory head", "attention_heads": "attention head", "blocks": "part of a block"}.get(spec.grid.value, spec.grid.value[:-1])
+        unit = {"memory_heads": "memory head", "attention_heads": "attention head", "blocks": "part of a block"}.get(
+            spec.grid.value, spec.grid.value[:-1]
+        )
         back = f"{ranges(spec.back)} segments before the answer's" if any(spec.back) else "the answer's segment"
         back = "all segments" if spec.grid.value == "gates" else back
-        return Provenance(model=spec.checkpoint, item=f"{spec.questions} held-out questions of qa{spec.task}", changes=(f"each {unit} {by} in {back}",))
+        return Provenance(
+            model=spec.checkpoint,
+            item=f"{spec.questions} held-out questions of qa{spec.task}",
+            changes=(f"each {unit} {by} in {back}",),
+        )
 
     def find(self, checkpoint: Checkpoint, on_step: OnStep, folder: Path | None) -> Swept:
         from probes.sweeps.sweep import sweep  # noqa: PLC0415 - see app/cache.py

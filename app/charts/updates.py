@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from app.charts.chart import OnStep, check_there
 from app.charts.run import TextChart
 from app.choices.intervention_words import words
-from app.views.study import updates
 from app.views.kinds import Provenance
+from app.views.study import updates
 from lm2.runs.interventions import Freeze
 
 if TYPE_CHECKING:
@@ -71,7 +71,10 @@ class UpdateChart(TextChart):
 
     @property
     def provenance(self) -> Provenance:
-        frozen, written = words((Freeze(segment=self.frozen),))[0], f"{self.tokens} tokens that the model wrote behind it"
+        frozen, written = (
+            words((Freeze(segment=self.frozen),))[0],
+            f"{self.tokens} tokens that the model wrote behind it",
+        )
         both = self.shown in (OfUpdates.COURSE, OfUpdates.EXPECTED)
         changes = (f"{frozen} where writes are off",) if both else (frozen,) if self.writes == "off" else ()
         made_of = super().provenance
@@ -86,8 +89,14 @@ class UpdateChart(TextChart):
 
         specs = {"on": self.spec, "off": replace(self.spec, interventions=(Freeze(segment=self.frozen),))}
         layers = (self.layer,)
-        walks = {name: walk(checkpoint, spec, tokens=self.tokens, layers=layers, on_segment=on_step) for name, spec in specs.items()}
-        return Continued(walks=walks, readings={name: reread(checkpoint, self.probe, one.banks, layers=layers) for name, one in walks.items()})
+        walks = {
+            name: walk(checkpoint, spec, tokens=self.tokens, layers=layers, on_segment=on_step)
+            for name, spec in specs.items()
+        }
+        return Continued(
+            walks=walks,
+            readings={name: reread(checkpoint, self.probe, one.banks, layers=layers) for name, one in walks.items()},
+        )
 
     def view(self, checkpoint: Checkpoint, result: Continued) -> View:
         walk, layer, head = result.walks[self.writes], self.layer, self.head
@@ -109,4 +118,6 @@ class UpdateChart(TextChart):
             case OfUpdates.COURSE:
                 return updates.course(result.readings, layer, head, self.before)
             case OfUpdates.EXPECTED:
-                return updates.expected(result.readings, self.token, repr(checkpoint.tokenizer.shown(self.token).strip()))
+                return updates.expected(
+                    result.readings, self.token, repr(checkpoint.tokenizer.shown(self.token).strip())
+                )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from lm2 import serialize
 from lm2.tasks.babi import Prompt, Question, Story, ask
-from lm2.text.tokens import BREAK, TokenSequence, Tokenizer
+from lm2.text.tokens import BREAK, Tokenizer, TokenSequence
 
 MAX_CHARACTERS = 400_000
 """Longest text that the workbench takes: about 100,000 tokens."""
@@ -50,7 +50,11 @@ def of_question(story: Story, number: int, origin: str, *, own_segment: bool) ->
     marks = [(*prompt.statement_spans[at], "supporting fact") for at in sorted(set(prompt.support))]
     quiz = Quiz(question=prompt.question, end=prompt.question_span[1], answer=prompt.answer)
     return Context(
-        text=prompt.text, origin=origin, marks=(*marks, (*prompt.question_span, "question")), quizzes=(quiz,), statements=prompt.statement_spans
+        text=prompt.text,
+        origin=origin,
+        marks=(*marks, (*prompt.question_span, "question")),
+        quizzes=(quiz,),
+        statements=prompt.statement_spans,
     )
 
 
@@ -73,12 +77,15 @@ def of_story(story: Story, origin: str) -> Context:
 def of_text(text: str, origin: str) -> Context:
     """A text of the user's own; nothing is known about it.
 
-    Raises ValueError for a text without any character to read, for one with a character that UTF-8 does not have, and for one that is
-    too long.
+    Raises ValueError for a text without any character to read, for one with a character that UTF-8 does not have, and
+    for one that is too long.
     """
     serialize.text("The text", text)
     if not text.replace(BREAK, "").strip():
         raise ValueError("The text is empty. Paste some text, or choose a story.")
     if len(text) > MAX_CHARACTERS:
-        raise ValueError(f"The text has {len(text):,} characters; the workbench takes at most {MAX_CHARACTERS:,}. Cut it, or use `lm2 run`.")
+        raise ValueError(
+            f"The text has {len(text):,} characters; the workbench takes at most {MAX_CHARACTERS:,}. Cut it, or use"
+            " `lm2 run`."
+        )
     return Context(text=text, origin=origin, statements=tuple(match.span() for match in _SENTENCE.finditer(text)))

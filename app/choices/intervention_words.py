@@ -4,8 +4,25 @@ from collections.abc import Sequence
 
 from app.choices.toggles import GATES, ranges
 from lm2.runs.interventions import (
-    Add, BankEdit, Carry, Edit, Erase, Freeze, Initial, Intervention, Mean, MemoryOff, Operation, Patch, Permute, ProjectOut, Reset, Scale, Set,
-    Transport, WriteBlock,
+    Add,
+    BankEdit,
+    Carry,
+    Edit,
+    Erase,
+    Freeze,
+    Initial,
+    Intervention,
+    Mean,
+    MemoryOff,
+    Operation,
+    Patch,
+    Permute,
+    ProjectOut,
+    Reset,
+    Scale,
+    Set,
+    Transport,
+    WriteBlock,
 )  # fmt: skip
 
 _GATES = {site: name.replace("_", " ") for name, site in GATES.items()}
@@ -40,7 +57,13 @@ def _words(one: Intervention) -> str:
             what = "bank" if one.slots is None else _many("slot", one.slots)
             return f"{what} {_operation(one.operation)}{_where(('segment', one.segments))}{_reach(one)}"
         case Edit():
-            of = _where(("slot", one.slots), ("head", one.heads), ("token", one.tokens), ("block", one.layers), ("segment", one.segments))
+            of = _where(
+                ("slot", one.slots),
+                ("head", one.heads),
+                ("token", one.tokens),
+                ("block", one.layers),
+                ("segment", one.segments),
+            )
             return f"{_GATES.get(one.site, one.site.name)} {_operation(one.operation)}{of}{_reach(one)}"
     raise ValueError(f"{type(one).__name__} has no words")
 

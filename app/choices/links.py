@@ -131,4 +131,8 @@ def _checked(value: Any, allowed: Container | None) -> Any:
 def _words(allowed: Container) -> str:
     if isinstance(allowed, Form):
         return allowed.words
-    return f"{allowed[0]:,} to {allowed[-1]:,}" if isinstance(allowed, range) else ", ".join(one or "none" for one in allowed)
+    return (
+        f"{allowed[0]:,} to {allowed[-1]:,}"
+        if isinstance(allowed, range)
+        else ", ".join(one or "none" for one in allowed)
+    )

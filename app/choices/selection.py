@@ -71,7 +71,8 @@ class Selection(Toggles):
     side: str = "read"
     """Whether the text is coloured by who "read" or who "wrote" the chosen slot."""
     coloured: str = "map"
-    """Whether the text's colours end where those of the map do, "map", or at the chosen slot's largest weight, "slot"."""
+    """Whether the text's colours end where those of the map do, "map", or at the chosen slot's largest weight,
+    "slot"."""
     gate: str = "forget"
     printed: str = ""
     """The panel that is handed out for print; empty, the screen's first."""
@@ -177,28 +178,41 @@ class Selection(Toggles):
 _ON, _TASKS, _SEEDS = ("on", "off"), range(1, 11), range(2**31)
 ALLOWED = {
     "device": ("auto", "cpu", "cuda", "mps"), "dtype": ("float32", "bfloat16"), "length": range(1_000_001),
-    "task": _TASKS, "index": range(10_000), "question": range(-1, 20), "seed": range(1_000_001), "statements": range(1, 61),
-    "head": links.Form(r"mean|max|[0-9]{1,4}", "mean, max and the numbers of heads"), "token": _SEEDS, "slot": _SEEDS, "scale": ("linear", "sqrt"), "side": ("read", "wrote"),
+    "task": _TASKS, "index": range(10_000), "question": range(-1, 20), "seed": range(1_000_001),
+    "statements": range(1, 61),
+    "head": links.Form(r"mean|max|[0-9]{1,4}", "mean, max and the numbers of heads"), "token": _SEEDS, "slot": _SEEDS,
+    "scale": ("linear", "sqrt"), "side": ("read", "wrote"),
     "coloured": ("map", "slot"),
-    "gate": ("in", "forget", "out"), "venue": ("icml", "neurips", "iclr", "acl", "aaai", "cvpr", "tmlr", "ieee"), "columns": ("single", "double"),
+    "gate": ("in", "forget", "out"), "venue": ("icml", "neurips", "iclr", "acl", "aaai", "cvpr", "tmlr", "ieee"),
+    "columns": ("single", "double"),
     "across": range(1, 27), "shared": _ON, "toggling": ("Memory", "Slots", "Heads and gates", "Statements"),
-    "ablated": ("Chosen token", "Most changed", "Along the text", "Runs", "Run it again"), "metric": ("official", "exact"),
-    "shown": links.Form(r"mean|qa[0-9]{1,2}", "mean, qa1, qa2 and so on"), "at": links.Form(r"[0-9]{1,5}k", "lengths such as 0k and 16k"), "written": range(1, 65), "writes": _ON, "step": range(1, 65),
+    "ablated": ("Chosen token", "Most changed", "Along the text", "Runs", "Run it again"),
+    "metric": ("official", "exact"),
+    "shown": links.Form(r"mean|qa[0-9]{1,2}", "mean, qa1, qa2 and so on"),
+    "at": links.Form(r"[0-9]{1,5}k", "lengths such as 0k and 16k"), "written": range(1, 65), "writes": _ON,
+    "step": range(1, 65),
     "experiment": (
-        "policies", "gates", "swap", "permutation", "provenance", "decoding", "attribution", "forgetting", "capacity", "overwrites", "interference",
+        "policies", "gates", "swap", "permutation", "provenance", "decoding", "attribution", "forgetting", "capacity",
+        "overwrites", "interference",
         "erasure", "slots",
     ),
     "exam_task": _TASKS, "exam_questions": range(2, 2_001), "exam_seed": _SEEDS,
-    "grid": ("slots", "memory_heads", "attention_heads", "blocks", "gates"), "replacement": ("resample", "mean", "initial", "zero"),
-    "back": range(16), "route": ("exact", "answer"), "ordered": ("logit_difference", "log_probability", "kl", "cross_entropy", "exact"),
-    "screened": range(1_001), "effect": ("", "logit_difference", "log_probability", "kl", "cross_entropy", "exact"), "hidden": _ON, "unit": _SEEDS,
-    "probe_tasks": _TASKS, "probe_count": range(1, 2_001), "probe_origin": ("simulated", "held out"), "probe_seed": _SEEDS,
-    "probe_moment": ("segment", "statement", "question", "token"), "probe_family": ("mass-mean", "LDA", "ridge", "logistic"),
+    "grid": ("slots", "memory_heads", "attention_heads", "blocks", "gates"),
+    "replacement": ("resample", "mean", "initial", "zero"),
+    "back": range(16), "route": ("exact", "answer"),
+    "ordered": ("logit_difference", "log_probability", "kl", "cross_entropy", "exact"),
+    "screened": range(1_001), "effect": ("", "logit_difference", "log_probability", "kl", "cross_entropy", "exact"),
+    "hidden": _ON, "unit": _SEEDS,
+    "probe_tasks": _TASKS, "probe_count": range(1, 2_001), "probe_origin": ("simulated", "held out"),
+    "probe_seed": _SEEDS,
+    "probe_moment": ("segment", "statement", "question", "token"),
+    "probe_family": ("mass-mean", "LDA", "ridge", "logistic"),
     "probe_folds": range(2, 21), "probe_permutations": range(100_000),
     "donor_task": range(11), "donor_index": range(-1, 1_000_001), "donor_question": range(-1, 20),
     "freeze_at": _SEEDS, "since": _SEEDS, "other": range(1, 10_000), "others": range(1, 17),
     **dict.fromkeys(
-        ("input_gate", "forget_gate", "output_gate"), links.Form(r"|0|1|0?\.[0-9]{1,6}|[0-9.]{1,7}e-[0-9]{1,2}", "numbers from 0 to 1")
+        ("input_gate", "forget_gate", "output_gate"),
+        links.Form(r"|0|1|0?\.[0-9]{1,6}|[0-9.]{1,7}e-[0-9]{1,2}", "numbers from 0 to 1")
     ),
 }  # fmt: skip
 """The values of fields that have a closed set. Other numbers are -1 to 2^31 - 1; other texts are free."""
@@ -206,8 +220,12 @@ ALLOWED = {
 _OF_TEXT = ("source", "task", "index", "question", "asked", "seed", "statements", "text", "uploaded")
 DECIDED_BY = {
     "context": ("another text", _OF_TEXT), "weights": ("another model", ("checkpoint",)),
-    "donor": ("another donor", (*_OF_TEXT, "donor_source", "donor_task", "donor_index", "donor_question", "donor_text")),
-    "documents": ("other documents", ("probe_tasks", "probe_count", "probe_origin", "probe_seed")), "labels": ("other labels", ("probe_labels", "probe_targets")),
-    "questions": ("other questions", ("exam_task", "exam_questions")), "evaluation": ("another evaluation", ("results",)),
+    "donor": ("another donor", (*_OF_TEXT, "donor_source", "donor_task", "donor_index", "donor_question",
+        "donor_text")),
+    "documents": ("other documents", ("probe_tasks", "probe_count", "probe_origin", "probe_seed")),
+    "labels": ("other labels", ("probe_labels", "probe_targets")),
+    "questions": ("other questions", ("exam_task", "exam_questions")),
+    "evaluation": ("another evaluation", ("results",)),
 }  # fmt: skip
-"""What a link names by its digest, in words where it differs, and the fields that choose it here; others' files and folders may hold something else."""
+"""What a link names by its digest, in words where it differs, and the fields that choose it here; others' files and
+folders may hold something else."""

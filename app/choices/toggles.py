@@ -1,16 +1,31 @@
-"""What is switched off or changed in a model's memory: plain values, said in words, and turned into one run's interventions."""
+"""What is switched off or changed in a model's memory: plain values, said in words, and turned into one run's
+interventions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from enum import Enum
 from typing import Any
 
-from lm2.runs.capture import check_there
 from lm2.model.config import LM2Config
-from lm2.runs.interventions import (
-    BankEdit, Carry, Edit, Freeze, Initial, Intervention, Mean, MemoryOff, Operation, Patch, Permute, Persistence, Reset, Set, WriteBlock,
-)  # fmt: skip
 from lm2.model.sites import Site
+from lm2.runs.capture import check_there
+from lm2.runs.interventions import (
+    BankEdit,
+    Carry,
+    Edit,
+    Freeze,
+    Initial,
+    Intervention,
+    Mean,
+    MemoryOff,
+    Operation,
+    Patch,
+    Permute,
+    Persistence,
+    Reset,
+    Set,
+    WriteBlock,
+)  # fmt: skip
 from lm2.text.tokens import TokenSequence
 
 
@@ -79,7 +94,12 @@ class Toggles:
         return 1 if Change.RESAMPLE in changes else 0
 
     def interventions(
-        self, config: LM2Config, tokens: TokenSequence, segments: int, statements: Sequence[tuple[int, int]], texts: tuple[str, ...]
+        self,
+        config: LM2Config,
+        tokens: TokenSequence,
+        segments: int,
+        statements: Sequence[tuple[int, int]],
+        texts: tuple[str, ...],
     ) -> tuple[Intervention, ...]:
         """These toggles for one run.
 
@@ -98,17 +118,42 @@ class Toggles:
             found.append(MemoryOff(layers=self.silent, segments=held))
         if self.slots:
             permuted = self.slot_change is Change.PERMUTE
-            operation = Permute(order=_circle(self.slots, config.slots)) if permuted else _operation(self.slot_change, texts)
-            found.append(BankEdit(operation=operation, segments=held, slots=None if permuted else self.slots, persistence=self.persistence))
+            operation = (
+                Permute(order=_circle(self.slots, config.slots)) if permuted else _operation(self.slot_change, texts)
+            )
+            found.append(
+                BankEdit(
+                    operation=operation,
+                    segments=held,
+                    slots=None if permuted else self.slots,
+                    persistence=self.persistence,
+                )
+            )
         if self.heads:
             site = head_site(config)
-            found.append(Edit(site=site, operation=_operation(self.head_change, texts), layers=blocks, segments=held, heads=self.heads))
+            found.append(
+                Edit(
+                    site=site,
+                    operation=_operation(self.head_change, texts),
+                    layers=blocks,
+                    segments=held,
+                    heads=self.heads,
+                )
+            )
         for name, site in GATES.items():
             if getattr(self, name):
-                found.append(Edit(site=site, operation=Set(value=_share(name, getattr(self, name))), layers=blocks, segments=held))
+                found.append(
+                    Edit(
+                        site=site, operation=Set(value=_share(name, getattr(self, name))), layers=blocks, segments=held
+                    )
+                )
         if self.muted:
             check_there("statement", self.muted, range(len(statements)))
-            found.append(WriteBlock(tokens=tuple(sorted({at for number in self.muted for at in tokens.within(*statements[number])}))))
+            found.append(
+                WriteBlock(
+                    tokens=tuple(sorted({at for number in self.muted for at in tokens.within(*statements[number])}))
+                )
+            )
         return tuple(found)
 
     def _policy(self, segments: int, texts: tuple[str, ...]) -> tuple[Intervention, ...]:
@@ -138,7 +183,9 @@ class Toggles:
             only = ", read only" if self.persistence is Persistence.READ_ONLY else ""
             found.append(f"{_many('slot', self.slots)} {self._change_words(self.slot_change)}{since}{only}")
         if self.heads:
-            found.append(f"read of {_many('memory head', self.heads)}{where} {self._change_words(self.head_change)}{since}")
+            found.append(
+                f"read of {_many('memory head', self.heads)}{where} {self._change_words(self.head_change)}{since}"
+            )
         found += [f"{_gate(name)} at {getattr(self, name)}{where}{since}" for name in GATES if getattr(self, name)]
         if self.muted:
             found.append(f"{_many('statement', self.muted)} cannot write")
@@ -149,7 +196,9 @@ class Toggles:
         return {
             Policy.OFF: "memory off",
             Policy.FREEZE: f"writes frozen from segment {self.freeze_at} on",
-            Policy.RESET: f"bank reset before {'the last segment' if self.reset_at == -1 else f'segment {self.reset_at}'}",
+            Policy.RESET: (
+                f"bank reset before {'the last segment' if self.reset_at == -1 else f'segment {self.reset_at}'}"
+            ),
             Policy.CARRY: f"bank carried over from {self.others} other stories",
         }[self.policy]
 
@@ -171,8 +220,8 @@ def toggles_of(chosen: Any) -> Toggles:
 def head_site(config: LM2Config) -> Site:
     """Where what one memory head reads can be replaced.
 
-    READ_V: what the slots offer that head. Memory tokens have no values of their own; there it is READ_PATTERN, how much of the
-    head's attention goes to them.
+    READ_V: what the slots offer that head. Memory tokens have no values of their own; there it is READ_PATTERN, how
+    much of the head's attention goes to them.
     """
     return Site.READ_V if Site.READ_V.layers(config) else Site.READ_PATTERN
 
@@ -238,11 +287,14 @@ def ranges(numbers: Sequence[int]) -> str:
 
 
 def numbers(text: str) -> tuple[int, ...]:
-    """"0,3-5" is (0, 3, 4, 5). Raises ValueError for anything that is not written so, and for more than 100,000 numbers."""
+    """ "0,3-5" is (0, 3, 4, 5). Raises ValueError for anything that is not written so, and for more than 100,000
+    numbers."""
     found: set[int] = set()
     for part in filter(None, (part.strip() for part in text.split(","))):
         first, dash, last = part.partition("-")
-        if not (first.isdecimal() and (last.isdecimal() if dash else True)) or int(last or first) - int(first) not in range(100_000):
+        if not (first.isdecimal() and (last.isdecimal() if dash else True)) or int(last or first) - int(
+            first
+        ) not in range(100_000):
             raise ValueError(f"numbers are written 0,3-5, not {text!r}")
         found |= set(range(int(first), int(last or first) + 1))
     return tuple(sorted(found))

@@ -1,8 +1,8 @@
 """The command line: `lm2 run`, `lm2 ablate`, `lm2 eval` and all others that `lm2 --help` lists.
 
-A command takes its arguments and returns an `Answer`, which is told here in words or as JSON; what it raises becomes one line on
-standard error and an exit code. The modules that need torch are imported by the commands that use them: `lm2 --help`, `lm2 serve`
-and `lm2 completion` answer at once.
+A command takes its arguments and returns an `Answer`, which is told here in words or as JSON; what it raises becomes
+one line on standard error and an exit code. The modules that need torch are imported by the commands that use them:
+`lm2 --help`, `lm2 serve` and `lm2 completion` answer at once.
 """
 
 import io
@@ -12,7 +12,6 @@ import sys
 from app.cli.commands.ablate import add_ablate, add_experiment
 from app.cli.commands.bench import add_bench
 from app.cli.commands.completion import add_completion
-from app.cli.shell.errors import Ending
 from app.cli.commands.eval import add_eval, add_language
 from app.cli.commands.explain import add_explain
 from app.cli.commands.figure import add_figure
@@ -21,6 +20,7 @@ from app.cli.commands.measure import add_mmlu, add_parity, add_recall
 from app.cli.commands.probe import add_probe
 from app.cli.commands.sweep import add_sweep
 from app.cli.commands.train import add_graft, add_tokenizer, add_train
+from app.cli.shell.errors import Ending
 from app.cli.shell.parser import Tree
 
 
@@ -28,7 +28,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # others, as a notebook's, take every character
-            stream.reconfigure(errors="backslashreplace")  # a console that lacks a character shows its code: nothing is lost
+            stream.reconfigure(
+                errors="backslashreplace"
+            )  # a console that lacks a character shows its code: nothing is lost
     logging.basicConfig(format="%(message)s")
     logging.getLogger("lm2").setLevel(logging.INFO)  # ours alone: fonts' subsetter, for one, tells every glyph
     with Ending() as ending:

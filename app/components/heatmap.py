@@ -46,11 +46,11 @@ def heatmap(
     """Draw `values` [rows, columns] between `low` and `high`; the cell clicked in this very rerun, or None.
 
     `boundaries`: columns before which a segment begins (0 may be left out); `segment_labels`: one per segment, or none.
-    `masked` [rows, columns]: cells that do not exist; they, and NaN values, are hatched.
-    `first`: what the first column is numbered, where columns are; the cell returned, and what is selected, are counted from 0.
-    `diverging`: two-sided colours around the middle of low..high. `height`: of the canvas with its axes, CSS pixels.
-    Where several cells share a pixel the one that `pooling` says is drawn, and it is the one that hovering and clicking name; the
-    caption tells it with `row_noun` and `column_noun`, what a row and a column are called. Columns of two segments share a pixel only
+    `masked` [rows, columns]: cells that do not exist; they, and NaN values, are hatched. `first`: what the first column
+    is numbered, where columns are; the cell returned, and what is selected, are counted from 0. `diverging`: two-sided
+    colours around the middle of low..high. `height`: of the canvas with its axes, CSS pixels. Where several cells share
+    a pixel the one that `pooling` says is drawn, and it is the one that hovering and clicking name; the caption tells
+    it with `row_noun` and `column_noun`, what a row and a column are called. Columns of two segments share a pixel only
     where there are more segments in view than pixels, which the caption tells too.
     """
     if values.ndim != 2 or 0 in values.shape:

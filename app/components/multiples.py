@@ -30,9 +30,9 @@ def multiples(
 ) -> tuple[int, int] | None:
     """Draw `panels` [layer, head, rows, columns]; the (layer, head) clicked in this very rerun, or None.
 
-    `boundaries`: columns before which a segment begins. `panel_height`: CSS pixels. NaN cells are left blank.
-    Panels larger than LARGEST_PANEL are pooled by their maximum, here and again to the pixels they get; columns of two segments only
-    where there is no room for all segments.
+    `boundaries`: columns before which a segment begins. `panel_height`: CSS pixels. NaN cells are left blank. Panels
+    larger than LARGEST_PANEL are pooled by their maximum, here and again to the pixels they get; columns of two
+    segments only where there is no room for all segments.
     """
     if panels.ndim != 4 or 0 in panels.shape:
         raise ValueError(f"panels must be [layer, head, rows, columns], not shape {panels.shape}")
@@ -56,7 +56,10 @@ def multiples(
         "selected": selected,
         "starts": sorted(set(along.owner[starts].tolist())),
         "title": title,
-        "note": f"each panel: slots down, tokens along; where they share a pixel, the largest{f' (sent: the {told})' if told else ''}",
+        "note": (
+            "each panel: slots down, tokens along; where they share a pixel, the"
+            f" largest{f' (sent: the {told})' if told else ''}"
+        ),
         "alt": alt,
         "panelHeight": panel_height,
     }

@@ -29,10 +29,11 @@ def token_strip(
 ) -> int | None:
     """Show the token texts `pieces`; the token clicked in this very rerun, or None.
 
-    `weights` [token]: coloured between `low` and `high`, whose numbers the legend has; NaN for a plain token; None colours by segment.
-    `segment_of`: each token's segment number. `marks`: (first token, token after the last, label), underlined.
-    `notes`: one line of hover text per token, or none at all. `first`: what the first token is numbered, from which the others are counted;
-    the token returned, and `selected`, are counted from 0. `max_height`: CSS pixels, the rest scrolls.
+    `weights` [token]: coloured between `low` and `high`, whose numbers the legend has; NaN for a plain token; None
+    colours by segment. `segment_of`: each token's segment number. `marks`: (first token, token after the last, label),
+    underlined. `notes`: one line of hover text per token, or none at all. `first`: what the first token is numbered,
+    from which the others are counted; the token returned, and `selected`, are counted from 0. `max_height`: CSS pixels,
+    the rest scrolls.
     """
     count = len(pieces)
     if len(segment_of) != count or (notes and len(notes) != count):

@@ -1,4 +1,5 @@
-"""What a figure for print takes: a large heatmap as PDF, beside matplotlib's own imshow of the same numbers in the same run."""
+"""What a figure for print takes: a large heatmap as PDF, beside matplotlib's own imshow of the same numbers in the same
+run."""
 
 import io
 import statistics
@@ -10,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from app.export.files import Form, render
-from app.figures.print.page import Paper
 from app.figures.print.figure import draw, printing
+from app.figures.print.page import Paper
 from app.figures.print.venues import Venue
 from app.views.kinds import Heatmap, slot_labels
 
@@ -50,7 +51,8 @@ def bench_figure(on_step: Callable[[int, int], None] = lambda done, total: None)
 def _view() -> Heatmap:
     values = np.random.default_rng(0).random((SIDE, SIDE)).astype(np.float32)
     return Heatmap(
-        values=values, row_labels=slot_labels(SIDE), column_labels=tuple(map(str, range(SIDE))), row_title="slot", column_title="token",
+        values=values, row_labels=slot_labels(SIDE), column_labels=tuple(map(str, range(SIDE))), row_title="slot",
+        column_title="token",
         value_title="read weight", low=0.0, high=1.0, boundaries=tuple(range(0, SIDE, 64)),
         segment_labels=tuple(f"segment {at}" for at in range(SIDE // 64)),
     )  # fmt: skip

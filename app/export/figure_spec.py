@@ -1,4 +1,5 @@
-"""FigureSpec: everything that a figure depends on. It drives the panels on the screen, the file and the command line."""
+"""FigureSpec: everything that a figure depends on. It drives the panels on the screen, the file and the command
+line."""
 
 from __future__ import annotations
 
@@ -33,9 +34,13 @@ class FigureSpec(Spec):
             raise ValueError(f"a page of {len(self.page.panels)} panels takes as many charts, not {len(self.charts)}")
 
     def made(
-        self, open_model: Callable[[str], Checkpoint], find: Callable[[Chart, Checkpoint | None], Any], found: dict[Hashable, Any] | None = None
+        self,
+        open_model: Callable[[str], Checkpoint],
+        find: Callable[[Chart, Checkpoint | None], Any],
+        found: dict[Hashable, Any] | None = None,
     ) -> Iterator[Made]:
-        """Every chart with its view; what several of them show is computed once. `found` keeps results for other figures. Raises ValueError."""
+        """Every chart with its view; what several of them show is computed once. `found` keeps results for other
+        figures. Raises ValueError."""
         found = {} if found is None else found
         for chart in self.charts:
             checkpoint = None if chart.checkpoint is None else open_model(chart.checkpoint)
@@ -44,7 +49,8 @@ class FigureSpec(Spec):
             yield chart.made(checkpoint, found[chart.result_key])
 
     def drawn(self, made: Sequence[Made]) -> Drawn:
-        """The figure. Raises ValueError for what does not fit the page, and for tables, which are written and not drawn."""
+        """The figure. Raises ValueError for what does not fit the page, and for tables, which are written and not
+        drawn."""
         from app.figures.print.figure import compose  # noqa: PLC0415 - matplotlib takes half a second to import
 
         tables = [one.chart.words for one in made if isinstance(one.view, Table)]

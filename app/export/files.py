@@ -1,4 +1,5 @@
-"""Figure or table -> files: PDF, SVG, PNG and PGF, or LaTeX and Markdown, the numbers behind it, and all of them in one archive. The same figure gives the same bytes."""
+"""Figure or table -> files: PDF, SVG, PNG and PGF, or LaTeX and Markdown, the numbers behind it, and all of them in one
+archive. The same figure gives the same bytes."""
 
 from __future__ import annotations
 
@@ -15,8 +16,8 @@ import pyarrow as pa
 from matplotlib.text import Text
 from pyarrow import csv, parquet
 
+from app.figures.print.figure import RASTER, Drawn, printing
 from app.figures.print.page import letters
-from app.figures.print.figure import Drawn, RASTER, printing
 from app.figures.print.text import printable
 from app.figures.print.venues import Columns
 from app.views import captions, numbers
@@ -44,7 +45,8 @@ _DOTS = {Form.PNG_300: 300, Form.PNG_600: 600}
 def render(drawn: Drawn, form: Form, digest: str = "") -> bytes:
     """The figure's file. `digest`: of the spec that it was made by, which the file then carries along.
 
-    Raises ValueError for PGF where XeLaTeX is not installed, and for figures with images or texts that LaTeX would take for commands.
+    Raises ValueError for PGF where XeLaTeX is not installed, and for figures with images or texts that LaTeX would take
+    for commands.
     """
     if form is Form.PGF:
         _check_pgf(drawn)
@@ -60,7 +62,14 @@ def _metadata(drawn: Drawn, form: Form, digest: str) -> dict[str, Any]:
     title, described = printable(drawn.title), printable(" ".join(view.alt for view in drawn.views))
     made = f"spec sha256:{digest}" if digest else None
     if form is Form.PDF:
-        return {"Title": title, "Subject": described, "Keywords": made, "Creator": "LM2 workbench", "Producer": None, "CreationDate": None}
+        return {
+            "Title": title,
+            "Subject": described,
+            "Keywords": made,
+            "Creator": "LM2 workbench",
+            "Producer": None,
+            "CreationDate": None,
+        }
     if form is Form.SVG:
         return {"Title": title, "Description": described, "Identifier": made, "Creator": "LM2 workbench", "Date": None}
     return {"Title": title, "Description": described, "Source": made, "Software": None}
@@ -71,14 +80,16 @@ def _check_pgf(drawn: Drawn) -> None:
         raise ValueError("PGF needs XeLaTeX (xelatex), which is not installed here; PDF and SVG do not.")
     if any(axes.images for axes in drawn.figure.axes):
         raise ValueError("PGF keeps images in files of their own, and this figure has one; choose PDF or SVG.")
-    # matplotlib writes texts as they are, but for % and ^, and letters of tick labels cannot be replaced once the figure is made.
+    # matplotlib writes texts as they are, but for % and ^, and letters of tick labels cannot be replaced once the
+    # figure is made.
     for text in drawn.figure.findobj(Text):
         if set(text.get_text()) & set("\\{}$&#_~"):
             raise ValueError(f"PGF would make LaTeX read {text.get_text()!r} as commands; choose PDF or SVG.")
 
 
 def bundle(drawn: Drawn, sidecar: Mapping[str, Any], digest: str = "") -> bytes:
-    """A ZIP archive of the figure in every form, its numbers, a draft of its caption, LaTeX lines, and `sidecar`: how it was made, as JSON.
+    """A ZIP archive of the figure in every form, its numbers, a draft of its caption, LaTeX lines, and `sidecar`: how
+    it was made, as JSON.
 
     `digest` as for `render`.
     """
@@ -90,7 +101,9 @@ def bundle(drawn: Drawn, sidecar: Mapping[str, Any], digest: str = "") -> bytes:
         if len(table) <= MOST_CSV:
             files[f"{name}.csv"] = _written(_for_spreadsheets(table), csv.write_csv)
         else:
-            left_out.append(f"{name}.csv is left out: {len(table):,} rows are more than {MOST_CSV:,}; {name}.parquet has them.")
+            left_out.append(
+                f"{name}.csv is left out: {len(table):,} rows are more than {MOST_CSV:,}; {name}.parquet has them."
+            )
         files[f"{name}.parquet"] = _written(table, parquet.write_table)
         np.savez_compressed(arrays, **numbers.arrays(view))
         files[f"{name}.npz"] = arrays.getvalue()
@@ -104,20 +117,30 @@ def table_bundle(view: Table, sidecar: Mapping[str, Any]) -> bytes:
     """A ZIP archive of a table as LaTeX and Markdown, its numbers, and `sidecar`: how it was made, as JSON."""
     rows = pa.table({name: list(values) for name, values in view.as_columns().items()})
     files = {"table.tex": latex(view).encode(), "table.md": markdown(view).encode()}
-    files |= {"data.csv": _written(_for_spreadsheets(rows), csv.write_csv), "data.parquet": _written(rows, parquet.write_table)}
+    files |= {
+        "data.csv": _written(_for_spreadsheets(rows), csv.write_csv),
+        "data.parquet": _written(rows, parquet.write_table),
+    }
     files["sidecar.json"] = json.dumps(sidecar, indent=1, sort_keys=True, ensure_ascii=False).encode()
     return archive(files)
 
 
 def _for_spreadsheets(table: pa.Table) -> pa.Table:
     """The table with texts that no spreadsheet takes for formulas."""
-    return pa.table({spreadsheet_cell(name): _texts(column.combine_chunks()) for name, column in zip(table.column_names, table.columns)})
+    return pa.table(
+        {
+            spreadsheet_cell(name): _texts(column.combine_chunks())
+            for name, column in zip(table.column_names, table.columns)
+        }
+    )
 
 
 def _texts(column: pa.Array) -> pa.Array:
     if isinstance(column, pa.DictionaryArray):
         return pa.DictionaryArray.from_arrays(column.indices, _texts(column.dictionary))
-    return pa.array(map(spreadsheet_cell, column.to_pylist()), pa.string()) if pa.types.is_string(column.type) else column
+    return (
+        pa.array(map(spreadsheet_cell, column.to_pylist()), pa.string()) if pa.types.is_string(column.type) else column
+    )
 
 
 def _written(table: pa.Table, write: Callable[[pa.Table, io.BytesIO], None]) -> bytes:
@@ -130,13 +153,16 @@ def caption(drawn: Drawn) -> str:
     """A draft: the numbers of every panel and their intervals in words, and what was pooled, hatched or left out."""
     parts = []
     for letter, panel, view, notes in zip(letters(drawn.page), drawn.page.panels, drawn.views, drawn.notes):
-        head = " ".join(part for part in (f"({letter})" if letter else "", f"{panel.title}." if panel.title else "") if part)
+        head = " ".join(
+            part for part in (f"({letter})" if letter else "", f"{panel.title}." if panel.title else "") if part
+        )
         parts.append(f"{head} {captions.caption(view, notes)}".strip())
     return " ".join(parts)
 
 
 def figure_tex(drawn: Drawn, notes: Sequence[str] = ()) -> str:
-    """LaTeX lines that print the figure at the size it was made for, with the draft of its caption; `notes` become comments."""
+    """LaTeX lines that print the figure at the size it was made for, with the draft of its caption; `notes` become
+    comments."""
     page = drawn.page
     kind, what = ("figure*", "both columns") if page.columns is Columns.DOUBLE else ("figure", "a column of text")
     lines = [

@@ -22,12 +22,15 @@ _HERE = {"processor": "the processor", "threads": "the number of threads"}
 
 
 def sidecar(spec: FigureSpec, made: Sequence[Made]) -> dict[str, Any]:
-    """As JSON: the spec, what each chart was made with, the digest of its numbers, and the command that makes the figure again."""
+    """As JSON: the spec, what each chart was made with, the digest of its numbers, and the command that makes the
+    figure again."""
     from lm2.origin import code_digest, processor, threads  # torch's seconds come after the first paint
 
     return {
-        "figure": spec.to_json(), "figure_digest": spec.digest, "made": [one.to_json() for one in made], "code_digest": code_digest("app", "lm2", "probes"),
-        "versions": versions(), "processor": processor(), "threads": threads(), "command": "lm2 figure sidecar.json -o fig.pdf",
+        "figure": spec.to_json(), "figure_digest": spec.digest, "made": [one.to_json() for one in made],
+        "code_digest": code_digest("app", "lm2", "probes"),
+        "versions": versions(), "processor": processor(), "threads": threads(),
+        "command": "lm2 figure sidecar.json -o fig.pdf",
     }  # fmt: skip
 
 
@@ -41,7 +44,8 @@ def check(told: Mapping[str, Any]) -> None:
 
 
 def differences(told: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What a figure was made with that is otherwise now, a line each. `told` may be a bare spec, which says nothing of it."""
+    """What a figure was made with that is otherwise now, a line each. `told` may be a bare spec, which says nothing of
+    it."""
     lines = []
     for at, (one, other) in enumerate(zip(told.get("made", ()), now["made"])):
         where = f" of panel {at + 1}" if len(now["made"]) > 1 else ""
@@ -52,9 +56,17 @@ def differences(told: dict[str, Any], now: dict[str, Any]) -> list[str]:
                 lines.append(f"{words}{where}{was}")
     if told.get("code_digest", now["code_digest"]) != now["code_digest"]:
         lines.append("the workbench's code")
-    lines += [f"{words} (was {told[name]}, is {now[name]})" for name, words in _HERE.items() if told.get(name, now[name]) != now[name]]
+    lines += [
+        f"{words} (was {told[name]}, is {now[name]})"
+        for name, words in _HERE.items()
+        if told.get(name, now[name]) != now[name]
+    ]
     old = told.get("versions", now["versions"])
-    changed = [f"{library} (was {old.get(library)}, is {version})" for library, version in now["versions"].items() if old.get(library) != version]
+    changed = [
+        f"{library} (was {old.get(library)}, is {version})"
+        for library, version in now["versions"].items()
+        if old.get(library) != version
+    ]
     return [*lines, *([f"the versions of {', '.join(changed)}"] if changed else [])]
 
 
@@ -72,7 +84,10 @@ def _checkpoint(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
         return []
     setup = "setup_digest" in one and one["setup_digest"] != other.get("setup_digest")
     weights = not setup or one.get("weights_digest") != other.get("weights_digest")
-    return [*(["the checkpoint's weights"] if weights else []), *(["the checkpoint's configuration or tokenizer"] if setup else [])]
+    return [
+        *(["the checkpoint's weights"] if weights else []),
+        *(["the checkpoint's configuration or tokenizer"] if setup else []),
+    ]
 
 
 def versions() -> dict[str, str]:

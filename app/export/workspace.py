@@ -29,11 +29,14 @@ def names() -> list[str]:
 def save(name: str, sidecar: dict[str, Any]) -> Path:
     """Write a figure, in place of one of that name.
 
-    Raises ValueError for a name that is no file's and for one figure more than there may be, OSError where the folder cannot be written.
+    Raises ValueError for a name that is no file's and for one figure more than there may be, OSError where the folder
+    cannot be written.
     """
     there = names()
     if name not in there and len(there) >= MOST:
-        raise ValueError(f"{len(there)} figures are kept, and {MOST} are the most: delete one, or replace one by its name")
+        raise ValueError(
+            f"{len(there)} figures are kept, and {MOST} are the most: delete one, or replace one by its name"
+        )
     with replace_file(_path(name)) as aside:
         aside.write_text(json.dumps(sidecar, indent=1, sort_keys=True, ensure_ascii=False), encoding="utf-8")
     return _path(name)
@@ -60,5 +63,8 @@ def _is_name(name: str) -> bool:
 
 def _path(name: str) -> Path:
     if not _is_name(name):
-        raise ValueError(f"a figure's name has letters, digits, blanks, dots, - and _, 80 at most, and begins with a letter or digit, not {name!r}")
+        raise ValueError(
+            "a figure's name has letters, digits, blanks, dots, - and _, 80 at most, and begins with a letter or"
+            f" digit, not {name!r}"
+        )
     return figures() / f"{name}.json"

@@ -30,7 +30,8 @@ class Colours(Enum):
     GREYS = "greys"
     """From white to black, for print without colours."""
     BLUE_ORANGE = "blue-orange"
-    """Blue below the middle, orange above, as on the screen. Both ends are dark: in greyscale it takes more to tell them apart."""
+    """Blue below the middle, orange above, as on the screen. Both ends are dark: in greyscale it takes more to tell
+    them apart."""
 
     @property
     def diverging(self) -> bool:
@@ -64,11 +65,16 @@ def colour_map(colours: Colours) -> Colormap:
     from matplotlib import colormaps  # noqa: PLC0415 - half a second, and only who prints needs it
     from matplotlib.colors import LinearSegmentedColormap  # noqa: PLC0415
 
-    return LinearSegmentedColormap.from_list(colours.value, LIGHT.diverging) if colours.diverging else colormaps[_NAMES[colours]]
+    return (
+        LinearSegmentedColormap.from_list(colours.value, LIGHT.diverging)
+        if colours.diverging
+        else colormaps[_NAMES[colours]]
+    )
 
 
 def text_shades(places: Float[np.ndarray, "token"], colours: Colours | None) -> RGB:
-    """The grounds of a text's tokens by their places on the scale, from 0 to 1; None, those of the screen on a white page.
+    """The grounds of a text's tokens by their places on the scale, from 0 to 1; None, those of the screen on a white
+    page.
 
     The screen's are faint where they are low, so that only what matters stands out: `weightColour` in token_strip.js.
     """
@@ -90,7 +96,10 @@ def segment_shades(segment_of: Sequence[int]) -> RGB:
 def steps(colours: Colours) -> list[tuple[float, str]]:
     """Plotly's form of it: places from 0 to 1 with their colours."""
     places = np.linspace(0, 1, 33)
-    return [(float(at), "rgb({:.0f},{:.0f},{:.0f})".format(*(255 * shade[:3]))) for at, shade in zip(places, colour_map(colours)(places))]
+    return [
+        (float(at), "rgb({:.0f},{:.0f},{:.0f})".format(*(255 * shade[:3])))
+        for at, shade in zip(places, colour_map(colours)(places))
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,12 +119,13 @@ MARKS = (
     Mark(colour="#755e68", dash=(0, (8, 2)), marker="v"),
     Mark(colour="#70140d", dash=(0, (5, 1.5, 1, 1.5, 1, 1.5)), marker="X"),
 )
-"""Found by search: lightness in even steps (for greyscale) with a contrast of 3 to white, hues as far apart as these allow for
-every `Vision`. The order keeps the first few furthest apart."""
+"""Found by search: lightness in even steps (for greyscale) with a contrast of 3 to white, hues as far apart as these
+allow for every `Vision`. The order keeps the first few furthest apart."""
 
 
 def mark(number: int) -> Mark:
-    """The mark of a line. Beyond the last colour they begin again, with markers and dashes that go with other colours."""
+    """The mark of a line. Beyond the last colour they begin again, with markers and dashes that go with other
+    colours."""
     turn, place = divmod(number, len(MARKS))
     other = MARKS[(place + turn) % len(MARKS)]
     return Mark(colour=MARKS[place].colour, dash=other.dash, marker=other.marker)

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app.server import cache
-from app.ui import donors, export_panel, job_panel, panels, say, session, sidebar, state, widgets
-from app.choices import toggles
 from app.charts import AblationChart, OfAblation
-from app.ui.session import Opened
+from app.choices import toggles
 from app.choices.selection import Source
 from app.choices.toggles import Change, Policy, Toggles
-from app.views.study import ablations
+from app.server import cache
+from app.ui import donors, export_panel, job_panel, panels, say, session, sidebar, state, widgets
+from app.ui.session import Opened
 from app.views.run import text
+from app.views.study import ablations
 from lm2.model.config import MemoryKind
 from lm2.runs.interventions import Persistence
 
@@ -25,18 +25,25 @@ if TYPE_CHECKING:
     from lm2.text.tokens import Tokenizer
     from probes.causal.compare import Comparison
 
-_POLICIES = {Policy.ON: "on", Policy.OFF: "off", Policy.FREEZE: "frozen", Policy.RESET: "reset", Policy.CARRY: "carried over"}
+_POLICIES = {
+    Policy.ON: "on",
+    Policy.OFF: "off",
+    Policy.FREEZE: "frozen",
+    Policy.RESET: "reset",
+    Policy.CARRY: "carried over",
+}
 _POLICY_HELP = (
-    "off: what is read adds nothing to the stream. frozen: from a segment on nothing is written. reset: a segment begins with a fresh bank. "
-    "carried over: the text begins with the bank that other stories have left."
+    "off: what is read adds nothing to the stream. frozen: from a segment on nothing is written. reset: a segment"
+    " begins with a fresh bank. carried over: the text begins with the bank that other stories have left."
 )
 _CHANGES = {
-    Change.RESAMPLE: "another story's", Change.MEAN: "mean of stories", Change.INITIAL: "as at the start", Change.ZERO: "zero",
+    Change.RESAMPLE: "another story's", Change.MEAN: "mean of stories", Change.INITIAL: "as at the start",
+    Change.ZERO: "zero",
     Change.PERMUTE: "permuted",
 }  # fmt: skip
 _CHANGE_HELP = (
-    "Another story's: as its last segment begins; a value that the model knows, about something else. Mean of stories: of the same. "
-    "Zero is a value that the model may never have seen: what it breaks says little."
+    "Another story's: as its last segment begins; a value that the model knows, about something else. Mean of stories:"
+    " of the same. Zero is a value that the model may never have seen: what it breaks says little."
 )
 _PERSISTENCE = {Persistence.PERSIST: "reading and writing", Persistence.READ_ONLY: "reading alone"}
 
@@ -72,17 +79,29 @@ def _controls(opened: Opened) -> None:
     with st.container(border=True):
         widgets.parts(
             "Toggle", "toggling",
-            {"Memory": partial(_memory, opened, last), "Slots": partial(_slots, opened), "Heads and gates": partial(_heads_and_gates, opened),
+            {"Memory": partial(_memory, opened, last), "Slots": partial(_slots, opened),
+                "Heads and gates": partial(_heads_and_gates, opened),
              "Statements": partial(_statements, opened)},
         )  # fmt: skip
         _shared(last)
 
 
 def _slots(opened: Opened) -> None:
-    widgets.places("Slots", "slots", range(opened.checkpoint.config.slots), help="Those whose content is replaced as a segment begins.")
+    widgets.places(
+        "Slots",
+        "slots",
+        range(opened.checkpoint.config.slots),
+        help="Those whose content is replaced as a segment begins.",
+    )
     left, right = st.columns([3, 2])
     with left:
-        widgets.buttons("By", "slot_change", list(Change), show=_CHANGES.__getitem__, help=f"{_CHANGE_HELP} Permuted: the slots chosen change places in a circle.")
+        widgets.buttons(
+            "By",
+            "slot_change",
+            list(Change),
+            show=_CHANGES.__getitem__,
+            help=f"{_CHANGE_HELP} Permuted: the slots chosen change places in a circle.",
+        )
     with right:
         widgets.buttons(
             "For", "persistence", list(Persistence), show=_PERSISTENCE.__getitem__,
@@ -98,9 +117,16 @@ def _memory(opened: Opened, last: int) -> None:
         if policy is Policy.FREEZE:
             widgets.number("Frozen from segment", "freeze_at", 0, last)
         elif policy is Policy.RESET:
-            widgets.number("Reset before segment", "reset_at", -1, last, help="-1 is the last, in which a question alone stands.")
+            widgets.number(
+                "Reset before segment", "reset_at", -1, last, help="-1 is the last, in which a question alone stands."
+            )
     with right:
-        widgets.places("Silent blocks", "silent", sorted(opened.checkpoint.config.memory_layers), help="Reading adds nothing to the stream there; writing goes on.")
+        widgets.places(
+            "Silent blocks",
+            "silent",
+            sorted(opened.checkpoint.config.memory_layers),
+            help="Reading adds nothing to the stream there; writing goes on.",
+        )
 
 
 def _heads_and_gates(opened: Opened) -> None:
@@ -116,15 +142,21 @@ def _heads_and_gates(opened: Opened) -> None:
     if gates:
         for column, (name, _) in zip(st.columns(3), gates):
             with column:
-                widgets.share(name.replace("_", " ").capitalize(), name, help="Every entry is clamped to this value; empty, the gate is as it is.")
+                widgets.share(
+                    name.replace("_", " ").capitalize(),
+                    name,
+                    help="Every entry is clamped to this value; empty, the gate is as it is.",
+                )
     if config.memory is MemoryKind.TOKENS:
         st.caption(
-            "Memory tokens are read by the same attention as all tokens. A head's read is replaced at READ_PATTERN: how much of its attention goes "
-            "to the memory tokens, while what goes to other tokens stays. There are no gates."
+            "Memory tokens are read by the same attention as all tokens. A head's read is replaced at READ_PATTERN: how"
+            " much of its attention goes to the memory tokens, while what goes to other tokens stays. There are no"
+            " gates."
         )
     else:
         st.caption(
-            "A head's read is replaced at READ_V, what the slots offer that head, and so before the output gate, which sees the change. Its pattern stays as it is."
+            "A head's read is replaced at READ_V, what the slots offer that head, and so before the output gate, which"
+            " sees the change. Its pattern stays as it is."
         )
 
 
@@ -134,7 +166,8 @@ def _statements(opened: Opened) -> None:
         st.caption("In the released arithmetic a token reads what it writes: its writing cannot be blocked alone.")
         return
     widgets.several(
-        "Cannot write", "muted", range(len(ranges)), show=lambda at: f"{at}: {whole[slice(*ranges[at])]}", placeholder="Choose sentences",
+        "Cannot write", "muted", range(len(ranges)), show=lambda at: f"{at}: {whole[slice(*ranges[at])]}",
+        placeholder="Choose sentences",
         help="No slot attends to their tokens. The tokens of their own segment still see them.",
     )  # fmt: skip
 
@@ -144,7 +177,13 @@ def _shared(last: int) -> None:
     left, middle, right = st.columns([2, 1, 1])
     with left:
         if last:
-            widgets.slider("From segment", "since", 0, last, help="Blocks, slots, heads and gates are changed in this segment and all later ones.")
+            widgets.slider(
+                "From segment",
+                "since",
+                0,
+                last,
+                help="Blocks, slots, heads and gates are changed in this segment and all later ones.",
+            )
     with middle:
         widgets.number(
             "Other story", "other", 1, 1000,
@@ -156,7 +195,11 @@ def _shared(last: int) -> None:
 
 def _own_story() -> str:
     chosen = state.current()
-    return "this one: 1 is the next" if chosen.source in (Source.STORY, Source.SIMULATED) else f"the first story of qa{chosen.task}, which is 1"
+    return (
+        "this one: 1 is the next"
+        if chosen.source in (Source.STORY, Source.SIMULATED)
+        else f"the first story of qa{chosen.task}, which is 1"
+    )
 
 
 def _compared(opened: Opened, toggled: Toggles) -> Comparison | None:
@@ -185,7 +228,14 @@ def _toggled(opened: Opened, toggled: Toggles) -> None:
     words, back, clear = st.columns([5, 1, 1], vertical_alignment="center")
     words.markdown(say.words("**Toggled:** {}", "; ".join(toggled.words) or "nothing"))
     back.button("Undo", icon=":material/undo:", disabled=len(past) < 2, on_click=undo, width="stretch")
-    clear.button("Clear", icon=":material/restart_alt:", disabled=not toggled.words, on_click=_restore, args=(Toggles(),), width="stretch")
+    clear.button(
+        "Clear",
+        icon=":material/restart_alt:",
+        disabled=not toggled.words,
+        on_click=_restore,
+        args=(Toggles(),),
+        width="stretch",
+    )
 
 
 def _restore(wanted: Toggles) -> None:
@@ -195,14 +245,20 @@ def _restore(wanted: Toggles) -> None:
 def _untouched(opened: Opened) -> None:
     """Nothing is toggled: what to do, and what the text is like without."""
     st.info(
-        "Nothing is toggled yet. Switch the memory off above to see what the model knows without it, or choose slots to replace. "
-        "What you toggle is compared with this run:",
+        "Nothing is toggled yet. Switch the memory off above to see what the model knows without it, or choose slots to"
+        " replace. What you toggle is compared with this run:",
         icon=":material/info:",
     )
     trace, tokenizer = opened.trace, opened.checkpoint.tokenizer
     if opened.context.quizzes:
         panels.table(text.quizzes(trace, opened.context, tokenizer), "quizzes_untouched")
-    _choose(panels.strip(text.strip(trace, text.marks(trace, opened.context), tokenizer), "strip_untouched", state.choice("token", len(trace.tokens))))
+    _choose(
+        panels.strip(
+            text.strip(trace, text.marks(trace, opened.context), tokenizer),
+            "strip_untouched",
+            state.choice("token", len(trace.tokens)),
+        )
+    )
 
 
 def _effect(opened: Opened, found: Comparison) -> None:
@@ -210,11 +266,13 @@ def _effect(opened: Opened, found: Comparison) -> None:
     context, tokenizer, pieces = opened.context, opened.checkpoint.tokenizer, found.after.tokens.shown
     if context.quizzes:
         st.subheader("Answers, before and after")
-        panels.table(ablations.quizzes(found, context, tokenizer, cache.answers(state.current().task)), "quizzes_ablated")
+        panels.table(
+            ablations.quizzes(found, context, tokenizer, cache.answers(state.current().task)), "quizzes_ablated"
+        )
         st.caption(
             say.words(
-                "Probability of the answer's first token, at the question's last token. Logit difference: that token's logit less the "
-                "mean of those of the other answers of qa{}.",
+                "Probability of the answer's first token, at the question's last token. Logit difference: that token's"
+                " logit less the mean of those of the other answers of qa{}.",
                 state.current().task,
             )
         )
@@ -223,23 +281,33 @@ def _effect(opened: Opened, found: Comparison) -> None:
     token = ablations.asked_at(found, context, tokenizer) if chosen is None else chosen
     marks, window = text.marks(found.after, context), panels.part(len(pieces), token, "ablations")
     made = {
-        title: AblationChart(spec=found.after.spec, item=context.origin, shown=shown, marks=marks, window=window).made(opened.checkpoint, found)
+        title: (
+            AblationChart(spec=found.after.spec, item=context.origin, shown=shown, marks=marks, window=window).made(
+                opened.checkpoint, found
+            )
+        )
         for title, shown in (("Text", OfAblation.TEXT), ("Change, token by token", OfAblation.CHANGE))
     }
     _choose(panels.strip(made["Text"].view, "strip_ablated", token))
     widgets.parts(
         "What has changed", "ablated",
-        {"Chosen token": partial(_beside, found, token, tokenizer), "Most changed": partial(_most_changed, found, tokenizer),
-         "Along the text": partial(_along, found, made["Change, token by token"].view), "Runs": partial(_history, opened),
-         "Run it again": partial(job_panel.again, opened.checkpoint, "ablation", found.after.spec, "lm2 ablate {}", None)},
+        {"Chosen token": partial(_beside, found, token, tokenizer),
+            "Most changed": partial(_most_changed, found, tokenizer),
+         "Along the text": partial(_along, found, made["Change, token by token"].view),
+         "Runs": partial(_history, opened),
+         "Run it again": partial(job_panel.again, opened.checkpoint, "ablation", found.after.spec, "lm2 ablate {}",
+             None)},
     )  # fmt: skip
     export_panel.hand_out(made)
 
 
 def _beside(found: Comparison, token: int, tokenizer: Tokenizer) -> None:
     pieces = found.after.tokens.shown
-    st.subheader(say.words("After token {} ({})", token, pieces[token].strip() or 'blank'))
-    panels.table(text.beside(found.before.logits[token], found.after.logits[token], ("before", "after"), tokenizer.shown), "ablated_next")
+    st.subheader(say.words("After token {} ({})", token, pieces[token].strip() or "blank"))
+    panels.table(
+        text.beside(found.before.logits[token], found.after.logits[token], ("before", "after"), tokenizer.shown),
+        "ablated_next",
+    )
 
 
 def _most_changed(found: Comparison, tokenizer: Tokenizer) -> None:
@@ -250,10 +318,14 @@ def _most_changed(found: Comparison, tokenizer: Tokenizer) -> None:
 def _along(found: Comparison, view: Lines) -> None:
     st.subheader("Change, token by token")
     panels.figure(view, "ablated_lines")
-    st.caption(say.words(
-        "KL: mean {:.4f} nats a token, at most {:.3f}, behind token {}.",
-        found.kl.mean(), found.kl.max(), int(found.kl.argmax()),
-    ))
+    st.caption(
+        say.words(
+            "KL: mean {:.4f} nats a token, at most {:.3f}, behind token {}.",
+            found.kl.mean(),
+            found.kl.max(),
+            int(found.kl.argmax()),
+        )
+    )
 
 
 def _choose(token: int | None) -> None:

@@ -2,8 +2,8 @@
 
 import streamlit as st
 
-from app.ui import export_panel, panels, say, session, state, widgets
 from app.charts import Made, OfRun, RunChart
+from app.ui import export_panel, panels, say, session, state, widgets
 from app.ui.session import Opened
 from app.views.run import bank
 from lm2.model.config import MemoryKind
@@ -11,7 +11,9 @@ from lm2.model.config import MemoryKind
 
 def render() -> None:
     st.header("Bank")
-    st.write("What is in the slots: their size, how each segment moves them, how alike they are, and what they would say.")
+    st.write(
+        "What is in the slots: their size, how each segment moves them, how alike they are, and what they would say."
+    )
     opened = session.open_memory()
     if opened is None:
         return
@@ -31,7 +33,8 @@ def render() -> None:
 
 @st.fragment
 def _one_segment(opened: Opened, above: dict[str, Made]) -> None:
-    """The bank after a chosen segment, and all panels for print; a fragment, so that the slider draws this part alone."""
+    """The bank after a chosen segment, and all panels for print; a fragment, so that the slider draws this part
+    alone."""
     config, trace, layers = opened.checkpoint.config, opened.trace, opened.layers
     last = len(trace.segments) - 1
     if not 0 <= state.current().segment <= last:
@@ -44,7 +47,9 @@ def _one_segment(opened: Opened, above: dict[str, Made]) -> None:
     left, right = st.columns(2)
     with left:
         st.subheader(say.words("Likeness of slots after segment {}", segment))
-        likeness = RunChart(spec=trace.spec, item=opened.context.origin, shown=OfRun.SIMILARITY, segment=segment).made(opened.checkpoint, trace)
+        likeness = RunChart(spec=trace.spec, item=opened.context.origin, shown=OfRun.SIMILARITY, segment=segment).made(
+            opened.checkpoint, trace
+        )
         panels.figure(likeness.view, "similarity", 420)
     with right:
         st.subheader(say.words("What slots say, through block {}", layer))
@@ -53,13 +58,16 @@ def _one_segment(opened: Opened, above: dict[str, Made]) -> None:
     way = (
         "Each memory token's final state goes through the output head"
         if config.memory is MemoryKind.TOKENS
-        else "Each slot goes through the block's value projection, output gate and W_O, the final norm and the output head, as if a token read it alone"
+        else (
+            "Each slot goes through the block's value projection, output gate and W_O, the final norm and the output"
+            " head, as if a token read it alone"
+        )
     )
     st.caption(
         say.words(
-            "{}; logits are centred over the vocabulary. The baseline is 256 random slots of the bank's own norms on the same way: "
-            "random 95 % is the top logit that 95 % of them stay below, above random the share of them that this slot's top logit "
-            "exceeds. A slot within the random range says nothing.",
+            "{}; logits are centred over the vocabulary. The baseline is 256 random slots of the bank's own norms on"
+            " the same way: random 95 % is the top logit that 95 % of them stay below, above random the share of them"
+            " that this slot's top logit exceeds. A slot within the random range says nothing.",
             way,
         )
     )

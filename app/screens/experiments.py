@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from app.charts import ExperimentChart, Made, OfExperiment
 from app.server import cache
 from app.ui import export_panel, job_panel, panels, say, session, state, widgets
-from app.charts import ExperimentChart, Made, OfExperiment
 from app.views.study import experiments
 
 if TYPE_CHECKING:
@@ -21,15 +21,21 @@ def render() -> None:
     from probes.experiments.experiment import ExperimentSpec, perform  # noqa: PLC0415 - see app/cache.py
 
     st.header("Experiments")
-    st.write("One part of the memory at a time is changed while a model answers many held-out questions. Every result stands beside its control.")
+    st.write(
+        "One part of the memory at a time is changed while a model answers many held-out questions. Every result stands"
+        " beside its control."
+    )
     loaded = session.open_checkpoint()
     if loaded is None:
         return
     if not loaded.config.memory_layers:
-        st.info(say.words(
-            "{} has no memory: there is nothing to ablate. Sweeps can replace its attention and MLPs.",
-            loaded.name,
-        ), icon=":material/info:")
+        st.info(
+            say.words(
+                "{} has no memory: there is nothing to ablate. Sweeps can replace its attention and MLPs.",
+                loaded.name,
+            ),
+            icon=":material/info:",
+        )
         return
     experiment = _experiment()
     if job_panel.questions() is None:

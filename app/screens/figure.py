@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import streamlit as st
 
-from app.server import cache, owner
-from app.ui import job_panel, say, state, widgets
 from app.export import workspace
 from app.export.figure_spec import FigureSpec
 from app.figures.print.page import Annotation, Grid, Panel
+from app.server import cache, owner
+from app.ui import job_panel, say, state, widgets
 from app.ui.export_panel import Placed, files, page_of, preview
 from app.views.kinds import Strip
 
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from app.charts import Made
     from app.server.jobs import Job
 
-_KEPT = f"Kept in the server's workspace, {workspace.MOST} figures at most, for all who visit it: each may open, replace or delete it."
+_KEPT = (
+    f"Kept in the server's workspace, {workspace.MOST} figures at most, for all who visit it: each may open, replace or"
+    " delete it."
+)
 _MARKS = "Texts at places of the data: columns and rows of a map from 0, points and values of curves and bars."
 
 
@@ -33,7 +36,8 @@ def render() -> None:
     _open(placed)
     if not placed:
         st.info(
-            "Nothing is in the figure yet. On any screen, open **For a paper** below the panels, choose one, and press **Add to the figure**.",
+            "Nothing is in the figure yet. On any screen, open **For a paper** below the panels, choose one, and press"
+            " **Add to the figure**.",
             icon=":material/info:",
         )
         return
@@ -65,7 +69,8 @@ def _open(placed: list[Placed]) -> None:
 
 
 def _opened(name: str, pressed: float, placed: list[Placed]) -> None:
-    """Draw a saved figure's panels anew: what they show is computed again, in the background, each time that it is opened."""
+    """Draw a saved figure's panels anew: what they show is computed again, in the background, each time that it is
+    opened."""
     try:
         told = workspace.read(name)
         spec = FigureSpec.from_json(told.get("figure", {}))
@@ -79,7 +84,8 @@ def _opened(name: str, pressed: float, placed: list[Placed]) -> None:
     def work(job: Job) -> list[Made]:
         return list(
             spec.made(
-                lambda model: cache.checkpoint(model, chosen.device, chosen.dtype), lambda chart, checkpoint: chart.find(checkpoint, job.report, None)
+                lambda model: cache.checkpoint(model, chosen.device, chosen.dtype),
+                lambda chart, checkpoint: chart.find(checkpoint, job.report, None),
             )
         )
 
@@ -92,7 +98,10 @@ def _opened(name: str, pressed: float, placed: list[Placed]) -> None:
     placed[:] = [Placed(made=one, panel=panel) for one, panel in zip(made, spec.page.panels)]
     page = spec.page
     state.update(
-        venue=page.venue.value, columns=page.columns.value, across=getattr(page, "across", 1), shared="on" if getattr(page, "shared_scale", False) else "off"
+        venue=page.venue.value,
+        columns=page.columns.value,
+        across=getattr(page, "across", 1),
+        shared="on" if getattr(page, "shared_scale", False) else "off",
     )
     st.session_state["figure_name"], st.session_state["figure_height"] = name, page.height
     st.session_state["figure_epoch"] = st.session_state.get("figure_epoch", 0) + 1
@@ -111,22 +120,38 @@ def _page(placed: list[Placed]) -> Grid:
 def _panel(placed: list[Placed], at: int) -> None:
     """One panel's title, axes and annotations, and its place."""
     one = placed[at]
-    key = f"{st.session_state.get('figure_epoch', 0)}_{at}_{one.made.chart.digest[:10]}"  # a figure that is opened brings its own texts
-    with st.expander(say.words(
-        "{}: {} ({})",
-        chr(ord("a") + at), one.panel.title or one.made.chart.words, one.made.chart.checkpoint or "evaluation",
-    )):
+    key = (  # a figure that is opened brings its own texts
+        f"{st.session_state.get('figure_epoch', 0)}_{at}_{one.made.chart.digest[:10]}"
+    )
+    with st.expander(
+        say.words(
+            "{}: {} ({})",
+            chr(ord("a") + at),
+            one.panel.title or one.made.chart.words,
+            one.made.chart.checkpoint or "evaluation",
+        )
+    ):
         title = st.text_input("Title", one.panel.title, key=f"figure_title_{key}")
         changes = {"title": title}
         if not isinstance(one.made.view, Strip):  # a text has no axes
-            changes["x_title"] = st.text_input("Axis along", one.panel.x_title, key=f"figure_x_{key}", placeholder="as on the screen")
-            changes["y_title"] = st.text_input("Axis up", one.panel.y_title, key=f"figure_y_{key}", placeholder="as on the screen")
+            changes["x_title"] = st.text_input(
+                "Axis along", one.panel.x_title, key=f"figure_x_{key}", placeholder="as on the screen"
+            )
+            changes["y_title"] = st.text_input(
+                "Axis up", one.panel.y_title, key=f"figure_y_{key}", placeholder="as on the screen"
+            )
             changes["annotations"] = _annotations(one.panel, key)
         with st.container(horizontal=True):
             if st.button("", icon=":material/arrow_upward:", help="Earlier", disabled=at == 0, key=f"figure_up_{key}"):
                 placed[at - 1], placed[at] = one, placed[at - 1]
                 st.rerun()
-            if st.button("", icon=":material/arrow_downward:", help="Later", disabled=at == len(placed) - 1, key=f"figure_down_{key}"):
+            if st.button(
+                "",
+                icon=":material/arrow_downward:",
+                help="Later",
+                disabled=at == len(placed) - 1,
+                key=f"figure_down_{key}",
+            ):
                 placed[at + 1], placed[at] = one, placed[at + 1]
                 st.rerun()
             if st.button("", icon=":material/delete:", help="Take out", key=f"figure_out_{key}"):
@@ -139,9 +164,13 @@ def _annotations(panel: Panel, key: str) -> tuple[Annotation, ...]:
     """Rows with something missing are not there yet."""
     # The editor keeps what is typed by itself, on top of what it began with, which must stay the same.
     begun = st.session_state.setdefault(f"figure_begun_{key}", panel.annotations)
-    rows = pd.DataFrame([vars(one) for one in begun], columns=["x", "y", "text"]).astype({"x": float, "y": float, "text": "string"})
+    rows = pd.DataFrame([vars(one) for one in begun], columns=["x", "y", "text"]).astype(
+        {"x": float, "y": float, "text": "string"}
+    )
     columns = {"text": st.column_config.TextColumn("text", width="large")}
-    edited = st.data_editor(rows, num_rows="dynamic", column_config=columns, key=f"figure_marks_{key}", hide_index=True, height="content")
+    edited = st.data_editor(
+        rows, num_rows="dynamic", column_config=columns, key=f"figure_marks_{key}", hide_index=True, height="content"
+    )
     st.caption(_MARKS)
     return tuple(Annotation(x=row.x, y=row.y, text=row.text) for row in edited.dropna().itertuples() if row.text)
 
@@ -167,13 +196,18 @@ def _preview(placed: list[Placed], grid: Grid) -> None:
     left, right = st.columns([5, 2], vertical_alignment="bottom")
     named = left.text_input("Name", key="figure_name", placeholder="reads-and-writes", help=_KEPT).strip()
     label = "Replace" if named in workspace.names() else "Save"
-    if right.button(say.words("{}", label), icon=":material/save:", type="primary", disabled=not named, width="stretch"):
+    if right.button(
+        say.words("{}", label), icon=":material/save:", type="primary", disabled=not named, width="stretch"
+    ):
         try:
             path = workspace.save(named, sidecar(spec, made))
         except (ValueError, OSError) as error:
             st.info(say.words("{}.", error), icon=":material/info:")
         else:
-            st.success(say.words(
-                "Saved. {}, in the workspace's folder of figures, makes it again.",
-                say.Code(f"lm2 figure {shlex.quote(path.name)} -o fig.pdf"),
-            ), icon=":material/check:")
+            st.success(
+                say.words(
+                    "Saved. {}, in the workspace's folder of figures, makes it again.",
+                    say.Code(f"lm2 figure {shlex.quote(path.name)} -o fig.pdf"),
+                ),
+                icon=":material/check:",
+            )

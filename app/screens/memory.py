@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app.ui import export_panel, panels, say, session, state, widgets
 from app.charts import OfRun, RunChart
 from app.components.multiples import multiples
 from app.figures.palettes import Stretch
+from app.ui import export_panel, panels, say, session, state, widgets
 from app.views.run import memory, text
 from lm2.model.sites import Site
 
@@ -32,17 +32,24 @@ def render() -> None:
     with middle:
         head = widgets.head(config)
     with right:
-        stretch = Stretch(widgets.buttons("Colours", "scale", [one.value for one in Stretch], help="sqrt lifts small weights."))
+        stretch = Stretch(
+            widgets.buttons("Colours", "scale", [one.value for one in Stretch], help="sqrt lifts small weights.")
+        )
     writes = Site.WRITE_PATTERN.layers(config) != ()
     token = state.choice("token", len(trace.tokens))
     slot = state.choice("slot", config.slots)
 
     side = state.current().side if writes else "read"
     window = panels.part(len(trace.tokens), token, "memory")
-    chart = RunChart(spec=trace.spec, item=opened.context.origin, shown=OfRun.READS, layer=layer, head=head, window=window)
+    chart = RunChart(
+        spec=trace.spec, item=opened.context.origin, shown=OfRun.READS, layer=layer, head=head, window=window
+    )
     relative = state.current().coloured == "slot"
     marks = text.marks(trace, opened.context)
-    charts = {"Reads": chart, "Text": replace(chart, shown=OfRun.TEXT, slot=slot, side=side, relative=relative, marks=marks)}
+    charts = {
+        "Reads": chart,
+        "Text": replace(chart, shown=OfRun.TEXT, slot=slot, side=side, relative=relative, marks=marks),
+    }
     if writes:
         charts["Writes"] = replace(chart, shown=OfRun.WRITES)
     if token is not None:
@@ -59,7 +66,11 @@ def render() -> None:
             _select(token=cell.column, slot=cell.row, side=of_map)
     if not writes:
         st.subheader("Writes")
-        st.info("The released arithmetic has no write attention: row j of the bank belongs to token j of the segment, and the gates decide what stays. See Gates and Bank.", icon=":material/info:")
+        st.info(
+            "The released arithmetic has no write attention: row j of the bank belongs to token j of the segment, and"
+            " the gates decide what stays. See Gates and Bank.",
+            icon=":material/info:",
+        )
     _details(trace, layer, head, writes)
     _overview(trace, opened.layers, layer, head, writes, stretch)
     export_panel.hand_out(made, stretch)
@@ -73,7 +84,10 @@ def _details(trace: Trace, layer: int, head: str, writes: bool) -> None:
         if token is not None:
             piece = trace.tokens.shown[token].strip() or "blank"
             st.caption(say.words("What token {} ({}, segment {}) reads", token, piece, text.segment_of(trace)[token]))
-            panels.figure(memory.slots_of_token(memory.read_map(trace, layer, head), token, memory.read_title(layer, head)), "slots_of_token")
+            panels.figure(
+                memory.slots_of_token(memory.read_map(trace, layer, head), token, memory.read_title(layer, head)),
+                "slots_of_token",
+            )
         else:
             st.caption("Click a token, or a cell of a map, to see which slots it reads.")
     with right:
@@ -87,7 +101,8 @@ def _details(trace: Trace, layer: int, head: str, writes: bool) -> None:
                     help="They are listed here, and colour the text. A click on a map chooses too: Reads those that read, Writes those that wrote.",
                 )  # fmt: skip
             widgets.buttons(
-                "The text's colours", "coloured", ["map", "slot"], show={"map": "as in the map", "slot": "relative to the slot"}.__getitem__,
+                "The text's colours", "coloured", ["map", "slot"],
+                show={"map": "as in the map", "slot": "relative to the slot"}.__getitem__,
                 help="Relative to the slot: the brightest colour is this slot's own largest weight, however small it is.",
             )  # fmt: skip
             weights = memory.write_map(trace, layer, head) if side == "wrote" else memory.read_map(trace, layer, head)
@@ -102,12 +117,17 @@ def _overview(trace: Trace, layers: tuple[int, ...], layer: int, head: str, writ
     st.write("Click a panel to open it above.")
     heads = [*map(str, range(trace.at(Site.READ_PATTERN, segment=0, layer=layers[0]).shape[0])), "mean", "max"]
     selected = (layers.index(layer), heads.index(head))
-    for site, title in ((Site.READ_PATTERN, "Read weights"), *([(Site.WRITE_PATTERN, "Write weights")] if writes else [])):
+    for site, title in (
+        (Site.READ_PATTERN, "Read weights"),
+        *([(Site.WRITE_PATTERN, "Write weights")] if writes else []),
+    ):
         maps = memory.multiples(trace, site, layers)
         picked = multiples(
             key=f"multiples_{site.name}", panels=maps, low=0.0, high=float(maps.max()),
-            layer_labels=[f"block {at}" for at in layers], head_labels=[f"head {at}" if at.isdigit() else at for at in heads],
-            selected=selected, boundaries=text.boundaries(trace), title=f"{title}: slots down, tokens along", stretch=stretch,
+            layer_labels=[f"block {at}" for at in layers],
+            head_labels=[f"head {at}" if at.isdigit() else at for at in heads],
+            selected=selected, boundaries=text.boundaries(trace), title=f"{title}: slots down, tokens along",
+            stretch=stretch,
             alt=f"{title} of {len(layers)} blocks and {len(heads) - 2} heads, largest {maps.max():.3f}",
         )  # fmt: skip
         if picked is not None and picked != selected:
@@ -115,12 +135,17 @@ def _overview(trace: Trace, layers: tuple[int, ...], layer: int, head: str, writ
             st.rerun()
     with st.expander("Read heads in numbers"):
         panels.table(memory.heads(trace, layers), "heads")
-        st.caption("Means over all tokens. Selectivity is the mutual information of token and slot: 0 bits when every token reads alike.")
+        st.caption(
+            "Means over all tokens. Selectivity is the mutual information of token and slot: 0 bits when every token"
+            " reads alike."
+        )
 
 
 def _select(**clicked: int | str | None) -> None:
     """A click: choose the token, the slot, the side of the map, or all of them, and draw again."""
-    changes = {name: value for name, value in clicked.items() if value is not None and value != getattr(state.current(), name)}
+    changes = {
+        name: value for name, value in clicked.items() if value is not None and value != getattr(state.current(), name)
+    }
     if changes:
         state.update(**changes)
         st.rerun()

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app.server import cache
-from app.ui import donors, export_panel, job_panel, panels, say, session, sidebar, state, widgets
 from app.charts import Made, OfPatching, PatchingChart
 from app.choices.context import Context
-from app.figures.palettes import Stretch
-from app.ui.session import Opened
 from app.choices.selection import Patched, Selection, Source
-from app.views.study import patching
+from app.figures.palettes import Stretch
+from app.server import cache
+from app.ui import donors, export_panel, job_panel, panels, say, session, sidebar, state, widgets
+from app.ui.session import Opened
 from app.views.run import text
+from app.views.study import patching
 from app.views.study.patching import Asked, Reply
-from lm2.tasks import stories
-from lm2.runs.interventions import Edit, Patch
 from lm2.model.sites import Site
+from lm2.runs.interventions import Edit, Patch
+from lm2.tasks import stories
 
 if TYPE_CHECKING:
     from lm2.runs.trace import Trace
@@ -30,10 +30,19 @@ _SOURCES = {Source.STORY: "Story", Source.SIMULATED: "Simulated", Source.PASTED:
 _PARTS = {Patched.BANK: "bank", Patched.READ: "read output", Patched.STREAM: "residual stream"}
 _SITES = {Patched.READ: Site.MEM_OUT, Patched.STREAM: Site.RESID_POST}
 _MEANING = {
-    Patched.BANK: "How much of each slot is read where the answer is expected, mean over heads; click a slot to choose it, or to leave it out. The "
-    "bank is replaced as the recipient's question is about to be read, by the one with which the donor's question is read.",
-    Patched.READ: "MEM_OUT: what the tokens of the question's segment have read from memory, as it is added to the stream. The two segments are laid end to end.",
-    Patched.STREAM: "RESID_POST: the stream behind this block, of the tokens of the question's segment. The two segments are laid end to end.",
+    Patched.BANK: (
+        "How much of each slot is read where the answer is expected, mean over heads; click a slot to choose it, or to"
+        " leave it out. The bank is replaced as the recipient's question is about to be read, by the one with which the"
+        " donor's question is read."
+    ),
+    Patched.READ: (
+        "MEM_OUT: what the tokens of the question's segment have read from memory, as it is added to the stream. The"
+        " two segments are laid end to end."
+    ),
+    Patched.STREAM: (
+        "RESID_POST: the stream behind this block, of the tokens of the question's segment. The two segments are laid"
+        " end to end."
+    ),
 }
 _MOST_SLOTS = 64
 """With more slots, the sweep over them waits for a click."""
@@ -57,7 +66,10 @@ class _Side:
 
 def render() -> None:
     st.header("Patching")
-    st.write("Put the bank, some of its slots, or one activation of another story's run into this one's as its question is read. Whose answer does the model give?")
+    st.write(
+        "Put the bank, some of its slots, or one activation of another story's run into this one's as its question is"
+        " read. Whose answer does the model give?"
+    )
     opened = session.open_memory()
     if opened is None:
         return
@@ -65,7 +77,10 @@ def render() -> None:
     other = _choose_donor(opened)
     if other is None:
         return
-    recipient, donor = (_Side(opened=one, asked=patching.asked(one.trace, one.context, one.checkpoint.tokenizer)) for one in (opened, other))
+    recipient, donor = (
+        _Side(opened=one, asked=patching.asked(one.trace, one.context, one.checkpoint.tokenizer))
+        for one in (opened, other)
+    )
     for column, title, side in zip(st.columns(2), ("Recipient", "Donor"), (recipient, donor)):
         with column:
             _story(title, side)
@@ -79,7 +94,10 @@ def render() -> None:
         return
     _outcome(recipient, donor, after, wanted)
     chart = PatchingChart(
-        spec=_spec(recipient, donor, wanted), shown=OfPatching.READING, item=recipient.context.origin, donor_item=donor.context.origin
+        spec=_spec(recipient, donor, wanted),
+        shown=OfPatching.READING,
+        item=recipient.context.origin,
+        donor_item=donor.context.origin,
     )
     made = {"Slots read by both": chart.made(opened.checkpoint, (recipient.trace, donor.trace))}
     if part is Patched.BANK:
@@ -94,7 +112,8 @@ def _spec(recipient: _Side, donor: _Side, wanted: Reply) -> PatchSpec:
 
     read, own = recipient.trace.spec, recipient.asked
     return PatchSpec(
-        checkpoint=read.checkpoint, text=read.text, segment_length=read.segment_length, row=own.row, own=own.reply.token,
+        checkpoint=read.checkpoint, text=read.text, segment_length=read.segment_length, row=own.row,
+        own=own.reply.token,
         donor=donor.context.text, donor_row=donor.asked.row, other=wanted.token,
     )  # fmt: skip
 
@@ -107,10 +126,19 @@ def _choose_donor(opened: Opened) -> Opened | None:
             source = widgets.buttons("Donor", "donor_source", list(_SOURCES), show=_SOURCES.__getitem__)
         with what:
             if source is Source.PASTED:
-                widgets.area("Text", "donor_text", placeholder="Mary moved to the bathroom. John went to the hallway. Where is Mary?")
+                widgets.area(
+                    "Text",
+                    "donor_text",
+                    placeholder="Mary moved to the bathroom. John went to the hallway. Where is Mary?",
+                )
             else:
                 _choose_story(source)
-        swapped = swap.button("Swap", icon=":material/swap_horiz:", help="The donor becomes the recipient, and the recipient the donor.", width="stretch")
+        swapped = swap.button(
+            "Swap",
+            icon=":material/swap_horiz:",
+            help="The donor becomes the recipient, and the recipient the donor.",
+            width="stretch",
+        )
     loaded = opened.checkpoint
     try:
         chosen = donors.donor(state.current(), opened.context)
@@ -123,17 +151,32 @@ def _choose_donor(opened: Opened) -> Opened | None:
     except ValueError as error:
         st.info(say.words("There is no donor yet. {}.", error), icon=":material/info:")
         return None
-    return None if trace is None else Opened(checkpoint=loaded, context=session.answerable(read, loaded, trace), trace=trace)
+    return (
+        None
+        if trace is None
+        else Opened(checkpoint=loaded, context=session.answerable(read, loaded, trace), trace=trace)
+    )
 
 
 def _choose_story(source: Source) -> None:
     task, which, question = st.columns([3, 2, 2])
     with task:
-        widgets.select("bAbI task", "donor_task", [0, *stories.TASKS], show=lambda task: sidebar.task_name(task) if task else "as the recipient's")
+        widgets.select(
+            "bAbI task",
+            "donor_task",
+            [0, *stories.TASKS],
+            show=lambda task: sidebar.task_name(task) if task else "as the recipient's",
+        )
     with which:
         last = donors.count(source, state.current().donor_task or state.current().task) - 1
         label = "Seed" if source is Source.SIMULATED else "Story"
-        widgets.number(label, "donor_index", -1, last, help="-1 is the first one behind the recipient with another answer to its question, and to its own.")
+        widgets.number(
+            label,
+            "donor_index",
+            -1,
+            last,
+            help="-1 is the first one behind the recipient with another answer to its question, and to its own.",
+        )
     with question:
         widgets.number("Question", "donor_question", -1, 19, help="Counted from 0; -1 is the last.")
 
@@ -142,9 +185,11 @@ def _swap(donor: Selection) -> None:
     """Exchange the two stories, in the sidebar as well."""
     chosen = state.current()
     state.update(
-        source=donor.source, task=donor.task, index=donor.index, seed=donor.seed, question=donor.question, text=donor.text, token=None,
+        source=donor.source, task=donor.task, index=donor.index, seed=donor.seed, question=donor.question,
+        text=donor.text, token=None,
         donor_source=Source.PASTED if chosen.source is Source.FILE else chosen.source, donor_task=chosen.task,
-        donor_index=chosen.seed if chosen.source is Source.SIMULATED else chosen.index, donor_question=chosen.question, donor_text=chosen.text,
+        donor_index=chosen.seed if chosen.source is Source.SIMULATED else chosen.index, donor_question=chosen.question,
+        donor_text=chosen.text,
     )  # fmt: skip
     st.rerun()
 
@@ -199,7 +244,9 @@ def _patched(recipient: _Side, donor: _Side, part: Patched) -> Trace | None:
     if part is Patched.BANK:
         from probes.causal.patching import bank_edit  # noqa: PLC0415 - see app/cache.py
 
-        change = bank_edit(donor.context.text, donor.asked.segment, recipient.asked.segment, chosen.patched_slots or None)
+        change = bank_edit(
+            donor.context.text, donor.asked.segment, recipient.asked.segment, chosen.patched_slots or None
+        )
     else:
         change = _activation(recipient, donor, _SITES[part], chosen.patched_layer)
     spec = dataclasses.replace(recipient.trace.spec, captures=(), interventions=(change,))
@@ -214,41 +261,75 @@ def _activation(recipient: _Side, donor: _Side, site: Site, layer: int) -> Edit:
     here, there = (side.trace.segments[side.asked.segment] for side in (recipient, donor))
     behind, other = here.end - recipient.asked.row - 1, there.end - donor.asked.row - 1
     if behind != other:
-        raise ValueError(f"laid end to end, the questions do not meet: {behind} tokens of its segment stand behind the recipient's, {other} behind the donor's")
+        raise ValueError(
+            f"laid end to end, the questions do not meet: {behind} tokens of its segment stand behind the recipient's,"
+            f" {other} behind the donor's"
+        )
     tokens = tuple(range(max(here.start, here.end - len(there.ids)), here.end))
     operation = Patch(text=donor.context.text, segment=donor.asked.segment)
     return Edit(site=site, operation=operation, layers=(layer,), segments=(recipient.asked.segment,), tokens=tokens)
 
 
 def _donors_reply(recipient: _Side, donor: _Side, part: Patched) -> Reply:
-    """What a bank of the donor's should answer the recipient's question with; an activation, and where that is not told, its own question."""
+    """What a bank of the donor's should answer the recipient's question with; an activation, and where that is not
+    told, its own question."""
     told = donors.told(donor.context, recipient.context) if part is Patched.BANK else None
-    return patching.replied(recipient.trace, recipient.context, told, recipient.opened.checkpoint.tokenizer) if told else donor.asked.reply
+    return (
+        patching.replied(recipient.trace, recipient.context, told, recipient.opened.checkpoint.tokenizer)
+        if told
+        else donor.asked.reply
+    )
 
 
 def _outcome(recipient: _Side, donor: _Side, after: Trace, wanted: Reply) -> None:
-    tokenizer, before, own, row = recipient.opened.checkpoint.tokenizer, recipient.trace, recipient.asked.reply, recipient.asked.row
+    tokenizer, before, own, row = (
+        recipient.opened.checkpoint.tokenizer,
+        recipient.trace,
+        recipient.asked.reply,
+        recipient.asked.row,
+    )
     st.subheader("Whose answer?")
     if wanted.token == own.token:
-        alike = f"Both stories answer {wanted.words}" if wanted.words == own.words else f"{own.words} and {wanted.words} begin with the same token"
-        st.info(say.words("{}: this donor cannot show whose answer the model gives. Choose another one.", alike), icon=":material/info:")
+        alike = (
+            f"Both stories answer {wanted.words}"
+            if wanted.words == own.words
+            else f"{own.words} and {wanted.words} begin with the same token"
+        )
+        st.info(
+            say.words("{}: this donor cannot show whose answer the model gives. Choose another one.", alike),
+            icon=":material/info:",
+        )
     was, says = (patching.said(trace, row, tokenizer) for trace in (before, after))
-    whose = {wanted.token: "the donor's answer", own.token: "the recipient's answer"}.get(says.token, "neither story's answer")
-    st.markdown(say.words("Before, the model says **{}**; with the donor's part in it, **{}**: {}.", was.words, says.words, whose))
+    whose = {wanted.token: "the donor's answer", own.token: "the recipient's answer"}.get(
+        says.token, "neither story's answer"
+    )
+    st.markdown(
+        say.words(
+            "Before, the model says **{}**; with the donor's part in it, **{}**: {}.", was.words, says.words, whose
+        )
+    )
     left, right = st.columns([3, 2])
     with left:
-        runs = [("before", before, row), ("after", after, row), ("in the donor's own run", donor.trace, donor.asked.row)]
+        runs = [
+            ("before", before, row),
+            ("after", after, row),
+            ("in the donor's own run", donor.trace, donor.asked.row),
+        ]
         panels.table(patching.answers(runs, [("recipient", own), ("donor", wanted)]), "patched_answers")
         one, two = (float(patching.difference(trace.logits[row], own, wanted)) for trace in (before, after))
         st.caption(
             say.words(
-                "Probability of each answer's first token. The donor's answer is {}. Logit difference, donor's answer less recipient's: "
-                "{:+.2f} before, {:+.2f} after.",
-                _source(recipient, donor, wanted), one, two,
+                "Probability of each answer's first token. The donor's answer is {}. Logit difference, donor's answer"
+                " less recipient's: {:+.2f} before, {:+.2f} after.",
+                _source(recipient, donor, wanted),
+                one,
+                two,
             )
         )
     with right:
-        panels.table(text.beside(before.logits[row], after.logits[row], ("before", "after"), tokenizer.shown, 6), "patched_next")
+        panels.table(
+            text.beside(before.logits[row], after.logits[row], ("before", "after"), tokenizer.shown, 6), "patched_next"
+        )
 
 
 def _source(recipient: _Side, donor: _Side, wanted: Reply) -> str:
@@ -266,10 +347,13 @@ def _each_slot(recipient: _Side, donor: _Side, after: Trace, wanted: Reply, char
     if wanted.token == own.token:
         st.caption("Nothing to compare: both answers begin with the same token.")
         return {}
-    if loaded.config.slots > _MOST_SLOTS and not st.button(say.words(
-        "Carry over each of the {:,} slots alone",
-        loaded.config.slots,
-    ), icon=":material/play_arrow:"):
+    if loaded.config.slots > _MOST_SLOTS and not st.button(
+        say.words(
+            "Carry over each of the {:,} slots alone",
+            loaded.config.slots,
+        ),
+        icon=":material/play_arrow:",
+    ):
         return {}
     with st.spinner("Carrying over each slot alone ..."):
         alone = cache.result(loaded, "slots alone", chart.spec, lambda: slots_alone(loaded, chart.spec))
@@ -282,7 +366,8 @@ def _each_slot(recipient: _Side, donor: _Side, after: Trace, wanted: Reply, char
     right.metric(f"{'Chosen' if chosen else 'All'} slots together", f"{now - before:+.2f}")
     right.metric("The same alone, added up", f"{alone.changes[chosen or slice(None)].sum():+.2f}")
     st.caption(
-        "Change of the logit difference, donor's answer less recipient's, in logits, when a slot alone is carried over. Where together and added up are "
-        "far apart, slots depend on each other: several hold the same, or it takes several at once."
+        "Change of the logit difference, donor's answer less recipient's, in logits, when a slot alone is carried over."
+        " Where together and added up are far apart, slots depend on each other: several hold the same, or it takes"
+        " several at once."
     )
     return {"Each slot alone": made}

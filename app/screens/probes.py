@@ -9,36 +9,39 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app.server import cache, owner
-from app.ui import export_panel, job_panel, panels, say, session, sidebar, state, widgets
 from app.charts import OfProbe, ProbeChart
 from app.figures.palettes import Stretch
+from app.server import cache, owner
+from app.ui import export_panel, job_panel, panels, say, session, sidebar, state, widgets
 from app.views.study import probes
 from app.views.study.probes import ALL, Probed
-from lm2.tasks import stories
 from lm2.files import csv_text, read_text
+from lm2.tasks import stories
 
 if TYPE_CHECKING:
     from app.server.jobs import Job
     from app.views.kinds import Heatmap
     from lm2.weights.checkpoint import Checkpoint
     from probes.features.examples import Moment
-    from probes.probing.plan import ProbePlan
-    from probes.probing.spec import ProbeSpec
     from probes.features.sources import Source
     from probes.features.targets import Target
+    from probes.probing.plan import ProbePlan
+    from probes.probing.spec import ProbeSpec
 
 _ORIGINS = {"simulated": "simulated", "held out": "held-out bAbI"}
 _MOMENTS = {
-    "segment": "each segment's end", "statement": "each statement's end", "question": "the question's end", "token": "each token of statements",
+    "segment": "each segment's end", "statement": "each statement's end", "question": "the question's end",
+    "token": "each token of statements",
 }  # fmt: skip
 _SOURCES = (
-    "bank:mean", "bank:sketch256", "bank:slot*", "bank:read.*", "resid_post.*", "resid_mid.*", "attn_out.*", "mem_out.*", "mlp_out.*", "read.*",
+    "bank:mean", "bank:sketch256", "bank:slot*", "bank:read.*", "resid_post.*", "resid_mid.*", "attn_out.*",
+    "mem_out.*", "mlp_out.*", "read.*",
     "read_pattern.*", "gate_out.*", "candidate.*:mean", "gate_in.*:mean", "gate_forget.*:mean", "embed",
 )  # fmt: skip
 """Offered where the model has them; others can be typed."""
 _SHOWN = {
-    "Where it can be read": OfProbe.MAP, "Segment by segment": OfProbe.CURVES, "Confusion": OfProbe.CONFUSION, "Every source": OfProbe.SOURCES,
+    "Where it can be read": OfProbe.MAP, "Segment by segment": OfProbe.CURVES, "Confusion": OfProbe.CONFUSION,
+    "Every source": OfProbe.SOURCES,
     "Every target": OfProbe.TARGETS,
 }  # fmt: skip
 _NAMED = ("place of *", "previous place of *", "holder of *")
@@ -59,19 +62,32 @@ _HELP = {
     "permutations": "For p: stories exchange their labels. 0 leaves p out.",
 }  # fmt: skip
 _COLUMNS = (
-    "Selectivity: balanced accuracy less that of the control task, in which every statement has a label drawn at random. Beyond a baseline: bits "
-    "per row, its cross-entropy less the source's. Compression: uniform code over online code. p: stories' labels exchanged; q over all sources and targets."
+    "Selectivity: balanced accuracy less that of the control task, in which every statement has a label drawn at"
+    " random. Beyond a baseline: bits per row, its cross-entropy less the source's. Compression: uniform code over"
+    " online code. p: stories' labels exchanged; q over all sources and targets."
 )
-_CURVES = "Bands are 95 % intervals, clustered by group. The control task can only be known by heart: what a probe reads of it, it has memorised."
+_CURVES = (
+    "Bands are 95 % intervals, clustered by group. The control task can only be known by heart: what a probe reads of"
+    " it, it has memorised."
+)
 _CONTEXT = "What the sidebar has under Context plays no part here."
-_ERASURE = "Opens the experiment that erases where people are from every slot, beside random subspaces and beside another concept."
+_ERASURE = (
+    "Opens the experiment that erases where people are from every slot, beside random subspaces and beside another"
+    " concept."
+)
 _NO_ERASURE = "Erasing is an experiment of where people are, with qa1's questions."
-_USE = "that it can be read does not say that the model reads it. Erasing it, and measuring what the model then says, does."
+_USE = (
+    "that it can be read does not say that the model reads it. Erasing it, and measuring what the model then says,"
+    " does."
+)
 
 
 def render() -> None:
     st.header("Probes")
-    st.write("What does the memory hold? Linear probes read it off for stories that they have not seen, beside a control task and baselines.")
+    st.write(
+        "What does the memory hold? Linear probes read it off for stories that they have not seen, beside a control"
+        " task and baselines."
+    )
     loaded = session.open_checkpoint()
     if loaded is None:
         return
@@ -106,16 +122,34 @@ def _choose(loaded: Checkpoint) -> None:
     with st.container(border=True):
         tasks, count, origin, seed = st.columns([4, 2, 3, 2])
         with tasks:
-            widgets.several("bAbI tasks", "probe_tasks", list(stories.TASKS), show=sidebar.task_name, placeholder="choose one at least")
+            widgets.several(
+                "bAbI tasks",
+                "probe_tasks",
+                list(stories.TASKS),
+                show=sidebar.task_name,
+                placeholder="choose one at least",
+            )
         with count:
             widgets.number("Documents", "probe_count", 1, job_panel.MOST_QUESTIONS, help=_HELP["count"])
         with origin:
-            widgets.buttons("Stories", "probe_origin", list(_ORIGINS), show=_ORIGINS.__getitem__, help="Simulated ones begin with the seed's.")
+            widgets.buttons(
+                "Stories",
+                "probe_origin",
+                list(_ORIGINS),
+                show=_ORIGINS.__getitem__,
+                help="Simulated ones begin with the seed's.",
+            )
         with seed:
-            widgets.number("Seed", "probe_seed", 0, 2**31 - 1, help="For stories, folds, control labels and all that is drawn.")
+            widgets.number(
+                "Seed", "probe_seed", 0, 2**31 - 1, help="For stories, folds, control labels and all that is drawn."
+            )
         where, sources, targets = st.columns([3, 4, 4])
         with where:
-            moment = Moment(widgets.select("Rows at", "probe_moment", list(_MOMENTS), show=_MOMENTS.__getitem__, help=_HELP["moment"]))
+            moment = Moment(
+                widgets.select(
+                    "Rows at", "probe_moment", list(_MOMENTS), show=_MOMENTS.__getitem__, help=_HELP["moment"]
+                )
+            )
         with sources:
             if not loaded.config.slots and state.current().probe_sources == _BANK:
                 state.update(probe_sources=_STREAM)
@@ -133,7 +167,12 @@ def _how() -> None:
     family, baselines = st.columns([3, 8])
     with family:
         families = [one.value for one in reversed(Family)]
-        widgets.select("Probe", "probe_family", families, help="Logistic is the one to report; ridge, LDA and mass-mean are closed forms, and faster.")
+        widgets.select(
+            "Probe",
+            "probe_family",
+            families,
+            help="Logistic is the one to report; ridge, LDA and mass-mean are closed forms, and faster.",
+        )
     with baselines:
         widgets.texts("Baselines", "probe_baselines", BASELINES, help=_HELP["baselines"])
     # No popover: what it holds is only there for the browser once it opens, and then reports its emptiness as a choice.
@@ -166,7 +205,10 @@ def _sources(loaded: Checkpoint, moment: Moment) -> list[str]:
 
 def _targets(loaded: Checkpoint) -> list[str]:
     """All of a kind, then one by one."""
-    named = {what: [one for task in state.current().probe_tasks for one in cache.named(loaded, task, what)] for what in _NAMED}
+    named = {
+        what: [one for task in state.current().probe_tasks for one in cache.named(loaded, task, what)]
+        for what in _NAMED
+    }
     kinds = [what for what in _NAMED if named[what]]
     overwritten = ["slot * overwritten"] if loaded.config.slots else []
     return [*kinds, *_TARGETS, *overwritten, *(one for what in kinds for one in named[what])]
@@ -174,21 +216,27 @@ def _targets(loaded: Checkpoint) -> list[str]:
 
 def _spec(loaded: Checkpoint) -> ProbeSpec:
     """What is to be read. Raises ValueError for choices that make no sense."""
+    from probes.estimators.linear import Family  # noqa: PLC0415
     from probes.features.documents import Documents, Origin  # noqa: PLC0415 - see app/cache.py
     from probes.features.examples import Moment  # noqa: PLC0415
-    from probes.estimators.linear import Family  # noqa: PLC0415
     from probes.probing.spec import ProbeSpec  # noqa: PLC0415
 
     chosen = state.current()
     documents = chosen.probe_count * len(chosen.probe_tasks)
     if documents > job_panel.MOST_QUESTIONS:
-        raise ValueError(f"{documents:,} documents in all are more than the {job_panel.MOST_QUESTIONS:,} that one job may read here; `lm2 probe` reads more")
+        raise ValueError(
+            f"{documents:,} documents in all are more than the {job_panel.MOST_QUESTIONS:,} that one job may read here;"
+            " `lm2 probe` reads more"
+        )
     spec = ProbeSpec(
         checkpoint=loaded.name,
-        documents=Documents(tasks=chosen.probe_tasks, count=chosen.probe_count, origin=Origin(chosen.probe_origin), seed=chosen.probe_seed),
+        documents=Documents(tasks=chosen.probe_tasks, count=chosen.probe_count, origin=Origin(chosen.probe_origin),
+            seed=chosen.probe_seed),
         moment=Moment(chosen.probe_moment), segment_length=chosen.length or None, sources=state.texts("probe_sources"),
-        targets=state.texts("probe_targets"), baselines=state.texts("probe_baselines"), family=Family(chosen.probe_family),
-        strengths=_strengths(), folds=chosen.probe_folds, permutations=chosen.probe_permutations, labels=chosen.probe_labels.strip(),
+        targets=state.texts("probe_targets"), baselines=state.texts("probe_baselines"),
+        family=Family(chosen.probe_family),
+        strengths=_strengths(), folds=chosen.probe_folds, permutations=chosen.probe_permutations,
+        labels=chosen.probe_labels.strip(),
         seed=chosen.probe_seed,
     )  # fmt: skip
     for file in spec.files:
@@ -200,7 +248,9 @@ def _strengths() -> tuple[float, ...]:
     try:
         return tuple(map(float, state.texts("probe_strengths")))
     except ValueError as error:
-        raise ValueError(f"strengths are numbers with commas between, not {state.current().probe_strengths!r}") from error
+        raise ValueError(
+            f"strengths are numbers with commas between, not {state.current().probe_strengths!r}"
+        ) from error
 
 
 def _probe(loaded: Checkpoint, spec: ProbeSpec, plan: ProbePlan, job: Job) -> Probed:
@@ -214,7 +264,11 @@ def _show(loaded: Checkpoint, probed: Probed) -> None:
     target = _target(probed)
     source, segment = _place(probed)
     chart = ProbeChart(
-        spec=probed.result.plan.spec, shown=OfProbe.MAP, target=str(target), source=source.label, segment=-1 if segment == ALL else segment
+        spec=probed.result.plan.spec,
+        shown=OfProbe.MAP,
+        target=str(target),
+        source=source.label,
+        segment=-1 if segment == ALL else segment,
     )
     made = {title: replace(chart, shown=shown).made(loaded, probed) for title, shown in _SHOWN.items()}
     left, right = st.columns([3, 2])
@@ -226,7 +280,11 @@ def _show(loaded: Checkpoint, probed: Probed) -> None:
         panels.figure(made["Segment by segment"].view, "probe_curves", 380)
         st.caption(say.words("{}. " + _CURVES, source))
     st.subheader("Every source, all segments together")
-    panels.table(made["Every source"].view, "probe_sources_told", "content" if len(probed.rows) <= _MOST_ROWS else 36 * _MOST_ROWS)
+    panels.table(
+        made["Every source"].view,
+        "probe_sources_told",
+        "content" if len(probed.rows) <= _MOST_ROWS else 36 * _MOST_ROWS,
+    )
     best = probes.best(probed, target)
     st.caption(_COLUMNS if best is None else say.words("**{}** " + _COLUMNS, best))
     _behind(loaded, probed, target, source, segment, made["Confusion"].view)
@@ -254,7 +312,9 @@ def _place(probed: Probed) -> tuple[Source, int | str]:
 
 def _map(probed: Probed, target: Target, source: Source, segment: int | str, view: Heatmap) -> None:
     row, column = probed.rows.index(source), probed.columns.index(segment)
-    cell = panels.map_to_click(view, "probe_map", row, column, Stretch.LINEAR, min(720, max(280, 22 * len(probed.rows) + 110)))
+    cell = panels.map_to_click(
+        view, "probe_map", row, column, Stretch.LINEAR, min(720, max(280, 22 * len(probed.rows) + 110))
+    )
     st.caption(say.words("{}", probes.pooled(probed, target)))
     if cell is not None and (cell.row, cell.column) != (row, column):
         clicked = probed.columns[cell.column]
@@ -262,7 +322,9 @@ def _map(probed: Probed, target: Target, source: Source, segment: int | str, vie
         st.rerun()
 
 
-def _behind(loaded: Checkpoint, probed: Probed, target: Target, source: Source, segment: int | str, confusion: Heatmap) -> None:
+def _behind(
+    loaded: Checkpoint, probed: Probed, target: Target, source: Source, segment: int | str, confusion: Heatmap
+) -> None:
     """What the open cell says, how it errs, and what its direction says."""
     cell = probed.cells[source, target, segment]
     st.subheader(say.words("Behind {}", probes.place(source, segment)))
@@ -287,7 +349,11 @@ def _behind(loaded: Checkpoint, probed: Probed, target: Target, source: Source, 
         st.caption("No row was read wrongly here.")
         return
     panels.table(table, "probe_misread", "content" if count <= _MOST_ROWS else 380)
-    st.caption(say.words("The {} most certain of {} rows that were read wrongly; ⟦ ⟧ is the row's token.", len(table.rows), count))
+    st.caption(
+        say.words(
+            "The {} most certain of {} rows that were read wrongly; ⟦ ⟧ is the row's token.", len(table.rows), count
+        )
+    )
 
 
 def _direction(loaded: Checkpoint, probed: Probed, target: Target, source: Source) -> None:
@@ -301,8 +367,8 @@ def _direction(loaded: Checkpoint, probed: Probed, target: Target, source: Sourc
     panels.table(probes.tokens(found, probed.result.plan.labels[target].names, loaded.tokenizer.shown), "probe_tokens")
     st.caption(
         say.words(
-            "Top tokens of each class's direction (all segments, mean over folds, less the mean over classes), by {}. They are the "
-            "probe's weights: what they say need not be what the model makes of it.",
+            "Top tokens of each class's direction (all segments, mean over folds, less the mean over classes), by {}."
+            " They are the probe's weights: what they say need not be what the model makes of it.",
             found.way,
         )
     )

@@ -2,8 +2,8 @@
 
 import streamlit as st
 
-from app.ui import export_panel, panels, say, session, state
 from app.charts import OfRun, RunChart
+from app.ui import export_panel, panels, say, session, state
 from app.views.run import text
 
 
@@ -24,7 +24,15 @@ def render() -> None:
     st.subheader("Text")
     window = panels.part(len(trace.tokens), token, "run")
     made = {
-        title: RunChart(spec=trace.spec, item=opened.context.origin, shown=shown, window=window, marks=text.marks(trace, opened.context)).made(opened.checkpoint, trace)
+        title: (
+            RunChart(
+                spec=trace.spec,
+                item=opened.context.origin,
+                shown=shown,
+                window=window,
+                marks=text.marks(trace, opened.context),
+            ).made(opened.checkpoint, trace)
+        )
         for title, shown in (("Text", OfRun.TEXT), ("Surprise", OfRun.SURPRISE))
     }
     clicked = panels.strip(made["Text"].view, "strip_run", token)

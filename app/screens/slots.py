@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from app.charts import SlotChart
 from app.server import cache, owner
 from app.ui import export_panel, job_panel, panels, say, session, state, widgets
-from app.charts import SlotChart
 from app.views.study import experiments
-from lm2.model.config import MemoryKind
 from lm2.files import csv_text
+from lm2.model.config import MemoryKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,21 +22,34 @@ if TYPE_CHECKING:
 
     from app.server.jobs import Job
     from lm2.weights.checkpoint import Checkpoint
-    from probes.explain.spec import ExplainSpec
-    from probes.explain.explain import Explanations, SlotExplanation
     from probes.experiments.tables import Findings
+    from probes.explain.explain import Explanations, SlotExplanation
+    from probes.explain.spec import ExplainSpec
 
-_RELEASE = "The released arithmetic has no write attention: row j of the bank belongs to token j of the segment. Only reading can be told."
-_CONTEXTS = "The passages with the largest values, one of a story, no text twice. A passage is a segment, or 32 tokens of a long one."
-_NO_MODEL = (
-    "Nothing leaves this machine: no language model is asked. Whoever starts the server can name one: `lm2 serve --model-url URL --model NAME`."
+_RELEASE = (
+    "The released arithmetic has no write attention: row j of the bank belongs to token j of the segment. Only reading"
+    " can be told."
 )
-_PRIVATE = "The passages shown here, and others to judge, are sent to {}, the language model that this server's owner has named."
+_CONTEXTS = (
+    "The passages with the largest values, one of a story, no text twice. A passage is a segment, or 32 tokens of a"
+    " long one."
+)
+_NO_MODEL = (
+    "Nothing leaves this machine: no language model is asked. Whoever starts the server can name one: `lm2 serve"
+    " --model-url URL --model NAME`."
+)
+_PRIVATE = (
+    "The passages shown here, and others to judge, are sent to {}, the language model that this server's owner has"
+    " named."
+)
 
 
 def render() -> None:
     st.header("Slots")
-    st.write("What reads and writes each slot most, over many stories: words that stand out, and passages with what is around them.")
+    st.write(
+        "What reads and writes each slot most, over many stories: words that stand out, and passages with what is"
+        " around them."
+    )
     loaded = session.open_checkpoint()
     if loaded is None:
         return
@@ -46,7 +59,12 @@ def render() -> None:
     if job_panel.questions() is None:
         return
     spec = _spec(loaded)
-    found = job_panel.result(cache.key(loaded, spec), partial(_explain, loaded, spec), f"Read {state.current().exam_questions} documents", "document")
+    found = job_panel.result(
+        cache.key(loaded, spec),
+        partial(_explain, loaded, spec),
+        f"Read {state.current().exam_questions} documents",
+        "document",
+    )
     if found is not None:
         _all(found)
         _one(found, loaded)
@@ -54,12 +72,13 @@ def render() -> None:
 
 
 def _spec(loaded: Checkpoint) -> ExplainSpec:
-    from probes.features.documents import Documents, Origin  # noqa: PLC0415 - see app/cache.py
     from probes.explain.spec import ExplainSpec, Signal  # noqa: PLC0415
+    from probes.features.documents import Documents, Origin  # noqa: PLC0415 - see app/cache.py
 
     chosen = state.current()
     return ExplainSpec(
-        checkpoint=loaded.name, documents=Documents(tasks=(chosen.exam_task,), count=chosen.exam_questions, origin=Origin.HELD_OUT),
+        checkpoint=loaded.name, documents=Documents(tasks=(chosen.exam_task,), count=chosen.exam_questions,
+            origin=Origin.HELD_OUT),
         segment_length=chosen.length or None, seed=chosen.exam_seed,
         signals=(Signal.READ,) if loaded.config.memory is MemoryKind.RELEASE else tuple(Signal),
     )  # fmt: skip
@@ -83,8 +102,8 @@ def _all(found: Explanations) -> None:
 
 def _one(found: Explanations, loaded: Checkpoint) -> None:
     """The chosen slot: its contexts, its words, and a description."""
-    from probes.explain.spec import Signal  # noqa: PLC0415 - see app/cache.py
     from probes.explain.report import words  # noqa: PLC0415
+    from probes.explain.spec import Signal  # noqa: PLC0415 - see app/cache.py
 
     left, right = st.columns([1, 3])
     with left:
@@ -110,9 +129,10 @@ def _one(found: Explanations, loaded: Checkpoint) -> None:
 
 
 def _description(found: Explanations, one: SlotExplanation, loaded: Checkpoint) -> None:
-    """Off unless the server's owner has named a language model: visitors choose neither where passages are sent nor what is written."""
-    from probes.explain.report import descriptions, scores  # noqa: PLC0415 - see app/cache.py
+    """Off unless the server's owner has named a language model: visitors choose neither where passages are sent nor
+    what is written."""
     from probes.explain.explain import describe_slots  # noqa: PLC0415
+    from probes.explain.report import descriptions, scores  # noqa: PLC0415 - see app/cache.py
 
     try:
         chat = owner.describer(found.spec.seed)
@@ -126,7 +146,9 @@ def _description(found: Explanations, one: SlotExplanation, loaded: Checkpoint) 
     spec = replace(found.spec, model=chat.model, signals=(one.signal,), slots=(one.slot,))
     asked = replace(found, spec=spec)
     label = f"Describe slot {one.slot}, {one.signal.done}"
-    described = job_panel.result((*cache.key(loaded, spec), "described"), lambda job: describe_slots(asked, chat, job.report), label, "reply")
+    described = job_panel.result(
+        (*cache.key(loaded, spec), "described"), lambda job: describe_slots(asked, chat, job.report), label, "reply"
+    )
     if described is not None:
         _table(descriptions(described), "descriptions")
         _table(scores(described), "scores")
@@ -140,7 +162,9 @@ def _table(found: Findings, key: str) -> None:
 def _csv(found: Explanations) -> dict[str, partial[str]]:
     from probes.explain.report import context_rows, keyword_rows  # noqa: PLC0415 - see app/cache.py
 
-    return {name: partial(_written, rows, found) for name, rows in (("keywords", keyword_rows), ("contexts", context_rows))}
+    return {
+        name: partial(_written, rows, found) for name, rows in (("keywords", keyword_rows), ("contexts", context_rows))
+    }
 
 
 def _written(rows: Callable[[Explanations], pd.DataFrame], found: Explanations) -> str:

@@ -8,25 +8,26 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app.server import cache
-from app.ui import export_panel, job_panel, panels, progress, say, session, state, widgets
 from app.charts import OfSweep, SweepChart
 from app.figures.palettes import Stretch
+from app.server import cache
+from app.ui import export_panel, job_panel, panels, progress, say, session, state, widgets
 from app.views.study import sweeps
 from app.views.study.sweeps import Swept
-from lm2.model.config import MemoryKind
 from lm2.files import csv_text
+from lm2.model.config import MemoryKind
 from probes.stats.metrics import Metric
 
 if TYPE_CHECKING:
     from app.server.jobs import Job
     from app.views.kinds import Heatmap
-    from lm2.weights.checkpoint import Checkpoint
     from lm2.model.config import LM2Config
+    from lm2.weights.checkpoint import Checkpoint
     from probes.sweeps.spec import SweepSpec
 
 _GRIDS = {
-    "slots": "Slot × block × segment", "memory_heads": "Memory head × block", "attention_heads": "Attention head × block",
+    "slots": "Slot × block × segment", "memory_heads": "Memory head × block",
+    "attention_heads": "Attention head × block",
     "blocks": "Attention, memory, MLP × block", "gates": "Gate × value",
 }  # fmt: skip
 _MEANING = {
@@ -39,29 +40,31 @@ _MEANING = {
 _BANK_SLOTS = "A unit is one slot of the bank that the segment begins with; all blocks read the same."
 _REPLACEMENTS = {
     "resample": "the same place of another story's run", "mean": "the mean of that place over 8 other stories",
-    "initial": "what is read in the bank at the start of a document", "zero": "zero, a value that the model may never have seen",
+    "initial": "what is read in the bank at the start of a document",
+    "zero": "zero, a value that the model may never have seen",
 }  # fmt: skip
 _ROUTES = {"exact": "all behind it", "answer": "the answer alone"}
 _REACH = (
-    "How far a replaced unit reaches. Everything behind it, as in a run; or only the tokens that predict the answer, with the tokens before "
-    "them as they were: another question, and many times faster."
+    "How far a replaced unit reaches. Everything behind it, as in a run; or only the tokens that predict the answer,"
+    " with the tokens before them as they were: another question, and many times faster."
 )
 _BACK = "Counted back from the one in which the answer is predicted."
 _SCREEN = (
-    "0 measures every unit. K estimates all of them by joint integrated gradients, and measures the 2K with the largest estimates and 32 drawn at "
-    "random; where estimates and measurements do not agree, no ranking is shown."
+    "0 measures every unit. K estimates all of them by joint integrated gradients, and measures the 2K with the largest"
+    " estimates and 32 drawn at random; where estimates and measurements do not agree, no ranking is shown."
 )
 _TOGETHER = (
-    "Mean and 95 % interval. Where units stand in for each other, single effects look harmless and the joint effect does not; where each alone "
-    "breaks the same thing, their sum exceeds it."
+    "Mean and 95 % interval. Where units stand in for each other, single effects look harmless and the joint effect"
+    " does not; where each alone breaks the same thing, their sum exceeds it."
 )
 _NO_SUM = "Single effects add up only where all of them were measured, without a screen."
 _CUMULATIVE = (
-    "Best first: the units that do most harm alone come first; worst first, last. A story's order comes from the other half of the stories, so that "
-    "no curve profits from the noise that chose its order. Bands are 95 % intervals."
+    "Best first: the units that do most harm alone come first; worst first, last. A story's order comes from the other"
+    " half of the stories, so that no curve profits from the noise that chose its order. Bands are 95 % intervals."
 )
 _SHOWN = {
-    "One at a time": OfSweep.EFFECTS, "Together": OfSweep.JOINTS, "Largest effects": OfSweep.RANKING, "More and more together": OfSweep.CUMULATIVE,
+    "One at a time": OfSweep.EFFECTS, "Together": OfSweep.JOINTS, "Largest effects": OfSweep.RANKING,
+    "More and more together": OfSweep.CUMULATIVE,
 }  # fmt: skip
 _MOST_BACK = 8
 _MOST_ROWS = 15
@@ -69,7 +72,10 @@ _MOST_ROWS = 15
 
 def render() -> None:
     st.header("Sweeps")
-    st.write("Every unit of a grid is replaced, one by one, while the model answers many held-out questions. What does each do for the answer?")
+    st.write(
+        "Every unit of a grid is replaced, one by one, while the model answers many held-out questions. What does each"
+        " do for the answer?"
+    )
     loaded = session.open_checkpoint()
     if loaded is None:
         return
@@ -87,7 +93,9 @@ def render() -> None:
     swept = job_panel.result(key, lambda job: _sweep(loaded, spec, job), "Run the sweep", "step")
     if swept is not None:
         _show(loaded, swept)
-    csv = {} if swept is None else {name: partial(_csv, swept, name) for name in ("units", "values", "joints", "curves")}
+    csv = (
+        {} if swept is None else {name: partial(_csv, swept, name) for name in ("units", "values", "joints", "curves")}
+    )
     job_panel.again(loaded, f"sweep-{spec.grid.value}", spec, "lm2 sweep {} --out FOLDER", None, csv)
 
 
@@ -95,7 +103,9 @@ def _choose(config: LM2Config) -> None:
     """The grid, what replaces its units and where, and what is measured."""
     left, middle, right = st.columns([3, 2, 4])
     with left:
-        grid = widgets.select("Units", "grid", _grids(config), show=_GRIDS.__getitem__, help="What is replaced, one by one.")
+        grid = widgets.select(
+            "Units", "grid", _grids(config), show=_GRIDS.__getitem__, help="What is replaced, one by one."
+        )
     with middle:
         widgets.select(
             "Metric", "ordered", [metric.value for metric in Metric], show=sweeps.metric_name,
@@ -105,7 +115,9 @@ def _choose(config: LM2Config) -> None:
         st.caption(_MEANING[grid])
         return
     with right:
-        replacement = widgets.buttons("Replaced by", "replacement", [one for one in _REPLACEMENTS if one != "initial" or grid == "slots"])
+        replacement = widgets.buttons(
+            "Replaced by", "replacement", [one for one in _REPLACEMENTS if one != "initial" or grid == "slots"]
+        )
     left, middle, right = st.columns([3, 5, 2])
     with left:
         route = widgets.buttons("Computed anew", "route", list(_ROUTES), show=_ROUTES.__getitem__, help=_REACH)
@@ -136,21 +148,23 @@ def _grids(config: LM2Config) -> list[str]:
 
 def _spec(loaded: Checkpoint) -> SweepSpec:
     """What is to be swept. Raises ValueError for choices that do not go together."""
-    from probes.sweeps.grid import Grid, Replacement  # noqa: PLC0415 - see app/cache.py
     from probes.causal.plan import Route  # noqa: PLC0415
+    from probes.sweeps.grid import Grid, Replacement  # noqa: PLC0415 - see app/cache.py
     from probes.sweeps.spec import SweepSpec  # noqa: PLC0415
 
     chosen = state.current()
     first = Metric(chosen.ordered)
     plain = SweepSpec(
-        checkpoint=loaded.name, grid=Grid(chosen.grid), task=chosen.exam_task, questions=chosen.exam_questions, segment_length=chosen.length or None,
+        checkpoint=loaded.name, grid=Grid(chosen.grid), task=chosen.exam_task, questions=chosen.exam_questions,
+        segment_length=chosen.length or None,
         metrics=(first, *(metric for metric in Metric if metric is not first)), seed=chosen.exam_seed,
     )  # fmt: skip
     if plain.grid is Grid.GATES:
         return plain
     route = Route(chosen.route)
     return replace(
-        plain, replacement=Replacement(chosen.replacement), back=chosen.back if route is Route.EXACT else (0,), route=route,
+        plain, replacement=Replacement(chosen.replacement), back=chosen.back if route is Route.EXACT else (0,),
+        route=route,
         screen=(chosen.screened or None) if route is Route.EXACT else None,
     )  # fmt: skip
 
@@ -162,7 +176,10 @@ def _cost(loaded: Checkpoint, spec: SweepSpec) -> None:
     st.markdown(
         say.words(
             "**{:,} units × {:,} documents: about {}**, where a whole document for every unit would take {}.",
-            cost.units, cost.documents, progress.duration(cost.planned_seconds), progress.duration(cost.naive_seconds),
+            cost.units,
+            cost.documents,
+            progress.duration(cost.planned_seconds),
+            progress.duration(cost.naive_seconds),
         )
     )
 
@@ -179,9 +196,16 @@ def _show(loaded: Checkpoint, swept: Swept) -> None:
     others = [metric.value for metric in result.spec.metrics[1:]]
     left, right = st.columns([3, 2])
     with left:
-        named = widgets.select("Shown", "effect", ["", *others], show=lambda value: sweeps.metric_name(value or result.metric.value))
+        named = widgets.select(
+            "Shown", "effect", ["", *others], show=lambda value: sweeps.metric_name(value or result.metric.value)
+        )
     with right:
-        hide = widgets.buttons("Cells with q > 0.05", "hidden", ["on", "off"], show={"on": "hidden", "off": "shown"}.__getitem__) == "on"
+        hide = (
+            widgets.buttons(
+                "Cells with q > 0.05", "hidden", ["on", "off"], show={"on": "hidden", "off": "shown"}.__getitem__
+            )
+            == "on"
+        )
     metric = Metric(named) if named else result.metric
     st.caption(say.words("{}", sweeps.unedited(swept, metric)))
     screened = sweeps.screen(swept)
@@ -189,7 +213,11 @@ def _show(loaded: Checkpoint, swept: Swept) -> None:
         st.caption(say.words("{}", screened))
     unit = state.choice("unit", len(result.parts))
     chart = SweepChart(spec=result.spec, shown=OfSweep.EFFECTS, metric=metric, hide=hide)
-    made = {title: replace(chart, shown=shown).made(loaded, swept) for title, shown in _SHOWN.items() if _there(swept, metric, shown)}
+    made = {
+        title: replace(chart, shown=shown).made(loaded, swept)
+        for title, shown in _SHOWN.items()
+        if _there(swept, metric, shown)
+    }
     left, right = st.columns([3, 2])
     with left:
         st.subheader("One at a time")
@@ -223,8 +251,13 @@ def _map(swept: Swept, metric: Metric, unit: int | None, view: Heatmap, *, hide:
     where = sweeps.layout(swept.result.parts)
     row, column = (None, None) if unit is None else where.of(unit)
     if hide and view.masked.all():
-        st.info(f"No cell can be told from chance at q ≤ {sweeps.SIGNIFICANT:g}. Ask more questions, or show all cells.", icon=":material/info:")
-    cell = panels.map_to_click(view, "sweep", row, column, Stretch.LINEAR, min(720, max(240, 18 * len(where.rows) + 110)))
+        st.info(
+            f"No cell can be told from chance at q ≤ {sweeps.SIGNIFICANT:g}. Ask more questions, or show all cells.",
+            icon=":material/info:",
+        )
+    cell = panels.map_to_click(
+        view, "sweep", row, column, Stretch.LINEAR, min(720, max(240, 18 * len(where.rows) + 110))
+    )
     st.caption(say.words("{}" + (" The others are hatched." if hide else ""), sweeps.pooled(swept, metric)))
     clicked = None if cell is None else where.places.get((cell.row, cell.column))
     if clicked is not None and clicked != unit:

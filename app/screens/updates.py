@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app.server import cache
-from app.ui import export_panel, panels, say, session, state, widgets
 from app.charts import OfUpdates, UpdateChart
 from app.charts.updates import Continued
-from app.figures.palettes import Stretch
-from app.ui.session import Opened
 from app.choices.selection import Probe
+from app.figures.palettes import Stretch
+from app.server import cache
+from app.ui import export_panel, panels, say, session, state, widgets
+from app.ui.session import Opened
 from app.views.run import text
 from app.views.study import updates
 from lm2.model.config import MemoryKind
@@ -28,19 +28,24 @@ if TYPE_CHECKING:
 
 MOST_TOKENS = 64
 _SHOWN = {
-    "Slots read, token by token": OfUpdates.STEPS, "Before": OfUpdates.BEFORE, "After": OfUpdates.AFTER, "Difference": OfUpdates.DIFFERENCE,
+    "Slots read, token by token": OfUpdates.STEPS, "Before": OfUpdates.BEFORE, "After": OfUpdates.AFTER,
+    "Difference": OfUpdates.DIFFERENCE,
     "Reading, update by update": OfUpdates.COURSE, "Prediction, update by update": OfUpdates.EXPECTED,
 }  # fmt: skip
 
 _PROBED = (
-    "Read weights of block {layer}, {pooled}, both maps on one scale. The probe is read as a segment of its own with nothing else in sight, so only "
-    "the bank differs; it is that of the text written with writes {shown}."
+    "Read weights of block {layer}, {pooled}, both maps on one scale. The probe is read as a segment of its own with"
+    " nothing else in sight, so only the bank differs; it is that of the text written with writes {shown}."
 )
 
 _BESIDES = {
-    MemoryKind.RELEASE: " In the released arithmetic a block reads what the block before it has just written: behind the first block, a reading "
-    "also holds what the probe itself writes.",
-    MemoryKind.TOKENS: " Tokens also attend to tokens: a column does not sum to 1, and what is left counts as one more slot.",
+    MemoryKind.RELEASE: (
+        " In the released arithmetic a block reads what the block before it has just written: behind the first block, a"
+        " reading also holds what the probe itself writes."
+    ),
+    MemoryKind.TOKENS: (
+        " Tokens also attend to tokens: a column does not sum to 1, and what is left counts as one more slot."
+    ),
 }
 
 _PROBES = {Probe.QUESTION: "the question", Probe.SEGMENT: "the prompt's last segment"}
@@ -49,8 +54,8 @@ _PROBES = {Probe.QUESTION: "the question", Probe.SEGMENT: "the prompt's last seg
 def render() -> None:
     st.header("Updates")
     st.write(
-        "The model goes on writing behind the context. Each segment that it fills is written to the bank, so the same tokens read something else "
-        "afterwards; with writes off the bank stays as it is, and so does the reading."
+        "The model goes on writing behind the context. Each segment that it fills is written to the bank, so the same"
+        " tokens read something else afterwards; with writes off the bank stays as it is, and so does the reading."
     )
     opened = session.open_memory()
     if opened is None:
@@ -64,7 +69,9 @@ def render() -> None:
         control = "The control: this segment and all later ones hand on the bank that they began with."
         frozen = _slider("Writes off: from segment", "frozen", asked, asked, control)
     with right:
-        shown = widgets.buttons("Show the text written with", "writes", ["on", "off"], show=lambda writes: f"writes {writes}")
+        shown = widgets.buttons(
+            "Show the text written with", "writes", ["on", "off"], show=lambda writes: f"writes {writes}"
+        )
     left, right = st.columns(2)
     with left:
         layer = session.captured(opened, widgets.block(opened.checkpoint.config))
@@ -76,7 +83,8 @@ def render() -> None:
         st.info(say.words("{}.", error), icon=":material/info:")
         return
     chart = UpdateChart(
-        spec=walks["on"].spec, item=opened.context.origin, shown=OfUpdates.STEPS, tokens=count, frozen=frozen, layer=layer, head=head, writes=shown,
+        spec=walks["on"].spec, item=opened.context.origin, shown=OfUpdates.STEPS, tokens=count, frozen=frozen,
+        layer=layer, head=head, writes=shown,
         probe=_question(opened) or opened.trace.segments[-1].ids,
     )  # fmt: skip
     _written(opened, walks, chart)
@@ -100,14 +108,23 @@ def _again(walks: dict[str, Walk]) -> None:
 
 
 def _slider(label: str, field: str, last: int, default: int, help: str) -> int:
-    """A slider of 0 to `last`. What was not chosen stays at its default, also when that moves; nothing is drawn where there is only 0."""
+    """A slider of 0 to `last`. What was not chosen stays at its default, also when that moves; nothing is drawn where
+    there is only 0."""
     if not -1 <= getattr(state.current(), field) <= last:
         state.settle(field, -1)
     chosen = getattr(state.current(), field)
     value = default if chosen == -1 else chosen
     if last == 0:
         return value
-    return st.slider(say.words("{}", label), 0, last, key=state.widget_key(field, value), help=help, on_change=state.take, args=(field,))
+    return st.slider(
+        say.words("{}", label),
+        0,
+        last,
+        key=state.widget_key(field, value),
+        help=help,
+        on_change=state.take,
+        args=(field,),
+    )
 
 
 def _walks(opened: Opened, count: int, frozen: int) -> dict[str, Walk]:
@@ -123,11 +140,16 @@ def _walks(opened: Opened, count: int, frozen: int) -> dict[str, Walk]:
 
     def write(name: str) -> Walk:
         def heard(done: int, segments: int) -> None:
-            bar.progress(done / segments, say.words("Writes {}: segment {} of {}, then {} tokens", name, done, segments, count))
+            bar.progress(
+                done / segments, say.words("Writes {}: segment {} of {}, then {} tokens", name, done, segments, count)
+            )
 
         return walk(loaded, specs[name], tokens=count, layers=layers, on_segment=heard)
 
-    walks = {name: cache.result(loaded, f"walk {count} {layers}", specs[name], lambda name=name: write(name)) for name in specs}
+    walks = {
+        name: cache.result(loaded, f"walk {count} {layers}", specs[name], lambda name=name: write(name))
+        for name in specs
+    }
     bar.empty()
     return walks
 
@@ -140,7 +162,10 @@ def _rereadings(opened: Opened, walks: dict[str, Walk], ids: tuple[int, ...]) ->
     with st.spinner("Reading the probe from every bank ..."):
         return {
             name: cache.result(
-                loaded, f"reread {len(walk.ids)} {layers} {ids}", walk.spec, lambda walk=walk: reread(loaded, ids, walk.banks, layers=layers)
+                loaded,
+                f"reread {len(walk.ids)} {layers} {ids}",
+                walk.spec,
+                lambda walk=walk: reread(loaded, ids, walk.banks, layers=layers),
             )
             for name, walk in walks.items()
         }
@@ -152,7 +177,11 @@ def _written(opened: Opened, walks: dict[str, Walk], chart: UpdateChart) -> None
     on, off, walk, piece_of = walks["on"], walks["off"], walks[chart.writes], opened.checkpoint.tokenizer.shown
     count, start = len(walk.ids), len(walk.prompt)
     st.subheader(say.words("Written with writes {}", chart.writes))
-    step = (widgets.slider("Token", "step", 1, count, help="Counted from the first that the model wrote.") if count > 1 else 1) - 1
+    step = (
+        widgets.slider("Token", "step", 1, count, help="Counted from the first that the model wrote.")
+        if count > 1
+        else 1
+    ) - 1
     view = updates.strip(walk, text.marks(opened.trace, opened.context), piece_of)
     _choose(panels.strip(view, "strip_updates", start + step), start, step)
     st.caption(say.words("{}", updates.where(walk, step)))
@@ -164,7 +193,9 @@ def _written(opened: Opened, walks: dict[str, Walk], chart: UpdateChart) -> None
         _choose(None if cell is None else start + cell.column, start, step)
     with right:
         st.subheader(say.words("Expected as token {}", step + 1))
-        panels.table(text.beside(on.logits[step], off.logits[step], ("writes on", "writes off"), piece_of), "expected_at_step")
+        panels.table(
+            text.beside(on.logits[step], off.logits[step], ("writes on", "writes off"), piece_of), "expected_at_step"
+        )
     _both(on, off, piece_of)
     state.publish()
 
@@ -177,11 +208,15 @@ def _both(on: Walk, off: Walk, piece_of: Callable[[int], str]) -> None:
     st.caption(
         say.words("With writes on and off the model writes the same {} tokens.", len(on.ids))
         if first is None
-        else say.words("The two texts part at token {}; behind it, what is expected is about two different texts.", first + 1)
+        else say.words(
+            "The two texts part at token {}; behind it, what is expected is about two different texts.", first + 1
+        )
     )
     with st.expander("Both texts, token by token"):
         panels.table(updates.steps(on, off, piece_of), "steps", 360)
-        st.caption("Distance: total variation between the two next-token distributions, 0 to 1, while both texts are the same.")
+        st.caption(
+            "Distance: total variation between the two next-token distributions, 0 to 1, while both texts are the same."
+        )
 
 
 def _choose(token: int | None, start: int, step: int) -> None:
@@ -199,11 +234,28 @@ def _before_and_after(opened: Opened, walks: dict[str, Walk], chart: UpdateChart
     last = len(walk.banks) - 1
     left, middle, right = st.columns(3)
     with left:
-        probe = widgets.select("Probe, read from every bank", "probe", list(Probe) if question else [Probe.SEGMENT], show=_PROBES.__getitem__)
+        probe = widgets.select(
+            "Probe, read from every bank",
+            "probe",
+            list(Probe) if question else [Probe.SEGMENT],
+            show=_PROBES.__getitem__,
+        )
     with middle:
-        before = _slider("Before: segments written", "before", last, walk.segment_of(0), "0 is the fresh bank that a document begins with.")
+        before = _slider(
+            "Before: segments written",
+            "before",
+            last,
+            walk.segment_of(0),
+            "0 is the fresh bank that a document begins with.",
+        )
     with right:
-        after = _slider("After: segments written", "after", last, last, "The last segment is still open: the bank is what it would hand on now.")
+        after = _slider(
+            "After: segments written",
+            "after",
+            last,
+            last,
+            "The last segment is still open: the bank is what it would hand on now.",
+        )
     ids = question if probe is Probe.QUESTION else opened.trace.segments[-1].ids
     try:
         readings = _rereadings(opened, walks, ids)
@@ -222,10 +274,13 @@ def _before_and_after(opened: Opened, walks: dict[str, Walk], chart: UpdateChart
             st.caption(say.words("Read from {}.", updates.bank(walk, bank)))
             panels.figure(made[title].view, title.lower(), height)
     pooled = f"{head} over heads" if head in ("mean", "max") else f"head {head}"
-    st.caption(say.words(
-        "{}{}",
-        _PROBED.format(layer=layer, pooled=pooled, shown=chart.writes), _BESIDES.get(opened.checkpoint.config.memory, ""),
-    ))
+    st.caption(
+        say.words(
+            "{}{}",
+            _PROBED.format(layer=layer, pooled=pooled, shown=chart.writes),
+            _BESIDES.get(opened.checkpoint.config.memory, ""),
+        )
+    )
     left, right = st.columns(2)
     with left:
         st.subheader("Difference")
@@ -233,9 +288,17 @@ def _before_and_after(opened: Opened, walks: dict[str, Walk], chart: UpdateChart
     with right:
         st.subheader("Tokens whose reading changed most")
         panels.table(updates.most_moved(read, layer, head, before, after), "most_moved")
-        st.caption("Share moved: how much of a token's attention went elsewhere (total variation of each head; then as the maps are pooled).")
+        st.caption(
+            "Share moved: how much of a token's attention went elsewhere (total variation of each head; then as the"
+            " maps are pooled)."
+        )
         st.subheader("Expected behind the probe")
-        panels.table(text.beside(read.logits[before], read.logits[after], ("before", "after"), opened.checkpoint.tokenizer.shown), "expected_behind")
+        panels.table(
+            text.beside(
+                read.logits[before], read.logits[after], ("before", "after"), opened.checkpoint.tokenizer.shown
+            ),
+            "expected_behind",
+        )
     _courses(opened, made, before, by_question=by_question)
     export_panel.hand_out(made)
     state.publish()
@@ -248,8 +311,8 @@ def _courses(opened: Opened, made: dict[str, Made], before: int, *, by_question:
         panels.figure(made["Reading, update by update"].view, "course")
         st.caption(
             say.words(
-                "Share of the probe's reading that is elsewhere than before ({} segments written), mean over its tokens. With writes "
-                "off it stays where it was.",
+                "Share of the probe's reading that is elsewhere than before ({} segments written), mean over its"
+                " tokens. With writes off it stays where it was.",
                 before,
             )
         )

@@ -15,14 +15,14 @@ from streamlit import runtime
 from app.server import owner
 from app.server.jobs import Job, Jobs, Phase
 from app.server.uploads import PREFIX, Uploads
-from lm2.tasks import stories
 from lm2 import files
-from lm2.tasks.babi import Prompt
-from lm2.weights.bundled import bundled_names, files_of
+from lm2.model.sites import Site
 from lm2.runs.capture import Capture
 from lm2.runs.interventions import Intervention
-from lm2.model.sites import Site
 from lm2.runs.spec import RunSpec
+from lm2.tasks import stories
+from lm2.tasks.babi import Prompt
+from lm2.weights.bundled import bundled_names, files_of
 
 _STORE_BYTES = 1024**3
 """What the store of results may hold in all."""
@@ -48,14 +48,22 @@ _LAST_SECONDS = 10.0
 _JOBS = 64
 """How many ended jobs are remembered, with what they found."""
 
-_SITES = (Site.READ_PATTERN, Site.WRITE_PATTERN, Site.GATE_IN, Site.GATE_FORGET, Site.GATE_OUT, Site.BANK_PRE, Site.BANK_POST)
+_SITES = (
+    Site.READ_PATTERN,
+    Site.WRITE_PATTERN,
+    Site.GATE_IN,
+    Site.GATE_FORGET,
+    Site.GATE_OUT,
+    Site.BANK_PRE,
+    Site.BANK_POST,
+)
 
 
 def checkpoint(name: str, device: str, dtype: str) -> "Checkpoint":  # noqa: F821
     """Load a checkpoint once per name, device and dtype, and again where its files are others than they were.
 
-    TransformerLens takes seconds to import, so it is imported here, after the first paint. Raises ValueError where it cannot be
-    opened, and for a path outside the folders that the server's owner opens to visitors.
+    TransformerLens takes seconds to import, so it is imported here, after the first paint. Raises ValueError where it
+    cannot be opened, and for a path outside the folders that the server's owner opens to visitors.
     """
     place = _place(name)
     try:
@@ -106,11 +114,14 @@ class Lent:
     @property
     def bytes(self) -> int:
         """Bytes held in tensors, some of which serve many places."""
-        return sum({id(value): value.nbytes for value in (*self.given.values.values(), *self.given.banks.values())}.values())
+        return sum(
+            {id(value): value.nbytes for value in (*self.given.values.values(), *self.given.banks.values())}.values()
+        )
 
 
 class Store:
-    """Results by what made them: the spec's digest, that of the weights, and more. The least recently used ones go first."""
+    """Results by what made them: the spec's digest, that of the weights, and more. The least recently used ones go
+    first."""
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit = limit_bytes
@@ -153,7 +164,8 @@ def _texts() -> Store:
 
 
 def keep_text(text: str) -> str:
-    """Keep a text while there is room; what stands for it in a link, which nobody can guess who does not have the text."""
+    """Keep a text while there is room; what stands for it in a link, which nobody can guess who does not have the
+    text."""
     mark = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
     _texts().put((mark,), LongText(text))
     return mark
@@ -166,19 +178,26 @@ def kept_text(mark: str) -> str | None:
 
 
 def spec_for(loaded: "Checkpoint", text: str, segment_length: int | None, layer: int) -> RunSpec:  # noqa: F821
-    """The run that the screens show: all memory sites of all blocks, or of block `layer` alone where all would be too much.
+    """The run that the screens show: all memory sites of all blocks, or of block `layer` alone where all would be too
+    much.
 
     Raises ValueError as `run` does.
     """
     return _spec_for(loaded.name, loaded.digest, text, segment_length, layer, loaded)
 
 
-@st.cache_resource(max_entries=64, show_spinner=False)  # counting a long text's tokens takes a second, and each click asks for its run
-def _spec_for(name: str, digest: str, text: str, segment_length: int | None, layer: int, _loaded: "Checkpoint") -> RunSpec:  # noqa: F821
+@st.cache_resource(
+    max_entries=64, show_spinner=False
+)  # counting a long text's tokens takes a second, and each click asks for its run
+def _spec_for(
+    name: str, digest: str, text: str, segment_length: int | None, layer: int, _loaded: "Checkpoint"
+) -> RunSpec:  # noqa: F821
     from lm2.runs.runner import predicted_bytes
 
     sites = [site for site in _SITES if site.layers(_loaded.config)]
-    full = RunSpec(checkpoint=name, text=text, segment_length=segment_length, captures=tuple(Capture(site) for site in sites))
+    full = RunSpec(
+        checkpoint=name, text=text, segment_length=segment_length, captures=tuple(Capture(site) for site in sites)
+    )
     if predicted_bytes(_loaded, full) <= _RUN_BYTES:
         return full
     # Of the banks that segments begin with, only the first is no bank that a segment has left.
@@ -187,7 +206,8 @@ def _spec_for(name: str, digest: str, text: str, segment_length: int | None, lay
 
 
 def trace(loaded: "Checkpoint", spec: RunSpec, session: str) -> "Trace | Job":  # noqa: F821
-    """The trace of a spec, where it is in the store; else the job that runs it, the same for all sessions that ask for it.
+    """The trace of a spec, where it is in the store; else the job that runs it, the same for all sessions that ask for
+    it.
 
     A short run begins at once, long ones are run one after the other. Raises ValueError as `run` does.
     """
@@ -242,7 +262,8 @@ def _until_the_end(jobs: Jobs) -> Jobs:
 
 
 def _lent(loaded: "Checkpoint", spec: RunSpec) -> "Donations | None":  # noqa: F821
-    """What other texts lend to a run: the same whichever slots, heads and blocks it is for, so one more of them runs no text again."""
+    """What other texts lend to a run: the same whichever slots, heads and blocks it is for, so one more of them runs no
+    text again."""
     from lm2.runs.runner import donations
 
     def everywhere(change: Intervention) -> Intervention:
@@ -256,7 +277,8 @@ def _lent(loaded: "Checkpoint", spec: RunSpec) -> "Donations | None":  # noqa: F
 
 
 def result(loaded: "Checkpoint", what: str, spec: "RunSpec | PatchSpec", make: Callable[[], Made]) -> Made:  # noqa: F821
-    """What `make` makes of a spec, made only where it is not in the store; `what` says everything that the spec leaves open."""
+    """What `make` makes of a spec, made only where it is not in the store; `what` says everything that the spec leaves
+    open."""
     key = _key(loaded, what, spec)
     found = _store().get(key)
     if found is None:
@@ -275,7 +297,8 @@ def key(loaded: "Checkpoint", spec: "SweepSpec | ProbeSpec | ExplainSpec | Exper
 
 
 def answers(task: int) -> tuple[str, ...]:
-    """What a task's questions are answered with in the stories there are; without a data folder, in 20 simulated ones."""
+    """What a task's questions are answered with in the stories there are; without a data folder, in 20 simulated
+    ones."""
     return _answers(task, stories.origin())
 
 
@@ -286,7 +309,8 @@ def _answers(task: int, origin: files.State) -> tuple[str, ...]:
 
 
 def questions(task: int, count: int) -> tuple[Prompt, ...]:
-    """As `lm2.tasks.stories.questions`, put together once: thousands of long stories take half a minute. Raises ValueError as it does."""
+    """As `lm2.tasks.stories.questions`, put together once: thousands of long stories take half a minute. Raises
+    ValueError as it does."""
     return _questions(task, count, stories.origin())
 
 
@@ -314,7 +338,8 @@ def _prediction(key: Key, _spec: "SweepSpec", _loaded: "Checkpoint") -> "Predict
 
 
 def plan(loaded: "Checkpoint", spec: "ProbeSpec") -> "ProbePlan":  # noqa: F821
-    """A probe's rows and labels, laid out once. Raises ValueError as `ProbePlan.of` does, and OSError for a file of labels that is not there."""
+    """A probe's rows and labels, laid out once. Raises ValueError as `ProbePlan.of` does, and OSError for a file of
+    labels that is not there."""
     return _plan(key(loaded, spec), spec, loaded)
 
 
@@ -326,7 +351,8 @@ def _plan(key: Key, _spec: "ProbeSpec", _loaded: "Checkpoint") -> "ProbePlan":  
 
 
 def named(loaded: "Checkpoint", task: int, what: str) -> tuple[str, ...]:  # noqa: F821
-    """The targets that "*" stands for in a few simulated stories of a task; none where these hold nothing of the kind."""
+    """The targets that "*" stands for in a few simulated stories of a task; none where these hold nothing of the
+    kind."""
     return _named(loaded.digest, stories.origin(), task, what, loaded)
 
 

@@ -1,4 +1,5 @@
-"""Background work, shared by all sessions of the server: each job is found again by its key, and ends with those who wait for it."""
+"""Background work, shared by all sessions of the server: each job is found again by its key, and ends with those who
+wait for it."""
 
 import queue
 import sys
@@ -14,7 +15,8 @@ from typing import Any
 from app.server import owner
 
 PATIENCE = 30.0
-"""Seconds that a job goes on when every session that waited for it has gone: one that reloads its page is back sooner."""
+"""Seconds that a job goes on when every session that waited for it has gone: one that reloads its page is back
+sooner."""
 
 Work = Callable[["Job"], Any]
 """What a job does. It reports its steps to the job, and its result is what it returns."""
@@ -109,7 +111,8 @@ class Job:
         return self._over.wait(seconds)
 
     def run(self) -> None:
-        """Do the work. A user's mistake (ValueError, OSError) is kept as its sentence; any other error goes on to the caller."""
+        """Do the work. A user's mistake (ValueError, OSError) is kept as its sentence; any other error goes on to the
+        caller."""
         work, self._work = self._work, None  # an ended job holds no checkpoint
         self._leave_if_deserted()
         with self._lock:

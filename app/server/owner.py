@@ -1,6 +1,7 @@
 """What the owner of a server lets its visitors name: said to `lm2 serve`, told to the app by environment variables.
 
-A visitor chooses models and texts. Nothing that he types makes the server read, write or send what the owner did not name.
+A visitor chooses models and texts. Nothing that he types makes the server read, write or send what the owner did not
+name.
 """
 
 import os
@@ -13,17 +14,21 @@ if TYPE_CHECKING:
     from probes.explain.llm import Chat
 
 FOLDERS = "LM2_FOLDERS"
-"""Folders whose files visitors may open by their paths, parted as in PATH; unset, the folder that the server was started in."""
+"""Folders whose files visitors may open by their paths, parted as in PATH; unset, the folder that the server was
+started in."""
 MODEL_URL, MODEL, TRANSCRIPTS = "LM2_MODEL_URL", "LM2_MODEL", "LM2_TRANSCRIPTS"
 """The language model that describes slots: its address, its name there, and the folder that keeps what it said."""
 _FOLDERS_ABOVE = re.compile(r"(?<![\w.:/~])(?:/[^\s/'\",:;()]+)+(?=/)")
 """Of a path from the root, all but its last part."""
 
 
-def settings(folders: Sequence[Path], model_url: str | None, model: str | None, transcripts: Path | None) -> dict[str, str]:
+def settings(
+    folders: Sequence[Path], model_url: str | None, model: str | None, transcripts: Path | None
+) -> dict[str, str]:
     """The environment variables that say this to the app.
 
-    Raises ValueError for a folder that is not there, and for a language model without its name, or without an address and transcripts.
+    Raises ValueError for a folder that is not there, and for a language model without its name, or without an address
+    and transcripts.
     """
     for folder in folders:
         if not folder.is_dir() or os.pathsep in str(folder.absolute()):
@@ -31,23 +36,30 @@ def settings(folders: Sequence[Path], model_url: str | None, model: str | None, 
     if bool(model) != bool(model_url or transcripts):
         raise ValueError("a language model takes --model NAME, and --model-url URL or --transcripts DIR to replay")
     named = {MODEL_URL: model_url, MODEL: model, TRANSCRIPTS: transcripts and str(transcripts.absolute())}
-    return {FOLDERS: os.pathsep.join(str(folder.absolute()) for folder in folders)} | {name: value for name, value in named.items() if value}
+    return {FOLDERS: os.pathsep.join(str(folder.absolute()) for folder in folders)} | {
+        name: value for name, value in named.items() if value
+    }
 
 
 def place(named: str) -> Path:
-    """The path that a visitor has typed. Raises ValueError for one that leads out of the folders that the owner opens to visitors."""
+    """The path that a visitor has typed. Raises ValueError for one that leads out of the folders that the owner opens
+    to visitors."""
     try:
         real = Path(named).resolve()
     except (OSError, RuntimeError, ValueError) as error:  # too long, a circle of links, a NUL or half a character
         raise ValueError(f"{named[:80]!r} is no path") from error
     opened = filter(None, os.environ.get(FOLDERS, os.curdir).split(os.pathsep))
     if not any(real.is_relative_to(Path(folder).resolve()) for folder in opened):
-        raise ValueError(f"{named[:200]!r} is not in a folder that this server's owner opens to visitors: `lm2 serve --folders` names these")
+        raise ValueError(
+            f"{named[:200]!r} is not in a folder that this server's owner opens to visitors: `lm2 serve --folders`"
+            " names these"
+        )
     return Path(named)
 
 
 def describer(seed: int) -> "Chat | None":
-    """The language model that describes slots; None where the owner has named none. Raises ValueError as `Chat` does."""
+    """The language model that describes slots; None where the owner has named none. Raises ValueError as `Chat`
+    does."""
     from probes.explain.llm import Chat  # noqa: PLC0415 - see app/cache.py
 
     url, model, transcripts = (os.environ.get(name) for name in (MODEL_URL, MODEL, TRANSCRIPTS))

@@ -20,7 +20,16 @@ _MOST_FILES = 1_000
 _DEEPEST, _LONGEST_NAME = 8, 200
 _BLOCK = 1024**2
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-_BROKEN = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, OverflowError, RuntimeError, UnicodeError)
+_BROKEN = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    NotImplementedError,
+    OverflowError,
+    RuntimeError,
+    UnicodeError,
+)
 """What Python's zipfile raises for files that are damaged or made to mislead."""
 
 
@@ -52,7 +61,8 @@ class Uploads:
         return name
 
     def path(self, name: str) -> Path:
-        """The checkpoint's folder, or its .pt or .gguf file. Raises ValueError for an upload that is not here any more."""
+        """The checkpoint's folder, or its .pt or .gguf file. Raises ValueError for an upload that is not here any
+        more."""
         with self._lock:
             if name not in self._sizes:
                 raise ValueError(f"{name[:80]!r} is not on this server any more: upload the checkpoint again")
@@ -77,7 +87,9 @@ class Uploads:
                 for member in members:
                     _write(archive, member, folder / member.filename)
         except _BROKEN as error:
-            raise ValueError(f"it is no zip file that can be unpacked: {' '.join(str(error).split())[:120] or type(error).__name__}") from error
+            raise ValueError(
+                f"it is no zip file that can be unpacked: {' '.join(str(error).split())[:120] or type(error).__name__}"
+            ) from error
         except OSError as error:  # its own words name paths of this machine
             raise ValueError(f"it cannot be unpacked here: {error.strerror or type(error).__name__}") from error
         return size
@@ -88,7 +100,9 @@ def _checked(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
     members = [member for member in archive.infolist() if not member.orig_filename.endswith("/")]
     size = sum(member.file_size for member in members)
     if len(members) > _MOST_FILES or size > _LARGEST:
-        raise ValueError(f"it unpacks to {len(members):,} files of {size:,} bytes; at most {_MOST_FILES:,} of {_LARGEST:,} are taken")
+        raise ValueError(
+            f"it unpacks to {len(members):,} files of {size:,} bytes; at most {_MOST_FILES:,} of {_LARGEST:,} are taken"
+        )
     names: set[str] = set()
     for member in members:
         wrong = _fault(member) or ("is in it twice" if member.filename.casefold() in names else "")
@@ -102,7 +116,7 @@ def _fault(member: zipfile.ZipInfo) -> str:
     """Why a file is not unpacked; empty where it is."""
     name = member.orig_filename  # as it stands in the archive; zipfile cuts it at a NUL
     parts = name.split("/")
-    if any(ord(letter) < 32 or letter in '\\:' for letter in name) or any(part in ("", ".", "..") for part in parts):
+    if any(ord(letter) < 32 or letter in "\\:" for letter in name) or any(part in ("", ".", "..") for part in parts):
         return "is no name of a file inside a folder"
     if len(parts) > _DEEPEST or len(name.encode("utf-8", "replace")) > _LONGEST_NAME:
         return f"lies deeper than {_DEEPEST} folders, or has a name of more than {_LONGEST_NAME} bytes"
@@ -111,7 +125,10 @@ def _fault(member: zipfile.ZipInfo) -> str:
     if member.flag_bits & 1:
         return "is encrypted: upload a zip file without a password"
     if member.compress_type not in _METHODS:
-        return f"is compressed by a method (number {member.compress_type}) that is not read here: upload an ordinary zip file"
+        return (
+            f"is compressed by a method (number {member.compress_type}) that is not read here: upload an ordinary zip"
+            " file"
+        )
     return ""
 
 

@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from app.ui import sidebar
 from app.choices.context import Context
 from app.choices.selection import Selection, Source
+from app.ui import sidebar
 from lm2.tasks import stories, world
 
 _TRIED = 50
@@ -19,7 +19,8 @@ def count(source: Source, task: int) -> int:
 
 
 def neighbours(chosen: Selection, first: int, several: int) -> tuple[Selection, ...]:
-    """So many stories of a selection's task, from the `first` one behind its own on; the last one is followed by story 0.
+    """So many stories of a selection's task, from the `first` one behind its own on; the last one is followed by story
+    0.
 
     For a text of the user's own: from the task's first story on.
     """
@@ -31,8 +32,15 @@ def neighbours(chosen: Selection, first: int, several: int) -> tuple[Selection, 
 
 
 def donor(chosen: Selection, recipient: Context) -> Selection:
-    """The donor that a selection names, as a selection of its own. Raises ValueError where its numbers name no story."""
-    found = replace(chosen, source=chosen.donor_source, task=chosen.donor_task or chosen.task, question=chosen.donor_question, text=chosen.donor_text)
+    """The donor that a selection names, as a selection of its own. Raises ValueError where its numbers name no
+    story."""
+    found = replace(
+        chosen,
+        source=chosen.donor_source,
+        task=chosen.donor_task or chosen.task,
+        question=chosen.donor_question,
+        text=chosen.donor_text,
+    )
     if found.source is Source.PASTED:
         return found
     if chosen.donor_index >= 0:
@@ -53,6 +61,8 @@ def told(donor: Context, recipient: Context) -> str | None:
         return None
     end = donor.quizzes[-1].end if donor.quizzes else len(donor.text)
     try:
-        return world.answer(recipient.quizzes[-1].question, [donor.text[first:last] for first, last in donor.statements if last <= end])[0]
+        return world.answer(
+            recipient.quizzes[-1].question, [donor.text[first:last] for first, last in donor.statements if last <= end]
+        )[0]
     except (world.WorldError, world.UnanswerableError):
         return None

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from app.ui import say, state, widgets
 from app.export.figure_spec import FigureSpec
-from app.figures.print.page import MOST_PANELS, Panel, Paper, TALLEST
 from app.figures.palettes import Colours, Stretch
-from app.figures.print.venues import Columns, MEASURES, Venue
+from app.figures.print.page import MOST_PANELS, TALLEST, Panel, Paper
+from app.figures.print.venues import MEASURES, Columns, Venue
+from app.ui import say, state, widgets
 from app.views.kinds import Heatmap, Strip, Table
 from app.views.latex import latex, markdown
 from app.views.windows import tokens, window
@@ -62,14 +62,22 @@ def _table(title: str, made: Made) -> None:
 
     spec, name = FigureSpec(charts=(made.chart,)), _name(made)
     form = st.segmented_control("As", ["LaTeX", "Markdown"], default="LaTeX", key=f"written_{title}", required=True)
-    st.code(latex(made.view) if form == "LaTeX" else markdown(made.view), language="latex" if form == "LaTeX" else "markdown")
+    st.code(
+        latex(made.view) if form == "LaTeX" else markdown(made.view),
+        language="latex" if form == "LaTeX" else "markdown",
+    )
     widgets.download(
         say.words(
             "{}: LaTeX, Markdown, numbers (.zip)",
             title,
-        ), lambda: table_bundle(made.view, sidecar(spec, [made])), f"{name}.zip", "application/zip"
+        ),
+        lambda: table_bundle(made.view, sidecar(spec, [made])),
+        f"{name}.zip",
+        "application/zip",
     )
-    st.caption("With booktabs. sidecar.json in the archive makes the table again: `lm2 figure sidecar.json -o table.tex`.")
+    st.caption(
+        "With booktabs. sidecar.json in the archive makes the table again: `lm2 figure sidecar.json -o table.tex`."
+    )
 
 
 def _figure(title: str, made: Made, stretch: Stretch) -> None:
@@ -91,12 +99,17 @@ def _figure(title: str, made: Made, stretch: Stretch) -> None:
         full = len(state.kept("figure")) >= MOST_PANELS
         said = f"The Figure screen puts panels together, {MOST_PANELS} at most."
         # One button for all panels: a press while another panel is being drawn is not lost.
-        if st.button("Add to the figure", icon=":material/add_photo_alternate:", key="add_panel", help=said, disabled=full):
+        if st.button(
+            "Add to the figure", icon=":material/add_photo_alternate:", key="add_panel", help=said, disabled=full
+        ):
             state.kept("figure").append(Placed(made=shown, panel=panel))
-            st.toast(say.words("{} is panel {} of the figure.", title, len(state.kept('figure'))), icon=":material/add_photo_alternate:")
+            st.toast(
+                say.words("{} is panel {} of the figure.", title, len(state.kept("figure"))),
+                icon=":material/add_photo_alternate:",
+            )
     st.caption(
-        "The archive holds PDF, SVG, PNG, the numbers, a draft of the caption, LaTeX lines, and sidecar.json, which makes the figure again: "
-        "`lm2 figure sidecar.json -o fig.pdf`."
+        "The archive holds PDF, SVG, PNG, the numbers, a draft of the caption, LaTeX lines, and sidecar.json, which"
+        " makes the figure again: `lm2 figure sidecar.json -o fig.pdf`."
     )
 
 
@@ -112,21 +125,34 @@ def preview(drawn: Drawn) -> None:
 def files(spec: FigureSpec, made: Sequence[Made], drawn: Drawn, name: str) -> None:
     """Buttons that hand out the figure's files."""
     from app.export.files import Form, bundle, render  # noqa: PLC0415 - see app/cache.py
-    from app.figures.screen.html import interactive  # noqa: PLC0415
     from app.export.sidecar import sidecar  # noqa: PLC0415
+    from app.figures.screen.html import interactive  # noqa: PLC0415
 
-    widgets.download("All of it (.zip)", lambda: bundle(drawn, sidecar(spec, made), spec.digest), f"{name}.zip", "application/zip")
+    widgets.download(
+        "All of it (.zip)", lambda: bundle(drawn, sidecar(spec, made), spec.digest), f"{name}.zip", "application/zip"
+    )
     widgets.download("PDF", lambda: render(drawn, Form.PDF, spec.digest), f"{name}.pdf", "application/pdf")
     widgets.download("Interactive page (.html)", lambda: interactive(drawn), f"{name}.html", "text/html")
 
 
 def page_of(key: str) -> dict[str, Any]:
     """Choose where a figure is printed, across how many columns, and how high."""
-    venue = Venue(widgets.select("Venue", "venue", [venue.value for venue in Venue], show=lambda value: MEASURES[Venue(value)].name))
+    venue = Venue(
+        widgets.select(
+            "Venue", "venue", [venue.value for venue in Venue], show=lambda value: MEASURES[Venue(value)].name
+        )
+    )
     spans = [one.value for one in Columns if one is Columns.SINGLE or MEASURES[venue].double is not None]
     columns = Columns(widgets.buttons("Columns", "columns", spans))
     height = st.number_input(
-        "Height (in)", 0.5, TALLEST, value=None, step=0.25, key=f"{key}_height", placeholder="what suits", help="Empty: what suits the panels."
+        "Height (in)",
+        0.5,
+        TALLEST,
+        value=None,
+        step=0.25,
+        key=f"{key}_height",
+        placeholder="what suits",
+        help="Empty: what suits the panels.",
     )
     return {"venue": venue, "columns": columns, "height": height}
 
@@ -135,12 +161,17 @@ def _panel(title: str, made: Made, stretch: Stretch) -> Panel:
     """How the view is drawn."""
     view, colours = made.view, None
     if isinstance(view, (Heatmap, Strip)):
-        fitting = [one for one in _COLOURS if one is None or not one.diverging or (isinstance(view, Heatmap) and view.diverging)]
+        fitting = [
+            one
+            for one in _COLOURS
+            if one is None or not one.diverging or (isinstance(view, Heatmap) and view.diverging)
+        ]
         colours = st.selectbox("Colours", fitting, format_func=_COLOURS.__getitem__, key=f"colours_{title}")
     spread = Stretch.LINEAR
     if (isinstance(view, Heatmap) and not view.counts) or (isinstance(view, Strip) and view.weights is not None):
         spread = st.segmented_control(
-            "Spread", list(Stretch), default=stretch, format_func=lambda one: one.value, key=f"spread_{title}", required=True,
+            "Spread", list(Stretch), default=stretch, format_func=lambda one: one.value, key=f"spread_{title}",
+            required=True,
             help="How values are spread over the colours: sqrt lifts small ones.",
         )  # fmt: skip
     return Panel(title=st.text_input("Title", title, key=f"title_{title}"), colours=colours, stretch=spread)
@@ -156,7 +187,11 @@ def _windowed(title: str, made: Made) -> Made:
     first, last = st.slider("Tokens", begin, end, (begin, end), key=f"window_{title}_{begin}_{count}")
     if (first, last) == (begin, end):
         return made
-    return replace(made, chart=replace(made.chart, window=(first, last + 1)), view=window(made.view, first - begin, last + 1 - begin))
+    return replace(
+        made,
+        chart=replace(made.chart, window=(first, last + 1)),
+        view=window(made.view, first - begin, last + 1 - begin),
+    )
 
 
 def _name(made: Made) -> str:

@@ -1,4 +1,5 @@
-"""What the Experiments and Sweeps screens share: held-out questions put to a checkpoint, the job that does it, and how to have it again."""
+"""What the Experiments and Sweeps screens share: held-out questions put to a checkpoint, the job that does it, and how
+to have it again."""
 
 from __future__ import annotations
 
@@ -10,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from app.server import cache
-from app.ui import progress, say, sidebar, state, widgets
 from app.server.jobs import Phase, Work
+from app.ui import progress, say, sidebar, state, widgets
 from lm2.tasks import stories
 
 if TYPE_CHECKING:
@@ -29,7 +30,11 @@ def questions() -> tuple[Prompt, ...] | None:
         task = widgets.select("bAbI task", "exam_task", list(stories.TASKS), show=sidebar.task_name)
     with middle:
         count = widgets.number(
-            "Questions", "exam_questions", 2, MOST_QUESTIONS, help="The last question of each held-out story, then the one before it, and so on."
+            "Questions",
+            "exam_questions",
+            2,
+            MOST_QUESTIONS,
+            help="The last question of each held-out story, then the one before it, and so on.",
         )
     with right:
         widgets.number("Seed", "exam_seed", 0, 2**31 - 1, help="For whatever is drawn: partners, orders, resamples.")
@@ -42,9 +47,12 @@ def questions() -> tuple[Prompt, ...] | None:
     origin = "held out from training" if stories.real_stories(task) else "simulated"
     st.caption(
         say.words(
-            "{} questions about {} stories of qa{}, {}; each in a segment of its own. What the sidebar has under Context plays no "
-            "part here.",
-            count, len({prompt.story_id for prompt in found}), task, origin,
+            "{} questions about {} stories of qa{}, {}; each in a segment of its own. What the sidebar has under"
+            " Context plays no part here.",
+            count,
+            len({prompt.story_id for prompt in found}),
+            task,
+            origin,
         )
     )
     return found
@@ -57,7 +65,8 @@ def finished(key: Hashable) -> bool:
 
 
 def result(key: Hashable, work: Work, label: str, unit: str) -> Any:
-    """What the job of `key` found: a button starts it, and it tells of itself while it runs; None until it has finished.
+    """What the job of `key` found: a button starts it, and it tells of itself while it runs; None until it has
+    finished.
 
     Whoever opens the same link meets the same job.
     """
@@ -86,12 +95,19 @@ def again(
     found: dict[str, Any] | None,
     tables: Mapping[str, Callable[[], str]] = MappingProxyType({}),
 ) -> None:
-    """How to have the same numbers elsewhere: the spec, the command, and what was found. `tables`: CSV files, made when asked for."""
+    """How to have the same numbers elsewhere: the spec, the command, and what was found. `tables`: CSV files, made when
+    asked for."""
     file = f"{name}-{spec.digest[:10]}"
-    st.caption(say.words(
-        "Spec {} of {} ({}), {} on {}. To have the same numbers again:",
-        spec.digest, loaded.name, loaded.digest[:10], loaded.dtype, loaded.device,
-    ))
+    st.caption(
+        say.words(
+            "Spec {} of {} ({}), {} on {}. To have the same numbers again:",
+            spec.digest,
+            loaded.name,
+            loaded.digest[:10],
+            loaded.dtype,
+            loaded.device,
+        )
+    )
     st.code(command.format(f"{file}.json"), language="bash")
     with st.container(horizontal=True):
         widgets.download("Spec (JSON)", json.dumps(spec.to_json(), indent=1), f"{file}.json", "application/json")

@@ -7,11 +7,11 @@ from typing import Any
 
 import streamlit as st
 
-from app.ui import session
 from app.components.heatmap import Cell, heatmap
 from app.components.token_strip import token_strip
-from app.figures.screen import draw
 from app.figures.palettes import Stretch
+from app.figures.screen import draw
+from app.ui import session
 from app.views.kinds import Heatmap, Strip, Table
 from app.views.latex import decimals
 from app.views.numbers import View
@@ -21,11 +21,16 @@ from app.views.windows import window
 MOST_TOKENS = 10_000
 """Tokens that a browser is sent at a time: the page of a long text does not grow with it."""
 
-_BAR = {"displaylogo": False, "modeBarButtonsToRemove": ["sendChartToCloud", "select2d", "lasso2d"], "typesetMath": False}
+_BAR = {
+    "displaylogo": False,
+    "modeBarButtonsToRemove": ["sendChartToCloud", "select2d", "lasso2d"],
+    "typesetMath": False,
+}
 
 
 def part(count: int, token: int | None, key: str) -> tuple[int, int] | None:
-    """Choose which part of a text of `count` tokens is drawn, at first that of `token`: its first token, and the one behind its last.
+    """Choose which part of a text of `count` tokens is drawn, at first that of `token`: its first token, and the one
+    behind its last.
 
     None, all of it: a text that a browser draws at once.
     """
@@ -34,7 +39,8 @@ def part(count: int, token: int | None, key: str) -> tuple[int, int] | None:
     held = (token or 0) // MOST_TOKENS
     parts = {at: (at * MOST_TOKENS, min(count, (at + 1) * MOST_TOKENS)) for at in range(-(-count // MOST_TOKENS))}
     chosen = st.select_slider(
-        "Part of the text", list(parts), held, format_func=lambda at: f"tokens {parts[at][0]:,} to {parts[at][1] - 1:,}", key=f"part_{key}_{count}_{held}",
+        "Part of the text", list(parts), held,
+        format_func=lambda at: f"tokens {parts[at][0]:,} to {parts[at][1] - 1:,}", key=f"part_{key}_{count}_{held}",
         help=f"At most {MOST_TOKENS:,} of the {count:,} tokens are drawn at a time. Choosing a token goes to its part.",
     )  # fmt: skip
     return parts[chosen]
@@ -45,8 +51,10 @@ def strip(view: Strip, key: str, selected: int | None, stretch: Stretch = Stretc
     shown = part(len(view.pieces), selected, key)
     view = view if shown is None else window(view, *shown)
     clicked = token_strip(
-        key=key, pieces=view.pieces, weights=view.weights, segment_of=view.segment_of, selected=_within(view.first, len(view.pieces), selected),
-        marks=view.marks, notes=view.notes, legend=view.legend, first=view.first, low=view.low, high=view.high, stretch=stretch, alt=view.alt,
+        key=key, pieces=view.pieces, weights=view.weights, segment_of=view.segment_of,
+        selected=_within(view.first, len(view.pieces), selected),
+        marks=view.marks, notes=view.notes, legend=view.legend, first=view.first, low=view.low, high=view.high,
+        stretch=stretch, alt=view.alt,
     )  # fmt: skip
     return None if clicked is None else view.first + clicked
 
@@ -56,16 +64,22 @@ def _within(first: int, count: int, place: int | None) -> int | None:
     return None if place is None or not first <= place < first + count else place - first
 
 
-def map_to_click(view: Heatmap, key: str, row: int | None, column: int | None, stretch: Stretch, height: int) -> Cell | None:
+def map_to_click(
+    view: Heatmap, key: str, row: int | None, column: int | None, stretch: Stretch, height: int
+) -> Cell | None:
     """A heatmap; returns the cell clicked on. `height`: CSS pixels; unlike rows get a pixel each at least."""
     if len(set(view.row_kinds)) > 1:
         height = max(height, len(view.row_kinds) + 130)
     cell = heatmap(
-        key=key, values=view.values, low=view.low, high=view.high, row_labels=view.row_labels, column_labels=view.column_labels,
-        row_title=view.row_title, column_title=view.column_title, value_title=view.value_title, boundaries=view.boundaries,
+        key=key, values=view.values, low=view.low, high=view.high, row_labels=view.row_labels,
+        column_labels=view.column_labels,
+        row_title=view.row_title, column_title=view.column_title, value_title=view.value_title,
+        boundaries=view.boundaries,
         segment_labels=view.segment_labels, masked=view.masked, selected_row=row,
-        selected_column=_within(view.first, len(view.column_labels), column), first=view.first, diverging=view.diverging,
-        row_noun=view.row_noun, column_noun=view.column_noun, pooling=view.pooling, stretch=stretch, height=height, alt=view.alt,
+        selected_column=_within(view.first, len(view.column_labels), column), first=view.first,
+        diverging=view.diverging,
+        row_noun=view.row_noun, column_noun=view.column_noun, pooling=view.pooling, stretch=stretch, height=height,
+        alt=view.alt,
     )  # fmt: skip
     return None if cell is None else Cell(cell.row, view.first + cell.column)
 
@@ -87,17 +101,27 @@ def table_to_choose(view: Table, key: str, take: Callable[[int], None]) -> None:
             take(row)
 
     st.dataframe(
-        _cells(view), key=key, hide_index=True, column_config=_formats(view), height="content", on_select=ticked, selection_mode="single-row"
+        _cells(view),
+        key=key,
+        hide_index=True,
+        column_config=_formats(view),
+        height="content",
+        on_select=ticked,
+        selection_mode="single-row",
     )
 
 
 def _cells(view: Table) -> dict[str, list[str | int | float]]:
     """The table's columns with every character to be seen."""
-    return {seen(name): [seen(cell) if isinstance(cell, str) else cell for cell in cells] for name, cells in view.as_columns().items()}
+    return {
+        seen(name): [seen(cell) if isinstance(cell, str) else cell for cell in cells]
+        for name, cells in view.as_columns().items()
+    }
 
 
 def _formats(view: Table) -> dict[str, Any]:
-    """Numbers with as many decimals as their column can do with; the ends of an interval with those of what stands before them."""
+    """Numbers with as many decimals as their column can do with; the ends of an interval with those of what stands
+    before them."""
     formats, places = {}, 3
     for name, values in _cells(view).items():
         if name.strip() not in ("low", "high"):

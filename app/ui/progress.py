@@ -2,8 +2,8 @@
 
 import streamlit as st
 
-from app.ui import say
 from app.server.jobs import Job, Phase
+from app.ui import say
 
 
 def show(job: Job, unit: str) -> None:
@@ -18,7 +18,13 @@ def _progress(job: Job, unit: str) -> None:
     with left:
         st.progress(min(1.0, job.done / job.total) if job.total else 0.0, say.words("{}", _how_far(job, unit)))
     with right:
-        st.button("Cancel", icon=":material/stop:", disabled=job.cancelling, on_click=job.cancel, help="Stops it for everybody who waits for it.")
+        st.button(
+            "Cancel",
+            icon=":material/stop:",
+            disabled=job.cancelling,
+            on_click=job.cancel,
+            help="Stops it for everybody who waits for it.",
+        )
 
 
 def _how_far(job: Job, unit: str) -> str:

@@ -1,4 +1,5 @@
-"""What is said on the page: our words are Markdown, and the values put into them are shown as the text that they are."""
+"""What is said on the page: our words are Markdown, and the values put into them are shown as the text that they
+are."""
 
 from __future__ import annotations
 

@@ -5,19 +5,19 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app.server import cache
-from app.ui import progress, say, sidebar, state
 from app.choices.context import Context
 from app.figures.theme import DARK, LIGHT, Theme
+from app.server import cache
 from app.server.jobs import Job, Phase
+from app.ui import progress, say, sidebar, state
 from app.views.run import memory
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from lm2.weights.checkpoint import Checkpoint
     from lm2.runs.spec import RunSpec
     from lm2.runs.trace import Trace
+    from lm2.weights.checkpoint import Checkpoint
     from probes.causal.lens import SlotReadout
 
 
@@ -50,7 +50,8 @@ def open_checkpoint() -> "Checkpoint | None":
 
 
 def open_trace() -> Opened | None:
-    """Load and run what the selection names; None while a long text runs, and once a user's mistake has been explained."""
+    """Load and run what the selection names; None while a long text runs, and once a user's mistake has been
+    explained."""
     loaded, chosen = open_checkpoint(), state.current()
     if loaded is None:
         return None
@@ -74,17 +75,22 @@ def answerable(read: Context, loaded: "Checkpoint", trace: "Trace") -> Context:
     quizzes = tuple(quiz for quiz in read.quizzes if quiz.answerable(trace.tokens, loaded.tokenizer))
     lost = dict.fromkeys(quiz.answer for quiz in read.quizzes if quiz not in quizzes)
     if lost:
-        st.info(say.words(
-            "The tokenizer of {} has no tokens for {}: questions with this answer are left out.",
-            loaded.name, ", ".join(lost),
-        ), icon=":material/info:")
+        st.info(
+            say.words(
+                "The tokenizer of {} has no tokens for {}: questions with this answer are left out.",
+                loaded.name,
+                ", ".join(lost),
+            ),
+            icon=":material/info:",
+        )
     return replace(read, quizzes=quizzes)
 
 
 def ran(loaded: "Checkpoint", spec: "RunSpec") -> "Trace | None":
     """The trace of a spec. A short text is waited for; of a long one the page shows how far it is, and None comes back.
 
-    Whoever asks for the same run meets it: on another screen, after a reload, in another session. Raises ValueError as `run` does.
+    Whoever asks for the same run meets it: on another screen, after a reload, in another session. Raises ValueError as
+    `run` does.
     """
     found = cache.trace(loaded, spec, state.session())
     if not isinstance(found, Job):
@@ -95,7 +101,10 @@ def ran(loaded: "Checkpoint", spec: "RunSpec") -> "Trace | None":
         bar.progress(found.done / (found.total or 1), say.words("Segment {} of {}", found.done, found.total or "..."))
     bar.empty()
     if not found.phase.ended:
-        st.caption("A long text runs in the background: go on elsewhere, and come back by this page's link. It stops when no page waits for it any more.")
+        st.caption(
+            "A long text runs in the background: go on elsewhere, and come back by this page's link. It stops when no"
+            " page waits for it any more."
+        )
         progress.show(found, "segment")
     elif found.phase is Phase.FINISHED:
         return ran(loaded, spec)
@@ -103,7 +112,9 @@ def ran(loaded: "Checkpoint", spec: "RunSpec") -> "Trace | None":
         cache.forget_run(loaded, spec)
         raise ValueError(found.sentence)
     else:
-        st.button("Run the text", type="primary", icon=":material/play_arrow:", on_click=cache.forget_run, args=(loaded, spec))
+        st.button(
+            "Run the text", type="primary", icon=":material/play_arrow:", on_click=cache.forget_run, args=(loaded, spec)
+        )
         st.caption(say.words("Stopped after {}.", progress.counted(found.done, "segment")))
     return None
 
@@ -112,16 +123,20 @@ def open_memory() -> Opened | None:
     """As `open_trace`, for screens that need a memory."""
     opened = open_trace()
     if opened is not None and not opened.layers:
-        st.info(say.words(
-            "{} has no memory: there is nothing to show here. The Run screen shows its predictions.",
-            opened.checkpoint.name,
-        ), icon=":material/info:")
+        st.info(
+            say.words(
+                "{} has no memory: there is nothing to show here. The Run screen shows its predictions.",
+                opened.checkpoint.name,
+            ),
+            icon=":material/info:",
+        )
         return None
     return opened
 
 
 def captured(opened: Opened, layer: int) -> int:
-    """`layer`, if the trace holds it; else the text is run again for it, when a fragment that has only this trace chose it."""
+    """`layer`, if the trace holds it; else the text is run again for it, when a fragment that has only this trace chose
+    it."""
     if layer not in opened.layers:
         st.rerun()
     return layer
@@ -133,14 +148,24 @@ def subtitle(opened: Opened) -> None:
     st.caption(
         say.words(
             "{} ({} memory) on {}, {} · {} · {} tokens in {} segments · run {}",
-            opened.checkpoint.name, config.memory.value, trace.device, trace.dtype, opened.context.origin, len(trace.tokens), len(trace.segments), trace.spec.digest[:10],
+            opened.checkpoint.name,
+            config.memory.value,
+            trace.device,
+            trace.dtype,
+            opened.context.origin,
+            len(trace.tokens),
+            len(trace.segments),
+            trace.spec.digest[:10],
         )
     )
     if opened.layers and len(opened.layers) < len(config.memory_layers):
-        st.caption(say.words(
-            "All blocks together would be too much to keep: only block {} was captured. Choosing another runs the text again.",
-            opened.layers[0],
-        ))
+        st.caption(
+            say.words(
+                "All blocks together would be too much to keep: only block {} was captured. Choosing another runs the"
+                " text again.",
+                opened.layers[0],
+            )
+        )
 
 
 def readout(opened: Opened, bank: "np.ndarray", layer: int) -> "SlotReadout":

@@ -2,15 +2,15 @@
 
 import streamlit as st
 
-from app.server import cache
 from app.choices import context
-from app.ui import state, widgets
 from app.choices.context import Context
 from app.choices.selection import Kind, Selection, Source
-from lm2.tasks import stories
-from lm2.weights.bundled import bundled_names
+from app.server import cache
+from app.ui import state, widgets
 from lm2.files import decode_text
+from lm2.tasks import stories
 from lm2.tasks.simulator import simulate
+from lm2.weights.bundled import bundled_names
 
 _SOURCES = {Source.STORY: "Story", Source.SIMULATED: "Simulated", Source.PASTED: "Text", Source.FILE: "File"}
 _ASKED = {
@@ -43,7 +43,13 @@ def _model() -> None:
         widgets.select("Device", "device", ["auto", "cpu", "cuda", "mps"], help="auto is CUDA, then MPS, then CPU.")
     with right:
         widgets.select("Numbers", "dtype", ["float32", "bfloat16"])
-    widgets.number("Segment length (tokens)", "length", 0, 1_000_000, help="Tokens the model sees at once; 0 is the checkpoint's own.")
+    widgets.number(
+        "Segment length (tokens)",
+        "length",
+        0,
+        1_000_000,
+        help="Tokens the model sees at once; 0 is the checkpoint's own.",
+    )
     widgets.upload(
         "Your own checkpoint, a folder as .zip", "checkpoint", "zip", lambda content: cache.uploads().add(content),
         help="config.json, model.safetensors, tokenizer.json (ours or a Hugging Face Llama's); or a released .pt with tokenizer.json; or a .gguf.",
@@ -86,13 +92,18 @@ def _pasted() -> None:
 
 
 def _file() -> None:
-    widgets.upload("Text file (.txt, UTF-8)", "uploaded", "txt", _text_of, help=f"At most {context.MAX_CHARACTERS:,} characters.")
+    widgets.upload(
+        "Text file (.txt, UTF-8)", "uploaded", "txt", _text_of, help=f"At most {context.MAX_CHARACTERS:,} characters."
+    )
     _tell_how_it_is_linked("uploaded")
 
 
 def _tell_how_it_is_linked(field: str) -> None:
     if not state.fits_url(field):
-        st.caption("This text is too long to be part of a link: a copied link holds a mark of it, which this server alone understands, while it runs.")
+        st.caption(
+            "This text is too long to be part of a link: a copied link holds a mark of it, which this server alone"
+            " understands, while it runs."
+        )
 
 
 def _text_of(content: bytes) -> str:
@@ -121,11 +132,18 @@ def context_of(chosen: Selection) -> Context:
         story, origin = picked.story, picked.origin
     else:
         statements = None if chosen.task == 4 else chosen.statements
-        story = simulate(chosen.task, seed=chosen.seed, statements=statements, questions=None if statements is None else min(5, statements)).story
+        story = simulate(
+            chosen.task,
+            seed=chosen.seed,
+            statements=statements,
+            questions=None if statements is None else min(5, statements),
+        ).story
         origin = f"simulated story of qa{chosen.task}, seed {chosen.seed}"
     if chosen.asked is Kind.WHOLE_STORY:
         return context.of_story(story, origin)
     count = len(story.questions)
     if not -count <= chosen.question < count:
-        raise ValueError(f"This story has questions 0 to {count - 1}, and none at {chosen.question}. Choose another question.")
+        raise ValueError(
+            f"This story has questions 0 to {count - 1}, and none at {chosen.question}. Choose another question."
+        )
     return context.of_question(story, chosen.question, origin, own_segment=chosen.asked is Kind.OWN_SEGMENT)

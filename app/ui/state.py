@@ -1,7 +1,7 @@
 """The door to session state and to the URL.
 
-The selection of a session is read from the URL when the session starts, and written back after each run of the script, so that
-a copied link opens the same view.
+The selection of a session is read from the URL when the session starts, and written back after each run of the script,
+so that a copied link opens the same view.
 """
 
 import dataclasses
@@ -13,10 +13,10 @@ from typing import Any
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from app.server import cache
 from app.choices import links
-from app.ui import say
 from app.choices.selection import ALLOWED, DECIDED_BY, Selection, Source
+from app.server import cache
+from app.ui import say
 
 _NOTHING = object()
 _FIELDS = {field.name: field for field in dataclasses.fields(Selection)}
@@ -43,7 +43,7 @@ def current() -> Selection:
         repeated = [name for name in st.query_params if len(st.query_params.get_all(name)) > 1]
         _begin(dict(st.query_params))
         for name in repeated:
-            tell(f"This link names {name[:links.SHOWN]!r} more than once: the last is taken.")
+            tell(f"This link names {name[: links.SHOWN]!r} more than once: the last is taken.")
     return st.session_state["selection"]
 
 
@@ -63,12 +63,20 @@ def _begin(written: dict[str, str]) -> None:
     kept = {name: cache.kept_text(mark) for name, mark in marks.items()}
     link = links.read(written, _FIELDS, ALLOWED)
     values = link.values | {name: text for name, text in kept.items() if text is not None}
-    if values.get("source") is Source.FILE and "uploaded" not in values and "text" in values:  # links of before pasted and uploaded texts were parted
+    if (
+        values.get("source") is Source.FILE and "uploaded" not in values and "text" in values
+    ):  # links of before pasted and uploaded texts were parted
         values["uploaded"] = values.pop("text")
     st.session_state["selection"] = Selection(**values)
     st.session_state["from_link"] = set(values)
-    st.session_state["digests"] = {name: _Known(digest, _choosing(name), linked=True) for name, digest in digests.items()}
-    lost = [f"This link's {name} is too long to be in it, and the server does not have it any more." for name in kept if kept[name] is None]
+    st.session_state["digests"] = {
+        name: _Known(digest, _choosing(name), linked=True) for name, digest in digests.items()
+    }
+    lost = [
+        f"This link's {name} is too long to be in it, and the server does not have it any more."
+        for name in kept
+        if kept[name] is None
+    ]
     st.session_state["notices"], st.session_state["told"] = [*link.problems, *lost], []
 
 
@@ -77,9 +85,13 @@ def _choosing(what: str) -> tuple[Any, ...]:
 
 
 def shows(what: str, content: str) -> None:
-    """What the page shows, of `DECIDED_BY`: links name it by its digest. Told where the link that opened this session names another."""
+    """What the page shows, of `DECIDED_BY`: links name it by its digest. Told where the link that opened this session
+    names another."""
     chosen, (words, _) = _choosing(what), DECIDED_BY[what]
-    digest, known = hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGITS], st.session_state["digests"].get(what)
+    digest, known = (
+        hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGITS],
+        st.session_state["digests"].get(what),
+    )
     if known is not None and known.linked and known.chosen == chosen and known.digest != digest:
         tell(f"This link was made with {words} than this server shows: what you see differs from what its maker saw.")
     st.session_state["digests"][what] = _Known(digest, chosen, linked=False)
@@ -121,12 +133,19 @@ def texts(field: str) -> tuple[str, ...]:
 
 
 def write_link() -> None:
-    """Write the selection to the URL, leaving out what is at its default. The server keeps texts that are too long for it."""
+    """Write the selection to the URL, leaving out what is at its default. The server keeps texts that are too long for
+    it."""
     chosen = current()
     changed = {name: getattr(chosen, name) for name in _FIELDS if getattr(chosen, name) != _FIELDS[name].default}
     values = {name: links.write(value) for name, value in changed.items() if links.fits(value)}
-    values |= {name: f"@{cache.keep_text(value)}" for name, value in changed.items() if name not in values and isinstance(value, str)}
-    values |= {what: known.digest for what, known in st.session_state["digests"].items() if known.chosen == _choosing(what)}
+    values |= {
+        name: f"@{cache.keep_text(value)}"
+        for name, value in changed.items()
+        if name not in values and isinstance(value, str)
+    }
+    values |= {
+        what: known.digest for what, known in st.session_state["digests"].items() if known.chosen == _choosing(what)
+    }
     if dict(st.query_params) != values:
         st.query_params.from_dict(values)
 
@@ -161,7 +180,9 @@ def widget_key(field: str, value: Any) -> str:
     """The session key of a field's widget, which will show `value`; pass `take` as the widget's on_change."""
     key, screen = f"widget_{field}", get_script_run_ctx().page_script_hash
     drawn = st.session_state.setdefault("drawn", {})
-    if st.session_state.get(key, _NOTHING) != value or drawn.get(key) != screen:  # another screen's widget of this key is not this one
+    if (
+        st.session_state.get(key, _NOTHING) != value or drawn.get(key) != screen
+    ):  # another screen's widget of this key is not this one
         st.session_state[key], drawn[key] = value, screen
     return key
 

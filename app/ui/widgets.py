@@ -5,8 +5,8 @@ from typing import Any
 
 import streamlit as st
 
-from app.ui import say, state
 from app.choices.toggles import numbers, ranges
+from app.ui import say, state
 
 _MOST_PILLS = 64
 """Of more things than this, the chosen ones are written, not clicked."""
@@ -21,12 +21,16 @@ def _valid(field: str, options: Sequence[Any], fallback: Any) -> Any:
     return fallback
 
 
-def select(label: str, field: str, options: Sequence[Any], *, show: Callable[[Any], str] = str, help: str | None = None) -> Any:
+def select(
+    label: str, field: str, options: Sequence[Any], *, show: Callable[[Any], str] = str, help: str | None = None
+) -> Any:
     key = state.widget_key(field, _valid(field, options, options[0]))
     return st.selectbox(label, options, key=key, format_func=show, help=help, on_change=state.take, args=(field,))
 
 
-def buttons(label: str, field: str, options: Sequence[Any], *, show: Callable[[Any], str] = str, help: str | None = None) -> Any:
+def buttons(
+    label: str, field: str, options: Sequence[Any], *, show: Callable[[Any], str] = str, help: str | None = None
+) -> Any:
     """A row of buttons; exactly one is on."""
     key = state.widget_key(field, _valid(field, options, options[0]))
     return st.segmented_control(
@@ -55,11 +59,22 @@ def choice_of_number(label: str, field: str, count: int, *, help: str) -> int | 
     value = state.choice(field, count)
     key = state.widget_key(field, value)
     return st.number_input(
-        label, 0, count - 1, value=None, key=key, step=1, placeholder="none", help=help, on_change=state.take, args=(field,)
+        label,
+        0,
+        count - 1,
+        value=None,
+        key=key,
+        step=1,
+        placeholder="none",
+        help=help,
+        on_change=state.take,
+        args=(field,),
     )
 
 
-def places(label: str, field: str, options: Sequence[int], *, show: Callable[[int], str] = str, help: str | None = None) -> None:
+def places(
+    label: str, field: str, options: Sequence[int], *, show: Callable[[int], str] = str, help: str | None = None
+) -> None:
     """Any of some numbers, or none. What a link names besides is left alone until something is chosen here."""
     chosen = getattr(state.current(), field)
     if len(options) > _MOST_PILLS:
@@ -67,7 +82,8 @@ def places(label: str, field: str, options: Sequence[int], *, show: Callable[[in
         return
     key = state.widget_key(field, [number for number in chosen if number in options])
     st.pills(
-        label, options, selection_mode="multi", key=key, format_func=lambda option: say.words("{}", show(option)), help=help,
+        label, options, selection_mode="multi", key=key, format_func=lambda option: say.words("{}", show(option)),
+        help=help,
         on_change=_take_places, args=(field,), wrap=True,
     )  # fmt: skip
 
@@ -91,10 +107,27 @@ def _written_places(label: str, field: str, chosen: tuple[int, ...], help: str |
         st.error(say.words("Not taken: {}.", st.session_state[explanation]))
 
 
-def several(label: str, field: str, options: Sequence[int], *, show: Callable[[int], str], placeholder: str, help: str | None = None) -> None:
+def several(
+    label: str,
+    field: str,
+    options: Sequence[int],
+    *,
+    show: Callable[[int], str],
+    placeholder: str,
+    help: str | None = None,
+) -> None:
     """As `places`, where each has a longer name: found by typing a part of it."""
     key = state.widget_key(field, [number for number in getattr(state.current(), field) if number in options])
-    st.multiselect(label, options, key=key, format_func=show, placeholder=placeholder, help=help, on_change=_take_places, args=(field,))
+    st.multiselect(
+        label,
+        options,
+        key=key,
+        format_func=show,
+        placeholder=placeholder,
+        help=help,
+        on_change=_take_places,
+        args=(field,),
+    )
 
 
 def texts(label: str, field: str, options: Sequence[str], *, help: str | None = None) -> None:
@@ -106,7 +139,9 @@ def texts(label: str, field: str, options: Sequence[str], *, help: str | None = 
         state.update(**{field: ", ".join(st.session_state[key])})
 
     shown = list(dict.fromkeys((*options, *chosen)))
-    st.multiselect(label, shown, key=key, help=help, accept_new_options=True, placeholder="choose, or type one", on_change=take)
+    st.multiselect(
+        label, shown, key=key, help=help, accept_new_options=True, placeholder="choose, or type one", on_change=take
+    )
 
 
 def share(label: str, field: str, *, help: str | None = None) -> None:
@@ -136,7 +171,9 @@ def known_or_typed(label: str, field: str, known: Sequence[str], *, help: str) -
     value = getattr(state.current(), field)
     key = state.widget_key(field, value)
     options = [*known, *([] if value in known else [value])]
-    return st.selectbox(label, options, key=key, help=help, accept_new_options=True, on_change=state.take, args=(field,))
+    return st.selectbox(
+        label, options, key=key, help=help, accept_new_options=True, on_change=state.take, args=(field,)
+    )
 
 
 def line(label: str, field: str, *, help: str | None = None) -> str:
@@ -146,7 +183,9 @@ def line(label: str, field: str, *, help: str | None = None) -> str:
 
 def area(label: str, field: str, *, help: str | None = None, placeholder: str = "") -> str:
     key = state.widget_key(field, getattr(state.current(), field))
-    return st.text_area(label, key=key, height=160, help=help, placeholder=placeholder, on_change=state.take, args=(field,))
+    return st.text_area(
+        label, key=key, height=160, help=help, placeholder=placeholder, on_change=state.take, args=(field,)
+    )
 
 
 def upload(label: str, field: str, kind: str, read: Callable[[bytes], str], *, help: str) -> None:
@@ -183,4 +222,9 @@ def block(config: "LM2Config") -> int:  # noqa: F821
 def head(config: "LM2Config") -> str:  # noqa: F821
     """Choose a memory head, or the mean or largest over heads."""
     options = ["mean", "max", *map(str, range(config.memory_heads))]
-    return buttons("Head", "head", options, help="A head of the memory's attention; mean and max are taken over heads, cell by cell.")
+    return buttons(
+        "Head",
+        "head",
+        options,
+        help="A head of the memory's attention; mean and max are taken over heads, cell by cell.",
+    )

@@ -15,7 +15,9 @@ def caption(view: View, notes: Sequence[str]) -> str:
     """`notes`: what a reader of the figure must know besides."""
     if isinstance(view, Lines):
         return " ".join([_sentence(view.alt), *_intervals(view.lines, view.ticks), *notes])
-    return " ".join([_sentence(view.alt), *(_intervals(view.lines, view.labels) if isinstance(view, Forest) else ()), *notes])
+    return " ".join(
+        [_sentence(view.alt), *(_intervals(view.lines, view.labels) if isinstance(view, Forest) else ()), *notes]
+    )
 
 
 def _sentence(words: str) -> str:
@@ -28,7 +30,11 @@ def _intervals(lines: tuple[Line, ...], points: tuple[str, ...]) -> list[str]:
 
 
 def _interval(line: Line, ticks: tuple[str, ...]) -> str:
-    there = [at for at in np.flatnonzero(np.isfinite(line.values)).tolist() if np.isfinite(line.low[at]) and np.isfinite(line.high[at])]
+    there = [
+        at
+        for at in np.flatnonzero(np.isfinite(line.values)).tolist()
+        if np.isfinite(line.low[at]) and np.isfinite(line.high[at])
+    ]
     told = there if len(there) <= _FEW else [there[0], there[-1]]
     words = [f"{line.values[at]:.3g} ({line.low[at]:.3g} to {line.high[at]:.3g}) at {ticks[at]}" for at in told]
     return f"{line.name} " + (", ".join(words) or "none")

@@ -37,7 +37,9 @@ class Provenance:
     def title(self) -> str:
         """What was changed, as short as a title can take it."""
         told = list(self.changes[:_TITLED])
-        return "; ".join(told + ([f"{len(self.changes) - _TITLED} more changes"] if len(self.changes) > _TITLED else []))
+        return "; ".join(
+            told + ([f"{len(self.changes) - _TITLED} more changes"] if len(self.changes) > _TITLED else [])
+        )
 
 
 _TITLED = 2
@@ -146,9 +148,9 @@ class Heatmap(Drawable):
         found = {Pooling.LARGEST: np.nanargmax, Pooling.LEAST: np.nanargmin}.get(self.pooling, self._farthest)(shown)
         row, column = np.unravel_index(found, shown.shape)
         return (
-            f"{self.value_title}, {shown.shape[0]} rows ({self.row_title}) by {shown.shape[1]} columns ({self.column_title}): "
-            f"from {np.nanmin(shown):.3g} to {np.nanmax(shown):.3g}, mean {np.nanmean(shown):.3g}; "
-            f"{self.pooling.value} at {self.row_labels[row]}, {self.column_labels[column]}."
+            f"{self.value_title}, {shown.shape[0]} rows ({self.row_title}) by {shown.shape[1]} columns"
+            f" ({self.column_title}): from {np.nanmin(shown):.3g} to {np.nanmax(shown):.3g}, mean"
+            f" {np.nanmean(shown):.3g}; {self.pooling.value} at {self.row_labels[row]}, {self.column_labels[column]}."
         )
 
     def _farthest(self, values: Float[np.ndarray, "row column"]) -> int:
@@ -208,7 +210,9 @@ class Bars(Drawable):
     @property
     def summary(self) -> str:
         top = np.argsort(-self.values)[:3]
-        return f"{self.y_title} by {self.x_title}; largest: " + ", ".join(f"{self.labels[at]} {self.values[at]:.3g}" for at in top)
+        return f"{self.y_title} by {self.x_title}; largest: " + ", ".join(
+            f"{self.labels[at]} {self.values[at]:.3g}" for at in top
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,7 +235,11 @@ class Forest(Drawable):
 
     @property
     def summary(self) -> str:
-        return f"{self.x_title}: " + "; ".join(f"{line.name}: {', '.join(self._told(line)) or 'nothing to show'}" for line in self.lines) + "."
+        return (
+            f"{self.x_title}: "
+            + "; ".join(f"{line.name}: {', '.join(self._told(line)) or 'nothing to show'}" for line in self.lines)
+            + "."
+        )
 
     def _told(self, line: Line) -> list[str]:
         return [f"{label} {value:.3g}" for label, value in zip(self.labels, line.values) if np.isfinite(value)]
@@ -258,8 +266,14 @@ class Strip(Drawable):
 
     @property
     def summary(self) -> str:
-        top = "" if self.weights is None else "; strongest: " + ", ".join(
-            f"{self.pieces[at].strip()!r} (token {self.first + at}) {self.weights[at]:.3g}" for at in np.argsort(-np.nan_to_num(self.weights))[:3]
+        top = (
+            ""
+            if self.weights is None
+            else "; strongest: "
+            + ", ".join(
+                f"{self.pieces[at].strip()!r} (token {self.first + at}) {self.weights[at]:.3g}"
+                for at in np.argsort(-np.nan_to_num(self.weights))[:3]
+            )
         )
         what = "" if self.weights is None else f", by {self.legend}"
         return f"{len(self.pieces)} tokens in {len(set(self.segment_of))} segments{what}{top}."

@@ -1,4 +1,5 @@
-"""Table -> LaTeX (booktabs) and Markdown, intervals beside their numbers, and the best in bold where the intervals allow it."""
+"""Table -> LaTeX (booktabs) and Markdown, intervals beside their numbers, and the best in bold where the intervals
+allow it."""
 
 from __future__ import annotations
 
@@ -35,10 +36,14 @@ class _Printed:
 
 _INTERVAL = re.compile(r"\s*([-+−]?[\d.,]+)\s*\(([-+−]?[\d.,]+) to ([-+−]?[\d.,]+)\)\s*")
 _SPECIAL = {
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_", "\n": " ", "\t": " ", '"': "''",
-    "`": r"\`{}", "“": "``", "”": "''", "‘": "`", "’": "'", "\u00a0": "~", "—": "---", "√": r"$\surd$", "⟦": r"$[\![$", "⟧": r"$]\!]$",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
-    "−": "$-$", "–": "--", "…": r"\ldots{}", "·": r"$\cdot$", "×": r"$\times$", "±": r"$\pm$", "≤": r"$\leq$", "≥": r"$\geq$",
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
+    "\n": " ", "\t": " ", '"': "''",
+    "`": r"\`{}", "“": "``", "”": "''", "‘": "`", "’": "'", "\u00a0": "~", "—": "---", "√": r"$\surd$", "⟦": r"$[\![$",
+        "⟧": r"$]\!]$",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "−": "$-$", "–": "--", "…": r"\ldots{}", "·": r"$\cdot$", "×": r"$\times$", "±": r"$\pm$", "≤": r"$\leq$",
+    "≥": r"$\geq$",
     "→": r"$\to$", "⏎": r"$\hookleftarrow$", "⇥": r"$\mapsto$", "λ": r"$\lambda$", "Δ": r"$\Delta$",
 }  # fmt: skip
 """As every encoding of LaTeX has them."""
@@ -50,9 +55,12 @@ _LETTERS = frozenset("ßæøÆØœŒłŁ¡¿£§¶")
 
 
 def escaped(text: str) -> str:
-    """The text as LaTeX prints it, with pdfLaTeX too; characters that this has no type for stand as their code (U+4E2D)."""
+    """The text as LaTeX prints it, with pdfLaTeX too; characters that this has no type for stand as their code
+    (U+4E2D)."""
     parts = [_character(char) for char in seen(text)]
-    return "".join(parts[:1]) + "".join(f"{{}}{part}" if one[-1] + part[0] in _LIGATURES else part for one, part in pairwise(parts))
+    return "".join(parts[:1]) + "".join(
+        f"{{}}{part}" if one[-1] + part[0] in _LIGATURES else part for one, part in pairwise(parts)
+    )
 
 
 def _character(char: str) -> str:
@@ -64,16 +72,29 @@ def _character(char: str) -> str:
 
 
 def latex(view: Table) -> str:
-    """A tabular with booktabs' rules. In the columns of `best`, and in each row among the `rivals`, the best value is bold if its
-    interval is clear of all others'; where it is not in a column, a note below says so. Raises ValueError for columns that do not
-    exist or have no intervals."""
+    """A tabular with booktabs' rules. In the columns of `best`, and in each row among the `rivals`, the best value is
+    bold if its interval is clear of all others'; where it is not in a column, a note below says so. Raises ValueError
+    for columns that do not exist or have no intervals."""
     printed = _printed(view)
-    rows = [[_bold(_cell_text(cell.text), r"\textbf{", "}") if cell.bold else _cell_text(cell.text) for cell in row] for row in printed.rows]
+    rows = [
+        [_bold(_cell_text(cell.text), r"\textbf{", "}") if cell.bold else _cell_text(cell.text) for cell in row]
+        for row in printed.rows
+    ]
     header, *body = _aligned([list(map(_cell_text, printed.columns)), *rows], printed.numeric)
     kinds = "".join("r" if numeric else "l" for numeric in printed.numeric)
-    lines = [r"% \usepackage{booktabs}", rf"\begin{{tabular}}{{{kinds}}}", r"\toprule", f"{' & '.join(header)} \\\\", r"\midrule"]
+    lines = [
+        r"% \usepackage{booktabs}",
+        rf"\begin{{tabular}}{{{kinds}}}",
+        r"\toprule",
+        f"{' & '.join(header)} \\\\",
+        r"\midrule",
+    ]
     lines += [f"{' & '.join(row)} \\\\" for row in body]
-    lines += [r"\bottomrule", r"\end{tabular}", *(rf"\par\smallskip{{\footnotesize {escaped(note)}}}" for note in printed.notes)]
+    lines += [
+        r"\bottomrule",
+        r"\end{tabular}",
+        *(rf"\par\smallskip{{\footnotesize {escaped(note)}}}" for note in printed.notes),
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -85,9 +106,13 @@ def _cell_text(text: str) -> str:
 def markdown(view: Table) -> str:
     """The same as a Markdown table."""
     printed = _printed(view)
-    rows = [[_bold(_safe(cell.text), "**", "**") if cell.bold else _safe(cell.text) for cell in row] for row in printed.rows]
+    rows = [
+        [_bold(_safe(cell.text), "**", "**") if cell.bold else _safe(cell.text) for cell in row] for row in printed.rows
+    ]
     header, *body = _aligned([list(map(_safe, printed.columns)), *rows], printed.numeric)
-    rule = ["-" * (len(name) - 1) + ":" if numeric else "-" * len(name) for name, numeric in zip(header, printed.numeric)]
+    rule = [
+        "-" * (len(name) - 1) + ":" if numeric else "-" * len(name) for name, numeric in zip(header, printed.numeric)
+    ]
     lines = [f"| {' | '.join(row)} |" for row in (header, rule, *body)]
     return "\n".join([*lines, *(f"\n{_safe(note)}" for note in printed.notes)]) + "\n"
 
@@ -104,7 +129,10 @@ def _bold(text: str, start: str, end: str) -> str:
 def _aligned(rows: Sequence[Sequence[str]], numeric: Sequence[bool]) -> list[list[str]]:
     """Padded so that columns stand below each other in the source too."""
     widths = [max(3, *map(len, column)) for column in zip(*rows)]
-    return [[cell.rjust(wide) if right else cell.ljust(wide) for cell, wide, right in zip(row, widths, numeric)] for row in rows]
+    return [
+        [cell.rjust(wide) if right else cell.ljust(wide) for cell, wide, right in zip(row, widths, numeric)]
+        for row in rows
+    ]
 
 
 def _printed(view: Table) -> _Printed:
@@ -126,7 +154,10 @@ def _printed(view: Table) -> _Printed:
             cells[place], clear = _marked(name, cells[place], view.best[name])
             if not clear:
                 best = cells[place][_first(cells[place], view.best[name])]
-                notes.append(f"{name}: none is bold, as the interval of the {view.best[name].value}, {best.text}, is not clear of all others.")
+                notes.append(
+                    f"{name}: none is bold, as the interval of the {view.best[name].value}, {best.text}, is not clear"
+                    " of all others."
+                )
     if view.rivals:
         places = [columns.index(name) for name in view.rivals]
         for row in range(len(view.rows)):
@@ -148,7 +179,11 @@ def decimals(column: str) -> int:
 def _cell(value: str | int | float, low: float, high: float, places: int) -> _Cell:
     if isinstance(value, str):
         found = _INTERVAL.fullmatch(value)
-        numbers = [float(part.replace("−", "-").replace(",", "")) for part in found.groups()] if found else [None, math.nan, math.nan]
+        numbers = (
+            [float(part.replace("−", "-").replace(",", "")) for part in found.groups()]
+            if found
+            else [None, math.nan, math.nan]
+        )
         return _Cell(text=value, value=numbers[0], low=numbers[1], high=numbers[2])
     if isinstance(value, int):
         return _Cell(text=str(value), value=value)
@@ -167,7 +202,9 @@ def _marked(name: str, cells: list[_Cell], best: Best) -> tuple[list[_Cell], boo
     sign, first = 1 if best is Best.HIGHEST else -1, _first(cells, best)
     near = [cells[at].high if best is Best.HIGHEST else cells[at].low for at in there if at != first]
     own = cells[first].low if best is Best.HIGHEST else cells[first].high
-    clear = bool(near) and all(sign * own > sign * other for other in near)  # NaN, an interval that is missing, is clear of nothing
+    clear = bool(near) and all(
+        sign * own > sign * other for other in near
+    )  # NaN, an interval that is missing, is clear of nothing
     return [replace(cell, bold=clear and at == first) for at, cell in enumerate(cells)], clear
 
 

@@ -1,4 +1,5 @@
-"""Names and tokens in Markdown, read there as the text that they are: GitHub's, and Streamlit's with its colours, icons and formulas."""
+"""Names and tokens in Markdown, read there as the text that they are: GitHub's, and Streamlit's with its colours, icons
+and formulas."""
 
 import re
 
@@ -15,7 +16,9 @@ def plain(text: str) -> str:
     """The text in one line."""
     line = re.sub(r"^\s+", " ", in_a_line(text))  # four blanks would open a block of code
     words = re.split(r"(\s+)", line)
-    return _BEGINS.sub(r"\1\\", "".join(code(word) if _CHANGED.search(word) else _MARKED.sub(r"\\\g<0>", word) for word in words))
+    return _BEGINS.sub(
+        r"\1\\", "".join(code(word) if _CHANGED.search(word) else _MARKED.sub(r"\\\g<0>", word) for word in words)
+    )
 
 
 def code(text: str) -> str:

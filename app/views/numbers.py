@@ -28,11 +28,12 @@ def digest(view: View | Table) -> str:
 
 
 def sketch(view: View | Table) -> dict[str, Any]:
-    """What tells other numbers from the same ones with other last bits, which another processor or number of threads gives them.
+    """What tells other numbers from the same ones with other last bits, which another processor or number of threads
+    gives them.
 
-    "rest": SHA-256 of everything but fractions: names, shapes, whole numbers, and where something is missing. "sums": for each
-    array of fractions, its Euclidean norm and sums of it by `_SUMS` sets of weights between -1 and 1. A digest of rounded values would
-    not do: among thousands of cells there is always one that stands where rounding turns.
+    "rest": SHA-256 of everything but fractions: names, shapes, whole numbers, and where something is missing. "sums":
+    for each array of fractions, its Euclidean norm and sums of it by `_SUMS` sets of weights between -1 and 1. A digest
+    of rounded values would not do: among thousands of cells there is always one that stands where rounding turns.
     """
     found = _columns(view) if isinstance(view, Table) else arrays(view)
     rest, sums = hashlib.sha256(), []
@@ -92,10 +93,15 @@ def table(view: View) -> pa.Table:
         )
     if isinstance(view, (Lines, Forest)):
         points = view.ticks if isinstance(view, Lines) else view.labels
-        values, names = _curves(view.lines, len(points)), ("line", "point") if isinstance(view, Lines) else ("mark", "row")
+        values, names = (
+            _curves(view.lines, len(points)),
+            ("line", "point") if isinstance(view, Lines) else ("mark", "row"),
+        )
         return pa.table(
             {
-                names[0]: _named(tuple(line.name for line in view.lines), np.arange(len(view.lines)).repeat(len(points))),
+                names[0]: _named(
+                    tuple(line.name for line in view.lines), np.arange(len(view.lines)).repeat(len(points))
+                ),
                 names[1]: _named(points, np.tile(np.arange(len(points)), len(view.lines))),
             }
             | {name: _numbers(values[name].ravel()) for name in ("value", "low", "high")}
@@ -119,7 +125,11 @@ def arrays(view: View) -> dict[str, np.ndarray]:
         }
     if isinstance(view, Lines):
         names = np.array([line.name for line in view.lines], str)
-        return {"lines": names, "points": np.array(view.ticks, str), "boundaries": np.array(view.boundaries, int)} | _curves(view.lines, len(view.ticks))
+        return {
+            "lines": names,
+            "points": np.array(view.ticks, str),
+            "boundaries": np.array(view.boundaries, int),
+        } | _curves(view.lines, len(view.ticks))
     if isinstance(view, Forest):
         names = np.array([line.name for line in view.lines], str)
         return {"marks": names, "rows": np.array(view.labels, str)} | _curves(view.lines, len(view.labels))
@@ -133,7 +143,10 @@ def _curves(lines: tuple[Line, ...], points: int) -> dict[str, Float[np.ndarray,
     """NaN where a line has no interval."""
     nothing = np.full(points, np.nan)
     stacked = {"value": [line.values for line in lines]}
-    stacked |= {name: [nothing if (found := getattr(line, name)) is None else found for line in lines] for name in ("low", "high")}
+    stacked |= {
+        name: [nothing if (found := getattr(line, name)) is None else found for line in lines]
+        for name in ("low", "high")
+    }
     return {name: np.array(rows, float).reshape(len(lines), points) for name, rows in stacked.items()}
 
 

@@ -1,4 +1,5 @@
-"""Which neighbours of an axis are drawn as one cell where there is no room for all of them, and what that cell shows."""
+"""Which neighbours of an axis are drawn as one cell where there is no room for all of them, and what that cell
+shows."""
 
 from __future__ import annotations
 
@@ -61,7 +62,8 @@ class Cells:
         return [names[first] if first == last else f"{names[first]} to {names[last]}" for first, last in ends]
 
     def dots(self, count: int) -> Int[np.ndarray, "dot"]:
-        """The cell that each of `count` dots along the axis shows; every cell has one at least. Raises ValueError for fewer dots than cells."""
+        """The cell that each of `count` dots along the axis shows; every cell has one at least. Raises ValueError for
+        fewer dots than cells."""
         if count < self.count:
             raise ValueError(f"{self.count} cells of unlike things have room for {count}")
         starts = np.ceil(self.edges[:-1] * count / len(self.owner) - 0.5).astype(int)  # the cell below a dot's middle
@@ -75,8 +77,9 @@ def cells(places: int, most: int, starts: Sequence[int] = (), kinds: Sequence[Ha
     """At most `most` cells of neighbours, about equally many places in each.
 
     Args:
-        starts: places at which segments begin. A cell holds places of one segment; where there are more segments than cells, whole segments.
-        kinds: what each place is of, where that is not the same for all: a cell holds places of one kind, whatever stands between them.
+        starts: places at which segments begin. A cell holds places of one segment; where there are more segments than
+        cells, whole segments. kinds: what each place is of, where that is not the same for all: a cell holds places of
+        one kind, whatever stands between them.
             There are more than `most` cells only where there are more kinds.
     """
     if places <= most:
@@ -112,7 +115,8 @@ def _split(segment_of: Int[np.ndarray, "place"], most: int) -> tuple[Int[np.ndar
 def pooled(
     values: Float[np.ndarray, "row column"], down: Cells, along: Cells, pooling: Pooling, middle: float
 ) -> Float[np.ndarray, "pooled_row pooled_column"]:
-    """What each cell shows. NaN is left out, and is what a cell without anything else holds. `middle`: of the colour scale."""
+    """What each cell shows. NaN is left out, and is what a cell without anything else holds. `middle`: of the colour
+    scale."""
     if down.whole and along.whole:
         return values
 
@@ -127,10 +131,14 @@ def pooled(
 
 
 def words(pooling: Pooling, down: tuple[Cells, str], along: tuple[Cells, str]) -> str:
-    """"least of up to 3 tokens", by the axes' cells and what their places are called; empty where nothing is pooled."""
+    """ "least of up to 3 tokens", by the axes' cells and what their places are called; empty where nothing is
+    pooled."""
     told, uneven = [], False
     for axis, noun in (down, along):
         if not axis.whole:
-            told.append(f"{axis.sizes.max()} {noun}s" + (", whole segments together" if axis.joined and noun != "segment" else ""))
+            told.append(
+                f"{axis.sizes.max()} {noun}s"
+                + (", whole segments together" if axis.joined and noun != "segment" else "")
+            )
             uneven = uneven or axis.sizes.min() < axis.sizes.max()
     return f"{pooling.value} of {'up to ' if uneven else ''}{' by '.join(told)}" if told else ""

@@ -7,7 +7,8 @@ _JOINERS = "\u200c\u200d"
 
 
 def seen(text: str) -> str:
-    """The text with controls, marks of direction, surrogates and characters that Unicode does not have by their code. Line ends and tabs are kept."""
+    """The text with controls, marks of direction, surrogates and characters that Unicode does not have by their code.
+    Line ends and tabs are kept."""
     if text.isprintable():
         return text
     return "".join(code_point(char) if _hidden(char) else char for char in text)
@@ -23,4 +24,6 @@ def code_point(char: str) -> str:
 
 
 def _hidden(char: str) -> bool:
-    return char not in "\n\t" and char not in _JOINERS and (unicodedata.category(char)[0] == "C" or char in "\u2028\u2029")
+    return (
+        char not in "\n\t" and char not in _JOINERS and (unicodedata.category(char)[0] == "C" or char in "\u2028\u2029")
+    )

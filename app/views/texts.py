@@ -9,7 +9,8 @@ from app.views.numbers import View
 
 
 def with_texts(view: View, title: Callable[[str], str], label: Callable[[str], str]) -> View:
-    """The view with `title` of each of its titles, and `label` of each of the texts that stand beside others: ticks, tokens, names of lines."""
+    """The view with `title` of each of its titles, and `label` of each of the texts that stand beside others: ticks,
+    tokens, names of lines."""
     return replace(view, **{field.name: _changed(getattr(view, field.name), title, label) for field in fields(view)})
 
 

@@ -9,28 +9,37 @@ from app.views.numbers import View
 
 
 def window(view: View, first: int, stop: int) -> View:
-    """What stands from one token to the one before `stop`. Raises ValueError for views that have no tokens along, and for tokens that are not there."""
+    """What stands from one token to the one before `stop`. Raises ValueError for views that have no tokens along, and
+    for tokens that are not there."""
     count = tokens(view)
     if count is None:
         raise ValueError("only views with tokens along have a window")
     if not 0 <= first < stop <= count:
-        raise ValueError(f"a window goes from a token to one behind it, within 0 and {count}, not from {first} to {stop}")
+        raise ValueError(
+            f"a window goes from a token to one behind it, within 0 and {count}, not from {first} to {stop}"
+        )
     kept = slice(first, stop)
     if isinstance(view, Strip):
         return replace(
-            view, pieces=view.pieces[kept], segment_of=view.segment_of[kept], weights=None if view.weights is None else view.weights[kept],
+            view, pieces=view.pieces[kept], segment_of=view.segment_of[kept],
+            weights=None if view.weights is None else view.weights[kept],
             notes=view.notes[kept], first=view.first + first,
-            marks=tuple((max(a, first) - first, min(b, stop) - first, word) for a, b, word in view.marks if a < stop and b > first),
+            marks=tuple((max(a, first) - first, min(b, stop) - first, word) for a, b,
+                word in view.marks if a < stop and b > first),
         )  # fmt: skip
     starts = [*(at for at in view.boundaries if at < stop), stop]
     within = [at for at, (start, end) in enumerate(zip(starts, starts[1:])) if end > first]
     edges = tuple(max(starts[at], first) - first for at in within)
     if isinstance(view, Lines):
-        return replace(view, lines=tuple(_cut(line, kept) for line in view.lines), ticks=view.ticks[kept], boundaries=edges)
+        return replace(
+            view, lines=tuple(_cut(line, kept) for line in view.lines), ticks=view.ticks[kept], boundaries=edges
+        )
     return replace(
         view, values=view.values[:, kept], column_labels=view.column_labels[kept], ticks=view.ticks[kept],
-        masked=None if view.masked is None else view.masked[:, kept], boundaries=edges, column_kinds=view.column_kinds[kept],
-        segment_labels=tuple(view.segment_labels[at] for at in within) if view.segment_labels else (), first=view.first + first,
+        masked=None if view.masked is None else view.masked[:, kept], boundaries=edges,
+        column_kinds=view.column_kinds[kept],
+        segment_labels=tuple(view.segment_labels[at] for at in within) if view.segment_labels else (),
+        first=view.first + first,
     )  # fmt: skip
 
 

@@ -1,14 +1,15 @@
-"""What models answered, kept cell by cell: a sealed file for each model, task and length, which is believed only as it was written."""
+"""What models answered, kept cell by cell: a sealed file for each model, task and length, which is believed only as it
+was written."""
 
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lm2.weights.checkpoint import Checkpoint
 from lm2.files import read_json
 from lm2.origin import differing, made_by
 from lm2.sealed import DamagedError, is_sealed, read_sealed, write_sealed
+from lm2.weights.checkpoint import Checkpoint
 
 _LOG = logging.getLogger(__name__)
 _FIELDS = ("key", "made", "answers")
@@ -28,7 +29,8 @@ class Asked(NamedTuple):
 
 
 class AnswerStore:
-    """The answers in an evaluation's folder. `key`: JSON values, what the answers of a cell depend on, with the model as "checkpoint"."""
+    """The answers in an evaluation's folder. `key`: JSON values, what the answers of a cell depend on, with the model
+    as "checkpoint"."""
 
     def __init__(self, out: Path) -> None:
         self._cells = out / "cells"
@@ -57,7 +59,11 @@ class AnswerStore:
     def put(self, file: str, key: Mapping[str, Any], model: Asked, answers: Sequence[Mapping[str, Any]]) -> None:
         """In place of what was there."""
         made = made_by(model.device, model.dtype)
-        write_sealed(self._cells / file, {"key": {**key, "checkpoint": model.digest}, "made": made, "answers": list(answers)}, of=file)
+        write_sealed(
+            self._cells / file,
+            {"key": {**key, "checkpoint": model.digest}, "made": made, "answers": list(answers)},
+            of=file,
+        )
 
 
 def _earlier(path: Path) -> dict[str, Any] | None:

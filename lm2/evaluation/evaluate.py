@@ -20,18 +20,28 @@ import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed, parallel_config
 
-from lm2.weights import bundled
 from lm2.evaluation.answer_store import AnswerStore, Asked
-from lm2.files import State, state, write_table
-from lm2.tasks.babi import BabiError, Prompt, Story, prompts, read, split
-from lm2.tasks.babilong import Library, Mixture, exact_score, fits, instructed_prompt, length_tokens, mix, official_score, plain_prompt
-from lm2.weights.checkpoint import Checkpoint, load
-from lm2.model.finite import of_model
-from lm2.intervals import bootstrap, difference, rate
 from lm2.evaluation.results import DIFFERENCES, TABLE, seal_results
+from lm2.files import State, state, write_table
+from lm2.intervals import bootstrap, difference, rate
+from lm2.model.finite import of_model
 from lm2.runs.batched import answers
+from lm2.tasks.babi import BabiError, Prompt, Story, prompts, read, split
+from lm2.tasks.babilong import (
+    Library,
+    Mixture,
+    exact_score,
+    fits,
+    instructed_prompt,
+    length_tokens,
+    mix,
+    official_score,
+    plain_prompt,
+)
 from lm2.tasks.simulator import simulate
 from lm2.text.tokens import Tokenizer
+from lm2.weights import bundled
+from lm2.weights.checkpoint import Checkpoint, load
 
 _LOG = logging.getLogger(__name__)
 METRICS = {"official": official_score, "exact": exact_score}
@@ -62,7 +72,8 @@ class Evaluation:
     seeds: int = 1
     """Seeds 0..seeds-1 are pooled; each draws its own items and mixes them anew."""
     babi: str | None = None
-    """A folder or archive of bAbI files: its test files if it has any, else the last tenth of each file's stories. None: the simulator."""
+    """A folder or archive of bAbI files: its test files if it has any, else the last tenth of each file's stories.
+    None: the simulator."""
     books: str | None = None
     """A text or folder of texts to hide facts in; not needed at 0k."""
     length_tokenizer: str = "babi-lm2"
@@ -129,8 +140,8 @@ def evaluate(
 ) -> None:
     """Ask every cell that `out` does not hold yet, and write the tables.
 
-    `workers` processes share the cells, a thread each; short lengths come first for one, long ones for several. `on_cell` hears each
-    cell and whether it had to be asked.
+    `workers` processes share the cells, a thread each; short lengths come first for one, long ones for several.
+    `on_cell` hears each cell and whether it had to be asked.
 
     Raises ValueError for a model, task or length that is not there, and for what `mix` refuses.
     """
@@ -139,13 +150,19 @@ def evaluate(
     held = _held(evaluation, store, models)
     if store.foreign:
         what = ", ".join(dict.fromkeys(words for changed in store.foreign.values() for words in changed))
-        _LOG.warning("%d cells in %s were answered where %s differed; they stay as they are, and another folder asks them anew", len(store.foreign), out, what)
+        _LOG.warning(
+            "%d cells in %s were answered where %s differed; they stay as they are, and another folder asks them anew",
+            len(store.foreign),
+            out,
+            what,
+        )
     for cell, found in held.items():
         if found is None:
             missing.append(cell)
         elif on_cell is not None:
             on_cell(cell, False)
-    # joblib's processes are fresh ones, and do not run the calling script again: neither CUDA nor OpenMP survives a fork.
+    # joblib's processes are fresh ones, and do not run the calling script again: neither CUDA nor OpenMP survives a
+    # fork.
     with parallel_config(backend="loky", inner_max_num_threads=1):
         together = Parallel(workers, return_as="generator_unordered")
         groups = list(_side_by_side(evaluation, missing))
@@ -176,7 +193,9 @@ def _ask_cells(evaluation: Evaluation, cells: Sequence[Cell], out: Path, model: 
         rows = items[at : at + _ROWS]
         texts = [say(mixture) for _, _, mixture in rows]
         with of_model(checkpoint.name):
-            said = answers(checkpoint, texts, max_tokens=_ANSWER_TOKENS, stop=".", segment_length=evaluation.segment_length)
+            said = answers(
+                checkpoint, texts, max_tokens=_ANSWER_TOKENS, stop=".", segment_length=evaluation.segment_length
+            )
         for (cell, seed, mixture), output in zip(rows, said):
             answered[cell].append(_answered(seed, mixture, output))
     for cell, found in answered.items():
@@ -186,7 +205,12 @@ def _ask_cells(evaluation: Evaluation, cells: Sequence[Cell], out: Path, model: 
 
 def _answered(seed: int, mixture: Mixture, output: str) -> Answered:
     return Answered(
-        seed=seed, story=mixture.story_id, question=mixture.question, target=mixture.answer, output=output.strip(), tokens=mixture.tokens
+        seed=seed,
+        story=mixture.story_id,
+        question=mixture.question,
+        target=mixture.answer,
+        output=output.strip(),
+        tokens=mixture.tokens,
     )
 
 
@@ -221,7 +245,8 @@ def _items(babi: str | None, task: int, samples: int, seed: int) -> list[Prompt]
 
 @lru_cache(maxsize=64)
 def _stories(path: str, task: int, found: State) -> tuple[Story, ...]:
-    """Test files if there are any, else the held-out tenth of training files; of `en` where a folder holds several sets."""
+    """Test files if there are any, else the held-out tenth of training files; of `en` where a folder holds several
+    sets."""
     for source in _sources(Path(path)):
         for folder in (None, "en"):
             try:
@@ -265,7 +290,8 @@ def _key(evaluation: Evaluation, cell: Cell) -> dict[str, object]:
     """What the answers of a cell depend on, apart from the model."""
     return {
         "task": cell.task, "length": cell.length, "samples": cell.samples, "seeds": evaluation.seeds,
-        "babi": _digest_of(evaluation.babi), "books": _digest_of(evaluation.books) if length_tokens(cell.length) else None,
+        "babi": _digest_of(evaluation.babi),
+        "books": _digest_of(evaluation.books) if length_tokens(cell.length) else None,
         "length_tokenizer": _short(_tokenizer(evaluation.length_tokenizer).to_json()), "style": evaluation.style.value,
         "segment_length": evaluation.segment_length, "dtype": evaluation.dtype,
     }  # fmt: skip
@@ -303,7 +329,8 @@ def _held(evaluation: Evaluation, store: AnswerStore, models: dict[str, Asked]) 
 
 
 def _write_tables(evaluation: Evaluation, out: Path, models: dict[str, Asked]) -> None:
-    """table.csv, table.parquet: a row per model x task x length x metric. differences.csv, differences.parquet: models in pairs."""
+    """table.csv, table.parquet: a row per model x task x length x metric. differences.csv, differences.parquet: models
+    in pairs."""
     done = {cell: found for cell, found in _held(evaluation, AnswerStore(out), models).items() if found}
     for name, rows, columns in (("table", table(done), TABLE), ("differences", differences(done), DIFFERENCES)):
         write_table(pd.DataFrame(rows, columns=list(columns)), out, name)
@@ -313,15 +340,17 @@ def _write_tables(evaluation: Evaluation, out: Path, models: dict[str, Asked]) -
 def table(done: dict[Cell, list[Answered]]) -> list[dict[str, object]]:
     """Tidy rows. Shares are of 1, with 95 % intervals clustered by story.
 
-    `constant` is the answer that would be right most often on the task's items of all lengths if it were always given, and
-    `constant_mean` how often it is right on these items; `ceiling` is what printing every target would score. Rows of task
-    "mean" hold the unweighted mean over tasks, of lengths at which all of a model's tasks were asked.
+    `constant` is the answer that would be right most often on the task's items of all lengths if it were always given,
+    and `constant_mean` how often it is right on these items; `ceiling` is what printing every target would score. Rows
+    of task "mean" hold the unweighted mean over tasks, of lengths at which all of a model's tasks were asked.
     """
     rows = []
     all_items: dict[int, list[Answered]] = {}
     for cell, found in done.items():
         all_items.setdefault(cell.task, []).extend(found)
-    constants = {(task, metric): best_constant(task, items, metric) for task, items in all_items.items() for metric in METRICS}
+    constants = {
+        (task, metric): best_constant(task, items, metric) for task, items in all_items.items() for metric in METRICS
+    }
     for cell, found in done.items():
         for metric, score in METRICS.items():
             right = [score(cell.task, one.question, one.target, one.output) for one in found]
@@ -329,7 +358,8 @@ def table(done: dict[Cell, list[Answered]]) -> list[dict[str, object]]:
             constant_mean = float(np.mean([score(cell.task, one.question, one.target, constant) for one in found]))
             rows.append({
                 "model": cell.model, "task": f"qa{cell.task}", "length": cell.length, "metric": metric,
-                **_renamed(asdict(rate(right, [one.story for one in found]))), "constant": constant, "constant_mean": constant_mean,
+                **_renamed(asdict(rate(right, [one.story for one in found]))), "constant": constant,
+                "constant_mean": constant_mean,
                 "ceiling": float(np.mean([score(cell.task, one.question, one.target, one.target) for one in found])),
             })  # fmt: skip
     return rows + [row for group in _by_length(done) for row in _mean_rows(*group, rows)]
@@ -339,12 +369,16 @@ def best_constant(task: int, items: Sequence[Answered], metric: str) -> str:
     """The one answer that would score best on these items."""
     score = METRICS[metric]
     counts = Counter((one.question, one.target) for one in items)
-    totals = {said: sum(n * score(task, question, target, said) for (question, target), n in counts.items()) for said in {one.target for one in items}}
+    totals = {
+        said: sum(n * score(task, question, target, said) for (question, target), n in counts.items())
+        for said in {one.target for one in items}
+    }
     return max(sorted(totals), key=totals.__getitem__)
 
 
 def differences(done: dict[Cell, list[Answered]]) -> list[dict[str, object]]:
-    """Every model minus every other on the same items, by task and in the mean over tasks, and the ratio of those means less 1."""
+    """Every model minus every other on the same items, by task and in the mean over tasks, and the ratio of those means
+    less 1."""
     rows = []
     for length, by_model in _by_length(done):
         for one, other in [(a, b) for a in by_model for b in by_model if a != b]:
@@ -354,12 +388,24 @@ def differences(done: dict[Cell, list[Answered]]) -> list[dict[str, object]]:
             for metric in METRICS:
                 pairs = [_paired(a, b, done, metric) for a, b in zip(by_model[one], by_model[other])]
                 for task, (mine, theirs, groups) in zip(tasks, pairs):
-                    rows.append(_row(one, other, f"qa{task}", length, metric, "difference", asdict(difference(mine, theirs, groups))))
+                    rows.append(
+                        _row(
+                            one,
+                            other,
+                            f"qa{task}",
+                            length,
+                            metric,
+                            "difference",
+                            asdict(difference(mine, theirs, groups)),
+                        )
+                    )
                 rows += _mean_differences(one, other, length, metric, pairs)
     return rows
 
 
-def _row(one: str, other: str, task: str, length: str, metric: str, kind: str, values: dict[str, object]) -> dict[str, object]:
+def _row(
+    one: str, other: str, task: str, length: str, metric: str, kind: str, values: dict[str, object]
+) -> dict[str, object]:
     return {"model": one, "baseline": other, "task": task, "length": length, "metric": metric, "kind": kind, **values}
 
 
@@ -380,7 +426,8 @@ def _paired(one: Cell, other: Cell, done: dict[Cell, list[Answered]], metric: st
 
 
 def _by_length(done: dict[Cell, list[Answered]]) -> Iterator[tuple[str, dict[str, list[Cell]]]]:
-    """For each length, each model's cells by task; models that lack a task that they have at another length are left out."""
+    """For each length, each model's cells by task; models that lack a task that they have at another length are left
+    out."""
     all_tasks: dict[str, set[int]] = {}
     for cell in done:
         all_tasks.setdefault(cell.model, set()).add(cell.task)
@@ -391,32 +438,60 @@ def _by_length(done: dict[Cell, list[Answered]]) -> Iterator[tuple[str, dict[str
         yield length, {model: found for model, found in by_model.items() if len(found) == len(all_tasks[model])}
 
 
-def _mean_rows(length: str, by_model: dict[str, list[Cell]], rows: Sequence[dict[str, object]]) -> Iterator[dict[str, object]]:
-    """Means over tasks. Tasks have different stories, so their intervals' halves add up as squares (Zou and Donner 2008)."""
+def _mean_rows(
+    length: str, by_model: dict[str, list[Cell]], rows: Sequence[dict[str, object]]
+) -> Iterator[dict[str, object]]:
+    """Means over tasks. Tasks have different stories, so their intervals' halves add up as squares (Zou and Donner
+    2008)."""
     for model in by_model:
         for metric in METRICS:
             one = [row for row in rows if (row["model"], row["length"], row["metric"]) == (model, length, metric)]
             mean = float(np.mean([row["mean"] for row in one]))
-            below, above = (float(np.sqrt(sum((row["mean"] - row[end]) ** 2 for row in one))) / len(one) for end in ("low", "high"))
+            below, above = (
+                float(np.sqrt(sum((row["mean"] - row[end]) ** 2 for row in one))) / len(one) for end in ("low", "high")
+            )
             yield {
                 "model": model, "task": "mean", "length": length, "metric": metric, "n": sum(row["n"] for row in one),
-                "groups": sum(row["groups"] for row in one), "mean": mean, "low": mean - below, "high": mean + above, "constant": "",
-                "constant_mean": float(np.mean([row["constant_mean"] for row in one])), "ceiling": float(np.mean([row["ceiling"] for row in one])),
+                "groups": sum(row["groups"] for row in one), "mean": mean, "low": mean - below, "high": mean + above,
+                "constant": "",
+                "constant_mean": float(np.mean([row["constant_mean"] for row in one])),
+                "ceiling": float(np.mean([row["ceiling"] for row in one])),
             }  # fmt: skip
 
 
-def _mean_differences(one: str, other: str, length: str, metric: str, pairs: Sequence[_Pair]) -> Iterator[dict[str, object]]:
-    """The difference of the means over tasks, and the ratio of those means less 1, resampling whole stories within each task.
+def _mean_differences(
+    one: str, other: str, length: str, metric: str, pairs: Sequence[_Pair]
+) -> Iterator[dict[str, object]]:
+    """The difference of the means over tasks, and the ratio of those means less 1, resampling whole stories within each
+    task.
 
     No interval (nan) where a task has one story alone: nothing is known of its spread.
     """
     unknown = any(len(set(groups)) < 2 for _, _, groups in pairs)
-    drawn = [bootstrap(np.array([mine, theirs], float).T, groups, seed=at) for at, (mine, theirs, groups) in enumerate(pairs)]
+    drawn = [
+        bootstrap(np.array([mine, theirs], float).T, groups, seed=at) for at, (mine, theirs, groups) in enumerate(pairs)
+    ]
     means = np.mean(drawn, axis=0)
     real = np.mean([[np.mean(mine), np.mean(theirs)] for mine, theirs, _ in pairs], axis=0)
     counts = {"n": sum(len(mine) for mine, _, _ in pairs), "groups": sum(len(set(groups)) for _, _, groups in pairs)}
     low, high = (np.nan, np.nan) if unknown else np.quantile(means[:, 0] - means[:, 1], [0.025, 0.975])
-    yield _row(one, other, "mean", length, metric, "difference", {**counts, "mean": float(real[0] - real[1]), "low": float(low), "high": float(high)})
+    yield _row(
+        one,
+        other,
+        "mean",
+        length,
+        metric,
+        "difference",
+        {**counts, "mean": float(real[0] - real[1]), "low": float(low), "high": float(high)},
+    )
     if real[1] > 0 and (means[:, 1] > 0).all():
         low, high = (np.nan, np.nan) if unknown else np.quantile(means[:, 0] / means[:, 1] - 1, [0.025, 0.975])
-        yield _row(one, other, "mean", length, metric, "ratio", {**counts, "mean": float(real[0] / real[1] - 1), "low": float(low), "high": float(high)})
+        yield _row(
+            one,
+            other,
+            "mean",
+            length,
+            metric,
+            "ratio",
+            {**counts, "mean": float(real[0] / real[1] - 1), "low": float(low), "high": float(high)},
+        )

@@ -2,8 +2,8 @@
 
     python -m lm2.evaluation.harness --model lm2 --model_args checkpoint=babi-lm2 --tasks ...
 
-takes all of the harness's arguments. Its own command, `lm_eval --model lm2 ...`, finds us in versions that read the entry
-points of the group lm_eval.models; up to 0.4.13 none does.
+takes all of the harness's arguments. Its own command, `lm_eval --model lm2 ...`, finds us in versions that read the
+entry points of the group lm_eval.models; up to 0.4.13 none does.
 """
 
 import sys
@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from lm2.weights.checkpoint import load
 from lm2.runs.likelihood import log_likelihoods, perplexity
 from lm2.runs.runner import generate
 from lm2.text.tokens import END
+from lm2.weights.checkpoint import load
 
 try:
     from lm_eval.__main__ import cli_evaluate
@@ -25,7 +25,9 @@ try:
     from lm_eval.api.model import LM
     from lm_eval.api.registry import register_model
 except ImportError as error:
-    raise ImportError(f"lm2.evaluation.harness needs lm-eval, which the extra `harness` of this package installs: {error}") from error
+    raise ImportError(
+        f"lm2.evaluation.harness needs lm-eval, which the extra `harness` of this package installs: {error}"
+    ) from error
 
 _LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
 """What tasks call the most tokens that may be written; the harness prefers the earlier names."""
@@ -56,13 +58,16 @@ class HarnessModel(LM):
         """
         super().__init__()
         # The harness says cuda:0 where nobody chose, also on a machine without one.
-        self.checkpoint = load(checkpoint, "auto" if device == "cuda:0" and not torch.cuda.is_available() else device, dtype)
+        self.checkpoint = load(
+            checkpoint, "auto" if device == "cuda:0" and not torch.cuda.is_available() else device, dtype
+        )
         self.segment_length = segment_length
         # The harness hands its --seed on through torch's own.
         self.generator = torch.Generator().manual_seed(torch.initial_seed())
 
     def loglikelihood(self, requests: Sequence[Instance]) -> list[tuple[float, bool]]:
-        """(log-probability in nats, greedy) of each (context, continuation); neighbours of one context are read together."""
+        """(log-probability in nats, greedy) of each (context, continuation); neighbours of one context are read
+        together."""
         found = []
         with tqdm(total=len(requests), desc="loglikelihood", disable=None) as bar:
             for _, group in groupby((request.args for request in requests), key=lambda pair: pair[0]):

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lm2.weights.checkpoint import Checkpoint
-from lm2.model.finite import of_model
 from lm2.intervals import bootstrap
+from lm2.model.finite import of_model
 from lm2.runs.likelihood import perplexity
+from lm2.weights.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,15 +35,22 @@ def passages(text: str, count: int, characters: int) -> list[str]:
     Raises ValueError when the text is too short for that many.
     """
     if count < 2 or characters < 100 or len(text) < count * characters:
-        raise ValueError(f"{len(text):,} characters do not hold {count} passages of {characters}; at least 2 passages of 100 are needed")
-    starts = [text.index("\n", at) + 1 if "\n" in text[at:] else at for at in range(0, len(text) - characters + 1, len(text) // count)]
+        raise ValueError(
+            f"{len(text):,} characters do not hold {count} passages of {characters}; at least 2 passages of 100 are"
+            " needed"
+        )
+    starts = [
+        text.index("\n", at) + 1 if "\n" in text[at:] else at
+        for at in range(0, len(text) - characters + 1, len(text) // count)
+    ]
     return [text[start : start + characters] for start in starts[:count]]
 
 
 def compare(
     checkpoints: Sequence[Checkpoint], texts: Sequence[str], *, on_text: Callable[[], None] | None = None
 ) -> list[Measured]:
-    """Every model on every text, each begun with a fresh bank. The first model is what the others are measured against."""
+    """Every model on every text, each begun with a fresh bank. The first model is what the others are measured
+    against."""
     sizes = np.array([len(text.encode()) for text in texts], float)
     bits = np.zeros((len(checkpoints), len(texts)))
     nats, tokens = np.zeros(len(checkpoints)), np.zeros(len(checkpoints))
@@ -65,9 +72,16 @@ def compare(
         rate = float(bits[row].sum() / sizes.sum())
         measured.append(
             Measured(
-                model=checkpoint.name, passages=len(texts), bytes=int(sizes.sum()), bits_per_byte=rate, low=float(low), high=float(high),
-                token_perplexity=float(np.exp(nats[row] / tokens[row])), more=rate - float(bits[0].sum() / sizes.sum()),
-                more_low=float(more_low), more_high=float(more_high),
+                model=checkpoint.name,
+                passages=len(texts),
+                bytes=int(sizes.sum()),
+                bits_per_byte=rate,
+                low=float(low),
+                high=float(high),
+                token_perplexity=float(np.exp(nats[row] / tokens[row])),
+                more=rate - float(bits[0].sum() / sizes.sum()),
+                more_low=float(more_low),
+                more_high=float(more_high),
             )  # fmt: skip
         )
     return measured

@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from lm2.tasks.encoded_prompt import put
-from lm2.tasks.babi import Prompt
-from lm2.weights.checkpoint import Checkpoint
 from lm2.intervals import Rate, rate
 from lm2.runs.interventions import Freeze, Intervention, Reset
 from lm2.runs.runner import run
+from lm2.tasks.babi import Prompt
+from lm2.tasks.encoded_prompt import put
+from lm2.weights.checkpoint import Checkpoint
 
 
 class Memory(Enum):

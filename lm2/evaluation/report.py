@@ -1,4 +1,5 @@
-"""An evaluation as Markdown: tables with intervals beside the paper's numbers, and what to know before reading either."""
+"""An evaluation as Markdown: tables with intervals beside the paper's numbers, and what to know before reading
+either."""
 
 import math
 
@@ -15,7 +16,10 @@ def markdown(results: Results, command: str) -> str:
         parts += [f"## Scoring: {metric}", _by_length(results, metric), _leads(results, metric)]
         parts += [f"### {length}\n\n{_tasks(results, metric, length)}" for length in results.lengths]
     parts += ["## What the paper prints (Table 3, mean over ten tasks, %)", _printed()]
-    parts += ["## Before you read the paper's numbers", "\n".join(f"- {note}" for note in dict.fromkeys(note for task in results.tasks for note in paper.notes(task)))]
+    parts += [
+        "## Before you read the paper's numbers",
+        "\n".join(f"- {note}" for note in dict.fromkeys(note for task in results.tasks for note in paper.notes(task))),
+    ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -29,7 +33,15 @@ def _by_length(results: Results, metric: str) -> str:
         if not here.empty:
             first = here.iloc[0]
             shares = [share(here.loc[model]) if model in here.index else "" for model in results.models]
-            lines.append([length, *shares, f"{100 * first['constant_mean']:.1f}", f"{100 * first['ceiling']:.1f}", str(first["n"])])
+            lines.append(
+                [
+                    length,
+                    *shares,
+                    f"{100 * first['constant_mean']:.1f}",
+                    f"{100 * first['ceiling']:.1f}",
+                    str(first["n"]),
+                ]
+            )
     return "Mean over tasks, accuracy in % (95 % interval, clustered by story):\n\n" + table(
         ["length", *results.models, "best constants", "ceiling", "items"], lines
     )
@@ -46,7 +58,12 @@ def _leads(results: Results, metric: str) -> str:
             if "difference" in here.index:
                 ratio = share(here.loc["ratio"], sign=True) if "ratio" in here.index else ""
                 lines.append([f"{model} - {baseline}", length, share(here.loc["difference"], sign=True), ratio])
-    return "Same items, paired:\n\n" + table(["models", "length", "difference (points)", "ratio of means less 1 (%)"], lines) if lines else ""
+    return (
+        "Same items, paired:\n\n"
+        + table(["models", "length", "difference (points)", "ratio of means less 1 (%)"], lines)
+        if lines
+        else ""
+    )
 
 
 def _tasks(results: Results, metric: str, length: str) -> str:
@@ -59,19 +76,33 @@ def _tasks(results: Results, metric: str, length: str) -> str:
             shares = [share(here.loc[model]) if model in here.index else "" for model in results.models]
             printed = [paper.printed(model, task, length) for model in paper.COMPARED]
             lines.append(
-                [task, *shares, str(first["n"]), f"{first['constant']} {100 * first['constant_mean']:.1f}", f"{100 * first['ceiling']:.1f}",
+                [task, *shares, str(first["n"]), f"{first['constant']} {100 * first['constant_mean']:.1f}",
+                    f"{100 * first['ceiling']:.1f}",
                  *("" if math.isnan(value) else f"{value:.0f}" for value in printed)]
             )  # fmt: skip
-    return table(["task", *results.models, "items", "best constant", "ceiling", *(f"paper: {model}" for model in paper.COMPARED)], lines)
+    return table(
+        [
+            "task",
+            *results.models,
+            "items",
+            "best constant",
+            "ceiling",
+            *(f"paper: {model}" for model in paper.COMPARED),
+        ],
+        lines,
+    )
 
 
 def _printed() -> str:
-    rows = [[length, *(f"{paper.printed(model, 'mean', length):.1f}" for model in paper.COMPARED)] for length in paper.LENGTHS]
+    rows = [
+        [length, *(f"{paper.printed(model, 'mean', length):.1f}" for model in paper.COMPARED)]
+        for length in paper.LENGTHS
+    ]
     return table(["length", *paper.COMPARED], rows)
 
 
 def share(row: pd.Series, *, sign: bool = False) -> str:
-    """"71.3 (68.0 to 74.4)", in percent; without an interval where there is none."""
+    """ "71.3 (68.0 to 74.4)", in percent; without an interval where there is none."""
     form = "+.1f" if sign else ".1f"
     if math.isnan(row["low"]):
         return f"{format(100 * row['mean'], form)} (no interval: one story a task)"

@@ -9,14 +9,27 @@ from pathlib import Path
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
-from lm2.tasks.babilong import length_tokens
 from lm2.files import spreadsheet_text
 from lm2.sealed import read_sealed, write_sealed
+from lm2.tasks.babilong import length_tokens
 
 BUNDLED = Path(__file__).parents[1] / "benchmark"
 """What `make benchmark` measured on the bundled models."""
 
-TABLE = ("model", "task", "length", "metric", "n", "groups", "mean", "low", "high", "constant", "constant_mean", "ceiling")
+TABLE = (
+    "model",
+    "task",
+    "length",
+    "metric",
+    "n",
+    "groups",
+    "mean",
+    "low",
+    "high",
+    "constant",
+    "constant_mean",
+    "ceiling",
+)
 DIFFERENCES = ("model", "baseline", "task", "length", "metric", "kind", "n", "groups", "mean", "low", "high")
 """The columns of the two tables."""
 _NUMBERS = ("n", "groups", "mean", "low", "high", "constant_mean", "ceiling")
@@ -36,7 +49,9 @@ class Results:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of both tables."""
-        return hashlib.sha256("\f".join(one.to_csv(index=False) for one in (self.table, self.differences)).encode()).hexdigest()
+        return hashlib.sha256(
+            "\f".join(one.to_csv(index=False) for one in (self.table, self.differences)).encode()
+        ).hexdigest()
 
     @property
     def models(self) -> list[str]:
@@ -55,7 +70,9 @@ class Results:
 def seal_results(folder: Path, models: Mapping[str, Mapping[str, str]]) -> None:
     """Write beside the tables what they were made from, and their digests. `models`: what each model was, by name."""
     tables = {name: _sha256(folder / name) for name in _TABLES}
-    write_sealed(folder / _SEALS, {"models": {name: dict(one) for name, one in models.items()}, "tables": tables}, of=_KIND)
+    write_sealed(
+        folder / _SEALS, {"models": {name: dict(one) for name, one in models.items()}, "tables": tables}, of=_KIND
+    )
 
 
 def read_results(folder: Path) -> Results:
@@ -67,7 +84,10 @@ def read_results(folder: Path) -> Results:
         told = read_sealed(folder / _SEALS, _KIND, ("models", "tables"))["tables"]
         other = [name for name in _TABLES if (folder / name).is_file() and _sha256(folder / name) != told.get(name)]
         if other:
-            raise ValueError(f"{folder / other[0]} is not as `lm2 eval` wrote it: its SHA-256 is not the one in {_SEALS}; the same `lm2 eval` writes it anew")
+            raise ValueError(
+                f"{folder / other[0]} is not as `lm2 eval` wrote it: its SHA-256 is not the one in {_SEALS}; the same"
+                " `lm2 eval` writes it anew"
+            )
     table = _read(folder / "table.csv", TABLE)
     if table.empty:
         raise ValueError(f"{folder / 'table.csv'} has no rows: nothing was asked yet")
@@ -78,7 +98,9 @@ def _read(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     if not path.is_file():
         raise ValueError(f"{path} is missing: expected a folder that `lm2 eval ... --out` wrote")
     try:
-        rows = pd.read_csv(path, keep_default_na=False, na_values={"low": ["nan"], "high": ["nan"]})  # elsewhere "none" is an answer
+        rows = pd.read_csv(
+            path, keep_default_na=False, na_values={"low": ["nan"], "high": ["nan"]}
+        )  # elsewhere "none" is an answer
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not readable as a table: {' '.join(str(error).split())}") from error
     missing = [column for column in columns if column not in rows]
@@ -88,7 +110,12 @@ def _read(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     if worded:
         raise ValueError(f"{path} is no table of `lm2 eval`: not all of its column {worded[0]} are numbers")
     texts = rows.select_dtypes(exclude="number").columns
-    return rows.assign(**{name: rows[name].map(lambda cell: spreadsheet_text(cell) if isinstance(cell, str) else cell) for name in texts})
+    return rows.assign(
+        **{
+            name: rows[name].map(lambda cell: spreadsheet_text(cell) if isinstance(cell, str) else cell)
+            for name in texts
+        }
+    )
 
 
 def _sha256(path: Path) -> str:

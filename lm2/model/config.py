@@ -119,12 +119,20 @@ class LM2Config(Spec):
         _divides("d_model", self.d_model, "n_heads", self.n_heads)
         _divides("n_heads", self.n_heads, "n_key_value_heads", self.n_key_value_heads)
         if self.d_head % 2:
-            raise ValueError(f"rotary positions need an even head size: d_model {self.d_model} / n_heads {self.n_heads} = {self.d_head}")
+            raise ValueError(
+                f"rotary positions need an even head size: d_model {self.d_model} / n_heads {self.n_heads} ="
+                f" {self.d_head}"
+            )
         if self.attention_window is not None and self.attention_window < self.segment_length:
-            raise ValueError(f"attention_window {self.attention_window} is shorter than segment_length {self.segment_length}")
+            raise ValueError(
+                f"attention_window {self.attention_window} is shorter than segment_length {self.segment_length}"
+            )
         if self.memory is MemoryKind.NONE:
             if self.memory_layers or self.slots:
-                raise ValueError(f"a model without memory has 0 slots and no memory_layers, not {self.slots} and {shown(self.memory_layers)}")
+                raise ValueError(
+                    f"a model without memory has 0 slots and no memory_layers, not {self.slots} and"
+                    f" {shown(self.memory_layers)}"
+                )
             return
         self._check_memory()
 
@@ -142,7 +150,9 @@ class LM2Config(Spec):
                 raise ValueError(f"a {self.memory.value} memory needs {name} of at least 1, not {getattr(self, name)}")
         outside = [layer for layer in self.memory_layers if not 0 <= layer < self.n_layers]
         if outside or len(set(self.memory_layers)) != len(self.memory_layers) or not self.memory_layers:
-            raise ValueError(f"memory_layers must be distinct blocks of 0..{self.n_layers - 1}, not {shown(self.memory_layers)}")
+            raise ValueError(
+                f"memory_layers must be distinct blocks of 0..{self.n_layers - 1}, not {shown(self.memory_layers)}"
+            )
         _divides("d_model", self.d_model, "memory_heads", self.memory_heads)
         _divides("slot_dim", self.slot_dim, "memory_heads", self.memory_heads)
         if self.bank_start is BankStart.IDENTITY and self.slots > self.slot_dim:
@@ -152,7 +162,10 @@ class LM2Config(Spec):
         if self.memory is MemoryKind.TOKENS:
             self._check_memory_tokens()
         if self.memory is MemoryKind.RELEASE and self.segment_end is not SegmentEnd.LENGTH:
-            raise ValueError(f"the released arithmetic runs on full segments: segment_end must be 'length', not {self.segment_end.value!r}")
+            raise ValueError(
+                "the released arithmetic runs on full segments: segment_end must be 'length', not"
+                f" {self.segment_end.value!r}"
+            )
         if self.memory is MemoryKind.RELEASE and not self.d_model == self.slots == self.slot_dim == self.segment_length:
             raise ValueError(
                 "the released arithmetic needs segment_length = slots = slot_dim = d_model, not "
@@ -160,7 +173,8 @@ class LM2Config(Spec):
             )
 
     def _check_memory_tokens(self) -> None:
-        """Memory tokens are tokens: as wide, seen by the same heads, in every block; and segments meet only through them."""
+        """Memory tokens are tokens: as wide, seen by the same heads, in every block; and segments meet only through
+        them."""
         wanted = {
             "slot_dim": self.d_model, "memory_heads": self.n_heads, "bank_start": BankStart.LEARNED,
             "attention_window": self.segment_length, "read_top_k": None,
@@ -169,7 +183,10 @@ class LM2Config(Spec):
             if getattr(self, name) != value:
                 raise ValueError(f"memory tokens need {name} = {value}, not {getattr(self, name)}")
         if self.memory_layers != tuple(range(min(self.n_layers, len(self.memory_layers) + 1))):
-            raise ValueError(f"memory tokens need memory_layers = 0..{self.n_layers - 1}, every block in order, not {shown(self.memory_layers)}")
+            raise ValueError(
+                f"memory tokens need memory_layers = 0..{self.n_layers - 1}, every block in order, not"
+                f" {shown(self.memory_layers)}"
+            )
 
     @property
     def d_head(self) -> int:

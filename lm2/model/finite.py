@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from lm2.model.hooks import HookPoint, HookedModel
+from lm2.model.hooks import HookedModel, HookPoint
 from lm2.model.sites import Site
 
 _SITES = {site.template: site for site in Site}
@@ -35,7 +35,8 @@ def place_of(name: str) -> str:
 
 
 def first_place(model: HookedModel, compute: Callable[[], object]) -> str:
-    """Where a value is not finite first as `compute` runs the model, with the hooks that are on it; a mask's -inf in scores is none."""
+    """Where a value is not finite first as `compute` runs the model, with the hooks that are on it; a mask's -inf in
+    scores is none."""
     found: list[str] = []
 
     def look(value: Tensor, hook: HookPoint) -> None:
@@ -73,5 +74,7 @@ class Unembedding(torch.nn.Linear):
     def forward(self, states: Tensor) -> Tensor:
         logits = super().forward(states)
         if not is_finite(logits):
-            raise NotFiniteError("the model computes NaN or infinity: first in the logits, which the unembedding makes of finite states")
+            raise NotFiniteError(
+                "the model computes NaN or infinity: first in the logits, which the unembedding makes of finite states"
+            )
         return logits

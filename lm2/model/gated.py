@@ -61,7 +61,8 @@ class GatedMemory(nn.Module):
         self.in_gate_bank = nn.Linear(slot_dim, slot_dim, bias=False)
         self.forget_gate = nn.Linear(slot_dim, slot_dim)
         self.forget_gate_bank = nn.Linear(slot_dim, slot_dim, bias=False)
-        for name in ("bank_pre", "bank_post", "candidate", "gate_in", "gate_forget", "gate_out", "read", "read_q", "read_k",
+        for name in ("bank_pre", "bank_post", "candidate", "gate_in", "gate_forget", "gate_out", "read", "read_q",
+            "read_k",
                      "read_v", "read_scores", "read_pattern", "write_scores", "write_pattern"):  # fmt: skip
             self.add_module(f"hook_{name}", HookPoint())
 
@@ -75,10 +76,21 @@ class GatedMemory(nn.Module):
 
         Raises ValueError for sizes that cannot be copied.
         """
-        shapes = {tuple(weight.shape) for weight in (attention.q.weight, attention.k.weight, self.read_k.weight, self.write_v.weight)}
+        shapes = {
+            tuple(weight.shape)
+            for weight in (attention.q.weight, attention.k.weight, self.read_k.weight, self.write_v.weight)
+        }
         if len(shapes) != 1 or attention.n_heads != self.heads:
-            raise ValueError("a memory can begin as attention where slot_dim is d_model and memory_heads, n_heads and n_key_value_heads are equal")
-        for own, learnt in ((self.read_q, attention.q), (self.read_k, attention.k), (self.read_v, attention.v), (self.o, attention.o)):
+            raise ValueError(
+                "a memory can begin as attention where slot_dim is d_model and memory_heads, n_heads and"
+                " n_key_value_heads are equal"
+            )
+        for own, learnt in (
+            (self.read_q, attention.q),
+            (self.read_k, attention.k),
+            (self.read_v, attention.v),
+            (self.o, attention.o),
+        ):
             own.weight.copy_(learnt.weight)
         for own in (self.write_v, self.candidate):
             own.weight.copy_(torch.eye(len(own.weight)))

@@ -22,8 +22,8 @@ NamesFilter = str | list[str] | Callable[[str], bool] | None
 class LM2Cache(ActivationCache):
     """TransformerLens' ActivationCache that knows the memory: what a stream is decomposed into sums to the stream.
 
-    Its blocks are counted as there (0, those before block 0; -1 and None, all of them), and others are refused. Rows of memory
-    tokens stand after the tokens: positions are named from the front, as -1 would be no token.
+    Its blocks are counted as there (0, those before block 0; -1 and None, all of them), and others are refused. Rows of
+    memory tokens stand after the tokens: positions are named from the front, as -1 would be no token.
     """
 
     def decompose_resid(
@@ -63,7 +63,9 @@ class LM2Cache(ActivationCache):
     ) -> Any:
         """As in TransformerLens, plus one `{l}_mem_out` component per block with a memory, after all others."""
         layer, positions = self._depth(layer, mlp_input), self._positions(pos_slice)
-        stack, labels = super().get_full_resid_decomposition(layer, mlp_input, expand_neurons, apply_ln, positions, True, project_output_onto)
+        stack, labels = super().get_full_resid_decomposition(
+            layer, mlp_input, expand_neurons, apply_ln, positions, True, project_output_onto
+        )
         terms, names = self._memory_terms(layer, mlp_input, positions)
         for term in terms:
             if apply_ln:
@@ -71,13 +73,21 @@ class LM2Cache(ActivationCache):
             stack = torch.cat([stack, term if project_output_onto is None else term @ project_output_onto])
         return (stack, labels + names) if return_labels else stack
 
-    def accumulated_resid(self, layer: int | None = None, incl_mid: bool = False, apply_ln: bool = False, pos_slice: Any = None,
+    def accumulated_resid(self, layer: int | None = None, incl_mid: bool = False, apply_ln: bool = False,
+        pos_slice: Any = None,
                           mlp_input: bool = False, return_labels: bool = False) -> Any:  # fmt: skip
         """As in TransformerLens."""
-        return super().accumulated_resid(self._depth(layer, mlp_input), incl_mid, apply_ln, self._positions(pos_slice), mlp_input, return_labels)
+        return super().accumulated_resid(
+            self._depth(layer, mlp_input), incl_mid, apply_ln, self._positions(pos_slice), mlp_input, return_labels
+        )
 
     def stack_head_results(
-        self, layer: int | None = -1, return_labels: bool = False, incl_remainder: bool = False, pos_slice: Any = None, apply_ln: bool = False
+        self,
+        layer: int | None = -1,
+        return_labels: bool = False,
+        incl_remainder: bool = False,
+        pos_slice: Any = None,
+        apply_ln: bool = False,
     ) -> Any:
         """As in TransformerLens; what the memory adds is part of the remainder."""
         layer = self._depth(layer, remainder=incl_remainder)
@@ -85,7 +95,8 @@ class LM2Cache(ActivationCache):
 
     def stack_neuron_results(
         self, layer: int | None, pos_slice: Any = None, neuron_slice: Any = None, return_labels: bool = False,
-        incl_remainder: bool = False, apply_ln: bool = False, project_output_onto: Tensor | None = None, mlp_input: bool = False,
+        incl_remainder: bool = False, apply_ln: bool = False, project_output_onto: Tensor | None = None,
+        mlp_input: bool = False,
     ) -> Any:  # fmt: skip
         """As in TransformerLens; what the memory adds is part of the remainder."""
         layer = self._depth(layer, mlp_input, remainder=incl_remainder and not mlp_input)
@@ -94,32 +105,45 @@ class LM2Cache(ActivationCache):
             layer, positions, neuron_slice, return_labels, incl_remainder, apply_ln, project_output_onto, mlp_input
         )
 
-    def get_neuron_results(self, layer: int, neuron_slice: Any = None, pos_slice: Any = None, project_output_onto: Tensor | None = None) -> Tensor:
+    def get_neuron_results(
+        self, layer: int, neuron_slice: Any = None, pos_slice: Any = None, project_output_onto: Tensor | None = None
+    ) -> Tensor:
         """As in TransformerLens, for one block of 0 and above."""
         if layer not in range(self.model.cfg.n_layers):
             raise ValueError(f"there is no block {layer}; this model has blocks 0..{self.model.cfg.n_layers - 1}")
         return super().get_neuron_results(layer, neuron_slice, self._positions(pos_slice), project_output_onto)
 
-    def stack_activation(self, activation_name: str, layer: int | None = -1, sublayer_type: str | None = None) -> Tensor:
+    def stack_activation(
+        self, activation_name: str, layer: int | None = -1, sublayer_type: str | None = None
+    ) -> Tensor:
         """As in TransformerLens; an activation of the memory, where every block before `layer` has one."""
         return super().stack_activation(activation_name, self._depth(layer), sublayer_type)
 
     def logit_attrs(
-        self, residual_stack: Tensor, tokens: int | Tensor, incorrect_tokens: int | Tensor | None = None, pos_slice: Any = None,
+        self, residual_stack: Tensor, tokens: int | Tensor, incorrect_tokens: int | Tensor | None = None,
+        pos_slice: Any = None,
         batch_slice: Any = None, has_batch_dim: bool = True,
     ) -> Tensor:  # fmt: skip
         """As in TransformerLens, of token ids: a model does not know how texts are spelt."""
         if isinstance(tokens, str) or isinstance(incorrect_tokens, str):
-            raise ValueError(f"tokens are asked for by their ids, not as {tokens!r} and {incorrect_tokens!r}: a checkpoint's tokenizer has them")
-        return super().logit_attrs(residual_stack, tokens, incorrect_tokens, self._positions(pos_slice), batch_slice, has_batch_dim)
+            raise ValueError(
+                f"tokens are asked for by their ids, not as {tokens!r} and {incorrect_tokens!r}: a checkpoint's"
+                " tokenizer has them"
+            )
+        return super().logit_attrs(
+            residual_stack, tokens, incorrect_tokens, self._positions(pos_slice), batch_slice, has_batch_dim
+        )
 
     def apply_ln_to_stack(
-        self, residual_stack: Tensor, layer: int | None = None, mlp_input: bool = False, pos_slice: Any = None, batch_slice: Any = None,
+        self, residual_stack: Tensor, layer: int | None = None, mlp_input: bool = False, pos_slice: Any = None,
+        batch_slice: Any = None,
         has_batch_dim: bool = True, recompute_ln: bool = False,
     ) -> Tensor:  # fmt: skip
         """As in TransformerLens."""
         layer, positions = self._depth(layer, mlp_input), self._positions(pos_slice)
-        return super().apply_ln_to_stack(residual_stack, layer, mlp_input, positions, batch_slice, has_batch_dim, recompute_ln)
+        return super().apply_ln_to_stack(
+            residual_stack, layer, mlp_input, positions, batch_slice, has_batch_dim, recompute_ln
+        )
 
     def apply_slice_to_batch_dim(self, batch_slice: Any) -> "LM2Cache":
         """As in TransformerLens."""
@@ -129,7 +153,9 @@ class LM2Cache(ActivationCache):
     def _memory_terms(self, layer: int, mlp_input: bool, positions: Slice) -> tuple[list[Tensor], list[str]]:
         """What the memory of each block adds to the stream at `layer`, each a stack of one, and their labels."""
         blocks = [at for at in range(layer + bool(mlp_input)) if f"blocks.{at}.hook_mem_out" in self.model.hook_dict]
-        return [positions.apply(self[f"blocks.{at}.hook_mem_out"], dim=-2)[None] for at in blocks], [f"{at}_mem_out" for at in blocks]
+        return [positions.apply(self[f"blocks.{at}.hook_mem_out"], dim=-2)[None] for at in blocks], [
+            f"{at}_mem_out" for at in blocks
+        ]
 
     def _depth(self, layer: int | None, mlp_input: bool = False, remainder: bool = False) -> int:
         """How many blocks are in front. Raises ValueError where there are not that many."""
@@ -147,7 +173,10 @@ class LM2Cache(ActivationCache):
         where = positions.slice
         named = [where.start, where.stop] if isinstance(where, slice) else np.asarray(where).ravel().tolist()
         if self.model.config.memory is MemoryKind.TOKENS and any(at is not None and at < 0 for at in named):
-            raise ValueError(f"positions {where} count from the end, where this model has rows of memory tokens: count from the front")
+            raise ValueError(
+                f"positions {where} count from the end, where this model has rows of memory tokens: count from the"
+                " front"
+            )
         return positions
 
 
@@ -168,15 +197,22 @@ class HookedModel(HookedRootModule):
         self.hook_dict = _HookNames(self.hook_dict)
 
     def refuse_hooks(self) -> None:
-        """Raise ValueError, with the modules, where somebody has left hooks that change what the model computes, or might."""
-        everywhere = ["every module of torch"] if every_module._global_forward_hooks or every_module._global_forward_pre_hooks else []
-        hooked = everywhere + [name for name, module in self.mod_dict.items() if module._forward_hooks or module._forward_pre_hooks]
+        """Raise ValueError, with the modules, where somebody has left hooks that change what the model computes, or
+        might."""
+        everywhere = (
+            ["every module of torch"]
+            if every_module._global_forward_hooks or every_module._global_forward_pre_hooks
+            else []
+        )
+        hooked = everywhere + [
+            name for name, module in self.mod_dict.items() if module._forward_hooks or module._forward_pre_hooks
+        ]
         if hooked:
             others = f" and {len(hooked) - 3} more" if len(hooked) > 3 else ""
             raise ValueError(
-                f"the model has hooks that a run would not tell of, at {', '.join(hooked[:3])}{others}: "
-                "take them off with model.reset_hooks(including_permanent=True), or by the handles that torch gave, and say what a run "
-                "changes as interventions"
+                f"the model has hooks that a run would not tell of, at {', '.join(hooked[:3])}{others}: take them off"
+                " with model.reset_hooks(including_permanent=True), or by the handles that torch gave, and say what a"
+                " run changes as interventions"
             )
 
     def _check(self, names: NamesFilter) -> None:
@@ -194,10 +230,18 @@ class HookedModel(HookedRootModule):
         return super().add_caching_hooks(names_filter, *args, **kwargs)
 
     def run_with_cache(
-        self, *args: Any, return_cache_object: bool = True, remove_batch_dim: bool = False, pos_slice: Any = None, **kwargs: Any
+        self,
+        *args: Any,
+        return_cache_object: bool = True,
+        remove_batch_dim: bool = False,
+        pos_slice: Any = None,
+        **kwargs: Any,
     ) -> tuple[Tensor, LM2Cache | dict[str, Tensor]]:
-        """As in TransformerLens; `pos_slice` is refused, since memory activations have no position axis where it would cut."""
+        """As in TransformerLens; `pos_slice` is refused, since memory activations have no position axis where it would
+        cut."""
         if pos_slice is not None:
-            raise ValueError("pos_slice would cut slots instead of tokens in memory activations: cut the cached tensors instead")
+            raise ValueError(
+                "pos_slice would cut slots instead of tokens in memory activations: cut the cached tensors instead"
+            )
         out, cached = super().run_with_cache(*args, remove_batch_dim=remove_batch_dim, **kwargs)
         return out, LM2Cache(cached, self, has_batch_dim=not remove_batch_dim) if return_cache_object else cached

@@ -16,7 +16,8 @@ from lm2.model.hooks import HookPoint
 
 
 class RMSNorm(nn.Module):
-    """x / sqrt(mean(x^2) + eps) * w, the norm computed in float32 and cast back (Zhang and Sennrich 2019, arXiv 1910.07467).
+    """x / sqrt(mean(x^2) + eps) * w, the norm computed in float32 and cast back (Zhang and Sennrich 2019, arXiv
+    1910.07467).
 
     Where the squares overflow float32 the result is NaN: divided by infinity, the largest entries would come out as 0.
     """
@@ -53,7 +54,9 @@ class KVCache:
         return self if count == self.k.shape[1] else KVCache(k=self.k[:, :count], v=self.v[:, :count])
 
 
-def rotary_frequencies(d_head: int, theta: float, scaling: RopeScaling | None, device: torch.device) -> Float[Tensor, "half"]:
+def rotary_frequencies(
+    d_head: int, theta: float, scaling: RopeScaling | None, device: torch.device
+) -> Float[Tensor, "half"]:
     """Angle per position of each rotary pair (Su et al. 2021, arXiv 2104.09864), with Llama 3's scaling if any.
 
     Waves longer than original/low are slowed by `factor`, shorter than original/high are kept, and between
@@ -67,7 +70,9 @@ def rotary_frequencies(d_head: int, theta: float, scaling: RopeScaling | None, d
     return keep * inverse + (1 - keep) * inverse / scaling.factor
 
 
-def rotate(x: Float[Tensor, "batch token head d_head"], angles: Float[Tensor, "batch token half"]) -> Float[Tensor, "batch token head d_head"]:
+def rotate(
+    x: Float[Tensor, "batch token head d_head"], angles: Float[Tensor, "batch token half"]
+) -> Float[Tensor, "batch token head d_head"]:
     """Turn each pair (i, i + d_head/2) by its angle: the half-split order of Hugging Face's Llama."""
     cos, sin = angles.cos()[:, :, None].to(x.dtype), angles.sin()[:, :, None].to(x.dtype)
     low, high = x.chunk(2, dim=-1)
@@ -100,7 +105,8 @@ class Attention(nn.Module):
         cache: KVCache | None,
         look: Callable[[Tensor], Tensor] | None = None,
     ) -> tuple[Float[Tensor, "batch token d_model"], KVCache]:
-        """Also returns the cache with the own tokens appended. `look`: what the pattern passes through before it is used."""
+        """Also returns the cache with the own tokens appended. `look`: what the pattern passes through before it is
+        used."""
         batch, tokens, _ = x.shape
         q = self.hook_rot_q(rotate(self.hook_q(self.q(x).view(batch, tokens, self.n_heads, self.d_head)), angles))
         k = self.hook_rot_k(rotate(self.hook_k(self.k(x).view(batch, tokens, self.n_kv, self.d_head)), angles))

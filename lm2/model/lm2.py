@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from lm2.model.config import BankStart, LM2Config, MemoryKind
 from lm2.model.finite import NotFiniteError, Unembedding, first_place, is_finite
-from lm2.model.hooks import HookPoint, HookedModel
-from lm2.model.llama import Attention, KVCache, MLP, RMSNorm, rotary_frequencies
 from lm2.model.gated import GatedMemory, MemoryStep
+from lm2.model.hooks import HookedModel, HookPoint
+from lm2.model.llama import MLP, Attention, KVCache, RMSNorm, rotary_frequencies
 from lm2.model.release import ReleaseMemory
 from lm2.model.rmt import Rows, TokenMemory, with_copies
 from lm2.model.stream import Cache, Stream
-from lm2.weights.weight_files import Shapes, check_shapes, check_weight
+from lm2.model.weights import Shapes, check_shapes, check_weight
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,8 @@ class SegmentOutput:
 
     @cached_property
     def logits(self) -> Float[Tensor, "batch token d_vocab"]:
-        """Computed when first asked for: a vocabulary can cost as much as the blocks, and training needs few tokens' logits."""
+        """Computed when first asked for: a vocabulary can cost as much as the blocks, and training needs few tokens'
+        logits."""
         return self.unembed(self.final)
 
 
@@ -47,10 +48,15 @@ class ReturnType(Enum):
     BOTH = "both"
 
 
-def _padded_after(real: Bool[Tensor, "batch token"], input_ids: Int[Tensor, "batch token"]) -> Bool[Tensor, "batch token"]:
+def _padded_after(
+    real: Bool[Tensor, "batch token"], input_ids: Int[Tensor, "batch token"]
+) -> Bool[Tensor, "batch token"]:
     """`real` as it is. Raises ValueError unless it marks at least one token of every row, and none after padding."""
     if real.shape != input_ids.shape or real.dtype is not torch.bool:
-        raise ValueError(f"real must be true or false for each of {tuple(input_ids.shape)} tokens, not {real.dtype} of shape {tuple(real.shape)}")
+        raise ValueError(
+            f"real must be true or false for each of {tuple(input_ids.shape)} tokens, not {real.dtype} of shape"
+            f" {tuple(real.shape)}"
+        )
     wrong = torch.cat([~real[:, :1], real[:, 1:] & ~real[:, :-1]], dim=1)
     if wrong.any():
         row, token = wrong.nonzero()[0].tolist()
@@ -62,10 +68,10 @@ def _padded_after(real: Bool[Tensor, "batch token"], input_ids: Int[Tensor, "bat
 class Block(nn.Module):
     """One decoder block.
 
-        h ──┬─ ln1 ─ attn ─ a ─┬───────────── + ── resid_mid ──┬─ ln2 ─ mlp ─ + ── resid_post
-            └──────────────────┤              │                └──────────────┘
-        bank_start ─ read ─ gate_out ─ mem_out┘
-        bank ── write (gate_in, gate_forget) ──────────────────────────────────── bank
+    h ──┬─ ln1 ─ attn ─ a ─┬───────────── + ── resid_mid ──┬─ ln2 ─ mlp ─ + ── resid_post
+        └──────────────────┤              │                └──────────────┘
+    bank_start ─ read ─ gate_out ─ mem_out┘
+    bank ── write (gate_in, gate_forget) ──────────────────────────────────── bank
     """
 
     hook_out_is_single_residual_stream = True  # TransformerLens' logit_lens asks
@@ -163,8 +169,8 @@ class LM2(HookedModel):
     def initialise(self, generator: torch.Generator) -> None:
         """Fresh weights, drawn from `generator` alone.
 
-        Embeddings normal(0, embedding_std); matrices normal(0, 1/fan_in), ten times quieter where the memory writes into
-        the stream, so that reading starts as a whisper; the forget gate's bias at `forget_bias`.
+        Embeddings normal(0, embedding_std); matrices normal(0, 1/fan_in), ten times quieter where the memory writes
+        into the stream, so that reading starts as a whisper; the forget gate's bias at `forget_bias`.
         """
         for name, module in self.named_modules():
             if isinstance(module, nn.Linear) and module is not self.unembed:
@@ -188,7 +194,8 @@ class LM2(HookedModel):
     def load_weights(self, weights: Mapping[str, Tensor]) -> None:
         """Copy in every weight, rounded to the model's own format.
 
-        Raises ValueError naming what is missing, unexpected, of another shape, not in `FLOATS` or not finite; then nothing is copied.
+        Raises ValueError naming what is missing, unexpected, of another shape, not in `FLOATS` or not finite; then
+        nothing is copied.
         """
         own = dict(self.named_parameters())
         check_shapes(*({name: tuple(weight.shape) for name, weight in each.items()} for each in (own, weights)))
@@ -227,8 +234,9 @@ class LM2(HookedModel):
                 writing do not fire (RELEASE writes all the same, for its blocks read what the block before wrote). The
                 logits do not change.
 
-        Raises ValueError for ids that are no matrix, for a bank of another shape than the config says, and for a row that
-        does not begin with a real token or has padding between them; NotFiniteError where a stream or a bank is NaN or infinite.
+        Raises ValueError for ids that are no matrix, for a bank of another shape than the config says, and for a row
+        that does not begin with a real token or has padding between them; NotFiniteError where a stream or a bank is
+        NaN or infinite.
         """
         return self.finish(self.through(self.begin(input_ids, bank, cache=cache, real=real, write=write)))
 
@@ -261,14 +269,18 @@ class LM2(HookedModel):
         resid = self.hook_embed(resid)
         # A padded query sees no real restriction it could break; letting it see itself keeps its softmax finite.
         visible = (keys[:, None, :] <= rows.positions[:, :, None]) & ((keys >= 0)[:, None, :] | ~rows.real[:, :, None])
-        frequencies = rotary_frequencies(self.config.d_head, self.config.rope_theta, self.config.rope_scaling, input_ids.device)
+        frequencies = rotary_frequencies(
+            self.config.d_head, self.config.rope_theta, self.config.rope_scaling, input_ids.device
+        )
         return Stream(
-            layer=0, tokens=tokens, resid=resid, bank_start=bank, bank=bank, real=real, rows=rows, angles=rows.positions[..., None] * frequencies,
+            layer=0, tokens=tokens, resid=resid, bank_start=bank, bank=bank, real=real, rows=rows,
+            angles=rows.positions[..., None] * frequencies,
             visible=visible[:, None], earlier=cache, seen=seen, kept=(), write=write,
         )  # fmt: skip
 
     def through(self, stream: Stream, until: int | None = None) -> Stream:
-        """The stream as it enters block `until`; None, after the last block. It goes on from the block that it enters next."""
+        """The stream as it enters block `until`; None, after the last block. It goes on from the block that it enters
+        next."""
         until = self.config.n_layers if until is None else until
         ahead = self._through(stream, until)
         self._check_finite((ahead.resid, ahead.bank), lambda: self._through(stream, until))
@@ -278,7 +290,14 @@ class LM2(HookedModel):
         resid, bank, kept = stream.resid, stream.bank, list(stream.kept)
         for layer in range(stream.layer, until):
             resid, own, bank = self.blocks[layer](
-                resid, stream.angles, stream.visible, stream.before(layer), stream.bank_start, bank, stream.real, stream.write
+                resid,
+                stream.angles,
+                stream.visible,
+                stream.before(layer),
+                stream.bank_start,
+                bank,
+                stream.real,
+                stream.write,
             )
             kept.append(own.first(stream.seen.shape[1]))
         return replace(stream, layer=until, resid=resid, bank=bank, kept=tuple(kept))
@@ -336,7 +355,8 @@ class LM2(HookedModel):
         return SimpleNamespace(
             n_layers=config.n_layers, n_heads=config.n_heads, n_key_value_heads=config.n_key_value_heads,
             d_model=config.d_model, d_head=config.d_head, d_mlp=config.d_mlp, d_vocab=config.d_vocab,
-            n_ctx=config.segment_length, attn_only=False, normalization_type="RMS", final_rms=True, use_attn_result=False,
+            n_ctx=config.segment_length, attn_only=False, normalization_type="RMS", final_rms=True,
+            use_attn_result=False,
             device=like.device, dtype=like.dtype,
         )  # fmt: skip
 
@@ -356,6 +376,8 @@ class LM2(HookedModel):
         """Unembedding directions with the final norm's gain folded in, so that attributions sum to the logit."""
         return self.unembed.weight[tokens] * self.ln_final.w
 
-    def accumulated_bias(self, layer: int, mlp_input: bool = False, include_mlp_biases: bool = True) -> Float[Tensor, "d_model"]:
+    def accumulated_bias(
+        self, layer: int, mlp_input: bool = False, include_mlp_biases: bool = True
+    ) -> Float[Tensor, "d_model"]:
         """Zero: no part of the stream has a bias."""
         return torch.zeros_like(self.ln_final.w)

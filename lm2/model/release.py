@@ -12,8 +12,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from lm2.model.config import GatePooling, LM2Config
-from lm2.model.hooks import HookPoint
 from lm2.model.gated import MemoryStep, split_heads
+from lm2.model.hooks import HookPoint
 
 
 class _LayerNorm(nn.LayerNorm):
@@ -48,7 +48,8 @@ class ReleaseMemory(nn.Module):
         self.gate_tokens, self.gate_bank = nn.Linear(size, 2 * size), nn.Linear(size, 2 * size)
         self.input_bias = nn.Parameter(torch.zeros(()))
         self.forget_bias = nn.Parameter(torch.ones(()))
-        for name in ("bank_pre", "bank_post", "candidate", "gate_in", "gate_forget", "read", "read_q", "read_k", "read_v",
+        for name in ("bank_pre", "bank_post", "candidate", "gate_in", "gate_forget", "read", "read_q", "read_k",
+            "read_v",
                      "read_scores", "read_pattern"):  # fmt: skip
             self.add_module(f"hook_{name}", HookPoint())
 
@@ -68,7 +69,9 @@ class ReleaseMemory(nn.Module):
         Raises ValueError when the segment is not exactly as long as the bank.
         """
         if attn_out.shape[1] != bank.shape[1]:
-            raise ValueError(f"the released arithmetic needs as many tokens as slots, not {attn_out.shape[1]} and {bank.shape[1]}")
+            raise ValueError(
+                f"the released arithmetic needs as many tokens as slots, not {attn_out.shape[1]} and {bank.shape[1]}"
+            )
         bank = self.hook_bank_pre(bank)
         read = self._read(attn_out, bank)
         attended = self.ln_attended(bank + read)

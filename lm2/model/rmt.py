@@ -53,11 +53,19 @@ class TokenMemory(nn.Module):
 
     def begin(self, stream: Float[Tensor, "batch row d_model"], write: bool) -> Float[Tensor, "batch row d_model"]:
         """The stream as the block begins: its back copy is the bank that the block will write to."""
-        return stream if not write else torch.cat([stream[:, : -self.slots], self.hook_bank_pre(stream[:, -self.slots :])], dim=1)
+        return (
+            stream
+            if not write
+            else torch.cat([stream[:, : -self.slots], self.hook_bank_pre(stream[:, -self.slots :])], dim=1)
+        )
 
     def end(self, stream: Float[Tensor, "batch row d_model"], write: bool) -> Float[Tensor, "batch row d_model"]:
         """The stream as the block ends."""
-        return stream if self.last or not write else torch.cat([stream[:, : -self.slots], self.hook_bank_post(stream[:, -self.slots :])], dim=1)
+        return (
+            stream
+            if self.last or not write
+            else torch.cat([stream[:, : -self.slots], self.hook_bank_post(stream[:, -self.slots :])], dim=1)
+        )
 
     def handed_on(self, final: Float[Tensor, "batch row d_model"]) -> Float[Tensor, "batch slot d_model"]:
         """The next bank: the normed states of the back copy. Of the last block alone."""

@@ -105,7 +105,8 @@ class Site(Enum):
         return tuple(sorted(config.memory_layers)) if self.in_memory else tuple(range(config.n_layers))
 
     def sizes(self, config: LM2Config, start: int, tokens: int) -> dict[Axis, int]:
-        """How long each axis is here, in a segment of `tokens` tokens whose first stands at place `start` of its document."""
+        """How long each axis is here, in a segment of `tokens` tokens whose first stands at place `start` of its
+        document."""
         kept = start if config.lookback is None else min(start, config.lookback)
         heads = config.memory_heads if ".mem." in self.template else config.n_heads
         return {
@@ -117,7 +118,15 @@ class Site(Enum):
 
 _OF_TOKENS = (Site.BANK_PRE, Site.BANK_POST, Site.READ_PATTERN, Site.WRITE_PATTERN)
 WRITING = frozenset(
-    {Site.BANK_PRE, Site.BANK_POST, Site.CANDIDATE, Site.GATE_IN, Site.GATE_FORGET, Site.WRITE_SCORES, Site.WRITE_PATTERN}
+    {
+        Site.BANK_PRE,
+        Site.BANK_POST,
+        Site.CANDIDATE,
+        Site.GATE_IN,
+        Site.GATE_FORGET,
+        Site.WRITE_SCORES,
+        Site.WRITE_PATTERN,
+    }
 )
 """The sites of a segment's writing; but for RELEASE, no token of the segment itself sees them."""
 _GATED_ONLY = (Site.GATE_OUT, Site.WRITE_SCORES, Site.WRITE_PATTERN)

@@ -22,10 +22,13 @@ class Cache:
     def last(self, tokens: int) -> "Cache":
         """What stays when each row may look back on its last `tokens` real tokens."""
         keep = self.positions.argsort(dim=1, stable=True)[:, max(0, self.positions.shape[1] - tokens) :]
-        return Cache(tuple(layer.take(keep) for layer in self.layers), self.positions.gather(1, keep), self.next_position)
+        return Cache(
+            tuple(layer.take(keep) for layer in self.layers), self.positions.gather(1, keep), self.next_position
+        )
 
     def repeated(self, count: int) -> "Cache":
-        """What one document looks back on, or has in some blocks, for each of `count` rows; as it is where it has them all."""
+        """What one document looks back on, or has in some blocks, for each of `count` rows; as it is where it has them
+        all."""
         layers = tuple(_repeated(layer, count) for layer in self.layers)
         return Cache(layers, self.positions.expand(count, -1), self.next_position.expand(count))
 
@@ -73,17 +76,23 @@ class Stream:
         return replace(self, resid=self.resid.expand(count, -1, -1))
 
     def folded(self) -> "Stream":
-        """The documents of a `repeated` stream as tokens of one row that do not see each other: the keys they look back on are there once.
+        """The documents of a `repeated` stream as tokens of one row that do not see each other: the keys they look back
+        on are there once.
 
         For streams that write nothing, of models without memory tokens. Their own keys are not kept.
         """
         count, tokens = self.resid.shape[:2]
         earlier = self.visible.shape[-1] - tokens
-        same = torch.eye(count, dtype=torch.bool, device=self.resid.device).repeat_interleave(tokens, 0).repeat_interleave(tokens, 1)
+        same = (
+            torch.eye(count, dtype=torch.bool, device=self.resid.device)
+            .repeat_interleave(tokens, 0)
+            .repeat_interleave(tokens, 1)
+        )
         visible = self.visible.repeat(1, 1, count, 1)
         visible = torch.cat([visible[..., :earlier], visible[..., earlier:].repeat(1, 1, 1, count) & same], dim=-1)
         seen = torch.cat([self.seen[:, :earlier], self.seen[:, earlier:].repeat(1, count)], dim=1)
         return replace(
             self, tokens=count * tokens, resid=self.resid.flatten(0, 1)[None], real=self.real.repeat(1, count),
-            rows=Rows(*(part.repeat(1, count) for part in self.rows)), angles=self.angles.repeat(1, count, 1), visible=visible, seen=seen, kept=(),
+            rows=Rows(*(part.repeat(1, count) for part in self.rows)), angles=self.angles.repeat(1, count, 1),
+            visible=visible, seen=seen, kept=(),
         )  # fmt: skip

@@ -5,17 +5,18 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from lm2.weights.checkpoint import Checkpoint
 from lm2.model.config import LM2Config, MemoryKind
 from lm2.model.finite import in_segments
 from lm2.model.lm2 import LM2, SegmentOutput
 from lm2.runs.runner import generate
 from lm2.text.segments import is_full, pad, split_segments
 from lm2.text.tokens import TokenSequence
+from lm2.weights.checkpoint import Checkpoint
 
 
 def meet_in_the_bank(config: LM2Config) -> bool:
-    """Whether nothing but the bank goes from segment to segment, and segments may be padded: documents can then be read side by side."""
+    """Whether nothing but the bank goes from segment to segment, and segments may be padded: documents can then be read
+    side by side."""
     return config.lookback == 0 and config.memory is not MemoryKind.RELEASE
 
 
@@ -26,7 +27,9 @@ def follow(model: LM2, documents: Sequence[Sequence[Sequence[int]]], bank: Tenso
     step is document i. Raises ValueError for another order, and NotFiniteError as `feed` does.
     """
     if any(len(one) < len(other) for one, other in zip(documents, documents[1:])):
-        raise ValueError(f"documents must come longest first, not with {[len(document) for document in documents]} segments")
+        raise ValueError(
+            f"documents must come longest first, not with {[len(document) for document in documents]} segments"
+        )
     for at in range(len(documents[0]) if documents else 0):
         rows = [document[at] for document in documents if at < len(document)]
         ids, real = pad(rows, device=model.embed.weight.device)
@@ -52,7 +55,10 @@ def answers(
     Raises ValueError for an empty text.
     """
     if not meet_in_the_bank(checkpoint.config):
-        return [generate(checkpoint, text, max_tokens=max_tokens, until=(stop,), segment_length=segment_length).text for text in texts]
+        return [
+            generate(checkpoint, text, max_tokens=max_tokens, until=(stop,), segment_length=segment_length).text
+            for text in texts
+        ]
     length = segment_length or checkpoint.config.segment_length
     open_rows: list[_Open] = []
     documents = []
@@ -89,7 +95,8 @@ class _Open:
 
 
 def _write_on(checkpoint: Checkpoint, rows: list[_Open], length: int, max_tokens: int, stop: str) -> None:
-    """Write new tokens after each text. Open segments are short: feeding them whole costs less than keeping caches of uneven rows."""
+    """Write new tokens after each text. Open segments are short: feeding them whole costs less than keeping caches of
+    uneven rows."""
     model, tokenizer, end = checkpoint.model, checkpoint.tokenizer, checkpoint.config.segment_end
     while rows:
         logits = _last_logits(model, rows)

@@ -7,8 +7,8 @@ from math import ceil
 from typing import TYPE_CHECKING
 
 from lm2.model.config import LM2Config
-from lm2.serialize import Plain, Spec, build, places
 from lm2.model.sites import Axis, Site
+from lm2.serialize import Plain, Spec, build, places
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -203,7 +203,9 @@ class Capture(Spec):
 
     def blocks(self, config: LM2Config) -> tuple[int | None, ...]:
         """The blocks that are kept; (None,) for a site outside the blocks."""
-        return tuple(layer for layer in self.site.layers(config) if self.layers is None or layer is None or layer in self.layers)
+        return tuple(
+            layer for layer in self.site.layers(config) if self.layers is None or layer is None or layer in self.layers
+        )
 
 
 def check_there(what: str, wanted: tuple[int, ...] | None, there: Sequence[int]) -> None:

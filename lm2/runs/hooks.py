@@ -7,13 +7,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lm2.runs.capture import Coordinate, Sizes
 from lm2.model.config import LM2Config, MemoryKind
 from lm2.model.hooks import HookPoint
+from lm2.model.sites import Axis, Site
+from lm2.runs.capture import Coordinate, Sizes
 from lm2.runs.interventions import BankEdit, Carry, Edit, Freeze, Intervention, MemoryOff, Reset, WriteBlock
 from lm2.runs.operations import Donated, Initial, Operation
 from lm2.text.segments import Segment
-from lm2.model.sites import Axis, Site
 
 Hook = tuple[str, Callable[[Tensor, HookPoint], Tensor | None]]
 """The name of a hook point, and what is done there."""
@@ -43,12 +43,18 @@ class Donations:
 NOTHING = Donations()
 
 
-def takings(interventions: Iterable[Intervention], config: LM2Config, segments: Sequence[Segment]) -> tuple[Taking, ...]:
+def takings(
+    interventions: Iterable[Intervention], config: LM2Config, segments: Sequence[Segment]
+) -> tuple[Taking, ...]:
     """All that these interventions take from other texts' runs, each once; carried banks apart."""
     found: dict[Taking, None] = {}
     for change in interventions:
         for segment in segments:
-            if not isinstance(change, Edit | BankEdit) or not isinstance(change.operation, Donated) or not change.reaches(segment):
+            if (
+                not isinstance(change, Edit | BankEdit)
+                or not isinstance(change.operation, Donated)
+                or not change.reaches(segment)
+            ):
                 continue
             site, layers = (change.site, change.blocks(config)) if isinstance(change, Edit) else _bank_at(config)
             found |= {Taking(change.operation, site, Coordinate(segment.index, layer)): None for layer in layers}
@@ -83,8 +89,14 @@ def begins(
             bank = given.banks[change.texts].expand_as(fresh)
         elif isinstance(change, BankEdit) and change.reaches(segment):
             site, (layer,) = _bank_at(config)
-            taken = fresh[0] if isinstance(change.operation, Initial) else _taken(change.operation, site, Coordinate(segment.index, layer), given)
-            bank = edited(change.operation, bank, site.axes, taken, {} if change.slots is None else {Axis.SLOT: change.slots})
+            taken = (
+                fresh[0]
+                if isinstance(change.operation, Initial)
+                else _taken(change.operation, site, Coordinate(segment.index, layer), given)
+            )
+            bank = edited(
+                change.operation, bank, site.axes, taken, {} if change.slots is None else {Axis.SLOT: change.slots}
+            )
     return bank
 
 
@@ -110,12 +122,17 @@ def _taken(operation: Operation, site: Site, place: Coordinate, given: Donations
 
 
 def hooks(
-    interventions: Sequence[Intervention], config: LM2Config, segment: Segment, given: Donations = NOTHING, *, write: bool = True
+    interventions: Sequence[Intervention],
+    config: LM2Config,
+    segment: Segment,
+    given: Donations = NOTHING,
+    *,
+    write: bool = True,
 ) -> list[Hook]:
     """The hooks of one segment, in the interventions' order.
 
-    Every row of a batch is edited alike, and no tensor is changed in place. Padding and the rows of memory tokens are left
-    alone. `write`: whether the segment is fed so that it writes.
+    Every row of a batch is edited alike, and no tensor is changed in place. Padding and the rows of memory tokens are
+    left alone. `write`: whether the segment is fed so that it writes.
     """
     blocked = _blocked(interventions, segment)
     found: list[Hook] = []
@@ -135,9 +152,14 @@ def real(axes: tuple[Axis, ...], sizes: Sizes) -> tuple[slice, ...]:
 
 
 def edited(
-    operation: Operation, value: Tensor, axes: tuple[Axis, ...], taken: Tensor | None, chosen: Mapping[Axis, Sequence[int]]
+    operation: Operation,
+    value: Tensor,
+    axes: tuple[Axis, ...],
+    taken: Tensor | None,
+    chosen: Mapping[Axis, Sequence[int]],
 ) -> Tensor:
-    """`value` [batch, *axes] with an operation's result at the places that are chosen along every axis that `chosen` names."""
+    """`value` [batch, *axes] with an operation's result at the places that are chosen along every axis that `chosen`
+    names."""
     new = operation.replace(value, axes, taken).to(value.dtype)
     there = _there(value, {1 + at: chosen[axis] for at, axis in enumerate(axes) if axis in chosen})
     return new.where(there, value)
@@ -190,7 +212,9 @@ def _unread(change: MemoryOff, config: LM2Config, segment: Segment, write: bool)
 def _unwritten(tokens: Sequence[int], config: LM2Config, all_of_them: bool) -> Iterator[Hook]:
     """`tokens` of a segment write nothing."""
     for layer in sorted(config.memory_layers):
-        if config.memory is MemoryKind.TOKENS:  # segments do not look back, so a token's place in its segment is its key
+        if (
+            config.memory is MemoryKind.TOKENS
+        ):  # segments do not look back, so a token's place in its segment is its key
             yield Site.ATTN_SCORES.hook_name(layer), _put(float("-inf"), {2: range(-config.slots, 0), 3: tokens})
             continue
         yield Site.WRITE_SCORES.hook_name(layer), _put(float("-inf"), {3: tokens})

@@ -1,7 +1,7 @@
 """Declared changes to a run: values in a RunSpec, turned into hooks and banks by `run` alone.
 
-An Edit changes an activation at a site. A Handover decides which bank a segment begins with or hands on; a BankEdit is one.
-WriteBlock and MemoryOff cut the ways into the memory and out of it.
+An Edit changes an activation at a site. A Handover decides which bank a segment begins with or hands on; a BankEdit is
+one. WriteBlock and MemoryOff cut the ways into the memory and out of it.
 """
 
 from abc import ABC, abstractmethod
@@ -10,18 +10,32 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from lm2.runs.capture import Coordinate, Sizes, check_places, check_there
 from lm2.model.config import LM2Config, MemoryKind
-from lm2.runs.operations import Add, Donated, Erase, Initial, Mean, Operation, Patch, Permute, ProjectOut, Scale, Set, Transport
+from lm2.model.sites import WRITING, Axis, Site
+from lm2.runs.capture import Coordinate, Sizes, check_places, check_there
+from lm2.runs.operations import (
+    Add,
+    Donated,
+    Erase,
+    Initial,
+    Mean,
+    Operation,
+    Patch,
+    Permute,
+    ProjectOut,
+    Scale,
+    Set,
+    Transport,
+)
 from lm2.serialize import Plain, all_written, build, places
 from lm2.shown import shown
-from lm2.model.sites import Axis, Site, WRITING
 
 if TYPE_CHECKING:
     from lm2.text.segments import Segment
 
 __all__ = [
-    "Add", "BankEdit", "Carry", "Donors", "Edit", "Erase", "Freeze", "Handover", "Initial", "Intervention", "Mean", "MemoryOff", "Operation",
+    "Add", "BankEdit", "Carry", "Donors", "Edit", "Erase", "Freeze", "Handover", "Initial", "Intervention", "Mean",
+    "MemoryOff", "Operation",
     "Patch", "Permute", "Persistence", "ProjectOut", "Reset", "Scale", "Set", "Transport", "WriteBlock",
 ]  # fmt: skip
 
@@ -63,7 +77,8 @@ class Intervention(Plain, ABC):
 
     @staticmethod
     def from_json(values: object) -> "Intervention":
-        """Raises ValueError for a kind, site, operation or field that does not exist, and for values that make no sense."""
+        """Raises ValueError for a kind, site, operation or field that does not exist, and for values that make no
+        sense."""
         return build("intervention", KINDS, values)
 
 
@@ -110,7 +125,9 @@ class _Editing(Intervention, ABC):
         for text in self.operation.donors:
             at = self.operation.of(segment, len(donors[text]))
             if at >= len(donors[text]):
-                raise ValueError(f"there is no segment {at} in the donor {_short(text)}; it has segments 0..{len(donors[text]) - 1}")
+                raise ValueError(
+                    f"there is no segment {at} in the donor {_short(text)}; it has segments 0..{len(donors[text]) - 1}"
+                )
             yield donors[text][at]
 
 
@@ -120,17 +137,19 @@ def _short(text: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Edit(_Editing):
-    """Changes a site's activation at some blocks, segments, slots, heads and tokens: at all places that all of these name.
+    """Changes a site's activation at some blocks, segments, slots, heads and tokens: at all places that all of these
+    name.
 
-    The mask of scores stays: no edit lets a token see what is hidden from it. Ablations should resample (Patch with another
-    story) or take a Mean; Set(value=0) asks the model about values that it has never seen.
+    The mask of scores stays: no edit lets a token see what is hidden from it. Ablations should resample (Patch with
+    another story) or take a Mean; Set(value=0) asks the model about values that it has never seen.
     """
 
     site: Site
     layers: tuple[int, ...] | None = None
     """Blocks; None, all that have the site."""
     heads: tuple[int, ...] | None = None
-    """Heads, of the memory or of attention (key/value heads where the site has those), as the site has them; None, all."""
+    """Heads, of the memory or of attention (key/value heads where the site has those), as the site has them; None,
+    all."""
     tokens: tuple[int, ...] | None = None
     """Token places in the document; None, all. In a segment, those of them that it has."""
 
@@ -141,10 +160,14 @@ class Edit(_Editing):
         for name in ("layers", "heads", "tokens"):
             places(name, getattr(self, name))
         if isinstance(self.operation, Initial):
-            raise ValueError(f"Initial is what the bank holds at the start of a document: it needs a BankEdit, not an Edit of {self.site.name}")
+            raise ValueError(
+                "Initial is what the bank holds at the start of a document: it needs a BankEdit, not an Edit of"
+                f" {self.site.name}"
+            )
         self.operation.check_axes(self.site.name, self.site.axes)
         for what, chosen, axes in (
-            ("slots", self.slots, {Axis.SLOT}), ("heads", self.heads, {Axis.HEAD, Axis.KV_HEAD}), ("tokens", self.tokens, {Axis.TOKEN}),
+            ("slots", self.slots, {Axis.SLOT}), ("heads", self.heads, {Axis.HEAD, Axis.KV_HEAD}),
+            ("tokens", self.tokens, {Axis.TOKEN}),
         ):  # fmt: skip
             if chosen is not None and axes.isdisjoint(self.site.axes):
                 raise ValueError(f"{self.site.name} has no {what} to choose from")
@@ -154,11 +177,18 @@ class Edit(_Editing):
 
     def blocks(self, config: LM2Config) -> tuple[int | None, ...]:
         """The blocks whose activation it changes; (None,) for a site outside the blocks."""
-        return tuple(layer for layer in self.site.layers(config) if self.layers is None or layer is None or layer in self.layers)
+        return tuple(
+            layer for layer in self.site.layers(config) if self.layers is None or layer is None or layer in self.layers
+        )
 
     def chosen(self, segment: "Segment") -> dict[Axis, tuple[int, ...]]:
         """What is edited along each axis that is not edited whole; tokens count from the segment's start."""
-        chosen = {Axis.SLOT: self.slots, Axis.HEAD: self.heads, Axis.KV_HEAD: self.heads, Axis.TOKEN: self._own(segment)}
+        chosen = {
+            Axis.SLOT: self.slots,
+            Axis.HEAD: self.heads,
+            Axis.KV_HEAD: self.heads,
+            Axis.TOKEN: self._own(segment),
+        }
         return {axis: chosen[axis] for axis in self.site.axes if chosen.get(axis) is not None}
 
     def _own(self, segment: "Segment") -> tuple[int, ...] | None:
@@ -191,7 +221,9 @@ class Edit(_Editing):
         if not config.memory_layers:
             raise ValueError(f"a {config.memory.value} model has no bank: READ_ONLY has no meaning there")
         if self.site in WRITING and config.memory is not MemoryKind.RELEASE:
-            raise ValueError(f"no token of the segment sees {self.site.name}: with READ_ONLY the edit would change nothing")
+            raise ValueError(
+                f"no token of the segment sees {self.site.name}: with READ_ONLY the edit would change nothing"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,8 +239,8 @@ class Handover(Intervention, ABC):
 class BankEdit(_Editing, Handover):
     """Changes the bank that segments begin with.
 
-    PERSIST: the segment begins with it, reads it and writes to it. READ_ONLY: the segment reads it, and hands on what it
-    would have handed on.
+    PERSIST: the segment begins with it, reads it and writes to it. READ_ONLY: the segment reads it, and hands on what
+    it would have handed on.
     """
 
     def __post_init__(self) -> None:
@@ -248,7 +280,8 @@ class Reset(_AtSegment):
 
 @dataclass(frozen=True, kw_only=True)
 class Carry(Handover):
-    """The document begins with the bank that reading other texts, one after the other, has left, and not with a fresh one.
+    """The document begins with the bank that reading other texts, one after the other, has left, and not with a fresh
+    one.
 
     What the released code does, whose bank is never reset. Nothing but the bank is carried: no token of them can be
     attended to.
@@ -267,7 +300,8 @@ class Carry(Handover):
 
 @dataclass(frozen=True, kw_only=True)
 class WriteBlock(Intervention):
-    """Some tokens cannot write: no slot attends to them. A segment of such tokens alone hands on the bank it began with."""
+    """Some tokens cannot write: no slot attends to them. A segment of such tokens alone hands on the bank it began
+    with."""
 
     tokens: tuple[int, ...]
     """Token places in the document."""
@@ -280,7 +314,9 @@ class WriteBlock(Intervention):
         if not config.memory_layers:
             raise ValueError(f"a {config.memory.value} model has no bank: nothing is written that could be blocked")
         if config.memory is MemoryKind.RELEASE:
-            raise ValueError("in the released arithmetic a token reads what it writes: its writing cannot be blocked alone")
+            raise ValueError(
+                "in the released arithmetic a token reads what it writes: its writing cannot be blocked alone"
+            )
         check_there("token", self.tokens, range(segments[-1].end))
 
 
@@ -302,7 +338,9 @@ class MemoryOff(Intervention):
         places("segments", self.segments)
 
     def at(self, place: Coordinate) -> bool:
-        return (self.layers is None or place.layer in self.layers) and (self.segments is None or place.segment in self.segments)
+        return (self.layers is None or place.layer in self.layers) and (
+            self.segments is None or place.segment in self.segments
+        )
 
     def check(self, config: LM2Config, segments: Sequence["Segment"], donors: Donors) -> None:
         if not config.memory_layers:

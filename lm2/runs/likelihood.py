@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from lm2.weights.checkpoint import Checkpoint
 from lm2.model.config import MemoryKind
 from lm2.model.lm2 import SegmentOutput
 from lm2.runs.runner import carried, feed, prepare
-from lm2.text.segments import Segment
-from lm2.shown import shown
 from lm2.runs.spec import RunSpec
+from lm2.shown import shown
+from lm2.text.segments import Segment
+from lm2.weights.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,15 +41,17 @@ class Perplexity:
     """Of all predicted tokens together, over the UTF-8 bytes of the whole text."""
 
 
-def log_likelihoods(checkpoint: Checkpoint, pairs: Sequence[tuple[str, str]], *, segment_length: int | None = None) -> list[Likelihood]:
+def log_likelihoods(
+    checkpoint: Checkpoint, pairs: Sequence[tuple[str, str]], *, segment_length: int | None = None
+) -> list[Likelihood]:
     """For each (context, continuation), the continuation's tokens given all that is before them.
 
     These are the tokens of context + continuation that share a character with the continuation. Pairs of one context
     share the segments in which their texts do not differ. Logits are computed for the counted tokens alone and never
     kept, so that a long context costs memory only where the model attends to all of it.
 
-    Raises ValueError as `run` does, for a continuation without a token after the text's first one, and for one that the tokenizer does
-    not know all of.
+    Raises ValueError as `run` does, for a continuation without a token after the text's first one, and for one that the
+    tokenizer does not know all of.
     """
     by_context: dict[str, list[int]] = defaultdict(list)
     for index, (context, _) in enumerate(pairs):
@@ -70,7 +72,9 @@ def perplexity(checkpoint: Checkpoint, text: str, *, segment_length: int | None 
     reading = _reading(checkpoint, "", text, segment_length)
     _read(checkpoint, [reading])
     nats, tokens = -reading.log_probability, reading.likelihood.tokens
-    return Perplexity(tokens=tokens, nats_per_token=nats / tokens, bits_per_byte=nats / math.log(2) / len(text.encode()))
+    return Perplexity(
+        tokens=tokens, nats_per_token=nats / tokens, bits_per_byte=nats / math.log(2) / len(text.encode())
+    )
 
 
 @dataclass(kw_only=True)
@@ -106,11 +110,17 @@ def _reading(checkpoint: Checkpoint, context: str, continuation: str, segment_le
     tokens, segments = prepare(checkpoint, spec)
     first = max(1, tokens.first_after(len(context)))
     if first >= len(tokens):
-        raise ValueError(f"{continuation[:40]!r} has no token after the text's first one: nothing in it can be predicted")
+        raise ValueError(
+            f"{continuation[:40]!r} has no token after the text's first one: nothing in it can be predicted"
+        )
     if not checkpoint.tokenizer.knows(tokens, len(context)):
-        raise ValueError(f"the tokenizer has no token for some of {shown(continuation)}: its likelihood would be that of other texts, too")
+        raise ValueError(
+            f"the tokenizer has no token for some of {shown(continuation)}: its likelihood would be that of other"
+            " texts, too"
+        )
     if checkpoint.config.memory is not MemoryKind.RELEASE:
-        # The last token predicts nothing that counts. Left out, one-token continuations of a context are one text to read.
+        # The last token predicts nothing that counts. Left out, one-token continuations of a context are one text to
+        # read.
         # The released arithmetic alone needs it: its gates see the whole segment.
         last = replace(segments[-1], ids=segments[-1].ids[:-1])
         segments = (*segments[:-1], last) if last.ids else segments[:-1]

@@ -9,17 +9,17 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from lm2.runs.capture import Capture, Coordinate
 from lm2.model.config import LM2Config, MemoryKind
-from lm2.runs.hooks import Donations, Hook, NOTHING, begins, hands_on, hooks, real
 from lm2.model.finite import in_segments
 from lm2.model.hooks import HookPoint
 from lm2.model.lm2 import LM2, SegmentOutput
-from lm2.text.segments import Segment, pad
 from lm2.model.sites import WRITING
-from lm2.runs.spec import RunSpec
 from lm2.model.stream import Cache
+from lm2.runs.capture import Capture, Coordinate
+from lm2.runs.hooks import NOTHING, Donations, Hook, begins, hands_on, hooks, real
+from lm2.runs.spec import RunSpec
 from lm2.runs.trace import read_only
+from lm2.text.segments import Segment, pad
 
 
 def to_numpy(value: Tensor) -> np.ndarray:
@@ -43,10 +43,11 @@ def feed(
     begun: Carried | None = None,
     given: Donations = NOTHING,
 ) -> Iterator[tuple[Segment, SegmentOutput]]:
-    """The segment loop: each segment with its hooks, its bank and what it may look back on. An output's bank is what is handed on.
+    """The segment loop: each segment with its hooks, its bank and what it may look back on. An output's bank is what is
+    handed on.
 
-    Where an intervention is read-only, the segment is fed twice: first without it, to write, and then with it, to be read.
-    Each pass looks back on its own earlier ones, and both go on from the bank that was written.
+    Where an intervention is read-only, the segment is fed twice: first without it, to write, and then with it, to be
+    read. Each pass looks back on its own earlier ones, and both go on from the bank that was written.
 
     What the spec captures is put into `records`. `begun` is what the segments before these left; None, there are none.
     `given`: what the interventions take from other texts. Whoever consumes it holds the checkpoint's lock and is in
@@ -70,7 +71,10 @@ def feed(
         if apart:
             read = begins(changes, config, segment, handed, fresh, given)
             watch = _watch(config, segment, [one for one in captures if one.site not in WRITING], records)
-            with in_segments(segment.index), model.hooks(fwd_hooks=[*hooks(changes, config, segment, given, write=False), *watch]):
+            with (
+                in_segments(segment.index),
+                model.hooks(fwd_hooks=[*hooks(changes, config, segment, given, write=False), *watch]),
+            ):
                 output = step(model, segment.ids, read, read_cache, write=False)
         handed = hands_on(lasting, segment, bank, written.bank)
         yield segment, replace(output, bank=handed, unembed=in_segments(segment.index)(output.unembed))
@@ -79,7 +83,11 @@ def feed(
 
 
 def step(
-    model: LM2, ids: Sequence[int], bank: Float[Tensor, "one slot slot_dim"] | None, cache: Cache | None, write: bool = True
+    model: LM2,
+    ids: Sequence[int],
+    bank: Float[Tensor, "one slot slot_dim"] | None,
+    cache: Cache | None,
+    write: bool = True,
 ) -> SegmentOutput:
     """Feed the tokens of one segment of one document."""
     # The released arithmetic runs on full segments only; nothing else needs padding when rows come one by one.
@@ -96,7 +104,8 @@ def carried(config: LM2Config, output: SegmentOutput, end: int) -> Carried:
 
 
 def _by_segment(captures: Sequence[Capture]) -> Mapping[int | None, Sequence[Capture]]:
-    """The captures of each segment that some of them name; of None, those of all segments. Runs that lend to others capture thousands."""
+    """The captures of each segment that some of them name; of None, those of all segments. Runs that lend to others
+    capture thousands."""
     found: dict[int | None, list[Capture]] = defaultdict(list, {None: []})
     for capture in captures:
         for segment in (None,) if capture.segments is None else set(capture.segments):
@@ -105,16 +114,26 @@ def _by_segment(captures: Sequence[Capture]) -> Mapping[int | None, Sequence[Cap
 
 
 def _watch(
-    config: LM2Config, segment: Segment, captures: Sequence[Capture], records: dict[tuple[Capture, Coordinate], np.ndarray]
+    config: LM2Config,
+    segment: Segment,
+    captures: Sequence[Capture],
+    records: dict[tuple[Capture, Coordinate], np.ndarray],
 ) -> Iterator[Hook]:
     """Hooks that keep what is captured. They come behind those that edit, and so show what the model really used."""
     for capture in captures:
         for layer in capture.blocks(config):
-            yield capture.site.hook_name(layer), _keep(capture, Coordinate(segment.index, layer), config, segment, records)
+            yield (
+                capture.site.hook_name(layer),
+                _keep(capture, Coordinate(segment.index, layer), config, segment, records),
+            )
 
 
 def _keep(
-    capture: Capture, place: Coordinate, config: LM2Config, segment: Segment, records: dict[tuple[Capture, Coordinate], np.ndarray]
+    capture: Capture,
+    place: Coordinate,
+    config: LM2Config,
+    segment: Segment,
+    records: dict[tuple[Capture, Coordinate], np.ndarray],
 ) -> Callable[[Tensor, HookPoint], None]:
     axes = capture.site.axes
     own = real(axes, capture.site.sizes(config, segment.start, len(segment.ids)))

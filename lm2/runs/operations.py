@@ -4,10 +4,10 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
+from lm2.model.sites import Axis
 from lm2.runs.capture import Sizes
 from lm2.serialize import Numbers, Plain, all_written, build, written
 from lm2.shown import shown
-from lm2.model.sites import Axis
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,7 +27,8 @@ class Operation(Plain, ABC):
 
     @abstractmethod
     def replace(self, value: "Tensor", axes: tuple[Axis, ...], given: "Tensor | None") -> "Tensor":
-        """What `value` [batch, *axes] becomes, of its shape. `given`: what it takes from elsewhere, without a batch axis."""
+        """What `value` [batch, *axes] becomes, of its shape. `given`: what it takes from elsewhere, without a batch
+        axis."""
 
     @staticmethod
     def from_json(values: object) -> "Operation":
@@ -57,7 +58,9 @@ class Scale(Operation):
 
 def _check_features(operation: Operation, where: str, axes: tuple[Axis, ...]) -> None:
     if axes[-1] not in _FEATURES:
-        raise ValueError(f"{type(operation).__name__} goes along features; the last axis of {where} is {axes[-1].value}")
+        raise ValueError(
+            f"{type(operation).__name__} goes along features; the last axis of {where} is {axes[-1].value}"
+        )
 
 
 def _check_size(name: str, entries: int, where: str, size: int) -> None:
@@ -120,11 +123,12 @@ class _Affine(Operation, ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class Erase(_Affine):
-    """x becomes x - left^T right (x - mean) along the last axis, one of features: an affine map that moves x by `rank` directions at most.
+    """x becomes x - left^T right (x - mean) along the last axis, one of features: an affine map that moves x by `rank`
+    directions at most.
 
     With the arrays of LEACE (Belrose et al. 2023, equation 1) no linear reader finds the concept; with left = right of
-    orthonormal rows it is the projection that takes a subspace away and puts the mean's part of it in its place. The mean stays
-    where it is. Without rows nothing changes.
+    orthonormal rows it is the projection that takes a subspace away and puts the mean's part of it in its place. The
+    mean stays where it is. Without rows nothing changes.
     """
 
     left: Annotated[Numbers, 2]
@@ -136,7 +140,9 @@ class Erase(_Affine):
         super().__post_init__()
         left, right, d = self.left.array.shape, self.right.array.shape, len(self.mean.array)
         if not d or left != right or left not in ((0, 0), (len(self.left.array), d)):
-            raise ValueError(f"left and right must be as many rows of {d} entries, as mean has, not of shapes {left} and {right}")
+            raise ValueError(
+                f"left and right must be as many rows of {d} entries, as mean has, not of shapes {left} and {right}"
+            )
 
     def replace(self, value: "Tensor", axes: tuple[Axis, ...], given: "Tensor | None") -> "Tensor":
         if not len(self.left.array):
@@ -150,8 +156,8 @@ class Erase(_Affine):
 class Transport(_Affine):
     """x becomes to + matrix (x - mean) along the last axis, one of features.
 
-    With the arrays of quadratic concept erasure, of the class that x is of, x comes to stand where it would stand if there
-    were no classes: the optimal transport of that class to what all classes have in common.
+    With the arrays of quadratic concept erasure, of the class that x is of, x comes to stand where it would stand if
+    there were no classes: the optimal transport of that class to what all classes have in common.
     """
 
     matrix: Annotated[Numbers, 2]
@@ -163,7 +169,10 @@ class Transport(_Affine):
         super().__post_init__()
         d = len(self.mean.array)
         if not d or self.to.array.shape != (d,) or self.matrix.array.shape != (d, d):
-            raise ValueError(f"matrix and to must be of {d} entries a side, as mean has, not of shapes {self.matrix.array.shape} and {self.to.array.shape}")
+            raise ValueError(
+                f"matrix and to must be of {d} entries a side, as mean has, not of shapes {self.matrix.array.shape} and"
+                f" {self.to.array.shape}"
+            )
 
     def replace(self, value: "Tensor", axes: tuple[Axis, ...], given: "Tensor | None") -> "Tensor":
         wide = value.float()
@@ -262,9 +271,13 @@ class Patch(Donated):
         for axis in (Axis.KEY, Axis.TOKEN):
             together = Axis.KEY in axes or axes[-1] is axis  # attention over other tokens means something else
             if axis in axes and together and own[axis] != donor[axis]:
-                raise ValueError(f"{where} spans {own[axis]} {axis.value}s here and {donor[axis]} in the donor: they must be as many")
+                raise ValueError(
+                    f"{where} spans {own[axis]} {axis.value}s here and {donor[axis]} in the donor: they must be as many"
+                )
         if Axis.TOKEN in axes and donor[Axis.TOKEN] < tokens:
-            raise ValueError(f"the last {tokens} tokens of a segment are to be replaced; the donor's segment has {donor[Axis.TOKEN]}")
+            raise ValueError(
+                f"the last {tokens} tokens of a segment are to be replaced; the donor's segment has {donor[Axis.TOKEN]}"
+            )
 
     def replace(self, value: "Tensor", axes: tuple[Axis, ...], given: "Tensor | None") -> "Tensor":
         if Axis.TOKEN not in axes:
@@ -306,4 +319,6 @@ class Mean(Donated):
         return given.expand(value.shape)
 
 
-OPERATIONS: dict[str, type[Operation]] = {kind.__name__: kind for kind in (Set, Scale, Add, ProjectOut, Erase, Transport, Permute, Initial, Patch, Mean)}
+OPERATIONS: dict[str, type[Operation]] = {
+    kind.__name__: kind for kind in (Set, Scale, Add, ProjectOut, Erase, Transport, Permute, Initial, Patch, Mean)
+}

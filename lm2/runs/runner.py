@@ -10,21 +10,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lm2.runs.capture import Capture, Coordinate
-from lm2.weights.checkpoint import Checkpoint
 from lm2.model.config import LM2Config, MemoryKind
-from lm2.weights.cost import TooLargeError, check_working
-from lm2.runs.hooks import Donations, NOTHING, Taking, takings
-from lm2.runs.loop import Carried, carried, feed, step, to_numpy
 from lm2.model.finite import in_segments
-from lm2.runs.interventions import Carry
-from lm2.runs.logits import GrowingLogits
 from lm2.model.lm2 import SegmentOutput
 from lm2.origin import processor, threads
-from lm2.text.segments import Segment, is_full, pad, split_segments
+from lm2.runs.capture import Capture, Coordinate
+from lm2.runs.hooks import NOTHING, Donations, Taking, takings
+from lm2.runs.interventions import Carry
+from lm2.runs.logits import GrowingLogits
+from lm2.runs.loop import Carried, carried, feed, step, to_numpy
 from lm2.runs.spec import RunSpec
-from lm2.text.tokens import TokenSequence
 from lm2.runs.trace import Trace, read_only
+from lm2.text.segments import Segment, is_full, pad, split_segments
+from lm2.text.tokens import TokenSequence
+from lm2.weights.checkpoint import Checkpoint
+from lm2.weights.cost import TooLargeError, check_working
 
 LIMIT_BYTES = 2 * 1024**3
 """What a run may keep unless its caller allows more."""
@@ -60,7 +60,9 @@ def prepare(checkpoint: Checkpoint, spec: RunSpec) -> tuple[TokenSequence, tuple
 def _cut(checkpoint: Checkpoint, donor: str, segment_length: int | None) -> tuple[Segment, ...]:
     """A donor's segments. Raises ValueError for a text without tokens, and TooLargeError as `prepare` does."""
     config = checkpoint.config
-    segments = split_segments(checkpoint.tokenizer.encode(donor), segment_length or config.segment_length, config.segment_end)
+    segments = split_segments(
+        checkpoint.tokenizer.encode(donor), segment_length or config.segment_length, config.segment_end
+    )
     if not segments:
         raise ValueError(f"the donor {donor!r} is empty: something can be taken from a text of at least one token")
     check_working(config, segments, checkpoint.working_bytes)
@@ -77,7 +79,10 @@ def _bytes(config: LM2Config, spec: RunSpec, tokens: TokenSequence, segments: Se
     for capture in spec.captures:
         held = segments if capture.segments is None else [segments[at] for at in set(capture.segments)]
         # Most segments of a long text are alike: nothing else of them decides how much is kept.
-        alike = Counter((segment.start if config.lookback is None else min(segment.start, config.lookback), len(segment.ids)) for segment in held)
+        alike = Counter(
+            (segment.start if config.lookback is None else min(segment.start, config.lookback), len(segment.ids))
+            for segment in held
+        )
         for (start, count), times in alike.items():
             shape = capture.reduction.shape(capture.site.axes, capture.site.sizes(config, start, count))
             total += 4 * math.prod(shape) * len(capture.blocks(config)) * times
@@ -94,10 +99,10 @@ def run(
 ) -> Trace:
     """Feed the text segment by segment, change what the spec's interventions say, and keep what it asks for.
 
-    Observing changes nothing: the logits are bitwise those of a run without captures. Interventions apply in their order;
-    captures show values as the model used them. Texts that interventions take from are run first, clean, each once. With
-    an intervention that is READ_ONLY, logits and captures come from the pass that has it, while the bank and the sites of
-    writing come from the pass that wrote without it. Safe to call from many threads on one checkpoint.
+    Observing changes nothing: the logits are bitwise those of a run without captures. Interventions apply in their
+    order; captures show values as the model used them. Texts that interventions take from are run first, clean, each
+    once. With an intervention that is READ_ONLY, logits and captures come from the pass that has it, while the bank and
+    the sites of writing come from the pass that wrote without it. Safe to call from many threads on one checkpoint.
 
     Args:
         on_segment: hears (segments done, segments in all) after each segment of the text itself.
@@ -146,7 +151,8 @@ def _fed(
     begun: Carried | None = None,
     given: Donations = NOTHING,
 ) -> Iterator[tuple[Segment, SegmentOutput]]:
-    """As `feed`, with the checkpoint's lock held for one segment at a time: no text, however long, keeps others waiting."""
+    """As `feed`, with the checkpoint's lock held for one segment at a time: no text, however long, keeps others
+    waiting."""
     fed = feed(checkpoint.model, segments, spec, records, begun, given)
     while True:
         with checkpoint.lock:
@@ -184,14 +190,18 @@ def _donations(checkpoint: Checkpoint, spec: RunSpec, segments: Sequence[Segment
 def _clean(checkpoint: Checkpoint, donor: RunSpec, wanted: Sequence[Taking]) -> list[Tensor]:
     """What a donor's clean run has at each of the places wanted."""
     segments = _cut(checkpoint, donor.text, donor.segment_length)
-    places = [Coordinate(taking.operation.of(taking.place.segment, len(segments)), taking.place.layer) for taking in wanted]
+    places = [
+        Coordinate(taking.operation.of(taking.place.segment, len(segments)), taking.place.layer) for taking in wanted
+    ]
     captures = [
         Capture(taking.site, layers=None if place.layer is None else (place.layer,), segments=(place.segment,))
         for taking, place in zip(wanted, places)
     ]
     records: dict[tuple[Capture, Coordinate], np.ndarray] = {}
     needed = segments[: max(place.segment for place in places) + 1]
-    for _ in _fed(checkpoint, needed, replace(donor, interventions=(), captures=tuple(dict.fromkeys(captures))), records):
+    for _ in _fed(
+        checkpoint, needed, replace(donor, interventions=(), captures=tuple(dict.fromkeys(captures))), records
+    ):
         pass
     like = checkpoint.model.embed.weight
     kept = {key: torch.tensor(value, dtype=like.dtype, device=like.device) for key, value in records.items()}
@@ -231,7 +241,8 @@ def generate(
     temperature: float = 0.0,
     generator: torch.Generator | None = None,
 ) -> Generation:
-    """Continue a text: greedily at temperature 0, else by sampling with `generator`; at most until what is new spells one of `until`.
+    """Continue a text: greedily at temperature 0, else by sampling with `generator`; at most until what is new spells
+    one of `until`.
 
     The open segment decodes with its key/value cache; when it is full it is fed once whole, which updates the
     bank. Equal to full recomputation to rounding.
@@ -240,7 +251,8 @@ def generate(
     """
     if max_tokens < 1 or not 0 <= temperature < math.inf or (temperature > 0 and generator is None):
         raise ValueError(
-            f"generation needs max_tokens >= 1, a finite temperature >= 0 and, to sample, a generator; not {max_tokens}, {temperature}, {generator}"
+            "generation needs max_tokens >= 1, a finite temperature >= 0 and, to sample, a generator; not"
+            f" {max_tokens}, {temperature}, {generator}"
         )
     spec = RunSpec(checkpoint=checkpoint.name, text=text, segment_length=segment_length)
     prompt, segments = prepare(checkpoint, spec)
@@ -255,7 +267,9 @@ def generate(
             if len(new) == max_tokens or any(stop in tokenizer.decode_after(prompt.ids, new) for stop in until):
                 break
             decoder.push(new[-1])
-    return Generation(prompt=prompt, ids=tuple(new), text=tokenizer.decode_after(prompt.ids, new), logits=read_only(np.stack(rows)))
+    return Generation(
+        prompt=prompt, ids=tuple(new), text=tokenizer.decode_after(prompt.ids, new), logits=read_only(np.stack(rows))
+    )
 
 
 def _choose(logits: Float[Tensor, "d_vocab"], temperature: float, generator: torch.Generator | None) -> int:
@@ -288,7 +302,9 @@ class _Decoder:
             self._close(step(self._model, self._ids, self._bank, self._before), end)
             self._index, self._start, self._ids = self._index + 1, end, [token]
             self._show(step(self._model, self._ids, self._bank, self._before))
-        elif self._model.config.memory is MemoryKind.RELEASE:  # gates that pool over the segment change with every token
+        elif (
+            self._model.config.memory is MemoryKind.RELEASE
+        ):  # gates that pool over the segment change with every token
             self._ids.append(token)
             self._show(step(self._model, self._ids, self._bank, self._before))
         else:

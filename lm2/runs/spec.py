@@ -29,4 +29,6 @@ class RunSpec(Spec):
         if self.segment_length is not None and self.segment_length < 1:
             raise ValueError(f"segment_length must be at least 1 token, not {self.segment_length}")
         if len(set(self.captures)) != len(self.captures):
-            raise ValueError(f"each capture may be asked for once; {len(self.captures)} were given, {len(set(self.captures))} differ")
+            raise ValueError(
+                f"each capture may be asked for once; {len(self.captures)} were given, {len(set(self.captures))} differ"
+            )

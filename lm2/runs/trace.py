@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from lm2.model.sites import Axis, Site
 from lm2.runs.capture import Capture, Coordinate, Reduction
+from lm2.runs.spec import RunSpec
 from lm2.sealed import read_arrays, write_arrays
 from lm2.text.segments import Segment
-from lm2.model.sites import Axis, Site
-from lm2.runs.spec import RunSpec
 from lm2.text.tokens import TokenSequence
 
 _ROWS = 1024
@@ -37,7 +37,8 @@ class Trace:
     device: str
     dtype: str
     processor: str = ""
-    """Its kind, as `lm2.origin` tells it, and how many threads: the last bits are theirs. Empty and 0 where it was not recorded."""
+    """Its kind, as `lm2.origin` tells it, and how many threads: the last bits are theirs. Empty and 0 where it was not
+    recorded."""
     threads: int = 0
     tokens: TokenSequence
     segments: tuple[Segment, ...]
@@ -47,7 +48,9 @@ class Trace:
     """The bank after the last segment; None for a model without memory."""
     records: Mapping[tuple[Capture, Coordinate], np.ndarray]
 
-    def at(self, site: Site, *, segment: int, layer: int | None = None, reduction: Reduction | None = None) -> np.ndarray:
+    def at(
+        self, site: Site, *, segment: int, layer: int | None = None, reduction: Reduction | None = None
+    ) -> np.ndarray:
         """What was kept of a site at one place, its axes as in the capture.
 
         `reduction` is needed only where the site was captured in several ways. Raises KeyError saying what was kept.
@@ -58,10 +61,13 @@ class Trace:
             return found[0]
         kept = sorted({f"{capture.site.name} {capture.reduction}" for capture, _ in self.records})
         what = f"{site.name} at segment {segment}, layer {layer}" + (f", {reduction}" if reduction else "")
-        raise KeyError(f"{'several captures hold' if found else 'no capture holds'} {what}; kept: {', '.join(kept) or 'nothing'}")
+        raise KeyError(
+            f"{'several captures hold' if found else 'no capture holds'} {what}; kept: {', '.join(kept) or 'nothing'}"
+        )
 
     def across(self, site: Site, *, layer: int | None = None, reduction: Reduction | None = None) -> np.ndarray:
-        """A site over the whole context: joined along its token axis, or stacked as [segment, ...] where it has none."""
+        """A site over the whole context: joined along its token axis, or stacked as [segment, ...] where it has
+        none."""
         parts = [self.at(site, segment=s.index, layer=layer, reduction=reduction) for s in self.segments]
         first = self._index[site, Coordinate(self.segments[0].index, layer)]
         axes = next(capture for capture, _ in first if reduction in (None, capture.reduction)).axes
@@ -140,9 +146,12 @@ class Trace:
         }
         return cls(
             spec=RunSpec.from_json(header["spec"]),
-            **{"weights_digest": header["checkpoint_digest"]} | {name: header[name] for name in _ORIGIN if name in header},
+            **{"weights_digest": header["checkpoint_digest"]}
+            | {name: header[name] for name in _ORIGIN if name in header},
             tokens=tokens,
-            segments=tuple(Segment(index=s["index"], start=s["start"], ids=tuple(s["ids"])) for s in header["segments"]),
+            segments=tuple(
+                Segment(index=s["index"], start=s["start"], ids=tuple(s["ids"])) for s in header["segments"]
+            ),
             logits=read_only(arrays["logits"]),
             bank=read_only(arrays["bank"]) if "bank" in arrays else None,
             records=records,

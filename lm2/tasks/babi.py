@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
-from lm2.weights.archives import MOST_MEMBER_BYTES, read_members
 from lm2.files import read_bytes, replace_file
 from lm2.shown import shown
 from lm2.text.tokens import BREAK
+from lm2.weights.archives import MOST_MEMBER_BYTES, read_members
 
 _Item = TypeVar("_Item")
 
@@ -253,11 +253,15 @@ def _line(line_id: int, rest: str, above: list[Statement | Question], at: str) -
     if not fields and not text.endswith("?"):
         return Statement(line=line_id, text=text)
     if len(fields) != 2 or not fields[0].strip():
-        raise BabiError(f"{at}: question {shown(text)} has {len(fields)} TAB fields; expected TAB answer TAB line numbers")
+        raise BabiError(
+            f"{at}: question {shown(text)} has {len(fields)} TAB fields; expected TAB answer TAB line numbers"
+        )
     support = []
     for word in fields[1].split():
         if not any(isinstance(line, Statement) and str(line.line) == word for line in above):
-            raise BabiError(f"{at}: supporting line {shown(word)}; expected the number of a statement above in this story")
+            raise BabiError(
+                f"{at}: supporting line {shown(word)}; expected the number of a statement above in this story"
+            )
         support.append(int(word))
     return Question(line=line_id, text=text, answer=fields[0].strip(), support=tuple(support))
 
@@ -316,7 +320,8 @@ def stretch(story: Story, question: Question, filler: Sequence[str], *, statemen
 
 
 def stretch_all(stories: Sequence[Story], *, statements: int) -> tuple[Story, ...]:
-    """Every question of `stories` as a stretched story of its own, filled with the statements of the stories that follow it.
+    """Every question of `stories` as a stretched story of its own, filled with the statements of the stories that
+    follow it.
 
     Questions that share an id's first part ("file:story") come from one story. ValueError as in `stretch`.
     """

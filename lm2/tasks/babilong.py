@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from lm2.tasks.babi import Prompt
 from lm2.files import read_text
 from lm2.shown import shown
-from lm2.text.tokens import BREAK, TokenSequence, Tokenizer
+from lm2.tasks.babi import Prompt
+from lm2.text.tokens import BREAK, Tokenizer, TokenSequence
 
 PROMPT_TOKENS = 300
 """What a length leaves for instructions and question."""
@@ -88,7 +88,10 @@ class Library:
         self._splitter = PunktSentenceTokenizer()  # no trained parameters, as the benchmark uses it
         empty = [name for name, text in books.items() if not any(True for _ in self._sentences(text, 0, 20_000))]
         if empty or not books:
-            raise ValueError(f"a library needs books with sentences of at least {SHORTEST_SENTENCE} tokens; there are none in {empty or 'it'}")
+            raise ValueError(
+                f"a library needs books with sentences of at least {SHORTEST_SENTENCE} tokens; there are none in"
+                f" {empty or 'it'}"
+            )
 
     @classmethod
     def read(cls, path: Path, tokenizer: Tokenizer) -> "Library":
@@ -122,7 +125,8 @@ class Library:
         return found, ", ".join(dict.fromkeys(names))
 
     def _sentences(self, text: str, start: int, characters: int) -> Iterator[tuple[str, TokenSequence]]:
-        """Sentences of text[start:] with their tokens after a blank, without the short ones and without the first and the last, which are likely cut."""
+        """Sentences of text[start:] with their tokens after a blank, without the short ones and without the first and
+        the last, which are likely cut."""
         part = text[start : start + max(characters, 2_000)]
         spans = self._splitter.span_tokenize(part)  # one by one: a reader has enough long before the part ends
         next(spans, None)
@@ -134,7 +138,8 @@ class Library:
 
 
 def fits(prompt: Prompt, length: int) -> bool:
-    """Whether an item is asked at this nominal length: at most an eighth of the tokens in rows, the question counted; all at 0."""
+    """Whether an item is asked at this nominal length: at most an eighth of the tokens in rows, the question counted;
+    all at 0."""
     return length == 0 or len(prompt.statements) + 1 <= max(0, length - PROMPT_TOKENS) // 8
 
 
@@ -171,8 +176,10 @@ def mix(prompt: Prompt, length: int, library: Library | None, tokenizer: Tokeniz
             parts.append(sentences[gap][0])
             at += len(sentences[gap][0]) + 1
     return Mixture(
-        text=" ".join(parts), question=prompt.question, answer=prompt.answer, task=prompt.task or 0, story_id=prompt.story_id,
-        fact_spans=tuple(spans), support=prompt.support, tokens=sum(counts) + sum(count for _, count in sentences), book=book,
+        text=" ".join(parts), question=prompt.question, answer=prompt.answer, task=prompt.task or 0,
+        story_id=prompt.story_id,
+        fact_spans=tuple(spans), support=prompt.support, tokens=sum(counts) + sum(count for _, count in sentences),
+        book=book,
     )  # fmt: skip
 
 
@@ -198,7 +205,8 @@ def official_score(task: str | int, question: str, target: str, output: str) -> 
 
 
 def exact_score(task: str | int, question: str, target: str, output: str) -> bool:
-    """Whether an output is the target: case, outer blanks and all after the first full stop aside; lists in any order."""
+    """Whether an output is the target: case, outer blanks and all after the first full stop aside; lists in any
+    order."""
     _labels(task)
     said, wanted = output.lower().partition(".")[0], target.lower()
     return sorted(part.strip() for part in said.split(",")) == sorted(part.strip() for part in wanted.split(","))
@@ -217,16 +225,26 @@ def plain_prompt(mixture: Mixture) -> str:
 
 
 def instructed_prompt(mixture: Mixture) -> str:
-    """The five parts in which pretrained models are asked: instruction, examples, form of the answer, context, question.
+    """The five parts in which pretrained models are asked: instruction, examples, form of the answer, context,
+    question.
 
     Raises ValueError for tasks other than qa1..qa10.
     """
     if mixture.task not in _INSTRUCTIONS:
         raise ValueError(f"there are instructions for qa1 to qa10, not for qa{mixture.task}")
     told = _INSTRUCTIONS[mixture.task]
-    examples = "\n\n".join(f"<example>\n{facts}\nQuestion: {question}\nAnswer: {answer}\n</example>" for facts, question, answer in told.examples)
+    examples = "\n\n".join(
+        f"<example>\n{facts}\nQuestion: {question}\nAnswer: {answer}\n</example>"
+        for facts, question, answer in told.examples
+    )
     return "\n\n".join(
-        (f"{told.what} {_HIDDEN}", examples, told.form, f"<context>\n{mixture.text}\n</context>", f"Question: {mixture.question}")
+        (
+            f"{told.what} {_HIDDEN}",
+            examples,
+            told.form,
+            f"<context>\n{mixture.text}\n</context>",
+            f"Question: {mixture.question}",
+        )
     )
 
 
@@ -243,62 +261,114 @@ _INSTRUCTIONS = {
     1: _Instruction(
         "You will read facts about where people go, and say where one of them is. Only the last place counts.",
         "Answer with the name of the place and nothing else.",
-        (("Lucy went to the cellar. Tom moved to the porch. Lucy travelled to the attic.", "Where is Lucy?", "attic"),
-         ("Tom journeyed to the kitchen. Lucy went back to the porch.", "Where is Tom?", "kitchen")),
+        (
+            (
+                "Lucy went to the cellar. Tom moved to the porch. Lucy travelled to the attic.",
+                "Where is Lucy?",
+                "attic",
+            ),
+            ("Tom journeyed to the kitchen. Lucy went back to the porch.", "Where is Tom?", "kitchen"),
+        ),
     ),
     2: _Instruction(
         "You will read facts about people who move and carry things, and say where a thing is. What is carried goes "
         "where its carrier goes; what is put down stays.",
         "Answer with the name of the place and nothing else.",
-        (("Lucy went to the cellar. Lucy got the lamp there. Lucy moved to the porch.", "Where is the lamp?", "porch"),
-         ("Tom picked up the coin there. Tom went to the attic. Tom dropped the coin. Tom went to the cellar.", "Where is the coin?", "attic")),
+        (
+            (
+                "Lucy went to the cellar. Lucy got the lamp there. Lucy moved to the porch.",
+                "Where is the lamp?",
+                "porch",
+            ),
+            (
+                "Tom picked up the coin there. Tom went to the attic. Tom dropped the coin. Tom went to the cellar.",
+                "Where is the coin?",
+                "attic",
+            ),
+        ),
     ),
     3: _Instruction(
         "You will read facts about people who move and carry things, and say where a thing was before it came to a "
         "given place. What is carried goes where its carrier goes; what is put down stays.",
         "Answer with the name of the place and nothing else.",
-        (("Lucy went to the cellar. Lucy took the lamp there. Lucy moved to the porch.", "Where was the lamp before the porch?", "cellar"),
-         ("Tom went to the attic. Tom got the coin there. Tom went to the porch. Tom went to the garden.", "Where was the coin before the garden?", "porch")),
+        (
+            (
+                "Lucy went to the cellar. Lucy took the lamp there. Lucy moved to the porch.",
+                "Where was the lamp before the porch?",
+                "cellar",
+            ),
+            (
+                "Tom went to the attic. Tom got the coin there. Tom went to the porch. Tom went to the garden.",
+                "Where was the coin before the garden?",
+                "porch",
+            ),
+        ),
     ),
     4: _Instruction(
         "You will read facts about how places lie to one another, and say which place lies in a given direction.",
         _WORD,
-        (("The attic is north of the porch. The cellar is south of the porch.", "What is north of the porch?", "attic"),
-         ("The porch is east of the attic. The cellar is west of the attic.", "What is the porch east of?", "attic")),
+        (
+            (
+                "The attic is north of the porch. The cellar is south of the porch.",
+                "What is north of the porch?",
+                "attic",
+            ),
+            ("The porch is east of the attic. The cellar is west of the attic.", "What is the porch east of?", "attic"),
+        ),
     ),
     5: _Instruction(
-        "You will read facts about people who hand things to one another, and say who gave, who received, or what was given.",
+        "You will read facts about people who hand things to one another, and say who gave, who received, or what was"
+        " given.",
         _WORD,
-        (("Lucy gave the lamp to Tom.", "Who gave the lamp?", "Lucy"), ("Tom passed the coin to Lucy.", "Who received the coin?", "Lucy"),
-         ("Tom handed the lamp to Lucy.", "What did Tom give to Lucy?", "lamp")),
+        (
+            ("Lucy gave the lamp to Tom.", "Who gave the lamp?", "Lucy"),
+            ("Tom passed the coin to Lucy.", "Who received the coin?", "Lucy"),
+            ("Tom handed the lamp to Lucy.", "What did Tom give to Lucy?", "lamp"),
+        ),
     ),
     6: _Instruction(
-        "You will read facts about where people go, and say whether one of them is in a given place. Only the last place counts.",
+        "You will read facts about where people go, and say whether one of them is in a given place. Only the last"
+        " place counts.",
         "Answer yes or no and nothing else.",
-        (("Lucy went to the cellar. Lucy moved to the porch.", "Is Lucy in the cellar?", "no"), ("Tom went to the attic.", "Is Tom in the attic?", "yes")),
+        (
+            ("Lucy went to the cellar. Lucy moved to the porch.", "Is Lucy in the cellar?", "no"),
+            ("Tom went to the attic.", "Is Tom in the attic?", "yes"),
+        ),
     ),
     7: _Instruction(
         "You will read facts about people who take, drop and give things, and say how many one of them carries.",
         "Answer with one number word (none, one, two, three) and nothing else.",
-        (("Lucy took the lamp there. Lucy got the coin there.", "How many objects is Lucy carrying?", "two"),
-         ("Tom got the lamp there. Tom left the lamp.", "How many objects is Tom carrying?", "none"),
-         ("Tom got the lamp there. Tom gave the lamp to Lucy.", "How many objects is Lucy carrying?", "one")),
+        (
+            ("Lucy took the lamp there. Lucy got the coin there.", "How many objects is Lucy carrying?", "two"),
+            ("Tom got the lamp there. Tom left the lamp.", "How many objects is Tom carrying?", "none"),
+            ("Tom got the lamp there. Tom gave the lamp to Lucy.", "How many objects is Lucy carrying?", "one"),
+        ),
     ),
     8: _Instruction(
         "You will read facts about people who take and drop things, and say what one of them carries.",
         "Answer with the things, separated by commas, or with nothing if there is none.",
-        (("Lucy took the lamp there. Lucy got the coin there.", "What is Lucy carrying?", "lamp,coin"),
-         ("Tom got the lamp there. Tom left the lamp.", "What is Tom carrying?", "nothing"), ("Tom grabbed the coin there.", "What is Tom carrying?", "coin")),
+        (
+            ("Lucy took the lamp there. Lucy got the coin there.", "What is Lucy carrying?", "lamp,coin"),
+            ("Tom got the lamp there. Tom left the lamp.", "What is Tom carrying?", "nothing"),
+            ("Tom grabbed the coin there.", "What is Tom carrying?", "coin"),
+        ),
     ),
     9: _Instruction(
-        "You will read facts about where people are and are not, and say whether one of them is in a given place. Only the last fact about a person counts.",
+        "You will read facts about where people are and are not, and say whether one of them is in a given place. Only"
+        " the last fact about a person counts.",
         "Answer yes or no and nothing else.",
-        (("Lucy is in the cellar. Lucy is no longer in the cellar.", "Is Lucy in the cellar?", "no"), ("Tom went to the attic.", "Is Tom in the attic?", "yes")),
+        (
+            ("Lucy is in the cellar. Lucy is no longer in the cellar.", "Is Lucy in the cellar?", "no"),
+            ("Tom went to the attic.", "Is Tom in the attic?", "yes"),
+        ),
     ),
     10: _Instruction(
         "You will read facts about where people are or may be, and say whether one of them is in a given place.",
         "Answer yes, no or maybe and nothing else.",
-        (("Lucy is either in the cellar or the attic.", "Is Lucy in the attic?", "maybe"), ("Tom is in the porch.", "Is Tom in the porch?", "yes"),
-         ("Tom moved to the attic.", "Is Tom in the cellar?", "no")),
+        (
+            ("Lucy is either in the cellar or the attic.", "Is Lucy in the attic?", "maybe"),
+            ("Tom is in the porch.", "Is Tom in the porch?", "yes"),
+            ("Tom moved to the attic.", "Is Tom in the cellar?", "no"),
+        ),
     ),
 }

@@ -1,14 +1,15 @@
-"""A question put to a checkpoint, its answer after it: which tokens are facts, question and answer, and in which segments."""
+"""A question put to a checkpoint, its answer after it: which tokens are facts, question and answer, and in which
+segments."""
 
 from bisect import bisect_right
 from dataclasses import dataclass
 
-from lm2.tasks.babi import Prompt
-from lm2.weights.checkpoint import Checkpoint
 from lm2.runs.runner import prepare
-from lm2.text.segments import Segment
 from lm2.runs.spec import RunSpec
+from lm2.tasks.babi import Prompt
+from lm2.text.segments import Segment
 from lm2.text.tokens import TokenSequence
+from lm2.weights.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +59,8 @@ class Put:
 def put(checkpoint: Checkpoint, prompt: Prompt, segment_length: int | None = None) -> Put:
     """Lay out a prompt and its answer, parted by a blank, as `run` will feed them.
 
-    Raises ValueError as `run` does, and for a statement, a question or an answer for which the tokenizer has no token (of an answer, none but that
-    for whatever is unknown).
+    Raises ValueError as `run` does, and for a statement, a question or an answer for which the tokenizer has no token
+    (of an answer, none but that for whatever is unknown).
     """
     answer = f" {prompt.answer}"
     spec = RunSpec(checkpoint=checkpoint.name, text=prompt.text + answer, segment_length=segment_length)

@@ -1,7 +1,7 @@
 """MMLU: four-choice questions on 57 subjects, asked five-shot and scored by the likelihood of the letters.
 
-Hendrycks et al., ICLR 2021, arXiv 2009.03300. The files are dev/SUBJECT_dev.csv (the worked examples), val/SUBJECT_val.csv
-and test/SUBJECT_test.csv: CSV without a header row; question, choices A to D, the right letter.
+Hendrycks et al., ICLR 2021, arXiv 2009.03300. The files are dev/SUBJECT_dev.csv (the worked examples),
+val/SUBJECT_val.csv and test/SUBJECT_test.csv: CSV without a header row; question, choices A to D, the right letter.
 """
 
 import csv
@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from lm2.weights.archives import MOST_MEMBER_BYTES, read_members
-from lm2.weights.checkpoint import Checkpoint
 from lm2.files import read_bytes
 from lm2.intervals import Rate, rate
 from lm2.runs.likelihood import log_likelihoods
 from lm2.shown import shown
+from lm2.weights.archives import MOST_MEMBER_BYTES, read_members
+from lm2.weights.checkpoint import Checkpoint
 
 LETTERS = ("A", "B", "C", "D")
 SHOTS = 5
@@ -56,30 +56,41 @@ class Category(Enum):
 
 _GROUPS = {
     Category.STEM: (
-        "abstract_algebra", "astronomy", "college_biology", "college_chemistry", "college_computer_science", "college_mathematics",
-        "college_physics", "computer_security", "conceptual_physics", "electrical_engineering", "elementary_mathematics",
-        "high_school_biology", "high_school_chemistry", "high_school_computer_science", "high_school_mathematics", "high_school_physics",
+        "abstract_algebra", "astronomy", "college_biology", "college_chemistry", "college_computer_science",
+        "college_mathematics",
+        "college_physics", "computer_security", "conceptual_physics", "electrical_engineering",
+        "elementary_mathematics",
+        "high_school_biology", "high_school_chemistry", "high_school_computer_science", "high_school_mathematics",
+        "high_school_physics",
         "high_school_statistics", "machine_learning",
     ),
     Category.HUMANITIES: (
-        "formal_logic", "high_school_european_history", "high_school_us_history", "high_school_world_history", "international_law",
-        "jurisprudence", "logical_fallacies", "moral_disputes", "moral_scenarios", "philosophy", "prehistory", "professional_law",
+        "formal_logic", "high_school_european_history", "high_school_us_history", "high_school_world_history",
+        "international_law",
+        "jurisprudence", "logical_fallacies", "moral_disputes", "moral_scenarios", "philosophy", "prehistory",
+        "professional_law",
         "world_religions",
     ),
     Category.SOCIAL_SCIENCES: (
         "econometrics", "high_school_geography", "high_school_government_and_politics", "high_school_macroeconomics",
-        "high_school_microeconomics", "high_school_psychology", "human_sexuality", "professional_psychology", "public_relations",
+        "high_school_microeconomics", "high_school_psychology", "human_sexuality", "professional_psychology",
+        "public_relations",
         "security_studies", "sociology", "us_foreign_policy",
     ),
     Category.OTHERS: (
-        "anatomy", "business_ethics", "clinical_knowledge", "college_medicine", "global_facts", "human_aging", "management", "marketing",
-        "medical_genetics", "miscellaneous", "nutrition", "professional_accounting", "professional_medicine", "virology",
+        "anatomy", "business_ethics", "clinical_knowledge", "college_medicine", "global_facts", "human_aging",
+        "management", "marketing",
+        "medical_genetics", "miscellaneous", "nutrition", "professional_accounting", "professional_medicine",
+        "virology",
     ),
 }  # fmt: skip
 _LEVELS = {"high_school_": Category.HIGH_SCHOOL, "college_": Category.COLLEGE, "professional_": Category.PROFESSIONAL}
 
 SUBJECTS: dict[str, tuple[Category, Category]] = {
-    subject: (group, next((level for start, level in _LEVELS.items() if subject.startswith(start)), Category.GENERAL_KNOWLEDGE))
+    subject: (
+        group,
+        next((level for start, level in _LEVELS.items() if subject.startswith(start)), Category.GENERAL_KNOWLEDGE),
+    )
     for group, subjects in _GROUPS.items()
     for subject in subjects
 }
@@ -141,7 +152,9 @@ def read(path: str | Path, split: Split) -> tuple[Subject, ...]:
     """
     path = Path(path)
     if not path.exists():
-        raise MmluError(f"{path}: there is no such file or folder; expected MMLU's CSV files in a folder or tar archive")
+        raise MmluError(
+            f"{path}: there is no such file or folder; expected MMLU's CSV files in a folder or tar archive"
+        )
     files: dict[str, dict[str, tuple[Question, ...]]] = {"dev": {}, split.value: {}}
     for where, name, data in _folder(path) if path.is_dir() else _archive(path):
         subject, part = _FILE.fullmatch(name).groups()
@@ -153,7 +166,9 @@ def read(path: str | Path, split: Split) -> tuple[Subject, ...]:
             raise MmluError(f"{where}: a second {name} under {path}; expected one of each name")
         files[part][subject] = tuple(_parse(data, where))
     if not files[split.value]:
-        raise MmluError(f"{path}: no questions of the split {split.value!r}; expected files named SUBJECT_{split.value}.csv")
+        raise MmluError(
+            f"{path}: no questions of the split {split.value!r}; expected files named SUBJECT_{split.value}.csv"
+        )
     for subject in files[split.value]:
         found = len(files["dev"].get(subject, ()))
         if found < SHOTS:
@@ -187,18 +202,24 @@ def _parse(data: bytes, where: str) -> Iterator[Question]:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise MmluError(f"{where}: byte {data[error.start]:#04x} at {error.start} is not UTF-8; expected UTF-8 text") from error
+        raise MmluError(
+            f"{where}: byte {data[error.start]:#04x} at {error.start} is not UTF-8; expected UTF-8 text"
+        ) from error
     try:
         for number, row in enumerate(csv.reader(io.StringIO(text, newline=""), strict=True), start=1):
             if len(row) != 6 or row[5] not in LETTERS:
-                raise MmluError(f"{where}:{number}: {len(row)} columns ending in {shown(row[-1:])}; expected question, four choices, A to D")
+                raise MmluError(
+                    f"{where}:{number}: {len(row)} columns ending in {shown(row[-1:])}; expected question, four"
+                    " choices, A to D"
+                )
             yield Question(text=row[0], choices=tuple(row[1:5]), answer=row[5])
     except csv.Error as error:
         raise MmluError(f"{where}: not readable as CSV: {error}") from error
 
 
 def prompt(subject: Subject, question: Question) -> str:
-    """The header, the worked examples with their answers, and the question up to "Answer:"; a blank and a letter follow."""
+    """The header, the worked examples with their answers, and the question up to "Answer:"; a blank and a letter
+    follow."""
     examples = "".join(f"{_shown(example)} {example.answer}\n\n" for example in subject.examples)
     header = f"The following are multiple choice questions (with answers) about {subject.name.replace('_', ' ')}."
     return f"{header}\n\n{examples}{_shown(question)}"
@@ -237,11 +258,14 @@ def examine(
     if not asked:
         raise ValueError("there is no question to ask")
     within = {category: [one for one in asked if category in SUBJECTS[one.subject]] for category in Category}
-    return Report(overall=tally(asked), by_category={category: tally(found) for category, found in within.items() if found})
+    return Report(
+        overall=tally(asked), by_category={category: tally(found) for category, found in within.items() if found}
+    )
 
 
 def tally(asked: Sequence[Asked]) -> Tally:
-    """Every question counts as a group of its own: those of a subject share no facts. Raises ValueError when there is none."""
+    """Every question counts as a group of its own: those of a subject share no facts. Raises ValueError when there is
+    none."""
     return Tally(
         rate=rate([one.predicted == one.answer for one in asked], [str(at) for at in range(len(asked))]),
         constants={letter: sum(one.answer == letter for one in asked) / len(asked) for letter in LETTERS},

@@ -242,7 +242,9 @@ def _directions(cast: _Task, draw: Random) -> list[Statement | Question]:
 _Answered = tuple[str, str, tuple[int, ...]]
 
 
-def possible_questions(kind: int, cast_of: int, facts: Sequence[rules.Fact], world: World) -> dict[str, list[_Answered]]:
+def possible_questions(
+    kind: int, cast_of: int, facts: Sequence[rules.Fact], world: World
+) -> dict[str, list[_Answered]]:
     """Every question in the form of task `kind` that `facts` answer, as (question, answer, support), by answer.
 
     `cast_of` is the task whose people, places and objects are asked for; `world` is the state after `facts`.

@@ -6,8 +6,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from lm2.files import State, state
-from lm2.tasks.babi import NoSuchTaskError, Prompt, Story, ask, read, split
 from lm2.shown import shown
+from lm2.tasks.babi import NoSuchTaskError, Prompt, Story, ask, read, split
 from lm2.tasks.simulator import simulate
 
 TASKS = tuple(range(1, 11))
@@ -52,7 +52,8 @@ def _read(file: Path, found: State, size: str, task: int) -> tuple[Story, ...]:
 
 
 def origin() -> State:
-    """The state of the data folder's stories: part of the key of what is remembered of them. () without a data folder."""
+    """The state of the data folder's stories: part of the key of what is remembered of them. () without a data
+    folder."""
     folder = data_folder()
     return () if folder is None else state(folder / "babi")
 
@@ -72,7 +73,8 @@ def pick(task: int, index: int) -> Picked:
 
 
 def held_out(task: int, count: int) -> tuple[Story, ...]:
-    """`count` stories that no bundled model was trained on: of en-10k's bAbI training file the last tenth, then of en's.
+    """`count` stories that no bundled model was trained on: of en-10k's bAbI training file the last tenth, then of
+    en's.
 
     Stories that occur twice word for word count once. Without a data folder they are the simulator's, seeds 0, 1, ...
 
@@ -90,7 +92,8 @@ def held_out(task: int, count: int) -> tuple[Story, ...]:
 
 
 def questions(task: int, count: int) -> tuple[Prompt, ...]:
-    """`count` questions about held-out stories, each in a segment of its own: the last one of every story, then the one before it, and so on.
+    """`count` questions about held-out stories, each in a segment of its own: the last one of every story, then the one
+    before it, and so on.
 
     Raises ValueError for a task outside 1..10, for fewer than 1 question, and for more than there are.
     """
@@ -98,7 +101,12 @@ def questions(task: int, count: int) -> tuple[Prompt, ...]:
         raise ValueError(f"at least 1 question must be asked, not {count}")
     found = _real(task) or held_out(task, count)
     rounds = max(len(story.questions) for story in found)
-    every = [ask(story, story.questions[-1 - back]) for back in range(rounds) for story in found if back < len(story.questions)]
+    every = [
+        ask(story, story.questions[-1 - back])
+        for back in range(rounds)
+        for story in found
+        if back < len(story.questions)
+    ]
     if count > len(every):
         raise ValueError(f"the {len(found)} held-out stories of qa{task} have {len(every)} questions, not {count}")
     return tuple(every[:count])

@@ -31,8 +31,8 @@ class Segment:
 def is_full(count: int, length: int, end: SegmentEnd, piece: str) -> bool:
     """Whether a segment of `count` tokens, the last of which spells `piece`, is closed.
 
-    It only looks back, so that a text that is being written is cut as the finished text would be. A line break in front of a word has
-    ended the line before it: it is not this token that does.
+    It only looks back, so that a text that is being written is cut as the finished text would be. A line break in front
+    of a word has ended the line before it: it is not this token that does.
     """
     if count >= length:
         return True
@@ -53,7 +53,8 @@ def split_segments(tokens: TokenSequence, length: int, end: SegmentEnd = Segment
             starts.append(at)
     ends = [*starts[1:], len(tokens)]
     return tuple(
-        Segment(index=index, start=start, ids=tokens.ids[start:stop]) for index, (start, stop) in enumerate(zip(starts, ends))
+        Segment(index=index, start=start, ids=tokens.ids[start:stop])
+        for index, (start, stop) in enumerate(zip(starts, ends))
     )
 
 

@@ -1,4 +1,5 @@
-"""Text to tokens and back, by Hugging Face `tokenizers`: ours are byte-level BPEs; every token has its place in the text."""
+"""Text to tokens and back, by Hugging Face `tokenizers`: ours are byte-level BPEs; every token has its place in the
+text."""
 
 import json
 import re
@@ -37,14 +38,18 @@ _FALLBACK = re.compile(r"<0x([0-9A-F]{2})>")
 """What SentencePiece calls a byte that is a token."""
 
 _OWN = (*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100))
-_BYTES = {chr(byte): byte for byte in _OWN} | {chr(0x100 + at): byte for at, byte in enumerate(byte for byte in range(0x100) if byte not in _OWN)}
-"""The byte that each character of a byte-level vocabulary stands for: printable ones for themselves, the others from U+0100 on."""
+_BYTES = {chr(byte): byte for byte in _OWN} | {
+    chr(0x100 + at): byte for at, byte in enumerate(byte for byte in range(0x100) if byte not in _OWN)
+}
+"""The byte that each character of a byte-level vocabulary stands for: printable ones for themselves, the others from
+U+0100 on."""
 
 CONTINUED = "◂"
 """Shown for a token that goes on with a character of the token before it."""
 
 NOTHING = "∅"
 """Shown for a token that stands for no character: a blank that the tokenizer has put in front of a text."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TokenSequence:
@@ -53,11 +58,11 @@ class TokenSequence:
     text: str
     ids: tuple[int, ...]
     pieces: tuple[str, ...]
-    """What of the text the model has seen in each token. One that is part of a character spells U+FFFD, one that stands for whatever is
-    unknown its own name, and one that stands for no character nothing."""
+    """What of the text the model has seen in each token. One that is part of a character spells U+FFFD, one that stands
+    for whatever is unknown its own name, and one that stands for no character nothing."""
     spans: tuple[tuple[int, int], ...]
-    """Character range of each token in `text`. Tokens that are parts of one character all have it; blanks that a tokenizer drops belong to
-    the token after them, and what else it drops to none."""
+    """Character range of each token in `text`. Tokens that are parts of one character all have it; blanks that a
+    tokenizer drops belong to the token after them, and what else it drops to none."""
     breaks: tuple[int, ...] = ()
     """Tokens before which the text asks for a new segment."""
 
@@ -72,16 +77,18 @@ class TokenSequence:
 
     @cached_property
     def _edges(self) -> tuple[list[int], list[int]]:
-        """Per token, the least start of it and those after it, and the largest end up to it: both rise, whatever the spans do."""
+        """Per token, the least start of it and those after it, and the largest end up to it: both rise, whatever the
+        spans do."""
         lefts = list(accumulate((left for left, _ in reversed(self.spans)), min))[::-1]
         return lefts, list(accumulate((right for _, right in self.spans), max))
 
     def first_after(self, at: int) -> int:
-        """The place of the first token that holds a character after text[:at]: where what was put after that begins; where there is none,
-        how many tokens there are.
+        """The place of the first token that holds a character after text[:at]: where what was put after that begins;
+        where there is none, how many tokens there are.
 
-        This, of both encoded together, is the one way to an answer's tokens: encoded alone a word can be others. A token that holds the
-        end of the one and the beginning of the other is the first, and so is a blank that the tokenizer puts in front of a part.
+        This, of both encoded together, is the one way to an answer's tokens: encoded alone a word can be others. A
+        token that holds the end of the one and the beginning of the other is the first, and so is a blank that the
+        tokenizer puts in front of a part.
         """
         place = next(iter(self.within(at, len(self.text))), len(self))
         while place and self.spans[place - 1] == (at, at):
@@ -90,7 +97,8 @@ class TokenSequence:
 
     @cached_property
     def shown(self) -> tuple[str, ...]:
-        """The pieces as people read them: a character that is several tokens stands on the first one, and `CONTINUED` on the others."""
+        """The pieces as people read them: a character that is several tokens stands on the first one, and `CONTINUED`
+        on the others."""
         shown, done = [], 0
         for piece, (start, end) in zip(self.pieces, self.spans):
             if PART in piece or not piece:
@@ -101,10 +109,12 @@ class TokenSequence:
 
 
 class Tokenizer:
-    """Any text becomes tokens, and tokens become text. No token is put before or after a text, and nothing is cut off or filled up."""
+    """Any text becomes tokens, and tokens become text. No token is put before or after a text, and nothing is cut off
+    or filled up."""
 
     def __init__(self, backend: tokenizers.Tokenizer) -> None:
-        """Takes `backend` over, without what it does beyond tokens: adding some, trimming their places, truncating, padding, chance."""
+        """Takes `backend` over, without what it does beyond tokens: adding some, trimming their places, truncating,
+        padding, chance."""
         self._json = backend.to_str()
         backend.post_processor = None
         backend.no_truncation()
@@ -126,7 +136,8 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: Path) -> "Tokenizer":
-        """Raises ValueError with the path when the file is no tokenizer of Hugging Face's JSON format, or one that the library would number anew."""
+        """Raises ValueError with the path when the file is no tokenizer of Hugging Face's JSON format, or one that the
+        library would number anew."""
         try:
             text = read_text(path, MOST_BYTES)
             backend, values = tokenizers.Tokenizer.from_str(text), json.loads(text)
@@ -148,7 +159,9 @@ class Tokenizer:
         backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         backend.decoder = decoders.ByteLevel()
         alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-        trainer = trainers.BpeTrainer(vocab_size=pieces, special_tokens=[END], initial_alphabet=alphabet, show_progress=False)
+        trainer = trainers.BpeTrainer(
+            vocab_size=pieces, special_tokens=[END], initial_alphabet=alphabet, show_progress=False
+        )
         backend.train_from_iterator(texts, trainer)
         return cls(backend)
 
@@ -157,10 +170,11 @@ class Tokenizer:
         return self._json
 
     def encode(self, text: str) -> TokenSequence:
-        """A text as tokens. What stands between two form feeds is encoded as a text of its own: a tokenizer that puts a blank in front of a
-        text puts one in front of each, as a word has it that follows a blank.
+        """A text as tokens. What stands between two form feeds is encoded as a text of its own: a tokenizer that puts a
+        blank in front of a text puts one in front of each, as a word has it that follows a blank.
 
-        Raises ValueError for a character that UTF-8 does not have, and where the tokenizer has no token for what it does not know.
+        Raises ValueError for a character that UTF-8 does not have, and where the tokenizer has no token for what it
+        does not know.
         """
         serialize.text("what is encoded", text)
         ids: list[int] = []
@@ -177,20 +191,26 @@ class Tokenizer:
         return self._sequence(text, ids, spans, tuple(breaks))
 
     def answer_at(self, tokens: TokenSequence, end: int, answer: str) -> tuple[int, int]:
-        """Where a text is answered after its first `end` characters: the place of the token that predicts the answer, and the answer's
-        first token; of both encoded together, the first that holds a character of the answer or differs from the text's own.
+        """Where a text is answered after its first `end` characters: the place of the token that predicts the answer,
+        and the answer's first token; of both encoded together, the first that holds a character of the answer or
+        differs from the text's own.
 
-        Raises ValueError where the tokenizer has no token for the answer, or one for whatever is unknown, or nothing before it.
+        Raises ValueError where the tokenizer has no token for the answer, or one for whatever is unknown, or nothing
+        before it.
         """
         joint = self.encode(f"{tokens.text[:end]} {answer}")
         alike = next((at for at, (own, other) in enumerate(zip(joint.ids, tokens.ids)) if own != other), len(tokens))
         place = min(joint.first_after(end), alike)
         if not 0 < place < len(joint) or not self.knows(joint, end):
-            raise ValueError(f"the tokenizer has no token for the answer {answer!r}, or not for all of it, after {tokens.text[:end][-40:]!r}")
+            raise ValueError(
+                f"the tokenizer has no token for the answer {answer!r}, or not for all of it, after"
+                f" {tokens.text[:end][-40:]!r}"
+            )
         return place - 1, joint.ids[place]
 
     def knows(self, tokens: TokenSequence, at: int) -> bool:
-        """Whether each character after text[:at] but blanks is in a token, and in none that stands for whatever is unknown.
+        """Whether each character after text[:at] but blanks is in a token, and in none that stands for whatever is
+        unknown.
 
         What a tokenizer drops or does not know is another text to a model: no number is that of this one.
         """
@@ -200,10 +220,13 @@ class Tokenizer:
         return not dropped and self.unknown not in tokens.ids[place:]
 
     def encode_after(self, text: str) -> TokenSequence:
-        """A text without form feeds as it is encoded after a full stop. Raises ValueError for one without tokens, and as `encode` does."""
+        """A text without form feeds as it is encoded after a full stop. Raises ValueError for one without tokens, and
+        as `encode` does."""
         tokens = self.encode(f".{text}")
         place = tokens.first_after(1)
-        return self._sequence(text, tokens.ids[place:], [(max(left - 1, 0), right - 1) for left, right in tokens.spans[place:]], ())
+        return self._sequence(
+            text, tokens.ids[place:], [(max(left - 1, 0), right - 1) for left, right in tokens.spans[place:]], ()
+        )
 
     def decode(self, ids: Iterable[int]) -> str:
         """What tokens spell that begin a text."""
@@ -216,7 +239,8 @@ class Tokenizer:
         return text + self._decode(run)
 
     def decode_after(self, before: Sequence[int], ids: Sequence[int]) -> str:
-        """What tokens spell after others: with the blank that a text does not begin with, and whole characters of several tokens."""
+        """What tokens spell after others: with the blank that a text does not begin with, and whole characters of
+        several tokens."""
         return self._spell(before, ids)[0]
 
     def piece(self, token: int) -> str:
@@ -234,7 +258,10 @@ class Tokenizer:
         own = [int(fallback[1], 16)] if fallback else [_BYTES.get(character) for character in name]
         if None in own:  # of no kind that is known here
             return piece
-        return "".join(f"<{ord(each) - 0xDC00:02X}>" if "\udc80" <= each else each for each in bytes(own).decode("utf-8", "surrogateescape"))
+        return "".join(
+            f"<{ord(each) - 0xDC00:02X}>" if "\udc80" <= each else each
+            for each in bytes(own).decode("utf-8", "surrogateescape")
+        )
 
     def spelt(self, ids: Sequence[int]) -> TokenSequence:
         """Tokens and what they spell within a text."""
@@ -251,7 +278,9 @@ class Tokenizer:
     def _decode(self, ids: list[int]) -> str:
         return self._backend.decode(ids, skip_special_tokens=False)
 
-    def _sequence(self, text: str, ids: Sequence[int], spans: Sequence[tuple[int, int]], breaks: tuple[int, ...]) -> TokenSequence:
+    def _sequence(
+        self, text: str, ids: Sequence[int], spans: Sequence[tuple[int, int]], breaks: tuple[int, ...]
+    ) -> TokenSequence:
         pieces, done = [], 0
         for token, (start, end) in zip(ids, spans):
             piece = self.piece(token)
@@ -277,7 +306,8 @@ class Tokenizer:
         return ids, spans
 
     def _by_character(self, part: str, ids: list[int], offsets: list[tuple[int, int]]) -> list[tuple[int, int]]:
-        """Places, where several tokens share the whole of a stretch that is unknown and spelt byte by byte, by the bytes of each character."""
+        """Places, where several tokens share the whole of a stretch that is unknown and spelt byte by byte, by the
+        bytes of each character."""
         places, at = list(offsets), 0
         while at < len(ids):
             stop = at + 1
@@ -292,7 +322,8 @@ class Tokenizer:
         return places
 
     def _spell(self, before: Sequence[int], ids: Sequence[int]) -> tuple[str, list[tuple[int, int]]]:
-        """What tokens spell after others, and where in it each of them stands: token by token, the parts of a character together.
+        """What tokens spell after others, and where in it each of them stands: token by token, the parts of a character
+        together.
 
         All at once would not do: of bytes one after the other, some decoders spell none where one is wrong.
         """
@@ -328,8 +359,12 @@ class Tokenizer:
 
 
 def _check_added(values: dict[str, Any], backend: tokenizers.Tokenizer) -> None:
-    """Raise ValueError where the library gives an added token of a file another id than the file does: it counts on from the vocabulary."""
+    """Raise ValueError where the library gives an added token of a file another id than the file does: it counts on
+    from the vocabulary."""
     for added in values.get("added_tokens") or []:
         number = backend.token_to_id(added["content"])
         if number != added["id"]:
-            raise ValueError(f"its added token {shown(added['content'])} is of id {added['id']:,}, and the library numbers it {number}")
+            raise ValueError(
+                f"its added token {shown(added['content'])} is of id {added['id']:,}, and the library numbers it"
+                f" {number}"
+            )

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from lm2.tasks.babi import Question, read
 from lm2.files import read_text
+from lm2.tasks.babi import Question, read
 
 
 def texts(folder: Path) -> Iterator[str]:
@@ -16,7 +16,10 @@ def texts(folder: Path) -> Iterator[str]:
     if not books:
         raise ValueError(f"{folder} has no books: expected books/train/*.txt.xz")
     for story in read(folder / "babi" / "babi-v1.2-en-train.tar.xz"):
-        lines = [f"{line.text} {line.answer.replace(',', ', ')}" if isinstance(line, Question) else line.text for line in story.lines]
+        lines = [
+            f"{line.text} {line.answer.replace(',', ', ')}" if isinstance(line, Question) else line.text
+            for line in story.lines
+        ]
         yield from lines
         yield " ".join(lines)
     for book in books:

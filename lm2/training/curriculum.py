@@ -11,18 +11,28 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
 
-from lm2.tasks import world as rules
-from lm2.tasks.babi import Question, Story
 from lm2.model.config import SegmentEnd
 from lm2.serialize import Spec
-from lm2.text.segments import is_full
 from lm2.shown import shown
+from lm2.tasks import world as rules
+from lm2.tasks.babi import Question, Story
 from lm2.tasks.simulator import possible_questions, simulate
+from lm2.text.segments import is_full
 from lm2.text.tokens import Tokenizer
 
 TASKS = tuple(range(1, 11))
 
-_ALSO = {1: (6,), 2: (1, 6, 7, 8), 3: (1, 2, 6, 7, 8), 5: (1, 2, 7, 8), 6: (1, 2, 7, 8), 7: (1, 2, 6, 8), 8: (1, 2, 6, 7), 9: (1,), 10: (1,)}
+_ALSO = {
+    1: (6,),
+    2: (1, 6, 7, 8),
+    3: (1, 2, 6, 7, 8),
+    5: (1, 2, 7, 8),
+    6: (1, 2, 7, 8),
+    7: (1, 2, 6, 8),
+    8: (1, 2, 6, 7),
+    9: (1,),
+    10: (1,),
+}
 """Kinds of question that stories of a task can be asked besides their own; each is a step towards it."""
 
 
@@ -52,13 +62,22 @@ class Stage(Spec):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.steps < 1 or not self.tasks or not set(self.tasks) <= set(TASKS) or min(self.statements) < 2 or min(self.prose) < 0:
+        if (
+            self.steps < 1
+            or not self.tasks
+            or not set(self.tasks) <= set(TASKS)
+            or min(self.statements) < 2
+            or min(self.prose) < 0
+        ):
             raise ValueError(
                 "a stage needs at least 1 step, tasks of 1..10 and 2 statements, not "
                 f"{self.steps} steps, tasks {shown(self.tasks)}, statements {self.statements}, prose {self.prose}"
             )
         if not self.lengths or min(self.lengths) < 4 or self.places < 1:
-            raise ValueError(f"a stage needs segment lengths of at least 4 tokens and a place to ask, not {shown(self.lengths)} and {self.places}")
+            raise ValueError(
+                f"a stage needs segment lengths of at least 4 tokens and a place to ask, not {shown(self.lengths)} and"
+                f" {self.places}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +100,8 @@ class Document:
 
 
 class Lessons:
-    """Draws documents from stories of bAbI tasks 1-10, the simulator and books; every draw comes from the given generator."""
+    """Draws documents from stories of bAbI tasks 1-10, the simulator and books; every draw comes from the given
+    generator."""
 
     def __init__(self, stories: Sequence[Story], books: Sequence[str], tokenizer: Tokenizer, end: SegmentEnd) -> None:
         self._tokenizer, self._end = tokenizer, end
@@ -112,7 +132,9 @@ class Lessons:
         before = [token for at, text in enumerate(told.texts) for token in self._sentence(text, " " if at else "")]
         return Document(segments=(), asked=(self._asked(0, before, question, " "),) if question else ())
 
-    def memory(self, chance: random.Random, task: int, most: int, prose: int, length: int, places: int, questions: int) -> Document:
+    def memory(
+        self, chance: random.Random, task: int, most: int, prose: int, length: int, places: int, questions: int
+    ) -> Document:
         """Statements over segments of at most `length` tokens, with up to `prose` tokens of a book among them.
 
         `questions` are asked after the last statement and up to `places` - 1 others, half of them after the last; most
@@ -159,7 +181,8 @@ class Lessons:
         return self._encode_after(joint + text) if joint else self._encode(text)
 
     def _around(self, chance: random.Random, facts: int, most: int) -> list[list[Sequence[int]]]:
-        """Sentences of one passage of at most `most` tokens, dealt out to the gaps before, between and after `facts` statements."""
+        """Sentences of one passage of at most `most` tokens, dealt out to the gaps before, between and after `facts`
+        statements."""
         gaps: list[list[Sequence[int]]] = [[] for _ in range(facts + 1)]
         wanted = most if chance.random() < 0.5 else chance.randrange(most + 1)
         if not wanted or not self._books:
@@ -210,7 +233,10 @@ class Lessons:
         task, text, said = question
         answer = self._encode_after(f" {said}.")
         return Asked(
-            after=after, ids=(*before, *self._sentence(text, joint if before else ""), *answer), answer=len(answer), label=f"qa{task}"
+            after=after,
+            ids=(*before, *self._sentence(text, joint if before else ""), *answer),
+            answer=len(answer),
+            label=f"qa{task}",
         )
 
 

@@ -1,10 +1,11 @@
-"""Where a training run stands, kept so that a run that was stopped goes on with the same weights, and only as the run that it was.
+"""Where a training run stands, kept so that a run that was stopped goes on with the same weights, and only as the run
+that it was.
 
     progress.json           step, seconds, the configuration with the digests of its files, what made it; sealed
     state-*.safetensors     weights and the optimiser's moments; the one that progress.json names
 
-The tensors are written first and progress.json, which names them, takes the place of the one before in one step: at every moment
-one whole state is there.
+The tensors are written first and progress.json, which names them, takes the place of the one before in one step: at
+every moment one whole state is there.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from torch import Tensor
 from lm2.files import read_json, replace_file, restore_folder
 from lm2.model.lm2 import LM2
 from lm2.origin import differing, made_by
-from lm2.serialize import as_json
 from lm2.sealed import DamagedError, is_sealed, unseal, write_sealed
+from lm2.serialize import as_json
 
 if TYPE_CHECKING:
     from lm2.training.train import TrainingConfig
@@ -47,7 +48,9 @@ class Progress:
     seconds: float = 0.0
 
 
-def save_state(folder: Path, config: TrainingConfig, model: LM2, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+def save_state(
+    folder: Path, config: TrainingConfig, model: LM2, optimizer: torch.optim.Optimizer, progress: Progress
+) -> None:
     """Keep the state in place of the one before."""
     tensors = {f"model/{name}": value for name, value in model.weights().items()}
     for at, state in optimizer.state_dict()["state"].items():
@@ -57,7 +60,13 @@ def save_state(folder: Path, config: TrainingConfig, model: LM2, optimizer: torc
         save_file(tensors, aside)
     like = model.embed.weight
     made = made_by(like.device.type, str(like.dtype).removeprefix("torch."))
-    values = {**asdict(progress), "config": _told(config), "made": made, "state": path.name, "state_sha256": _sha256(path)}
+    values = {
+        **asdict(progress),
+        "config": _told(config),
+        "made": made,
+        "state": path.name,
+        "state_sha256": _sha256(path),
+    }
     write_sealed(folder / "progress.json", values, of=_KIND)
     for older in folder.glob("state*.safetensors"):
         if older != path:
@@ -84,11 +93,17 @@ def resume(folder: Path, config: TrainingConfig, model: LM2, optimizer: torch.op
             raise DamagedError(f"{path} is damaged: its SHA-256 is not the one in progress.json")
         _load(load_file(path), model, optimizer)
         progress = Progress(step=values["step"], seconds=values["seconds"])
-        if isinstance(progress.step, bool) or not isinstance(progress.step, int) or not 0 <= progress.step <= config.steps:
+        if (
+            isinstance(progress.step, bool)
+            or not isinstance(progress.step, int)
+            or not 0 <= progress.step <= config.steps
+        ):
             raise DamagedError(f"{head} says step {progress.step!r} of {config.steps}")
         return progress
     except (OSError, KeyError, TypeError, IndexError, RuntimeError, DamagedError, safetensors.SafetensorError) as error:
-        raise DamagedError(f"the state of training in {folder} cannot be gone on with: {error}; remove that folder to begin anew") from error
+        raise DamagedError(
+            f"the state of training in {folder} cannot be gone on with: {error}; remove that folder to begin anew"
+        ) from error
 
 
 def _opened(head: Path, config: TrainingConfig) -> dict[str, Any]:
@@ -97,25 +112,42 @@ def _opened(head: Path, config: TrainingConfig) -> dict[str, Any]:
     except ValueError as error:
         raise DamagedError(str(error)) from error
     if not is_sealed(values) and isinstance(values, dict) and set(values) == {"step", "seconds"}:
-        _LOG.warning("%s is of an earlier version and does not say what was trained: that it was this configuration is not checked", head)
+        _LOG.warning(
+            "%s is of an earlier version and does not say what was trained: that it was this configuration is not"
+            " checked",
+            head,
+        )
         return values | {"state": "state.safetensors"}
     if not is_sealed(values):
         raise DamagedError(f"{head} has no seal")
     values = unseal(values, _KIND, _FIELDS, str(head))
     there, now = values["config"], _told(config)
-    other = [f"{name} ({_short(value)} there, {_short(now.get(name))} here)" for name, value in there.items() if now.get(name) != value]
+    other = [
+        f"{name} ({_short(value)} there, {_short(now.get(name))} here)"
+        for name, value in there.items()
+        if now.get(name) != value
+    ]
     if other:
-        raise ValueError(f"{head.parent} holds the training of another configuration: {', '.join(other)}; give this one a folder of its own")
+        raise ValueError(
+            f"{head.parent} holds the training of another configuration: {', '.join(other)}; give this one a folder of"
+            " its own"
+        )
     like = values["made"]
     changed = differing(like, made_by(like["device"], like["dtype"]))
     if changed:
-        _LOG.warning("%s was written by another version: %s differ, so that the weights may come out otherwise than in one go", head, ", ".join(changed))
+        _LOG.warning(
+            "%s was written by another version: %s differ, so that the weights may come out otherwise than in one go",
+            head,
+            ", ".join(changed),
+        )
     return values
 
 
 def _load(tensors: Mapping[str, Tensor], model: LM2, optimizer: torch.optim.Optimizer) -> None:
     try:
-        model.load_weights({name.removeprefix("model/"): value for name, value in tensors.items() if name.startswith("model/")})
+        model.load_weights(
+            {name.removeprefix("model/"): value for name, value in tensors.items() if name.startswith("model/")}
+        )
         state: dict[int, dict[str, Tensor]] = {}
         for name, value in tensors.items():
             if name.startswith("optimizer/"):
@@ -128,7 +160,9 @@ def _load(tensors: Mapping[str, Tensor], model: LM2, optimizer: torch.optim.Opti
 
 def _told(config: TrainingConfig) -> dict[str, Any]:
     """What decides the weights, as JSON by name; files by their names and digests, so that they may lie elsewhere."""
-    values = {field.name: getattr(config, field.name) for field in fields(config) if field.name not in (*_FREE, "model")}
+    values = {
+        field.name: getattr(config, field.name) for field in fields(config) if field.name not in (*_FREE, "model")
+    }
     values |= {f"model.{name}": value for name, value in config.model.to_json().items()}
     values |= {name: [_file(Path(one)) for one in values[name]] for name in ("stories", "books")}
     values["tokenizer"] = _file(Path(config.tokenizer))

@@ -19,17 +19,17 @@ from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 
 from lm2.files import read_json, read_text, restore_folder
-from lm2.tasks.babi import Story, read, split
-from lm2.weights.checkpoint import save
 from lm2.model.config import LM2Config, MemoryKind
-from lm2.training.curriculum import Document, Lessons, Phase, Stage, TASKS
 from lm2.model.finite import NotFiniteError
 from lm2.model.lm2 import LM2
 from lm2.serialize import MOST, Spec, within
-from lm2.text.segments import pad
+from lm2.tasks.babi import Story, read, split
 from lm2.tasks.stories import data_folder
+from lm2.text.segments import pad
 from lm2.text.tokens import Tokenizer
+from lm2.training.curriculum import TASKS, Document, Lessons, Phase, Stage
 from lm2.training.state import Progress, resume, save_state
+from lm2.weights.checkpoint import save
 
 MOST_IN_ONE_SEGMENT = 8
 """Statements that a question shares a segment with, at most."""
@@ -93,7 +93,8 @@ class TrainingConfig(Spec):
 
     @classmethod
     def load(cls, path: Path) -> "TrainingConfig":
-        """Read a JSON file. `tokenizer` is relative to it, `stories` and `books` to it or to the data folder (LM2_DATA_DIR).
+        """Read a JSON file. `tokenizer` is relative to it, `stories` and `books` to it or to the data folder
+        (LM2_DATA_DIR).
 
         Raises ValueError with the path and what is wrong.
         """
@@ -101,7 +102,10 @@ class TrainingConfig(Spec):
             found = cls.from_json(read_json(path))
         except ValueError as error:
             raise ValueError(f"{path} is not a training configuration: {error}") from error
-        files = {name: tuple(str(_found(file, path.parent)) for file in getattr(found, name)) for name in ("stories", "books")}
+        files = {
+            name: tuple(str(_found(file, path.parent)) for file in getattr(found, name))
+            for name in ("stories", "books")
+        }
         return replace(found, tokenizer=str(path.parent / found.tokenizer), **files)
 
 
@@ -131,7 +135,8 @@ class Rollout(nn.Module):
         return loss + language_weight * language if language_weight else loss, hits
 
     def _read(self, documents: Sequence[Document], *, language: bool) -> tuple[list[Tensor | None], Tensor]:
-        """The banks of all documents after 0, 1, 2 ... segments, longest documents first, and the mean next-token loss."""
+        """The banks of all documents after 0, 1, 2 ... segments, longest documents first, and the mean next-token
+        loss."""
         device = self.model.embed.weight.device
         banks = [self.model.fresh_bank(len(documents))]
         losses = []
@@ -141,11 +146,17 @@ class Rollout(nn.Module):
             rows = [document.segments[at] for document in documents if at < len(document.segments)]
             ids, real = pad(rows, device=device)
             wanted = any(question.after > at for document in documents for question in document.asked)
-            out = self.model.segment(ids, None if banks[-1] is None else banks[-1][: len(rows)], real=real, write=wanted)
+            out = self.model.segment(
+                ids, None if banks[-1] is None else banks[-1][: len(rows)], real=real, write=wanted
+            )
             banks.append(out.bank)
             if language and ids.shape[1] > 1:
                 followed = real[:, 1:]
-                losses.append(nn.functional.cross_entropy(self.model.unembed(out.final[:, :-1][followed]).float(), ids[:, 1:][followed], reduction="none"))
+                losses.append(
+                    nn.functional.cross_entropy(
+                        self.model.unembed(out.final[:, :-1][followed]).float(), ids[:, 1:][followed], reduction="none"
+                    )
+                )
         return banks, torch.cat(losses).mean() if losses else torch.zeros((), device=device)
 
     def _ask(self, documents: Sequence[Document], banks: Sequence[Tensor | None]) -> tuple[Tensor, Hits]:
@@ -159,7 +170,11 @@ class Rollout(nn.Module):
             ids, real = pad([question.ids for _, question in rows], device=self.model.embed.weight.device)
             bank = None if banks[0] is None else torch.stack([banks[question.after][row] for row, question in rows])
             out = self.model.segment(ids, bank, real=real, write=False)
-            places = [(at, len(question.ids) - 1 - back) for at, (_, question) in enumerate(rows) for back in range(question.answer)]
+            places = [
+                (at, len(question.ids) - 1 - back)
+                for at, (_, question) in enumerate(rows)
+                for back in range(question.answer)
+            ]
             row, column = torch.tensor(places, device=ids.device).T
             logits, target = self.model.unembed(out.final[row, column - 1]).float(), ids[row, column]
             losses.append(nn.functional.cross_entropy(logits, target, reduction="none"))
@@ -167,7 +182,10 @@ class Rollout(nn.Module):
             right = (logits.argmax(-1) == target).tolist()
             for at, (_, question) in enumerate(rows):
                 got, count = hits.get(question.label, (0, 0))
-                hits[question.label] = (got + all(hit for hit, (place, _) in zip(right, places) if place == at), count + 1)
+                hits[question.label] = (
+                    got + all(hit for hit, (place, _) in zip(right, places) if place == at),
+                    count + 1,
+                )
         owner = torch.tensor(owners, device=losses[0].device)
         weight = 1 / owner.bincount().clamp(min=1)[owner]
         return (torch.cat(losses) * weight).sum() / weight.sum(), hits
@@ -180,7 +198,9 @@ def draw(config: TrainingConfig, lessons: Lessons, step: int, process: int) -> l
     statements, prose = (round(low + share * (high - low)) for low, high in (stage.statements, stage.prose))
     length = chance.choice(stage.lengths)
     documents = []
-    while len(documents) < (config.batch if stage.phase is Phase.MEMORY else 6 * config.batch):  # the early ones are short
+    while len(documents) < (
+        config.batch if stage.phase is Phase.MEMORY else 6 * config.batch
+    ):  # the early ones are short
         task = chance.choice(stage.tasks)
         if stage.phase is Phase.REPEAT or chance.random() < 0.05:
             documents.append(lessons.repeat(chance))
@@ -198,27 +218,34 @@ def learning_rate(config: TrainingConfig, step: int) -> float:
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps
     done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
-    return config.final_learning_rate + (config.learning_rate - config.final_learning_rate) * (1 + math.cos(math.pi * done)) / 2
+    return (
+        config.final_learning_rate
+        + (config.learning_rate - config.final_learning_rate) * (1 + math.cos(math.pi * done)) / 2
+    )
 
 
 @torch.no_grad()
-def held_out_accuracy(model: LM2, lessons: Lessons, stories: Sequence[Story], config: TrainingConfig, each: int) -> Hits:
+def held_out_accuracy(
+    model: LM2, lessons: Lessons, stories: Sequence[Story], config: TrainingConfig, each: int
+) -> Hits:
     """The last question of `each` held-out stories of every task, always the same ones, in a segment of its own."""
     tasks = sorted({task for stage in config.stages for task in stage.tasks})
     asked = [story for task in tasks for story in [story for story in stories if story.task == task][:each]]
-    return Rollout(model)([lessons.exam(story, story.questions[-1], config.model.segment_length) for story in asked], 0.0)[1]
+    return Rollout(model)(
+        [lessons.exam(story, story.questions[-1], config.model.segment_length) for story in asked], 0.0
+    )[1]
 
 
 def train(config: TrainingConfig, folder: Path, on_step: Callable[[Progress, float], None] | None = None) -> LM2:
     """Train, or go on training, into `folder`; returns the trained model.
 
-    `folder`/training holds the resumable state (no pickle) and is replaced in one step; `folder`/checkpoint, at the end,
-    what `lm2.load` opens. `on_step` hears the progress and the loss. Interrupted at any moment and started again, the
-    weights come out the same.
+    `folder`/training holds the resumable state (no pickle) and is replaced in one step; `folder`/checkpoint, at the
+    end, what `lm2.load` opens. `on_step` hears the progress and the loss. Interrupted at any moment and started again,
+    the weights come out the same.
 
-    Raises NotFiniteError, with step and loss, before weights are changed by a loss or a gradient that is NaN or infinite;
-    the state that was kept last is left as it is.
-    Raises ValueError for a folder in which another configuration, or this one with other files, was trained, and for a damaged state.
+    Raises NotFiniteError, with step and loss, before weights are changed by a loss or a gradient that is NaN or
+    infinite; the state that was kept last is left as it is. Raises ValueError for a folder in which another
+    configuration, or this one with other files, was trained, and for a damaged state.
     """
     accelerator = Accelerator(kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)])
     tokenizer = Tokenizer.load(Path(config.tokenizer))
@@ -252,11 +279,18 @@ def train(config: TrainingConfig, folder: Path, on_step: Callable[[Progress, flo
         progress.seconds += time.perf_counter() - began
         if on_step is not None:
             on_step(progress, loss.item())
-        if accelerator.is_main_process and (progress.step % config.checkpoint_every == 0 or progress.step == config.steps):
+        if accelerator.is_main_process and (
+            progress.step % config.checkpoint_every == 0 or progress.step == config.steps
+        ):
             with _step(progress.step, folder):
                 hits = held_out_accuracy(model, lessons, held, config, 50)
-            save_state(folder / "training", config, model, optimizer, progress)  # after its weights have been seen to work
-            held_out = " ".join(f"{label}:{right / count:.0%}" for label, (right, count) in sorted(hits.items(), key=lambda one: int(one[0][2:])))
+            save_state(
+                folder / "training", config, model, optimizer, progress
+            )  # after its weights have been seen to work
+            held_out = " ".join(
+                f"{label}:{right / count:.0%}"
+                for label, (right, count) in sorted(hits.items(), key=lambda one: int(one[0][2:]))
+            )
             _LOG.info("step %d, loss %.3f, held-out accuracy %s", progress.step, loss.item(), held_out)
     if accelerator.is_main_process:
         save(folder / "checkpoint", model, tokenizer, _card(config, progress))
@@ -265,13 +299,16 @@ def train(config: TrainingConfig, folder: Path, on_step: Callable[[Progress, flo
 
 @contextmanager
 def _step(number: int, folder: Path) -> Iterator[None]:
-    """One step's computing; where a number is none, an error that says in which one, and what there is to go on from."""
+    """One step's computing; where a number is none, an error that says in which one, and what there is to go on
+    from."""
     try:
         yield
     except NotFiniteError as error:
         kept = folder / "training"
         left = f"{kept} holds the last good state" if kept.exists() else "no state was kept yet"
-        raise NotFiniteError(f"training stops at step {number}, whose loss is not a finite number: {error}; {left}") from error
+        raise NotFiniteError(
+            f"training stops at step {number}, whose loss is not a finite number: {error}; {left}"
+        ) from error
 
 
 def _stories(config: TrainingConfig) -> tuple[list[Story], list[Story]]:
@@ -297,7 +334,7 @@ def _card(config: TrainingConfig, progress: Progress) -> str:
     files = ", ".join(Path(name).name for name in (*config.stories, *config.books))
     tasks = ", ".join(f"qa{task}" for task in sorted({task for stage in config.stages for task in stage.tasks}))
     return (
-        f"Trained by `lm2 train` on {tasks} of {files} (the last tenth of each task's stories held out) and simulated stories, "
-        f"seed {config.seed}, {progress.step} steps of {config.batch} documents, {progress.seconds / 60:.0f} minutes.\n\n"
-        "Accuracy: not measured yet; `lm2 recall` and `lm2 eval` do.\n"
+        f"Trained by `lm2 train` on {tasks} of {files} (the last tenth of each task's stories held out) and simulated"
+        f" stories, seed {config.seed}, {progress.step} steps of {config.batch} documents, {progress.seconds / 60:.0f}"
+        " minutes.\n\nAccuracy: not measured yet; `lm2 recall` and `lm2 eval` do.\n"
     )

@@ -1,4 +1,5 @@
-"""Archives of texts: tar, plain or in xz, gzip or bzip2, read in memory and within bounds. Nothing is unpacked to a disk."""
+"""Archives of texts: tar, plain or in xz, gzip or bzip2, read in memory and within bounds. Nothing is unpacked to a
+disk."""
 
 import bz2
 import gzip
@@ -27,14 +28,20 @@ def read_members(path: Path, wanted: Callable[[PurePosixPath], bool]) -> list[tu
     try:
         with path.open("rb") as file:
             begins = file.read(6)
-        unpack = next((unpack for begin, unpack in _PACKED.items() if begins.startswith(begin)), lambda packed: packed.open("rb"))
+        unpack = next(
+            (unpack for begin, unpack in _PACKED.items() if begins.startswith(begin)), lambda packed: packed.open("rb")
+        )
         with unpack(path) as stream, tarfile.open(fileobj=_Bounded(stream, path), mode="r:") as archive:
             return _members(archive, path, wanted)
     except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError) as error:
-        raise ValueError(f"{path}: not readable as an archive: {error}; expected tar, plain or in xz, gzip or bzip2") from error
+        raise ValueError(
+            f"{path}: not readable as an archive: {error}; expected tar, plain or in xz, gzip or bzip2"
+        ) from error
 
 
-def _members(archive: tarfile.TarFile, path: Path, wanted: Callable[[PurePosixPath], bool]) -> list[tuple[PurePosixPath, bytes]]:
+def _members(
+    archive: tarfile.TarFile, path: Path, wanted: Callable[[PurePosixPath], bool]
+) -> list[tuple[PurePosixPath, bytes]]:
     found = []
     for number, member in enumerate(archive, start=1):
         if number > MOST_MEMBERS:
@@ -49,7 +56,8 @@ def _members(archive: tarfile.TarFile, path: Path, wanted: Callable[[PurePosixPa
 
 
 class _Bounded:
-    """A stream that is not read further than an archive may go: not by headers that lie, nor by what is packed into little."""
+    """A stream that is not read further than an archive may go: not by headers that lie, nor by what is packed into
+    little."""
 
     def __init__(self, stream: IO[bytes], path: Path) -> None:
         self._stream, self._path = stream, path

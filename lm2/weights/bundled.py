@@ -18,4 +18,8 @@ def place(name: str) -> Path:
 def files_of(name: str) -> tuple[Path, ...]:
     """What decides a checkpoint: its folder, or its file and those that are looked for beside it."""
     path = place(name)
-    return (path,) if path.is_dir() else (path, *(path.with_name(beside) for beside in ("config.json", "tokenizer.json") if path.name))
+    return (
+        (path,)
+        if path.is_dir()
+        else (path, *(path.with_name(beside) for beside in ("config.json", "tokenizer.json") if path.name))
+    )

@@ -22,16 +22,17 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lm2.weights import bundled
 from lm2.files import read_json, read_text, replace_folder, state
 from lm2.model.config import LM2Config, MemoryKind
+from lm2.model.lm2 import LM2
+from lm2.model.weights import check_shapes
+from lm2.serialize import digest_of, shown
+from lm2.text.tokens import Tokenizer
+from lm2.weights import bundled
 from lm2.weights.cost import WORKING_BYTES
 from lm2.weights.huggingface import is_llama, read_folder, read_gguf
-from lm2.model.lm2 import LM2
-from lm2.serialize import digest_of, shown
 from lm2.weights.released import RELEASED_SIZE, our_weights
-from lm2.text.tokens import Tokenizer
-from lm2.weights.weight_files import check_shapes, read_pickled, read_safetensors, safetensors_shapes
+from lm2.weights.weight_files import read_pickled, read_safetensors, safetensors_shapes
 
 _FORMAT = {"format": "lm2-workbench", "version": 1}
 
@@ -54,7 +55,8 @@ class Dtype(Enum):
 class ModelLock:
     """A lock on a model, for one thread at a time and as often as this thread likes.
 
-    Taking it refuses a model with hooks that somebody left on it: a run's own are put on afterwards, and taken off before.
+    Taking it refuses a model with hooks that somebody left on it: a run's own are put on afterwards, and taken off
+    before.
     """
 
     def __init__(self, model: LM2) -> None:
@@ -91,19 +93,22 @@ class Checkpoint:
     model: LM2
     tokenizer: Tokenizer
     digest: str
-    """SHA-256 of everything that decides what it computes: configuration, tokenizer and weights, as `digest_of_model` has it.
+    """SHA-256 of everything that decides what it computes: configuration, tokenizer and weights, as `digest_of_model`
+    has it.
 
-    It is that of the files. Whoever changes weights in memory has another model: `dataclasses.replace(checkpoint, name=..., digest=...)`
-    gives it a name and a digest of its own.
+    It is that of the files. Whoever changes weights in memory has another model: `dataclasses.replace(checkpoint,
+    name=..., digest=...)` gives it a name and a digest of its own.
     """
     weights_digest: str = ""
-    """SHA-256 of the file of weights; of all of them in order of name where there are several. Empty where they are in no file."""
+    """SHA-256 of the file of weights; of all of them in order of name where there are several. Empty where they are in
+    no file."""
     card: str = ""
     """Markdown."""
     working_bytes: int = WORKING_BYTES
     """What reading one segment may take; see `lm2.weights.cost`."""
     lock: ModelLock = field(default=None, repr=False)  # type: ignore[assignment]
-    """Held by whatever computes with the model, since hooks are state on a shared module. None, one of the model's own."""
+    """Held by whatever computes with the model, since hooks are state on a shared module. None, one of the model's
+    own."""
 
     def __post_init__(self) -> None:
         if self.lock is None or self.lock.model is not self.model:
@@ -128,7 +133,9 @@ class Checkpoint:
 
     @property
     def memory_parameters(self) -> int:
-        return sum(weight.numel() for name, weight in self.model.weights().items() if ".mem." in name or name == "bank_start")
+        return sum(
+            weight.numel() for name, weight in self.model.weights().items() if ".mem." in name or name == "bank_start"
+        )
 
     @property
     def parameters(self) -> int:
@@ -136,11 +143,15 @@ class Checkpoint:
 
 
 def choose_device(device: str) -> torch.device:
-    """"auto" is CUDA, then MPS, then CPU; "cuda:1" is the second of its kind.
+    """ "auto" is CUDA, then MPS, then CPU; "cuda:1" is the second of its kind.
 
     Raises CheckpointError for a device that this machine does not have.
     """
-    counts = {"cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0, "mps": int(torch.backends.mps.is_available()), "cpu": 1}
+    counts = {
+        "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
+        "mps": int(torch.backends.mps.is_available()),
+        "cpu": 1,
+    }
     there = [kind for kind, count in counts.items() if count]
     if device == "auto":
         return torch.device(there[0])
@@ -148,7 +159,9 @@ def choose_device(device: str) -> torch.device:
     known = kind in there and (not colon or number.isascii() and number.isdigit() and int(number[:9]) < counts[kind])
     if not known:
         named = ", ".join(f"{kind} (0 to {counts[kind] - 1})" if counts[kind] > 1 else kind for kind in there)
-        raise CheckpointError(f"device {shown(device)} is not on this machine; it has {named}, and 'auto' is the first of them")
+        raise CheckpointError(
+            f"device {shown(device)} is not on this machine; it has {named}, and 'auto' is the first of them"
+        )
     return torch.device(kind, int(number)) if colon else torch.device(kind)
 
 
@@ -198,7 +211,8 @@ def _opened(name: str, device: torch.device, dtype: torch.dtype) -> Checkpoint:
         near = difflib.get_close_matches(name, bundled.bundled_names(), n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ValueError(
-            f"{shown(name)} is neither a bundled checkpoint ({', '.join(bundled.bundled_names())}), a folder, nor a .pt or .gguf file{hint}"
+            f"{shown(name)} is neither a bundled checkpoint ({', '.join(bundled.bundled_names())}), a folder, nor a .pt"
+            f" or .gguf file{hint}"
         )
     card, weights_digest = weights_path.parent / "card.md", _sha256((weights_path,))
     return Checkpoint(
@@ -211,7 +225,9 @@ def _opened(name: str, device: torch.device, dtype: torch.dtype) -> Checkpoint:
     )
 
 
-def _filled(config: LM2Config, weights: Mapping[str, Tensor], where: Path, device: torch.device, dtype: torch.dtype) -> LM2:
+def _filled(
+    config: LM2Config, weights: Mapping[str, Tensor], where: Path, device: torch.device, dtype: torch.dtype
+) -> LM2:
     model = LM2.empty(config, device, dtype)
     try:
         model.load_weights(weights)
@@ -225,18 +241,26 @@ def save(folder: Path, model: LM2, tokenizer: Tokenizer, card: str) -> None:
     with replace_folder(folder) as fresh:
         values = {**_FORMAT, "model": model.config.to_json()}
         (fresh / "config.json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-        save_file({name: weight.contiguous().cpu() for name, weight in model.weights().items()}, fresh / "model.safetensors")
+        save_file(
+            {name: weight.contiguous().cpu() for name, weight in model.weights().items()}, fresh / "model.safetensors"
+        )
         (fresh / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
         (fresh / "card.md").write_text(card, encoding="utf-8")
 
 
 def setup_digest(config: LM2Config, tokenizer: Tokenizer) -> str:
-    """SHA-256 of the configuration in our terms and of the tokenizer as it was loaded: of what makes numbers of the weights.
+    """SHA-256 of the configuration in our terms and of the tokenizer as it was loaded: of what makes numbers of the
+    weights.
 
     Fields that stand at their default are left out: one that is new changes no digest of models that do without it.
     """
     chosen = {field.name for field in fields(config) if getattr(config, field.name) != field.default}
-    return digest_of({"config": {name: value for name, value in config.to_json().items() if name in chosen}, "tokenizer": tokenizer.to_json()})
+    return digest_of(
+        {
+            "config": {name: value for name, value in config.to_json().items() if name in chosen},
+            "tokenizer": tokenizer.to_json(),
+        }
+    )
 
 
 def digest_of_model(config: LM2Config, tokenizer: Tokenizer, weights_digest: str) -> str:
@@ -246,11 +270,17 @@ def digest_of_model(config: LM2Config, tokenizer: Tokenizer, weights_digest: str
 
 def _config(path: Path) -> LM2Config:
     if not path.exists():
-        raise ValueError(f"{path} is missing; a checkpoint folder holds config.json, model.safetensors and tokenizer.json")
+        raise ValueError(
+            f"{path} is missing; a checkpoint folder holds config.json, model.safetensors and tokenizer.json"
+        )
     values = read_json(path)
     said = {key: values.get(key) for key in _FORMAT} if isinstance(values, dict) else {}
-    if json.dumps(said) != json.dumps(_FORMAT) or not isinstance(values.get("model"), dict):  # as JSON, where true is no 1
-        raise ValueError(f'{path} is neither ours, with {json.dumps(_FORMAT)[1:-1]} and "model", nor of a Hugging Face Llama')
+    if json.dumps(said) != json.dumps(_FORMAT) or not isinstance(
+        values.get("model"), dict
+    ):  # as JSON, where true is no 1
+        raise ValueError(
+            f'{path} is neither ours, with {json.dumps(_FORMAT)[1:-1]} and "model", nor of a Hugging Face Llama'
+        )
     try:
         return LM2Config.from_json(values["model"])
     except ValueError as error:
@@ -262,13 +292,17 @@ def _llama(name: str, path: Path, device: torch.device, dtype: torch.dtype) -> C
     _check_size(found.tokenizer, f"the tokenizer of {path}", found.config)
     model, weights_digest = _filled(found.config, found.weights, path, device, dtype), _sha256(found.files)
     digest = digest_of_model(found.config, found.tokenizer, weights_digest)
-    return Checkpoint(name=name, model=model, tokenizer=found.tokenizer, digest=digest, weights_digest=weights_digest, card=found.card)
+    return Checkpoint(
+        name=name, model=model, tokenizer=found.tokenizer, digest=digest, weights_digest=weights_digest, card=found.card
+    )
 
 
 def _safetensors(path: Path, config: LM2Config) -> Mapping[str, Tensor]:
     """What a folder's file of weights holds; it is not read before its header says what the configuration says."""
     if not path.is_file():
-        raise ValueError(f"{path} is missing; a checkpoint folder holds config.json, model.safetensors and tokenizer.json")
+        raise ValueError(
+            f"{path} is missing; a checkpoint folder holds config.json, model.safetensors and tokenizer.json"
+        )
     shapes = safetensors_shapes(path)
     try:
         check_shapes(LM2.shapes(config, len(shapes)), shapes)
@@ -283,12 +317,16 @@ def _released(path: Path) -> tuple[LM2Config, Mapping[str, Tensor]]:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
             break
-    if not isinstance(content, Mapping) or not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()):
+    if not isinstance(content, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
+    ):
         raise ValueError(f"{path} holds no table of weights; expected the released code's state_dict")
     config, size = _released_config(path, content.get("model.embed_tokens.weight")), path.stat().st_size
     for name, value in content.items():
         if value.numel() * value.element_size() > size:  # one number may be said to fill a tensor
-            raise ValueError(f"{path} has {size:,} bytes, and {name[:80]} of shape {tuple(value.shape)} would take more")
+            raise ValueError(
+                f"{path} has {size:,} bytes, and {name[:80]} of shape {tuple(value.shape)} would take more"
+            )
     try:
         weights = our_weights(content, config.n_layers)
         check_shapes(LM2.shapes(config, len(weights)), {name: tuple(weight.shape) for name, weight in weights.items()})
@@ -302,7 +340,9 @@ def _released_config(path: Path, embedding: Tensor | None) -> LM2Config:
     if beside.is_file():
         config = _config(beside)
         if config.memory is not MemoryKind.RELEASE:
-            raise ValueError(f"{beside} says memory {config.memory.value!r}; a .pt file of the released code is 'release'")
+            raise ValueError(
+                f"{beside} says memory {config.memory.value!r}; a .pt file of the released code is 'release'"
+            )
         return config
     if embedding is None or tuple(embedding.shape) != (RELEASED_SIZE.d_vocab, RELEASED_SIZE.d_model):
         found = "no model.embed_tokens.weight" if embedding is None else f"an embedding of {tuple(embedding.shape)}"
@@ -319,10 +359,12 @@ def _tokenizer(path: Path, config: LM2Config) -> Tokenizer:
 
 
 def _check_size(tokenizer: Tokenizer, name: str, config: LM2Config) -> None:
-    """Raises ValueError where an id lies beyond the model's, of an added token too; `name` is what the error calls the tokenizer."""
+    """Raises ValueError where an id lies beyond the model's, of an added token too; `name` is what the error calls the
+    tokenizer."""
     if tokenizer.size > config.d_vocab:
         raise ValueError(
-            f"{name} needs {tokenizer.size} tokens, more than the model's {config.d_vocab}: its largest id is {tokenizer.size - 1}"
+            f"{name} needs {tokenizer.size} tokens, more than the model's {config.d_vocab}: its largest id is"
+            f" {tokenizer.size - 1}"
         )
 
 

@@ -20,7 +20,8 @@ class TooLargeError(ValueError):
 
 
 def working_bytes(config: LM2Config, segment: Segment) -> int:
-    """About how many bytes reading a segment takes at its peak, beside the weights: attention, memory, MLP and logits, in float32."""
+    """About how many bytes reading a segment takes at its peak, beside the weights: attention, memory, MLP and logits,
+    in float32."""
     copies = 2 * config.slots if config.memory is MemoryKind.TOKENS else 0
     rows = len(segment.ids) + copies
     keys = rows + (segment.start if config.lookback is None else min(segment.start, config.lookback))
@@ -37,22 +38,25 @@ def check_working(config: LM2Config, segments: Sequence[Segment], limit: int) ->
     if largest is not None and (needed := working_bytes(config, largest)) > limit:
         before = largest.start if config.lookback is None else min(largest.start, config.lookback)
         raise TooLargeError(
-            f"a segment of {len(largest.ids):,} tokens that looks back on {before:,} would take about {needed:,} bytes of working memory, more than the "
-            f"{limit:,} allowed: choose shorter segments, or a shorter text"
+            f"a segment of {len(largest.ids):,} tokens that looks back on {before:,} would take about {needed:,} bytes"
+            f" of working memory, more than the {limit:,} allowed: choose shorter segments, or a shorter text"
         )
 
 
 def side_by_side(config: LM2Config, segments: Sequence[Segment], limit: int, most: int) -> int:
-    """How many documents of such segments may be read as one batch within `limit` bytes: 1 at least, and `most` at most."""
+    """How many documents of such segments may be read as one batch within `limit` bytes: 1 at least, and `most` at
+    most."""
     largest = max((working_bytes(config, segment) for segment in segments), default=1)
     return max(1, min(most, limit // largest))
 
 
 def check_repeated(config: LM2Config, segment: Segment, times: int, limit: int) -> None:
-    """Raises TooLargeError for a segment that would be read so often that its bytes of working memory, each time counted, pass 4 x `limit`."""
+    """Raises TooLargeError for a segment that would be read so often that its bytes of working memory, each time
+    counted, pass 4 x `limit`."""
     work = times * working_bytes(config, segment)
     if work > 4 * limit:
         raise TooLargeError(
-            f"a segment of {len(segment.ids):,} tokens would be read {times:,} times, with about {work:,} bytes of working memory in all, more than the "
-            f"{4 * limit:,} allowed: choose shorter segments, or fewer tokens to write"
+            f"a segment of {len(segment.ids):,} tokens would be read {times:,} times, with about {work:,} bytes of"
+            f" working memory in all, more than the {4 * limit:,} allowed: choose shorter segments, or fewer tokens to"
+            " write"
         )

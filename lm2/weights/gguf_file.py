@@ -14,7 +14,8 @@ MOST_ENTRIES = 2**22
 
 
 class _Reader(gguf.GGUFReader):
-    """The library's reader goes on after the end of a file, where it finds things of no length, as many as the file claims to have."""
+    """The library's reader goes on after the end of a file, where it finds things of no length, as many as the file
+    claims to have."""
 
     def _get(self, offset: int, dtype: npt.DTypeLike, count: int = 1, override_order: Any = None) -> npt.NDArray[Any]:
         end = int(offset) + np.dtype(dtype).itemsize * int(count)
@@ -23,7 +24,10 @@ class _Reader(gguf.GGUFReader):
         return super()._get(offset, dtype, count, override_order)
 
     def _get_field_parts(self, orig_offs: int, raw_type: int) -> Any:
-        if raw_type == gguf.GGUFValueType.ARRAY and (entries := int(self._get(orig_offs + 4, np.uint64)[0])) > MOST_ENTRIES:
+        if (
+            raw_type == gguf.GGUFValueType.ARRAY
+            and (entries := int(self._get(orig_offs + 4, np.uint64)[0])) > MOST_ENTRIES
+        ):
             raise ValueError(f"a list in it has {entries:,} entries, expected at most {MOST_ENTRIES:,}")
         return super()._get_field_parts(orig_offs, raw_type)
 
@@ -31,7 +35,8 @@ class _Reader(gguf.GGUFReader):
 def read_gguf_file(path: Path) -> tuple[dict[str, Any], list[gguf.ReaderTensor]]:
     """The metadata by name, and the tensors, which stay in the file until they are asked for.
 
-    Raises ValueError with the path and what is wrong for a file that is broken, none of this format, or of the other byte order.
+    Raises ValueError with the path and what is wrong for a file that is broken, none of this format, or of the other
+    byte order.
     """
     try:
         reader = _Reader(path)
@@ -39,4 +44,6 @@ def read_gguf_file(path: Path) -> tuple[dict[str, Any], list[gguf.ReaderTensor]]
             raise ValueError("its numbers are in the other byte order than this machine's")
         return {name: field.contents() for name, field in reader.fields.items()}, reader.tensors
     except (OSError, ValueError, TypeError, LookupError, ArithmeticError, RecursionError) as error:
-        raise ValueError(f"{path} is broken or no GGUF file ({path.stat().st_size:,} bytes): {reason(error)}") from error
+        raise ValueError(
+            f"{path} is broken or no GGUF file ({path.stat().st_size:,} bytes): {reason(error)}"
+        ) from error

@@ -6,15 +6,22 @@ from dataclasses import replace
 import safetensors.torch
 import torch
 
-from lm2.weights.checkpoint import Checkpoint, digest_of_model
 from lm2.model.config import MemoryKind
 from lm2.model.lm2 import LM2
+from lm2.weights.checkpoint import Checkpoint, digest_of_model
 
 
 def graft(
-    checkpoint: Checkpoint, *, slots: int, slot_dim: int, memory_heads: int, memory_layers: tuple[int, ...], generator: torch.Generator
+    checkpoint: Checkpoint,
+    *,
+    slots: int,
+    slot_dim: int,
+    memory_heads: int,
+    memory_layers: tuple[int, ...],
+    generator: torch.Generator,
 ) -> Checkpoint:
-    """The same model with a fresh GATED memory that is silent: W_O is zero, so every logit stays what it was until training.
+    """The same model with a fresh GATED memory that is silent: W_O is zero, so every logit stays what it was until
+    training.
 
     All other memory weights are drawn from `generator` (on the CPU). Tokens go on seeing the earlier tokens they saw.
 
@@ -22,9 +29,17 @@ def graft(
     """
     before = checkpoint.config
     if before.memory is not MemoryKind.NONE:
-        raise ValueError(f"{checkpoint.name!r} has a {before.memory.value} memory already; a memory is grafted onto a model without one")
+        raise ValueError(
+            f"{checkpoint.name!r} has a {before.memory.value} memory already; a memory is grafted onto a model"
+            " without one"
+        )
     config = replace(
-        before, memory=MemoryKind.GATED, slots=slots, slot_dim=slot_dim, memory_heads=memory_heads, memory_layers=memory_layers
+        before,
+        memory=MemoryKind.GATED,
+        slots=slots,
+        slot_dim=slot_dim,
+        memory_heads=memory_heads,
+        memory_layers=memory_layers,
     )
     with torch.random.fork_rng(devices=()):  # layers draw from torch's own generator as they are built
         model = LM2(config)
@@ -38,7 +53,10 @@ def graft(
     weights = safetensors.torch.save({name: weight.contiguous().cpu() for name, weight in model.weights().items()})
     weights_digest = hashlib.sha256(weights).hexdigest()
     blocks = ", ".join(map(str, memory_layers))
-    added = f"Grafted onto it, untrained and silent: a memory of {slots} slots of {slot_dim}, {memory_heads} heads, in blocks {blocks}."
+    added = (
+        f"Grafted onto it, untrained and silent: a memory of {slots} slots of {slot_dim}, {memory_heads} heads, in"
+        f" blocks {blocks}."
+    )
     return Checkpoint(
         name=f"{checkpoint.name} + memory",
         model=model,

@@ -19,18 +19,20 @@ from jaxtyping import Float
 from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers
 from torch import Tensor
 
-from lm2.model.config import LM2Config, MemoryKind, RopeScaling
 from lm2.files import read_json
-from lm2.weights.gguf_file import read_gguf_file
+from lm2.model.config import LM2Config, MemoryKind, RopeScaling
 from lm2.model.llama import rotary_frequencies
 from lm2.model.lm2 import LM2
+from lm2.model.weights import Shapes, check_weight
 from lm2.serialize import number, shown, truth, whole
-from lm2.weights.released import LLAMA_3_ROPE
 from lm2.text.tokens import Tokenizer
-from lm2.weights.weight_files import Shapes, check_weight, read_safetensors, safetensors_shapes
+from lm2.weights.gguf_file import read_gguf_file
+from lm2.weights.released import LLAMA_3_ROPE
+from lm2.weights.weight_files import read_safetensors, safetensors_shapes
 
 LONGEST_SEGMENT = 2048
-"""Segments are as long as the positions a model was trained on, but no longer than this; tokens see all earlier ones."""
+"""Segments are as long as the positions a model was trained on, but no longer than this; tokens see all earlier
+ones."""
 
 _NAMES = {
     "embed.weight": ("model.embed_tokens.weight", "token_embd.weight"),
@@ -51,16 +53,20 @@ _HUGGING_FACE, _GGUF = 0, 1
 _HEAD = "lm_head.weight"
 
 _SIZES = {
-    "d_vocab": "vocab_size", "d_model": "hidden_size", "n_layers": "num_hidden_layers", "n_heads": "num_attention_heads",
+    "d_vocab": "vocab_size", "d_model": "hidden_size", "n_layers": "num_hidden_layers",
+    "n_heads": "num_attention_heads",
     "d_mlp": "intermediate_size", "rms_norm_eps": "rms_norm_eps", "segment_length": "max_position_embeddings",
 }  # fmt: skip
 _GGUF_SIZES = {
-    "d_model": "embedding_length", "n_layers": "block_count", "n_heads": "attention.head_count", "d_mlp": "feed_forward_length",
+    "d_model": "embedding_length", "n_layers": "block_count", "n_heads": "attention.head_count",
+    "d_mlp": "feed_forward_length",
     "rms_norm_eps": "attention.layer_norm_rms_epsilon", "segment_length": "context_length",
 }  # fmt: skip
 _ONLY = {
-    "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_act": "silu", "attention_bias": False, "mlp_bias": False,
-    "sliding_window": None, "rope_interleaved": False, "partial_rotary_factor": 1.0, "quantization_config": None, "auto_map": None,
+    "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_act": "silu", "attention_bias": False,
+    "mlp_bias": False,
+    "sliding_window": None, "rope_interleaved": False, "partial_rotary_factor": 1.0, "quantization_config": None,
+    "auto_map": None,
 }  # fmt: skip
 """What a config.json may say, where it says anything at all, for our model to compute the same."""
 _GGUF_ONLY = {
@@ -70,7 +76,8 @@ _GGUF_ONLY = {
 _GGUF_HEAD_SIZES = ("rope.dimension_count", "attention.key_length", "attention.value_length")
 
 _LLAMA_3_SPLIT = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|"
+    r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 """Where Llama 3's tokenizer cuts a text before it merges bytes."""
 
@@ -94,11 +101,14 @@ def is_llama(folder: Path) -> bool:
         values = read_json(folder / "config.json")
     except ValueError:
         return False
-    return isinstance(values, dict) and (values.get("model_type") == "llama" or values.get("architectures") == ["LlamaForCausalLM"])
+    return isinstance(values, dict) and (
+        values.get("model_type") == "llama" or values.get("architectures") == ["LlamaForCausalLM"]
+    )
 
 
 def read_folder(folder: Path) -> Llama:
-    """A folder for which `is_llama` holds. Raises ValueError naming the file that is missing, broken, or not what was expected."""
+    """A folder for which `is_llama` holds. Raises ValueError naming the file that is missing, broken, or not what was
+    expected."""
     path = folder / "config.json"
     try:
         config = _config(read_json(path))
@@ -110,7 +120,11 @@ def read_folder(folder: Path) -> Llama:
     try:
         # Whoever ties them by hand saves one tensor, and a configuration that does not say so.
         config = replace(config, tied_embeddings=config.tied_embeddings or _HEAD not in found)
-        names = _fitting({name: shape for name, shape in found.items() if not (config.tied_embeddings and name == _HEAD)}, config, _HUGGING_FACE)
+        names = _fitting(
+            {name: shape for name, shape in found.items() if not (config.tied_embeddings and name == _HEAD)},
+            config,
+            _HUGGING_FACE,
+        )
         weights = {name: weight for file in files for name, weight in read_safetensors(file).items() if name in found}
         twin = weights.pop(_HEAD, None) if config.tied_embeddings else None
         if twin is not None and not _same(twin, weights[names["embed.weight"]]):
@@ -121,13 +135,15 @@ def read_folder(folder: Path) -> Llama:
         raise ValueError(f"the weights in {folder} do not fit {path}: {error}") from error
     stored = ", ".join(sorted({str(weight.dtype).removeprefix("torch.") for weight in weights.values()}))
     return Llama(
-        config=config, tokenizer=tokenizer, files=files, weights={ours: weights[theirs] for ours, theirs in names.items()},
+        config=config, tokenizer=tokenizer, files=files,
+        weights={ours: weights[theirs] for ours, theirs in names.items()},
         card=f"# {folder.resolve().name}\n\nA Llama without memory, from a Hugging Face folder; weights stored in {stored}.\n",
     )  # fmt: skip
 
 
 def read_gguf(path: Path) -> Llama:
-    """Raises ValueError naming the file when it is broken, holds something else than a Llama, or lacks a part of one."""
+    """Raises ValueError naming the file when it is broken, holds something else than a Llama, or lacks a part of
+    one."""
     known, held = read_gguf_file(path)
     try:
         tensors = {tensor.name: tensor for tensor in held}
@@ -162,7 +178,9 @@ def _config(values: dict[str, Any]) -> LM2Config:
     _present(values, _SIZES)
     newer, older = (values.get(name) or {} for name in ("rope_parameters", "rope_scaling"))
     if newer and older and newer != older:
-        raise ValueError(f"rope_parameters {shown(newer)} and rope_scaling {shown(older)} are two names of one table, and differ")
+        raise ValueError(
+            f"rope_parameters {shown(newer)} and rope_scaling {shown(older)} are two names of one table, and differ"
+        )
     rope = newer or older
     if not isinstance(rope, dict):
         raise ValueError(f"the rotary parameters must be a table, not {shown(rope)}")
@@ -172,7 +190,10 @@ def _config(values: dict[str, Any]) -> LM2Config:
         tied=truth("tie_word_embeddings", values.get("tie_word_embeddings") or False),
     )  # fmt: skip
     if values.get("head_dim") not in (None, config.d_head):
-        raise ValueError(f"head_dim {shown(values['head_dim'])} is not computed here, only hidden_size / num_attention_heads = {config.d_head}")
+        raise ValueError(
+            f"head_dim {shown(values['head_dim'])} is not computed here, only hidden_size / num_attention_heads ="
+            f" {config.d_head}"
+        )
     return replace(config, rope_scaling=_rope_scaling(rope))
 
 
@@ -190,28 +211,49 @@ def _rope_scaling(rope: dict[str, Any]) -> RopeScaling | None:
 def _gguf_config(known: dict[str, Any], *, tied: bool) -> LM2Config:
     """Ours, from the metadata of a GGUF file."""
     if known.get("general.architecture") != "llama":
-        raise ValueError(f"it holds a model of architecture {shown(known.get('general.architecture'))}; expected 'llama'")
+        raise ValueError(
+            f"it holds a model of architecture {shown(known.get('general.architecture'))}; expected 'llama'"
+        )
     values = {name.removeprefix("llama."): value for name, value in known.items() if name.startswith("llama.")}
     _only(values, _GGUF_ONLY)
     _present(values, _GGUF_SIZES)
-    free = {*_GGUF_SIZES.values(), *_GGUF_ONLY, *_GGUF_HEAD_SIZES, "attention.head_count_kv", "rope.freq_base", "vocab_size"}
+    free = {
+        *_GGUF_SIZES.values(),
+        *_GGUF_ONLY,
+        *_GGUF_HEAD_SIZES,
+        "attention.head_count_kv",
+        "rope.freq_base",
+        "vocab_size",
+    }
     if unknown := sorted(set(values) - free):
         raise ValueError(f"{shown(unknown)} of its architecture are not computed here")
     config = _sized(
-        values | {"tokens": len(_entry(known, "tokens", str))}, _GGUF_SIZES | {"d_vocab": "tokens"}, "attention.head_count_kv",
+        values | {"tokens": len(_entry(known, "tokens", str))}, _GGUF_SIZES | {"d_vocab": "tokens"},
+        "attention.head_count_kv",
         rope_theta=number("rope.freq_base", values.get("rope.freq_base", 10_000.0)), tied=tied,
     )  # fmt: skip
     _only(values, dict.fromkeys(_GGUF_HEAD_SIZES, config.d_head))
     return config
 
 
-def _sized(values: Mapping[str, Any], names: Mapping[str, str], grouped: str, *, rope_theta: float, tied: bool) -> LM2Config:
-    """The configuration of sizes that stand in `values` under their `names`. `grouped`: that of how many heads have keys of their own."""
+def _sized(
+    values: Mapping[str, Any], names: Mapping[str, str], grouped: str, *, rope_theta: float, tied: bool
+) -> LM2Config:
+    """The configuration of sizes that stand in `values` under their `names`. `grouped`: that of how many heads have
+    keys of their own."""
     sizes = {
         ours: (number if ours == "rms_norm_eps" else whole)(f"{theirs}, here {ours}", values[theirs])
-        for ours, theirs in {**names, **({"n_key_value_heads": grouped} if values.get(grouped) is not None else {})}.items()
+        for ours, theirs in {
+            **names,
+            **({"n_key_value_heads": grouped} if values.get(grouped) is not None else {}),
+        }.items()
     }
-    config = LM2Config(memory=MemoryKind.NONE, rope_theta=rope_theta, tied_embeddings=tied, **{"n_key_value_heads": sizes["n_heads"]} | sizes)
+    config = LM2Config(
+        memory=MemoryKind.NONE,
+        rope_theta=rope_theta,
+        tied_embeddings=tied,
+        **{"n_key_value_heads": sizes["n_heads"]} | sizes,
+    )
     return replace(config, segment_length=min(config.segment_length, LONGEST_SEGMENT))
 
 
@@ -227,13 +269,21 @@ def _present(values: Mapping[str, Any], names: Mapping[str, str]) -> None:
 
 
 def _fitting(found: Mapping[str, tuple[int, ...]], config: LM2Config, naming: int) -> dict[str, str]:
-    """Our names to theirs, all there and of the right shape. Raises ValueError for what is missing, unknown or of another shape."""
+    """Our names to theirs, all there and of the right shape. Raises ValueError for what is missing, unknown or of
+    another shape."""
     shapes = LM2.shapes(config, len(found))
-    names = {ours.format(layer): row[naming].format(layer) for ours, row in _NAMES.items() for layer in range(config.n_layers)}
+    names = {
+        ours.format(layer): row[naming].format(layer)
+        for ours, row in _NAMES.items()
+        for layer in range(config.n_layers)
+    }
     names = {ours: names[ours] for ours in shapes}
     missing, unknown = sorted(set(names.values()) - set(found)), sorted(set(found) - set(names.values()))
     if missing or unknown:
-        raise ValueError(f"{len(missing)} of {len(names)} tensors are missing {shown(missing[:3])} and {len(unknown)} are unknown {shown(unknown[:3])}")
+        raise ValueError(
+            f"{len(missing)} of {len(names)} tensors are missing {shown(missing[:3])} and {len(unknown)} are unknown"
+            f" {shown(unknown[:3])}"
+        )
     for ours, theirs in names.items():
         if found[theirs] != shapes[ours]:
             raise ValueError(f"{theirs} must be of shape {shapes[ours]}, not {found[theirs]}")
@@ -274,11 +324,16 @@ def _all_shapes(files: Sequence[Path]) -> Shapes:
 
 def _same(one: Tensor, other: Tensor) -> bool:
     """Whether two tensors are the same bit by bit."""
-    return one.dtype == other.dtype and one.shape == other.shape and torch.equal(one.view(torch.uint8), other.view(torch.uint8))
+    return (
+        one.dtype == other.dtype
+        and one.shape == other.shape
+        and torch.equal(one.view(torch.uint8), other.view(torch.uint8))
+    )
 
 
 def _tokenizer(path: Path) -> Tokenizer:
-    """The folder's tokenizer without the padding and truncation that it may have been saved with: segments are our own matter."""
+    """The folder's tokenizer without the padding and truncation that it may have been saved with: segments are our own
+    matter."""
     if not path.is_file():
         raise ValueError(f"{path} is missing; expected a tokenizer in Hugging Face's JSON format")
     backend = tokenizers.Tokenizer.from_str(Tokenizer.load(path).to_json())
@@ -303,10 +358,14 @@ def _unpacked(tensor: gguf.ReaderTensor) -> Tensor:
 def _scaling(stretch: Tensor, config: LM2Config) -> RopeScaling:
     """Llama 3's scaling; GGUF stores what comes of it, by how much each rotary wave is stretched."""
     scaling = replace(LLAMA_3_ROPE, factor=float(stretch.max()))
-    plain, slowed = (rotary_frequencies(config.d_head, config.rope_theta, each, torch.device("cpu")) for each in (None, scaling))
+    plain, slowed = (
+        rotary_frequencies(config.d_head, config.rope_theta, each, torch.device("cpu")) for each in (None, scaling)
+    )
     expected = plain / slowed
     if stretch.shape != expected.shape or not torch.allclose(stretch, expected, rtol=1e-4):
-        raise ValueError("rope_freqs.weight is another stretching of rotary waves than Llama 3's, which alone is computed here")
+        raise ValueError(
+            "rope_freqs.weight is another stretching of rotary waves than Llama 3's, which alone is computed here"
+        )
     return scaling
 
 
@@ -315,26 +374,37 @@ def _entry(known: Mapping[str, Any], name: str, kind: type) -> list:
     if not isinstance(found, list):
         raise ValueError(f"its tokenizer lacks tokenizer.ggml.{name}")
     if not all(isinstance(value, kind) for value in found):
-        raise ValueError(f"tokenizer.ggml.{name} must hold {'texts' if kind is str else 'whole numbers'} alone, not {shown(found)}")
+        raise ValueError(
+            f"tokenizer.ggml.{name} must hold {'texts' if kind is str else 'whole numbers'} alone, not {shown(found)}"
+        )
     return found
 
 
 def _gguf_tokenizer(known: Mapping[str, Any]) -> Tokenizer:
     """A byte-level BPE of the metadata's tokens and merges; control and user-defined tokens are met whole in a text."""
     if known.get("tokenizer.ggml.model") != "gpt2":
-        raise ValueError(f"its tokenizer is of model {shown(known.get('tokenizer.ggml.model'))}; expected 'gpt2', a byte-level BPE")
+        raise ValueError(
+            f"its tokenizer is of model {shown(known.get('tokenizer.ggml.model'))}; expected 'gpt2', a byte-level BPE"
+        )
     tokens, kinds = _entry(known, "tokens", str), _entry(known, "token_type", int)
     merges = [tuple(merge.split(" ")) for merge in _entry(known, "merges", str)]
     vocabulary = {token: number for number, token in enumerate(tokens)}
     if len(vocabulary) != len(tokens) or len(kinds) != len(tokens):
-        raise ValueError(f"its tokenizer has {len(tokens)} tokens, {len(vocabulary)} of them different, and {len(kinds)} types")
+        raise ValueError(
+            f"its tokenizer has {len(tokens)} tokens, {len(vocabulary)} of them different, and {len(kinds)} types"
+        )
     strange = [merge for merge in merges if len(merge) != 2 or not {*merge, "".join(merge)} <= vocabulary.keys()]
     if strange:
-        raise ValueError(f"{len(strange)} merges of its tokenizer are not of two tokens into one, as {shown(' '.join(strange[0]))}")
+        raise ValueError(
+            f"{len(strange)} merges of its tokenizer are not of two tokens into one, as {shown(' '.join(strange[0]))}"
+        )
     whole_words, pre_tokenizer = _pre_tokenizer(known.get("tokenizer.ggml.pre"))
     backend = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=merges, ignore_merges=whole_words))
     backend.pre_tokenizer, backend.decoder = pre_tokenizer, decoders.ByteLevel()
-    for kind, add in ((gguf.TokenType.CONTROL, backend.add_special_tokens), (gguf.TokenType.USER_DEFINED, backend.add_tokens)):
+    for kind, add in (
+        (gguf.TokenType.CONTROL, backend.add_special_tokens),
+        (gguf.TokenType.USER_DEFINED, backend.add_tokens),
+    ):
         add([AddedToken(token, normalized=False) for token, own in zip(tokens, kinds, strict=True) if own == kind])
     return Tokenizer(backend)
 

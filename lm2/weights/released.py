@@ -11,11 +11,14 @@ from torch import Tensor
 from lm2.model.config import LM2Config, MemoryKind, RopeScaling
 from lm2.model.finite import is_finite
 from lm2.model.lm2 import LM2
-from lm2.serialize import shown
 from lm2.model.sites import Site
-from lm2.weights.weight_files import check_weight, read_safetensors, reason
+from lm2.model.weights import check_weight
+from lm2.serialize import shown
+from lm2.weights.weight_files import read_safetensors, reason
 
-LLAMA_3_ROPE = RopeScaling(factor=32.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=8192)
+LLAMA_3_ROPE = RopeScaling(
+    factor=32.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=8192
+)
 """Rotary scaling of Llama-3.2-1B, whose shape the released model has."""
 
 RELEASED_SIZE = LM2Config(
@@ -41,7 +44,8 @@ _MEMORY = {
         "gate_tokens": "input_gate_projector.linear", "gate_bank": "memory_gate_projector.linear",
     }.items()
     for kind in ("weight", "bias")
-} | {"mem.pool_weight": "input_gate_projector.w", "mem.input_bias": "input_bias", "mem.forget_bias": "forget_bias"}  # fmt: skip
+} | {"mem.pool_weight": "input_gate_projector.w", "mem.input_bias": "input_bias",
+"mem.forget_bias": "forget_bias"}  # fmt: skip
 
 
 def _table(n_layers: int) -> tuple[dict[str, str], dict[str, str]]:
@@ -79,7 +83,9 @@ def our_weights(theirs: Mapping[str, Tensor], n_layers: int) -> dict[str, Tensor
         check_weight(name, theirs[name])
     differing = [twin for twin, first in twins.items() if not torch.equal(theirs[twin], theirs[first])]
     if differing:
-        raise ValueError(f"{differing[0]} and {twins[differing[0]]} are one tensor in the released code, but differ in this file")
+        raise ValueError(
+            f"{differing[0]} and {twins[differing[0]]} are one tensor in the released code, but differ in this file"
+        )
     return {ours: theirs[name] for ours, name in names.items()}
 
 
@@ -108,9 +114,14 @@ def parity(path: Path) -> Parity:
             sizes = file.metadata() or {}
         recorded = read_safetensors(path)
         if not (0 < int(sizes["layers"]) <= len(recorded) and int(sizes["segments"]) > 0):
-            raise ValueError(f"it says {sizes['layers']} blocks and {sizes['segments']} segments, and holds {len(recorded):,} tensors")
+            raise ValueError(
+                f"it says {sizes['layers']} blocks and {sizes['segments']} segments, and holds {len(recorded):,}"
+                " tensors"
+            )
         config = _config_of(sizes)
-        weights = our_weights({n.removeprefix("weights/"): v for n, v in recorded.items() if n.startswith("weights/")}, config.n_layers)
+        weights = our_weights(
+            {n.removeprefix("weights/"): v for n, v in recorded.items() if n.startswith("weights/")}, config.n_layers
+        )
         model = LM2.empty(config, torch.device("cpu"), torch.float32)
         model.load_weights(weights)
         return _compare(model, recorded, int(sizes["segments"]))
@@ -121,10 +132,12 @@ def parity(path: Path) -> Parity:
 def _config_of(sizes: Mapping[str, str]) -> LM2Config:
     width, layers = int(sizes["hidden_size"]), int(sizes["layers"])
     return LM2Config(
-        memory=MemoryKind.RELEASE, d_vocab=int(sizes["vocab"]), d_model=width, n_layers=layers, n_heads=int(sizes["heads"]),
+        memory=MemoryKind.RELEASE, d_vocab=int(sizes["vocab"]), d_model=width, n_layers=layers,
+        n_heads=int(sizes["heads"]),
         n_key_value_heads=int(sizes["kv_heads"]), d_mlp=int(sizes["ffn"]), segment_length=width, attention_window=width,
         rope_theta=float(sizes["rope_theta"]), rms_norm_eps=float(sizes["rms_norm_eps"]), tied_embeddings=True,
-        slots=int(sizes["slots"]), slot_dim=width, memory_heads=int(sizes["memory_heads"]), memory_layers=tuple(range(layers)),
+        slots=int(sizes["slots"]), slot_dim=width, memory_heads=int(sizes["memory_heads"]),
+        memory_layers=tuple(range(layers)),
     )  # fmt: skip
 
 

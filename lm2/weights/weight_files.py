@@ -2,7 +2,6 @@
 
 import pickle
 import struct
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,25 +11,22 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from lm2.files import parse_json
-from lm2.model.finite import is_finite
-
-FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
-"""What weights may be stored in. They are rounded to the format that a checkpoint is loaded in, which loses something of all but float32."""
+from lm2.model.weights import Shapes
 
 MOST_HEADER_BYTES = 100_000_000
 """The format's own bound."""
 
-_BROKEN = (OSError, RuntimeError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, AssertionError, EOFError,
+_BROKEN = (OSError, RuntimeError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, AssertionError,
+    EOFError,
            MemoryError, struct.error, pickle.UnpicklingError)  # fmt: skip
 """What torch's reader raises, depending on which byte is wrong."""
-
-Shapes = Mapping[str, tuple[int, ...]]
 
 
 def safetensors_shapes(path: Path) -> Shapes:
     """The shape of every tensor of a file, from its header alone.
 
-    Raises ValueError with the path for a file that is not there, is no safetensors file, or does not hold what its header says.
+    Raises ValueError with the path for a file that is not there, is no safetensors file, or does not hold what its
+    header says.
     """
     try:
         size = path.stat().st_size
@@ -54,7 +50,8 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def read_pickled(path: Path) -> Any:
-    """What a .pt file holds, read without running code in it. Raises ValueError with the path for a file that is broken, or holds code."""
+    """What a .pt file holds, read without running code in it. Raises ValueError with the path for a file that is
+    broken, or holds code."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except _BROKEN as error:
@@ -84,7 +81,9 @@ def _checked_shapes(header: Any, data: int) -> Shapes:
 
 
 def _whole(values: Any) -> bool:
-    return isinstance(values, list) and all(isinstance(value, int) and not isinstance(value, bool) and value >= 0 for value in values)
+    return isinstance(values, list) and all(
+        isinstance(value, int) and not isinstance(value, bool) and value >= 0 for value in values
+    )
 
 
 def _size(path: Path) -> str:
@@ -95,31 +94,3 @@ def reason(error: Exception) -> str:
     """What an error of a library says, on one line of moderate length."""
     said = " ".join((str(error) or type(error).__name__).split())
     return said if len(said) <= 200 else f"{said[:200]}..."
-
-
-def check_weight(name: str, weight: Tensor, dtype: torch.dtype = torch.float32) -> None:
-    """Raise ValueError for what cannot be a weight: numbers that are not stored as floating point, or are not finite in `dtype`."""
-    if weight.dtype not in FLOATS or weight.layout is not torch.strided or weight.is_meta:
-        stored = f"{weight.dtype} without numbers" if weight.is_meta else f"{weight.dtype}"
-        stored += "" if weight.layout is torch.strided else f" in layout {weight.layout}"
-        raise ValueError(f"{name} is {stored}; expected float16, bfloat16 or float32, or float64, which is rounded")
-    value = weight.detach()
-    if torch.finfo(dtype).max < torch.finfo(value.dtype).max:
-        value = value.to(dtype)
-    if not is_finite(value):
-        count, kind = int((~value.isfinite()).sum()), str(dtype).removeprefix("torch.")
-        raise ValueError(f"{name} holds {count:,} entries of {value.numel():,} that are NaN or infinite as {kind}; expected finite numbers")
-
-
-def check_shapes(wanted: Shapes, found: Shapes) -> None:
-    """Raise ValueError for names that are missing or unexpected, and for a weight of another shape."""
-    missing, unexpected = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
-    if missing or unexpected:
-        raise ValueError(f"weights lack {len(missing)} names {_few(missing)} and have {len(unexpected)} unknown ones {_few(unexpected)}")
-    for name, shape in wanted.items():
-        if found[name] != shape:
-            raise ValueError(f"{name} must be of shape {shape}, not {found[name]}")
-
-
-def _few(names: list[str]) -> list[str]:
-    return [name[:80] for name in names[:4]]

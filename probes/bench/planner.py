@@ -1,4 +1,5 @@
-"""What planning saves: a knock-out sweep the plain way, a whole document for every unit, beside the planner on the same work."""
+"""What planning saves: a knock-out sweep the plain way, a whole document for every unit, beside the planner on the same
+work."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -8,17 +9,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from lm2.weights import bundled
-from lm2.tasks.encoded_prompt import Put, put
-from lm2.tasks.babi import ask
-from lm2.weights.checkpoint import Checkpoint
 from lm2.model.config import LM2Config, MemoryKind
-from lm2.runs.interventions import Edit, Set
 from lm2.model.lm2 import LM2
-from lm2.runs.runner import run
-from lm2.tasks.simulator import simulate
 from lm2.model.sites import Site
+from lm2.runs.interventions import Edit, Set
+from lm2.runs.runner import run
+from lm2.tasks.babi import ask
+from lm2.tasks.encoded_prompt import Put, put
+from lm2.tasks.simulator import simulate
 from lm2.text.tokens import Tokenizer
+from lm2.weights import bundled
+from lm2.weights.checkpoint import Checkpoint
 from probes.causal.batch import Unit
 from probes.causal.planner import answers_alone_under, answers_under
 
@@ -30,7 +31,8 @@ _REPEATS = 3
 
 @dataclass(frozen=True, kw_only=True)
 class SweepBench:
-    """CPU seconds of one sweep, by way. Edits are Set(value=0): what is put in a slot's place decides nothing about the cost."""
+    """CPU seconds of one sweep, by way. Edits are Set(value=0): what is put in a slot's place decides nothing about the
+    cost."""
 
     units: int
     plain_units: int
@@ -56,11 +58,14 @@ class SweepBench:
 
 
 def fresh_checkpoint(seed: int = 0) -> Checkpoint:
-    """An untrained GATED model of 6 blocks, 32 slots and segments of 64 tokens: what a sweep costs does not depend on the weights."""
+    """An untrained GATED model of 6 blocks, 32 slots and segments of 64 tokens: what a sweep costs does not depend on
+    the weights."""
     tokenizer = Tokenizer.load(bundled.FOLDER / "babi-lm2" / "tokenizer.json")
     config = LM2Config(
-        memory=MemoryKind.GATED, d_vocab=tokenizer.size, d_model=128, n_layers=LAYERS, n_heads=4, n_key_value_heads=4, d_mlp=256,
-        segment_length=SEGMENT_LENGTH, attention_window=SEGMENT_LENGTH, slots=SLOTS, slot_dim=128, memory_heads=4, memory_layers=tuple(range(LAYERS)),
+        memory=MemoryKind.GATED, d_vocab=tokenizer.size, d_model=128, n_layers=LAYERS, n_heads=4, n_key_value_heads=4,
+        d_mlp=256,
+        segment_length=SEGMENT_LENGTH, attention_window=SEGMENT_LENGTH, slots=SLOTS, slot_dim=128, memory_heads=4,
+        memory_layers=tuple(range(LAYERS)),
     )  # fmt: skip
     model = LM2(config)
     model.initialise(torch.Generator().manual_seed(seed))
@@ -109,13 +114,16 @@ def bench_sweep(plain: int | None = None, on_unit: Callable[[int, int], None] = 
         spent += time.process_time() - began
     exact = _planned(checkpoint, asked, units, exact_spent, answer_spent)
     return SweepBench(
-        units=len(units), plain_units=len(chosen), tokens=len(asked.tokens), plain_seconds=spent * len(units) / len(chosen),
+        units=len(units), plain_units=len(chosen), tokens=len(asked.tokens),
+        plain_seconds=spent * len(units) / len(chosen),
         exact_seconds=float(np.median(exact_spent)), answer_seconds=float(np.median(answer_spent)),
         max_difference=float(np.abs(exact[chosen] - np.stack(logits)).max()),
     )  # fmt: skip
 
 
-def _planned(checkpoint: Checkpoint, asked: Put, units: Sequence[Unit], exact_spent: list[float], answer_spent: list[float]) -> np.ndarray:
+def _planned(
+    checkpoint: Checkpoint, asked: Put, units: Sequence[Unit], exact_spent: list[float], answer_spent: list[float]
+) -> np.ndarray:
     began = time.process_time()
     exact = answers_under(checkpoint, asked, units)
     between = time.process_time()

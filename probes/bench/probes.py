@@ -1,4 +1,5 @@
-"""What fitting many probes at once saves: batched logistic regression beside scikit-learn's, and a screen in closed form."""
+"""What fitting many probes at once saves: batched logistic regression beside scikit-learn's, and a screen in closed
+form."""
 
 import time
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from scipy.fft import dct
 from threadpoolctl import threadpool_limits
 
 from probes.estimators.closed_form import scaler, screen, standardised
-from probes.estimators.linear import Probe, TOLERANCE, fit_many
+from probes.estimators.linear import TOLERANCE, Probe, fit_many
 from probes.stats.splits import folds
 
 T = TypeVar("T")
@@ -58,20 +59,31 @@ class ProbesBench:
     """CPU seconds of one thread, held-out predictions included: the median of three."""
 
     def to_json(self) -> dict[str, Any]:
-        return {**vars(self), "sklearn_targets": REFERENCE, "rows": [{**vars(row), "speedup": row.speedup} for row in self.rows]}
+        return {
+            **vars(self),
+            "sklearn_targets": REFERENCE,
+            "rows": [{**vars(row), "speedup": row.speedup} for row in self.rows],
+        }
 
 
 def data(d: int, targets: int, seed: int = 0) -> tuple[Float32[np.ndarray, "row d"], Int[np.ndarray, "target row"]]:
-    """Features like activations (a power-law spectrum, mixed over all features; a few rogue ones), and labels that noise blurs.
+    """Features like activations (a power-law spectrum, mixed over all features; a few rogue ones), and labels that
+    noise blurs.
 
     The first `TRAIN` rows are to be fitted on. A label is the highest of ten random directions of the standardised
     features, each of twice the standard deviation of a logit's noise.
     """
     draw, rows = np.random.default_rng(seed), TRAIN + TEST
-    features = draw.standard_normal((rows, d), dtype=np.float32) / np.sqrt(1 + np.arange(d, dtype=np.float32)) * draw.choice([-1, 1], d)
+    features = (
+        draw.standard_normal((rows, d), dtype=np.float32)
+        / np.sqrt(1 + np.arange(d, dtype=np.float32))
+        * draw.choice([-1, 1], d)
+    )
     features = np.ascontiguousarray(dct(features, norm="ortho", axis=1)[:, draw.permutation(d)], np.float32)
     features[:, :_ROGUE] = features[:, :_ROGUE] * 30 + 10
-    logits = (features - features.mean(0)) / features.std(0) @ draw.standard_normal((d, CLASSES * targets), dtype=np.float32)
+    logits = (
+        (features - features.mean(0)) / features.std(0) @ draw.standard_normal((d, CLASSES * targets), dtype=np.float32)
+    )
     logits *= 2 / logits.std()
     labels = (logits + draw.gumbel(size=logits.shape)).reshape(rows, CLASSES, targets).argmax(1).T
     return features, labels
@@ -101,7 +113,9 @@ def _both(d: int, strength: float, on_fit: Callable[[int], None]) -> list[ProbeR
 
     def fit_batched(targets: int) -> None:
         train, own = features[:TRAIN], labels[:targets, :TRAIN]
-        batched[targets].append(_timed(lambda: fit_many(train, own, [CLASSES] * targets, strengths=[strength] * targets)))
+        batched[targets].append(
+            _timed(lambda: fit_many(train, own, [CLASSES] * targets, strengths=[strength] * targets))
+        )
 
     fit_batched(TARGETS[0])
     for target in range(REFERENCE):
@@ -121,7 +135,8 @@ def _both(d: int, strength: float, on_fit: Callable[[int], None]) -> list[ProbeR
                 d=d, targets=targets, sklearn_seconds=float(np.mean(alone)),
                 batched_seconds=float(np.mean([seconds for seconds, _ in runs])),
                 accuracy_difference=float(np.abs((found == truth).mean(1) - (said == truth).mean(1)).max()),
-                agreement=float((found == said).mean(1).min()), unconverged=sum(not probe.converged for probe in runs[-1][1]),
+                agreement=float((found == said).mean(1).min()),
+                unconverged=sum(not probe.converged for probe in runs[-1][1]),
             )
         )  # fmt: skip
     return rows

@@ -1,8 +1,9 @@
 """Direct logit attribution: the parts of the stream that one prediction's logit is the sum of, the memory's among them.
 
-A logit is a direction times the final stream over the final norm's scale. Held at the scale it had, it is linear in the stream,
-and the stream is a sum: embedding, and each block's attention, memory and MLP (Elhage et al. 2021). What is attributed is the
-direct path alone: a part that works by what later blocks make of it shows little here, and ablating it shows more.
+A logit is a direction times the final stream over the final norm's scale. Held at the scale it had, it is linear in the
+stream, and the stream is a sum: embedding, and each block's attention, memory and MLP (Elhage et al. 2021). What is
+attributed is the direct path alone: a part that works by what later blocks make of it shows little here, and ablating
+it shows more.
 """
 
 from collections.abc import Sequence
@@ -13,13 +14,13 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from lm2.runs.capture import Capture
-from lm2.weights.checkpoint import Checkpoint
 from lm2.model.config import LM2Config, MemoryKind
-from lm2.runs.runner import prepare, run, to_numpy
 from lm2.model.sites import Site
+from lm2.runs.capture import Capture
+from lm2.runs.runner import prepare, run, to_numpy
 from lm2.runs.spec import RunSpec
 from lm2.runs.trace import Trace, read_only
+from lm2.weights.checkpoint import Checkpoint
 from probes.stats.effects import Effect, effects_of_units
 
 
@@ -59,9 +60,9 @@ class Attribution:
     heads: Float[np.ndarray, "block head"]
     """A block's attention by head; the heads sum to the block's component."""
     slots: Float[np.ndarray, "memory_block head slot"] | None
-    """A block's memory by memory head and slot, which sum to the block's component: read pattern times value, through the output
-    gate and W_O. The gate depends on all that is read and is held as it was. GATED alone; None elsewhere: what a RELEASE memory adds
-    is no sum over slots, and the states of memory tokens are kept by no site."""
+    """A block's memory by memory head and slot, which sum to the block's component: read pattern times value, through
+    the output gate and W_O. The gate depends on all that is read and is held as it was. GATED alone; None elsewhere:
+    what a RELEASE memory adds is no sum over slots, and the states of memory tokens are kept by no site."""
     logit: float
     """As the model computed it."""
 
@@ -89,12 +90,16 @@ def attribute(checkpoint: Checkpoint, spec: RunSpec, row: int, *, token: int, fo
         raise ValueError(f"there is no row {row}; this run predicts from rows 0..{len(tokens) - 1}")
     outside = [index for index in (token, *foils) if index not in range(checkpoint.config.d_vocab)]
     if outside or token in foils:
-        raise ValueError(f"token {token} and foils {tuple(foils)} must be different ids of 0..{checkpoint.config.d_vocab - 1}")
+        raise ValueError(
+            f"token {token} and foils {tuple(foils)} must be different ids of 0..{checkpoint.config.d_vocab - 1}"
+        )
     segment = next(segment for segment in segments if row < segment.end)
     captures = tuple(Capture(site, segments=(segment.index,)) for site in _sites(checkpoint.config))
     trace = run(checkpoint, replace(spec, captures=captures))
     with torch.inference_mode():
-        directions = to_numpy(checkpoint.model.tokens_to_residual_directions(torch.tensor([token, *foils]))).astype(float)
+        directions = to_numpy(checkpoint.model.tokens_to_residual_directions(torch.tensor([token, *foils]))).astype(
+            float
+        )
     direction = directions[0] - (directions[1:].mean(0) if len(foils) else 0)
     logits = trace.logits[row].astype(float)
     token_at = _Token(checkpoint, trace, segment.index, row - segment.start, direction)
@@ -120,7 +125,9 @@ def _sites(config: LM2Config) -> tuple[Site, ...]:
 class _Token:
     """One token of a run, seen along a direction of the final stream."""
 
-    def __init__(self, checkpoint: Checkpoint, trace: Trace, segment: int, place: int, direction: Float[np.ndarray, "d_model"]) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, trace: Trace, segment: int, place: int, direction: Float[np.ndarray, "d_model"]
+    ) -> None:
         self._checkpoint, self._trace, self._segment, self._place = checkpoint, trace, segment, place
         self._direction = direction / float(self._of(Site.LN_FINAL_SCALE)[0])
 
@@ -128,7 +135,9 @@ class _Token:
         """What a site holds for the token; its token axis comes first."""
         return self._trace.at(site, segment=self._segment, layer=layer)[self._place].astype(float)
 
-    def components(self) -> tuple[tuple[Component, ...], Float[np.ndarray, "component"], Float[np.ndarray, "block head"]]:
+    def components(
+        self,
+    ) -> tuple[tuple[Component, ...], Float[np.ndarray, "component"], Float[np.ndarray, "block head"]]:
         found = [(Component(part=Part.EMBED, layer=None), self._of(Site.EMBED) @ self._direction)]
         heads = []
         for layer in range(self._checkpoint.config.n_layers):
@@ -148,7 +157,9 @@ class _Token:
 
     def _heads(self, layer: int, z: Float[np.ndarray, "head d_head"]) -> Float[np.ndarray, "head"]:
         """What each attention head adds along the direction through its rows of W_O."""
-        return np.einsum("he,hed,d->h", z, to_numpy(self._checkpoint.model.blocks[layer].attn.W_O), self._direction, optimize=True)
+        return np.einsum(
+            "he,hed,d->h", z, to_numpy(self._checkpoint.model.blocks[layer].attn.W_O), self._direction, optimize=True
+        )
 
     def _from_tokens(self, layer: int) -> Float[np.ndarray, "head d_head"]:
         """A TOKENS model's attention to the tokens of its segment; the rest of z is from the front copy of the bank."""
@@ -160,7 +171,11 @@ class _Token:
         """What each slot adds along the direction, by memory head, with the output gate as it was."""
         found = []
         for layer in sorted(self._checkpoint.config.memory_layers):
-            back = to_numpy(self._checkpoint.model.blocks[layer].mem.o.weight).T @ self._direction * self._of(Site.GATE_OUT, layer)
+            back = (
+                to_numpy(self._checkpoint.model.blocks[layer].mem.o.weight).T
+                @ self._direction
+                * self._of(Site.GATE_OUT, layer)
+            )
             pattern = self._trace.at(Site.READ_PATTERN, segment=self._segment, layer=layer)[:, self._place]
             v = self._trace.at(Site.READ_V, segment=self._segment, layer=layer)
             found.append(pattern * np.einsum("she,he->hs", v, back.reshape(v.shape[1:])))
@@ -188,7 +203,10 @@ def average(attributions: Sequence[Attribution], groups: Sequence[str], *, seed:
     Raises ValueError when there is none, or when they are of models with other parts.
     """
     if len({one.components for one in attributions}) != 1:
-        raise ValueError(f"a mean needs attributions to the same components, not {len(attributions)} to {[len(one.values) for one in attributions]}")
+        raise ValueError(
+            f"a mean needs attributions to the same components, not {len(attributions)} to"
+            f" {[len(one.values) for one in attributions]}"
+        )
     values = np.stack([one.values for one in attributions], axis=1)
     return MeanAttribution(
         components=attributions[0].components,

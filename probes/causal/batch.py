@@ -10,8 +10,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lm2.model.config import LM2Config
-from lm2.runs.hooks import Donations, Hook, begins, hands_on, hooks
 from lm2.model.hooks import HookPoint
+from lm2.runs.hooks import Donations, Hook, begins, hands_on, hooks
 from lm2.runs.interventions import Edit, Freeze, Handover, Intervention, WriteBlock
 from lm2.text.segments import Segment
 
@@ -21,11 +21,13 @@ Unit = tuple[Intervention, ...]
 _Function = Callable[[Tensor, HookPoint], Tensor]
 
 
-def rows_hooks(units: Sequence[Unit], config: LM2Config, segment: Segment, given: Donations, *, write: bool) -> list[Hook]:
+def rows_hooks(
+    units: Sequence[Unit], config: LM2Config, segment: Segment, given: Donations, *, write: bool
+) -> list[Hook]:
     """The hooks of one segment that is fed once a unit: each row has its own unit's edits, in their order.
 
-    Edits that differ only in which slots, heads and tokens they change are computed once for all rows. An activation that
-    all rows share as a batch of 1 comes out with a row for each.
+    Edits that differ only in which slots, heads and tokens they change are computed once for all rows. An activation
+    that all rows share as a batch of 1 comes out with a row for each.
     """
     points: dict[str, list[_Step]] = defaultdict(list)
     made: dict[Hashable, list[Hook]] = {}
@@ -48,7 +50,8 @@ def rows_begin(
     fresh: Float[Tensor, "one slot slot_dim"] | None,
     given: Donations,
 ) -> Float[Tensor, "batch slot slot_dim"] | None:
-    """The bank that a segment begins with under each unit; `handed` as it is, be it of one row for all, where none changes it."""
+    """The bank that a segment begins with under each unit; `handed` as it is, be it of one row for all, where none
+    changes it."""
     if handed is None or not any(isinstance(change, Handover) for unit in units for change in unit):
         return handed
     before = handed.expand(len(units), -1, -1).split(1)
@@ -57,7 +60,10 @@ def rows_begin(
 
 
 def rows_hand_on(
-    units: Sequence[Unit], segment: Segment, began: Float[Tensor, "batch slot slot_dim"] | None, written: Float[Tensor, "batch slot slot_dim"] | None
+    units: Sequence[Unit],
+    segment: Segment,
+    began: Float[Tensor, "batch slot slot_dim"] | None,
+    written: Float[Tensor, "batch slot slot_dim"] | None,
 ) -> Float[Tensor, "batch slot slot_dim"] | None:
     """The bank that a segment hands on under each unit."""
     if written is None or not any(isinstance(change, Freeze | WriteBlock) for unit in units for change in unit):
@@ -67,15 +73,26 @@ def rows_hand_on(
 
 
 def together(units: Iterable[Unit]) -> Unit:
-    """What all of these units do, in as few interventions as can say it: those that differ in one kind of place become one."""
+    """What all of these units do, in as few interventions as can say it: those that differ in one kind of place become
+    one."""
     found = list(dict.fromkeys(change for unit in units for change in unit))
     for kind in ("slots", "heads", "layers", "segments"):
         alike: dict[Hashable, list[Intervention]] = defaultdict(list)
         for change in found:
             values = vars(change)
-            alike[(change,) if values.get(kind) is None else (type(change), *(values[name] for name in values if name != kind))].append(change)
+            alike[
+                (
+                    (change,)
+                    if values.get(kind) is None
+                    else (type(change), *(values[name] for name in values if name != kind))
+                )
+            ].append(change)
         found = [
-            same[0] if len(same) == 1 else replace(same[0], **{kind: tuple(dict.fromkeys(at for one in same for at in getattr(one, kind)))})
+            (
+                same[0]
+                if len(same) == 1
+                else replace(same[0], **{kind: tuple(dict.fromkeys(at for one in same for at in getattr(one, kind)))})
+            )
             for same in alike.values()
         ]
     return tuple(found)
@@ -101,7 +118,11 @@ class _Alike:
             there = np.zeros((len(self.rows), like.shape[axis]), bool)
             for row, chosen in zip(there, self.chosen):
                 row[list(chosen[axis]) if axis in chosen else slice(None)] = True
-            part = torch.from_numpy(there).to(like.device).view(len(there), *[-1 if at == axis else 1 for at in range(1, like.ndim)])
+            part = (
+                torch.from_numpy(there)
+                .to(like.device)
+                .view(len(there), *[-1 if at == axis else 1 for at in range(1, like.ndim)])
+            )
             mask = part if mask is None else mask & part
         return mask
 
@@ -113,8 +134,11 @@ _Step = dict[Hashable, _Alike]
 def _changes(
     unit: Unit, config: LM2Config, segment: Segment, given: Donations, write: bool, made: dict[Hashable, list[Hook]]
 ) -> Iterator[tuple[Hashable, Hook, Mapping[int, Sequence[int]]]]:
-    """A unit's hooks in a segment with what tells them apart, and the places that each changes. `made`: hooks that are there already."""
-    blocks = tuple(change for change in unit if isinstance(change, WriteBlock))  # which tokens write, all of them decide together
+    """A unit's hooks in a segment with what tells them apart, and the places that each changes. `made`: hooks that are
+    there already."""
+    blocks = tuple(
+        change for change in unit if isinstance(change, WriteBlock)
+    )  # which tokens write, all of them decide together
     for change in unit:
         chosen: Mapping[int, Sequence[int]] = {}
         key: Hashable = blocks if isinstance(change, WriteBlock) else (change,)
@@ -124,7 +148,9 @@ def _changes(
             key = (change.site, change.operation, change.layers)
             chosen = {1 + change.site.axes.index(axis): places for axis, places in change.chosen(segment).items()}
         if key not in made:
-            made[key] = hooks((_everywhere(change),) if isinstance(change, Edit) else key, config, segment, given, write=write)
+            made[key] = hooks(
+                (_everywhere(change),) if isinstance(change, Edit) else key, config, segment, given, write=write
+            )
         for hook in made[key]:
             yield key, hook, chosen
 

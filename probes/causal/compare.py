@@ -40,8 +40,8 @@ def compare(before: Trace, after: Trace) -> Comparison:
     """
     if before.tokens.ids != after.tokens.ids or before.logits.shape != after.logits.shape:
         raise ValueError(
-            f"only runs of one text can be compared, token by token: these have {len(before.tokens)} and {len(after.tokens)} tokens "
-            f"and logits of shapes {before.logits.shape} and {after.logits.shape}"
+            f"only runs of one text can be compared, token by token: these have {len(before.tokens)} and"
+            f" {len(after.tokens)} tokens and logits of shapes {before.logits.shape} and {after.logits.shape}"
         )
     count = len(before.tokens)
     follows = np.array([*before.tokens.ids[1:], 0])

@@ -1,4 +1,5 @@
-"""Slots read through the model's own output head: what a slot would say if a token read it alone, and whether that is the answer."""
+"""Slots read through the model's own output head: what a slot would say if a token read it alone, and whether that is
+the answer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,9 +9,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lm2.weights.checkpoint import Checkpoint
 from lm2.model.config import MemoryKind
 from lm2.runs.runner import to_numpy
+from lm2.weights.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +27,9 @@ class SlotReadout:
     """Share of random slots whose top logit is below this slot's."""
 
 
-def read_out(checkpoint: Checkpoint, bank: Float[np.ndarray, "slot slot_dim"], layer: int, *, top: int, random: int, seed: int) -> SlotReadout:
+def read_out(
+    checkpoint: Checkpoint, bank: Float[np.ndarray, "slot slot_dim"], layer: int, *, top: int, random: int, seed: int
+) -> SlotReadout:
     """What each slot says through block `layer`'s read path and the output head.
 
     A slot goes the way of a token that reads it alone: value projection, output gate, W_O, final norm, unembedding
@@ -123,14 +126,18 @@ def _check(checkpoint: Checkpoint, bank: Float[np.ndarray, "slot slot_dim"], lay
         raise ValueError(f"the bank must be [slot, slot_dim] = {(config.slots, config.slot_dim)}, not {bank.shape}")
 
 
-def _drawn(bank: Float[np.ndarray, "slot slot_dim"], count: int, rng: np.random.Generator) -> Float[np.ndarray, "count slot_dim"]:
+def _drawn(
+    bank: Float[np.ndarray, "slot slot_dim"], count: int, rng: np.random.Generator
+) -> Float[np.ndarray, "count slot_dim"]:
     """Random slots with the norms of the bank's own, in turn."""
     drawn = rng.standard_normal((count, bank.shape[1]))
     norms = np.linalg.norm(bank, axis=-1)
     return drawn * (norms[np.arange(count) % len(bank)] / np.linalg.norm(drawn, axis=-1))[:, None]
 
 
-def _said(checkpoint: Checkpoint, layer: int, slots: Float[np.ndarray, "slot slot_dim"]) -> Float[Tensor, "slot d_vocab"]:
+def _said(
+    checkpoint: Checkpoint, layer: int, slots: Float[np.ndarray, "slot slot_dim"]
+) -> Float[Tensor, "slot d_vocab"]:
     """What slots say, in logits centred over the vocabulary. Whoever asks holds the lock and is in inference mode."""
     model, like = checkpoint.model, checkpoint.model.embed.weight
     added = torch.as_tensor(slots, dtype=like.dtype).to(like.device)

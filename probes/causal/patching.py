@@ -1,20 +1,21 @@
-"""The slots of another text's bank, put into a text's own one by one as its question is read: whose answer does each bring?"""
+"""The slots of another text's bank, put into a text's own one by one as its question is read: whose answer does each
+bring?"""
 
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 
-from lm2.tasks.encoded_prompt import Put
-from lm2.tasks.babi import Prompt
-from lm2.weights.checkpoint import Checkpoint
 from lm2.runs.interventions import BankEdit, Patch
-from lm2.serialize import Spec, written
 from lm2.runs.runner import prepare, run
-from lm2.text.segments import Segment
 from lm2.runs.spec import RunSpec
-from lm2.text.tokens import BREAK
 from lm2.runs.trace import read_only
+from lm2.serialize import Spec, written
+from lm2.tasks.babi import Prompt
+from lm2.tasks.encoded_prompt import Put
+from lm2.text.segments import Segment
+from lm2.text.tokens import BREAK
+from lm2.weights.checkpoint import Checkpoint
 from probes.causal.planner import answers_under
 
 
@@ -68,9 +69,13 @@ def bank_edit(donor: str, donor_segment: int, segment: int, slots: tuple[int, ..
 
 
 def slots_alone(checkpoint: Checkpoint, spec: PatchSpec) -> Alone:
-    """Carry over each slot alone, and nothing else. Raises ValueError as `prepare` does, and for a row that is not there."""
+    """Carry over each slot alone, and nothing else. Raises ValueError as `prepare` does, and for a row that is not
+    there."""
     put = _put(checkpoint, spec)
-    at, donor_at = _segment(put.segments, spec.row), _segment(prepare(checkpoint, spec.run(spec.donor))[1], spec.donor_row)
+    at, donor_at = (
+        _segment(put.segments, spec.row),
+        _segment(prepare(checkpoint, spec.run(spec.donor))[1], spec.donor_row),
+    )
     edits = [(bank_edit(spec.donor, donor_at, at, (slot,)),) for slot in range(checkpoint.config.slots)]
     clean = run(checkpoint, spec.run(spec.text)).logits[spec.row]
     logits = np.stack([clean, *answers_under(checkpoint, put, edits)[:, 0]]).astype(np.float64)
@@ -85,14 +90,17 @@ def _segment(segments: tuple[Segment, ...], row: int) -> int:
 
 
 def _put(checkpoint: Checkpoint, spec: PatchSpec) -> Put:
-    """The text as planned sweeps want it, with something behind the question: here in a segment of its own, so that nothing else changes."""
+    """The text as planned sweeps want it, with something behind the question: here in a segment of its own, so that
+    nothing else changes."""
     prompt = Prompt(
-        story_id="", task=None, text=spec.text, statements=(), statement_spans=(), question=spec.text, question_span=(0, len(spec.text)), answer=".",
+        story_id="", task=None, text=spec.text, statements=(), statement_spans=(), question=spec.text,
+        question_span=(0, len(spec.text)), answer=".",
         support=(),
     )  # fmt: skip
     longer = spec.run(f"{spec.text}{BREAK}{prompt.answer}")
     tokens, segments = prepare(checkpoint, longer)
     return Put(
-        prompt=prompt, spec=longer, tokens=tokens, segments=segments, statements=(), question=range(spec.row, spec.row + 1),
+        prompt=prompt, spec=longer, tokens=tokens, segments=segments, statements=(),
+        question=range(spec.row, spec.row + 1),
         answer=range(spec.row + 1, len(tokens)),
     )  # fmt: skip

@@ -1,17 +1,18 @@
-"""Where each unit of interventions begins to change a document, which of them go side by side, and what that costs. Nothing runs."""
+"""Where each unit of interventions begins to change a document, which of them go side by side, and what that costs.
+Nothing runs."""
 
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from lm2.tasks.encoded_prompt import Put
-from lm2.runs.capture import Coordinate
 from lm2.model.config import LM2Config, MemoryKind
+from lm2.model.sites import Axis, Site
+from lm2.runs.capture import Coordinate
 from lm2.runs.interventions import BankEdit, Carry, Edit, Freeze, Intervention, MemoryOff, Reset, WriteBlock
 from lm2.runs.operations import Patch
+from lm2.tasks.encoded_prompt import Put
 from lm2.text.segments import Segment
-from lm2.model.sites import Axis, Site
 from probes.causal.batch import Unit
 
 BEFORE = -1
@@ -97,11 +98,15 @@ def _first(change: Intervention, config: LM2Config, segment: Segment) -> int | N
         case Carry():
             return bank if segment.index == 0 else None
         case Freeze():
-            return config.n_layers if change.segment <= segment.index else None  # what it hands on, once all blocks are through
+            return (
+                config.n_layers if change.segment <= segment.index else None
+            )  # what it hands on, once all blocks are through
         case WriteBlock():
             return bank if any(segment.start <= place < segment.end for place in change.tokens) else None
         case MemoryOff():
-            return min((layer for layer in config.memory_layers if change.at(Coordinate(segment.index, layer))), default=None)
+            return min(
+                (layer for layer in config.memory_layers if change.at(Coordinate(segment.index, layer))), default=None
+            )
         case _:
             raise ValueError(f"{type(change).__name__} cannot be planned: a run can do it")
 
@@ -116,27 +121,41 @@ def layer_of(hook_name: str, config: LM2Config) -> int:
 def _check_alone(config: LM2Config, put: Put, units: Sequence[Unit]) -> None:
     """Raise ValueError for what the answer's route cannot follow."""
     if config.memory is MemoryKind.RELEASE:
-        raise ValueError("in the released arithmetic all tokens of a segment depend on each other: the answer's cannot be computed alone")
+        raise ValueError(
+            "in the released arithmetic all tokens of a segment depend on each other: the answer's cannot be computed"
+            " alone"
+        )
     at = {put.segment_of(row) for row in put.rows}
     if len(at) > 1:
-        raise ValueError(f"the answer is predicted in segments {min(at)} to {max(at)}: it can be computed alone in one segment only")
+        raise ValueError(
+            f"the answer is predicted in segments {min(at)} to {max(at)}: it can be computed alone in one segment only"
+        )
     (segment,) = at
     for change in dict.fromkeys(change for unit in units for change in unit):
-        inside = change.segment == segment if isinstance(change, Reset) else getattr(change, "segments", None) == (segment,)
+        inside = (
+            change.segment == segment if isinstance(change, Reset) else getattr(change, "segments", None) == (segment,)
+        )
         if not inside:
-            raise ValueError(f"{change} is not of segment {segment} alone, the answer's: its effect on the answer needs all tokens")
+            raise ValueError(
+                f"{change} is not of segment {segment} alone, the answer's: its effect on the answer needs all tokens"
+            )
         if isinstance(change, Edit) and Axis.KEY in change.site.axes:
-            raise ValueError(f"{change.site.name} has the keys of earlier tokens, which are not computed anew with the answer alone")
+            raise ValueError(
+                f"{change.site.name} has the keys of earlier tokens, which are not computed anew with the answer alone"
+            )
 
 
 def answer_part(put: Put, units: Sequence[Unit]) -> Segment:
-    """The part of the answer's segment that its route computes: from the first row that predicts a token of the answer to the last.
+    """The part of the answer's segment that its route computes: from the first row that predicts a token of the answer
+    to the last.
 
     To the segment's end where a unit patches tokens: donors are laid to the end.
     """
     segment = put.segments[put.segment_of(put.rows[0])]
     laid = any(
-        isinstance(change, Edit) and isinstance(change.operation, Patch) and Axis.TOKEN in change.site.axes for unit in units for change in unit
+        isinstance(change, Edit) and isinstance(change.operation, Patch) and Axis.TOKEN in change.site.axes
+        for unit in units
+        for change in unit
     )
     start, end = put.rows[0], segment.end if laid else put.rows[-1] + 1
     return Segment(index=segment.index, start=start, ids=segment.ids[start - segment.start : end - segment.start])

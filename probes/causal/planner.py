@@ -14,16 +14,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lm2.tasks.encoded_prompt import Put
-from lm2.weights.checkpoint import Checkpoint
 from lm2.model.config import MemoryKind
-from lm2.weights.cost import side_by_side
-from lm2.runs.loop import Carried, carried, to_numpy
 from lm2.model.finite import in_segments
 from lm2.model.lm2 import SegmentOutput
-from lm2.runs.runner import donations
-from lm2.text.segments import Segment, pad
 from lm2.model.stream import Cache, Stream
+from lm2.runs.loop import Carried, carried, to_numpy
+from lm2.runs.runner import donations
+from lm2.tasks.encoded_prompt import Put
+from lm2.text.segments import Segment, pad
+from lm2.weights.checkpoint import Checkpoint
+from lm2.weights.cost import side_by_side
 from probes.causal.batch import Unit, rows_begin, rows_hand_on, rows_hooks, together
 from probes.causal.plan import BEFORE, Pack, Route, answer_part, layer_of, plan
 
@@ -31,7 +31,9 @@ PACK = 32
 """Units side by side. With more of them matrix products gain nothing, and what they work on outgrows a core's cache."""
 
 
-def answers_under(checkpoint: Checkpoint, put: Put, units: Sequence[Unit], *, pack: int = PACK) -> Float[np.ndarray, "unit row d_vocab"]:
+def answers_under(
+    checkpoint: Checkpoint, put: Put, units: Sequence[Unit], *, pack: int = PACK
+) -> Float[np.ndarray, "unit row d_vocab"]:
     """The logits that predict a question's answer under each unit of interventions: those of `run`, to 1e-5.
 
     Raises ValueError as `run` does.
@@ -39,12 +41,14 @@ def answers_under(checkpoint: Checkpoint, put: Put, units: Sequence[Unit], *, pa
     return _all(Planner(checkpoint, put, units, pack=pack))
 
 
-def answers_alone_under(checkpoint: Checkpoint, put: Put, units: Sequence[Unit], *, pack: int = PACK) -> Float[np.ndarray, "unit row d_vocab"]:
+def answers_alone_under(
+    checkpoint: Checkpoint, put: Put, units: Sequence[Unit], *, pack: int = PACK
+) -> Float[np.ndarray, "unit row d_vocab"]:
     """The logits that predict a question's answer when these tokens alone are computed under each unit.
 
     A unit may change the answer's own segment only. The tokens that predict the answer see it; the tokens before them,
-    their keys and values included, are those of the clean run. So an edit of a site of tokens equals a `run` of it whose
-    `tokens` are the answer's rows, to 1e-5, and an edit of slots is one of what these rows read.
+    their keys and values included, are those of the clean run. So an edit of a site of tokens equals a `run` of it
+    whose `tokens` are the answer's rows, to 1e-5, and an edit of slots is one of what these rows read.
 
     Raises ValueError as `run` does; for interventions in other segments; for an answer that the end of a segment cuts;
     for sites with keys, since keys are not computed anew; and for RELEASE, whose tokens all depend on each other.
@@ -122,7 +126,9 @@ class Planner:
         before = segment.ids[: own.start - segment.start]
         if before:
             with in_segments(segment.index):
-                read = self._model.through(self._begin(replace(segment, ids=before), 1, state.bank, state.cache, write=False))
+                read = self._model.through(
+                    self._begin(replace(segment, ids=before), 1, state.bank, state.cache, write=False)
+                )
                 state = Carried(state.bank, self._model.finish(read).cache)
         self._segments = (*self._segments[:-1], own)
         return own, state
@@ -136,7 +142,9 @@ class Planner:
         return [row - segment.start for row in self._put.rows if segment.start <= row < segment.end]
 
     def _begin(self, segment: Segment, count: int, bank: Tensor | None, cache: Cache | None, *, write: bool) -> Stream:
-        length = self._config.slots if self._config.memory is MemoryKind.RELEASE else None  # it runs on full segments only
+        length = (
+            self._config.slots if self._config.memory is MemoryKind.RELEASE else None
+        )  # it runs on full segments only
         ids, real = pad([segment.ids] * count, length, self._model.embed.weight.device)
         bank = None if bank is None else bank.expand(count, -1, -1)
         cache = None if cache is None else cache.repeated(count)
@@ -168,15 +176,25 @@ class Planner:
         return torch.cat(parts, dim=1)
 
     def _feed(
-        self, units: Sequence[Unit], segment: Segment, handed: Tensor | None, cache: Cache | None, stream: Stream | None, *, write: bool
+        self,
+        units: Sequence[Unit],
+        segment: Segment,
+        handed: Tensor | None,
+        cache: Cache | None,
+        stream: Stream | None,
+        *,
+        write: bool,
     ) -> tuple[Tensor | None, SegmentOutput]:
-        """The bank that a segment begins with under each unit, and what it comes to. `stream`: where to go on from; None, from its tokens."""
+        """The bank that a segment begins with under each unit, and what it comes to. `stream`: where to go on from;
+        None, from its tokens."""
         bank = rows_begin(units, self._config, segment, handed, self._fresh, self._given)
         write = write if stream is None else stream.write  # a clean stream that writes can be read as well
         changes = rows_hooks(units, self._config, segment, self._given, write=write)
         with self._model.hooks(fwd_hooks=changes):
             if stream is None:
-                return bank, self._model.finish(self._model.through(self._begin(segment, len(units), bank, cache, write=write)))
+                return bank, self._model.finish(
+                    self._model.through(self._begin(segment, len(units), bank, cache, write=write))
+                )
             stream = stream.repeated(len(units))
             if bank is not handed:
                 return bank, self._model.finish(self._model.through(replace(stream, bank_start=bank, bank=bank)))
@@ -186,7 +204,8 @@ class Planner:
             return bank, self._model.finish(self._model.through(stream))
 
     def _folded(self, stream: Stream, changed: int) -> SegmentOutput:
-        """The rest of a segment. Behind the last block that is changed, units differ in their tokens alone and need no batch."""
+        """The rest of a segment. Behind the last block that is changed, units differ in their tokens alone and need no
+        batch."""
         if stream.layer <= changed:
             stream = self._model.through(stream, changed + 1)
         output = self._model.finish(self._model.through(stream.folded()))

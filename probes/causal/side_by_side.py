@@ -8,21 +8,23 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from lm2.tasks.encoded_prompt import Put
-from lm2.weights.checkpoint import Checkpoint
-from lm2.weights.cost import side_by_side
-from lm2.runs.interventions import Reset
 from lm2.model.lm2 import SegmentOutput
 from lm2.runs.batched import follow, meet_in_the_bank
+from lm2.runs.interventions import Reset
 from lm2.runs.runner import prepare, run, to_numpy
-from lm2.text.segments import Segment
 from lm2.runs.spec import RunSpec
+from lm2.tasks.encoded_prompt import Put
+from lm2.text.segments import Segment
+from lm2.weights.checkpoint import Checkpoint
+from lm2.weights.cost import side_by_side
 from probes.causal.ablations import Observed, OnDocument
 
 _ROWS = 32
 
 
-def together(checkpoint: Checkpoint, puts: Sequence[Put], *, reset: bool = False, on_document: OnDocument = lambda: None) -> Observed:
+def together(
+    checkpoint: Checkpoint, puts: Sequence[Put], *, reset: bool = False, on_document: OnDocument = lambda: None
+) -> Observed:
     """What a run of each question says, to rounding; several times faster where segments meet only through the bank.
 
     `reset`: the question's segment begins with a fresh bank. `on_document` hears of each document that has been read.
@@ -45,8 +47,11 @@ def together(checkpoint: Checkpoint, puts: Sequence[Put], *, reset: bool = False
     return Observed(puts=tuple(puts), logits=tuple(np.concatenate(parts) for parts in found))
 
 
-def banks_after(checkpoint: Checkpoint, texts: Sequence[str], segment_length: int | None = None) -> list[Float[np.ndarray, "slot slot_dim"]]:
-    """The bank that each text leaves, read alone from a fresh one. Raises ValueError for a model without memory, and as `run` does."""
+def banks_after(
+    checkpoint: Checkpoint, texts: Sequence[str], segment_length: int | None = None
+) -> list[Float[np.ndarray, "slot slot_dim"]]:
+    """The bank that each text leaves, read alone from a fresh one. Raises ValueError for a model without memory, and as
+    `run` does."""
     if not checkpoint.config.memory_layers:
         raise ValueError(f"a {checkpoint.config.memory.value} model has no bank")
     specs = [RunSpec(checkpoint=checkpoint.name, text=text, segment_length=segment_length) for text in texts]
@@ -81,11 +86,15 @@ class _Read(NamedTuple):
 def _batches(checkpoint: Checkpoint, documents: Sequence[Sequence[Segment]]) -> Iterator[list[int]]:
     """Documents by number, the longest first: those of a batch are of about one length."""
     order = sorted(range(len(documents)), key=lambda at: -len(documents[at]))
-    rows = side_by_side(checkpoint.config, [segment for document in documents for segment in document], checkpoint.working_bytes, _ROWS)
+    rows = side_by_side(
+        checkpoint.config, [segment for document in documents for segment in document], checkpoint.working_bytes, _ROWS
+    )
     return (order[start : start + rows] for start in range(0, len(order), rows))
 
 
-def _side_by_side(checkpoint: Checkpoint, documents: Sequence[Sequence[Segment]], few: Sequence[int]) -> Iterator[_Read]:
+def _side_by_side(
+    checkpoint: Checkpoint, documents: Sequence[Sequence[Segment]], few: Sequence[int]
+) -> Iterator[_Read]:
     """Every segment of a batch. Whoever consumes it holds the checkpoint's lock and is in inference mode."""
     ids = [[segment.ids for segment in documents[at]] for at in few]
     for step, output in enumerate(follow(checkpoint.model, ids, checkpoint.model.fresh_bank(len(few)))):

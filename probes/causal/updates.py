@@ -1,8 +1,9 @@
 """Updates of the bank while a text is being written, and what they do to reading.
 
-The paper's section 4.5 shows the cross-attention of one prompt before and after some steps of generation. Here `walk` continues a text
-token by token: the bank is written whenever a segment is full, or, where the spec has a Freeze, not any more. `reread` then reads one and
-the same probe from every bank on the way, so that nothing differs between two readings but the bank.
+The paper's section 4.5 shows the cross-attention of one prompt before and after some steps of generation. Here `walk`
+continues a text token by token: the bank is written whenever a segment is full, or, where the spec has a Freeze, not
+any more. `reread` then reads one and the same probe from every bank on the way, so that nothing differs between two
+readings but the bank.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,18 +13,18 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from lm2.runs.capture import Capture, Coordinate, check_there
-from lm2.weights.checkpoint import Checkpoint
 from lm2.model.config import MemoryKind
-from lm2.weights.cost import check_repeated
-from lm2.runs.interventions import Freeze
 from lm2.model.lm2 import SegmentOutput
-from lm2.runs.runner import Carried, LIMIT_BYTES, TooLargeError, carried, feed, prepare, to_numpy
-from lm2.text.segments import Segment, is_full
 from lm2.model.sites import Site
+from lm2.runs.capture import Capture, Coordinate, check_there
+from lm2.runs.interventions import Freeze
+from lm2.runs.runner import LIMIT_BYTES, Carried, TooLargeError, carried, feed, prepare, to_numpy
 from lm2.runs.spec import RunSpec
-from lm2.text.tokens import TokenSequence
 from lm2.runs.trace import read_only
+from lm2.text.segments import Segment, is_full
+from lm2.text.tokens import TokenSequence
+from lm2.weights.checkpoint import Checkpoint
+from lm2.weights.cost import check_repeated
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +47,8 @@ class Walk:
     reads: Float[np.ndarray, "step block head slot"]
     """The reading of the token that new token t was predicted from."""
     banks: Float[np.ndarray, "bank slot slot_dim"]
-    """Row k is the bank that k segments left: row 0 is fresh; to the last one the last segment has written as it stands."""
+    """Row k is the bank that k segments left: row 0 is fresh; to the last one the last segment has written as it
+    stands."""
 
     def writes(self, segment: int) -> bool:
         """Whether a segment writes to the bank that it hands on."""
@@ -61,7 +63,8 @@ class Walk:
         return next(segment.index for segment in self.segments if self.predictor(step) < segment.end)
 
     def closed(self, step: int) -> bool:
-        """Whether a segment was closed, and the bank written unless it is frozen, right before new token `step` was predicted."""
+        """Whether a segment was closed, and the bank written unless it is frozen, right before new token `step` was
+        predicted."""
         return step > 0 and self.predictor(step) == self.segments[self.segment_of(step)].start
 
     @property
@@ -70,32 +73,45 @@ class Walk:
 
 
 def walk(
-    checkpoint: Checkpoint, spec: RunSpec, *, tokens: int, layers: tuple[int, ...], on_segment: Callable[[int, int], None] | None = None
+    checkpoint: Checkpoint,
+    spec: RunSpec,
+    *,
+    tokens: int,
+    layers: tuple[int, ...],
+    on_segment: Callable[[int, int], None] | None = None,
 ) -> Walk:
     """Continue the spec's text greedily by `tokens` tokens, keeping what blocks `layers` read at each.
 
-    With no Freeze the tokens are those of `lm2.generate`. Every step feeds the open segment anew, so that it holds for RELEASE too, whose
-    gates see all of a segment.
+    With no Freeze the tokens are those of `lm2.generate`. Every step feeds the open segment anew, so that it holds for
+    RELEASE too, whose gates see all of a segment.
 
     Args:
         on_segment: hears (segments done, segments in all) for each segment of the prompt.
 
-    Raises ValueError for fewer than 1 token, captures, interventions other than one Freeze, a block without memory, and as `prepare` does;
-    TooLargeError where the last segment would be read anew too often.
+    Raises ValueError for fewer than 1 token, captures, interventions other than one Freeze, a block without memory, and
+    as `prepare` does; TooLargeError where the last segment would be read anew too often.
     """
     if tokens < 1:
         raise ValueError(f"at least 1 token must be written, not {tokens}")
     prompt, segments = prepare(checkpoint, spec)
     check_repeated(checkpoint.config, segments[-1], tokens, checkpoint.working_bytes)
     _check_layers(checkpoint, layers)
-    if spec.captures or len(spec.interventions) > 1 or not all(isinstance(change, Freeze) for change in spec.interventions):
-        raise ValueError(f"a walk's spec has no captures, and no interventions but one Freeze; this one has {spec.captures + spec.interventions}")
+    if (
+        spec.captures
+        or len(spec.interventions) > 1
+        or not all(isinstance(change, Freeze) for change in spec.interventions)
+    ):
+        raise ValueError(
+            "a walk's spec has no captures, and no interventions but one Freeze; this one has"
+            f" {spec.captures + spec.interventions}"
+        )
     with torch.inference_mode():
         return _walk(checkpoint, spec, prompt, segments, tokens, layers, on_segment)
 
 
 def _walk(
-    checkpoint: Checkpoint, spec: RunSpec, prompt: TokenSequence, segments: Sequence[Segment], tokens: int, layers: tuple[int, ...],
+    checkpoint: Checkpoint, spec: RunSpec, prompt: TokenSequence, segments: Sequence[Segment], tokens: int,
+    layers: tuple[int, ...],
     on_segment: Callable[[int, int], None] | None,
 ) -> Walk:  # fmt: skip
     config, piece = checkpoint.config, checkpoint.tokenizer.piece
@@ -186,7 +202,8 @@ class Rereading:
     def moved(self, before: int, after: int) -> Float[np.ndarray, "block head token"]:
         """Total variation distance between two readings: the share of a token's attention that went elsewhere, 0 to 1.
 
-        Where a read pattern does not sum to 1 (TOKENS: tokens also attend to tokens), what is left counts as one more slot.
+        Where a read pattern does not sum to 1 (TOKENS: tokens also attend to tokens), what is left counts as one more
+        slot.
         """
         change = self.difference(before, after)
         return (np.abs(change).sum(-1) + np.abs(change.sum(-1))) / 2
@@ -197,25 +214,34 @@ class Rereading:
 
 
 def reread(
-    checkpoint: Checkpoint, ids: tuple[int, ...], banks: Float[np.ndarray, "bank slot slot_dim"], *, layers: tuple[int, ...],
+    checkpoint: Checkpoint, ids: tuple[int, ...], banks: Float[np.ndarray, "bank slot slot_dim"], *,
+    layers: tuple[int, ...],
     limit_bytes: int = LIMIT_BYTES,
 ) -> Rereading:  # fmt: skip
     """Read the tokens `ids` as one segment from each bank, with nothing else in sight, whatever the attention window.
 
-    Raises ValueError for a probe without tokens (RELEASE: or of more tokens than there are slots), banks of another shape, and a block
-    without memory; TooLargeError where the readings would be more than `limit_bytes`.
+    Raises ValueError for a probe without tokens (RELEASE: or of more tokens than there are slots), banks of another
+    shape, and a block without memory; TooLargeError where the readings would be more than `limit_bytes`.
     """
     config = checkpoint.config
     _check_layers(checkpoint, layers)
     if not ids:
         raise ValueError("a probe has at least 1 token; this one has 0")
     if config.memory is MemoryKind.RELEASE and len(ids) > config.slots:
-        raise ValueError(f"this model's segments are {config.slots} tokens long: a probe has at most {config.slots}; this one has {len(ids)}")
+        raise ValueError(
+            f"this model's segments are {config.slots} tokens long: a probe has at most {config.slots}; this one has"
+            f" {len(ids)}"
+        )
     if banks.ndim != 3 or banks.shape[1:] != (config.slots, config.slot_dim):
-        raise ValueError(f"banks must be [bank, slot, slot_dim] = (any, {config.slots}, {config.slot_dim}), not {banks.shape}")
+        raise ValueError(
+            f"banks must be [bank, slot, slot_dim] = (any, {config.slots}, {config.slot_dim}), not {banks.shape}"
+        )
     wanted = 4 * len(banks) * (len(layers) * config.memory_heads * len(ids) * config.slots + config.d_vocab)
     if wanted > limit_bytes:
-        raise TooLargeError(f"{len(banks)} readings of {len(ids)} tokens would keep {wanted:,} bytes, more than the {limit_bytes:,} allowed")
+        raise TooLargeError(
+            f"{len(banks)} readings of {len(ids)} tokens would keep {wanted:,} bytes, more than the {limit_bytes:,}"
+            " allowed"
+        )
     probe = Segment(index=0, start=0, ids=ids)
     spec = RunSpec(checkpoint=checkpoint.name, text="", captures=(Capture(Site.READ_PATTERN, layers=layers),))
     like = checkpoint.model.embed.weight

@@ -1,4 +1,5 @@
-"""Ways to erase from parts of a bank or a stream: what is done to each question, and what is left of rows for fresh probes."""
+"""Ways to erase from parts of a bank or a stream: what is done to each question, and what is left of rows for fresh
+probes."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -8,17 +9,17 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import Float32, Int, Shaped
 
-from lm2.tasks.encoded_prompt import Put
 from lm2.model.config import LM2Config
-from lm2.runs.interventions import BankEdit, Edit
 from lm2.model.sites import Site
+from lm2.runs.interventions import BankEdit, Edit
+from lm2.tasks.encoded_prompt import Put
+from probes.causal.batch import Unit
 from probes.erasure.erasers import Eraser, inlp, leace, qleace, random_share, random_subspace
 from probes.estimators.linear import Family, fit_many
-from probes.causal.batch import Unit
-from probes.stats.scores import Estimate, Measure, Predictions, estimates
 from probes.features.sources import Source
+from probes.features.targets import UNKNOWN, Labels
+from probes.stats.scores import Estimate, Measure, Predictions, estimates
 from probes.stats.splits import hold_out
-from probes.features.targets import Labels, UNKNOWN
 
 _FRESH = 0.1
 """Share of them that fresh probes are fitted on and asked of."""
@@ -57,12 +58,16 @@ class Bank(Place):
         return tuple(Source.parse(f"bank:slot{slot}") for slot in range(config.slots))
 
     def unit(self, erasers: Erasers, put: Put) -> Unit:
-        return tuple(BankEdit(operation=one.operation, segments=(put.segment,), slots=(slot,)) for slot, one in enumerate(erasers))
+        return tuple(
+            BankEdit(operation=one.operation, segments=(put.segment,), slots=(slot,))
+            for slot, one in enumerate(erasers)
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stream(Place):
-    """The residual stream behind a block: every token of the question's segment, by what holds of the question's last one."""
+    """The residual stream behind a block: every token of the question's segment, by what holds of the question's last
+    one."""
 
     layer: int
 
@@ -73,7 +78,9 @@ class Stream(Place):
         return (Source.parse(f"resid_post.{self.layer}"),)
 
     def unit(self, erasers: Erasers, put: Put) -> Unit:
-        return (Edit(site=Site.RESID_POST, operation=erasers[0].operation, layers=(self.layer,), segments=(put.segment,)),)
+        return (
+            Edit(site=Site.RESID_POST, operation=erasers[0].operation, layers=(self.layer,), segments=(put.segment,)),
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -82,7 +89,8 @@ class Way(ABC):
 
     name: str
     asked: Sequence[int] | None = None
-    """The set for each question, and then a target's probe meets the set of its number; None: in turn, and then probes meet the first."""
+    """The set for each question, and then a target's probe meets the set of its number; None: in turn, and then probes
+    meet the first."""
 
     @property
     @abstractmethod
@@ -93,7 +101,9 @@ class Way(ABC):
         """For the question of this number."""
 
     @abstractmethod
-    def left(self, features: Float32[np.ndarray, "row part d"], rows: Int[np.ndarray, "row"]) -> list[Float32[np.ndarray, "row part d"]]:
+    def left(
+        self, features: Float32[np.ndarray, "row part d"], rows: Int[np.ndarray, "row"]
+    ) -> list[Float32[np.ndarray, "row part d"]]:
         """What each set leaves of rows."""
 
     def unit(self, place: Place, at: int, put: Put) -> Unit:
@@ -115,7 +125,9 @@ class Blind(Way):
     def erasers(self, at: int) -> Erasers:
         return self.sets[at % len(self.sets) if self.asked is None else self.asked[at]]
 
-    def left(self, features: Float32[np.ndarray, "row part d"], rows: Int[np.ndarray, "row"]) -> list[Float32[np.ndarray, "row part d"]]:
+    def left(
+        self, features: Float32[np.ndarray, "row part d"], rows: Int[np.ndarray, "row"]
+    ) -> list[Float32[np.ndarray, "row part d"]]:
         return [_apply(erasers, features) for erasers in self.sets]
 
 
@@ -137,7 +149,9 @@ class Knowing(Way):
     def erasers(self, at: int) -> Erasers:
         return self.sets[self.asked[at]][self.classes[at]]
 
-    def left(self, features: Float32[np.ndarray, "row part d"], rows: Int[np.ndarray, "row"]) -> list[Float32[np.ndarray, "row part d"]]:
+    def left(
+        self, features: Float32[np.ndarray, "row part d"], rows: Int[np.ndarray, "row"]
+    ) -> list[Float32[np.ndarray, "row part d"]]:
         found = []
         for by_class, labels in zip(self.sets, self.labels):
             left = np.empty_like(features)
@@ -155,7 +169,9 @@ def _apply(erasers: Erasers, features: Float32[np.ndarray, "row part d"]) -> Flo
 class Fitting:
     """Rows to fit erasers on, and others to fit and ask fresh probes."""
 
-    def __init__(self, features: Float32[np.ndarray, "row part d"], groups: Shaped[np.ndarray, "row"], seed: int) -> None:
+    def __init__(
+        self, features: Float32[np.ndarray, "row part d"], groups: Shaped[np.ndarray, "row"], seed: int
+    ) -> None:
         self._features, self._groups, self._seed = features, groups, seed
         self._rows = hold_out(groups, _FRESH, seed)
         self._fresh = hold_out(groups[self._rows.test], 0.5, seed)
@@ -179,10 +195,15 @@ class Fitting:
 
     def shares(self, like: Erasers) -> list[Erasers]:
         """Drawn at random, of as much variance."""
-        return self._draws(lambda features, part, seed: random_share(features, _moved(features, like[part].apply(features)), seed))
+        return self._draws(
+            lambda features, part, seed: random_share(features, _moved(features, like[part].apply(features)), seed)
+        )
 
     def _each(self, make: Callable[[Float32[np.ndarray, "row d"], int], Made]) -> list[Made]:
-        return [make(np.ascontiguousarray(self._features[self._rows.train, part]), part) for part in range(self._features.shape[1])]
+        return [
+            make(np.ascontiguousarray(self._features[self._rows.train, part]), part)
+            for part in range(self._features.shape[1])
+        ]
 
     def _draws(self, make: Callable[[Float32[np.ndarray, "row d"], int, int], Eraser]) -> list[Erasers]:
         seeds = np.random.SeedSequence(self._seed).generate_state(_DRAWS * self._features.shape[1]).reshape(_DRAWS, -1)
@@ -192,22 +213,29 @@ class Fitting:
         """Mean over its sets and over parts."""
         rows = self._features[self._rows.test]
         left = way.left(rows, self._rows.test)
-        return float(np.mean([[_moved(rows[:, part], one[:, part]) for part in range(rows.shape[1])] for one in left])) if left else 0.0
+        return (
+            float(np.mean([[_moved(rows[:, part], one[:, part]) for part in range(rows.shape[1])] for one in left]))
+            if left
+            else 0.0
+        )
 
     def decodable(self, way: Way, labels: Sequence[Labels]) -> Estimate:
-        """What fresh probes read off all parts side by side. All targets as one: a row for each target of each document."""
+        """What fresh probes read off all parts side by side. All targets as one: a row for each target of each
+        document."""
         rows, own = self._features[self._rows.test], [_at(one, self._rows.test) for one in labels]
         said = np.empty((len(own), len(self._fresh.test)), int)
         together = [[at] for at in range(len(own))] if way.asked is not None else [[*range(len(own))]]
         for targets, left in zip(together, way.left(rows, self._rows.test) or [rows]):
             left = left.reshape(len(left), -1)
             probes = fit_many(
-                left[self._fresh.train], np.stack([own[at].values[self._fresh.train] for at in targets]), [len(own[at].names) for at in targets],
+                left[self._fresh.train], np.stack([own[at].values[self._fresh.train] for at in targets]),
+                [len(own[at].names) for at in targets],
                 family=Family.LOGISTIC, strengths=[Family.LOGISTIC.default] * len(targets),
             )  # fmt: skip
             said[targets] = [probe.predict(left[self._fresh.test]) for probe in probes]
         pooled = Predictions(
-            labels=np.concatenate([one.values[self._fresh.test] for one in own]), classes=max(len(one.names) for one in own), predicted=said.ravel(),
+            labels=np.concatenate([one.values[self._fresh.test] for one in own]),
+            classes=max(len(one.names) for one in own), predicted=said.ravel(),
             groups=np.tile(self._groups[self._rows.test][self._fresh.test], len(own)),
         )  # fmt: skip
         return estimates(Measure.BALANCED_ACCURACY, [pooled])[0]

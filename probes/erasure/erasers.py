@@ -15,11 +15,12 @@ from lm2.intervals import rate
 from lm2.runs.interventions import Erase, Operation, Transport
 from lm2.runs.trace import read_only
 from probes.estimators.linear import Family, Probe, fit_many
-from probes.stats.splits import hold_out
 from probes.features.targets import Labels
+from probes.stats.splits import hold_out
 
 _SMALLEST = 1e-6
-"""Singular values of the whitened cross-covariance below it are rounding: columns of a concept that follow from its others."""
+"""Singular values of the whitened cross-covariance below it are rounding: columns of a concept that follow from its
+others."""
 
 
 class Method(Enum):
@@ -94,28 +95,34 @@ class Mover(Eraser):
 def leace(features: Float32[np.ndarray, "row d"], labels: Sequence[Labels]) -> Projection:
     """Erases several targets at once: on these rows none of them has a linear reader that is better than a constant.
 
-    The concept has a column for each class of each target. Rows of which a target says nothing have 0 in all of its columns:
-    as good as a class of their own, since such a column would be 1 less the others. So those rows are guarded, too, and the
-    rank is at most the number of classes.
+    The concept has a column for each class of each target. Rows of which a target says nothing have 0 in all of its
+    columns: as good as a class of their own, since such a column would be 1 less the others. So those rows are guarded,
+    too, and the rank is at most the number of classes.
 
-    On other rows of the same kind the guard is as good as the estimate: what a linear reader of d features can still explain
-    of a column is about d / rows of its variance, rows being those that were fitted on.
+    On other rows of the same kind the guard is as good as the estimate: what a linear reader of d features can still
+    explain of a column is about d / rows of its variance, rows being those that were fitted on.
     """
-    concept = np.concatenate([(one.values[:, None] == np.arange(len(one.names))).astype(np.float64) for one in labels], axis=1)
-    # LEACE never adds variance, so there is nothing to constrain; rounding alone could make the library think so, and mix another map in.
-    fitted = LeaceFitter.fit(torch.from_numpy(features).double(), torch.from_numpy(concept), svd_tol=_SMALLEST, constrain_cov_trace=False).eraser
+    concept = np.concatenate(
+        [(one.values[:, None] == np.arange(len(one.names))).astype(np.float64) for one in labels], axis=1
+    )
+    # LEACE never adds variance, so there is nothing to constrain; rounding alone could make the library think so, and
+    # mix another map in.
+    fitted = LeaceFitter.fit(
+        torch.from_numpy(features).double(), torch.from_numpy(concept), svd_tol=_SMALLEST, constrain_cov_trace=False
+    ).eraser
     right = fitted.proj_right.numpy()
     kept = right.any(1)
     return _eraser(Method.LEACE, fitted.proj_left.T.numpy()[kept], right[kept], fitted.bias.numpy())
 
 
 def qleace(features: Float32[np.ndarray, "row d"], labels: Labels) -> tuple[Eraser, ...]:
-    """Erases a target from rows whose class is known: an eraser for each class, and the last for rows of which it says nothing.
+    """Erases a target from rows whose class is known: an eraser for each class, and the last for rows of which it says
+    nothing.
 
-    Each is the least change, in squared distance, after which mean and covariance are the same for all classes (Quirke and
-    Belrose 2025, arXiv 2502.02820): no quadratic reader beats a constant on these rows, such as one that reads a class in
-    another direction where something else says so. Covariances are shrunk, as few rows need. A class of fewer than two rows
-    has none, and stays as it is.
+    Each is the least change, in squared distance, after which mean and covariance are the same for all classes (Quirke
+    and Belrose 2025, arXiv 2502.02820): no quadratic reader beats a constant on these rows, such as one that reads a
+    class in another direction where something else says so. Covariances are shrunk, as few rows need. A class of fewer
+    than two rows has none, and stays as it is.
     """
     values = np.where(labels.values < 0, len(labels.names), labels.values)
     there = np.flatnonzero(np.bincount(values, minlength=len(labels.names) + 1) > 1)
@@ -136,7 +143,8 @@ def qleace(features: Float32[np.ndarray, "row d"], labels: Labels) -> tuple[Eras
 def inlp(
     features: Float32[np.ndarray, "row d"], labels: Sequence[Labels], groups: Shaped[np.ndarray, "row"], seed: int = 0
 ) -> Projection:
-    """Each round projects out the directions of ridge probes of all targets that can still be read, fitted on what is left.
+    """Each round projects out the directions of ridge probes of all targets that can still be read, fitted on what is
+    left.
 
     A target can be read while its probe, fitted on three quarters of the groups, is right on the others more often than
     their most frequent class, by the whole of a 95 % interval. Raises ValueError as `fit_many` does.
@@ -146,13 +154,20 @@ def inlp(
     while len(basis) < len(mean):
         left = (features - (features - mean) @ basis.T @ basis).astype(np.float32)
         probes = fit_many(
-            left[fold.train], np.stack([one.values[fold.train] for one in labels]), [len(one.names) for one in labels], family=Family.RIDGE,
+            left[fold.train], np.stack([one.values[fold.train] for one in labels]), [len(one.names) for one in labels],
+            family=Family.RIDGE,
             strengths=[Family.RIDGE.default] * len(labels),
         )  # fmt: skip
-        read = [probe for probe, one in zip(probes, labels) if _reads(probe, left[fold.test], one.values[fold.test], groups[fold.test])]
+        read = [
+            probe
+            for probe, one in zip(probes, labels)
+            if _reads(probe, left[fold.test], one.values[fold.test], groups[fold.test])
+        ]
         if not read:
             break
-        found = np.concatenate([probe.raw_direction - probe.raw_direction.mean(1, keepdims=True) for probe in read], axis=1)
+        found = np.concatenate(
+            [probe.raw_direction - probe.raw_direction.mean(1, keepdims=True) for probe in read], axis=1
+        )
         found = found - basis.T @ (basis @ found)
         vectors, sizes, _ = np.linalg.svd(found, full_matrices=False)
         basis = np.linalg.qr(np.concatenate([basis.T, vectors[:, sizes > 1e-3 * sizes[0]]], axis=1))[0].T
@@ -160,7 +175,10 @@ def inlp(
 
 
 def _reads(
-    probe: Probe, features: Float32[np.ndarray, "row d"], labels: Int[np.ndarray, "row"], groups: Shaped[np.ndarray, "row"]
+    probe: Probe,
+    features: Float32[np.ndarray, "row d"],
+    labels: Int[np.ndarray, "row"],
+    groups: Shaped[np.ndarray, "row"],
 ) -> bool:
     known = labels >= 0
     if not known.any():
@@ -184,14 +202,18 @@ def random_share(features: Float32[np.ndarray, "row d"], share: float, seed: int
     return _drawn(features, enough, seed)
 
 
-def _drawn(features: Float32[np.ndarray, "row d"], rank: Callable[[Float[np.ndarray, "d d"]], int], seed: int) -> Projection:
+def _drawn(
+    features: Float32[np.ndarray, "row d"], rank: Callable[[Float[np.ndarray, "d d"]], int], seed: int
+) -> Projection:
     d = features.shape[1]
     basis = np.linalg.qr(np.random.default_rng(seed).standard_normal((d, d)))[0].T
     basis = basis[: rank(basis)]
     return _eraser(Method.RANDOM, basis, basis, features.mean(0))
 
 
-def _eraser(method: Method, left: Float[np.ndarray, "rank d"], right: Float[np.ndarray, "rank d"], mean: Float[np.ndarray, "d"]) -> Projection:
+def _eraser(
+    method: Method, left: Float[np.ndarray, "rank d"], right: Float[np.ndarray, "rank d"], mean: Float[np.ndarray, "d"]
+) -> Projection:
     return Projection(method=method, left=_kept(left), right=_kept(right), mean=_kept(mean))
 
 

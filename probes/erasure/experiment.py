@@ -1,13 +1,15 @@
-"""Is what can be read off a bank or a stream used? A concept is erased there as a question is asked, and the model answers.
+"""Is what can be read off a bank or a stream used? A concept is erased there as a question is asked, and the model
+answers.
 
-'Decodable' (a fresh linear probe still reads the concept) and 'used' (the answers suffer) stand side by side, beside random
-subspaces and beside another concept.
+'Decodable' (a fresh linear probe still reads the concept) and 'used' (the answers suffer) stand side by side, beside
+random subspaces and beside another concept.
 
-Slots are erased one by one. LEACE leaves no covariance between a slot and the concept (Belrose et al. 2023), and so none between
-all slots side by side and the concept: no linear reader of the whole bank is better than a constant, on the rows it was fitted
-on. A model reads with keys, values and gates, which is no linear reader: what it can still tell is part of the answer. QLEACE
-leaves no quadratic reader of a slot better than a constant either. It has to know what it erases, row by row, which ground
-truth tells; that it does, harms nothing by itself, as what it makes of somebody else's place shows.
+Slots are erased one by one. LEACE leaves no covariance between a slot and the concept (Belrose et al. 2023), and so
+none between all slots side by side and the concept: no linear reader of the whole bank is better than a constant, on
+the rows it was fitted on. A model reads with keys, values and gates, which is no linear reader: what it can still tell
+is part of the answer. QLEACE leaves no quadratic reader of a slot better than a constant either. It has to know what it
+erases, row by row, which ground truth tells; that it does, harms nothing by itself, as what it makes of somebody else's
+place shows.
 """
 
 import re
@@ -16,26 +18,29 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lm2.tasks.encoded_prompt import Put
-from lm2.weights.checkpoint import Checkpoint
 from lm2.intervals import Difference, Rate, difference
+from lm2.tasks.encoded_prompt import Put
 from lm2.tasks.world import track
+from lm2.weights.checkpoint import Checkpoint
 from probes.causal.ablations import Observed, OnDocument, check_foils, constant, measured, observe
+from probes.erasure.conditions import Bank, Blind, Fitting, Knowing, Place, Way
 from probes.features.collect import collect
 from probes.features.documents import Documents
-from probes.stats.effects import Effect, effect
-from probes.erasure.conditions import Bank, Blind, Fitting, Knowing, Place, Way
 from probes.features.examples import Examples, Moment
+from probes.features.targets import UNKNOWN, CorrectAnswer, Labels, PlaceOf, Target, expand
+from probes.stats.effects import Effect, effect
 from probes.stats.metrics import Metric
 from probes.stats.scores import Estimate
-from probes.features.targets import CorrectAnswer, Labels, PlaceOf, Target, UNKNOWN, expand
 
 SEED = 700_000
 """Of the first simulated document that erasers and probes are fitted on: none of those whose questions are answered."""
 _PER_FEATURE, _FEWEST, _MOST = 2, 400, 10_000
-"""Documents to fit on for each feature of all parts together: with fewer, fresh probes still read what erasers have missed. And their limits."""
+"""Documents to fit on for each feature of all parts together: with fewer, fresh probes still read what erasers have
+missed. And their limits."""
 _PARTS = 16
 """Fewer of them are read in as many documents."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Erased:
     """One way to erase, and both of its ends."""
@@ -46,8 +51,8 @@ class Erased:
     moved: float
     """Share of the variance that is taken away."""
     decodable: Estimate
-    """Balanced accuracy of fresh linear probes of the concept from all parts side by side, pooled over its targets, on stories that
-    neither they nor the erasers were fitted on."""
+    """Balanced accuracy of fresh linear probes of the concept from all parts side by side, pooled over its targets, on
+    stories that neither they nor the erasers were fitted on."""
     right: Rate | None
     """Questions answered; None where the model was not asked."""
     effect: Effect | None
@@ -60,8 +65,8 @@ class Erasure:
 
     targets: tuple[Target, ...]
     conditions: tuple[Erased, ...]
-    """Nothing erased is the first, LEACE the second, a random subspace of its rank the third; QLEACE, its control and another concept
-    are the last three."""
+    """Nothing erased is the first, LEACE the second, a random subspace of its rank the third; QLEACE, its control and
+    another concept are the last three."""
     guessing: float
     """Balanced accuracy without features."""
     chance: Rate
@@ -79,16 +84,16 @@ class Erasure:
         clean, erased, control, *_, knowing, _, other = self.conditions
         able = clean.decodable.low > self.guessing
         read = (
-            f"{'decodable' if able else 'not decodable'} ({_percent(clean.decodable)}, {_percent(erased.decodable)} behind LEACE, "
-            f"{self.guessing:.1%} by guessing)"
+            f"{'decodable' if able else 'not decodable'} ({_percent(clean.decodable)}, {_percent(erased.decodable)}"
+            f" behind LEACE, {self.guessing:.1%} by guessing)"
         )
         if self.beyond_random is None or self.beyond_other is None:
             return f"{read}; use not tested"
         used = max(self.beyond_random.high, self.beyond_other.high) < 0
         said = (
-            f"{_percent(clean.right)} right, {_percent(erased.right)} behind LEACE, {_percent(knowing.right)} behind QLEACE, "
-            f"{_percent(control.right)} behind a random subspace, "
-            f"{_percent(other.right)} behind another concept, {self.chance.accuracy:.1%} by the best constant"
+            f"{_percent(clean.right)} right, {_percent(erased.right)} behind LEACE, {_percent(knowing.right)} behind"
+            f" QLEACE, {_percent(control.right)} behind a random subspace, {_percent(other.right)} behind another"
+            f" concept, {self.chance.accuracy:.1%} by the best constant"
         )
         return f"{read}; {'used' if used else 'no use shown'} ({said})"
 
@@ -98,15 +103,23 @@ def _percent(share: Estimate | Rate) -> str:
 
 
 def erasure(
-    checkpoint: Checkpoint, puts: Sequence[Put], place: Place = Bank(), *, use: bool = True, seed: int = 0, on_document: OnDocument = lambda: None
+    checkpoint: Checkpoint,
+    puts: Sequence[Put],
+    place: Place = Bank(),
+    *,
+    use: bool = True,
+    seed: int = 0,
+    on_document: OnDocument = lambda: None,
 ) -> Erasure:
     """Where people are, erased from a bank or a stream, beside random subspaces and beside another concept.
 
-    From the bank: where everybody is; another concept is, for each question, where all others than the one it asks for are.
-    From a stream, where one direction may serve whoever is asked for: the answer; another concept is where somebody else is.
+    From the bank: where everybody is; another concept is, for each question, where all others than the one it asks for
+    are. From a stream, where one direction may serve whoever is asked for: the answer; another concept is where
+    somebody else is.
 
-    `use` False: the model is not asked, and whether it uses the concept stays untested. `on_document` is called once for each
-    document to fit on and once a question that is asked. Raises ValueError for questions that ask for nobody's place.
+    `use` False: the model is not asked, and whether it uses the concept stays untested. `on_document` is called once
+    for each document to fit on and once a question that is asked. Raises ValueError for questions that ask for nobody's
+    place.
     """
     asked = [_asked(put) for put in puts]
     if use:
@@ -124,19 +137,31 @@ def erasure(
     labels = [examples.label(target) for target in targets]
     worlds = [track([statement.text for statement in put.prompt.statements])[-1] for put in puts]
     if isinstance(place, Bank):
-        told = [[_class(labels[at], worlds[row].where(one.name)) for at, one in enumerate(people)] for row in range(len(puts))]
+        told = [
+            [_class(labels[at], worlds[row].where(one.name)) for at, one in enumerate(people)]
+            for row in range(len(puts))
+        ]
         ways = _everybody(fitting, labels, [people.index(one) for one in asked], told)
     else:
         other = _somebody_else(examples, people)
         after = [people[(people.index(one) + 1) % len(people)] for one in asked]
         known = [_class(labels[0], put.prompt.answer) for put in puts]
-        ways = _answer(fitting, labels[0], other, known, [_class(other, world.where(one.name)) for world, one in zip(worlds, after)])
+        ways = _answer(
+            fitting,
+            labels[0],
+            other,
+            known,
+            [_class(other, world.where(one.name)) for world, one in zip(worlds, after)],
+        )
     seen: Sequence[Observed | None] = [None] * len(ways)
     if use:
-        seen = observe(checkpoint, puts, [[way.unit(place, at, put) for at, put in enumerate(puts)] for way in ways], on_document)
+        seen = observe(
+            checkpoint, puts, [[way.unit(place, at, put) for at, put in enumerate(puts)] for way in ways], on_document
+        )
     clean, erased, control, *_, other = seen
     return Erasure(
-        targets=targets, guessing=1 / max(len(one.names) for one in labels), chance=constant(puts), documents=len(examples),
+        targets=targets, guessing=1 / max(len(one.names) for one in labels), chance=constant(puts),
+        documents=len(examples),
         conditions=tuple(_told(fitting, labels, way, clean, edited) for way, edited in zip(ways, seen)),
         beyond_random=_beyond(erased, control), beyond_other=_beyond(erased, other),
     )  # fmt: skip
@@ -146,7 +171,9 @@ def _asked(put: Put) -> PlaceOf:
     """What a question asks for."""
     found = re.fullmatch(r"Where is (\w+)\?", put.prompt.question)
     if found is None:
-        raise ValueError(f"{put.prompt.question!r} asks for nobody's place: erasing where people are is an experiment of qa1")
+        raise ValueError(
+            f"{put.prompt.question!r} asks for nobody's place: erasing where people are is an experiment of qa1"
+        )
     return PlaceOf(name=found[1])
 
 
@@ -168,7 +195,9 @@ def _beside_random(fitting: Fitting, labels: Sequence[Labels], what: str) -> lis
     ]
 
 
-def _everybody(fitting: Fitting, labels: Sequence[Labels], asked: Sequence[int], told: Sequence[Sequence[int]]) -> list[Way]:
+def _everybody(
+    fitting: Fitting, labels: Sequence[Labels], asked: Sequence[int], told: Sequence[Sequence[int]]
+) -> list[Way]:
     """`told`: where each question's document has everybody at its end."""
     alone, by_class = [fitting.leace([one]) for one in labels], [fitting.qleace(one) for one in labels]
     others = [fitting.leace([other for other in labels if other is not one]) for one in labels]
@@ -177,23 +206,33 @@ def _everybody(fitting: Fitting, labels: Sequence[Labels], asked: Sequence[int],
         *_beside_random(fitting, labels, "where everybody is"),
         Blind(name="where the person asked for is, LEACE", sets=alone, asked=asked),
         Knowing(
-            name="where the person asked for is, QLEACE", sets=by_class, labels=labels, asked=asked, classes=[own[at] for own, at in zip(told, asked)]
+            name="where the person asked for is, QLEACE", sets=by_class, labels=labels, asked=asked,
+            classes=[own[at] for own, at in zip(told, asked)]
         ),
         Knowing(
-            name="where somebody else is, QLEACE (control)", sets=[by_class[at] for at in after], labels=[labels[at] for at in after], asked=asked,
+            name="where somebody else is, QLEACE (control)", sets=[by_class[at] for at in after],
+            labels=[labels[at] for at in after], asked=asked,
             classes=[own[after[at]] for own, at in zip(told, asked)],
         ),
         Blind(name="where all others are, LEACE (another concept)", sets=others, asked=asked),
     ]  # fmt: skip
 
 
-def _answer(fitting: Fitting, labels: Labels, other: Labels, known: Sequence[int], known_other: Sequence[int]) -> list[Way]:
+def _answer(
+    fitting: Fitting, labels: Labels, other: Labels, known: Sequence[int], known_other: Sequence[int]
+) -> list[Way]:
     """`known`: each question's answer; `known_other`: where somebody else is as it is asked."""
     same = [0] * len(known)
     return [
         *_beside_random(fitting, [labels], "the answer"),
         Knowing(name="the answer, QLEACE", sets=[fitting.qleace(labels)], labels=[labels], asked=same, classes=known),
-        Knowing(name="where somebody else is, QLEACE (control)", sets=[fitting.qleace(other)], labels=[other], asked=same, classes=known_other),
+        Knowing(
+            name="where somebody else is, QLEACE (control)",
+            sets=[fitting.qleace(other)],
+            labels=[other],
+            asked=same,
+            classes=known_other,
+        ),
         Blind(name="where somebody else is, LEACE (another concept)", sets=[fitting.leace([other])]),
     ]
 
@@ -202,14 +241,19 @@ def _somebody_else(examples: Examples, people: Sequence[PlaceOf]) -> Labels:
     """Where the person is who comes after the one that each row's question asks for."""
     labels = [examples.label(target) for target in people]
     names = sorted({name for one in labels for name in one.names})
-    places = np.array([[names.index(one.names[value]) if value >= 0 else UNKNOWN for value in one.values] for one in labels])
+    places = np.array(
+        [[names.index(one.names[value]) if value >= 0 else UNKNOWN for value in one.values] for one in labels]
+    )
     asked = np.array([people.index(_asked(put)) for put in examples.puts])[examples.document]
     return Labels(places[(asked + 1) % len(people), np.arange(len(asked))], tuple(names))
 
 
-def _told(fitting: Fitting, labels: Sequence[Labels], way: Way, clean: Observed | None, edited: Observed | None) -> Erased:
+def _told(
+    fitting: Fitting, labels: Sequence[Labels], way: Way, clean: Observed | None, edited: Observed | None
+) -> Erased:
     return Erased(
-        name=way.name, rank=max((one.rank for erasers in way.every for one in erasers), default=0), moved=fitting.moved(way),
+        name=way.name, rank=max((one.rank for erasers in way.every for one in erasers), default=0),
+        moved=fitting.moved(way),
         decodable=fitting.decodable(way, labels), right=None if edited is None else edited.share(),
         effect=None if edited is None else effect(measured(clean, edited, Metric.LOGIT_DIFFERENCE), clean.stories),
     )  # fmt: skip

@@ -1,7 +1,7 @@
 """Probes in closed form: nearest class mean, LDA and ridge, all from sums over rows.
 
-Sums can be subtracted: those of a fold's training rows are the total's less the held-out rows'. One eigendecomposition of a
-covariance then gives ridge at every lambda and LDA at every shrinkage, for all targets.
+Sums can be subtracted: those of a fold's training rows are the total's less the held-out rows'. One eigendecomposition
+of a covariance then gives ridge at every lambda and LDA at every shrinkage, for all targets.
 """
 
 from collections import defaultdict
@@ -37,7 +37,9 @@ def scaler(
     for some in _blocks(len(rows)):
         total += features[rows[some]].sum(0, dtype=np.float64)
     if not np.isfinite(total).all():
-        raise ValueError(f"features must be finite; {(~np.isfinite(total)).sum()} of {len(total)} have values that are not")
+        raise ValueError(
+            f"features must be finite; {(~np.isfinite(total)).sum()} of {len(total)} have values that are not"
+        )
     mean = (total / len(rows)).astype(np.float32)
     for some in _blocks(len(rows)):
         squares += np.square(features[rows[some]] - mean, dtype=np.float64).sum(0)
@@ -46,7 +48,10 @@ def scaler(
 
 
 def standardised(
-    features: Float32[np.ndarray, "row d"], rows: Int[np.ndarray, "kept"], mean: Float32[np.ndarray, "d"], scale: Float32[np.ndarray, "d"]
+    features: Float32[np.ndarray, "row d"],
+    rows: Int[np.ndarray, "kept"],
+    mean: Float32[np.ndarray, "d"],
+    scale: Float32[np.ndarray, "d"],
 ) -> Float32[np.ndarray, "kept d+1"]:
     """A copy of some rows, with a last column of 1."""
     found = np.ones((len(rows), features.shape[1] + 1), np.float32)
@@ -78,9 +83,13 @@ class Sums:
             part = features[some]
             total += part.sum(0, dtype=np.float64)
             gram += part.T @ part
-            by_class += part.T @ (labels.T[some, None] == np.arange(classes)[:, None]).reshape(len(part), -1).astype(np.float32)
+            by_class += part.T @ (labels.T[some, None] == np.arange(classes)[:, None]).reshape(len(part), -1).astype(
+                np.float32
+            )
         counts = (labels[None] == np.arange(classes)[:, None, None]).sum(2).astype(np.float64)
-        return cls(rows=len(features), features=total, gram=gram, counts=counts, by_class=by_class.reshape(d, classes, targets))
+        return cls(
+            rows=len(features), features=total, gram=gram, counts=counts, by_class=by_class.reshape(d, classes, targets)
+        )
 
     def __add__(self, other: "Sums") -> "Sums":
         return Sums(**{name: value + getattr(other, name) for name, value in vars(self).items()})
@@ -95,13 +104,15 @@ class Sums:
 
 
 def mass_mean(sums: Sums, target: int) -> Linear:
-    """The nearest class mean: with two classes, the directions' difference is the difference of the means (Marks and Tegmark 2023)."""
+    """The nearest class mean: with two classes, the directions' difference is the difference of the means (Marks and
+    Tegmark 2023)."""
     means = sums.means(target)
     return _centred(means, -0.5 * (means**2).sum(0))
 
 
 class Spectrum:
-    """The covariance of rows, taken apart into eigenvectors; their features standardised by their own deviations or left as they are.
+    """The covariance of rows, taken apart into eigenvectors; their features standardised by their own deviations or
+    left as they are.
 
     In float32, as the products that it comes from: penalties below about 1e-6 of the largest eigenvalue mean nothing.
     """
@@ -124,15 +135,19 @@ class Spectrum:
         return ((features - self.mean.astype(np.float32)) / self.scale.astype(np.float32)) @ self.vectors
 
     def ridge(self, target: int, penalty: float) -> Linear:
-        """Least squares on class indicators: mean squared error + penalty x sum of squared weights, without the intercept."""
+        """Least squares on class indicators: mean squared error + penalty x sum of squared weights, without the
+        intercept."""
         present = self.shares[:, target] > 0
-        return self._placed(self.cross[:, present, target] / (self.values + penalty)[:, None], self.shares[present, target])
+        return self._placed(
+            self.cross[:, present, target] / (self.values + penalty)[:, None], self.shares[present, target]
+        )
 
     def lda(self, target: int, shrinkage: float) -> Linear:
         """Linear discriminant analysis: the scores are log-posteriors up to a constant.
 
-        The covariance within classes is (1 - shrinkage) of itself and `shrinkage` of its mean variance in every direction. It
-        is the whole covariance less that of the class means, which has few dimensions: Woodbury's identity.
+        The covariance within classes is (1 - shrinkage) of itself and `shrinkage` of its mean variance in every
+        direction. It is the whole covariance less that of the class means, which has few dimensions: Woodbury's
+        identity.
         """
         present = self.shares[:, target] > 0
         shares, kept = self.shares[present, target].astype(np.float64), 1 - shrinkage
@@ -162,7 +177,9 @@ def screen(
     """
     everyone, said = np.arange(len(features)), np.full((len(penalties), *labels.shape), -1, np.int16)
     if not np.array_equal(np.sort(np.concatenate([fold.test for fold in folds])), everyone):
-        raise ValueError(f"folds must test each of {len(features)} rows once, not {[len(fold.test) for fold in folds]} of them")
+        raise ValueError(
+            f"folds must test each of {len(features)} rows once, not {[len(fold.test) for fold in folds]} of them"
+        )
     with threadpool_limits(1, "blas"):
         rows = standardised(features, everyone, *scaler(features, everyone))[:, :-1]
         for targets, labelled in alike(labels):
@@ -189,7 +206,8 @@ def alike(labels: Int[np.ndarray, "target row"]) -> Iterator[tuple[Int[np.ndarra
 
 
 def temperature(scores: Float[np.ndarray, "row class"], labels: Int[np.ndarray, "row"]) -> float:
-    """What scores are divided by to become log-probabilities up to a constant: the one with the lowest cross-entropy on these rows.
+    """What scores are divided by to become log-probabilities up to a constant: the one with the lowest cross-entropy on
+    these rows.
 
     To every row's label a little of each class is added, one row's worth in all (Platt 1999): or rows that are all told
     apart would want a temperature of 0.
@@ -205,7 +223,10 @@ def temperature(scores: Float[np.ndarray, "row class"], labels: Int[np.ndarray, 
         variance = (likely * scores**2).sum(1).mean() - (expected**2).mean()
         if variance <= 0:
             break
-        before, inverse = inverse, float(np.clip(inverse - (expected.mean() - wanted) / variance, inverse / 4, 4 * inverse))
+        before, inverse = (
+            inverse,
+            float(np.clip(inverse - (expected.mean() - wanted) / variance, inverse / 4, 4 * inverse)),
+        )
         if abs(inverse - before) <= 1e-4 * before:
             break
     return 1 / inverse

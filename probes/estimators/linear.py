@@ -1,7 +1,7 @@
 """Linear probes: what can be read off features by directions, fitted for many targets at once.
 
-Features are standardised by the mean and deviation of the rows that a probe is fitted on. The fitted probe holds both, and is
-asked with features as they are.
+Features are standardised by the mean and deviation of the rows that a probe is fitted on. The fitted probe holds both,
+and is asked with features as they are.
 """
 
 import warnings
@@ -54,7 +54,8 @@ class Engine(Enum):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Probe:
-    """A fitted probe; arrays are read-only. A class that no training row had scores less than others: its probability is below 1 / rows."""
+    """A fitted probe; arrays are read-only. A class that no training row had scores less than others: its probability
+    is below 1 / rows."""
 
     family: Family
     direction: Float32[np.ndarray, "d class"]
@@ -66,7 +67,8 @@ class Probe:
     temperature: float
     """Scores divided by it are log-probabilities up to a constant."""
     converged: bool
-    """Whether the gradient is as small as was asked for. Closed forms: True, with a gradient of 0 and one evaluation."""
+    """Whether the gradient is as small as was asked for. Closed forms: True, with a gradient of 0 and one
+    evaluation."""
     gradient_norm: float
     """Largest absolute entry, of the mean loss."""
     evaluations: int
@@ -85,7 +87,10 @@ class Probe:
     def score(self, features: Float32[np.ndarray, "row d"]) -> Float32[np.ndarray, "row class"]:
         """Linear scores. Raises ValueError for features of another width."""
         if np.ndim(features) != 2 or np.shape(features)[1] != len(self.mean):
-            raise ValueError(f"features must be [row, {len(self.mean)}], as those that the probe was fitted on, not {np.shape(features)}")
+            raise ValueError(
+                f"features must be [row, {len(self.mean)}], as those that the probe was fitted on, not"
+                f" {np.shape(features)}"
+            )
         raw = self.raw_direction
         return features @ raw + (self.bias - self.mean.astype(np.float64) @ raw).astype(np.float32)
 
@@ -93,8 +98,8 @@ class Probe:
         """Natural logarithms of the softmax of scores over temperature.
 
         Logistic: the model's own. LDA: the posterior, with the classes' shares of the training rows as prior. Ridge and
-        mass-mean, whose scores are no probabilities: their temperature has the lowest cross-entropy on the training rows,
-        and is too sure of itself where these have few rows for their features.
+        mass-mean, whose scores are no probabilities: their temperature has the lowest cross-entropy on the training
+        rows, and is too sure of itself where these have few rows for their features.
         """
         return log_softmax(self.score(features) / self.temperature)
 
@@ -119,7 +124,9 @@ def fit(
     """
     strength = family.default if strength is None else strength
     if engine is Engine.BATCHED:
-        return fit_many(features, np.asarray(labels)[None], (classes,), family=family, strengths=(strength,), tol=tol)[0]
+        return fit_many(features, np.asarray(labels)[None], (classes,), family=family, strengths=(strength,), tol=tol)[
+            0
+        ]
     if family is not Family.LOGISTIC:
         raise ValueError(f"{family.value} probes are closed forms: {engine.value} has nothing to minimise there")
     _check(family, (strength,), tol, 1)
@@ -136,17 +143,18 @@ def fit_many(
     tol: float = TOLERANCE,
     start: Sequence[Probe] | None = None,
 ) -> tuple[Probe, ...]:
-    """Probes of many targets on the same features. Far faster than one by one: control labels and seeds are targets, too.
+    """Probes of many targets on the same features. Far faster than one by one: control labels and seeds are targets,
+    too.
 
     Args:
-        labels: 0 to classes - 1; -1 leaves the row out for that target. The scaler is of all rows given.
-        classes: of each target. Those that no row has get a probability near 0.
-        strengths: one a target; `family.strength` says what it means.
-        tol: a logistic probe has converged when no entry of its gradient is larger. One that cannot comes back with `converged` False.
-        start: probes of the same targets, on whatever rows, that logistic ones begin from.
+        labels: 0 to classes - 1; -1 leaves the row out for that target. The scaler is of all rows given. classes: of
+        each target. Those that no row has get a probability near 0. strengths: one a target; `family.strength` says
+        what it means. tol: a logistic probe has converged when no entry of its gradient is larger. One that cannot
+        comes back with `converged` False. start: probes of the same targets, on whatever rows, that logistic ones begin
+        from.
 
-    Raises ValueError for shapes that do not fit, features that are not finite, labels outside of their classes, a target
-    whose rows have fewer than two classes, and strengths that are none.
+    Raises ValueError for shapes that do not fit, features that are not finite, labels outside of their classes, a
+    target whose rows have fewer than two classes, and strengths that are none.
     """
     _check(family, strengths, tol, len(classes))
     return _Training(features, labels, classes).path(family, [strengths], tol, start)[0] if len(classes) else ()
@@ -172,9 +180,9 @@ def choose(
 ) -> tuple[Chosen, ...]:
     """The strength of each target with the lowest cross-entropy on a quarter of the groups, fitted on the others.
 
-    Logistic probes go from the smallest strength to the largest, each beginning where the last one ended. Among equals the
-    first of that order is chosen. A target that these groups cannot tell of (no label among those held out, or one class
-    among the others) gets the strength next to its family's default, and the loss of a uniform guess.
+    Logistic probes go from the smallest strength to the largest, each beginning where the last one ended. Among equals
+    the first of that order is chosen. A target that these groups cannot tell of (no label among those held out, or one
+    class among the others) gets the strength next to its family's default, and the loss of a uniform guess.
 
     Raises ValueError as `fit_many` does, and for a single group.
     """
@@ -190,7 +198,10 @@ def choose(
     found = [Chosen(usual, float(np.log(count))) for count in classes]
     if able:
         training = _Training(features, labels[able], [classes[at] for at in able], fold.train)
-        path, asked = training.path(family, [[strength] * len(able) for strength in strengths], tol), features[fold.test]
+        path, asked = (
+            training.path(family, [[strength] * len(able) for strength in strengths], tol),
+            features[fold.test],
+        )
         for at, probes in zip(able, zip(*path)):
             losses = [_cross_entropy(probe.log_probabilities(asked), truth[at]) for probe in probes]
             found[at] = Chosen(strengths[int(np.argmin(losses))], min(losses))
@@ -205,7 +216,10 @@ def _cross_entropy(log_probabilities: Float[np.ndarray, "row class"], labels: In
 def _check(family: Family, strengths: Sequence[float], tol: float, targets: int) -> None:
     most = 1.0 if family is Family.LDA else np.inf
     if len(strengths) != targets or not all(0 < strength <= most and np.isfinite(strength) for strength in strengths):
-        raise ValueError(f"strengths of {family.value} must be one a target, {targets} in all, above 0 and at most {most}, not {strengths}")
+        raise ValueError(
+            f"strengths of {family.value} must be one a target, {targets} in all, above 0 and at most {most}, not"
+            f" {strengths}"
+        )
     if not 0 < tol < np.inf:
         raise ValueError(f"the tolerance must be above 0, not {tol}")
 
@@ -224,7 +238,9 @@ class _Training:
         rows = np.arange(len(features)) if rows is None else rows
         labels = labels[:, rows]
         self._present = _present(labels, classes)
-        self._labels = np.stack([np.searchsorted(np.flatnonzero(seen), own) for seen, own in zip(self._present, labels)])
+        self._labels = np.stack(
+            [np.searchsorted(np.flatnonzero(seen), own) for seen, own in zip(self._present, labels)]
+        )
         self._labels[labels < 0] = -1
         self._known = (labels >= 0).sum(1)
         self._mean, self._scale = scaler(features, rows)
@@ -233,7 +249,8 @@ class _Training:
     def path(
         self, family: Family, grid: Sequence[Sequence[float]], tol: float, start: Sequence[Probe] | None = None
     ) -> list[tuple[Probe, ...]]:
-        """Probes of all targets at each of some strengths, one a target. Logistic ones begin where the last ones ended."""
+        """Probes of all targets at each of some strengths, one a target. Logistic ones begin where the last ones
+        ended."""
         if family is not Family.LOGISTIC:
             return self._closed(family, grid)
         found = []
@@ -244,7 +261,9 @@ class _Training:
     def _logistic(self, strengths: Sequence[float], tol: float, start: Sequence[Probe] | None) -> tuple[Probe, ...]:
         penalties = [self._penalty(target, strength) for target, strength in enumerate(strengths)]
         begin = None if start is None else [self._start(target, probe) for target, probe in enumerate(start)]
-        minima = minimise(self._rows, self._labels, [seen.sum() for seen in self._present], penalties, tol=tol, start=begin)
+        minima = minimise(
+            self._rows, self._labels, [seen.sum() for seen in self._present], penalties, tol=tol, start=begin
+        )
         return tuple(
             self._probe(
                 target, Family.LOGISTIC, strengths[target], (one.weights[:-1], one.weights[-1]),
@@ -268,12 +287,14 @@ class _Training:
             weights = np.hstack([-weights, weights]) / 2
         norm = gradient_norm(self._rows, self._labels[0], self._penalty(0, strength), weights.astype(np.float32))
         return self._probe(
-            0, Family.LOGISTIC, strength, (weights[:-1], weights[-1]), evaluations=int(model.n_iter_[0]), gradient_norm=norm,
+            0, Family.LOGISTIC, strength, (weights[:-1], weights[-1]), evaluations=int(model.n_iter_[0]),
+            gradient_norm=norm,
             converged=norm <= 2 * tol,  # the gradient is summed in another order here, and in float32
         )  # fmt: skip
 
     def _penalty(self, target: int, strength: float) -> float:
-        """Of scikit-learn's C, which with two classes penalises their difference alone: its square is twice the sum of both squares."""
+        """Of scikit-learn's C, which with two classes penalises their difference alone: its square is twice the sum of
+        both squares."""
         return (2 if self._present[target].sum() == 2 else 1) / (strength * self._known[target])
 
     def _start(self, target: int, probe: Probe) -> Float32[np.ndarray, "d+1 class"]:
@@ -290,12 +311,19 @@ class _Training:
         most = max(int(seen.sum()) for seen in self._present)
         with threadpool_limits(1, "blas"):
             for targets, known in alike(self._labels):
-                rows, labels = (self._rows if known.all() else self._rows[known])[:, :-1], self._labels[np.ix_(targets, known)]
+                rows, labels = (
+                    (self._rows if known.all() else self._rows[known])[:, :-1],
+                    self._labels[np.ix_(targets, known)],
+                )
                 sums = Sums.of(rows, labels, most)
                 spectrum = None if family is Family.MASS_MEAN else Spectrum(sums, standardise=False)
                 for (column, target), (at, strengths) in product(enumerate(targets), enumerate(grid)):
                     linear = _linear(family, sums, spectrum, column, strengths[target])
-                    heat = 1.0 if family is Family.LDA else temperature(rows @ linear[0].astype(np.float32) + linear[1], labels[column])
+                    heat = (
+                        1.0
+                        if family is Family.LDA
+                        else temperature(rows @ linear[0].astype(np.float32) + linear[1], labels[column])
+                    )
                     found[at, target] = self._probe(target, family, strengths[target], linear, temperature=heat)
         return [tuple(found[at, target] for target in range(len(self._labels))) for at in range(len(grid))]
 
@@ -303,14 +331,17 @@ class _Training:
         self, target: int, family: Family, strength: float, linear: Linear, *, temperature: float = 1.0,
         converged: bool = True, gradient_norm: float = 0.0, evaluations: int = 1,
     ) -> Probe:  # fmt: skip
-        """Classes that no row has score less than others: scores sum to 0 over those that there are, or to 1 with ridge."""
+        """Classes that no row has score less than others: scores sum to 0 over those that there are, or to 1 with
+        ridge."""
         present = self._present[target]
         direction = np.zeros((len(self._mean), len(present)), np.float32)
         bias = np.full(len(present), -temperature * np.log(self._known[target]), np.float32)
         direction[:, present], bias[present] = linear
         return Probe(
-            family=family, direction=read_only(direction), bias=read_only(bias), mean=read_only(self._mean), scale=read_only(self._scale),
-            temperature=temperature, converged=converged, gradient_norm=gradient_norm, evaluations=evaluations, strength=float(strength),
+            family=family, direction=read_only(direction), bias=read_only(bias), mean=read_only(self._mean),
+            scale=read_only(self._scale),
+            temperature=temperature, converged=converged, gradient_norm=gradient_norm, evaluations=evaluations,
+            strength=float(strength),
         )  # fmt: skip
 
 
@@ -325,7 +356,10 @@ def _arrays(
 ) -> tuple[Float32[np.ndarray, "row d"], Int[np.ndarray, "target row"]]:
     features, labels = np.asarray(features), np.asarray(labels)
     if features.ndim != 2 or not features.size or labels.shape != (len(classes), len(features)):
-        raise ValueError(f"features must be [row, d] and labels [{len(classes)} targets, row], not {features.shape} and {labels.shape}")
+        raise ValueError(
+            f"features must be [row, d] and labels [{len(classes)} targets, row], not {features.shape} and"
+            f" {labels.shape}"
+        )
     return features, labels
 
 
@@ -337,6 +371,8 @@ def _present(labels: Int[np.ndarray, "target row"], classes: Sequence[int]) -> l
             raise ValueError(f"labels of target {target} must be -1 to {count - 1}, not {own.min()} to {own.max()}")
         rows = np.bincount(own[own >= 0], minlength=count)
         if (rows > 0).sum() < 2:
-            raise ValueError(f"target {target} needs rows of at least two classes to be told apart, not {rows.tolist()} of each")
+            raise ValueError(
+                f"target {target} needs rows of at least two classes to be told apart, not {rows.tolist()} of each"
+            )
         found.append(rows > 0)
     return found

@@ -1,13 +1,13 @@
 """L2 multinomial logistic regression of many targets on the same features at once: batched, preconditioned L-BFGS.
 
-Weights are [d + 1, class x target]: a row for each feature and one for the intercept, whose feature is 1. The logits of all
-targets then are one matrix product, and the softmax over classes runs over targets side by side.
+Weights are [d + 1, class x target]: a row for each feature and one for the intercept, whose feature is 1. The logits of
+all targets then are one matrix product, and the softmax over classes runs over targets side by side.
 
-Two things make it fast. Matrix products of many targets use a processor as those of one target cannot. And the curvature of
-each target and class is about X'X / n, up to a factor: the Hessian at zero weights, X'X / (classes n) + penalty, is factored
-once as L L', and L-BFGS (Liu and Nocedal 1989) works on u = L'w, in which the curvature is about the identity. (Boehning's
-bound, 1992, has 1/2 for 1 / classes; that took up to a fifth more evaluations.) Each direction is scaled by s'y / y'y of the
-last step.
+Two things make it fast. Matrix products of many targets use a processor as those of one target cannot. And the
+curvature of each target and class is about X'X / n, up to a factor: the Hessian at zero weights, X'X / (classes n) +
+penalty, is factored once as L L', and L-BFGS (Liu and Nocedal 1989) works on u = L'w, in which the curvature is about
+the identity. (Boehning's bound, 1992, has 1/2 for 1 / classes; that took up to a fifth more evaluations.) Each
+direction is scaled by s'y / y'y of the last step.
 """
 
 from collections.abc import Iterator, Sequence
@@ -39,7 +39,8 @@ _NOISE = 1e-6
 _SHORTEST = 1e-9
 """Step that is no longer halved: the target is left where it is."""
 _LARGE = 50.0
-"""Logits up to this need no shift before they are exponentiated: they sum to 0 over classes, so one of them is 0 at least."""
+"""Logits up to this need no shift before they are exponentiated: they sum to 0 over classes, so one of them is 0 at
+least."""
 _NEVER = -1e4
 """Logit of a class that a target does not have: its probability is 0, and so is its gradient."""
 
@@ -66,7 +67,8 @@ def minimise(
     start: Sequence[Float32[np.ndarray, "d+1 class"]] | None = None,
     limit: int = EVALUATIONS,
 ) -> tuple[Minimum, ...]:
-    """Minimise mean cross-entropy + penalty / 2 x sum of squared weights, for each target. Intercepts are not penalised.
+    """Minimise mean cross-entropy + penalty / 2 x sum of squared weights, for each target. Intercepts are not
+    penalised.
 
     Args:
         rows: standardised features, and 1 in the last column.
@@ -93,7 +95,10 @@ def minimise(
 
 
 def gradient_norm(
-    rows: Float32[np.ndarray, "row d+1"], labels: Int[np.ndarray, "row"], penalty: float, weights: Float32[np.ndarray, "d+1 class"]
+    rows: Float32[np.ndarray, "row d+1"],
+    labels: Int[np.ndarray, "row"],
+    penalty: float,
+    weights: Float32[np.ndarray, "d+1 class"],
 ) -> float:
     """Largest absolute entry of one target's gradient at some weights."""
     _, gradient = _Objective(rows, labels[None], weights.shape[1:], np.array([penalty]))(weights)
@@ -106,7 +111,11 @@ def _batches(classes: Int[np.ndarray, "target"], penalties: Float[np.ndarray, "t
     for target in np.lexsort((penalties, classes)).tolist():
         more = [*batch, target]
         most, strength = classes[target], penalties[more]
-        if most * len(more) > max(most, _COLUMNS) or most > 2 * classes[more[0]] or strength.max() > _ALIKE * strength.min():
+        if (
+            most * len(more) > max(most, _COLUMNS)
+            or most > 2 * classes[more[0]]
+            or strength.max() > _ALIKE * strength.min()
+        ):
             yield batch
             more = [target]
         batch = more
@@ -124,7 +133,9 @@ class _Objective:
         penalties: Float[np.ndarray, "target"],
     ) -> None:
         self._rows, self.classes, self._penalties = rows, max(classes), penalties.astype(np.float32)
-        self._own = ((np.arange(self.classes)[:, None] < classes) / np.asarray(classes)).astype(np.float32).reshape(1, -1)
+        self._own = (
+            ((np.arange(self.classes)[:, None] < classes) / np.asarray(classes)).astype(np.float32).reshape(1, -1)
+        )
         """[1, column]: 1 / classes for the classes that a target has, 0 for others."""
         kept = labels >= 0
         self._share = np.ascontiguousarray((kept / kept.sum(1, keepdims=True)).T, np.float32)
@@ -143,7 +154,9 @@ class _Objective:
         self._told, self._own = (_of(one, live, len(self._penalties)) for one in (self._told, self._own))
         self._share, self._penalties = np.ascontiguousarray(self._share[:, live]), self._penalties[live]
 
-    def __call__(self, weights: Float32[np.ndarray, "d+1 column"]) -> tuple[Float[np.ndarray, "target"], Float32[np.ndarray, "d+1 column"]]:
+    def __call__(
+        self, weights: Float32[np.ndarray, "d+1 column"]
+    ) -> tuple[Float[np.ndarray, "target"], Float32[np.ndarray, "d+1 column"]]:
         targets = len(self._penalties)
         pull = weights * np.tile(self._penalties / 2, self.classes)
         pull[-1] = 0
@@ -162,7 +175,8 @@ class _Objective:
             loss += (share * (top + np.log(total))).sum(0, dtype=np.float64)
             cube *= (share / total)[:, None]
             gradient += rows.T @ flat
-        # It sums to 0 over classes, but for rounding, which nothing would hold back: a constant added to all intercepts changes no loss.
+        # It sums to 0 over classes, but for rounding, which nothing would hold back: a constant added to all intercepts
+        # changes no loss.
         gradient -= np.tile(gradient.reshape(len(gradient), -1, targets).sum(1), self.classes) * self._own
         return loss, gradient
 
@@ -171,7 +185,10 @@ class _Scaling:
     """To u = L'w and back, where L L' is about the curvature."""
 
     def __init__(self, gram: Float32[np.ndarray, "d+1 d+1"], classes: int, penalty: float) -> None:
-        penalty, failed = max(penalty, 1e-6 * float(np.trace(gram)) / classes), True  # with less, float32 may find no factor
+        penalty, failed = (
+            max(penalty, 1e-6 * float(np.trace(gram)) / classes),
+            True,
+        )  # with less, float32 may find no factor
         features = np.arange(len(gram) - 1)
         while failed:
             curvature = gram / np.float32(classes)
@@ -197,11 +214,17 @@ class _Memory:
         self._inverse, self._scale, self._added = np.zeros((_MEMORY, targets)), np.ones(targets), 0
 
     def keep(self, live: Int[np.ndarray, "live"]) -> None:
-        self._steps, self._changes = _of(self._steps, live, len(self._scale)), _of(self._changes, live, len(self._scale))
+        self._steps, self._changes = (
+            _of(self._steps, live, len(self._scale)),
+            _of(self._changes, live, len(self._scale)),
+        )
         self._inverse, self._scale = self._inverse[:, live], self._scale[live]
 
     def add(
-        self, step: Float32[np.ndarray, "d+1 column"], change: Float32[np.ndarray, "d+1 column"], along: Float[np.ndarray, "target"]
+        self,
+        step: Float32[np.ndarray, "d+1 column"],
+        change: Float32[np.ndarray, "d+1 column"],
+        along: Float[np.ndarray, "target"],
     ) -> None:
         """`along` is s'y. Where it is not positive nothing has been learnt."""
         at, learnt = self._added % _MEMORY, along > 0
@@ -230,7 +253,8 @@ def _descend(
 ) -> Iterator[tuple[int, Minimum]]:
     """(target, where it ended) of each, as they end.
 
-    A step that is too long is halved, target by target, while the others go on. What it showed of the curvature is remembered.
+    A step that is too long is halved, target by target, while the others go on. What it showed of the curvature is
+    remembered.
     """
     classes, count = objective.classes, weights.shape[1] // objective.classes
     running, spent, size, memory = np.arange(count), np.ones(count, int), np.ones(count), _Memory(weights.shape, count)
@@ -267,7 +291,9 @@ def _descend(
         size, spent = np.where(taken | done, 1.0, size / 2), spent + ~done
 
 
-def _dot(one: Float32[np.ndarray, "row column"], other: Float32[np.ndarray, "row column"], targets: int) -> Float[np.ndarray, "target"]:
+def _dot(
+    one: Float32[np.ndarray, "row column"], other: Float32[np.ndarray, "row column"], targets: int
+) -> Float[np.ndarray, "target"]:
     return np.einsum("ij,ij->j", one, other).reshape(-1, targets).sum(0, dtype=np.float64)
 
 
@@ -276,6 +302,8 @@ def _each(values: Float[np.ndarray, "target"], classes: int) -> Float32[np.ndarr
     return np.tile(values.astype(np.float32), classes)
 
 
-def _of(array: Float32[np.ndarray, "*axes column"], live: Int[np.ndarray, "live"], targets: int) -> Float32[np.ndarray, "*axes column"]:
+def _of(
+    array: Float32[np.ndarray, "*axes column"], live: Int[np.ndarray, "live"], targets: int
+) -> Float32[np.ndarray, "*axes column"]:
     """The columns of some of the targets."""
     return np.ascontiguousarray(array.reshape(*array.shape[:-1], -1, targets)[..., live]).reshape(*array.shape[:-1], -1)

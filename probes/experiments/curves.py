@@ -1,6 +1,8 @@
-"""How much a memory holds, and for how long: accuracy by distance, by load and by overwriting, each question beside its own control.
+"""How much a memory holds, and for how long: accuracy by distance, by load and by overwriting, each question beside its
+own control.
 
-The control is the same question with the bank reset as its segment begins: what is right there is not the memory's doing.
+The control is the same question with the bank reset as its segment begins: what is right there is not the memory's
+doing.
 """
 
 import re
@@ -11,10 +13,10 @@ from enum import Enum
 
 import numpy as np
 
-from lm2.tasks.encoded_prompt import Put
-from lm2.weights.checkpoint import Checkpoint
 from lm2.intervals import Rate, rate
+from lm2.tasks.encoded_prompt import Put
 from lm2.tasks.world import Kind, track, understand
+from lm2.weights.checkpoint import Checkpoint
 from probes.causal.ablations import Observed, OnDocument, answers
 from probes.causal.side_by_side import together
 from probes.stats.effects import Effect, effect
@@ -64,8 +66,8 @@ class Point:
     gain: Effect
     """Of the memory on the answer's log-probability: on less reset, question by question."""
     chance: float
-    """What is right without knowing whose answer is whose: the better of always saying the curve's most frequent answer, and of
-    guessing among those of the curve's answers that the document names."""
+    """What is right without knowing whose answer is whose: the better of always saying the curve's most frequent
+    answer, and of guessing among those of the curve's answers that the document names."""
     distance: float
     """Mean segments since the last supporting fact."""
 
@@ -89,10 +91,11 @@ class Curve:
 
     @property
     def horizon(self) -> int | None:
-        """The last place at which the accuracy's lower bound exceeds chance, there and everywhere before; None where it does not at the first.
+        """The last place at which the accuracy's lower bound exceeds chance, there and everywhere before; None where it
+        does not at the first.
 
-        Along distance: the effective horizon. Places with fewer than `FEWEST` stories are passed over. Where it is the last
-        place measured, memory may reach further.
+        Along distance: the effective horizon. Places with fewer than `FEWEST` stories are passed over. Where it is the
+        last place measured, memory may reach further.
         """
         reached = None
         for point in self.points:
@@ -111,12 +114,14 @@ class Forgetting:
     half_life: HalfLife
 
 
-def forgetting(checkpoint: Checkpoint, puts: Sequence[Put], *, seed: int = 0, on_document: OnDocument = lambda: None) -> Forgetting:
+def forgetting(
+    checkpoint: Checkpoint, puts: Sequence[Put], *, seed: int = 0, on_document: OnDocument = lambda: None
+) -> Forgetting:
     """Accuracy by distance in segments between a question and the end of its last supporting fact.
 
-    The further back a fact, the more has been written since: `probes.experiments.designs.stretched` gives stories of many lengths.
-    `on_document` is called twice a question. Raises ValueError for questions without any supporting fact, and for a
-    model without memory.
+    The further back a fact, the more has been written since: `probes.experiments.designs.stretched` gives stories of
+    many lengths. `on_document` is called twice a question. Raises ValueError for questions without any supporting fact,
+    and for a model without memory.
     """
     curve = _curve(checkpoint, puts, Along.DISTANCE, lambda put: put.distance, seed, on_document)
     held = [point for point in curve.points if point.right.groups >= FEWEST]
@@ -124,25 +129,30 @@ def forgetting(checkpoint: Checkpoint, puts: Sequence[Put], *, seed: int = 0, on
     return Forgetting(
         curve=curve,
         half_life=half_life(
-            [one.at for one in kept], [one.right for one in kept], [one.group for one in kept], {p.at: p.chance for p in held}, seed=seed
+            [one.at for one in kept], [one.right for one in kept], [one.group for one in kept],
+            {p.at: p.chance for p in held}, seed=seed
         ),
     )  # fmt: skip
 
 
-def capacity(checkpoint: Checkpoint, puts: Sequence[Put], *, seed: int = 0, on_document: OnDocument = lambda: None) -> Curve:
+def capacity(
+    checkpoint: Checkpoint, puts: Sequence[Put], *, seed: int = 0, on_document: OnDocument = lambda: None
+) -> Curve:
     """Accuracy by load: of how many different people and things the document tells before the question.
 
-    In stories found in the wild load grows with length and distance; `probes.experiments.designs.loads` varies it alone. Raises
-    ValueError as `forgetting` does, and for statements that are none of bAbI tasks 1-10.
+    In stories found in the wild load grows with length and distance; `probes.experiments.designs.loads` varies it
+    alone. Raises ValueError as `forgetting` does, and for statements that are none of bAbI tasks 1-10.
     """
     return _curve(checkpoint, puts, Along.LOAD, _load, seed, on_document)
 
 
-def overwrites(checkpoint: Checkpoint, puts: Sequence[Put], *, seed: int = 0, on_document: OnDocument = lambda: None) -> Curve:
+def overwrites(
+    checkpoint: Checkpoint, puts: Sequence[Put], *, seed: int = 0, on_document: OnDocument = lambda: None
+) -> Curve:
     """Accuracy by how many earlier places of the person asked for the last one had to replace.
 
-    `probes.experiments.designs.overwritten` varies that alone. Raises ValueError as `capacity` does, and for questions of
-    another form than "Where is Mary?".
+    `probes.experiments.designs.overwritten` varies that alone. Raises ValueError as `capacity` does, and for questions
+    of another form than "Where is Mary?".
     """
     return _curve(checkpoint, puts, Along.OVERWRITES, _overwritten, seed, on_document)
 
@@ -161,7 +171,12 @@ def _overwritten(put: Put) -> int:
 
 
 def _curve(
-    checkpoint: Checkpoint, puts: Sequence[Put], along: Along, place: Callable[[Put], int], seed: int, on_document: OnDocument
+    checkpoint: Checkpoint,
+    puts: Sequence[Put],
+    along: Along,
+    place: Callable[[Put], int],
+    seed: int,
+    on_document: OnDocument,
 ) -> Curve:
     kept = [put for put in puts if put.distance is not None]
     if not kept:
@@ -195,7 +210,9 @@ def _measured(said: Observed, metric: Metric) -> list[float]:
 
 def _point(at: int, asked: Sequence[Asked], counts: Counter[str], seed: int) -> Point:
     groups = [one.group for one in asked]
-    on, control = (np.array([getattr(one, name) for one in asked]) for name in ("log_probability", "control_log_probability"))
+    on, control = (
+        np.array([getattr(one, name) for one in asked]) for name in ("log_probability", "control_log_probability")
+    )
     return Point(
         at=at,
         right=rate([one.right for one in asked], groups),

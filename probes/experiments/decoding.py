@@ -1,4 +1,5 @@
-"""Whether slots say the answers that are read from them: over many questions, beside slots that were not read and slots that hold nothing."""
+"""Whether slots say the answers that are read from them: over many questions, beside slots that were not read and slots
+that hold nothing."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -7,15 +8,15 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from lm2.tasks.encoded_prompt import Put
-from lm2.runs.capture import Capture, HeadMean
-from lm2.weights.checkpoint import Checkpoint
-from lm2.model.config import MemoryKind
 from lm2.intervals import Rate, rate
-from lm2.runs.runner import run
+from lm2.model.config import MemoryKind
 from lm2.model.sites import Site
-from probes.stats.effects import Effect, effect
+from lm2.runs.capture import Capture, HeadMean
+from lm2.runs.runner import run
+from lm2.tasks.encoded_prompt import Put
+from lm2.weights.checkpoint import Checkpoint
 from probes.causal.lens import decoding
+from probes.stats.effects import Effect, effect
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,11 +51,11 @@ def decode(
 ) -> tuple[Decoded, ...]:
     """Whether the slots say the answers to questions that were put to a model, through each block with a memory.
 
-    The bank is the one that the answer's prediction reads, the candidates are the first tokens of all the questions' answers,
-    and each baseline is drawn once a question. `on_document` hears of each question that has been run.
+    The bank is the one that the answer's prediction reads, the candidates are the first tokens of all the questions'
+    answers, and each baseline is drawn once a question. `on_document` hears of each question that has been run.
 
-    Raises ValueError for questions of a single story or with a single answer, for answers that begin with the same token, for a model
-    without memory, and as `run` does.
+    Raises ValueError for questions of a single story or with a single answer, for answers that begin with the same
+    token, for a model without memory, and as `run` does.
     """
     layers, stories = sorted(checkpoint.config.memory_layers), [put.prompt.story_id for put in puts]
     if not layers:
@@ -63,18 +64,25 @@ def decode(
     if len(candidates) < len({put.answer_ids for put in puts}):
         raise ValueError("some of the answers begin with the same token: what a slot says of it tells none of them")
     if len(set(stories)) < 2 or len(candidates) < 2:
-        raise ValueError(f"slots are compared over at least 2 stories and 2 answers, not {len(set(stories))} and {len(candidates)}")
+        raise ValueError(
+            f"slots are compared over at least 2 stories and 2 answers, not {len(set(stories))} and {len(candidates)}"
+        )
     readings = []
     for put in puts:
         readings.append(_reading(checkpoint, put))
         on_document()
     count = len(puts)
-    follows = [next(on % count for on in range(at + 1, at + count) if stories[on % count] != stories[at]) for at in range(count)]
+    follows = [
+        next(on % count for on in range(at + 1, at + count) if stories[on % count] != stories[at])
+        for at in range(count)
+    ]
     found = []
     for layer in layers:
         rng = np.random.default_rng(seed)
         ranks = [
-            _ranks(checkpoint, layer, readings[at][layer], readings[follows[at]][layer], candidates, put.answer_ids[0], rng)
+            _ranks(
+                checkpoint, layer, readings[at][layer], readings[follows[at]][layer], candidates, put.answer_ids[0], rng
+            )
             for at, put in enumerate(puts)
         ]
         found.append(_decoded(layer, np.array(ranks), len(candidates), stories, seed))
@@ -89,15 +97,21 @@ class _Reading(NamedTuple):
 
 
 def _reading(checkpoint: Checkpoint, put: Put) -> dict[int, _Reading]:
-    """By block. Only the released code's blocks read what the block before wrote; elsewhere all read the bank as the segment began."""
+    """By block. Only the released code's blocks read what the block before wrote; elsewhere all read the bank as the
+    segment began."""
     config, row = checkpoint.config, put.rows[0]
     segment = put.segments[put.segment_of(row)]
-    captures = (Capture(Site.BANK_PRE, segments=(segment.index,)), Capture(Site.READ_PATTERN, HeadMean(), segments=(segment.index,)))
+    captures = (
+        Capture(Site.BANK_PRE, segments=(segment.index,)),
+        Capture(Site.READ_PATTERN, HeadMean(), segments=(segment.index,)),
+    )
     trace = run(checkpoint, replace(put.spec, captures=captures))
     begun = min(config.memory_layers)
     return {
         layer: _Reading(
-            trace.at(Site.BANK_PRE, segment=segment.index, layer=layer if config.memory is MemoryKind.RELEASE else begun),
+            trace.at(
+                Site.BANK_PRE, segment=segment.index, layer=layer if config.memory is MemoryKind.RELEASE else begun
+            ),
             trace.at(Site.READ_PATTERN, segment=segment.index, layer=layer)[row - segment.start],
         )
         for layer in config.memory_layers
@@ -105,22 +119,38 @@ def _reading(checkpoint: Checkpoint, put: Put) -> dict[int, _Reading]:
 
 
 def _ranks(
-    checkpoint: Checkpoint, layer: int, own: _Reading, other: _Reading, candidates: Sequence[int], truth: int, rng: np.random.Generator
+    checkpoint: Checkpoint,
+    layer: int,
+    own: _Reading,
+    other: _Reading,
+    candidates: Sequence[int],
+    truth: int,
+    rng: np.random.Generator,
 ) -> tuple[int, int, int, int, int]:
-    """The truth's rank in the most-read slot, in a slot drawn from the bank, in the other story's most-read slot and in a random
-    direction, all among the candidates; and its rank among all tokens in the most-read slot."""
+    """The truth's rank in the most-read slot, in a slot drawn from the bank, in the other story's most-read slot and in
+    a random direction, all among the candidates; and its rank among all tokens in the most-read slot."""
     found = decoding(
-        checkpoint, own.bank, layer, weights=own.weights, candidates=candidates, truth=truth, other=other.bank, random=1,
+        checkpoint, own.bank, layer, weights=own.weights, candidates=candidates, truth=truth, other=other.bank,
+        random=1,
         seed=int(rng.integers(2**31)),
     )  # fmt: skip
     read, drawn = found.most_read, rng.integers(len(own.bank))
-    return found.rank[read], found.rank[drawn], found.other_rank[other.weights.argmax()], found.random_rank[0], found.vocabulary_rank[read]
+    return (
+        found.rank[read],
+        found.rank[drawn],
+        found.other_rank[other.weights.argmax()],
+        found.random_rank[0],
+        found.vocabulary_rank[read],
+    )
 
 
-def _decoded(layer: int, ranks: Int[np.ndarray, "question 5"], candidates: int, stories: Sequence[str], seed: int) -> Decoded:
+def _decoded(
+    layer: int, ranks: Int[np.ndarray, "question 5"], candidates: int, stories: Sequence[str], seed: int
+) -> Decoded:
     most_read, *baselines = (ranks[:, :4] == 1).T
     random_slot, other_story, random_direction = (
-        First(rate=rate(column.tolist(), stories), behind=effect(most_read - column.astype(float), stories, seed=seed)) for column in baselines
+        First(rate=rate(column.tolist(), stories), behind=effect(most_read - column.astype(float), stories, seed=seed))
+        for column in baselines
     )
     return Decoded(
         layer=layer,

@@ -10,15 +10,16 @@ from itertools import chain, cycle, islice, product
 from random import Random
 
 from lm2.tasks.babi import Prompt, Question, Statement, Story, ask, prompts, stretch_all
-from lm2.text.tokens import BREAK
 from lm2.tasks.world import MOVES
+from lm2.text.tokens import BREAK
 
 PEOPLE = ("Mary", "John", "Sandra", "Daniel")
 PLACES = ("bathroom", "bedroom", "garden", "hallway", "kitchen", "office")
 
 
 def stretched(stories: Sequence[Story], statements: Sequence[int]) -> tuple[Prompt, ...]:
-    """Every question of task 1 stories, once for each number of statements about others put between its facts and itself.
+    """Every question of task 1 stories, once for each number of statements about others put between its facts and
+    itself.
 
     Raises ValueError as `lm2.tasks.babi.stretch` does.
     """
@@ -26,9 +27,15 @@ def stretched(stories: Sequence[Story], statements: Sequence[int]) -> tuple[Prom
 
 
 def loads(
-    people: Sequence[int] = (2, 3, 4), *, statements: int = 8, each: int = 192, seed: int = 0, cast: Sequence[str] = PEOPLE
+    people: Sequence[int] = (2, 3, 4),
+    *,
+    statements: int = 8,
+    each: int = 192,
+    seed: int = 0,
+    cast: Sequence[str] = PEOPLE,
 ) -> tuple[Prompt, ...]:
-    """`each` documents for every number of different people: length, distance and what is told of the person asked for are held.
+    """`each` documents for every number of different people: length, distance and what is told of the person asked for
+    are held.
 
     The person asked for is told of once, and the others share the other statements, each at least once. Persons, their
     statement's number and its place are balanced in every 192 documents (4 people, 8 statements, 6 places).
@@ -37,7 +44,8 @@ def loads(
     """
     if not people or min(people) < 2 or max(people) > min(len(cast), statements):
         raise ValueError(
-            f"people must be from 2 to {min(len(cast), statements)} for {statements} statements and {len(cast)} names, not {tuple(people)}"
+            f"people must be from 2 to {min(len(cast), statements)} for {statements} statements and {len(cast)} names,"
+            f" not {tuple(people)}"
         )
     made = []
     for index, (person, at, place) in enumerate(_balanced(cast, range(statements), each, seed)):
@@ -51,20 +59,26 @@ def loads(
 
 
 def overwritten(
-    times: Sequence[int] = (0, 1, 2, 3, 4), *, statements: int = 10, each: int = 144, seed: int = 0, cast: Sequence[str] = PEOPLE
+    times: Sequence[int] = (0, 1, 2, 3, 4),
+    *,
+    statements: int = 10,
+    each: int = 144,
+    seed: int = 0,
+    cast: Sequence[str] = PEOPLE,
 ) -> tuple[Prompt, ...]:
     """`each` documents for every number of earlier places of the person asked for: length, distance and load are held.
 
     The person was at `times` other places before, all different from each other; everybody else is told of in the other
-    statements. Persons, the last statement's number and its place are balanced in every 144 documents of the default sizes.
+    statements. Persons, the last statement's number and its place are balanced in every 144 documents of the default
+    sizes.
 
     Raises ValueError for more earlier places than there are, and for too few statements to tell of everybody.
     """
     most, others = max(times, default=0), len(cast) - 1
     if not times or min(times) < 0 or most >= len(PLACES) or statements < most + 1 + others:
         raise ValueError(
-            f"times must be from 0 to {min(len(PLACES) - 1, statements - 1 - others)} for {statements} statements, {len(PLACES)} places "
-            f"and {len(cast)} names, not {tuple(times)}"
+            f"times must be from 0 to {min(len(PLACES) - 1, statements - 1 - others)} for {statements} statements,"
+            f" {len(PLACES)} places and {len(cast)} names, not {tuple(times)}"
         )
     made = []
     for index, (person, last, place) in enumerate(_balanced(cast, range(most, statements), each, seed)):

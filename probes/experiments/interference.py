@@ -8,10 +8,10 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
-from lm2.tasks.encoded_prompt import put
-from lm2.weights.checkpoint import Checkpoint
 from lm2.intervals import Rate
+from lm2.tasks.encoded_prompt import put
 from lm2.text.tokens import BREAK
+from lm2.weights.checkpoint import Checkpoint
 from probes.causal.ablations import Observed, OnDocument, measured
 from probes.causal.side_by_side import banks_after, together
 from probes.experiments.designs import Rivals
@@ -23,7 +23,8 @@ _RESAMPLES = 2000
 
 @dataclass(frozen=True, kw_only=True)
 class Correlation:
-    """Spearman's rank correlation with a 95 % interval, percentiles of a bootstrap over groups; nan where something does not vary."""
+    """Spearman's rank correlation with a 95 % interval, percentiles of a bootstrap over groups; nan where something
+    does not vary."""
 
     r: float
     low: float
@@ -38,7 +39,8 @@ class Pair:
     fact: str
     rival: str
     overlap: float
-    """Cosine between the two facts' footprints: how far each moved each slot, beside what a repeated statement leaves there."""
+    """Cosine between the two facts' footprints: how far each moved each slot, beside what a repeated statement leaves
+    there."""
     elsewhere: float
     """Control: the same with the footprint of another document's fact."""
     effect: float
@@ -62,7 +64,8 @@ class Interference:
     correlation: Correlation
     """Of overlap and effect over pairs."""
     elsewhere: Correlation
-    """Control: of effect and the overlap with another document's fact. Where it is as large, it is not the shared slots that matter."""
+    """Control: of effect and the overlap with another document's fact. Where it is as large, it is not the shared slots
+    that matter."""
 
 
 def interference(
@@ -74,18 +77,24 @@ def interference(
     seed: int = 0,
     on_document: OnDocument = lambda: None,
 ) -> Interference:
-    """Ask each fact with each rival told behind it, beside the same with an old statement repeated in the rival's place.
+    """Ask each fact with each rival told behind it, beside the same with an old statement repeated in the rival's
+    place.
 
-    `on_document` is called once for every document read: 2 + rivals times for each of `documents`. Raises ValueError for fewer
-    than 2 documents, a model without memory, and as `run` does.
+    `on_document` is called once for every document read: 2 + rivals times for each of `documents`. Raises ValueError
+    for fewer than 2 documents, a model without memory, and as `run` does.
     """
     if len(documents) < 2:
         raise ValueError(f"interference needs at least 2 documents, not {len(documents)}")
 
     own = [at for at, document in enumerate(documents) for _ in document.rivals]
-    prompts = [[one.alone for one in documents], [one.repeated for one in documents], [rival for one in documents for rival in one.rivals]]
+    prompts = [
+        [one.alone for one in documents],
+        [one.repeated for one in documents],
+        [rival for one in documents for rival in one.rivals],
+    ]
     alone, repeated, told = (
-        together(checkpoint, [put(checkpoint, prompt, segment_length) for prompt in some], on_document=on_document) for some in prompts
+        together(checkpoint, [put(checkpoint, prompt, segment_length) for prompt in some], on_document=on_document)
+        for some in prompts
     )
     without = Observed(puts=tuple(repeated.puts[at] for at in own), logits=tuple(repeated.logits[at] for at in own))
     effects = measured(without, told, metric)
@@ -121,7 +130,11 @@ def correlation(one: Sequence[float], other: Sequence[float], groups: Sequence[s
         members[group].append(at)
     places = [np.array(places) for places in members.values()]
     drawn = np.random.default_rng(seed).integers(len(places), size=(_RESAMPLES, len(places)))
-    again = [_spearman(values[:, np.concatenate([places[group] for group in some])]) for some in drawn] if len(places) > 1 else [np.nan]
+    again = (
+        [_spearman(values[:, np.concatenate([places[group] for group in some])]) for some in drawn]
+        if len(places) > 1
+        else [np.nan]
+    )
     low, high = np.quantile(again, [0.025, 0.975])
     return Correlation(r=_spearman(values), low=float(low), high=float(high))
 
@@ -136,11 +149,17 @@ def _spearman(values: Float[np.ndarray, "two pair"]) -> float:
 def _footprints(
     checkpoint: Checkpoint, documents: Sequence[Rivals], segment_length: int | None
 ) -> tuple[list[Float[np.ndarray, "slot"]], list[Float[np.ndarray, "slot"]]]:
-    """Of each fact, and of each rival in its document: how far each slot lies from where a repeated statement would have left it."""
+    """Of each fact, and of each rival in its document: how far each slot lies from where a repeated statement would
+    have left it."""
     facts, rivals = [], []
     for document in documents:
         first, fact = (statement.text for statement in document.alone.statements)
-        texts = [(first, fact), (first, first), (first, fact, first), *((first, fact, rival.statements[2].text) for rival in document.rivals)]
+        texts = [
+            (first, fact),
+            (first, first),
+            (first, fact, first),
+            *((first, fact, rival.statements[2].text) for rival in document.rivals),
+        ]
         told, repeated, old, *new = banks_after(checkpoint, [BREAK.join(text) for text in texts], segment_length)
         facts.append(np.linalg.norm(told - repeated, axis=-1))
         rivals += [np.linalg.norm(bank - old, axis=-1) for bank in new]

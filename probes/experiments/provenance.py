@@ -1,4 +1,5 @@
-"""Write provenance: which tokens put into the bank what an answer reads out of it, and is it so when they may not write?"""
+"""Write provenance: which tokens put into the bank what an answer reads out of it, and is it so when they may not
+write?"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -7,18 +8,18 @@ import numpy as np
 from jaxtyping import Float
 from scipy.stats import spearmanr
 
-from lm2.tasks.encoded_prompt import Put
-from lm2.runs.capture import Capture, HeadMean
-from lm2.weights.checkpoint import Checkpoint
-from lm2.model.config import MemoryKind
 from lm2.intervals import bootstrap, rate
+from lm2.model.config import MemoryKind
+from lm2.model.sites import Site
+from lm2.runs.capture import Capture, HeadMean
 from lm2.runs.interventions import WriteBlock
 from lm2.runs.runner import run
-from lm2.model.sites import Site
 from lm2.runs.trace import Trace
+from lm2.tasks.encoded_prompt import Put
+from lm2.weights.checkpoint import Checkpoint
 from probes.causal.ablations import OnDocument, answers, check_foils
-from probes.stats.metrics import Answer, Metric, measure
 from probes.causal.planner import answers_under
+from probes.stats.metrics import Answer, Metric, measure
 
 _MORE = 3
 """Statements from the top that recall is also told for."""
@@ -59,8 +60,8 @@ class Write:
 def writes(trace: Trace, before: int) -> tuple[Write, ...]:
     """What the bank with which segment `before` begins is made of, beside what is left of the fresh one.
 
-    Exactly so: each write multiplies the bank by its forget gate and adds, so the bank is the sum of what is left of every
-    write and of the fresh bank. Raises KeyError where the trace lacks a site of writing.
+    Exactly so: each write multiplies the bank by its forget gate and adds, so the bank is the sum of what is left of
+    every write and of the fresh bank. Raises KeyError where the trace lacks a site of writing.
     """
     layers = sorted({at.layer for capture, at in trace.records if capture.site is Site.WRITE_PATTERN})
     places = [(segment, layer) for segment in trace.segments[:before] for layer in layers]
@@ -71,8 +72,11 @@ def writes(trace: Trace, before: int) -> tuple[Write, ...]:
     )
 
 
-def left_of(writes: Sequence[Sequence[Float[np.ndarray, "*row slot slot_dim"]]]) -> list[Float[np.ndarray, "*row slot slot_dim"]]:
-    """What is left of each of some writes, in their order, behind the last of them. Each is (input gate, candidate, forget gate)."""
+def left_of(
+    writes: Sequence[Sequence[Float[np.ndarray, "*row slot slot_dim"]]],
+) -> list[Float[np.ndarray, "*row slot slot_dim"]]:
+    """What is left of each of some writes, in their order, behind the last of them. Each is (input gate, candidate,
+    forget gate)."""
     found, since = [], 1.0
     for admitted, candidate, kept in reversed(writes):
         found.append(since * admitted * candidate)
@@ -83,13 +87,16 @@ def left_of(writes: Sequence[Sequence[Float[np.ndarray, "*row slot slot_dim"]]])
 def write_credit(trace: Trace, row: int) -> Float[np.ndarray, "token"]:
     """How much of what token `row` reads each token wrote.
 
-    The norm of what is left of each write at a slot, shared out over tokens by the write pattern and weighted by the share
-    that `row` reads of the slot (means over blocks and heads). Tokens of `row`'s own segment have none: they are not
-    readable yet. Raises KeyError where the trace lacks a site of writing or the read pattern.
+    The norm of what is left of each write at a slot, shared out over tokens by the write pattern and weighted by the
+    share that `row` reads of the slot (means over blocks and heads). Tokens of `row`'s own segment have none: they are
+    not readable yet. Raises KeyError where the trace lacks a site of writing or the read pattern.
     """
     segment = next(segment for segment in trace.segments if segment.start <= row < segment.end)
     layers = sorted({at.layer for capture, at in trace.records if capture.site is Site.READ_PATTERN})
-    read = np.mean([trace.at(Site.READ_PATTERN, segment=segment.index, layer=layer)[row - segment.start] for layer in layers], axis=0)
+    read = np.mean(
+        [trace.at(Site.READ_PATTERN, segment=segment.index, layer=layer)[row - segment.start] for layer in layers],
+        axis=0,
+    )
     credit = np.zeros(len(trace.tokens))
     for write in writes(trace, segment.index):
         credit[write.tokens.start : write.tokens.stop] += (read * np.linalg.norm(write.left, axis=-1)) @ write.pattern
@@ -123,7 +130,10 @@ def trace_answer(checkpoint: Checkpoint, put: Put, answer: Answer) -> Traced:
 
 def _check_gated(checkpoint: Checkpoint) -> None:
     if checkpoint.config.memory is not MemoryKind.GATED:
-        raise ValueError(f"{checkpoint.name} has {checkpoint.config.memory.value} memory; write credit needs a gated one's pattern and gates")
+        raise ValueError(
+            f"{checkpoint.name} has {checkpoint.config.memory.value} memory; write credit needs a gated one's pattern"
+            " and gates"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +161,9 @@ class Provenance:
     """Spearman correlation of credit and loss over the statements of a question, mean over questions."""
 
 
-def provenance(checkpoint: Checkpoint, puts: Sequence[Put], *, seed: int = 0, on_document: OnDocument = lambda: None) -> Provenance:
+def provenance(
+    checkpoint: Checkpoint, puts: Sequence[Put], *, seed: int = 0, on_document: OnDocument = lambda: None
+) -> Provenance:
     """Trace every answer and compare with the supporting facts that are known. `on_document` is called once a question.
 
     Raises ValueError for a memory that is not GATED, when no question names its facts, and when all have one answer.
@@ -179,8 +191,12 @@ def provenance(checkpoint: Checkpoint, puts: Sequence[Put], *, seed: int = 0, on
         chances = [min(1.0, (among or len(one.facts)) / len(one.put.statements)) for one in traced]
         found.append(_found("random order (control)", among, traced, chances, seed))
     with np.errstate(invalid="ignore"):
-        agreement = [float(spearmanr(one.statement_credit, one.lost).statistic) for one in traced if len(one.put.statements) > 2]
-    return Provenance(traced=tuple(traced), found=tuple(found), agreement=float(np.nanmean(agreement)) if agreement else float("nan"))
+        agreement = [
+            float(spearmanr(one.statement_credit, one.lost).statistic) for one in traced if len(one.put.statements) > 2
+        ]
+    return Provenance(
+        traced=tuple(traced), found=tuple(found), agreement=float(np.nanmean(agreement)) if agreement else float("nan")
+    )
 
 
 def _recall(traced: Traced, scores: np.ndarray, among: int | None) -> float:
@@ -192,8 +208,21 @@ def _found(name: str, among: int | None, traced: Sequence[Traced], recalls: Sequ
     stories = [one.put.prompt.story_id for one in traced]
     if set(recalls) <= {0, 1}:
         share = rate([recall == 1 for recall in recalls], stories)
-        return Found(ranking=name, among=among, documents=share.n, groups=share.groups, recall=share.accuracy, low=share.low, high=share.high)
-    low, high = np.quantile(bootstrap(np.array(recalls)[:, None], stories, seed=seed)[:, 0], [0.025, 0.975]) if len(set(stories)) > 1 else (np.nan,) * 2
+        return Found(
+            ranking=name,
+            among=among,
+            documents=share.n,
+            groups=share.groups,
+            recall=share.accuracy,
+            low=share.low,
+            high=share.high,
+        )
+    low, high = (
+        np.quantile(bootstrap(np.array(recalls)[:, None], stories, seed=seed)[:, 0], [0.025, 0.975])
+        if len(set(stories)) > 1
+        else (np.nan,) * 2
+    )
     return Found(
-        ranking=name, among=among, documents=len(traced), groups=len(set(stories)), recall=float(np.mean(recalls)), low=float(low), high=float(high)
+        ranking=name, among=among, documents=len(traced), groups=len(set(stories)), recall=float(np.mean(recalls)),
+        low=float(low), high=float(high)
     )  # fmt: skip

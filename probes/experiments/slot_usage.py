@@ -1,4 +1,5 @@
-"""How many slots a model really uses: effective and dead slots over many documents, beside a bank in which nothing is stored."""
+"""How many slots a model really uses: effective and dead slots over many documents, beside a bank in which nothing is
+stored."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -7,15 +8,15 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-from lm2.runs.capture import Capture, SlotMass
-from lm2.weights.checkpoint import Checkpoint
 from lm2.model.config import LM2Config, MemoryKind
+from lm2.model.sites import Site
+from lm2.runs.capture import Capture, SlotMass
 from lm2.runs.interventions import Freeze
 from lm2.runs.runner import run, to_numpy
-from lm2.text.segments import Segment
-from lm2.model.sites import Site
 from lm2.runs.spec import RunSpec
 from lm2.runs.trace import Trace
+from lm2.text.segments import Segment
+from lm2.weights.checkpoint import Checkpoint
 from probes.stats.effects import Effect, effect
 
 
@@ -26,7 +27,8 @@ def participation_ratio(mass: Float[np.ndarray, "... item"]) -> Float[np.ndarray
 
 
 def effective_rank(bank: Float[np.ndarray, "slot slot_dim"]) -> float:
-    """Participation ratio of the squared singular values of a bank whose slots are centred: along how many directions slots differ."""
+    """Participation ratio of the squared singular values of a bank whose slots are centred: along how many directions
+    slots differ."""
     return float(participation_ratio(np.linalg.svd(bank - bank.mean(0), compute_uv=False).astype(float) ** 2))
 
 
@@ -54,7 +56,8 @@ class Mean:
 class Usage:
     """What documents do with the slots.
 
-    Reading counts from segment 1 on, since before it nothing was written that could be read. Shares are means over documents.
+    Reading counts from segment 1 on, since before it nothing was written that could be read. Shares are means over
+    documents.
     """
 
     n: int
@@ -68,7 +71,8 @@ class Usage:
     forget: Float[np.ndarray, "slot"] | None
     """Forget gate: share of the slot that a block keeps; None for TOKENS, which have no gates."""
     read: Mean
-    """Effective slots of a document: participation ratio of its reading. Uniform reading would give the number of slots."""
+    """Effective slots of a document: participation ratio of its reading. Uniform reading would give the number of
+    slots."""
     write: Mean
     """The same of its writing."""
     rank: Mean
@@ -99,15 +103,16 @@ def usage(
     seed: int = 0,
     on_document: Callable[[], None] = lambda: None,
 ) -> Usage:
-    """Run every document twice, as its spec says and with a memory that writes nothing, and sum up what its slots were used for.
+    """Run every document twice, as its spec says and with a memory that writes nothing, and sum up what its slots were
+    used for.
 
     Args:
-        groups: names for each document the story it belongs to.
-        fraction: a slot is unread or unchanged when it has less than this share of 1/slots of the reading, or of the bank's
+        groups: names for each document the story it belongs to. fraction: a slot is unread or unchanged when it has
+        less than this share of 1/slots of the reading, or of the bank's
             change, in every document.
 
-    Raises ValueError for no documents, one of a single segment (it reads nothing that was written), a model without memory,
-    and as `run` does.
+    Raises ValueError for no documents, one of a single segment (it reads nothing that was written), a model without
+    memory, and as `run` does.
     """
     config = checkpoint.config
     if config.memory is MemoryKind.NONE:
@@ -116,8 +121,14 @@ def usage(
         raise ValueError("how slots are used takes at least 1 document to say")
     found, frozen = [], []
     for spec in specs:
-        found.append(_used(run(checkpoint, replace(spec, captures=tuple(map(Capture, _sites(config))) + (_READ,))), config))
-        frozen.append(_read(run(checkpoint, replace(spec, captures=(_READ,), interventions=(*spec.interventions, Freeze()))), config))
+        found.append(
+            _used(run(checkpoint, replace(spec, captures=tuple(map(Capture, _sites(config))) + (_READ,))), config)
+        )
+        frozen.append(
+            _read(
+                run(checkpoint, replace(spec, captures=(_READ,), interventions=(*spec.interventions, Freeze()))), config
+            )
+        )
         on_document()
     read, write, change, forget, ranks = (np.stack(column) for column in zip(*found))
     reading, fresh = participation_ratio(read), participation_ratio(np.stack(frozen))
@@ -159,7 +170,10 @@ class _Used(NamedTuple):
 
 def _used(trace: Trace, config: LM2Config) -> _Used:
     first, last = min(config.memory_layers), max(config.memory_layers)
-    moved = [_at(trace, Site.BANK_POST, segment, last) - _at(trace, Site.BANK_PRE, segment, first) for segment in trace.segments]
+    moved = [
+        _at(trace, Site.BANK_POST, segment, last) - _at(trace, Site.BANK_PRE, segment, first)
+        for segment in trace.segments
+    ]
     change = np.linalg.norm(moved, axis=-1)
     if config.memory is MemoryKind.TOKENS:
         write, forget = change.sum(0), np.full(config.slots, np.nan)
@@ -169,9 +183,13 @@ def _used(trace: Trace, config: LM2Config) -> _Used:
     return _Used(_read(trace, config), write, change.mean(0), forget, effective_rank(trace.bank))
 
 
-def _gated(trace: Trace, segment: Segment, layer: int, config: LM2Config) -> tuple[Float[np.ndarray, "slot"], Float[np.ndarray, "slot"]]:
+def _gated(
+    trace: Trace, segment: Segment, layer: int, config: LM2Config
+) -> tuple[Float[np.ndarray, "slot"], Float[np.ndarray, "slot"]]:
     """How much one block's gates admit to each slot, and the share of it that they keep."""
-    admitted = np.linalg.norm(_at(trace, Site.GATE_IN, segment, layer) * _at(trace, Site.CANDIDATE, segment, layer), axis=-1)
+    admitted = np.linalg.norm(
+        _at(trace, Site.GATE_IN, segment, layer) * _at(trace, Site.CANDIDATE, segment, layer), axis=-1
+    )
     kept = _at(trace, Site.GATE_FORGET, segment, layer).mean(-1)
     if config.memory is MemoryKind.RELEASE:  # rows past the segment's tokens stay as they are, whatever the gates say
         written = np.arange(config.slots) < len(segment.ids)
@@ -186,7 +204,10 @@ def _at(trace: Trace, site: Site, segment: Segment, layer: int) -> np.ndarray:
 def _read(trace: Trace, config: LM2Config) -> Float[np.ndarray, "slot"]:
     """Reading mass of every slot, each token counting the same, from segment 1 on."""
     if len(trace.segments) == 1:
-        raise ValueError(f"a document of a single segment ({len(trace.tokens)} tokens) reads nothing that was written; at least 2 are needed")
+        raise ValueError(
+            f"a document of a single segment ({len(trace.tokens)} tokens) reads nothing that was written; at least 2"
+            " are needed"
+        )
     return sum(
         len(segment.ids) * _at(trace, Site.READ_PATTERN, segment, layer)
         for segment in trace.segments[1:]

@@ -3,16 +3,22 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lm2.tasks import stories
-from lm2.tasks.encoded_prompt import Put, put
-from lm2.tasks.babi import Prompt
-from lm2.weights.checkpoint import Checkpoint
 from lm2.intervals import Rate
+from lm2.tasks import stories
+from lm2.tasks.babi import Prompt
+from lm2.tasks.encoded_prompt import Put, put
+from lm2.weights.checkpoint import Checkpoint
 from probes.causal import ablations, attribution as attributed
-from probes.experiments import curves, decoding as decoded, designs, interference as interfering, provenance as written
-from probes.erasure import experiment as erased
-from probes.experiments import slot_usage as used
 from probes.causal.ablations import OnDocument
+from probes.erasure import experiment as erased
+from probes.experiments import (
+    curves,
+    decoding as decoded,
+    designs,
+    interference as interfering,
+    provenance as written,
+    slot_usage as used,
+)
 from probes.stats.effects import Effect
 
 Cell = str | int | float
@@ -41,7 +47,10 @@ def _share(share: Rate) -> tuple[float, float, float]:
 
 
 def _items(puts: Sequence[Put]) -> str:
-    return f"{len(puts)} held-out questions of {len({one.prompt.story_id for one in puts})} stories, 95 % intervals clustered by story"
+    return (
+        f"{len(puts)} held-out questions of {len({one.prompt.story_id for one in puts})} stories, 95 % intervals"
+        " clustered by story"
+    )
 
 
 def _conditions(found: Sequence[ablations.Condition]) -> tuple[tuple[Cell, ...], ...]:
@@ -56,7 +65,12 @@ def policies(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: OnDo
     found = ablations.policies(checkpoint, puts, on_document=count)
     chance = ("best constant answer (chance)", *_share(ablations.constant(puts)), *[float("nan")] * 5)
     return (
-        Findings(title="What the memory may do", columns=("condition", *_SHARE, *_EFFECT), rows=(*_conditions(found), chance), note=_items(puts)),
+        Findings(
+            title="What the memory may do",
+            columns=("condition", *_SHARE, *_EFFECT),
+            rows=(*_conditions(found), chance),
+            note=_items(puts),
+        ),
     )
 
 
@@ -70,12 +84,26 @@ def gates(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: OnDocum
 def swap(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: OnDocument) -> tuple[Findings, ...]:
     found = ablations.swap(checkpoint, puts, seed=seed, on_document=count)
     rows: list[tuple[Cell, ...]] = [(dose.slots, *_share(dose.donor), *_share(dose.own)) for dose in found.doses]
-    note = f"{len(found.pairs)} pairs of stories that answer the question differently; slots drawn at random, the last row is the whole bank"
+    note = (
+        f"{len(found.pairs)} pairs of stories that answer the question differently; slots drawn at random, the last row"
+        " is the whole bank"
+    )
     if found.agreeing is not None:
         share = found.agreeing
-        note += f". Control: the whole bank of a story that says the same: {share.accuracy:.1%} ({share.low:.1%} to {share.high:.1%}) of {share.n} answer it"
+        note += (
+            f". Control: the whole bank of a story that says the same: {share.accuracy:.1%} ({share.low:.1%} to"
+            f" {share.high:.1%}) of {share.n} answer it"
+        )
     columns = ("slots swapped", "donor's answer (%)", "low", "high", "own answer (%)", "low ", "high ")
-    return (Findings(title="Whose answer?", columns=columns, rows=tuple(rows), note=note, curve=("slots swapped", "donor's answer (%)", "low", "high")),)
+    return (
+        Findings(
+            title="Whose answer?",
+            columns=columns,
+            rows=tuple(rows),
+            note=note,
+            curve=("slots swapped", "donor's answer (%)", "low", "high"),
+        ),
+    )
 
 
 def permutation(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: OnDocument) -> tuple[Findings, ...]:
@@ -85,34 +113,59 @@ def permutation(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: O
         ("another story's slots (control)", *_share(found.foreign), found.foreign_change),
     )
     note = f"{_items(puts)}; the bank is changed as the question's segment begins"
-    return (Findings(title="Slots permuted", columns=("condition", *_SHARE, "largest change of a logit"), rows=rows, note=note),)
+    return (
+        Findings(
+            title="Slots permuted", columns=("condition", *_SHARE, "largest change of a logit"), rows=rows, note=note
+        ),
+    )
 
 
 def provenance(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: OnDocument) -> tuple[Findings, ...]:
     found = written.provenance(checkpoint, puts, seed=seed, on_document=count)
-    rows = tuple((one.ranking, "as many as facts" if one.among is None else f"first {one.among}", 100 * one.recall, 100 * one.low, 100 * one.high) for one in found.found)
-    note = (
-        f"{_items([one.put for one in found.traced])}; share of the supporting facts among the statements from the top of the ranking; among as many "
-        f"as there are facts, recall and precision are one number. Spearman correlation of credit and loss over a question's statements, mean: {found.agreement:.2f}"
+    rows = tuple(
+        (
+            one.ranking,
+            "as many as facts" if one.among is None else f"first {one.among}",
+            100 * one.recall,
+            100 * one.low,
+            100 * one.high,
+        )
+        for one in found.found
     )
-    return (Findings(title="Facts found", columns=("statements ranked by", "statements taken", "recall (%)", "low", "high"), rows=rows, note=note),)
+    note = (
+        f"{_items([one.put for one in found.traced])}; share of the supporting facts among the statements from the top"
+        " of the ranking; among as many as there are facts, recall and precision are one number. Spearman correlation"
+        f" of credit and loss over a question's statements, mean: {found.agreement:.2f}"
+    )
+    return (
+        Findings(
+            title="Facts found",
+            columns=("statements ranked by", "statements taken", "recall (%)", "low", "high"),
+            rows=rows,
+            note=note,
+        ),
+    )
 
 
 def decoding(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: OnDocument) -> tuple[Findings, ...]:
     found = []
     for one in decoded.decode(checkpoint, puts, seed=seed, on_document=count):
         baselines = {
-            "a slot drawn from the same bank (control)": one.random_slot, "the most-read slot of another story (control)": one.other_story,
+            "a slot drawn from the same bank (control)": one.random_slot,
+            "the most-read slot of another story (control)": one.other_story,
             "a random direction of a slot's norm (control)": one.random_direction,
         }  # fmt: skip
         rows = [("the most-read slot", *_share(one.most_read), *[float("nan")] * 3)]
         rows += [(name, *_share(first.rate), *_points(first.behind)) for name, first in baselines.items()]
         note = (
-            f"{_items(puts)}; how often the slot's read-out puts the true answer first of {one.candidates} candidates; the answer's median rank among "
-            f"all {checkpoint.config.d_vocab:,} tokens in the most-read slot is {one.vocabulary_rank:.0f}"
+            f"{_items(puts)}; how often the slot's read-out puts the true answer first of {one.candidates} candidates;"
+            f" the answer's median rank among all {checkpoint.config.d_vocab:,} tokens in the most-read slot is"
+            f" {one.vocabulary_rank:.0f}"
         )
         columns = ("slot", "answer first (%)", "low", "high", "most-read slot ahead by (points)", "low ", "high ")
-        found.append(Findings(title=f"Slots read through block {one.layer}", columns=columns, rows=tuple(rows), note=note))
+        found.append(
+            Findings(title=f"Slots read through block {one.layer}", columns=columns, rows=tuple(rows), note=note)
+        )
     return tuple(found)
 
 
@@ -128,8 +181,14 @@ def attribution(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: O
         count()
     mean = attributed.average(found, [one.prompt.story_id for one in puts], seed=seed)
     rows = [(name, effect.mean, effect.low, effect.high, effect.p) for name, effect in zip(mean.labels, mean.effects)]
-    rows += [("sum of the parts", sum(effect.mean for effect in mean.effects), *[float("nan")] * 3), ("answer logit difference", mean.logit, *[float("nan")] * 3)]
-    note = f"{_items(puts)}; what each part adds directly, with the final norm's scale as it was; what works by way of later blocks shows little here"
+    rows += [
+        ("sum of the parts", sum(effect.mean for effect in mean.effects), *[float("nan")] * 3),
+        ("answer logit difference", mean.logit, *[float("nan")] * 3),
+    ]
+    note = (
+        f"{_items(puts)}; what each part adds directly, with the final norm's scale as it was; what works by way of"
+        " later blocks shows little here"
+    )
     columns = ("part", "answer logit difference (logits)", "low", "high", "p")
     return (Findings(title="Parts of the answer's logit difference", columns=columns, rows=tuple(rows), note=note),)
 
@@ -137,17 +196,28 @@ def attribution(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: O
 def forgetting(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: OnDocument) -> tuple[Findings, ...]:
     if puts[0].prompt.task == 1:  # such stories can be stretched: every question at several distances
         length = puts[0].spec.segment_length
-        each = max(8, len(puts) // 20)  # five questions a story, at four lengths; what is told between comes from the other stories
-        puts = [put(checkpoint, prompt, length) for prompt in designs.stretched(stories.held_out(1, each), (0, 6, 13, 26))]
+        each = max(
+            8, len(puts) // 20
+        )  # five questions a story, at four lengths; what is told between comes from the other stories
+        puts = [
+            put(checkpoint, prompt, length) for prompt in designs.stretched(stories.held_out(1, each), (0, 6, 13, 26))
+        ]
     found = curves.forgetting(checkpoint, puts, seed=seed, on_document=count)
     life = found.half_life
-    fall = f"no half-life: {life.reason}" if life.segments is None else f"half-life {life.segments:.1f} segments ({life.low:.1f} to {life.high:.1f})"
+    fall = (
+        f"no half-life: {life.reason}"
+        if life.segments is None
+        else f"half-life {life.segments:.1f} segments ({life.low:.1f} to {life.high:.1f})"
+    )
     return (_curve("Forgetting", found.curve, fall),)
 
 
 def capacity(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: OnDocument) -> tuple[Findings, ...]:
     asked = _designed(checkpoint, puts, designs.loads(each=len(puts), seed=seed))
-    note = "documents made to measure, in qa1's sentences: length, distance and what is told of the person asked for are held"
+    note = (
+        "documents made to measure, in qa1's sentences: length, distance and what is told of the person asked for are"
+        " held"
+    )
     return (_curve("Capacity", curves.capacity(checkpoint, asked, seed=seed, on_document=count), note),)
 
 
@@ -164,56 +234,102 @@ def _designed(checkpoint: Checkpoint, puts: Sequence[Put], prompts: Sequence[Pro
 def _curve(title: str, found: curves.Curve, note: str) -> Findings:
     along = found.along.value
     rows = tuple(
-        (point.at, *_share(point.right), *_share(point.control), 100 * point.chance, point.right.n, point.log_probability) for point in found.points
+        (
+            point.at,
+            *_share(point.right),
+            *_share(point.control),
+            100 * point.chance,
+            point.right.n,
+            point.log_probability,
+        )
+        for point in found.points
     )
-    reach = "at the first place already not above chance" if found.horizon is None else f"above chance up to {found.horizon}"
+    reach = (
+        "at the first place already not above chance"
+        if found.horizon is None
+        else f"above chance up to {found.horizon}"
+    )
     columns = (
-        along, "right (%)", "low", "high", "bank reset (%)", "low ", "high ", "chance (%)", "questions", "answer log-probability (nats)",
+        along, "right (%)", "low", "high", "bank reset (%)", "low ", "high ", "chance (%)", "questions",
+        "answer log-probability (nats)",
     )  # fmt: skip
-    pooled = f"{len(found.asked)} questions of {found.groups} stories, 95 % intervals clustered by story; {reach}; {note}"
+    pooled = (
+        f"{len(found.asked)} questions of {found.groups} stories, 95 % intervals clustered by story; {reach}; {note}"
+    )
     return Findings(title=title, columns=columns, rows=rows, note=pooled, curve=(along, "right (%)", "low", "high"))
 
 
 def interference(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: OnDocument) -> tuple[Findings, ...]:
     documents = designs.rivals(max(2, len(puts) // 4), seed=seed)
-    found = interfering.interference(checkpoint, documents, segment_length=puts[0].spec.segment_length, seed=seed, on_document=count)
+    found = interfering.interference(
+        checkpoint, documents, segment_length=puts[0].spec.segment_length, seed=seed, on_document=count
+    )
     rows = [
         (name, one.mean, one.low, one.high, one.p)
-        for name, one in (("a fact about someone else", found.written), ("an old statement told once more (control)", found.control))
+        for name, one in (
+            ("a fact about someone else", found.written),
+            ("an old statement told once more (control)", found.control),
+        )
     ]
     links = [
         (name, one.r, one.low, one.high)
-        for name, one in (("the fact's slots", found.correlation), ("another document's fact's slots (control)", found.elsewhere))
+        for name, one in (
+            ("the fact's slots", found.correlation),
+            ("another document's fact's slots (control)", found.elsewhere),
+        )
     ]
     pairs = f"{len(found.pairs)} pairs in {len(documents)} documents, 95 % intervals clustered by document"
-    note = f"{pairs}; {found.right.accuracy:.1%} of the facts are answered with a rival told behind them, {found.alone.accuracy:.1%} without"
+    note = (
+        f"{pairs}; {found.right.accuracy:.1%} of the facts are answered with a rival told behind them,"
+        f" {found.alone.accuracy:.1%} without"
+    )
     return (
-        Findings(title="What one more statement does to a fact", columns=("statement told behind the fact", _EFFECT[0], "low", "high", "p"), rows=tuple(rows), note=note),
+        Findings(title="What one more statement does to a fact",
+            columns=("statement told behind the fact", _EFFECT[0], "low", "high", "p"), rows=tuple(rows), note=note),
         Findings(
-            title="Is it the shared slots?", columns=("overlap of what the rival wrote with", "Spearman correlation with the change", "low", "high"),
+            title="Is it the shared slots?", columns=("overlap of what the rival wrote with",
+                "Spearman correlation with the change", "low", "high"),
             rows=tuple(links), note=f"{pairs}; overlap is the cosine of how far each statement moved each slot",
         ),
     )  # fmt: skip
 
 
 def slots(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: OnDocument) -> tuple[Findings, ...]:
-    found = used.usage(checkpoint, [one.spec for one in puts], [one.prompt.story_id for one in puts], seed=seed, on_document=count)
+    found = used.usage(
+        checkpoint, [one.spec for one in puts], [one.prompt.story_id for one in puts], seed=seed, on_document=count
+    )
     nothing = float("nan")
     rows = (
         ("effective slots of reading", found.read.mean, found.read.low, found.read.high),
-        ("the same with a memory that writes nothing (control)", found.fresh_read.mean, found.fresh_read.low, found.fresh_read.high),
+        (
+            "the same with a memory that writes nothing (control)",
+            found.fresh_read.mean,
+            found.fresh_read.low,
+            found.fresh_read.high,
+        ),
         ("effective slots of writing", found.write.mean, found.write.low, found.write.high),
         ("effective rank of the bank at the end", found.rank.mean, found.rank.low, found.rank.high),
         ("effective rank of the fresh bank (control)", found.fresh_rank, nothing, nothing),
     )
     dead = ", ".join(map(str, found.dead)) or "none"
-    note = f"{_items(puts)}; participation ratios, of {checkpoint.config.slots} slots. Dead slots, read and changed less than a hundredth of an even share in every document: {dead}"
+    note = (
+        f"{_items(puts)}; participation ratios, of {checkpoint.config.slots} slots. Dead slots, read and changed less"
+        f" than a hundredth of an even share in every document: {dead}"
+    )
     each = tuple(
         (slot, 100 * found.read_share[slot].item(), 100 * found.write_share[slot].item(), found.change[slot].item(),
-         nothing if found.forget is None else found.forget[slot].item(), "unread " * (slot in found.unread) + "unchanged" * (slot in found.unchanged))
+         nothing if found.forget is None else found.forget[slot].item(),
+         "unread " * (slot in found.unread) + "unchanged" * (slot in found.unchanged))
         for slot in range(checkpoint.config.slots)
     )  # fmt: skip
-    columns = ("slot", "share of reading (%)", "share of writing (%)", "change a segment (norm)", "forget gate, mean", "in every document")
+    columns = (
+        "slot",
+        "share of reading (%)",
+        "share of writing (%)",
+        "change a segment (norm)",
+        "forget gate, mean",
+        "in every document",
+    )
     return (
         Findings(title="Effective slots", columns=("measure", "mean", "low", "high"), rows=rows, note=note),
         Findings(title="Slot by slot", columns=columns, rows=each, note=f"{_items(puts)}; means over documents"),
@@ -224,13 +340,26 @@ def erasure(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: OnDoc
     found = erased.erasure(checkpoint, puts, seed=seed, on_document=count)
     nothing = float("nan")
     rows = [
-        (one.name, one.rank, 100 * one.moved, *(100 * value for value in (one.decodable.value, one.decodable.low, one.decodable.high)), *_share(one.right), one.effect.mean)
+        (one.name, one.rank, 100 * one.moved, *(100 * value for value in (one.decodable.value, one.decodable.low,
+            one.decodable.high)), *_share(one.right), one.effect.mean)
         for one in found.conditions
     ]  # fmt: skip
     rows.append(("best constant answer (chance)", 0, *[nothing] * 4, *_share(found.chance), nothing))
     note = (
-        f"{found.verdict}. {_items(puts)}; {', '.join(map(str, found.targets))}, erased from every slot as the question's segment begins. Decodable: balanced "
-        f"accuracy, pooled over these, of fresh linear probes of all slots side by side; {found.documents} simulated stories, a tenth of them for fresh probes"
+        f"{found.verdict}. {_items(puts)}; {', '.join(map(str, found.targets))}, erased from every slot as the"
+        " question's segment begins. Decodable: balanced accuracy, pooled over these, of fresh linear probes of all"
+        f" slots side by side; {found.documents} simulated stories, a tenth of them for fresh probes"
     )
-    columns = ("erased", "dimensions a slot", "variance taken (%)", "decodable (%)", "low", "high", "right (%)", "low ", "high ", "change of answer logit difference")
+    columns = (
+        "erased",
+        "dimensions a slot",
+        "variance taken (%)",
+        "decodable (%)",
+        "low",
+        "high",
+        "right (%)",
+        "low ",
+        "high ",
+        "change of answer logit difference",
+    )
     return (Findings(title="Decodable, and used?", columns=columns, rows=tuple(rows), note=note),)

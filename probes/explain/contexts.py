@@ -8,13 +8,14 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy.stats import rankdata
 
-from probes.explain.spec import Signal
 from probes.explain.passages import LONGEST, Passage
+from probes.explain.spec import Signal
 
 _MARKED = 0.5
 """Tokens with so much of a passage's largest value are marked."""
 _ACTIVE, _QUIET = 0.75, 0.5
-"""A slot is active in a passage whose largest value is in its upper quarter, and quiet in the lower half; between them is neither."""
+"""A slot is active in a passage whose largest value is in its upper quarter, and quiet in the lower half; between them
+is neither."""
 _SAMPLE = 1024
 _CELLS = 2**24
 """Passages that are drawn of a half: so many, and fewer where they would have more values than this."""
@@ -61,7 +62,8 @@ class Context:
 
 
 class Tops:
-    """The passages with the largest values of each slot, as they stream by: no text twice, and every story once before one comes again."""
+    """The passages with the largest values of each slot, as they stream by: no text twice, and every story once before
+    one comes again."""
 
     def __init__(self, signal: Signal, slots: int, count: int, each: int) -> None:
         self._signal, self._count, self._each = signal, count, each

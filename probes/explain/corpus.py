@@ -45,7 +45,9 @@ def corpus(spec: ExplainSpec, tokenizer: Tokenizer) -> Corpus:
         return halves(of_file(Path(spec.file)), spec.seed)
     asked = spec.documents.asked(tokenizer)
     belongs = groups(*zip(*(one.shared for one in asked)))
-    return halves([Entry(str(group), f"{one.prompt.text} {one.prompt.answer}") for group, one in zip(belongs, asked)], spec.seed)
+    return halves(
+        [Entry(str(group), f"{one.prompt.text} {one.prompt.answer}") for group, one in zip(belongs, asked)], spec.seed
+    )
 
 
 def of_file(path: Path) -> tuple[Entry, ...]:
@@ -60,14 +62,20 @@ def of_file(path: Path) -> tuple[Entry, ...]:
     texts = [part.strip() for part in (parts if len(parts) > 1 else text.split("\n"))]
     longest = max(enumerate(texts, start=1), key=lambda numbered: len(numbered[1]), default=(0, ""))
     if len(longest[1]) > MOST_CHARACTERS:
-        raise ValueError(f"{path}: text {longest[0]} has {len(longest[1]):,} characters; texts are parted by blank lines, and have at most {MOST_CHARACTERS:,}")
+        raise ValueError(
+            f"{path}: text {longest[0]} has {len(longest[1]):,} characters; texts are parted by blank lines, and have"
+            f" at most {MOST_CHARACTERS:,}"
+        )
     return tuple(Entry(f"{path.stem}:{at}", one) for at, one in enumerate(dict.fromkeys(filter(None, texts))))
 
 
 def halves(entries: Sequence[Entry], seed: int) -> Corpus:
-    """Whole groups to either side, as many entries on each as the groups allow. Raises ValueError for fewer than 2 groups."""
+    """Whole groups to either side, as many entries on each as the groups allow. Raises ValueError for fewer than 2
+    groups."""
     belongs = [one.group for one in entries]
     if len(set(belongs)) < 2:
-        raise ValueError(f"explanations are scored on other texts than those shown: at least 2 are needed, not {len(set(belongs))}")
+        raise ValueError(
+            f"explanations are scored on other texts than those shown: at least 2 are needed, not {len(set(belongs))}"
+        )
     cut = folds(belongs, 2, seed)[0]
     return Corpus(shown=tuple(entries[at] for at in cut.train), scored=tuple(entries[at] for at in cut.test))

@@ -5,8 +5,8 @@ import re
 from collections.abc import Sequence
 from enum import Enum
 
-from probes.explain.llm import Chat
 from probes.explain.contexts import Context
+from probes.explain.llm import Chat
 from probes.explain.spec import Signal
 
 AT_ONCE = 5
@@ -36,7 +36,8 @@ class Trial(Enum):
 
 
 def describe(chat: Chat, signal: Signal, contexts: Sequence[Context]) -> str | None:
-    """A slot in one sentence, from the contexts shown; None where the reply has no such sentence. Raises as `Chat.ask` does."""
+    """A slot in one sentence, from the contexts shown; None where the reply has no such sentence. Raises as `Chat.ask`
+    does."""
     system = _DESCRIBE.format(active=signal.value, passive=signal.done)
     return description(chat.ask(system, _numbered([one.with_marks() for one in contexts])))
 
@@ -48,7 +49,8 @@ def description(reply: str) -> str | None:
 
 
 def judge(chat: Chat, trial: Trial, text: str, passages: Sequence[str]) -> list[bool] | None:
-    """What the model says of at most `AT_ONCE` passages; None where its reply is not so many verdicts. Raises as `Chat.ask` does."""
+    """What the model says of at most `AT_ONCE` passages; None where its reply is not so many verdicts. Raises as
+    `Chat.ask` does."""
     count = len(passages)
     example = json.dumps([(at + 1) % 2 for at in range(count)])
     system = (_DETECT if trial is Trial.DETECTION else _FUZZ).format(count=count, example=example)

@@ -7,14 +7,14 @@ from functools import cached_property
 import numpy as np
 
 from lm2.weights.checkpoint import Checkpoint
-from probes.explain.llm import Chat
 from probes.explain.contexts import Context, Item, Sample, Scoring, Tops
 from probes.explain.corpus import Entry, corpus
 from probes.explain.describe import AT_ONCE, Trial, describe
-from probes.explain.spec import ExplainSpec, Signal
-from probes.explain.scores import Text, Verdicts, score
 from probes.explain.keywords import Keyword, Masses, keywords
+from probes.explain.llm import Chat
 from probes.explain.passages import passages
+from probes.explain.scores import Text, Verdicts, score
+from probes.explain.spec import ExplainSpec, Signal
 
 SIGNIFICANT = 0.05
 """Keywords with a q up to this are told in summaries."""
@@ -94,7 +94,8 @@ class Explanations:
 
 
 def explain(checkpoint: Checkpoint, spec: ExplainSpec, on_document: OnStep = lambda done, total: None) -> Explanations:
-    """Read the spec's texts and keep of each slot what reads and writes it most. No language model is asked; see `describe_slots`.
+    """Read the spec's texts and keep of each slot what reads and writes it most. No language model is asked; see
+    `describe_slots`.
 
     Raises ValueError for texts of which nothing can be told, and as `corpus` and `passages` do.
     """
@@ -108,11 +109,21 @@ def explain(checkpoint: Checkpoint, spec: ExplainSpec, on_document: OnStep = lam
 
     shown = _Half(checkpoint, spec, texts.shown, most=spec.contexts, each=spec.each, seed=spec.seed, count=count)
     # Of what scores, more of the best than is needed: what was shown word for word is left out.
-    scored = _Half(checkpoint, spec, texts.scored, most=spec.items + spec.contexts, each=spec.items, seed=spec.seed + 1, count=count)
+    scored = _Half(
+        checkpoint,
+        spec,
+        texts.scored,
+        most=spec.items + spec.contexts,
+        each=spec.items,
+        seed=spec.seed + 1,
+        count=count,
+    )
     found = tuple(one for signal in spec.signals for one in _explained(signal, spec, shown, scored))
     return Explanations(
-        spec=spec, checkpoint_digest=checkpoint.digest, corpus_digest=texts.digest, device=checkpoint.device, dtype=checkpoint.dtype,
-        shown=len(texts.shown), scored=len(texts.scored), slots=found, random=tuple(one.text for one in shown.sample.passages),
+        spec=spec, checkpoint_digest=checkpoint.digest, corpus_digest=texts.digest, device=checkpoint.device,
+        dtype=checkpoint.dtype,
+        shown=len(texts.shown), scored=len(texts.scored), slots=found,
+        random=tuple(one.text for one in shown.sample.passages),
     )  # fmt: skip
 
 
@@ -145,15 +156,19 @@ def _explained(signal: Signal, spec: ExplainSpec, shown: _Half, scored: _Half) -
     masses, tops = shown.masses[signal], shown.tops[signal]
     if not masses.words or not scored.masses[signal].words:
         raise ValueError(
-            f"nothing {signal.value}s a slot in half of these texts: each is a single segment, in which nothing is read that was written. "
-            "Longer texts, or shorter segments, have more"
+            f"nothing {signal.value}s a slot in half of these texts: each is a single segment, in which nothing is read"
+            " that was written. Longer texts, or shorter segments, have more"
         )
     scoring = Scoring(signal, scored.tops[signal], scored.sample)
     found = []
     for slot, (share, words) in enumerate(zip(masses.share, keywords(masses, scored.masses[signal], spec.keywords))):
         contexts = tops.of(slot)
         items = scoring.items(slot, spec.items, without={one.text for one in contexts}, rng=_rng(spec, signal, slot))
-        found.append(SlotExplanation(signal=signal, slot=slot, share=float(share), contexts=contexts, keywords=words, items=items))
+        found.append(
+            SlotExplanation(
+                signal=signal, slot=slot, share=float(share), contexts=contexts, keywords=words, items=items
+            )
+        )
     return found
 
 
@@ -161,14 +176,19 @@ def _rng(spec: ExplainSpec, signal: Signal, slot: int) -> np.random.Generator:
     return np.random.default_rng([spec.seed, list(Signal).index(signal), slot])
 
 
-def describe_slots(found: Explanations, chat: Chat, on_reply: OnStep = lambda done, total: None) -> tuple[Described, ...]:
-    """Let a language model describe the slots of `found.spec` from the contexts shown, and judge the items by that and three other texts.
+def describe_slots(
+    found: Explanations, chat: Chat, on_reply: OnStep = lambda done, total: None
+) -> tuple[Described, ...]:
+    """Let a language model describe the slots of `found.spec` from the contexts shown, and judge the items by that and
+    three other texts.
 
-    Every reply is kept by `chat`, so that a run that was stopped goes on. Raises ValueError with fewer than 2 slots, and as
-    `Chat.ask` does.
+    Every reply is kept by `chat`, so that a run that was stopped goes on. Raises ValueError with fewer than 2 slots,
+    and as `Chat.ask` does.
     """
     spec = found.spec
-    wanted = [one for one in found.slots if one.signal in spec.signals and (spec.slots is None or one.slot in spec.slots)]
+    wanted = [
+        one for one in found.slots if one.signal in spec.signals and (spec.slots is None or one.slot in spec.slots)
+    ]
     if len({one.slot for one in found.slots}) < 2:
         raise ValueError("a description is judged beside another slot's: at least 2 slots are needed")
     judged = sum(-(-len(one.items) // AT_ONCE) + -(-(len(one.items) // 2) // AT_ONCE) for one in wanted)
@@ -195,5 +215,9 @@ def _described(found: Explanations, one: SlotExplanation, chat: Chat, count: Cal
         Text.WORDS: one.words,
     }  # fmt: skip
     return Described(
-        signal=one.signal, slot=one.slot, description=said[0], texts=texts, verdicts=score(chat, texts, one.items, rng=rng, on_reply=count)
+        signal=one.signal,
+        slot=one.slot,
+        description=said[0],
+        texts=texts,
+        verdicts=score(chat, texts, one.items, rng=rng, on_reply=count),
     )

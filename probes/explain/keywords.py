@@ -7,20 +7,22 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
-from probes.explain.spec import Signal
 from probes.explain.passages import Passage
+from probes.explain.spec import Signal
 
 _GROUPS = 20
 """Parts into which stories are dealt for the jackknife."""
 _CELLS = 2**22
 """Words times slots that are counted; words that come later than this are left out."""
 _PRIOR = 50.0
-"""Tokens of the corpus as a whole that a slot, and the others, are taken to have met beforehand. Rare words need as much to stand out."""
+"""Tokens of the corpus as a whole that a slot, and the others, are taken to have met beforehand. Rare words need as
+much to stand out."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Keyword:
-    """A word by the log-odds ratio of its share of a slot's mass to its share of the other slots' (Monroe, Colaresi and Quinn 2008)."""
+    """A word by the log-odds ratio of its share of a slot's mass to its share of the other slots' (Monroe, Colaresi and
+    Quinn 2008)."""
 
     word: str
     share: float
@@ -34,7 +36,8 @@ class Keyword:
     q: float
     """Two-sided, for all words and slots of the signal together (Benjamini and Hochberg 1995)."""
     again: float
-    """The log-odds ratio on the other half of the stories, from which nothing was chosen; nan where they lack the word."""
+    """The log-odds ratio on the other half of the stories, from which nothing was chosen; nan where they lack the
+    word."""
 
 
 class Masses:
@@ -81,8 +84,8 @@ class Masses:
 def keywords(shown: Masses, scored: Masses, count: int) -> tuple[tuple[Keyword, ...], ...]:
     """For each slot at most `count` words of which it has more than the other slots.
 
-    The surest come first: by the lower ends of their intervals. They are chosen on the stories that were shown, and looked
-    up again on the others.
+    The surest come first: by the lower ends of their intervals. They are chosen on the stories that were shown, and
+    looked up again on the others.
     """
     parts = shown.parts
     mass = parts.sum(0)
@@ -95,7 +98,8 @@ def keywords(shown: Masses, scored: Masses, count: int) -> tuple[tuple[Keyword, 
     def keyword(at: int, slot: int) -> Keyword:
         centre, reach, word = float(odds[at, slot]), float(half[at, slot]), shown.words[at]
         return Keyword(
-            word=word, share=float(own[at, slot]), elsewhere=float(elsewhere[at, slot]), log_odds=centre, low=centre - reach,
+            word=word, share=float(own[at, slot]), elsewhere=float(elsewhere[at, slot]), log_odds=centre,
+            low=centre - reach,
             high=centre + reach, q=float(q[at, slot]), again=float(again[word][slot]) if word in again else np.nan,
         )  # fmt: skip
 
@@ -104,7 +108,8 @@ def keywords(shown: Masses, scored: Masses, count: int) -> tuple[tuple[Keyword, 
 
 
 def log_odds(mass: Float[np.ndarray, "word slot"]) -> Float[np.ndarray, "word slot"]:
-    """Log of the odds of a word in a slot's mass over its odds in the other slots', both beside `_PRIOR` tokens of all slots' mass."""
+    """Log of the odds of a word in a slot's mass over its odds in the other slots', both beside `_PRIOR` tokens of all
+    slots' mass."""
     prior = _PRIOR * mass.sum(1, keepdims=True) / max(mass.sum(), 1e-30)
     own, others = mass + prior, mass.sum(1, keepdims=True) - mass + prior
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -114,7 +119,8 @@ def log_odds(mass: Float[np.ndarray, "word slot"]) -> Float[np.ndarray, "word sl
 def _jackknife(
     parts: Float[np.ndarray, "part word slot"], odds: Float[np.ndarray, "word slot"]
 ) -> tuple[Float[np.ndarray, "word slot"], Float[np.ndarray, "word slot"]]:
-    """Half the width of each 95 % interval, and q: from how much leaving out each part of the stories changes the log-odds ratio."""
+    """Half the width of each 95 % interval, and q: from how much leaving out each part of the stories changes the
+    log-odds ratio."""
     count = len(parts)
     if count < 2:
         return np.full_like(odds, np.nan), np.full_like(odds, np.nan)

@@ -31,7 +31,14 @@ class Chat:
     """Asks a language model, greedily and with a seed; what it has been asked before, it is not asked again."""
 
     def __init__(
-        self, model: str, *, url: str | None, folder: Path | None = None, seed: int = 0, timeout: float = 120.0, pause: float = 1.0
+        self,
+        model: str,
+        *,
+        url: str | None,
+        folder: Path | None = None,
+        seed: int = 0,
+        timeout: float = 120.0,
+        pause: float = 1.0,
     ) -> None:
         """Nothing is contacted before `ask`.
 
@@ -48,13 +55,16 @@ class Chat:
         self._folder, self._held = folder, {}
         self._url = None if url is None else _checked(url)
         if url is None and folder is None:
-            raise ValueError("a language model needs an address, such as http://127.0.0.1:8000/v1, or a folder of transcripts to replay")
+            raise ValueError(
+                "a language model needs an address, such as http://127.0.0.1:8000/v1, or a folder of transcripts to"
+                " replay"
+            )
 
     def ask(self, system: str, user: str) -> str:
         """The reply; empty where the model said nothing.
 
-        Raises ValueError where a replay lacks the transcript and for what is no reply of the protocol; OSError where the
-        server does not answer.
+        Raises ValueError where a replay lacks the transcript and for what is no reply of the protocol; OSError where
+        the server does not answer.
         """
         request = {
             "model": self.model,
@@ -65,7 +75,9 @@ class Chat:
         transcript = self._get(key)
         if transcript is None:
             if self._url is None:
-                raise ValueError(f"{self._folder} holds no transcript {key[:12]} of {self.model!r}, and a replay asks nobody")
+                raise ValueError(
+                    f"{self._folder} holds no transcript {key[:12]} of {self.model!r}, and a replay asks nobody"
+                )
             transcript = {"request": request, "response": self._post(request)}
             said(transcript["response"])  # what is no reply of the protocol is not kept
             self._put(key, transcript)
@@ -100,11 +112,16 @@ class Chat:
             try:
                 return self._once(request)
             except urllib.error.HTTPError as error:
-                words = f"{self._url} answers {error.code} {error.reason}: {_without_key(error.read(300).decode('utf-8', 'replace'))}"
+                words = (
+                    f"{self._url} answers {error.code} {error.reason}:"
+                    f" {_without_key(error.read(300).decode('utf-8', 'replace'))}"
+                )
                 if error.code not in _OVERLOADED:
                     raise ValueError(words) from error
             except (OSError, http.client.HTTPException) as error:
-                words = f"{self._url} does not answer: {getattr(error, 'reason', None) or error or type(error).__name__}"
+                words = (
+                    f"{self._url} does not answer: {getattr(error, 'reason', None) or error or type(error).__name__}"
+                )
             if left:
                 time.sleep(self._pause * 2 ** (_TRIES - 1 - left))
         raise OSError(f"{words} ({_TRIES} tries)")
@@ -113,11 +130,14 @@ class Chat:
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
         if os.environ.get(KEY):
             headers["Authorization"] = f"Bearer {os.environ[KEY]}"
-        # No redirects: they would carry the texts, and the key, to an address that nobody gave. No proxy for this machine's own.
+        # No redirects: they would carry the texts, and the key, to an address that nobody gave. No proxy for this
+        # machine's own.
         own = [urllib.request.ProxyHandler({})] if urllib.parse.urlsplit(self._url).hostname in _HERE else []
         opener = urllib.request.build_opener(_NoRedirects, *own)
         body = json.dumps(request).encode()
-        with opener.open(urllib.request.Request(f"{self._url}/chat/completions", body, headers), timeout=self._timeout) as response:
+        with opener.open(
+            urllib.request.Request(f"{self._url}/chat/completions", body, headers), timeout=self._timeout
+        ) as response:
             found = response.read(_LARGEST_BYTES + 1)
         if len(found) > _LARGEST_BYTES:
             raise ValueError(f"{self._url} answers with more than {_LARGEST_BYTES:,} bytes")
@@ -130,7 +150,8 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 
 
 def digest(request: Mapping[str, Any]) -> str:
-    """SHA-256 of a request, by which its transcript is found. The address is no part of it: any server may replay another's."""
+    """SHA-256 of a request, by which its transcript is found. The address is no part of it: any server may replay
+    another's."""
     return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
 
 

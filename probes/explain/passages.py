@@ -11,20 +11,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lm2.runs.capture import Capture, HeadMean
-from lm2.weights.checkpoint import Checkpoint
 from lm2.model.config import LM2Config, MemoryKind
-from lm2.runs.loop import feed, to_numpy
 from lm2.model.hooks import HookPoint
-from lm2.runs.batched import follow, meet_in_the_bank
-from lm2.runs.runner import prepare
-from lm2.text.segments import Segment
 from lm2.model.sites import Site
+from lm2.runs.batched import follow, meet_in_the_bank
+from lm2.runs.capture import Capture, HeadMean
+from lm2.runs.loop import feed, to_numpy
+from lm2.runs.runner import prepare
 from lm2.runs.spec import RunSpec
+from lm2.text.segments import Segment
 from lm2.text.tokens import TokenSequence
+from lm2.weights.checkpoint import Checkpoint
+from probes.experiments.provenance import left_of
 from probes.explain.corpus import Entry
 from probes.explain.spec import ExplainSpec, Signal
-from probes.experiments.provenance import left_of
 
 LONGEST = 32
 """Tokens of a passage: longer segments are cut."""
@@ -52,16 +52,21 @@ class Passage:
     words: tuple[str, ...]
     """The word that each token is of."""
     values: Mapping[Signal, Values]
-    """Reading from segment 1 on, for before it nothing was written that could be read; writing up to the last segment but one, for
-    nobody reads what the last one writes."""
+    """Reading from segment 1 on, for before it nothing was written that could be read; writing up to the last segment
+    but one, for nobody reads what the last one writes."""
 
 
 def passages(
-    checkpoint: Checkpoint, entries: Sequence[Entry], spec: ExplainSpec, *, on_document: Callable[[], None] = lambda: None
+    checkpoint: Checkpoint,
+    entries: Sequence[Entry],
+    spec: ExplainSpec,
+    *,
+    on_document: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[Passage, ...]]:
     """The passages of each document in turn. What is held at a time is bounded, however many documents there are.
 
-    Raises ValueError for another checkpoint's spec, a model or block without memory, a signal that the memory lacks, and as `run` does.
+    Raises ValueError for another checkpoint's spec, a model or block without memory, a signal that the memory lacks,
+    and as `run` does.
     """
     config = checkpoint.config
     _check(config, spec)
@@ -122,19 +127,28 @@ class _Read(NamedTuple):
     values: Mapping[Signal, Values]
 
 
-def _side_by_side(checkpoint: Checkpoint, documents: Sequence[tuple[Segment, ...]], spec: ExplainSpec) -> Iterator[_Read]:
-    """As rows of one batch; for models whose segments meet only through the bank. Whoever consumes it holds the lock."""
+def _side_by_side(
+    checkpoint: Checkpoint, documents: Sequence[tuple[Segment, ...]], spec: ExplainSpec
+) -> Iterator[_Read]:
+    """As rows of one batch; for models whose segments meet only through the bank. Whoever consumes it holds the
+    lock."""
     kept: dict[tuple[Site, int], np.ndarray] = {}
 
     def keep(capture: Capture, layer: int) -> Callable[[Tensor, HookPoint], None]:
         def hook(value: Tensor, hook: HookPoint) -> None:
-            kept[capture.site, layer] = to_numpy(value.float().mean(1) if isinstance(capture.reduction, HeadMean) else value)
+            kept[capture.site, layer] = to_numpy(
+                value.float().mean(1) if isinstance(capture.reduction, HeadMean) else value
+            )
 
         return hook
 
     order = sorted(range(len(documents)), key=lambda at: -len(documents[at]))
     ids = [[segment.ids for segment in documents[at]] for at in order]
-    hooks = [(one.site.hook_name(layer), keep(one, layer)) for one in _captures(checkpoint.config, spec) for layer in one.layers]
+    hooks = [
+        (one.site.hook_name(layer), keep(one, layer))
+        for one in _captures(checkpoint.config, spec)
+        for layer in one.layers
+    ]
     with checkpoint.model.hooks(fwd_hooks=hooks):
         for step, output in enumerate(follow(checkpoint.model, ids, checkpoint.model.fresh_bank(len(ids)))):
             values = _values(checkpoint.config, spec, kept)
@@ -149,7 +163,9 @@ def _one_by_one(checkpoint: Checkpoint, documents: Sequence[tuple[Segment, ...]]
         records: dict = {}
         for segment, _ in feed(checkpoint.model, segments, run, records):
             kept = {(capture.site, place.layer): value[None] for (capture, place), value in records.items()}
-            yield _Read(at, segment, {signal: value[0] for signal, value in _values(checkpoint.config, spec, kept).items()})
+            yield _Read(
+                at, segment, {signal: value[0] for signal, value in _values(checkpoint.config, spec, kept).items()}
+            )
             records.clear()
 
 
@@ -183,8 +199,11 @@ def _values(
     return found
 
 
-def _sizes(config: LM2Config, layers: Sequence[int], kept: Mapping[tuple[Site, int], np.ndarray]) -> list[Float[np.ndarray, "row slot"]]:
-    """The norm of what is left of each block's write as the segment ends; of memory tokens, of an equal part of how far they moved."""
+def _sizes(
+    config: LM2Config, layers: Sequence[int], kept: Mapping[tuple[Site, int], np.ndarray]
+) -> list[Float[np.ndarray, "row slot"]]:
+    """The norm of what is left of each block's write as the segment ends; of memory tokens, of an equal part of how far
+    they moved."""
     if config.memory is MemoryKind.TOKENS:
         moved = np.linalg.norm(kept[Site.BANK_POST, config.n_layers - 1] - kept[Site.BANK_PRE, 0], axis=-1)
         return [moved / len(layers) for _ in layers]

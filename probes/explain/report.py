@@ -9,12 +9,12 @@ import pandas as pd
 
 from lm2.evaluation import report
 from lm2.origin import made_by
+from probes.experiments.tables import Cell, Findings
 from probes.explain.contexts import Context
 from probes.explain.describe import Trial
-from probes.explain.spec import Signal
-from probes.explain.scores import Text, Verdicts, ahead, pooled
 from probes.explain.explain import Described, Explanations, SlotExplanation
-from probes.experiments.tables import Cell, Findings
+from probes.explain.scores import Text, Verdicts, ahead, pooled
+from probes.explain.spec import Signal
 
 _NOTHING = float("nan")
 _TOLD = 5
@@ -32,8 +32,9 @@ def summary(found: Explanations) -> Findings:
     columns = [name for signal in spec.signals for name in (f"{signal.done} by", f"share of {_DOING[signal]} (%)")]
     blocks = "all blocks that have a memory" if spec.block is None else f"block {spec.block}"
     note = (
-        f"{found.shown} of {found.shown + found.scored} documents, {blocks}; the others are kept to test words and descriptions on. Words of which a slot has more than the other slots at q ≤ 0.05, the surest first, with how many "
-        "times the odds. A slot without words is not told from the others by single words"
+        f"{found.shown} of {found.shown + found.scored} documents, {blocks}; the others are kept to test words and"
+        " descriptions on. Words of which a slot has more than the other slots at q ≤ 0.05, the surest first, with how"
+        " many times the odds. A slot without words is not told from the others by single words"
     )
     return Findings(title="Slots", columns=("slot", *columns), rows=tuple(rows), note=note)
 
@@ -50,12 +51,15 @@ def words(one: SlotExplanation) -> Findings:
         odds, low, high, again = np.exp([word.log_odds, word.low, word.high, word.again]).tolist()
         rows.append((word.word, 100 * word.share, 100 * word.elsewhere, odds, low, high, word.q, again))
     note = (
-        "Odds of the word in the slot over its odds in the other slots, with a 95 % interval from a jackknife over stories; q for all words "
-        "and slots together. The last column is from the other half of the stories, from which no word was chosen"
+        "Odds of the word in the slot over its odds in the other slots, with a 95 % interval from a jackknife over"
+        " stories; q for all words and slots together. The last column is from the other half of the stories, from"
+        " which no word was chosen"
     )
     shares = (f"of the slot's {_DOING[one.signal]} (%)", "of the other slots' (%)")
     columns = ("word", *shares, "odds ratio", "low", "high", "q", "odds ratio again")
-    return Findings(title=f"Words that {one.signal.value} slot {one.slot}", columns=columns, rows=tuple(rows), note=note)
+    return Findings(
+        title=f"Words that {one.signal.value} slot {one.slot}", columns=columns, rows=tuple(rows), note=note
+    )
 
 
 def descriptions(described: Sequence[Described]) -> Findings:
@@ -64,7 +68,17 @@ def descriptions(described: Sequence[Described]) -> Findings:
     for one in described:
         rates = [cell for trial in Trial for cell in _rate(one.of(trial, Text.DESCRIPTION))]
         rows.append((one.slot, one.signal.done, one.description or "(the reply could not be read)", *rates))
-    columns = ("slot", "is", "by, says the language model", "detection (%)", "low", "high", "fuzzing (%)", "low ", "high ")
+    columns = (
+        "slot",
+        "is",
+        "by, says the language model",
+        "detection (%)",
+        "low",
+        "high",
+        "fuzzing (%)",
+        "low ",
+        "high ",
+    )
     return Findings(
         title="Descriptions", columns=columns, rows=tuple(rows),
         note="Balanced accuracy on stories that the description was not made from, 95 % intervals clustered by story; chance is 50 %",
@@ -80,12 +94,14 @@ def scores(described: Sequence[Described]) -> Findings:
             if here:
                 rows += _compared(signal, trial, {text: pooled([one.of(trial, text) for one in here]) for text in Text})
     columns = (
-        "slots", "trial", "text", "right (%)", "low", "high", "description ahead by (points)", "low ", "high ", "replies not read (%)",
+        "slots", "trial", "text", "right (%)", "low", "high", "description ahead by (points)", "low ", "high ",
+        "replies not read (%)",
         "passages",
     )  # fmt: skip
     note = (
-        f"{len({one.slot for one in described})} slots; detection: in which passages is the slot active; fuzzing: are the marked words the "
-        "active ones. A reply that could not be read counts as wrong. 95 % intervals clustered by story; all texts are judged on the same passages"
+        f"{len({one.slot for one in described})} slots; detection: in which passages is the slot active; fuzzing: are"
+        " the marked words the active ones. A reply that could not be read counts as wrong. 95 % intervals clustered"
+        " by story; all texts are judged on the same passages"
     )
     return Findings(title="What the descriptions are worth", columns=columns, rows=tuple(rows), note=note)
 
@@ -97,7 +113,15 @@ def _compared(signal: Signal, trial: Trial, verdicts: Mapping[Text, Verdicts]) -
         if text is not Text.DESCRIPTION:
             lead = ahead(verdicts[Text.DESCRIPTION], one)
             points = (100 * lead.mean, 100 * lead.low, 100 * lead.high)
-        yield (signal.done, trial.value, text.value, *_rate(one), *points, 100 * one.unread / len(one.right), len(one.right))
+        yield (
+            signal.done,
+            trial.value,
+            text.value,
+            *_rate(one),
+            *points,
+            100 * one.unread / len(one.right),
+            len(one.right),
+        )
 
 
 def _rate(one: Verdicts | None) -> tuple[float, float, float]:
@@ -121,14 +145,16 @@ def to_json(found: Explanations, described: Sequence[Described] = ()) -> dict[st
         "documents": {"shown": found.shown, "scored": found.scored},
         "slots": [_slot(one) for one in found.slots],
         "described": [_described(one) for one in described],
-        "tables": [{"title": one.title, "columns": one.columns, "rows": one.rows, "note": one.note} for one in tables(found, described)],
+        "tables": [{"title": one.title, "columns": one.columns, "rows": one.rows,
+            "note": one.note} for one in tables(found, described)],
     })  # fmt: skip
 
 
 def _slot(one: SlotExplanation) -> dict[str, Any]:
     items = [{"drawn": item.drawn.name.lower(), **_context(item.context)} for item in one.items]
     return {
-        "signal": one.signal.value, "slot": one.slot, "share": one.share, "keywords": [vars(word) for word in one.keywords],
+        "signal": one.signal.value, "slot": one.slot, "share": one.share,
+        "keywords": [vars(word) for word in one.keywords],
         "contexts": [_context(context) for context in one.contexts], "items": items,
     }  # fmt: skip
 
@@ -136,29 +162,48 @@ def _slot(one: SlotExplanation) -> dict[str, Any]:
 def _context(one: Context) -> dict[str, Any]:
     """`values`: one for each token, whose characters in `text` are its span."""
     return {
-        "story": one.group, "segment": one.segment, "token": one.start, "text": one.text, "marked": one.with_marks(), "peak": one.peak,
+        "story": one.group, "segment": one.segment, "token": one.start, "text": one.text, "marked": one.with_marks(),
+        "peak": one.peak,
         "spans": one.spans, "values": [round(float(value), 6) for value in one.values],
     }  # fmt: skip
 
 
 def _described(one: Described) -> dict[str, Any]:
     verdicts = [
-        {"trial": each.trial.value, "text": each.text.name.lower(), "right": each.right, "stories": each.groups, "unread": each.unread}
+        {
+            "trial": each.trial.value,
+            "text": each.text.name.lower(),
+            "right": each.right,
+            "stories": each.groups,
+            "unread": each.unread,
+        }
         for each in one.verdicts
     ]
     texts = {text.name.lower(): said for text, said in one.texts.items()}
-    return {"signal": one.signal.value, "slot": one.slot, "description": one.description, "texts": texts, "verdicts": verdicts}
+    return {
+        "signal": one.signal.value,
+        "slot": one.slot,
+        "description": one.description,
+        "texts": texts,
+        "verdicts": verdicts,
+    }
 
 
 def keyword_rows(found: Explanations) -> pd.DataFrame:
     """One row for each keyword of each slot."""
-    return pd.DataFrame([{"signal": one.signal.value, "slot": one.slot, **vars(word)} for one in found.slots for word in one.keywords])
+    return pd.DataFrame(
+        [{"signal": one.signal.value, "slot": one.slot, **vars(word)} for one in found.slots for word in one.keywords]
+    )
 
 
 def context_rows(found: Explanations) -> pd.DataFrame:
     """One row for each context of each slot."""
     kept = ("story", "segment", "token", "peak", "marked")
-    rows = [({"signal": one.signal.value, "slot": one.slot}, _context(context)) for one in found.slots for context in one.contexts]
+    rows = [
+        ({"signal": one.signal.value, "slot": one.slot}, _context(context))
+        for one in found.slots
+        for context in one.contexts
+    ]
     return pd.DataFrame([place | {name: values[name] for name in kept} for place, values in rows])
 
 
@@ -173,12 +218,16 @@ def _plain(value: Any) -> Any:
 def markdown(found: Explanations, described: Sequence[Described], command: str) -> str:
     """The whole report. `command` is what made it, and makes it again."""
     spec = found.spec
-    texts = spec.file or f"{spec.documents.origin.value} stories of " + ", ".join(f"qa{task}" for task in spec.documents.tasks)
+    texts = spec.file or f"{spec.documents.origin.value} stories of " + ", ".join(
+        f"qa{task}" for task in spec.documents.tasks
+    )
     parts = [
         f"# What reads and writes the slots of {spec.checkpoint}",
         f"Made by\n\n```\n{command}\n```",
-        f"{found.shown} documents shown and {found.scored} to look again ({texts}); spec {spec.digest[:10]}, weights "
-        f"{found.checkpoint_digest[:10]}, texts {found.corpus_digest[:10]}.",
+        (
+            f"{found.shown} documents shown and {found.scored} to look again ({texts}); spec {spec.digest[:10]},"
+            f" weights {found.checkpoint_digest[:10]}, texts {found.corpus_digest[:10]}."
+        ),
         *[f"## {one.title}\n\n{_table(one)}\n\n{one.note}." for one in tables(found, described)],
     ]
     for one in found.slots:

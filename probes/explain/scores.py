@@ -1,4 +1,5 @@
-"""What a description of a slot is worth: judged on passages that it was not made from, beside three texts that know nothing of the slot."""
+"""What a description of a slot is worth: judged on passages that it was not made from, beside three texts that know
+nothing of the slot."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,9 +8,9 @@ from enum import Enum
 import numpy as np
 
 from lm2.intervals import Difference, Rate, difference, rate
-from probes.explain.llm import Chat
 from probes.explain.contexts import Item
 from probes.explain.describe import AT_ONCE, Trial, judge
+from probes.explain.llm import Chat
 
 
 class Text(Enum):
@@ -23,7 +24,8 @@ class Text(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Verdicts:
-    """How one text fared in one trial. All texts of a slot are judged on the same items, half of which are right to be told apart by 1."""
+    """How one text fared in one trial. All texts of a slot are judged on the same items, half of which are right to be
+    told apart by 1."""
 
     trial: Trial
     text: Text
@@ -46,7 +48,8 @@ def pooled(verdicts: Sequence[Verdicts]) -> Verdicts:
         raise ValueError("there are no verdicts to pool")
     return Verdicts(
         trial=verdicts[0].trial, text=verdicts[0].text, unread=sum(one.unread for one in verdicts),
-        right=tuple(hit for one in verdicts for hit in one.right), groups=tuple(group for one in verdicts for group in one.groups),
+        right=tuple(hit for one in verdicts for hit in one.right),
+        groups=tuple(group for one in verdicts for group in one.groups),
     )  # fmt: skip
 
 
@@ -77,11 +80,15 @@ def score(
     Raises as `Chat.ask` does.
     """
     asked = {
-        Trial.DETECTION: [_Asked(passage=one.context.text, truth=one.drawn.active, group=one.context.group) for one in items],
+        Trial.DETECTION: [
+            _Asked(passage=one.context.text, truth=one.drawn.active, group=one.context.group) for one in items
+        ],
         Trial.FUZZING: _fuzzed(items, rng),
     }
     trials = [trial for trial in Trial if asked[trial]]
-    return tuple(_verdicts(chat, trial, kind, text, asked[trial], on_reply) for trial in trials for kind, text in texts.items())
+    return tuple(
+        _verdicts(chat, trial, kind, text, asked[trial], on_reply) for trial in trials for kind, text in texts.items()
+    )
 
 
 def _verdicts(
@@ -99,7 +106,8 @@ def _verdicts(
 
 
 def _fuzzed(items: Sequence[Item], rng: np.random.Generator) -> list[_Asked]:
-    """The active passages, half of them with the tokens marked that have the largest values, half with as many of the others."""
+    """The active passages, half of them with the tokens marked that have the largest values, half with as many of the
+    others."""
     contexts = [one.context for one in items if one.drawn.active]
     contexts = [one for one in contexts if 2 * one.marked.sum() <= len(one.values)]  # else there are not as many others
     contexts = contexts[: len(contexts) // 2 * 2]

@@ -13,8 +13,9 @@ class Signal(Enum):
     READ = "read"
     """The read pattern: the share of the token's reading that goes to the slot, mean over heads and blocks."""
     WRITE = "write"
-    """Write credit, as in `probes.experiments.provenance`: the write pattern (mean over heads) times the norm of what is left of the write as
-    its segment ends, summed over blocks. Memory tokens have no gates: the mean pattern times how far the segment moved the slot."""
+    """Write credit, as in `probes.experiments.provenance`: the write pattern (mean over heads) times the norm of what
+    is left of the write as its segment ends, summed over blocks. Memory tokens have no gates: the mean pattern times
+    how far the segment moved the slot."""
 
     @property
     def done(self) -> str:
@@ -58,4 +59,6 @@ class ExplainSpec(Spec):
                 written(name, getattr(self, name))
         places("slots", self.slots)
         if not self.signals or len(set(self.signals)) != len(self.signals):
-            raise ValueError(f"signals must name one at least, and each once, not {[signal.value for signal in self.signals]}")
+            raise ValueError(
+                f"signals must name one at least, and each once, not {[signal.value for signal in self.signals]}"
+            )

@@ -21,7 +21,11 @@ class Baseline(ABC):
 
     @abstractmethod
     def rows(
-        self, segment: Segment, positions: Int[np.ndarray, "row"], examples: Examples, embedding: Float[np.ndarray, "d_vocab d_model"]
+        self,
+        segment: Segment,
+        positions: Int[np.ndarray, "row"],
+        examples: Examples,
+        embedding: Float[np.ndarray, "d_vocab d_model"],
     ) -> Float[np.ndarray, "row d"]:
         """The features of the rows of one segment."""
 
@@ -37,7 +41,11 @@ class Tokens(Baseline):
         return len(examples.vocabulary)
 
     def rows(
-        self, segment: Segment, positions: Int[np.ndarray, "row"], examples: Examples, embedding: Float[np.ndarray, "d_vocab d_model"]
+        self,
+        segment: Segment,
+        positions: Int[np.ndarray, "row"],
+        examples: Examples,
+        embedding: Float[np.ndarray, "d_vocab d_model"],
     ) -> Float[np.ndarray, "row d"]:
         return (np.array(segment.ids)[:, None] == examples.vocabulary).cumsum(0)[positions]
 
@@ -53,7 +61,11 @@ class Embedding(Baseline):
         return config.d_model
 
     def rows(
-        self, segment: Segment, positions: Int[np.ndarray, "row"], examples: Examples, embedding: Float[np.ndarray, "d_vocab d_model"]
+        self,
+        segment: Segment,
+        positions: Int[np.ndarray, "row"],
+        examples: Examples,
+        embedding: Float[np.ndarray, "d_vocab d_model"],
     ) -> Float[np.ndarray, "row d"]:
         return embedding[list(segment.ids)].cumsum(0)[positions] / (positions + 1)[:, None]
 
@@ -69,7 +81,11 @@ class Position(Baseline):
         return int(examples.segment.max() + examples.position.max()) + 2
 
     def rows(
-        self, segment: Segment, positions: Int[np.ndarray, "row"], examples: Examples, embedding: Float[np.ndarray, "d_vocab d_model"]
+        self,
+        segment: Segment,
+        positions: Int[np.ndarray, "row"],
+        examples: Examples,
+        embedding: Float[np.ndarray, "d_vocab d_model"],
     ) -> Float[np.ndarray, "row d"]:
         found = np.zeros((len(positions), int(examples.segment.max() + examples.position.max()) + 2))
         found[:, segment.index] = 1

@@ -16,22 +16,22 @@ from jaxtyping import Float32, Int, Shaped
 from torch import Tensor
 
 from lm2.files import replace_file
-from lm2.weights.checkpoint import Checkpoint
-from lm2.runs.hooks import Hook
-from lm2.runs.loop import feed, to_numpy
 from lm2.model.hooks import HookPoint
-from lm2.runs.interventions import Reset
 from lm2.model.lm2 import LM2
 from lm2.runs.batched import follow, meet_in_the_bank
-from lm2.text.segments import Segment
+from lm2.runs.hooks import Hook
+from lm2.runs.interventions import Reset
+from lm2.runs.loop import feed, to_numpy
 from lm2.runs.spec import RunSpec
 from lm2.runs.trace import read_only
+from lm2.text.segments import Segment
+from lm2.weights.checkpoint import Checkpoint
 from probes.causal.ablations import OnDocument
 from probes.features.examples import Examples
 from probes.features.slot_views import Rows
 from probes.features.sources import Activation, Change, Condition, OfText, Source
-from probes.stats.splits import groups
 from probes.features.targets import Labels, OwnLabels, SlotOverwritten, Target
+from probes.stats.splits import groups
 
 _ROWS = 32
 """Documents read side by side."""
@@ -56,10 +56,12 @@ def collect(
     seed: int = 0,
     on_document: OnDocument = lambda: None,
 ) -> dict[Source, Features]:
-    """The features of every row from each source, read-only. Equal to what a run of each document captures, to rounding.
+    """The features of every row from each source, read-only. Equal to what a run of each document captures, to
+    rounding.
 
     Args:
-        folder: where arrays are put, a file for each source (`file_name`) that is whole or not there, and which is then mapped
+        folder: where arrays are put, a file for each source (`file_name`) that is whole or not there, and which is then
+        mapped
             into memory; None, they are held in memory.
         seed: for the weights of a model that is UNTRAINED.
         on_document: hears of each document that has been read, once for each condition that sources have.
@@ -67,12 +69,19 @@ def collect(
     Raises ValueError for sources that the model or the moment lacks, and for examples of another checkpoint.
     """
     if examples.digest != checkpoint.digest:
-        raise ValueError(f"the examples are laid out for weights {examples.digest[:12]}, and {checkpoint.name!r} has {checkpoint.digest[:12]}")
+        raise ValueError(
+            f"the examples are laid out for weights {examples.digest[:12]}, and {checkpoint.name!r} has"
+            f" {checkpoint.digest[:12]}"
+        )
     for source in sources:
         source.check(checkpoint.config, examples.moment)
     shapes = {source: (len(examples), source.width(checkpoint.config, examples)) for source in sources}
     with ExitStack() as stack:
-        paths = None if folder is None else {source: stack.enter_context(replace_file(folder / file_name(source))) for source in shapes}
+        paths = (
+            None
+            if folder is None
+            else {source: stack.enter_context(replace_file(folder / file_name(source))) for source in shapes}
+        )
         arrays = _Arrays(shapes, paths)
         _read_texts(checkpoint, examples, [source for source in shapes if isinstance(source, OfText)], arrays)
         for condition in Condition:
@@ -95,7 +104,8 @@ def labelled(
 ) -> Labelled:
     """What targets say of every row, those that take a run to say among them; and the groups that rows then have.
 
-    `on_document` hears of each document that is read for those. Raises ValueError for what the documents or files do not hold.
+    `on_document` hears of each document that is read for those. Raises ValueError for what the documents or files do
+    not hold.
     """
     for target in targets:
         target.check(examples)
@@ -107,7 +117,8 @@ def labelled(
 
 
 def untrained(checkpoint: Checkpoint, seed: int = 0) -> Checkpoint:
-    """The same model with weights drawn anew, on the CPU whatever it runs on, so that a seed means the same weights everywhere."""
+    """The same model with weights drawn anew, on the CPU whatever it runs on, so that a seed means the same weights
+    everywhere."""
     with torch.random.fork_rng(devices=()):  # layers draw from torch's own generator as they are built
         model = LM2(checkpoint.config)
     model.initialise(torch.Generator().manual_seed(seed))
@@ -118,7 +129,8 @@ def untrained(checkpoint: Checkpoint, seed: int = 0) -> Checkpoint:
 
 
 class _Arrays:
-    """The arrays that are being filled: held, or files that are open one batch long, so that what was written takes no memory."""
+    """The arrays that are being filled: held, or files that are open one batch long, so that what was written takes no
+    memory."""
 
     def __init__(self, shapes: Mapping[Source, tuple[int, int]], paths: Mapping[Source, Path] | None) -> None:
         self._paths = paths
@@ -137,11 +149,18 @@ def _read_texts(checkpoint: Checkpoint, examples: Examples, wanted: Sequence[OfT
     for source in wanted:
         (array,) = arrays.open([source]).values()
         for (document, segment), rows in examples.pieces.items():
-            array[rows] = source.baseline.rows(examples.read[document][segment], examples.position[rows], examples, embedding)
+            array[rows] = source.baseline.rows(
+                examples.read[document][segment], examples.position[rows], examples, embedding
+            )
 
 
 def _read_activations(
-    checkpoint: Checkpoint, examples: Examples, wanted: Sequence[Activation], reset: bool, arrays: _Arrays, on_document: OnDocument
+    checkpoint: Checkpoint,
+    examples: Examples,
+    wanted: Sequence[Activation],
+    reset: bool,
+    arrays: _Arrays,
+    on_document: OnDocument,
 ) -> None:
     hooks = {source: source.hooks(checkpoint.config, examples.moment) for source in wanted}
     heard: dict[str, Tensor] = {}
@@ -186,7 +205,9 @@ def _batches(checkpoint: Checkpoint, examples: Examples, reset: bool) -> Iterato
     return (readings[start : start + size] for start in range(0, len(readings), size))
 
 
-def _steps(checkpoint: Checkpoint, examples: Examples, few: Sequence[_Reading], reset: bool) -> Iterator[tuple[Int[np.ndarray, "row"], Rows]]:
+def _steps(
+    checkpoint: Checkpoint, examples: Examples, few: Sequence[_Reading], reset: bool
+) -> Iterator[tuple[Int[np.ndarray, "row"], Rows]]:
     """Read segment by segment; the rows of each step, by number and by their place in the batch.
 
     Whoever consumes it holds the checkpoint's lock and is in inference mode.
@@ -195,7 +216,11 @@ def _steps(checkpoint: Checkpoint, examples: Examples, few: Sequence[_Reading], 
     for step, _ in enumerate(_outputs(checkpoint, few, reset)):
         pieces = []
         for at, reading in enumerate(few):
-            piece = examples.pieces.get((reading.document, reading.segments[step].index)) if step < len(reading.segments) else None
+            piece = (
+                examples.pieces.get((reading.document, reading.segments[step].index))
+                if step < len(reading.segments)
+                else None
+            )
             pieces += [] if piece is None else [(at, row) for row in range(piece.start, piece.stop)]
         batch, rows = np.array(pieces, np.int64).reshape(-1, 2).T
         yield rows, Rows(*(torch.from_numpy(index).to(device) for index in (batch.copy(), examples.position[rows])))
@@ -204,7 +229,9 @@ def _steps(checkpoint: Checkpoint, examples: Examples, few: Sequence[_Reading], 
 def _outputs(checkpoint: Checkpoint, few: Sequence[_Reading], reset: bool) -> Iterator[object]:
     model = checkpoint.model
     if meet_in_the_bank(checkpoint.config):
-        return follow(model, [[segment.ids for segment in reading.segments] for reading in few], model.fresh_bank(len(few)))
+        return follow(
+            model, [[segment.ids for segment in reading.segments] for reading in few], model.fresh_bank(len(few))
+        )
     (reading,) = few
     resets = tuple(Reset(segment=segment.index) for segment in reading.segments) if reset else ()
     return feed(model, reading.segments, RunSpec(checkpoint=checkpoint.name, text="", interventions=resets), {})

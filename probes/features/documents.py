@@ -1,4 +1,5 @@
-"""Which documents are read: a plain value, the questions that it stands for, and what their documents have in common."""
+"""Which documents are read: a plain value, the questions that it stands for, and what their documents have in
+common."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -7,15 +8,15 @@ from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
 
-from lm2.tasks import stories
-from lm2.tasks.babi import Prompt, ask
-from lm2.tasks.babilong import Library, PROMPT_TOKENS, length_tokens, mix
 from lm2.files import read_text
 from lm2.serialize import Plain
 from lm2.shown import shown
+from lm2.tasks import stories
+from lm2.tasks.babi import Prompt, ask
+from lm2.tasks.babilong import PROMPT_TOKENS, Library, length_tokens, mix
 from lm2.tasks.simulator import simulate
-from lm2.text.tokens import BREAK, Tokenizer
 from lm2.tasks.world import OPPOSITE, understand
+from lm2.text.tokens import BREAK, Tokenizer
 
 _CHARACTERS = 10
 """Of a book, for each token of a length: about twice as many as are read."""
@@ -27,8 +28,8 @@ class Origin(Enum):
     SIMULATED = "simulated"
     """Our own, with the seeds from the documents' seed on; each is asked its last question."""
     HELD_OUT = "held out"
-    """bAbI's that no bundled model was trained on: the last question of each, then the one before it, and so on. Without a data
-    folder they are simulated, with the seeds from 0 on."""
+    """bAbI's that no bundled model was trained on: the last question of each, then the one before it, and so on.
+    Without a data folder they are simulated, with the seeds from 0 on."""
 
 
 class Document(NamedTuple):
@@ -41,7 +42,8 @@ class Document(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Documents(Plain):
-    """A choice of documents: a story's statements, among sentences of a book or alone, and a question in a segment of its own."""
+    """A choice of documents: a story's statements, among sentences of a book or alone, and a question in a segment of
+    its own."""
 
     tasks: tuple[int, ...] = (1,)
     """bAbI tasks, of 1 to 10."""
@@ -59,24 +61,37 @@ class Documents(Plain):
         super().__post_init__()
         unknown = sorted(set(self.tasks) - set(stories.TASKS))
         if unknown or not self.tasks or len(set(self.tasks)) != len(self.tasks):
-            raise ValueError(f"tasks are different ones of {stories.TASKS[0]} to {stories.TASKS[-1]}, one at least, not {shown(self.tasks)}")
+            raise ValueError(
+                f"tasks are different ones of {stories.TASKS[0]} to {stories.TASKS[-1]}, one at least, not"
+                f" {shown(self.tasks)}"
+            )
         if self.count < 1 or self.seed < 0:
-            raise ValueError(f"there must be 1 document at least of each task, and a seed that is not negative, not {self.count} and {self.seed}")
+            raise ValueError(
+                f"there must be 1 document at least of each task, and a seed that is not negative, not {self.count} and"
+                f" {self.seed}"
+            )
         if self.count > stories.MOST_SIMULATED:
-            raise ValueError(f"there are at most {stories.MOST_SIMULATED:,} documents of each task, not {shown(self.count)}")
+            raise ValueError(
+                f"there are at most {stories.MOST_SIMULATED:,} documents of each task, not {shown(self.count)}"
+            )
         if self.length is not None and length_tokens(self.length) <= PROMPT_TOKENS:
-            raise ValueError(f"a length must leave more than {PROMPT_TOKENS} tokens for facts and book, not {self.length}")
+            raise ValueError(
+                f"a length must leave more than {PROMPT_TOKENS} tokens for facts and book, not {self.length}"
+            )
 
     @property
     def words(self) -> str:
         """These documents in words."""
         book = f" among {self.length} tokens of a book" if self.length else ""
-        return f"{self.count} {self.origin.value} stories of each of {', '.join(f'qa{task}' for task in self.tasks)}{book}"
+        return (
+            f"{self.count} {self.origin.value} stories of each of {', '.join(f'qa{task}' for task in self.tasks)}{book}"
+        )
 
     def asked(self, tokenizer: Tokenizer) -> tuple[Document, ...]:
         """The documents, task by task. `tokenizer` counts the tokens of a length.
 
-        Raises ValueError for more questions than there are, for stories longer than the length, and for a length without books.
+        Raises ValueError for more questions than there are, for stories longer than the length, and for a length
+        without books.
         """
         prompts = [prompt for task in self.tasks for prompt in self._prompts(task)]
         shared = [[prompt.story_id for prompt in prompts]]
@@ -108,23 +123,32 @@ def without_names(text: str, known: frozenset[str]) -> str:
 
 def template(prompt: Prompt, known: frozenset[str]) -> str:
     """The sentences of a document without names."""
-    return " ".join(without_names(text, known) for text in (*(statement.text for statement in prompt.statements), prompt.question))
+    return " ".join(
+        without_names(text, known) for text in (*(statement.text for statement in prompt.statements), prompt.question)
+    )
 
 
-def _among_books(prompts: Sequence[Prompt], length: str, seed: int, tokenizer: Tokenizer) -> tuple[list[Prompt], list[str]]:
+def _among_books(
+    prompts: Sequence[Prompt], length: str, seed: int, tokenizer: Tokenizer
+) -> tuple[list[Prompt], list[str]]:
     """The same questions, their facts hidden in books; and the passage that each is hidden in.
 
-    Passages do not overlap, and documents take them in turn: where there are fewer passages than documents, those with one
-    passage share their background and are one group. A passage that ends is gone on with from anywhere within it.
+    Passages do not overlap, and documents take them in turn: where there are fewer passages than documents, those with
+    one passage share their background and are one group. A passage that ends is gone on with from anywhere within it.
     """
     folder = stories.data_folder()
     if folder is None or not (folder / "books" / "test").is_dir():
-        raise ValueError(f"documents of {length} tokens are hidden in books: set LM2_DATA_DIR to a folder with books/test, or ask for no length")
+        raise ValueError(
+            f"documents of {length} tokens are hidden in books: set LM2_DATA_DIR to a folder with books/test, or ask"
+            " for no length"
+        )
     tokens = length_tokens(length)
     characters = _CHARACTERS * tokens
     passages = [*_passages(folder / "books" / "test", characters).items()][: len(prompts)]
     if not passages:
-        raise ValueError(f"no book in {folder / 'books' / 'test'} has the {characters:,} characters of a passage for {length} tokens")
+        raise ValueError(
+            f"no book in {folder / 'books' / 'test'} has the {characters:,} characters of a passage for {length} tokens"
+        )
     libraries = [Library({name: text}, tokenizer) for name, text in passages]
     mixed = []
     for at, prompt in enumerate(prompts):
@@ -137,8 +161,12 @@ def _among_books(prompts: Sequence[Prompt], length: str, seed: int, tokenizer: T
 
 
 def _passages(folder: Path, characters: int) -> dict[str, str]:
-    """Every book of a folder in pieces of so many characters, by name and number; what is left at its end is not used."""
-    texts = {file.name.partition(".")[0]: read_text(file) for file in sorted([*folder.glob("*.txt"), *folder.glob("*.txt.xz")])}
+    """Every book of a folder in pieces of so many characters, by name and number; what is left at its end is not
+    used."""
+    texts = {
+        file.name.partition(".")[0]: read_text(file)
+        for file in sorted([*folder.glob("*.txt"), *folder.glob("*.txt.xz")])
+    }
     return {
         f"{name}:{at // characters}": text[at : at + characters]
         for name, text in texts.items()

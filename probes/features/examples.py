@@ -1,4 +1,5 @@
-"""Examples: places in documents at which something is to be read off a model, and the documents that each may not be parted from."""
+"""Examples: places in documents at which something is to be read off a model, and the documents that each may not be
+parted from."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,11 +11,11 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int, Shaped
 
-from lm2.tasks.encoded_prompt import Put, put
-from lm2.weights.checkpoint import Checkpoint
-from lm2.text.segments import Segment
 from lm2.runs.trace import read_only
+from lm2.tasks.encoded_prompt import Put, put
 from lm2.tasks.world import World, track
+from lm2.text.segments import Segment
+from lm2.weights.checkpoint import Checkpoint
 from probes.features.documents import Document, Documents, names
 from probes.stats.splits import groups
 
@@ -26,7 +27,8 @@ POLICY = "a fresh bank for every document"
 
 
 class Moment(Enum):
-    """Where in a document rows are. The bank of a row is the one that its segment begins with, unless a member says otherwise."""
+    """Where in a document rows are. The bank of a row is the one that its segment begins with, unless a member says
+    otherwise."""
 
     SEGMENT = "segment"
     """The last token of every segment before the question's. The bank is the one that the segment hands on."""
@@ -39,7 +41,8 @@ class Moment(Enum):
 
     @property
     def ends(self) -> bool:
-        """Whether nothing that is read of a row's segment stands behind the row, so that what the segment writes is about no later token."""
+        """Whether nothing that is read of a row's segment stands behind the row, so that what the segment writes is
+        about no later token."""
         return self in (Moment.SEGMENT, Moment.QUESTION)
 
     def places(self, put: Put) -> list[int]:
@@ -76,23 +79,31 @@ class Examples:
     told: Int[np.ndarray, "row"]
     """Statements that end at the token or before it."""
     fact_distance: Int[np.ndarray, "row"]
-    """Segments since the last supporting fact of the coming question; -1 before it, and where the file names no fact."""
+    """Segments since the last supporting fact of the coming question; -1 before it, and where the file names no
+    fact."""
     kind: Shaped[np.ndarray, "row"]
-    """The last statement told, "" before the first: the type of a row that Hewitt and Liang (2019) give a control label to."""
+    """The last statement told, "" before the first: the type of a row that Hewitt and Liang (2019) give a control label
+    to."""
     groups: Shaped[np.ndarray, "row"]
     """Rows of one group stay on one side of every split."""
     changes: Float[np.ndarray, "row slot"] | None = None
-    """How far the row's segment moves each slot, over the slot's norm before; None until `probes.features.collect` has measured it."""
+    """How far the row's segment moves each slot, over the slot's norm before; None until `probes.features.collect` has
+    measured it."""
 
     def __post_init__(self) -> None:
         if len(self.groups) != len(self.document) or not all(self.groups):
-            raise ValueError(f"every row needs a group: {sum(map(bool, self.groups))} of {len(self.document)} rows have one")
+            raise ValueError(
+                f"every row needs a group: {sum(map(bool, self.groups))} of {len(self.document)} rows have one"
+            )
         if not len(self.document):
             raise ValueError(f"none of {len(self.puts)} documents has a row where the moment is {self.moment.value}")
 
     @classmethod
-    def of(cls, checkpoint: Checkpoint, documents: Documents, moment: Moment, segment_length: int | None = None) -> "Examples":
-        """The rows of a choice of documents, as a checkpoint reads them. Raises ValueError as `Documents.asked` and `put` do."""
+    def of(
+        cls, checkpoint: Checkpoint, documents: Documents, moment: Moment, segment_length: int | None = None
+    ) -> "Examples":
+        """The rows of a choice of documents, as a checkpoint reads them. Raises ValueError as `Documents.asked` and
+        `put` do."""
         return cls.among(checkpoint, documents.asked(checkpoint.tokenizer), moment, segment_length)
 
     @classmethod
@@ -118,14 +129,19 @@ class Examples:
     def place(self) -> Int[np.ndarray, "row"]:
         """Of the token in its document."""
         starts = [np.array([segment.start for segment in one.segments]) for one in self.puts]
-        return read_only(np.array([starts[at][segment] for at, segment in zip(self.document, self.segment)]) + self.position)
+        return read_only(
+            np.array([starts[at][segment] for at, segment in zip(self.document, self.segment)]) + self.position
+        )
 
     @cached_property
     def read(self) -> tuple[tuple[Segment, ...], ...]:
         """What is read of each document: its segments up to that of its last row, and no token behind the question."""
         last = np.full(len(self.puts), -1)
         np.maximum.at(last, self.document, self.segment)
-        return tuple(tuple(_up_to(segment, one.question.stop) for segment in one.segments[: at + 1]) for one, at in zip(self.puts, last))
+        return tuple(
+            tuple(_up_to(segment, one.question.stop) for segment in one.segments[: at + 1])
+            for one, at in zip(self.puts, last)
+        )
 
     @cached_property
     def pieces(self) -> dict[tuple[int, int], slice]:
@@ -159,9 +175,11 @@ class Examples:
         """A row per example, in order. A file of own labels counts rows as the column `row` does."""
         ids = [one.prompt.story_id for one in self.puts]
         return pd.DataFrame({
-            "row": np.arange(len(self)), "document": self.document, "story": [ids[at] for at in self.document], "group": self.groups,
+            "row": np.arange(len(self)), "document": self.document, "story": [ids[at] for at in self.document],
+            "group": self.groups,
             "segment": self.segment, "position": self.position, "fact_distance": self.fact_distance,
-            "token": [self.puts[at].tokens.shown[place] for at, place in zip(self.document, self.place)], "statement": self.kind,
+            "token": [self.puts[at].tokens.shown[place] for at, place in zip(self.document, self.place)],
+            "statement": self.kind,
             "moment": self.moment.value, "policy": POLICY, "checkpoint": self.digest,
         })  # fmt: skip
 
@@ -182,4 +200,8 @@ def _columns(put: Put, moment: Moment) -> tuple[np.ndarray, ...]:
 
 def _up_to(segment: Segment, stop: int) -> Segment:
     """A segment without the tokens from place `stop` on."""
-    return segment if segment.end <= stop else Segment(index=segment.index, start=segment.start, ids=segment.ids[: stop - segment.start])
+    return (
+        segment
+        if segment.end <= stop
+        else Segment(index=segment.index, start=segment.start, ids=segment.ids[: stop - segment.start])
+    )

@@ -28,13 +28,16 @@ class OwnLabel(NamedTuple):
 def read_labels(path: Path, rows: int) -> list[OwnLabel]:
     """The lines of a file with columns row, label and group, and maybe others, for examples of so many rows.
 
-    Raises ValueError, with the line, for a file that is none, a row that is not there or named twice, one without a group, and a label
-    that is a missing number's ("nan").
+    Raises ValueError, with the line, for a file that is none, a row that is not there or named twice, one without a
+    group, and a label that is a missing number's ("nan").
     """
     (_, head), *lines = _cells(path)
     lacking = [name for name in _COLUMNS if name not in head]
     if lacking:
-        raise ValueError(f"{path} has no column {' and no '.join(lacking)}: labels have columns {', '.join(_COLUMNS)}, not {shown(head)}")
+        raise ValueError(
+            f"{path} has no column {' and no '.join(lacking)}: labels have columns {', '.join(_COLUMNS)}, not"
+            f" {shown(head)}"
+        )
     twice = [name for name in _COLUMNS if head.count(name) > 1]
     if twice:
         raise ValueError(f"{path} has the column {twice[0]} twice")
@@ -49,15 +52,20 @@ def read_labels(path: Path, rows: int) -> list[OwnLabel]:
             twice = " twice" if _is_row(row, rows) else ""
             raise ValueError(f"{where} names row {shown(row)}{twice}; there are rows 0 to {rows - 1}")
         if not group:
-            raise ValueError(f"{where} gives no group to row {row}: without one it could stand on both sides of a split")
+            raise ValueError(
+                f"{where} gives no group to row {row}: without one it could stand on both sides of a split"
+            )
         if _is_no_number(label):
-            raise ValueError(f"{where} gives {shown(label)} as the label of row {row}: leave it empty where it is not known")
+            raise ValueError(
+                f"{where} gives {shown(label)} as the label of row {row}: leave it empty where it is not known"
+            )
         found[int(row)] = OwnLabel(int(row), label, group)
     return list(found.values())
 
 
 def _cells(path: Path) -> list[tuple[int, list[str]]]:
-    """The lines of a CSV file that are not empty, each by its number and cell by cell; the first one there is, at least."""
+    """The lines of a CSV file that are not empty, each by its number and cell by cell; the first one there is, at
+    least."""
     try:
         reader = csv.reader(io.StringIO(read_text(path, MOST_BYTES), newline=""), strict=True)
         lines = [(reader.line_num, cells) for cells in reader if cells]

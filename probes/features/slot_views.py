@@ -13,8 +13,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lm2.model.config import LM2Config
-from lm2.shown import shown
 from lm2.model.sites import Site
+from lm2.shown import shown
 
 MOST_SKETCHED = 65_536
 """Features of a sketch: more would be more than the banks have that were sketched."""
@@ -73,8 +73,8 @@ class OneSlot(View):
 class ReadWeighted(View):
     """The sum of slots, each weighted by how much a block reads of it in the row's segment.
 
-    The weights are its read pattern, mean over heads and over the tokens up to the row's. They sum to 1, but for memory tokens:
-    who reads these attends to tokens, too.
+    The weights are its read pattern, mean over heads and over the tokens up to the row's. They sum to 1, but for memory
+    tokens: who reads these attends to tokens, too.
     """
 
     layer: int
@@ -99,13 +99,14 @@ class ReadWeighted(View):
 class Sketch(View):
     """A random projection of all slots to `d` features, the same for every text and every model of one size.
 
-    Feature j is the sum over slots and entries of a[slot, j] b[entry, j] slots[slot, entry] / sqrt(d), with random signs a and b
-    (Sun et al., arXiv 2105.00105). Squared distances keep their mean, and vary around it by at most sqrt(8 / d) of themselves.
-    Nothing is fitted: principal components would be of test groups too, and of 16 MB each for a bank of 2,048 x 2,048.
+    Feature j is the sum over slots and entries of a[slot, j] b[entry, j] slots[slot, entry] / sqrt(d), with random
+    signs a and b (Sun et al., arXiv 2105.00105). Squared distances keep their mean, and vary around it by at most
+    sqrt(8 / d) of themselves. Nothing is fitted: principal components would be of test groups too, and of 16 MB each
+    for a bank of 2,048 x 2,048.
 
-    Few features lose much. On 1,000 banks of babi-lm2-qa1 (16 x 128) a ridge probe told where Mary is, held out by story, at
-    1.00 from all 2,048 entries, 1.00 from 1,024 features, 0.98 from 256 and 0.79 from 64; 1.00, 0.98 and 0.82 from as many
-    features of a projection with independent signs.
+    Few features lose much. On 1,000 banks of babi-lm2-qa1 (16 x 128) a ridge probe told where Mary is, held out by
+    story, at 1.00 from all 2,048 entries, 1.00 from 1,024 features, 0.98 from 256 and 0.79 from 64; 1.00, 0.98 and 0.82
+    from as many features of a projection with independent signs.
     """
 
     d: int

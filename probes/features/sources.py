@@ -14,8 +14,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lm2.model.config import LM2Config
-from lm2.shown import shown
 from lm2.model.sites import Site
+from lm2.shown import shown
 from probes.features.baselines import Baseline, Embedding, Position, Tokens
 from probes.features.examples import Examples, Moment
 from probes.features.slot_views import MeanSlot, OneSlot, ReadWeighted, Rows, Sketch, View
@@ -70,14 +70,20 @@ class Source(ABC):
         found = _WRITTEN.fullmatch(text)
         made = _made(*found.groups()[1:]) if found else None
         if made is None:
-            raise ValueError(f"no source is called {shown(text)}; sources are {', '.join(_FORMS)}, and any of a model behind untrained or reset")
+            raise ValueError(
+                f"no source is called {shown(text)}; sources are {', '.join(_FORMS)}, and any of a model behind"
+                " untrained or reset"
+            )
         return replace(made, condition=Condition(found[1] or Condition.TRAINED.value))
 
     def check(self, config: LM2Config, moment: Moment) -> None:
-        """Raise ValueError, with those that there are, where the model lacks it or rows of this moment cannot have it."""
+        """Raise ValueError, with those that there are, where the model lacks it or rows of this moment cannot have
+        it."""
         if not self.there(config, moment):
             there = ", ".join(_forms(config, moment))
-            raise ValueError(f"{moment.value} rows of a {config.memory.value} model have no source {self.own!r}; they have {there}")
+            raise ValueError(
+                f"{moment.value} rows of a {config.memory.value} model have no source {self.own!r}; they have {there}"
+            )
 
     @abstractmethod
     def there(self, config: LM2Config, moment: Moment) -> bool: ...
@@ -109,7 +115,8 @@ class Activation(Source, ABC):
 class AtToken(Activation):
     """A site at the row's token. It hears no token behind it, but in RELEASE models, whose gates pool over the segment.
 
-    Of a read pattern, the features are its entries [head, slot], or [slot] in the mean over heads where these are more than 4,096.
+    Of a read pattern, the features are its entries [head, slot], or [slot] in the mean over heads where these are more
+    than 4,096.
     """
 
     site: Site
@@ -143,8 +150,8 @@ class AtToken(Activation):
 class OfSlots(Activation):
     """The bank, or what a block writes to it, in some view.
 
-    The bank is the one that the moment says. What is written hears all tokens of the segment, so that only rows behind which
-    there are none have it.
+    The bank is the one that the moment says. What is written hears all tokens of the segment, so that only rows behind
+    which there are none have it.
     """
 
     site: Site | None = None
@@ -159,7 +166,9 @@ class OfSlots(Activation):
     def there(self, config: LM2Config, moment: Moment) -> bool:
         if isinstance(self.view, OneSlot) and self.view.slot >= config.slots:
             return False
-        if isinstance(self.view, ReadWeighted) and (self.site is not None or self.view.layer not in Site.READ_PATTERN.layers(config)):
+        if isinstance(self.view, ReadWeighted) and (
+            self.site is not None or self.view.layer not in Site.READ_PATTERN.layers(config)
+        ):
             return False
         if self.site is None:
             return self.layer is None and config.slots > 0
@@ -181,7 +190,8 @@ class OfSlots(Activation):
 
 @dataclass(frozen=True, kw_only=True)
 class Change(Activation):
-    """How far the row's segment moves each slot, over the slot's norm before (Euclidean). Labels are made of it; it has no text."""
+    """How far the row's segment moves each slot, over the slot's norm before (Euclidean). Labels are made of it; it has
+    no text."""
 
     @property
     def own(self) -> str:
@@ -232,10 +242,15 @@ class OfText(Source):
 
 
 _BASELINES = {str(baseline): OfText(baseline=baseline) for baseline in (Tokens(), Embedding(), Position())}
-_VIEWS = {"slot": lambda slot: OneSlot(slot=slot), "read.": lambda layer: ReadWeighted(layer=layer), "sketch": lambda d: Sketch(d=d)}
+_VIEWS = {
+    "slot": lambda slot: OneSlot(slot=slot),
+    "read.": lambda layer: ReadWeighted(layer=layer),
+    "sketch": lambda d: Sketch(d=d),
+}
 _FORMS = (
     *(f"{name}.N" if site.per_layer else name for name, site in _TOKEN_SITES.items()),
-    "bank:VIEW", *(f"{name}.N:VIEW" for name in _SLOT_SITES), *_BASELINES, "with views mean, slotN, sketchN and, of the bank, read.N",
+    "bank:VIEW", *(f"{name}.N:VIEW" for name in _SLOT_SITES), *_BASELINES,
+    "with views mean, slotN, sketchN and, of the bank, read.N",
 )  # fmt: skip
 
 
@@ -248,7 +263,9 @@ def expand(texts: Sequence[str], config: LM2Config, moment: Moment) -> tuple[Sou
     for text in texts:
         layers = range(config.n_layers) if ".*" in text else (0,)
         slots = range(max(1, config.slots)) if "slot*" in text else (0,)
-        texts_of = (text.replace(".*", f".{layer}").replace("slot*", f"slot{slot}") for layer, slot in product(layers, slots))
+        texts_of = (
+            text.replace(".*", f".{layer}").replace("slot*", f"slot{slot}") for layer, slot in product(layers, slots)
+        )
         written = [Source.parse(one) for one in texts_of]
         there = [source for source in written if source.there(config, moment)]
         for source in there or written[:1]:
@@ -266,7 +283,9 @@ def _made(name: str, layer: str | None, view: str | None, number: str | None) ->
         return _BASELINES.get(name) if at is None else None
     if (name == "bank") == (at is not None) or name not in ("bank", *_SLOT_SITES) or (view == "mean") == bool(number):
         return None
-    return OfSlots(site=_SLOT_SITES.get(name), layer=at, view=MeanSlot() if view == "mean" else _VIEWS[view](int(number)))
+    return OfSlots(
+        site=_SLOT_SITES.get(name), layer=at, view=MeanSlot() if view == "mean" else _VIEWS[view](int(number))
+    )
 
 
 def _forms(config: LM2Config, moment: Moment) -> list[str]:

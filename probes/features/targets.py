@@ -1,4 +1,5 @@
-"""Targets: what is to be read off a row, with the truth known exactly from the story's state, the text, or a file of one's own.
+"""Targets: what is to be read off a row, with the truth known exactly from the story's state, the text, or a file of
+one's own.
 
 Every target is written as a short text and read back from it ("place of Mary", "token 3 back"). A "*" in the place of a
 name or slot stands for every one that the documents hold.
@@ -80,7 +81,9 @@ def expand(texts: Sequence[str], examples: Examples) -> tuple[Target, ...]:
     """
     found: dict[Target, None] = {}
     for text in texts:
-        kind = next((kind for kind in KINDS if issubclass(kind, _OneOf) and re.sub(r"\{\w+\}", "*", kind.form) == text), None)
+        kind = next(
+            (kind for kind in KINDS if issubclass(kind, _OneOf) and re.sub(r"\{\w+\}", "*", kind.form) == text), None
+        )
         targets = [Target.parse(text)] if kind is None else kind.every(examples)
         if not targets:
             raise ValueError(f"{text!r} stands for nothing: these documents have no {kind.what}")
@@ -108,7 +111,10 @@ class _OneOf(Target, ABC):
     def check(self, examples: Examples) -> None:
         (value,), there = vars(self).values(), self.there(examples)
         if value not in there:
-            raise ValueError(f"{str(self)!r}: these documents have no {self.what} {value}; they have {', '.join(map(str, there)) or 'none'}")
+            raise ValueError(
+                f"{str(self)!r}: these documents have no {self.what} {value}; they have"
+                f" {', '.join(map(str, there)) or 'none'}"
+            )
 
 
 class _OfState(Target, ABC):
@@ -134,7 +140,9 @@ class PlaceOf(_OneOf, _OfState):
 
     @staticmethod
     def there(examples: Examples) -> list[str]:
-        return _told_of(examples, lambda world: [name for name in (*world.people, *world.objects) if _place(world, name)])
+        return _told_of(
+            examples, lambda world: [name for name in (*world.people, *world.objects) if _place(world, name)]
+        )
 
     def said(self, examples: Examples, document: int, told: int) -> str | None:
         return _place(examples.worlds[document][told - 1], self.name) if told else None
@@ -142,7 +150,8 @@ class PlaceOf(_OneOf, _OfState):
 
 @dataclass(frozen=True, kw_only=True)
 class PreviousPlaceOf(PlaceOf):
-    """Where a person or an object was before it came to the place where it is. Unknown, too, while it has been at one place only."""
+    """Where a person or an object was before it came to the place where it is. Unknown, too, while it has been at one
+    place only."""
 
     form = "previous place of {name}"
 
@@ -233,7 +242,8 @@ class FactDistance(Target):
 class TokenBack(Target):
     """The token so many places before the row's, in whatever segment; 0, the row's own.
 
-    The 20 most frequent are classes (of as frequent ones, those of lower id), written as id and spelling; others are unknown.
+    The 20 most frequent are classes (of as frequent ones, those of lower id), written as id and spelling; others are
+    unknown.
     """
 
     form = "token {back} back"
@@ -250,9 +260,11 @@ class TokenBack(Target):
 
 @dataclass(frozen=True, kw_only=True)
 class SlotOverwritten(_OneOf):
-    """Whether the row's segment overwrites a slot: its change is larger than half of the slot's norm before (Euclidean).
+    """Whether the row's segment overwrites a slot: its change is larger than half of the slot's norm before
+    (Euclidean).
 
-    The change is from the bank that the segment begins with to the one that it hands on, whichever of them is the row's.
+    The change is from the bank that the segment begins with to the one that it hands on, whichever of them is the
+    row's.
     """
 
     form, what = "slot {slot} overwritten", "slot"
@@ -265,16 +277,19 @@ class SlotOverwritten(_OneOf):
     def label(self, examples: Examples) -> Labels:
         self.check(examples)
         if examples.changes is None:
-            raise ValueError(f"{str(self)!r} takes a run of the model to say: label it with probes.features.collect.labelled")
+            raise ValueError(
+                f"{str(self)!r} takes a run of the model to say: label it with probes.features.collect.labelled"
+            )
         return _labels(["yes" if change > OVERWRITTEN else "no" for change in examples.changes[:, self.slot]])
 
 
 @dataclass(frozen=True, kw_only=True)
 class OwnLabels(Target):
-    """Labels of one's own: a CSV file with columns row, label and group, and maybe others, such as `Examples.table` has.
+    """Labels of one's own: a CSV file with columns row, label and group, and maybe others, such as `Examples.table`
+    has.
 
-    Rows that the file does not name, or gives no label, are unknown. Every row that it names needs a group, which is joined
-    with the row's own: `groups` has them.
+    Rows that the file does not name, or gives no label, are unknown. Every row that it names needs a group, which is
+    joined with the row's own: `groups` has them.
     """
 
     form = TARGET + "{file}"
@@ -298,7 +313,8 @@ class OwnLabels(Target):
 
 
 KINDS: tuple[type[Target], ...] = (
-    PlaceOf, PreviousPlaceOf, HolderOf, CorrectAnswer, FactTold, FactsTold, QuestionType, SegmentIndex, FactDistance, TokenBack, SlotOverwritten, OwnLabels,
+    PlaceOf, PreviousPlaceOf, HolderOf, CorrectAnswer, FactTold, FactsTold, QuestionType, SegmentIndex, FactDistance,
+    TokenBack, SlotOverwritten, OwnLabels,
 )  # fmt: skip
 
 

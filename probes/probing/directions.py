@@ -1,4 +1,5 @@
-"""What a probe's direction would say: a class's weights, taken as a vector of the model, on the way that such vectors have to the vocabulary."""
+"""What a probe's direction would say: a class's weights, taken as a vector of the model, on the way that such vectors
+have to the vocabulary."""
 
 from dataclasses import dataclass
 
@@ -7,10 +8,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lm2.weights.checkpoint import Checkpoint
 from lm2.model.config import MemoryKind
-from lm2.runs.runner import to_numpy
 from lm2.model.sites import Site
+from lm2.runs.runner import to_numpy
+from lm2.weights.checkpoint import Checkpoint
 from probes.features.slot_views import ReadWeighted, Sketch
 from probes.features.sources import AtToken, Condition, OfSlots, Source
 
@@ -33,13 +34,14 @@ class Spoken:
 def spoken(checkpoint: Checkpoint, source: Source, direction: Float[np.ndarray, "d class"], top: int = 8) -> Spoken:
     """What the output head makes of each class's direction, in the units of the source, less the mean over classes.
 
-    A direction of the stream goes through the final norm's gain and the unembedding. One of slots goes through a block's read
-    path first, the one that the source is read by or the last with a memory: as in `probes.causal.lens.read_out`, but for norms, of
-    which only the gain is taken, and the output gate, which is left out. Both depend on what else is there, and a direction
-    stands alone. RELEASE adds slots to the stream as they are; slots of TOKENS are final states, whose way is the unembedding.
+    A direction of the stream goes through the final norm's gain and the unembedding. One of slots goes through a
+    block's read path first, the one that the source is read by or the last with a memory: as in
+    `probes.causal.lens.read_out`, but for norms, of which only the gain is taken, and the output gate, which is left
+    out. Both depend on what else is there, and a direction stands alone. RELEASE adds slots to the stream as they are;
+    slots of TOKENS are final states, whose way is the unembedding.
 
-    It is the probe's weights that are shown: what they say need not be what the model makes of it, nor what varies in the
-    features along with the class (Haufe et al. 2014).
+    It is the probe's weights that are shown: what they say need not be what the model makes of it, nor what varies in
+    the features along with the class (Haufe et al. 2014).
 
     Raises ValueError where features are no vector of the stream or of slots, and for a model that was not trained.
     """
@@ -54,7 +56,9 @@ def spoken(checkpoint: Checkpoint, source: Source, direction: Float[np.ndarray, 
         return Spoken(tokens=best.indices.cpu().numpy(), logits=to_numpy(best.values), way=way)
 
 
-def _said(checkpoint: Checkpoint, source: Source, vectors: Float[Tensor, "class d"]) -> tuple[Float[Tensor, "class d_vocab"], str]:
+def _said(
+    checkpoint: Checkpoint, source: Source, vectors: Float[Tensor, "class d"]
+) -> tuple[Float[Tensor, "class d_vocab"], str]:
     """Logits, and the way in words."""
     model, kind = checkpoint.model, checkpoint.config.memory
     way = _OUTPUT
@@ -70,5 +74,8 @@ def _said(checkpoint: Checkpoint, source: Source, vectors: Float[Tensor, "class 
         vectors = model.blocks[source.layer].mem.o(vectors)
         way = f"W_O of block {source.layer}, without its output gate, {_OUTPUT}"
     elif not (isinstance(source, AtToken) and source.site in _STREAM):
-        raise ValueError(f"the features of {source.own} are no vector of the stream or of a slot, so its directions have no way to the vocabulary")
+        raise ValueError(
+            f"the features of {source.own} are no vector of the stream or of a slot, so its directions have no way to"
+            " the vocabulary"
+        )
     return model.unembed(model.ln_final.w * vectors).float(), way

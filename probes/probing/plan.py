@@ -7,15 +7,15 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Shaped
 
-from lm2.weights.checkpoint import Checkpoint
 from lm2.model.config import LM2Config
+from lm2.weights.checkpoint import Checkpoint
 from probes.features import sources as written
 from probes.features.collect import labelled
 from probes.features.examples import Examples, Moment
-from probes.probing.spec import ProbeSpec
 from probes.features.sources import Activation, Condition, Source
-from probes.stats.splits import Fold, folds
 from probes.features.targets import Labels, OwnLabels, Target, expand
+from probes.probing.spec import ProbeSpec
+from probes.stats.splits import Fold, folds
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -32,7 +32,8 @@ class ProbePlan:
 
     @classmethod
     def of(cls, spec: ProbeSpec, checkpoint: Checkpoint) -> "ProbePlan":
-        """Raises ValueError for documents, sources and targets that there are not, for targets of one class, and for too few groups."""
+        """Raises ValueError for documents, sources and targets that there are not, for targets of one class, and for
+        too few groups."""
         examples = Examples.of(checkpoint, spec.documents, spec.moment, spec.segment_length)
         named = written.expand(spec.sources, checkpoint.config, spec.moment)
         targets = expand(spec.targets, examples) if spec.targets else ()
@@ -41,14 +42,19 @@ class ProbePlan:
         found = labelled(checkpoint, examples, targets)
         for target, (values, names) in found.labels.items():
             if len(names) < 2:
-                raise ValueError(f"{str(target)!r} has {len(names)} class in these documents: there is nothing to tell apart")
+                raise ValueError(
+                    f"{str(target)!r} has {len(names)} class in these documents: there is nothing to tell apart"
+                )
         plan = cls(
             spec=spec, examples=examples, labels=found.labels, groups=found.groups, sources=named,
             baselines=_baselines(spec.baselines, named, checkpoint.config, spec.moment),
         )  # fmt: skip
         for target, (values, _) in found.labels.items():
             if any(len(set(values[fold.train].tolist()) - {-1}) < 2 for fold in plan.folds):
-                raise ValueError(f"{str(target)!r} leaves a fold with one class to learn from: ask for more documents, or fewer folds")
+                raise ValueError(
+                    f"{str(target)!r} leaves a fold with one class to learn from: ask for more documents, or fewer"
+                    " folds"
+                )
         return plan
 
     @cached_property
@@ -63,12 +69,15 @@ class ProbePlan:
         targets = "target" if len(self.labels) == 1 else "targets"
         fits = sources * len(self.labels) * spec.folds * (len(spec.strengths) + 1)
         return (
-            f"{len(self.examples.puts):,} documents, {len(self.examples):,} rows in {len(set(self.groups.tolist())):,} groups; {sources} sources, "
-            f"{len(self.baselines)} of them baselines, x {len(self.labels)} {targets}: {fits:,} fits, each as often for the control task"
+            f"{len(self.examples.puts):,} documents, {len(self.examples):,} rows in {len(set(self.groups.tolist())):,}"
+            f" groups; {sources} sources, {len(self.baselines)} of them baselines, x {len(self.labels)} {targets}:"
+            f" {fits:,} fits, each as often for the control task"
         )
 
 
-def _baselines(names: Sequence[str], sources: Sequence[Source], config: LM2Config, moment: Moment) -> tuple[Source, ...]:
+def _baselines(
+    names: Sequence[str], sources: Sequence[Source], config: LM2Config, moment: Moment
+) -> tuple[Source, ...]:
     """What the sources are compared with: surface features as they are named, and each source of another model."""
     conditions = {condition.value for condition in Condition} - {Condition.TRAINED.value}
     found: dict[Source, None] = {}

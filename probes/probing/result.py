@@ -11,11 +11,11 @@ import pandas as pd
 from jaxtyping import Bool, Float, Float32, Int
 
 from lm2.files import write_table
+from probes.features.sources import Condition, Source
+from probes.features.targets import Target
 from probes.probing.plan import ProbePlan
 from probes.stats.scores import Estimate, Measure, Predictions, Score, differences, scores
 from probes.stats.selectivity import Choice, Code, Permuted, bits_gained, nested_choice, q_values
-from probes.features.sources import Condition, Source
-from probes.features.targets import Target
 
 ALL = "all"
 """In the place of a segment or a fold: all of them."""
@@ -58,7 +58,10 @@ class Reading:
     def pack(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """JSON values, and arrays by name; `unpack` undoes it."""
         header = {"fits": [asdict(fit) for fit in self.fits]}
-        header |= {name: None if value is None else asdict(value) for name, value in (("code", self.code), ("permuted", self.permuted))}
+        header |= {
+            name: None if value is None else asdict(value)
+            for name, value in (("code", self.code), ("permuted", self.permuted))
+        }
         return header, {name: getattr(self, name) for name in ("log_probabilities", "control", "direction")}
 
     @classmethod
@@ -66,7 +69,8 @@ class Reading:
         code, permuted = header["code"], header["permuted"]
         return cls(
             **arrays, fits=tuple(Fitted(**fit) for fit in header["fits"]),
-            code=None if code is None else Code(**code | {"blocks": tuple(code["blocks"])}), permuted=None if permuted is None else Permuted(**permuted),
+            code=None if code is None else Code(**code | {"blocks": tuple(code["blocks"])}),
+            permuted=None if permuted is None else Permuted(**permuted),
         )  # fmt: skip
 
 
@@ -116,13 +120,19 @@ class ProbeResult:
         """Held-out predictions of some rows; None, of all."""
         labels = self.plan.labels[target]
         found = Predictions(
-            labels=labels.values, groups=self.plan.groups, classes=len(labels.names), log_probabilities=self.readings[source, target].log_probabilities
+            labels=labels.values,
+            groups=self.plan.groups,
+            classes=len(labels.names),
+            log_probabilities=self.readings[source, target].log_probabilities,
         )
         return found if rows is None else found.where(rows)
 
     def control(self, source: Source, target: Target, rows: Bool[np.ndarray, "row"] | None = None) -> Predictions:
         found = Predictions(
-            labels=self.controls[target], groups=self.plan.groups, classes=len(self.plan.labels[target].names), predicted=self.readings[source, target].control
+            labels=self.controls[target],
+            groups=self.plan.groups,
+            classes=len(self.plan.labels[target].names),
+            predicted=self.readings[source, target].control,
         )
         return found if rows is None else found.where(rows)
 
@@ -146,9 +156,20 @@ class ProbeResult:
         controls = [self.control(*key[:2], slices[key[2]]) for key in keys]
         seed = self.plan.spec.seed
         scored = scores(list(tasks.values()), seed)
-        selectivities = differences(Measure.BALANCED_ACCURACY, [_classes_alone(one) for one in tasks.values()], controls, seed)
-        pairs = [(key, name, (baseline, *key[1:])) for key in keys if key[0] in self.plan.sources for name, baseline in self.baselines_of(key[0]).items()]
-        gained = bits_gained([tasks[key] for key, _, _ in pairs], [tasks[other] for _, _, other in pairs], seed) if pairs else ()
+        selectivities = differences(
+            Measure.BALANCED_ACCURACY, [_classes_alone(one) for one in tasks.values()], controls, seed
+        )
+        pairs = [
+            (key, name, (baseline, *key[1:]))
+            for key in keys
+            if key[0] in self.plan.sources
+            for name, baseline in self.baselines_of(key[0]).items()
+        ]
+        gained = (
+            bits_gained([tasks[key] for key, _, _ in pairs], [tasks[other] for _, _, other in pairs], seed)
+            if pairs
+            else ()
+        )
         gains: dict[Any, dict[str, Estimate]] = {key: {} for key in keys}
         for (key, name, _), gain in zip(pairs, gained):
             gains[key][name] = gain
@@ -160,7 +181,8 @@ class ProbeResult:
             found[key] = Cell(
                 source=key[0], target=key[1], segment=key[2], score=score, selectivity=selectivity, gains=gains[key],
                 compression=reading.code.compression if whole and reading.code is not None else np.nan,
-                p=p[key[:2]] if whole else np.nan, q=float(q[key[:2]]) if whole else np.nan, unconverged=reading.unconverged,
+                p=p[key[:2]] if whole else np.nan, q=float(q[key[:2]]) if whole else np.nan,
+                unconverged=reading.unconverged,
             )  # fmt: skip
         return found
 
@@ -179,8 +201,13 @@ class ProbeResult:
         return counts
 
     def tables(self) -> dict[str, pd.DataFrame]:
-        """cells: a row per source, target and segment. metrics: one per source, target, fold and metric. examples: one per row."""
-        return {"cells": pd.DataFrame([self._cell(cell) for cell in self.cells.values()]), "metrics": self._metrics, "examples": self.plan.examples.table()}
+        """cells: a row per source, target and segment. metrics: one per source, target, fold and metric. examples: one
+        per row."""
+        return {
+            "cells": pd.DataFrame([self._cell(cell) for cell in self.cells.values()]),
+            "metrics": self._metrics,
+            "examples": self.plan.examples.table(),
+        }
 
     def write(self, folder: Path) -> None:
         """Each table as CSV and as Parquet."""
@@ -190,9 +217,12 @@ class ProbeResult:
     def _cell(self, cell: Cell) -> dict[str, Any]:
         bits = cell.score.estimates[Measure.BITS]
         row = {
-            "source": cell.source.label, "target": str(cell.target), "segment": str(cell.segment), "baseline": cell.source in self.plan.baselines,
-            "n": cell.score.n, "groups": cell.score.groups, "measure": cell.score.headline.value, **_columns("", cell.headline),
-            "chance": cell.score.chance, "majority": cell.score.majority, **_columns("bits_", bits), **_columns("selectivity_", cell.selectivity),
+            "source": cell.source.label, "target": str(cell.target), "segment": str(cell.segment),
+            "baseline": cell.source in self.plan.baselines,
+            "n": cell.score.n, "groups": cell.score.groups, "measure": cell.score.headline.value,
+            **_columns("", cell.headline),
+            "chance": cell.score.chance, "majority": cell.score.majority, **_columns("bits_", bits),
+            **_columns("selectivity_", cell.selectivity),
         }  # fmt: skip
         for name in self.plan.spec.baselines:
             row |= _columns(f"gain_over_{name}_", cell.gains.get(name))
@@ -200,11 +230,14 @@ class ProbeResult:
 
     @cached_property
     def _metrics(self) -> pd.DataFrame:
-        tests = {ALL: None} | {str(at): np.isin(np.arange(len(self.plan.groups)), fold.test) for at, fold in enumerate(self.plan.folds)}
+        tests = {ALL: None} | {
+            str(at): np.isin(np.arange(len(self.plan.groups)), fold.test) for at, fold in enumerate(self.plan.folds)
+        }
         keys = [(source, target, fold) for source, target in self.readings for fold in tests]
         scored = scores([self.task(source, target, tests[fold]) for source, target, fold in keys], self.plan.spec.seed)
         return pd.DataFrame([
-            {"source": source.label, "target": str(target), "fold": fold, "metric": measure.value, **_columns("", estimate), "n": score.n, "groups": score.groups}
+            {"source": source.label, "target": str(target), "fold": fold, "metric": measure.value,
+                **_columns("", estimate), "n": score.n, "groups": score.groups}
             for (source, target, fold), score in zip(keys, scored) for measure, estimate in score.estimates.items()
         ])  # fmt: skip
 
@@ -218,4 +251,6 @@ def _classes_alone(task: Predictions) -> Predictions:
 
 
 def _columns(prefix: str, estimate: Estimate | None) -> dict[str, float]:
-    return {f"{prefix}{name}": np.nan if estimate is None else getattr(estimate, name) for name in ("value", "low", "high")}
+    return {
+        f"{prefix}{name}": np.nan if estimate is None else getattr(estimate, name) for name in ("value", "low", "high")
+    }

@@ -6,13 +6,13 @@ from pathlib import Path
 from lm2.files import read_bytes
 from lm2.serialize import Spec, all_written, digest_of, within, written
 from lm2.shown import shown
-from probes.features.examples import Documents, Moment
 from probes.estimators.linear import Family
+from probes.features.examples import Documents, Moment
 from probes.features.label_files import MOST_BYTES, TARGET
 
 BASELINES = ("tokens", "embedding", "position", "untrained", "reset")
-"""What a source is compared with: what the segment's words alone tell, or its place; and the same source where the weights
-are drawn anew, or where nothing is remembered. See `probes.features.sources`."""
+"""What a source is compared with: what the segment's words alone tell, or its place; and the same source where the
+weights are drawn anew, or where nothing is remembered. See `probes.features.sources`."""
 MOST_PERMUTATIONS = 100_000
 
 
@@ -52,14 +52,18 @@ class ProbeSpec(Spec):
             raise ValueError(f"strengths must be positive, one at least, not {shown(self.strengths)}")
         if self.folds < 2 or self.permutations < 0 or self.seed < 0:
             raise ValueError(
-                f"a probe needs 2 folds at least, and permutations and a seed that are not negative, not {self.folds}, {self.permutations}, {self.seed}"
+                f"a probe needs 2 folds at least, and permutations and a seed that are not negative, not {self.folds},"
+                f" {self.permutations}, {self.seed}"
             )
         within("permutations", self.permutations, 0, MOST_PERMUTATIONS)
 
     @property
     def files(self) -> tuple[str, ...]:
         """The files of labels that it names, as a field and as targets."""
-        return (*filter(None, (self.labels,)), *(target.removeprefix(TARGET) for target in self.targets if target.startswith(TARGET)))
+        return (
+            *filter(None, (self.labels,)),
+            *(target.removeprefix(TARGET) for target in self.targets if target.startswith(TARGET)),
+        )
 
     @property
     def digest(self) -> str:

@@ -5,25 +5,28 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lm2.weights.checkpoint import Checkpoint
 from lm2.sealed import DamagedError, read_arrays, write_arrays
+from lm2.weights.checkpoint import Checkpoint
 from probes.claims import claim
-from probes.probing.result import Reading
 from probes.features.sources import Source
+from probes.probing.result import Reading
 
 _LOG = logging.getLogger(__name__)
 
 
 class ProbeStore:
-    """Readings by source. With a folder, each source has a file that is written whole or not at all, and believed only as it was written."""
+    """Readings by source. With a folder, each source has a file that is written whole or not at all, and believed only
+    as it was written."""
 
     def __init__(self, folder: Path | None, key: Mapping[str, Any], checkpoint: Checkpoint) -> None:
-        """`key`: everything that readings depend on. Raises ValueError as `claim` does, for a folder with results of another one."""
+        """`key`: everything that readings depend on. Raises ValueError as `claim` does, for a folder with results of
+        another one."""
         self._folder, self._held = folder, {}
         self._claim = None if folder is None else claim(folder / "probe.json", key, "probe", checkpoint)
 
     def get(self, source: Source, forms: Sequence[Mapping[str, tuple[int, ...]]]) -> tuple[Reading, ...] | None:
-        """None where they are not there, or damaged, which is logged. Raises ValueError where they then could not be put.
+        """None where they are not there, or damaged, which is logged. Raises ValueError where they then could not be
+        put.
 
         `forms`: the shape of each of the arrays, by name, of one reading after the other.
         """

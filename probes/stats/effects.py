@@ -1,4 +1,5 @@
-"""What an intervention is worth over many documents: paired differences, with statistics that know which documents belong together."""
+"""What an intervention is worth over many documents: paired differences, with statistics that know which documents
+belong together."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -67,7 +68,8 @@ class Recovery:
 
 @dataclass(frozen=True, kw_only=True)
 class Redundancy:
-    """Units knocked out together beside the sum of what each does alone. Where one stands in for another, single effects look harmless."""
+    """Units knocked out together beside the sum of what each does alone. Where one stands in for another, single
+    effects look harmless."""
 
     joint: Effect
     singles: Effect
@@ -81,7 +83,9 @@ def effect(values: Float[np.ndarray, "document"], groups: Sequence[str], *, seed
     return effects_of_units(np.asarray(values, np.float64)[None], groups, seed)[0]
 
 
-def effects_of_units(matrix: Float[np.ndarray, "unit document"], groups: Sequence[str], seed: int = 0) -> tuple[Effect, ...]:
+def effects_of_units(
+    matrix: Float[np.ndarray, "unit document"], groups: Sequence[str], seed: int = 0
+) -> tuple[Effect, ...]:
     """The effect of each unit from its differences (edited - baseline) on the same documents.
 
     `groups` names the story that each document comes from; whole groups are resampled and flipped, the same ones for
@@ -129,13 +133,16 @@ def simultaneous_band(matrix: Float[np.ndarray, "unit document"], groups: Sequen
     critical = np.nan if len(sizes) < 2 else 0.0
     varies = error > 1e-12 * np.abs(matrix).max(1)  # below that, it is rounding
     if varies.any():
-        critical = float(np.quantile(_largest_t((sums - mean * sizes[:, None])[:, varies], sizes, seed), 0.95, method="higher"))
+        critical = float(
+            np.quantile(_largest_t((sums - mean * sizes[:, None])[:, varies], sizes, seed), 0.95, method="higher")
+        )
         half[varies] = critical * error[varies]
     return Band(low=mean - half, high=mean + half, critical=critical)
 
 
 def topk_stability(matrix: Float[np.ndarray, "unit document"], groups: Sequence[str], k: int, seed: int = 0) -> float:
-    """How far the k units of largest |mean| depend on the documents: mean Jaccard overlap with those of resampled groups.
+    """How far the k units of largest |mean| depend on the documents: mean Jaccard overlap with those of resampled
+    groups.
 
     1 when every resample has the same k; nan with one group. Raises ValueError as `effects_of_units` does, and for a k
     that is not from 1 to the number of units.
@@ -164,17 +171,24 @@ def normalised_recovery(
     """
     runs = [np.asarray(run, np.float64) for run in (clean, corrupt, edited)]
     if runs[0].ndim != 1 or not runs[0].size or len({run.shape for run in runs}) > 1 or not np.isfinite(runs).all():
-        raise ValueError(f"clean, corrupt and edited must be finite values of the same documents, not {[run.shape for run in runs]}")
+        raise ValueError(
+            f"clean, corrupt and edited must be finite values of the same documents, not {[run.shape for run in runs]}"
+        )
     clean, corrupt, edited = runs
     apart = clean - corrupt
     kept = np.abs(apart) > 0.1 * np.sqrt((clean.var() + corrupt.var()) / 2)
     values = np.full(len(apart), np.nan)
     values[kept] = (edited - corrupt)[kept] / apart[kept]
-    return Recovery(values=values, mean=float(values[kept].mean()) if kept.any() else np.nan, left_out=int((~kept).sum()))
+    return Recovery(
+        values=values, mean=float(values[kept].mean()) if kept.any() else np.nan, left_out=int((~kept).sum())
+    )
 
 
 def joint_beside_singles(
-    joint: Float[np.ndarray, "document"], singles: Float[np.ndarray, "unit document"], groups: Sequence[str], seed: int = 0
+    joint: Float[np.ndarray, "document"],
+    singles: Float[np.ndarray, "unit document"],
+    groups: Sequence[str],
+    seed: int = 0,
 ) -> Redundancy:
     """The effect of units knocked out together beside the sum of their single effects, on the same documents.
 
@@ -190,7 +204,10 @@ def _checked(matrix: Float[np.ndarray, "unit document"], groups: Sequence[str]) 
     """A read-only float64 copy."""
     matrix = np.array(matrix, np.float64)
     if matrix.ndim != 2 or not matrix.size or matrix.shape[1] != len(groups):
-        raise ValueError(f"effects must be [unit, document] with one of {len(groups)} groups a document, and some of each, not {matrix.shape}")
+        raise ValueError(
+            f"effects must be [unit, document] with one of {len(groups)} groups a document, and some of each, not"
+            f" {matrix.shape}"
+        )
     if not np.isfinite(matrix).all():
         raise ValueError(f"effects must be finite; {(~np.isfinite(matrix)).sum()} of {matrix.size} are not")
     matrix.setflags(write=False)
@@ -207,7 +224,9 @@ def _by_group(
     return sums, np.bincount(member).astype(np.float64)
 
 
-def _standard_error(sums: Float[np.ndarray, "group unit"], sizes: Float[np.ndarray, "group"]) -> Float[np.ndarray, "unit"]:
+def _standard_error(
+    sums: Float[np.ndarray, "group unit"], sizes: Float[np.ndarray, "group"]
+) -> Float[np.ndarray, "unit"]:
     """Of the mean over documents, from the residuals of whole groups; nan with one group."""
     if len(sizes) < 2:
         return np.full(sums.shape[1], np.nan)
@@ -230,7 +249,9 @@ def _sign_flip(sums: Float[np.ndarray, "group unit"], seed: int) -> Float[np.nda
     return hits / len(signs) if 2 ** len(sums) <= DRAWS else (1 + hits) / (1 + len(signs))
 
 
-def _largest_t(residuals: Float[np.ndarray, "group unit"], sizes: Float[np.ndarray, "group"], seed: int) -> Float[np.ndarray, "draw"]:
+def _largest_t(
+    residuals: Float[np.ndarray, "group unit"], sizes: Float[np.ndarray, "group"], seed: int
+) -> Float[np.ndarray, "draw"]:
     """The largest |t| over units for each pattern of signs."""
     signs = _signs(len(sizes), seed)
     sums = signs @ residuals

@@ -26,7 +26,12 @@ class HalfLife:
 
 
 def half_life(
-    distances: Sequence[int], right: Sequence[bool], groups: Sequence[str], chance: Mapping[int, float], *, seed: int = 0
+    distances: Sequence[int],
+    right: Sequence[bool],
+    groups: Sequence[str],
+    chance: Mapping[int, float],
+    *,
+    seed: int = 0,
 ) -> HalfLife:
     """Fit chance + a (1 - chance) 2^(-distance / h) to the accuracies by weighted least squares, with a from 0 to 1.
 
@@ -39,7 +44,12 @@ def half_life(
     at = np.array(sorted(chance), float)
     if len(at) < 3:
         return _none(f"a decline takes 3 distances to see, and {len(at)} were measured")
-    rates = [rate([hit for hit, d in zip(right, distances) if d == here], [g for g, d in zip(groups, distances) if d == here]) for here in at]
+    rates = [
+        rate(
+            [hit for hit, d in zip(right, distances) if d == here], [g for g, d in zip(groups, distances) if d == here]
+        )
+        for here in at
+    ]
     floor = np.array([chance[int(here)] for here in at])
     if rates[0].low <= floor[0]:
         return _none("nothing is above chance at the smallest distance")
@@ -51,10 +61,18 @@ def half_life(
     if misfit < 0.05:
         return _none(f"the decline is not exponential (chi-square p = {misfit:.2g})", misfit)
     member = np.array(distances)[:, None] == at
-    drawn = bootstrap(np.concatenate([member * np.array(right)[:, None], member], axis=1, dtype=float), groups, seed=seed)
+    drawn = bootstrap(
+        np.concatenate([member * np.array(right)[:, None], member], axis=1, dtype=float), groups, seed=seed
+    )
     with np.errstate(invalid="ignore"):  # nan where a resample has no story at a distance
         low, high = np.quantile(fit(drawn[:, : len(at)] / drawn[:, len(at) :])[0], [0.025, 0.975])
-    return HalfLife(segments=float(best[0]), low=float(low), high=float(high) if high < fit.longest else float("inf"), misfit=misfit, reason=None)
+    return HalfLife(
+        segments=float(best[0]),
+        low=float(low),
+        high=float(high) if high < fit.longest else float("inf"),
+        misfit=misfit,
+        reason=None,
+    )
 
 
 def _none(reason: str, misfit: float = float("nan")) -> HalfLife:
@@ -65,7 +83,10 @@ class _Fit:
     """The best half-life on a fine grid. For each half-life the amplitude is linear, so found in closed form."""
 
     def __init__(
-        self, at: Float[np.ndarray, "distance"], floor: Float[np.ndarray, "distance"], error: Float[np.ndarray, "distance"]
+        self,
+        at: Float[np.ndarray, "distance"],
+        floor: Float[np.ndarray, "distance"],
+        error: Float[np.ndarray, "distance"],
     ) -> None:
         self._floor, self._weights = floor, 1 / error**2
         self._grid = np.geomspace(0.1, 10 * at[-1], 400)
@@ -76,7 +97,9 @@ class _Fit:
         """What a curve that does not decline gets."""
         return self._grid[-1]
 
-    def __call__(self, accuracy: Float[np.ndarray, "curve distance"]) -> tuple[Float[np.ndarray, "curve"], Float[np.ndarray, "curve"]]:
+    def __call__(
+        self, accuracy: Float[np.ndarray, "curve distance"]
+    ) -> tuple[Float[np.ndarray, "curve"], Float[np.ndarray, "curve"]]:
         """Each curve's half-life and chi-square; a nan in a curve counts for nothing."""
         weights, above = np.where(np.isnan(accuracy), 0.0, self._weights), np.nan_to_num(accuracy - self._floor)
         crossed, squared = (weights * above) @ self._shape.T, weights @ self._shape.T**2

@@ -8,10 +8,12 @@ from jaxtyping import Float
 
 
 class Metric(Enum):
-    """What is read off the logits. `label` has the unit; `harm` is the sign of a change that means the model does worse."""
+    """What is read off the logits. `label` has the unit; `harm` is the sign of a change that means the model does
+    worse."""
 
     LOGIT_DIFFERENCE = "logit_difference", "answer logit difference (logits)", -1
-    """The answer's first token less the mean of its foils: linear in the logits, so it hides neither helping nor hindering parts."""
+    """The answer's first token less the mean of its foils: linear in the logits, so it hides neither helping nor
+    hindering parts."""
     LOG_PROBABILITY = "log_probability", "answer log-probability (nats)", -1
     """Sum over the answer's tokens."""
     KL = "kl", "KL(clean || edited) at the answer (nats)", 1
@@ -47,10 +49,14 @@ class Answer:
         if min(self.ids + self.foils + self.before) < 0:
             raise ValueError(f"token ids must be 0 or more, not {min(self.ids + self.foils + self.before)}")
         if self.ids[0] in self.foils or len(set(self.foils)) < len(self.foils):
-            raise ValueError(f"foils must differ from each other and from the answer's first token {self.ids[0]}, not {self.foils}")
+            raise ValueError(
+                f"foils must differ from each other and from the answer's first token {self.ids[0]}, not {self.foils}"
+            )
 
 
-def measure(metric: Metric, answer: Answer, logits: Float[np.ndarray, "row d_vocab"], baseline: Float[np.ndarray, "row d_vocab"]) -> float:
+def measure(
+    metric: Metric, answer: Answer, logits: Float[np.ndarray, "row d_vocab"], baseline: Float[np.ndarray, "row d_vocab"]
+) -> float:
     """`metric` of the edited run's `logits`; `baseline` is the clean run's, and KL alone reads it.
 
     Row r predicts token r of `answer.before` and `answer.ids` together. All is computed in float64.
@@ -60,7 +66,9 @@ def measure(metric: Metric, answer: Answer, logits: Float[np.ndarray, "row d_voc
     targets = answer.before + answer.ids
     rows = len(targets)
     if logits.ndim != 2 or len(logits) != rows or logits.shape != baseline.shape:
-        raise ValueError(f"logits and baseline must both be [row, d_vocab] with {rows} rows, not {logits.shape} and {baseline.shape}")
+        raise ValueError(
+            f"logits and baseline must both be [row, d_vocab] with {rows} rows, not {logits.shape} and {baseline.shape}"
+        )
     if max(targets + answer.foils) >= logits.shape[1]:
         raise ValueError(f"token ids must be below d_vocab {logits.shape[1]}, not {max(targets + answer.foils)}")
     edited = logits[-len(answer.ids) :].astype(np.float64)
@@ -73,7 +81,9 @@ def measure(metric: Metric, answer: Answer, logits: Float[np.ndarray, "row d_voc
             return float(log_softmax(edited)[np.arange(len(answer.ids)), answer.ids].sum())
         case Metric.KL:
             clean, edited = log_softmax(baseline[-len(answer.ids) :]), log_softmax(edited)
-            return max(0.0, float((np.exp(clean) * (clean - edited)).sum(-1).mean()))  # rounding alone could make it negative
+            return max(
+                0.0, float((np.exp(clean) * (clean - edited)).sum(-1).mean())
+            )  # rounding alone could make it negative
         case Metric.CROSS_ENTROPY:
             return -float(log_softmax(logits)[np.arange(rows), targets].mean())
         case Metric.EXACT:

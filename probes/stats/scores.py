@@ -1,4 +1,5 @@
-"""What held-out predictions are worth: measures with intervals that know which rows belong together, and paired differences."""
+"""What held-out predictions are worth: measures with intervals that know which rows belong together, and paired
+differences."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -62,7 +63,12 @@ class Predictions:
 
     def __post_init__(self) -> None:
         labels, groups = np.asarray(self.labels), np.asarray(self.groups)
-        if self.classes < 2 or labels.ndim != 1 or labels.shape != groups.shape or not np.issubdtype(labels.dtype, np.integer):
+        if (
+            self.classes < 2
+            or labels.ndim != 1
+            or labels.shape != groups.shape
+            or not np.issubdtype(labels.dtype, np.integer)
+        ):
             given = f"{labels.dtype} {labels.shape} of {self.classes} classes in groups {groups.shape}"
             raise ValueError(f"labels must be integers of 2 classes or more with one group each, not {given}")
         if len(labels) and not -1 <= labels.min() <= labels.max() < self.classes:
@@ -79,7 +85,9 @@ class Predictions:
                 raise ValueError(f"log-probabilities must be [row, class] {(len(labels), self.classes)}, not {shape}")
             missing = (~np.isfinite(self.log_probabilities[labels >= 0])).sum()
             if missing:
-                raise ValueError(f"log-probabilities must be finite; {missing} of {self.log_probabilities.size} are not")
+                raise ValueError(
+                    f"log-probabilities must be finite; {missing} of {self.log_probabilities.size} are not"
+                )
             predicted = self.log_probabilities.argmax(1)
         if predicted.shape != labels.shape or not np.isin(predicted[labels >= 0], np.arange(self.classes)).all():
             raise ValueError(f"predicted must be one of {self.classes} classes for each of {len(labels)} rows")
@@ -93,12 +101,22 @@ class Predictions:
     @property
     def measures(self) -> tuple[Measure, ...]:
         """Those that can be taken."""
-        without = {Measure.AUC, Measure.BITS} if self.log_probabilities is None else {Measure.AUC} if self.classes > 2 else set()
+        without = (
+            {Measure.AUC, Measure.BITS}
+            if self.log_probabilities is None
+            else {Measure.AUC}
+            if self.classes > 2
+            else set()
+        )
         return tuple(measure for measure in Measure if measure not in without)
 
     def where(self, rows: Bool[np.ndarray, "row"]) -> "Predictions":
         """A slice: the same rows, all but these left out. It can still be compared with others row by row."""
-        given = {"predicted": self.predicted} if self.log_probabilities is None else {"log_probabilities": self.log_probabilities}
+        given = (
+            {"predicted": self.predicted}
+            if self.log_probabilities is None
+            else {"log_probabilities": self.log_probabilities}
+        )
         return Predictions(labels=np.where(rows, self.labels, -1), groups=self.groups, classes=self.classes, **given)
 
 
@@ -142,7 +160,9 @@ def scores(predictions: Sequence[Predictions], seed: int = 0) -> tuple[Score, ..
     for few in _few(predictions):
         asked = [(measure, at) for measure in Measure for at, one in enumerate(few) if measure in one.measures]
         of_each: list[dict[Measure, Estimate]] = [{} for _ in few]
-        for (measure, at), estimate in zip(asked, _estimated([(measure, few[at]) for measure, at in asked], member, groups, seed)):
+        for (measure, at), estimate in zip(
+            asked, _estimated([(measure, few[at]) for measure, at in asked], member, groups, seed)
+        ):
             of_each[at][measure] = estimate
         found += [_score(one, member, own) for one, own in zip(few, of_each)]
     return tuple(found)
@@ -151,14 +171,14 @@ def scores(predictions: Sequence[Predictions], seed: int = 0) -> tuple[Score, ..
 def estimates(measure: Measure, predictions: Sequence[Predictions], seed: int = 0) -> tuple[Estimate, ...]:
     """One measure of each target.
 
-    The interval is of the percentiles of `DRAWS` resamples of whole groups, the same ones for every target and every call
-    with as many groups (Efron and Tibshirani 1993). A class without rows in a resample is left out of its balanced accuracy.
-    Below `FEW_GROUPS` groups with rows of the target it is t with groups - 1 degrees of freedom, from how the measure
-    changes with each group's weight (infinitesimal jackknife, Jaeckel 1972; for a mean, the cluster-robust variance of
-    `probes.stats.effects`), on the logit scale of the measure's range. So it is where few groups differ from the rest: where
-    (sum of squared changes)^2 over the sum of fourth powers is below what `FEW_GROUPS` normal ones come to, a third of
-    them. Near the end of a range percentiles are too narrow: over 40 documents of six rows that are right 97 times in a
-    hundred they hold 88 % and this interval 96 %.
+    The interval is of the percentiles of `DRAWS` resamples of whole groups, the same ones for every target and every
+    call with as many groups (Efron and Tibshirani 1993). A class without rows in a resample is left out of its balanced
+    accuracy. Below `FEW_GROUPS` groups with rows of the target it is t with groups - 1 degrees of freedom, from how the
+    measure changes with each group's weight (infinitesimal jackknife, Jaeckel 1972; for a mean, the cluster-robust
+    variance of `probes.stats.effects`), on the logit scale of the measure's range. So it is where few groups differ
+    from the rest: where (sum of squared changes)^2 over the sum of fourth powers is below what `FEW_GROUPS` normal ones
+    come to, a third of them. Near the end of a range percentiles are too narrow: over 40 documents of six rows that are
+    right 97 times in a hundred they hold 88 % and this interval 96 %.
 
     Resampled AUCs are linearised: a row counts with the share of the other class's rows on its right side in the whole
     sample (the placements of DeLong et al. 1988, by group as in Obuchowski 1997). Counting pairs anew in every resample
@@ -167,10 +187,16 @@ def estimates(measure: Measure, predictions: Sequence[Predictions], seed: int = 
     Raises ValueError where rows or groups of targets differ, and for a measure that predictions cannot have.
     """
     member, groups = _members(predictions)
-    return tuple(found for few in _few(predictions) for found in _estimated([(measure, one) for one in few], member, groups, seed))
+    return tuple(
+        found
+        for few in _few(predictions)
+        for found in _estimated([(measure, one) for one in few], member, groups, seed)
+    )
 
 
-def differences(measure: Measure, ones: Sequence[Predictions], others: Sequence[Predictions], seed: int = 0) -> tuple[Estimate, ...]:
+def differences(
+    measure: Measure, ones: Sequence[Predictions], others: Sequence[Predictions], seed: int = 0
+) -> tuple[Estimate, ...]:
     """one - other for each pair, with both measured on the same resampled groups: task less control, site less another.
 
     Percentiles, or plain t where one of the two has few groups. Raises ValueError as `estimates` does, and for unequal
@@ -184,7 +210,9 @@ def differences(measure: Measure, ones: Sequence[Predictions], others: Sequence[
         pairs = [[_Target(one, member) for one in side] for side in few]
         one, other = (_STATISTICS[measure](side, groups) for side in pairs)
         held = np.array([min(a.groups, b.groups) for a, b in zip(*pairs)])
-        found += _intervals(lambda weights: one(weights) - other(weights), held, np.full((len(held), 2), np.nan), groups, seed)
+        found += _intervals(
+            lambda weights: one(weights) - other(weights), held, np.full((len(held), 2), np.nan), groups, seed
+        )
     return tuple(found)
 
 
@@ -204,13 +232,18 @@ class _Target:
         return self.given.log_probabilities[self.rows].astype(np.float64)
 
     def sums(
-        self, groups: int, values: Shaped[np.ndarray, "row"] | None, columns: Int[np.ndarray, "row"] | int = 0, width: int = 1
+        self,
+        groups: int,
+        values: Shaped[np.ndarray, "row"] | None,
+        columns: Int[np.ndarray, "row"] | int = 0,
+        width: int = 1,
     ) -> Shaped[np.ndarray, "group width"]:
         """`values` (None: ones) summed by group and column: [group, width]."""
         return np.bincount(self.member * width + columns, values, minlength=groups * width).reshape(groups, width)
 
     def trials(self) -> int:
-        """As many trials of one proportion as a mean over classes is worth, where each is known from the groups that hold it."""
+        """As many trials of one proportion as a mean over classes is worth, where each is known from the groups that
+        hold it."""
         held = [len(np.unique(self.member[self.labels == label])) for label in np.unique(self.labels)]
         return max(1, min(self.groups, round(len(held) ** 2 / sum(1 / groups for groups in held))))
 
@@ -229,19 +262,26 @@ def _accuracy(targets: Sequence[_Target], groups: int) -> Statistic:
 
 
 def _bits(targets: Sequence[_Target], groups: int) -> Statistic:
-    losses = [one.sums(groups, -one.log_probabilities[np.arange(len(one.labels)), one.labels] / np.log(2)) for one in targets]
+    losses = [
+        one.sums(groups, -one.log_probabilities[np.arange(len(one.labels)), one.labels] / np.log(2)) for one in targets
+    ]
     return _ratio(np.hstack(losses), np.hstack([one.sums(groups, None) for one in targets]))
 
 
 def _balanced_accuracy(targets: Sequence[_Target], groups: int) -> Statistic:
     right = [one.sums(groups, one.predicted == one.labels, one.labels, one.classes) for one in targets]
     told = [one.sums(groups, None, one.labels, one.classes) for one in targets]
-    columns, begins = np.hstack([*right, *told]).astype(np.float32), _begins(targets)  # whole numbers: nothing is rounded
+    columns, begins = (
+        np.hstack([*right, *told]).astype(np.float32),
+        _begins(targets),
+    )  # whole numbers: nothing is rounded
 
     def statistic(weights: Float[np.ndarray, "draw group"]) -> Float[np.ndarray, "draw target"]:
         hits, seen = np.split(weights @ columns, 2, axis=1)
         occurs = seen > 0
-        return _over_classes(hits / np.where(occurs, seen, 1), begins) / _over_classes(occurs.astype(np.float32), begins)
+        return _over_classes(hits / np.where(occurs, seen, 1), begins) / _over_classes(
+            occurs.astype(np.float32), begins
+        )
 
     return statistic
 
@@ -258,7 +298,9 @@ def _mcc(targets: Sequence[_Target], groups: int) -> Statistic:
         n = _over_classes(told, begins)
         spread = (n**2 - _over_classes(told**2, begins)) * (n**2 - _over_classes(said**2, begins))
         varies = spread > 0
-        return np.where(varies, right * n - _over_classes(told * said, begins), 0) / np.sqrt(np.where(varies, spread, 1))
+        return np.where(varies, right * n - _over_classes(told * said, begins), 0) / np.sqrt(
+            np.where(varies, spread, 1)
+        )
 
     return statistic
 
@@ -273,7 +315,13 @@ def _auc(targets: Sequence[_Target], groups: int) -> Statistic:
         for own in (positive, ~positive):
             above[own] -= np.where(positive[own], 1, -1) * stats.rankdata(odds[own])
         placement = above / np.maximum(1, np.where(positive, (~positive).sum(), positive.sum())) + ~positive
-        columns.append([one.sums(groups, kind * value) for kind in (positive, ~positive) for value in (placement, np.ones(len(odds)))])
+        columns.append(
+            [
+                one.sums(groups, kind * value)
+                for kind in (positive, ~positive)
+                for value in (placement, np.ones(len(odds)))
+            ]
+        )
         whole.append(placement[positive].mean() if positive.any() and not positive.all() else np.nan)
     above, positives, below, negatives = (np.hstack(kind) for kind in zip(*columns))
     one, other, whole = _ratio(above, positives), _ratio(below, negatives), np.array(whole)
@@ -294,8 +342,11 @@ def _begins(targets: Sequence[_Target]) -> Int[np.ndarray, "target"]:
     return np.cumsum([0, *(one.classes for one in targets[:-1])])
 
 
-def _over_classes(values: Float[np.ndarray, "draw column"], begins: Int[np.ndarray, "target"]) -> Float[np.ndarray, "draw target"]:
-    """Summed over each target's classes, in an order that the other targets do not change; a matrix product's order depends on its size."""
+def _over_classes(
+    values: Float[np.ndarray, "draw column"], begins: Int[np.ndarray, "target"]
+) -> Float[np.ndarray, "draw target"]:
+    """Summed over each target's classes, in an order that the other targets do not change; a matrix product's order
+    depends on its size."""
     return np.add.reduceat(values, begins, axis=1)
 
 
@@ -306,7 +357,9 @@ def _members(predictions: Sequence[Predictions]) -> tuple[Int[np.ndarray, "row"]
     first = predictions[0].groups
     for at, one in enumerate(predictions):
         if not (one.groups is first or np.array_equal(one.groups, first)):
-            raise ValueError(f"targets must have the same rows in the same groups; target {at} has others than the first")
+            raise ValueError(
+                f"targets must have the same rows in the same groups; target {at} has others than the first"
+            )
     names, member = np.unique(first, return_inverse=True)
     return member, len(names)
 
@@ -324,8 +377,13 @@ def _estimated(
         _STATISTICS[measure]([target for (own, _), target in zip(asked, targets) if own is measure], groups)
         for measure in dict.fromkeys(measure for measure, _ in asked)
     ]
-    held, ends = np.array([one.groups for one in targets]), np.array([(measure.worst, measure.best) for measure, _ in asked], float)
-    found = _intervals(lambda weights: np.hstack([statistic(weights) for statistic in statistics]), held, ends, groups, seed)
+    held, ends = (
+        np.array([one.groups for one in targets]),
+        np.array([(measure.worst, measure.best) for measure, _ in asked], float),
+    )
+    found = _intervals(
+        lambda weights: np.hstack([statistic(weights) for statistic in statistics]), held, ends, groups, seed
+    )
     return tuple(_within(measure, target, estimate) for (measure, _), target, estimate in zip(asked, targets, found))
 
 
@@ -337,7 +395,9 @@ def _intervals(
         value = statistic(np.ones((1, groups)))[0]
         influence = (statistic(1 + _STEP * np.eye(groups)) - value) / _STEP
         squares = (influence**2).sum(0)
-        few = (held < FEW_GROUPS) | (squares**2 / (influence**4).sum(0) < np.where(np.isnan(ends[:, 0]), 0, FEW_GROUPS / 3))
+        few = (held < FEW_GROUPS) | (
+            squares**2 / (influence**4).sum(0) < np.where(np.isnan(ends[:, 0]), 0, FEW_GROUPS / 3)
+        )
         low, high = _t_interval(value, stats.t.ppf(0.975, held - 1) * np.sqrt(held / (held - 1) * squares), *ends.T)
         if not few.all():
             drawn = np.concatenate([statistic(weights)[:, ~few] for weights in _resamples(groups, seed)])

@@ -1,7 +1,8 @@
-"""Is a score about the features? Control labels, code length, bits over a baseline, permuted labels, and a choice that does not flatter.
+"""Is a score about the features? Control labels, code length, bits over a baseline, permuted labels, and a choice that
+does not flatter.
 
-Selectivity itself is a paired difference: `differences(measure, tasks, controls)` of `probes.stats.scores`, with controls that were
-fitted and held out as the tasks were.
+Selectivity itself is a paired difference: `differences(measure, tasks, controls)` of `probes.stats.scores`, with
+controls that were fitted and held out as the tasks were.
 """
 
 from collections import defaultdict
@@ -26,11 +27,14 @@ _COLUMNS = 500
 """Of permuted one-hot labels in one matrix product."""
 
 
-def control_labels(types: Sequence[str], labels: Int[np.ndarray, "row"], classes: int, seed: int = 0) -> Int[np.ndarray, "row"]:
-    """The control task (Hewitt and Liang 2019): one label for each type (the text of a statement, a token), the same wherever it occurs.
+def control_labels(
+    types: Sequence[str], labels: Int[np.ndarray, "row"], classes: int, seed: int = 0
+) -> Int[np.ndarray, "row"]:
+    """The control task (Hewitt and Liang 2019): one label for each type (the text of a statement, a token), the same
+    wherever it occurs.
 
-    Labels are drawn as often as they occur in the task, and again while all types have the same one. They can only be known
-    by heart, so a probe's score on them is what it can memorise. -1 stays -1.
+    Labels are drawn as often as they occur in the task, and again while all types have the same one. They can only be
+    known by heart, so a probe's score on them is what it can memorise. -1 stays -1.
 
     Raises ValueError where rows with a label are not of at least two types and two labels.
     """
@@ -38,7 +42,10 @@ def control_labels(types: Sequence[str], labels: Int[np.ndarray, "row"], classes
     names, which = np.unique(np.asarray(types)[kept], return_inverse=True)
     shares = np.bincount(labels[kept], minlength=classes) / max(1, kept.sum())
     if len(names) < 2 or (shares > 0).sum() < 2:
-        raise ValueError(f"a control task needs at least 2 types and 2 labels, not {len(names)} types and {(shares > 0).sum()} labels")
+        raise ValueError(
+            f"a control task needs at least 2 types and 2 labels, not {len(names)} types and {(shares > 0).sum()}"
+            " labels"
+        )
     draw, drawn = np.random.default_rng(seed), np.zeros(len(names), int)
     while len(np.unique(drawn)) < 2:
         drawn = draw.choice(classes, size=len(names), p=shares)
@@ -72,8 +79,8 @@ class Code:
 
     @property
     def compression(self) -> float:
-        """Uniform over online: about 1 where features tell nothing of classes that are as frequent (a class that prevails is
-        told in fewer bits without any feature); nan without a label."""
+        """Uniform over online: about 1 where features tell nothing of classes that are as frequent (a class that
+        prevails is told in fewer bits without any feature); nan without a label."""
         return self.uniform / self.bits if self.n else np.nan
 
 
@@ -83,10 +90,10 @@ def online_code(
 ) -> tuple[Code, ...]:  # fmt: skip
     """Minimum description length of each target by online coding (Voita and Titov 2020).
 
-    Groups are shuffled and told in blocks that end at the shares in `CODED`, each of at least `FEWEST` groups. The first is
-    coded uniformly, each other with what `fit` learns from all before it, or uniformly while that is of one class. A class
-    that has not been told yet must have a code too: with m rows learnt from, p becomes (m p + 1) / (m + classes), as if
-    each class had been seen once more.
+    Groups are shuffled and told in blocks that end at the shares in `CODED`, each of at least `FEWEST` groups. The
+    first is coded uniformly, each other with what `fit` learns from all before it, or uniformly while that is of one
+    class. A class that has not been told yet must have a code too: with m rows learnt from, p becomes (m p + 1) / (m +
+    classes), as if each class had been seen once more.
 
     Raises ValueError for fewer groups than two blocks need.
     """
@@ -95,7 +102,9 @@ def online_code(
         raise ValueError(f"an online code needs at least {2 * FEWEST} groups, not {len(names)}")
     labels, classes, blocks = np.asarray(labels), np.asarray(classes), _blocks(len(names))
     told = np.empty(len(names), int)  # in which block each group is
-    told[np.random.default_rng(seed).permutation(len(names))] = np.searchsorted(blocks, np.arange(len(names)), side="right")
+    told[np.random.default_rng(seed).permutation(len(names))] = np.searchsorted(
+        blocks, np.arange(len(names)), side="right"
+    )
     told, kept, bits = told[member], labels >= 0, np.zeros(len(labels))
     for block in range(len(blocks)):
         before, now = np.flatnonzero(told < block), np.flatnonzero(told == block)
@@ -114,10 +123,12 @@ def online_code(
 
 
 def bits_gained(sites: Sequence[Predictions], baselines: Sequence[Predictions], seed: int = 0) -> tuple[Estimate, ...]:
-    """How many bits of each label a site's probe tells beyond a baseline's: cross-entropy of the baseline less the site's.
+    """How many bits of each label a site's probe tells beyond a baseline's: cross-entropy of the baseline less the
+    site's.
 
-    A difference of V-informations (Xu et al. 2020; the gain of Pimentel et al. 2020): it is about this family of probes, and
-    negative where the site's is worse. Both on the same rows; intervals are paired. Raises ValueError as `differences` does.
+    A difference of V-informations (Xu et al. 2020; the gain of Pimentel et al. 2020): it is about this family of
+    probes, and negative where the site's is worse. Both on the same rows; intervals are paired. Raises ValueError as
+    `differences` does.
     """
     return differences(Measure.BITS, baselines, sites, seed)
 
@@ -141,16 +152,18 @@ def permutation_test(
     groups: Sequence[str] | Shaped[np.ndarray, "row"], documents: Sequence[str] | Shaped[np.ndarray, "row"], *,
     permutations: int = 999, seed: int = 0,
 ) -> tuple[Permuted, ...]:  # fmt: skip
-    """Do labels go with features? Each target is read again from labels that whole documents have exchanged. -1 leaves a row out.
+    """Do labels go with features? Each target is read again from labels that whole documents have exchanged. -1 leaves
+    a row out.
 
     Groups whose documents are as long, one by one, exchange all their labels, row by row in the order given. In a group
-    without such another, documents that are as long exchange theirs (whole-block and within-block exchange, Winkler et al.
-    2015). Lengths are in rows with a label. Single rows never move: where rows of a document are alike, that finds far
-    more than is there.
+    without such another, documents that are as long exchange theirs (whole-block and within-block exchange, Winkler et
+    al. 2015). Lengths are in rows with a label. Single rows never move: where rows of a document are alike, that finds
+    far more than is there.
 
     The probe is a ridge on class indicators over 5 folds of whole groups, standardised by its training rows. Scores are
     divided by the class's share of all rows, which makes the highest one the best guess for balanced accuracy. A fold's
-    Gram matrix is factored once: for all permutations, and all targets with labels on the same rows. p: Phipson and Smyth (2010).
+    Gram matrix is factored once: for all permutations, and all targets with labels on the same rows. p: Phipson and
+    Smyth (2010).
 
     Raises ValueError where fewer groups than folds have a label, and without a permutation.
     """
@@ -176,7 +189,8 @@ def permutation_test(
 
 
 def q_values(p: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
-    """p adjusted for the whole grid that was looked at, of any shape (Benjamini and Hochberg 1995). nan was not looked at and stays nan."""
+    """p adjusted for the whole grid that was looked at, of any shape (Benjamini and Hochberg 1995). nan was not looked
+    at and stays nan."""
     p = np.asarray(p, np.float64)
     q, known = np.full(p.shape, np.nan), ~np.isnan(p)
     if known.any():
@@ -194,9 +208,14 @@ class Choice:
 
 
 def nested_choice(
-    inner: Float[np.ndarray, "site fold"], sites: Sequence[Predictions], folds: Sequence[Fold], measure: Measure, seed: int = 0
+    inner: Float[np.ndarray, "site fold"],
+    sites: Sequence[Predictions],
+    folds: Sequence[Fold],
+    measure: Measure,
+    seed: int = 0,
 ) -> Choice:
-    """The held-out score of a site that is chosen anew in each outer fold (nested cross-validation, Varma and Simon 2006).
+    """The held-out score of a site that is chosen anew in each outer fold (nested cross-validation, Varma and Simon
+    2006).
 
     `inner`: a score of each site on the training groups of each fold alone; more is better, and the first of equals is
     chosen. `sites`: their held-out predictions of the same rows. A row's prediction is that of the site chosen in the
@@ -206,7 +225,9 @@ def nested_choice(
     """
     inner, first = np.asarray(inner), sites[0]
     if inner.shape != (len(sites), len(folds)) or not np.isfinite(inner).all():
-        raise ValueError(f"inner scores must be finite, one for each of {len(sites)} sites and {len(folds)} folds, not {inner.shape}")
+        raise ValueError(
+            f"inner scores must be finite, one for each of {len(sites)} sites and {len(folds)} folds, not {inner.shape}"
+        )
     if any(not np.array_equal(site.labels, first.labels) for site in sites):
         raise ValueError("sites must be asked for the same labels")
     source = np.full(len(first.labels), -1)
@@ -252,7 +273,8 @@ def _exchangeable(groups: Sequence[str], documents: Sequence[str]) -> list[Int[n
 def _exchanged(
     labels: Int[np.ndarray, "row"], blocks: Sequence[Int[np.ndarray, "unit row"]], permutations: int, seed: int
 ) -> Iterator[Int[np.ndarray, "row draw"]]:
-    """The labels as they are, then `permutations` times exchanged; some at a time, as numbers of the labels that occur."""
+    """The labels as they are, then `permutations` times exchanged; some at a time, as numbers of the labels that
+    occur."""
     names, labels = np.unique(labels, return_inverse=True)
     draw, at_once = np.random.default_rng(seed), max(1, _COLUMNS // len(names))
     for start in range(0, 1 + permutations, at_once):
@@ -267,8 +289,8 @@ def _exchanged(
 def _readers(
     features: Float32[np.ndarray, "row d"], ends: Int[np.ndarray, "fold"]
 ) -> tuple[list[Float32[np.ndarray, "test column"]], list[Float32[np.ndarray, "test column"]]]:
-    """For each fold, whose rows lie side by side: its features beside a 1, and what turns such columns' sums with any labels
-    over its training rows into scores of its own rows."""
+    """For each fold, whose rows lie side by side: its features beside a 1, and what turns such columns' sums with any
+    labels over its training rows into scores of its own rows."""
     features = np.asarray(features, np.float64)
     spread = features.std(0)
     scaled = ((features - features.mean(0)) / np.where(spread > 0, spread, 1)).astype(np.float32)
@@ -293,7 +315,9 @@ def _balanced_accuracy(
     """Held out, of each draw. All draws have each label as often."""
     counts = np.bincount(labels[:, 0])
     weights = (len(labels) / counts).astype(np.float32)
-    told = np.where(labels[:, None] == np.arange(len(counts))[:, None], weights[:, None], np.float32(0)).reshape(len(labels), -1)
+    told = np.where(labels[:, None] == np.arange(len(counts))[:, None], weights[:, None], np.float32(0)).reshape(
+        len(labels), -1
+    )
     ends = np.cumsum([len(test) for test in tests])[:-1]
     products = [test.T @ part for test, part in zip(tests, np.split(told, ends))]
     whole, found = sum(products), np.zeros(labels.shape[1])

@@ -6,10 +6,10 @@ from enum import Enum
 
 import numpy as np
 
-from lm2.tasks.encoded_prompt import Put
 from lm2.model.config import LM2Config, MemoryKind
-from lm2.runs.interventions import BankEdit, Edit, Initial, Mean, Operation, Patch, Persistence, Set
 from lm2.model.sites import Axis, Site
+from lm2.runs.interventions import BankEdit, Edit, Initial, Mean, Operation, Patch, Persistence, Set
+from lm2.tasks.encoded_prompt import Put
 from probes.causal.ablations import GATES
 from probes.causal.batch import Unit
 
@@ -18,11 +18,11 @@ class Grid(Enum):
     """What the units are."""
 
     SLOTS = "slots"
-    """Slot x block x segment: what one block reads in one slot, READ_K and READ_V together. TOKENS, whose blocks all read the
-    same front copy: slot x segment, the slot of the bank that the segment begins with."""
+    """Slot x block x segment: what one block reads in one slot, READ_K and READ_V together. TOKENS, whose blocks all
+    read the same front copy: slot x segment, the slot of the bank that the segment begins with."""
     MEMORY_HEADS = "memory_heads"
-    """Memory head x block: which slots it attends to and what it reads in them, READ_PATTERN and READ_V together, so that what
-    comes out of the head is wholly replaced. TOKENS: READ_PATTERN."""
+    """Memory head x block: which slots it attends to and what it reads in them, READ_PATTERN and READ_V together, so
+    that what comes out of the head is wholly replaced. TOKENS: READ_PATTERN."""
     ATTENTION_HEADS = "attention_heads"
     """Self-attention head x block: ATTN_Z."""
     BLOCKS = "blocks"
@@ -77,7 +77,8 @@ class Part:
 
     @property
     def group(self) -> str:
-        """Units that are also replaced all at once: those of a block, those of a segment where there are no blocks, gates at one value."""
+        """Units that are also replaced all at once: those of a block, those of a segment where there are no blocks,
+        gates at one value."""
         if self.value is not None:
             return f"all at {self.value:g}"
         return f"segment {self.back} before" if self.layer is None else f"block {self.layer}"
@@ -89,7 +90,9 @@ def parts(grid: Grid, config: LM2Config, back: Sequence[int], values: Sequence[f
         gates = {name: site for name, site in GATES.items() if site.layers(config)}
         if not gates:
             raise ValueError(f"a {config.memory.value} model has no gates to clamp")
-        return tuple(Part(what=f"{name} gate", sites=(site,), value=value) for name, site in gates.items() for value in values)
+        return tuple(
+            Part(what=f"{name} gate", sites=(site,), value=value) for name, site in gates.items() for value in values
+        )
     if grid in (Grid.SLOTS, Grid.MEMORY_HEADS) and not config.memory_layers:
         raise ValueError(f"a {config.memory.value} model has no {grid.value.replace('_', ' ')}")
     if grid is Grid.SLOTS and config.memory is MemoryKind.TOKENS:
@@ -97,7 +100,9 @@ def parts(grid: Grid, config: LM2Config, back: Sequence[int], values: Sequence[f
     if grid is Grid.BLOCKS:
         names = {Site.ATTN_OUT: "attention", Site.MEM_OUT: "memory", Site.MLP_OUT: "MLP"}
         places = [(site, layer) for layer in range(config.n_layers) for site in names if layer in site.layers(config)]
-        return tuple(Part(what=names[site], sites=(site,), layer=layer, back=at) for at in back for site, layer in places)
+        return tuple(
+            Part(what=names[site], sites=(site,), layer=layer, back=at) for at in back for site, layer in places
+        )
     if grid is Grid.ATTENTION_HEADS:
         what, count, layers = "head", config.n_heads, range(config.n_layers)
     else:
@@ -105,7 +110,12 @@ def parts(grid: Grid, config: LM2Config, back: Sequence[int], values: Sequence[f
         layers = sorted(config.memory_layers)
     wanted = (Site.READ_K, Site.READ_V) if grid is Grid.SLOTS else _SITES[grid]
     sites = tuple(site for site in wanted if site.layers(config))
-    return tuple(Part(what=what, sites=sites, layer=layer, index=at, back=before) for before in back for layer in layers for at in range(count))
+    return tuple(
+        Part(what=what, sites=sites, layer=layer, index=at, back=before)
+        for before in back
+        for layer in layers
+        for at in range(count)
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,15 +132,25 @@ class Source:
     def unit(self, part: Part) -> Unit:
         """The interventions that replace a part in this document."""
         if part.value is not None:
-            return tuple(Edit(site=site, operation=Set(value=part.value), persistence=self.persistence) for site in part.sites)
+            return tuple(
+                Edit(site=site, operation=Set(value=part.value), persistence=self.persistence) for site in part.sites
+            )
         segment = answer_segment(self.asked) - part.back
         if not part.sites:
-            return (BankEdit(operation=self._operation(part, None), segments=(segment,), slots=(part.index,), persistence=self.persistence),)
+            return (
+                BankEdit(
+                    operation=self._operation(part, None),
+                    segments=(segment,),
+                    slots=(part.index,),
+                    persistence=self.persistence,
+                ),
+            )
         heads = None if part.index is None or part.what == "slot" else (part.index,)
         return tuple(
             Edit(
                 site=site, operation=self._operation(part, site), layers=(part.layer,), segments=(segment,),
-                slots=(part.index,) if part.what == "slot" else None, heads=heads, tokens=self._tokens(part, site), persistence=self.persistence,
+                slots=(part.index,) if part.what == "slot" else None, heads=heads, tokens=self._tokens(part, site),
+                persistence=self.persistence,
             )
             for site in part.sites
         )  # fmt: skip
@@ -141,7 +161,10 @@ class Source:
                 (donor,) = self.donors
                 return Patch(text=donor.spec.text, segment=answer_segment(donor) - part.back)
             case Replacement.MEAN:
-                return Mean(texts=tuple(donor.spec.text for donor in self.donors), segment=answer_segment(self.asked) - part.back)
+                return Mean(
+                    texts=tuple(donor.spec.text for donor in self.donors),
+                    segment=answer_segment(self.asked) - part.back,
+                )
             case Replacement.INITIAL:
                 # A document's first segment reads the bank at the start of a document.
                 return Initial() if site is None else Patch(text=self.asked.spec.text, segment=0)
@@ -149,7 +172,8 @@ class Source:
                 return Set(value=0.0)
 
     def _tokens(self, part: Part, site: Site) -> tuple[int, ...] | None:
-        """The tokens that are resampled, counted from the segment's end: as many as the donor's segment has; None, all."""
+        """The tokens that are resampled, counted from the segment's end: as many as the donor's segment has; None,
+        all."""
         if self.replacement is not Replacement.RESAMPLE or Axis.TOKEN not in site.axes:
             return None
         own, other = (put.segments[answer_segment(put) - part.back] for put in (self.asked, *self.donors))
@@ -166,9 +190,9 @@ def sources(
 ) -> tuple[tuple[Source, ...], tuple[str, ...]]:
     """What replaces the units of each document, and the stories of the documents that are left out.
 
-    Left out are documents with fewer than `reach` segments before the answer's, and those for which there is no donor: for
-    a resample a document of another story with as many segments before its own answer's, drawn with `seed`; for a mean up
-    to `donors` documents, and at least 2, of other stories whose answer is in a segment of the same number.
+    Left out are documents with fewer than `reach` segments before the answer's, and those for which there is no donor:
+    for a resample a document of another story with as many segments before its own answer's, drawn with `seed`; for a
+    mean up to `donors` documents, and at least 2, of other stories whose answer is in a segment of the same number.
 
     Raises ValueError where no document is left.
     """
@@ -190,6 +214,7 @@ def sources(
             left_out.append(asked.prompt.story_id)
     if not found:
         raise ValueError(
-            f"none of {len(puts)} documents has {reach} segments before the answer's and other stories to take a {replacement.value} from"
+            f"none of {len(puts)} documents has {reach} segments before the answer's and other stories to take a"
+            f" {replacement.value} from"
         )
     return tuple(found), tuple(left_out)

@@ -1,4 +1,5 @@
-"""What a sweep found: per-document values of every unit, their effects, joint effects beside sums, curves, and the tables of it all."""
+"""What a sweep found: per-document values of every unit, their effects, joint effects beside sums, curves, and the
+tables of it all."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,8 +13,8 @@ from jaxtyping import Float
 from lm2.files import write_table
 from lm2.tasks.babi import Prompt
 from probes.stats.effects import Effect, Redundancy, effects_of_units, joint_beside_singles
-from probes.sweeps.grid import Part
 from probes.stats.metrics import Metric
+from probes.sweeps.grid import Part
 from probes.sweeps.screening import Screening
 from probes.sweeps.spec import SweepSpec
 
@@ -54,8 +55,8 @@ class SweepResult:
     counts: tuple[int, ...]
     """Points of the curves: units replaced together. Empty where units exclude each other."""
     best_first: Values
-    """With the first `count` units replaced, those whose single effects do most harm first. A document's order comes from the
-    effects in the other half of the stories, so that no curve profits from the noise that chose its order."""
+    """With the first `count` units replaced, those whose single effects do most harm first. A document's order comes
+    from the effects in the other half of the stories, so that no curve profits from the noise that chose its order."""
     worst_first: Values
     screening: Screening | None
 
@@ -78,7 +79,8 @@ class SweepResult:
         return effects_of_units(self.differences(self.values, metric), self.stories, self.spec.seed)
 
     def ranking(self) -> tuple[int, ...] | None:
-        """Measured units by the size of their mean effect on the first metric, largest first; None where the screen that chose them failed."""
+        """Measured units by the size of their mean effect on the first metric, largest first; None where the screen
+        that chose them failed."""
         if self.screening is not None and not self.screening.trusted:
             return None
         means = self.differences(self.values, self.metric).mean(1)
@@ -90,19 +92,27 @@ class SweepResult:
         joint = self.differences(self.joint_values, metric)
         alone = effects_of_units(joint, self.stories, self.spec.seed) if len(joint) else ()
         return tuple(
-            joint_beside_singles(values, np.stack([singles[unit] for unit in one.members]), self.stories, self.spec.seed)
-            if all(unit in singles for unit in one.members)
-            else effect
+            (
+                joint_beside_singles(
+                    values, np.stack([singles[unit] for unit in one.members]), self.stories, self.spec.seed
+                )
+                if all(unit in singles for unit in one.members)
+                else effect
+            )
             for one, values, effect in zip(self.joints, joint, alone)
         )
 
     def curves(self, metric: Metric) -> dict[str, tuple[Effect, ...]]:
         """Effects with more and more units replaced, by order; a point for each of `counts`."""
         orders = {"best first": self.best_first, "worst first": self.worst_first} if self.counts else {}
-        return {name: effects_of_units(self.differences(values, metric), self.stories, self.spec.seed) for name, values in orders.items()}
+        return {
+            name: effects_of_units(self.differences(values, metric), self.stories, self.spec.seed)
+            for name, values in orders.items()
+        }
 
     def tables(self) -> dict[str, pd.DataFrame]:
-        """values: a row per measured unit, document and metric. units: a row per unit and metric. joints, curves: likewise."""
+        """values: a row per measured unit, document and metric. units: a row per unit and metric. joints, curves:
+        likewise."""
         metrics = self.spec.metrics
         return {
             "values": pd.DataFrame([row for metric in metrics for row in self._values(metric)]),
@@ -110,7 +120,8 @@ class SweepResult:
             "joints": pd.DataFrame([row for metric in metrics for row in self._joints(metric)]),
             "curves": pd.DataFrame([
                 {"metric": metric.value, "order": order, "units": count, **_columns(effect)}
-                for metric in metrics for order, effects in self.curves(metric).items() for count, effect in zip(self.counts, effects)
+                for metric in metrics for order, effects in self.curves(metric).items() for count,
+                effect in zip(self.counts, effects)
             ]),
         }  # fmt: skip
 
@@ -123,14 +134,20 @@ class SweepResult:
         return [
             {
                 "unit": unit, **_place(self.parts[unit]), "document": document, "story": story, "metric": metric.value,
-                "baseline": self.baseline[metric][document], "edited": edited, "effect": edited - self.baseline[metric][document],
+                "baseline": self.baseline[metric][document], "edited": edited,
+                "effect": edited - self.baseline[metric][document],
             }
-            for unit, row in zip(self.measured, self.values[metric]) for document, (story, edited) in enumerate(zip(self.stories, row))
+            for unit, row in zip(self.measured, self.values[metric]) for document,
+            (story, edited) in enumerate(zip(self.stories, row))
         ]  # fmt: skip
 
     def _units(self, metric: Metric) -> list[dict[str, Any]]:
         effects = dict(zip(self.measured, self.effects(metric)))
-        scores = self.screening.scores if self.screening is not None and metric is self.metric else np.full(len(self.parts), np.nan)
+        scores = (
+            self.screening.scores
+            if self.screening is not None and metric is self.metric
+            else np.full(len(self.parts), np.nan)
+        )
         return [
             {
                 "unit": unit, **_place(part), "metric": metric.value, "measured": unit in effects,
@@ -143,10 +160,21 @@ class SweepResult:
         rows = []
         for joint, found in zip(self.joints, self.joint_effects(metric)):
             known = isinstance(found, Redundancy)
-            rows.append({"joint": joint.label, "units": len(joint.members), "metric": metric.value, **_columns(found.joint if known else found)})
+            rows.append(
+                {
+                    "joint": joint.label,
+                    "units": len(joint.members),
+                    "metric": metric.value,
+                    **_columns(found.joint if known else found),
+                }
+            )
             for name in ("singles", "difference"):
                 effect = getattr(found, name) if known else None
-                rows[-1] |= {f"{name}_{column}": value for column, value in _columns(effect).items() if column in ("mean", "low", "high")}
+                rows[-1] |= {
+                    f"{name}_{column}": value
+                    for column, value in _columns(effect).items()
+                    if column in ("mean", "low", "high")
+                }
         return rows
 
 

@@ -1,9 +1,10 @@
-"""Screening: what every unit of a grid is worth, estimated from a few gradients, to choose the units that are then measured.
+"""Screening: what every unit of a grid is worth, estimated from a few gradients, to choose the units that are then
+measured.
 
-Joint integrated gradients: all units move together from their own values to those that replace them, in a few steps with
-one backward pass each, and a unit's score is its difference times its mean gradient on the way (Sundararajan et al. 2017,
-arXiv 1703.01365; on activations, Hanna et al. 2024, arXiv 2403.17806). A gradient at the clean values alone misses what a
-saturated read hides.
+Joint integrated gradients: all units move together from their own values to those that replace them, in a few steps
+with one backward pass each, and a unit's score is its difference times its mean gradient on the way (Sundararajan et
+al. 2017, arXiv 1703.01365; on activations, Hanna et al. 2024, arXiv 2403.17806). A gradient at the clean values alone
+misses what a saturated read hides.
 """
 
 from collections import defaultdict
@@ -16,17 +17,17 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lm2.tasks.encoded_prompt import Put
-from lm2.weights.checkpoint import Checkpoint
-from lm2.runs.hooks import Donations, begins, hooks
-from lm2.runs.loop import Carried, carried, feed, step
 from lm2.model.hooks import HookPoint
+from lm2.runs.hooks import Donations, begins, hooks
 from lm2.runs.interventions import BankEdit
+from lm2.runs.loop import Carried, carried, feed, step
 from lm2.runs.operations import Set
 from lm2.runs.runner import donations
-from probes.stats.metrics import Answer, Metric
+from lm2.tasks.encoded_prompt import Put
+from lm2.weights.checkpoint import Checkpoint
 from probes.causal.batch import Unit, together
 from probes.causal.plan import Route, plan
+from probes.stats.metrics import Answer, Metric
 
 STEPS = 5
 RANDOM = 32
@@ -54,16 +55,24 @@ class Screening:
     random: tuple[int, ...]
     """Units drawn from the others."""
     r: float
-    """Pearson correlation of score and measured mean effect over these units; nan before they were measured, and where either does not vary."""
+    """Pearson correlation of score and measured mean effect over these units; nan before they were measured, and where
+    either does not vary."""
     slope: float
     """Of the measured effect on the score: 1 where the screen is right in size too."""
 
     @classmethod
     def of(cls, scores: Float[np.ndarray, "unit"], k: int, seed: int) -> "Screening":
-        """What to measure for the sake of the best k: the top 2k, and up to `RANDOM` of the others, drawn with `seed`."""
+        """What to measure for the sake of the best k: the top 2k, and up to `RANDOM` of the others, drawn with
+        `seed`."""
         order = np.argsort(-np.abs(scores), kind="stable")
         others = np.random.default_rng(seed).permutation(order[2 * k :])
-        return cls(scores=scores, top=tuple(map(int, order[: 2 * k])), random=tuple(map(int, others[:RANDOM])), r=np.nan, slope=np.nan)
+        return cls(
+            scores=scores,
+            top=tuple(map(int, order[: 2 * k])),
+            random=tuple(map(int, others[:RANDOM])),
+            r=np.nan,
+            slope=np.nan,
+        )
 
     def beside(self, units: Sequence[int], measured: Float[np.ndarray, "unit"]) -> "Screening":
         """The screen compared with the measured mean effects of some units."""
@@ -122,7 +131,10 @@ class _Way:
         total = {point: torch.zeros_like(self._own[point]) for point in points}
         for at in range(steps):
             share = (at + 0.5) / steps
-            leaves = {point: torch.lerp(self._own[point], self._to[point], share).detach().requires_grad_() for point in points}
+            leaves = {
+                point: torch.lerp(self._own[point], self._to[point], share).detach().requires_grad_()
+                for point in points
+            }
             logits = self._logits({point: partial(_put, leaves[point], self._there[point]) for point in points})
             gradients = torch.autograd.grad(value(logits, self._clean), list(leaves.values()), allow_unused=True)
             for point, gradient in zip(points, gradients):
@@ -147,7 +159,9 @@ class _Way:
         config = self._model.config
         for segment in self._segments:
             if any(isinstance(change, BankEdit) and change.reaches(segment) for change in unit):
-                found[segment.index, _BANK].append(partial(begins, unit, config, segment, fresh=self._fresh, given=given))
+                found[segment.index, _BANK].append(
+                    partial(begins, unit, config, segment, fresh=self._fresh, given=given)
+                )
             for name, function in hooks(unit, config, segment, given, write=segment is not self._segments[-1]):
                 found[segment.index, name].append(partial(function, hook=None))
         return found
@@ -161,7 +175,13 @@ class _Way:
             with self._model.hooks(fwd_hooks=[(name, partial(_at_hook, mover)) for name, mover in here.items()]):
                 output = step(self._model, segment.ids, bank, state.cache, write=segment is not self._segments[-1])
             state = carried(self._model.config, output, segment.end)
-            rows.append(output.unembed(output.final[0, [row - segment.start for row in self._asked.rows if segment.start <= row < segment.end]]))
+            rows.append(
+                output.unembed(
+                    output.final[
+                        0, [row - segment.start for row in self._asked.rows if segment.start <= row < segment.end]
+                    ]
+                )
+            )
         return torch.cat(rows).float()
 
     def _keep(self, point: _Point, value: Tensor) -> Tensor:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from lm2.runs.interventions import Persistence
 from lm2.serialize import Spec, written
 from lm2.shown import shown
-from probes.sweeps.grid import Grid, Replacement
-from probes.stats.metrics import Metric
 from probes.causal.plan import Route
+from probes.stats.metrics import Metric
+from probes.sweeps.grid import Grid, Replacement
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +22,8 @@ class SweepSpec(Spec):
     segment_length: int | None = None
     """Tokens; None, the checkpoint's own."""
     back: tuple[int, ...] = (0,)
-    """Segments in which units are replaced, counted back from the answer's own: 0, that one. Gates are clamped in all."""
+    """Segments in which units are replaced, counted back from the answer's own: 0, that one. Gates are clamped in
+    all."""
     replacement: Replacement | None = None
     """None, the grid's own: CLAMP for gates, RESAMPLE for all others."""
     values: tuple[float, ...] = (0.0, 0.5, 1.0)
@@ -43,7 +44,9 @@ class SweepSpec(Spec):
         written("checkpoint", self.checkpoint)
         for name in ("back", "values", "metrics"):
             if not getattr(self, name) or len(set(getattr(self, name))) != len(getattr(self, name)):
-                raise ValueError(f"{name} must hold one entry at least, and each once, not {shown(getattr(self, name))}")
+                raise ValueError(
+                    f"{name} must hold one entry at least, and each once, not {shown(getattr(self, name))}"
+                )
         if self.replacement is None:
             self.settle(replacement=Replacement.CLAMP if self.grid is Grid.GATES else Replacement.RESAMPLE)
         if self.questions < 1 or self.donors < 2 or min(self.back) < 0 or self.seed < 0:
@@ -56,7 +59,10 @@ class SweepSpec(Spec):
 
     def _check_replacement(self) -> None:
         if (self.grid is Grid.GATES) != (self.replacement is Replacement.CLAMP):
-            raise ValueError(f"gates are clamped and nothing else is: {self.grid.value} cannot be replaced by {self.replacement.value}")
+            raise ValueError(
+                f"gates are clamped and nothing else is: {self.grid.value} cannot be replaced by"
+                f" {self.replacement.value}"
+            )
         if self.replacement is Replacement.INITIAL and self.grid is not Grid.SLOTS:
             raise ValueError(f"only slots have a value at the start of a document, not {self.grid.value}")
         if self.grid is Grid.GATES and self.back != (0,):
@@ -64,14 +70,23 @@ class SweepSpec(Spec):
 
     def _check_route(self) -> None:
         if self.route is Route.ANSWER and (self.back != (0,) or self.grid is Grid.GATES):
-            raise ValueError(f"the answer's tokens can be computed alone in their own segment only, not for {self.grid.value} at {self.back} back")
+            raise ValueError(
+                f"the answer's tokens can be computed alone in their own segment only, not for {self.grid.value} at"
+                f" {self.back} back"
+            )
         if self.screen is None:
             return
         if self.screen < 1:
             raise ValueError(f"a screen is for the best 1 unit at least, not {self.screen}")
         if self.grid is Grid.GATES or self.route is Route.ANSWER:
-            raise ValueError(f"a screen is of edits of one place on the exact route, not of {self.grid.value} on the {self.route.value} route")
+            raise ValueError(
+                f"a screen is of edits of one place on the exact route, not of {self.grid.value} on the"
+                f" {self.route.value} route"
+            )
         if self.metrics[0] is Metric.EXACT:
             raise ValueError("an exact match has no gradient to screen by: let another metric come first")
         if self.persistence is Persistence.READ_ONLY and self.back != (0,):
-            raise ValueError(f"a screen follows edits that persist: READ_ONLY can be screened in the answer's segment, not at {self.back} back")
+            raise ValueError(
+                "a screen follows edits that persist: READ_ONLY can be screened in the answer's segment, not at"
+                f" {self.back} back"
+            )

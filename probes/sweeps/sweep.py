@@ -1,4 +1,5 @@
-"""Sweeps: every unit of a grid replaced, one by one, in many documents; kept document by document, so that a stopped sweep goes on."""
+"""Sweeps: every unit of a grid replaced, one by one, in many documents; kept document by document, so that a stopped
+sweep goes on."""
 
 import hashlib
 import time
@@ -11,23 +12,24 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from lm2.runs.runner import run
 from lm2.tasks import stories
 from lm2.tasks.encoded_prompt import put
 from lm2.weights.checkpoint import Checkpoint
-from lm2.runs.runner import run
 from probes.causal.ablations import answers
-from probes.sweeps.grid import Grid, Source, parts, sources
-from probes.stats.metrics import Answer, measure
 from probes.causal.batch import Unit, together
-from probes.causal.planner import PACK, Planner
 from probes.causal.plan import cost
-from probes.sweeps.screening import RANDOM, STEPS, Screening, scores
-from probes.sweeps.result import Joint, SweepResult, Values
-from probes.sweeps.spec import SweepSpec
+from probes.causal.planner import PACK, Planner
+from probes.stats.metrics import Answer, measure
 from probes.store import Form, Store
+from probes.sweeps.grid import Grid, Source, parts, sources
+from probes.sweeps.result import Joint, SweepResult, Values
+from probes.sweeps.screening import RANDOM, STEPS, Screening, scores
+from probes.sweeps.spec import SweepSpec
 
 OnProgress = Callable[[int, int], None]
-"""Hears (steps done, steps in all), a step for every document and pass. What it raises ends the sweep; what is done is kept."""
+"""Hears (steps done, steps in all), a step for every document and pass. What it raises ends the sweep; what is done is
+kept."""
 
 _SAMPLED = 8
 """Documents by which a cost is predicted."""
@@ -57,7 +59,9 @@ class _Layout:
         self.spec, self.checkpoint = spec, checkpoint
         self.parts = parts(spec.grid, checkpoint.config, spec.back, spec.values)
         puts = [put(checkpoint, prompt, spec.segment_length) for prompt in stories.questions(spec.task, spec.questions)]
-        self.sources, self.left_out = sources(spec.replacement, spec.persistence, puts, max(spec.back), spec.donors, spec.seed)
+        self.sources, self.left_out = sources(
+            spec.replacement, spec.persistence, puts, max(spec.back), spec.donors, spec.seed
+        )
         self._texts = [put.spec.text for put in puts]
         by_put = dict(zip(map(id, puts), answers(puts)))
         self.answers: tuple[Answer, ...] = tuple(by_put[id(source.asked)] for source in self.sources)
@@ -66,7 +70,10 @@ class _Layout:
     def joints(self) -> tuple[Joint, ...]:
         """The units of each group at once, and all of them unless they exclude each other."""
         labels = list(dict.fromkeys(part.group for part in self.parts))
-        found = [Joint(label=label, members=tuple(at for at, part in enumerate(self.parts) if part.group == label)) for label in labels]
+        found = [
+            Joint(label=label, members=tuple(at for at, part in enumerate(self.parts) if part.group == label))
+            for label in labels
+        ]
         if self.spec.grid is not Grid.GATES and len(found) > 1:
             found.append(Joint(label="all", members=tuple(range(len(self.parts)))))
         return tuple(found)
@@ -96,7 +103,8 @@ class _Layout:
 
 
 def predict(spec: SweepSpec, checkpoint: Checkpoint) -> Prediction:
-    """What `sweep` will cost; runs one document plainly and one pack of its units as planned. Raises ValueError as `sweep` does."""
+    """What `sweep` will cost; runs one document plainly and one pack of its units as planned. Raises ValueError as
+    `sweep` does."""
     layout = _Layout(spec, checkpoint)
     measured = len(layout.parts) if spec.screen is None else min(len(layout.parts), 2 * spec.screen + RANDOM)
     sample = layout.sources[:: -(-len(layout.sources) // _SAMPLED)]
@@ -105,10 +113,19 @@ def predict(spec: SweepSpec, checkpoint: Checkpoint) -> Prediction:
         units = layout.units(source)
         singles = cost(checkpoint.config, source.asked, units, spec.route)
         all_of_them = together(units) if spec.grid is not Grid.GATES else units[0]
-        others = cost(checkpoint.config, source.asked, [all_of_them] * (len(layout.joints) + 2 * len(layout.counts(measured))), spec.route)
+        others = cost(
+            checkpoint.config,
+            source.asked,
+            [all_of_them] * (len(layout.joints) + 2 * len(layout.counts(measured))),
+            spec.route,
+        )
         segments = len(source.asked.segments)
         naive += singles.naive * measured / singles.units
-        planned += (singles.planned - segments) * measured / singles.units + others.planned + segments * (1 + len(source.donors))
+        planned += (
+            (singles.planned - segments) * measured / singles.units
+            + others.planned
+            + segments * (1 + len(source.donors))
+        )
         planned += 3 * STEPS * segments if spec.screen is not None else 0
     share = len(layout.sources) / len(sample)
     plain_pace, planned_pace = _paces(layout)
@@ -127,24 +144,32 @@ def _paces(layout: _Layout) -> tuple[float, float]:
     run(layout.checkpoint, source.asked.spec)
     between = time.perf_counter()
     _measured(layout, source, layout.answers[0], few)
-    planned = cost(layout.checkpoint.config, source.asked, few, layout.spec.route).planned + len(source.donors) * len(source.asked.segments)
+    planned = cost(layout.checkpoint.config, source.asked, few, layout.spec.route).planned + len(source.donors) * len(
+        source.asked.segments
+    )
     return (between - began) / len(source.asked.segments), (time.perf_counter() - between) / planned
 
 
-def sweep(spec: SweepSpec, checkpoint: Checkpoint, out: Path | None = None, on_progress: OnProgress = lambda done, total: None) -> SweepResult:
-    """Replace every unit in every document, or after a screen the units that matter; then all at once, and cumulatively.
+def sweep(
+    spec: SweepSpec, checkpoint: Checkpoint, out: Path | None = None, on_progress: OnProgress = lambda done, total: None
+) -> SweepResult:
+    """Replace every unit in every document, or after a screen the units that matter; then all at once, and
+    cumulatively.
 
-    `out`: a folder that keeps each document's results as they come, and in the end the tables; a sweep that was stopped goes on
-    from what is there.
+    `out`: a folder that keeps each document's results as they come, and in the end the tables; a sweep that was stopped
+    goes on from what is there.
 
-    Raises ValueError for another checkpoint's spec, what the model lacks, more questions than there are, documents without
-    donors, and a folder with another sweep's results, or with some that an earlier version or another device has begun.
+    Raises ValueError for another checkpoint's spec, what the model lacks, more questions than there are, documents
+    without donors, and a folder with another sweep's results, or with some that an earlier version or another device
+    has begun.
     """
     layout = _Layout(spec, checkpoint)
     store = Store(out, layout.key, checkpoint)
     work = _Work(layout, store, on_progress)
     screening = None if spec.screen is None else work.screen()
-    measured = tuple(range(len(layout.parts))) if screening is None else tuple(sorted({*screening.top, *screening.random}))
+    measured = (
+        tuple(range(len(layout.parts))) if screening is None else tuple(sorted({*screening.top, *screening.random}))
+    )
     baseline, values, joint_values = work.measure(measured)
     if screening is not None:
         metric = spec.metrics[0]
@@ -152,9 +177,12 @@ def sweep(spec: SweepSpec, checkpoint: Checkpoint, out: Path | None = None, on_p
     counts = layout.counts(len(measured))
     best, worst = work.curves(measured, baseline, values, counts) if counts else ({}, {})
     result = SweepResult(
-        spec=spec, checkpoint_digest=checkpoint.digest, device=checkpoint.device, dtype=checkpoint.dtype, parts=layout.parts, measured=measured,
-        prompts=tuple(source.asked.prompt for source in layout.sources), left_out=layout.left_out, baseline=baseline, values=values,
-        joints=layout.joints, joint_values=joint_values, counts=counts, best_first=best, worst_first=worst, screening=screening,
+        spec=spec, checkpoint_digest=checkpoint.digest, device=checkpoint.device, dtype=checkpoint.dtype,
+        parts=layout.parts, measured=measured,
+        prompts=tuple(source.asked.prompt for source in layout.sources), left_out=layout.left_out, baseline=baseline,
+        values=values,
+        joints=layout.joints, joint_values=joint_values, counts=counts, best_first=best, worst_first=worst,
+        screening=screening,
     )  # fmt: skip
     if out is not None:
         result.write(out)
@@ -174,27 +202,38 @@ class _Work:
 
         def scored(index: int) -> list[float]:
             source = layout.sources[index]
-            return scores(layout.checkpoint, source.asked, layout.units(source), spec.metrics[0], layout.answers[index]).tolist()
+            return scores(
+                layout.checkpoint, source.asked, layout.units(source), spec.metrics[0], layout.answers[index]
+            ).tolist()
 
         return Screening.of(np.mean(self._each("screen", scored, (len(layout.parts),)), axis=0), spec.screen, spec.seed)
 
     def measure(self, measured: Sequence[int]) -> tuple[Values, Values, Values]:
-        """By metric: the unedited values [document], those of the measured units and those of the joints [unit, document]."""
+        """By metric: the unedited values [document], those of the measured units and those of the joints [unit,
+        document]."""
         layout = self._layout
 
         def values(index: int) -> dict[str, Any]:
             source = layout.sources[index]
             units = layout.units(source)
             joints = [together(units[at] for at in joint.members) for joint in layout.joints]
-            baseline, found = _measured(layout, source, layout.answers[index], [*(units[at] for at in measured), *joints])
-            return {"baseline": baseline.tolist(), "units": found[: len(measured)].tolist(), "joints": found[len(measured) :].tolist()}
+            baseline, found = _measured(
+                layout, source, layout.answers[index], [*(units[at] for at in measured), *joints]
+            )
+            return {
+                "baseline": baseline.tolist(),
+                "units": found[: len(measured)].tolist(),
+                "joints": found[len(measured) :].tolist(),
+            }
 
         metrics = len(layout.spec.metrics)
         form = {"baseline": (metrics,), "units": (len(measured), metrics), "joints": (len(layout.joints), metrics)}
         held = self._each("units", values, form)
         return tuple(self._by_metric([one[name] for one in held]) for name in ("baseline", "units", "joints"))
 
-    def curves(self, measured: Sequence[int], baseline: Values, values: Values, counts: Sequence[int]) -> tuple[Values, Values]:
+    def curves(
+        self, measured: Sequence[int], baseline: Values, values: Values, counts: Sequence[int]
+    ) -> tuple[Values, Values]:
         """By metric, [point, document]: units replaced together, best first and worst first."""
         layout, metric = self._layout, self._layout.spec.metrics[0]
         harm = metric.harm * (values[metric] - baseline[metric])
@@ -204,7 +243,10 @@ class _Work:
             source = layout.sources[index]
             units = layout.units(source)
             others = folds != folds[index]
-            order = [measured[at] for at in np.argsort(-harm[:, others if others.any() else slice(None)].mean(1), kind="stable")]
+            order = [
+                measured[at]
+                for at in np.argsort(-harm[:, others if others.any() else slice(None)].mean(1), kind="stable")
+            ]
             sets = [together(units[at] for at in way[:count]) for way in (order, order[::-1]) for count in counts]
             _, found = _measured(layout, source, layout.answers[index], sets)
             return {"best": found[: len(counts)].tolist(), "worst": found[len(counts) :].tolist()}

@@ -1,4 +1,5 @@
-"""How fast the screens answer, through Chromium: `python tests/browser/speed.py ADDRESS`, with `lm2 serve` running there.
+"""How fast the screens answer, through Chromium: `python tests/browser/speed.py ADDRESS`, with `lm2 serve` running
+there.
 
 First paint is the first heading after opening a link on a warm server; the others run from the click or key to the
 moment the page shows what it asked for. Quiet machines only: Chromium, the server and the model share the cores.
@@ -33,14 +34,19 @@ page()
 
 
 def _seconds(page: Page, action: Callable[[], None]) -> float:
-    page.wait_for_timeout(1000)  # whoever uses it looks before pressing again: what the last press still draws is not the next one's
+    page.wait_for_timeout(
+        1000
+    )  # whoever uses it looks before pressing again: what the last press still draws is not the next one's
     began = time.perf_counter()
     action()
     return time.perf_counter() - began
 
 
 def _tell(what: str, seconds: list[float]) -> None:
-    print(f"{what:42} median {statistics.median(seconds):.2f} s, at most {max(seconds):.2f} s, n = {len(seconds)}", flush=True)
+    print(
+        f"{what:42} median {statistics.median(seconds):.2f} s, at most {max(seconds):.2f} s, n = {len(seconds)}",
+        flush=True,
+    )
 
 
 def _opened(page: Page, url: str) -> list[float]:
@@ -49,7 +55,9 @@ def _opened(page: Page, url: str) -> list[float]:
     page.goto(url, wait_until="commit")
     page.wait_for_selector("h2")
     heading = time.perf_counter() - began
-    page.wait_for_selector("[data-token]" if "/ablations" in url else "canvas[data-rows], .js-plotly-plot .main-svg", state="attached")
+    page.wait_for_selector(
+        "[data-token]" if "/ablations" in url else "canvas[data-rows], .js-plotly-plot .main-svg", state="attached"
+    )
     return [heading, time.perf_counter() - began]
 
 
@@ -72,8 +80,15 @@ def _bare() -> Iterator[str]:
         script.write(BARE)
         script.flush()
         free.close()
-        flags = ["--server.address=127.0.0.1", f"--server.port={port}", "--server.headless=true", "--server.fileWatcherType=none"]
-        server = subprocess.Popen([Path(sys.executable).parent / "streamlit", "run", script.name, *flags], stdout=subprocess.DEVNULL)
+        flags = [
+            "--server.address=127.0.0.1",
+            f"--server.port={port}",
+            "--server.headless=true",
+            "--server.fileWatcherType=none",
+        ]
+        server = subprocess.Popen(
+            [Path(sys.executable).parent / "streamlit", "run", script.name, *flags], stdout=subprocess.DEVNULL
+        )
         try:
             while True:
                 with socket.socket() as probe:
@@ -99,7 +114,10 @@ def main(address: str) -> None:
             page.goto(nothing)
             said = lambda words: lambda p: p.locator("p", has_text=f"Toggled: {words}").wait_for()  # noqa: E731
             said("on")(page)
-            _tell("Streamlit alone: one control", [_press(page, "Memory", option, said(option)) for option in ["off", "frozen", "on"] * 4])
+            _tell(
+                "Streamlit alone: one control",
+                [_press(page, "Memory", option, said(option)) for option in ["off", "frozen", "on"] * 4],
+            )
             page.close()
         page, _ = fresh("")  # the server imports and loads
         opened = []
@@ -110,7 +128,9 @@ def main(address: str) -> None:
         _tell("first heading", [heading for heading, _ in opened])
         _tell("memory map", [whole for _, whole in opened])
         blocks = [str(at % 3) for at in range(12)]
-        map_of = lambda block: lambda p: p.locator(f"canvas[data-rows][aria-label*='block {block},']").first.wait_for(state="attached")  # noqa: E731
+        map_of = lambda block: (
+            lambda p: p.locator(f"canvas[data-rows][aria-label*='block {block},']").first.wait_for(state="attached")
+        )  # noqa: E731
         _tell("Memory: another block", [_press(page, "Block", block, map_of(block)) for block in blocks])
         page.close()
         page, _ = fresh("gates")
@@ -119,17 +139,30 @@ def main(address: str) -> None:
         page.close()
         page, _ = fresh("bank")
         after = lambda at: lambda p: p.get_by_role("heading", name=f"after segment {at}").wait_for()  # noqa: E731
-        steps = [("ArrowLeft", 4), ("ArrowLeft", 3), ("ArrowLeft", 2), ("ArrowRight", 3), ("ArrowRight", 4), ("ArrowRight", 5)] * 2
+        steps = [
+            ("ArrowLeft", 4),
+            ("ArrowLeft", 3),
+            ("ArrowLeft", 2),
+            ("ArrowRight", 3),
+            ("ArrowRight", 4),
+            ("ArrowRight", 5),
+        ] * 2
         _tell("Bank: another segment", [_slide(page, "After segment", key, after(at)) for key, at in steps])
         page.close()
         page, _ = fresh("ablations?policy=off&")
         toggled = lambda words: lambda p: p.locator("p", has_text="Toggled:").filter(has_text=words).wait_for()  # noqa: E731
         policies = [("frozen", "writes frozen"), ("reset", "bank reset"), ("off", "memory off")] * 4
-        _tell("Ablations: what the memory may do", [_press(page, "Memory", option, toggled(words)) for option, words in policies])
+        _tell(
+            "Ablations: what the memory may do",
+            [_press(page, "Memory", option, toggled(words)) for option, words in policies],
+        )
         page.close()
         page, _ = fresh("")
         told = lambda count: lambda p: p.wait_for_url(f"**statements={count}*")  # noqa: E731
-        _tell("Memory: a longer story, run anew", [_slide(page, "Statements", "ArrowRight", told(count)) for count in range(11, 19)])
+        _tell(
+            "Memory: a longer story, run anew",
+            [_slide(page, "Statements", "ArrowRight", told(count)) for count in range(11, 19)],
+        )
         browser.close()
 
 

@@ -1,4 +1,5 @@
-"""The app as a person meets it: Debian's chromium, driven by Playwright. Skipped, with a message, where there is none."""
+"""The app as a person meets it: Debian's chromium, driven by Playwright. Skipped, with a message, where there is
+none."""
 
 import io
 import os
@@ -163,14 +164,17 @@ def test_a_click_on_a_token_chooses_it(page, address: str) -> None:
 
 _PLOT, _BUTTON, _MAP = ".js-plotly-plot .main-svg", '[data-testid="stBaseButton-primary"]', "canvas[data-rows]"
 READY = {
-    "memory": _MAP, "run": _PLOT, "gates": _PLOT, "bank": _PLOT, "benchmark": _PLOT, "updates": _PLOT, "patching": "[data-token]",
+    "memory": _MAP, "run": _PLOT, "gates": _PLOT, "bank": _PLOT, "benchmark": _PLOT, "updates": _PLOT,
+    "patching": "[data-token]",
     "ablations": "[data-token]", "experiments": _BUTTON, "sweeps": _BUTTON, "probes": _BUTTON, "slots": _BUTTON,
     "figure": '[data-testid="stAlert"]',
 }  # fmt: skip
 """What is on each screen once it is there; some wait to be told what to run."""
 CHOSEN = {
-    "memory": "&slot=4&token=63", "ablations": "&policy=freeze", "experiments": "&exam_questions=32", "sweeps": "&exam_questions=16&hidden=off",
-    "probes": "&probe_count=80&probe_permutations=99", "slots": "&exam_questions=32&slot=4", "benchmark": "&metric=exact",
+    "memory": "&slot=4&token=63", "ablations": "&policy=freeze", "experiments": "&exam_questions=32",
+    "sweeps": "&exam_questions=16&hidden=off",
+    "probes": "&probe_count=80&probe_permutations=99", "slots": "&exam_questions=32&slot=4",
+    "benchmark": "&metric=exact",
 }  # fmt: skip
 TOUR = os.environ.get("LM2_TOUR")
 """Folder for the tour's screenshots, which `make screens` names: then what waits to be run is run before."""
@@ -179,7 +183,9 @@ RESULT = {"experiments": _PLOT, "sweeps": _MAP, "probes": _MAP, "slots": "[data-
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("screen", READY)
-def test_every_screen_opens_without_an_error_and_can_be_photographed(windows, address: str, screen: str, scheme: str, tmp_path: Path) -> None:
+def test_every_screen_opens_without_an_error_and_can_be_photographed(
+    windows, address: str, screen: str, scheme: str, tmp_path: Path
+) -> None:
     page = windows[scheme].new_page()
     page.goto(f"{address}/{'' if screen == 'memory' else screen}?source=simulated&seed=5{CHOSEN.get(screen, '')}")
     page.wait_for_selector(READY[screen], state="attached")
@@ -251,11 +257,15 @@ def test_what_was_chosen_on_one_screen_is_chosen_on_the_next(page, address: str)
     for screen in ("Gates", "Bank", "Memory"):
         page.get_by_role("link", name=screen, exact=True).click()
         page.wait_for_selector(f"h2:has-text('{screen}')")
-        assert page.get_by_role("radiogroup", name="Block").get_by_role("radio", checked=True).inner_text() == "1", screen
+        assert page.get_by_role("radiogroup", name="Block").get_by_role("radio", checked=True).inner_text() == "1", (
+            screen
+        )
 
 
 def test_no_screen_asks_anybody_but_the_server_whatever_a_link_names(windows, address: str) -> None:
-    hostile = "source=text&text=Mary%20went.&checkpoint=" + quote("![x](http://evil.example/a.png) :material/home: www.evil.example <b> $x$")
+    hostile = "source=text&text=Mary%20went.&checkpoint=" + quote(
+        "![x](http://evil.example/a.png) :material/home: www.evil.example <b> $x$"
+    )
     asked = []
     page = windows["light"].new_page()
     page.on("request", lambda request: asked.append(request.url))

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from lm2.runs.capture import Capture
-from lm2.weights.checkpoint import Checkpoint, choose_device
 from lm2.model.config import MemoryKind
-from lm2.runs.interventions import Edit, Set
 from lm2.model.lm2 import LM2
-from lm2.runs.runner import generate, run
 from lm2.model.sites import Site, sites_of
+from lm2.runs.capture import Capture
+from lm2.runs.interventions import Edit, Set
+from lm2.runs.runner import generate, run
 from lm2.runs.spec import RunSpec
+from lm2.weights.checkpoint import Checkpoint, choose_device
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 
@@ -23,7 +23,8 @@ def on_gpu(checkpoint: Checkpoint, dtype: torch.dtype = torch.float32) -> Checkp
 
 
 def steady(checkpoint: Checkpoint, text: str) -> str:
-    """As much of a text as rounding leaves comparable: a random RMT hands each error on three times as large to the next segment."""
+    """As much of a text as rounding leaves comparable: a random RMT hands each error on three times as large to the
+    next segment."""
     if checkpoint.config.memory is not MemoryKind.TOKENS:
         return text
     tokens = checkpoint.tokenizer.encode(text)

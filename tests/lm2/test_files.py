@@ -1,4 +1,5 @@
-"""Laws of files: every door reads the same text from the same bytes, and refuses what is none in a sentence with the file's name."""
+"""Laws of files: every door reads the same text from the same bytes, and refuses what is none in a sentence with the
+file's name."""
 
 import lzma
 import os
@@ -26,7 +27,8 @@ def test_a_text_that_is_not_utf_8_is_refused_with_the_byte_and_the_name() -> Non
 def test_what_is_no_regular_file_or_too_large_is_refused_unread(tmp_path: Path) -> None:
     (tmp_path / "long").write_bytes(b"x" * 100)
     for path, reason in (
-        (tmp_path, "a folder"), (Path("/dev/zero"), "no regular file"), (tmp_path / "none", "No such file"), (tmp_path / "long", "more than the 99"),
+        (tmp_path, "a folder"), (Path("/dev/zero"), "no regular file"), (tmp_path / "none", "No such file"),
+        (tmp_path / "long", "more than the 99"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=f"{path}.*{reason}"):
             read_bytes(path, 99)
@@ -54,7 +56,10 @@ def test_a_folder_in_a_files_place_and_a_file_in_a_folders_are_refused_and_stay(
         pass
     with pytest.raises(ValueError, match="file is a file, and a folder"), replace_folder(tmp_path / "file"):
         pass
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"] and (tmp_path / "file").read_text() == "kept"
+    assert (
+        sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+        and (tmp_path / "file").read_text() == "kept"
+    )
 
 
 def test_a_file_written_over_in_place_with_its_time_and_size_kept_has_another_state(tmp_path: Path) -> None:

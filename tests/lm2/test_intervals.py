@@ -8,7 +8,7 @@ from lm2.intervals import bootstrap, difference, rate
 
 def shares(right: list[bool], groups: list[int] | None = None):
     """Items of groups of their own unless said otherwise."""
-    return rate(right, [str(group) for group in (groups or range(len(right)))])
+    return rate(right, [str(group) for group in groups or range(len(right))])
 
 
 def test_all_right_gives_an_interval_that_is_no_point() -> None:

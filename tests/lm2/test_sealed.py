@@ -1,4 +1,5 @@
-"""Laws of what is kept: nothing that was changed, cut short or put in another's place is believed, and nothing wrong comes of two writers."""
+"""Laws of what is kept: nothing that was changed, cut short or put in another's place is believed, and nothing wrong
+comes of two writers."""
 
 import json
 import os
@@ -14,14 +15,14 @@ import numpy as np
 import pytest
 
 from lm2 import files
-from lm2.runs.capture import Capture
-from lm2.weights.checkpoint import Checkpoint
 from lm2.files import create_file, replace_file, replace_folder, restore_folder
-from lm2.runs.runner import run
-from lm2.sealed import DamagedError, read_arrays, read_sealed, write_arrays, write_sealed
 from lm2.model.sites import Site
+from lm2.runs.capture import Capture
+from lm2.runs.runner import run
 from lm2.runs.spec import RunSpec
 from lm2.runs.trace import Trace
+from lm2.sealed import DamagedError, read_arrays, read_sealed, write_arrays, write_sealed
+from lm2.weights.checkpoint import Checkpoint
 
 VALUES = {"answers": ["Zoë", 1.25, -0.0, None, [1, 2]], "key": {"b": 2, "a": "1"}}
 
@@ -66,7 +67,10 @@ def test_values_that_lost_their_seal_are_damaged(tmp_path: Path) -> None:
 
 
 def test_sealed_arrays_are_believed_only_as_they_were_written(tmp_path: Path) -> None:
-    path, arrays = tmp_path / "one.npz", {"bank": np.arange(12, dtype=np.float32).reshape(3, 4), "empty": np.zeros((0, 2)), "one": np.array(3)}
+    path, arrays = (
+        tmp_path / "one.npz",
+        {"bank": np.arange(12, dtype=np.float32).reshape(3, 4), "empty": np.zeros((0, 2)), "one": np.array(3)},
+    )
     write_arrays(path, VALUES, arrays, "one")
     for content in (path.read_bytes(), *changed(path.read_bytes(), every=7)):
         path.write_bytes(content)
@@ -75,7 +79,11 @@ def test_sealed_arrays_are_believed_only_as_they_were_written(tmp_path: Path) ->
         except DamagedError as error:
             assert "one.npz" in str(error)
         else:
-            assert header == VALUES and all(np.array_equal(found[name], values) for name, values in arrays.items()) and len(found) == 3
+            assert (
+                header == VALUES
+                and all(np.array_equal(found[name], values) for name, values in arrays.items())
+                and len(found) == 3
+            )
 
 
 def test_arrays_exchanged_within_a_file_are_found_out(tmp_path: Path) -> None:
@@ -89,14 +97,26 @@ def test_arrays_exchanged_within_a_file_are_found_out(tmp_path: Path) -> None:
 
 
 def test_a_trace_says_what_made_it_and_is_believed_only_as_it_was_written(gated: Checkpoint, tmp_path: Path) -> None:
-    path, one = tmp_path / "one.npz", run(gated, RunSpec(checkpoint=gated.name, text="Mary went home.", captures=(Capture(Site.GATE_IN),)))
+    path, one = (
+        tmp_path / "one.npz",
+        run(gated, RunSpec(checkpoint=gated.name, text="Mary went home.", captures=(Capture(Site.GATE_IN),))),
+    )
     one.save(path)
     back = Trace.load(path)
-    assert (back.processor, back.threads, back.weights_digest) == (one.processor, one.threads, gated.weights_digest) and back.threads > 0
+    assert (back.processor, back.threads, back.weights_digest) == (
+        one.processor,
+        one.threads,
+        gated.weights_digest,
+    ) and back.threads > 0
     with np.load(path) as held:
         arrays = dict(held)
     header = arrays["header"].tobytes()
-    for before, after in ((b'"segment": ', b'"segmenT": '), (b"cpu", b"gpu"), (b'"format": 2', b'"format": 1'), (b'"sha256"', b'"sha257"')):
+    for before, after in (
+        (b'"segment": ', b'"segmenT": '),
+        (b"cpu", b"gpu"),
+        (b'"format": 2', b'"format": 1'),
+        (b'"sha256"', b'"sha257"'),
+    ):
         np.savez_compressed(path, **arrays | {"header": np.frombuffer(header.replace(before, after), np.uint8)})
         if before in header:
             with pytest.raises(ValueError, match="one.npz is not a trace"):
@@ -116,7 +136,9 @@ def test_a_trace_of_an_earlier_version_opens_with_the_digest_of_its_weights(gate
     old |= {"format": 1, "checkpoint_digest": "weights"}
     np.savez_compressed(path, **arrays | {"header": np.frombuffer(json.dumps(old).encode(), np.uint8)})
     back = Trace.load(path)
-    assert (back.weights_digest, back.processor, back.threads) == ("weights", "", 0) and np.array_equal(back.logits, one.logits)
+    assert (back.weights_digest, back.processor, back.threads) == ("weights", "", 0) and np.array_equal(
+        back.logits, one.logits
+    )
 
 
 def test_a_file_is_created_by_one_of_those_who_try_at_once(tmp_path: Path) -> None:
@@ -153,7 +175,9 @@ def _at_once(work: Callable[[int], None], count: int = 6) -> list[BaseException]
     return errors
 
 
-def test_many_who_write_one_file_or_folder_leave_one_of_theirs_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_who_write_one_file_or_folder_leave_one_of_theirs_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(os, "fsync", lambda file: None)
 
     def write_file(number: int) -> None:
@@ -174,11 +198,11 @@ def test_many_who_write_one_file_or_folder_leave_one_of_theirs_whole(tmp_path: P
 def test_a_folder_whose_writer_was_killed_between_two_renames_comes_back(tmp_path: Path) -> None:
     folder = tmp_path / "checkpoint"
     code = (
-        "import os, sys\nfrom pathlib import Path\nfrom lm2 import files\n"
-        "def write(text):\n    with files.replace_folder(Path(sys.argv[1])) as aside:\n        (aside / 'a').write_text(text)\n"
-        "write('first')\nrename, seen = os.rename, []\n"
-        "def dies(*paths):\n    seen.append(paths)\n    os._exit(9) if len(seen) == 2 else rename(*paths)\n"
-        "os.rename = dies\nwrite('second')\n"
+        "import os, sys\nfrom pathlib import Path\nfrom lm2 import files\ndef write(text):\n    with"
+        " files.replace_folder(Path(sys.argv[1])) as aside:\n        (aside /"
+        " 'a').write_text(text)\nwrite('first')\nrename, seen = os.rename, []\ndef dies(*paths):\n   "
+        " seen.append(paths)\n    os._exit(9) if len(seen) == 2 else rename(*paths)\nos.rename ="
+        " dies\nwrite('second')\n"
     )
     root = str(Path(files.__file__).parents[1])
     assert subprocess.run([sys.executable, "-c", code, str(folder)], cwd=root, check=False).returncode == 9
@@ -190,7 +214,9 @@ def test_a_folder_whose_writer_was_killed_between_two_renames_comes_back(tmp_pat
     assert (folder / "a").read_text() == "third" and [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
 
 
-def test_what_dead_processes_left_aside_is_removed_by_the_next_write_and_what_the_living_write_is_not(tmp_path: Path) -> None:
+def test_what_dead_processes_left_aside_is_removed_by_the_next_write_and_what_the_living_write_is_not(
+    tmp_path: Path,
+) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     for process in (dead.pid, os.getpid()):

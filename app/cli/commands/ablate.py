@@ -7,19 +7,31 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from app.cli.shell.arguments import (
+    MOST,
+    add_checkpoint,
+    add_device,
+    add_seed,
+    add_segment_length,
+    asked_in,
+    check_file,
+    spec_in,
+    task_named,
+    whole,
+)
 from app.cli.shell.output import Answer, specified, written
-from app.cli.shell.arguments import MOST, add_checkpoint, add_device, add_seed, add_segment_length, asked_in, check_file, spec_in, task_named, whole
-from app.cli.shell.progress import progress
 from app.cli.shell.parser import Commands
+from app.cli.shell.progress import progress
 
 if TYPE_CHECKING:
-    from lm2.weights.checkpoint import Checkpoint
     from lm2.runs.spec import RunSpec
+    from lm2.weights.checkpoint import Checkpoint
     from probes.experiments.experiment import ExperimentSpec, Report
     from probes.experiments.tables import Cell, Findings
 
 EXPERIMENTS = (
-    "policies", "gates", "swap", "permutation", "provenance", "decoding", "attribution", "forgetting", "capacity", "overwrites",
+    "policies", "gates", "swap", "permutation", "provenance", "decoding", "attribution", "forgetting", "capacity",
+    "overwrites",
     "interference", "erasure", "slots",
 )  # fmt: skip
 """The names of `probes.experiments.experiment`, for help and completion, which are there before torch is."""
@@ -27,34 +39,65 @@ EXPERIMENTS = (
 
 def add_ablate(commands: Commands) -> None:
     one = commands.add("ablate", "run a spec that a screen handed out: a text or experiment", _ablate)
-    one.add_argument("spec", type=Path, metavar="SPEC.json", help="a run's or an experiment's spec, as the screens hand it out")
-    one.add_argument("--show", type=whole(0, MOST), default=10, metavar="N", help="tokens to list whose prediction changed most (default %(default)s)")
+    one.add_argument(
+        "spec", type=Path, metavar="SPEC.json", help="a run's or an experiment's spec, as the screens hand it out"
+    )
+    one.add_argument(
+        "--show",
+        type=whole(0, MOST),
+        default=10,
+        metavar="N",
+        help="tokens to list whose prediction changed most (default %(default)s)",
+    )
     add_device(one)
     _add_out(one)
 
 
 def add_experiment(commands: Commands) -> None:
     one = commands.add("experiment", "ablate a memory over many questions, beside a control", _experiment)
-    one.add_argument("name", choices=("list", *EXPERIMENTS), metavar="NAME", help=f"list tells what each asks: {', '.join(EXPERIMENTS)}")
+    one.add_argument(
+        "name",
+        choices=("list", *EXPERIMENTS),
+        metavar="NAME",
+        help=f"list tells what each asks: {', '.join(EXPERIMENTS)}",
+    )
     add_checkpoint(one, required=False)
     add_segment_length(one)
-    one.add_argument("--task", default="qa1", metavar="qaN", help="held-out questions of this bAbI task, qa1 to qa10 (default %(default)s)")
-    one.add_argument("--questions", type=whole(1, MOST), default=64, metavar="N", help="the last one of each story first (default %(default)s)")
+    one.add_argument(
+        "--task",
+        default="qa1",
+        metavar="qaN",
+        help="held-out questions of this bAbI task, qa1 to qa10 (default %(default)s)",
+    )
+    one.add_argument(
+        "--questions",
+        type=whole(1, MOST),
+        default=64,
+        metavar="N",
+        help="the last one of each story first (default %(default)s)",
+    )
     add_seed(one, "for whatever is drawn")
     _add_out(one)
 
 
 def _add_out(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", type=Path, metavar="FILE.json", help="write the result, with its spec and digests (default: not written)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE.json",
+        help="write the result, with its spec and digests (default: not written)",
+    )
 
 
 def _ablate(chosen: argparse.Namespace) -> Answer:
-    from lm2.weights.checkpoint import load
     from lm2.runs.spec import RunSpec
+    from lm2.weights.checkpoint import load
     from probes.experiments.experiment import ExperimentSpec
 
     check_file(chosen.out)
-    spec = spec_in(chosen.spec, lambda values: (ExperimentSpec if "experiment" in values else RunSpec).from_json(values))
+    spec = spec_in(
+        chosen.spec, lambda values: (ExperimentSpec if "experiment" in values else RunSpec).from_json(values)
+    )
     with asked_in(chosen.spec):
         checkpoint = load(spec.checkpoint, chosen.device, chosen.dtype)
         if isinstance(spec, RunSpec):
@@ -68,7 +111,10 @@ def _experiment(chosen: argparse.Namespace) -> Answer:
 
     if chosen.name == "list":
         return Answer(
-            found=[{"experiment": one.key, "title": one.title, "question": one.question, "control": one.control} for one in Experiment],
+            found=[
+                {"experiment": one.key, "title": one.title, "question": one.question, "control": one.control}
+                for one in Experiment
+            ],
             words=(f"{one.key:>12}  {one.question} Control: {one.control}." for one in Experiment),
         )
     check_file(chosen.out)
@@ -76,7 +122,8 @@ def _experiment(chosen: argparse.Namespace) -> Answer:
         raise ValueError("name a model with --checkpoint, e.g. --checkpoint babi-lm2-qa1")
     checkpoint = load(chosen.checkpoint, chosen.device, chosen.dtype)
     spec = ExperimentSpec(
-        experiment=Experiment.of(chosen.name), checkpoint=checkpoint.name, task=task_named(chosen.task), questions=chosen.questions,
+        experiment=Experiment.of(chosen.name), checkpoint=checkpoint.name, task=task_named(chosen.task),
+        questions=chosen.questions,
         segment_length=chosen.segment_length, seed=chosen.seed,
     )  # fmt: skip
     return _perform(checkpoint, spec, chosen.out)
@@ -107,12 +154,18 @@ def lines_of(found: "Findings") -> Iterator[str]:
     widths = [max(len(row[at]) for row in cells) for at in range(len(found.columns))]
     words = [at == 0 or any(isinstance(row[at], str) for row in found.rows) for at in range(len(found.columns))]
     for row in cells:
-        yield "  ".join(cell.ljust(width) if left else cell.rjust(width) for cell, width, left in zip(row, widths, words)).rstrip()
+        yield "  ".join(
+            cell.ljust(width) if left else cell.rjust(width) for cell, width, left in zip(row, widths, words)
+        ).rstrip()
     yield f"{found.note}."
 
 
 def _cell(value: "Cell") -> str:
-    return ("" if value != value else f"{value:.3g}" if abs(value) < 1 else f"{value:.2f}") if isinstance(value, float) else str(value)
+    return (
+        ("" if value != value else f"{value:.3g}" if abs(value) < 1 else f"{value:.2f}")
+        if isinstance(value, float)
+        else str(value)
+    )
 
 
 def _by_hand(checkpoint: "Checkpoint", spec: "RunSpec", chosen: argparse.Namespace) -> Answer:
@@ -131,13 +184,18 @@ def _by_hand(checkpoint: "Checkpoint", spec: "RunSpec", chosen: argparse.Namespa
     for name, trace in (("before", found.before), ("after", found.after)):
         likely = chances(trace.logits[-1])
         last[name] = [(piece(int(token)), float(likely[token])) for token in np.argsort(-likely)[:5]]
-    changed = [{"token": int(at), "piece": pieces[at], "kl": float(found.kl[at])} for at in found.top(max(0, chosen.show))]
+    changed = [
+        {"token": int(at), "piece": pieces[at], "kl": float(found.kl[at])} for at in found.top(max(0, chosen.show))
+    ]
     result = {**specified(spec, checkpoint), "next": last, "kl_mean": float(found.kl.mean()), "most_changed": changed}
     return Answer(found=_kept(result, chosen.out), words=_changes(checkpoint, spec, result, len(pieces)))
 
 
 def _changes(checkpoint: "Checkpoint", spec: "RunSpec", result: dict[str, Any], tokens: int) -> Iterator[str]:
-    yield f"{checkpoint.name} on {checkpoint.device}, {checkpoint.dtype}; spec {spec.digest[:10]}, {len(spec.interventions)} interventions"
+    yield (
+        f"{checkpoint.name} on {checkpoint.device}, {checkpoint.dtype}; spec {spec.digest[:10]},"
+        f" {len(spec.interventions)} interventions"
+    )
     for name, likely in result["next"].items():
         yield f"next token {name}: " + ", ".join(f"{token!r} {chance:.3f}" for token, chance in likely)
     yield f"KL(clean || ablated), mean over {tokens} tokens: {result['kl_mean']:.4f} nats; largest:"

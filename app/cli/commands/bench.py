@@ -4,10 +4,10 @@ import argparse
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from app.cli.shell.output import Answer
 from app.cli.shell.arguments import MOST, whole
-from app.cli.shell.progress import progress
+from app.cli.shell.output import Answer
 from app.cli.shell.parser import Commands
+from app.cli.shell.progress import progress
 
 if TYPE_CHECKING:
     from probes.bench.planner import SweepBench
@@ -17,9 +17,16 @@ if TYPE_CHECKING:
 def add_bench(commands: Commands) -> None:
     kinds = commands.branch("bench", "measure what short cuts save, beside the long way", "WHAT")
     sweep = kinds.add("sweep", "a knock-out sweep: a whole document a unit, beside the planner", _sweep)
-    sweep.add_argument("--plain", type=whole(1, MOST), metavar="N", help="units to run the long way; the others are extrapolated (default: all)")
+    sweep.add_argument(
+        "--plain",
+        type=whole(1, MOST),
+        metavar="N",
+        help="units to run the long way; the others are extrapolated (default: all)",
+    )
     probes = kinds.add("probes", "logistic probes: one by one by scikit-learn, beside all at once", _probes)
-    probes.add_argument("--strength", type=float, default=0.01, metavar="C", help="scikit-learn's C of every fit (default %(default)s)")
+    probes.add_argument(
+        "--strength", type=float, default=0.01, metavar="C", help="scikit-learn's C of every fit (default %(default)s)"
+    )
     kinds.add("figures", "a heatmap of 512 x 512 for print: matplotlib's imshow, beside ours", _figures)
 
 
@@ -51,13 +58,16 @@ def _swept(found: "SweepBench") -> Iterator[str]:
     from probes.bench.planner import LAYERS, SEGMENT_LENGTH, SLOTS
 
     yield (
-        f"{found.units} slot x block units at the last segment of a document of {found.tokens} tokens; untrained GATED model of {LAYERS} "
-        f"blocks, {SLOTS} slots, segments of {SEGMENT_LENGTH} tokens; CPU seconds of one thread"
+        f"{found.units} slot x block units at the last segment of a document of {found.tokens} tokens; untrained GATED"
+        f" model of {LAYERS} blocks, {SLOTS} slots, segments of {SEGMENT_LENGTH} tokens; CPU seconds of one thread"
     )
     extrapolated = "" if found.plain_units == found.units else f"  (extrapolated from {found.plain_units} units)"
     differing = f"; largest difference of a logit {found.max_difference:.1e}"
     yield f"a whole document for each unit  {found.plain_seconds:9.3f} s{extrapolated}"
-    yield f"planned, exact                  {found.exact_seconds:9.3f} s  {found.exact_speedup:6.1f} times faster{differing}"
+    yield (
+        f"planned, exact                  {found.exact_seconds:9.3f} s  {found.exact_speedup:6.1f} times"
+        f" faster{differing}"
+    )
     yield f"planned, answer's tokens alone  {found.answer_seconds:9.3f} s  {found.answer_speedup:6.1f} times faster"
 
 
@@ -73,14 +83,15 @@ def _probed(found: "ProbesBench") -> Iterator[str]:
     from probes.bench import probes as bench
 
     yield (
-        f"L2 logistic probes, {bench.CLASSES} classes, {bench.TRAIN:,} rows and {bench.TEST:,} held out, C {found.strength:g}, float32, "
-        f"gradient at most {bench.TOLERANCE:g}; CPU seconds of one thread, scikit-learn's extrapolated from {bench.REFERENCE} targets"
+        f"L2 logistic probes, {bench.CLASSES} classes, {bench.TRAIN:,} rows and {bench.TEST:,} held out, C"
+        f" {found.strength:g}, float32, gradient at most {bench.TOLERANCE:g}; CPU seconds of one thread, scikit-learn's"
+        f" extrapolated from {bench.REFERENCE} targets"
     )
     yield "    d targets scikit-learn   batched  faster  accuracy apart agreement unconverged"
     for row in found.rows:
         yield (
-            f"{row.d:5} {row.targets:7} {row.sklearn_seconds * row.targets:10.2f} s {row.batched_seconds:7.2f} s {row.speedup:6.1f}x "
-            f"{row.accuracy_difference:14.4f} {row.agreement:9.4f} {row.unconverged:11}"
+            f"{row.d:5} {row.targets:7} {row.sklearn_seconds * row.targets:10.2f} s {row.batched_seconds:7.2f} s"
+            f" {row.speedup:6.1f}x {row.accuracy_difference:14.4f} {row.agreement:9.4f} {row.unconverged:11}"
         )
     fits = f"{found.screen_fits:,} ridge fits, asked of held-out rows"
     yield f"screen in closed form, d {bench.SCREEN_DIM}: {fits}, in {found.screen_seconds:.2f} s"

@@ -34,7 +34,8 @@ def _completion(tree: argparse.ArgumentParser, chosen: argparse.Namespace) -> An
 
     values = {
         "checkpoint": _checkpoint(), "length_tokenizer": _checkpoint(), "models": _models(),
-        "device": _words("device", "auto", "cpu", "cuda", "mps"), "task": _words("task", *(f"qa{task}" for task in TASKS)),
+        "device": _words("device", "auto", "cpu", "cuda", "mps"),
+        "task": _words("task", *(f"qa{task}" for task in TASKS)),
     }  # fmt: skip
     for action in _actions(tree):
         if action.type is Path:
@@ -66,7 +67,12 @@ def _checkpoint() -> dict[str, object]:
     listed, name = " ".join(bundled_names()), "_lm2_checkpoint_or_file"
     bash = f'{name}() {{\n  compgen -W "{listed}" -- "$1"\n  compgen -f -- "$1"\n}}'
     zsh = f'{name}() {{\n  _alternative "checkpoints:bundled checkpoint:({listed})" "files:path:_files"\n}}'
-    return {"bash": name, "zsh": name, "fish": f"{listed} (__fish_complete_path (commandline -ct))", "preamble": {"bash": bash, "zsh": zsh}}
+    return {
+        "bash": name,
+        "zsh": name,
+        "fish": f"{listed} (__fish_complete_path (commandline -ct))",
+        "preamble": {"bash": bash, "zsh": zsh},
+    }
 
 
 def _models() -> dict[str, object]:

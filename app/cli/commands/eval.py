@@ -8,10 +8,10 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.cli.shell.output import Answer, table_files, written
 from app.cli.shell.arguments import MOST, add_models, add_segment_length, check_file, check_folder, whole
-from app.cli.shell.progress import progress
+from app.cli.shell.output import Answer, table_files, written
 from app.cli.shell.parser import Commands
+from app.cli.shell.progress import progress
 from lm2.shown import shown
 
 if TYPE_CHECKING:
@@ -27,16 +27,28 @@ def add_eval(commands: Commands) -> None:
     )  # fmt: skip
     add_models(one)
     add_segment_length(one)
-    one.add_argument("--tasks", default="qa1-qa10", metavar="qaN-qaN", help="a range, or a list qa1,qa3,qa7-qa9 (default %(default)s)")
+    one.add_argument(
+        "--tasks",
+        default="qa1-qa10",
+        metavar="qaN-qaN",
+        help="a range, or a list qa1,qa3,qa7-qa9 (default %(default)s)",
+    )
     one.add_argument("--lengths", default="0k", metavar="0k,1k",
                      help="tokens of facts and book text, plus 300: 0k,1k,2k,... 1M (default %(default)s: facts alone)")  # fmt: skip
     one.add_argument("--samples", default="100", metavar="N",
                      help="items of each task and seed, one number or one for each length (default %(default)s)")  # fmt: skip
-    one.add_argument("--seeds", type=whole(1, 1000), default=1, metavar="S", help="seeds 0..S-1 are pooled (default %(default)s)")
+    one.add_argument(
+        "--seeds", type=whole(1, 1000), default=1, metavar="S", help="seeds 0..S-1 are pooled (default %(default)s)"
+    )
     one.add_argument("--babi-dir", type=Path, metavar="PATH",
                      help="folder or archive in the official bAbI layout: its test files, else the last tenth of each file's stories "
                      "(default: the data folder's, else simulated stories)")  # fmt: skip
-    one.add_argument("--books", type=Path, metavar="PATH", help="text or folder of texts to hide facts in (default: the data folder's)")
+    one.add_argument(
+        "--books",
+        type=Path,
+        metavar="PATH",
+        help="text or folder of texts to hide facts in (default: the data folder's)",
+    )
     one.add_argument("--length-tokenizer", default="babi-lm2", metavar="NAME",
                      help="bundled checkpoint or tokenizer.json that counts lengths (default %(default)s)")  # fmt: skip
     one.add_argument("--style", choices=("plain", "instructed"), default="plain",
@@ -44,19 +56,32 @@ def add_eval(commands: Commands) -> None:
     one.add_argument("--workers", type=whole(1, 1000), metavar="N", help="processes (default: one a core)")
     one.add_argument("--out", type=Path, required=True, metavar="DIR",
                      help="folder of answers and tables; what is there already is not asked again")  # fmt: skip
-    one.add_argument("--report", type=Path, metavar="FILE.md", help="also write the tables as Markdown, beside the paper's (default: no)")
+    one.add_argument(
+        "--report",
+        type=Path,
+        metavar="FILE.md",
+        help="also write the tables as Markdown, beside the paper's (default: no)",
+    )
 
 
 def add_language(commands: Commands) -> None:
     one = commands.add("language", "bits per byte of a held-out text, on the same passages", _language)
     add_models(one, "; the others are measured against the first")
     one.add_argument("--text", type=Path, required=True, metavar="FILE", help="a UTF-8 text, plain or .xz")
-    one.add_argument("--passages", type=whole(2, MOST), default=40, metavar="N", help="how many passages of it (default %(default)s)")
-    one.add_argument("--characters", type=whole(100, MOST), default=4000, metavar="N", help="characters of each (default %(default)s)")
+    one.add_argument(
+        "--passages", type=whole(2, MOST), default=40, metavar="N", help="how many passages of it (default %(default)s)"
+    )
+    one.add_argument(
+        "--characters",
+        type=whole(100, MOST),
+        default=4000,
+        metavar="N",
+        help="characters of each (default %(default)s)",
+    )
 
 
 def tasks_named(text: str) -> tuple[int, ...]:
-    """"qa1,qa3-qa5" is 1, 3, 4, 5. Raises ValueError for anything else."""
+    """ "qa1,qa3-qa5" is 1, 3, 4, 5. Raises ValueError for anything else."""
     found: list[int] = []
     for part in text.split(","):
         ends = [end.removeprefix("qa") for end in part.strip().split("-")]
@@ -74,11 +99,11 @@ def _numbers(text: str, count: int) -> tuple[int, ...]:
 
 
 def _eval(chosen: argparse.Namespace) -> Answer:
-    from lm2.files import replace_file
-    from lm2.tasks.babilong import length_tokens
     from lm2.evaluation.evaluate import cells, evaluate
     from lm2.evaluation.report import markdown
     from lm2.evaluation.results import read_results
+    from lm2.files import replace_file
+    from lm2.tasks.babilong import length_tokens
 
     check_folder(chosen.out, "cells")
     check_file(chosen.report)
@@ -96,7 +121,12 @@ def _eval(chosen: argparse.Namespace) -> Answer:
             done += cost(cell)
             told(done, total, f"{cell.model} qa{cell.task} {cell.length}{'' if asked else ' (was there)'}")
 
-        evaluate(evaluation, chosen.out, workers=(os.cpu_count() or 1) if chosen.workers is None else chosen.workers, on_cell=on_cell)
+        evaluate(
+            evaluation,
+            chosen.out,
+            workers=(os.cpu_count() or 1) if chosen.workers is None else chosen.workers,
+            on_cell=on_cell,
+        )
     found = read_results(chosen.out)
     files = table_files(chosen.out, "table", "differences")
     if chosen.report:
@@ -108,9 +138,9 @@ def _eval(chosen: argparse.Namespace) -> Answer:
 
 
 def _evaluation(chosen: argparse.Namespace) -> "Evaluation":
+    from lm2.evaluation.evaluate import Evaluation, Style
     from lm2.tasks import stories
     from lm2.tasks.babilong import length_tokens
-    from lm2.evaluation.evaluate import Evaluation, Style
 
     data = stories.data_folder()
     babi = chosen.babi_dir or (data / "babi" if data else None)
@@ -141,9 +171,9 @@ def _means(found: "Results", out: Path) -> Iterator[str]:
 
 
 def _language(chosen: argparse.Namespace) -> Answer:
+    from lm2.evaluation.perplexity import compare, passages
     from lm2.files import read_text
     from lm2.weights.checkpoint import load
-    from lm2.evaluation.perplexity import compare, passages
 
     texts = passages(read_text(chosen.text), chosen.passages, chosen.characters)
     checkpoints = [load(name, chosen.device, chosen.dtype) for name in chosen.models.split(",")]
@@ -156,7 +186,11 @@ def _language(chosen: argparse.Namespace) -> Answer:
 def _compared(found: "list[Measured]", text: str) -> Iterator[str]:
     yield f"{found[0].passages} passages of {text}, {found[0].bytes:,} bytes; 95 % intervals resample passages"
     for one in found:
-        above = "" if one is found[0] else f"; {one.more:+.3f} ({one.more_low:+.3f} to {one.more_high:+.3f}) against {found[0].model}"
+        above = (
+            ""
+            if one is found[0]
+            else f"; {one.more:+.3f} ({one.more_low:+.3f} to {one.more_high:+.3f}) against {found[0].model}"
+        )
         bits = f"{one.bits_per_byte:.3f} bits per byte ({one.low:.3f} to {one.high:.3f})"
         yield f"{one.model:<14} {bits}, perplexity {one.token_perplexity:.1f} a token{above}"
 
@@ -164,6 +198,13 @@ def _compared(found: "list[Measured]", text: str) -> Iterator[str]:
 def _shown(chosen: argparse.Namespace) -> str:
     """The arguments that decide the numbers: those always to be said, and those that were given."""
     always = {name: getattr(chosen, name) for name in ("models", "tasks", "lengths", "samples", "seeds")}
-    usual = {"babi_dir": None, "books": None, "length_tokenizer": "babi-lm2", "style": "plain", "segment_length": None, "dtype": "float32"}
+    usual = {
+        "babi_dir": None,
+        "books": None,
+        "length_tokenizer": "babi-lm2",
+        "style": "plain",
+        "segment_length": None,
+        "dtype": "float32",
+    }
     given = {name: getattr(chosen, name) for name, default in usual.items() if getattr(chosen, name) != default}
     return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in {**always, **given}.items())

@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.cli.commands.ablate import lines_of
-from app.cli.shell.output import Answer, written
 from app.cli.shell.arguments import add_spec, asked_in, wanted
-from app.cli.shell.progress import progress
+from app.cli.shell.output import Answer, written
 from app.cli.shell.parser import Commands
+from app.cli.shell.progress import progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from probes.explain.explain import Described, Explanations
     from probes.explain.llm import Chat
     from probes.explain.spec import ExplainSpec
-    from probes.explain.explain import Described, Explanations
 
 _EXAMPLE = "babi-lm2-qa1"
 
@@ -32,14 +32,16 @@ def add_explain(commands: Commands) -> None:
     one.add_argument("--model-url", metavar="URL",
                      help="OpenAI-compatible address of it, such as http://127.0.0.1:8000/v1 (default: none is asked)")  # fmt: skip
     one.add_argument("--model", metavar="NAME", help="the language model's name there (default: the spec's)")
-    one.add_argument("--replay", action="store_true", help="descriptions from the transcripts in DIR; nobody is contacted")
+    one.add_argument(
+        "--replay", action="store_true", help="descriptions from the transcripts in DIR; nobody is contacted"
+    )
 
 
 def _explain(chosen: argparse.Namespace) -> Answer:
     from lm2.weights.checkpoint import load
-    from probes.explain.spec import ExplainSpec
-    from probes.explain.report import to_json
     from probes.explain.explain import describe_slots, explain
+    from probes.explain.report import to_json
+    from probes.explain.spec import ExplainSpec
 
     if chosen.example:
         example = ExplainSpec(checkpoint=_EXAMPLE).to_json()
@@ -78,7 +80,9 @@ def _chat(spec: "ExplainSpec", chosen: argparse.Namespace) -> "Chat | None":
             raise ValueError("which language model? Name it with --model NAME, or in the spec")
         return None
     if not asked:
-        raise ValueError(f"where is {spec.model!r}? Give its address with --model-url, or replay its transcripts with --replay")
+        raise ValueError(
+            f"where is {spec.model!r}? Give its address with --model-url, or replay its transcripts with --replay"
+        )
     return Chat(spec.model, url=chosen.model_url, folder=chosen.out / "transcripts", seed=spec.seed)
 
 
@@ -89,7 +93,8 @@ def _write(folder: Path, found: "Explanations", described: "Sequence[Described]"
 
     command = f"lm2 explain {folder / 'spec.json'} --out {folder}{' --replay' if described else ''}"
     files = {
-        "spec.json": json.dumps(found.spec.to_json(), indent=1), "explanations.json": json.dumps(to_json(found, described)),
+        "spec.json": json.dumps(found.spec.to_json(), indent=1),
+        "explanations.json": json.dumps(to_json(found, described)),
         "report.md": markdown(found, described, command),
     }  # fmt: skip
     for name, text in files.items():

@@ -6,10 +6,10 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app.cli.shell.output import Answer, written
 from app.cli.shell.arguments import add_device, asked_in, check_file, read_spec, spec_in
-from app.cli.shell.progress import progress
+from app.cli.shell.output import Answer, written
 from app.cli.shell.parser import Commands
+from app.cli.shell.progress import progress
 
 if TYPE_CHECKING:
     from app.charts import Chart, Made
@@ -27,19 +27,30 @@ def add_figure(commands: Commands) -> None:
         "figure", "make a figure or table again from its sidecar", _figure,
         "The same sidecar gives the same bytes on the same machine; what was otherwise where it was made is told in lines.",
     )  # fmt: skip
-    one.add_argument("sidecar", type=Path, nargs="?", metavar="SIDECAR.json", help="what a screen's \"For a paper\" hands out, or --example")
+    one.add_argument(
+        "sidecar",
+        type=Path,
+        nargs="?",
+        metavar="SIDECAR.json",
+        help='what a screen\'s "For a paper" hands out, or --example',
+    )
     one.add_argument(
         "-o", "--out", type=Path, metavar="FILE",
         help="a .pdf, .svg, .png (600 dots to an inch), .pgf or interactive .html; of a table .tex or .md; or a .zip with all of it",
     )  # fmt: skip
-    one.add_argument("--results", type=Path, metavar="DIR", help="what a sweep, probe or eval left there, instead of running it again")
+    one.add_argument(
+        "--results",
+        type=Path,
+        metavar="DIR",
+        help="what a sweep, probe or eval left there, instead of running it again",
+    )
     one.add_argument("--example", action="store_true", help="print a spec to begin with, and do nothing")
     add_device(one)
 
 
 def _figure(chosen: argparse.Namespace) -> Answer:
-    from app.export.files import bundle, table_bundle
     from app.export.figure_spec import FigureSpec
+    from app.export.files import bundle, table_bundle
     from app.export.sidecar import check, differences, sidecar
     from app.views.kinds import Table
     from lm2.files import replace_file
@@ -61,7 +72,9 @@ def _figure(chosen: argparse.Namespace) -> Answer:
 
     spec = spec_in(chosen.sidecar, figure)
     if chosen.results is not None and len({chart.result_key for chart in spec.charts}) > 1:
-        raise ValueError("--results is the folder of one result, and this figure shows several: they are computed again without it")
+        raise ValueError(
+            "--results is the folder of one result, and this figure shows several: they are computed again without it"
+        )
 
     def find(chart: "Chart", checkpoint: "Checkpoint | None") -> Any:
         with progress("step", chart.words) as on_step:
@@ -110,8 +123,8 @@ def _written(view: "Table", ending: str) -> bytes:
 def _example() -> dict:
     from app.charts import OfRun, RunChart
     from app.export.figure_spec import FigureSpec
-    from lm2.runs.capture import Capture
     from lm2.model.sites import Site
+    from lm2.runs.capture import Capture
     from lm2.runs.spec import RunSpec
 
     text = "Mary moved to the garden. John went to the office.\fWhere is Mary?"

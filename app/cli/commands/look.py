@@ -8,24 +8,36 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app.server import owner
-from app.export import workspace
+from app.cli.shell.arguments import (
+    CHECKPOINT,
+    MOST,
+    add_checkpoint,
+    add_seed,
+    add_segment_length,
+    add_text,
+    check_file,
+    given_text,
+    task_named,
+    whole,
+)
 from app.cli.shell.output import Answer, opened, specified, written
-from app.cli.shell.arguments import CHECKPOINT, MOST, add_checkpoint, add_seed, add_segment_length, add_text, check_file, given_text, task_named, whole
-from app.cli.shell.progress import progress
 from app.cli.shell.parser import Commands
+from app.cli.shell.progress import progress
+from app.export import workspace
+from app.server import owner
 from lm2.files import read_text
 
 if TYPE_CHECKING:
-    from lm2.tasks.babi import Prompt
-    from lm2.weights.checkpoint import Checkpoint
-    from lm2.text.tokens import Tokenizer
     from lm2.runs.trace import Trace
+    from lm2.tasks.babi import Prompt
+    from lm2.text.tokens import Tokenizer
+    from lm2.weights.checkpoint import Checkpoint
 
 
 _VISITORS = (
-    "It listens on this machine alone. Whoever opens the page is a visitor: files are opened where --folders allows it, and a language model is "
-    "asked where one is named here. Where LM2_LLM_KEY is set, it is sent to that model as a bearer token."
+    "It listens on this machine alone. Whoever opens the page is a visitor: files are opened where --folders allows it,"
+    " and a language model is asked where one is named here. Where LM2_LLM_KEY is set, it is sent to that model as a"
+    " bearer token."
 )
 
 
@@ -35,15 +47,32 @@ MOST_TOKENS = 1_000_000
 
 def add_serve(commands: Commands) -> None:
     one = commands.add("serve", "open the workbench in the browser", _serve, _VISITORS)
-    one.add_argument("--port", type=whole(1, 65_535), default=8501, metavar="N", help="port of the page (default %(default)s)")
-    one.add_argument("--workspace", type=Path, default=Path(workspace.DEFAULT), metavar="DIR", help="folder of saved figures (default %(default)s)")
+    one.add_argument(
+        "--port", type=whole(1, 65_535), default=8501, metavar="N", help="port of the page (default %(default)s)"
+    )
+    one.add_argument(
+        "--workspace",
+        type=Path,
+        default=Path(workspace.DEFAULT),
+        metavar="DIR",
+        help="folder of saved figures (default %(default)s)",
+    )
     one.add_argument(
         "--folders", type=Path, nargs="*", metavar="DIR",
         help="folders whose checkpoints, evaluations and labels visitors may open by their paths; none after it, no path at all (default: the one it is started in)",
     )  # fmt: skip
-    one.add_argument("--model-url", metavar="URL", help="OpenAI-compatible address of the language model that describes slots (default: none is asked)")
+    one.add_argument(
+        "--model-url",
+        metavar="URL",
+        help="OpenAI-compatible address of the language model that describes slots (default: none is asked)",
+    )
     one.add_argument("--model", metavar="NAME", help="the language model's name there")
-    one.add_argument("--transcripts", type=Path, metavar="DIR", help="folder that keeps what it says; without an address, that is replayed")
+    one.add_argument(
+        "--transcripts",
+        type=Path,
+        metavar="DIR",
+        help="folder that keeps what it says; without an address, that is replayed",
+    )
 
 
 def add_info(commands: Commands) -> None:
@@ -56,12 +85,24 @@ def add_run(commands: Commands) -> None:
     add_checkpoint(one)
     add_segment_length(one)
     source = one.add_mutually_exclusive_group(required=True)
-    source.add_argument("--task", metavar="qaN", help="a story of a bAbI task, qa1 to qa10: held out in LM2_DATA_DIR, else simulated")
+    source.add_argument(
+        "--task", metavar="qaN", help="a story of a bAbI task, qa1 to qa10: held out in LM2_DATA_DIR, else simulated"
+    )
     add_text(source, "a text of your own")
     source.add_argument("--file", type=Path, metavar="FILE", help="a UTF-8 text file")
-    one.add_argument("--index", type=whole(0, MOST), default=0, metavar="N", help="story of the task, from 0 (default %(default)s)")
-    one.add_argument("--question", type=whole(-MOST, MOST), default=-1, metavar="N", help="question of the story, from 0 (default %(default)s: the last)")
-    one.add_argument("--out", type=Path, metavar="FILE.npz", help="save the trace, with reads, writes and gates (default: not saved)")
+    one.add_argument(
+        "--index", type=whole(0, MOST), default=0, metavar="N", help="story of the task, from 0 (default %(default)s)"
+    )
+    one.add_argument(
+        "--question",
+        type=whole(-MOST, MOST),
+        default=-1,
+        metavar="N",
+        help="question of the story, from 0 (default %(default)s: the last)",
+    )
+    one.add_argument(
+        "--out", type=Path, metavar="FILE.npz", help="save the trace, with reads, writes and gates (default: not saved)"
+    )
 
 
 def add_generate(commands: Commands) -> None:
@@ -69,22 +110,33 @@ def add_generate(commands: Commands) -> None:
     add_checkpoint(one)
     add_segment_length(one)
     add_text(one.add_mutually_exclusive_group(required=True), "what the model goes on from")
-    one.add_argument("--tokens", type=whole(1, MOST_TOKENS), default=20, metavar="N", help="how many tokens to write (default %(default)s)")
-    one.add_argument("--temperature", type=float, default=0.0, metavar="T", help="0 takes the likeliest token (default %(default)s)")
+    one.add_argument(
+        "--tokens",
+        type=whole(1, MOST_TOKENS),
+        default=20,
+        metavar="N",
+        help="how many tokens to write (default %(default)s)",
+    )
+    one.add_argument(
+        "--temperature", type=float, default=0.0, metavar="T", help="0 takes the likeliest token (default %(default)s)"
+    )
     add_seed(one, "of sampling")
 
 
 def _serve(chosen: argparse.Namespace) -> None:
     """Streamlit, which listens on this machine alone, sends no statistics, and shows visitors no traceback."""
     options = {
-        "server.address": "127.0.0.1", "server.port": chosen.port, "server.maxUploadSize": 200, "server.enableCORS": "true",
+        "server.address": "127.0.0.1", "server.port": chosen.port, "server.maxUploadSize": 200,
+        "server.enableCORS": "true",
         "server.enableXsrfProtection": "true", "server.fileWatcherType": "none", "browser.gatherUsageStats": "false",
         "client.toolbarMode": "minimal", "client.showErrorDetails": "none",
     }  # fmt: skip
     flags = [f"--{name}={value}" for name, value in options.items()]
     command = [sys.executable, "-m", "streamlit", "run", str(Path(__file__).parents[2] / "main.py"), *flags]
     os.environ[workspace.VARIABLE] = str(chosen.workspace.absolute())
-    os.environ |= owner.settings([Path()] if chosen.folders is None else chosen.folders, chosen.model_url, chosen.model, chosen.transcripts)
+    os.environ |= owner.settings(
+        [Path()] if chosen.folders is None else chosen.folders, chosen.model_url, chosen.model, chosen.transcripts
+    )
     owner.describer(seed=0)  # an address that is none is told here, and not to visitors
     Answer(found={"address": f"http://127.0.0.1:{chosen.port}"}).tell(as_json=chosen.json)
     if chosen.json:  # what Streamlit says of itself is a note
@@ -100,7 +152,8 @@ def _info(chosen: argparse.Namespace) -> Answer:
     checkpoint = load(chosen.checkpoint, "cpu")
     found = {
         "checkpoint": checkpoint.name, "checkpoint_digest": checkpoint.digest, "parameters": checkpoint.parameters,
-        "memory_parameters": checkpoint.memory_parameters, "config": checkpoint.config.to_json(), "card": checkpoint.card,
+        "memory_parameters": checkpoint.memory_parameters, "config": checkpoint.config.to_json(),
+        "card": checkpoint.card,
     }  # fmt: skip
     return Answer(found=found, words=_sizes(found))
 
@@ -113,11 +166,11 @@ def _sizes(found: dict[str, Any]) -> Iterator[str]:
 
 
 def _run(chosen: argparse.Namespace) -> Answer:
-    from lm2.runs.capture import Capture, HeadMean
-    from lm2.weights.checkpoint import load
-    from lm2.runs.runner import run
     from lm2.model.sites import Site
+    from lm2.runs.capture import Capture, HeadMean
+    from lm2.runs.runner import run
     from lm2.runs.spec import RunSpec
+    from lm2.weights.checkpoint import load
 
     check_file(chosen.out)
     text, prompt, origin = _text(chosen)
@@ -185,17 +238,23 @@ def _ran(checkpoint: "Checkpoint", found: dict[str, Any]) -> Iterator[str]:
     yield "next token: " + ", ".join(f"{token['piece']!r} {token['probability']:.3f}" for token in found["next"])
     if "answer" in found:
         probability = found["answer_probability"]
-        told = "the tokenizer has no token for it" if probability is None else f"probability of its first token {probability:.3f}"
+        told = (
+            "the tokenizer has no token for it"
+            if probability is None
+            else f"probability of its first token {probability:.3f}"
+        )
         yield f"answer: {found['answer']} ({told})"
     for layer, slots in found["top_slots"].items():
-        yield f"slots read most at the last token, block {layer}: " + ", ".join(f"{slot} ({weight:.2f})" for slot, weight in slots)
+        yield f"slots read most at the last token, block {layer}: " + ", ".join(
+            f"{slot} ({weight:.2f})" for slot, weight in slots
+        )
 
 
 def _generate(chosen: argparse.Namespace) -> Answer:
     import torch
 
-    from lm2.weights.checkpoint import load
     from lm2.runs.runner import generate
+    from lm2.weights.checkpoint import load
 
     text = given_text(chosen)
     checkpoint = load(chosen.checkpoint, chosen.device, chosen.dtype)
@@ -205,6 +264,7 @@ def _generate(chosen: argparse.Namespace) -> Answer:
     )  # fmt: skip
     found = {
         "checkpoint": checkpoint.name, **opened(checkpoint), "prompt": text, "text": made.text,
-        "pieces": checkpoint.tokenizer.followed(made.prompt, made.ids).shown[len(made.prompt) :], "temperature": chosen.temperature, "seed": chosen.seed,
+        "pieces": checkpoint.tokenizer.followed(made.prompt, made.ids).shown[len(made.prompt) :],
+        "temperature": chosen.temperature, "seed": chosen.seed,
     }  # fmt: skip
     return Answer(found=found, words=[text + made.text])

@@ -6,15 +6,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.cli.shell.output import Answer, opened
 from app.cli.shell.arguments import MOST, add_checkpoint, add_segment_length, task_named, whole
 from app.cli.shell.errors import Exit
-from app.cli.shell.progress import progress
+from app.cli.shell.output import Answer, opened
 from app.cli.shell.parser import Commands
+from app.cli.shell.progress import progress
 
 if TYPE_CHECKING:
-    from lm2.tasks.mmlu import Tally
     from lm2.evaluation.recall import RecallReport
+    from lm2.tasks.mmlu import Tally
 
 _TOLERANCE = 1e-5
 """Rounding in float32, and no more."""
@@ -24,22 +24,34 @@ def add_recall(commands: Commands) -> None:
     one = commands.add("recall", "accuracy on a bAbI file's questions, by distance in segments", _recall)
     add_checkpoint(one)
     add_segment_length(one)
-    one.add_argument("--babi", type=Path, required=True, metavar="PATH", help="a .txt file, folder or archive in the official format")
+    one.add_argument(
+        "--babi", type=Path, required=True, metavar="PATH", help="a .txt file, folder or archive in the official format"
+    )
     one.add_argument("--task", metavar="qaN", help="only this task of a folder or archive, qa1 to qa10 (default: all)")
     one.add_argument("--memory", choices=("on", "frozen", "reset"), default="on",
                      help="frozen: no segment writes; reset: a fresh bank at the question (default %(default)s)")  # fmt: skip
-    one.add_argument("--validation", action="store_true", help="only the last tenth of the stories, which the bundled models have not seen")
+    one.add_argument(
+        "--validation",
+        action="store_true",
+        help="only the last tenth of the stories, which the bundled models have not seen",
+    )
     one.add_argument("--stretch", type=whole(0, MOST), metavar="N",
                      help="put N more statements about others between facts and question, qa1 only (default: none)")  # fmt: skip
 
 
 def add_mmlu(commands: Commands) -> None:
-    one = commands.add("mmlu", "accuracy on MMLU, five-shot, by category", _mmlu, "An answer is the letter of the largest likelihood.")
+    one = commands.add(
+        "mmlu", "accuracy on MMLU, five-shot, by category", _mmlu, "An answer is the letter of the largest likelihood."
+    )
     add_checkpoint(one)
     add_segment_length(one)
-    one.add_argument("--data", type=Path, required=True, metavar="PATH", help="folder or tar archive with dev/SUBJECT_dev.csv, ...")
+    one.add_argument(
+        "--data", type=Path, required=True, metavar="PATH", help="folder or tar archive with dev/SUBJECT_dev.csv, ..."
+    )
     one.add_argument("--split", choices=("val", "test"), default="val", help="which questions (default %(default)s)")
-    one.add_argument("--samples", type=whole(1, MOST), metavar="N", help="only the first N questions of each subject (default: all)")
+    one.add_argument(
+        "--samples", type=whole(1, MOST), metavar="N", help="only the first N questions of each subject (default: all)"
+    )
 
 
 def add_parity(commands: Commands) -> None:
@@ -51,9 +63,9 @@ def add_parity(commands: Commands) -> None:
 
 
 def _recall(chosen: argparse.Namespace) -> Answer:
+    from lm2.evaluation.recall import Memory, recall
     from lm2.tasks import babi
     from lm2.weights.checkpoint import load
-    from lm2.evaluation.recall import Memory, recall
 
     found = babi.read(chosen.babi, task=task_named(chosen.task) if chosen.task else None)
     if chosen.validation:
@@ -69,17 +81,23 @@ def _recall(chosen: argparse.Namespace) -> Answer:
         )  # fmt: skip
     rows = [{"distance": distance, **asdict(rate)} for distance, rate in report.by_distance.items()]
     told_as_json = {
-        "checkpoint": checkpoint.name, **opened(checkpoint), "memory": chosen.memory, "segment_length": report.segment_length,
+        "checkpoint": checkpoint.name, **opened(checkpoint), "memory": chosen.memory,
+        "segment_length": report.segment_length,
         **asdict(report.overall), "by_distance": rows,
     }  # fmt: skip
     return Answer(found=told_as_json, words=_recalled(checkpoint.name, report))
 
 
 def _recalled(name: str, report: "RecallReport") -> Iterator[str]:
-    yield f"{name}, memory {report.memory.value}, segments of {report.segment_length} tokens, each question in a segment of its own"
+    yield (
+        f"{name}, memory {report.memory.value}, segments of {report.segment_length} tokens, each question in a segment"
+        " of its own"
+    )
     yield "distance  questions  stories  accuracy  95 % interval"
     for distance, rate in [("all", report.overall), *report.by_distance.items()]:
-        yield f"{distance!s:>8}  {rate.n:>9}  {rate.groups:>7}  {rate.accuracy:>8.1%}  {rate.low:.1%} to {rate.high:.1%}"
+        yield (
+            f"{distance!s:>8}  {rate.n:>9}  {rate.groups:>7}  {rate.accuracy:>8.1%}  {rate.low:.1%} to {rate.high:.1%}"
+        )
 
 
 def _mmlu(chosen: argparse.Namespace) -> Answer:
@@ -87,12 +105,15 @@ def _mmlu(chosen: argparse.Namespace) -> Answer:
     from lm2.weights.checkpoint import load
 
     subjects = [
-        replace(subject, questions=subject.questions[: chosen.samples]) for subject in mmlu.read(chosen.data, mmlu.Split(chosen.split))
+        replace(subject, questions=subject.questions[: chosen.samples])
+        for subject in mmlu.read(chosen.data, mmlu.Split(chosen.split))
     ]
     checkpoint = load(chosen.checkpoint, chosen.device, chosen.dtype)
     total = sum(len(subject.questions) for subject in subjects)
     with progress("question") as told:
-        report = mmlu.examine(checkpoint, subjects, segment_length=chosen.segment_length, on_question=lambda done: told(done, total))
+        report = mmlu.examine(
+            checkpoint, subjects, segment_length=chosen.segment_length, on_question=lambda done: told(done, total)
+        )
     rows = {"all": report.overall, **{category.value: found for category, found in report.by_category.items()}}
     title = f"{checkpoint.name}, MMLU {chosen.split}, {mmlu.SHOTS}-shot"
     found = {name: {**asdict(tally.rate), "always": tally.constants} for name, tally in rows.items()}
@@ -105,13 +126,23 @@ def _examined(title: str, rows: "dict[str, Tally]") -> Iterator[str]:
     for name, found in rows.items():
         rate, best, always = found.rate, found.best_constant, found.constants
         interval = f"{rate.low:.1%} to {rate.high:.1%}"
-        yield f"{name:<17}  {rate.n:>9}  {rate.accuracy:>8.1%}  {interval:<16}  {always['D']:>8.1%}  {best} {always[best]:.1%}"
+        yield (
+            f"{name:<17}  {rate.n:>9}  {rate.accuracy:>8.1%}  {interval:<16}  {always['D']:>8.1%}  {best}"
+            f" {always[best]:.1%}"
+        )
 
 
 def _parity(chosen: argparse.Namespace) -> Answer:
     from lm2.weights.released import parity
 
     found = parity(chosen.file)
-    words = f"largest differences over {found.segments} segments: logits {found.logits:.2e}, gates {found.gates:.2e}, bank {found.bank:.2e}"
+    words = (
+        f"largest differences over {found.segments} segments: logits {found.logits:.2e}, gates {found.gates:.2e}, bank"
+        f" {found.bank:.2e}"
+    )
     same = found.worst <= _TOLERANCE
-    return Answer(found={**asdict(found), "tolerance": _TOLERANCE, "same": same}, words=[words], code=Exit.DONE if same else Exit.FAILED)
+    return Answer(
+        found={**asdict(found), "tolerance": _TOLERANCE, "same": same},
+        words=[words],
+        code=Exit.DONE if same else Exit.FAILED,
+    )

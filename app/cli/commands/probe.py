@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.cli.shell.output import Answer, specified, table_files, written
 from app.cli.shell.arguments import add_spec, asked_in, check_file, spec_in, wanted
-from app.cli.shell.progress import note, progress
+from app.cli.shell.output import Answer, specified, table_files, written
 from app.cli.shell.parser import Commands
+from app.cli.shell.progress import note, progress
 
 if TYPE_CHECKING:
     from probes.probing.plan import ProbePlan
@@ -23,25 +23,38 @@ _EXAMPLE = {
 
 def add_probe(commands: Commands) -> None:
     one = commands.add(
-        "probe", "read what stories tell off memory and stream, beside controls", _probe, "The same folder goes on where it was stopped."
+        "probe",
+        "read what stories tell off memory and stream, beside controls",
+        _probe,
+        "The same folder goes on where it was stopped.",
     )
     add_spec(one, "each source's predictions as they come, tables and figures")
-    one.add_argument("--rows", type=Path, metavar="FILE.csv", help="write the rows alone, to be labelled by hand, and read nothing")
-    one.add_argument("--segments", action="store_true", help="tell of every segment, not of all together alone; JSON and tables do always")
+    one.add_argument(
+        "--rows", type=Path, metavar="FILE.csv", help="write the rows alone, to be labelled by hand, and read nothing"
+    )
+    one.add_argument(
+        "--segments",
+        action="store_true",
+        help="tell of every segment, not of all together alone; JSON and tables do always",
+    )
 
 
 def _probe(chosen: argparse.Namespace) -> Answer:
     from lm2.weights.checkpoint import load
+    from probes.probing.fit import probe
     from probes.probing.plan import ProbePlan
     from probes.probing.spec import ProbeSpec
-    from probes.probing.fit import probe
 
     if chosen.example:
         example = ProbeSpec.from_json(_EXAMPLE).to_json()
         return Answer(found=example, words=[json.dumps(example, indent=1)])
     rows_alone = chosen.spec is not None and chosen.rows is not None
     check_file(chosen.rows)
-    spec, out = (spec_in(chosen.spec, ProbeSpec.from_json), None) if rows_alone else wanted(chosen, "probe", ProbeSpec.from_json, "probe.json")
+    spec, out = (
+        (spec_in(chosen.spec, ProbeSpec.from_json), None)
+        if rows_alone
+        else wanted(chosen, "probe", ProbeSpec.from_json, "probe.json")
+    )
     with asked_in(chosen.spec):
         checkpoint = load(spec.checkpoint, chosen.device, chosen.dtype)
         plan = ProbePlan.of(spec, checkpoint)
@@ -69,8 +82,8 @@ def _rows(plan: "ProbePlan", path: Path) -> Answer:
 def _draw(found: "ProbeResult", folder: Path) -> None:
     """Of every target: the map of sources and segments, beside the curves of the source that is best most often."""
     from app.export.files import Form, render
-    from app.figures.print.page import Grid, Panel
     from app.figures.print.figure import compose
+    from app.figures.print.page import Grid, Panel
     from app.figures.print.venues import Columns, Venue
     from app.views.study import probes
     from lm2.files import replace_file
@@ -79,7 +92,10 @@ def _draw(found: "ProbeResult", folder: Path) -> None:
     page = Grid(venue=Venue.ICML, columns=Columns.DOUBLE, panels=(Panel(), Panel()), across=2)
     for target in plan.labels:
         chosen = probed.best[target].chosen if target in probed.best else (1,)
-        views = (probes.score_map(probed, target), probes.curves(probed, plan.sources[chosen.index(max(chosen))], target))
+        views = (
+            probes.score_map(probed, target),
+            probes.curves(probed, plan.sources[chosen.index(max(chosen))], target),
+        )
         drawn = compose(views, page)
         for form, ending in ((Form.PDF, "pdf"), (Form.PNG_300, "png")):
             with replace_file(folder / f"{str(target).translate(str.maketrans(' /', '--'))}.{ending}") as aside:
@@ -90,7 +106,10 @@ def _words(found: "ProbeResult", out: Path, *, segments: bool) -> Iterator[str]:
     from probes.probing.result import ALL
 
     plan, spec = found.plan, found.plan.spec
-    yield f"{spec.checkpoint} on {found.device}, {found.dtype}: {spec.family.value} probes, {spec.folds} folds of whole groups"
+    yield (
+        f"{spec.checkpoint} on {found.device}, {found.dtype}: {spec.family.value} probes, {spec.folds} folds of whole"
+        " groups"
+    )
     yield (
         "held out, 95 % intervals clustered by group; selectivity is balanced accuracy less that of the control task; "
         "bits beyond each baseline"
@@ -113,7 +132,10 @@ def _words(found: "ProbeResult", out: Path, *, segments: bool) -> Iterator[str]:
 def _cell(cell: "Cell") -> str:
     where = cell.source.label if cell.segment == "all" else f"  segment {cell.segment}"
     words = f"{where + ' !' * bool(cell.unconverged):<24} {cell.score.headline.label} {cell.headline}"
-    words += f", chance {cell.score.chance:.3f}, n {cell.score.n} in {cell.score.groups} groups; selectivity {cell.selectivity}"
+    words += (
+        f", chance {cell.score.chance:.3f}, n {cell.score.n} in {cell.score.groups} groups; selectivity"
+        f" {cell.selectivity}"
+    )
     if cell.gains:
         words += "; bits beyond " + ", ".join(f"{name} {gain}" for name, gain in cell.gains.items())
     if cell.segment == "all" and cell.compression == cell.compression:

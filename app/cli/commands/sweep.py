@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.cli.shell.output import Answer, specified, table_files, written
 from app.cli.shell.arguments import MOST, add_spec, asked_in, wanted, whole
-from app.cli.shell.progress import note, progress
+from app.cli.shell.output import Answer, specified, table_files, written
 from app.cli.shell.parser import Commands
+from app.cli.shell.progress import note, progress
 
 if TYPE_CHECKING:
     from lm2.weights.checkpoint import Checkpoint
@@ -26,7 +26,13 @@ def add_sweep(commands: Commands) -> None:
         "Every unit in many documents; the same folder goes on where it was stopped.",
     )  # fmt: skip
     add_spec(one, "each document's results as they come, and the tables")
-    one.add_argument("--top", type=whole(0, MOST), default=10, metavar="N", help="units to list; JSON and tables have all (default %(default)s)")
+    one.add_argument(
+        "--top",
+        type=whole(0, MOST),
+        default=10,
+        metavar="N",
+        help="units to list; JSON and tables have all (default %(default)s)",
+    )
 
 
 def _sweep(chosen: argparse.Namespace) -> Answer:
@@ -46,8 +52,9 @@ def _swept(spec: "SweepSpec", checkpoint: "Checkpoint", out: Path, top: int) -> 
 
     cost = predict(spec, checkpoint)
     note(
-        f"{cost.documents} documents x {cost.units} units: {cost.naive:,.0f} segments the plain way, about {_time(cost.naive_seconds)}; "
-        f"as planned {cost.planned:,.0f}, about {_time(cost.planned_seconds)}, less what {out} holds already"
+        f"{cost.documents} documents x {cost.units} units: {cost.naive:,.0f} segments the plain way, about"
+        f" {_time(cost.naive_seconds)}; as planned {cost.planned:,.0f}, about {_time(cost.planned_seconds)}, less what"
+        f" {out} holds already"
     )
     with progress("document") as told:
         found = sweep(spec, checkpoint, out, told)
@@ -59,7 +66,13 @@ def _swept(spec: "SweepSpec", checkpoint: "Checkpoint", out: Path, top: int) -> 
 
 
 def _time(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 120
+        else f"{seconds / 60:.0f} min"
+        if seconds < 7200
+        else f"{seconds / 3600:.1f} h"
+    )
 
 
 def _words(found: "SweepResult", top: int, out: Path) -> Iterator[str]:
@@ -67,8 +80,15 @@ def _words(found: "SweepResult", top: int, out: Path) -> Iterator[str]:
 
     spec, metric = found.spec, found.metric
     documents = f"{len(found.stories)} documents of {len(set(found.stories))} stories"
-    documents += f"; {len(found.left_out)} left out, which lack the segments or another story to take from" if found.left_out else ""
-    yield f"{spec.checkpoint} on {found.device}, {found.dtype}: {spec.grid.value}, {spec.replacement.value}, qa{spec.task}, {documents}"
+    documents += (
+        f"; {len(found.left_out)} left out, which lack the segments or another story to take from"
+        if found.left_out
+        else ""
+    )
+    yield (
+        f"{spec.checkpoint} on {found.device}, {found.dtype}: {spec.grid.value}, {spec.replacement.value},"
+        f" qa{spec.task}, {documents}"
+    )
     yield f"change of {metric.label}, mean with 95 % interval clustered by story"
     if found.screening is not None:
         screen = found.screening
@@ -82,7 +102,10 @@ def _words(found: "SweepResult", top: int, out: Path) -> Iterator[str]:
         yield f"  {found.parts[unit].label:<24} {_interval(effect)}  q {effect.q:.3f}"
     for joint, effect in zip(found.joints, found.joint_effects(metric)):
         beside = f"   sum of single effects {_interval(effect.singles)}" if isinstance(effect, Redundancy) else ""
-        yield f"  {joint.label + ', at once':<24} {_interval(effect.joint if isinstance(effect, Redundancy) else effect)}{beside}"
+        yield (
+            f"  {joint.label + ', at once':<24}"
+            f" {_interval(effect.joint if isinstance(effect, Redundancy) else effect)}{beside}"
+        )
     yield f"{out} has values, units, joints and curves as .csv and .parquet; spec {spec.digest[:10]}"
 
 

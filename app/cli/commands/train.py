@@ -6,10 +6,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.cli.shell.output import Answer, written
 from app.cli.shell.arguments import asked_in, check_file, check_folder, whole
-from app.cli.shell.progress import Told, progress
+from app.cli.shell.output import Answer, written
 from app.cli.shell.parser import Commands
+from app.cli.shell.progress import Told, progress
 from lm2.shown import shown
 
 if TYPE_CHECKING:
@@ -18,21 +18,40 @@ if TYPE_CHECKING:
 
 def add_train(commands: Commands) -> None:
     one = commands.add("train", "train a model, or go on training it", _train, "What was stopped goes on where it was.")
-    one.add_argument("config", type=Path, metavar="CONFIG.json", help="model, stories, tokenizer and stages, like a bundled training.json")
-    one.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the checkpoint and of the resumable state")
+    one.add_argument(
+        "config",
+        type=Path,
+        metavar="CONFIG.json",
+        help="model, stories, tokenizer and stages, like a bundled training.json",
+    )
+    one.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder of the checkpoint and of the resumable state"
+    )
 
 
 def add_tokenizer(commands: Commands) -> None:
     one = commands.add("tokenizer", "learn a tokenizer from a data folder's stories and books", _tokenizer)
-    one.add_argument("folder", type=Path, metavar="DIR", help="holds babi/babi-v1.2-en-train.tar.xz and books/train/*.txt.xz")
-    one.add_argument("--pieces", type=whole(1, 10**7), default=2048, metavar="N", help="tokens of the vocabulary, at most (default %(default)s)")
-    one.add_argument("--out", type=Path, required=True, metavar="FILE.json", help="the tokenizer, in Hugging Face's format")
+    one.add_argument(
+        "folder", type=Path, metavar="DIR", help="holds babi/babi-v1.2-en-train.tar.xz and books/train/*.txt.xz"
+    )
+    one.add_argument(
+        "--pieces",
+        type=whole(1, 10**7),
+        default=2048,
+        metavar="N",
+        help="tokens of the vocabulary, at most (default %(default)s)",
+    )
+    one.add_argument(
+        "--out", type=Path, required=True, metavar="FILE.json", help="the tokenizer, in Hugging Face's format"
+    )
 
 
 def add_graft(commands: Commands) -> None:
     one = commands.add("graft", "put a silent memory onto a model without one, ready to train", _graft)
     one.add_argument("checkpoint", metavar="MODEL", help="folder (ours or Hugging Face's) or .gguf file")
-    one.add_argument("--slots", type=whole(1, 10**6), required=True, metavar="N", help="rows of the bank, each as wide as the model")
+    one.add_argument(
+        "--slots", type=whole(1, 10**6), required=True, metavar="N", help="rows of the bank, each as wide as the model"
+    )
     one.add_argument("--heads", type=whole(1, 10**6), required=True, metavar="N", help="heads that read and write them")
     one.add_argument("--layers", metavar="0,4,8", help="blocks that get a memory, from 0 (default: all)")
     one.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder for the checkpoint")
@@ -41,8 +60,8 @@ def add_graft(commands: Commands) -> None:
 def _train(chosen: argparse.Namespace) -> Answer | None:
     from accelerate import PartialState
 
-    from lm2.weights.checkpoint import load
     from lm2.training.train import TrainingConfig, train
+    from lm2.weights.checkpoint import load
 
     check_folder(chosen.out, "training", "checkpoint")
     config, losses = TrainingConfig.load(chosen.config), []
@@ -62,7 +81,8 @@ def _train(chosen: argparse.Namespace) -> Answer | None:
     folder = chosen.out / "checkpoint"
     checkpoint = load(folder, "cpu")
     found = {
-        "checkpoint": str(folder), "checkpoint_digest": checkpoint.digest, "parameters": checkpoint.parameters, "steps": config.steps,
+        "checkpoint": str(folder), "checkpoint_digest": checkpoint.digest, "parameters": checkpoint.parameters,
+        "steps": config.steps,
         "loss": losses[-1] if losses else None, **written(folder),
     }  # fmt: skip
     return Answer(found=found, words=[f"{folder} can be opened: lm2 info {folder}"])
@@ -70,8 +90,8 @@ def _train(chosen: argparse.Namespace) -> Answer | None:
 
 def _tokenizer(chosen: argparse.Namespace) -> Answer:
     from lm2.files import replace_file
-    from lm2.training.corpus import texts
     from lm2.text.tokens import Tokenizer
+    from lm2.training.corpus import texts
 
     check_file(chosen.out)
     with progress("text") as told:

@@ -39,17 +39,28 @@ def add_checkpoint(parser: argparse.ArgumentParser, *, required: bool = True) ->
 
 
 def add_models(parser: argparse.ArgumentParser, more: str = "") -> None:
-    parser.add_argument("--models", required=True, metavar="A,B,C", help=f"bundled names or paths, with commas between them{more}")
+    parser.add_argument(
+        "--models", required=True, metavar="A,B,C", help=f"bundled names or paths, with commas between them{more}"
+    )
     add_device(parser)
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", default="auto", help="where it runs: auto, cpu, cuda or mps (default %(default)s: the fastest)")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="numbers it computes in (default %(default)s)")
+    parser.add_argument(
+        "--device", default="auto", help="where it runs: auto, cpu, cuda or mps (default %(default)s: the fastest)"
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="numbers it computes in (default %(default)s)",
+    )
 
 
 def add_segment_length(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--segment-length", type=whole(1, MOST), metavar="N", help="tokens of a segment (default: the checkpoint's own)")
+    parser.add_argument(
+        "--segment-length", type=whole(1, MOST), metavar="N", help="tokens of a segment (default: the checkpoint's own)"
+    )
 
 
 def add_text(group: argparse._MutuallyExclusiveGroup, what: str) -> None:
@@ -59,48 +70,71 @@ def add_text(group: argparse._MutuallyExclusiveGroup, what: str) -> None:
 
 
 def given_text(chosen: argparse.Namespace) -> str:
-    """The text that was given, with a form feed between segments. Raises ValueError for a segment without a character."""
+    """The text that was given, with a form feed between segments. Raises ValueError for a segment without a
+    character."""
     from lm2.text.tokens import BREAK
 
     if chosen.segments is None:
         if r"\f" in chosen.text:
-            print(r"lm2: note: \f in --text is a backslash and an f, no form feed; --segments TEXT TEXT ... opens segments", file=sys.stderr)
+            print(
+                r"lm2: note: \f in --text is a backslash and an f, no form feed; --segments TEXT TEXT ... opens"
+                r" segments",
+                file=sys.stderr,
+            )
         return chosen.text
     if "" in chosen.segments:
-        raise ValueError(f"--segments: text {chosen.segments.index('') + 1} of {len(chosen.segments)} is empty; expected at least one character")
+        raise ValueError(
+            f"--segments: text {chosen.segments.index('') + 1} of {len(chosen.segments)} is empty; expected at least"
+            " one character"
+        )
     return BREAK.join(chosen.segments)
 
 
 def add_seed(parser: argparse.ArgumentParser, what: str) -> None:
-    parser.add_argument("--seed", type=whole(0, MOST_SEED), default=0, metavar="N", help=f"seed {what} (default %(default)s)")
+    parser.add_argument(
+        "--seed", type=whole(0, MOST_SEED), default=0, metavar="N", help=f"seed {what} (default %(default)s)"
+    )
 
 
 def add_spec(parser: argparse.ArgumentParser, keeps: str) -> None:
-    """A spec and the folder that gets what comes of it, or --example; `wanted` reads them. `keeps`: what the folder gets."""
-    parser.add_argument("spec", type=Path, nargs="?", metavar="SPEC.json", help="what to do, as --example or a screen hands it out")
+    """A spec and the folder that gets what comes of it, or --example; `wanted` reads them. `keeps`: what the folder
+    gets."""
+    parser.add_argument(
+        "spec", type=Path, nargs="?", metavar="SPEC.json", help="what to do, as --example or a screen hands it out"
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help=f"folder that gets {keeps}")
     parser.add_argument("--example", action="store_true", help="print a spec to begin with, and do nothing")
     add_device(parser)
 
 
-def wanted(chosen: argparse.Namespace, command: str, of: Callable[[dict[str, Any]], _Spec], *holds: str) -> tuple[_Spec, Path]:
-    """The spec, as `of` reads it, and the folder. `holds`: what a folder holds, any of it, in which the command has begun.
+def wanted(
+    chosen: argparse.Namespace, command: str, of: Callable[[dict[str, Any]], _Spec], *holds: str
+) -> tuple[_Spec, Path]:
+    """The spec, as `of` reads it, and the folder. `holds`: what a folder holds, any of it, in which the command has
+    begun.
 
-    Raises ValueError where one was not given, for a file that holds no such spec, and for a folder that cannot be written to.
+    Raises ValueError where one was not given, for a file that holds no such spec, and for a folder that cannot be
+    written to.
     """
     if chosen.spec is None or chosen.out is None:
-        raise ValueError(f"{command} needs SPEC.json and --out DIR; lm2 {command} --example prints a spec to begin with")
+        raise ValueError(
+            f"{command} needs SPEC.json and --out DIR; lm2 {command} --example prints a spec to begin with"
+        )
     spec = spec_in(chosen.spec, of)
     check_folder(chosen.out, *holds)
     return spec, chosen.out
 
 
 def check_folder(path: Path, *holds: str) -> None:
-    """Raise ValueError for a folder that cannot be written to, and for one with files of others in it. `holds`: names of which ours has one."""
+    """Raise ValueError for a folder that cannot be written to, and for one with files of others in it. `holds`: names
+    of which ours has one."""
     if path.exists() and not path.is_dir():
         raise ValueError(f"--out {path} is a file, and must be a folder")
     if path.is_dir() and any(path.iterdir()) and not any((path / name).exists() for name in holds):
-        raise ValueError(f"--out {path} holds other files, {next(path.iterdir()).name!r} among them: name a new folder, or one in which this has begun")
+        raise ValueError(
+            f"--out {path} holds other files, {next(path.iterdir()).name!r} among them: name a new folder, or one in"
+            " which this has begun"
+        )
     _check_writable(path)
 
 
@@ -122,7 +156,7 @@ def _check_writable(folder: Path) -> None:
 
 
 def task_named(text: str) -> int:
-    """"qa3" is 3. Raises ValueError for anything else."""
+    """ "qa3" is 3. Raises ValueError for anything else."""
     digits = text.removeprefix("qa")
     if not (digits.isascii() and digits.isdecimal()) or len(digits) > 2:
         raise ValueError(f"a task is written qa1, qa2, ..., with 2 digits at most, not {shown(text)}")

@@ -27,7 +27,9 @@ class Exit(IntEnum):
 _LONGEST = 300
 """Characters of an error's line."""
 
-_NO_MEMORY = re.compile("MemoryError|OutOfMemory|out of memory|not enough memory|allocate memory|tried to allocate", re.IGNORECASE)
+_NO_MEMORY = re.compile(
+    "MemoryError|OutOfMemory|out of memory|not enough memory|allocate memory|tried to allocate", re.IGNORECASE
+)
 """How libraries say that there is no memory left: torch's processors and cards by a RuntimeError."""
 
 MEANING = {
@@ -50,9 +52,11 @@ def _end(number: int, frame: FrameType | None) -> None:
 
 
 class Ending:
-    """Around a command: what it raises becomes an exit code and one line on standard error, with `debug` behind a traceback.
+    """Around a command: what it raises becomes an exit code and one line on standard error, with `debug` behind a
+    traceback.
 
-    Nothing that a command raises goes on from here, but nothing is passed over in silence either: each kind has its code.
+    Nothing that a command raises goes on from here, but nothing is passed over in silence either: each kind has its
+    code.
     """
 
     def __init__(self) -> None:
@@ -60,12 +64,16 @@ class Ending:
         self.debug = False
 
     def __enter__(self) -> "Ending":
-        self._in_main_thread = threading.current_thread() is threading.main_thread()  # no other may say what a signal does
+        self._in_main_thread = (
+            threading.current_thread() is threading.main_thread()
+        )  # no other may say what a signal does
         if self._in_main_thread:
             self._before = signal.signal(signal.SIGTERM, _end)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
         if self._in_main_thread:
             signal.signal(signal.SIGTERM, self._before)
         match error:

@@ -25,7 +25,8 @@ class Answer:
     code: int = 0
 
     def tell(self, *, as_json: bool) -> None:
-        """Print one form, all of it: whoever stopped reading is noticed here. A terminal obeys no character of a text or name."""
+        """Print one form, all of it: whoever stopped reading is noticed here. A terminal obeys no character of a text
+        or name."""
         for line in [_document(self.found)] if as_json else self.words:
             print(seen(line))
         sys.stdout.flush()
@@ -48,7 +49,9 @@ def specified(spec: Any, checkpoint: "Checkpoint") -> dict[str, Any]:
 
 def written(*paths: Path) -> dict[str, list[dict[str, str]]]:
     """The files that a command left, each with its SHA-256; of a folder, all that are in it."""
-    files = [file for path in paths for file in ([path] if path.is_file() else sorted(path.rglob("*"))) if file.is_file()]
+    files = [
+        file for path in paths for file in ([path] if path.is_file() else sorted(path.rglob("*"))) if file.is_file()
+    ]
     return {"written": [{"path": str(file), "sha256": _sha256(file)} for file in files]}
 
 

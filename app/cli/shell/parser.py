@@ -4,8 +4,8 @@ import argparse
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
-from app.cli.shell.output import Answer
 from app.cli.shell.errors import MEANING
+from app.cli.shell.output import Answer
 
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
@@ -49,7 +49,9 @@ class Commands:
 
     def branch(self, name: str, does: str, metavar: str) -> "Commands":
         """A command that has commands of its own."""
-        return Commands(name, self._parser(name, does, "").add_subparsers(required=True, metavar=metavar, help="which one"))
+        return Commands(
+            name, self._parser(name, does, "").add_subparsers(required=True, metavar=metavar, help="which one")
+        )
 
     def _parser(self, name: str, does: str, more: str) -> Parser:
         self.lines[name] = does
@@ -63,7 +65,9 @@ class Tree(Parser):
         super().__init__(prog=prog, description=description)
         self.add_argument("--debug", action="store_true", help=_DEBUG)
         self._headings: list[Commands] = []
-        self._into = self.add_subparsers(required=True, metavar="COMMAND", help="what is to be done", parser_class=Parser)
+        self._into = self.add_subparsers(
+            required=True, metavar="COMMAND", help="what is to be done", parser_class=Parser
+        )
 
     def heading(self, title: str) -> Commands:
         self._headings.append(Commands(title, self._into))
@@ -72,7 +76,13 @@ class Tree(Parser):
     def format_help(self) -> str:
         everywhere = {"--help": "what the command takes, with units and defaults", "--json": _JSON, "--debug": _DEBUG}
         codes = {str(int(code)): meaning for code, meaning in MEANING.items()}
-        lists = [*((heading.title, heading.lines) for heading in self._headings), ("every command", everywhere), ("exit codes", codes)]
+        lists = [
+            *((heading.title, heading.lines) for heading in self._headings),
+            ("every command", everywhere),
+            ("exit codes", codes),
+        ]
         parts = [self.format_usage(), f"{self.description}\n"]
-        parts += [f"{title}:\n" + "".join(f"  {name:<12}{words}\n" for name, words in lines.items()) for title, lines in lists]
+        parts += [
+            f"{title}:\n" + "".join(f"  {name:<12}{words}\n" for name, words in lines.items()) for title, lines in lists
+        ]
         return "\n".join(parts)

@@ -14,7 +14,8 @@ class Told(Protocol):
 
 @contextmanager
 def progress(unit: str, desc: str | None = None, *, scale: bool = False) -> Iterator[Told]:
-    """What work tells its steps to, counted in `unit`s; `scale`: in thousands and millions. Nothing is drawn where nobody looks."""
+    """What work tells its steps to, counted in `unit`s; `scale`: in thousands and millions. Nothing is drawn where
+    nobody looks."""
     from tqdm import tqdm
 
     with tqdm(unit=unit, desc=desc, unit_scale=scale, disable=None) as bar:

@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from app.figures.print import fonts as paper_fonts, forest, heatmap, lines as paper_curves, strip, text
-from app.figures.print.page import Grid, Panel, Paper, TALLEST, letters
 from app.figures.print.heatmap import PRINTED
+from app.figures.print.page import TALLEST, Grid, Panel, Paper, letters
 from app.figures.print.panel import Laid, Room
 from app.figures.print.venues import small
 from app.views.kinds import Bars, Forest, Heatmap, Lines, Strip
@@ -32,10 +32,12 @@ _PAD = 2.0
 
 _SETTINGS = {
     "text.parse_math": False, "text.usetex": False, "axes.linewidth": 0.6, "hatch.linewidth": 0.4,
-    "xtick.major.width": 0.6, "ytick.major.width": 0.6, "pdf.fonttype": 42, "svg.fonttype": "path", "svg.hashsalt": "figure",
+    "xtick.major.width": 0.6, "ytick.major.width": 0.6, "pdf.fonttype": 42, "svg.fonttype": "path",
+    "svg.hashsalt": "figure",
     "pgf.texsystem": "xelatex", "pgf.rcfonts": False,
 }  # fmt: skip
-"""Text in SVG becomes paths: it looks alike where the font is not installed, and where a browser would take another for it."""
+"""Text in SVG becomes paths: it looks alike where the font is not installed, and where a browser would take another for
+it."""
 _LOCK = threading.Lock()
 
 
@@ -46,9 +48,12 @@ def printing(fonts: Sequence[str] = (paper_fonts.FONT,)) -> Iterator[None]:
     `fonts`: their names; each character is printed in the first that has it.
     """
     with _LOCK:
-        # Only what somebody has changed: setting all of them takes as long as a tenth of a figure. To ask for the backend imports one.
+        # Only what somebody has changed: setting all of them takes as long as a tenth of a figure. To ask for the
+        # backend imports one.
         changed = {
-            name: value for name, value in matplotlib.rcParamsDefault.items() if name != "backend" and matplotlib.rcParams[name] != value
+            name: value
+            for name, value in matplotlib.rcParamsDefault.items()
+            if name != "backend" and matplotlib.rcParams[name] != value
         }
         with matplotlib.rc_context({**changed, **_SETTINGS, "font.family": list(fonts)}):
             yield
@@ -79,7 +84,8 @@ def draw(view: View, paper: Paper) -> Drawn:
 
 
 def compose(views: Sequence[View], page: Paper | Grid) -> Drawn:
-    """A figure of a view in each panel. Raises ValueError as `draw` does, and for views that are more or fewer than the panels."""
+    """A figure of a view in each panel. Raises ValueError as `draw` does, and for views that are more or fewer than the
+    panels."""
     if len(views) != len(page.panels):
         raise ValueError(f"a page of {len(page.panels)} panels takes as many views, not {len(views)}")
     short = tuple(map(text.view_shortened, views))
@@ -111,11 +117,18 @@ def _compose(views: tuple[View, ...], page: Paper | Grid, rows: list[float], fon
         unused.remove()
     shared = _shared_scale(views, page)
     common = heatmap.in_common([view for view in views if isinstance(view, Heatmap)]) if shared else ()
-    rooms = [_room(cell, at, views, page, height * rows[at // across] / sum(rows)) for at, cell in enumerate(cells[: len(views)])]
+    rooms = [
+        _room(cell, at, views, page, height * rows[at // across] / sum(rows))
+        for at, cell in enumerate(cells[: len(views)])
+    ]
     laid = [_panel(view, panel, room, shared) for view, panel, room in zip(views, page.panels, rooms)]
     for view, panel, letter, room, one in zip(views, page.panels, letters(page), rooms, laid):
         # Under one scale a map is told from the others by what its title has of its own.
-        own = [part for part in view.value_title.split(", ") if part not in common] if shared and isinstance(view, Heatmap) else []
+        own = (
+            [part for part in view.value_title.split(", ") if part not in common]
+            if shared and isinstance(view, Heatmap)
+            else []
+        )
         _head(view.titled(panel.title or ", ".join(own)), letter, room, one.lift)
     if shared is not None:
         maps = [room for view, room in zip(views, rooms) if isinstance(view, Heatmap)]
@@ -131,7 +144,9 @@ def _compose(views: tuple[View, ...], page: Paper | Grid, rows: list[float], fon
     if page.height is None and page.aspect is None:  # how wide a text has become, and so how high it is, is known now
         lacks = [strip.lacks(view, room) if isinstance(view, Strip) else 0.0 for view, room in zip(views, rooms)]
         if any(lacks):
-            return _compose(views, page, [row + max(lacks[at * across : (at + 1) * across]) for at, row in enumerate(rows)], fonts)
+            return _compose(
+                views, page, [row + max(lacks[at * across : (at + 1) * across]) for at, row in enumerate(rows)], fonts
+            )
     notes = tuple(one.settle() for one in laid)
     for panel, cell in zip(page.panels, cells):
         _annotate(panel, cell, small(page.measures.size))
@@ -146,7 +161,8 @@ def _height(page: Paper | Grid, suits: float) -> float:
         return page.aspect * page.width
     if suits > TALLEST:
         raise ValueError(
-            f"the figure takes {suits:.1f} in of height, and a page has {TALLEST:g}: choose fewer tokens or panels, or a height"
+            f"the figure takes {suits:.1f} in of height, and a page has {TALLEST:g}: choose fewer tokens or panels, or"
+            " a height"
         )
     return suits
 
@@ -208,7 +224,12 @@ def _margin(view: View, page: Paper | Grid) -> float:
     if not isinstance(view, Heatmap):
         return titled + 3.5 * size
     labels = text.beside(view.row_labels, view.row_title)
-    return titled + max((text.width(label, size) for label in labels), default=0.0) + size + (0 if _shares(page) else _BAR * size)
+    return (
+        titled
+        + max((text.width(label, size) for label in labels), default=0.0)
+        + size
+        + (0 if _shares(page) else _BAR * size)
+    )
 
 
 def _shares(page: Paper | Grid) -> bool:
@@ -222,7 +243,9 @@ def _shared_scale(views: tuple[View, ...], page: Paper | Grid) -> heatmap.Scale 
     chosen, stretches = {panel.colours for _, panel in maps}, {panel.stretch for _, panel in maps}
     if len(chosen) > 1 or len(stretches) > 1:
         told = [one.value if one else "none" for one in (*chosen, *stretches)]
-        raise ValueError(f"a shared scale has one choice of colours and how they are spread, not {', '.join(sorted(told))}")
+        raise ValueError(
+            f"a shared scale has one choice of colours and how they are spread, not {', '.join(sorted(told))}"
+        )
     return heatmap.Scale.of([view for view, _ in maps], chosen.pop(), stretches.pop())
 
 
@@ -273,9 +296,14 @@ def _head(title: str, letter: str, room: Room, lift: float) -> None:
     mark = f"({text.printable(letter)})" if letter else " "
     words = text.wrapped(text.printable(title), room.base, room.width - 3 * room.base)
     place = {"textcoords": "offset points", "va": "bottom", "fontsize": room.base}
-    # The letter keeps the height of both; the title may stand above the scale beside the axes, which does not make them narrower.
-    kept = room.axes.annotate(mark + "\n " * words.count("\n"), (0, 1), (0, lift + 3), xycoords="axes fraction", **place)
-    beside = room.axes.annotate(words, (1, 0) if letter else (0, 0), (room.base / 2 if letter else 0, 0), xycoords=kept, **place)
+    # The letter keeps the height of both; the title may stand above the scale beside the axes, which does not make them
+    # narrower.
+    kept = room.axes.annotate(
+        mark + "\n " * words.count("\n"), (0, 1), (0, lift + 3), xycoords="axes fraction", **place
+    )
+    beside = room.axes.annotate(
+        words, (1, 0) if letter else (0, 0), (room.base / 2 if letter else 0, 0), xycoords=kept, **place
+    )
     beside.set_in_layout(False)
 
 
@@ -297,6 +325,8 @@ def _annotate(panel: Panel, axes: Axes, size: float) -> None:
             )
         third = min(2, int(3 * (one.x - left) / (right - left)))  # so that it does not reach over an edge that is near
         axes.annotate(
-            text.printable(one.text), (one.x, one.y), fontsize=size, ha=("left", "center", "right")[third], va="center", zorder=5,
-            bbox={"boxstyle": "round,pad=0.2", "facecolor": "#ffffff", "edgecolor": "#31333f", "linewidth": 0.4, "alpha": 0.9},
+            text.printable(one.text), (one.x, one.y), fontsize=size, ha=("left", "center", "right")[third], va="center",
+            zorder=5,
+            bbox={"boxstyle": "round,pad=0.2", "facecolor": "#ffffff", "edgecolor": "#31333f", "linewidth": 0.4,
+                "alpha": 0.9},
         )  # fmt: skip

@@ -11,7 +11,8 @@ FONT = "DejaVu Sans"
 """Comes with matplotlib, so that figures are the same on every machine as far as it goes."""
 
 _NO_LETTERS = ("Last Resort", "STIXNonUnicode", "STIXSize", "cm")
-"""How the names of those of matplotlib's own fonts begin that have pictures of characters' codes, or other signs in their places."""
+"""How the names of those of matplotlib's own fonts begin that have pictures of characters' codes, or other signs in
+their places."""
 
 _PLAIN = (400, "normal", "regular", "book")
 
@@ -29,14 +30,19 @@ def has(char: str) -> bool:
 
 @cache
 def family_of(char: str) -> str | None:
-    """The first installed font, by name, that draws a character which matplotlib's own lacks; None where there is none."""
+    """The first installed font, by name, that draws a character which matplotlib's own lacks; None where there is
+    none."""
     return next((family for family in _installed() if char in _drawn(family) and _outlined(family, char)), None)
 
 
 @cache
 def _installed() -> tuple[str, ...]:
     """Names of upright fonts of plain weight and width, but for `FONT`."""
-    plain = {one.name for one in fontManager.ttflist if (one.style, one.stretch) == ("normal", "normal") and one.weight in _PLAIN}
+    plain = {
+        one.name
+        for one in fontManager.ttflist
+        if (one.style, one.stretch) == ("normal", "normal") and one.weight in _PLAIN
+    }
     return tuple(sorted(name for name in plain - {FONT} if not name.startswith(_NO_LETTERS)))
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from app.figures.print import text
 from app.figures.palettes import mark
+from app.figures.print import text
 from app.figures.print.lines import legend, legend_height
 from app.figures.print.panel import FAINT, Laid, Room
 from app.views.kinds import Forest
@@ -49,16 +49,24 @@ def forest(view: Forest, room: Room) -> Laid:
         y = rows + 0.26 * (number - (len(view.lines) - 1) / 2)  # side by side, or intervals would hide each other
         if line.low is not None and line.high is not None:
             middle, half = (line.high + line.low) / 2, (line.high - line.low) / 2  # an interval need not hold the value
-            axes.errorbar(middle, y, xerr=half, fmt="none", ecolor=style.colour, elinewidth=0.9, capsize=1.8, capthick=0.9)
-        drawn += axes.plot(line.values, y, linestyle="", color=style.colour, marker=style.marker, markersize=3.4, markeredgewidth=0)
+            axes.errorbar(
+                middle, y, xerr=half, fmt="none", ecolor=style.colour, elinewidth=0.9, capsize=1.8, capthick=0.9
+            )
+        drawn += axes.plot(
+            line.values, y, linestyle="", color=style.colour, marker=style.marker, markersize=3.4, markeredgewidth=0
+        )
     axes.set_yticks(rows, labels(view, room.small))
     axes.set_ylim(len(rows) - 0.4, -0.6)
     if view.x_range is not None:
         low, high = view.x_range
-        axes.set_xlim(low - 0.02 * (high - low), high + 0.02 * (high - low))  # or half a mark would be cut off at its ends
+        axes.set_xlim(
+            low - 0.02 * (high - low), high + 0.02 * (high - low)
+        )  # or half a mark would be cut off at its ends
     else:
         axes.axvline(0, color=FAINT, linewidth=0.9, zorder=0)
-    axes.xaxis.set_major_locator(MaxNLocator(max(3, min(6, int(room.width // (room.small * 5)))), steps=(1, 2, 2.5, 5, 10)))
+    axes.xaxis.set_major_locator(
+        MaxNLocator(max(3, min(6, int(room.width // (room.small * 5)))), steps=(1, 2, 2.5, 5, 10))
+    )
     legend(view.lines if len(view.lines) > 1 else (), room, drawn)
     lift = legend_height(view.lines, room.width, room.small) if len(view.lines) > 1 else 0.0
     return Laid(lift=lift, settle=tuple)

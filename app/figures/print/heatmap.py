@@ -1,4 +1,5 @@
-"""Heatmaps on paper: an image of cells, pooled to what can be printed, with segments above and the colour scale beside."""
+"""Heatmaps on paper: an image of cells, pooled to what can be printed, with segments above and the colour scale
+beside."""
 
 from __future__ import annotations
 
@@ -14,8 +15,8 @@ from matplotlib.colors import FuncNorm, Normalize
 from matplotlib.markers import TICKUP
 from matplotlib.ticker import MaxNLocator
 
-from app.figures.print import text
 from app.figures.palettes import Colours, Stretch, colour_map, ink
+from app.figures.print import text
 from app.figures.print.panel import EDGE, Laid, Room
 from app.views.kinds import Heatmap
 from app.views.numbers import unmasked
@@ -26,7 +27,8 @@ PRINTED = 300
 _FINER = 2
 """Dots of an image along each of these: viewers blur an image where they enlarge it less than four times."""
 _INSET = 0.01
-"""Dots by which an image is smaller than its axes on each side: poppler gives an edge that is on a dot's edge one dot more."""
+"""Dots by which an image is smaller than its axes on each side: poppler gives an edge that is on a dot's edge one dot
+more."""
 _WIDE = 4.0
 """Points: from here on there is room for a line between two cells, or for a dot in one."""
 _NOTICED = 0.01
@@ -47,11 +49,13 @@ class Scale:
 
     @classmethod
     def of(cls, views: Sequence[Heatmap], colours: Colours | None, stretch: Stretch = Stretch.LINEAR) -> Scale:
-        """One that holds all views. Raises ValueError for colours that do not go with them, and for views that do not go together."""
+        """One that holds all views. Raises ValueError for colours that do not go with them, and for views that do not
+        go together."""
         diverging = {view.diverging for view in views}
         if len(diverging) > 1:
             raise ValueError(
-                f"a shared scale needs heatmaps of one kind, but {sum(view.diverging for view in views)} of {len(views)} are diverging"
+                f"a shared scale needs heatmaps of one kind, but {sum(view.diverging for view in views)} of"
+                f" {len(views)} are diverging"
             )
         both = diverging == {True}
         chosen = colours or (Colours.BLUE_ORANGE if both else Colours.VIRIDIS)
@@ -59,7 +63,14 @@ class Scale:
             others = ", ".join(one.value for one in Colours if not one.diverging)
             raise ValueError(f"{chosen.value} has a middle, and {views[0].value_title!r} has none: choose {others}")
         low, high = min(view.low for view in views), max(view.high for view in views)
-        return cls(low=low, high=high, colours=chosen, diverging=both, counts=all(view.counts for view in views), stretch=stretch)
+        return cls(
+            low=low,
+            high=high,
+            colours=chosen,
+            diverging=both,
+            counts=all(view.counts for view in views),
+            stretch=stretch,
+        )
 
     @property
     def middle(self) -> float:
@@ -105,7 +116,12 @@ def heatmap(view: Heatmap, room: Room, scale: Scale) -> Laid:
     hidden = not np.isfinite(values).all()
     if hidden:  # the ground shows through where the image has nothing
         axes.patch.set(facecolor="#e4e5e9", edgecolor="#a9acb4", hatch="///////", linewidth=0)
-    image = axes.imshow(np.zeros((1, 1, 4), np.uint8), interpolation="none", aspect="auto", extent=(-0.5, columns - 0.5, rows - 0.5, -0.5))
+    image = axes.imshow(
+        np.zeros((1, 1, 4), np.uint8),
+        interpolation="none",
+        aspect="auto",
+        extent=(-0.5, columns - 0.5, rows - 0.5, -0.5),
+    )
     for spine in axes.spines.values():
         spine.set_position(("outward", spine.get_linewidth() / 2))  # or its inner half would hide the outermost cells,
         spine.set_zorder(-1)  # and so would the dot that it is rounded up by
@@ -115,7 +131,12 @@ def heatmap(view: Heatmap, room: Room, scale: Scale) -> Laid:
     _name_columns(view, room, cells(view, room.width / 72, room.height / 72)[1])
     if view.segment_labels:  # keeps the room for their names
         axes.annotate(
-            text.common_start(view.segment_labels) or " ", (0, 1), (-3, 2), xycoords="axes fraction", ha="right", **_above(room)
+            text.common_start(view.segment_labels) or " ",
+            (0, 1),
+            (-3, 2),
+            xycoords="axes fraction",
+            ha="right",
+            **_above(room),
         )
 
     def settle() -> tuple[str, ...]:
@@ -170,13 +191,15 @@ def _above(room: Room) -> dict[str, object]:
 
 
 def _segments(view: Heatmap, room: Room, width: float) -> tuple[str, ...]:
-    """Where segments begin, and above it their names, as far as there is room in `width` points; says what is left out."""
+    """Where segments begin, and above it their names, as far as there is room in `width` points; says what is left
+    out."""
     axes, columns, notes = room.axes, view.values.shape[1], []
     edges = [edge for edge in view.boundaries if 0 < edge < columns]
     if len(edges) * 2 > width:
         notes.append(f"Where the {len(view.boundaries)} segments begin is too close together to be shown.")
     else:
-        axes.plot([edge - 0.5 for edge in edges], [1] * len(edges), transform=axes.get_xaxis_transform(), linestyle="", marker=TICKUP,
+        axes.plot([edge - 0.5 for edge in edges], [1] * len(edges), transform=axes.get_xaxis_transform(), linestyle="",
+            marker=TICKUP,
                   markersize=3, markeredgewidth=0.5, color=EDGE, clip_on=False)  # fmt: skip
     start = text.common_start(view.segment_labels)
     words = [text.printable(label.removeprefix(f"{start} ")) for label in view.segment_labels]
@@ -225,7 +248,9 @@ def colour_bar(axes: Axes | Sequence[Axes], scale: Scale, title: str, room: Room
     if scale.stretch is not Stretch.LINEAR:
         title += f"; {scale.stretch.value} colours"
     bar.set_ticks(_ticks(scale, 1.3 * room.small / room.height))
-    bar.set_label(text.wrapped(text.printable(title), room.small, room.height, text.TITLE), fontsize=room.small, labelpad=3)
+    bar.set_label(
+        text.wrapped(text.printable(title), room.small, room.height, text.TITLE), fontsize=room.small, labelpad=3
+    )
     if scale.dotted:
         places = np.linspace(scale.low, scale.middle, 8)[1:-1]
         shades = scale.shades(places[:, None])[:, 0, :3] / 255

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from app.figures.print import text
 from app.figures.palettes import mark
+from app.figures.print import text
 from app.figures.print.panel import EDGE, FAINT, Laid, Room
 from app.views.kinds import Bars, Line, Lines
 
@@ -39,7 +39,9 @@ def lines(view: Lines, room: Room) -> Laid:
     axes.set_xlim(-side, max(points, 1) - 1 + side)
     if view.y_range is not None:
         low, high = view.y_range
-        axes.set_ylim(low - 0.02 * (high - low), high + 0.02 * (high - low))  # or half a marker would be cut off at its ends
+        axes.set_ylim(
+            low - 0.02 * (high - low), high + 0.02 * (high - low)
+        )  # or half a marker would be cut off at its ends
     legend(view.lines, room, drawn)
     return Laid(lift=legend_height(view.lines, room.width, room.small), settle=lambda: tuple(notes))
 
@@ -49,7 +51,9 @@ def _line(axes: Axes, line: Line, number: int, count: int) -> Line2D:
     x = np.arange(points, dtype=float)
     if line.low is not None and line.high is not None:
         if points <= _FEW:
-            x += 0.12 * (number - (count - 1) / 2) / max(1, count - 1)  # side by side, or intervals would hide each other
+            x += (
+                0.12 * (number - (count - 1) / 2) / max(1, count - 1)
+            )  # side by side, or intervals would hide each other
             middle, half = (line.high + line.low) / 2, (line.high - line.low) / 2  # an interval need not hold the value
             axes.errorbar(x, middle, half, fmt="none", ecolor=style.colour, elinewidth=0.8, capsize=1.8, capthick=0.8)
         else:
@@ -58,7 +62,8 @@ def _line(axes: Axes, line: Line, number: int, count: int) -> Line2D:
                 axes.plot(x, edge, color=style.colour, linewidth=0.4, linestyle=style.dash)
     every = max(1, points // _MARKERS)
     (drawn,) = axes.plot(
-        x, line.values, color=style.colour, linewidth=1.2, linestyle=style.dash, marker=style.marker, markersize=3.2, markeredgewidth=0,
+        x, line.values, color=style.colour, linewidth=1.2, linestyle=style.dash, marker=style.marker, markersize=3.2,
+        markeredgewidth=0,
         markevery=(number * every // max(1, count), every) if every > 1 else None,
     )  # fmt: skip
     return drawn
@@ -85,14 +90,17 @@ def legend(lines: Sequence[Line], room: Room, drawn: list[Line2D]) -> None:
     names, columns = _names(lines, room.width, room.small)
     if names:
         room.axes.legend(
-            drawn, names, ncols=columns, fontsize=room.small, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2,
+            drawn, names, ncols=columns, fontsize=room.small, loc="lower left", bbox_to_anchor=(0, 1),
+            borderaxespad=0.2,
             borderpad=0, frameon=False, handlelength=_SAMPLE, handletextpad=0.6, columnspacing=1.4, labelspacing=0.25,
         )  # fmt: skip
 
 
 def bars(view: Bars, room: Room) -> Laid:
     places = np.arange(len(view.values))
-    room.axes.bar(places, view.values, width=1.0 if len(places) > room.width / 4 else 0.8, color=mark(0).colour, linewidth=0)
+    room.axes.bar(
+        places, view.values, width=1.0 if len(places) > room.width / 4 else 0.8, color=mark(0).colour, linewidth=0
+    )
     if view.marked is not None:
         at_foot = {"transform": room.axes.get_xaxis_transform(), "clip_on": False, "zorder": 4}
         room.axes.plot(view.marked, 0, marker="^", markersize=5, color=mark(1).colour, **at_foot)
@@ -108,6 +116,8 @@ def _frame(room: Room, labels: tuple[str, ...], x_title: str) -> None:
     axes.grid(axis="y", color=FAINT, linewidth=0.5)
     axes.set_axisbelow(True)
     axes.tick_params(length=2, pad=2, labelsize=room.small)
-    axes.yaxis.set_major_locator(MaxNLocator(max(3, min(6, int(room.height // (room.small * 3)))), steps=(1, 2, 2.5, 5, 10)))
+    axes.yaxis.set_major_locator(
+        MaxNLocator(max(3, min(6, int(room.height // (room.small * 3)))), steps=(1, 2, 2.5, 5, 10))
+    )
     along = text.along(labels, x_title, room.small, room.width)
     axes.set_xticks(along.places, along.labels, rotation=90 if along.upright else 0)

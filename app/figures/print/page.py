@@ -1,11 +1,12 @@
-"""How figures are to be printed: plain values, the same after a way through JSON. `app.figures.print.figure` draws by them."""
+"""How figures are to be printed: plain values, the same after a way through JSON. `app.figures.print.figure` draws by
+them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from app.figures.palettes import Colours, Stretch
-from app.figures.print.venues import Columns, MEASURES, Measures, Venue
+from app.figures.print.venues import MEASURES, Columns, Measures, Venue
 from lm2.serialize import Plain, build, written
 
 TALLEST = 9.0
@@ -75,7 +76,8 @@ class Page(Plain):
 
     @staticmethod
     def from_json(values: object) -> Page:
-        """A Paper or a Grid. Raises ValueError for a kind or field that does not exist, and for values that make no sense."""
+        """A Paper or a Grid. Raises ValueError for a kind or field that does not exist, and for values that make no
+        sense."""
         return build("page", {"Paper": Paper, "Grid": Grid}, values)
 
 
@@ -101,7 +103,10 @@ class Grid(Page):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 1 <= len(self.panels) <= MOST_PANELS or not 1 <= self.across <= len(self.panels):
-            raise ValueError(f"a grid has 1 to {MOST_PANELS} panels with 1 to all of them in a row, not {len(self.panels)} with {self.across}")
+            raise ValueError(
+                f"a grid has 1 to {MOST_PANELS} panels with 1 to all of them in a row, not {len(self.panels)} with"
+                f" {self.across}"
+            )
 
 
 def letters(page: Paper | Grid) -> tuple[str, ...]:

@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.patches import Rectangle
 
-from app.figures.print import text as paper_text
 from app.figures.palettes import Colours, Stretch, ink, mark, segment_shades, text_shades
+from app.figures.print import text as paper_text
 from app.figures.print.panel import EDGE, Laid, Room
 from app.views.kinds import Strip
 
@@ -92,7 +92,9 @@ def lacks(view: Strip, room: Room) -> float:
 
 
 def _legend_lines(view: Strip, width: float, size: float) -> int:
-    return bool(view.marks) + (0 if view.weights is None else 1 + _legend_words(view, Stretch.SQRT, width, size).count("\n"))
+    return bool(view.marks) + (
+        0 if view.weights is None else 1 + _legend_words(view, Stretch.SQRT, width, size).count("\n")
+    )
 
 
 def _ends(view: Strip) -> tuple[str, str]:
@@ -118,7 +120,8 @@ def strip(view: Strip, room: Room, colours: Colours | None, stretch: Stretch) ->
         missing = lacks(view, room)
         if missing:
             raise ValueError(
-                f"the text takes {missing:.2f} in more height than the {high / 72:.2f} that it has: choose fewer tokens or a taller figure"
+                f"the text takes {missing:.2f} in more height than the {high / 72:.2f} that it has: choose fewer tokens"
+                " or a taller figure"
             )
         room.axes.set(xlim=(0, wide), ylim=(high, 0))
         placed = flow(view, wide, room.small)
@@ -135,7 +138,8 @@ def _middle(room: Room, line: int) -> float:
 
 
 def grounds(view: Strip, colours: Colours | None, stretch: Stretch) -> Float[np.ndarray, "token 3"]:
-    """The colour behind each token, NaN for a plain one: by weight; without weights by segment, where colours are the screen's."""
+    """The colour behind each token, NaN for a plain one: by weight; without weights by segment, where colours are the
+    screen's."""
     if view.weights is None:
         return segment_shades(view.segment_of) if colours is None else np.full((len(view.pieces), 3), np.nan)
     linear = np.clip((view.weights - view.low) / max(view.high - view.low, 1e-30), 0, 1)
@@ -153,7 +157,11 @@ def _tokens(view: Strip, room: Room, placed: Flow, shades: Float[np.ndarray, "to
         if coloured[one.token]:
             axes.add_patch(
                 Rectangle(
-                    (one.left, _middle(room, one.line) - 0.62 * size), one.width, 1.24 * size, facecolor=shades[one.token], linewidth=0
+                    (one.left, _middle(room, one.line) - 0.62 * size),
+                    one.width,
+                    1.24 * size,
+                    facecolor=shades[one.token],
+                    linewidth=0,
                 )
             )
         axes.text(
@@ -172,7 +180,14 @@ def _marks(view: Strip, room: Room, placed: Flow) -> None:
         style = mark(kinds.index(word) + 1)
         for line, left, right in _runs(placed, first, end, room.small):
             below = _middle(room, line) + 0.82 * room.small
-            room.axes.plot((left, right), (below, below), color=style.colour, linestyle=style.dash, linewidth=1.0, solid_capstyle="butt")
+            room.axes.plot(
+                (left, right),
+                (below, below),
+                color=style.colour,
+                linestyle=style.dash,
+                linewidth=1.0,
+                solid_capstyle="butt",
+            )
 
 
 def _runs(placed: Flow, first: int, end: int, size: float) -> Iterator[tuple[int, float, float]]:
@@ -189,8 +204,12 @@ def _legend(view: Strip, room: Room, line: int, width: float, colours: Colours |
         left = 0.0
         for number, word in enumerate(dict.fromkeys(word for _, _, word in view.marks)):
             style, middle = mark(number + 1), _middle(room, line)
-            axes.plot((left, left + 2.6 * size), (middle, middle), color=style.colour, linestyle=style.dash, linewidth=1.0)
-            axes.text(left + 3 * size, middle, paper_text.printable(word), fontsize=size, va="center_baseline", color=EDGE)
+            axes.plot(
+                (left, left + 2.6 * size), (middle, middle), color=style.colour, linestyle=style.dash, linewidth=1.0
+            )
+            axes.text(
+                left + 3 * size, middle, paper_text.printable(word), fontsize=size, va="center_baseline", color=EDGE
+            )
             left += 4.5 * size + paper_text.width(word, size)
         line += 1
     if view.weights is not None:  # without them the legend speaks of segments, which have numbers
@@ -199,8 +218,21 @@ def _legend(view: Strip, room: Room, line: int, width: float, colours: Colours |
         axes.text(0, middle, low, fontsize=size, va="center_baseline", color=EDGE)
         left = paper_text.width(low, size) + 0.4 * size
         shades = text_shades(np.linspace(0, 1, 64), colours)[None]
-        axes.imshow(shades, extent=(left, left + 4 * size, middle + 0.4 * size, middle - 0.4 * size), aspect="auto", interpolation="nearest")
+        axes.imshow(
+            shades,
+            extent=(left, left + 4 * size, middle + 0.4 * size, middle - 0.4 * size),
+            aspect="auto",
+            interpolation="nearest",
+        )
         axes.set(xlim=(0, width), ylim=(bottom, 0))  # as before the image
         axes.text(left + 4.4 * size, middle, high, fontsize=size, va="center_baseline", color=EDGE)
         words = _legend_words(view, stretch, width, size)
-        axes.text(_sample(view, size), middle - 0.5 * size, words, fontsize=size, va="top", color=EDGE, linespacing=paper_text.LEADING)
+        axes.text(
+            _sample(view, size),
+            middle - 0.5 * size,
+            words,
+            fontsize=size,
+            va="top",
+            color=EDGE,
+            linespacing=paper_text.LEADING,
+        )

@@ -1,4 +1,5 @@
-"""Words on paper: what the font can print, how wide it is, where it breaks, and which labels of an axis there is room for."""
+"""Words on paper: what the font can print, how wide it is, where it breaks, and which labels of an axis there is room
+for."""
 
 from __future__ import annotations
 
@@ -40,7 +41,10 @@ def printable(text: str) -> str:
 
     What is written from right to left is so within the text, whose order stays from left to right.
     """
-    shown = "".join(char if char == "\n" or (unicodedata.category(char)[0] != "C" and has(char)) else code_point(char) for char in text)
+    shown = "".join(
+        char if char == "\n" or (unicodedata.category(char)[0] != "C" and has(char)) else code_point(char)
+        for char in text
+    )
     turned = next((at for at, char in enumerate(shown) if unicodedata.bidirectional(char) in ("R", "AL")), None)
     return shown if turned is None else shown[:turned] + _LEFT_TO_RIGHT + shown[turned:]
 
@@ -55,15 +59,24 @@ def view_shortened(view: View) -> View:
 def width(text: str, size: float) -> float:
     """Points that a text takes in one line, as it is printed."""
     shown = printable(text.replace(_LEFT_TO_RIGHT, "").replace("\n", " "))  # a mark takes no room
-    return text_to_path.get_text_width_height_descent(shown, FontProperties(family=families((shown,)), size=size), False)[0] if shown else 0.0
+    return (
+        text_to_path.get_text_width_height_descent(shown, FontProperties(family=families((shown,)), size=size), False)[
+            0
+        ]
+        if shown
+        else 0.0
+    )
 
 
 def wrapped(text: str, size: float, room: float, most: int = MOST_LINES) -> str:
-    """The text broken at blanks into lines of at most `room` points; a longer word is broken too. An ellipsis ends the last of `most` lines."""
+    """The text broken at blanks into lines of at most `room` points; a longer word is broken too. An ellipsis ends the
+    last of `most` lines."""
     lines = [""]
     for word in shortened(text, most * _MOST_IN_A_LINE).split():  # what is beyond need not be measured
         longer = f"{lines[-1]} {word}".lstrip()
-        lines[-1:] = [longer] if width(longer, size) <= room else [*filter(None, lines[-1:]), *_broken(word, size, room)]
+        lines[-1:] = (
+            [longer] if width(longer, size) <= room else [*filter(None, lines[-1:]), *_broken(word, size, room)]
+        )
     if len(lines) > most:
         lines = [*lines[: most - 1], f"{lines[most - 1][:-1]}…"]
     return "\n".join(lines)
@@ -93,7 +106,11 @@ class Ticks:
 def bare(labels: Sequence[str], title: str) -> tuple[str, ...]:
     """Labels without what the axis' title begins with too: "slot 3" is 3 on an axis of slots."""
     start = common_start(labels)
-    return tuple(label.removeprefix(f"{start} ") for label in labels) if start and title.startswith(start) else tuple(labels)
+    return (
+        tuple(label.removeprefix(f"{start} ") for label in labels)
+        if start and title.startswith(start)
+        else tuple(labels)
+    )
 
 
 def beside(labels: Sequence[str], title: str) -> tuple[str, ...]:
@@ -107,8 +124,8 @@ def down(labels: Sequence[str], title: str, size: float, room: float) -> Ticks:
 
 
 def along(labels: Sequence[str], title: str, size: float, room: float) -> Ticks:
-    """Labels below columns: side by side, else all of them upright, else some. Of numbers some are better than all upright, and tokens
-    of which some are left out go by number."""
+    """Labels below columns: side by side, else all of them upright, else some. Of numbers some are better than all
+    upright, and tokens of which some are left out go by number."""
     words = bare(labels, title)
     if len(words) * size * LEADING > room and all(map(_NUMBERED.match, words)):
         words = tuple(_NUMBERED.match(word)[1] for word in words)

@@ -39,7 +39,10 @@ class Measures:
         if columns is Columns.SINGLE:
             return self.single
         if self.double is None:
-            raise ValueError(f"{self.name} sets its text in one column of {self.single:g} in: columns must be {Columns.SINGLE.value!r}")
+            raise ValueError(
+                f"{self.name} sets its text in one column of {self.single:g} in: columns must be"
+                f" {Columns.SINGLE.value!r}"
+            )
         return self.double
 
 
@@ -50,7 +53,8 @@ MEASURES = {
     Venue.ICML: Measures(name="ICML", single=3.25, double=6.75, size=8.0),
     Venue.NEURIPS: Measures(name="NeurIPS", single=5.5, size=9.0),
     Venue.ICLR: Measures(name="ICLR", single=5.5, size=9.0),
-    # Columns of 7.7 cm with 0.6 cm between them (ACL's paper formatting guidelines, acl-org.github.io/ACLPUB/formatting.html). They
+    # Columns of 7.7 cm with 0.6 cm between them (ACL's paper formatting guidelines,
+    # acl-org.github.io/ACLPUB/formatting.html). They
     # would like the document's 11 pt in figures "whenever possible"; 9 is the smallest size that they set text in.
     Venue.ACL: Measures(name="ACL", single=3.03, double=6.3, size=9.0),
     Venue.AAAI: Measures(name="AAAI", single=3.3, double=6.975, size=9.0),
@@ -59,7 +63,8 @@ MEASURES = {
     # IEEE Author Center, "Size requirements for graphics"; figure labels of 8 pt by IEEE's conference template.
     Venue.IEEE: Measures(name="IEEE", single=3.5, double=7.16, size=8.0),
 }
-"""By tueplots' measures of the templates where it knows them, which a test compares; the other two say where theirs are from."""
+"""By tueplots' measures of the templates where it knows them, which a test compares; the other two say where theirs are
+from."""
 
 
 def small(size: float) -> float:

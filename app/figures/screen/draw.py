@@ -23,7 +23,14 @@ _MOST_NAMES = 8
 """Segments whose names stand above a map."""
 
 
-def figure(view: View, theme: Theme, height: int | None = None, *, stretch: Stretch = Stretch.LINEAR, colours: Colours | None = None) -> go.Figure:
+def figure(
+    view: View,
+    theme: Theme,
+    height: int | None = None,
+    *,
+    stretch: Stretch = Stretch.LINEAR,
+    colours: Colours | None = None,
+) -> go.Figure:
     """Any view but a text. `stretch` and `colours` are of heatmaps; None, the theme's."""
     size = {} if height is None else {"height": height}
     if isinstance(view, Heatmap):
@@ -31,12 +38,18 @@ def figure(view: View, theme: Theme, height: int | None = None, *, stretch: Stre
     return {Lines: lines, Bars: bars, Forest: forest}[type(view)](view, theme, **size)
 
 
-def heatmap(view: Heatmap, theme: Theme, height: int = 340, *, stretch: Stretch = Stretch.LINEAR, colours: Colours | None = None) -> go.Figure:
+def heatmap(
+    view: Heatmap, theme: Theme, height: int = 340, *, stretch: Stretch = Stretch.LINEAR, colours: Colours | None = None
+) -> go.Figure:
     down, along = view.down(MOST_CELLS), view.along(MOST_CELLS)
     view = view_spelled(view)
     values = pooled(unmasked(view), down, along, view.pooling, view.middle)
     rows, columns = down.labels(view.row_labels), along.labels(view.column_labels)
-    own = [(float(at), colour) for at, colour in zip(np.linspace(0, 1, len(theme.diverging)), theme.diverging)] if view.diverging else theme.sequential
+    own = (
+        [(float(at), colour) for at, colour in zip(np.linspace(0, 1, len(theme.diverging)), theme.diverging)]
+        if view.diverging
+        else theme.sequential
+    )
     figure = go.Figure(
         go.Heatmap(
             **_coloured(view, values, stretch, height),
@@ -44,7 +57,9 @@ def heatmap(view: Heatmap, theme: Theme, height: int = 340, *, stretch: Stretch 
             colorscale=own if colours is None else steps(colours),
             customdata=np.dstack([np.array(columns, object)[None, :].repeat(len(rows), 0), values.astype(np.float32)]),
             text=np.array(rows)[:, None].repeat(len(columns), 1),
-            hovertemplate="%{text}<br>%{customdata[0]}<br>%{customdata[1]:" + ("d" if view.counts else ".3f") + "}<extra></extra>",
+            hovertemplate="%{text}<br>%{customdata[0]}<br>%{customdata[1]:"
+            + ("d" if view.counts else ".3f")
+            + "}<extra></extra>",
             texttemplate="%{z:d}" if view.counts else None,
             xgap=1 if len(columns) <= 64 else 0,
             ygap=1 if len(rows) <= 64 else 0,
@@ -52,8 +67,17 @@ def heatmap(view: Heatmap, theme: Theme, height: int = 340, *, stretch: Stretch 
     )
     _segments(figure, view, along, theme)
     words = view.pooled_words(down, along)
-    figure.update_xaxes(title=view.column_title + (f" (each cell the {words})" if words else ""), showgrid=False, **_cell_ticks(view.ticks or view.column_labels, along))
-    figure.update_yaxes(title=view.row_title, showgrid=False, autorange="reversed", **_cell_ticks([label.removeprefix("slot ") for label in view.row_labels], down))
+    figure.update_xaxes(
+        title=view.column_title + (f" (each cell the {words})" if words else ""),
+        showgrid=False,
+        **_cell_ticks(view.ticks or view.column_labels, along),
+    )
+    figure.update_yaxes(
+        title=view.row_title,
+        showgrid=False,
+        autorange="reversed",
+        **_cell_ticks([label.removeprefix("slot ") for label in view.row_labels], down),
+    )
     return style(figure, theme, height)
 
 
@@ -64,7 +88,9 @@ def _segments(figure: go.Figure, view: Heatmap, along: Cells, theme: Theme) -> N
         line = {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "line": {"color": theme.text, "width": 1.5}}
         figure.layout.shapes = [line | {"x0": edge - 0.5, "x1": edge - 0.5} for edge in edges if edge]
     for edge, name in names[:: -(-len(names) // _MOST_NAMES) or 1]:
-        figure.add_annotation(x=edge - 0.5, y=1, yref="paper", xanchor="left", yanchor="bottom", showarrow=False, text=name)
+        figure.add_annotation(
+            x=edge - 0.5, y=1, yref="paper", xanchor="left", yanchor="bottom", showarrow=False, text=name
+        )
 
 
 def lines(view: Lines, theme: Theme, height: int = 340) -> go.Figure:
@@ -77,12 +103,16 @@ def lines(view: Lines, theme: Theme, height: int = 340) -> go.Figure:
             figure.add_scatter(y=line.high, **band)
             figure.add_scatter(y=line.low, fill="tonexty", fillcolor=_faint(colour), **band)
         figure.add_scatter(
-            x=x, y=line.values, name=line.name, mode="lines+markers" if len(x) <= 64 else "lines", line={"color": colour, "width": 2},
+            x=x, y=line.values, name=line.name, mode="lines+markers" if len(x) <= 64 else "lines",
+            line={"color": colour, "width": 2},
             customdata=view.ticks, hovertemplate="%{customdata}<br>%{y:.3f}<extra>%{fullData.name}</extra>",
         )  # fmt: skip
     # All at once: add_vline looks at every shape there is, and a long text has hundreds of segments.
     edges = [{"x0": edge - 0.5, "x1": edge - 0.5} for edge in view.boundaries[1:]]
-    figure.layout.shapes = [{"type": "line", "yref": "paper", "y0": 0, "y1": 1, "line": {"color": theme.grid, "width": 1}} | edge for edge in edges]
+    figure.layout.shapes = [
+        {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "line": {"color": theme.grid, "width": 1}} | edge
+        for edge in edges
+    ]
     figure.update_xaxes(title=view.x_title, **_ticks(view.ticks))
     figure.update_yaxes(title=_upright(view.y_title, height), range=view.y_range)
     return style(figure, theme, height)
@@ -91,7 +121,14 @@ def lines(view: Lines, theme: Theme, height: int = 340) -> go.Figure:
 def bars(view: Bars, theme: Theme, height: int = 220) -> go.Figure:
     view = view_spelled(view)
     colours = [theme.categories[1] if at == view.marked else theme.categories[0] for at in range(len(view.values))]
-    figure = go.Figure(go.Bar(x=np.arange(len(view.values)), y=view.values, marker={"color": colours, "line": {"width": 0}}, hovertemplate="%{x}: %{y:.3f}<extra></extra>"))
+    figure = go.Figure(
+        go.Bar(
+            x=np.arange(len(view.values)),
+            y=view.values,
+            marker={"color": colours, "line": {"width": 0}},
+            hovertemplate="%{x}: %{y:.3f}<extra></extra>",
+        )
+    )
     figure.update_xaxes(title=view.x_title, showgrid=False, **_ticks(view.labels))
     figure.update_yaxes(title=_upright(view.y_title, height), rangemode="tozero")
     return style(figure, theme, height)
@@ -104,29 +141,57 @@ def forest(view: Forest, theme: Theme, height: int | None = None) -> go.Figure:
         colour = theme.categories[number % len(theme.categories)]
         spread = {}
         if line.low is not None and line.high is not None:
-            spread = {"error_x": {"array": line.high - line.values, "arrayminus": line.values - line.low, "color": colour, "thickness": 1.5, "width": 4}}
+            spread = {
+                "error_x": {
+                    "array": line.high - line.values,
+                    "arrayminus": line.values - line.low,
+                    "color": colour,
+                    "thickness": 1.5,
+                    "width": 4,
+                }
+            }
         said = [
             f"{label}<br>{value:.3g}" + ("" if line.low is None else f" ({line.low[at]:.3g} to {line.high[at]:.3g})")
             for at, (label, value) in enumerate(zip(view.labels, line.values))
         ]
         figure.add_scatter(
-            x=line.values, y=rows + 0.24 * (number - (len(view.lines) - 1) / 2), name=line.name, mode="markers", marker={"color": colour, "size": 8},
+            x=line.values, y=rows + 0.24 * (number - (len(view.lines) - 1) / 2), name=line.name, mode="markers",
+            marker={"color": colour, "size": 8},
             text=said, hovertemplate="%{text}<extra>%{fullData.name}</extra>", showlegend=len(view.lines) > 1, **spread,
         )  # fmt: skip
-    figure.update_xaxes(title=view.x_title, range=None if view.x_range is None else [view.x_range[0] - 1, view.x_range[1] + 2])
-    figure.update_yaxes(title=view.y_title, tickmode="array", tickvals=rows, ticktext=view.labels, range=[len(rows) - 0.4, -0.6], showgrid=False)
+    figure.update_xaxes(
+        title=view.x_title, range=None if view.x_range is None else [view.x_range[0] - 1, view.x_range[1] + 2]
+    )
+    figure.update_yaxes(
+        title=view.y_title,
+        tickmode="array",
+        tickvals=rows,
+        ticktext=view.labels,
+        range=[len(rows) - 0.4, -0.6],
+        showgrid=False,
+    )
     return style(figure, theme, height or 26 * len(view.labels) + 18 * len(view.lines) + 80)
 
 
 def _coloured(view: Heatmap, values: np.ndarray, stretch: Stretch, height: int) -> dict:
     """A heatmap's values, their range and the colours' ticks; Plotly's own scale is linear."""
-    bar = {"thickness": 12, "len": 1.0, "outlinewidth": 0, "title": {"text": _upright(view.value_title, height), "side": "right"}}
+    bar = {
+        "thickness": 12,
+        "len": 1.0,
+        "outlinewidth": 0,
+        "title": {"text": _upright(view.value_title, height), "side": "right"},
+    }
     if stretch is Stretch.LINEAR:
         return {"z": values.astype(np.float32), "zmin": view.low, "zmax": view.high, "colorbar": bar}
     ticks, wide = np.linspace(0, 1, 6), max(view.high - view.low, 1e-30)
     words = [f"{view.low + wide * place:.3g}" for place in stretch.undo(ticks, diverging=view.diverging)]
     places = stretch.place(np.clip((values - view.low) / wide, 0, 1), diverging=view.diverging)
-    return {"z": places.astype(np.float32), "zmin": 0, "zmax": 1, "colorbar": bar | {"tickmode": "array", "tickvals": ticks, "ticktext": words}}
+    return {
+        "z": places.astype(np.float32),
+        "zmin": 0,
+        "zmax": 1,
+        "colorbar": bar | {"tickmode": "array", "tickvals": ticks, "ticktext": words},
+    }
 
 
 def _upright(title: str, height: int) -> str:

@@ -11,11 +11,11 @@ import plotly.graph_objects as go
 from plotly.io import to_html
 from plotly.offline import get_plotlyjs
 
-from app.figures.screen import draw
-from app.figures.print.page import Panel, letters
 from app.figures.palettes import Stretch, ink, text_shades
+from app.figures.print.page import Panel, letters
 from app.figures.print.strip import grounds
 from app.figures.pseudo_html import spelled
+from app.figures.screen import draw
 from app.figures.theme import LIGHT
 from app.views.kinds import Heatmap, Strip
 from app.views.seen import seen
@@ -24,10 +24,16 @@ if TYPE_CHECKING:
     from app.figures.print.figure import Drawn
     from app.views.numbers import View
 
-_CONFIG = {"displaylogo": False, "modeBarButtonsToRemove": ["sendChartToCloud"], "responsive": True, "typesetMath": False}
+_CONFIG = {
+    "displaylogo": False,
+    "modeBarButtonsToRemove": ["sendChartToCloud"],
+    "responsive": True,
+    "typesetMath": False,
+}
 _STYLE = (
-    "body{font:14px sans-serif;margin:24px;color:#31333f}main{display:grid;gap:24px}figure{margin:0;min-width:0}"
-    "figcaption{font-weight:600;margin-bottom:4px}.text{line-height:1.9;white-space:pre-wrap}.text span{unicode-bidi:isolate}.mark{border-bottom:2px solid #d74f03}"
+    "body{font:14px"
+    " sans-serif;margin:24px;color:#31333f}main{display:grid;gap:24px}figure{margin:0;min-width:0}figcaption{font-weight:600;margin-bottom:4px}.text{line-height:1.9;white-space:pre-wrap}.text"
+    " span{unicode-bidi:isolate}.mark{border-bottom:2px solid #d74f03}"
 )
 
 
@@ -35,9 +41,13 @@ def interactive(drawn: Drawn) -> str:
     """The figure's panels as they stand on its page, in the light theme; annotations stay at their places."""
     across = getattr(drawn.page, "across", 1)
     marks = letters(drawn.page)
-    parts = [_panel(at, view, panel, mark) for at, (view, panel, mark) in enumerate(zip(drawn.views, drawn.page.panels, marks))]
+    parts = [
+        _panel(at, view, panel, mark)
+        for at, (view, panel, mark) in enumerate(zip(drawn.views, drawn.page.panels, marks))
+    ]
     return (
-        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{_shown(drawn.title)}</title><style>{_STYLE}'
+        '<!DOCTYPE html><html lang="en"><head><meta'
+        f' charset="utf-8"><title>{_shown(drawn.title)}</title><style>{_STYLE}'
         f"main{{grid-template-columns:repeat({across},minmax(0,1fr))}}</style>"
         f"<script>{get_plotlyjs()}</script></head><body><main>{''.join(parts)}</main></body></html>"
     )
@@ -60,7 +70,14 @@ def _figure(view: View, panel: Panel) -> go.Figure:
     if panel.y_title:
         figure.update_yaxes(title=spelled(panel.y_title))
     for one in panel.annotations:
-        figure.add_annotation(x=one.x, y=one.y, text=spelled(one.text), showarrow=False, bgcolor="rgba(255,255,255,0.9)", bordercolor=LIGHT.text)
+        figure.add_annotation(
+            x=one.x,
+            y=one.y,
+            text=spelled(one.text),
+            showarrow=False,
+            bgcolor="rgba(255,255,255,0.9)",
+            bordercolor=LIGHT.text,
+        )
     return figure
 
 
@@ -75,7 +92,9 @@ def _text(view: Strip, panel: Panel) -> str:
         look = f"background:{_hex(shades[at])};color:{inks[at]}" if np.isfinite(shades[at, 0]) else ""
         named = next((word for first, stop, word in view.marks if first <= at < stop), "")
         notes = " · ".join(part for part in (view.notes[at] if view.notes else "", named) if part)
-        words.append(f'<span class="{"mark" if named else ""}" style="{look}" title="{_shown(notes)}">{_shown(piece)}</span>')
+        words.append(
+            f'<span class="{"mark" if named else ""}" style="{look}" title="{_shown(notes)}">{_shown(piece)}</span>'
+        )
     return f'<div class="text">{"".join(words)}</div><small>{_scale(view, panel)}{_shown(view.legend)}</small>'
 
 
@@ -90,7 +109,9 @@ def _scale(view: Strip, panel: Panel) -> str:
         return ""
     stops = ",".join(map(_hex, text_shades(np.linspace(0, 1, 17), panel.colours)))
     spread = "" if panel.stretch is Stretch.LINEAR else f", {panel.stretch.value} colours"
-    bar = f'<span style="display:inline-block;width:8em;height:.8em;background:linear-gradient(to right,{stops})"></span>'
+    bar = (
+        f'<span style="display:inline-block;width:8em;height:.8em;background:linear-gradient(to right,{stops})"></span>'
+    )
     return f"{view.low:.3g} {bar} {view.high:.3g}{spread} · "
 
 

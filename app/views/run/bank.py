@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
-from app.views.run import text
 from app.views.kinds import Heatmap, Table, slot_labels, visible
+from app.views.run import text
 from lm2.model.sites import Site
 
 if TYPE_CHECKING:
@@ -91,7 +91,8 @@ def readout(read: SlotReadout, piece_of: Callable[[int], str]) -> Table:
     rows = []
     for slot in range(len(read.tokens)):
         said = ", ".join(
-            f"{visible(piece_of(int(token)))} {logit:+.2f}" for token, logit in zip(read.tokens[slot], read.logits[slot])
+            f"{visible(piece_of(int(token)))} {logit:+.2f}"
+            for token, logit in zip(read.tokens[slot], read.logits[slot])
         )
         rows.append((slot, said, float(read.logits[slot, 0]), float(read.random_top[slot]), float(read.exceeds[slot])))
     columns = ("slot", "top tokens (logit)", "top logit", "random 95 %", "above random")

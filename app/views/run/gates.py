@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
-from app.views.run import text
 from app.views.kinds import Heatmap, Line, Lines, Table, slot_labels, token_labels
+from app.views.run import text
 from lm2.model.sites import Site
 
 if TYPE_CHECKING:
@@ -32,7 +32,9 @@ def per_slot(trace: Trace, gate: str, layers: tuple[int, ...]) -> Heatmap:
     """Mean over features, of each slot, at each write: segments in order, blocks in order within each."""
     site = SITES[gate]
     columns = [(segment.index, layer) for segment in trace.segments for layer in layers]
-    values = np.stack([trace.across(site, layer=layer).mean(-1) for layer in layers], axis=1).reshape(len(columns), -1).T
+    values = (
+        np.stack([trace.across(site, layer=layer).mean(-1) for layer in layers], axis=1).reshape(len(columns), -1).T
+    )
     return Heatmap(
         values=values,
         row_labels=slot_labels(len(values)),
@@ -130,6 +132,17 @@ def summary(trace: Trace, gate: str, layers: tuple[int, ...]) -> Table:
         values = _entries(trace, gate, layer).ravel()
         low, middle, high = np.quantile(values, (0.1, 0.5, 0.9))
         rows.append(
-            (layer, float(values.mean()), float(low), float(middle), float(high), float((values < CLOSED).mean()), float((values > OPEN).mean()))
+            (
+                layer,
+                float(values.mean()),
+                float(low),
+                float(middle),
+                float(high),
+                float((values < CLOSED).mean()),
+                float((values > OPEN).mean()),
+            )
         )
-    return Table(columns=("block", "mean", "10 %", "median", "90 %", f"share below {CLOSED}", f"share above {OPEN}"), rows=tuple(rows))
+    return Table(
+        columns=("block", "mean", "10 %", "median", "90 %", f"share below {CLOSED}", f"share above {OPEN}"),
+        rows=tuple(rows),
+    )

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
-from app.views.run import text
 from app.views.kinds import Bars, Heatmap, Table, slot_labels, token_labels, visible
 from app.views.numbers import unmasked
+from app.views.run import text
 from lm2.model.config import LM2Config, MemoryKind
 from lm2.model.sites import Site
 
@@ -37,7 +37,8 @@ def read_map(trace: Trace, layer: int, head: str) -> Map:
 
 
 def write_map(trace: Trace, layer: int, head: str) -> Map:
-    """Share of each slot's writing that comes from each token; a row sums to 1 within a segment (not for head "max")."""
+    """Share of each slot's writing that comes from each token; a row sums to 1 within a segment (not for head
+    "max")."""
     return over_heads(trace.across(Site.WRITE_PATTERN, layer=layer), head)
 
 
@@ -98,14 +99,23 @@ def multiples(trace: Trace, site: Site, layers: tuple[int, ...]) -> Float[np.nda
 
 
 def coloured(view: Heatmap, slot: int, side: str, *, relative: bool) -> tuple[Float[np.ndarray, "token"], float, str]:
-    """What colours the text by who "read" or who "wrote" a slot: its row of the map, the upper end of the colours, and a legend.
+    """What colours the text by who "read" or who "wrote" a slot: its row of the map, the upper end of the colours, and
+    a legend.
 
     The colours are those of the map; if `relative`, they end at the slot's own largest weight, and the legend says so.
     """
     weights = unmasked(view)[slot]
     most = float(np.nanmax(weights, initial=0.0))
-    scale = f"colours relative to this slot's largest, {most:.3g}" if relative else f"colours as in the map of all slots; this slot's largest is {most:.3g}"
-    return weights, max(most, 1e-9) if relative else view.high, f"how much each token {side} slot {slot}: {view.value_title}; {scale}"
+    scale = (
+        f"colours relative to this slot's largest, {most:.3g}"
+        if relative
+        else f"colours as in the map of all slots; this slot's largest is {most:.3g}"
+    )
+    return (
+        weights,
+        max(most, 1e-9) if relative else view.high,
+        f"how much each token {side} slot {slot}: {view.value_title}; {scale}",
+    )
 
 
 def slots_of_token(values: Map, token: int, title: str) -> Bars:
@@ -136,7 +146,15 @@ def heads(trace: Trace, layers: tuple[int, ...]) -> Table:
             mean = pattern.mean(0)
             top = int(mean.argmax())
             rows.append((layer, head, entropy, 2**entropy, float(_entropy(mean)) - entropy, top, float(mean[top])))
-    columns = ("block", "head", "entropy (bits)", "effective slots", "selectivity (bits)", "slot read most", "its share")
+    columns = (
+        "block",
+        "head",
+        "entropy (bits)",
+        "effective slots",
+        "selectivity (bits)",
+        "slot read most",
+        "its share",
+    )
     return Table(columns=columns, rows=tuple(rows))
 
 

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 _MARK = "at least half of its passage's largest value"
 _DOES = {"read": "reads", "write": "wrote"}
-_MEANS = {"read": "share of the token's reading, mean over blocks and heads", "write": "write credit, in norms of what the slot was given"}
+_MEANS = {
+    "read": "share of the token's reading, mean over blocks and heads",
+    "write": "write credit, in norms of what the slot was given",
+}
 
 
 def strip(one: SlotExplanation) -> Strip:
@@ -32,13 +35,17 @@ def strip(one: SlotExplanation) -> Strip:
             for at, value in enumerate(context.values)
         ),
         marks=tuple(_marks(contexts)),
-        legend=f"how much each token {_DOES[one.signal.value]} slot {one.slot} ({_MEANS[one.signal.value]}); largest is {values.max():.3f}",
+        legend=(
+            f"how much each token {_DOES[one.signal.value]} slot {one.slot} ({_MEANS[one.signal.value]}); largest is"
+            f" {values.max():.3f}"
+        ),
         high=max(float(values.max()), 1e-9),
     )
 
 
 def _pieces(context: Context) -> list[str]:
-    """Each token's characters with the blanks before them; a token that goes on with a character of the one before it is shown as such."""
+    """Each token's characters with the blanks before them; a token that goes on with a character of the one before it
+    is shown as such."""
     ends = np.maximum.accumulate([0, *(right for _, right in context.spans)])
     return [context.text[left:right] or CONTINUED for left, right in zip(ends, ends[1:])]
 

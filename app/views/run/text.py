@@ -67,11 +67,19 @@ def surprise_line(trace: Trace) -> Lines:
 
 
 def strip(
-    trace: Trace, marks: Marks, tokenizer: Tokenizer, *, weights: np.ndarray | None = None, high: float = 1.0, legend: str = "coloured by segment"
+    trace: Trace,
+    marks: Marks,
+    tokenizer: Tokenizer,
+    *,
+    weights: np.ndarray | None = None,
+    high: float = 1.0,
+    legend: str = "coloured by segment",
 ) -> Strip:
-    """The text with, on hover, what the model expected next at each token. `high`: end of the weights' colour scale, which begins with 0."""
+    """The text with, on hover, what the model expected next at each token. `high`: end of the weights' colour scale,
+    which begins with 0."""
     notes = []
-    # Notes of a very long text would be more bytes than the text; the table below the strip has them for the chosen token.
+    # Notes of a very long text would be more bytes than the text; the table below the strip has them for the chosen
+    # token.
     for token in range(len(trace.tokens) if len(trace.tokens) <= 4_000 else 0):
         chance = probabilities(trace, token)
         best = np.argpartition(-chance, 3)[:3]
@@ -91,8 +99,8 @@ def strip(
 def quizzes(trace: Trace, context: Context, tokenizer: Tokenizer) -> Table:
     """Each question with its true answer, the answer's probability, and what the model says instead.
 
-    The probability is that of the answer's first token, at the token before it. Of an answer of several tokens, saying the first is
-    only a beginning: others may have it, too.
+    The probability is that of the answer's first token, at the token before it. Of an answer of several tokens, saying
+    the first is only a beginning: others may have it, too.
     """
     rows = []
     for quiz in context.quizzes:
@@ -101,21 +109,43 @@ def quizzes(trace: Trace, context: Context, tokenizer: Tokenizer) -> Table:
         said = int(chance.argmax())
         whole = tokenizer.piece(first).strip().casefold() == quiz.answer.strip().casefold()
         right = "no" if said != first else "yes" if whole else "its first token"
-        rows.append((quiz.question, quiz.answer, float(chance[first]), tokenizer.shown(said).strip(), float(chance[said]), right))
-    return Table(columns=("question", "true answer", "its probability", "model says", "with probability", "right"), rows=tuple(rows))
+        rows.append(
+            (
+                quiz.question,
+                quiz.answer,
+                float(chance[first]),
+                tokenizer.shown(said).strip(),
+                float(chance[said]),
+                right,
+            )
+        )
+    return Table(
+        columns=("question", "true answer", "its probability", "model says", "with probability", "right"),
+        rows=tuple(rows),
+    )
 
 
 def next_tokens(trace: Trace, tokenizer: Tokenizer, token: int, count: int = 10) -> Table:
     """What the model expects behind a token."""
     chance = probabilities(trace, token)
     best = np.argsort(-chance)[:count]
-    return Table(columns=("next token", "probability"), rows=tuple((visible(tokenizer.shown(int(at))), float(chance[at])) for at in best))
+    return Table(
+        columns=("next token", "probability"),
+        rows=tuple((visible(tokenizer.shown(int(at))), float(chance[at])) for at in best),
+    )
 
 
 def beside(
-    first: Float[np.ndarray, "d_vocab"], second: Float[np.ndarray, "d_vocab"], names: tuple[str, str], piece_of: Callable[[int], str], count: int = 8
+    first: Float[np.ndarray, "d_vocab"],
+    second: Float[np.ndarray, "d_vocab"],
+    names: tuple[str, str],
+    piece_of: Callable[[int], str],
+    count: int = 8,
 ) -> Table:
     """Two next-token distributions side by side, given as logits: the tokens that one of them finds likeliest."""
     one, other = chances(first), chances(second)
     best = np.argsort(-np.maximum(one, other))[:count]
-    return Table(columns=("next token", *names), rows=tuple((visible(piece_of(int(at))), float(one[at]), float(other[at])) for at in best))
+    return Table(
+        columns=("next token", *names),
+        rows=tuple((visible(piece_of(int(at))), float(one[at]), float(other[at])) for at in best),
+    )

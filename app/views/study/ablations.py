@@ -10,13 +10,13 @@ import numpy as np
 
 from app.choices.context import Context
 from app.choices.toggles import Toggles
-from app.views.run import text
 from app.views.kinds import Line, Lines, Strip, Table, token_labels, visible
+from app.views.run import text
 from probes.stats.metrics import Answer, Metric, measure
 
 if TYPE_CHECKING:
-    from lm2.text.tokens import Tokenizer
     from lm2.runs.trace import Trace
+    from lm2.text.tokens import Tokenizer
     from probes.causal.compare import Comparison
 
 
@@ -35,14 +35,21 @@ class Ran:
 
 def ran(trace: Trace, kl: float, toggles: Toggles, context: Context, tokenizer: Tokenizer) -> Ran:
     chances = [text.probabilities(trace, row)[first] for row, first in _asked(trace, context, tokenizer)]
-    return Ran(toggles=toggles, digest=trace.spec.digest, answer=float(np.mean(chances)) if chances else float("nan"), kl=kl)
+    return Ran(
+        toggles=toggles, digest=trace.spec.digest, answer=float(np.mean(chances)) if chances else float("nan"), kl=kl
+    )
 
 
 def runs(history: Sequence[Ran]) -> Table:
     """What was toggled and what became of it; without a question there are no answers to show."""
     asked = not all(np.isnan(one.answer) for one in history)
-    rows = [("; ".join(one.toggles.words) or "nothing", *([one.answer] if asked else []), one.kl, one.digest[:10]) for one in history]
-    return Table(columns=("toggled", *(["answer probability"] if asked else []), "KL, mean (nats)", "spec"), rows=tuple(rows))
+    rows = [
+        ("; ".join(one.toggles.words) or "nothing", *([one.answer] if asked else []), one.kl, one.digest[:10])
+        for one in history
+    ]
+    return Table(
+        columns=("toggled", *(["answer probability"] if asked else []), "KL, mean (nats)", "spec"), rows=tuple(rows)
+    )
 
 
 def _asked(trace: Trace, context: Context, tokenizer: Tokenizer) -> list[tuple[int, int]]:
@@ -58,13 +65,17 @@ def asked_at(found: Comparison, context: Context, tokenizer: Tokenizer) -> int:
 def quizzes(found: Comparison, context: Context, tokenizer: Tokenizer, answers: Sequence[str]) -> Table:
     """Each question before and after.
 
-    The logit difference is that of the true answer's first token, less the mean of the first tokens of the other `answers`, those left out
-    for which the tokenizer has none; NaN where there are none.
+    The logit difference is that of the true answer's first token, less the mean of the first tokens of the other
+    `answers`, those left out for which the tokenizer has none; NaN where there are none.
     """
     rows = []
     for quiz, (row, first) in zip(context.quizzes, _asked(found.before, context, tokenizer)):
         others = (replace(quiz, answer=answer) for answer in answers)
-        firsts = {tokenizer.answer_at(found.before.tokens, other.end, other.answer)[1] for other in others if other.answerable(found.before.tokens, tokenizer)}
+        firsts = {
+            tokenizer.answer_at(found.before.tokens, other.end, other.answer)[1]
+            for other in others
+            if other.answerable(found.before.tokens, tokenizer)
+        }
         foils = tuple(sorted(firsts - {first}))
         said, chances, differences = [], [], []
         for trace in (found.before, found.after):
@@ -73,7 +84,9 @@ def quizzes(found: Comparison, context: Context, tokenizer: Tokenizer, answers: 
             chances.append(float(chance[first]))
             logits = trace.logits[row : row + 1]
             differences.append(
-                measure(Metric.LOGIT_DIFFERENCE, Answer(ids=(first,), foils=foils), logits, logits) if foils else float("nan")
+                measure(Metric.LOGIT_DIFFERENCE, Answer(ids=(first,), foils=foils), logits, logits)
+                if foils
+                else float("nan")
             )
         rows.append((quiz.question, quiz.answer, *said, *chances, *differences))
     columns = (
@@ -125,10 +138,20 @@ def most_changed(found: Comparison, tokenizer: Tokenizer, count: int = 10) -> Ta
     pieces, where = found.after.tokens.shown, text.segment_of(found.after)
     rows = tuple(
         (
-            int(at), visible(pieces[at]), where[at], float(found.kl[at]), _said(found.before, tokenizer, at), _said(found.after, tokenizer, at),
+            int(at), visible(pieces[at]), where[at], float(found.kl[at]), _said(found.before, tokenizer, at),
+            _said(found.after, tokenizer, at),
             visible(pieces[at + 1]) if at + 1 < len(pieces) else "", float(found.change[at]),
         )
         for at in found.top(count)
     )  # fmt: skip
-    columns = ("token", "text", "segment", "KL (nats)", "expected before", "expected after", "what follows", "its log-probability, change (nats)")
+    columns = (
+        "token",
+        "text",
+        "segment",
+        "KL (nats)",
+        "expected before",
+        "expected after",
+        "what follows",
+        "its log-probability, change (nats)",
+    )
     return Table(columns=columns, rows=rows)

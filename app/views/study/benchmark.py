@@ -9,7 +9,10 @@ from lm2.evaluation.report import share
 from lm2.evaluation.results import Results
 
 METRICS = {
-    "official": "The benchmark's own rule: the task's labels that occur in the answer, without those of the question, are the target alone.",
+    "official": (
+        "The benchmark's own rule: the task's labels that occur in the answer, without those of the question, are the"
+        " target alone."
+    ),
     "exact": "The answer, up to its full stop, is the target.",
 }
 
@@ -34,9 +37,13 @@ def curves(results: Results, task: str, metric: str) -> Lines:
 
 def printed_curves(task: str) -> Lines:
     """The paper's Table 3, for its models of one size."""
-    lines = [Line(name=model, values=np.array([paper.printed(model, task, length) for length in paper.LENGTHS])) for model in paper.COMPARED]
+    lines = [
+        Line(name=model, values=np.array([paper.printed(model, task, length) for length in paper.LENGTHS]))
+        for model in paper.COMPARED
+    ]
     return Lines(
-        lines=tuple(lines), ticks=paper.LENGTHS, x_title="length (as printed)", y_title=f"accuracy (%), {_pooled(task)}",
+        lines=tuple(lines), ticks=paper.LENGTHS, x_title="length (as printed)",
+        y_title=f"accuracy (%), {_pooled(task)}",
         y_range=(0, 102),
     )  # fmt: skip
 
@@ -47,7 +54,8 @@ def lead(results: Results, pair: str, task: str, metric: str) -> Lines:
     rows = rows[rows["task"] == task]
     lengths = results.lengths
     return Lines(
-        lines=(_line(pair, rows, lengths, 100.0), Line(name="no difference", values=np.zeros(len(lengths)))), ticks=tuple(lengths),
+        lines=(_line(pair, rows, lengths, 100.0), Line(name="no difference", values=np.zeros(len(lengths)))),
+        ticks=tuple(lengths),
         x_title="length (tokens of facts and book text, plus 300)",
         y_title=f"points ({metric}), {_pooled(task)}",
     )  # fmt: skip
@@ -59,7 +67,10 @@ def ratios(results: Results, pair: str, metric: str) -> Table:
     found = [(length, rows.loc[length]) for length in results.lengths if length in rows.index]
     return Table(
         columns=("length", "ratio of means less 1 (%)", "low", "high", "items"),
-        rows=tuple((length, 100 * float(row["mean"]), 100 * float(row["low"]), 100 * float(row["high"]), int(row["n"])) for length, row in found),
+        rows=tuple(
+            (length, 100 * float(row["mean"]), 100 * float(row["low"]), 100 * float(row["high"]), int(row["n"]))
+            for length, row in found
+        ),
     )
 
 
@@ -73,11 +84,16 @@ def by_length(results: Results, task: str, metric: str) -> Table:
             said = [share(ours.loc[model]) if model in ours.index else "" for model in results.models]
             lines.append((length, *said, f"{100 * ours.iloc[0]['constant_mean']:.1f}", int(ours.iloc[0]["n"])))
     models = tuple(f"{model} (%)" for model in results.models)
-    return Table(columns=("length", *models, "best constant (%)", "items"), rows=tuple(lines), rivals=models if len(models) > 1 else ())
+    return Table(
+        columns=("length", *models, "best constant (%)", "items"),
+        rows=tuple(lines),
+        rivals=models if len(models) > 1 else (),
+    )
 
 
 def beside(results: Results, metric: str, length: str) -> Table:
-    """Every task at one length: our models with intervals, the best constant, the ceiling, and what the paper prints."""
+    """Every task at one length: our models with intervals, the best constant, the ceiling, and what the paper
+    prints."""
     rows = results.table[(results.table["metric"] == metric) & (results.table["length"] == length)]
     lines = []
     for task in [*[task for task in results.tasks if task != "mean"], "mean"]:
@@ -88,10 +104,20 @@ def beside(results: Results, metric: str, length: str) -> Table:
         first = ours.iloc[0]
         constant = f"{100 * first['constant_mean']:.1f} {first['constant']}".strip()
         theirs = [paper.printed(model, task, length) for model in paper.COMPARED]
-        lines.append((task, *said, int(first["n"]), constant, f"{100 * first['ceiling']:.1f}", *("" if np.isnan(value) else f"{value:.1f}" for value in theirs)))
+        lines.append(
+            (
+                task,
+                *said,
+                int(first["n"]),
+                constant,
+                f"{100 * first['ceiling']:.1f}",
+                *("" if np.isnan(value) else f"{value:.1f}" for value in theirs),
+            )
+        )
     models = tuple(f"{model} (%)" for model in results.models)
     return Table(
-        columns=("task", *models, "items", "best constant (%)", "ceiling (%)", *(f"paper: {model}" for model in paper.COMPARED)),
+        columns=("task", *models, "items", "best constant (%)", "ceiling (%)",
+            *(f"paper: {model}" for model in paper.COMPARED)),
         rows=tuple(lines), rivals=models if len(models) > 1 else (),
     )  # fmt: skip
 
@@ -103,7 +129,9 @@ def _pooled(task: str) -> str:
 def _pair(results: Results, pair: str, metric: str, kind: str) -> pd.DataFrame:
     model, _, baseline = pair.partition(" - ")
     rows = results.differences
-    return rows[(rows["model"] == model) & (rows["baseline"] == baseline) & (rows["metric"] == metric) & (rows["kind"] == kind)]
+    return rows[
+        (rows["model"] == model) & (rows["baseline"] == baseline) & (rows["metric"] == metric) & (rows["kind"] == kind)
+    ]
 
 
 def _line(name: str, rows: pd.DataFrame, lengths: list[str], unit: float) -> Line:

@@ -19,7 +19,8 @@ _MEANING = {
 
 
 _DOCUMENTS = {
-    "policies": 1, "gates": 2, "swap": 2, "permutation": 1, "provenance": 1, "decoding": 1, "attribution": 1, "forgetting": 2, "capacity": 6,
+    "policies": 1, "gates": 2, "swap": 2, "permutation": 1, "provenance": 1, "decoding": 1, "attribution": 1,
+    "forgetting": 2, "capacity": 6,
     "overwrites": 10, "interference": 1.5, "slots": 1, "erasure": 1,
 }  # fmt: skip
 """For each question."""
@@ -33,7 +34,9 @@ def documents(experiment: str, task: int, questions: int) -> int | None:
     if experiment not in _DOCUMENTS:
         return None
     stretched = experiment != "forgetting" or task == 1  # only stories of qa1 are asked at several distances
-    return max(_LEAST.get(experiment, 0) if stretched else 0, round(_DOCUMENTS[experiment] * questions)) + _BESIDE.get(experiment, 0)
+    return max(_LEAST.get(experiment, 0) if stretched else 0, round(_DOCUMENTS[experiment] * questions)) + _BESIDE.get(
+        experiment, 0
+    )
 
 
 def note(found: Findings) -> str:
@@ -49,7 +52,9 @@ def forest(found: Findings) -> Forest | None:
     """The findings' intervals, of those columns that share the first one's unit; None where there are none."""
     columns = found.columns
     # A column of numbers is followed by the ends of its intervals; names of columns differ by blanks alone.
-    measured = [at for at in range(len(columns) - 2) if (columns[at + 1].strip(), columns[at + 2].strip()) == ("low", "high")]
+    measured = [
+        at for at in range(len(columns) - 2) if (columns[at + 1].strip(), columns[at + 2].strip()) == ("low", "high")
+    ]
     if not measured:
         return None
     first = measured[0]
@@ -63,11 +68,17 @@ def forest(found: Findings) -> Forest | None:
         lines.append(Line(name=columns[at].strip(), values=values, low=low, high=high))
     title = columns[first].strip() if len(same) == 1 else unit or "value"
     rows = "" if any(named) else columns[0]  # numbers do not say of what
-    return Forest(lines=tuple(lines), labels=labels, y_title=rows, x_title=f"{title}, with 95 % interval", x_range=(0, 100) if unit == "%" else None)
+    return Forest(
+        lines=tuple(lines),
+        labels=labels,
+        y_title=rows,
+        x_title=f"{title}, with 95 % interval",
+        x_range=(0, 100) if unit == "%" else None,
+    )
 
 
 def _unit(column: str) -> str:
-    """"right (%)" is in "%"."""
+    """ "right (%)" is in "%"."""
     return column.strip().removesuffix(")").rpartition("(")[2] if column.strip().endswith(")") else ""
 
 

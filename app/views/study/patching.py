@@ -10,13 +10,13 @@ import numpy as np
 from jaxtyping import Float
 
 from app.choices.context import Context
-from app.views.run import text
 from app.views.kinds import Bars, Heatmap, Table, visible
+from app.views.run import text
 from lm2.model.sites import Site
 
 if TYPE_CHECKING:
-    from lm2.text.tokens import Tokenizer
     from lm2.runs.trace import Trace
+    from lm2.text.tokens import Tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,4 +101,9 @@ def reading(runs: Sequence[tuple[str, Trace, int]], layers: Sequence[int]) -> He
 
 def slots(changes: Float[np.ndarray, "slot"]) -> Bars:
     """What each slot of the donor's bank does alone to the logit difference, donor's answer less own."""
-    return Bars(values=changes, labels=tuple(map(str, range(len(changes)))), x_title="slot of the donor's bank", y_title="change of the logit difference, donor's answer less own (logits)")
+    return Bars(
+        values=changes,
+        labels=tuple(map(str, range(len(changes)))),
+        x_title="slot of the donor's bank",
+        y_title="change of the logit difference, donor's answer less own (logits)",
+    )

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from probes.features.examples import Examples
+    from probes.features.sources import Source
+    from probes.features.targets import Target
     from probes.probing.directions import Spoken
     from probes.probing.result import Cell, ProbeResult
     from probes.stats.scores import Estimate
     from probes.stats.selectivity import Choice
-    from probes.features.sources import Source
-    from probes.features.targets import Target
 
 ALL = "all"
 """In the place of a segment: all of them."""
@@ -67,10 +67,14 @@ def gather(result: ProbeResult) -> Probed:
 
     segments = result.plan.examples.segment
     keys = list(result.cells)
-    controls = [result.control(source, target, None if segment == ALL else segments == segment) for source, target, segment in keys]
+    controls = [
+        result.control(source, target, None if segment == ALL else segments == segment)
+        for source, target, segment in keys
+    ]
     several = len(result.plan.sources) > 1
     return Probed(
-        result=result, cells=result.cells, best={target: result.best(target) for target in result.plan.labels} if several else {},
+        result=result, cells=result.cells,
+        best={target: result.best(target) for target in result.plan.labels} if several else {},
         controls=dict(zip(keys, estimates(Measure.BALANCED_ACCURACY, controls, result.plan.spec.seed))),
     )  # fmt: skip
 
@@ -111,8 +115,9 @@ def pooled(probed: Probed, target: Target) -> str:
     """What the map's numbers are of."""
     plan, cell = probed.result.plan, probed.cells[probed.rows[0], target, ALL]
     words = (
-        f"Rows that the probe has not seen, pooled over {plan.spec.folds} folds of whole groups; “all” pools the segments. Colours go from chance "
-        f"({cell.score.chance:.3f}) to 1. The most frequent of {len(plan.labels[target].names)} classes has {cell.score.majority:.0%} of the rows."
+        f"Rows that the probe has not seen, pooled over {plan.spec.folds} folds of whole groups; “all” pools the"
+        f" segments. Colours go from chance ({cell.score.chance:.3f}) to 1. The most frequent of"
+        f" {len(plan.labels[target].names)} classes has {cell.score.majority:.0%} of the rows."
     )
     cells = [probed.cells[source, target, segment] for source in probed.rows for segment in probed.columns]
     if not all(map(told, cells)):
@@ -131,17 +136,22 @@ def curves(probed: Probed, source: Source, target: Target) -> Lines:
     segments = probed.result.segments
     lines = {"control task": [probed.controls[source, target, segment] for segment in segments]}
     for label, one in {str(source): source, **probed.result.baselines_of(source)}.items():
-        lines[label] = [probed.cells[one, target, segment].score.estimates[Measure.BALANCED_ACCURACY] for segment in segments]
+        lines[label] = [
+            probed.cells[one, target, segment].score.estimates[Measure.BALANCED_ACCURACY] for segment in segments
+        ]
     lines = {str(source): lines.pop(str(source))} | lines
     known = np.array([told(probed.cells[source, target, segment]) for segment in segments])
     return Lines(
-        lines=tuple(_line(label, estimates, known) for label, estimates in lines.items()), ticks=tuple(map(str, segments)), x_title="segment",
+        lines=tuple(_line(label, estimates, known) for label, estimates in lines.items()),
+        ticks=tuple(map(str, segments)), x_title="segment",
         y_title=Measure.BALANCED_ACCURACY.label, y_range=(0, 1.02),
     )  # fmt: skip
 
 
 def _line(label: str, estimates: Sequence[Estimate], known: np.ndarray) -> Line:
-    values, low, high = (np.where(known, [getattr(one, end) for one in estimates], np.nan) for end in ("value", "low", "high"))
+    values, low, high = (
+        np.where(known, [getattr(one, end) for one in estimates], np.nan) for end in ("value", "low", "high")
+    )
     return Line(name=label, values=values, low=low, high=high)
 
 
@@ -153,13 +163,15 @@ def sources(probed: Probed, target: Target) -> Table:
         cell = probed.cells[source, target, ALL]
         gains = [cell.gains[label].value if label in cell.gains else np.nan for label in names]
         rows.append((
-            name(probed, source), *_interval(cell.headline), *_interval(cell.selectivity), *gains, cell.compression, cell.p, cell.q,
+            name(probed, source), *_interval(cell.headline), *_interval(cell.selectivity), *gains, cell.compression,
+            cell.p, cell.q,
             cell.score.n, cell.score.groups,
         ))  # fmt: skip
     label = probed.cells[probed.rows[0], target, ALL].score.headline.label
     beyond = [f"beyond {one}" for one in names]
     return Table(
-        columns=("source", label, "low", "high", "selectivity", "low ", "high ", *beyond, "compression", "p", "q", "rows", "groups"), rows=tuple(rows),
+        columns=("source", label, "low", "high", "selectivity", "low ", "high ", *beyond, "compression", "p", "q",
+            "rows", "groups"), rows=tuple(rows),
         best={label: Best.HIGHEST} if len(rows) > 1 else {},
     )  # fmt: skip
 
@@ -180,7 +192,10 @@ def by_target(probed: Probed, source: Source) -> Table:
 
 def gains(cell: Cell) -> Table:
     """What a cell tells beyond each baseline."""
-    return Table(columns=("beyond", "bits per row", "low", "high"), rows=tuple((label, *_interval(one)) for label, one in cell.gains.items()))
+    return Table(
+        columns=("beyond", "bits per row", "low", "high"),
+        rows=tuple((label, *_interval(one)) for label, one in cell.gains.items()),
+    )
 
 
 def _interval(estimate: Estimate) -> tuple[float, float, float]:
@@ -194,8 +209,9 @@ def best(probed: Probed, target: Target) -> str | None:
     choice, plan = probed.best[target], probed.result.plan
     chosen = ", ".join(f"{source} in {count}" for source, count in zip(plan.sources, choice.chosen) if count)
     return (
-        f"Best source, chosen in each fold without the rows that judge it: {probed.cells[plan.sources[0], target, ALL].score.headline.label} "
-        f"{choice.estimate}; it was {chosen} of {plan.spec.folds} folds."
+        "Best source, chosen in each fold without the rows that judge it:"
+        f" {probed.cells[plan.sources[0], target, ALL].score.headline.label} {choice.estimate}; it was {chosen} of"
+        f" {plan.spec.folds} folds."
     )
 
 
@@ -212,7 +228,8 @@ def verdict(cell: Cell) -> str:
 
 
 def erasable(probed: Probed, target: Target) -> bool:
-    """Whether there is an experiment that erases the target and asks the model: of the places of those whom qa1's questions ask for."""
+    """Whether there is an experiment that erases the target and asks the model: of the places of those whom qa1's
+    questions ask for."""
     asked = {put.prompt.question for put in probed.result.plan.examples.puts if put.prompt.task == 1}
     return str(target) in {question.replace("Where is", "place of").removesuffix("?") for question in asked}
 
@@ -222,8 +239,8 @@ def described(cell: Cell) -> str:
     if not told(cell):
         return f"{cell.score.n} rows: {'all of one class' if cell.score.n else 'none has this target'}."
     return (
-        f"{cell.score.headline.label.capitalize()} {cell.headline}, chance {cell.score.chance:.3f}; selectivity {cell.selectivity}; "
-        f"{cell.score.n} rows in {cell.score.groups} groups. 95 % intervals, clustered by group."
+        f"{cell.score.headline.label.capitalize()} {cell.headline}, chance {cell.score.chance:.3f}; selectivity"
+        f" {cell.selectivity}; {cell.score.n} rows in {cell.score.groups} groups. 95 % intervals, clustered by group."
     )
 
 
@@ -236,7 +253,8 @@ def confusion(probed: Probed, source: Source, target: Target, segment: int | str
     counts = probed.result.confusion(source, target, segment)
     names = probed.result.plan.labels[target].names
     return Heatmap(
-        values=counts.astype(float), row_labels=names, column_labels=names, row_title="truth", column_title="read as", value_title="held-out rows",
+        values=counts.astype(float), row_labels=names, column_labels=names, row_title="truth", column_title="read as",
+        value_title="held-out rows",
         low=0.0, high=float(max(1, counts.max())), counts=True, row_kinds=names, column_kinds=names,
     )  # fmt: skip
 
@@ -254,8 +272,20 @@ def misread(probed: Probed, source: Source, target: Target, segment: int | str) 
         read, truth = int(task.predicted[row]), int(task.labels[row])
         story = plan.examples.puts[plan.examples.document[row]].prompt.story_id
         words = _passage(plan.examples, int(row))
-        rows.append((names[truth], names[read], float(chances[row, read]), float(chances[row, truth]), words, int(plan.examples.segment[row]), story))
-    return Table(columns=("truth", "read as", "p(read as)", "p(truth)", "text", "segment", "story"), rows=tuple(rows)), len(wrong)
+        rows.append(
+            (
+                names[truth],
+                names[read],
+                float(chances[row, read]),
+                float(chances[row, truth]),
+                words,
+                int(plan.examples.segment[row]),
+                story,
+            )
+        )
+    return Table(
+        columns=("truth", "read as", "p(read as)", "p(truth)", "text", "segment", "story"), rows=tuple(rows)
+    ), len(wrong)
 
 
 def _passage(examples: Examples, row: int) -> str:
@@ -271,5 +301,7 @@ def _passage(examples: Examples, row: int) -> str:
 
 def tokens(found: Spoken, names: Sequence[str], piece_of: Callable[[int], str]) -> Table:
     """What each class's direction says."""
-    rows = [(class_, "  ".join(visible(piece_of(int(token))) for token in own)) for class_, own in zip(names, found.tokens)]
+    rows = [
+        (class_, "  ".join(visible(piece_of(int(token))) for token in own)) for class_, own in zip(names, found.tokens)
+    ]
     return Table(columns=("class", "top tokens"), rows=tuple(rows))

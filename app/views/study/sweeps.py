@@ -30,7 +30,8 @@ class Swept:
     effects: Mapping[Metric, Mapping[int, Effect]]
     """Of each measured unit."""
     joints: Mapping[Metric, tuple[tuple[Effect, Effect | None, Effect | None], ...]]
-    """The joint effect, the sum of single effects and the first less the second; None where not all singles were measured."""
+    """The joint effect, the sum of single effects and the first less the second; None where not all singles were
+    measured."""
     curves: Mapping[Metric, Mapping[str, tuple[Effect, ...]]]
     stability: float
     """Mean overlap (Jaccard) of the `LISTED` units with the largest effects with those of resampled stories."""
@@ -53,7 +54,10 @@ def gather(result: SweepResult) -> Swept:
         },
         curves={metric: result.curves(metric) for metric in metrics},
         stability=topk_stability(
-            result.differences(result.values, result.metric), result.stories, min(LISTED, len(result.measured)), result.spec.seed
+            result.differences(result.values, result.metric),
+            result.stories,
+            min(LISTED, len(result.measured)),
+            result.spec.seed,
         ),
     )
 
@@ -80,8 +84,12 @@ class Layout:
 def layout(parts: tuple[Part, ...]) -> Layout:
     """Slots, heads or parts down; blocks along within segments, earlier segments first."""
     rows = list(dict.fromkeys((part.what, part.index) for part in parts))
-    columns = sorted({_column(part) for part in parts}, key=lambda column: (-(column[0] or 0), column[1] or 0, column[2] or 0))
-    places = {(rows.index((part.what, part.index)), columns.index(_column(part))): unit for unit, part in enumerate(parts)}
+    columns = sorted(
+        {_column(part) for part in parts}, key=lambda column: (-(column[0] or 0), column[1] or 0, column[2] or 0)
+    )
+    places = {
+        (rows.index((part.what, part.index)), columns.index(_column(part))): unit for unit, part in enumerate(parts)
+    }
     return Layout(rows=tuple(rows), columns=tuple(columns), places=places)
 
 
@@ -157,21 +165,31 @@ def pooled(swept: Swept, metric: Metric) -> str:
     first, significant = effects[0], sum(effect.q <= SIGNIFICANT for effect in effects)
     worse = "positive (orange)" if metric.harm > 0 else "negative (blue)"
     return (
-        f"Change from each document's own unedited run, mean over {first.n} documents of {first.groups} stories; {worse}: the model does worse. "
-        f"{significant} of {len(effects)} cells have q ≤ {SIGNIFICANT:g} (sign flips of whole stories, Benjamini and Hochberg over the map)."
+        f"Change from each document's own unedited run, mean over {first.n} documents of {first.groups} stories;"
+        f" {worse}: the model does worse. {significant} of {len(effects)} cells have q ≤ {SIGNIFICANT:g} (sign flips of"
+        " whole stories, Benjamini and Hochberg over the map)."
     )
 
 
 def unedited(swept: Swept, metric: Metric) -> str:
     """How the model does with nothing replaced."""
     baseline, without = swept.result.baseline, len(swept.result.left_out)
-    right = f"{baseline[Metric.EXACT].mean():.1%} of {len(swept.result.prompts)} questions are answered; " if Metric.EXACT in baseline else ""
-    missing = f" {without} more documents are left out: they lack the segments, or a story to take a value from." if without else ""
+    right = (
+        f"{baseline[Metric.EXACT].mean():.1%} of {len(swept.result.prompts)} questions are answered; "
+        if Metric.EXACT in baseline
+        else ""
+    )
+    missing = (
+        f" {without} more documents are left out: they lack the segments, or a story to take a value from."
+        if without
+        else ""
+    )
     return f"With nothing replaced {right}{metric.label} is {baseline[metric].mean():.2f} on average.{missing}"
 
 
 def ranking(swept: Swept, metric: Metric) -> Table | None:
-    """The units with the largest effects on the metric that orders them; None where the screen that chose them failed."""
+    """The units with the largest effects on the metric that orders them; None where the screen that chose them
+    failed."""
     order = swept.result.ranking()
     if order is None:
         return None
@@ -182,18 +200,25 @@ def ranking(swept: Swept, metric: Metric) -> Table | None:
 
 def stability(swept: Swept, metric: Metric) -> str:
     """How far the order depends on which stories were asked."""
-    words = f"Change of {metric.label}; units in the order of their change of {metric_name(swept.result.metric.value)}, whatever its sign."
+    words = (
+        f"Change of {metric.label}; units in the order of their change of {metric_name(swept.result.metric.value)},"
+        " whatever its sign."
+    )
     if len(swept.result.measured) <= LISTED or not np.isfinite(swept.stability):
         return words
-    return f"{words} When stories are resampled, the {LISTED} units with the largest change overlap with these by {swept.stability:.0%} (Jaccard, mean)."
+    return (
+        f"{words} When stories are resampled, the {LISTED} units with the largest change overlap with these by"
+        f" {swept.stability:.0%} (Jaccard, mean)."
+    )
 
 
 def effect(swept: Swept, unit: int, metric: Metric) -> str:
     """A unit's effect in words."""
     one = swept.effects[metric][unit]
     return (
-        f"Change of {metric.label}: {one.mean:+.3f} ({one.low:+.3f} to {one.high:+.3f}) on average, d_z {one.d_z:.2f}, p {one.p:.2g}, q {one.q:.2g}; "
-        f"{one.n} documents of {one.groups} stories; 95 % interval by {one.interval.value}."
+        f"Change of {metric.label}: {one.mean:+.3f} ({one.low:+.3f} to {one.high:+.3f}) on average, d_z {one.d_z:.2f},"
+        f" p {one.p:.2g}, q {one.q:.2g}; {one.n} documents of {one.groups} stories; 95 % interval by"
+        f" {one.interval.value}."
     )
 
 
@@ -221,7 +246,10 @@ def cumulative(swept: Swept, metric: Metric) -> Lines | None:
         values, low, high = np.array([(one.mean, one.low, one.high) for one in effects]).T
         lines.append(Line(name=order, values=values, low=low, high=high))
     return Lines(
-        lines=tuple(lines), ticks=tuple(map(str, swept.result.counts)), x_title="units replaced together", y_title=f"change of {metric.label}, mean over documents"
+        lines=tuple(lines),
+        ticks=tuple(map(str, swept.result.counts)),
+        x_title="units replaced together",
+        y_title=f"change of {metric.label}, mean over documents",
     )
 
 
@@ -233,10 +261,22 @@ def documents(swept: Swept, unit: int, metric: Metric) -> Table:
     right = result.baseline[Metric.EXACT], result.values[Metric.EXACT][at]
     rows = []
     for document in np.argsort(-metric.harm * (after - before), kind="stable"):
-        prompt, values = result.prompts[document], (after[document] - before[document], before[document], after[document])
+        prompt, values = (
+            result.prompts[document],
+            (after[document] - before[document], before[document], after[document]),
+        )
         said = ("yes" if shares[document] else "no" for shares in right)
         rows.append((prompt.story_id, prompt.question, prompt.answer, *map(float, values), *said))
-    columns = ("story", "question", "answer", f"change of {metric.label}", "as it is", "replaced", "right as it is", "right replaced")
+    columns = (
+        "story",
+        "question",
+        "answer",
+        f"change of {metric.label}",
+        "as it is",
+        "replaced",
+        "right as it is",
+        "right replaced",
+    )
     return Table(columns=columns, rows=tuple(rows))
 
 
@@ -246,7 +286,8 @@ def screen(swept: Swept) -> str | None:
     if screening is None:
         return None
     return (
-        f"Screened: {len(swept.result.parts)} units estimated by joint integrated gradients, {len(swept.result.measured)} of them measured "
-        f"({len(screening.top)} with the largest estimates, {len(screening.random)} drawn at random). r(screen, exact) = {screening.r:.3f}, "
-        f"slope {screening.slope:.2f}. Units that were only estimated are hatched."
+        f"Screened: {len(swept.result.parts)} units estimated by joint integrated gradients,"
+        f" {len(swept.result.measured)} of them measured ({len(screening.top)} with the largest estimates,"
+        f" {len(screening.random)} drawn at random). r(screen, exact) = {screening.r:.3f}, slope {screening.slope:.2f}."
+        " Units that were only estimated are hatched."
     )

@@ -1,4 +1,5 @@
-"""Walk and rereading -> a text as it is written, and the same probe read from the bank before and after. Rows are slots, columns tokens."""
+"""Walk and rereading -> a text as it is written, and the same probe read from the bank before and after. Rows are
+slots, columns tokens."""
 
 from __future__ import annotations
 
@@ -7,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
-from app.views.run import text
 from app.views.kinds import Heatmap, Line, Lines, Strip, Table, slot_labels, token_labels, visible
+from app.views.run import text
 from app.views.run.memory import over, over_heads, read_title
 
 if TYPE_CHECKING:
@@ -22,7 +23,12 @@ def strip(walk: Walk, marks: tuple[tuple[int, int, str], ...], piece_of: Callabl
     notes = [""] * len(walk.prompt)
     for row in walk.logits:
         best = np.argsort(-row)[:3]
-        notes.append("chosen from: " + ", ".join(f"{visible(piece_of(int(at)))} {chance:.0%}" for at, chance in zip(best, text.chances(row)[best])))
+        notes.append(
+            "chosen from: "
+            + ", ".join(
+                f"{visible(piece_of(int(at)))} {chance:.0%}" for at, chance in zip(best, text.chances(row)[best])
+            )
+        )
     where = [segment.index for segment in walk.segments for _ in segment.ids]
     return Strip(
         pieces=walk.pieces,
@@ -38,17 +44,21 @@ def where(walk: Walk, step: int) -> str:
     """Where a new token was predicted, and who had written to the bank by then."""
     place, segment = walk.predictor(step), walk.segment_of(step)
     said = (
-        f"Token {step + 1} was predicted from {visible(walk.pieces[place])!r}, token {place} of the text, in segment {segment}. "
-        f"It reads {_left(walk, segment)}."
+        f"Token {step + 1} was predicted from {visible(walk.pieces[place])!r}, token {place} of the text, in segment"
+        f" {segment}. It reads {_left(walk, segment)}."
     )
     if walk.closed(step):
-        said += f" Segment {segment - 1} had just been closed" + (" and written." if walk.writes(segment - 1) else ", and not written.")
+        said += f" Segment {segment - 1} had just been closed" + (
+            " and written." if walk.writes(segment - 1) else ", and not written."
+        )
     return said
 
 
 def bank(walk: Walk, written: int) -> str:
     """Which bank this is: the one that `written` segments left."""
-    return _left(walk, written) + (" (still open)" if written == len(walk.segments) and walk.writes(written - 1) else "")
+    return _left(walk, written) + (
+        " (still open)" if written == len(walk.segments) and walk.writes(written - 1) else ""
+    )
 
 
 def _left(walk: Walk, segments: int) -> str:
@@ -57,7 +67,8 @@ def _left(walk: Walk, segments: int) -> str:
 
 
 def steps(on: Walk, off: Walk, piece_of: Callable[[int], str]) -> Table:
-    """Both walks token by token: what was chosen, and how far the two distributions are apart while the texts are the same."""
+    """Both walks token by token: what was chosen, and how far the two distributions are apart while the texts are the
+    same."""
     rows, same = [], True
     for step, (token, other) in enumerate(zip(on.ids, off.ids)):
         chances, others = text.chances(on.logits[step]), text.chances(off.logits[step])
@@ -73,7 +84,15 @@ def steps(on: Walk, off: Walk, piece_of: Callable[[int], str]) -> Table:
             )
         )
         same = same and token == other
-    columns = ("token", "bank just written by", "writes on", "probability (on)", "writes off", "probability (off)", "distance")
+    columns = (
+        "token",
+        "bank just written by",
+        "writes on",
+        "probability (on)",
+        "writes off",
+        "probability (off)",
+        "distance",
+    )
     return Table(columns=columns, rows=tuple(rows))
 
 
@@ -84,7 +103,9 @@ def reads_by_step(walk: Walk, layer: int, head: str) -> Heatmap:
     return Heatmap(
         values=values,
         row_labels=slot_labels(len(values)),
-        column_labels=tuple(f"{step}: {visible(piece)}" for step, piece in enumerate(walk.pieces[len(walk.prompt) :], start=1)),
+        column_labels=tuple(
+            f"{step}: {visible(piece)}" for step, piece in enumerate(walk.pieces[len(walk.prompt) :], start=1)
+        ),
         row_title="slot",
         column_title="chosen token",
         value_title=read_title(layer, head),
@@ -100,7 +121,13 @@ def reads_by_step(walk: Walk, layer: int, head: str) -> Heatmap:
 def reading(read: Rereading, layer: int, head: str, bank: int, beside: int) -> Heatmap:
     """The probe's reading of one bank, on a colour scale that also holds its reading of the bank `beside`."""
     values = _map(read, layer, head, bank)
-    return _heatmap(read, values, read_title(layer, head), 0.0, float(max(values.max(), _map(read, layer, head, beside).max(), 1e-9)))
+    return _heatmap(
+        read,
+        values,
+        read_title(layer, head),
+        0.0,
+        float(max(values.max(), _map(read, layer, head, beside).max(), 1e-9)),
+    )
 
 
 def difference(read: Rereading, layer: int, head: str, before: int, after: int) -> Heatmap:
@@ -121,7 +148,8 @@ def most_moved(read: Rereading, layer: int, head: str, before: int, after: int) 
         rows.append(
             (
                 int(token), visible(read.pieces[token]), float(moved[token]),
-                "" if still else f"slot {lost} {change[lost, token]:+.3f}", "" if still else f"slot {gained} {change[gained, token]:+.3f}",
+                "" if still else f"slot {lost} {change[lost, token]:+.3f}",
+                "" if still else f"slot {gained} {change[gained, token]:+.3f}",
             )
         )  # fmt: skip
     return Table(columns=("token", "text", "share moved", "lost most", "gained most"), rows=tuple(rows))
@@ -133,7 +161,9 @@ def course(readings: dict[str, Rereading], layer: int, head: str, before: int) -
     def moved(read: Rereading, bank: int) -> float:
         return float(over_heads(read.moved(before, bank)[read.layers.index(layer)], head).mean())
 
-    values = {name: np.array([moved(read, bank) for bank in range(len(read.patterns))]) for name, read in readings.items()}
+    values = {
+        name: np.array([moved(read, bank) for bank in range(len(read.patterns))]) for name, read in readings.items()
+    }
     return _by_bank(values, f"share of reading moved, block {layer}, {over(head)}, mean over tokens")
 
 
@@ -148,7 +178,8 @@ def _by_bank(values: dict[str, np.ndarray], title: str) -> Lines:
     longest = max(map(len, values.values()))
     return Lines(
         lines=tuple(
-            Line(name=f"writes {name}", values=np.concatenate([line, np.full(longest - len(line), np.nan)])) for name, line in values.items()
+            Line(name=f"writes {name}", values=np.concatenate([line, np.full(longest - len(line), np.nan)]))
+            for name, line in values.items()
         ),
         ticks=tuple(map(str, range(longest))),
         x_title="segments that have written",
@@ -161,7 +192,15 @@ def _map(read: Rereading, layer: int, head: str, bank: int) -> Float[np.ndarray,
     return over_heads(read.patterns[bank, read.layers.index(layer)], head).T
 
 
-def _heatmap(read: Rereading, values: Float[np.ndarray, "slot token"], title: str, low: float, high: float, *, diverging: bool = False) -> Heatmap:
+def _heatmap(
+    read: Rereading,
+    values: Float[np.ndarray, "slot token"],
+    title: str,
+    low: float,
+    high: float,
+    *,
+    diverging: bool = False,
+) -> Heatmap:
     return Heatmap(
         values=values,
         row_labels=slot_labels(len(values)),

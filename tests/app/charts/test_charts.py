@@ -1,4 +1,5 @@
-"""Laws of charts of all kinds of results: JSON gives them back, they can be printed, and what is not there is refused."""
+"""Laws of charts of all kinds of results: JSON gives them back, they can be printed, and what is not there is
+refused."""
 
 import json
 from collections.abc import Callable
@@ -8,34 +9,52 @@ import numpy as np
 import pytest
 
 from app.charts import (
-    AblationChart, BenchmarkChart, Chart, ExperimentChart, OfAblation, OfBenchmark, OfExperiment, OfPatching, OfProbe, OfSweep, OfUpdates,
-    PatchingChart, ProbeChart, SlotChart, SweepChart, UpdateChart, chart_of,
+    AblationChart,
+    BenchmarkChart,
+    Chart,
+    ExperimentChart,
+    OfAblation,
+    OfBenchmark,
+    OfExperiment,
+    OfPatching,
+    OfProbe,
+    OfSweep,
+    OfUpdates,
+    PatchingChart,
+    ProbeChart,
+    SlotChart,
+    SweepChart,
+    UpdateChart,
+    chart_of,
 )  # fmt: skip
-from app.export.files import Form, bundle, render
 from app.export.figure_spec import FigureSpec
+from app.export.files import Form, bundle, render
+from app.figures.print.figure import draw as printed
+from app.figures.print.page import Paper
 from app.figures.screen import draw
 from app.figures.screen.html import interactive
-from app.figures.print.page import Paper
-from app.figures.print.figure import draw as printed
 from app.figures.theme import DARK, LIGHT
-from app.views.study import ablations, experiments, sweeps
 from app.views.kinds import Forest, Line, Strip, Table
 from app.views.latex import latex
-from lm2.weights.checkpoint import Checkpoint
+from app.views.study import ablations, experiments, sweeps
 from lm2.runs.interventions import Freeze
 from lm2.runs.spec import RunSpec
+from lm2.weights.checkpoint import Checkpoint
+from probes.causal.patching import PatchSpec
+from probes.experiments.experiment import Experiment, ExperimentSpec
+from probes.experiments.tables import Findings
+from probes.explain.spec import ExplainSpec
 from probes.features.documents import Documents, Origin
 from probes.features.examples import Moment
-from probes.experiments.experiment import Experiment, ExperimentSpec
-from probes.explain.spec import ExplainSpec
-from probes.sweeps.grid import Grid
-from probes.stats.metrics import Metric
-from probes.causal.patching import PatchSpec
 from probes.probing.spec import ProbeSpec
+from probes.stats.metrics import Metric
+from probes.sweeps.grid import Grid
 from probes.sweeps.spec import SweepSpec
-from probes.experiments.tables import Findings
 
-TEXT, DONOR = "Mary moved to the garden. John went to the office.\fWhere is Mary?", "Mary went to the kitchen.\fWhere is Mary?"
+TEXT, DONOR = (
+    "Mary moved to the garden. John went to the office.\fWhere is Mary?",
+    "Mary went to the kitchen.\fWhere is Mary?",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -47,33 +66,46 @@ def simulated(monkeypatch: pytest.MonkeyPatch) -> None:
 def charts(name: str) -> dict[str, tuple[Chart, ...]]:
     """One result of every kind, with all that is shown of it."""
     run = RunSpec(checkpoint=name, text=TEXT)
-    sweep = SweepSpec(checkpoint=name, grid=Grid.MEMORY_HEADS, questions=4, segment_length=96, metrics=(Metric.LOGIT_DIFFERENCE, Metric.EXACT))
+    sweep = SweepSpec(
+        checkpoint=name,
+        grid=Grid.MEMORY_HEADS,
+        questions=4,
+        segment_length=96,
+        metrics=(Metric.LOGIT_DIFFERENCE, Metric.EXACT),
+    )
     probe = ProbeSpec(
-        checkpoint=name, documents=Documents(count=12), moment=Moment.SEGMENT, segment_length=48, sources=("bank:mean", "embed"), targets=("place of Mary",),
+        checkpoint=name, documents=Documents(count=12), moment=Moment.SEGMENT, segment_length=48,
+        sources=("bank:mean", "embed"), targets=("place of Mary",),
         baselines=("tokens",), strengths=(0.01,), folds=2, permutations=0,
     )  # fmt: skip
     explain = ExplainSpec(checkpoint=name, documents=Documents(count=6, origin=Origin.SIMULATED))
     patch = PatchSpec(checkpoint=name, text=TEXT, row=14, donor=DONOR, donor_row=8, own=5, other=7)
     return {
         "ablation": tuple(
-            AblationChart(spec=replace(run, interventions=(Freeze(),)), shown=shown, marks=((1, 2, "fact"),), window=(2, 9)) for shown in OfAblation
+            AblationChart(spec=replace(run, interventions=(Freeze(),)), shown=shown, marks=((1, 2, "fact"),),
+                window=(2, 9)) for shown in OfAblation
         ),
         "sweep": tuple(SweepChart(spec=sweep, shown=shown, metric=Metric.EXACT, hide=False) for shown in OfSweep),
-        "probe": tuple(ProbeChart(spec=probe, shown=shown, target="place of Mary", source="embed") for shown in OfProbe),
+        "probe": tuple(ProbeChart(spec=probe, shown=shown, target="place of Mary",
+            source="embed") for shown in OfProbe),
         "experiment": tuple(
-            ExperimentChart(spec=ExperimentSpec(experiment=Experiment.SWAP, checkpoint=name, questions=4, segment_length=96), shown=shown)
+            ExperimentChart(spec=ExperimentSpec(experiment=Experiment.SWAP, checkpoint=name, questions=4,
+                segment_length=96), shown=shown)
             for shown in OfExperiment
         ),
         "slots": (SlotChart(spec=explain, slot=1, passages=2), SlotChart(spec=explain, slot=0, side="wrote")),
         "patching": tuple(PatchingChart(spec=patch, shown=shown) for shown in OfPatching),
         "updates": tuple(
-            UpdateChart(spec=run, shown=shown, tokens=4, frozen=1, layer=2, probe=(3, 4, 5), before=0, after=2, token=5) for shown in OfUpdates
+            UpdateChart(spec=run, shown=shown, tokens=4, frozen=1, layer=2, probe=(3, 4, 5), before=0, after=2,
+                token=5) for shown in OfUpdates
         ),
         "benchmark": tuple(BenchmarkChart(shown=shown) for shown in OfBenchmark),
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", ["ablation", "sweep", "probe", "experiment", "slots", "patching", "updates", "benchmark"])
+@pytest.mark.parametrize(
+    "kind", ["ablation", "sweep", "probe", "experiment", "slots", "patching", "updates", "benchmark"]
+)
 def test_json_gives_it_back_and_all_that_is_shown_can_be_printed(kind: str, gated: Checkpoint) -> None:
     found = {}
     for chart in charts(gated.name)[kind]:
@@ -96,14 +128,19 @@ def test_what_a_screen_shows_is_what_the_chart_holds(gated: Checkpoint) -> None:
     assert np.array_equal(change.view(gated, found).lines[1].values, ablations.lines(found).lines[1].values[2:9])
     [effects, *_] = charts(gated.name)["sweep"]
     swept = effects.find(gated, lambda done, total=None: None, None)
-    assert np.array_equal(effects.view(gated, swept).values, sweeps.effect_map(swept, Metric.EXACT, hide=False).values, equal_nan=True)
+    assert np.array_equal(
+        effects.view(gated, swept).values, sweeps.effect_map(swept, Metric.EXACT, hide=False).values, equal_nan=True
+    )
 
 
 @pytest.mark.parametrize(
     ("kind", "fields", "said"),
-    [("probe", {"target": "place of Rex"}, "no target place of Rex; there are place of Mary"), ("probe", {"segment": 99}, "no segment 99"),
-     ("sweep", {"metric": Metric.KL}, "no metric kl"), ("experiment", {"finding": 9}, "no finding 9"), ("slots", {"slot": 99}, r"no slot \('read', 99\)"),
-     ("updates", {"after": 99}, "no bank 99"), ("updates", {"layer": 1}, "no block 1|block 1|blocks"), ("benchmark", {"task": "qa99"}, "no task qa99"),
+    [("probe", {"target": "place of Rex"}, "no target place of Rex; there are place of Mary"),
+        ("probe", {"segment": 99}, "no segment 99"),
+     ("sweep", {"metric": Metric.KL}, "no metric kl"), ("experiment", {"finding": 9}, "no finding 9"),
+     ("slots", {"slot": 99}, r"no slot \('read', 99\)"),
+     ("updates", {"after": 99}, "no bank 99"), ("updates", {"layer": 1}, "no block 1|block 1|blocks"),
+     ("benchmark", {"task": "qa99"}, "no task qa99"),
      ("benchmark", {"metric": "luck"}, "no scoring luck")],
 )  # fmt: skip
 def test_what_is_not_there_is_refused_with_what_is(kind: str, fields: dict, said: str, gated: Checkpoint) -> None:
@@ -115,19 +152,26 @@ def test_what_is_not_there_is_refused_with_what_is(kind: str, fields: dict, said
 
 @pytest.mark.parametrize(
     ("kind", "values", "said"),
-    [("sweep", {"hide": "yes"}, "hide must be true or false"), ("sweep", {"metric": "luck"}, "metric must be of"), ("probe", {"shown": "wall"}, "shown must be of"),
-     ("slots", {"side": "heard"}, "those that read or wrote it"), ("updates", {"writes": "maybe"}, "writes must be"), ("updates", {"probe": "abc"}, "probe must be"),
-     ("benchmark", {"task": 3}, "task must be a text"), ("experiment", {"spec": {"experiment": "dance", "checkpoint": "a"}}, "no experiment is called"),
+    [("sweep", {"hide": "yes"}, "hide must be true or false"), ("sweep", {"metric": "luck"}, "metric must be of"),
+        ("probe", {"shown": "wall"}, "shown must be of"),
+     ("slots", {"side": "heard"}, "those that read or wrote it"), ("updates", {"writes": "maybe"}, "writes must be"),
+     ("updates", {"probe": "abc"}, "probe must be"),
+     ("benchmark", {"task": 3}, "task must be a text"),
+     ("experiment", {"spec": {"experiment": "dance", "checkpoint": "a"}}, "no experiment is called"),
      ("patching", {"spec": {}}, "PatchSpec cannot be made .*needs checkpoint")],
 )  # fmt: skip
-def test_a_chart_that_makes_no_sense_is_refused_in_a_sentence(kind: str, values: dict, said: str, gated: Checkpoint) -> None:
+def test_a_chart_that_makes_no_sense_is_refused_in_a_sentence(
+    kind: str, values: dict, said: str, gated: Checkpoint
+) -> None:
     with pytest.raises(ValueError, match=said):
         chart_of(charts(gated.name)[kind][0].to_json() | values)
 
 
 def forest(count: int = 2) -> Forest:
     values = np.array([90.0, np.nan, 10.0])
-    lines = tuple(Line(name=f"kind {at}", values=values - at, low=values - at - 5, high=values - at + 5) for at in range(count))
+    lines = tuple(
+        Line(name=f"kind {at}", values=values - at, low=values - at - 5, high=values - at + 5) for at in range(count)
+    )
     labels = ("nothing", "a long label that has to be broken into two lines (control)", "chance")
     return Forest(lines=lines, labels=labels, x_title="right (%), with 95 % interval", x_range=(0, 100))
 
@@ -149,8 +193,14 @@ def test_intervals_are_drawn_row_by_row_and_told_in_words(count: int) -> None:
 
 def test_intervals_of_findings_share_the_first_columns_unit() -> None:
     columns = ("condition", "right (%)", "low", "high", "change of logit", "low ", "high ", "own (%)", "low", "high")
-    view = experiments.forest(Findings(title="", columns=columns, rows=(("off", 10.0, 5.0, 15.0, 1.0, 0.5, 1.5, 20.0, 18.0, 22.0),), note=""))
-    assert [line.name for line in view.lines] == ["right (%)", "own (%)"] and view.labels == ("off",) and view.x_range == (0, 100)
+    view = experiments.forest(
+        Findings(title="", columns=columns, rows=(("off", 10.0, 5.0, 15.0, 1.0, 0.5, 1.5, 20.0, 18.0, 22.0),), note="")
+    )
+    assert (
+        [line.name for line in view.lines] == ["right (%)", "own (%)"]
+        and view.labels == ("off",)
+        and view.x_range == (0, 100)
+    )
     assert list(view.lines[1].high) == [22.0]
     assert experiments.forest(Findings(title="", columns=("a", "b"), rows=((1, 2),), note="")) is None
 
@@ -169,7 +219,9 @@ def kept(monkeypatch: pytest.MonkeyPatch, tmp_path) -> Callable[[str], None]:
     return lambda name: workspace.save(name, {"figure": {"charts": []}})
 
 
-def test_a_workspace_keeps_so_many_figures_and_says_so(kept: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_workspace_keeps_so_many_figures_and_says_so(
+    kept: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from app.export import workspace
 
     monkeypatch.setattr(workspace, "MOST", 2)
@@ -188,7 +240,9 @@ def test_a_workspace_keeps_figures_by_their_names(kept: Callable[[str], None]) -
     assert workspace.names() == []
     kept("reads and writes")
     kept("Another-1")
-    assert workspace.names() == ["Another-1", "reads and writes"] and workspace.read("Another-1") == {"figure": {"charts": []}}
+    assert workspace.names() == ["Another-1", "reads and writes"] and workspace.read("Another-1") == {
+        "figure": {"charts": []}
+    }
     workspace.delete("Another-1")
     assert workspace.names() == ["reads and writes"]
     with pytest.raises(ValueError, match="no figure is called 'Another-1'"):

@@ -11,30 +11,46 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app.server import cache
 from app.choices import links
-from app.ui import state
+from app.choices.selection import ALLOWED, Selection, Source
 from app.figures.palettes import Stretch
 from app.figures.print.venues import Columns, Venue
 from app.screens import ablations, probes, sweeps, updates
-from app.choices.selection import ALLOWED, Selection, Source
-from app.views.study.benchmark import METRICS
+from app.server import cache
+from app.ui import state
 from app.views.run.gates import SITES
+from app.views.study.benchmark import METRICS
 from lm2.tasks import stories
+from probes.estimators.linear import Family
+from probes.experiments.experiment import Experiment
 from probes.features.documents import Origin
 from probes.features.examples import Moment
-from probes.experiments.experiment import Experiment
-from probes.estimators.linear import Family
 from probes.stats.metrics import Metric
 
 FIELDS = {field.name: field for field in dataclasses.fields(Selection)}
-SCREENS = ("run", "memory", "gates", "bank", "slots", "updates", "ablations", "patching", "probes", "experiments", "sweeps", "benchmark", "figure")
+SCREENS = (
+    "run",
+    "memory",
+    "gates",
+    "bank",
+    "slots",
+    "updates",
+    "ablations",
+    "patching",
+    "probes",
+    "experiments",
+    "sweeps",
+    "benchmark",
+    "figure",
+)
 FREE = {
-    "checkpoint", "text", "uploaded", "donor_text", "printed", "results", "rival", "probe_sources", "probe_targets", "probe_baselines", "probe_strengths",
+    "checkpoint", "text", "uploaded", "donor_text", "printed", "results", "rival", "probe_sources", "probe_targets",
+    "probe_baselines", "probe_strengths",
     "probe_labels", "probe_target", "probe_source",
 }  # fmt: skip
 """Texts that anything may be; what is not there is told by the screen that shows it."""
-NASTY = ["zzz", "", " ", "-2", "99999999999", "1" * 5_000, "1e400", "nan", "1.5", "true", "1_0", "\uff11", "0-99999999", "\0", "\ud800", "~", "~!!!",
+NASTY = ["zzz", "", " ", "-2", "99999999999", "1" * 5_000, "1e400", "nan", "1.5", "true", "1_0", "\uff11", "0-99999999",
+    "\0", "\ud800", "~", "~!!!",
          "~AAAA", "~é", "../../etc/passwd", "<b>", "x" * 9_000, "0,0,0", "5-1"]  # fmt: skip
 TEXT = "~tilde. Zoë 🙂 \0 took\fthe apple. " * 30
 
@@ -76,7 +92,12 @@ def test_a_value_is_taken_as_it_is_or_left_out_with_a_sentence(value: str) -> No
     link = _read(**dict.fromkeys(FIELDS, value))
     assert len(link.values) + len(link.problems) == len(FIELDS)
     for problem in link.problems:
-        assert problem.startswith("This part of the link was left out: ") and problem.endswith(".") and len(problem) < 400 and "\n" not in problem
+        assert (
+            problem.startswith("This part of the link was left out: ")
+            and problem.endswith(".")
+            and len(problem) < 400
+            and "\n" not in problem
+        )
     for name, taken in link.values.items():
         assert taken == value or links.write(taken) == value or isinstance(taken, tuple), f"{name} became {taken!r}"
     Selection(**link.values)
@@ -92,15 +113,21 @@ def test_every_text_is_of_a_closed_set_or_known_to_be_free() -> None:
 
 def test_closed_sets_are_those_that_the_screens_offer() -> None:
     offered = {
-        "gate": SITES, "metric": METRICS, "experiment": [one.key for one in Experiment], "ordered": [one.value for one in Metric],
-        "effect": ["", *(one.value for one in Metric)], "grid": sweeps._GRIDS, "replacement": sweeps._REPLACEMENTS, "route": sweeps._ROUTES,
-        "probe_origin": [one.value for one in Origin], "probe_moment": [one.value for one in Moment], "probe_family": [one.value for one in Family],
-        "venue": [one.value for one in Venue], "columns": [one.value for one in Columns], "scale": [one.value for one in Stretch],
+        "gate": SITES, "metric": METRICS, "experiment": [one.key for one in Experiment],
+        "ordered": [one.value for one in Metric],
+        "effect": ["", *(one.value for one in Metric)], "grid": sweeps._GRIDS, "replacement": sweeps._REPLACEMENTS,
+        "route": sweeps._ROUTES,
+        "probe_origin": [one.value for one in Origin], "probe_moment": [one.value for one in Moment],
+        "probe_family": [one.value for one in Family],
+        "venue": [one.value for one in Venue], "columns": [one.value for one in Columns],
+        "scale": [one.value for one in Stretch],
         "task": stories.TASKS, "probe_tasks": stories.TASKS, "written": range(1, updates.MOST_TOKENS + 1),
     }  # fmt: skip
     for name, values in offered.items():
         assert set(ALLOWED[name]) == set(values), name
-    assert set(probes._ORIGINS) == set(ALLOWED["probe_origin"]) and set(ablations._POLICIES) == set(type(FIELDS["policy"].default))
+    assert set(probes._ORIGINS) == set(ALLOWED["probe_origin"]) and set(ablations._POLICIES) == set(
+        type(FIELDS["policy"].default)
+    )
 
 
 @pytest.mark.parametrize("cut", [1, 5, 20, 60])
@@ -119,8 +146,10 @@ def test_a_text_that_unpacks_without_end_and_one_with_something_behind_it_are_re
     ({"source": "text", "text": "Mary moved."}, {"source": Source.PASTED, "text": "Mary moved."}),
     ({"source": "text", "text": _packed(zlib.compress(b"Mary moved. " * 9, 9))}, {"text": "Mary moved. " * 9}),
     ({"source": "file", "text": "From a file."}, {"source": Source.FILE, "uploaded": "From a file.", "text": ""}),
-    ({"slots": "0,3-5", "layer": "2", "slot": "4", "scale": "linear"}, {"slots": (0, 3, 4, 5), "layer": 2, "slot": 4, "scale": "linear"}),
-    ({"policy": "freeze", "input_gate": "0.5", "probe_strengths": "0.1, 1"}, {"input_gate": "0.5", "probe_strengths": "0.1, 1"}),
+    ({"slots": "0,3-5", "layer": "2", "slot": "4", "scale": "linear"},
+        {"slots": (0, 3, 4, 5), "layer": 2, "slot": 4, "scale": "linear"}),
+    ({"policy": "freeze", "input_gate": "0.5", "probe_strengths": "0.1, 1"},
+        {"input_gate": "0.5", "probe_strengths": "0.1, 1"}),
 ], ids=str)  # fmt: skip
 def test_links_of_earlier_versions_open(old: dict[str, str], values: dict[str, Any]) -> None:
     def script() -> None:
@@ -180,10 +209,17 @@ def simulated(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("screen", SCREENS)
-def test_nonsense_in_every_field_is_told_at_once_on_every_screen_and_shows_no_path(screen: str, simulated: None) -> None:
+def test_nonsense_in_every_field_is_told_at_once_on_every_screen_and_shows_no_path(
+    screen: str, simulated: None
+) -> None:
     closed = [name for name in FIELDS if name not in FREE]
     nasty = [value for value in NASTY if "\ud800" not in value]
-    link = {name: nasty[at % len(nasty)] for at, name in enumerate(closed)} | {"side": "zzz", "nobody": "1", "slots_url": "http://127.0.0.1:1", "context": "![a](http://b)"}
+    link = {name: nasty[at % len(nasty)] for at, name in enumerate(closed)} | {
+        "side": "zzz",
+        "nobody": "1",
+        "slots_url": "http://127.0.0.1:1",
+        "context": "![a](http://b)",
+    }
     test = _page(screen, link)
     assert not test.exception and not test.error
     left_out = links.read({name: value for name, value in link.items()}, FIELDS, ALLOWED).problems
@@ -192,9 +228,12 @@ def test_nonsense_in_every_field_is_told_at_once_on_every_screen_and_shows_no_pa
 
 
 THERE_IS_NONE = {
-    "run": {"token": "99999"}, "memory": {"token": "99999", "slot": "999", "layer": "99", "head": "77"}, "gates": {"layer": "99", "gate": "in"},
-    "bank": {"segment": "999", "layer": "99"}, "updates": {"frozen": "999", "before": "888", "after": "777", "layer": "99", "head": "77", "step": "60"},
-    "ablations": {"token": "99999", "freeze_at": "999", "since": "99", "policy": "freeze"}, "patching": {"patched_layer": "99", "patched": "read"},
+    "run": {"token": "99999"}, "memory": {"token": "99999", "slot": "999", "layer": "99", "head": "77"},
+    "gates": {"layer": "99", "gate": "in"},
+    "bank": {"segment": "999", "layer": "99"}, "updates": {"frozen": "999", "before": "888", "after": "777",
+        "layer": "99", "head": "77", "step": "60"},
+    "ablations": {"token": "99999", "freeze_at": "999", "since": "99", "policy": "freeze"},
+    "patching": {"patched_layer": "99", "patched": "read"},
     "slots": {"exam_task": "4"}, "probes": {"probe_tasks": "4"}, "experiments": {}, "sweeps": {}, "figure": {},
     "benchmark": {"at": "99999k", "shown": "qa99", "rival": "a - b"},
 }  # fmt: skip
@@ -206,15 +245,23 @@ def test_what_a_link_asks_for_and_is_not_there_is_told_at_once(screen: str, simu
     test = _page(screen, {"source": "simulated", "statements": "2"} | asked)
     assert not test.exception and not test.error
     told = [name for name, value in asked.items() if f"asks for {name}={value}" in _warned(test)]
-    wanted = [name for name in asked if name not in ("policy", "patched", "exam_task", "probe_tasks", "gate")]  # these are there
+    wanted = [
+        name for name in asked if name not in ("policy", "patched", "exam_task", "probe_tasks", "gate")
+    ]  # these are there
     assert told == wanted, _warned(test)
 
 
 def test_a_mark_of_a_kept_text_fills_no_field_but_a_free_text(simulated: None) -> None:
     mark = f"@{cache.keep_text('a text that the server keeps')}"
     test = _page("run", dict.fromkeys(FIELDS, mark))
-    taken = {name for name in FIELDS if getattr(test.session_state["selection"], name) == "a text that the server keeps"}
-    assert not test.exception and taken <= FREE and all(f"left out: {name}=" in _warned(test) for name in ("layer", "side", "slots", "policy"))
+    taken = {
+        name for name in FIELDS if getattr(test.session_state["selection"], name) == "a text that the server keeps"
+    }
+    assert (
+        not test.exception
+        and taken <= FREE
+        and all(f"left out: {name}=" in _warned(test) for name in ("layer", "side", "slots", "policy"))
+    )
 
 
 def test_a_story_that_is_not_there_is_told_and_not_replaced_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,7 +271,9 @@ def test_a_story_that_is_not_there_is_told_and_not_replaced_in_silence(monkeypat
     assert "asks for index=99" in _warned(test) and not test.exception
 
 
-def test_a_link_to_a_text_or_model_that_is_another_here_says_so_at_once(simulated: None, gated, folder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_link_to_a_text_or_model_that_is_another_here_says_so_at_once(
+    simulated: None, gated, folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = Path(folder(gated))
     made = _page("run", {"checkpoint": str(path), "index": "3"})
     link = _link_of(made)
@@ -257,9 +306,13 @@ def test_all_that_is_told_of_a_link_stands_in_one_box(simulated: None) -> None:
     assert [line[:2] for line in warning.value.splitlines()] == ["- ", "- "]
 
 
-def test_a_link_to_other_documents_or_labels_of_probes_says_so_at_once(simulated: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_link_to_other_documents_or_labels_of_probes_says_so_at_once(
+    simulated: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     labels = tmp_path / "labels.csv"
-    labels.write_text("row,label,group\n" + "".join(f"{row},{'ab'[row % 2]},{row}\n" for row in range(20)), encoding="utf-8")
+    labels.write_text(
+        "row,label,group\n" + "".join(f"{row},{'ab'[row % 2]},{row}\n" for row in range(20)), encoding="utf-8"
+    )
     monkeypatch.setenv("LM2_FOLDERS", str(tmp_path))
     asked = {"probe_count": "20", "probe_targets": "answer", "probe_moment": "question", "probe_labels": str(labels)}
     made = _page("probes", asked)
@@ -278,15 +331,22 @@ def test_a_pasted_text_and_an_uploaded_file_are_two_texts(simulated: None) -> No
     test = _page("run", {"source": "file", "uploaded": "John moved.", "text": "Mary moved."})
     assert any("uploaded file" in caption.value for caption in test.caption)
     test.segmented_control(key="widget_source").set_value(Source.PASTED).run()
-    assert any("pasted text" in caption.value for caption in test.caption) and test.session_state["selection"].uploaded == "John moved."
+    assert (
+        any("pasted text" in caption.value for caption in test.caption)
+        and test.session_state["selection"].uploaded == "John moved."
+    )
 
 
 @pytest.mark.parametrize(("screen", "link"), [
     ("run", {"source": "text", "text": links.write("Mary went. " * 2_000), "length": "1000000"}),
     ("updates", {"source": "text", "text": links.write("Mary went. " * 500), "length": "1000000", "written": "64"}),
-    ("probes", {"probe_count": "2000", "probe_tasks": "1-10"}), ("patching", {"donor_source": "simulated", "statements": "1000000000"}), ("slots", {"exam_questions": "1000000000"}),
+    ("probes", {"probe_count": "2000", "probe_tasks": "1-10"}),
+    ("patching", {"donor_source": "simulated", "statements": "1000000000"}),
+    ("slots", {"exam_questions": "1000000000"}),
 ], ids=str)  # fmt: skip
-def test_a_link_that_would_cost_too_much_is_refused_in_a_sentence(screen: str, link: dict[str, str], simulated: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_link_that_would_cost_too_much_is_refused_in_a_sentence(
+    screen: str, link: dict[str, str], simulated: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("app.server.cache._WORKING_BYTES", 150_000_000)
     cache._checkpoint.clear()
     test = _page(screen, link)

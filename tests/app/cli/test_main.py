@@ -11,30 +11,49 @@ import numpy as np
 import pytest
 from tokenizers_of_others import FAMILIES
 
+from app.choices.selection import Selection, Source
 from app.cli.main import main
 from app.ui.sidebar import context_of
-from app.choices.selection import Selection, Source
-from lm2.tasks import babi
-from lm2.weights.checkpoint import Checkpoint, load, save
-from lm2.training.curriculum import Phase, Stage
-from lm2.files import decode_text
-from lm2.weights.released import Parity
 from lm2.evaluation.results import DIFFERENCES, TABLE, read_results
+from lm2.files import decode_text
+from lm2.runs.trace import Trace
+from lm2.tasks import babi
 from lm2.tasks.simulator import simulate
 from lm2.text.tokens import Tokenizer
-from lm2.runs.trace import Trace
+from lm2.training.curriculum import Phase, Stage
+from lm2.weights.checkpoint import Checkpoint, load, save
+from lm2.weights.released import Parity
 
 
 def test_run_tells_the_answer_and_the_slots_read_at_the_question(capsys, monkeypatch) -> None:
     monkeypatch.delenv("LM2_DATA_DIR", raising=False)
     assert main(["run", "--checkpoint", "babi-lm2-qa1", "--task", "qa1", "--index", "0"]) == 0
     printed = capsys.readouterr().out
-    for word in ("simulated story of qa1, seed 0", "segment 0:", "answer:", "slots read most at the last token, block 0:"):
+    for word in (
+        "simulated story of qa1, seed 0",
+        "segment 0:",
+        "answer:",
+        "slots read most at the last token, block 0:",
+    ):
         assert word in printed
 
 
 def test_run_gives_the_same_as_json_and_as_a_trace_on_disk(capsys, tmp_path: Path) -> None:
-    assert main(["run", "--checkpoint", "babi-lm2", "--text", "Mary moved to the garden.", "--json", "--out", str(tmp_path / "t.npz")]) == 0
+    assert (
+        main(
+            [
+                "run",
+                "--checkpoint",
+                "babi-lm2",
+                "--text",
+                "Mary moved to the garden.",
+                "--json",
+                "--out",
+                str(tmp_path / "t.npz"),
+            ]
+        )
+        == 0
+    )
     printed = json.loads(capsys.readouterr().out)
     trace = Trace.load(tmp_path / "t.npz")
     assert [piece for segment in printed["segments"] for piece in segment] == list(trace.tokens.pieces)
@@ -45,7 +64,21 @@ def test_run_gives_the_same_as_json_and_as_a_trace_on_disk(capsys, tmp_path: Pat
 
 def test_recall_prints_counts_and_intervals_as_json(capsys, tmp_path: Path) -> None:
     babi.write([simulate(1, seed=seed).story for seed in range(3)], tmp_path / "qa1_small.txt")
-    assert main(["recall", "--checkpoint", "babi-lm2", "--babi", str(tmp_path / "qa1_small.txt"), "--memory", "frozen", "--json"]) == 0
+    assert (
+        main(
+            [
+                "recall",
+                "--checkpoint",
+                "babi-lm2",
+                "--babi",
+                str(tmp_path / "qa1_small.txt"),
+                "--memory",
+                "frozen",
+                "--json",
+            ]
+        )
+        == 0
+    )
     printed = json.loads(capsys.readouterr().out)
     assert printed["n"] == 15 == sum(row["n"] for row in printed["by_distance"])
     assert all(0 <= row["low"] <= row["accuracy"] <= row["high"] <= 1 for row in [printed, *printed["by_distance"]])
@@ -66,16 +99,26 @@ def test_info_gives_sizes_and_card_in_both_forms(capsys) -> None:
     said = capsys.readouterr().out
     assert main(["info", "babi-lm2", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert f"{found['parameters']:,} parameters" in said and found["card"].strip() in said and found["checkpoint_digest"] in said
+    assert (
+        f"{found['parameters']:,} parameters" in said
+        and found["card"].strip() in said
+        and found["checkpoint_digest"] in said
+    )
     assert found["config"]["memory"] == "gated"
 
 
-def test_graft_writes_a_checkpoint_with_a_memory_and_never_over_a_folder(plain: Checkpoint, capsys, tmp_path: Path) -> None:
+def test_graft_writes_a_checkpoint_with_a_memory_and_never_over_a_folder(
+    plain: Checkpoint, capsys, tmp_path: Path
+) -> None:
     save(tmp_path / "plain", plain.model, plain.tokenizer, "# Plain")
     order = ["graft", str(tmp_path / "plain"), "--slots", "4", "--heads", "2", "--out", str(tmp_path / "new")]
     assert main([*order, "--layers", "0,2"]) == 0
     grafted = load(tmp_path / "new", "cpu")
-    assert (grafted.config.slots, grafted.config.slot_dim, grafted.config.memory_layers) == (4, plain.config.d_model, (0, 2))
+    assert (grafted.config.slots, grafted.config.slot_dim, grafted.config.memory_layers) == (
+        4,
+        plain.config.d_model,
+        (0, 2),
+    )
     assert f"{grafted.memory_parameters:,} parameters of memory" in capsys.readouterr().out
     assert main(order) == 2
     assert "is there already" in capsys.readouterr().err
@@ -87,7 +130,12 @@ def test_graft_writes_a_checkpoint_with_a_memory_and_never_over_a_folder(plain: 
     assert main([*order[:-1], str(tmp_path / "told"), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["checkpoint_digest"] == load(tmp_path / "told", "cpu").digest
-    assert {Path(one["path"]).name for one in found["written"]} == {"config.json", "model.safetensors", "tokenizer.json", "card.md"}
+    assert {Path(one["path"]).name for one in found["written"]} == {
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "card.md",
+    }
 
 
 def test_train_tells_what_it_wrote(gated: Checkpoint, capsys, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -97,7 +145,10 @@ def test_train_tells_what_it_wrote(gated: Checkpoint, capsys, monkeypatch: pytes
         save(folder / "checkpoint", gated.model, gated.tokenizer, "")
 
     monkeypatch.setattr("lm2.training.train.train", train)
-    monkeypatch.setattr("lm2.training.train.TrainingConfig.load", lambda path: SimpleNamespace(steps=2, at=lambda step: (Stage(steps=2, phase=Phase.OPEN, tasks=(1,)), 0)))
+    monkeypatch.setattr(
+        "lm2.training.train.TrainingConfig.load",
+        lambda path: SimpleNamespace(steps=2, at=lambda step: (Stage(steps=2, phase=Phase.OPEN, tasks=(1,)), 0)),
+    )
     order = ["train", "any.json", "--out", str(tmp_path)]
     assert main([*order, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -150,8 +201,12 @@ def test_explain_tells_its_tables_and_files(
 ) -> None:
     monkeypatch.delenv("LM2_DATA_DIR", raising=False)
     documents = {"kind": "Documents", "count": 6, "origin": "simulated"}
-    (tmp_path / "spec.json").write_text(json.dumps({"checkpoint": folder(gated), "documents": documents, "items": 8, "slots": [0, 2]}))
-    assert main(["explain", str(tmp_path / "spec.json"), "--out", str(tmp_path / "out"), "--device", "cpu", "--json"]) == 0
+    (tmp_path / "spec.json").write_text(
+        json.dumps({"checkpoint": folder(gated), "documents": documents, "items": 8, "slots": [0, 2]})
+    )
+    assert (
+        main(["explain", str(tmp_path / "spec.json"), "--out", str(tmp_path / "out"), "--device", "cpu", "--json"]) == 0
+    )
     found = json.loads(capsys.readouterr().out)
     assert [Path(one["path"]).name for one in found.pop("written")] == ["spec.json", "explanations.json", "report.md"]
     assert found == json.loads((tmp_path / "out" / "explanations.json").read_text())
@@ -172,11 +227,27 @@ def test_eval_writes_tables_and_a_report_beside_the_paper(
     for toy in (gated, plain):
         save(tmp_path / toy.name, toy.model, toy.tokenizer, "")
     models = f"{tmp_path / gated.name},{tmp_path / plain.name}"
-    order = ["eval", "--models", models, "--tasks", "qa1,qa6-qa7", "--samples", "3", "--workers", "1", "--out", str(tmp_path / "out")]
+    order = [
+        "eval",
+        "--models",
+        models,
+        "--tasks",
+        "qa1,qa6-qa7",
+        "--samples",
+        "3",
+        "--workers",
+        "1",
+        "--out",
+        str(tmp_path / "out"),
+    ]
     assert main([*order, "--report", str(tmp_path / "report.md")]) == 0
     assert "best constants" in capsys.readouterr().out
     report = (tmp_path / "report.md").read_text()
-    assert f"lm2 eval --models {models} --tasks qa1,qa6-qa7" in report and "paper: LM2-1.7B" in report and "| qa7 |" in report
+    assert (
+        f"lm2 eval --models {models} --tasks qa1,qa6-qa7" in report
+        and "paper: LM2-1.7B" in report
+        and "| qa7 |" in report
+    )
     tables = {"table.csv", "table.parquet", "differences.csv", "differences.parquet"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"cells", *tables}
     assert main([*order, "--report", str(tmp_path / "report.md"), "--json"]) == 0
@@ -185,7 +256,9 @@ def test_eval_writes_tables_and_a_report_beside_the_paper(
     assert {Path(one["path"]).name for one in found["written"]} == {*tables, "report.md"}
 
 
-def test_one_model_alone_is_evaluated_and_has_no_differences(gated: Checkpoint, capsys, monkeypatch, tmp_path: Path) -> None:
+def test_one_model_alone_is_evaluated_and_has_no_differences(
+    gated: Checkpoint, capsys, monkeypatch, tmp_path: Path
+) -> None:
     monkeypatch.delenv("LM2_DATA_DIR", raising=False)
     save(tmp_path / "toy", gated.model, gated.tokenizer, "")
     babi.write([simulate(1, seed=seed).story for seed in range(3)], tmp_path / "qa1_small_test.txt")
@@ -205,19 +278,38 @@ def test_one_model_alone_is_evaluated_and_has_no_differences(gated: Checkpoint, 
         (["--lengths", "4k"], "books"),
     ],
 )  # fmt: skip
-def test_an_evaluation_that_cannot_be_made_is_one_line(extra: list[str], said: str, capsys, monkeypatch, tmp_path: Path) -> None:
+def test_an_evaluation_that_cannot_be_made_is_one_line(
+    extra: list[str], said: str, capsys, monkeypatch, tmp_path: Path
+) -> None:
     monkeypatch.delenv("LM2_DATA_DIR", raising=False)
-    assert main(["eval", "--models", "babi-lm2", "--tasks", "qa1", "--workers", "1", "--out", str(tmp_path / "out"), *extra]) == 2
+    assert (
+        main(
+            ["eval", "--models", "babi-lm2", "--tasks", "qa1", "--workers", "1", "--out", str(tmp_path / "out"), *extra]
+        )
+        == 2
+    )
     error = capsys.readouterr().err
     assert said in error and len(error.strip().splitlines()) == 1
 
 
-def test_language_compares_models_on_the_same_passages(gated: Checkpoint, plain: Checkpoint, capsys, tmp_path: Path) -> None:
+def test_language_compares_models_on_the_same_passages(
+    gated: Checkpoint, plain: Checkpoint, capsys, tmp_path: Path
+) -> None:
     for toy in (gated, plain):
         save(tmp_path / toy.name, toy.model, toy.tokenizer, "")
     (tmp_path / "book.txt").write_text("Mary moved to the garden.\n" * 60)
     models = f"{tmp_path / gated.name},{tmp_path / plain.name}"
-    order = ["language", "--models", models, "--text", str(tmp_path / "book.txt"), "--passages", "3", "--characters", "120"]
+    order = [
+        "language",
+        "--models",
+        models,
+        "--text",
+        str(tmp_path / "book.txt"),
+        "--passages",
+        "3",
+        "--characters",
+        "120",
+    ]
     assert main([*order, "--json"]) == 0
     first, other = json.loads(capsys.readouterr().out)
     assert first["more"] == 0 and first["passages"] == 3 and other["bits_per_byte"] > 0
@@ -250,25 +342,46 @@ def test_a_backslash_and_an_f_in_a_text_are_told_to_be_no_form_feed(command: str
 
 
 @pytest.mark.parametrize("command", ["run", "generate"])
-@pytest.mark.parametrize(("given", "said"), [(["--segments", "Mary", ""], "text 2 of 2 is empty"), (["--text", "Mary\udcff"], "character 4 of it")])
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [(["--segments", "Mary", ""], "text 2 of 2 is empty"), (["--text", "Mary\udcff"], "character 4 of it")],
+)
 def test_a_text_that_is_none_is_one_mistake_in_one_line(command: str, given: list[str], said: str, capsys) -> None:
     assert main([command, "--checkpoint", "babi-lm2", *given]) == 2
     told = capsys.readouterr()
     assert said in told.err and told.err.count("\n") == 1 and not told.out
 
 
-def test_run_finds_the_answer_of_a_model_that_marks_blanks(gated: Checkpoint, capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_finds_the_answer_of_a_model_that_marks_blanks(
+    gated: Checkpoint, capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("LM2_DATA_DIR", raising=False)
     own = Tokenizer(FAMILIES["merged"]())
     save(tmp_path / "marked", gated.model, own, "")
-    assert main(["run", "--checkpoint", str(tmp_path / "marked"), "--task", "qa1", "--json", "--out", str(tmp_path / "t.npz")]) == 0
+    assert (
+        main(
+            [
+                "run",
+                "--checkpoint",
+                str(tmp_path / "marked"),
+                "--task",
+                "qa1",
+                "--json",
+                "--out",
+                str(tmp_path / "t.npz"),
+            ]
+        )
+        == 0
+    )
     found, trace = json.loads(capsys.readouterr().out), Trace.load(tmp_path / "t.npz")
     first = own.encode(f"{trace.tokens.text} {found['answer']}").ids[len(trace.tokens)]
     weights = np.exp(trace.logits[-1].astype(float))
     assert found["answer_probability"] == pytest.approx(weights[first] / weights.sum())
 
 
-def test_run_has_no_number_for_an_answer_that_is_unknown(gated: Checkpoint, capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_has_no_number_for_an_answer_that_is_unknown(
+    gated: Checkpoint, capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("LM2_DATA_DIR", raising=False)
     save(tmp_path / "lower", gated.model, Tokenizer(FAMILIES["wordpiece"]()), "")
     order = ["run", "--checkpoint", str(tmp_path / "lower"), "--task", "qa1"]
@@ -279,9 +392,15 @@ def test_run_has_no_number_for_an_answer_that_is_unknown(gated: Checkpoint, caps
     assert "answer: bathroom (the tokenizer has no token for it)" in capsys.readouterr().out
 
 
-def test_a_file_is_the_same_text_on_the_command_line_and_uploaded(gated: Checkpoint, folder: Callable[[Checkpoint], str], capsys, tmp_path: Path) -> None:
+def test_a_file_is_the_same_text_on_the_command_line_and_uploaded(
+    gated: Checkpoint, folder: Callable[[Checkpoint], str], capsys, tmp_path: Path
+) -> None:
     content = "\ufeffMary\r\nmoved\rto\u2028the \ufeffgarden.\f🙂\n".encode()
     (tmp_path / "text.txt").write_bytes(content)
     assert main(["run", "--checkpoint", folder(gated), "--file", str(tmp_path / "text.txt"), "--json"]) == 0
     uploaded = context_of(Selection(source=Source.FILE, uploaded=decode_text(content, "the file"))).text
-    assert json.loads(capsys.readouterr().out)["spec"]["text"] == uploaded == "Mary\nmoved\nto\u2028the \ufeffgarden.\f🙂\n"
+    assert (
+        json.loads(capsys.readouterr().out)["spec"]["text"]
+        == uploaded
+        == "Mary\nmoved\nto\u2028the \ufeffgarden.\f🙂\n"
+    )

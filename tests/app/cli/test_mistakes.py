@@ -1,4 +1,5 @@
-"""Laws of the command line's edges: numbers have bounds, places to write to are looked at first, and no console loses a character."""
+"""Laws of the command line's edges: numbers have bounds, places to write to are looked at first, and no console loses a
+character."""
 
 import io
 import json
@@ -17,7 +18,13 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     """What a mistake is told in: one line of at most 300 characters."""
     assert main(list(arguments)) == Exit.MISTAKE
     said = capsys.readouterr()
-    assert not said.out and said.err.startswith("lm2: ") and said.err.count("\n") == 1 and len(said.err) < 310 and said.err.strip().isprintable()
+    assert (
+        not said.out
+        and said.err.startswith("lm2: ")
+        and said.err.count("\n") == 1
+        and len(said.err) < 310
+        and said.err.strip().isprintable()
+    )
     return said.err
 
 
@@ -27,7 +34,8 @@ MODEL = ("--checkpoint", "babi-lm2-qa1")
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("generate", *MODEL, "--text", "a", "--tokens", str(10**12)), "--tokens: '1000000000000' is no whole number from 1 to 1,000,000"),
+        (("generate", *MODEL, "--text", "a", "--tokens", str(10**12)),
+            "--tokens: '1000000000000' is no whole number from 1 to 1,000,000"),
         (("generate", *MODEL, "--text", "a", "--temperature", "nan"), "a finite temperature"),
         (("generate", *MODEL, "--text", "a", "--temperature", "inf"), "a finite temperature"),
         (("generate", *MODEL, "--text", "a", "--seed", str(2**63)), "--seed: "),
@@ -36,7 +44,8 @@ MODEL = ("--checkpoint", "babi-lm2-qa1")
         (("experiment", "swap", *MODEL, "--questions", str(10**9)), "at most 100,000 stories are simulated"),
         (("experiment", "swap", *MODEL, "--task", "qa" + "9" * 5000), "2 digits at most"),
         (("eval", "--models", "babi-lm2", "--tasks", "qa1-qa2000000000", "--out", "nowhere"), "2 digits at most"),
-        (("eval", "--models", "babi-lm2", "--lengths", f"{10**12}k", "--books", "nowhere", "--out", "nowhere"), "a length is at most 10,000,000 tokens"),
+        (("eval", "--models", "babi-lm2", "--lengths", f"{10**12}k", "--books", "nowhere", "--out", "nowhere"),
+            "a length is at most 10,000,000 tokens"),
         (("eval", "--models", "babi-lm2", "--samples", "1" * 5000, "--out", "nowhere"), "9 digits at most"),
         (("tokenizer", "nowhere", "--pieces", str(10**30), "--out", "nowhere.json"), "--pieces: "),
         (("run", *MODEL, "--text", "\udcff"), "character 0"),
@@ -52,13 +61,18 @@ def test_a_number_without_sense_or_end_is_refused_with_its_bound(
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"permutations": 10**9}, "permutations must be at most 100,000"), ({"documents": {"count": 10**9}}, "at most 100,000 documents"),
-        ({"documents": {"length": f"{10**12}k"}}, "at most 10,000,000 tokens"), ({"seed": 2**63}, "seed must be at most"),
-        ({"sources": ["bank:sketch99999999"]}, "1 to 65,536 features"), ({"sources": ["bank:sketch" + "9" * 5000]}, "no source is called"),
+        ({"permutations": 10**9}, "permutations must be at most 100,000"),
+        ({"documents": {"count": 10**9}}, "at most 100,000 documents"),
+        ({"documents": {"length": f"{10**12}k"}}, "at most 10,000,000 tokens"),
+        ({"seed": 2**63}, "seed must be at most"),
+        ({"sources": ["bank:sketch99999999"]}, "1 to 65,536 features"),
+        ({"sources": ["bank:sketch" + "9" * 5000]}, "no source is called"),
         ({"folds": "5"}, "ProbeSpec.folds must be a whole number, not '5'"),
     ],
 )  # fmt: skip
-def test_so_is_one_in_a_spec_with_the_files_name(values: dict, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_so_is_one_in_a_spec_with_the_files_name(
+    values: dict, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "bad.json"
     path.write_text(json.dumps({"checkpoint": "babi-lm2-qa1", "documents": {"count": 12}, **values}))
     told = refused(capsys, "probe", str(path), "--out", str(tmp_path / "out"))
@@ -81,7 +95,9 @@ def test_a_place_that_cannot_be_written_to_is_refused_before_anything_is_compute
     assert "holds other files" in refused(capsys, "eval", "--models", "babi-lm2", "--out", str(tmp_path))
     assert "is a folder" in refused(capsys, "run", *MODEL, "--text", "a", "--out", str(tmp_path))
     assert "is a folder" in refused(capsys, "ablate", str(tmp_path / "run.json"), "--out", str(tmp_path))
-    assert "nothing can be written to" in refused(capsys, "experiment", "swap", *MODEL, "--out", str(tmp_path / "file" / "a.json"))
+    assert "nothing can be written to" in refused(
+        capsys, "experiment", "swap", *MODEL, "--out", str(tmp_path / "file" / "a.json")
+    )
     assert sorted(os.listdir(tmp_path)) == ["file", "run.json", "spec.json"]
 
 
@@ -94,7 +110,10 @@ def test_a_console_that_lacks_a_character_shows_its_code(encoding: str, monkeypa
     assert "\\u4e2d \\U0001f642U+001B[31m" in written and "\x1b" not in written
 
 
-NO_MEMORY = "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 4000000000000 bytes."
+NO_MEMORY = (
+    "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate"
+    " 4000000000000 bytes."
+)
 
 
 def test_a_command_prints_into_whatever_stands_for_the_console(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,8 +122,13 @@ def test_a_command_prints_into_whatever_stands_for_the_console(monkeypatch: pyte
     assert main(["info", "babi-lm2-qa1"]) == 0 and "babi-lm2-qa1" in sys.stdout.getvalue()
 
 
-@pytest.mark.parametrize("error", [MemoryError(), RuntimeError(NO_MEMORY), RecursionError("maximum"), ValueError("file.json: " + "x\n" * 10**6)])
-def test_what_is_too_much_is_a_mistake_in_one_line(error: BaseException, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), RuntimeError(NO_MEMORY), RecursionError("maximum"), ValueError("file.json: " + "x\n" * 10**6)],
+)
+def test_what_is_too_much_is_a_mistake_in_one_line(
+    error: BaseException, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(chosen: object) -> None:
         raise error
 
@@ -113,7 +137,9 @@ def test_what_is_too_much_is_a_mistake_in_one_line(error: BaseException, capsys:
 
 
 @pytest.mark.parametrize("values", [{"versions": 3}, {"versions": "1"}, {"made": 3}, {"made": [3]}, {"figure": 3}])
-def test_a_sidecar_that_tells_something_of_another_kind_is_refused(values: dict, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_sidecar_that_tells_something_of_another_kind_is_refused(
+    values: dict, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "side.json").write_text(json.dumps({"figure": {"charts": []}, **values}))
     told = refused(capsys, "figure", str(tmp_path / "side.json"), "-o", str(tmp_path / "a.pdf"))
     assert "side.json" in told and (next(iter(values)) in told.lower())
@@ -121,12 +147,29 @@ def test_a_sidecar_that_tells_something_of_another_kind_is_refused(values: dict,
 
 def test_a_deeply_nested_file_is_refused_with_its_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "deep.json").write_text("[" * 50_000 + "]" * 50_000)
-    for order in (("sweep", "SPEC", "--out", "nowhere"), ("ablate", "SPEC"), ("figure", "SPEC", "-o", str(tmp_path / "a.pdf")), ("train", "SPEC", "--out", "nowhere")):
-        assert "deep.json" in refused(capsys, *(str(tmp_path / "deep.json") if word == "SPEC" else word for word in order))
+    for order in (
+        ("sweep", "SPEC", "--out", "nowhere"),
+        ("ablate", "SPEC"),
+        ("figure", "SPEC", "-o", str(tmp_path / "a.pdf")),
+        ("train", "SPEC", "--out", "nowhere"),
+    ):
+        assert "deep.json" in refused(
+            capsys, *(str(tmp_path / "deep.json") if word == "SPEC" else word for word in order)
+        )
 
 
-@pytest.mark.parametrize(("name", "count", "words"), [("policies", 3, "3 other stories"), ("permutation", 1, "1 other stories"), ("gates", 1, "one answer"), ("attribution", 1, "one answer")])
-def test_few_questions_are_refused_in_a_sentence(name: str, count: int, words: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "count", "words"),
+    [
+        ("policies", 3, "3 other stories"),
+        ("permutation", 1, "1 other stories"),
+        ("gates", 1, "one answer"),
+        ("attribution", 1, "one answer"),
+    ],
+)
+def test_few_questions_are_refused_in_a_sentence(
+    name: str, count: int, words: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("LM2_DATA_DIR", raising=False)
     assert len({simulate(1, seed=seed).story.questions[-1].answer for seed in range(3)}) > 1
     assert words in refused(capsys, "experiment", name, *MODEL, "--questions", str(count))
@@ -144,9 +187,16 @@ def test_few_questions_are_refused_in_a_sentence(name: str, count: int, words: s
     ],
 )  # fmt: skip
 def test_what_a_spec_asks_for_in_vain_is_told_with_the_specs_file(
-    command: str, values: dict, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    command: str,
+    values: dict,
+    said: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("LM2_DATA_DIR", raising=False)
     (tmp_path / "mine.json").write_text(json.dumps({"checkpoint": "babi-lm2-qa1", **values}))
-    told = refused(capsys, command, str(tmp_path / "mine.json"), *(() if command == "ablate" else ("--out", str(tmp_path / "out"))))
+    told = refused(
+        capsys, command, str(tmp_path / "mine.json"), *(() if command == "ablate" else ("--out", str(tmp_path / "out")))
+    )
     assert "mine.json: " in told and said in told

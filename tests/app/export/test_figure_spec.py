@@ -8,26 +8,34 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.export import sidecar as sidecars
 from app.charts import BenchmarkChart, Made, OfBenchmark, OfRun, OfSweep, RunChart, SweepChart
 from app.cli.main import main
-from app.export.files import Form, bundle, render
+from app.export import sidecar as sidecars
 from app.export.figure_spec import FigureSpec
+from app.export.files import Form, bundle, render
 from app.figures.print.page import Grid, Panel, Paper
 from app.figures.print.venues import Columns, Venue
-from app.views.run import memory
 from app.views.kinds import Heatmap
-from lm2.runs.capture import Capture
-from lm2.weights.checkpoint import Checkpoint, save
-from lm2.runs.runner import run
+from app.views.run import memory
 from lm2.model.sites import Site
+from lm2.runs.capture import Capture
+from lm2.runs.runner import run
 from lm2.runs.spec import RunSpec
 from lm2.runs.trace import Trace
-from probes.sweeps import grid
+from lm2.weights.checkpoint import Checkpoint, save
 from probes.stats.metrics import Metric
+from probes.sweeps import grid
 from probes.sweeps.spec import SweepSpec
 
-SITES = (Site.READ_PATTERN, Site.WRITE_PATTERN, Site.GATE_IN, Site.GATE_FORGET, Site.GATE_OUT, Site.BANK_PRE, Site.BANK_POST)
+SITES = (
+    Site.READ_PATTERN,
+    Site.WRITE_PATTERN,
+    Site.GATE_IN,
+    Site.GATE_FORGET,
+    Site.GATE_OUT,
+    Site.BANK_PRE,
+    Site.BANK_POST,
+)
 
 
 @pytest.fixture(scope="module")
@@ -63,10 +71,19 @@ def test_a_window_keeps_its_columns_and_the_segments_that_it_touches(gated: Chec
 
 
 def test_a_window_of_a_text_and_of_a_curve_keeps_their_tokens(gated: Checkpoint, trace: Trace) -> None:
-    whole, part = (of(trace, OfRun.TEXT, slot=2, marks=((3, 7, "fact"), (30, 31, "far")), window=window).view(gated, trace) for window in (None, (5, 20)))
-    assert part.pieces == whole.pieces[5:20] and np.array_equal(part.weights, whole.weights[5:20]) and part.marks == ((0, 2, "fact"),)
+    whole, part = (
+        of(trace, OfRun.TEXT, slot=2, marks=((3, 7, "fact"), (30, 31, "far")), window=window).view(gated, trace)
+        for window in (None, (5, 20))
+    )
+    assert (
+        part.pieces == whole.pieces[5:20]
+        and np.array_equal(part.weights, whole.weights[5:20])
+        and part.marks == ((0, 2, "fact"),)
+    )
     curve, cut = (of(trace, OfRun.SURPRISE, window=window).view(gated, trace) for window in (None, (5, 20)))
-    assert np.array_equal(cut.lines[0].values, curve.lines[0].values[5:20]) and cut.boundaries == part_boundaries(trace, 5, 20)
+    assert np.array_equal(cut.lines[0].values, curve.lines[0].values[5:20]) and cut.boundaries == part_boundaries(
+        trace, 5, 20
+    )
 
 
 def part_boundaries(trace: Trace, first: int, stop: int) -> tuple[int, ...]:
@@ -75,8 +92,10 @@ def part_boundaries(trace: Trace, first: int, stop: int) -> tuple[int, ...]:
 
 @pytest.mark.parametrize(
     ("fields", "said"),
-    [({"layer": 1}, "no block 1; there are 0, 2"), ({"head": "7"}, "no head 7"), ({"segment": 99}, "no segment 99"), ({"window": (3, 3)}, "within 0 and"),
-     ({"slot": 99}, "no slot 99"), ({"token": 999}, "no token 999"), ({"window": (0, 2), "shown": OfRun.NORMS}, "only views with tokens along")],
+    [({"layer": 1}, "no block 1; there are 0, 2"), ({"head": "7"}, "no head 7"), ({"segment": 99}, "no segment 99"),
+        ({"window": (3, 3)}, "within 0 and"),
+     ({"slot": 99}, "no slot 99"), ({"token": 999}, "no token 999"),
+     ({"window": (0, 2), "shown": OfRun.NORMS}, "only views with tokens along")],
 )  # fmt: skip
 def test_what_is_not_there_is_refused_with_what_is(fields: dict, said: str, gated: Checkpoint, trace: Trace) -> None:
     with pytest.raises(ValueError, match=said):
@@ -85,8 +104,10 @@ def test_what_is_not_there_is_refused_with_what_is(fields: dict, said: str, gate
 
 @pytest.mark.parametrize(
     ("values", "said"),
-    [({"shown": "walls"}, "shown must be of"), ({"gate": "up"}, "gate must be of"), ({"window": [1]}, "window must hold 2 entries"), ({"marks": [[1, 2]]}, "marks must hold 3 entries"),
-     ({"spec": 3}, "RunSpec is an object with fields, not 3"), ({"size": 3}, "RunChart cannot be made from"), ({"kind": "Wall"}, "no chart is called 'Wall'")],
+    [({"shown": "walls"}, "shown must be of"), ({"gate": "up"}, "gate must be of"),
+        ({"window": [1]}, "window must hold 2 entries"), ({"marks": [[1, 2]]}, "marks must hold 3 entries"),
+     ({"spec": 3}, "RunSpec is an object with fields, not 3"), ({"size": 3}, "RunChart cannot be made from"),
+     ({"kind": "Wall"}, "no chart is called 'Wall'")],
 )  # fmt: skip
 def test_a_chart_that_makes_no_sense_is_refused_in_a_sentence(values: dict, said: str, trace: Trace) -> None:
     with pytest.raises(ValueError, match=said):
@@ -121,8 +142,16 @@ def written(folder: Path, spec: FigureSpec) -> Path:
 def sidecar(gated: Checkpoint, trace: Trace, tmp_path: Path) -> Path:
     """That of a figure with two panels, of a checkpoint that can be opened by its path."""
     save(tmp_path / "toy", gated.model, gated.tokenizer, "")
-    charts = tuple(of(replace(trace, spec=replace(trace.spec, checkpoint=str(tmp_path / "toy"))), shown) for shown in (OfRun.READS, OfRun.NORMS))
-    return written(tmp_path, FigureSpec(charts=charts, page=Grid(venue=Venue.ACL, columns=Columns.DOUBLE, across=2, panels=(Panel(), Panel()))))
+    charts = tuple(
+        of(replace(trace, spec=replace(trace.spec, checkpoint=str(tmp_path / "toy"))), shown)
+        for shown in (OfRun.READS, OfRun.NORMS)
+    )
+    return written(
+        tmp_path,
+        FigureSpec(
+            charts=charts, page=Grid(venue=Venue.ACL, columns=Columns.DOUBLE, across=2, panels=(Panel(), Panel()))
+        ),
+    )
 
 
 def test_a_sidecar_makes_the_same_bytes_again_and_says_that_nothing_is_otherwise(sidecar: Path, capsys) -> None:
@@ -143,7 +172,12 @@ def test_what_is_otherwise_is_told_part_by_part(sidecar: Path, capsys) -> None:
     sidecar.write_text(json.dumps(told), encoding="utf-8")
     assert main(["figure", str(sidecar), "-o", str(sidecar.with_name("again.pdf")), "--device", "cpu", "--json"]) == 0
     otherwise = json.loads(capsys.readouterr().out)["otherwise"]
-    said = ["the numbers of panel 2", "the checkpoint's weights of panel 2", "the device of panel 2 (was cuda, is cpu)", "the workbench's code"]
+    said = [
+        "the numbers of panel 2",
+        "the checkpoint's weights of panel 2",
+        "the device of panel 2 (was cuda, is cpu)",
+        "the workbench's code",
+    ]
     assert otherwise[:4] == said
     assert otherwise[4].startswith("the versions of numpy (was 0.1, is ") and len(otherwise) == 5
 
@@ -162,7 +196,9 @@ def test_a_table_is_written_and_not_drawn(tmp_path: Path, capsys) -> None:
     [(["-o", "fig.docx"], "a figure becomes one of .pdf"), (["-o", "fig.tex"], "a figure is drawn"),
      (["-o", "fig.pdf", "--results", "DIR"], "--results is the folder of one result")],
 )  # fmt: skip
-def test_files_and_folders_that_no_figure_has_are_refused(arguments: list[str], said: str, gated: Checkpoint, trace: Trace, tmp_path: Path, capsys) -> None:
+def test_files_and_folders_that_no_figure_has_are_refused(
+    arguments: list[str], said: str, gated: Checkpoint, trace: Trace, tmp_path: Path, capsys
+) -> None:
     save(tmp_path / "toy", gated.model, gated.tokenizer, "")
     one = of(replace(trace, spec=replace(trace.spec, checkpoint=str(tmp_path / "toy"))))
     two = replace(one, spec=replace(one.spec, text="Mary went home."))
@@ -177,7 +213,12 @@ def test_the_sidecar_names_what_the_figure_was_made_with(gated: Checkpoint, trac
     spec = FigureSpec(charts=(made.chart,))
     told = sidecars.sidecar(spec, [made])
     [one] = told["made"]
-    assert told["figure"] == spec.to_json() and one["checkpoint_digest"] == gated.digest and one["device"] == "cpu" and one["seed"] == trace.spec.seed
+    assert (
+        told["figure"] == spec.to_json()
+        and one["checkpoint_digest"] == gated.digest
+        and one["device"] == "cpu"
+        and one["seed"] == trace.spec.seed
+    )
     assert sidecars.differences(told, told) == [] and bundle(spec.drawn([made]), told, spec.digest)
     assert isinstance(made.view, Heatmap)
     other = Made(chart=made.chart, view=replace(made.view, values=made.view.values + 1), origin=made.origin)
@@ -187,7 +228,13 @@ def test_the_sidecar_names_what_the_figure_was_made_with(gated: Checkpoint, trac
 def test_a_sweep_that_has_run_is_read_from_its_folder(gated: Checkpoint, tmp_path: Path, capsys, monkeypatch) -> None:
     monkeypatch.delenv("LM2_DATA_DIR", raising=False)
     save(tmp_path / "toy", gated.model, gated.tokenizer, "")
-    sweep = SweepSpec(checkpoint=str(tmp_path / "toy"), grid=grid.Grid.MEMORY_HEADS, questions=4, segment_length=96, metrics=(Metric.LOGIT_DIFFERENCE, Metric.EXACT))
+    sweep = SweepSpec(
+        checkpoint=str(tmp_path / "toy"),
+        grid=grid.Grid.MEMORY_HEADS,
+        questions=4,
+        segment_length=96,
+        metrics=(Metric.LOGIT_DIFFERENCE, Metric.EXACT),
+    )
     (tmp_path / "sweep.json").write_text(json.dumps(sweep.to_json()), encoding="utf-8")
     assert main(["sweep", str(tmp_path / "sweep.json"), "--out", str(tmp_path / "done"), "--device", "cpu"]) == 0
     spec = FigureSpec(charts=(SweepChart(spec=sweep, shown=OfSweep.EFFECTS, hide=False),))
@@ -195,12 +242,40 @@ def test_a_sweep_that_has_run_is_read_from_its_folder(gated: Checkpoint, tmp_pat
     digests = []
     for extra in ((), ("--results", str(tmp_path / "done"))):
         capsys.readouterr()
-        assert main(["figure", str(tmp_path / "spec.json"), "-o", str(tmp_path / "fig.pdf"), "--device", "cpu", "--json", *extra]) == 0
+        assert (
+            main(
+                [
+                    "figure",
+                    str(tmp_path / "spec.json"),
+                    "-o",
+                    str(tmp_path / "fig.pdf"),
+                    "--device",
+                    "cpu",
+                    "--json",
+                    *extra,
+                ]
+            )
+            == 0
+        )
         digests.append(json.loads(capsys.readouterr().out)["written"][0]["sha256"])
     assert digests[0] == digests[1]
     other = FigureSpec(charts=(SweepChart(spec=replace(sweep, questions=5), shown=OfSweep.EFFECTS),))
     (tmp_path / "other.json").write_text(json.dumps(other.to_json()), encoding="utf-8")
-    assert main(["figure", str(tmp_path / "other.json"), "-o", str(tmp_path / "fig.pdf"), "--device", "cpu", "--results", str(tmp_path / "done")]) == 2
+    assert (
+        main(
+            [
+                "figure",
+                str(tmp_path / "other.json"),
+                "-o",
+                str(tmp_path / "fig.pdf"),
+                "--device",
+                "cpu",
+                "--results",
+                str(tmp_path / "done"),
+            ]
+        )
+        == 2
+    )
     assert "holds the results of another sweep" in capsys.readouterr().err
 
 
@@ -229,7 +304,11 @@ def test_an_earlier_sidecar_knows_a_checkpoint_by_its_weights_and_stays_silent(g
     made = of(trace).made(known, trace)
     spec = FigureSpec(charts=(made.chart,))
     now = sidecars.sidecar(spec, [made])
-    kept = {name: value for name, value in now["made"][0].items() if name not in ("setup_digest", "weights_digest", "numbers_sha256")}
+    kept = {
+        name: value
+        for name, value in now["made"][0].items()
+        if name not in ("setup_digest", "weights_digest", "numbers_sha256")
+    }
     old = {name: value for name, value in now.items() if name not in ("processor", "threads")}
     old["made"] = [kept | {"checkpoint_digest": "weights", "numbers": now["made"][0]["numbers_sha256"]}]
     assert sidecars.differences(old, now) == []
@@ -243,4 +322,7 @@ def test_another_configuration_is_told_as_one_and_not_as_other_weights(gated: Ch
     told = now | {"made": [now["made"][0] | {"checkpoint_digest": "other", "setup_digest": "other"}]}
     assert sidecars.differences(told, now) == ["the checkpoint's configuration or tokenizer"]
     told = now | {"processor": "another", "threads": 99}
-    assert [line.partition(" (was")[0] for line in sidecars.differences(told, now)] == ["the processor", "the number of threads"]
+    assert [line.partition(" (was")[0] for line in sidecars.differences(told, now)] == [
+        "the processor",
+        "the number of threads",
+    ]

@@ -23,11 +23,11 @@ from pyarrow import csv, parquet
 
 from app.export import files
 from app.export.files import Form
-from app.figures.screen import draw as screen
-from app.figures.screen.html import interactive
-from app.figures.print.page import Annotation, Grid, Panel, Paper
 from app.figures.palettes import Stretch
 from app.figures.print.figure import Drawn, compose, draw
+from app.figures.print.page import Annotation, Grid, Panel, Paper
+from app.figures.screen import draw as screen
+from app.figures.screen.html import interactive
 from app.figures.theme import LIGHT
 from app.views import captions, numbers
 from app.views.kinds import Bars, Best, Heatmap, Line, Lines, Strip, Table, slot_labels
@@ -41,8 +41,10 @@ DIGEST = "5f" * 32
 def view(rows: int = 6, columns: int = 9) -> Heatmap:
     values = np.random.default_rng(1).random((rows, columns)).astype(np.float32)
     return Heatmap(
-        values=values, row_labels=slot_labels(rows), column_labels=tuple(f'{at}: "a, b"' for at in range(columns)), row_title="slot",
-        column_title="token", value_title="read weight, block 0, mean over heads", low=0.0, high=1.0, masked=values < 0.2,
+        values=values, row_labels=slot_labels(rows), column_labels=tuple(f'{at}: "a, b"' for at in range(columns)),
+        row_title="slot",
+        column_title="token", value_title="read weight, block 0, mean over heads", low=0.0, high=1.0,
+        masked=values < 0.2,
         boundaries=(0, 4), segment_labels=("segment 0", "segment 1"),
     )  # fmt: skip
 
@@ -50,7 +52,8 @@ def view(rows: int = 6, columns: int = 9) -> Heatmap:
 def lines() -> Lines:
     values = np.array([91.5, 80.25, np.nan, 60.0])
     return Lines(
-        lines=(Line(name="ours", values=values, low=values - 3, high=values + 2), Line(name="theirs", values=values[::-1])),
+        lines=(Line(name="ours", values=values, low=values - 3, high=values + 2),
+            Line(name="theirs", values=values[::-1])),
         ticks=("0k", "1k", "2k", "4k"), x_title="length", y_title="accuracy (%)",
     )  # fmt: skip
 
@@ -75,7 +78,14 @@ def grid() -> Drawn:
     return compose((view(), lines(), strip(), BARS), Grid(venue="acl", columns="double", across=2, panels=panels))
 
 
-ODD = {"axes.grid": True, "font.size": 20, "lines.linewidth": 9, "pdf.fonttype": 3, "svg.fonttype": "none", "savefig.dpi": 33}
+ODD = {
+    "axes.grid": True,
+    "font.size": 20,
+    "lines.linewidth": 9,
+    "pdf.fonttype": 3,
+    "svg.fonttype": "none",
+    "savefig.dpi": 33,
+}
 """Settings that somebody may have in a matplotlibrc."""
 
 
@@ -103,10 +113,10 @@ def test_the_same_figure_is_the_same_file_whatever_settings_there_are(twice, for
 
 def test_another_process_makes_the_same_archive() -> None:
     code = (
-        "import hashlib, numpy as np; from app.export import files; from app.figures.print.page import Paper; from app.figures.print.figure import draw\n"
-        "from app.views.kinds import Bars\n"
-        "view = Bars(values=np.array([0.5, -0.25]), labels=('a', 'b'), x_title='slot', y_title='change')\n"
-        "print(hashlib.sha256(export.bundle(draw(view, Paper(venue='icml')), {'seed': 3})).hexdigest())"
+        "import hashlib, numpy as np; from app.export import files; from app.figures.print.page import Paper; from"
+        " app.figures.print.figure import draw\nfrom app.views.kinds import Bars\nview = Bars(values=np.array([0.5,"
+        " -0.25]), labels=('a', 'b'), x_title='slot', y_title='change')\nprint(hashlib.sha256(export.bundle(draw(view,"
+        " Paper(venue='icml')), {'seed': 3})).hexdigest())"
     )
     environment = {**os.environ, "PYTHONHASHSEED": "1"}
     made = subprocess.run(
@@ -138,7 +148,10 @@ def test_a_pdf_has_its_fonts_as_truetype_and_the_size_of_the_page() -> None:
 def test_rasters_have_as_many_dots_to_the_inch_as_their_names_say() -> None:
     figure = draw(view(), PAPER)
     sizes = [Image.open(io.BytesIO(files.render(figure, form))).size for form in (Form.PNG_300, Form.PNG_600)]
-    assert sizes == [(975, round(figure.figure.get_figheight() * 300)), (1950, round(figure.figure.get_figheight() * 600))]
+    assert sizes == [
+        (975, round(figure.figure.get_figheight() * 300)),
+        (1950, round(figure.figure.get_figheight() * 600)),
+    ]
 
 
 def test_letters_in_svg_are_paths_and_the_file_is_xml_whatever_the_tokens_are() -> None:
@@ -172,7 +185,10 @@ def test_an_archive_holds_the_files_in_order(archive: zipfile.ZipFile) -> None:
 
 def test_the_numbers_in_an_archive_are_those_of_the_view(archive: zipfile.ZipFile) -> None:
     given, there = view(), numbers.unmasked(view())
-    for table in (csv.read_csv(io.BytesIO(archive.read("data.csv"))), parquet.read_table(io.BytesIO(archive.read("data.parquet")))):
+    for table in (
+        csv.read_csv(io.BytesIO(archive.read("data.csv"))),
+        parquet.read_table(io.BytesIO(archive.read("data.parquet"))),
+    ):
         found = np.array(table["value"].to_pylist(), float).reshape(there.shape)
         assert np.array_equal(found.astype(np.float32), there, equal_nan=True)
         assert table["column"].to_pylist()[:9] == list(given.column_labels)
@@ -184,10 +200,21 @@ def test_the_numbers_in_an_archive_are_those_of_the_view(archive: zipfile.ZipFil
 
 def test_panels_have_their_numbers_under_their_letters(twice) -> None:
     made = zipfile.ZipFile(io.BytesIO(files.bundle(twice[0], SIDECAR)))
-    assert [name for name in made.namelist() if name.endswith("csv")] == ["data-a.csv", "data-b.csv", "data-c.csv", "data-d.csv"]
+    assert [name for name in made.namelist() if name.endswith("csv")] == [
+        "data-a.csv",
+        "data-b.csv",
+        "data-c.csv",
+        "data-d.csv",
+    ]
     curve = csv.read_csv(io.BytesIO(made.read("data-b.csv"))).to_pydict()
     assert curve["line"] == ["ours"] * 4 + ["theirs"] * 4 and curve["point"] == ["0k", "1k", "2k", "4k"] * 2
-    assert curve["value"] == [91.5, 80.25, None, 60, 60, None, 80.25, 91.5] and curve["high"] == [93.5, 82.25, None, 62, *[None] * 4]
+    assert curve["value"] == [91.5, 80.25, None, 60, 60, None, 80.25, 91.5] and curve["high"] == [
+        93.5,
+        82.25,
+        None,
+        62,
+        *[None] * 4,
+    ]
     assert csv.read_csv(io.BytesIO(made.read("data-c.csv")))["weight"].to_pylist() == [0.1, 0.2, None, 1.0]
     assert csv.read_csv(io.BytesIO(made.read("data-d.csv"))).to_pydict() == {"bar": ["a", "b"], "value": [0.5, -0.25]}
     assert np.array_equal(np.load(io.BytesIO(made.read("data-b.npz")))["low"][0], lines().lines[0].low, equal_nan=True)
@@ -233,21 +260,36 @@ def test_a_page_for_the_browser_has_every_panel_needs_no_network_and_offers_no_u
         assert f'<div id="figure-{at}"' in page
     assert not re.search(r"<script[^>]+src=|<link[^>]+href=", page)
     configs = [json.loads(found) for found in re.findall(r"(\{[^{}]*\"modeBarButtonsToRemove\"[^{}]*\})", page)]
-    assert len(configs) == 3 and all(one["modeBarButtonsToRemove"] == ["sendChartToCloud"] and one["displaylogo"] is False for one in configs)
+    assert len(configs) == 3 and all(
+        one["modeBarButtonsToRemove"] == ["sendChartToCloud"] and one["displaylogo"] is False for one in configs
+    )
 
 
 def test_annotations_titles_and_the_spread_of_colours_survive_on_the_page() -> None:
-    paper = Paper(venue="icml", title="A <b>", x_title="along", stretch="sqrt", colours="greys", annotations=(Annotation(x=1, y=2, text="x < y"),))
+    paper = Paper(
+        venue="icml",
+        title="A <b>",
+        x_title="along",
+        stretch="sqrt",
+        colours="greys",
+        annotations=(Annotation(x=1, y=2, text="x < y"),),
+    )
     page = interactive(draw(view(), paper))
     assert "A &lt;b&gt;" in page and '"along"' in page and "x \\u003c y" in page or "x &lt; y" in page
     drawn = screen.heatmap(view(), LIGHT, stretch=Stretch.SQRT)
     shown, plain = drawn.data[0], screen.heatmap(view(), LIGHT).data[0]
     assert np.allclose(np.asarray(shown.z) ** 2, plain.z, equal_nan=True, atol=1e-6)
-    assert np.array_equal(np.asarray(shown.customdata)[..., 1].astype(float), np.asarray(plain.z, float), equal_nan=True)
+    assert np.array_equal(
+        np.asarray(shown.customdata)[..., 1].astype(float), np.asarray(plain.z, float), equal_nan=True
+    )
 
 
 def test_a_table_becomes_an_archive_with_its_rows() -> None:
-    table = Table(columns=("model", "right (%)", "low", "high"), rows=(("a", 90.0, 88.0, 92.0), ("b", 50.0, 48.0, 52.0)), best={"right (%)": Best.HIGHEST})
+    table = Table(
+        columns=("model", "right (%)", "low", "high"),
+        rows=(("a", 90.0, 88.0, 92.0), ("b", 50.0, 48.0, 52.0)),
+        best={"right (%)": Best.HIGHEST},
+    )
     archive = zipfile.ZipFile(io.BytesIO(files.table_bundle(table, SIDECAR)))
     assert archive.namelist() == ["table.tex", "table.md", "data.csv", "data.parquet", "sidecar.json"]
     assert r"\textbf{90.0 (88.0 to 92.0)}" in archive.read("table.tex").decode()

@@ -1,4 +1,5 @@
-"""Laws of what a figure says of itself: model, item, unit, and what was changed, in its title, caption, alternative text and sidecar."""
+"""Laws of what a figure says of itself: model, item, unit, and what was changed, in its title, caption, alternative
+text and sidecar."""
 
 from dataclasses import replace
 
@@ -6,45 +7,82 @@ import numpy as np
 import pytest
 from matplotlib.text import Text
 
-from app.choices import intervention_words
 from app.charts import (
-    AblationChart, Chart, ExperimentChart, OfAblation, OfExperiment, OfPatching, OfProbe, OfRun, OfSweep, OfUpdates, PatchingChart, ProbeChart, RunChart,
-    SlotChart, SweepChart, UpdateChart,
+    AblationChart,
+    Chart,
+    ExperimentChart,
+    OfAblation,
+    OfExperiment,
+    OfPatching,
+    OfProbe,
+    OfRun,
+    OfSweep,
+    OfUpdates,
+    PatchingChart,
+    ProbeChart,
+    RunChart,
+    SlotChart,
+    SweepChart,
+    UpdateChart,
 )  # fmt: skip
-from app.export.files import Form, caption, render
+from app.choices import intervention_words
 from app.export.figure_spec import FigureSpec
-from app.figures.screen.html import interactive
-from app.figures.print.page import Paper
+from app.export.files import Form, caption, render
 from app.export.sidecar import sidecar
+from app.figures.print.page import Paper
+from app.figures.screen.html import interactive
 from app.views.kinds import Bars, Provenance, Table
 from app.views.latex import latex, markdown
 from app.views.numbers import digest
+from lm2.model.sites import Site
 from lm2.runs.capture import Capture
-from lm2.weights.checkpoint import Checkpoint
 from lm2.runs.interventions import (
-    KINDS, Add, BankEdit, Carry, Edit, Freeze, Initial, Mean, MemoryOff, Patch, Permute, Persistence, ProjectOut, Reset, Scale, Set, WriteBlock,
+    KINDS,
+    Add,
+    BankEdit,
+    Carry,
+    Edit,
+    Freeze,
+    Initial,
+    Mean,
+    MemoryOff,
+    Patch,
+    Permute,
+    Persistence,
+    ProjectOut,
+    Reset,
+    Scale,
+    Set,
+    WriteBlock,
 )  # fmt: skip
 from lm2.runs.runner import run
-from lm2.model.sites import Site
 from lm2.runs.spec import RunSpec
-from probes.explain.spec import ExplainSpec
-from probes.experiments.experiment import Experiment, ExperimentSpec
-from probes.sweeps.grid import Grid, Replacement
+from lm2.weights.checkpoint import Checkpoint
 from probes.causal.patching import PatchSpec
+from probes.experiments.experiment import Experiment, ExperimentSpec
+from probes.explain.spec import ExplainSpec
 from probes.probing.spec import ProbeSpec
+from probes.sweeps.grid import Grid, Replacement
 from probes.sweeps.spec import SweepSpec
 
 TEXT = "Mary moved to the garden. John went to the office.\fWhere is Mary?"
-SPEC = RunSpec(checkpoint="toy-gated", text=TEXT, captures=(Capture(Site.READ_PATTERN), Capture(Site.GATE_FORGET)), interventions=(Freeze(segment=1),))
+SPEC = RunSpec(
+    checkpoint="toy-gated",
+    text=TEXT,
+    captures=(Capture(Site.READ_PATTERN), Capture(Site.GATE_FORGET)),
+    interventions=(Freeze(segment=1),),
+)
 EDITS = {
     MemoryOff(): "memory off", MemoryOff(layers=(1, 2), segments=(0,)): "memory off in blocks 1-2, segment 0",
     Freeze(segment=3): "writes frozen from segment 3 on", Reset(segment=2): "bank reset before segment 2",
-    Carry(texts=("a b", "c")): "bank carried over from 2 other texts", WriteBlock(tokens=(3, 4, 5)): "tokens 3-5 cannot write",
+    Carry(texts=("a b", "c")): "bank carried over from 2 other texts",
+    WriteBlock(tokens=(3, 4, 5)): "tokens 3-5 cannot write",
     BankEdit(operation=Set(value=0.0), slots=(1, 4)): "slots 1,4 zeroed",
     BankEdit(operation=Permute(order=(1, 0)), persistence=Persistence.READ_ONLY): "bank permuted, for reading alone",
     BankEdit(operation=Initial(), segments=(2,)): "bank as at the start in segment 2",
     Edit(site=Site.GATE_FORGET, operation=Set(value=0.5), layers=(2,)): "forget gate set to 0.5 in block 2",
-    Edit(site=Site.READ_V, operation=Mean(texts=("a", "b", "c")), heads=(0,)): "READ_V at the mean of 3 other texts in head 0",
+    Edit(site=Site.READ_V, operation=Mean(texts=("a", "b", "c")),
+        heads=(0,)): "READ_V at the mean of 3 other texts in head 0",
     Edit(site=Site.RESID_POST, operation=Scale(by=2.0), tokens=(7,)): "RESID_POST scaled by 2 in token 7",
     Edit(site=Site.RESID_POST, operation=Patch(text="Mary went home.")): "RESID_POST from the text “Mary went home.”",
     Edit(site=Site.RESID_POST, operation=Add(direction=(1.0,))): "RESID_POST moved along a direction",
@@ -84,23 +122,32 @@ def test_a_figure_of_a_changed_run_says_so_wherever_it_speaks(shown: OfRun, gate
 
 def test_a_plain_run_has_no_changes_in_its_title(gated: Checkpoint) -> None:
     chart = RunChart(spec=replace(SPEC, interventions=()), shown=OfRun.READS)
-    drawn = FigureSpec(charts=(chart,), page=Paper(venue="icml", title="Mine")).drawn([chart.made(gated, run(gated, chart.spec))])
+    drawn = FigureSpec(charts=(chart,), page=Paper(venue="icml", title="Mine")).drawn(
+        [chart.made(gated, run(gated, chart.spec))]
+    )
     assert drawn.title == "Mine" and "changed" not in caption(drawn)
 
 
 CHARTS: dict[str, Chart] = {
     "ablation": AblationChart(spec=SPEC, shown=OfAblation.TEXT), "patching": PatchingChart(
-        spec=PatchSpec(checkpoint="toy", text=TEXT, row=3, donor="Mary left.", donor_row=1, own=5, other=7), shown=OfPatching.ALONE
+        spec=PatchSpec(checkpoint="toy", text=TEXT, row=3, donor="Mary left.", donor_row=1, own=5, other=7),
+        shown=OfPatching.ALONE
     ),
-    "walk": UpdateChart(spec=replace(SPEC, captures=(), interventions=()), shown=OfUpdates.STEPS, tokens=4, frozen=1, layer=2, probe=(3,), writes="off"),
-    "walks": UpdateChart(spec=replace(SPEC, captures=(), interventions=()), shown=OfUpdates.COURSE, tokens=4, frozen=1, layer=2, probe=(3,)),
-    "sweep": SweepChart(spec=SweepSpec(checkpoint="toy", grid=Grid.SLOTS, replacement=Replacement.ZERO), shown=OfSweep.EFFECTS),
+    "walk": UpdateChart(spec=replace(SPEC, captures=(), interventions=()), shown=OfUpdates.STEPS, tokens=4, frozen=1,
+        layer=2, probe=(3,), writes="off"),
+    "walks": UpdateChart(spec=replace(SPEC, captures=(), interventions=()), shown=OfUpdates.COURSE, tokens=4, frozen=1,
+        layer=2, probe=(3,)),
+    "sweep": SweepChart(spec=SweepSpec(checkpoint="toy", grid=Grid.SLOTS, replacement=Replacement.ZERO),
+        shown=OfSweep.EFFECTS),
     "gate sweep": SweepChart(spec=SweepSpec(checkpoint="toy", grid=Grid.GATES), shown=OfSweep.RANKING),
-    "experiment": ExperimentChart(spec=ExperimentSpec(experiment=Experiment.SWAP, checkpoint="toy"), shown=OfExperiment.FOREST),
+    "experiment": ExperimentChart(spec=ExperimentSpec(experiment=Experiment.SWAP, checkpoint="toy"),
+        shown=OfExperiment.FOREST),
 }  # fmt: skip
 WORDS = {
-    "ablation": "writes frozen from segment 1 on", "patching": "each slot of the donor's bank", "walk": "writes frozen from segment 1 on",
-    "walks": "where writes are off", "sweep": "each slot zeroed", "gate sweep": "each gate clamped", "experiment": "bank swap",
+    "ablation": "writes frozen from segment 1 on", "patching": "each slot of the donor's bank",
+    "walk": "writes frozen from segment 1 on",
+    "walks": "where writes are off", "sweep": "each slot zeroed", "gate sweep": "each gate clamped",
+    "experiment": "bank swap",
 }  # fmt: skip
 
 
@@ -121,8 +168,14 @@ def test_every_replacement_and_every_grid_of_a_sweep_has_words() -> None:
 
 
 def test_charts_of_many_texts_say_which() -> None:
-    probe, slot = ProbeChart(spec=ProbeSpec(checkpoint="toy"), shown=OfProbe.MAP), SlotChart(spec=ExplainSpec(checkpoint="toy"), slot=1)
-    assert "200 simulated stories of each of qa1" in probe.provenance.words and "64 held out stories of each of qa1" in slot.provenance.words
+    probe, slot = (
+        ProbeChart(spec=ProbeSpec(checkpoint="toy"), shown=OfProbe.MAP),
+        SlotChart(spec=ExplainSpec(checkpoint="toy"), slot=1),
+    )
+    assert (
+        "200 simulated stories of each of qa1" in probe.provenance.words
+        and "64 held out stories of each of qa1" in slot.provenance.words
+    )
 
 
 def test_a_table_of_changed_runs_says_so_below_it() -> None:
@@ -134,7 +187,13 @@ def test_a_table_of_changed_runs_says_so_below_it() -> None:
 
 
 def test_a_title_names_a_few_changes_and_counts_the_others() -> None:
-    view = Bars(values=np.ones(1), labels=("a",), x_title="slot", y_title="weight", provenance=Provenance(changes=("one", "two", "three", "four")))
+    view = Bars(
+        values=np.ones(1),
+        labels=("a",),
+        x_title="slot",
+        y_title="weight",
+        provenance=Provenance(changes=("one", "two", "three", "four")),
+    )
     assert view.titled("Mine") == "Mine (one; two; 2 more changes)" and "one; two; three; four" in view.alt
     assert view.titled("Mine, with one; two; 2 more changes").count("one") == 1
 

@@ -1,4 +1,5 @@
-"""Laws of specifications: values of another kind are refused in a sentence wherever they stand; JSON forms and digests stay as they are."""
+"""Laws of specifications: values of another kind are refused in a sentence wherever they stand; JSON forms and digests
+stay as they are."""
 
 import copy
 import json
@@ -9,74 +10,162 @@ from typing import Any
 import pytest
 
 from app.charts import (
-    AblationChart, BenchmarkChart, ExperimentChart, OfAblation, OfBenchmark, OfExperiment, OfPatching, OfProbe, OfRun, OfSweep, OfUpdates,
-    PatchingChart, ProbeChart, RunChart, SlotChart, SweepChart, UpdateChart,
+    AblationChart,
+    BenchmarkChart,
+    ExperimentChart,
+    OfAblation,
+    OfBenchmark,
+    OfExperiment,
+    OfPatching,
+    OfProbe,
+    OfRun,
+    OfSweep,
+    OfUpdates,
+    PatchingChart,
+    ProbeChart,
+    RunChart,
+    SlotChart,
+    SweepChart,
+    UpdateChart,
 )  # fmt: skip
 from app.export.figure_spec import FigureSpec
 from app.figures.print.page import Annotation, Grid, Panel, Paper
 from app.figures.print.venues import Columns, Venue
-from lm2.weights.bundled import FOLDER
-from lm2.runs.capture import Capture, HeadMax, HeadMean, PooledMax, PooledMean, SlotMass, TopSlots, Whole
 from lm2.files import read_json
+from lm2.model.sites import Site
+from lm2.runs.capture import Capture, HeadMax, HeadMean, PooledMax, PooledMean, SlotMass, TopSlots, Whole
 from lm2.runs.interventions import (
-    Add, BankEdit, Carry, Edit, Erase, Freeze, Initial, Mean, MemoryOff, Patch, Permute, Persistence, ProjectOut, Reset, Scale, Set, Transport,
+    Add,
+    BankEdit,
+    Carry,
+    Edit,
+    Erase,
+    Freeze,
+    Initial,
+    Mean,
+    MemoryOff,
+    Patch,
+    Permute,
+    Persistence,
+    ProjectOut,
+    Reset,
+    Scale,
+    Set,
+    Transport,
     WriteBlock,
 )  # fmt: skip
-from lm2.serialize import Spec
-from lm2.model.sites import Site
 from lm2.runs.spec import RunSpec
+from lm2.serialize import Spec
 from lm2.training.train import TrainingConfig
-from probes.features.documents import Documents, Origin
-from probes.features.examples import Moment
-from probes.experiments.experiment import Experiment, ExperimentSpec
-from probes.explain.spec import ExplainSpec, Signal
-from probes.sweeps.grid import Grid as Units
-from probes.sweeps.grid import Replacement
-from probes.estimators.linear import Family
-from probes.stats.metrics import Metric
+from lm2.weights.bundled import FOLDER
 from probes.causal.patching import PatchSpec
 from probes.causal.plan import Route
+from probes.estimators.linear import Family
+from probes.experiments.experiment import Experiment, ExperimentSpec
+from probes.explain.spec import ExplainSpec, Signal
+from probes.features.documents import Documents, Origin
+from probes.features.examples import Moment
 from probes.probing.spec import ProbeSpec
+from probes.stats.metrics import Metric
+from probes.sweeps.grid import Grid as Units, Replacement
 from probes.sweeps.spec import SweepSpec
 
 RUN = RunSpec(
     checkpoint="a", text="Zoë 🙂\fWhere is Mary?", segment_length=9, seed=3,
     captures=(
-        Capture(Site.GATE_IN, layers=(0, 2), segments=(1,)), Capture(Site.READ_PATTERN, TopSlots(3)), Capture(Site.READ_PATTERN, HeadMean()),
-        Capture(Site.READ_PATTERN, HeadMax()), Capture(Site.READ_PATTERN, SlotMass()), Capture(Site.EMBED, PooledMax(4)),
+        Capture(Site.GATE_IN, layers=(0, 2), segments=(1,)), Capture(Site.READ_PATTERN, TopSlots(3)),
+        Capture(Site.READ_PATTERN, HeadMean()),
+        Capture(Site.READ_PATTERN, HeadMax()), Capture(Site.READ_PATTERN, SlotMass()),
+        Capture(Site.EMBED, PooledMax(4)),
         Capture(Site.EMBED, PooledMean(4)), Capture(Site.EMBED, Whole()),
     ),
     interventions=(
         Edit(site=Site.GATE_IN, operation=Set(value=0.5), layers=(0,), segments=(1,), slots=(1, 2)),
-        Edit(site=Site.READ_PATTERN, operation=Patch(text="b", segment=-1), heads=(1,), tokens=(4, 5), persistence=Persistence.READ_ONLY),
+        Edit(site=Site.READ_PATTERN, operation=Patch(text="b", segment=-1), heads=(1,), tokens=(4, 5),
+            persistence=Persistence.READ_ONLY),
         Edit(site=Site.EMBED, operation=Scale(by=2)), Edit(site=Site.EMBED, operation=Add(direction=(1, 0.5), by=3)),
-        Edit(site=Site.EMBED, operation=ProjectOut(direction=(0, 1))), BankEdit(operation=Permute(order=(1, 0)), persistence=Persistence.READ_ONLY),
+        Edit(site=Site.EMBED, operation=ProjectOut(direction=(0, 1))),
+        BankEdit(operation=Permute(order=(1, 0)), persistence=Persistence.READ_ONLY),
         BankEdit(operation=Erase(left=((1.0, 0.5),), right=((0.25, 1),), mean=(0, 1.5)), slots=(1,)),
         BankEdit(operation=Transport(matrix=((1, 0), (0, 1)), mean=(0, 1), to=(2, 3)), slots=(0,)),
-        BankEdit(operation=Initial(), segments=(1,)), BankEdit(operation=Mean(texts=("b", "c"))), Freeze(segment=1), Reset(segment=2),
+        BankEdit(operation=Initial(), segments=(1,)), BankEdit(operation=Mean(texts=("b", "c"))), Freeze(segment=1),
+        Reset(segment=2),
         Carry(texts=("d",)), WriteBlock(tokens=(1, 2)), MemoryOff(layers=(0,), segments=(1,)),
     ),
 )  # fmt: skip
 PLAIN = RunSpec(checkpoint="a", text="b")
-PROBE = ProbeSpec(checkpoint="a", documents=Documents(tasks=(1, 3), count=9, origin=Origin.HELD_OUT, seed=2, length="4k", templates=True),
-                  moment=Moment.TOKEN, segment_length=8, sources=("bank:mean", "bank:*"), targets=("place of *",), baselines=("tokens",),
-                  family=Family.LOGISTIC, strengths=(1, 0.5), folds=3, permutations=10, seed=5)
-SWEEP = SweepSpec(checkpoint="a", grid=Units.SLOTS, task=2, questions=3, segment_length=8, back=(0, 2), replacement=Replacement.INITIAL, donors=3,
-                  values=(0.0, 1.0), persistence=Persistence.READ_ONLY, route=Route.EXACT, metrics=(Metric.KL, Metric.EXACT), seed=4)
-EXPLAIN = ExplainSpec(checkpoint="a", file="b.txt", segment_length=8, signals=(Signal.WRITE,), block=1, contexts=3, each=2, keywords=4, model="x", slots=(1, 2), items=6, seed=7)
+PROBE = ProbeSpec(
+    checkpoint="a",
+    documents=Documents(tasks=(1, 3), count=9, origin=Origin.HELD_OUT, seed=2, length="4k", templates=True),
+    moment=Moment.TOKEN,
+    segment_length=8,
+    sources=("bank:mean", "bank:*"),
+    targets=("place of *",),
+    baselines=("tokens",),
+    family=Family.LOGISTIC,
+    strengths=(1, 0.5),
+    folds=3,
+    permutations=10,
+    seed=5,
+)
+SWEEP = SweepSpec(
+    checkpoint="a",
+    grid=Units.SLOTS,
+    task=2,
+    questions=3,
+    segment_length=8,
+    back=(0, 2),
+    replacement=Replacement.INITIAL,
+    donors=3,
+    values=(0.0, 1.0),
+    persistence=Persistence.READ_ONLY,
+    route=Route.EXACT,
+    metrics=(Metric.KL, Metric.EXACT),
+    seed=4,
+)
+EXPLAIN = ExplainSpec(
+    checkpoint="a",
+    file="b.txt",
+    segment_length=8,
+    signals=(Signal.WRITE,),
+    block=1,
+    contexts=3,
+    each=2,
+    keywords=4,
+    model="x",
+    slots=(1, 2),
+    items=6,
+    seed=7,
+)
 EXPERIMENT = ExperimentSpec(experiment=Experiment.SWAP, checkpoint="a", task=2, questions=7, segment_length=9, seed=3)
 PATCH = PatchSpec(checkpoint="a", text="b", row=1, donor="c", donor_row=2, own=3, other=4, segment_length=8)
 CHARTS = (
-    RunChart(spec=RUN, shown=OfRun.TEXT, layer=2, head="1", gate="in", slot=1, side="wrote", token=3, segment=0, marks=((1, 3, "fact"),), window=(0, 4)),
-    AblationChart(spec=RUN, shown=OfAblation.TEXT, marks=((1, 3, "fact"),), window=(0, 4)), PatchingChart(spec=PATCH, shown=OfPatching.ALONE),
-    UpdateChart(spec=PLAIN, shown=OfUpdates.COURSE, tokens=4, frozen=1, layer=0, head="1", writes="off", probe=(1, 2), before=1, after=2, token=3),
-    SlotChart(spec=EXPLAIN, slot=1, side="wrote", passages=3), ProbeChart(spec=PROBE, shown=OfProbe.CONFUSION, target="t", source="s", segment=1),
-    SweepChart(spec=SWEEP, shown=OfSweep.JOINTS, metric=Metric.KL, hide=False), ExperimentChart(spec=EXPERIMENT, shown=OfExperiment.CURVE, finding=1),
+    RunChart(spec=RUN, shown=OfRun.TEXT, layer=2, head="1", gate="in", slot=1, side="wrote", token=3, segment=0,
+        marks=((1, 3, "fact"),), window=(0, 4)),
+    AblationChart(spec=RUN, shown=OfAblation.TEXT, marks=((1, 3, "fact"),), window=(0, 4)),
+    PatchingChart(spec=PATCH, shown=OfPatching.ALONE),
+    UpdateChart(spec=PLAIN, shown=OfUpdates.COURSE, tokens=4, frozen=1, layer=0, head="1", writes="off", probe=(1, 2),
+        before=1, after=2, token=3),
+    SlotChart(spec=EXPLAIN, slot=1, side="wrote", passages=3),
+    ProbeChart(spec=PROBE, shown=OfProbe.CONFUSION, target="t", source="s", segment=1),
+    SweepChart(spec=SWEEP, shown=OfSweep.JOINTS, metric=Metric.KL, hide=False),
+    ExperimentChart(spec=EXPERIMENT, shown=OfExperiment.CURVE, finding=1),
     BenchmarkChart(spec="x", shown=OfBenchmark.LEAD, task="qa1", metric="exact", pair="A - B", length="1k"),
 )  # fmt: skip
-PAPER = Paper(venue=Venue.ACL, columns=Columns.DOUBLE, height=2, title="t", x_title="x", y_title="y", letter="b", colours="cividis",
-              annotations=(Annotation(x=1, y=2.5, text="here"),))
-GRID = Grid(venue="tmlr", aspect=0.5, across=3, shared_scale=True, panels=tuple(Panel(title=str(at)) for at in range(9)))
+PAPER = Paper(
+    venue=Venue.ACL,
+    columns=Columns.DOUBLE,
+    height=2,
+    title="t",
+    x_title="x",
+    y_title="y",
+    letter="b",
+    colours="cividis",
+    annotations=(Annotation(x=1, y=2.5, text="here"),),
+)
+GRID = Grid(
+    venue="tmlr", aspect=0.5, across=3, shared_scale=True, panels=tuple(Panel(title=str(at)) for at in range(9))
+)
 FIGURE = FigureSpec(charts=CHARTS, page=GRID)
 TRAINING = TrainingConfig.from_json(read_json(FOLDER / "babi-lm2" / "training.json"))
 
@@ -165,4 +254,6 @@ def test_what_an_error_shows_of_a_value_is_short_and_on_one_line() -> None:
 
 def test_old_specs_of_documents_that_name_no_kind_still_open() -> None:
     assert Documents.from_json({"tasks": [2]}) == Documents(tasks=(2,))
-    assert Capture.from_json({"site": "EMBED", "reduction": {"kind": "Whole"}, "layers": None, "segments": None}) == Capture(Site.EMBED)
+    assert Capture.from_json(
+        {"site": "EMBED", "reduction": {"kind": "Whole"}, "layers": None, "segments": None}
+    ) == Capture(Site.EMBED)

@@ -1,4 +1,5 @@
-"""Laws of scripts in print: a character is drawn by the first font that has it, else told by its code; tokens keep their order."""
+"""Laws of scripts in print: a character is drawn by the first font that has it, else told by its code; tokens keep
+their order."""
 
 import io
 import xml.etree.ElementTree as ET
@@ -15,8 +16,8 @@ from PIL import Image
 
 from app.export.files import Form, render
 from app.figures.print import fonts, text as paper_text
-from app.figures.print.page import Paper
 from app.figures.print.figure import draw
+from app.figures.print.page import Paper
 from app.views.kinds import Strip
 
 HAN = "漢"
@@ -52,7 +53,9 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
             known.cache_clear()
         fontManager._findfont_cached.cache_clear()
 
-    others = [one for one in fontManager.ttflist if one.name not in fonts._installed() or HAN not in fonts._drawn(one.name)]
+    others = [
+        one for one in fontManager.ttflist if one.name not in fonts._installed() or HAN not in fonts._drawn(one.name)
+    ]
     monkeypatch.setattr(fontManager, "ttflist", others)  # this machine may have fonts that have it
     forget()
 
@@ -66,7 +69,9 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
 
 
 def _strip(*pieces: str) -> Strip:
-    return Strip(pieces=pieces, segment_of=(0,) * len(pieces), weights=None, notes=(), marks=(), legend="coloured by segment")
+    return Strip(
+        pieces=pieces, segment_of=(0,) * len(pieces), weights=None, notes=(), marks=(), legend="coloured by segment"
+    )
 
 
 def test_what_no_font_has_is_told_by_its_code(install) -> None:
@@ -92,7 +97,12 @@ def test_a_character_is_printed_in_an_installed_font_that_has_it_and_the_file_ca
         assert b"ZzzHan" in made
     else:
         dark = (np.asarray(Image.open(io.BytesIO(made)).convert("L")) < 60).sum()
-        plain = (np.asarray(Image.open(io.BytesIO(render(draw(_strip("Mary", " "), Paper(venue="icml")), form))).convert("L")) < 60).sum()
+        plain = (
+            np.asarray(
+                Image.open(io.BytesIO(render(draw(_strip("Mary", " "), Paper(venue="icml")), form))).convert("L")
+            )
+            < 60
+        ).sum()
         assert dark - plain > 200  # a full square and no hollow box
 
 
@@ -110,7 +120,11 @@ def test_tokens_from_right_to_left_keep_their_places_and_their_blanks() -> None:
     pieces = ("Mary", " שלום", " مرحبا", " went")
     drawn = draw(_strip(*pieces), Paper(venue="icml"))
     placed = [text for text in drawn.figure.findobj(Text) if text.get_text().replace("\u200e", "") in pieces]
-    assert [text.get_text().replace("\u200e", "") for text in sorted(placed, key=lambda text: text.get_position()[0])] == list(pieces)
+    assert [
+        text.get_text().replace("\u200e", "") for text in sorted(placed, key=lambda text: text.get_position()[0])
+    ] == list(pieces)
     assert all(text.get_text().startswith(" \u200e") for text in placed[1:3])
     assert paper_text.printable("12: ·שלום") == "12: ·\u200eשלום"
-    assert paper_text.width("12: ·\u200eשלום", 10) == pytest.approx(paper_text.width("12: ·", 10) + paper_text.width("שלום", 10), abs=0.5)
+    assert paper_text.width("12: ·\u200eשלום", 10) == pytest.approx(
+        paper_text.width("12: ·", 10) + paper_text.width("שלום", 10), abs=0.5
+    )

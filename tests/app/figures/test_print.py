@@ -16,11 +16,11 @@ from PIL import Image
 from tueplots import figsizes, fontsizes
 
 from app.export import files
-from app.figures.print import fonts, text as paper_text
 from app.figures import palettes
-from app.figures.print.page import Annotation, Grid, Page, Panel, Paper
-from app.figures.palettes import Colours, MARKS, Vision
+from app.figures.palettes import MARKS, Colours, Vision
+from app.figures.print import fonts, text as paper_text
 from app.figures.print.figure import Drawn, View, compose, draw
+from app.figures.print.page import Annotation, Grid, Page, Panel, Paper
 from app.figures.print.venues import MEASURES, SMALLEST, Venue, small
 from app.views.kinds import Bars, Heatmap, Line, Lines, Strip, slot_labels
 from app.views.pooling import Pooling, cells, pooled
@@ -32,7 +32,8 @@ RANDOM = np.random.default_rng(0)
 def heatmap(rows: int = 16, columns: int = 66, **changes: object) -> Heatmap:
     values = RANDOM.random((rows, columns)).astype(np.float32)
     view = Heatmap(
-        values=values, row_labels=slot_labels(rows), column_labels=tuple(f"{at}: ·went" for at in range(columns)), row_title="slot",
+        values=values, row_labels=slot_labels(rows), column_labels=tuple(f"{at}: ·went" for at in range(columns)),
+        row_title="slot",
         column_title="token", value_title="read weight, block 0, mean over heads", low=0.0, high=1.0,
         boundaries=(0, columns // 3, columns // 2),
         segment_labels=("segment 0", "segment 1", "segment 2"),
@@ -44,8 +45,10 @@ def effects() -> Heatmap:
     values = RANDOM.normal(size=(10, 12)) / 3
     return Heatmap(
         values=values, row_labels=("attention", "memory read", "MLP", *(f"head {at}" for at in range(7))),
-        column_labels=tuple(f"block {at % 4}" for at in range(12)), row_title="part", column_title="block, within each segment",
-        value_title="change of answer logit difference (logits)", low=-1.0, high=1.0, diverging=True, masked=values > 0.4,
+        column_labels=tuple(f"block {at % 4}" for at in range(12)), row_title="part",
+        column_title="block, within each segment",
+        value_title="change of answer logit difference (logits)", low=-1.0, high=1.0, diverging=True,
+        masked=values > 0.4,
         boundaries=(0, 4, 8), segment_labels=("2 before", "1 before", "the answer's"),
     )  # fmt: skip
 
@@ -53,9 +56,11 @@ def effects() -> Heatmap:
 def lines(count: int = 4, points: int = 8) -> Lines:
     middle = [50 + 9 * at + RANDOM.normal(size=points) for at in range(count)]
     return Lines(
-        lines=tuple(Line(name=f"model {at}, fine-tuned", values=one, low=one - 4, high=one + 5) for at, one in enumerate(middle)),
+        lines=tuple(Line(name=f"model {at}, fine-tuned", values=one, low=one - 4, high=one + 5) for at,
+            one in enumerate(middle)),
         ticks=tuple(f"{2**at}k" for at in range(points)) if points < 12 else tuple(f"{at}: ·the" for at in range(points)),
-        x_title="length (tokens of facts and book text, plus 300)", y_title="accuracy (%, official), mean over tasks", y_range=(0, 102),
+        x_title="length (tokens of facts and book text, plus 300)", y_title="accuracy (%, official), mean over tasks",
+        y_range=(0, 102),
         boundaries=(0, points // 2),
     )  # fmt: skip
 
@@ -77,7 +82,13 @@ VIEWS: dict[str, View] = {
     "lines": lines(),
     "many points": lines(2, 300),
     "many lines": lines(9),
-    "bars": Bars(values=RANDOM.normal(size=128), labels=tuple(map(str, range(128))), x_title="slot", y_title="change (logits)", marked=17),
+    "bars": Bars(
+        values=RANDOM.normal(size=128),
+        labels=tuple(map(str, range(128))),
+        x_title="slot",
+        y_title="change (logits)",
+        marked=17,
+    ),
     "text": strip(),
 }
 NARROW, WIDE = (
@@ -109,7 +120,11 @@ def texts(figure: Drawn) -> list[Text]:
         for tick in axis.get_major_ticks()
         if not min(axis.get_view_interval()) <= tick.get_loc() <= max(axis.get_view_interval()) or not axes.axison
     }
-    return [text for text in figure.figure.findobj(Text) if text.get_text().strip() and text.get_visible() and id(text) not in beyond]
+    return [
+        text
+        for text in figure.figure.findobj(Text)
+        if text.get_text().strip() and text.get_visible() and id(text) not in beyond
+    ]
 
 
 def pixels(figure: Drawn, form: files.Form = files.Form.PNG_300) -> np.ndarray:
@@ -136,7 +151,9 @@ def test_no_text_is_cut_off_at_the_edge_of_the_page(drawn) -> None:
     page = drawn.figure.bbox
     for text in texts(drawn):
         box = text.get_window_extent()
-        assert box.x0 >= page.x0 - 1 and box.x1 <= page.x1 + 1 and box.y0 >= page.y0 - 1 and box.y1 <= page.y1 + 1, text.get_text()
+        assert box.x0 >= page.x0 - 1 and box.x1 <= page.x1 + 1 and box.y0 >= page.y0 - 1 and box.y1 <= page.y1 + 1, (
+            text.get_text()
+        )
 
 
 def test_no_label_of_an_axis_stands_over_another(drawn) -> None:
@@ -158,14 +175,16 @@ def test_measures_are_those_of_tueplots_where_it_has_them() -> None:
     }  # fmt: skip
     for venue, (name, two) in known.items():
         ours = MEASURES[venue]
-        widths = [getattr(figsizes, f"{name}{end}")()["figure.figsize"][0] for end in (("_half", "_full") if two else ("",))]
+        widths = [
+            getattr(figsizes, f"{name}{end}")()["figure.figsize"][0] for end in (("_half", "_full") if two else ("",))
+        ]
         assert [ours.single, *([ours.double] if ours.double else [])] == widths
         sizes = getattr(fontsizes, name)()
         assert (ours.size, small(ours.size)) == (sizes["axes.labelsize"], max(SMALLEST, sizes["xtick.labelsize"]))
     assert set(MEASURES) - set(known) == {Venue.ACL, Venue.IEEE}
-    assert MEASURES[Venue.ACL].single == pytest.approx(7.7 / 2.54, abs=0.005) and MEASURES[Venue.ACL].double == pytest.approx(
-        16 / 2.54, abs=0.005
-    )
+    assert MEASURES[Venue.ACL].single == pytest.approx(7.7 / 2.54, abs=0.005) and MEASURES[
+        Venue.ACL
+    ].double == pytest.approx(16 / 2.54, abs=0.005)
 
 
 def test_the_font_is_the_one_that_comes_with_matplotlib() -> None:
@@ -238,7 +257,9 @@ def test_cells_have_the_colours_of_their_values_and_nothing_between() -> None:
     figure = draw(view, Paper(venue="icml"))
     wanted = palettes.colour_map(Colours.VIRIDIS)(view.values.astype(float), bytes=True)[..., :3]
     for form in (files.Form.PNG_300, files.Form.PNG_600):
-        assert np.isin(as_numbers(axes_pixels(figure, form)[1:-1, 1:-1]), as_numbers(wanted)).all()  # ticks touch the edge
+        assert np.isin(
+            as_numbers(axes_pixels(figure, form)[1:-1, 1:-1]), as_numbers(wanted)
+        ).all()  # ticks touch the edge
 
 
 def test_every_single_peak_of_a_large_map_is_printed() -> None:
@@ -250,7 +271,9 @@ def test_every_single_peak_of_a_large_map_is_printed() -> None:
     found = axes_pixels(figure)
     bright = (found == np.array([253, 231, 36])).all(-1)
     for row, column in peaks:
-        at_row, at_column = (int(place / size * have) for place, size, have in zip((row, column), values.shape, bright.shape))
+        at_row, at_column = (
+            int(place / size * have) for place, size, have in zip((row, column), values.shape, bright.shape)
+        )
         assert bright[max(0, at_row - 2) : at_row + 3, max(0, at_column - 2) : at_column + 3].any(), (row, column)
     assert any("is the largest of" in note for note in figure.notes[0])
 
@@ -261,7 +284,9 @@ def test_pooling_keeps_extremes_of_either_sign_and_forgets_what_is_masked() -> N
     values[2:, :2] = np.nan
     down, along = cells(4, 2), cells(6, 3)
     assert (down.sizes.tolist(), along.sizes.tolist()) == ([2, 2], [2, 2, 2])
-    assert np.array_equal(pooled(values, down, along, Pooling.EXTREME, 0.0), [[0, -0.9, 0], [np.nan, 0, 0.8]], equal_nan=True)
+    assert np.array_equal(
+        pooled(values, down, along, Pooling.EXTREME, 0.0), [[0, -0.9, 0], [np.nan, 0, 0.8]], equal_nan=True
+    )
 
 
 def test_masked_cells_are_hatched_and_not_coloured() -> None:
@@ -297,8 +322,15 @@ def test_the_lines_on_paper_are_the_lines_of_the_view() -> None:
         assert np.array_equal(found.get_ydata(), line.values)
         assert np.abs(found.get_xdata() - np.arange(8)).max() < 0.1
         assert label.get_text().replace("\n", " ") == line.name
-    ends = {tuple(end) for bars in axes.collections for segment in bars.get_segments() for end in np.round(segment, 6)[:, 1:]}
-    assert {round(float(value), 6) for line in view.lines for value in (*line.low, *line.high)} <= {end for (end,) in ends}
+    ends = {
+        tuple(end)
+        for bars in axes.collections
+        for segment in bars.get_segments()
+        for end in np.round(segment, 6)[:, 1:]
+    }
+    assert {round(float(value), 6) for line in view.lines for value in (*line.low, *line.high)} <= {
+        end for (end,) in ends
+    }
 
 
 def test_a_text_on_paper_has_every_token_in_order() -> None:
@@ -327,9 +359,14 @@ def test_annotations_stand_at_their_place_and_nowhere_else() -> None:
 
 
 def test_a_shared_scale_gives_equal_values_equal_colours() -> None:
-    one, other = heatmap(4, 6, value_title="read weight, block 0, mean"), heatmap(4, 6, high=2.0, value_title="read weight, block 1, mean")
+    one, other = (
+        heatmap(4, 6, value_title="read weight, block 0, mean"),
+        heatmap(4, 6, high=2.0, value_title="read weight, block 1, mean"),
+    )
     both = dataclasses.replace(other, values=one.values)
-    figure = compose((one, both), Grid(venue="icml", columns="double", across=2, panels=(Panel(), Panel()), shared_scale=True))
+    figure = compose(
+        (one, both), Grid(venue="icml", columns="double", across=2, panels=(Panel(), Panel()), shared_scale=True)
+    )
     assert len(figure.figure.axes) == 3 and figure.figure.axes[2].get_ylabel() == "read weight, mean"
     assert {"block 0", "block 1"} <= {text.get_text() for text in texts(figure)}
     first, second = (axes.images[0].get_array() for axes in figure.figure.axes[:2])
@@ -351,7 +388,8 @@ def test_panels_of_a_grid_have_letters_in_order() -> None:
     "page",
     [
         Paper(venue="icml"),
-        Paper(venue="acl", columns="double", height=2.5, title="t", x_title="x", y_title="y", letter="b", colours="cividis",
+        Paper(venue="acl", columns="double", height=2.5, title="t", x_title="x", y_title="y", letter="b",
+            colours="cividis",
               annotations=(Annotation(x=1, y=2.5, text="here"),)),
         Grid(venue="tmlr", aspect=0.5, across=2, shared_scale=True,
              panels=(Panel(title="one"), Panel(annotations=(Annotation(x=0, y=0, text="o"),)))),
@@ -377,10 +415,12 @@ def test_a_page_is_the_same_after_a_way_through_json(page: Page) -> None:
         ({"kind": "Paper", "venue": "icml", "height": "2"}, "height must be a finite number"),
         ({"kind": "Paper", "venue": "icml", "title": 3}, "title must be a text, not 3"),
         ({"kind": "Paper", "venue": "icml", "colours": "jet"}, "colours must be of .*not 'jet'"),
-        ({"kind": "Paper", "venue": "icml", "annotations": [{"kind": "Annotation", "x": 0, "y": 0, "text": ""}]}, "text must be a text"),
+        ({"kind": "Paper", "venue": "icml", "annotations": [{"kind": "Annotation", "x": 0, "y": 0, "text": ""}]},
+            "text must be a text"),
         ({"kind": "Grid", "venue": "icml", "across": 2, "panels": []}, "1 to 26 panels"),
         ({"kind": "Grid", "venue": "icml", "across": 3, "panels": [{"kind": "Panel"}]}, "not 1 with 3"),
-        ({"kind": "Grid", "venue": "icml", "across": 1, "panels": [{"kind": "Panel"}], "shared_scale": "no"}, "shared_scale must be"),
+        ({"kind": "Grid", "venue": "icml", "across": 1, "panels": [{"kind": "Panel"}], "shared_scale": "no"},
+            "shared_scale must be"),
     ],
 )  # fmt: skip
 def test_a_page_that_makes_no_sense_is_refused(values: dict, said: str) -> None:

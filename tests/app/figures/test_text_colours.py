@@ -1,4 +1,5 @@
-"""Laws of the text's colours: those of the map beside it, on the screen and on paper, and a click on a map chooses its side."""
+"""Laws of the text's colours: those of the map beside it, on the screen and on paper, and a click on a map chooses its
+side."""
 
 import re
 from pathlib import Path
@@ -8,21 +9,21 @@ import pytest
 from matplotlib.patches import Rectangle
 from streamlit.testing.v1 import AppTest
 
-from app.ui import panels
 from app.charts import OfRun, RunChart, chart_of
 from app.components.heatmap import Cell
 from app.figures import palettes, theme
-from app.figures.screen.html import interactive
-from app.figures.print.page import Paper
 from app.figures.palettes import Colours, Stretch, text_shades
 from app.figures.print.figure import draw as printed
+from app.figures.print.page import Paper
+from app.figures.screen.html import interactive
+from app.ui import panels
 from app.views.kinds import Strip
-from lm2.runs.capture import Capture
-from lm2.weights.checkpoint import Checkpoint
-from lm2.runs.runner import run
 from lm2.model.sites import Site
+from lm2.runs.capture import Capture
+from lm2.runs.runner import run
 from lm2.runs.spec import RunSpec
 from lm2.runs.trace import Trace
+from lm2.weights.checkpoint import Checkpoint
 
 ROOT = Path(__file__).parents[3]
 
@@ -60,7 +61,8 @@ def test_a_choice_that_earlier_figures_do_not_have_is_written_only_where_it_is_m
 @pytest.mark.parametrize("stretch", list(Stretch))
 def test_a_printed_text_has_the_screens_colours_and_the_numbers_at_the_ends_of_its_scale(stretch: Stretch) -> None:
     view = Strip(
-        pieces=("Mary", " went", " home"), segment_of=(0, 0, 0), weights=np.array([0.007, 0.3, np.nan]), notes=(), marks=(), legend="read weight", high=0.6,
+        pieces=("Mary", " went", " home"), segment_of=(0, 0, 0), weights=np.array([0.007, 0.3, np.nan]), notes=(),
+        marks=(), legend="read weight", high=0.6,
     )  # fmt: skip
     drawn = printed(view, Paper(venue="icml", stretch=stretch.value))
     grounds = [one.get_facecolor()[:3] for one in drawn.figure.axes[0].patches if isinstance(one, Rectangle)]
@@ -69,7 +71,10 @@ def test_a_printed_text_has_the_screens_colours_and_the_numbers_at_the_ends_of_i
     words = [text.get_text() for text in drawn.figure.axes[0].texts]
     assert {"0", "0.6"} <= set(words) and ("sqrt colours" in words[-1]) == (stretch is Stretch.SQRT)
     page = interactive(drawn)
-    assert all("#" + "".join(f"{round(255 * part):02x}" for part in ground) in page for ground in grounds) and "0.6" in page
+    assert (
+        all("#" + "".join(f"{round(255 * part):02x}" for part in ground) in page for ground in grounds)
+        and "0.6" in page
+    )
 
 
 def test_what_is_faint_on_the_screen_is_faint_on_paper() -> None:
@@ -81,7 +86,9 @@ def test_what_is_faint_on_the_screen_is_faint_on_paper() -> None:
 
 def test_screen_and_paper_have_one_list_of_colours() -> None:
     script = (ROOT / "app" / "components" / "common.js").read_text("utf-8")
-    lists = {name: tuple(re.findall(r"#\w{6}", found)) for name, found in re.findall(r"const (\w+) = (\[.*?\]);", script)}
+    lists = {
+        name: tuple(re.findall(r"#\w{6}", found)) for name, found in re.findall(r"const (\w+) = (\[.*?\]);", script)
+    }
     assert (lists["DIVERGING"], lists["DIVERGING_DARK"]) == (theme.LIGHT.diverging, theme.DARK.diverging)
     for at, colour in enumerate(lists["SEGMENTS"]):
         assert np.allclose(palettes.segment_shades([at])[0], 64 / 255 * palettes.rgb([colour])[0] + 1 - 64 / 255)
@@ -90,9 +97,13 @@ def test_screen_and_paper_have_one_list_of_colours() -> None:
 
 
 @pytest.mark.parametrize(("clicked", "before", "side"), [("writes", "read", "wrote"), ("reads", "wrote", "read")])
-def test_a_click_on_a_map_colours_and_lists_by_that_map(clicked: str, before: str, side: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_click_on_a_map_colours_and_lists_by_that_map(
+    clicked: str, before: str, side: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clicks, shown = [Cell(3, 7)], []
-    monkeypatch.setattr(panels, "map_to_click", lambda view, key, *rest: clicks.pop() if key == clicked and clicks else None)
+    monkeypatch.setattr(
+        panels, "map_to_click", lambda view, key, *rest: clicks.pop() if key == clicked and clicks else None
+    )
     monkeypatch.setattr(panels, "strip", lambda view, *rest: shown.append(view))
     app = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60)
     app.query_params["source"], app.query_params["side"] = "simulated", before

@@ -9,17 +9,23 @@ from streamlit.testing.v1 import AppTest
 from app.choices import context
 from app.choices.selection import Selection
 from app.choices.toggles import Change, Policy, Toggles, head_changes, numbers, ranges, toggles_of
-from app.views.study import ablations
 from app.views.run import text
-from lm2.weights.checkpoint import save
+from app.views.study import ablations
 from lm2.runs.interventions import Persistence
 from lm2.runs.runner import run
-from lm2.tasks.simulator import simulate
 from lm2.runs.spec import RunSpec
+from lm2.tasks.simulator import simulate
+from lm2.weights.checkpoint import save
 from probes.causal.compare import compare
 
-TEXT = "Mary moved to the garden. John went to the office. Mary went to the kitchen. Daniel went to the hallway.\fWhere is Mary?"
-OTHERS = ("Sandra went to the bedroom. John moved to the kitchen. Mary went to the office.", "Mary went to the hallway. John moved to the garden.")
+TEXT = (
+    "Mary moved to the garden. John went to the office. Mary went to the kitchen. Daniel went to the hallway.\fWhere is"
+    " Mary?"
+)
+OTHERS = (
+    "Sandra went to the bedroom. John moved to the kitchen. Mary went to the office.",
+    "Mary went to the hallway. John moved to the garden.",
+)
 EVERY = {
     "off": Toggles(policy=Policy.OFF),
     "frozen": Toggles(policy=Policy.FREEZE, freeze_at=1),
@@ -27,13 +33,23 @@ EVERY = {
     "carried over": Toggles(policy=Policy.CARRY, others=2),
     "silent": Toggles(silent=(0,), since=1),
     "slots from another story": Toggles(slots=(0, 2), since=2),
-    "slots of a mean, read only": Toggles(slots=(1,), slot_change=Change.MEAN, others=2, persistence=Persistence.READ_ONLY),
+    "slots of a mean, read only": Toggles(
+        slots=(1,), slot_change=Change.MEAN, others=2, persistence=Persistence.READ_ONLY
+    ),
     "slots as at the start": Toggles(slots=(3, 4), slot_change=Change.INITIAL),
     "slots at zero": Toggles(slots=(3,), slot_change=Change.ZERO),
     "a head of a mean": Toggles(heads=(1,), head_change=Change.MEAN, others=2),
     "a head at zero": Toggles(heads=(0,), head_change=Change.ZERO, blocks=(2,)),
     "statements muted": Toggles(muted=(0, 2)),
-    "all at once": Toggles(policy=Policy.CARRY, silent=(2,), slots=(0, 1), slot_change=Change.MEAN, heads=(1,), head_change=Change.ZERO, muted=(1,)),
+    "all at once": Toggles(
+        policy=Policy.CARRY,
+        silent=(2,),
+        slots=(0, 1),
+        slot_change=Change.MEAN,
+        heads=(1,),
+        head_change=Change.ZERO,
+        muted=(1,),
+    ),
 }
 GATED_ONLY = {
     "a head from another story": Toggles(heads=(0, 1)),
@@ -46,7 +62,9 @@ def _specs(checkpoint, toggled: Toggles) -> tuple[RunSpec, RunSpec]:
     spec = RunSpec(checkpoint=checkpoint.name, text=TEXT)
     trace = run(checkpoint, spec)
     statements = context.of_text(TEXT, "").statements
-    changes = toggled.interventions(checkpoint.config, trace.tokens, len(trace.segments), statements, OTHERS[: toggled.borrowed])
+    changes = toggled.interventions(
+        checkpoint.config, trace.tokens, len(trace.segments), statements, OTHERS[: toggled.borrowed]
+    )
     return spec, replace(spec, interventions=changes)
 
 
@@ -69,7 +87,9 @@ def test_nothing_toggled_changes_nothing_and_says_nothing(checkpoint) -> None:
 
 @pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize("kind", ["gated", "rmt"])
-def test_whatever_is_toggled_runs_changes_the_text_and_goes_through_json(name: str, kind: str, request: pytest.FixtureRequest) -> None:
+def test_whatever_is_toggled_runs_changes_the_text_and_goes_through_json(
+    name: str, kind: str, request: pytest.FixtureRequest
+) -> None:
     checkpoint = request.getfixturevalue(kind)
     spec, toggled = _specs(checkpoint, EVERY[name])
     assert RunSpec.from_json(toggled.to_json()) == toggled
@@ -92,10 +112,14 @@ def test_slots_that_change_places_change_nothing_that_a_gated_model_says(gated) 
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        (Toggles(slots=(99,)), "slots 0..4"), (Toggles(slots=(99, 0), slot_change=Change.PERMUTE), "slots 0..4"), (Toggles(silent=(1,)), "block"),
-        (Toggles(slots=(3,), slot_change=Change.PERMUTE), "two slots"), (Toggles(heads=(2,)), "heads 0..1"), (Toggles(muted=(5,)), "statements 0..4"),
-        (Toggles(forget_gate="2"), "from 0 to 1"), (Toggles(forget_gate="x"), "from 0 to 1"), (Toggles(slots=(1,), since=50), "segment 50"),
-        (Toggles(policy=Policy.RESET, reset_at=50), "segment 50"), (Toggles(heads=(0,), head_change=Change.INITIAL), "BankEdit"),
+        (Toggles(slots=(99,)), "slots 0..4"), (Toggles(slots=(99, 0), slot_change=Change.PERMUTE), "slots 0..4"),
+        (Toggles(silent=(1,)), "block"),
+        (Toggles(slots=(3,), slot_change=Change.PERMUTE), "two slots"), (Toggles(heads=(2,)), "heads 0..1"),
+        (Toggles(muted=(5,)), "statements 0..4"),
+        (Toggles(forget_gate="2"), "from 0 to 1"), (Toggles(forget_gate="x"), "from 0 to 1"),
+        (Toggles(slots=(1,), since=50), "segment 50"),
+        (Toggles(policy=Policy.RESET, reset_at=50), "segment 50"),
+        (Toggles(heads=(0,), head_change=Change.INITIAL), "BankEdit"),
         (Toggles(heads=(0,), head_change=Change.PERMUTE), "no order"),
     ],
 )  # fmt: skip
@@ -175,8 +199,8 @@ def test_a_pasted_text_has_its_sentences_and_a_story_its_statements_to_be_muted(
 
 
 def _script() -> None:
-    from app.ui import state
     from app.screens import ablations
+    from app.ui import state
 
     ablations.render()
     state.publish()
@@ -245,7 +269,12 @@ def test_another_slot_from_the_same_story_does_not_read_that_story_again(monkeyp
 
 @pytest.mark.parametrize(
     ("link", "said"),
-    [({"slots": "99"}, "slots 0..15"), ({"muted": "88"}, "statement 88"), ({"forget_gate": "7"}, "from 0 to 1"), ({"silent": "9"}, "blocks 0..3")],
+    [
+        ({"slots": "99"}, "slots 0..15"),
+        ({"muted": "88"}, "statement 88"),
+        ({"forget_gate": "7"}, "from 0 to 1"),
+        ({"silent": "9"}, "blocks 0..3"),
+    ],
 )
 def test_a_link_that_names_what_is_not_there_is_refused_in_a_sentence(link: dict[str, str], said: str) -> None:
     test = _page(**link)
@@ -257,14 +286,24 @@ def test_a_link_opens_what_was_toggled() -> None:
     test = _page(slots="0-3", slot_change="zero", since="2", persistence="read_only", forget_gate="1", muted="0")
     assert not _errors(test)
     assert any("slots 0-3 zeroed from segment 2 on, read only" in words.value for words in test.markdown)
-    assert any("forget gate at 1" in words.value and "statement 0 cannot write" in words.value for words in test.markdown)
+    assert any(
+        "forget gate at 1" in words.value and "statement 0 cannot write" in words.value for words in test.markdown
+    )
 
 
 @pytest.mark.parametrize("kind", ["plain", "release", "rmt"])
 def test_models_of_every_kind_are_taken_or_explained(kind: str, request: pytest.FixtureRequest, tmp_path) -> None:
     toy = request.getfixturevalue(kind)
     save(tmp_path / "toy", toy.model, toy.tokenizer, "")
-    test = _page(checkpoint=str(tmp_path / "toy"), source="text", text=TEXT, slots="1", heads="0", head_change="zero", ablated="Most changed")
+    test = _page(
+        checkpoint=str(tmp_path / "toy"),
+        source="text",
+        text=TEXT,
+        slots="1",
+        heads="0",
+        head_change="zero",
+        ablated="Most changed",
+    )
     assert not _errors(test)
     if kind == "plain":
         assert any("no memory" in info.value for info in test.info)
@@ -277,7 +316,12 @@ def test_a_part_of_the_toggles_opens_by_its_link_and_leaves_the_others_toggles_a
     test = _page(toggling=part, policy="off", slots="1", heads="0", muted="0")
     assert not _errors(test)
     drawn = {one.key for one in (*test.segmented_control, *test.pills, *test.multiselect)}
-    own = {"Memory": "widget_policy", "Slots": "widget_slots", "Heads and gates": "widget_heads", "Statements": "widget_muted"}
+    own = {
+        "Memory": "widget_policy",
+        "Slots": "widget_slots",
+        "Heads and gates": "widget_heads",
+        "Statements": "widget_muted",
+    }
     assert own[part] in drawn and not drawn & (set(own.values()) - {own[part]})
     assert any("memory off" in words.value and "slot 1" in words.value for words in test.markdown)
 

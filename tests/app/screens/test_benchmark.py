@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
@@ -10,11 +11,12 @@ from app.views.study import benchmark
 from lm2.evaluation.evaluate import Answered, Cell, differences, table
 from lm2.evaluation.results import Results, read_results
 
-import pandas as pd
-
 
 def _said(outputs: list[str], targets: list[str]) -> list[Answered]:
-    return [Answered(seed=0, story=str(at), question="?", target=t, output=o, tokens=9) for at, (o, t) in enumerate(zip(outputs, targets))]
+    return [
+        Answered(seed=0, story=str(at), question="?", target=t, output=o, tokens=9)
+        for at, (o, t) in enumerate(zip(outputs, targets))
+    ]
 
 
 @pytest.fixture
@@ -38,7 +40,11 @@ def results(folder: Path) -> Results:
 def test_curves_are_the_table_in_percent(results: Results) -> None:
     view = benchmark.curves(results, "mean", "exact")
     assert view.ticks == ("0k", "4k")
-    assert {line.name: list(line.values) for line in view.lines} == {"good": [100, 100], "poor": [50, 50], "best constant answer": [50, 50]}
+    assert {line.name: list(line.values) for line in view.lines} == {
+        "good": [100, 100],
+        "poor": [50, 50],
+        "best constant answer": [50, 50],
+    }
     assert all((line.low <= line.values).all() for line in view.lines if line.low is not None)
 
 
@@ -62,8 +68,8 @@ def test_the_papers_curves_have_its_lengths(results: Results) -> None:
 
 
 def _script() -> None:
-    from app.ui import state
     from app.screens import benchmark
+    from app.ui import state
 
     benchmark.render()
     state.publish()
@@ -100,9 +106,14 @@ def test_a_wrong_folder_is_explained(tmp_path: Path) -> None:
     assert any("table.csv is missing" in info.value for info in test.info)
 
 
-def test_without_results_the_paper_is_shown_and_said_how_to_make_some(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_results_the_paper_is_shown_and_said_how_to_make_some(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr("lm2.evaluation.results.BUNDLED", tmp_path)
     test = _page()
     assert not test.exception
     assert any("lm2 eval" in info.value for info in test.info)
-    assert [heading.value for heading in test.subheader] == ["Printed in the paper", "Before you read the paper's numbers"]
+    assert [heading.value for heading in test.subheader] == [
+        "Printed in the paper",
+        "Before you read the paper's numbers",
+    ]

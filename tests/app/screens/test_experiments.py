@@ -43,14 +43,25 @@ def apart(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     cache.jobs.clear()
 
 
-SEVERAL = (Experiment.GATES, Experiment.SWAP, Experiment.FORGETTING, Experiment.CAPACITY, Experiment.OVERWRITES, Experiment.INTERFERENCE)
+SEVERAL = (
+    Experiment.GATES,
+    Experiment.SWAP,
+    Experiment.FORGETTING,
+    Experiment.CAPACITY,
+    Experiment.OVERWRITES,
+    Experiment.INTERFERENCE,
+)
 """Those that read more documents, or fewer, than there are questions."""
 
 
 @pytest.mark.parametrize("experiment", SEVERAL, ids=lambda one: one.key)
 def test_the_documents_told_beforehand_are_about_those_that_run(experiment: Experiment, gated) -> None:
     heard: list[int] = []
-    perform(gated, ExperimentSpec(experiment=experiment, checkpoint=gated.name, task=2, questions=4, segment_length=96), heard.append)
+    perform(
+        gated,
+        ExperimentSpec(experiment=experiment, checkpoint=gated.name, task=2, questions=4, segment_length=96),
+        heard.append,
+    )
     expected = views.documents(experiment.key, 2, 4)
     assert len(heard) <= expected <= 2 * len(heard)
 
@@ -60,8 +71,8 @@ def test_of_an_experiment_that_is_not_known_no_number_is_told() -> None:
 
 
 def _script() -> None:
-    from app.ui import state
     from app.screens import experiments
+    from app.ui import state
 
     experiments.render()
     state.publish()
@@ -85,7 +96,9 @@ def _words(test: AppTest) -> str:
 
 
 @pytest.mark.parametrize("experiment", list(Experiment), ids=lambda one: one.key)
-def test_every_experiment_says_what_it_asks_and_its_control_before_it_runs(experiment: Experiment, gated, folder) -> None:
+def test_every_experiment_says_what_it_asks_and_its_control_before_it_runs(
+    experiment: Experiment, gated, folder
+) -> None:
     test = _page(experiment=experiment.key, checkpoint=folder(gated))
     assert not test.exception
     assert experiment.question in _words(test) and experiment.control in _words(test)

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app.server import cache, owner
 from app.cli.main import main
+from app.server import cache, owner
 from app.views.run import slots as views
-from lm2.weights.checkpoint import Checkpoint
 from lm2.text.tokens import CONTINUED
+from lm2.weights.checkpoint import Checkpoint
 from probes.explain.contexts import Context
-from probes.explain.spec import Signal
 from probes.explain.explain import SlotExplanation
+from probes.explain.spec import Signal
 
 
 @pytest.fixture(autouse=True)
@@ -29,14 +29,20 @@ def apart(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def _rule(system: str, user: str) -> str:
-    return "Description: people" if "Description: ..." in system else json.dumps([1] * len(user.partition("\n\n")[2].splitlines()))
+    return (
+        "Description: people"
+        if "Description: ..." in system
+        else json.dumps([1] * len(user.partition("\n\n")[2].splitlines()))
+    )
 
 
 @pytest.fixture
 def spec(gated: Checkpoint, folder: Callable[[Checkpoint], str], tmp_path: Path) -> str:
     path = tmp_path / "spec.json"
     documents = {"kind": "Documents", "count": 6, "origin": "simulated"}
-    path.write_text(json.dumps({"checkpoint": folder(gated), "documents": documents, "items": 8, "slots": [0, 2]}), encoding="utf-8")
+    path.write_text(
+        json.dumps({"checkpoint": folder(gated), "documents": documents, "items": 8, "slots": [0, 2]}), encoding="utf-8"
+    )
     return str(path)
 
 
@@ -47,7 +53,9 @@ def test_the_example_is_a_spec(capsys: pytest.CaptureFixture[str]) -> None:
     assert ExplainSpec.from_json(json.loads(capsys.readouterr().out)).model is None
 
 
-def test_slots_are_explained_without_a_language_model(spec: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_slots_are_explained_without_a_language_model(
+    spec: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "out"
     assert main(["explain", spec, "--out", str(out), "--device", "cpu"]) == 0
     said = capsys.readouterr().out
@@ -68,14 +76,17 @@ def test_what_a_language_model_said_can_be_replayed_without_it(
     assert main(["explain", str(out / "spec.json"), "--out", str(out), "--device", "cpu", "--replay"]) == 0
     assert (out / "explanations.json").read_bytes() == first
     assert [one["slot"] for one in json.loads(first)["described"]] == [0, 2, 0, 2]
-    assert main(["explain", str(out / "spec.json"), "--out", str(tmp_path / "other"), "--device", "cpu", "--replay"]) == 2
+    assert (
+        main(["explain", str(out / "spec.json"), "--out", str(tmp_path / "other"), "--device", "cpu", "--replay"]) == 2
+    )
     assert "holds no transcript" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [(["--model", "m"], "where is 'm'?"), (["--model-url", "http://127.0.0.1:1/v1"], "which language model?"),
-     (["--replay"], "which language model?"), (["--model", "m", "--replay", "--model-url", "http://127.0.0.1:1/v1"], "not both"),
+     (["--replay"], "which language model?"), (["--model", "m", "--replay", "--model-url", "http://127.0.0.1:1/v1"],
+         "not both"),
      (["--model", "m", "--model-url", "localhost"], "an address looks like")],
 )  # fmt: skip
 def test_a_language_model_needs_a_name_and_an_address(
@@ -93,7 +104,14 @@ def test_a_spec_or_folder_that_is_missing_is_told(spec: str, capsys: pytest.Capt
 
 def test_contexts_are_one_text_with_the_strongest_tokens_marked() -> None:
     contexts = tuple(
-        Context(group=group, segment=2, start=7, text="Mary 🙂 went", spans=((0, 4), (5, 6), (5, 6), (7, 11)), values=np.array(values))
+        Context(
+            group=group,
+            segment=2,
+            start=7,
+            text="Mary 🙂 went",
+            spans=((0, 4), (5, 6), (5, 6), (7, 11)),
+            values=np.array(values),
+        )
         for group, values in (("a", [0.1, 0.2, 0.3, 0.8]), ("b", [0.4, 0.1, 0.1, 0.2]))
     )
     view = views.strip(SlotExplanation(signal=Signal.READ, slot=3, share=0.1, contexts=contexts, keywords=(), items=()))
@@ -104,8 +122,8 @@ def test_contexts_are_one_text_with_the_strongest_tokens_marked() -> None:
 
 
 def _script() -> None:
-    from app.ui import state
     from app.screens import slots
+    from app.ui import state
 
     slots.render()
     state.publish()
@@ -152,11 +170,15 @@ def test_a_slot_is_chosen_and_the_link_shows_it_to_others(gated: Checkpoint, fol
     assert test.code[0].value.startswith("lm2 explain slots-")
 
 
-def test_nothing_is_asked_unless_the_owner_names_a_language_model(gated: Checkpoint, folder, speaking, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_asked_unless_the_owner_names_a_language_model(
+    gated: Checkpoint, folder, speaking, monkeypatch: pytest.MonkeyPatch
+) -> None:
     server = speaking(_rule)
     path = folder(gated)
     test = _press(_page(checkpoint=path, slot="1"), "Read 6")
-    assert "Nothing leaves this machine" in _words(test) and not any(button.label.startswith("Describe") for button in test.button)
+    assert "Nothing leaves this machine" in _words(test) and not any(
+        button.label.startswith("Describe") for button in test.button
+    )
     assert not test.text_input, "a visitor types no address, no model and no folder"
     monkeypatch.setenv(owner.MODEL_URL, server.url)
     monkeypatch.setenv(owner.MODEL, "m")
@@ -167,7 +189,9 @@ def test_nothing_is_asked_unless_the_owner_names_a_language_model(gated: Checkpo
     assert server.requests and "127.0.0.1" not in str(test.query_params)
 
 
-def test_a_server_that_does_not_answer_is_told(gated: Checkpoint, folder, speaking, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_does_not_answer_is_told(
+    gated: Checkpoint, folder, speaking, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("probes.explain.llm.time.sleep", lambda seconds: None)
     server = speaking(_rule)
     server.close()

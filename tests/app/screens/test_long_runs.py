@@ -81,7 +81,9 @@ def _waits(test: AppTest) -> bool:
     return any("background" in caption.value for caption in test.caption) and not _shown(test)
 
 
-def test_a_long_text_runs_in_the_background_and_is_met_by_every_screen_and_session_that_asks_for_it(held: Held, link: dict[str, str]) -> None:
+def test_a_long_text_runs_in_the_background_and_is_met_by_every_screen_and_session_that_asks_for_it(
+    held: Held, link: dict[str, str]
+) -> None:
     first = _page("memory", **link)
     assert _waits(first) and held.begun.wait(PATIENCE)
     others = [_page(screen, **link) for screen in ("run", "bank")]
@@ -100,7 +102,9 @@ def test_what_was_chosen_is_in_the_link_while_a_long_text_runs(held: Held, link:
     assert test.query_params["slot"] == "3" and {"checkpoint", "source", "text"} <= set(test.query_params)
 
 
-def test_a_long_text_whose_run_was_cancelled_says_so_and_is_run_again_when_asked(held: Held, link: dict[str, str]) -> None:
+def test_a_long_text_whose_run_was_cancelled_says_so_and_is_run_again_when_asked(
+    held: Held, link: dict[str, str]
+) -> None:
     test = _page("run", **link)
     assert held.begun.wait(PATIENCE)
     next(button for button in test.button if button.label == "Cancel").click().run()
@@ -114,7 +118,9 @@ def test_a_long_text_whose_run_was_cancelled_says_so_and_is_run_again_when_asked
     assert _shown(test.run()) and held.calls == 2
 
 
-def test_why_a_long_text_could_not_be_run_is_told_once_and_it_can_be_tried_again(link: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_why_a_long_text_could_not_be_run_is_told_once_and_it_can_be_tried_again(
+    link: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     import lm2.runs.runner
 
     real, full = lm2.runs.runner.run, [True]
@@ -131,7 +137,9 @@ def test_why_a_long_text_could_not_be_run_is_told_once_and_it_can_be_tried_again
     assert _shown(test.run())
 
 
-def test_a_short_text_does_not_wait_for_a_long_one(held: Held, link: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_short_text_does_not_wait_for_a_long_one(
+    held: Held, link: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     _page("run", **link)
     assert held.begun.wait(PATIENCE)
     monkeypatch.setattr("app.server.cache._SHORT_SEGMENTS", 250)
@@ -161,7 +169,11 @@ def test_of_a_long_text_only_the_part_that_is_looked_at_is_drawn_and_its_tokens_
     monkeypatch.setattr(app.ui.panels, "heatmap", lambda **given: sent.__setitem__(given["key"], given))
     link["text"] = f"{LONG} {LONG}"
     test = _page("memory", **link)
-    count = max(int(caption.value.split(" tokens in")[0].split()[-1]) for caption in test.caption if " tokens in" in caption.value)
+    count = max(
+        int(caption.value.split(" tokens in")[0].split()[-1])
+        for caption in test.caption
+        if " tokens in" in caption.value
+    )
     assert count > 20 and (sent["strip"]["first"], len(sent["strip"]["pieces"])) == (0, 10)
     test.number_input(key="widget_token").set_value(12).run()
     assert not test.exception
@@ -178,7 +190,9 @@ def test_of_a_long_text_only_the_part_that_is_looked_at_is_drawn_and_its_tokens_
     assert (sent["strip"]["first"], len(sent["strip"]["pieces"])) == ((count - 1) // 10 * 10, (count - 1) % 10 + 1)
 
 
-def test_a_link_brings_back_a_text_that_is_too_long_for_it_while_the_server_has_it(link: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_link_brings_back_a_text_that_is_too_long_for_it_while_the_server_has_it(
+    link: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("app.choices.links.LONGEST", 64)
     monkeypatch.setattr("app.server.cache._SHORT_SEGMENTS", 250)
     link["checkpoint"], text = "babi-lm2-qa1", f"{LONG} {LONG}"

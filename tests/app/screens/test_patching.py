@@ -7,22 +7,25 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app.choices import context
+from app.choices.selection import Patched, Selection, Source
+from app.screens import patching as screen
 from app.ui import donors, state
 from app.ui.session import Opened
-from app.screens import patching as screen
-from app.choices.selection import Patched, Selection, Source
-from app.views.study import patching
 from app.views.run import text
-from lm2.runs.capture import Capture
-from lm2.weights.checkpoint import save
-from lm2.runs.runner import run
+from app.views.study import patching
 from lm2.model.sites import Site
+from lm2.runs.capture import Capture
 from lm2.runs.interventions import BankEdit
+from lm2.runs.runner import run
 from lm2.runs.spec import RunSpec
+from lm2.weights.checkpoint import save
 from probes.causal.patching import PatchSpec, bank_edit, slots_alone
 
 RECIPIENT = "Mary moved to the garden. John went to the office. Mary went to the kitchen.\fWhere is Mary?"
-DONOR = "Daniel went to the hallway. Mary went to the bedroom. Sandra went to the garden. John moved to the kitchen.\fWhere is John?"
+DONOR = (
+    "Daniel went to the hallway. Mary went to the bedroom. Sandra went to the garden. John moved to the kitchen.\fWhere"
+    " is John?"
+)
 
 
 def _context(whole: str, answer: str) -> context.Context:
@@ -34,7 +37,10 @@ def _context(whole: str, answer: str) -> context.Context:
 def _side(checkpoint, read: context.Context) -> screen._Side:
     spec = RunSpec(checkpoint=checkpoint.name, text=read.text, captures=(Capture(Site.READ_PATTERN),))
     trace = run(checkpoint, spec)
-    return screen._Side(opened=Opened(checkpoint=checkpoint, context=read, trace=trace), asked=patching.asked(trace, read, checkpoint.tokenizer))
+    return screen._Side(
+        opened=Opened(checkpoint=checkpoint, context=read, trace=trace),
+        asked=patching.asked(trace, read, checkpoint.tokenizer),
+    )
 
 
 def _bank(recipient: screen._Side, donor: screen._Side, slots: tuple[int, ...] | None) -> BankEdit:
@@ -51,7 +57,9 @@ def test_a_question_is_asked_where_it_ends(sides) -> None:
     for side in sides:
         own, segment = side.asked, side.trace.segments[side.asked.segment]
         assert own.row == len(side.trace.tokens) - 1 and segment.start <= own.row < segment.end
-        assert own.known and own.reply == patching.replied(side.trace, side.context, "kitchen", side.opened.checkpoint.tokenizer)
+        assert own.known and own.reply == patching.replied(
+            side.trace, side.context, "kitchen", side.opened.checkpoint.tokenizer
+        )
 
 
 def test_a_text_without_a_question_is_asked_what_the_model_says_behind_it(gated) -> None:
@@ -92,7 +100,11 @@ def test_a_patchs_spec_goes_through_json_and_refuses_what_makes_no_sense(sides) 
     recipient, donor = sides
     spec = screen._spec(recipient, donor, donor.asked.reply)
     assert PatchSpec.from_json(spec.to_json()) == spec and PatchSpec.from_json(spec.to_json()).digest == spec.digest
-    for values, said in (({"row": -1}, "row must not be negative"), ({"text": ""}, "text must be"), ({"size": 3}, r"no fields \['size'\]")):
+    for values, said in (
+        ({"row": -1}, "row must not be negative"),
+        ({"text": ""}, "text must be"),
+        ({"size": 3}, r"no fields \['size'\]"),
+    ):
         with pytest.raises(ValueError, match=said):
             PatchSpec.from_json(spec.to_json() | values)
     with pytest.raises(ValueError, match="there is no token 999"):
@@ -100,7 +112,10 @@ def test_a_patchs_spec_goes_through_json_and_refuses_what_makes_no_sense(sides) 
 
 
 def test_a_whole_bank_makes_the_question_answered_as_in_the_donors_story(gated) -> None:
-    recipient, donor = _side(gated, _context(RECIPIENT, "kitchen")), _side(gated, _context(DONOR.replace("John?", "Mary?"), "bedroom"))
+    recipient, donor = (
+        _side(gated, _context(RECIPIENT, "kitchen")),
+        _side(gated, _context(DONOR.replace("John?", "Mary?"), "bedroom")),
+    )
     spec = replace(recipient.trace.spec, captures=(), interventions=(_bank(recipient, donor, None),))
     assert np.allclose(run(gated, spec).logits[recipient.asked.row], donor.trace.logits[donor.asked.row], atol=1e-5)
 
@@ -124,7 +139,9 @@ def test_the_table_of_answers_has_each_runs_probability(sides) -> None:
     recipient, donor = sides
     wanted = patching.replied(recipient.trace, recipient.context, "bedroom", recipient.opened.checkpoint.tokenizer)
     replies = [("recipient", recipient.asked.reply), ("donor", wanted)]
-    table = patching.answers([("before", recipient.trace, recipient.asked.row), ("own", donor.trace, donor.asked.row)], replies)
+    table = patching.answers(
+        [("before", recipient.trace, recipient.asked.row), ("own", donor.trace, donor.asked.row)], replies
+    )
     for row, (_, reply) in zip(table.rows, replies):
         assert row[2] == pytest.approx(text.probabilities(recipient.trace, recipient.asked.row)[reply.token])
         assert row[3] == pytest.approx(text.probabilities(donor.trace, donor.asked.row)[reply.token])
@@ -132,7 +149,9 @@ def test_the_table_of_answers_has_each_runs_probability(sides) -> None:
 
 def test_reading_is_shown_for_both_questions(sides) -> None:
     layers = sorted(sides[0].opened.checkpoint.config.memory_layers)
-    view = patching.reading([(name, side.trace, side.asked.row) for name, side in zip(("recipient", "donor"), sides)], layers)
+    view = patching.reading(
+        [(name, side.trace, side.asked.row) for name, side in zip(("recipient", "donor"), sides)], layers
+    )
     assert view.values.shape == (2 * len(layers), sides[0].opened.checkpoint.config.slots)
     own = sides[0].trace.across(Site.READ_PATTERN, layer=layers[0])[:, sides[0].asked.row].mean(0)
     assert np.allclose(view.values[0], own)
@@ -148,8 +167,8 @@ def test_neighbours_are_the_stories_behind_and_begin_again_behind_the_last() -> 
 
 
 def _script() -> None:
-    from app.ui import state
     from app.screens import patching
+    from app.ui import state
 
     patching.render()
     state.publish()
@@ -196,7 +215,8 @@ def test_an_activation_of_one_block_can_be_carried_over(part: str) -> None:
 @pytest.mark.parametrize(
     ("link", "said"),
     [
-        ({"patched_slots": "99"}, "slots 0..15"), ({"donor_source": "text"}, "empty"), ({"donor_question": "15"}, "questions 0 to"),
+        ({"patched_slots": "99"}, "slots 0..15"), ({"donor_source": "text"}, "empty"),
+        ({"donor_question": "15"}, "questions 0 to"),
         ({"source": "text"}, "empty"), ({"checkpoint": "babi-llama"}, "no memory"),
     ],
 )  # fmt: skip
@@ -210,6 +230,13 @@ def test_what_is_not_there_is_explained_in_a_sentence(link: dict[str, str], said
 def test_models_of_every_kind_are_taken(kind: str, request: pytest.FixtureRequest, tmp_path) -> None:
     toy = request.getfixturevalue(kind)
     save(tmp_path / "toy", toy.model, toy.tokenizer, "")
-    test = _page(checkpoint=str(tmp_path / "toy"), source="text", text=RECIPIENT, donor_source="text", donor_text=DONOR, patched_slots="0,2")
+    test = _page(
+        checkpoint=str(tmp_path / "toy"),
+        source="text",
+        text=RECIPIENT,
+        donor_source="text",
+        donor_text=DONOR,
+        patched_slots="0,2",
+    )
     assert not _errors(test)
     assert any("neither" in words.value or "answer." in words.value for words in test.markdown)

@@ -1,4 +1,5 @@
-"""Laws of the Probes screen: the cost before, the map, what is behind its cells, and nothing said that was not tested."""
+"""Laws of the Probes screen: the cost before, the map, what is behind its cells, and nothing said that was not
+tested."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,14 +13,15 @@ from app.server import cache
 from app.views.study import probes as views
 from lm2.model.config import LM2Config, MemoryKind
 from probes.features.documents import Documents
-from probes.probing.spec import ProbeSpec
-from probes.probing.fit import probe
 from probes.features.sources import Source
 from probes.features.targets import Target
+from probes.probing.fit import probe
+from probes.probing.spec import ProbeSpec
 
 MEAN, MARY = Source.parse("bank:mean"), Target.parse("place of Mary")
 SPEC = ProbeSpec(
-    checkpoint="toy", documents=Documents(count=24), sources=("bank:mean", "resid_post.1"), targets=("place of Mary", "fact told"),
+    checkpoint="toy", documents=Documents(count=24), sources=("bank:mean", "resid_post.1"),
+    targets=("place of Mary", "fact told"),
     baselines=("tokens", "reset"), strengths=(0.01,), folds=3, permutations=19,
 )  # fmt: skip
 
@@ -37,7 +39,8 @@ def apart(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def toy(build):
     return build(
         LM2Config(
-            memory=MemoryKind.GATED, d_vocab=360, d_model=16, n_layers=2, n_heads=2, n_key_value_heads=2, d_mlp=16, segment_length=16, attention_window=16,
+            memory=MemoryKind.GATED, d_vocab=360, d_model=16, n_layers=2, n_heads=2, n_key_value_heads=2, d_mlp=16,
+            segment_length=16, attention_window=16,
             slots=4, slot_dim=16, memory_heads=2, memory_layers=(0, 1),
         )
     )  # fmt: skip
@@ -50,11 +53,19 @@ def probed(toy) -> views.Probed:
 
 def test_every_source_and_baseline_has_a_row_and_every_segment_a_column(probed) -> None:
     view = views.score_map(probed, MARY)
-    assert [label.removesuffix(" !") for label in view.row_labels] == ["bank:mean", "resid_post.1", "tokens", "reset bank:mean", "reset resid_post.1"]
+    assert [label.removesuffix(" !") for label in view.row_labels] == [
+        "bank:mean",
+        "resid_post.1",
+        "tokens",
+        "reset bank:mean",
+        "reset resid_post.1",
+    ]
     assert view.column_labels == ("all", *map(str, probed.result.segments))
     for row, source in enumerate(probed.rows):
         for column, segment in enumerate(probed.columns):
-            assert np.isclose(view.values[row, column], probed.cells[source, MARY, segment].headline.value, equal_nan=True)
+            assert np.isclose(
+                view.values[row, column], probed.cells[source, MARY, segment].headline.value, equal_nan=True
+            )
 
 
 def test_of_many_sources_only_what_they_share_stands_beside_them(probed, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,7 +82,10 @@ def test_colours_go_from_chance_to_all_right(probed) -> None:
 
 
 def test_cells_of_one_class_are_hatched(probed) -> None:
-    cells = {key: replace(cell, score=replace(cell.score, chance=1.0)) if key[2] == 0 else cell for key, cell in probed.cells.items()}
+    cells = {
+        key: replace(cell, score=replace(cell.score, chance=1.0)) if key[2] == 0 else cell
+        for key, cell in probed.cells.items()
+    }
     some = replace(probed, cells=cells)
     assert views.score_map(some, MARY).masked[:, 1].all() and "Hatched" in views.pooled(some, MARY)
     assert np.isnan(views.curves(some, MEAN, MARY).lines[0].values[0])
@@ -90,7 +104,9 @@ def test_probes_that_did_not_converge_are_marked(probed) -> None:
 def test_curves_stand_beside_the_control_task_and_the_baselines(probed) -> None:
     view = views.curves(probed, MEAN, MARY)
     assert [line.name for line in view.lines] == ["bank:mean", "control task", "tokens", "reset"]
-    assert all((line.low <= line.values + 1e-9).all() and (line.values <= line.high + 1e-9).all() for line in view.lines)
+    assert all(
+        (line.low <= line.values + 1e-9).all() and (line.values <= line.high + 1e-9).all() for line in view.lines
+    )
 
 
 def test_the_table_of_sources_has_what_each_tells_beyond_each_baseline(probed) -> None:
@@ -106,10 +122,18 @@ def test_a_cell_is_called_decodable_only_beyond_chance_and_says_what_it_is_not_b
     def with_lows(headline: float, selectivity: float, gain: float):
         high = replace(cell.headline, low=headline)
         score = replace(cell.score, estimates={**cell.score.estimates, cell.score.headline: high})
-        return replace(cell, score=score, selectivity=replace(cell.selectivity, low=selectivity), gains={"tokens": replace(cell.headline, low=gain)})
+        return replace(
+            cell,
+            score=score,
+            selectivity=replace(cell.selectivity, low=selectivity),
+            gains={"tokens": replace(cell.headline, low=gain)},
+        )
 
     assert views.verdict(with_lows(0.9, 0.1, 0.1)) == "**Decodable; use not tested**"
-    assert views.verdict(with_lows(0.9, -0.1, -0.1)) == "**Decodable, but not beyond the control task, tokens; use not tested**"
+    assert (
+        views.verdict(with_lows(0.9, -0.1, -0.1))
+        == "**Decodable, but not beyond the control task, tokens; use not tested**"
+    )
     assert "Not told from chance" in views.verdict(with_lows(cell.score.chance - 0.01, 0.1, 0.1))
 
 
@@ -125,8 +149,8 @@ def test_what_is_read_wrongly_is_what_stands_off_the_diagonal(probed) -> None:
 
 
 def _script() -> None:
-    from app.ui import state
     from app.screens import probes
+    from app.ui import state
 
     probes.render()
     state.publish()
@@ -135,7 +159,8 @@ def _script() -> None:
 def _page(**link: str) -> AppTest:
     test = AppTest.from_function(_script, default_timeout=120)
     plain = {
-        "probe_count": "20", "probe_strengths": "0.01", "probe_permutations": "19", "probe_baselines": "tokens", "probe_sources": "bank:mean",
+        "probe_count": "20", "probe_strengths": "0.01", "probe_permutations": "19", "probe_baselines": "tokens",
+        "probe_sources": "bank:mean",
         "probe_targets": "place of Mary", "probe_family": "ridge", "length": "24",
     }  # fmt: skip
     for name, value in (plain | link).items():
@@ -155,7 +180,12 @@ def test_a_probe_tells_its_cost_runs_and_shows_what_it_found(toy, folder) -> Non
     _fitted(test)
     assert not test.exception
     titles = [as_read(heading.value) for heading in test.subheader]
-    assert titles == ["Where it can be read", "Segment by segment", "Every source, all segments together", "Behind bank:mean, all segments"]
+    assert titles == [
+        "Where it can be read",
+        "Segment by segment",
+        "Every source, all segments together",
+        "Behind bank:mean, all segments",
+    ]
     assert "use not tested" in told(test) and "the read path of block 1" in told(test)
     assert any(button.label == "Erase this and run" for button in test.button)
 
@@ -178,8 +208,10 @@ def test_a_model_without_memory_is_read_off_its_stream(plain, folder) -> None:
 
 @pytest.mark.parametrize(
     ("link", "words"),
-    [({"probe_sources": "bank:slot99"}, "have no source 'bank:slot99'"), ({"probe_targets": "weather"}, "no target is called 'weather'"),
-     ({"probe_targets": ","}, "targets must hold one text at least"), ({"probe_labels": "nowhere.csv"}, "nowhere.csv cannot be read"),
+    [({"probe_sources": "bank:slot99"}, "have no source 'bank:slot99'"),
+        ({"probe_targets": "weather"}, "no target is called 'weather'"),
+     ({"probe_targets": ","}, "targets must hold one text at least"),
+     ({"probe_labels": "nowhere.csv"}, "nowhere.csv cannot be read"),
      ({"probe_strengths": "much"}, "strengths are numbers"), ({"probe_tasks": ","}, "one at least")],
 )  # fmt: skip
 def test_choices_that_make_no_sense_are_explained_in_a_sentence(link: dict[str, str], words: str, toy, folder) -> None:

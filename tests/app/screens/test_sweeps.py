@@ -1,4 +1,5 @@
-"""Laws of the Sweeps screen: the cost before, the map, what is behind its cells, and no ranking from a screen that failed."""
+"""Laws of the Sweeps screen: the cost before, the map, what is behind its cells, and no ranking from a screen that
+failed."""
 
 from collections.abc import Callable, Iterator
 
@@ -11,10 +12,10 @@ from app.server import cache
 from app.views.study import sweeps as views
 from lm2.tasks import stories
 from lm2.weights.checkpoint import Checkpoint
-from probes.sweeps.grid import Grid, parts
 from probes.stats.metrics import Metric
-from probes.sweeps.screening import Screening
+from probes.sweeps.grid import Grid, parts
 from probes.sweeps.result import Joint, SweepResult
+from probes.sweeps.screening import Screening
 from probes.sweeps.spec import SweepSpec
 
 
@@ -37,12 +38,21 @@ def made(gated: Checkpoint) -> Callable[..., views.Swept]:
     """A finished sweep of 20 slots in which unit 7 alone matters; with `measured`, one that was screened."""
 
     def make(measured: tuple[int, ...] | None = None, r: float = 0.9) -> views.Swept:
-        spec = SweepSpec(checkpoint=gated.name, questions=DOCUMENTS, back=BACK, metrics=METRICS, screen=None if measured is None else 1)
+        spec = SweepSpec(
+            checkpoint=gated.name,
+            questions=DOCUMENTS,
+            back=BACK,
+            metrics=METRICS,
+            screen=None if measured is None else 1,
+        )
         units = parts(Grid.SLOTS, gated.config, BACK, ())
         chosen = tuple(range(len(units))) if measured is None else measured
         noise = 0.01 * np.random.default_rng(0).standard_normal((len(chosen), DOCUMENTS))
         effects = noise - 2.0 * (np.array(chosen) == 7)[:, None]
-        joints = tuple(Joint(label=f"block {layer}", members=tuple(at for at, unit in enumerate(units) if unit.layer == layer)) for layer in (0, 2))
+        joints = tuple(
+            Joint(label=f"block {layer}", members=tuple(at for at, unit in enumerate(units) if unit.layer == layer))
+            for layer in (0, 2)
+        )
         base, right = np.full(DOCUMENTS, 3.0), np.ones(DOCUMENTS)
         prompts = stories.questions(1, DOCUMENTS)
         curve = {METRICS[0]: base + np.array([[-2.0], [-2.1]]), METRICS[1]: np.array([right, right])}
@@ -51,7 +61,8 @@ def made(gated: Checkpoint) -> Callable[..., views.Swept]:
             spec=spec, checkpoint_digest="", device="cpu", dtype="float32", parts=units, measured=chosen,
             prompts=prompts, left_out=("7",), baseline=dict(zip(METRICS, (base, right))),
             values={METRICS[0]: base + effects, METRICS[1]: right * (effects > -1)}, joints=joints,
-            joint_values={METRICS[0]: base - np.array([[3.0], [0.5]]) + noise[:2], METRICS[1]: np.array([right, right])}, counts=(1, len(chosen)),
+            joint_values={METRICS[0]: base - np.array([[3.0], [0.5]]) + noise[:2],
+                METRICS[1]: np.array([right, right])}, counts=(1, len(chosen)),
             best_first=curve, worst_first=curve, screening=None if measured is None else screening,
         )  # fmt: skip
         return views.gather(result)
@@ -63,7 +74,11 @@ def test_earlier_segments_stand_left_and_every_unit_is_found_where_it_is_drawn(m
     swept = made()
     view, where = views.effect_map(swept, METRICS[0], hide=False), views.layout(swept.result.parts)
     assert view.row_labels == tuple(f"slot {slot}" for slot in range(5)) and view.row_title == "slot"
-    assert view.column_labels == ("block 0", "block 2") * 2 and view.segment_labels == ("2 before", "the answer's") and view.boundaries == (0, 2)
+    assert (
+        view.column_labels == ("block 0", "block 2") * 2
+        and view.segment_labels == ("2 before", "the answer's")
+        and view.boundaries == (0, 2)
+    )
     assert sorted(where.places.values()) == list(range(20))
     for place, unit in where.places.items():
         assert view.values[place] == swept.effects[METRICS[0]][unit].mean and where.of(unit) == place
@@ -99,7 +114,9 @@ def test_joint_effects_stand_beside_the_sum_of_single_ones(made) -> None:
     swept = made()
     rows = views.joints(swept, METRICS[0]).as_columns()
     assert rows["replaced"] == ["at once", "added up", "difference"] * 2
-    assert rows["mean"][0] == pytest.approx(-3, abs=0.1) and rows["mean"][2] == pytest.approx(rows["mean"][0] - rows["mean"][1])
+    assert rows["mean"][0] == pytest.approx(-3, abs=0.1) and rows["mean"][2] == pytest.approx(
+        rows["mean"][0] - rows["mean"][1]
+    )
     single = [swept.effects[METRICS[0]][unit].mean for unit in swept.result.joints[0].members]
     assert rows["mean"][1] == pytest.approx(sum(single))
 
@@ -109,7 +126,9 @@ def test_a_screen_leaves_the_units_that_were_not_measured_out(made) -> None:
     where = views.layout(swept.result.parts)
     masked = views.effect_map(swept, METRICS[0], hide=False).masked
     assert {unit for place, unit in where.places.items() if not masked[place]} == {3, 7, 11}
-    assert views.joints(swept, METRICS[0]).as_columns()["replaced"] == ["at once"] * 2, "single effects that were not measured have no sum"
+    assert views.joints(swept, METRICS[0]).as_columns()["replaced"] == ["at once"] * 2, (
+        "single effects that were not measured have no sum"
+    )
     assert "r(screen, exact) = 0.900" in views.screen(swept)
     assert views.ranking(swept, METRICS[0]).rows[0][0] == swept.result.parts[7].label
 
@@ -125,7 +144,9 @@ def test_curves_have_a_point_for_each_number_of_units(made) -> None:
     assert list(view.lines[0].values) == pytest.approx([-2, -2.1])
 
 
-@pytest.mark.parametrize(("toy", "columns"), [("rmt", ("2 before", "the answer's")), ("gated", ("block 0", "block 1", "block 2") * 2)])
+@pytest.mark.parametrize(
+    ("toy", "columns"), [("rmt", ("2 before", "the answer's")), ("gated", ("block 0", "block 1", "block 2") * 2)]
+)
 def test_a_map_says_what_its_columns_are(toy: str, columns: tuple[str, ...], request) -> None:
     config = request.getfixturevalue(toy).config
     where = views.layout(parts(Grid.SLOTS if toy == "rmt" else Grid.BLOCKS, config, BACK, ()))
@@ -139,8 +160,8 @@ def test_gates_are_mapped_by_value(gated) -> None:
 
 
 def _script() -> None:
-    from app.ui import state
     from app.screens import sweeps
+    from app.ui import state
 
     sweeps.render()
     state.publish()

@@ -34,7 +34,9 @@ def test_both_maps_are_on_one_scale_and_the_third_is_their_difference(readings) 
     read, last = readings["on"], len(readings["on"].patterns) - 1
     for head in ("mean", "max", "1"):
         before, after = updates.reading(read, 2, head, 1, last), updates.reading(read, 2, head, last, 1)
-        assert (before.low, before.high) == (after.low, after.high) == (0.0, max(before.values.max(), after.values.max()))
+        assert (
+            (before.low, before.high) == (after.low, after.high) == (0.0, max(before.values.max(), after.values.max()))
+        )
         change = updates.difference(read, 2, head, 1, last)
         assert np.allclose(change.values, after.values - before.values)
         assert change.diverging and change.low == -change.high
@@ -43,7 +45,11 @@ def test_both_maps_are_on_one_scale_and_the_third_is_their_difference(readings) 
 
 def test_every_map_is_drawn_in_light_and_dark_with_the_numbers_it_holds(walks, readings) -> None:
     read = readings["on"]
-    for view in (updates.reading(read, 0, "mean", 0, 1), updates.difference(read, 0, "mean", 0, 1), updates.reads_by_step(walks["on"], 2, "0")):
+    for view in (
+        updates.reading(read, 0, "mean", 0, 1),
+        updates.difference(read, 0, "mean", 0, 1),
+        updates.reads_by_step(walks["on"], 2, "0"),
+    ):
         for theme in (LIGHT, DARK):
             assert np.allclose(draw.heatmap(view, theme).data[0].z, view.values, atol=1e-6)
         assert view.alt
@@ -83,7 +89,9 @@ def test_a_step_says_which_bank_it_reads(walks) -> None:
     assert f"in segment {segment}. It reads the bank after segment {segment - 1}." in updates.where(walks["on"], step)
     assert updates.where(walks["on"], step).endswith("and written.")
     off = updates.where(walks["off"], next(step for step in range(16) if walks["off"].closed(step)))
-    assert f"It reads the bank after segment {walks['off'].segment_of(0) - 1}." in off and off.endswith("and not written.")
+    assert f"It reads the bank after segment {walks['off'].segment_of(0) - 1}." in off and off.endswith(
+        "and not written."
+    )
     assert updates.bank(walks["on"], 0) == "the fresh bank"
     assert updates.bank(walks["on"], len(walks["on"].segments)).endswith("(still open)")
 
@@ -105,8 +113,8 @@ def _page(**link: str) -> AppTest:
 
 
 def _script() -> None:
-    from app.ui import sidebar, state
     from app.screens import updates
+    from app.ui import sidebar, state
 
     sidebar.render()
     updates.render()
@@ -124,7 +132,9 @@ def _captions(test: AppTest) -> str:
 @pytest.mark.parametrize("kind", ["gated", "release", "rmt"])
 @pytest.mark.parametrize("writes", ["on", "off"])
 def test_every_kind_of_memory_is_stepped_through(kind: str, writes: str, request, folder) -> None:
-    test = _page(checkpoint=folder(request.getfixturevalue(kind)), source="text", text=TEXT, written="9", step="4", writes=writes)
+    test = _page(
+        checkpoint=folder(request.getfixturevalue(kind)), source="text", text=TEXT, written="9", step="4", writes=writes
+    )
     assert not _errors(test)
     assert f"written with writes {writes}" in _captions(test)
     assert ("released arithmetic" in _captions(test)) == (kind == "release")

@@ -8,15 +8,17 @@ from pathlib import Path
 import numpy as np
 
 from app.server import cache
+from lm2.runs.runner import run
+from lm2.runs.spec import RunSpec
 from lm2.tasks import stories
 from lm2.tasks.babi import write
-from lm2.weights.checkpoint import Checkpoint, load, save
-from lm2.runs.runner import run
 from lm2.tasks.simulator import simulate
-from lm2.runs.spec import RunSpec
+from lm2.weights.checkpoint import Checkpoint, load, save
 
 
-def test_other_weights_or_another_configuration_in_a_folder_are_opened_anew(gated: Checkpoint, build, gated_config, folder: Callable[[Checkpoint], str]) -> None:
+def test_other_weights_or_another_configuration_in_a_folder_are_opened_anew(
+    gated: Checkpoint, build, gated_config, folder: Callable[[Checkpoint], str]
+) -> None:
     place = folder(gated)
     first = cache.checkpoint(place, "cpu", "float32")
     assert cache.checkpoint(place, "cpu", "float32") is first
@@ -31,7 +33,9 @@ def test_other_weights_or_another_configuration_in_a_folder_are_opened_anew(gate
     assert third.config.rope_theta == 20000.0 and third.digest != second.digest
 
 
-def test_weights_put_in_place_within_a_moment_and_of_one_size_are_opened_anew(gated: Checkpoint, build, gated_config, folder: Callable[[Checkpoint], str]) -> None:
+def test_weights_put_in_place_within_a_moment_and_of_one_size_are_opened_anew(
+    gated: Checkpoint, build, gated_config, folder: Callable[[Checkpoint], str]
+) -> None:
     place = folder(gated)
     weights = Path(place) / "model.safetensors"
     first, then = cache.checkpoint(place, "cpu", "float32"), weights.stat()
@@ -54,4 +58,9 @@ def test_other_stories_in_the_data_folder_are_read_anew(tmp_path: Path, gated: C
     before, origin = stories.real_stories(1), stories.origin()
     put(50)
     after = stories.real_stories(1)
-    assert before and after and [story.lines for story in before] != [story.lines for story in after] and origin != stories.origin()
+    assert (
+        before
+        and after
+        and [story.lines for story in before] != [story.lines for story in after]
+        and origin != stories.origin()
+    )

@@ -114,11 +114,16 @@ def test_a_failing_job_tells_its_sentence_and_the_next_one_runs(jobs: Jobs) -> N
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_an_error_of_the_program_is_told_and_ends_no_other_job(jobs: Jobs) -> None:
     job = _ended(jobs.ask("broken", lambda job: 1 / 0))
-    assert job.phase is Phase.FAILED and job.sentence == "the program failed with ZeroDivisionError; the server's log says where"
+    assert (
+        job.phase is Phase.FAILED
+        and job.sentence == "the program failed with ZeroDivisionError; the server's log says where"
+    )
     assert _ended(jobs.ask("next", lambda job: 7)).result == 7
 
 
-def test_time_left_is_told_from_the_pace_of_the_steps(jobs: Jobs, gate: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_left_is_told_from_the_pace_of_the_steps(
+    jobs: Jobs, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clock = [100.0]
     monkeypatch.setattr("app.server.jobs.time.monotonic", lambda: clock[0])
     left: list[float | None] = []
@@ -184,7 +189,9 @@ def _patient(clock: list[float], steps: threading.Semaphore, done: threading.Sem
 
 
 @pytest.mark.parametrize("kept", [False, True])
-def test_a_job_stops_once_all_who_waited_for_it_have_gone_unless_it_is_to_be_kept(kept: bool, clock: list[float]) -> None:
+def test_a_job_stops_once_all_who_waited_for_it_have_gone_unless_it_is_to_be_kept(
+    kept: bool, clock: list[float]
+) -> None:
     here = {"tab"}
     jobs = Jobs(2, here.__contains__)
     steps, done = threading.Semaphore(0), threading.Semaphore(0)
@@ -221,7 +228,9 @@ def test_a_page_that_is_loaded_again_finds_the_job_running(clock: list[float]) -
     assert _ended(job).phase is Phase.FINISHED
 
 
-def test_a_session_that_asks_for_another_job_waits_for_the_first_no_more(clock: list[float], gate: threading.Event) -> None:
+def test_a_session_that_asks_for_another_job_waits_for_the_first_no_more(
+    clock: list[float], gate: threading.Event
+) -> None:
     jobs = Jobs(2, lambda session: True)
     first = jobs.ask("first", _steps(1000, gate), session="tab")
     jobs.ask("second", _fail, session="tab")

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app.server import cache, owner
-from app.ui import say
-from app.export import workspace
 from app.charts import BenchmarkChart, OfBenchmark, OfProbe, ProbeChart, SlotChart
 from app.cli.main import main
 from app.cli.shell.errors import Exit
+from app.export import workspace
 from app.export.figure_spec import FigureSpec
+from app.server import cache, owner
 from app.server.jobs import Job
+from app.ui import say
 from probes.explain.spec import ExplainSpec
 from probes.probing.spec import ProbeSpec
 
@@ -46,7 +46,9 @@ def test_what_lies_inside_is_opened_and_no_way_leads_out(inside: Path) -> None:
             owner.place(str(way))
 
 
-def test_without_a_word_of_the_owner_it_is_the_folder_that_the_server_was_started_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_a_word_of_the_owner_it_is_the_folder_that_the_server_was_started_in(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.delenv(owner.FOLDERS)
     monkeypatch.chdir(tmp_path)
     assert owner.place("mine") == Path("mine")
@@ -70,7 +72,8 @@ def _page(screen: str, **link: str) -> AppTest:
 
 
 @pytest.mark.parametrize("link", [
-    {"screen": "run", "checkpoint": "/etc"}, {"screen": "benchmark", "results": "/etc"}, {"screen": "probes", "probe_labels": "/dev/zero"},
+    {"screen": "run", "checkpoint": "/etc"}, {"screen": "benchmark", "results": "/etc"},
+    {"screen": "probes", "probe_labels": "/dev/zero"},
     {"screen": "probes", "probe_targets": "place of *, labels /dev/zero"},
 ], ids=str)  # fmt: skip
 def test_no_field_of_a_link_opens_a_path_outside(link: dict[str, str], inside: Path) -> None:
@@ -79,11 +82,14 @@ def test_no_field_of_a_link_opens_a_path_outside(link: dict[str, str], inside: P
 
 
 @pytest.mark.parametrize("chart", [
-    SlotChart(spec=ExplainSpec(checkpoint="babi-lm2-qa1", file="/dev/zero"), slot=0), BenchmarkChart(spec="/etc", shown=OfBenchmark.CURVES),
+    SlotChart(spec=ExplainSpec(checkpoint="babi-lm2-qa1", file="/dev/zero"), slot=0),
+    BenchmarkChart(spec="/etc", shown=OfBenchmark.CURVES),
     ProbeChart(spec=ProbeSpec(checkpoint="babi-lm2-qa1", labels="/dev/zero"), shown=OfProbe.MAP),
     ProbeChart(spec=ProbeSpec(checkpoint="babi-lm2-qa1", targets=("labels /dev/zero",)), shown=OfProbe.MAP),
 ], ids=str)  # fmt: skip
-def test_a_saved_figure_that_names_a_file_outside_is_not_opened(chart, inside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_saved_figure_that_names_a_file_outside_is_not_opened(
+    chart, inside: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(workspace.VARIABLE, str(inside))
     workspace.save("mine", {"figure": json.loads(json.dumps(FigureSpec(charts=(chart,)).to_json()))})
     test = _page("figure")
@@ -92,7 +98,9 @@ def test_a_saved_figure_that_names_a_file_outside_is_not_opened(chart, inside: P
     assert not test.exception and any("owner opens to visitors" in info.value for info in test.info)
 
 
-def test_an_uploaded_checkpoint_is_known_by_a_name_that_tells_no_path(gated, folder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_uploaded_checkpoint_is_known_by_a_name_that_tells_no_path(
+    gated, folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = Path(folder(gated))
     monkeypatch.setattr(cache.uploads(), "path", lambda name: path)
     monkeypatch.setenv(owner.FOLDERS, "")
@@ -104,14 +112,19 @@ def test_an_uploaded_checkpoint_is_known_by_a_name_that_tells_no_path(gated, fol
 
 
 def test_of_a_path_in_a_sentence_visitors_see_the_last_part_alone() -> None:
-    assert owner.without_folders("/tmp/a b/c.json is missing; '/tmp/x/y.csv' too") == "/tmp/a b/c.json is missing; '.../y.csv' too".replace("/tmp/a b/c", ".../a b/c")
+    assert owner.without_folders(
+        "/tmp/a b/c.json is missing; '/tmp/x/y.csv' too"
+    ) == "/tmp/a b/c.json is missing; '.../y.csv' too".replace("/tmp/a b/c", ".../a b/c")
     same = "http://127.0.0.1:8000/v1 is read/write, 1/2, models/mine/config.json"
     assert owner.without_folders(same) == same
 
 
 def test_an_error_in_words_and_why_a_job_failed_show_no_folder_of_this_machine() -> None:
     error = OSError(28, "No space left on device", "/var/lib/lm2/trace.npz")
-    assert say.words("It failed: {}.", ValueError("/var/lib/lm2/a.json is damaged.")) == "It failed: .../a.json is damaged."
+    assert (
+        say.words("It failed: {}.", ValueError("/var/lib/lm2/a.json is damaged."))
+        == "It failed: .../a.json is damaged."
+    )
 
     def fail(error: Exception) -> str:
         def work(job: Job) -> None:
@@ -127,10 +140,13 @@ def test_an_error_in_words_and_why_a_job_failed_show_no_folder_of_this_machine()
 
 
 @pytest.mark.parametrize("arguments", [
-    ["--folders", "nowhere"], ["--model", "m"], ["--model-url", "http://127.0.0.1:1/v1"], ["--model", "m", "--model-url", "localhost"],
+    ["--folders", "nowhere"], ["--model", "m"], ["--model-url", "http://127.0.0.1:1/v1"],
+    ["--model", "m", "--model-url", "localhost"],
     ["--model", "m", "--model-url", "http://[::1"], ["--model", "m", "--model-url", "http://127.0.0.1:x/v1"],
 ], ids=" ".join)  # fmt: skip
-def test_a_mistake_of_the_owner_is_told_before_anything_is_served(arguments: list[str], capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mistake_of_the_owner_is_told_before_anything_is_served(
+    arguments: list[str], capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("os.execv", lambda program, command: pytest.fail("served"))
     monkeypatch.setattr("os.environ", os.environ.copy())
     assert main(["serve", *arguments]) == Exit.MISTAKE
@@ -144,5 +160,9 @@ def test_visitors_see_no_traceback_however_the_app_is_started(monkeypatch: pytes
     monkeypatch.setattr("subprocess.call", lambda command: begun.append(command) or 0)
     with pytest.raises(SystemExit):
         main(["serve"])
-    assert {"--client.showErrorDetails=none", "--server.enableXsrfProtection=true", "--server.enableCORS=true"} <= set(begun[0])
-    assert 'st.set_option("client.showErrorDetails", "none")' in (Path(owner.__file__).parents[1] / "main.py").read_text(encoding="utf-8")
+    assert {"--client.showErrorDetails=none", "--server.enableXsrfProtection=true", "--server.enableCORS=true"} <= set(
+        begun[0]
+    )
+    assert 'st.set_option("client.showErrorDetails", "none")' in (
+        Path(owner.__file__).parents[1] / "main.py"
+    ).read_text(encoding="utf-8")

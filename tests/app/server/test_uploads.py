@@ -51,18 +51,24 @@ def _changed(data: bytes, *changes: tuple[bytes, int, bytes]) -> bytes:
 _GOOD = _zip(("mine/config.json", b"{}" * 50), compression=zipfile.ZIP_DEFLATED)
 _LOCAL, _CENTRAL = b"PK\x03\x04", b"PK\x01\x02"
 REFUSED = {
-    "empty": b"", "no zip": b"no zip", "cut": _GOOD[:60], "no checkpoint": _zip(("readme.txt", b"x")), "no files": _zip(),
-    "above": _zip(("../outside/config.json", b"x")), "root": _zip(("/abs/config.json", b"x")), "drive": _zip(("C:/config.json", b"x")),
-    "backslashes": _zip(("mine\\..\\..\\config.json", b"x")), "nul": _GOOD.replace(b"mine/config.json", b"mine/conf\0g.json"),
-    "no name": _GOOD.replace(b"mine/config.json", b"\0ine/config.json"), "empty part": _zip(("mine//config.json", b"x")), "deep": _zip(("a/" * 99 + "config.json", b"x")),
+    "empty": b"", "no zip": b"no zip", "cut": _GOOD[:60], "no checkpoint": _zip(("readme.txt", b"x")),
+    "no files": _zip(),
+    "above": _zip(("../outside/config.json", b"x")), "root": _zip(("/abs/config.json", b"x")),
+    "drive": _zip(("C:/config.json", b"x")),
+    "backslashes": _zip(("mine\\..\\..\\config.json", b"x")),
+    "nul": _GOOD.replace(b"mine/config.json", b"mine/conf\0g.json"),
+    "no name": _GOOD.replace(b"mine/config.json", b"\0ine/config.json"),
+    "empty part": _zip(("mine//config.json", b"x")), "deep": _zip(("a/" * 99 + "config.json", b"x")),
     "long": _zip(("a" * 5_000 + "/config.json", b"x")), "twice": _zip(("config.json", b"1"), ("config.json", b"2")),
-    "twice but for case": _zip(("config.json", b"1"), ("Config.json", b"2")), "file and folder": _zip(("config.json", b"1"), ("config.json/a", b"2")),
+    "twice but for case": _zip(("config.json", b"1"), ("Config.json", b"2")),
+    "file and folder": _zip(("config.json", b"1"), ("config.json/a", b"2")),
     "link": _zip((_link(), b"/etc/passwd")), "encrypted": _changed(_GOOD, (_LOCAL, 6, b"\1\0"), (_CENTRAL, 8, b"\1\0")),
     "unknown compression": _changed(_GOOD, (_LOCAL, 8, b"\x63\0"), (_CENTRAL, 10, b"\x63\0")),
     "other compression": _zip(("config.json", b"{}"), compression=zipfile.ZIP_LZMA),
     "size declared too small": _changed(_GOOD, (_LOCAL, 22, b"\x01\0\0\0"), (_CENTRAL, 24, b"\x01\0\0\0")),
     "size declared too large": _changed(_GOOD, (_LOCAL, 22, b"\xf0\xff\xff\xff"), (_CENTRAL, 24, b"\xf0\xff\xff\xff")),
-    "damaged": _changed(_GOOD, (_LOCAL, 46, b"\xff\xff\xff\xff")), "many": _zip(*((f"{at}/config.json", b"") for at in range(1_001))),
+    "damaged": _changed(_GOOD, (_LOCAL, 46, b"\xff\xff\xff\xff")),
+    "many": _zip(*((f"{at}/config.json", b"") for at in range(1_001))),
 }  # fmt: skip
 
 
@@ -76,7 +82,9 @@ def test_a_zipped_checkpoint_folder_opens() -> None:
 
 
 @pytest.mark.parametrize("data", REFUSED.values(), ids=REFUSED)
-def test_anything_else_is_refused_in_a_sentence_without_paths_and_leaves_nothing(data: bytes, apart: Path, uploads: Uploads) -> None:
+def test_anything_else_is_refused_in_a_sentence_without_paths_and_leaves_nothing(
+    data: bytes, apart: Path, uploads: Uploads
+) -> None:
     with pytest.raises(ValueError) as refused:
         uploads.add(data)
     said = str(refused.value)
@@ -102,7 +110,9 @@ def test_the_least_recently_used_upload_makes_room_and_is_told_to_be_gone(apart:
     assert sum(path.stat().st_size for path in apart.rglob("*.json")) == 200
 
 
-@pytest.mark.parametrize("name", [f"{PREFIX}..", f"{PREFIX}../../etc", f"{PREFIX}", f"{PREFIX}0123456789abcdef", f"{PREFIX}\0"])
+@pytest.mark.parametrize(
+    "name", [f"{PREFIX}..", f"{PREFIX}../../etc", f"{PREFIX}", f"{PREFIX}0123456789abcdef", f"{PREFIX}\0"]
+)
 def test_names_that_no_upload_has_are_refused(name: str, uploads: Uploads) -> None:
     with pytest.raises(ValueError, match="not on this server"):
         uploads.path(name)

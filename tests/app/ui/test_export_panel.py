@@ -8,18 +8,18 @@ import pytest
 from pages import finished, told
 from streamlit.testing.v1 import AppTest
 
-from app.server import cache
-from app.export import workspace
 from app.charts import Made, OfRun, RunChart
+from app.export import workspace
 from app.export.figure_spec import FigureSpec
-from app.figures.print.page import Annotation, Grid, Panel
-from app.ui.export_panel import Placed
 from app.export.sidecar import sidecar
-from lm2.runs.capture import Capture
-from lm2.weights.checkpoint import load
-from lm2.runs.runner import run
+from app.figures.print.page import Annotation, Grid, Panel
+from app.server import cache
+from app.ui.export_panel import Placed
 from lm2.model.sites import Site
+from lm2.runs.capture import Capture
+from lm2.runs.runner import run
 from lm2.runs.spec import RunSpec
+from lm2.weights.checkpoint import load
 
 TEXT = "Mary moved to the garden. John went to the office.\fWhere is Mary?"
 
@@ -35,14 +35,21 @@ def apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def made() -> tuple[Made, ...]:
     checkpoint = load("babi-lm2-qa1", "cpu")
-    spec = RunSpec(checkpoint=checkpoint.name, text=TEXT, captures=(Capture(Site.READ_PATTERN), Capture(Site.BANK_PRE), Capture(Site.BANK_POST)))
+    spec = RunSpec(
+        checkpoint=checkpoint.name,
+        text=TEXT,
+        captures=(Capture(Site.READ_PATTERN), Capture(Site.BANK_PRE), Capture(Site.BANK_POST)),
+    )
     trace = run(checkpoint, spec)
-    return tuple(RunChart(spec=spec, shown=shown, slot=2).made(checkpoint, trace) for shown in (OfRun.READS, OfRun.TEXT, OfRun.NORMS))
+    return tuple(
+        RunChart(spec=spec, shown=shown, slot=2).made(checkpoint, trace)
+        for shown in (OfRun.READS, OfRun.TEXT, OfRun.NORMS)
+    )
 
 
 def _figure_script() -> None:
-    from app.ui import state
     from app.screens import figure
+    from app.ui import state
 
     figure.render()
     state.publish()
@@ -62,14 +69,19 @@ def test_an_empty_figure_says_what_to_do() -> None:
 def test_panels_are_titled_moved_and_taken_out(made: tuple[Made, ...]) -> None:
     test = _page(tuple(Placed(made=one, panel=Panel(title=one.chart.words)) for one in made))
     assert not test.exception and [one.label.partition(":")[0] for one in test.expander][:3] == ["a", "b", "c"]
-    next(one for one in test.text_input if one.label == "Title" and one.value == "reads").set_value("Who reads what").run()
+    next(one for one in test.text_input if one.label == "Title" and one.value == "reads").set_value(
+        "Who reads what"
+    ).run()
     assert [one.panel.title for one in test.session_state["kept_figure"]] == ["Who reads what", "text", "norms"]
     later = [button for button in test.button if button.icon == ":material/arrow_downward:"]
     later[0].click().run()
     assert [one.panel.title for one in test.session_state["kept_figure"]] == ["text", "Who reads what", "norms"]
     out = [button for button in test.button if button.icon == ":material/delete:"]
     out[2].click().run()
-    assert [one.panel.title for one in test.session_state["kept_figure"]] == ["text", "Who reads what"] and not test.exception
+    assert [one.panel.title for one in test.session_state["kept_figure"]] == [
+        "text",
+        "Who reads what",
+    ] and not test.exception
 
 
 def test_what_does_not_fit_is_explained_and_loses_nothing(made: tuple[Made, ...]) -> None:
@@ -125,8 +137,8 @@ def test_annotations_are_kept_with_the_figure(made: tuple[Made, ...]) -> None:
 
 
 def _hand_out_script() -> None:
-    from app.ui import export_panel
     from app.charts import BenchmarkChart, OfBenchmark
+    from app.ui import export_panel
 
     chart = BenchmarkChart(shown=OfBenchmark.LENGTHS)
     found = chart.find(None, lambda done, total=None: None, None)

@@ -1,4 +1,5 @@
-"""Laws of names and tokens: whatever they hold, they are text in every language that they are put into, and nothing is fetched for them."""
+"""Laws of names and tokens: whatever they hold, they are text in every language that they are put into, and nothing is
+fetched for them."""
 
 import ast
 import html
@@ -18,15 +19,15 @@ import pytest
 
 import app
 from app.export import files
-from app.ui import say
 from app.export.files import Form, bundle, figure_tex, render, table_bundle
+from app.figures.print.figure import draw as printed
+from app.figures.print.page import Annotation, Paper
+from app.figures.print.text import printable
+from app.figures.print.venues import Venue
 from app.figures.screen import draw
 from app.figures.screen.html import interactive
-from app.figures.print.page import Annotation, Paper
-from app.figures.print.figure import draw as printed
-from app.figures.print.text import printable
 from app.figures.theme import LIGHT
-from app.figures.print.venues import Venue
+from app.ui import say
 from app.views.kinds import Bars, Forest, Heatmap, Line, Lines, Strip, Table
 from app.views.latex import escaped, latex, markdown
 from app.views.markdown import code, plain
@@ -35,9 +36,12 @@ from app.views.seen import in_a_line, seen
 from lm2.files import csv_text, spreadsheet_cell, spreadsheet_text
 
 HOSTILE = (
-    "![x](http://evil.example/a.png)", "[y](https://evil.example)", "www.evil.example", "a@evil.example", "<img src=http://evil.example/b.png>",
-    "<s>gone</s><b>&lt;&amp;", "$x^2$", "$\\frac{1}{2", ":red[hi]", ":material/home:", ":smile:", "`code`", "**bold** _it_ ~~no~~", "a | b", "# head", "- list",
-    "1. one", "%{y}", "%d {0} {}", "\\input{x}% ^ ~ #", "a--b ,,c'' ?`", "=1+1", "+cmd", "-cmd", "@SUM(1)", "'=1", "\u202eevil\u2066", "\x1b[31mred", "nul\0",
+    "![x](http://evil.example/a.png)", "[y](https://evil.example)", "www.evil.example", "a@evil.example",
+    "<img src=http://evil.example/b.png>",
+    "<s>gone</s><b>&lt;&amp;", "$x^2$", "$\\frac{1}{2", ":red[hi]", ":material/home:", ":smile:", "`code`",
+        "**bold** _it_ ~~no~~", "a | b", "# head", "- list",
+    "1. one", "%{y}", "%d {0} {}", "\\input{x}% ^ ~ #", "a--b ,,c'' ?`", "=1+1", "+cmd", "-cmd", "@SUM(1)", "'=1",
+    "\u202eevil\u2066", "\x1b[31mred", "nul\0",
     "\ufffd", "中文", "عربي", "😀", "e\u0301", "two\nlines\ttab", "-->", "</script><script>", "x" * 10_000, "",
 )  # fmt: skip
 ALL = " ".join(part for part in HOSTILE if len(part) < 100)
@@ -85,7 +89,9 @@ def test_no_text_is_a_formula_in_a_spreadsheet_and_the_text_comes_back(text: str
     cell = spreadsheet_cell(text)
     assert spreadsheet_text(cell) == text
     assert cell[:1] not in ("=", "+", "-", "@", "\t", "\r") or float(cell)
-    again = pd.read_csv(io.StringIO(csv_text(pd.DataFrame({"name": [text], text or "n": [1.5]}))), keep_default_na=False, dtype=str)
+    again = pd.read_csv(
+        io.StringIO(csv_text(pd.DataFrame({"name": [text], text or "n": [1.5]}))), keep_default_na=False, dtype=str
+    )
     assert spreadsheet_text(again["name"][0]) == text and spreadsheet_text(again.columns[1]) == (text or "n")
 
 
@@ -95,14 +101,16 @@ def views(name: Callable[[str], str]) -> dict[str, View]:
     one = Line(name=name("line"), values=line, low=line - 0.1, high=line + 0.1)
     return {
         "map": Heatmap(
-            values=np.arange(9.0).reshape(3, 3), row_labels=texts, column_labels=texts, row_title=name("row"), column_title=name("column"),
+            values=np.arange(9.0).reshape(3, 3), row_labels=texts, column_labels=texts, row_title=name("row"),
+            column_title=name("column"),
             value_title=name("value"), low=0.0, high=8.0, boundaries=(0, 2), segment_labels=(name("s"), name("t")),
         ),
         "lines": Lines(lines=(one, one), ticks=texts, x_title=name("x"), y_title=name("y")),
         "forest": Forest(lines=(one, one), labels=texts, x_title=name("x"), y_title=name("y")),
         "bars": Bars(values=line, labels=texts, x_title=name("x"), y_title=name("y"), marked=0),
         "strip": Strip(
-            pieces=texts, segment_of=(0, 0, 1), weights=line, notes=texts, marks=((0, 2, name("mark")),), legend=name("legend"),
+            pieces=texts, segment_of=(0, 0, 1), weights=line, notes=texts, marks=((0, 2, name("mark")),),
+            legend=name("legend"),
         ),
     }  # fmt: skip
 
@@ -123,12 +131,22 @@ def test_plotly_reads_names_as_text(kind: str) -> None:
     short = ("<s>a</s>", "&lt;", "%{y}", "<a href='http://evil.example'>b</a>")
     for text in short:
         shown = json.loads(draw.figure(views(lambda part, text=text: part + text)[kind], LIGHT).to_json())
-        words = list(_texts({"data": shown["data"], "layout": {name: shown["layout"].get(name) for name in ("xaxis", "yaxis", "annotations")}}))
+        words = list(
+            _texts(
+                {
+                    "data": shown["data"],
+                    "layout": {name: shown["layout"].get(name) for name in ("xaxis", "yaxis", "annotations")},
+                }
+            )
+        )
         assert any(html.unescape(word).endswith(text) for word in words)
         for word in words:
             assert not re.search(r"<(?!br>|extra>|/extra>)|&(?!lt;|gt;|amp;)", word)
             assert not re.search(r"%\{(?!text|customdata|fullData\.name|x|y:|z:)", word) or text == "%{y}"
-        assert all("evil" not in trace.get("hovertemplate", "") and text not in trace.get("hovertemplate", "") for trace in shown["data"])
+        assert all(
+            "evil" not in trace.get("hovertemplate", "") and text not in trace.get("hovertemplate", "")
+            for trace in shown["data"]
+        )
 
 
 def _texts(value: object) -> Iterator[str]:
@@ -165,7 +183,12 @@ def test_every_form_takes_whatever_a_name_holds(kind: str, monkeypatch: pytest.M
     assert {form.value for form in Form if form is not Form.PGF} < set(archive.namelist())
     picture = ElementTree.fromstring(archive.read("fig.svg"))
     assert printable(ALL) in "".join(picture.itertext())  # its title; the rest is drawn as paths
-    assert not [value for part in picture.iter() for name, value in part.attrib.items() if name.endswith("href") and not value.startswith(("#", "data:"))]
+    assert not [
+        value
+        for part in picture.iter()
+        for name, value in part.attrib.items()
+        if name.endswith("href") and not value.startswith(("#", "data:"))
+    ]
     assert json.loads(archive.read("sidecar.json")) == {"name": ALL}
     rows = pd.read_csv(io.BytesIO(archive.read("data.csv")), keep_default_na=False)
     assert f"a{ALL}" in set(rows.iloc[:, 0 if kind in ("bars", "strip") else 1])
@@ -187,7 +210,8 @@ def test_a_very_long_name_leaves_a_figure_its_room(kind: str) -> None:
 def table(values: np.ndarray) -> View:
     rows, columns = values.shape
     return Heatmap(
-        values=values, row_labels=tuple(map(str, range(rows))), column_labels=tuple(map(str, range(columns))), row_title="row", column_title="column",
+        values=values, row_labels=tuple(map(str, range(rows))), column_labels=tuple(map(str, range(columns))),
+        row_title="row", column_title="column",
         value_title="value", low=0.0, high=1.0, boundaries=(0, 1) if columns > 1 else (), counts=False,
     )  # fmt: skip
 
@@ -198,12 +222,24 @@ def bare() -> dict[str, View]:
     found["map of NaN"], found["map of a constant"] = table(np.full((2, 3), np.nan)), table(np.full((2, 3), 0.5))
     found["masked map"] = replace(found["map of a constant"], masked=np.ones((2, 3), bool))
     found["map of no range"] = replace(found["map of a constant"], low=0.5, high=0.5)
-    for words, values in (("nothing", np.zeros(0)), ("one value", np.ones(1)), ("NaN", np.full(3, np.nan)), ("a constant", np.full(3, 0.5))):
-        names, line = tuple(map(str, range(len(values)))), Line(name="line", values=values, low=values - 0.1, high=values + 0.1)
-        found[f"lines of {words}"] = Lines(lines=(line, replace(line, low=None, high=None)), ticks=names, x_title="x", y_title="y")
+    for words, values in (
+        ("nothing", np.zeros(0)),
+        ("one value", np.ones(1)),
+        ("NaN", np.full(3, np.nan)),
+        ("a constant", np.full(3, 0.5)),
+    ):
+        names, line = (
+            tuple(map(str, range(len(values)))),
+            Line(name="line", values=values, low=values - 0.1, high=values + 0.1),
+        )
+        found[f"lines of {words}"] = Lines(
+            lines=(line, replace(line, low=None, high=None)), ticks=names, x_title="x", y_title="y"
+        )
         found[f"forest of {words}"] = Forest(lines=(line,), labels=names, x_title="x")
         found[f"bars of {words}"] = Bars(values=values, labels=names, x_title="x", y_title="y")
-        found[f"strip of {words}"] = Strip(pieces=names, segment_of=(0,) * len(names), weights=values, notes=names, marks=(), legend="weights")
+        found[f"strip of {words}"] = Strip(
+            pieces=names, segment_of=(0,) * len(names), weights=values, notes=names, marks=(), legend="weights"
+        )
     return found
 
 
@@ -211,7 +247,11 @@ def bare() -> dict[str, View]:
 def test_a_view_of_almost_nothing_goes_through_every_form(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "_DOTS", dict.fromkeys(files._DOTS, 40))
     drawn = printed(bare()[name], Paper(venue=Venue.ICML))
-    assert bundle(drawn, {}).startswith(b"PK") and interactive(drawn).endswith("</html>") and figure_tex(drawn).endswith("\\end{figure}\n")
+    assert (
+        bundle(drawn, {}).startswith(b"PK")
+        and interactive(drawn).endswith("</html>")
+        and figure_tex(drawn).endswith("\\end{figure}\n")
+    )
     if not isinstance(bare()[name], Strip):
         assert draw.figure(bare()[name], LIGHT).to_json()
 
@@ -229,14 +269,18 @@ def test_a_table_of_hostile_names_keeps_its_cells_in_every_form() -> None:
 
 def test_the_page_of_a_figure_asks_nobody_for_anything() -> None:
     page = interactive(printed(views(str)["lines"], Paper(venue=Venue.ICML)))
-    outside = re.sub(r"<script>/\*\*.*?</script>", "", page, flags=re.DOTALL)  # Plotly itself, which is part of the page
+    outside = re.sub(
+        r"<script>/\*\*.*?</script>", "", page, flags=re.DOTALL
+    )  # Plotly itself, which is part of the page
     assert len(outside) < 100_000 and not re.search(r"https?://(?!www\.w3\.org)", outside)
     assert '"sendDataToCloud"' not in outside and "cdn" not in outside.lower()
 
 
 _SAID = {
-    "markdown", "caption", "info", "error", "warning", "success", "toast", "write", "header", "subheader", "title", "spinner", "button", "expander", "checkbox",
-    "radio", "toggle", "metric", "badge", "popover", "link_button", "progress", "tabs", "selectbox", "segmented_control", "pills", "download_button",
+    "markdown", "caption", "info", "error", "warning", "success", "toast", "write", "header", "subheader", "title",
+    "spinner", "button", "expander", "checkbox",
+    "radio", "toggle", "metric", "badge", "popover", "link_button", "progress", "tabs", "selectbox",
+    "segmented_control", "pills", "download_button",
 }  # fmt: skip
 _OURS = {("widgets.py", "label"), ("updates.py", "label")}
 """Labels that are handed on: who hands them over is looked at."""
@@ -271,9 +315,18 @@ def test_what_streamlit_reads_as_markdown_is_words_of_ours_with_values_put_in_as
         return
     wrong = []
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name) and node.func.attr in _SAID:
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and isinstance(node.func.value, ast.Name)
+            and node.func.attr in _SAID
+        ):
             said = node.args[1:2] if node.func.attr == "progress" else node.args[:1]
-            wrong += [f"{path.name}:{text.lineno} {ast.unparse(text)}" for text in said if node.func.value.id not in ("captions", "links", "widgets") and not _is_ours(text)]
+            wrong += [
+                f"{path.name}:{text.lineno} {ast.unparse(text)}"
+                for text in said
+                if node.func.value.id not in ("captions", "links", "widgets") and not _is_ours(text)
+            ]
     assert [text for text in wrong if text.split()[-1] not in ("label", "said")] == []
 
 
@@ -285,7 +338,11 @@ def test_values_are_put_into_our_words_as_text() -> None:
 
 HOSTILE_LINKS = {
     "checkpoint": "![x](http://evil.example/a.png) :red[hi] $x$ :material/home: <b>\u202e",
-    "text": "Mary ![a](http://evil.example/b.png) $x$ <s>went</s> \u202eto\0 \x1b[31mthe 中 garden. " + "x" * 60 + ".\fWhere is `Mary`?",
+    "text": (
+        "Mary ![a](http://evil.example/b.png) $x$ <s>went</s> \u202eto\0 \x1b[31mthe 中 garden. "
+        + "x" * 60
+        + ".\fWhere is `Mary`?"
+    ),
     "probe_targets": "![x](http://evil.example/c.png), :red[place] of <b>, $y$",
     "patched_at": "![x](http://evil.example/d.png)",
     "results": "/nowhere/![x](http://evil.example/e.png)",
@@ -307,8 +364,12 @@ def _screens() -> list[str]:
     return sorted(path.stem for path in (Path(app.__path__[0]) / "screens").glob("*.py") if path.stem != "__init__")
 
 
-@pytest.mark.parametrize(("screen", "left_out"), [*((screen, "") for screen in _screens()), ("run", "checkpoint"), ("memory", "checkpoint")])
-def test_a_link_of_hostile_names_is_shown_as_text_on_every_screen(screen: str, left_out: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("screen", "left_out"), [*((screen, "") for screen in _screens()), ("run", "checkpoint"), ("memory", "checkpoint")]
+)
+def test_a_link_of_hostile_names_is_shown_as_text_on_every_screen(
+    screen: str, left_out: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from streamlit.testing.v1 import AppTest
 
     monkeypatch.delenv("LM2_DATA_DIR", raising=False)
@@ -319,7 +380,18 @@ def test_a_link_of_hostile_names_is_shown_as_text_on_every_screen(screen: str, l
     test.query_params["source"], test.query_params["donor_source"] = "text", "text"
     test.run()
     assert not test.exception
-    for kind in ("markdown", "caption", "info", "warning", "error", "success", "header", "subheader", "button", "expander"):
+    for kind in (
+        "markdown",
+        "caption",
+        "info",
+        "warning",
+        "error",
+        "success",
+        "header",
+        "subheader",
+        "button",
+        "expander",
+    ):
         for element in test.get(kind):
             for text in (getattr(element, "value", None), getattr(element, "label", None)):
                 assert not re.search(r"\]\(|://|:red\[|<s>|\$", outside(str(text or "")))

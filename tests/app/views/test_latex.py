@@ -1,4 +1,5 @@
-"""Laws of printed tables: intervals stand with their numbers, and nothing is bold that the intervals do not bear out."""
+"""Laws of printed tables: intervals stand with their numbers, and nothing is bold that the intervals do not bear
+out."""
 
 import re
 from dataclasses import replace
@@ -26,7 +27,10 @@ def test_intervals_stand_behind_their_numbers() -> None:
 
 def test_the_best_is_bold_if_its_interval_is_clear_of_all_others() -> None:
     best = {"right (%)": Best.HIGHEST}
-    assert r"\textbf{81.2 (77.0 to 85.0)}" in latex(replace(SCORES, best=best)) and latex(replace(SCORES, best=best)).count("textbf") == 1
+    assert (
+        r"\textbf{81.2 (77.0 to 85.0)}" in latex(replace(SCORES, best=best))
+        and latex(replace(SCORES, best=best)).count("textbf") == 1
+    )
     assert "**81.2 (77.0 to 85.0)**" in markdown(replace(SCORES, best=best))
     assert "bold" not in latex(replace(SCORES, best=best)) + markdown(replace(SCORES, best=best))
     assert "textbf" not in latex(SCORES)
@@ -36,7 +40,9 @@ def test_where_intervals_meet_none_is_bold_and_a_note_says_so() -> None:
     best = {"KL (nats)": Best.LOWEST}
     said = "KL (nats): none is bold, as the interval of the lowest, 0.500 (0.400 to 0.600), is not clear of all others."
     assert said in latex(replace(SCORES, best=best)) and "textbf" not in latex(replace(SCORES, best=best))
-    assert markdown(replace(SCORES, best=best)).count("**") == 0 and "none is bold" in markdown(replace(SCORES, best=best))
+    assert markdown(replace(SCORES, best=best)).count("**") == 0 and "none is bold" in markdown(
+        replace(SCORES, best=best)
+    )
 
 
 def test_ends_that_touch_are_not_clear() -> None:
@@ -45,16 +51,24 @@ def test_ends_that_touch_are_not_clear() -> None:
 
 
 def test_an_interval_that_is_missing_is_clear_of_nothing() -> None:
-    view = Table(columns=("m", "x", "low", "high"), rows=(("a", 9.0, 8.0, 10.0), ("b", 1.0, float("nan"), float("nan"))))
-    assert "textbf" not in latex(replace(view, best={"x": Best.HIGHEST})) and "none is bold" in latex(replace(view, best={"x": Best.HIGHEST}))
+    view = Table(
+        columns=("m", "x", "low", "high"), rows=(("a", 9.0, 8.0, 10.0), ("b", 1.0, float("nan"), float("nan")))
+    )
+    assert "textbf" not in latex(replace(view, best={"x": Best.HIGHEST})) and "none is bold" in latex(
+        replace(view, best={"x": Best.HIGHEST})
+    )
 
 
 def test_shares_written_with_their_intervals_count_as_intervals() -> None:
-    view = Table(columns=("task", "ours (%)"), rows=(("qa1", "93.1 (90.0 to 95.5)"), ("qa2", "40.0 (35.0 to 45.0)"), ("qa3", "")))
+    view = Table(
+        columns=("task", "ours (%)"), rows=(("qa1", "93.1 (90.0 to 95.5)"), ("qa2", "40.0 (35.0 to 45.0)"), ("qa3", ""))
+    )
     assert r"\textbf{93.1 (90.0 to 95.5)}" in latex(replace(view, best={"ours (%)": Best.HIGHEST}))
 
 
-@pytest.mark.parametrize(("column", "said"), [("wrong", r"no columns \['wrong'\]"), ("items", "items has no intervals")])
+@pytest.mark.parametrize(
+    ("column", "said"), [("wrong", r"no columns \['wrong'\]"), ("items", "items has no intervals")]
+)
 def test_bold_is_refused_where_nothing_can_tell_the_best(column: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         latex(replace(SCORES, best={column: Best.HIGHEST}))
@@ -69,13 +83,18 @@ def test_numbers_are_aligned_to_the_right_and_words_to_the_left() -> None:
 
 
 def test_a_column_has_as_many_decimals_as_it_can_bear() -> None:
-    assert "< 0.0001" in markdown(SCORES).replace("\\", "") and "0.2500" in markdown(SCORES) and r"\textless{} 0.0001" in latex(SCORES)
+    assert (
+        "< 0.0001" in markdown(SCORES).replace("\\", "")
+        and "0.2500" in markdown(SCORES)
+        and r"\textless{} 0.0001" in latex(SCORES)
+    )
     assert re.search(r"\| +– \|", markdown(SCORES)) and re.search(r"& +-- &", latex(SCORES))
 
 
 def test_what_latex_reads_as_commands_is_printed_as_it_is() -> None:
-    assert escaped(r"50 % of $x_1 & #2 {a}\b~^<>|") == (
-        r"50 \% of \$x\_1 \& \#2 \{a\}\textbackslash{}b\textasciitilde{}\textasciicircum{}\textless{}\textgreater{}\textbar{}"
+    assert (
+        escaped(r"50 % of $x_1 & #2 {a}\b~^<>|") == r"50 \% of \$x\_1 \& \#2"
+        r" \{a\}\textbackslash{}b\textasciitilde{}\textasciicircum{}\textless{}\textgreater{}\textbar{}"
     )
     assert escaped("q ≤ 0.05 · →") == r"q $\leq$ 0.05 $\cdot$ $\to$"
     assert r"RMT\_small \& co" in latex(SCORES) and r"RMT\_small & co" in markdown(SCORES)

@@ -9,19 +9,27 @@ from tokenizers_of_others import FAMILIES
 from app.choices import context
 from app.figures.screen import draw
 from app.figures.theme import DARK, LIGHT
-from app.views.study import ablations, patching
-from app.views.run import bank, gates, memory, text
 from app.views.kinds import Heatmap
-from lm2.runs.capture import Capture
+from app.views.run import bank, gates, memory, text
+from app.views.study import ablations, patching
 from lm2.model.config import MemoryKind
-from lm2.runs.runner import run
-from lm2.tasks.simulator import simulate
 from lm2.model.sites import Site
+from lm2.runs.capture import Capture
+from lm2.runs.runner import run
 from lm2.runs.spec import RunSpec
+from lm2.tasks.simulator import simulate
 from lm2.text.tokens import CONTINUED, Tokenizer
 from probes.causal.compare import compare
 
-SITES = (Site.READ_PATTERN, Site.WRITE_PATTERN, Site.GATE_IN, Site.GATE_FORGET, Site.GATE_OUT, Site.BANK_PRE, Site.BANK_POST)
+SITES = (
+    Site.READ_PATTERN,
+    Site.WRITE_PATTERN,
+    Site.GATE_IN,
+    Site.GATE_FORGET,
+    Site.GATE_OUT,
+    Site.BANK_PRE,
+    Site.BANK_POST,
+)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +89,8 @@ def test_a_single_peak_survives_pooling_for_the_screen() -> None:
     values = np.zeros((3, 2000))
     values[1, 1234] = 1
     view = Heatmap(
-        values=values, row_labels=tuple("abc"), column_labels=tuple(map(str, range(2000))), row_title="r", column_title="c",
+        values=values, row_labels=tuple("abc"), column_labels=tuple(map(str, range(2000))), row_title="r",
+        column_title="c",
         value_title="v", low=0, high=1,
     )  # fmt: skip
     figure = draw.heatmap(view, LIGHT)
@@ -91,7 +100,16 @@ def test_a_single_peak_survives_pooling_for_the_screen() -> None:
 
 def test_a_view_refuses_labels_that_do_not_fit() -> None:
     with pytest.raises(ValueError, match="row and 1 column"):
-        Heatmap(values=np.zeros((2, 2)), row_labels=("a", "b"), column_labels=("a",), row_title="", column_title="", value_title="", low=0, high=1)
+        Heatmap(
+            values=np.zeros((2, 2)),
+            row_labels=("a", "b"),
+            column_labels=("a",),
+            row_title="",
+            column_title="",
+            value_title="",
+            low=0,
+            high=1,
+        )
 
 
 def test_marks_and_questions_of_a_story_point_at_their_own_words() -> None:
@@ -141,7 +159,9 @@ def test_saying_the_first_of_an_answers_tokens_is_not_yet_saying_the_answer(gate
     read = replace(read, quizzes=(replace(quiz, answer="bedroom"),))
     trace = run(own, RunSpec(checkpoint=own.name, text=read.text))
     logits = np.zeros((len(trace.tokens), own.config.d_vocab), np.float32)
-    logits[-1, own.tokenizer.encode(f"{read.text} bathroom").ids[len(trace.tokens)]] = 50  # the blank, with which both begin
+    logits[-1, own.tokenizer.encode(f"{read.text} bathroom").ids[len(trace.tokens)]] = (
+        50  # the blank, with which both begin
+    )
     [row] = text.quizzes(replace(trace, logits=logits), read, own.tokenizer).rows
     assert row[2] == pytest.approx(1) and row[-1] == "its first token"
 

@@ -1,4 +1,5 @@
-"""Laws of lm2.evaluation.evaluate: an evaluation that was stopped ends as one that was not; its rows say what was asked."""
+"""Laws of lm2.evaluation.evaluate: an evaluation that was stopped ends as one that was not; its rows say what was
+asked."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -8,10 +9,20 @@ import pandas as pd
 import pytest
 
 import lm2.evaluation.evaluate
+from lm2.evaluation.evaluate import (
+    Answered,
+    Cell,
+    Evaluation,
+    best_constant,
+    cells,
+    differences,
+    evaluate,
+    mixtures,
+    table,
+)
 from lm2.tasks.babi import write
-from lm2.weights.checkpoint import save
-from lm2.evaluation.evaluate import Answered, Cell, Evaluation, best_constant, cells, differences, evaluate, mixtures, table
 from lm2.tasks.simulator import simulate
+from lm2.weights.checkpoint import save
 
 
 @pytest.fixture
@@ -30,7 +41,9 @@ def _table(out: Path) -> pd.DataFrame:
     return pd.read_csv(out / "table.csv", keep_default_na=False)
 
 
-def test_a_row_for_every_model_task_length_and_metric_and_for_the_mean_over_tasks(evaluation: Evaluation, tmp_path: Path) -> None:
+def test_a_row_for_every_model_task_length_and_metric_and_for_the_mean_over_tasks(
+    evaluation: Evaluation, tmp_path: Path
+) -> None:
     evaluate(evaluation, tmp_path / "out")
     rows = _table(tmp_path / "out")
     assert len(rows) == 2 * (2 + 1) * 2
@@ -43,7 +56,9 @@ def test_a_row_for_every_model_task_length_and_metric_and_for_the_mean_over_task
     assert set(pairs["kind"]) <= {"difference", "ratio"} and len(pairs[pairs["kind"] == "difference"]) == 2 * 3 * 2
 
 
-def test_a_stopped_evaluation_goes_on_where_it_stopped(evaluation: Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_evaluation_goes_on_where_it_stopped(
+    evaluation: Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Stopped(Exception):
         """Somebody pulled the plug."""
 
@@ -88,7 +103,9 @@ def test_two_processes_write_what_one_does(evaluation: Evaluation, tmp_path: Pat
     assert (tmp_path / "one" / "table.csv").read_bytes() == (tmp_path / "two" / "table.csv").read_bytes()
 
 
-def test_a_folder_with_test_files_is_scored_on_them_and_one_without_on_its_held_out_stories(models: tuple[str, ...], tmp_path: Path) -> None:
+def test_a_folder_with_test_files_is_scored_on_them_and_one_without_on_its_held_out_stories(
+    models: tuple[str, ...], tmp_path: Path
+) -> None:
     (tmp_path / "en").mkdir()
     train, test = ([simulate(1, seed=seed).story for seed in seeds] for seeds in (range(20), range(50, 53)))
     write(train, tmp_path / "en" / "qa1_toy_train.txt")
@@ -107,7 +124,10 @@ def test_models_meet_the_same_items(evaluation: Evaluation) -> None:
 
 
 def _said(outputs: list[str], targets: list[str]) -> list[Answered]:
-    return [Answered(seed=0, story=str(at), question="?", target=t, output=o, tokens=9) for at, (o, t) in enumerate(zip(outputs, targets))]
+    return [
+        Answered(seed=0, story=str(at), question="?", target=t, output=o, tokens=9)
+        for at, (o, t) in enumerate(zip(outputs, targets))
+    ]
 
 
 def test_qa7_has_its_ceiling_and_its_best_constant_in_the_table() -> None:
@@ -116,14 +136,20 @@ def test_qa7_has_its_ceiling_and_its_best_constant_in_the_table() -> None:
     rows = {row["metric"]: row for row in table({cell: _said(targets, targets)}) if row["task"] == "qa7"}
     assert (rows["official"]["mean"], rows["official"]["ceiling"]) == (0.4, 0.4)
     assert (rows["exact"]["mean"], rows["exact"]["ceiling"]) == (1.0, 1.0)
-    assert [(rows[metric]["constant"], rows[metric]["constant_mean"]) for metric in ("official", "exact")] == [("one", 0.3), ("none", 0.6)]
+    assert [(rows[metric]["constant"], rows[metric]["constant_mean"]) for metric in ("official", "exact")] == [
+        ("one", 0.3),
+        ("none", 0.6),
+    ]
     assert best_constant(7, _said(targets, targets), "exact") == "none"
 
 
 def test_the_best_constant_is_chosen_on_all_lengths_and_not_on_the_few_items_it_stands_beside() -> None:
     many, few = (Cell(model="a", task=1, length=length, samples=9) for length in ("0k", "4k"))
     rows = table({many: _said(["x"] * 9, ["office"] * 9), few: _said(["x"], ["garden"])})
-    assert {(row["length"], row["constant"], row["constant_mean"]) for row in rows if row["task"] == "qa1"} == {("0k", "office", 1.0), ("4k", "office", 0.0)}
+    assert {(row["length"], row["constant"], row["constant_mean"]) for row in rows if row["task"] == "qa1"} == {
+        ("0k", "office", 1.0),
+        ("4k", "office", 0.0),
+    }
 
 
 def test_differences_are_paired_and_their_signs_turn_with_the_models() -> None:
@@ -138,14 +164,18 @@ def test_differences_are_paired_and_their_signs_turn_with_the_models() -> None:
 
 def test_lengths_at_which_a_task_is_missing_have_no_mean() -> None:
     targets = ["kitchen", "garden"]
-    done = {Cell(model="a", task=task, length=length, samples=2): _said(targets, targets) for task, length in ((1, "0k"), (2, "0k"), (1, "1k"))}
+    done = {
+        Cell(model="a", task=task, length=length, samples=2): _said(targets, targets)
+        for task, length in ((1, "0k"), (2, "0k"), (1, "1k"))
+    }
     assert {row["length"] for row in table(done) if row["task"] == "mean"} == {"0k"}
 
 
 @pytest.mark.parametrize(
     "change, said",
     [
-        ({"tasks": (11,)}, "qa1 to qa10"), ({"lengths": ("4",)}, "like 4k"), ({"samples": (0,)}, "samples"), ({"samples": (1, 2)}, "as many numbers"),
+        ({"tasks": (11,)}, "qa1 to qa10"), ({"lengths": ("4",)}, "like 4k"), ({"samples": (0,)}, "samples"),
+        ({"samples": (1, 2)}, "as many numbers"),
         ({"models": ()}, "models"),
     ],
 )  # fmt: skip
@@ -163,6 +193,12 @@ def test_what_is_not_there_is_refused_before_anything_is_written(evaluation: Eva
 
 
 def test_one_story_a_task_has_a_difference_and_no_interval() -> None:
-    done = {Cell(model=model, task=task, length="0k", samples=1): _said([said], ["office"]) for task in (1, 2) for model, said in (("a", "office"), ("b", "garden"))}
+    done = {
+        Cell(model=model, task=task, length="0k", samples=1): _said([said], ["office"])
+        for task in (1, 2)
+        for model, said in (("a", "office"), ("b", "garden"))
+    }
     rows = [row for row in differences(done) if (row["model"], row["kind"]) == ("a", "difference")]
-    assert [row["mean"] for row in rows] == [1.0] * len(rows) and all(np.isnan(row["low"]) and np.isnan(row["high"]) for row in rows)
+    assert [row["mean"] for row in rows] == [1.0] * len(rows) and all(
+        np.isnan(row["low"]) and np.isnan(row["high"]) for row in rows
+    )

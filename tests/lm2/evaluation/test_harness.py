@@ -1,4 +1,5 @@
-"""Laws of lm2.evaluation.harness: the harness sees the numbers of lm2.runs.likelihood and the texts of lm2.runs.runner. Skipped where it is not installed."""
+"""Laws of lm2.evaluation.harness: the harness sees the numbers of lm2.runs.likelihood and the texts of lm2.runs.runner.
+Skipped where it is not installed."""
 
 import importlib.util
 import json
@@ -13,10 +14,10 @@ from types import ModuleType, SimpleNamespace
 import pytest
 import torch
 
-from lm2.weights.checkpoint import Checkpoint, CheckpointError, load, save
 from lm2.model.config import LM2Config
 from lm2.runs.likelihood import log_likelihoods, perplexity
 from lm2.runs.runner import generate
+from lm2.weights.checkpoint import Checkpoint, CheckpointError, load, save
 
 ROOT = Path(__file__).parents[3]
 INSTALLED = importlib.util.find_spec("lm_eval") is not None
@@ -38,7 +39,10 @@ def instances(kind: str, *arguments: tuple) -> list:
 
 
 def test_importing_our_packages_does_not_import_the_harness() -> None:
-    code = "import sys, lm2, lm2.runs.runner, lm2.runs.likelihood, lm2.tasks.mmlu, app.cli.main; sys.exit('lm_eval' in sys.modules)"
+    code = (
+        "import sys, lm2, lm2.runs.runner, lm2.runs.likelihood, lm2.tasks.mmlu, app.cli.main; sys.exit('lm_eval' in"
+        " sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
@@ -48,7 +52,10 @@ def test_without_the_harness_one_sentence_says_what_to_install() -> None:
         importlib.import_module("lm2.evaluation.harness")
 
 
-@pytest.mark.parametrize(("factor", "said"), [(float("nan"), "blocks.0.mlp.out.weight holds"), (1e36, "the model computes NaN or infinity: first at ")])
+@pytest.mark.parametrize(
+    ("factor", "said"),
+    [(float("nan"), "blocks.0.mlp.out.weight holds"), (1e36, "the model computes NaN or infinity: first at ")],
+)
 @pytest.mark.parametrize("asked", ["loglikelihood", "loglikelihood_rolling", "generate_until"])
 def test_numbers_that_are_none_end_the_harness_with_one_line_and_no_metric(
     asked: str, factor: float, said: str, build: Callable[..., Checkpoint], gated_config: LM2Config, tmp_path: Path,
@@ -58,15 +65,21 @@ def test_numbers_that_are_none_end_the_harness_with_one_line_and_no_metric(
     with torch.no_grad():
         own.model.blocks[0].mlp.out.weight.mul_(factor)
     save(tmp_path / "bad", own.model, own.tokenizer, "# Bad")
-    arguments = {"loglikelihood": (CONTEXT, " Mary"), "loglikelihood_rolling": (CONTEXT,), "generate_until": (CONTEXT, {"until": []})}[asked]
+    arguments = {
+        "loglikelihood": (CONTEXT, " Mary"),
+        "loglikelihood_rolling": (CONTEXT,),
+        "generate_until": (CONTEXT, {"until": []}),
+    }[asked]
 
     def evaluate() -> None:
         getattr(known["lm2"](str(tmp_path / "bad"), device="cpu"), asked)([SimpleNamespace(args=arguments)])
         print("acc 0.25")
 
     stand_ins = {
-        "lm_eval": {}, "lm_eval.__main__": {"cli_evaluate": evaluate}, "lm_eval.api": {}, "lm_eval.api.instance": {"Instance": object},
-        "lm_eval.api.model": {"LM": object}, "lm_eval.api.registry": {"register_model": lambda name: lambda made: known.setdefault(name, made)},
+        "lm_eval": {}, "lm_eval.__main__": {"cli_evaluate": evaluate}, "lm_eval.api": {},
+        "lm_eval.api.instance": {"Instance": object},
+        "lm_eval.api.model": {"LM": object},
+        "lm_eval.api.registry": {"register_model": lambda name: lambda made: known.setdefault(name, made)},
     }  # fmt: skip
     for name, content in stand_ins.items():
         monkeypatch.setitem(sys.modules, name, ModuleType(name))
@@ -75,7 +88,11 @@ def test_numbers_that_are_none_end_the_harness_with_one_line_and_no_metric(
         runpy.run_module("lm2.evaluation.harness", run_name="__main__")
     told = capsys.readouterr()
     assert ended.value.code == 2 and not told.out
-    assert said in told.err.splitlines()[-1] and told.err.count("lm2.evaluation.harness: ") == 1 and "Traceback" not in told.err
+    assert (
+        said in told.err.splitlines()[-1]
+        and told.err.count("lm2.evaluation.harness: ") == 1
+        and "Traceback" not in told.err
+    )
 
 
 @needs_harness
@@ -88,7 +105,11 @@ def test_the_harness_knows_our_model_and_gives_it_its_arguments(saved: Path) -> 
     arguments = {"checkpoint": str(saved), "segment_length": 5}
     made = get_model("lm2").create_from_arg_obj(arguments, {"batch_size": 1, "max_batch_size": None, "device": "cpu"})
     assert (made.checkpoint.name, made.segment_length, made.checkpoint.device) == (str(saved), 5, "cpu")
-    assert get_model("lm2").create_from_arg_obj(arguments, {"device": "cuda:0"}).checkpoint.device in ("cuda", "mps", "cpu")
+    assert get_model("lm2").create_from_arg_obj(arguments, {"device": "cuda:0"}).checkpoint.device in (
+        "cuda",
+        "mps",
+        "cpu",
+    )
     with pytest.raises(CheckpointError, match="'nobody' is neither"):
         get_model("lm2").create_from_arg_string("checkpoint=nobody")
 
@@ -124,33 +145,41 @@ def test_writing_stops_before_the_first_string_that_ends_it(saved: Path) -> None
     found = model.generate_until(instances("generate_until", *((CONTEXT, one) for one in settings)))
     cut = whole[: min(whole.index(sooner), whole.index(later))]
     assert found == [whole, cut, whole[: whole.index(sooner)], whole]
-    sampled = model.generate_until(instances("generate_until", (CONTEXT, {"max_gen_toks": 3, "do_sample": True, "temperature": 2.0})))
+    sampled = model.generate_until(
+        instances("generate_until", (CONTEXT, {"max_gen_toks": 3, "do_sample": True, "temperature": 2.0}))
+    )
     assert isinstance(sampled[0], str)
     with pytest.raises(ValueError, match="sampling knows a temperature alone, not top_p"):
         model.generate_until(instances("generate_until", (CONTEXT, {"do_sample": True, "top_p": 0.9})))
 
 
 TASKS = {
-    "toy_choice": """
+    "toy_choice": (
+        """
 output_type: multiple_choice
 doc_to_text: "{{story}} {{question}}"
 doc_to_choice: [bathroom, bedroom, garden, hallway, kitchen, office]
 doc_to_target: answer
 metric_list: [{metric: acc, aggregation: mean, higher_is_better: true}]
-""",
-    "toy_words": """
+"""
+    ),
+    "toy_words": (
+        """
 output_type: generate_until
 doc_to_text: "{{story}} {{question}}"
 doc_to_target: " {{answer}}"
 generation_kwargs: {until: ["."], max_gen_toks: 1, do_sample: false}
 metric_list: [{metric: exact_match, aggregation: mean, higher_is_better: true}]
-""",
-    "toy_rolling": """
+"""
+    ),
+    "toy_rolling": (
+        """
 output_type: loglikelihood_rolling
 doc_to_text: ""
 doc_to_target: "{{story}}"
 metric_list: [{metric: bits_per_byte}]
-""",
+"""
+    ),
 }
 
 
@@ -159,14 +188,21 @@ def tasks(tmp_path: Path) -> Path:
     """Three tasks over one file of four stories that the bundled model can answer."""
     told = [("Mary", "garden"), ("John", "office"), ("Sandra", "kitchen"), ("Daniel", "hallway")]
     rows = [
-        {"story": f"{who} moved to the {place}. {other} went to the {elsewhere}.", "question": f"Where is {who}?", "answer": place}
+        {
+            "story": f"{who} moved to the {place}. {other} went to the {elsewhere}.",
+            "question": f"Where is {who}?",
+            "answer": place,
+        }
         for (who, place), (other, elsewhere) in zip(told, told[1:] + told[:1])
     ]
     folder = tmp_path / "tasks"
     folder.mkdir()
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     for name, body in TASKS.items():
-        head = f"task: {name}\ndataset_path: json\ndataset_kwargs: {{data_files: {{test: {folder / 'rows.jsonl'}}}}}\ntest_split: test\n"
+        head = (
+            f"task: {name}\ndataset_path: json\ndataset_kwargs: {{data_files: {{test:"
+            f" {folder / 'rows.jsonl'}}}}}\ntest_split: test\n"
+        )
         (folder / f"{name}.yaml").write_text(head + body.lstrip())
     return folder
 
@@ -186,5 +222,7 @@ def test_the_command_evaluates_tasks_of_every_kind_without_a_network(tasks: Path
     checkpoint = load("babi-lm2")
     stories = [json.loads(row)["story"] for row in (tasks / "rows.jsonl").read_text().splitlines()]
     read = [perplexity(checkpoint, story) for story in stories]
-    bits = sum(one.bits_per_byte * len(story.encode()) for one, story in zip(read, stories)) / sum(len(story.encode()) for story in stories)
+    bits = sum(one.bits_per_byte * len(story.encode()) for one, story in zip(read, stories)) / sum(
+        len(story.encode()) for story in stories
+    )
     assert results["toy_rolling"]["bits_per_byte,none"] == pytest.approx(bits, abs=1e-4)

@@ -4,10 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from lm2.evaluation.recall import Memory, ask as ask_model, recall
 from lm2.tasks.babi import Prompt, Question, Statement, Story, ask
 from lm2.weights.checkpoint import Checkpoint
-from lm2.evaluation.recall import Memory, recall
-from lm2.evaluation.recall import ask as ask_model
 
 
 def prompt(*support: int, answer: str = "garden", story: str = "s:0", own_segment: bool = True) -> Prompt:
@@ -23,7 +22,9 @@ def test_distance_is_counted_in_segments_from_the_end_of_the_last_supporting_fac
     gated: Checkpoint, support: tuple[int, ...], distance: int | None
 ) -> None:
     one = prompt(*support)
-    assert len(gated.tokenizer.encode(one.text.split("\f")[0])) == 18  # so three segments of six, and the question's own
+    assert (
+        len(gated.tokenizer.encode(one.text.split("\f")[0])) == 18
+    )  # so three segments of six, and the question's own
     assert ask_model(gated, one, Memory.ON, segment_length=6).distance == distance
 
 

@@ -7,7 +7,6 @@ import pytest
 
 from lm2.model.config import BankStart, GatePooling, LM2Config, MemoryKind, RopeScaling
 
-
 ROPE = {"factor": 2.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64}
 
 
@@ -32,7 +31,9 @@ ROPE = {"factor": 2.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "origina
         ({"memory": MemoryKind.NONE}, "0 slots and no memory_layers, not 5"),
     ],
 )
-def test_sizes_that_cannot_be_built_are_refused_with_their_numbers(gated_config: LM2Config, change: dict, said: str) -> None:
+def test_sizes_that_cannot_be_built_are_refused_with_their_numbers(
+    gated_config: LM2Config, change: dict, said: str
+) -> None:
     with pytest.raises(ValueError, match=said):
         replace(gated_config, **change)
 
@@ -43,7 +44,9 @@ def test_a_learned_bank_may_have_more_slots_than_columns(gated_config: LM2Config
 
 def test_json_gives_the_config_back(gated_config: LM2Config) -> None:
     scaling = RopeScaling(factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=64)
-    config = replace(gated_config, rope_scaling=scaling, bank_start=BankStart.LEARNED, gate_pooling=GatePooling.PREFIX, read_top_k=2)
+    config = replace(
+        gated_config, rope_scaling=scaling, bank_start=BankStart.LEARNED, gate_pooling=GatePooling.PREFIX, read_top_k=2
+    )
     assert LM2Config.from_json(json.loads(json.dumps(config.to_json()))) == config
 
 
@@ -90,7 +93,11 @@ def test_json_that_lacks_a_field_is_refused_by_name(gated_config: LM2Config) -> 
 
 
 def test_lookback_is_the_window_without_the_own_segment(gated_config: LM2Config, plain_config: LM2Config) -> None:
-    assert (gated_config.lookback, replace(gated_config, attention_window=14).lookback, plain_config.lookback) == (0, 7, None)
+    assert (gated_config.lookback, replace(gated_config, attention_window=14).lookback, plain_config.lookback) == (
+        0,
+        7,
+        None,
+    )
 
 
 def test_sizes_beyond_any_model_are_refused_at_once_for_every_kind_of_memory(tokens_config: LM2Config) -> None:

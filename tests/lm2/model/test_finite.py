@@ -1,4 +1,5 @@
-"""Laws of lm2.model.finite: no result is made of NaN or infinity, and whoever asked for it is told where they came from."""
+"""Laws of lm2.model.finite: no result is made of NaN or infinity, and whoever asked for it is told where they came
+from."""
 
 from collections.abc import Callable
 
@@ -6,30 +7,36 @@ import numpy as np
 import pytest
 import torch
 
-from lm2.tasks.babi import ask
-from lm2.weights.checkpoint import Checkpoint
+from lm2.evaluation.perplexity import compare
+from lm2.evaluation.recall import recall
 from lm2.model.config import LM2Config
 from lm2.model.finite import NotFiniteError, is_finite
-from lm2.runs.interventions import BankEdit, Edit
-from lm2.evaluation.perplexity import compare
-from lm2.runs.likelihood import log_likelihoods, perplexity
 from lm2.model.llama import RMSNorm
-from lm2.runs.operations import Set
-from lm2.evaluation.recall import recall
-from lm2.runs.batched import answers
-from lm2.runs.runner import generate, prepare, run
-from lm2.tasks.simulator import simulate
 from lm2.model.sites import Site
+from lm2.runs.batched import answers
+from lm2.runs.interventions import BankEdit, Edit
+from lm2.runs.likelihood import log_likelihoods, perplexity
+from lm2.runs.operations import Set
+from lm2.runs.runner import generate, prepare, run
 from lm2.runs.spec import RunSpec
+from lm2.tasks.babi import ask
+from lm2.tasks.simulator import simulate
+from lm2.weights.checkpoint import Checkpoint
 
 
 @pytest.mark.parametrize(
     ("weight", "place"),
-    [("blocks.1.mlp.out.weight", r"MLP_OUT, block 1 \(blocks.1.hook_mlp_out\)"), ("blocks.0.attn.q.weight", "ATTN_Q, block 0 "),
+    [("blocks.1.mlp.out.weight", r"MLP_OUT, block 1 \(blocks.1.hook_mlp_out\)"),
+        ("blocks.0.attn.q.weight", "ATTN_Q, block 0 "),
      ("unembed.weight", "in the logits")],
 )  # fmt: skip
 def test_nothing_is_made_of_numbers_that_are_none_and_the_first_place_is_named(
-    build: Callable[..., Checkpoint], gated_config: LM2Config, plain_config: LM2Config, text: str, weight: str, place: str
+    build: Callable[..., Checkpoint],
+    gated_config: LM2Config,
+    plain_config: LM2Config,
+    text: str,
+    weight: str,
+    place: str,
 ) -> None:
     for config in (gated_config, plain_config):
         own = build(config, 31)
@@ -49,7 +56,9 @@ def test_nothing_is_made_of_numbers_that_are_none_and_the_first_place_is_named(
     ("site", "place"),
     [(Site.RESID_POST, "LN1_SCALE, block 2"), (Site.ATTN_OUT, "block 1"), (Site.EMBED, "LN1_SCALE, block 0")],
 )
-def test_an_intervention_that_overflows_is_told_with_site_block_and_segment(checkpoint: Checkpoint, text: str, site: Site, place: str) -> None:
+def test_an_intervention_that_overflows_is_told_with_site_block_and_segment(
+    checkpoint: Checkpoint, text: str, site: Site, place: str
+) -> None:
     layers = None if site is Site.EMBED else (1,)
     last = len(prepare(checkpoint, RunSpec(checkpoint=checkpoint.name, text=text))[1]) - 1
     if site is Site.RESID_POST and checkpoint.config.n_layers == 2:
@@ -60,7 +69,9 @@ def test_an_intervention_that_overflows_is_told_with_site_block_and_segment(chec
 
 
 def test_a_bank_that_overflows_is_told_where_it_is_read(gated: Checkpoint, text: str) -> None:
-    spec = RunSpec(checkpoint=gated.name, text=text, interventions=(BankEdit(operation=Set(value=1e38), segments=(1,)),))
+    spec = RunSpec(
+        checkpoint=gated.name, text=text, interventions=(BankEdit(operation=Set(value=1e38), segments=(1,)),)
+    )
     with pytest.raises(NotFiniteError, match="first at READ_K, block 0.*in segment 1"):
         run(gated, spec)
 
@@ -80,7 +91,9 @@ def test_finite_is_what_has_no_entry_that_is_none_even_where_the_sum_overflows(d
     assert not is_finite(torch.tensor([np.inf, -np.inf], dtype=dtype))
 
 
-def test_recall_and_perplexity_stop_instead_of_scoring_numbers_that_are_none(build: Callable[..., Checkpoint], gated_config: LM2Config) -> None:
+def test_recall_and_perplexity_stop_instead_of_scoring_numbers_that_are_none(
+    build: Callable[..., Checkpoint], gated_config: LM2Config
+) -> None:
     own, story = build(gated_config, 34), simulate(1, seed=1, statements=3, questions=1).story
     with torch.no_grad():
         own.model.blocks[1].ln1.w[0] = float("nan")
@@ -90,7 +103,9 @@ def test_recall_and_perplexity_stop_instead_of_scoring_numbers_that_are_none(bui
         perplexity(own, "Mary moved to the garden.")
 
 
-def test_of_several_models_the_one_that_computes_none_is_named(build: Callable[..., Checkpoint], gated: Checkpoint, gated_config: LM2Config) -> None:
+def test_of_several_models_the_one_that_computes_none_is_named(
+    build: Callable[..., Checkpoint], gated: Checkpoint, gated_config: LM2Config
+) -> None:
     own = build(gated_config, 35, "mine")
     with torch.no_grad():
         own.model.blocks[1].mlp.out.weight.mul_(1e36)

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from lm2.weights.checkpoint import Checkpoint
 from lm2.model.config import BankStart, LM2Config, MemoryKind
-from lm2.runs.interventions import Edit, Set
 from lm2.model.gated import GatedMemory
 from lm2.model.lm2 import LM2
-from lm2.runs.runner import run
 from lm2.model.sites import Site
+from lm2.runs.interventions import Edit, Set
+from lm2.runs.runner import run
 from lm2.runs.spec import RunSpec
+from lm2.weights.checkpoint import Checkpoint
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
@@ -34,7 +34,9 @@ def attend(q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int) -> np.ndarra
     return np.concatenate(out, axis=1)
 
 
-def reference(memory: GatedMemory, mid: np.ndarray, start: np.ndarray, bank: np.ndarray, heads: int, eps: float) -> tuple[np.ndarray, np.ndarray]:
+def reference(
+    memory: GatedMemory, mid: np.ndarray, start: np.ndarray, bank: np.ndarray, heads: int, eps: float
+) -> tuple[np.ndarray, np.ndarray]:
     """The equations of one block's memory for one row of a batch, from the specification, in float64 numpy."""
     w = {name: value.detach().double().numpy() for name, value in memory.named_parameters()}
 
@@ -114,7 +116,9 @@ def test_patterns_sum_to_one_and_gates_lie_between_zero_and_one(gated: Checkpoin
 
 
 @pytest.mark.parametrize("top_k", [1, 2, 5])
-def test_top_k_keeps_the_largest_weights_in_proportion(build: Callable[..., Checkpoint], gated_config: LM2Config, ids, top_k: int) -> None:
+def test_top_k_keeps_the_largest_weights_in_proportion(
+    build: Callable[..., Checkpoint], gated_config: LM2Config, ids, top_k: int
+) -> None:
     all_slots, some = build(gated_config, 4).model, build(replace(gated_config, read_top_k=top_k), 4).model
     _, whole = all_slots.run_with_cache(ids(2, 7))
     _, cut = some.run_with_cache(ids(2, 7))
@@ -136,7 +140,9 @@ def test_the_order_of_slots_means_nothing(build: Callable[..., Checkpoint], gate
         bank, shuffled = one.bank, other.bank
 
 
-def test_without_an_output_matrix_the_model_is_its_llama_backbone(build: Callable[..., Checkpoint], gated_config: LM2Config, ids) -> None:
+def test_without_an_output_matrix_the_model_is_its_llama_backbone(
+    build: Callable[..., Checkpoint], gated_config: LM2Config, ids
+) -> None:
     grafted = build(gated_config, 6).model
     with torch.no_grad():
         for layer in gated_config.memory_layers:
@@ -148,7 +154,9 @@ def test_without_an_output_matrix_the_model_is_its_llama_backbone(build: Callabl
 
 def test_what_a_segment_wrote_can_be_read_in_the_next(gated: Checkpoint, ids) -> None:
     one, other = gated.model.segment(ids(1, 7, 0)).bank, gated.model.segment(ids(1, 7, 1)).bank
-    assert not torch.allclose(gated.model.segment(ids(1, 7, 2), one).logits, gated.model.segment(ids(1, 7, 2), other).logits)
+    assert not torch.allclose(
+        gated.model.segment(ids(1, 7, 2), one).logits, gated.model.segment(ids(1, 7, 2), other).logits
+    )
 
 
 def test_a_memory_can_begin_with_what_attention_has_learnt(gated_config: LM2Config, build, ids) -> None:
@@ -157,7 +165,9 @@ def test_a_memory_can_begin_with_what_attention_has_learnt(gated_config: LM2Conf
     block = model.blocks[2]
     block.mem.begin_as(block.attn)
     _, cache = model.run_with_cache(ids(1, 7))
-    assert torch.equal(block.mem.read_q.weight, block.attn.q.weight) and torch.equal(block.mem.o.weight, block.attn.o.weight)
+    assert torch.equal(block.mem.read_q.weight, block.attn.q.weight) and torch.equal(
+        block.mem.o.weight, block.attn.o.weight
+    )
     pattern = cache["blocks.2.mem.hook_write_pattern"]
     assert torch.equal(pattern, pattern[:, :1].expand_as(pattern)), "every head of a slot attends to the same token"
     token = block.mem.ln_token(cache["blocks.2.hook_resid_pre"] + cache["blocks.2.hook_attn_out"])

@@ -12,14 +12,14 @@ from transformer_lens import ActivationCache, patching
 from transformer_lens.tools.analysis.logit_lens import logit_lens
 from transformer_lens.utilities import Slice
 
-from lm2.weights.checkpoint import Checkpoint
 from lm2.model.config import LM2Config, MemoryKind
 from lm2.model.hooks import HookPoint, LM2Cache
-from lm2.runs.likelihood import log_likelihoods
-from lm2.runs.batched import answers
-from lm2.runs.runner import generate, run
 from lm2.model.sites import Site
+from lm2.runs.batched import answers
+from lm2.runs.likelihood import log_likelihoods
+from lm2.runs.runner import generate, run
 from lm2.runs.spec import RunSpec
+from lm2.weights.checkpoint import Checkpoint
 
 
 @pytest.mark.parametrize("names", ["blocks.0.mem.hook_gate_inn", ["hook_embed", "blocks.0.mem.hook_gate_inn"]])
@@ -60,7 +60,9 @@ def test_an_exception_inside_a_hook_leaves_no_hook(checkpoint: Checkpoint, ids) 
         raise RuntimeError("stumbled")
 
     with pytest.raises(RuntimeError, match="stumbled"):
-        checkpoint.model.run_with_hooks(ids(1, checkpoint.config.segment_length), fwd_hooks=[("blocks.1.hook_resid_pre", stumble)])
+        checkpoint.model.run_with_hooks(
+            ids(1, checkpoint.config.segment_length), fwd_hooks=[("blocks.1.hook_resid_pre", stumble)]
+        )
     assert not has_hooks(checkpoint)
 
 
@@ -97,7 +99,13 @@ def _asked(checkpoint: Checkpoint, ids, **changes: object) -> tuple[torch.Tensor
 def _stream(cache: LM2Cache, depth: int, mlp_input: bool, apply_ln: bool) -> torch.Tensor:
     """The stream that enters block `depth`, or its MLP; behind the last block, what the final norm gets."""
     behind = depth == cache.model.config.n_layers
-    whole = cache["resid_mid", depth] if mlp_input else cache["resid_post", depth - 1] if behind else cache["resid_pre", depth]
+    whole = (
+        cache["resid_mid", depth]
+        if mlp_input
+        else cache["resid_post", depth - 1]
+        if behind
+        else cache["resid_pre", depth]
+    )
     scale = "ln_final" if behind else f"blocks.{depth}.ln{2 if mlp_input else 1}"
     return whole / cache[f"{scale}.hook_scale"] if apply_ln else whole
 
@@ -115,13 +123,20 @@ def _sums(cache: LM2Cache, decompose: Callable[..., torch.Tensor], least: int) -
                             decompose(depth, apply_ln=apply_ln, pos_slice=place, **asked)
                         continue
                     whole = Slice(place).apply(_stream(cache, at, mlp_input, apply_ln), dim=-2)
-                    torch.testing.assert_close(decompose(depth, apply_ln=apply_ln, pos_slice=place, **asked).sum(0), whole, rtol=1e-4, atol=1e-4)
+                    torch.testing.assert_close(
+                        decompose(depth, apply_ln=apply_ln, pos_slice=place, **asked).sum(0),
+                        whole,
+                        rtol=1e-4,
+                        atol=1e-4,
+                    )
 
 
 def _heads_sum(cache: LM2Cache) -> None:
     for depth in range(1, cache.model.config.n_layers + 1):
         heads = cache.stack_head_results(depth)
-        torch.testing.assert_close(heads.sum(0), sum(cache["attn_out", at] for at in range(depth)), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            heads.sum(0), sum(cache["attn_out", at] for at in range(depth)), rtol=1e-4, atol=1e-5
+        )
         whole = cache.stack_head_results(depth, incl_remainder=True, pos_slice=1)
         torch.testing.assert_close(whole.sum(0), _stream(cache, depth, False, False)[..., 1, :], rtol=1e-4, atol=1e-5)
 
@@ -132,7 +147,9 @@ def _neurons_sum(cache: LM2Cache) -> None:
         torch.testing.assert_close(cache.stack_neuron_results(depth).sum(0), added, rtol=1e-4, atol=1e-5)
         whole = cache.stack_neuron_results(depth, incl_remainder=True, pos_slice=1)
         torch.testing.assert_close(whole.sum(0), _stream(cache, depth, False, False)[..., 1, :], rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(cache.get_neuron_results(depth - 1).sum(-2), cache["mlp_out", depth - 1], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            cache.get_neuron_results(depth - 1).sum(-2), cache["mlp_out", depth - 1], rtol=1e-4, atol=1e-5
+        )
     with pytest.raises(ValueError, match="there is no block -1"):
         cache.get_neuron_results(-1)
 
@@ -152,20 +169,27 @@ def _projected(cache: LM2Cache) -> None:
             for expand in (False, True):
                 some = {"apply_ln": apply_ln, "expand_neurons": expand}
                 parts, labels = cache.get_full_resid_decomposition(project_output_onto=each, return_labels=True, **some)
-                torch.testing.assert_close(parts, cache.get_full_resid_decomposition(**some) @ each, rtol=1e-4, atol=1e-5)
+                torch.testing.assert_close(
+                    parts, cache.get_full_resid_decomposition(**some) @ each, rtol=1e-4, atol=1e-5
+                )
                 assert len(labels) == len(parts) == len(set(labels))
 
 
 def _lens(cache: LM2Cache) -> None:
     logits = cache.model.unembed(cache["ln_final.hook_normalized"] * cache.model.ln_final.w)
-    torch.testing.assert_close(cache.logit_lens(positions=2).values[-1].reshape(-1, logits.shape[-1]), logits[..., 2, :].reshape(-1, logits.shape[-1]))
+    torch.testing.assert_close(
+        cache.logit_lens(positions=2).values[-1].reshape(-1, logits.shape[-1]),
+        logits[..., 2, :].reshape(-1, logits.shape[-1]),
+    )
 
 
 def _sliced(cache: LM2Cache) -> None:
     if cache.has_batch_dim:
         cut = cache.apply_slice_to_batch_dim(1)
         assert isinstance(cut, LM2Cache) and not cut.has_batch_dim
-        torch.testing.assert_close(cut.get_full_resid_decomposition().sum(0), cache["resid_post", -1][1], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(
+            cut.get_full_resid_decomposition().sum(0), cache["resid_post", -1][1], rtol=1e-4, atol=1e-4
+        )
 
 
 def _stacked(cache: LM2Cache) -> None:
@@ -182,7 +206,10 @@ def _none_of_it(ask: Callable[[LM2Cache], object]) -> Callable[[LM2Cache], None]
 
 EXAMINED: dict[str, Callable[[LM2Cache], None]] = {
     "decompose_resid": lambda cache: _sums(cache, cache.decompose_resid, 0),
-    "get_full_resid_decomposition": lambda cache: (_sums(cache, cache.get_full_resid_decomposition, 0), _projected(cache)),
+    "get_full_resid_decomposition": lambda cache: (
+        _sums(cache, cache.get_full_resid_decomposition, 0),
+        _projected(cache),
+    ),
     "accumulated_resid": _accumulated,
     "compute_head_results": lambda cache: (cache.compute_head_results(), _heads_sum(cache)),
     "stack_head_results": _heads_sum,
@@ -196,28 +223,37 @@ EXAMINED: dict[str, Callable[[LM2Cache], None]] = {
     "ssm_layers": _none_of_it(lambda cache: cache._over_ssm_layers(cache.ssm_layers)),
     "compute_ssm_state": _none_of_it(lambda cache: cache.compute_ssm_state()),
     "compute_ssm_effective_attention": _none_of_it(lambda cache: cache.compute_ssm_effective_attention()),
-} | dict.fromkeys(("items", "keys", "values", "to", "remove_batch_dim", "toggle_autodiff"), lambda cache: None)  # no numbers of their own
+} | dict.fromkeys(
+    ("items", "keys", "values", "to", "remove_batch_dim", "toggle_autodiff"), lambda cache: None
+)  # no numbers of their own
 """Every public method of TransformerLens' cache, with the law that it keeps here."""
 
 
 def test_every_method_of_transformer_lens_cache_has_been_examined() -> None:
-    assert {name for name, _ in inspect.getmembers(ActivationCache, callable) if not name.startswith("_")} == set(EXAMINED)
+    assert {name for name, _ in inspect.getmembers(ActivationCache, callable) if not name.startswith("_")} == set(
+        EXAMINED
+    )
 
 
 @pytest.mark.parametrize("name", EXAMINED)
 def test_every_decomposition_sums_to_the_stream(checkpoint: Checkpoint, ids, name: str) -> None:
     with torch.inference_mode():
         EXAMINED[name](_asked(checkpoint, ids)[1])
-        EXAMINED[name](checkpoint.model.run_with_cache(ids(1, checkpoint.config.segment_length), remove_batch_dim=True)[1])
+        EXAMINED[name](
+            checkpoint.model.run_with_cache(ids(1, checkpoint.config.segment_length), remove_batch_dim=True)[1]
+        )
 
 
 def test_what_would_be_another_stream_is_refused(checkpoint: Checkpoint, ids) -> None:
     cache = _asked(checkpoint, ids)[1]
     depth = checkpoint.config.n_layers
     for ask in (
-        lambda: cache.decompose_resid(-2), lambda: cache.accumulated_resid(depth + 1), lambda: cache.get_full_resid_decomposition(depth + 1),
-        lambda: cache.stack_head_results(0, incl_remainder=True), lambda: cache.stack_neuron_results(0, incl_remainder=True),
-        lambda: cache.stack_activation("attn_out", -3), lambda: cache.apply_ln_to_stack(cache.decompose_resid(), depth, mlp_input=True),
+        lambda: cache.decompose_resid(-2), lambda: cache.accumulated_resid(depth + 1),
+        lambda: cache.get_full_resid_decomposition(depth + 1),
+        lambda: cache.stack_head_results(0, incl_remainder=True),
+        lambda: cache.stack_neuron_results(0, incl_remainder=True),
+        lambda: cache.stack_activation("attn_out", -3),
+        lambda: cache.apply_ln_to_stack(cache.decompose_resid(), depth, mlp_input=True),
     ):  # fmt: skip
         with pytest.raises(ValueError, match="layer must be within"):
             ask()
@@ -227,11 +263,14 @@ def test_what_would_be_another_stream_is_refused(checkpoint: Checkpoint, ids) ->
         cache.logit_attrs(cache.decompose_resid(), "garden")
 
 
-def test_positions_counted_from_the_end_are_no_tokens_where_memory_tokens_stand_there(checkpoint: Checkpoint, ids) -> None:
+def test_positions_counted_from_the_end_are_no_tokens_where_memory_tokens_stand_there(
+    checkpoint: Checkpoint, ids
+) -> None:
     logits, cache = _asked(checkpoint, ids)
     asks = (lambda at: cache.decompose_resid(pos_slice=at), lambda at: cache.get_full_resid_decomposition(pos_slice=at),
             lambda at: cache.accumulated_resid(pos_slice=at), lambda at: cache.stack_head_results(pos_slice=at),
-            lambda at: cache.get_neuron_results(0, pos_slice=at), lambda at: cache.logit_lens(positions=at))  # fmt: skip
+            lambda at: cache.get_neuron_results(0, pos_slice=at),
+            lambda at: cache.logit_lens(positions=at))  # fmt: skip
     for ask in asks if checkpoint.config.memory is MemoryKind.TOKENS else ():
         for place in (-1, (-3, None), [0, -1]):
             with pytest.raises(ValueError, match="count from the front"):
@@ -246,22 +285,32 @@ def test_logit_attributions_sum_to_the_logit(checkpoint: Checkpoint, ids) -> Non
     tokens = ids(2, checkpoint.config.segment_length)
     logits, cache = checkpoint.model.run_with_cache(tokens)
     token = 42
-    for parts in (cache.decompose_resid(), cache.get_full_resid_decomposition(), cache.get_full_resid_decomposition(expand_neurons=False)):
-        attributed = cache.logit_attrs(parts, token).sum(0)[:, : tokens.shape[1]]  # memory tokens stand behind the tokens
+    for parts in (
+        cache.decompose_resid(),
+        cache.get_full_resid_decomposition(),
+        cache.get_full_resid_decomposition(expand_neurons=False),
+    ):
+        attributed = cache.logit_attrs(parts, token).sum(0)[
+            :, : tokens.shape[1]
+        ]  # memory tokens stand behind the tokens
         torch.testing.assert_close(attributed, logits[..., token], rtol=1e-4, atol=1e-5)
 
 
 def test_the_logit_lens_ends_at_the_logits(checkpoint: Checkpoint, ids) -> None:
     logits, cache = checkpoint.model.run_with_cache(ids(1, checkpoint.config.segment_length))
     read = logit_lens(checkpoint.model, cache=cache, positions=None).values
-    torch.testing.assert_close(read[-1].reshape(-1, logits.shape[-1])[: logits.shape[1]], logits[0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        read[-1].reshape(-1, logits.shape[-1])[: logits.shape[1]], logits[0], rtol=1e-4, atol=1e-5
+    )
 
 
 def test_activation_patching_puts_the_clean_logits_back(checkpoint: Checkpoint, ids) -> None:
     length = checkpoint.config.segment_length
     clean, corrupted = ids(1, length, 1), ids(1, length, 2)
     logits, cache = checkpoint.model.run_with_cache(clean)
-    distance = patching.get_act_patch_resid_pre(checkpoint.model, corrupted, cache, lambda out: (out - logits)[0, -1].abs().sum())
+    distance = patching.get_act_patch_resid_pre(
+        checkpoint.model, corrupted, cache, lambda out: (out - logits)[0, -1].abs().sum()
+    )
     assert distance.shape == (checkpoint.config.n_layers, length)
     last = checkpoint.config.n_layers - 1
     assert distance[last, -1] < distance[last, :-1].min()
@@ -270,7 +319,11 @@ def test_activation_patching_puts_the_clean_logits_back(checkpoint: Checkpoint, 
 def test_cached_gradients_equal_autograd(checkpoint: Checkpoint, ids, build) -> None:
     model = build(checkpoint.config, 11).model  # gradients accumulate on parameters, so not on a shared model
     tokens = ids(2, checkpoint.config.segment_length)
-    names = ["hook_embed", "blocks.1.hook_resid_mid", *(["blocks.0.mem.hook_read_pattern"] if checkpoint.config.memory_layers else [])]
+    names = [
+        "hook_embed",
+        "blocks.1.hook_resid_mid",
+        *(["blocks.0.mem.hook_read_pattern"] if checkpoint.config.memory_layers else []),
+    ]
     _, cache = model.run_with_cache(tokens, return_type="loss", incl_bwd=True, names_filter=names)
     kept: dict[str, torch.Tensor] = {}
     hooks = [(name, lambda value, hook: kept.__setitem__(hook.name, value)) for name in names]
@@ -300,7 +353,10 @@ def test_a_hook_that_somebody_left_on_the_model_is_refused_by_every_way_to_run_i
             lambda: answers(own, [text], max_tokens=2, stop="."),
             lambda: log_likelihoods(own, [(text, " garden.")]),
         ):
-            with pytest.raises(ValueError, match=r"hooks .* at (blocks.1|every module of torch).*reset_hooks\(including_permanent=True\)"):
+            with pytest.raises(
+                ValueError,
+                match=r"hooks .* at (blocks.1|every module of torch).*reset_hooks\(including_permanent=True\)",
+            ):
                 ask()
         own.model.reset_hooks(including_permanent=True)
         if left is not None:
@@ -308,10 +364,14 @@ def test_a_hook_that_somebody_left_on_the_model_is_refused_by_every_way_to_run_i
     assert np.array_equal(run(own, RunSpec(checkpoint="toy", text=text)).logits, before)
 
 
-def test_two_checkpoints_of_one_model_share_its_lock_and_another_model_gets_its_own(gated: Checkpoint, plain: Checkpoint) -> None:
+def test_two_checkpoints_of_one_model_share_its_lock_and_another_model_gets_its_own(
+    gated: Checkpoint, plain: Checkpoint
+) -> None:
     assert replace(gated, name="renamed").lock is gated.lock
     assert replace(gated, model=plain.model).lock is not gated.lock
 
 
 def has_hooks(checkpoint: Checkpoint) -> bool:
-    return any(point.fwd_hooks or point.bwd_hooks or point._forward_hooks for point in checkpoint.model.hook_dict.values())
+    return any(
+        point.fwd_hooks or point.bwd_hooks or point._forward_hooks for point in checkpoint.model.hook_dict.values()
+    )

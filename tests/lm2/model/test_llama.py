@@ -22,9 +22,12 @@ def twins(config: LM2Config) -> tuple[LM2, LlamaForCausalLM]:
         rope = {"rope_type": "llama3", "rope_theta": config.rope_theta, **vars(config.rope_scaling)}
     theirs = LlamaForCausalLM(
         LlamaConfig(
-            vocab_size=config.d_vocab, hidden_size=config.d_model, intermediate_size=config.d_mlp, num_hidden_layers=config.n_layers,
-            num_attention_heads=config.n_heads, num_key_value_heads=config.n_key_value_heads, rms_norm_eps=config.rms_norm_eps,
-            tie_word_embeddings=config.tied_embeddings, rope_parameters=rope, max_position_embeddings=128, attn_implementation="eager",
+            vocab_size=config.d_vocab, hidden_size=config.d_model, intermediate_size=config.d_mlp,
+            num_hidden_layers=config.n_layers,
+            num_attention_heads=config.n_heads, num_key_value_heads=config.n_key_value_heads,
+            rms_norm_eps=config.rms_norm_eps,
+            tie_word_embeddings=config.tied_embeddings, rope_parameters=rope, max_position_embeddings=128,
+            attn_implementation="eager",
         )
     ).eval()  # fmt: skip
     generator = torch.Generator().manual_seed(5)
@@ -52,7 +55,9 @@ def twins(config: LM2Config) -> tuple[LM2, LlamaForCausalLM]:
 @pytest.mark.parametrize("scaling", [None, SCALING])
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])
 @torch.inference_mode()
-def test_logits_equal_hugging_face_llama(plain_config: LM2Config, ids, scaling: RopeScaling | None, tied: bool, kv_heads: int) -> None:
+def test_logits_equal_hugging_face_llama(
+    plain_config: LM2Config, ids, scaling: RopeScaling | None, tied: bool, kv_heads: int
+) -> None:
     config = replace(plain_config, rope_scaling=scaling, tied_embeddings=tied, n_key_value_heads=kv_heads, d_model=32)
     with torch.inference_mode(False):
         ours, theirs = twins(config)
@@ -62,7 +67,9 @@ def test_logits_equal_hugging_face_llama(plain_config: LM2Config, ids, scaling: 
 
 @pytest.mark.parametrize("scaling", [None, SCALING])
 @torch.no_grad()
-def test_two_pieces_through_the_cache_equal_hugging_face_llama_with_its_own(plain_config: LM2Config, ids, scaling: RopeScaling | None) -> None:
+def test_two_pieces_through_the_cache_equal_hugging_face_llama_with_its_own(
+    plain_config: LM2Config, ids, scaling: RopeScaling | None
+) -> None:
     with torch.enable_grad():
         ours, theirs = twins(replace(plain_config, rope_scaling=scaling))
     tokens = ids(2, 30)

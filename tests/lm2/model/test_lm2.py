@@ -6,13 +6,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lm2.weights.checkpoint import Checkpoint
 from lm2.model.config import BankStart, LM2Config, MemoryKind
 from lm2.model.lm2 import LM2
-from lm2.weights.released import RELEASED_SIZE
-from lm2.text.segments import pad
 from lm2.model.sites import sites_of
 from lm2.model.stream import Cache
+from lm2.text.segments import pad
+from lm2.weights.checkpoint import Checkpoint
+from lm2.weights.released import RELEASED_SIZE
 
 NEAR = {"rtol": 1e-4, "atol": 1e-5}
 
@@ -76,7 +76,11 @@ def test_padding_in_front_of_tokens_or_between_them_is_refused_with_its_row(chec
     model, tokens = checkpoint.model, ids(2, checkpoint.config.segment_length)
     left, between, none = (torch.ones_like(tokens, dtype=torch.bool) for _ in range(3))
     left[1, :2], between[1, 3], none[1] = False, False, False
-    for real, said in ((left, "its first token is padding"), (between, "token 4 is real after padding"), (none, "its first token is padding")):
+    for real, said in (
+        (left, "its first token is padding"),
+        (between, "token 4 is real after padding"),
+        (none, "its first token is padding"),
+    ):
         for feed_in in (model.segment, model.begin):
             with pytest.raises(ValueError, match=f"row 1 must be real tokens.*{said}"):
                 feed_in(tokens, real=real)
@@ -103,12 +107,16 @@ def test_a_then_b_equals_a_and_b(build: Callable[..., Checkpoint], gated_config:
 
 
 @torch.inference_mode()
-def test_a_segment_in_two_pieces_through_the_cache_gives_the_same_logits(gated: Checkpoint, plain: Checkpoint, ids) -> None:
+def test_a_segment_in_two_pieces_through_the_cache_gives_the_same_logits(
+    gated: Checkpoint, plain: Checkpoint, ids
+) -> None:
     for model in (gated.model, plain.model):
         tokens, bank = ids(2, 7), model.fresh_bank(2)
         first = model.segment(tokens[:, :4], bank)
         second = model.segment(tokens[:, 4:], bank, cache=first.cache)
-        torch.testing.assert_close(torch.cat([first.logits, second.logits], 1), model.segment(tokens, bank).logits, **NEAR)
+        torch.testing.assert_close(
+            torch.cat([first.logits, second.logits], 1), model.segment(tokens, bank).logits, **NEAR
+        )
 
 
 @torch.inference_mode()
@@ -178,7 +186,9 @@ def test_a_fresh_bank_is_the_first_rows_of_the_identity(gated: Checkpoint, plain
     assert plain.model.fresh_bank(3) is None
 
 
-def test_a_learned_fresh_bank_is_a_copy_of_its_parameter(build: Callable[..., Checkpoint], gated_config: LM2Config) -> None:
+def test_a_learned_fresh_bank_is_a_copy_of_its_parameter(
+    build: Callable[..., Checkpoint], gated_config: LM2Config
+) -> None:
     model = build(replace(gated_config, bank_start=BankStart.LEARNED)).model
     bank = model.fresh_bank(2)
     assert torch.equal(bank, model.bank_start.expand(2, -1, -1))
@@ -227,7 +237,9 @@ def test_fresh_weights_come_from_the_generator_alone(gated_config: LM2Config) ->
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_weights_name_each_tensor_once_and_load_back(build: Callable[..., Checkpoint], gated_config: LM2Config, tied: bool, ids) -> None:
+def test_weights_name_each_tensor_once_and_load_back(
+    build: Callable[..., Checkpoint], gated_config: LM2Config, tied: bool, ids
+) -> None:
     config = replace(gated_config, tied_embeddings=tied)
     model = build(config, 9).model
     weights = model.weights()
@@ -238,7 +250,9 @@ def test_weights_name_each_tensor_once_and_load_back(build: Callable[..., Checkp
     assert (other.unembed.weight is other.embed.weight) is tied
 
 
-def test_weights_that_do_not_fit_are_refused_and_nothing_is_copied(build: Callable[..., Checkpoint], gated_config: LM2Config) -> None:
+def test_weights_that_do_not_fit_are_refused_and_nothing_is_copied(
+    build: Callable[..., Checkpoint], gated_config: LM2Config
+) -> None:
     model = build(gated_config, 1).model
     before = {name: value.clone() for name, value in model.weights().items()}
     good = {name: torch.zeros_like(value) for name, value in before.items()}
@@ -294,7 +308,9 @@ def test_a_segment_that_writes_nothing_has_the_same_logits_and_no_bank(precise: 
     assert unwritten.bank is None
 
 
-def two_segments(checkpoint: Checkpoint, ids: Callable[..., torch.Tensor], batch: int = 2) -> tuple[torch.Tensor, torch.Tensor | None, Cache]:
+def two_segments(
+    checkpoint: Checkpoint, ids: Callable[..., torch.Tensor], batch: int = 2
+) -> tuple[torch.Tensor, torch.Tensor | None, Cache]:
     """A segment, with the bank and the cache that another one has left."""
     length = checkpoint.config.segment_length
     before = checkpoint.model.segment(ids(batch, length, 3))
@@ -314,7 +330,11 @@ def test_a_segment_is_its_beginning_its_blocks_and_its_end(checkpoint: Checkpoin
             assert torch.equal(parts.logits, whole.logits)
             assert whole.bank is parts.bank is None or torch.equal(parts.bank, whole.bank)
             for one, other in zip((*parts.cache.layers, parts.cache), (*whole.cache.layers, whole.cache), strict=True):
-                assert all(torch.equal(a, b) for a, b in zip(vars(one).values(), vars(other).values()) if isinstance(a, torch.Tensor))
+                assert all(
+                    torch.equal(a, b)
+                    for a, b in zip(vars(one).values(), vars(other).values())
+                    if isinstance(a, torch.Tensor)
+                )
 
 
 @torch.inference_mode()
@@ -325,7 +345,12 @@ def test_a_repeated_stream_is_as_many_equal_documents(checkpoint: Checkpoint, id
         many = model.finish(model.through(model.through(model.begin(tokens, bank, cache=cache), layer).repeated(3)))
         torch.testing.assert_close(many.logits, whole.logits.expand(3, -1, -1), **NEAR)
         assert whole.bank is many.bank is None or torch.allclose(many.bank, whole.bank.expand(3, -1, -1), atol=1e-5)
-        assert {len(layer.k) for layer in many.cache.layers} == {len(many.cache.positions)} == {len(many.cache.next_position)} == {3}
+        assert (
+            {len(layer.k) for layer in many.cache.layers}
+            == {len(many.cache.positions)}
+            == {len(many.cache.next_position)}
+            == {3}
+        )
     with pytest.raises(ValueError, match="not that of 2"):
         model.begin(ids(2, model.config.segment_length)).repeated(3)
 
@@ -336,6 +361,8 @@ def test_folded_documents_do_not_see_each_other(request: pytest.FixtureRequest, 
     model = request.getfixturevalue(kind).model
     earlier = model.segment(ids(1, 5, 1))
     stream = model.through(model.begin(ids(1, 2, 2), earlier.bank, cache=earlier.cache, write=False), 1).repeated(3)
-    stream = replace(stream, resid=stream.resid + torch.randn(3, 2, model.config.d_model, generator=torch.Generator().manual_seed(0)))
+    stream = replace(
+        stream, resid=stream.resid + torch.randn(3, 2, model.config.d_model, generator=torch.Generator().manual_seed(0))
+    )
     apart, folded = model.finish(model.through(stream)), model.finish(model.through(stream.folded()))
     torch.testing.assert_close(folded.final.view(3, 2, -1), apart.final, **NEAR)

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from lm2.weights.checkpoint import Checkpoint
 from lm2.model.config import GatePooling, LM2Config
 from lm2.model.release import ReleaseMemory
+from lm2.weights.checkpoint import Checkpoint
 
 
 def reference(memory: ReleaseMemory, a: np.ndarray, bank: np.ndarray, heads: int) -> dict[str, np.ndarray]:
-    """One block for one row of a batch in float64 numpy: the notes on the released code, token by token and head by head."""
+    """One block for one row of a batch in float64 numpy: the notes on the released code, token by token and head by
+    head."""
     w = {name: value.detach().double().numpy() for name, value in memory.named_parameters()}
     size = bank.shape[1]
 
@@ -50,7 +51,9 @@ def test_a_block_computes_the_formulas_of_the_released_code(release: Checkpoint)
     a, bank = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     found: dict[str, torch.Tensor] = {}
     handles = [
-        getattr(memory, f"hook_{name}").register_forward_hook(lambda module, inputs, output, name=name: found.__setitem__(name, output))
+        getattr(memory, f"hook_{name}").register_forward_hook(
+            lambda module, inputs, output, name=name: found.__setitem__(name, output)
+        )
         for name in ("gate_in", "gate_forget", "bank_post")
     ]
     with torch.inference_mode():
@@ -103,8 +106,12 @@ def test_padding_ids_change_nothing_and_padded_rows_keep_the_bank(
     assert torch.equal(one.bank[:, 9:], torch.eye(16)[None, 9:])
 
 
-def test_prefix_pooling_at_the_last_slot_is_the_mean_over_the_segment(build: Callable[..., Checkpoint], release_config: LM2Config) -> None:
-    whole, prefix = (build(replace(release_config, gate_pooling=pooling), 3).model.blocks[0].mem for pooling in GatePooling)
+def test_prefix_pooling_at_the_last_slot_is_the_mean_over_the_segment(
+    build: Callable[..., Checkpoint], release_config: LM2Config
+) -> None:
+    whole, prefix = (
+        build(replace(release_config, gate_pooling=pooling), 3).model.blocks[0].mem for pooling in GatePooling
+    )
     a = torch.randn(2, 16, 16, generator=torch.Generator().manual_seed(1))
     real = torch.ones(2, 16, dtype=torch.bool)
     torch.testing.assert_close(prefix._pooled(a, real)[:, -1:], whole._pooled(a, real))

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from lm2.weights.checkpoint import Checkpoint
 from lm2.model.config import MemoryKind
 from lm2.model.hooks import HookPoint
 from lm2.model.sites import Axis, Site, sites_of
+from lm2.weights.checkpoint import Checkpoint
 
 
 def names(checkpoint: Checkpoint) -> set[str]:
@@ -15,16 +15,21 @@ def names(checkpoint: Checkpoint) -> set[str]:
 
 def test_every_hook_point_is_a_site_and_every_site_a_hook_point(checkpoint: Checkpoint) -> None:
     assert names(checkpoint) == set(checkpoint.model.hook_dict)
-    assert names(checkpoint) == {name for name, module in checkpoint.model.named_modules() if isinstance(module, HookPoint)}
+    assert names(checkpoint) == {
+        name for name, module in checkpoint.model.named_modules() if isinstance(module, HookPoint)
+    }
 
 
 def test_captured_shapes_are_the_axes_of_the_site(checkpoint: Checkpoint, ids) -> None:
     config = checkpoint.config
     tokens = config.segment_length
     _, cache = checkpoint.model.run_with_cache(ids(2, tokens))
-    rows = tokens + 2 * config.slots if config.memory is MemoryKind.TOKENS else tokens  # both copies stand behind the tokens
+    rows = (
+        tokens + 2 * config.slots if config.memory is MemoryKind.TOKENS else tokens
+    )  # both copies stand behind the tokens
     sizes = {
-        Axis.TOKEN: rows, Axis.KEY: rows, Axis.SLOT: config.slots, Axis.SLOT_DIM: config.slot_dim, Axis.D_MODEL: config.d_model,
+        Axis.TOKEN: rows, Axis.KEY: rows, Axis.SLOT: config.slots, Axis.SLOT_DIM: config.slot_dim,
+        Axis.D_MODEL: config.d_model,
         Axis.D_MLP: config.d_mlp, Axis.KV_HEAD: config.n_key_value_heads, Axis.ONE: 1,
     }  # fmt: skip
     for site in sites_of(config.memory):

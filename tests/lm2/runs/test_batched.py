@@ -2,9 +2,9 @@
 
 import pytest
 
-from lm2.weights.checkpoint import Checkpoint
 from lm2.runs.batched import answers, follow
 from lm2.runs.runner import generate
+from lm2.weights.checkpoint import Checkpoint
 
 TEXTS = [
     "Mary moved to the garden. John went to the office. Daniel went to the kitchen.\fWhere is Mary?",
@@ -25,7 +25,9 @@ def test_an_answer_ends_with_the_piece_that_has_the_stop_in_it(checkpoint: Check
     pieces = [checkpoint.tokenizer.piece(token) for token in free.ids]
     stop = next(piece for piece in pieces[3:] if piece.strip("\ufffd"))
     ends = next(at for at, piece in enumerate(pieces) if stop in piece)
-    assert answers(checkpoint, TEXTS[:1], max_tokens=12, stop=stop) == [checkpoint.tokenizer.decode(free.ids[: ends + 1])]
+    assert answers(checkpoint, TEXTS[:1], max_tokens=12, stop=stop) == [
+        checkpoint.tokenizer.decode(free.ids[: ends + 1])
+    ]
 
 
 def test_documents_in_another_order_and_empty_texts_are_refused(gated: Checkpoint) -> None:

@@ -6,11 +6,23 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lm2.runs.capture import Capture, Coordinate, HeadMax, HeadMean, PooledMax, PooledMean, REDUCTIONS, Reduction, SlotMass, TopSlots, Whole
-from lm2.weights.checkpoint import Checkpoint
-from lm2.runs.runner import TooLargeError, predicted_bytes, run
 from lm2.model.sites import Axis, Site, sites_of
+from lm2.runs.capture import (
+    REDUCTIONS,
+    Capture,
+    Coordinate,
+    HeadMax,
+    HeadMean,
+    PooledMax,
+    PooledMean,
+    Reduction,
+    SlotMass,
+    TopSlots,
+    Whole,
+)
+from lm2.runs.runner import TooLargeError, predicted_bytes, run
 from lm2.runs.spec import RunSpec
+from lm2.weights.checkpoint import Checkpoint
 
 
 def pooled(whole: np.ndarray, at: int, tokens: int, pool) -> np.ndarray:
@@ -42,13 +54,17 @@ CASES = [
 
 
 @pytest.mark.parametrize(("site", "reduction", "same"), CASES)
-def test_a_reduction_equals_numpy_on_the_whole(gated: Checkpoint, text: str, site: Site, reduction: Reduction, same) -> None:
+def test_a_reduction_equals_numpy_on_the_whole(
+    gated: Checkpoint, text: str, site: Site, reduction: Reduction, same
+) -> None:
     both = (Capture(site), Capture(site, reduction))
     trace = run(gated, RunSpec(checkpoint=gated.name, text=text, captures=both))
     assert len(trace.segments) >= 4 and len(trace.segments[-1].ids) < 7  # a short last segment is among them
     for segment in trace.segments:
         for layer in site.layers(gated.config):
-            whole, reduced = (trace.at(site, segment=segment.index, layer=layer, reduction=kind.reduction) for kind in both)
+            whole, reduced = (
+                trace.at(site, segment=segment.index, layer=layer, reduction=kind.reduction) for kind in both
+            )
             np.testing.assert_allclose(reduced, same(whole), rtol=1e-5, atol=1e-6)
 
 

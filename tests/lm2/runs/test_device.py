@@ -1,4 +1,5 @@
-"""Every tensor is made where the weights are: shown on a pretended CUDA device, where a stray CPU tensor is an error."""
+"""Every tensor is made where the weights are: shown on a pretended CUDA device, where a stray CPU tensor is an
+error."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,24 +13,37 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.overrides import TorchFunctionMode
 
-import lm2.runs.loop
 import lm2.model.finite
 import lm2.model.lm2
+import lm2.runs.loop
 import lm2.runs.runner
-from lm2.runs.capture import Capture, PooledMax, TopSlots
-from lm2.weights.checkpoint import Checkpoint
 from lm2.model.config import BankStart, GatePooling, MemoryKind, RopeScaling
-from lm2.runs.interventions import BankEdit, Carry, Edit, Freeze, Mean, MemoryOff, Persistence, Reset, Scale, Set, WriteBlock
 from lm2.model.lm2 import LM2
-from lm2.runs.runner import run
 from lm2.model.sites import Site, sites_of
+from lm2.runs.capture import Capture, PooledMax, TopSlots
+from lm2.runs.interventions import (
+    BankEdit,
+    Carry,
+    Edit,
+    Freeze,
+    Mean,
+    MemoryOff,
+    Persistence,
+    Reset,
+    Scale,
+    Set,
+    WriteBlock,
+)
+from lm2.runs.runner import run
 from lm2.runs.spec import RunSpec
+from lm2.weights.checkpoint import Checkpoint
 
 CUDA = torch.device("cuda")
 
 
 class PlainIndexing(TorchFunctionMode):
-    """x[...] in operators that pretended tensors know: PyTorch's own indexing asks for CUDA itself, which a CPU build lacks."""
+    """x[...] in operators that pretended tensors know: PyTorch's own indexing asks for CUDA itself, which a CPU build
+    lacks."""
 
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         if func is torch.Tensor.__getitem__:
@@ -107,7 +121,9 @@ def test_every_option_of_a_model_runs_on_another_device(gated: Checkpoint, relea
         ):
             ids = torch.zeros(2, one.config.segment_length, dtype=torch.long, device=CUDA)
             assert one.model(ids).device.type == "cuda"
-            assert one.model.fresh_bank(3).device.type == one.model.b_U.device.type == one.model.cfg.device.type == "cuda"
+            assert (
+                one.model.fresh_bank(3).device.type == one.model.b_U.device.type == one.model.cfg.device.type == "cuda"
+            )
 
 
 def test_a_captured_run_with_interventions_stays_on_its_device(
@@ -126,9 +142,19 @@ def test_a_captured_run_with_interventions_stays_on_its_device(
     changes: tuple = (Edit(site=Site.RESID_MID, operation=Set(value=0.0)),)
     if checkpoint.config.memory_layers:
         captures += (Capture(Site.READ_PATTERN, TopSlots(2)), Capture(Site.READ_PATTERN, PooledMax(3)))
-        changes += (Edit(site=Site.BANK_POST, operation=Set(value=0.0), slots=(1, 2)), Freeze(segment=1), Reset(segment=2))
-        changes += (Carry(texts=("Mary moved to",)), MemoryOff(layers=(0,)), BankEdit(operation=Mean(texts=("Mary moved", "John went"), segment=-1)))
-        changes += (Edit(site=Site.RESID_MID, operation=Scale(by=2.0), tokens=(3, 4), persistence=Persistence.READ_ONLY),)
+        changes += (
+            Edit(site=Site.BANK_POST, operation=Set(value=0.0), slots=(1, 2)),
+            Freeze(segment=1),
+            Reset(segment=2),
+        )
+        changes += (
+            Carry(texts=("Mary moved to",)),
+            MemoryOff(layers=(0,)),
+            BankEdit(operation=Mean(texts=("Mary moved", "John went"), segment=-1)),
+        )
+        changes += (
+            Edit(site=Site.RESID_MID, operation=Scale(by=2.0), tokens=(3, 4), persistence=Persistence.READ_ONLY),
+        )
     if checkpoint.config.memory in (MemoryKind.GATED, MemoryKind.TOKENS):
         changes += (WriteBlock(tokens=(2, 3)),)
     if checkpoint.config.segment_length < 16:

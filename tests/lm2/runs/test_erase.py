@@ -5,13 +5,13 @@ import json
 import numpy as np
 import pytest
 
+from lm2.model.sites import Site
 from lm2.runs.capture import Capture
-from lm2.weights.checkpoint import Checkpoint
 from lm2.runs.interventions import BankEdit, Edit, Erase, Intervention, Operation, Transport
 from lm2.runs.runner import run
-from lm2.model.sites import Site
 from lm2.runs.spec import RunSpec
 from lm2.runs.trace import Trace
+from lm2.weights.checkpoint import Checkpoint
 
 
 def rows(seed: int, rank: int, d: int) -> tuple[tuple[float, ...], ...]:
@@ -31,7 +31,10 @@ def trace_of(checkpoint: Checkpoint, text: str, *changes: Intervention, captures
 
 
 def test_erasing_no_dimension_is_the_identity(gated: Checkpoint, text: str) -> None:
-    clean, erased = trace_of(gated, text), trace_of(gated, text, BankEdit(operation=erase(0, 12)), Edit(site=Site.RESID_MID, operation=erase(0, 16)))
+    clean, erased = (
+        trace_of(gated, text),
+        trace_of(gated, text, BankEdit(operation=erase(0, 12)), Edit(site=Site.RESID_MID, operation=erase(0, 16))),
+    )
     assert np.array_equal(clean.logits, erased.logits) and np.array_equal(clean.bank, erased.bank)
 
 
@@ -71,15 +74,27 @@ def test_json_gives_it_back(operation: Operation) -> None:
 
 
 def test_sizes_that_do_not_fit_are_refused(gated: Checkpoint, text: str) -> None:
-    for left, right, mean in (((), rows(1, 1, 3), (0.0,) * 3), (rows(1, 1, 3), rows(1, 1, 2), (0.0,) * 3), (rows(1, 1, 3), rows(1, 1, 3), (0.0,)), ((), (), ())):
+    for left, right, mean in (
+        ((), rows(1, 1, 3), (0.0,) * 3),
+        (rows(1, 1, 3), rows(1, 1, 2), (0.0,) * 3),
+        (rows(1, 1, 3), rows(1, 1, 3), (0.0,)),
+        ((), (), ()),
+    ):
         with pytest.raises(ValueError, match="left and right must be as many rows of"):
             Erase(left=left, right=right, mean=mean)
     with pytest.raises(ValueError, match="mean must be finite numbers"):
         Erase(left=(), right=(), mean=(float("nan"),))
-    for values, said in (("ab", "finite numbers"), (((1.0,), (1.0, 2.0)), "rows of one length"), ((1.0,), "2 axes, not 1"), (((True,),), "finite numbers")):
+    for values, said in (
+        ("ab", "finite numbers"),
+        (((1.0,), (1.0, 2.0)), "rows of one length"),
+        ((1.0,), "2 axes, not 1"),
+        (((True,),), "finite numbers"),
+    ):
         with pytest.raises(ValueError, match=f"left must (be|have) {said}"):
             Erase(left=values, right=(), mean=(0.0,))
-    with pytest.raises(ValueError, match=r"matrix and to must be of 3 entries a side, as mean has, not of shapes \(3, 3\) and \(2,\)"):
+    with pytest.raises(
+        ValueError, match=r"matrix and to must be of 3 entries a side, as mean has, not of shapes \(3, 3\) and \(2,\)"
+    ):
         Transport(matrix=rows(1, 3, 3), mean=(0.0,) * 3, to=(0.0,) * 2)
     with pytest.raises(ValueError, match="mean must have 12 entries, as the bank has features, not 3"):
         trace_of(gated, text, BankEdit(operation=transport(3)))

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from lm2.weights.checkpoint import Checkpoint
 from lm2.model.config import GatePooling, MemoryKind, SegmentEnd
 from lm2.runs.runner import Generation, generate, prepare, run
-from lm2.text.segments import pad, split_segments
 from lm2.runs.spec import RunSpec
+from lm2.text.segments import pad, split_segments
 from lm2.text.tokens import TokenSequence
+from lm2.weights.checkpoint import Checkpoint
 
 PROMPT = "Mary moved to the office.\fJohn went to the garden. Where"
 
@@ -28,7 +28,9 @@ def recomputed(checkpoint: Checkpoint, made: Generation, length: int) -> np.ndar
         last = [*segments[-1].ids, *made.ids[:count]]
         pieces = tuple(map(checkpoint.tokenizer.piece, last))
         written = TokenSequence(text="", ids=tuple(last), pieces=pieces, spans=((0, 0),) * len(last))
-        cuts = [segment.ids for segment in (*segments[:-1], *split_segments(written, length, checkpoint.config.segment_end))]
+        cuts = [
+            segment.ids for segment in (*segments[:-1], *split_segments(written, length, checkpoint.config.segment_end))
+        ]
         bank = cache = None
         for cut in cuts:
             ids, real = pad([cut], full)
@@ -41,7 +43,9 @@ def recomputed(checkpoint: Checkpoint, made: Generation, length: int) -> np.ndar
 def agrees(checkpoint: Checkpoint, tokens: int, length: int | None = None) -> None:
     made = generate(checkpoint, PROMPT, max_tokens=tokens, segment_length=length)
     assert len(made.ids) == tokens
-    np.testing.assert_allclose(made.logits, recomputed(checkpoint, made, length or checkpoint.config.segment_length), atol=5e-5)
+    np.testing.assert_allclose(
+        made.logits, recomputed(checkpoint, made, length or checkpoint.config.segment_length), atol=5e-5
+    )
     assert made.ids == tuple(int(token) for token in made.logits.argmax(-1))
     assert made.text == checkpoint.tokenizer.decode(made.ids)
 
@@ -65,7 +69,9 @@ def test_decoding_in_the_released_arithmetic_equals_full_recomputation(
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_decoding_that_cuts_at_sentences_equals_full_recomputation(build: Callable[..., Checkpoint], gated_config, seed: int) -> None:
+def test_decoding_that_cuts_at_sentences_equals_full_recomputation(
+    build: Callable[..., Checkpoint], gated_config, seed: int
+) -> None:
     agrees(build(replace(gated_config, segment_end=SegmentEnd.SENTENCE), seed), 17)
 
 
@@ -84,12 +90,16 @@ def test_writing_ends_with_the_token_that_completes_what_it_was_to_stop_at(check
 
 def test_the_first_new_token_is_what_a_run_predicts(checkpoint: Checkpoint, text: str) -> None:
     made = generate(checkpoint, text, max_tokens=1)
-    np.testing.assert_allclose(made.logits[0], run(checkpoint, RunSpec(checkpoint=checkpoint.name, text=text)).logits[-1], atol=1e-5)
+    np.testing.assert_allclose(
+        made.logits[0], run(checkpoint, RunSpec(checkpoint=checkpoint.name, text=text)).logits[-1], atol=1e-5
+    )
 
 
 def test_one_seed_gives_one_text_and_another_gives_another(gated: Checkpoint) -> None:
     def sample(seed: int) -> tuple[int, ...]:
-        return generate(gated, PROMPT, max_tokens=10, temperature=1.0, generator=torch.Generator().manual_seed(seed)).ids
+        return generate(
+            gated, PROMPT, max_tokens=10, temperature=1.0, generator=torch.Generator().manual_seed(seed)
+        ).ids
 
     assert sample(1) == sample(1)
     assert len({sample(seed) for seed in range(3)}) > 1

@@ -8,20 +8,39 @@ import numpy as np
 import pytest
 import torch
 
-from lm2.runs.capture import Capture
-from lm2.weights.checkpoint import Checkpoint
 from lm2.model.config import MemoryKind
-from lm2.runs.loop import feed
+from lm2.model.sites import WRITING, Axis, Site, sites_of
+from lm2.runs.capture import Capture
 from lm2.runs.interventions import (
-    Add, BankEdit, Carry, Edit, Freeze, Initial, Intervention, Mean, MemoryOff, Operation, Patch, Permute, Persistence, ProjectOut, Reset,
-    Scale, Set, WriteBlock,
+    Add,
+    BankEdit,
+    Carry,
+    Edit,
+    Freeze,
+    Initial,
+    Intervention,
+    Mean,
+    MemoryOff,
+    Operation,
+    Patch,
+    Permute,
+    Persistence,
+    ProjectOut,
+    Reset,
+    Scale,
+    Set,
+    WriteBlock,
 )  # fmt: skip
+from lm2.runs.loop import feed
 from lm2.runs.runner import prepare, run
-from lm2.model.sites import Axis, Site, WRITING, sites_of
 from lm2.runs.spec import RunSpec
 from lm2.runs.trace import Trace
+from lm2.weights.checkpoint import Checkpoint
 
-OTHER = "John moved to the office. Mary went back to the garden. Sandra travelled to the hallway. Daniel went to the bedroom. Where is Mary? garden."
+OTHER = (
+    "John moved to the office. Mary went back to the garden. Sandra travelled to the hallway. Daniel went to the"
+    " bedroom. Where is Mary? garden."
+)
 READ_ONLY = Persistence.READ_ONLY
 ZERO = Set(value=0.0)
 
@@ -65,7 +84,10 @@ def test_an_edit_of_no_place_is_the_identity(checkpoint: Checkpoint, text: str) 
     changes = [Edit(site=Site.RESID_MID, operation=ZERO, **{name: ()}) for name in ("layers", "segments", "tokens")]
     changes.append(Edit(site=Site.ATTN_Z, operation=ZERO, heads=()))
     if checkpoint.config.memory_layers:
-        changes += [Edit(site=Site.READ_PATTERN, operation=ZERO, slots=(), persistence=READ_ONLY), BankEdit(operation=ZERO, slots=())]
+        changes += [
+            Edit(site=Site.READ_PATTERN, operation=ZERO, slots=(), persistence=READ_ONLY),
+            BankEdit(operation=ZERO, slots=()),
+        ]
         changes += [MemoryOff(layers=()), MemoryOff(segments=())]
     if checkpoint.config.memory in (MemoryKind.GATED, MemoryKind.TOKENS):
         changes.append(WriteBlock(tokens=()))
@@ -86,7 +108,10 @@ def test_a_capture_shows_the_value_that_an_edit_put_in(gated: Checkpoint, text: 
 
 
 def test_an_edit_changes_nothing_before_its_segment_and_something_after(gated: Checkpoint, text: str) -> None:
-    clean, changed = trace_of(gated, text), trace_of(gated, text, Edit(site=Site.GATE_IN, operation=ZERO, segments=(2,)))
+    clean, changed = (
+        trace_of(gated, text),
+        trace_of(gated, text, Edit(site=Site.GATE_IN, operation=ZERO, segments=(2,))),
+    )
     assert np.array_equal(clean.logits[:21], changed.logits[:21])  # a write shows in the next segment only
     assert not np.allclose(clean.logits[21:28], changed.logits[21:28])
 
@@ -94,8 +119,12 @@ def test_an_edit_changes_nothing_before_its_segment_and_something_after(gated: C
 def test_later_edits_of_the_same_place_win(gated: Checkpoint, text: str) -> None:
     one, two = Edit(site=Site.GATE_IN, operation=Set(value=0.1)), Edit(site=Site.GATE_IN, operation=Set(value=0.9))
     captures = (Capture(Site.GATE_IN),)
-    assert all((v == np.float32(0.9)).all() for v in trace_of(gated, text, one, two, captures=captures).records.values())
-    assert all((v == np.float32(0.1)).all() for v in trace_of(gated, text, two, one, captures=captures).records.values())
+    assert all(
+        (v == np.float32(0.9)).all() for v in trace_of(gated, text, one, two, captures=captures).records.values()
+    )
+    assert all(
+        (v == np.float32(0.1)).all() for v in trace_of(gated, text, two, one, captures=captures).records.values()
+    )
 
 
 def test_slots_are_found_wherever_their_axis_lies(gated: Checkpoint, text: str) -> None:
@@ -107,10 +136,14 @@ def test_slots_are_found_wherever_their_axis_lies(gated: Checkpoint, text: str) 
             assert not (np.take(value, 1, axis) == 0.5).all()
 
 
-def test_slots_heads_and_tokens_are_chosen_together_and_tokens_by_their_place_in_the_document(gated: Checkpoint, text: str) -> None:
+def test_slots_heads_and_tokens_are_chosen_together_and_tokens_by_their_place_in_the_document(
+    gated: Checkpoint, text: str
+) -> None:
     captures = (Capture(Site.READ_PATTERN, layers=(2,)), Capture(Site.ATTN_K, layers=(1,)))
     changes = (
-        Edit(site=Site.READ_PATTERN, operation=Set(value=0.5), layers=(2,), slots=(1, 3), heads=(1,), tokens=(8, 12, 15)),
+        Edit(
+            site=Site.READ_PATTERN, operation=Set(value=0.5), layers=(2,), slots=(1, 3), heads=(1,), tokens=(8, 12, 15)
+        ),
         Edit(site=Site.ATTN_K, operation=Set(value=7.0), layers=(1,), heads=(1,), tokens=(9,)),
     )
     trace, clean = trace_of(gated, text, *changes, captures=captures), trace_of(gated, text, captures=captures)
@@ -132,14 +165,19 @@ def test_rows_that_are_no_tokens_are_left_alone(rmt: Checkpoint, release: Checkp
         name = Site.RESID_PRE.hook_name(1)
         spec = RunSpec(checkpoint=checkpoint.name, text=text, interventions=(change,))
         _, segments = prepare(checkpoint, spec)
-        with checkpoint.model.hooks(fwd_hooks=[(name, lambda value, hook: rows.append(value[0]))]), torch.inference_mode():
+        with (
+            checkpoint.model.hooks(fwd_hooks=[(name, lambda value, hook: rows.append(value[0]))]),
+            torch.inference_mode(),
+        ):
             list(feed(checkpoint.model, segments, spec, {}))
         last = len(segments[-1].ids)
         assert (rows[-1][:last] == 3).all() and len(rows[-1]) > last and not (rows[-1][last:] == 3).all(-1).any()
 
 
 def test_no_edit_of_scores_lets_a_token_see_what_is_hidden(checkpoint: Checkpoint, text: str) -> None:
-    turned = Permute(order=tuple(reversed(range(checkpoint.config.slots)))) if checkpoint.config.slots else Set(value=1.0)
+    turned = (
+        Permute(order=tuple(reversed(range(checkpoint.config.slots)))) if checkpoint.config.slots else Set(value=1.0)
+    )
     for site in (Site.ATTN_SCORES, Site.READ_SCORES, Site.WRITE_SCORES):
         if site.layers(checkpoint.config):
             capture = (Capture(site),)
@@ -208,9 +246,13 @@ def test_a_shorter_donor_is_enough_for_the_tokens_that_are_replaced(gated: Check
     assert len(gated.tokenizer.encode(short)) == 3
     change = Edit(site=Site.RESID_MID, operation=Patch(text=short, segment=-1), segments=(1,), tokens=(11, 13))
     trace_of(gated, text, change)
-    with pytest.raises(ValueError, match="the last 4 tokens of a segment are to be replaced; the donor's segment has 3"):
+    with pytest.raises(
+        ValueError, match="the last 4 tokens of a segment are to be replaced; the donor's segment has 3"
+    ):
         trace_of(gated, text, replace(change, tokens=(10,)))
-    with pytest.raises(ValueError, match="the last 7 tokens of a segment are to be replaced; the donor's segment has 3"):
+    with pytest.raises(
+        ValueError, match="the last 7 tokens of a segment are to be replaced; the donor's segment has 3"
+    ):
         trace_of(gated, text, replace(change, tokens=None))
 
 
@@ -225,7 +267,9 @@ def test_a_mean_is_over_texts_and_over_tokens(gated: Checkpoint, text: str) -> N
     captures = (Capture(Site.RESID_MID, layers=(1,)), Capture(Site.GATE_IN, layers=(0,)))
     texts = (OTHER, text, "Mary moved to the garden.")
     donors = [trace_of(gated, one, captures=captures) for one in texts]
-    changes = tuple(Edit(site=c.site, operation=Mean(texts=texts, segment=0), layers=c.layers, segments=(2,)) for c in captures)
+    changes = tuple(
+        Edit(site=c.site, operation=Mean(texts=texts, segment=0), layers=c.layers, segments=(2,)) for c in captures
+    )
     trace = trace_of(gated, text, *changes, captures=captures)
     tokens = np.mean([donor.at(Site.RESID_MID, segment=0, layer=1).mean(0) for donor in donors], 0)
     shown = trace.at(Site.RESID_MID, segment=2, layer=1)
@@ -235,7 +279,10 @@ def test_a_mean_is_over_texts_and_over_tokens(gated: Checkpoint, text: str) -> N
 
 
 def test_the_mean_of_one_text_is_its_patch_where_there_are_no_tokens(remembering: Checkpoint, text: str) -> None:
-    patch, mean = (trace_of(remembering, text, BankEdit(operation=one, segments=(1,))) for one in (Patch(text=OTHER), Mean(texts=(OTHER,))))
+    patch, mean = (
+        trace_of(remembering, text, BankEdit(operation=one, segments=(1,)))
+        for one in (Patch(text=OTHER), Mean(texts=(OTHER,)))
+    )
     assert same(patch, mean)
 
 
@@ -247,7 +294,9 @@ def test_a_permutation_of_slots_changes_no_logit_and_permutes_the_bank(gated: Ch
     for segment in (0, 2):
         permuted = trace_of(gated, text, BankEdit(operation=Permute(order=order), segments=(segment,)))
         for value, expected in ((permuted.logits, clean.logits), (permuted.bank, clean.bank[list(order)])):
-            np.testing.assert_allclose(value, expected, atol=1e-5 * np.abs(expected).max())  # slots are summed in another order
+            np.testing.assert_allclose(
+                value, expected, atol=1e-5 * np.abs(expected).max()
+            )  # slots are summed in another order
 
 
 def test_the_bank_swapped_at_the_question_gives_the_donors_logits(remembering: Checkpoint, text: str) -> None:
@@ -262,7 +311,9 @@ def test_the_bank_swapped_at_the_question_gives_the_donors_logits(remembering: C
     assert np.array_equal(swapped.bank, given.bank)
     assert not np.allclose(swapped.logits[last.start :], clean.logits[last.start :])
     some = trace_of(remembering, own, replace(swap, slots=(0, 1)))
-    assert not np.allclose(some.logits[last.start :], clean.logits[last.start :]) and not np.allclose(some.bank, given.bank)
+    assert not np.allclose(some.logits[last.start :], clean.logits[last.start :]) and not np.allclose(
+        some.bank, given.bank
+    )
 
 
 def test_a_persistent_bank_edit_is_what_the_segment_writes_to(remembering: Checkpoint, text: str) -> None:
@@ -275,7 +326,10 @@ def test_a_persistent_bank_edit_is_what_the_segment_writes_to(remembering: Check
 
 
 def test_the_initial_bank_from_a_segment_on_equals_a_reset(remembering: Checkpoint, text: str) -> None:
-    one, other = (trace_of(remembering, text, change) for change in (BankEdit(operation=Initial(), segments=(2,)), Reset(segment=2)))
+    one, other = (
+        trace_of(remembering, text, change)
+        for change in (BankEdit(operation=Initial(), segments=(2,)), Reset(segment=2))
+    )
     assert same(one, other)
     some = begins(remembering, text, BankEdit(operation=Initial(), segments=(2,), slots=(1,)))[2]
     fresh = remembering.model.fresh_bank(1)[0].detach().numpy()
@@ -328,10 +382,14 @@ def test_resetting_a_document_at_a_segment_equals_starting_there(remembering: Ch
     assert not np.allclose(whole.bank, clean.bank)
 
 
-def test_carrying_equals_reading_the_texts_in_one_where_segments_do_not_look_back(remembering: Checkpoint, text: str) -> None:
+def test_carrying_equals_reading_the_texts_in_one_where_segments_do_not_look_back(
+    remembering: Checkpoint, text: str
+) -> None:
     texts = ("Sandra moved to the office.", "Zoë.\fJohn went to the garden.")
     joined, carried = trace_of(remembering, "\f".join((*texts, text))), trace_of(remembering, text, Carry(texts=texts))
-    assert np.array_equal(joined.logits[-len(carried.logits) :], carried.logits) and np.array_equal(joined.bank, carried.bank)
+    assert np.array_equal(joined.logits[-len(carried.logits) :], carried.logits) and np.array_equal(
+        joined.bank, carried.bank
+    )
     assert not same(carried, trace_of(remembering, text))
     assert same(trace_of(remembering, text, Carry(texts=texts), Reset(segment=0)), trace_of(remembering, text))
 
@@ -351,7 +409,10 @@ def test_read_only_changes_the_logits_of_its_segments_and_no_bank(remembering: C
     for change in read_only_changes(remembering):
         edited, segment = trace_of(remembering, text, change), clean.segments[change.segments[0]]
         assert np.array_equal(edited.bank, clean.bank)
-        assert all(np.array_equal(one, other) for one, other in zip(begins(remembering, text, change), begins(remembering, text)))
+        assert all(
+            np.array_equal(one, other)
+            for one, other in zip(begins(remembering, text, change), begins(remembering, text))
+        )
         differs = np.abs(edited.logits - clean.logits).max(-1) > 1e-6
         assert differs[segment.start : segment.end].all()
         assert not differs[: segment.start].any() and not differs[segment.end :].any()
@@ -360,7 +421,9 @@ def test_read_only_changes_the_logits_of_its_segments_and_no_bank(remembering: C
         assert not np.allclose(lasting.bank, clean.bank)
 
 
-def test_with_read_only_the_sites_of_writing_are_those_of_the_pass_that_wrote(remembering: Checkpoint, text: str) -> None:
+def test_with_read_only_the_sites_of_writing_are_those_of_the_pass_that_wrote(
+    remembering: Checkpoint, text: str
+) -> None:
     captures = tuple(Capture(site) for site in sites_of(remembering.config.memory))
     clean = trace_of(remembering, text, captures=captures)
     for change in read_only_changes(remembering):
@@ -386,26 +449,40 @@ def test_with_read_only_later_segments_look_back_on_the_edited_stream_and_write_
 
 
 def test_a_read_only_edit_beside_lasting_ones_leaves_the_bank_of_the_lasting_ones(gated: Checkpoint, text: str) -> None:
-    lasting = (Edit(site=Site.GATE_IN, operation=Set(value=0.7), segments=(1,)), BankEdit(operation=Scale(by=0.5), segments=(2,)))
+    lasting = (
+        Edit(site=Site.GATE_IN, operation=Set(value=0.7), segments=(1,)),
+        BankEdit(operation=Scale(by=0.5), segments=(2,)),
+    )
     both = trace_of(gated, text, *lasting, *read_only_changes(gated))
     assert np.array_equal(both.bank, trace_of(gated, text, *lasting).bank)
     assert not np.allclose(both.logits, trace_of(gated, text, *lasting).logits)
 
 
 @pytest.mark.parametrize("name", ["gated", "rmt"])
-def test_blocking_every_token_that_can_write_equals_freezing(name: str, text: str, request: pytest.FixtureRequest) -> None:
+def test_blocking_every_token_that_can_write_equals_freezing(
+    name: str, text: str, request: pytest.FixtureRequest
+) -> None:
     checkpoint = request.getfixturevalue(name)
     clean = trace_of(checkpoint, text)
     first = clean.segments[2].start
-    blocked = trace_of(checkpoint, text, WriteBlock(tokens=range(first, first + 4)), WriteBlock(tokens=range(first + 4, len(clean.tokens))))
+    blocked = trace_of(
+        checkpoint,
+        text,
+        WriteBlock(tokens=range(first, first + 4)),
+        WriteBlock(tokens=range(first + 4, len(clean.tokens))),
+    )
     assert same(blocked, trace_of(checkpoint, text, Freeze(segment=2)))
 
 
 @pytest.mark.parametrize("name", ["gated", "rmt"])
-def test_blocked_tokens_get_no_weight_in_a_write_and_others_share_it(name: str, text: str, request: pytest.FixtureRequest) -> None:
+def test_blocked_tokens_get_no_weight_in_a_write_and_others_share_it(
+    name: str, text: str, request: pytest.FixtureRequest
+) -> None:
     checkpoint = request.getfixturevalue(name)
     captures = (Capture(Site.WRITE_PATTERN), Capture(Site.RESID_POST), Capture(Site.BANK_POST))
-    clean, blocked = (trace_of(checkpoint, text, *changes, captures=captures) for changes in ((), (WriteBlock(tokens=(8, 13, 14)),)))
+    clean, blocked = (
+        trace_of(checkpoint, text, *changes, captures=captures) for changes in ((), (WriteBlock(tokens=(8, 13, 14)),))
+    )
     assert np.array_equal(blocked.logits[:14], clean.logits[:14])  # the segment itself reads what was written before
     assert not np.allclose(blocked.logits[14:21], clean.logits[14:21])
     for layer in checkpoint.config.memory_layers:
@@ -414,18 +491,28 @@ def test_blocked_tokens_get_no_weight_in_a_write_and_others_share_it(name: str, 
         assert (blocked.at(Site.WRITE_PATTERN, segment=2, layer=layer)[..., 0] == 0).all()
         if name == "gated":
             np.testing.assert_allclose(weights.sum(-1), 1, atol=1e-5)
-        assert np.array_equal(blocked.at(Site.RESID_POST, segment=1, layer=layer), clean.at(Site.RESID_POST, segment=1, layer=layer))
+        assert np.array_equal(
+            blocked.at(Site.RESID_POST, segment=1, layer=layer), clean.at(Site.RESID_POST, segment=1, layer=layer)
+        )
 
 
-def test_a_segment_that_writes_nothing_shows_closed_gates_and_the_bank_that_it_keeps(gated: Checkpoint, text: str) -> None:
+def test_a_segment_that_writes_nothing_shows_closed_gates_and_the_bank_that_it_keeps(
+    gated: Checkpoint, text: str
+) -> None:
     captures = (Capture(Site.GATE_IN), Capture(Site.WRITE_PATTERN), Capture(Site.BANK_PRE), Capture(Site.BANK_POST))
     trace = trace_of(gated, text, WriteBlock(tokens=range(7, 14)), captures=captures)
     for layer in gated.config.memory_layers:
-        assert (trace.at(Site.GATE_IN, segment=1, layer=layer) == 0).all() and (trace.at(Site.WRITE_PATTERN, segment=1, layer=layer) == 0).all()
-        assert np.array_equal(trace.at(Site.BANK_PRE, segment=1, layer=layer), trace.at(Site.BANK_POST, segment=1, layer=layer))
+        assert (trace.at(Site.GATE_IN, segment=1, layer=layer) == 0).all() and (
+            trace.at(Site.WRITE_PATTERN, segment=1, layer=layer) == 0
+        ).all()
+        assert np.array_equal(
+            trace.at(Site.BANK_PRE, segment=1, layer=layer), trace.at(Site.BANK_POST, segment=1, layer=layer)
+        )
 
 
-def test_memory_off_equals_an_output_projection_of_zero(build: Callable[..., Checkpoint], gated: Checkpoint, text: str) -> None:
+def test_memory_off_equals_an_output_projection_of_zero(
+    build: Callable[..., Checkpoint], gated: Checkpoint, text: str
+) -> None:
     silent = build(gated.config, 2)
     with torch.no_grad():
         for layer in gated.config.memory_layers:
@@ -465,20 +552,38 @@ def test_with_memory_off_memory_tokens_get_no_weight_and_tokens_share_it(rmt: Ch
         (Edit(site=Site.RESID_PRE, operation=ZERO, layers=(3,)), r"there is no block 3; this run has blocks 0\.\.2"),
         (Edit(site=Site.GATE_IN, operation=ZERO, slots=(1, 5)), r"there is no slot 5; this run has slots 0\.\.4"),
         (Edit(site=Site.GATE_IN, operation=ZERO, slots=(-1,)), r"there is no slot -1"),
-        (Edit(site=Site.GATE_IN, operation=ZERO, segments=(99,)), r"there is no segment 99; this run has segments 0\.\.6"),
+        (
+            Edit(site=Site.GATE_IN, operation=ZERO, segments=(99,)),
+            r"there is no segment 99; this run has segments 0\.\.6",
+        ),
         (Edit(site=Site.READ_Q, operation=ZERO, heads=(2,)), r"there is no head 2; this run has heads 0\.\.1"),
         (Edit(site=Site.ATTN_Z, operation=ZERO, heads=(4,)), r"there is no head 4; this run has heads 0\.\.3"),
         (Edit(site=Site.ATTN_V, operation=ZERO, heads=(2,)), r"there is no head 2; this run has heads 0\.\.1"),
         (Edit(site=Site.EMBED, operation=ZERO, tokens=(500,)), r"there is no token 500; this run has tokens 0\.\.\d+"),
-        (Edit(site=Site.EMBED, operation=ZERO, tokens=(3, 16), segments=(0, 1)), r"token 16 is in none of .* tokens are 0\.\.6, 7\.\.13"),
-        (Edit(site=Site.EMBED, operation=Add(direction=(1.0,) * 12)), "must have 16 entries, as EMBED has features, not 12"),
-        (BankEdit(operation=ProjectOut(direction=(1.0,) * 16)), "must have 12 entries, as the bank has features, not 16"),
+        (
+            Edit(site=Site.EMBED, operation=ZERO, tokens=(3, 16), segments=(0, 1)),
+            r"token 16 is in none of .* tokens are 0\.\.6, 7\.\.13",
+        ),
+        (
+            Edit(site=Site.EMBED, operation=Add(direction=(1.0,) * 12)),
+            "must have 16 entries, as EMBED has features, not 12",
+        ),
+        (
+            BankEdit(operation=ProjectOut(direction=(1.0,) * 16)),
+            "must have 12 entries, as the bank has features, not 16",
+        ),
         (Edit(site=Site.READ_PATTERN, operation=Permute(order=(1, 0))), "each of the 5 slots, not 2"),
         (BankEdit(operation=Permute(order=(1, 0))), "each of the 5 slots, not 2"),
         (BankEdit(operation=ZERO, slots=(5,)), r"there is no slot 5; this run has slots 0\.\.4"),
         (BankEdit(operation=ZERO, segments=(10,)), r"there is no segment 10; this run has segments 0\.\.6"),
-        (BankEdit(operation=Patch(text="Mary."), segments=(4,)), r"there is no segment 4 in the donor 'Mary\.'; it has segments 0\.\.0"),
-        (Edit(site=Site.GATE_IN, operation=Mean(texts=(OTHER, "Mary."), segment=1)), r"no segment 1 in the donor 'Mary\.'; .* 0\.\.0"),
+        (
+            BankEdit(operation=Patch(text="Mary."), segments=(4,)),
+            r"there is no segment 4 in the donor 'Mary\.'; it has segments 0\.\.0",
+        ),
+        (
+            Edit(site=Site.GATE_IN, operation=Mean(texts=(OTHER, "Mary."), segment=1)),
+            r"no segment 1 in the donor 'Mary\.'; .* 0\.\.0",
+        ),
         (Edit(site=Site.GATE_IN, operation=Patch(text="\f")), r"the donor '\\x0c' is empty"),
         (Carry(texts=(OTHER, "\f\f")), "is empty"),
         (Edit(site=Site.GATE_IN, operation=ZERO, persistence=READ_ONLY), "no token of the segment sees GATE_IN"),
@@ -497,7 +602,9 @@ def test_places_that_are_not_there_are_refused_with_the_range_before_anything_ru
         trace_of(gated, text, Carry(texts=(OTHER,)), change)
 
 
-def test_models_refuse_changes_to_what_they_lack(plain: Checkpoint, release: Checkpoint, rmt: Checkpoint, text: str) -> None:
+def test_models_refuse_changes_to_what_they_lack(
+    plain: Checkpoint, release: Checkpoint, rmt: Checkpoint, text: str
+) -> None:
     for change, said in (
         (Edit(site=Site.GATE_IN, operation=ZERO), "a none model has no site GATE_IN"),
         (Edit(site=Site.EMBED, operation=ZERO, persistence=READ_ONLY), "a none model has no bank: READ_ONLY"),
@@ -552,8 +659,14 @@ def test_models_refuse_changes_to_what_they_lack(plain: Checkpoint, release: Che
         (lambda: Edit(site=Site.BANK_PRE, operation=Initial()), "needs a BankEdit, not an Edit of BANK_PRE"),
         (lambda: Edit(site=Site.RESID_PRE, operation=Permute(order=(0,))), "RESID_PRE has no slots to permute"),
         (lambda: Edit(site=Site.READ_PATTERN, operation=Add(direction=(1.0,))), "last axis of READ_PATTERN is slot"),
-        (lambda: Edit(site=Site.WRITE_PATTERN, operation=Mean(texts=("a",))), "WRITE_PATTERN runs over the tokens of one text"),
-        (lambda: Edit(site=Site.ATTN_PATTERN, operation=Mean(texts=("a",))), "ATTN_PATTERN runs over the keys of one text"),
+        (
+            lambda: Edit(site=Site.WRITE_PATTERN, operation=Mean(texts=("a",))),
+            "WRITE_PATTERN runs over the tokens of one text",
+        ),
+        (
+            lambda: Edit(site=Site.ATTN_PATTERN, operation=Mean(texts=("a",))),
+            "ATTN_PATTERN runs over the keys of one text",
+        ),
     ],
 )
 def test_nonsense_is_refused_as_it_is_made(make: Callable[[], object], said: str) -> None:
@@ -565,8 +678,10 @@ def test_nonsense_is_refused_as_it_is_made(make: Callable[[], object], said: str
 
 
 OPERATIONS = [
-    Set(value=0.5), Scale(by=-1.0), Add(direction=(1.0, 0.5)), Add(direction=(1.0,), by=2.5), ProjectOut(direction=(0.25, 3.0)),
-    Permute(order=(2, 0, 1)), Initial(), Patch(text="Zoë 🙂\fa"), Patch(text="a", segment=-1), Mean(texts=("a", "b"), segment=2),
+    Set(value=0.5), Scale(by=-1.0), Add(direction=(1.0, 0.5)), Add(direction=(1.0,), by=2.5),
+    ProjectOut(direction=(0.25, 3.0)),
+    Permute(order=(2, 0, 1)), Initial(), Patch(text="Zoë 🙂\fa"), Patch(text="a", segment=-1),
+    Mean(texts=("a", "b"), segment=2),
 ]  # fmt: skip
 
 
@@ -575,7 +690,14 @@ OPERATIONS = [
     [
         *(BankEdit(operation=operation) for operation in OPERATIONS),
         Edit(site=Site.GATE_IN, operation=Set(value=0.5), layers=(0, 2), segments=(1,), slots=(3,)),
-        Edit(site=Site.READ_PATTERN, operation=Patch(text="a"), slots=(0,), heads=(1,), tokens=(4, 5), persistence=READ_ONLY),
+        Edit(
+            site=Site.READ_PATTERN,
+            operation=Patch(text="a"),
+            slots=(0,),
+            heads=(1,),
+            tokens=(4, 5),
+            persistence=READ_ONLY,
+        ),
         Edit(site=Site.EMBED, operation=ZERO),
         BankEdit(operation=Initial(), segments=(1,), slots=(0, 2), persistence=READ_ONLY),
         Freeze(segment=2),
@@ -613,11 +735,20 @@ def test_equal_values_have_equal_json_however_they_were_given() -> None:
         ({"kind": "Edit", "site": "NOWHERE", "operation": {"kind": "Initial"}}, "no site is called 'NOWHERE'"),
         ({"kind": "Edit", "site": 3, "operation": {"kind": "Initial"}}, "no site is called 3"),
         ({"kind": "Edit", "site": "EMBED"}, "Edit cannot be made from"),
-        ({"kind": "Edit", "site": "EMBED", "operation": {"kind": "Melt"}}, "no operation is called 'Melt'; there are .*Add.*Set"),
+        (
+            {"kind": "Edit", "site": "EMBED", "operation": {"kind": "Melt"}},
+            "no operation is called 'Melt'; there are .*Add.*Set",
+        ),
         ({"kind": "Edit", "site": "EMBED", "operation": None}, "no operation is called None"),
         ({"kind": "Edit", "site": "EMBED", "operation": {"kind": "Set"}}, "Set cannot be made from"),
-        ({"kind": "Edit", "site": "EMBED", "operation": {"kind": "Set", "value": "1"}}, "value must be a finite number, not '1'"),
-        ({"kind": "BankEdit", "operation": {"kind": "Initial"}, "persistence": "for ever"}, "persistence must be of .*read_only"),
+        (
+            {"kind": "Edit", "site": "EMBED", "operation": {"kind": "Set", "value": "1"}},
+            "value must be a finite number, not '1'",
+        ),
+        (
+            {"kind": "BankEdit", "operation": {"kind": "Initial"}, "persistence": "for ever"},
+            "persistence must be of .*read_only",
+        ),
         ({"kind": "BankEdit", "operation": {"kind": "Initial"}, "slots": 3}, "slots must be a sequence, not 3"),
         ({"kind": "BankEdit", "operation": {"kind": "Initial"}, "slots": {"0": 1}}, "slots must be a sequence"),
     ],

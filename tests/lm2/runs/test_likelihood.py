@@ -8,15 +8,21 @@ import numpy as np
 import pytest
 import torch
 
-from lm2.weights.checkpoint import Checkpoint
 from lm2.model.config import GatePooling, LM2Config, MemoryKind, SegmentEnd
-from lm2.runs.likelihood import Likelihood, log_likelihoods, perplexity
 from lm2.model.lm2 import LM2
+from lm2.runs.likelihood import Likelihood, log_likelihoods, perplexity
 from lm2.runs.runner import run
 from lm2.runs.spec import RunSpec
+from lm2.weights.checkpoint import Checkpoint
 
 CONTEXT = "Mary moved to the bathroom. John went to the hallway. Zoë 🙂 took the apple. Where is"
-CONTINUATIONS = (" Mary", " John? hallway.", " the kitchen. Mary travelled to the garden. Where is Mary? garden", "🙂", " Mary? bathroom")
+CONTINUATIONS = (
+    " Mary",
+    " John? hallway.",
+    " the kitchen. Mary travelled to the garden. Where is Mary? garden",
+    "🙂",
+    " Mary? bathroom",
+)
 
 
 def by_run(checkpoint: Checkpoint, context: str, continuation: str, length: int | None = None) -> Likelihood:
@@ -32,7 +38,9 @@ def by_run(checkpoint: Checkpoint, context: str, continuation: str, length: int 
 
 
 def agree(checkpoint: Checkpoint, pairs: list[tuple[str, str]], length: int | None = None) -> None:
-    for found, (context, continuation) in zip(log_likelihoods(checkpoint, pairs, segment_length=length), pairs, strict=True):
+    for found, (context, continuation) in zip(
+        log_likelihoods(checkpoint, pairs, segment_length=length), pairs, strict=True
+    ):
         wanted = by_run(checkpoint, context, continuation, length)
         assert found.log_probability == pytest.approx(wanted.log_probability, abs=1e-4)
         assert (found.greedy, found.tokens) == (wanted.greedy, wanted.tokens)
@@ -71,7 +79,13 @@ def test_a_context_may_be_empty_one_token_or_end_in_a_break(checkpoint: Checkpoi
 
 
 def test_answers_come_in_the_order_of_the_pairs_and_do_not_depend_on_the_other_pairs(checkpoint: Checkpoint) -> None:
-    pairs = [(CONTEXT, " Mary"), ("Where is", " John?"), (CONTEXT, " John? hallway."), ("Where is", " Mary"), (CONTEXT, " Mary")]
+    pairs = [
+        (CONTEXT, " Mary"),
+        ("Where is", " John?"),
+        (CONTEXT, " John? hallway."),
+        ("Where is", " Mary"),
+        (CONTEXT, " Mary"),
+    ]
     together = log_likelihoods(checkpoint, pairs)
     for found, pair in zip(together, pairs, strict=True):
         assert found.log_probability == pytest.approx(log_likelihoods(checkpoint, [pair])[0].log_probability, abs=1e-5)
@@ -94,7 +108,9 @@ def fed(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch, pairs: list[tup
     return len(calls)
 
 
-def test_one_context_is_read_once_for_all_its_continuations(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_context_is_read_once_for_all_its_continuations(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
     letters = [(f"{CONTEXT}. {CONTEXT}", f" {letter}") for letter in "ABCD"]
     alone = fed(checkpoint, monkeypatch, letters[:1])
     assert alone > 4
@@ -102,7 +118,9 @@ def test_one_context_is_read_once_for_all_its_continuations(checkpoint: Checkpoi
     assert fed(checkpoint, monkeypatch, [letters[0]] * 4) == alone
 
 
-def test_one_token_continuations_cost_one_reading_where_no_gate_sees_the_future(gated: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_token_continuations_cost_one_reading_where_no_gate_sees_the_future(
+    gated: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
     answers = [(f"{CONTEXT} Mary?", f" {place}") for place in ("garden", "office", "kitchen")]
     assert {len(gated.tokenizer.encode(answer)) for _, answer in answers} == {1}
     assert fed(gated, monkeypatch, answers) == fed(gated, monkeypatch, answers[:1])
@@ -121,7 +139,9 @@ def test_perplexity_counts_every_token_but_the_first(checkpoint: Checkpoint, tex
     found, wanted = perplexity(checkpoint, text), by_run(checkpoint, "", text)
     assert found.tokens == wanted.tokens == len(checkpoint.tokenizer.encode(text)) - 1
     assert found.nats_per_token == pytest.approx(-wanted.log_probability / wanted.tokens, abs=1e-4)
-    assert found.bits_per_byte * len(text.encode("utf-8")) * math.log(2) == pytest.approx(found.nats_per_token * found.tokens)
+    assert found.bits_per_byte * len(text.encode("utf-8")) * math.log(2) == pytest.approx(
+        found.nats_per_token * found.tokens
+    )
     assert len(text.encode("utf-8")) > len(text)
 
 

@@ -8,22 +8,37 @@ import numpy as np
 import pytest
 import torch
 
-from lm2.runs.capture import Capture
-from lm2.weights.checkpoint import Checkpoint
 from lm2.model.config import LM2Config, MemoryKind
+from lm2.model.lm2 import LM2
+from lm2.model.sites import Site, sites_of
+from lm2.runs.capture import Capture
 from lm2.runs.hooks import begins, hands_on, hooks
 from lm2.runs.interventions import (
-    Add, BankEdit, Carry, Edit, Freeze, Intervention, Mean, MemoryOff, Patch, Persistence, ProjectOut, Scale, Set, WriteBlock,
+    Add,
+    BankEdit,
+    Carry,
+    Edit,
+    Freeze,
+    Intervention,
+    Mean,
+    MemoryOff,
+    Patch,
+    Persistence,
+    ProjectOut,
+    Scale,
+    Set,
+    WriteBlock,
 )  # fmt: skip
-from lm2.model.lm2 import LM2
 from lm2.runs.runner import Carried, donations, feed, predicted_bytes, prepare, run
-from lm2.text.segments import split_segments
-from lm2.model.sites import Site, sites_of
 from lm2.runs.spec import RunSpec
+from lm2.text.segments import split_segments
+from lm2.weights.checkpoint import Checkpoint
 
 
 def has_hooks(checkpoint: Checkpoint) -> bool:
-    return any(point.fwd_hooks or point.bwd_hooks or point._forward_hooks for point in checkpoint.model.hook_dict.values())
+    return any(
+        point.fwd_hooks or point.bwd_hooks or point._forward_hooks for point in checkpoint.model.hook_dict.values()
+    )
 
 
 def same(one, other) -> bool:
@@ -36,7 +51,9 @@ def test_observing_every_site_changes_nothing_bitwise(checkpoint: Checkpoint, te
     assert same(run(checkpoint, quiet), run(checkpoint, watched))
 
 
-def test_every_site_is_recorded_once_per_segment_and_block_with_the_shape_of_its_axes(checkpoint: Checkpoint, text: str) -> None:
+def test_every_site_is_recorded_once_per_segment_and_block_with_the_shape_of_its_axes(
+    checkpoint: Checkpoint, text: str
+) -> None:
     captures = tuple(Capture(site) for site in sites_of(checkpoint.config.memory))
     trace = run(checkpoint, RunSpec(checkpoint=checkpoint.name, text=text, captures=captures))
     places = [(capture.site, at.segment, at.layer) for capture, at in trace.records]
@@ -89,7 +106,9 @@ def test_rows_of_logits_and_segments_follow_the_tokens(checkpoint: Checkpoint, t
 
 @pytest.mark.parametrize("window", [7, 14, None])
 @torch.inference_mode()
-def test_a_bank_computed_once_continues_where_the_run_stopped(build: Callable[..., Checkpoint], gated_config, text, window) -> None:
+def test_a_bank_computed_once_continues_where_the_run_stopped(
+    build: Callable[..., Checkpoint], gated_config, text, window
+) -> None:
     checkpoint = build(replace(gated_config, attention_window=window), 2)
     whole = run(checkpoint, RunSpec(checkpoint=checkpoint.name, text=text))
     if window == 7:  # the bank is all there is to hand over
@@ -97,7 +116,9 @@ def test_a_bank_computed_once_continues_where_the_run_stopped(build: Callable[..
         first = whole.tokens.text[: whole.tokens.spans[whole.segments[middle].start][0]]
         begun = run(checkpoint, RunSpec(checkpoint=checkpoint.name, text=first))
         assert np.array_equal(begun.logits, whole.logits[: len(begun.tokens)])
-        out = checkpoint.model.segment(torch.tensor([whole.segments[middle].ids]), torch.tensor(begun.bank.copy())[None])
+        out = checkpoint.model.segment(
+            torch.tensor([whole.segments[middle].ids]), torch.tensor(begun.bank.copy())[None]
+        )
         segment = whole.segments[middle]
         assert np.array_equal(out.logits[0].numpy(), whole.logits[segment.start : segment.end])
     bank, cache, rows = None, None, []
@@ -136,7 +157,9 @@ def test_a_run_leaves_weights_and_hooks_alone(checkpoint: Checkpoint, text: str)
 def test_an_exception_inside_a_run_leaves_no_hooks_and_frees_the_lock(
     checkpoint: Checkpoint, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec = RunSpec(checkpoint=checkpoint.name, text=text, interventions=(Edit(site=Site.RESID_MID, operation=Set(value=0.0)),))
+    spec = RunSpec(
+        checkpoint=checkpoint.name, text=text, interventions=(Edit(site=Site.RESID_MID, operation=Set(value=0.0)),)
+    )
     clean = run(checkpoint, replace(spec, interventions=()))
     with monkeypatch.context() as patch:
         patch.setattr(Set, "replace", stumble)
@@ -162,10 +185,18 @@ def stumble(*arguments: object) -> torch.Tensor:
     raise RuntimeError("stumbled")
 
 
-def test_four_hundred_clean_runs_are_untouched_by_a_neighbour_that_ablates(build: Callable[..., Checkpoint], gated_config: LM2Config) -> None:
+def test_four_hundred_clean_runs_are_untouched_by_a_neighbour_that_ablates(
+    build: Callable[..., Checkpoint], gated_config: LM2Config
+) -> None:
     checkpoint = build(replace(gated_config, n_layers=1, memory_layers=(0,)), 7)
     clean = RunSpec(checkpoint=checkpoint.name, text="Mary moved")
-    ablated = replace(clean, interventions=(Edit(site=Site.GATE_IN, operation=Set(value=0.0)), Edit(site=Site.RESID_MID, operation=Set(value=1.0))))
+    ablated = replace(
+        clean,
+        interventions=(
+            Edit(site=Site.GATE_IN, operation=Set(value=0.0)),
+            Edit(site=Site.RESID_MID, operation=Set(value=1.0)),
+        ),
+    )
     quiet, loud = run(checkpoint, clean), run(checkpoint, ablated)
     assert not np.allclose(quiet.logits, loud.logits)
     stop, neighbours = threading.Event(), []
@@ -235,7 +266,9 @@ def fed(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> list[tuple[i
     heard: list[tuple[int, ...]] = []
     segment = checkpoint.model.segment
     monkeypatch.setattr(
-        checkpoint.model, "segment", lambda ids, *given, **named: (heard.append(tuple(ids[0].tolist())), segment(ids, *given, **named))[1]
+        checkpoint.model,
+        "segment",
+        lambda ids, *given, **named: (heard.append(tuple(ids[0].tolist())), segment(ids, *given, **named))[1],
     )
     return heard
 
@@ -260,9 +293,14 @@ def test_donors_run_clean_and_with_the_segment_length_of_the_run(gated: Checkpoi
     last, capture = (2,), (Capture(Site.RESID_POST, layers=(2,), segments=(1,)),)
     patch = Edit(site=Site.RESID_POST, operation=Patch(text=OTHER), layers=last, segments=(1,))
     loud = Edit(site=Site.GATE_IN, operation=Set(value=1.0))
-    changed = run(gated, RunSpec(checkpoint=gated.name, text=text, segment_length=5, captures=capture, interventions=(loud, patch)))
+    changed = run(
+        gated,
+        RunSpec(checkpoint=gated.name, text=text, segment_length=5, captures=capture, interventions=(loud, patch)),
+    )
     donor = run(gated, RunSpec(checkpoint=gated.name, text=OTHER, segment_length=5, captures=capture))
-    assert np.array_equal(changed.at(Site.RESID_POST, segment=1, layer=2), donor.at(Site.RESID_POST, segment=1, layer=2))
+    assert np.array_equal(
+        changed.at(Site.RESID_POST, segment=1, layer=2), donor.at(Site.RESID_POST, segment=1, layer=2)
+    )
 
 
 def every_way(text: str) -> tuple[Intervention, ...]:
@@ -278,7 +316,9 @@ def every_way(text: str) -> tuple[Intervention, ...]:
 
 
 @pytest.mark.parametrize("name", ["gated", "rmt"])
-def test_a_spec_s_hooks_banks_and_donations_are_all_that_its_run_is_made_of(name: str, text: str, request: pytest.FixtureRequest) -> None:
+def test_a_spec_s_hooks_banks_and_donations_are_all_that_its_run_is_made_of(
+    name: str, text: str, request: pytest.FixtureRequest
+) -> None:
     checkpoint = request.getfixturevalue(name)
     spec = RunSpec(checkpoint=checkpoint.name, text=text, interventions=every_way(text))
     model, config, changes, given = checkpoint.model, checkpoint.config, spec.interventions, donations(checkpoint, spec)
@@ -299,7 +339,9 @@ def test_a_spec_s_hooks_banks_and_donations_are_all_that_its_run_is_made_of(name
 
 
 @pytest.mark.parametrize("name", ["gated", "rmt"])
-def test_a_run_with_interventions_can_be_gone_on_with_and_ends_alike(name: str, text: str, request: pytest.FixtureRequest) -> None:
+def test_a_run_with_interventions_can_be_gone_on_with_and_ends_alike(
+    name: str, text: str, request: pytest.FixtureRequest
+) -> None:
     checkpoint = request.getfixturevalue(name)
     read_only = Edit(site=Site.RESID_MID, operation=Scale(by=0.5), segments=(1, 6), persistence=Persistence.READ_ONLY)
     spec = RunSpec(checkpoint=checkpoint.name, text=text, interventions=(*every_way(text), read_only))
@@ -313,7 +355,9 @@ def test_a_run_with_interventions_can_be_gone_on_with_and_ends_alike(name: str, 
 
 
 @pytest.mark.parametrize("name", ["gated", "rmt"])
-def test_what_other_texts_give_can_be_found_once_for_many_runs(name: str, text: str, request: pytest.FixtureRequest) -> None:
+def test_what_other_texts_give_can_be_found_once_for_many_runs(
+    name: str, text: str, request: pytest.FixtureRequest
+) -> None:
     checkpoint = request.getfixturevalue(name)
     every = RunSpec(checkpoint=checkpoint.name, text=text, interventions=every_way(text))
     given = donations(checkpoint, every)
@@ -334,7 +378,10 @@ def test_interventions_keep_a_model_s_own_precision(gated: Checkpoint, text: str
     model.load_weights(gated.model.weights())
     rough = Checkpoint(name=gated.name, model=model, tokenizer=gated.tokenizer, digest="rough")
     direction = tuple(np.sin(np.arange(1, 13)))
-    changes = (*every_way(text), *(BankEdit(operation=operation) for operation in (Add(direction=direction), ProjectOut(direction=direction))))
+    changes = (
+        *every_way(text),
+        *(BankEdit(operation=operation) for operation in (Add(direction=direction), ProjectOut(direction=direction))),
+    )
     trace = run(rough, RunSpec(checkpoint=gated.name, text=text, interventions=changes))
     assert trace.dtype == "bfloat16" and np.isfinite(trace.logits).all()
 
@@ -343,7 +390,9 @@ def test_the_lock_is_let_go_between_segments(gated: Checkpoint, text: str) -> No
     met: list[bool] = []
 
     def on_segment(done: int, count: int) -> None:
-        other = threading.Thread(target=lambda: met.append(gated.lock.acquire(blocking=False) and (gated.lock.release() or True)))
+        other = threading.Thread(
+            target=lambda: met.append(gated.lock.acquire(blocking=False) and (gated.lock.release() or True))
+        )
         other.start()
         other.join()
 
@@ -351,13 +400,17 @@ def test_the_lock_is_let_go_between_segments(gated: Checkpoint, text: str) -> No
     assert met == [True] * len(trace.segments)
 
 
-def test_each_segment_looks_only_at_the_captures_that_name_it(gated: Checkpoint, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_segment_looks_only_at_the_captures_that_name_it(
+    gated: Checkpoint, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A text lends to another one segment by segment: as many captures as segments."""
     looks: list[Capture] = []
     real = Capture.blocks
     monkeypatch.setattr(Capture, "blocks", lambda capture, config: (looks.append(capture), real(capture, config))[1])
     count = len(prepare(gated, RunSpec(checkpoint=gated.name, text=text))[1])
-    spec = RunSpec(checkpoint=gated.name, text=text, captures=tuple(Capture(Site.GATE_IN, segments=(at,)) for at in range(count)))
+    spec = RunSpec(
+        checkpoint=gated.name, text=text, captures=tuple(Capture(Site.GATE_IN, segments=(at,)) for at in range(count))
+    )
     trace = run(gated, spec)
     assert len(looks) == 2 * count, "once to predict its size, once to keep it"
     assert sorted({place.segment for _, place in trace.records}) == list(range(count))

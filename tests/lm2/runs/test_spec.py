@@ -5,9 +5,9 @@ from dataclasses import FrozenInstanceError, replace
 
 import pytest
 
+from lm2.model.sites import Site
 from lm2.runs.capture import Capture, HeadMean, PooledMax, PooledMean, TopSlots
 from lm2.runs.interventions import Edit, Freeze, Reset, Set
-from lm2.model.sites import Site
 from lm2.runs.spec import RunSpec
 
 FULL = RunSpec(
@@ -20,7 +20,11 @@ FULL = RunSpec(
         Capture(Site.READ_PATTERN, HeadMean()),
         Capture(Site.EMBED, PooledMax(4)),
     ),
-    interventions=(Edit(site=Site.GATE_IN, operation=Set(value=0.5), slots=(1, 2)), Freeze(segment=1), Reset(segment=2)),
+    interventions=(
+        Edit(site=Site.GATE_IN, operation=Set(value=0.5), slots=(1, 2)),
+        Freeze(segment=1),
+        Reset(segment=2),
+    ),
     seed=3,
 )
 
@@ -54,7 +58,9 @@ def test_two_interventions_of_different_classes_with_equal_fields_have_different
 
 
 def test_two_reductions_of_different_classes_with_equal_fields_have_different_digests() -> None:
-    one, other = (RunSpec(checkpoint="a", text="b", captures=(Capture(Site.READ, kind(2)),)) for kind in (PooledMax, PooledMean))
+    one, other = (
+        RunSpec(checkpoint="a", text="b", captures=(Capture(Site.READ, kind(2)),)) for kind in (PooledMax, PooledMean)
+    )
     assert one != other
     assert one.digest != other.digest
 

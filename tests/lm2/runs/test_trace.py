@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lm2.model.sites import Site
 from lm2.runs.capture import Capture, HeadMax, HeadMean, SlotMass, TopSlots
-from lm2.weights.checkpoint import Checkpoint
 from lm2.runs.interventions import Edit, Set
 from lm2.runs.runner import run
-from lm2.model.sites import Site
 from lm2.runs.spec import RunSpec
 from lm2.runs.trace import Trace
+from lm2.weights.checkpoint import Checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,9 @@ def trace(gated: Checkpoint, text: str) -> Trace:
         Capture(Site.EMBED),
     )
     change = Edit(site=Site.GATE_OUT, operation=Set(value=1.0), segments=(1,))
-    return run(gated, RunSpec(checkpoint=gated.name, text=text + "\fWhere is Zoë?", captures=captures, interventions=(change,)))
+    return run(
+        gated, RunSpec(checkpoint=gated.name, text=text + "\fWhere is Zoë?", captures=captures, interventions=(change,))
+    )
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +66,9 @@ def test_arrays_are_read_only_before_and_after_saving(trace: Trace, saved: Path)
 def test_at_says_what_was_kept(trace: Trace) -> None:
     assert trace.at(Site.GATE_IN, segment=1, layer=0).shape == (5, 12)
     assert trace.at(Site.READ_PATTERN, segment=1, layer=2, reduction=TopSlots(2)).shape == (2, 7, 2, 2)
-    with pytest.raises(KeyError, match="no capture holds GATE_IN at segment 0, layer 2; kept: .*GATE_IN.*READ_PATTERN TopSlots"):
+    with pytest.raises(
+        KeyError, match="no capture holds GATE_IN at segment 0, layer 2; kept: .*GATE_IN.*READ_PATTERN TopSlots"
+    ):
         trace.at(Site.GATE_IN, segment=0, layer=2)
     with pytest.raises(KeyError, match="several captures hold READ_PATTERN at segment 0, layer 0"):
         trace.at(Site.READ_PATTERN, segment=0, layer=0)
@@ -85,7 +89,9 @@ def test_across_joins_tokens_and_stacks_what_has_none(trace: Trace) -> None:
     means = trace.across(Site.READ_PATTERN, layer=2, reduction=HeadMean())
     assert means.shape == (len(trace.tokens), 5)
     last = trace.segments[-1]
-    assert np.array_equal(means[last.start :], trace.at(Site.READ_PATTERN, segment=last.index, layer=2, reduction=HeadMean()))
+    assert np.array_equal(
+        means[last.start :], trace.at(Site.READ_PATTERN, segment=last.index, layer=2, reduction=HeadMean())
+    )
 
 
 @pytest.mark.parametrize("content", [b"", b"no zip", b"PK\x03\x04 cut short"])
@@ -143,7 +149,9 @@ def test_reading_a_site_at_every_segment_looks_at_each_record_once(trace: Trace)
     assert records.looks == len(records)
 
 
-def test_logits_kept_in_a_file_are_those_kept_in_memory(gated: Checkpoint, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_logits_kept_in_a_file_are_those_kept_in_memory(
+    gated: Checkpoint, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     spec = RunSpec(checkpoint=gated.name, text=text)
     held = run(gated, spec)
     monkeypatch.setattr("lm2.runs.logits.MOST_IN_MEMORY", 0)
@@ -156,6 +164,8 @@ def test_logits_kept_in_a_file_are_those_kept_in_memory(gated: Checkpoint, text:
     assert np.array_equal(Trace.load(tmp_path / "mapped.npz").logits, held.logits)
 
 
-def test_surprise_is_the_same_however_many_rows_are_worked_on_at_a_time(trace: Trace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_surprise_is_the_same_however_many_rows_are_worked_on_at_a_time(
+    trace: Trace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("lm2.runs.trace._ROWS", 3)
     assert np.allclose(replace(trace).surprise, trace.surprise, equal_nan=True)

@@ -71,8 +71,9 @@ def test_windows_line_ends_and_a_byte_order_mark_change_nothing(tmp_path: Path) 
 def test_a_prompt_asks_alone_after_the_statements_above_it(tmp_path: Path) -> None:
     story = read(put(tmp_path))[0]
     second = ask(story, story.questions[1])
-    assert second.text == (
-        "Mary moved to the bathroom. John went to the hallway. Daniel went back to the hallway.\fWhere is Daniel?"
+    assert (
+        second.text
+        == "Mary moved to the bathroom. John went to the hallway. Daniel went back to the hallway.\fWhere is Daniel?"
     )
     assert (second.answer, second.support) == ("hallway", (2,))
 
@@ -244,13 +245,16 @@ def test_a_text_the_format_cannot_hold_is_refused_and_the_old_file_stays(tmp_pat
 
 
 DATA = os.environ.get("LM2_DATA_DIR")
-ROW = re.compile(r"\| `(en(?:-10k)?)/(qa(\d+)_\S+_train)\.txt` \| [\d,]+ \| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \| ([\d,]+) ")
+ROW = re.compile(
+    r"\| `(en(?:-10k)?)/(qa(\d+)_\S+_train)\.txt` \| [\d,]+ \| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \| ([\d,]+) "
+)
 
 
 @pytest.mark.skipif(DATA is None, reason="LM2_DATA_DIR is not set")
 @pytest.mark.parametrize(
     ("folder", "files", "tasks"),
-    # Every file of en; of en-10k the one of fewest lines only, to stay fast (all 19 were checked when this was written).
+    # Every file of en; of en-10k the one of fewest lines only, to stay fast (all 19 were checked when this was
+    # written).
     [("en", 20, [None]), ("en-10k", 19, [20])],
 )
 def test_the_official_training_files_have_the_published_counts(

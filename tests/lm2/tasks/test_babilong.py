@@ -8,12 +8,24 @@ import pytest
 
 import lm2
 from lm2.tasks.babi import Prompt, prompts
-from lm2.tasks.babilong import Library, exact_score, fits, instructed_prompt, length_tokens, mix, official_score, plain_prompt
+from lm2.tasks.babilong import (
+    Library,
+    exact_score,
+    fits,
+    instructed_prompt,
+    length_tokens,
+    mix,
+    official_score,
+    plain_prompt,
+)
 from lm2.tasks.simulator import simulate
 from lm2.tasks.stories import data_folder
 from lm2.text.tokens import Tokenizer
 
-BOOK = " ".join(f"It was on the {day} day of that long and weary march, said Mr. Marlow to his niece, that we saw the river." for day in map(str, range(400)))
+BOOK = " ".join(
+    f"It was on the {day} day of that long and weary march, said Mr. Marlow to his niece, that we saw the river."
+    for day in map(str, range(400))
+)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +54,9 @@ def test_a_mixture_has_as_many_tokens_as_its_length_leaves(words: Tokenizer, lib
 def test_every_fact_stands_in_the_mixture_where_it_is_said_to_and_in_order(words: Tokenizer, library: Library) -> None:
     for prompt in items(2):
         mixture = mix(prompt, 2_000, library, words, seed=0)
-        assert [mixture.text[left:right] for left, right in mixture.fact_spans] == [statement.text for statement in prompt.statements]
+        assert [mixture.text[left:right] for left, right in mixture.fact_spans] == [
+            statement.text for statement in prompt.statements
+        ]
         assert list(mixture.fact_spans) == sorted(mixture.fact_spans)
         assert mixture.support == prompt.support and mixture.question not in mixture.text
 
@@ -107,7 +121,11 @@ def test_the_official_rule_agrees_with_every_recorded_verdict() -> None:
         pytest.skip("no data folder: set LM2_DATA_DIR")
     with lzma.open(folder / "babilong" / "scorer_cases.jsonl.xz", "rt", encoding="utf-8") as file:
         cases = [json.loads(line) for line in file]
-    wrong = [case for case in cases if official_score(case["task"], case["question"], case["target"], case["output"]) != case["correct"]]
+    wrong = [
+        case
+        for case in cases
+        if official_score(case["task"], case["question"], case["target"], case["output"]) != case["correct"]
+    ]
     assert len(cases) > 700 and wrong == []
 
 
@@ -127,7 +145,9 @@ def test_the_official_rule_agrees_with_every_recorded_verdict() -> None:
         ("qa19", "How?", "n,e", "n, e", False, True),
     ],
 )
-def test_scores_of_single_answers(task: str, question: str, target: str, output: str, official: bool, exact: bool) -> None:
+def test_scores_of_single_answers(
+    task: str, question: str, target: str, output: str, official: bool, exact: bool
+) -> None:
     assert lm2.babilong.official_score(task, question, target, output) == official
     assert lm2.babilong.exact_score(task, question, target, output) == exact
 

@@ -2,15 +2,21 @@
 
 import pytest
 
-from lm2.tasks.encoded_prompt import Put, put
-from lm2.tasks.babi import Question, Statement, Story, ask
-from lm2.weights.checkpoint import Checkpoint
 from lm2.runs.runner import prepare, run
+from lm2.tasks.babi import Question, Statement, Story, ask
+from lm2.tasks.encoded_prompt import Put, put
+from lm2.weights.checkpoint import Checkpoint
 
 STATEMENTS = ("Mary moved to the garden.", "John went to the office.", "Daniel travelled to the kitchen.")
 
 
-def asked(checkpoint: Checkpoint, *support: int, answer: str = "garden", own_segment: bool = True, segment_length: int | None = 6) -> Put:
+def asked(
+    checkpoint: Checkpoint,
+    *support: int,
+    answer: str = "garden",
+    own_segment: bool = True,
+    segment_length: int | None = 6,
+) -> Put:
     lines = tuple(Statement(line=at, text=text) for at, text in enumerate(STATEMENTS, start=1))
     question = Question(line=4, text="Where is Mary?", answer=answer, support=support)
     prompt = ask(Story(id="s:0", task=1, lines=(*lines, question)), question, own_segment=own_segment)
@@ -46,7 +52,9 @@ def test_rows_are_those_that_predict_the_answer(gated: Checkpoint) -> None:
     assert run(gated, one.spec).logits[list(one.rows)].shape == (len(one.answer), gated.config.d_vocab)
 
 
-@pytest.mark.parametrize(("support", "distance"), [((1,), 3), ((2,), 2), ((3,), 1), ((1, 3), 1), ((3, 1), 1), ((), None)])
+@pytest.mark.parametrize(
+    ("support", "distance"), [((1,), 3), ((2,), 2), ((3,), 1), ((1, 3), 1), ((3, 1), 1), ((), None)]
+)
 def test_facts_are_the_supporting_statements_and_the_last_to_end_is_how_far_back_they_lie(
     gated: Checkpoint, support: tuple[int, ...], distance: int | None
 ) -> None:

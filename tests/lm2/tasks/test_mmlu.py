@@ -1,4 +1,5 @@
-"""Laws of lm2.tasks.mmlu: what is read, how it is asked, and what an accuracy is compared with. With LM2_DATA_DIR, also over the real files."""
+"""Laws of lm2.tasks.mmlu: what is read, how it is asked, and what an accuracy is compared with. With LM2_DATA_DIR, also
+over the real files."""
 
 import csv
 import json
@@ -10,10 +11,24 @@ from pathlib import Path
 import pytest
 
 from app.cli.main import main
-from lm2.weights.checkpoint import Checkpoint
 from lm2.intervals import rate
 from lm2.runs.likelihood import log_likelihoods
-from lm2.tasks.mmlu import Asked, Category, LETTERS, MmluError, Question, SUBJECTS, Split, Subject, ask, examine, prompt, read, tally
+from lm2.tasks.mmlu import (
+    LETTERS,
+    SUBJECTS,
+    Asked,
+    Category,
+    MmluError,
+    Question,
+    Split,
+    Subject,
+    ask,
+    examine,
+    prompt,
+    read,
+    tally,
+)
+from lm2.weights.checkpoint import Checkpoint
 
 ROWS = [[f"Question {at}?", "one", "two", "three", "four", LETTERS[at % 4]] for at in range(6)]
 
@@ -50,7 +65,7 @@ def test_subjects_come_by_name_with_their_first_five_examples(folder: Path) -> N
 
 
 def test_fields_may_hold_commas_quotes_and_line_breaks(folder: Path) -> None:
-    row = ["Which\r\nof these, or \"none\"?", "a,b", "c\nd", "", "é", "D"]
+    row = ['Which\r\nof these, or "none"?', "a,b", "c\nd", "", "é", "D"]
     put(folder, rows=[row])
     question = read(folder, Split.VAL)[0].questions[0]
     assert [question.text, *question.choices, question.answer] == row
@@ -64,7 +79,10 @@ def test_the_split_is_the_one_asked_for(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        ([["Question?", "one", "two", "three", "D"]], r"anatomy_val\.csv:1: 5 columns ending in \['D'\]; expected question, four choices"),
+        (
+            [["Question?", "one", "two", "three", "D"]],
+            r"anatomy_val\.csv:1: 5 columns ending in \['D'\]; expected question, four choices",
+        ),
         ([*ROWS[:2], [*ROWS[0][:5], "E"]], r"anatomy_val\.csv:3: 6 columns ending in \['E'\]"),
         ([[]], r"anatomy_val\.csv:1: 0 columns"),
     ],
@@ -112,7 +130,10 @@ def test_a_prompt_is_header_five_examples_and_the_question_up_to_the_answer(fold
 def test_the_letter_chosen_is_the_likeliest_behind_the_prompt(checkpoint: Checkpoint, folder: Path) -> None:
     subject = read(folder, Split.VAL)[1]
     question = subject.questions[0]
-    worth = [log_likelihoods(checkpoint, [(prompt(subject, question), f" {letter}")])[0].log_probability for letter in LETTERS]
+    worth = [
+        log_likelihoods(checkpoint, [(prompt(subject, question), f" {letter}")])[0].log_probability
+        for letter in LETTERS
+    ]
     found = ask(checkpoint, subject, question)
     assert (found.subject, found.answer, found.predicted) == ("college_physics", "A", LETTERS[worth.index(max(worth))])
 
@@ -129,7 +150,9 @@ def test_every_question_is_asked_and_counted_in_its_two_categories(gated: Checkp
 
 
 def test_a_constant_letter_is_as_good_as_its_share_of_the_answers() -> None:
-    asked = [Asked(subject="anatomy", answer=answer, predicted=predicted) for answer, predicted in ("AB", "DD", "DD", "CD")]
+    asked = [
+        Asked(subject="anatomy", answer=answer, predicted=predicted) for answer, predicted in ("AB", "DD", "DD", "CD")
+    ]
     found = tally(asked)
     assert found.constants == {"A": 0.25, "B": 0.0, "C": 0.25, "D": 0.5}
     assert found.best_constant == "D"
@@ -145,7 +168,9 @@ def test_fifty_seven_subjects_are_in_one_group_and_one_level_each() -> None:
     assert [counts[category] for category in Category] == [18, 13, 12, 14, 14, 6, 4, 33]
 
 
-def test_the_command_line_asks_the_first_questions_of_each_subject(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_line_asks_the_first_questions_of_each_subject(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     order = ["mmlu", "--checkpoint", "babi-lm2", "--data", str(folder), "--samples", "1"]
     assert main([*order, "--json"]) == 0
     printed = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
@@ -155,7 +180,11 @@ def test_the_command_line_asks_the_first_questions_of_each_subject(folder: Path,
     assert main(order) == 0
     table = capsys.readouterr().out
     assert "babi-lm2, MMLU val, 5-shot" in table and "A 100.0%" in table
-    for mistake in ([*order[:-1], "0"], [*order, "--split", "test"], ["mmlu", "--checkpoint", "babi-lm2", "--data", "nowhere"]):
+    for mistake in (
+        [*order[:-1], "0"],
+        [*order, "--split", "test"],
+        ["mmlu", "--checkpoint", "babi-lm2", "--data", "nowhere"],
+    ):
         assert main(mistake) == 2
         assert len(capsys.readouterr().err.strip().splitlines()) == 1
 
@@ -172,7 +201,9 @@ def test_the_real_files_have_the_published_counts_and_our_categories_are_those_o
     real: tuple[Subject, ...], data_dir: Path
 ) -> None:
     table = json.loads((data_dir / "mmlu" / "subjects.json").read_text())
-    assert {subject.name: len(subject.questions) for subject in real} == {name: row["val"] for name, row in table.items()}
+    assert {subject.name: len(subject.questions) for subject in real} == {
+        name: row["val"] for name, row in table.items()
+    }
     for name, row in table.items():
         group, level = (category.value.lower() for category in SUBJECTS[name])
         assert group.rstrip("s") == row["group"].partition(" (")[0].lower().rstrip("s")

@@ -7,7 +7,9 @@ import pytest
 from lm2.tasks import stories
 
 
-def test_without_a_data_folder_the_simulator_serves_and_every_question_is_of_another_story(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_data_folder_the_simulator_serves_and_every_question_is_of_another_story(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.delenv("LM2_DATA_DIR", raising=False)
     asked = stories.questions(1, 5)
     assert len({prompt.story_id for prompt in asked}) == 5

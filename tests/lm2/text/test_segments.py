@@ -62,7 +62,10 @@ def test_padding_follows_the_real_tokens_and_is_marked() -> None:
 
 def test_a_segment_ends_behind_the_first_sentence_of_its_second_half(gated) -> None:
     tokens = TokenSequence(
-        text="", ids=tuple(range(14)), pieces=("a", ".", "b", "c", "d", ".", "e", "f", "g", "h", "i", "j", "k", "."), spans=((0, 0),) * 14
+        text="",
+        ids=tuple(range(14)),
+        pieces=("a", ".", "b", "c", "d", ".", "e", "f", "g", "h", "i", "j", "k", "."),
+        spans=((0, 0),) * 14,
     )
     found = split_segments(tokens, 8, SegmentEnd.SENTENCE)
     assert [segment.ids for segment in found] == [tuple(range(6)), tuple(range(6, 14))]

@@ -6,17 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from lm2.text.tokens import BREAK, END, TokenSequence, Tokenizer
+from lm2.text.tokens import BREAK, END, Tokenizer, TokenSequence
 
 TEXTS = [
-    "", " ", "a", "Mary moved to the bathroom.", "🙂", "👩‍👩‍👧 family", "Zoë", "Zoe\u0308", "日本語テキスト", "עברית", "\x00\x01\x07", "tab\tnew\nline\r\n",
+    "", " ", "a", "Mary moved to the bathroom.", "🙂", "👩‍👩‍👧 family", "Zoë", "Zoe\u0308", "日本語テキスト", "עברית",
+    "\x00\x01\x07", "tab\tnew\nline\r\n",
     "\u200b\ufeff", "é" * 50, "<|end|>", "a" * 300, "𝔘𝔫𝔦", "\u2028 \u00a0",
 ]  # fmt: skip
 
 
 def any_text(seed: int) -> str:
     chance = random.Random(seed)
-    points = [chance.choice((chance.randrange(0x80), chance.randrange(0x3000), chance.randrange(0x110000))) for _ in range(40)]
+    points = [
+        chance.choice((chance.randrange(0x80), chance.randrange(0x3000), chance.randrange(0x110000))) for _ in range(40)
+    ]
     return "".join(chr(p) for p in points if unicodedata.category(chr(p)) != "Cs" and chr(p) != BREAK)
 
 
@@ -46,7 +49,10 @@ def test_a_form_feed_is_a_break_and_no_token(tokenizer: Tokenizer) -> None:
     assert tokens.text[slice(*tokens.spans[first])] == tokens.pieces[first]
 
 
-@pytest.mark.parametrize(("text", "breaks"), [("\f", 0), ("\fMary", 0), ("Mary\f", 0), ("Mary\f\fJohn", 1), ("a\fb\fc", 2), ("\f\fa\f\fb\f", 1)])
+@pytest.mark.parametrize(
+    ("text", "breaks"),
+    [("\f", 0), ("\fMary", 0), ("Mary\f", 0), ("Mary\f\fJohn", 1), ("a\fb\fc", 2), ("\f\fa\f\fb\f", 1)],
+)
 def test_breaks_stand_only_between_tokens(tokenizer: Tokenizer, text: str, breaks: int) -> None:
     tokens = tokenizer.encode(text)
     assert len(tokens.breaks) == breaks
@@ -103,11 +109,22 @@ def test_the_end_mark_is_one_token(tokenizer: Tokenizer) -> None:
 
 
 def test_tokens_of_a_span_are_found_whatever_order_spans_are_in() -> None:
-    spans = ((0, 0), (0, 4), (4, 4), (4, 6), (6, 9), (6, 9), (9, 12), (0, 0))  # marks around the text spell nothing; one character is two tokens
+    spans = (
+        (0, 0),
+        (0, 4),
+        (4, 4),
+        (4, 6),
+        (6, 9),
+        (6, 9),
+        (9, 12),
+        (0, 0),
+    )  # marks around the text spell nothing; one character is two tokens
     tokens = TokenSequence(text="Mary, 🙂 left", ids=(1,) * len(spans), pieces=("",) * len(spans), spans=spans)
     for start in range(13):
         for end in range(start, 14):
-            assert tokens.within(start, end) == tuple(at for at, (a, b) in enumerate(spans) if max(a, start) < min(b, end))
+            assert tokens.within(start, end) == tuple(
+                at for at, (a, b) in enumerate(spans) if max(a, start) < min(b, end)
+            )
 
 
 def test_finding_a_span_in_a_long_text_looks_at_few_tokens() -> None:

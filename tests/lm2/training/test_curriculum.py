@@ -4,15 +4,18 @@ import random
 
 import pytest
 
-from lm2.tasks.babi import prompts
 from lm2.model.config import SegmentEnd
-from lm2.training.curriculum import Document, Lessons, Phase, Stage, TASKS
-from lm2.text.segments import split_segments
+from lm2.tasks.babi import prompts
 from lm2.tasks.simulator import simulate
-from lm2.text.tokens import Tokenizer
 from lm2.tasks.world import answer
+from lm2.text.segments import split_segments
+from lm2.text.tokens import Tokenizer
+from lm2.training.curriculum import TASKS, Document, Lessons, Phase, Stage
 
-BOOK = " ".join(f"It was on the {day} day of that march, said the old man to his niece, that we saw the river." for day in map(str, range(300)))
+BOOK = " ".join(
+    f"It was on the {day} day of that march, said the old man to his niece, that we saw the river."
+    for day in map(str, range(300))
+)
 
 
 @pytest.fixture(scope="module")
@@ -39,16 +42,26 @@ def _asked(words: Tokenizer, document: Document) -> list[tuple[list[str], str, s
     for one in document.asked:
         before = words.decode([token for segment in document.segments[: one.after] for token in segment])
         text, said = words.decode(one.ids[: -one.answer]), words.decode(one.ids[-one.answer :])
-        above, question = max(text.rpartition(". "), text.rpartition(".\n"), ("", "", text), key=lambda parts: len(parts[0]))[::2]
+        above, question = max(
+            text.rpartition(". "), text.rpartition(".\n"), ("", "", text), key=lambda parts: len(parts[0])
+        )[::2]
         if "? " in question:
             question = question.rpartition("? ")[2]
-        found.append((_statements(f"{before} {above}. " if above else f"{before} "), question.strip(), said.strip().removesuffix(".")))
+        found.append(
+            (
+                _statements(f"{before} {above}. " if above else f"{before} "),
+                question.strip(),
+                said.strip().removesuffix("."),
+            )
+        )
     return found
 
 
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("kind", ["open", "memory"])
-def test_every_question_is_answered_by_the_statements_above_it(lessons: Lessons, words: Tokenizer, task: int, kind: str) -> None:
+def test_every_question_is_answered_by_the_statements_above_it(
+    lessons: Lessons, words: Tokenizer, task: int, kind: str
+) -> None:
     checked = 0
     for seed in range(60):
         chance = random.Random(seed)
@@ -68,8 +81,17 @@ def test_prose_changes_no_answer_and_loses_no_statement(lessons: Lessons, words:
         for one in document.asked:
             before = words.decode([token for segment in document.segments[: one.after] for token in segment])
             own = words.decode(one.ids)
-            facts = [f"{part.strip()}." for part in f"{before} {own}".replace("\n", " ").split(".") if " to the " in part and "?" not in part]
-            facts = [fact[fact.rindex(name) :] for fact in facts for name in ("Mary", "John", "Sandra", "Daniel") if f"{name} " in fact][:99]
+            facts = [
+                f"{part.strip()}."
+                for part in f"{before} {own}".replace("\n", " ").split(".")
+                if " to the " in part and "?" not in part
+            ]
+            facts = [
+                fact[fact.rindex(name) :]
+                for fact in facts
+                for name in ("Mary", "John", "Sandra", "Daniel")
+                if f"{name} " in fact
+            ][:99]
             question = own.rpartition("?")[0].rpartition(".")[2].strip() + "?"
             if "Where is" in question and own.count("?") == 1 and before.count("?") == 0:
                 assert answer(question, facts)[0] == own.rpartition("?")[2].strip().removesuffix(".")
@@ -103,7 +125,10 @@ def test_the_same_seed_draws_the_same_document(lessons: Lessons) -> None:
     assert one == other
 
 
-@pytest.mark.parametrize("change", [{"steps": 0}, {"tasks": (11,)}, {"tasks": ()}, {"statements": (1, 4)}, {"prose": (-1, 0)}, {"lengths": (2,)}])
+@pytest.mark.parametrize(
+    "change",
+    [{"steps": 0}, {"tasks": (11,)}, {"tasks": ()}, {"statements": (1, 4)}, {"prose": (-1, 0)}, {"lengths": (2,)}],
+)
 def test_a_stage_that_cannot_be_is_refused(change: dict) -> None:
     with pytest.raises(ValueError, match="a stage needs"):
         Stage(**{"steps": 1, "phase": Phase.MEMORY} | change)

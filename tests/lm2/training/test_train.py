@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from lm2.tasks.babi import write
 from lm2.model.config import LM2Config, MemoryKind
-from lm2.weights.bundled import FOLDER
-from lm2.weights.checkpoint import load
-from lm2.training.curriculum import Asked, Document, Lessons, Phase, Stage
 from lm2.model.lm2 import LM2
+from lm2.tasks.babi import write
 from lm2.tasks.simulator import simulate
 from lm2.text.tokens import Tokenizer
-from lm2.training.train import Progress, Rollout, TrainingConfig, _optimizer, draw, learning_rate, train
+from lm2.training.curriculum import Asked, Document, Lessons, Phase, Stage
 from lm2.training.state import resume, save_state
+from lm2.training.train import Progress, Rollout, TrainingConfig, _optimizer, draw, learning_rate, train
+from lm2.weights.bundled import FOLDER
+from lm2.weights.checkpoint import load
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +39,11 @@ def tiny(tmp_path_factory: pytest.TempPathFactory, gated_config: LM2Config) -> T
     grown = {"phase": Phase.MEMORY, "tasks": (1, 6), "statements": (3, 6), "lengths": (8,)}
     return TrainingConfig(
         model=replace(gated_config, d_vocab=tokenizer.size, segment_length=8, attention_window=8),
-        stories=(str(folder),), books=(str(folder / "book.txt"),), tokenizer=str(folder / "tokenizer.json"), seed=1, batch=2,
+        stories=(str(folder),), books=(str(folder / "book.txt"),), tokenizer=str(folder / "tokenizer.json"), seed=1,
+        batch=2,
         stages=(
-            Stage(steps=1, phase=Phase.REPEAT), Stage(steps=1, phase=Phase.OPEN, statements=(2, 4)), Stage(steps=2, **grown),
+            Stage(steps=1, phase=Phase.REPEAT), Stage(steps=1, phase=Phase.OPEN, statements=(2, 4)),
+            Stage(steps=2, **grown),
             Stage(steps=2, prose=(10, 30), language_weight=0.1, **grown),
         ),
         questions=2, warmup_steps=2, checkpoint_every=3,
@@ -60,7 +62,9 @@ def begun(request: pytest.FixtureRequest, tiny: TrainingConfig) -> TrainingConfi
 
 
 @pytest.mark.parametrize(("stop", "rest"), [(3, [3, 4, 5, 6]), (5, [5, 6])], ids=["as memory begins", "later"])
-def test_interrupted_and_resumed_training_gives_the_same_weights_bitwise(begun: TrainingConfig, stop: int, rest: list[int], tmp_path: Path) -> None:
+def test_interrupted_and_resumed_training_gives_the_same_weights_bitwise(
+    begun: TrainingConfig, stop: int, rest: list[int], tmp_path: Path
+) -> None:
     tiny = replace(begun, checkpoint_every=2)
     whole = train(tiny, tmp_path / "whole")
 
@@ -110,14 +114,22 @@ def test_documents_do_not_depend_on_the_model(tiny: TrainingConfig) -> None:
     known, held = _stories(tiny)
     assert {story.id for story in known}.isdisjoint(story.id for story in held) and len(held) == 6
     tokenizer = Tokenizer.load(Path(tiny.tokenizer))
-    plain = replace(tiny, model=replace(tiny.model, memory=MemoryKind.NONE, slots=0, slot_dim=0, memory_heads=0, memory_layers=()))
+    plain = replace(
+        tiny, model=replace(tiny.model, memory=MemoryKind.NONE, slots=0, slot_dim=0, memory_heads=0, memory_layers=())
+    )
     for step in range(tiny.steps):
-        drawn = [draw(config, Lessons(known, ["It was."], tokenizer, config.model.segment_end), step, 0) for config in (tiny, plain)]
+        drawn = [
+            draw(config, Lessons(known, ["It was."], tokenizer, config.model.segment_end), step, 0)
+            for config in (tiny, plain)
+        ]
         assert drawn[0] == drawn[1]
 
 
 def _document(segments: tuple[tuple[int, ...], ...], *asked: tuple[int, tuple[int, ...], int]) -> Document:
-    return Document(segments=segments, asked=tuple(Asked(after=after, ids=ids, answer=answer, label="qa1") for after, ids, answer in asked))
+    return Document(
+        segments=segments,
+        asked=tuple(Asked(after=after, ids=ids, answer=answer, label="qa1") for after, ids, answer in asked),
+    )
 
 
 def test_each_document_counts_alike_however_many_answers_it_has(gated) -> None:
@@ -151,7 +163,13 @@ def test_a_question_reads_the_bank_that_stands_when_it_is_asked(gated) -> None:
 
 
 def test_the_learning_rate_rises_in_a_line_and_falls_in_half_a_cosine(tiny: TrainingConfig) -> None:
-    config = replace(tiny, stages=(Stage(steps=100, phase=Phase.REPEAT),), warmup_steps=10, learning_rate=1.0, final_learning_rate=0.1)
+    config = replace(
+        tiny,
+        stages=(Stage(steps=100, phase=Phase.REPEAT),),
+        warmup_steps=10,
+        learning_rate=1.0,
+        final_learning_rate=0.1,
+    )
     rates = [learning_rate(config, step) for step in range(100)]
     assert rates[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
     assert rates[10] == 1.0 and all(a > b for a, b in zip(rates[10:], rates[11:]))
@@ -159,7 +177,13 @@ def test_the_learning_rate_rises_in_a_line_and_falls_in_half_a_cosine(tiny: Trai
 
 
 def test_a_configuration_file_names_its_stories_beside_itself(tiny: TrainingConfig, tmp_path: Path) -> None:
-    values = {"model": tiny.model.to_json(), "stories": ["qa1_a.txt"], "tokenizer": "tokenizer.json", "seed": 1, "stages": [{"steps": 6, "phase": "open", "tasks": [1]}]}
+    values = {
+        "model": tiny.model.to_json(),
+        "stories": ["qa1_a.txt"],
+        "tokenizer": "tokenizer.json",
+        "seed": 1,
+        "stages": [{"steps": 6, "phase": "open", "tasks": [1]}],
+    }
     path = tmp_path / "train.json"
     path.write_text(json.dumps(values))
     config = TrainingConfig.load(path)
@@ -167,9 +191,27 @@ def test_a_configuration_file_names_its_stories_beside_itself(tiny: TrainingConf
     assert config.model == tiny.model
 
 
-@pytest.mark.parametrize("change", [{"stages": []}, {"stages": [{"steps": 0, "phase": "open"}]}, {"stages": [{"steps": 1, "phase": "x"}]}, {"wings": 1}, {"stories": []}, {"model": {"memory": "none"}}])
-def test_an_impossible_configuration_file_is_refused_with_its_path(tiny: TrainingConfig, tmp_path: Path, change: dict) -> None:
-    values = {"model": tiny.model.to_json(), "stories": ["qa1_a.txt"], "tokenizer": "tokenizer.json", "seed": 1, "stages": [{"steps": 6, "phase": "open", "tasks": [1]}]}
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"stages": []},
+        {"stages": [{"steps": 0, "phase": "open"}]},
+        {"stages": [{"steps": 1, "phase": "x"}]},
+        {"wings": 1},
+        {"stories": []},
+        {"model": {"memory": "none"}},
+    ],
+)
+def test_an_impossible_configuration_file_is_refused_with_its_path(
+    tiny: TrainingConfig, tmp_path: Path, change: dict
+) -> None:
+    values = {
+        "model": tiny.model.to_json(),
+        "stories": ["qa1_a.txt"],
+        "tokenizer": "tokenizer.json",
+        "seed": 1,
+        "stages": [{"steps": 6, "phase": "open", "tasks": [1]}],
+    }
     path = tmp_path / "train.json"
     path.write_text(json.dumps(values | change))
     with pytest.raises(ValueError, match="train.json is not a training configuration"):
@@ -178,7 +220,11 @@ def test_an_impossible_configuration_file_is_refused_with_its_path(tiny: Trainin
 
 def _without_places(config: TrainingConfig) -> TrainingConfig:
     """Files by their names alone: where there is no data folder, each configuration looks for them beside itself."""
-    return replace(config, stories=tuple(Path(one).name for one in config.stories), books=tuple(Path(one).name for one in config.books))
+    return replace(
+        config,
+        stories=tuple(Path(one).name for one in config.stories),
+        books=tuple(Path(one).name for one in config.books),
+    )
 
 
 def test_the_configuration_of_each_bundled_model_is_read() -> None:
@@ -186,7 +232,10 @@ def test_the_configuration_of_each_bundled_model_is_read() -> None:
     assert found == ["babi-llama", "babi-lm2", "babi-rmt"]
     configs = {name: TrainingConfig.load(FOLDER / name / "training.json") for name in found}
     assert all(config.model == load(name, "cpu").config for name, config in configs.items())
-    same = {_without_places(replace(config, model=configs[found[0]].model, tokenizer="", memory_from_attention=False)) for config in configs.values()}
+    same = {
+        _without_places(replace(config, model=configs[found[0]].model, tokenizer="", memory_from_attention=False))
+        for config in configs.values()
+    }
     assert len(same) == 1, "models that are compared saw the same batches"
 
 
@@ -231,7 +280,9 @@ def _resumed(tiny: TrainingConfig, folder: Path) -> tuple[Progress, LM2]:
     return resume(folder, tiny, model, _optimizer(tiny, model)), model
 
 
-def test_training_goes_on_as_the_configuration_that_it_was_and_as_no_other(tiny: TrainingConfig, tmp_path: Path) -> None:
+def test_training_goes_on_as_the_configuration_that_it_was_and_as_no_other(
+    tiny: TrainingConfig, tmp_path: Path
+) -> None:
     model, _ = _kept(tiny, tmp_path / "training")
     progress, back = _resumed(replace(tiny, checkpoint_every=1), tmp_path / "training")
     assert (progress.step, progress.seconds) == (3, 1.5)
@@ -273,7 +324,9 @@ def test_a_damaged_state_of_training_is_refused_in_a_sentence(tiny: TrainingConf
         _resumed(tiny, folder)
 
 
-def test_whenever_a_write_is_cut_short_the_state_before_is_there(tiny: TrainingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whenever_a_write_is_cut_short_the_state_before_is_there(
+    tiny: TrainingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder, renamed, rename = tmp_path / "training", [], os.replace
     _kept(tiny, folder)
 

@@ -1,4 +1,5 @@
-"""Laws of archives: they are read in memory and within bounds, and what is none is refused in one line with the file's name."""
+"""Laws of archives: they are read in memory and within bounds, and what is none is refused in one line with the file's
+name."""
 
 import io
 import lzma
@@ -7,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from lm2.tasks.babi import BabiError, read
+from lm2.tasks.mmlu import MmluError, Split, read as read_mmlu
 from lm2.weights import archives
 from lm2.weights.archives import read_members
-from lm2.tasks.babi import BabiError, read
-from lm2.tasks.mmlu import MmluError, Split
-from lm2.tasks.mmlu import read as read_mmlu
 
 
 def packed(path: Path, mode: str, *members: tuple[str, bytes]) -> Path:
@@ -23,13 +23,29 @@ def packed(path: Path, mode: str, *members: tuple[str, bytes]) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("ending", "mode"), [("tar", "w"), ("tar.gz", "w:gz"), ("tar.xz", "w:xz"), ("tar.bz2", "w:bz2")])
+@pytest.mark.parametrize(
+    ("ending", "mode"), [("tar", "w"), ("tar.gz", "w:gz"), ("tar.xz", "w:xz"), ("tar.bz2", "w:bz2")]
+)
 def test_the_wanted_members_are_read_in_the_archives_order(ending: str, mode: str, tmp_path: Path) -> None:
     path = packed(tmp_path / f"a.{ending}", mode, ("b/two.txt", b"2"), ("one.txt", b"1"), ("other.csv", b"3"))
-    assert [(str(name), data) for name, data in read_members(path, lambda name: name.suffix == ".txt")] == [("b/two.txt", b"2"), ("one.txt", b"1")]
+    assert [(str(name), data) for name, data in read_members(path, lambda name: name.suffix == ".txt")] == [
+        ("b/two.txt", b"2"),
+        ("one.txt", b"1"),
+    ]
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\xfd7zXZ\x00", b"\x1f\x8b\x08", b"x" * 2000, lzma.compress(b"x" * 2000), b"\x1f\x8b" + b"\xff" * 600])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"PK\x03\x04",
+        b"\xfd7zXZ\x00",
+        b"\x1f\x8b\x08",
+        b"x" * 2000,
+        lzma.compress(b"x" * 2000),
+        b"\x1f\x8b" + b"\xff" * 600,
+    ],
+)
 def test_what_is_no_archive_is_refused_in_one_line_with_its_name(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "a.tar.xz"
     path.write_bytes(content)
@@ -39,9 +55,15 @@ def test_what_is_no_archive_is_refused_in_one_line_with_its_name(content: bytes,
         assert "a.tar.xz" in str(refused.value) and "\n" not in str(refused.value)
 
 
-def test_an_archive_beyond_the_bounds_is_refused_before_it_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_archive_beyond_the_bounds_is_refused_before_it_is_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = packed(tmp_path / "a.tar.xz", "w:xz", ("one.txt", b"1" * 3000), ("two.txt", b"2"), ("three.txt", b"3"))
-    for name, bound, said in (("MOST_MEMBERS", 2, "more than 2 members"), ("MOST_MEMBER_BYTES", 2000, "3,000 bytes"), ("MOST_BYTES", 2000, "unpacks to more than")):
+    for name, bound, said in (
+        ("MOST_MEMBERS", 2, "more than 2 members"),
+        ("MOST_MEMBER_BYTES", 2000, "3,000 bytes"),
+        ("MOST_BYTES", 2000, "unpacks to more than"),
+    ):
         with monkeypatch.context() as patch, pytest.raises(ValueError, match=f"a.tar.xz.*{said}"):
             patch.setattr(archives, name, bound)
             read_members(path, lambda name: True)

@@ -1,4 +1,5 @@
-"""Laws of lm2.weights.checkpoint: what is saved comes back, what is broken is refused in one sentence that names the file."""
+"""Laws of lm2.weights.checkpoint: what is saved comes back, what is broken is refused in one sentence that names the
+file."""
 
 import json
 import shutil
@@ -12,12 +13,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import lm2.weights.checkpoint
-from lm2.weights.bundled import bundled_names
-from lm2.weights.checkpoint import Checkpoint, CheckpointError, choose_device, load, save
 from lm2.model.config import BankStart, LM2Config
 from lm2.model.lm2 import LM2
 from lm2.runs.runner import run
 from lm2.runs.spec import RunSpec
+from lm2.weights.bundled import bundled_names
+from lm2.weights.checkpoint import Checkpoint, CheckpointError, choose_device, load, save
 
 
 @pytest.fixture
@@ -44,12 +45,19 @@ def test_saving_and_loading_gives_every_weight_back_bitwise(checkpoint: Checkpoi
     assert back.config == checkpoint.config
     assert back.model.weights().keys() == weights.keys()
     assert all(torch.equal(value, weights[name]) for name, value in back.model.weights().items())
-    assert (back.card, back.name, back.device, back.dtype) == ("# Card\n\nÄ 🙂", str(tmp_path / "one"), "cpu", "float32")
+    assert (back.card, back.name, back.device, back.dtype) == (
+        "# Card\n\nÄ 🙂",
+        str(tmp_path / "one"),
+        "cpu",
+        "float32",
+    )
     one, other = (run(c, RunSpec(checkpoint=c.name, text=text)) for c in (checkpoint, back))
     assert np.array_equal(one.logits, other.logits)
 
 
-def test_tied_and_learned_weights_come_back(build: Callable[..., Checkpoint], gated_config: LM2Config, tmp_path: Path, ids) -> None:
+def test_tied_and_learned_weights_come_back(
+    build: Callable[..., Checkpoint], gated_config: LM2Config, tmp_path: Path, ids
+) -> None:
     own = build(replace(gated_config, tied_embeddings=True, bank_start=BankStart.LEARNED), 5)
     save(tmp_path / "one", own.model, own.tokenizer, "")
     back = load(tmp_path / "one", "cpu").model
@@ -57,7 +65,9 @@ def test_tied_and_learned_weights_come_back(build: Callable[..., Checkpoint], ga
     assert torch.equal(back(ids(1, 7)), own.model(ids(1, 7)))
 
 
-def test_the_digest_is_stable_and_belongs_to_the_weights(gated: Checkpoint, build, gated_config: LM2Config, tmp_path: Path) -> None:
+def test_the_digest_is_stable_and_belongs_to_the_weights(
+    gated: Checkpoint, build, gated_config: LM2Config, tmp_path: Path
+) -> None:
     other = build(gated_config, 77)
     for name, one in (("a", gated), ("b", gated), ("c", other)):
         save(tmp_path / name, one.model, one.tokenizer, name)
@@ -99,8 +109,10 @@ def test_truncated_weights_are_refused_with_their_size(folder: Path, share: floa
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"\xff\xfe", b"[]", b"3", b'{"model_type": "llama"}', b'{"format": "lm2-workbench", "version": 2, "model": {}}',
-     b'{"format": "lm2-workbench", "version": 1, "model": []}', b'{"format": "lm2-workbench", "version": 1, "model": {}}'],
+    [b"", b"{", b"\xff\xfe", b"[]", b"3", b'{"model_type": "llama"}',
+        b'{"format": "lm2-workbench", "version": 2, "model": {}}',
+     b'{"format": "lm2-workbench", "version": 1, "model": []}',
+     b'{"format": "lm2-workbench", "version": 1, "model": {}}'],
 )  # fmt: skip
 def test_a_foreign_config_is_refused_with_its_path(folder: Path, content: bytes) -> None:
     (folder / "config.json").write_bytes(content)
@@ -109,7 +121,8 @@ def test_a_foreign_config_is_refused_with_its_path(folder: Path, content: bytes)
 
 @pytest.mark.parametrize(
     "change",
-    [{"d_model": "16"}, {"memory": "huge"}, {"n_heads": 5}, {"memory_layers": 3}, {"memory_layers": None}, {"rope_scaling": {"factor": 2}},
+    [{"d_model": "16"}, {"memory": "huge"}, {"n_heads": 5}, {"memory_layers": 3}, {"memory_layers": None},
+        {"rope_scaling": {"factor": 2}},
      {"attention_window": "long"}, {"rope_theta": None}],
 )  # fmt: skip
 def test_a_config_of_impossible_values_is_refused_with_its_path(folder: Path, change: dict) -> None:
@@ -158,8 +171,10 @@ NUMBERS = "expected float16, bfloat16 or float32, or float64, which is rounded"
 @pytest.mark.parametrize(
     ("weight", "said"),
     [
-        (torch.ones(16, dtype=torch.int64), f"ln_final.w is torch.int64; {NUMBERS}"), (torch.ones(16, dtype=torch.bool), "ln_final.w is torch.bool"),
-        (torch.ones(16).to(torch.float8_e4m3fn), "ln_final.w is torch.float8_e4m3fn"), (torch.ones(16, dtype=torch.complex64), "ln_final.w is torch.complex64"),
+        (torch.ones(16, dtype=torch.int64), f"ln_final.w is torch.int64; {NUMBERS}"),
+        (torch.ones(16, dtype=torch.bool), "ln_final.w is torch.bool"),
+        (torch.ones(16).to(torch.float8_e4m3fn), "ln_final.w is torch.float8_e4m3fn"),
+        (torch.ones(16, dtype=torch.complex64), "ln_final.w is torch.complex64"),
         (torch.full((16,), float("nan")), "ln_final.w holds 16 entries of 16 that are NaN or infinite"),
         (torch.full((16,), 1e39, dtype=torch.float64), "ln_final.w holds 16 entries of 16 that are NaN or infinite"),
     ],
@@ -175,7 +190,9 @@ def test_weights_that_the_format_asked_for_cannot_hold_are_refused(folder: Path)
     path = folder / "model.safetensors"
     save_file(load_file(path) | {"ln_final.w": torch.full((16,), 3.4e38)}, path)
     assert load(folder, "cpu").dtype == "float32"
-    assert f"{path}: ln_final.w holds 16 entries of 16 that are NaN or infinite as bfloat16" in refused(folder, dtype="bfloat16")
+    assert f"{path}: ln_final.w holds 16 entries of 16 that are NaN or infinite as bfloat16" in refused(
+        folder, dtype="bfloat16"
+    )
 
 
 @pytest.mark.parametrize("stored", [torch.float16, torch.bfloat16, torch.float64])
@@ -183,7 +200,9 @@ def test_weights_stored_in_other_floats_are_rounded_to_the_format_asked_for(fold
     path = folder / "model.safetensors"
     weights = {name: weight.to(stored) for name, weight in load_file(path).items()}
     save_file(weights, path)
-    assert all(torch.equal(weight, weights[name].float()) for name, weight in load(folder, "cpu").model.weights().items())
+    assert all(
+        torch.equal(weight, weights[name].float()) for name, weight in load(folder, "cpu").model.weights().items()
+    )
 
 
 def _with_header(path: Path, change: Callable[[str], str]) -> None:
@@ -197,7 +216,10 @@ def _with_header(path: Path, change: Callable[[str], str]) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda header: header.replace('"ln_final.w"', '"blocks.0.ln1.w"'), "its header is not JSON: a table has the name 'blocks.0.ln1.w' twice"),
+        (
+            lambda header: header.replace('"ln_final.w"', '"blocks.0.ln1.w"'),
+            "its header is not JSON: a table has the name 'blocks.0.ln1.w' twice",
+        ),
         (lambda header: header.replace("[16]", "[-16]", 1), "its header says no shape and place of"),
         (lambda header: header.replace('"data_offsets":[0,', '"data_offsets":[64,'), "of its data, expected 0"),
         (lambda header: "[]", "its header is no table of tensors"),
@@ -206,7 +228,9 @@ def _with_header(path: Path, change: Callable[[str], str]) -> None:
         (lambda header: header.replace('"F32"', '"F1024"', 1), "F1024"),
     ],
 )
-def test_a_header_that_lies_is_refused_with_what_is_wrong_with_it(folder: Path, change: Callable[[str], str], said: str) -> None:
+def test_a_header_that_lies_is_refused_with_what_is_wrong_with_it(
+    folder: Path, change: Callable[[str], str], said: str
+) -> None:
     path = folder / "model.safetensors"
     _with_header(path, change)
     message = refused(folder)
@@ -222,7 +246,16 @@ def test_a_header_longer_than_its_file_and_data_beyond_the_header_are_refused(fo
     assert "bytes of data, and" in refused(folder)
 
 
-@pytest.mark.parametrize("change", [{"n_layers": 10_000}, {"n_layers": 10**8}, {"d_model": 2**28, "memory_heads": 1, "n_heads": 4}, {"d_mlp": 2**28}, {"d_vocab": 2**28}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"n_layers": 10_000},
+        {"n_layers": 10**8},
+        {"d_model": 2**28, "memory_heads": 1, "n_heads": 4},
+        {"d_mlp": 2**28},
+        {"d_vocab": 2**28},
+    ],
+)
 def test_sizes_that_the_weights_do_not_have_are_refused_before_anything_is_built(
     folder: Path, change: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -238,7 +271,9 @@ def test_sizes_that_the_weights_do_not_have_are_refused_before_anything_is_built
     assert str(path) in message and ("blocks cannot be in" in message or "must be of shape" in message)
 
 
-def test_a_tokenizer_that_the_library_panics_at_is_refused_with_its_path(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tokenizer_that_the_library_panics_at_is_refused_with_its_path(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class PanicException(BaseException):  # what the library raises is no Exception
         pass
 
@@ -248,7 +283,10 @@ def test_a_tokenizer_that_the_library_panics_at_is_refused_with_its_path(folder:
             raise PanicException("index out of bounds\nnote: run with RUST_BACKTRACE=1")
 
     monkeypatch.setattr("tokenizers.Tokenizer", Panicking)
-    assert f"{folder / 'tokenizer.json'} is not a tokenizer in Hugging Face's JSON format: index out of bounds note" in refused(folder)
+    assert (
+        f"{folder / 'tokenizer.json'} is not a tokenizer in Hugging Face's JSON format: index out of bounds note"
+        in refused(folder)
+    )
 
 
 def test_a_tokenizer_nested_beyond_reason_or_a_card_that_is_no_text_is_refused_with_its_path(folder: Path) -> None:
@@ -274,7 +312,9 @@ def test_a_file_that_says_a_name_twice_is_refused(folder: Path) -> None:
     assert f"{path} is not JSON: a table has the name 'd_model' twice" in refused(folder)
 
 
-@pytest.mark.parametrize("device", ["", "cpu:1", "cpu:x", "cpu:", "cuda:99", "cpu:-1", "cuda:", " cpu", "cpu:0:0", "cpu:" + "9" * 5000])
+@pytest.mark.parametrize(
+    "device", ["", "cpu:1", "cpu:x", "cpu:", "cuda:99", "cpu:-1", "cuda:", " cpu", "cpu:0:0", "cpu:" + "9" * 5000]
+)
 def test_a_device_that_is_not_there_is_refused_with_those_that_are(folder: Path, device: str) -> None:
     message = refused(folder, device=device)
     assert message.startswith("device ") and "is not on this machine; it has" in message and "cpu" in message
@@ -333,7 +373,12 @@ def test_saving_replaces_the_whole_folder(folder: Path, build, gated_config: LM2
     other = build(gated_config, 99)
     save(folder, other.model, other.tokenizer, "new")
     assert load(folder, "cpu").digest != old
-    assert sorted(path.name for path in folder.iterdir()) == ["card.md", "config.json", "model.safetensors", "tokenizer.json"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "card.md",
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+    ]
     assert [path.name for path in folder.parent.iterdir()] == ["mine"]
 
 
@@ -342,25 +387,53 @@ def test_a_checkpoint_can_be_moved(folder: Path) -> None:
     assert load(folder.with_name("moved"), "cpu").card == "# A toy"
 
 
-def test_an_id_beyond_the_models_is_refused_as_the_checkpoint_opens_however_few_tokens_there_are(folder: Path, gated_config: LM2Config) -> None:
+def test_an_id_beyond_the_models_is_refused_as_the_checkpoint_opens_however_few_tokens_there_are(
+    folder: Path, gated_config: LM2Config
+) -> None:
     path = folder / "tokenizer.json"
     values = json.loads(path.read_text())
     beyond = gated_config.d_vocab + 140
     few = {"a": 0, "b": 1, "garden": beyond}
-    path.write_text(json.dumps(values | {"model": {"type": "WordLevel", "vocab": few, "unk_token": "a"}, "added_tokens": []}))
+    path.write_text(
+        json.dumps(values | {"model": {"type": "WordLevel", "vocab": few, "unk_token": "a"}, "added_tokens": []})
+    )
     assert f"{path} needs {beyond + 1} tokens" in refused(folder) and f"its largest id is {beyond}" in refused(folder)
-    added = {"id": beyond, "content": "<mask>", "single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    added = {
+        "id": beyond,
+        "content": "<mask>",
+        "single_word": False,
+        "lstrip": False,
+        "rstrip": False,
+        "normalized": False,
+        "special": True,
+    }
     model = {"type": "WordLevel", "vocab": {"a": 0, "<mask>": beyond}, "unk_token": "a"}
     path.write_text(json.dumps(values | {"model": model, "added_tokens": [added]}))
     assert f"its largest id is {beyond}" in refused(folder)
-    path.write_text(json.dumps(values | {"model": {"type": "WordLevel", "vocab": {"a": 0, "b": gated_config.d_vocab - 1}, "unk_token": "a"}, "added_tokens": []}))
+    path.write_text(
+        json.dumps(
+            values
+            | {
+                "model": {"type": "WordLevel", "vocab": {"a": 0, "b": gated_config.d_vocab - 1}, "unk_token": "a"},
+                "added_tokens": [],
+            }
+        )
+    )
     assert load(folder, "cpu").tokenizer.size == gated_config.d_vocab
 
 
 def test_an_added_token_that_the_library_would_number_anew_is_refused(folder: Path, gated_config: LM2Config) -> None:
     path = folder / "tokenizer.json"
     values = json.loads(path.read_text())
-    added = {"id": 9, "content": "<mask>", "single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    added = {
+        "id": 9,
+        "content": "<mask>",
+        "single_word": False,
+        "lstrip": False,
+        "rstrip": False,
+        "normalized": False,
+        "special": True,
+    }
     model = {"type": "WordLevel", "vocab": {"a": 0, "b": 1}, "unk_token": "a"}
     for number in (9, gated_config.d_vocab + 140):
         path.write_text(json.dumps(values | {"model": model, "added_tokens": [added | {"id": number}]}))
@@ -376,24 +449,36 @@ def _edited(path: Path, before: str, after: str) -> None:
     path.write_text(content.replace(before, after, 1), encoding="utf-8")
 
 
-def test_the_digest_covers_configuration_tokenizer_and_weights_and_nothing_else(folder: Path, build, gated_config: LM2Config) -> None:
+def test_the_digest_covers_configuration_tokenizer_and_weights_and_nothing_else(
+    folder: Path, build, gated_config: LM2Config
+) -> None:
     first = load(folder, "cpu")
     assert load(folder, "cpu", "bfloat16").digest == first.digest and load(str(folder), "cpu").digest == first.digest
     (folder / "card.md").write_text("another card")
     assert load(folder, "cpu").digest == first.digest
     _edited(folder / "config.json", '"rope_theta": 10000.0', '"rope_theta": 20000.0')
     other = load(folder, "cpu")
-    assert other.digest != first.digest and other.setup_digest != first.setup_digest and other.weights_digest == first.weights_digest
+    assert (
+        other.digest != first.digest
+        and other.setup_digest != first.setup_digest
+        and other.weights_digest == first.weights_digest
+    )
     _edited(folder / "config.json", '"rope_theta": 20000.0', '"rope_theta": 10000.0')
     assert load(folder, "cpu").digest == first.digest
     _edited(folder / "tokenizer.json", '"add_prefix_space":false', '"add_prefix_space":true')
     assert load(folder, "cpu").digest != first.digest and load(folder, "cpu").weights_digest == first.weights_digest
     save(folder, build(gated_config, 99).model, first.tokenizer, "")
     other = load(folder, "cpu")
-    assert other.digest != first.digest and other.setup_digest == first.setup_digest and other.weights_digest != first.weights_digest
+    assert (
+        other.digest != first.digest
+        and other.setup_digest == first.setup_digest
+        and other.weights_digest != first.weights_digest
+    )
 
 
-def test_files_that_change_while_they_are_read_are_refused(folder: Path, build, gated_config: LM2Config, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_that_change_while_they_are_read_are_refused(
+    folder: Path, build, gated_config: LM2Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
     other, read = build(gated_config, 99), lm2.weights.checkpoint._safetensors
 
     def replaced(path: Path, config: LM2Config) -> dict[str, torch.Tensor]:

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 import lm2
-from lm2.weights.checkpoint import Checkpoint, load, save
 from lm2.model.config import MemoryKind
-from lm2.weights.graft import graft
 from lm2.runs.runner import run
 from lm2.runs.spec import RunSpec
+from lm2.weights.checkpoint import Checkpoint, load, save
+from lm2.weights.graft import graft
 
 
 def grafted(checkpoint: Checkpoint, seed: int = 0, **sizes: object) -> Checkpoint:
@@ -22,7 +22,9 @@ def grafted(checkpoint: Checkpoint, seed: int = 0, **sizes: object) -> Checkpoin
 
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("window", [None, 7])
-def test_a_grafted_memory_changes_no_logit_of_any_segment(build, plain_config, text: str, tied: bool, window: int | None) -> None:
+def test_a_grafted_memory_changes_no_logit_of_any_segment(
+    build, plain_config, text: str, tied: bool, window: int | None
+) -> None:
     plain = build(replace(plain_config, tied_embeddings=tied, attention_window=window), 3)
     one = grafted(plain)
     assert one.config == replace(

@@ -1,4 +1,5 @@
-"""Laws of lm2.weights.huggingface: a Llama of others computes here what it computes there, and whatever else is refused in one sentence."""
+"""Laws of lm2.weights.huggingface: a Llama of others computes here what it computes there, and whatever else is refused
+in one sentence."""
 
 import hashlib
 import json
@@ -14,10 +15,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, LlamaConfig, LlamaForCausalLM
 
-from lm2.weights.checkpoint import Checkpoint, CheckpointError, load, save
 from lm2.model.config import MemoryKind, RopeScaling
 from lm2.runs.runner import generate
 from lm2.text.tokens import Tokenizer
+from lm2.weights.checkpoint import Checkpoint, CheckpointError, load, save
 
 LAW = {"rtol": 0.0, "atol": 1e-5}
 LLAMA_3 = {"rope_type": "llama3", "rope_theta": 5e5, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
@@ -27,7 +28,8 @@ LLAMA_3 = {"rope_type": "llama3", "rope_theta": 5e5, "factor": 8.0, "low_freq_fa
 def llama(tokenizer: Tokenizer, **changes: object) -> LlamaForCausalLM:
     """Toy weights in transformers; every size a multiple of 32, as GGUF's packed blocks need."""
     sizes = {
-        "vocab_size": tokenizer.size, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "vocab_size": tokenizer.size, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
+        "num_attention_heads": 4,
         "num_key_value_heads": 2, "max_position_embeddings": 128, "rms_norm_eps": 1e-5, "attn_implementation": "eager",
     }  # fmt: skip
     model = LlamaForCausalLM(LlamaConfig(**sizes | changes)).eval()
@@ -78,25 +80,39 @@ def test_a_folder_gives_the_logits_of_transformers(
     theirs = llama(tokenizer, tie_word_embeddings=tied, rope_parameters=rope, num_key_value_heads=kv_heads)
     ours = load(saved(tmp_path / "one", theirs, tokenizer, shard), "cpu")
     assert (tmp_path / "one" / "model.safetensors").is_file() == (shard == "1GB")
-    assert (ours.config.memory, ours.config.attention_window, ours.config.segment_length) == (MemoryKind.NONE, None, 128)
+    assert (ours.config.memory, ours.config.attention_window, ours.config.segment_length) == (
+        MemoryKind.NONE,
+        None,
+        128,
+    )
     assert (ours.model.unembed.weight is ours.model.embed.weight) == tied
     same(ours, theirs, ids(2, 40))
 
 
-def test_its_tokenizer_its_card_and_our_copy_of_it(folder: Path, tokenizer: Tokenizer, text: str, tmp_path: Path) -> None:
+def test_its_tokenizer_its_card_and_our_copy_of_it(
+    folder: Path, tokenizer: Tokenizer, text: str, tmp_path: Path
+) -> None:
     ours = load(folder, "cpu")
     assert ours.tokenizer.encode(text) == tokenizer.encode(text)
     assert ours.card.startswith("# theirs\n") and "stored in float32" in ours.card
     assert len(generate(ours, "Mary moved", max_tokens=3).ids) == 3
     save(tmp_path / "copy", ours.model, ours.tokenizer, ours.card)
     back = load(tmp_path / "copy", "cpu")
-    assert back.config == ours.config and all(torch.equal(w, ours.model.weights()[n]) for n, w in back.model.weights().items())
+    assert back.config == ours.config and all(
+        torch.equal(w, ours.model.weights()[n]) for n, w in back.model.weights().items()
+    )
 
 
 @pytest.mark.parametrize("stored", [torch.float16, torch.bfloat16])
-def test_half_precision_is_converted_to_the_dtype_asked_for(tokenizer: Tokenizer, ids, tmp_path: Path, stored: torch.dtype) -> None:
+def test_half_precision_is_converted_to_the_dtype_asked_for(
+    tokenizer: Tokenizer, ids, tmp_path: Path, stored: torch.dtype
+) -> None:
     path = saved(tmp_path / "one", llama(tokenizer).to(stored), tokenizer)
-    same(load(path, "cpu"), LlamaForCausalLM.from_pretrained(path, dtype=torch.float32, attn_implementation="eager"), ids(2, 20))
+    same(
+        load(path, "cpu"),
+        LlamaForCausalLM.from_pretrained(path, dtype=torch.float32, attn_implementation="eager"),
+        ids(2, 20),
+    )
     assert load(path, "cpu", "bfloat16").dtype == "bfloat16"
 
 
@@ -104,7 +120,9 @@ def test_the_digest_is_that_of_all_files_of_weights_in_order(folder: Path, shard
     assert load(folder, "cpu").weights_digest == hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
     parts = sorted(shards.glob("*.safetensors"))
     assert len(parts) > 2
-    assert load(shards, "cpu").weights_digest == hashlib.sha256(b"".join(part.read_bytes() for part in parts)).hexdigest()
+    assert (
+        load(shards, "cpu").weights_digest == hashlib.sha256(b"".join(part.read_bytes() for part in parts)).hexdigest()
+    )
 
 
 def test_segments_are_as_long_as_the_positions_but_at_most_2048(tokenizer: Tokenizer, tmp_path: Path) -> None:
@@ -138,9 +156,11 @@ def test_a_config_as_older_versions_wrote_it_means_the_same(tokenizer: Tokenizer
         ({"auto_map": {"AutoModel": "code.Model"}}, "auto_map"),
         ({"architectures": ["LlamaForSequenceClassification"]}, "architectures ['LlamaForSequenceClassification']"),
         ({"model_type": "mistral"}, "model_type 'mistral'"),
-        ({"rope_parameters": {"rope_type": "yarn", "factor": 4.0}}, "rope type 'yarn' is not computed here, only 'default' and 'llama3'"),
+        ({"rope_parameters": {"rope_type": "yarn", "factor": 4.0}},
+            "rope type 'yarn' is not computed here, only 'default' and 'llama3'"),
         ({"rope_parameters": None, "rope_scaling": {"type": "linear", "factor": 2.0}}, "rope type 'linear'"),
-        ({"rope_parameters": {"rope_type": "llama3", "factor": 8.0}}, "takes numbers for ['factor', 'high_freq_factor'"),
+        ({"rope_parameters": {"rope_type": "llama3", "factor": 8.0}},
+            "takes numbers for ['factor', 'high_freq_factor'"),
         ({"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}}, "partial_rotary_factor"),
         ({"rope_parameters": 3}, "must be a table, not 3"),
         ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "are two names of one table, and differ"),
@@ -197,10 +217,19 @@ def test_weights_missing_unknown_or_of_another_kind_are_named(folder: Path) -> N
     good = load_file(path)
     norm = "model.norm.weight"
     for bad, said in (
-        ({name: value for name, value in good.items() if name != norm}, f"1 of 21 tensors are missing ['{norm}'] and 0 are unknown"),
-        (good | {"model.layers.0.self_attn.q_proj.bias": torch.zeros(64)}, "1 are unknown ['model.layers.0.self_attn.q_proj.bias']"),
+        (
+            {name: value for name, value in good.items() if name != norm},
+            f"1 of 21 tensors are missing ['{norm}'] and 0 are unknown",
+        ),
+        (
+            good | {"model.layers.0.self_attn.q_proj.bias": torch.zeros(64)},
+            "1 are unknown ['model.layers.0.self_attn.q_proj.bias']",
+        ),
         (good | {norm: torch.zeros(3)}, f"{norm} must be of shape (64,), not (3,)"),
-        (good | {norm: torch.ones(64, dtype=torch.int8)}, f"{norm} is torch.int8; expected float16, bfloat16 or float32"),
+        (
+            good | {norm: torch.ones(64, dtype=torch.int8)},
+            f"{norm} is torch.int8; expected float16, bfloat16 or float32",
+        ),
     ):
         save_file(bad, path)
         message = refused(folder)
@@ -208,11 +237,15 @@ def test_weights_missing_unknown_or_of_another_kind_are_named(folder: Path) -> N
 
 
 @pytest.mark.parametrize("told", [False, None])
-def test_embeddings_tied_by_hand_are_tied_though_the_configuration_does_not_say_so(tokenizer: Tokenizer, ids, tmp_path: Path, told: bool | None) -> None:
+def test_embeddings_tied_by_hand_are_tied_though_the_configuration_does_not_say_so(
+    tokenizer: Tokenizer, ids, tmp_path: Path, told: bool | None
+) -> None:
     theirs = llama(tokenizer, tie_word_embeddings=True)
     path = saved(tmp_path / "one", theirs, tokenizer)
     values = json.loads((path / "config.json").read_text())
-    values = {name: value for name, value in values.items() if name != "tie_word_embeddings"} | ({} if told is None else {"tie_word_embeddings": told})
+    values = {name: value for name, value in values.items() if name != "tie_word_embeddings"} | (
+        {} if told is None else {"tie_word_embeddings": told}
+    )
     (path / "config.json").write_text(json.dumps(values))
     weights = load_file(path / "model.safetensors")
     assert "lm_head.weight" not in weights
@@ -239,7 +272,10 @@ def test_a_tensor_in_two_shards_or_not_in_the_one_that_the_index_says_is_refused
         ({"num_hidden_layers": True}, "num_hidden_layers, here n_layers must be a whole number, not True"),
         ({"intermediate_size": 10**30}, "intermediate_size, here d_mlp must be at most"),
         ({"rope_parameters": LLAMA_3 | {"factor": "8"}}, "factor must be a finite number, not '8'"),
-        ({"rope_parameters": {"rope_type": "default", "rope_theta": "1e4"}}, "rope_theta must be a finite number, not '1e4'"),
+        (
+            {"rope_parameters": {"rope_type": "default", "rope_theta": "1e4"}},
+            "rope_theta must be a finite number, not '1e4'",
+        ),
         ({"rope_parameters": {"rope_type": ["llama3"]}}, "rope type ['llama3'] is not computed here"),
         ({"num_key_value_heads": [2]}, "num_key_value_heads, here n_key_value_heads must be a whole number, not [2]"),
     ],
@@ -257,7 +293,10 @@ def test_weights_that_are_not_finite_are_named_as_the_folder_names_them(folder: 
     weights["model.layers.1.mlp.up_proj.weight"][3, 4] = float("inf")
     save_file(weights, path)
     message = refused(folder)
-    assert str(folder) in message and "model.layers.1.mlp.up_proj.weight holds 1 entries of 6,144 that are NaN or infinite" in message
+    assert (
+        str(folder) in message
+        and "model.layers.1.mlp.up_proj.weight holds 1 entries of 6,144 that are NaN or infinite" in message
+    )
 
 
 def test_a_tokenizer_that_is_none_or_too_large_is_refused(folder: Path, text: str) -> None:
@@ -268,7 +307,9 @@ def test_a_tokenizer_that_is_none_or_too_large_is_refused(folder: Path, text: st
     assert "tokens, more than the model's" in refused(folder)
 
 
-def test_a_tokenizer_saved_with_truncation_still_takes_whole_texts(folder: Path, tokenizer: Tokenizer, text: str) -> None:
+def test_a_tokenizer_saved_with_truncation_still_takes_whole_texts(
+    folder: Path, tokenizer: Tokenizer, text: str
+) -> None:
     path = folder / "tokenizer.json"
     cut = {"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0}
     path.write_text(json.dumps(json.loads(path.read_text()) | {"truncation": cut}))
@@ -285,15 +326,19 @@ def side_by_side(rows: np.ndarray, d_head: int) -> np.ndarray:
 
 
 THEIR_NAMES = {
-    "input_layernorm": "attn_norm", "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output", "post_attention_layernorm": "ffn_norm", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
+    "input_layernorm": "attn_norm", "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output", "post_attention_layernorm": "ffn_norm", "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down",
 }  # fmt: skip
 
 
 def packed(
-    path: Path, model: LlamaForCausalLM, tokenizer: Tokenizer, kind: gguf.GGMLQuantizationType = gguf.GGMLQuantizationType.F32,
-    change: Callable[[gguf.GGUFWriter], None] = lambda writer: None, pre: str = "gpt-2", model_name: str = "gpt2", arch: str = "llama",
+    path: Path, model: LlamaForCausalLM, tokenizer: Tokenizer,
+    kind: gguf.GGMLQuantizationType = gguf.GGMLQuantizationType.F32,
+    change: Callable[[gguf.GGUFWriter], None] = lambda writer: None, pre: str = "gpt-2", model_name: str = "gpt2",
+    arch: str = "llama",
 ) -> Path:  # fmt: skip
     """Write the toy as a GGUF file with its matrices in `kind`, and put what they unpack to into the toy itself."""
     config, learnt = model.config, json.loads(tokenizer.to_json())
@@ -312,10 +357,16 @@ def packed(
     vocabulary = sorted(learnt["model"]["vocab"], key=learnt["model"]["vocab"].get)
     special = {token["content"] for token in learnt["added_tokens"]}
     writer.add_token_list(vocabulary)
-    writer.add_token_types([gguf.TokenType.CONTROL if token in special else gguf.TokenType.NORMAL for token in vocabulary])
+    writer.add_token_types(
+        [gguf.TokenType.CONTROL if token in special else gguf.TokenType.NORMAL for token in vocabulary]
+    )
     writer.add_token_merges([" ".join(merge) for merge in learnt["model"]["merges"]])
     change(writer)
-    root = {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight", "lm_head.weight": "output.weight"}
+    root = {
+        "model.embed_tokens.weight": "token_embd.weight",
+        "model.norm.weight": "output_norm.weight",
+        "lm_head.weight": "output.weight",
+    }
     for name, weight in model.named_parameters():
         if name in root:
             stored = root[name]
@@ -324,7 +375,9 @@ def packed(
             stored = f"blk.{layer}.{THEIR_NAMES['.'.join(part)]}.weight"
         rows = weight.detach().numpy()
         own = gguf.GGMLQuantizationType.F32 if weight.ndim == 1 else kind
-        data = gguf.quants.quantize(side_by_side(rows, config.head_dim) if stored.endswith(("_q.weight", "_k.weight")) else rows, own)
+        data = gguf.quants.quantize(
+            side_by_side(rows, config.head_dim) if stored.endswith(("_q.weight", "_k.weight")) else rows, own
+        )
         writer.add_tensor(stored, data, raw_dtype=own)
         with torch.no_grad():  # blocks lie within rows, so the rows' order does not matter to how they are packed
             weight.copy_(torch.tensor(gguf.quants.dequantize(gguf.quants.quantize(rows, own), own)))
@@ -337,8 +390,12 @@ def packed(
 
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("kind", ["F32", "F16", "BF16", "Q8_0", "Q4_1"])
-def test_a_gguf_file_gives_the_logits_of_transformers(tokenizer: Tokenizer, ids, tmp_path: Path, kind: str, tied: bool) -> None:
-    theirs = llama(tokenizer, tie_word_embeddings=tied, rope_parameters={"rope_type": "default", "rope_theta": 20_000.0})
+def test_a_gguf_file_gives_the_logits_of_transformers(
+    tokenizer: Tokenizer, ids, tmp_path: Path, kind: str, tied: bool
+) -> None:
+    theirs = llama(
+        tokenizer, tie_word_embeddings=tied, rope_parameters={"rope_type": "default", "rope_theta": 20_000.0}
+    )
     path = packed(tmp_path / "toy.gguf", theirs, tokenizer, gguf.GGMLQuantizationType[kind])
     ours = load(path, "cpu")
     assert (ours.config.memory, ours.config.tied_embeddings, ours.config.segment_length) == (MemoryKind.NONE, tied, 128)
@@ -368,14 +425,19 @@ def test_llama_3_scaling_is_recognised_from_its_stretched_waves(tokenizer: Token
     theirs = llama(tokenizer, rope_parameters=rope)
     plain = 1 / 5e5 ** (torch.arange(0, 16, 2) / 16)
     stretch = (plain / theirs.model.rotary_emb.inv_freq).numpy()
-    ours = load(packed(tmp_path / "toy.gguf", theirs, tokenizer, change=lambda w: w.add_tensor("rope_freqs.weight", stretch)), "cpu")
+    ours = load(
+        packed(tmp_path / "toy.gguf", theirs, tokenizer, change=lambda w: w.add_tensor("rope_freqs.weight", stretch)),
+        "cpu",
+    )
     found = ours.config.rope_scaling
     assert found.factor == pytest.approx(32.0)
     assert replace(found, factor=32.0) == RopeScaling(
         factor=32.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=8192
     )
     same(ours, theirs, ids(2, 40))
-    other = packed(tmp_path / "other.gguf", theirs, tokenizer, change=lambda w: w.add_tensor("rope_freqs.weight", stretch**0.5))
+    other = packed(
+        tmp_path / "other.gguf", theirs, tokenizer, change=lambda w: w.add_tensor("rope_freqs.weight", stretch**0.5)
+    )
     message = refused(other)
     assert str(other) in message and "another stretching" in message
 
@@ -383,24 +445,31 @@ def test_llama_3_scaling_is_recognised_from_its_stretched_waves(tokenizer: Token
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"change": lambda w: w.add_rope_scaling_type(gguf.RopeScalingType.YARN)}, "rope.scaling.type 'yarn' is not computed here"),
+        ({"change": lambda w: w.add_rope_scaling_type(gguf.RopeScalingType.YARN)},
+            "rope.scaling.type 'yarn' is not computed here"),
         ({"change": lambda w: w.add_expert_count(8)}, "expert_count 8"),
-        ({"change": lambda w: w.add_sliding_window(64)}, "['attention.sliding_window'] of its architecture are not computed here"),
+        ({"change": lambda w: w.add_sliding_window(64)},
+            "['attention.sliding_window'] of its architecture are not computed here"),
         ({"change": lambda w: w.add_key_length(32)}, "attention.key_length 32 is not computed here, only 16"),
-        ({"change": lambda w: w.add_tensor("blk.0.attn_q.bias", np.zeros(64, np.float32))}, "1 are unknown ['blk.0.attn_q.bias']"),
+        ({"change": lambda w: w.add_tensor("blk.0.attn_q.bias", np.zeros(64, np.float32))},
+            "1 are unknown ['blk.0.attn_q.bias']"),
         ({"arch": "qwen2"}, "architecture 'qwen2'; expected 'llama'"),
         ({"pre": "tekken"}, "cuts texts by the rule 'tekken'"),
         ({"model_name": "llama"}, "its tokenizer is of model 'llama'; expected 'gpt2', a byte-level BPE"),
     ],
 )  # fmt: skip
-def test_a_gguf_file_of_what_is_not_computed_here_is_refused(tokenizer: Tokenizer, tmp_path: Path, changes: dict, said: str) -> None:
+def test_a_gguf_file_of_what_is_not_computed_here_is_refused(
+    tokenizer: Tokenizer, tmp_path: Path, changes: dict, said: str
+) -> None:
     path = packed(tmp_path / "toy.gguf", llama(tokenizer), tokenizer, **changes)
     message = refused(path)
     assert str(path) in message and said in message
 
 
 @pytest.mark.parametrize("kind", ["I8", "I16", "I32", "I64", "F64", "Q8_1"])
-def test_a_gguf_tensor_of_a_kind_that_is_not_unpacked_is_refused_by_its_name(tokenizer: Tokenizer, tmp_path: Path, kind: str) -> None:
+def test_a_gguf_tensor_of_a_kind_that_is_not_unpacked_is_refused_by_its_name(
+    tokenizer: Tokenizer, tmp_path: Path, kind: str
+) -> None:
     path, name = packed(tmp_path / "toy.gguf", llama(tokenizer), tokenizer), "blk.0.attn_norm.weight"
     content = bytearray(path.read_bytes())
     place = content.index(name.encode()) + len(name) + 4 + 8  # the name, of how many axes, and the one axis' length
@@ -426,7 +495,14 @@ def _with_list(count: int, kind: int) -> bytes:
     """A GGUF file whose one entry of metadata claims a list of so many."""
     name = b"a.list"
     start = b"GGUF" + (3).to_bytes(4, "little") + (0).to_bytes(8, "little") + (1).to_bytes(8, "little")
-    return start + len(name).to_bytes(8, "little") + name + (9).to_bytes(4, "little") + kind.to_bytes(4, "little") + count.to_bytes(8, "little")
+    return (
+        start
+        + len(name).to_bytes(8, "little")
+        + name
+        + (9).to_bytes(4, "little")
+        + kind.to_bytes(4, "little")
+        + count.to_bytes(8, "little")
+    )
 
 
 @pytest.mark.parametrize("count", [2**21, 2**40, 2**63])

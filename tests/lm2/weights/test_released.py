@@ -12,14 +12,15 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from lm2.weights.checkpoint import Checkpoint, CheckpointError, load, save
 from lm2.model.lm2 import LM2
-from lm2.weights.released import _config_of, _table, our_weights, parity
 from lm2.text.tokens import Tokenizer
+from lm2.weights.checkpoint import Checkpoint, CheckpointError, load, save
+from lm2.weights.released import _config_of, _table, our_weights, parity
 
 
 def theirs(model: LM2) -> dict[str, torch.Tensor]:
-    """A state_dict as the released code writes it: their names, every shared tensor under each of its names, the bank."""
+    """A state_dict as the released code writes it: their names, every shared tensor under each of its names, the
+    bank."""
     names, twins = _table(model.config.n_layers)
     weights = {their: model.weights()[our].clone() for our, their in names.items()}
     weights |= {twin: weights[first].clone() for twin, first in twins.items()}
@@ -64,7 +65,9 @@ def test_the_recorded_weights_load_as_a_pt_and_give_the_recorded_logits(oracle: 
     recorded = load_file(oracle)
     weights = {name.removeprefix("weights/"): value for name, value in recorded.items() if name.startswith("weights/")}
     torch.save(weights, tmp_path / "theirs.pt")
-    (tmp_path / "config.json").write_text(json.dumps({"format": "lm2-workbench", "version": 1, "model": config.to_json()}))
+    (tmp_path / "config.json").write_text(
+        json.dumps({"format": "lm2-workbench", "version": 1, "model": config.to_json()})
+    )
     small = Tokenizer(tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0, "b": 1}, unk_token="a")))
     (tmp_path / "tokenizer.json").write_text(small.to_json())
     model = load(tmp_path / "theirs.pt", "cpu").model
@@ -91,7 +94,9 @@ def test_parity_with_a_broken_or_missing_file_is_one_clear_error(tmp_path: Path,
 
 
 @pytest.mark.parametrize("wrap", [None, "model", "state_dict", "model_state_dict"])
-def test_a_pt_of_the_released_code_loads_with_every_weight(release: Checkpoint, beside: Path, wrap: str | None, ids) -> None:
+def test_a_pt_of_the_released_code_loads_with_every_weight(
+    release: Checkpoint, beside: Path, wrap: str | None, ids
+) -> None:
     weights = theirs(release.model)
     torch.save(weights if wrap is None else {wrap: weights, "step": 3}, beside / "theirs.pt")
     back = load(beside / "theirs.pt", "cpu")
@@ -116,7 +121,10 @@ def test_twins_that_differ_are_refused(release: Checkpoint, beside: Path) -> Non
     twin = "model.layers.1.mem_attn.memory_module.attention_mlp.1.weight"
     weights[twin] = weights[twin] + 1
     torch.save(weights, beside / "theirs.pt")
-    assert f"{twin} and " in (message := refused(beside / "theirs.pt")) and "one tensor in the released code, but differ" in message
+    assert (
+        f"{twin} and " in (message := refused(beside / "theirs.pt"))
+        and "one tensor in the released code, but differ" in message
+    )
 
 
 class Bomb:
@@ -146,7 +154,9 @@ def test_a_pt_that_is_no_table_of_weights_is_refused(beside: Path, content: obje
     assert "no table of weights" in refused(beside / "theirs.pt")
 
 
-def test_a_pt_that_says_more_than_it_holds_is_refused_before_a_model_is_built(release: Checkpoint, beside: Path) -> None:
+def test_a_pt_that_says_more_than_it_holds_is_refused_before_a_model_is_built(
+    release: Checkpoint, beside: Path
+) -> None:
     weights, path = theirs(release.model), beside / "theirs.pt"
     torch.save(weights | {"model.norm.weight": torch.ones(1).expand(10**12)}, path)
     message = refused(path)
@@ -162,10 +172,13 @@ def test_a_pt_that_says_more_than_it_holds_is_refused_before_a_model_is_built(re
 
 @pytest.mark.parametrize(
     ("weight", "said"),
-    [(torch.ones(16, dtype=torch.int32), "is torch.int32"), (torch.full((16,), float("inf")), "holds 16 entries of 16 that are NaN or infinite"),
+    [(torch.ones(16, dtype=torch.int32), "is torch.int32"),
+        (torch.full((16,), float("inf")), "holds 16 entries of 16 that are NaN or infinite"),
      (torch.ones(16).to_sparse(), "in layout torch.sparse_coo"), (torch.ones(16, device="meta"), "without numbers")],
 )  # fmt: skip
-def test_what_is_no_weight_in_a_pt_is_named_as_the_file_names_it(release: Checkpoint, beside: Path, weight: torch.Tensor, said: str) -> None:
+def test_what_is_no_weight_in_a_pt_is_named_as_the_file_names_it(
+    release: Checkpoint, beside: Path, weight: torch.Tensor, said: str
+) -> None:
     torch.save(theirs(release.model) | {"model.norm.weight": weight}, beside / "theirs.pt")
     message = refused(beside / "theirs.pt")
     assert f"{beside / 'theirs.pt'}: model.norm.weight" in message and said in message

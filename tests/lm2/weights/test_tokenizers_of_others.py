@@ -1,35 +1,32 @@
-"""Laws of lm2.text.tokens for the kinds of tokenizer that others' models bring: ids, places and text are those that the model really met."""
+"""Laws of lm2.text.tokens for the kinds of tokenizer that others' models bring: ids, places and text are those that the
+model really met."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from tokenizers import Tokenizer as Backend
-from tokenizers import models
+from tokenizers import Tokenizer as Backend, models
 from tokenizers_of_others import FAMILIES
 from transformers import PreTrainedTokenizerFast
 
-from lm2.tasks.encoded_prompt import put
-from lm2.tasks.babi import Prompt, Statement, Story, ask
-from lm2.tasks.babi import Question as Asked
-from lm2.tasks.babilong import Library, mix
-from lm2.weights.checkpoint import Checkpoint
+from lm2.evaluation.recall import Memory, ask as ask_model
 from lm2.model.config import SegmentEnd
-from lm2.runs.likelihood import log_likelihoods, perplexity
-from lm2.tasks.mmlu import LETTERS, Question, Subject
-from lm2.tasks.mmlu import ask as exam_ask
-from lm2.tasks.mmlu import prompt as exam_prompt
-from lm2.evaluation.recall import Memory
-from lm2.evaluation.recall import ask as ask_model
 from lm2.runs.batched import answers
+from lm2.runs.likelihood import log_likelihoods, perplexity
 from lm2.runs.runner import generate, run
-from lm2.text.segments import is_full
 from lm2.runs.spec import RunSpec
-from lm2.text.tokens import CONTINUED, NOTHING, TokenSequence, Tokenizer
+from lm2.tasks.babi import Prompt, Question as Asked, Statement, Story, ask
+from lm2.tasks.babilong import Library, mix
+from lm2.tasks.encoded_prompt import put
+from lm2.tasks.mmlu import LETTERS, Question, Subject, ask as exam_ask, prompt as exam_prompt
+from lm2.text.segments import is_full
+from lm2.text.tokens import CONTINUED, NOTHING, Tokenizer, TokenSequence
+from lm2.weights.checkpoint import Checkpoint
 
 TEXTS = (
-    "Mary moved to the garden. Where is Mary?", " Mary  moved to\nthe\tgarden.", "日本 is 🙂 garden.", "日", "garden", "is Zoë <mask> the garden", "\n\nMary",
+    "Mary moved to the garden. Where is Mary?", " Mary  moved to\nthe\tgarden.", "日本 is 🙂 garden.", "日", "garden",
+    "is Zoë <mask> the garden", "\n\nMary",
     "", " ", "Mary moved. ",
 )  # fmt: skip
 LOSSLESS = sorted(set(FAMILIES) - {"wordpiece"})
@@ -54,7 +51,10 @@ def model(foreign: Tokenizer, plain: Checkpoint) -> Checkpoint:
 
 
 def prompt(answer: str = "garden", own_segment: bool = True) -> Prompt:
-    statements = (Statement(line=1, text="Mary moved to the garden."), Statement(line=2, text="John went to the office."))
+    statements = (
+        Statement(line=1, text="Mary moved to the garden."),
+        Statement(line=2, text="John went to the office."),
+    )
     question = Asked(line=3, text="Where is Mary?", answer=answer, support=(1,))
     return ask(Story(id="s:0", task=1, lines=(*statements, question)), question, own_segment=own_segment)
 
@@ -95,16 +95,23 @@ def test_what_else_a_tokenizer_drops_belongs_to_no_token() -> None:
 def test_each_part_between_form_feeds_is_encoded_as_a_text_of_its_own(foreign: Tokenizer) -> None:
     tokens = foreign.encode("Mary moved.\fWhere is Mary?")
     assert tokens.ids == foreign.encode("Mary moved.").ids + foreign.encode("Where is Mary?").ids
-    assert tokens.breaks == (len(foreign.encode("Mary moved.")),) and "".join(tokens.pieces) == "Mary moved.Where is Mary?"
+    assert (
+        tokens.breaks == (len(foreign.encode("Mary moved.")),) and "".join(tokens.pieces) == "Mary moved.Where is Mary?"
+    )
 
 
 @pytest.mark.parametrize("answer", ["garden", "Mary", "the office"])
 @pytest.mark.parametrize("own_segment", [True, False])
-def test_answer_ids_come_from_prompt_and_answer_encoded_together(model: Checkpoint, answer: str, own_segment: bool) -> None:
+def test_answer_ids_come_from_prompt_and_answer_encoded_together(
+    model: Checkpoint, answer: str, own_segment: bool
+) -> None:
     asked = prompt(answer, own_segment)
     laid = put(model, asked)
     before = model.tokenizer.encode(asked.text)
-    assert before.ids + laid.answer_ids == model.tokenizer.encode(f"{asked.text} {answer}").ids and laid.rows[0] == len(before) - 1
+    assert (
+        before.ids + laid.answer_ids == model.tokenizer.encode(f"{asked.text} {answer}").ids
+        and laid.rows[0] == len(before) - 1
+    )
     assert model.tokenizer.answer_at(before, asked.question_span[1], answer) == (len(before) - 1, laid.answer_ids[0])
     assert "".join(laid.tokens.pieces[place] for place in laid.answer).strip() == answer
 
@@ -112,7 +119,10 @@ def test_answer_ids_come_from_prompt_and_answer_encoded_together(model: Checkpoi
 def test_a_token_over_the_boundary_is_where_the_answer_begins(plain: Checkpoint) -> None:
     vocabulary = {piece: at for at, piece in enumerate([*"abcdefghijklmnopqrstuvwxyzWM ?.", "? ", "? g"])}
     merging = Tokenizer(Backend(models.BPE(vocab=vocabulary, merges=[("?", " "), ("? ", "g")])))
-    laid = put(replace(plain, tokenizer=merging), replace(prompt(), text="is a?", statements=(), statement_spans=(), question_span=(0, 5), support=()))
+    laid = put(
+        replace(plain, tokenizer=merging),
+        replace(prompt(), text="is a?", statements=(), statement_spans=(), question_span=(0, 5), support=()),
+    )
     assert laid.tokens.pieces[laid.answer.start] == "? g" and laid.rows[0] == 3
     assert merging.answer_at(merging.encode("is a?"), 5, "garden") == (3, vocabulary["? g"])
 
@@ -130,7 +140,9 @@ def test_continuations_are_worth_what_the_logits_behind_the_context_say(model: C
     for word in ("garden", "office"):
         _, token = model.tokenizer.answer_at(model.tokenizer.encode(context), len(context), word)
         [found] = log_likelihoods(model, [(context, f" {word}")])
-        assert found.tokens == 1 and found.log_probability == pytest.approx(logits[token] - np.logaddexp.reduce(logits), abs=1e-4)
+        assert found.tokens == 1 and found.log_probability == pytest.approx(
+            logits[token] - np.logaddexp.reduce(logits), abs=1e-4
+        )
 
 
 @pytest.mark.parametrize("text", ["bathroom", "the bathroom", "garden bathroom"])
@@ -145,7 +157,9 @@ def test_what_a_tokenizer_does_not_know_has_no_likelihood(text: str, plain: Chec
 
 def test_an_answer_of_which_a_tokenizer_drops_a_character_has_no_number(plain: Checkpoint) -> None:
     """A BPE without bytes and without a token for the unknown says nothing of a character that it lacks."""
-    dropping = Tokenizer(Backend(models.BPE(vocab={piece: at for at, piece in enumerate("acdefghijklmnopqrstuvwxyzWMJ ?.")}, merges=[])))
+    dropping = Tokenizer(
+        Backend(models.BPE(vocab={piece: at for at, piece in enumerate("acdefghijklmnopqrstuvwxyzWMJ ?.")}, merges=[]))
+    )
     own = replace(plain, tokenizer=dropping)
     assert put(own, prompt("garden")).answer_ids == dropping.encode(" garden").ids
     for ask_for in (
@@ -194,11 +208,17 @@ def test_generation_spells_its_tokens_behind_the_text_alone_and_side_by_side(mod
     alone = [generate(model, text, max_tokens=6) for text in texts]
     for text, made in zip(texts, alone):
         before = model.tokenizer.encode(text)
-        assert made.text == model.tokenizer.decode_after(before.ids, made.ids) == model.tokenizer.followed(before, made.ids).text[len(text) :]
+        assert (
+            made.text
+            == model.tokenizer.decode_after(before.ids, made.ids)
+            == model.tokenizer.followed(before, made.ids).text[len(text) :]
+        )
     assert answers(model, texts, max_tokens=6, stop="\x00") == [made.text for made in alone]
 
 
-@pytest.mark.parametrize(("token", "spelt"), [("▁garden", " garden"), ("▁", " "), ("e", "e"), ("<0x0A>", "\n"), ("<0xE6>", "\ufffd")])
+@pytest.mark.parametrize(
+    ("token", "spelt"), [("▁garden", " garden"), ("▁", " "), ("e", "e"), ("<0x0A>", "\n"), ("<0xE6>", "\ufffd")]
+)
 @pytest.mark.parametrize("family", ["unigram", "merged"])
 def test_a_token_alone_spells_what_it_does_within_a_text(family: str, token: str, spelt: str) -> None:
     backend = FAMILIES[family]()
@@ -218,7 +238,10 @@ def test_lengths_count_the_tokens_that_stand_in_the_text(foreign: Tokenizer) -> 
     mixed = mix(prompt(), 500, library, foreign, seed=0)
     assert mixed.tokens == 200
     assert len(foreign.encode(mixed.text)) - 200 in (0, 1, 2), "a blank in front of the text, and the cut sentence"
-    assert all(word in (*sentence.split(), "Mary", "moved", "to", "the", "garden", "John", "went", "office") for word in mixed.text.replace(".", "").split()[:-1])
+    assert all(
+        word in (*sentence.split(), "Mary", "moved", "to", "the", "garden", "John", "went", "office")
+        for word in mixed.text.replace(".", "").split()[:-1]
+    )
 
 
 def shares(tokens: TokenSequence) -> Sequence[int]:
@@ -241,7 +264,9 @@ def test_chance_in_a_tokenizer_has_no_say() -> None:
         if family == "unigram":
             backend.model.nbest_size = 64
         own = Tokenizer(backend)
-        assert {own.encode("Mary moved to the garden.").ids for _ in range(8)} == {Tokenizer(FAMILIES[family]()).encode("Mary moved to the garden.").ids}
+        assert {own.encode("Mary moved to the garden.").ids for _ in range(8)} == {
+            Tokenizer(FAMILIES[family]()).encode("Mary moved to the garden.").ids
+        }
 
 
 def test_it_is_written_as_it_came(foreign: Tokenizer) -> None:
@@ -264,13 +289,20 @@ def test_half_a_character_is_refused_with_its_place(foreign: Tokenizer, text: st
 
 def test_an_answer_in_a_segment_of_its_own_begins_with_the_blank_put_in_front_of_it() -> None:
     tokens = Tokenizer(FAMILIES["merged"]()).encode("Mary.\f日")
-    assert tokens.pieces[2:] == ("", "\ufffd", "\ufffd", "\ufffd") and tokens.shown[2:4] == (NOTHING, "日") and tokens.first_after(6) == 2
+    assert (
+        tokens.pieces[2:] == ("", "\ufffd", "\ufffd", "\ufffd")
+        and tokens.shown[2:4] == (NOTHING, "日")
+        and tokens.first_after(6) == 2
+    )
 
 
 def test_a_segment_is_closed_by_the_same_tokens_in_a_text_and_as_they_are_written(foreign: Tokenizer) -> None:
     tokens = foreign.encode("Mary moved to the garden.\nJohn went to\n\nthe office. Where is Mary?\n garden.")
     closes = [is_full(2, 3, SegmentEnd.SENTENCE, piece) for piece in tokens.pieces]
-    assert closes == [is_full(2, 3, SegmentEnd.SENTENCE, foreign.piece(token)) for token in tokens.ids] and sum(closes) >= 3
+    assert (
+        closes == [is_full(2, 3, SegmentEnd.SENTENCE, foreign.piece(token)) for token in tokens.ids]
+        and sum(closes) >= 3
+    )
 
 
 def test_an_answer_that_is_unknown_has_no_number(plain: Checkpoint) -> None:

@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lm2.tasks.encoded_prompt import Put, put
-from lm2.weights.checkpoint import Checkpoint
-from lm2.tasks.simulator import simulate
 from lm2.tasks.babi import ask
+from lm2.tasks.encoded_prompt import Put, put
+from lm2.tasks.simulator import simulate
+from lm2.weights.checkpoint import Checkpoint
 from probes.causal.ablations import before, constant, donors_bank, gates, measured, observe, permutation, policies, swap
 from probes.stats.metrics import Metric
 
@@ -42,7 +42,9 @@ def test_every_policy_runs_on_memory_tokens(rmt: Checkpoint, puts: Callable) -> 
 
 def test_each_gate_is_held_at_each_value_and_at_its_mean(gated: Checkpoint, puts: Callable) -> None:
     found = gates(gated, puts(gated), values=(0.0, 1.0))
-    assert [(one.gate, one.of_mean) for one in found] == [(gate, mean) for gate in ("input", "forget", "output") for mean in (False, False, True)]
+    assert [(one.gate, one.of_mean) for one in found] == [
+        (gate, mean) for gate in ("input", "forget", "output") for mean in (False, False, True)
+    ]
     assert all(0 < one.value < 1 for one in found if one.of_mean)
 
 

@@ -7,21 +7,25 @@ import numpy as np
 import pytest
 import torch
 
-from lm2.runs.capture import Capture
-from lm2.weights.checkpoint import Checkpoint
 from lm2.model.config import LM2Config, MemoryKind
-from lm2.weights.graft import graft
+from lm2.model.sites import Site
+from lm2.runs.capture import Capture
 from lm2.runs.interventions import Add, Edit, MemoryOff
 from lm2.runs.runner import run
-from lm2.model.sites import Site
 from lm2.runs.spec import RunSpec
+from lm2.weights.checkpoint import Checkpoint
+from lm2.weights.graft import graft
 from probes.causal.attribution import Part, attribute, average
 
 TOKEN, FOILS = 5, (7, 11, 300)
 
 
 def value_of(attribution, part: Part, layer: int | None) -> float:
-    return next(value for component, value in zip(attribution.components, attribution.values) if (component.part, component.layer) == (part, layer))
+    return next(
+        value
+        for component, value in zip(attribution.components, attribution.values)
+        if (component.part, component.layer) == (part, layer)
+    )
 
 
 def spec_of(checkpoint: Checkpoint, text: str, *interventions) -> RunSpec:
@@ -29,16 +33,22 @@ def spec_of(checkpoint: Checkpoint, text: str, *interventions) -> RunSpec:
 
 
 @pytest.mark.parametrize("foils", [(), FOILS])
-def test_the_components_sum_to_the_logit_in_every_segment(checkpoint: Checkpoint, text: str, foils: tuple[int, ...]) -> None:
+def test_the_components_sum_to_the_logit_in_every_segment(
+    checkpoint: Checkpoint, text: str, foils: tuple[int, ...]
+) -> None:
     spec = spec_of(checkpoint, text)
     logits = run(checkpoint, spec).logits
     for row in (0, 9, 20, len(logits) - 1):
         found = attribute(checkpoint, spec, row, token=TOKEN, foils=foils)
-        assert found.logit == pytest.approx(float(logits[row, TOKEN]) - (float(logits[row, list(foils)].mean()) if foils else 0), abs=1e-5)
+        assert found.logit == pytest.approx(
+            float(logits[row, TOKEN]) - (float(logits[row, list(foils)].mean()) if foils else 0), abs=1e-5
+        )
         assert found.total == pytest.approx(found.logit, abs=1e-4)
 
 
-def test_the_components_sum_to_the_logit_where_tokens_look_back(build: Callable[..., Checkpoint], plain_config: LM2Config, text: str) -> None:
+def test_the_components_sum_to_the_logit_where_tokens_look_back(
+    build: Callable[..., Checkpoint], plain_config: LM2Config, text: str
+) -> None:
     wide = build(replace(plain_config, attention_window=14))
     found = attribute(wide, spec_of(wide, text), 30, token=TOKEN)
     assert found.total == pytest.approx(found.logit, abs=1e-4)
@@ -51,7 +61,9 @@ def test_the_heads_sum_to_their_blocks_attention(checkpoint: Checkpoint, text: s
         assert heads.sum() == pytest.approx(value_of(found, Part.ATTENTION, layer), abs=1e-5)
 
 
-def test_the_slots_sum_to_their_blocks_memory_in_a_gated_model_and_in_no_other(checkpoint: Checkpoint, text: str) -> None:
+def test_the_slots_sum_to_their_blocks_memory_in_a_gated_model_and_in_no_other(
+    checkpoint: Checkpoint, text: str
+) -> None:
     config, found = checkpoint.config, attribute(checkpoint, spec_of(checkpoint, text), 20, token=TOKEN, foils=FOILS)
     if config.memory is not MemoryKind.GATED:
         assert found.slots is None
@@ -72,7 +84,9 @@ def test_attention_to_tokens_and_to_memory_tokens_is_all_of_attention(rmt: Check
         assert attention == pytest.approx(float(trace.across(Site.ATTN_OUT, layer=layer)[row] @ direction), abs=1e-5)
 
 
-def test_every_memory_has_a_term_for_each_of_its_blocks_and_none_where_it_is_off(checkpoint: Checkpoint, text: str) -> None:
+def test_every_memory_has_a_term_for_each_of_its_blocks_and_none_where_it_is_off(
+    checkpoint: Checkpoint, text: str
+) -> None:
     off = (MemoryOff(),) if checkpoint.config.memory in (MemoryKind.GATED, MemoryKind.TOKENS) else ()
     found = attribute(checkpoint, spec_of(checkpoint, text, *off), 20, token=TOKEN)
     terms = [value for component, value in zip(found.components, found.values) if component.part is Part.MEMORY]
@@ -86,7 +100,9 @@ def test_a_silent_memory_adds_nothing(plain: Checkpoint, text: str) -> None:
     silent = graft(plain, generator=torch.Generator().manual_seed(0), **sizes)
     before, after = (attribute(one, spec_of(one, text), 20, token=TOKEN) for one in (plain, silent))
     assert (after.slots == 0).all()
-    assert after.values[[component.part is not Part.MEMORY for component in after.components]] == pytest.approx(before.values, abs=1e-5)
+    assert after.values[[component.part is not Part.MEMORY for component in after.components]] == pytest.approx(
+        before.values, abs=1e-5
+    )
 
 
 def test_an_attribution_is_linear_in_the_direction(gated: Checkpoint, text: str) -> None:

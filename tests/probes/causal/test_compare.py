@@ -33,7 +33,9 @@ def test_a_run_beside_itself_has_not_moved(runs) -> None:
 def test_each_token_has_the_divergence_of_its_two_distributions(runs) -> None:
     found = compare(*runs)
     for token in (0, 9, len(found.kl) - 1):
-        assert found.kl[token] == pytest.approx(stats.entropy(_chances(runs[0], token), _chances(runs[1], token)), abs=1e-12)
+        assert found.kl[token] == pytest.approx(
+            stats.entropy(_chances(runs[0], token), _chances(runs[1], token)), abs=1e-12
+        )
     assert found.kl.max() > 1e-3
 
 

@@ -6,17 +6,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer as Backend
-from tokenizers import models
+from tokenizers import Tokenizer as Backend, models
 
-from lm2.tasks.encoded_prompt import put
-from lm2.tasks.babi import ask
-from lm2.weights.checkpoint import Checkpoint
 from lm2.model.config import LM2Config
+from lm2.tasks.babi import ask
+from lm2.tasks.encoded_prompt import put
 from lm2.tasks.simulator import simulate
 from lm2.text.tokens import Tokenizer
-from probes.experiments.decoding import decode
+from lm2.weights.checkpoint import Checkpoint
 from probes.causal.lens import decoding, read_out
+from probes.experiments.decoding import decode
 
 
 def bank_of(checkpoint: Checkpoint, seed: int = 0) -> np.ndarray:
@@ -27,7 +26,14 @@ def decoded(checkpoint: Checkpoint, bank: np.ndarray, candidates, truth: int, ot
     weights = np.linspace(0, 1, len(bank))
     other = bank if other is None else other
     return decoding(
-        checkpoint, bank, max(checkpoint.config.memory_layers), weights=weights, candidates=candidates, truth=truth, other=other, random=7
+        checkpoint,
+        bank,
+        max(checkpoint.config.memory_layers),
+        weights=weights,
+        candidates=candidates,
+        truth=truth,
+        other=other,
+        random=7,
     )
 
 
@@ -38,7 +44,9 @@ def remembering(request: pytest.FixtureRequest) -> Checkpoint:
 
 def test_ranks_are_the_places_in_what_a_slot_says(remembering: Checkpoint) -> None:
     bank, truth = bank_of(remembering), 17
-    said = read_out(remembering, bank, max(remembering.config.memory_layers), top=remembering.config.d_vocab, random=4, seed=0).tokens
+    said = read_out(
+        remembering, bank, max(remembering.config.memory_layers), top=remembering.config.d_vocab, random=4, seed=0
+    ).tokens
     found = decoded(remembering, bank, (3, 200, truth), truth)
     for slot, tokens in enumerate(said.tolist()):
         assert found.vocabulary_rank[slot] == tokens.index(truth) + 1
@@ -53,7 +61,10 @@ def test_among_all_tokens_the_candidates_rank_is_the_vocabularys(remembering: Ch
 
 def test_another_storys_slots_are_read_the_same_way(remembering: Checkpoint) -> None:
     own, other = bank_of(remembering), bank_of(remembering, 1)
-    found, swapped = decoded(remembering, own, (3, 17, 200), 17, other), decoded(remembering, other, (3, 17, 200), 17, own)
+    found, swapped = (
+        decoded(remembering, own, (3, 17, 200), 17, other),
+        decoded(remembering, other, (3, 17, 200), 17, own),
+    )
     assert np.array_equal(found.other_rank, swapped.rank) and np.array_equal(found.rank, swapped.other_rank)
 
 
@@ -114,7 +125,9 @@ def test_one_slot_that_no_segment_changes_says_the_same_for_every_story(
         assert one.most_read == one.random_slot.rate == one.other_story.rate
 
 
-def test_slots_of_one_story_or_of_no_memory_are_not_compared(gated: Checkpoint, plain: Checkpoint, prompts: list) -> None:
+def test_slots_of_one_story_or_of_no_memory_are_not_compared(
+    gated: Checkpoint, plain: Checkpoint, prompts: list
+) -> None:
     with pytest.raises(ValueError, match="at least 2 stories and 2 answers, not 1 and"):
         decode(gated, [put(gated, prompt) for prompt in prompts[:2]])
     with pytest.raises(ValueError, match="a none model has no slots"):
@@ -122,7 +135,11 @@ def test_slots_of_one_story_or_of_no_memory_are_not_compared(gated: Checkpoint, 
 
 
 def test_answers_that_begin_with_the_same_token_are_not_told_apart_by_it(gated: Checkpoint) -> None:
-    letters = Tokenizer(Backend(models.BPE(vocab={piece: at for at, piece in enumerate("abcdefghijklmnopqrstuvwxyzDJMSW ?.")}, merges=[])))
+    letters = Tokenizer(
+        Backend(
+            models.BPE(vocab={piece: at for at, piece in enumerate("abcdefghijklmnopqrstuvwxyzDJMSW ?.")}, merges=[])
+        )
+    )
     own, prompts = replace(gated, tokenizer=letters), []
     for seed in range(6):
         story = simulate(1, seed=seed, statements=3, questions=1).story

@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lm2.tasks.encoded_prompt import Put, put
-from lm2.weights.checkpoint import Checkpoint
 from lm2.runs.interventions import Reset
 from lm2.runs.runner import run
 from lm2.runs.spec import RunSpec
+from lm2.tasks.encoded_prompt import Put, put
+from lm2.weights.checkpoint import Checkpoint
 from probes.causal.side_by_side import banks_after, together
 from probes.experiments.designs import overwritten
 

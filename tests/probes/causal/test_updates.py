@@ -1,4 +1,5 @@
-"""Laws of probes.causal.updates: a walk is a generation with its banks kept, and between two readings nothing differs but the bank."""
+"""Laws of probes.causal.updates: a walk is a generation with its banks kept, and between two readings nothing differs
+but the bank."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -6,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lm2.runs.capture import Capture
-from lm2.weights.checkpoint import Checkpoint
 from lm2.model.config import SegmentEnd
+from lm2.model.sites import Site
+from lm2.runs.capture import Capture
 from lm2.runs.interventions import Carry, Freeze, Reset
 from lm2.runs.runner import TooLargeError, feed, generate, prepare, run
-from lm2.model.sites import Site
 from lm2.runs.spec import RunSpec
+from lm2.weights.checkpoint import Checkpoint
 from probes.causal.updates import Walk, diverge, reread, walk
 
 PROMPT = "Mary moved to the office. John went to the garden.\fWhere is Mary?"
@@ -57,7 +58,9 @@ def test_a_walk_with_writes_on_is_the_generation(remembering: Checkpoint, on: Wa
 def test_a_walk_cuts_at_sentences_as_generation_does(build: Callable[..., Checkpoint], gated_config) -> None:
     for seed in range(2):
         checkpoint = build(replace(gated_config, segment_end=SegmentEnd.SENTENCE, attention_window=None), seed)
-        np.testing.assert_allclose(walked(checkpoint).logits, generate(checkpoint, PROMPT, max_tokens=TOKENS).logits, atol=5e-5)
+        np.testing.assert_allclose(
+            walked(checkpoint).logits, generate(checkpoint, PROMPT, max_tokens=TOKENS).logits, atol=5e-5
+        )
 
 
 @pytest.mark.parametrize("changes", [(), (Freeze(segment=1),)])
@@ -69,7 +72,9 @@ def test_banks_and_reads_are_those_of_one_run_over_the_finished_text(gated: Chec
         outputs = [output for _, output in feed(gated.model, made.segments, spec, records)]
     kept = {(capture.site, place.segment, place.layer): value for (capture, place), value in records.items()}
     for segment in made.segments:
-        np.testing.assert_allclose(made.banks[segment.index], kept[Site.BANK_PRE, segment.index, made.layers[0]], atol=1e-5)
+        np.testing.assert_allclose(
+            made.banks[segment.index], kept[Site.BANK_PRE, segment.index, made.layers[0]], atol=1e-5
+        )
     np.testing.assert_allclose(made.banks[-1], outputs[-1].bank[0].detach().numpy(), atol=1e-5)
     for step in range(len(made.ids)):
         segment = made.segments[made.segment_of(step)]
@@ -78,7 +83,9 @@ def test_banks_and_reads_are_those_of_one_run_over_the_finished_text(gated: Chec
             np.testing.assert_allclose(made.reads[step, block], whole, atol=1e-5)
 
 
-def test_with_writes_off_the_bank_stays_and_nothing_is_read_otherwise(remembering: Checkpoint, on: Walk, off: Walk, asked: int) -> None:
+def test_with_writes_off_the_bank_stays_and_nothing_is_read_otherwise(
+    remembering: Checkpoint, on: Walk, off: Walk, asked: int
+) -> None:
     assert np.array_equal(on.banks[: asked + 1], off.banks[: asked + 1])
     assert all(np.array_equal(bank, off.banks[asked]) for bank in off.banks[asked:])
     assert not np.allclose(on.banks[asked + 1], off.banks[asked + 1])
@@ -94,7 +101,9 @@ def test_both_walks_write_the_same_until_the_bank_differs(on: Walk, off: Walk) -
     np.testing.assert_allclose(on.logits[:first], off.logits[:first], atol=1e-5)
     assert diverge(on, on) is None
     parted = diverge(on, off)
-    assert parted is None or (parted >= first and on.ids[:parted] == off.ids[:parted] and on.ids[parted] != off.ids[parted])
+    assert parted is None or (
+        parted >= first and on.ids[:parted] == off.ids[:parted] and on.ids[parted] != off.ids[parted]
+    )
 
 
 def test_a_probe_that_is_the_last_segment_is_read_as_in_the_run(remembering: Checkpoint, on: Walk) -> None:
@@ -102,23 +111,35 @@ def test_a_probe_that_is_the_last_segment_is_read_as_in_the_run(remembering: Che
     last = trace.segments[-1]
     read = reread(remembering, last.ids, on.banks, layers=on.layers)
     for block, layer in enumerate(on.layers):
-        np.testing.assert_allclose(read.patterns[last.index, block], trace.at(Site.READ_PATTERN, segment=last.index, layer=layer), atol=1e-5)
+        np.testing.assert_allclose(
+            read.patterns[last.index, block], trace.at(Site.READ_PATTERN, segment=last.index, layer=layer), atol=1e-5
+        )
     np.testing.assert_allclose(read.logits[last.index], trace.logits[-1], atol=5e-5)
 
 
 def test_a_reading_is_a_run_of_the_probe_that_begins_with_the_carried_bank(remembering: Checkpoint, on: Walk) -> None:
     facts, question = PROMPT.split("\f")
-    spec = RunSpec(checkpoint=remembering.name, text=question, captures=(Capture(Site.READ_PATTERN),), interventions=(Carry(texts=(facts,)),))
+    spec = RunSpec(
+        checkpoint=remembering.name,
+        text=question,
+        captures=(Capture(Site.READ_PATTERN),),
+        interventions=(Carry(texts=(facts,)),),
+    )
     carried = run(remembering, spec)
     read = reread(remembering, carried.segments[0].ids, on.banks, layers=on.layers)
     before = len(prepare(remembering, replace(spec, text=facts, interventions=()))[1])
     for block, layer in enumerate(on.layers):
-        np.testing.assert_allclose(read.patterns[before, block], carried.at(Site.READ_PATTERN, segment=0, layer=layer), atol=1e-5)
+        np.testing.assert_allclose(
+            read.patterns[before, block], carried.at(Site.READ_PATTERN, segment=0, layer=layer), atol=1e-5
+        )
 
 
 def test_a_probe_sees_nothing_but_the_bank_whatever_the_window(build: Callable[..., Checkpoint], gated_config) -> None:
     near, far = build(gated_config, 1), build(replace(gated_config, attention_window=None), 1)
-    banks, layers = np.random.default_rng(0).normal(size=(3, gated_config.slots, gated_config.slot_dim)), gated_config.memory_layers
+    banks, layers = (
+        np.random.default_rng(0).normal(size=(3, gated_config.slots, gated_config.slot_dim)),
+        gated_config.memory_layers,
+    )
     one, other = (reread(checkpoint, (5, 6, 7), banks, layers=layers) for checkpoint in (near, far))
     assert np.array_equal(one.patterns, other.patterns)
 
@@ -165,13 +186,17 @@ def test_walking_hears_of_every_segment_and_leaves_no_trace(gated: Checkpoint) -
         ({"captures": (Capture(Site.READ_PATTERN),)}, {}, "no captures"),
     ],
 )
-def test_an_impossible_walk_is_refused_with_its_numbers(gated: Checkpoint, changed: dict, arguments: dict, said: str) -> None:
+def test_an_impossible_walk_is_refused_with_its_numbers(
+    gated: Checkpoint, changed: dict, arguments: dict, said: str
+) -> None:
     spec = replace(RunSpec(checkpoint=gated.name, text=PROMPT), **changed)
     with pytest.raises(ValueError, match=said):
         walk(gated, spec, **({"tokens": 3, "layers": (0,)} | arguments))
 
 
-def test_an_impossible_reading_is_refused_with_its_numbers(gated: Checkpoint, release: Checkpoint, plain: Checkpoint) -> None:
+def test_an_impossible_reading_is_refused_with_its_numbers(
+    gated: Checkpoint, release: Checkpoint, plain: Checkpoint
+) -> None:
     fresh = np.zeros((1, 5, 12))
     with pytest.raises(ValueError, match="at least 1 token; this one has 0"):
         reread(gated, (), fresh, layers=(0,))

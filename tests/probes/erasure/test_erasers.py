@@ -90,7 +90,9 @@ def test_a_row_of_which_nothing_is_known_is_as_good_as_one_of_a_class_of_its_own
 def test_slots_erased_one_by_one_guard_the_whole_bank() -> None:
     (one, labels), other = sample(0), sample(3)[0]
     slots = np.stack([one, np.roll(one, 3, 1) + other], axis=1)
-    erased = np.stack([leace(np.ascontiguousarray(slots[:, slot]), [labels]).apply(slots[:, slot]) for slot in range(2)], axis=1)
+    erased = np.stack(
+        [leace(np.ascontiguousarray(slots[:, slot]), [labels]).apply(slots[:, slot]) for slot in range(2)], axis=1
+    )
     whole = erased.reshape(ROWS, -1)
     assert np.abs(covariance(whole, labels)).max() < 1e-5
     assert (fit(whole, labels.values, CLASSES).predict(whole) == labels.values).mean() < 0.32
@@ -100,7 +102,9 @@ def test_a_concept_that_no_row_has_takes_no_dimension() -> None:
     features, _ = sample(0)
     nothing = Labels(np.full(ROWS, -1), ("a", "b"))
     eraser = leace(features, [nothing])
-    assert eraser.rank == 0 and np.array_equal(eraser.apply(features), features) and len(eraser.operation.left.array) == 0
+    assert (
+        eraser.rank == 0 and np.array_equal(eraser.apply(features), features) and len(eraser.operation.left.array) == 0
+    )
 
 
 def twisted(seed: int, rows: int = ROWS) -> tuple[np.ndarray, Labels]:
@@ -116,7 +120,9 @@ def told_apart(features: np.ndarray, labels: Labels) -> float:
     """Share that a quadratic reader gets right on the second half of rows."""
     products = (features[:, 0] * features[:, 1])[:, None].astype(np.float32)
     half = len(features) // 2
-    return float((fit(products[:half], labels.values[:half], 2).predict(products[half:]) == labels.values[half:]).mean())
+    return float(
+        (fit(products[:half], labels.values[:half], 2).predict(products[half:]) == labels.values[half:]).mean()
+    )
 
 
 def test_behind_qleace_a_quadratic_reader_is_at_chance_where_leace_leaves_it_everything() -> None:

@@ -6,17 +6,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lm2.tasks.encoded_prompt import Put, put
-from lm2.tasks.babi import ask
-from lm2.runs.capture import Capture
-from lm2.weights.checkpoint import Checkpoint
 from lm2.intervals import Difference
-from lm2.runs.runner import run
-from lm2.tasks.simulator import simulate
 from lm2.model.sites import Site
+from lm2.runs.capture import Capture
+from lm2.runs.runner import run
+from lm2.tasks.babi import ask
+from lm2.tasks.encoded_prompt import Put, put
+from lm2.tasks.simulator import simulate
+from lm2.weights.checkpoint import Checkpoint
 from probes.erasure import experiment as erased
-from probes.erasure.erasers import random_subspace
 from probes.erasure.conditions import Bank, Place, Stream
+from probes.erasure.erasers import random_subspace
 from probes.erasure.experiment import Erasure, erasure
 
 
@@ -48,7 +48,11 @@ def test_a_run_begins_the_question_with_every_slot_erased_by_its_own_eraser(gate
     edited = run(gated, replace(asked.spec, captures=captures, interventions=Bank().unit(erasers, asked)))
     for segment in range(asked.segment + 1):
         before, after = (one.at(Site.BANK_PRE, segment=segment, layer=layer) for one in (clean, edited))
-        by_hand = np.stack([one.apply(row[None])[0] for one, row in zip(erasers, before)]) if segment == asked.segment else before
+        by_hand = (
+            np.stack([one.apply(row[None])[0] for one, row in zip(erasers, before)])
+            if segment == asked.segment
+            else before
+        )
         np.testing.assert_allclose(after, by_hand, atol=1e-5)
 
 
@@ -70,7 +74,18 @@ def test_decodable_and_used_stand_side_by_side_with_their_controls(found: Erasur
     assert alone.rank <= others.rank <= least.rank
     assert knowing.rank == somebody_else.rank == 12 and knowing.moved > 0 < somebody_else.moved
     assert {one.right.n for one in found.conditions} == {6} and found.chance.n == 6
-    assert all(word in found.verdict for word in ("decodable", "by guessing", "behind LEACE", "behind QLEACE", "a random subspace", "another concept", "best constant"))
+    assert all(
+        word in found.verdict
+        for word in (
+            "decodable",
+            "by guessing",
+            "behind LEACE",
+            "behind QLEACE",
+            "a random subspace",
+            "another concept",
+            "best constant",
+        )
+    )
 
 
 def test_a_report_without_the_models_answers_says_that_use_was_not_tested(gated: Checkpoint) -> None:
@@ -81,7 +96,10 @@ def test_a_report_without_the_models_answers_says_that_use_was_not_tested(gated:
 
 
 def test_a_concept_is_used_where_answers_suffer_more_than_by_either_control(found: Erasure) -> None:
-    worse, same = Difference(n=6, groups=6, mean=-0.5, low=-0.6, high=-0.4), Difference(n=6, groups=6, mean=0.0, low=-0.1, high=0.1)
+    worse, same = (
+        Difference(n=6, groups=6, mean=-0.5, low=-0.6, high=-0.4),
+        Difference(n=6, groups=6, mean=0.0, low=-0.1, high=0.1),
+    )
     assert "; used (" in replace(found, beyond_random=worse, beyond_other=worse).verdict
     for one, other in ((worse, same), (same, worse)):
         assert "; no use shown (" in replace(found, beyond_random=one, beyond_other=other).verdict

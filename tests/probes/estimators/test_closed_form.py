@@ -68,7 +68,10 @@ def test_a_screen_leaves_out_rows_without_a_label() -> None:
     assert (said[0, [0, 2]] == screen(X, LABELS, K, PARTS, (0.1,))[0, [0, 2]]).all()
     kept = labels[1] >= 0
     where, names = np.cumsum(kept) - 1, np.arange(kept.sum()).astype(str)
-    cut = [Fold(train=where[fold.train[kept[fold.train]]], test=where[fold.test[kept[fold.test]]], groups=names) for fold in PARTS]
+    cut = [
+        Fold(train=where[fold.train[kept[fold.train]]], test=where[fold.test[kept[fold.test]]], groups=names)
+        for fold in PARTS
+    ]
     assert (screen(X[kept], labels[1:2, kept], K, cut, (0.1,))[0, 0] == said[0, 1, kept]).mean() > 0.99
 
 

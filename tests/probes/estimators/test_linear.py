@@ -1,4 +1,5 @@
-"""Laws of probes.estimators.linear: a probe finds what was planted, knows its own scaler, and says whether it has converged."""
+"""Laws of probes.estimators.linear: a probe finds what was planted, knows its own scaler, and says whether it has
+converged."""
 
 from dataclasses import FrozenInstanceError
 from functools import partial
@@ -25,12 +26,16 @@ LABELS = EVERY[:, :N]
 GROUPS = [f"story {at // 4}" for at in range(N)]
 
 
-def many(family: Family = Family.LOGISTIC, labels: np.ndarray = LABELS, features: np.ndarray = X, **given) -> tuple[Probe, ...]:
+def many(
+    family: Family = Family.LOGISTIC, labels: np.ndarray = LABELS, features: np.ndarray = X, **given
+) -> tuple[Probe, ...]:
     return fit_many(features, labels, CLASSES, family=family, strengths=[0.2] * len(CLASSES), **given)
 
 
 def same(one: Probe, other: Probe, tolerance: float = 2e-3) -> None:
-    np.testing.assert_allclose(np.exp(one.log_probabilities(ASKED)), np.exp(other.log_probabilities(ASKED)), atol=tolerance)
+    np.testing.assert_allclose(
+        np.exp(one.log_probabilities(ASKED)), np.exp(other.log_probabilities(ASKED)), atol=tolerance
+    )
 
 
 @pytest.mark.parametrize("target", range(3))
@@ -40,7 +45,9 @@ def test_both_engines_are_scikit_learns_logistic_regression(target: int) -> None
     for engine in Engine:
         probe = fit(X, LABELS[target], CLASSES[target], strength=0.5, engine=engine)
         assert probe.converged and probe.gradient_norm <= 2e-5 and probe.evaluations > 1 and probe.strength == 0.5
-        np.testing.assert_allclose(np.exp(probe.log_probabilities(ASKED)), model.predict_proba(book.transform(ASKED)), atol=2e-3)
+        np.testing.assert_allclose(
+            np.exp(probe.log_probabilities(ASKED)), model.predict_proba(book.transform(ASKED)), atol=2e-3
+        )
         assert (probe.predict(ASKED) == model.predict(book.transform(ASKED))).mean() >= 0.99
 
 
@@ -68,7 +75,9 @@ def test_the_scaler_is_of_the_training_rows_and_units_do_not_matter(family: Fami
     probe = many(family)[0]
     np.testing.assert_allclose(probe.mean, X.mean(0, dtype=float), rtol=1e-5)
     np.testing.assert_allclose(probe.scale, X.std(0, dtype=float), rtol=1e-5)
-    np.testing.assert_allclose(probe.score(ASKED), (ASKED - probe.mean) / probe.scale @ probe.direction + probe.bias, atol=2e-3)
+    np.testing.assert_allclose(
+        probe.score(ASKED), (ASKED - probe.mean) / probe.scale @ probe.direction + probe.bias, atol=2e-3
+    )
     other = many(family, features=X * 7 - 3)[0]
     np.testing.assert_allclose(other.log_probabilities(ASKED * 7 - 3), probe.log_probabilities(ASKED), atol=2e-2)
 

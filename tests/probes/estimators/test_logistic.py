@@ -19,7 +19,14 @@ PENALTIES = np.array([0.03, 0.01, 0.3, 0.001, 0.02, 0.1])
 
 
 def alone(target: int, labels: np.ndarray = LABELS, **given) -> Minimum:
-    return minimise(ROWS, labels[target : target + 1], CLASSES[target : target + 1], PENALTIES[target : target + 1], tol=TOL, **given)[0]
+    return minimise(
+        ROWS,
+        labels[target : target + 1],
+        CLASSES[target : target + 1],
+        PENALTIES[target : target + 1],
+        tol=TOL,
+        **given,
+    )[0]
 
 
 def probabilities(one: Minimum) -> np.ndarray:
@@ -29,8 +36,12 @@ def probabilities(one: Minimum) -> np.ndarray:
 
 def test_the_minimum_is_scikit_learns() -> None:
     for target, one in enumerate(minimise(ROWS, LABELS, CLASSES, PENALTIES, tol=TOL)):
-        scale = 2 if CLASSES[target] == 2 else 1  # with two classes, scikit-learn penalises one direction, their difference
-        model = LogisticRegression(C=scale / (PENALTIES[target] * N), tol=1e-7, max_iter=10_000).fit(X.astype(float), LABELS[target])
+        scale = (
+            2 if CLASSES[target] == 2 else 1
+        )  # with two classes, scikit-learn penalises one direction, their difference
+        model = LogisticRegression(C=scale / (PENALTIES[target] * N), tol=1e-7, max_iter=10_000).fit(
+            X.astype(float), LABELS[target]
+        )
         assert one.gradient_norm <= TOL and one.weights.dtype == np.float32
         np.testing.assert_allclose(probabilities(one), model.predict_proba(X), atol=2e-3)
 
@@ -52,7 +63,9 @@ def test_batches_hold_every_target_once_and_what_is_alike() -> None:
     batches = list(logistic._batches(classes, penalties))
     assert sorted(sum(batches, [])) == list(range(7))
     for batch in batches:
-        assert classes[batch].max() <= 2 * classes[batch].min() and penalties[batch].max() <= 100 * penalties[batch].min()
+        assert (
+            classes[batch].max() <= 2 * classes[batch].min() and penalties[batch].max() <= 100 * penalties[batch].min()
+        )
 
 
 def test_rows_without_a_label_change_nothing() -> None:
@@ -111,7 +124,9 @@ def test_loss_and_gradient_are_what_their_definitions_say_however_large_the_logi
     loss, gradient = logistic._Objective(ROWS, LABELS[:1], [4], PENALTIES[:1])(weights)
     said = log_softmax(ROWS.astype(float) @ weights)
     own = np.eye(4)[LABELS[0]]
-    assert loss[0] == pytest.approx(-(said * own).sum() / N + PENALTIES[0] / 2 * (weights[:-1].astype(float) ** 2).sum(), rel=1e-5)
+    assert loss[0] == pytest.approx(
+        -(said * own).sum() / N + PENALTIES[0] / 2 * (weights[:-1].astype(float) ** 2).sum(), rel=1e-5
+    )
     expected = ROWS.T.astype(float) @ (np.exp(said) - own) / N
     expected[:-1] += PENALTIES[0] * weights[:-1]
     np.testing.assert_allclose(gradient, expected, atol=1e-5 * max(1, size))

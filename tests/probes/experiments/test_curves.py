@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lm2.tasks.encoded_prompt import Put, put
-from lm2.weights.checkpoint import Checkpoint
-from lm2.intervals import Rate
 from lm2.evaluation.recall import Memory, recall
+from lm2.intervals import Rate
 from lm2.runs.runner import run
+from lm2.tasks.encoded_prompt import Put, put
 from lm2.tasks.simulator import simulate
+from lm2.weights.checkpoint import Checkpoint
 from probes.causal.ablations import answers
 from probes.experiments.curves import Curve, Point, capacity, forgetting, overwrites
 from probes.experiments.designs import loads, overwritten, stretched
@@ -25,11 +25,15 @@ def puts(gated: Checkpoint) -> list[Put]:
 
 
 @pytest.mark.parametrize("memory", [Memory.ON, Memory.RESET])
-def test_the_forgetting_curve_and_its_control_are_recall_by_distance(gated: Checkpoint, puts: list[Put], memory: Memory) -> None:
+def test_the_forgetting_curve_and_its_control_are_recall_by_distance(
+    gated: Checkpoint, puts: list[Put], memory: Memory
+) -> None:
     report = recall(gated, STRETCHED, memory)
     points = forgetting(gated, puts).curve.points
     found = {point.at: point.right if memory is Memory.ON else point.control for point in points}
-    assert {at: (one.n, one.accuracy) for at, one in found.items()} == {at: (one.n, one.accuracy) for at, one in report.by_distance.items()}
+    assert {at: (one.n, one.accuracy) for at, one in found.items()} == {
+        at: (one.n, one.accuracy) for at, one in report.by_distance.items()
+    }
 
 
 def test_a_stretched_story_is_the_same_story(gated: Checkpoint, puts: list[Put]) -> None:
@@ -37,7 +41,9 @@ def test_a_stretched_story_is_the_same_story(gated: Checkpoint, puts: list[Put])
     assert curve.groups == 4 and len(curve.asked) == 16
 
 
-def test_the_mean_log_probabilities_are_those_of_the_answers_and_their_difference_is_the_gain(gated: Checkpoint, puts: list[Put]) -> None:
+def test_the_mean_log_probabilities_are_those_of_the_answers_and_their_difference_is_the_gain(
+    gated: Checkpoint, puts: list[Put]
+) -> None:
     logits = [run(gated, one.spec).logits[list(one.rows)] for one in puts]
     known = [measure(Metric.LOG_PROBABILITY, answer, rows, rows) for answer, rows in zip(answers(puts), logits)]
     for point in forgetting(gated, puts).curve.points:

@@ -7,8 +7,8 @@ import pytest
 
 from lm2.tasks.babi import Prompt
 from lm2.tasks.simulator import simulate
-from lm2.text.tokens import BREAK
 from lm2.tasks.world import answer, understand
+from lm2.text.tokens import BREAK
 from probes.experiments.designs import loads, overwritten, rivals, stretched
 
 DESIGNS = {"loads": (loads, (2, 3, 4), 192), "overwritten": (overwritten, (0, 1, 2, 3, 4), 144)}
@@ -22,11 +22,20 @@ def asked_for(prompt: Prompt) -> str:
     return prompt.question.removeprefix("Where is ").removesuffix("?")
 
 
-@pytest.mark.parametrize("prompts", [loads(each=24), overwritten(each=24), [p for one in rivals(24) for p in (one.alone, one.repeated, *one.rivals)]])
+@pytest.mark.parametrize(
+    "prompts",
+    [loads(each=24), overwritten(each=24), [p for one in rivals(24) for p in (one.alone, one.repeated, *one.rivals)]],
+)
 def test_every_answer_and_its_support_are_what_the_statements_tell(prompts: list[Prompt]) -> None:
     for prompt in prompts:
-        assert answer(prompt.question, [statement.text for statement in prompt.statements]) == (prompt.answer, prompt.support)
-        assert all(prompt.text[start:end] == s.text for (start, end), s in zip(prompt.statement_spans, prompt.statements, strict=True))
+        assert answer(prompt.question, [statement.text for statement in prompt.statements]) == (
+            prompt.answer,
+            prompt.support,
+        )
+        assert all(
+            prompt.text[start:end] == s.text
+            for (start, end), s in zip(prompt.statement_spans, prompt.statements, strict=True)
+        )
 
 
 @pytest.mark.parametrize(("design", "varied", "each"), DESIGNS.values(), ids=DESIGNS)

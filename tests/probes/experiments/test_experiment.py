@@ -21,7 +21,9 @@ def test_every_experiment_reports_tables_that_say_what_was_pooled(experiment: Ex
     assert experiment.question.endswith("?") and experiment.control
     for found in report.findings:
         assert found.rows and found.note
-        assert len(set(found.columns)) == len(found.columns) and {len(row) for row in found.rows} == {len(found.columns)}
+        assert len(set(found.columns)) == len(found.columns) and {len(row) for row in found.rows} == {
+            len(found.columns)
+        }
         assert found.curve is None or set(found.curve) <= set(found.columns)
     assert json.loads(json.dumps(report.to_json(), allow_nan=False))["spec_digest"] == report.spec.digest
 

@@ -28,14 +28,19 @@ def test_every_rival_is_compared_with_a_repetition_in_its_own_place(kind: str, r
 
 @pytest.mark.parametrize("metric", list(Metric))
 def test_a_rival_that_repeats_the_first_statement_has_no_effect(gated: Checkpoint, metric: Metric) -> None:
-    found = interference(gated, [replace(document, rivals=(document.repeated,)) for document in DOCUMENTS], metric=metric)
+    found = interference(
+        gated, [replace(document, rivals=(document.repeated,)) for document in DOCUMENTS], metric=metric
+    )
     np.testing.assert_allclose(found.written.values, 0, atol=1e-5)
     assert found.control.values.any() or metric is Metric.EXACT
 
 
 def test_a_rival_that_repeats_the_fact_leaves_a_footprint_like_the_facts_own(rmt: Checkpoint) -> None:
     told = [document.alone.statements for document in DOCUMENTS]
-    same = [replace(document, rivals=(replace(document.repeated, statements=(*facts, facts[1])),)) for document, facts in zip(DOCUMENTS, told)]
+    same = [
+        replace(document, rivals=(replace(document.repeated, statements=(*facts, facts[1])),))
+        for document, facts in zip(DOCUMENTS, told)
+    ]
     near, far = interference(rmt, same), interference(rmt, DOCUMENTS)
     assert np.mean([pair.overlap for pair in near.pairs]) > np.mean([pair.elsewhere for pair in far.pairs])
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from lm2.tasks.encoded_prompt import Put, put
-from lm2.tasks.babi import ask
-from lm2.runs.capture import Capture, HeadMean
-from lm2.weights.checkpoint import Checkpoint
-from lm2.runs.runner import run, to_numpy
-from lm2.tasks.simulator import simulate
 from lm2.model.sites import Site
+from lm2.runs.capture import Capture, HeadMean
+from lm2.runs.runner import run, to_numpy
+from lm2.tasks.babi import ask
+from lm2.tasks.encoded_prompt import Put, put
+from lm2.tasks.simulator import simulate
+from lm2.weights.checkpoint import Checkpoint
 from probes.experiments.provenance import provenance, write_credit, writes
 
 CAPTURES = (
@@ -49,7 +49,9 @@ def test_facts_are_looked_for_among_as_many_statements_as_there_are_facts(gated:
     found = provenance(gated, [_put(gated, seed) for seed in range(4)])
     shares = {one.ranking: one.recall for one in found.found if one.among is None}
     assert set(shares) == {"write credit", "loss when blocked", "last told (control)", "random order (control)"}
-    assert shares["random order (control)"] == pytest.approx(np.mean([1 / len(one.put.statements) for one in found.traced]))
+    assert shares["random order (control)"] == pytest.approx(
+        np.mean([1 / len(one.put.statements) for one in found.traced])
+    )
     assert all(more.recall >= one.recall for one, more in zip(found.found[::2], found.found[1::2]))
     last = [max(one.facts) == len(one.put.statements) - 1 for one in found.traced]
     assert shares["last told (control)"] == pytest.approx(np.mean(last))

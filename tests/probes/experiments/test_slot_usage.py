@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from lm2.weights.checkpoint import Checkpoint
 from lm2.model.config import LM2Config, MemoryKind
 from lm2.runs.interventions import Freeze
 from lm2.runs.spec import RunSpec
+from lm2.weights.checkpoint import Checkpoint
 from probes.experiments.slot_usage import effective_rank, participation_ratio, unused, usage
 
 
@@ -25,7 +25,9 @@ def documents(checkpoint: Checkpoint, text: str) -> list[RunSpec]:
 
 def test_equal_masses_count_whole_and_a_single_one_counts_once() -> None:
     assert participation_ratio(np.ones(7)) == pytest.approx(7)
-    assert participation_ratio(np.array([[0.0, 3.0, 0.0], [2.0, 2.0, 0.0], [0.0, 0.0, 0.0]])) == pytest.approx([1, 2, 0])
+    assert participation_ratio(np.array([[0.0, 3.0, 0.0], [2.0, 2.0, 0.0], [0.0, 0.0, 0.0]])) == pytest.approx(
+        [1, 2, 0]
+    )
     assert participation_ratio(5 * np.arange(9.0)) == pytest.approx(participation_ratio(np.arange(9.0)))
 
 

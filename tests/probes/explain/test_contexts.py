@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from probes.explain.contexts import Context, Drawn, Sample, Scoring, Tops
-from probes.explain.spec import Signal
 from probes.explain.passages import Passage
+from probes.explain.spec import Signal
 
 SLOTS = 3
 
@@ -19,7 +19,15 @@ def _passage(group: str, at: int, peaks: Sequence[float], text: str | None = Non
     spans = tuple(zip(starts, [*(start - 1 for start in starts[1:]), len(text)]))
     values = np.full((len(spans), SLOTS), 0.2) * peaks
     values[1] = peaks
-    return Passage(group=group, segment=at, start=9 * at, text=text, spans=spans, words=tuple(text.split()), values={Signal.READ: values})
+    return Passage(
+        group=group,
+        segment=at,
+        start=9 * at,
+        text=text,
+        spans=spans,
+        words=tuple(text.split()),
+        values={Signal.READ: values},
+    )
 
 
 def _documents(count: int = 12, each: int = 8, seed: int = 0) -> list[list[Passage]]:
@@ -36,7 +44,9 @@ def _tops(documents: Sequence[Sequence[Passage]], count: int, each: int) -> Tops
 
 def test_the_kept_are_the_largest_of_all_one_of_a_story() -> None:
     documents = _documents()
-    best = sorted((max(one.values[Signal.READ][:, 1].max() for one in document) for document in documents), reverse=True)
+    best = sorted(
+        (max(one.values[Signal.READ][:, 1].max() for one in document) for document in documents), reverse=True
+    )
     found = _tops(documents, 5, 1).of(1)
     assert [one.peak for one in found] == pytest.approx(best[:5])
     assert len({one.group for one in found}) == 5
@@ -50,7 +60,9 @@ def test_every_story_comes_once_before_one_comes_again() -> None:
 
 
 def test_a_text_is_kept_once() -> None:
-    found = _tops([[_passage(str(group), 0, [group + 1] * SLOTS, "always the same words")] for group in range(4)], 3, 1).of(2)
+    found = _tops(
+        [[_passage(str(group), 0, [group + 1] * SLOTS, "always the same words")] for group in range(4)], 3, 1
+    ).of(2)
     assert [(one.group, one.peak) for one in found] == [("3", 4)]
 
 
@@ -85,7 +97,11 @@ def test_items_are_as_many_active_as_quiet_each_once_and_none_that_was_shown() -
     assert [sum(item.drawn is drawn for item in items) for drawn in Drawn] == [5, 5, 5, 5]
     assert len({item.context.text for item in items} | shown) == 24
     for item in items:
-        assert item.context.peak >= np.quantile(peaks, 0.75) if item.drawn.active else item.context.peak <= np.median(peaks)
+        assert (
+            item.context.peak >= np.quantile(peaks, 0.75)
+            if item.drawn.active
+            else item.context.peak <= np.median(peaks)
+        )
 
 
 def test_hard_items_are_of_the_active_ones_stories_and_another_slot_is_busy_in_them() -> None:
@@ -94,7 +110,9 @@ def test_hard_items_are_of_the_active_ones_stories_and_another_slot_is_busy_in_t
     hard, other = ([item for item in items if item.drawn is drawn] for drawn in (Drawn.HARD, Drawn.OTHER))
     assert {item.context.group for item in hard} <= stories
     by_text = {one.text: one.values[Signal.READ][:, 1:].max() for document in _documents() for one in document}
-    assert np.mean([by_text[item.context.text] for item in hard]) > np.mean([by_text[item.context.text] for item in other])
+    assert np.mean([by_text[item.context.text] for item in hard]) > np.mean(
+        [by_text[item.context.text] for item in other]
+    )
 
 
 def test_a_slot_whose_values_do_not_vary_has_no_items() -> None:

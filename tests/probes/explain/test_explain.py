@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from lm2.weights.checkpoint import Checkpoint
-from probes.explain.llm import Chat
 from probes.explain.corpus import corpus, halves, of_file
-from probes.features.documents import Documents
-from probes.explain.spec import ExplainSpec, Signal
+from probes.explain.explain import Explanations, describe_slots, explain
+from probes.explain.llm import Chat
 from probes.explain.report import context_rows, keyword_rows, markdown, tables, to_json
 from probes.explain.scores import Text
-from probes.explain.explain import Explanations, describe_slots, explain
+from probes.explain.spec import ExplainSpec, Signal
+from probes.features.documents import Documents
 
 
 def _spec(checkpoint: Checkpoint, **chosen: object) -> ExplainSpec:
@@ -27,7 +27,9 @@ def found(gated: Checkpoint) -> Explanations:
 
 def test_every_slot_has_contexts_and_words_and_shares_sum_to_one(found: Explanations, gated: Checkpoint) -> None:
     slots = gated.config.slots
-    assert [(one.signal, one.slot) for one in found.slots] == [(signal, slot) for signal in Signal for slot in range(slots)]
+    assert [(one.signal, one.slot) for one in found.slots] == [
+        (signal, slot) for signal in Signal for slot in range(slots)
+    ]
     for signal in Signal:
         here = [found.of(signal, slot) for slot in range(slots)]
         assert sum(one.share for one in here) == pytest.approx(1)
@@ -72,7 +74,9 @@ def test_a_language_model_is_asked_for_the_slots_of_the_spec_alone(found: Explan
     server = speaking(lambda system, user: said if "Description: ..." in system else "[1, 0, 1, 0, 1]")
     asked = replace(found, spec=replace(found.spec, model="m", slots=(3,), signals=(Signal.WRITE,)))
     steps = []
-    (one,) = described = describe_slots(asked, Chat("m", url=server.url), lambda done, total: steps.append((done, total)))
+    (one,) = described = describe_slots(
+        asked, Chat("m", url=server.url), lambda done, total: steps.append((done, total))
+    )
     assert (one.signal, one.slot) == (Signal.WRITE, 3) and set(one.texts) == set(Text)
     assert one.texts[Text.WORDS] == found.of(Signal.WRITE, 3).words and one.texts[Text.RANDOM] in found.random
     shown = server.requests[0]["body"]["messages"][1]["content"]
@@ -81,7 +85,10 @@ def test_a_language_model_is_asked_for_the_slots_of_the_spec_alone(found: Explan
     titles = [table.title for table in tables(asked, described)]
     assert titles == ["Slots", "Descriptions", "What the descriptions are worth"]
     assert "`the word 'garden' \\| ![x](http://y)`" in markdown(asked, described, "")  # as it is, and no picture
-    assert json.loads(json.dumps(to_json(asked, described), allow_nan=False))["described"][0]["texts"]["random"] == one.texts[Text.RANDOM]
+    assert (
+        json.loads(json.dumps(to_json(asked, described), allow_nan=False))["described"][0]["texts"]["random"]
+        == one.texts[Text.RANDOM]
+    )
 
 
 def test_a_model_that_talks_nonsense_is_wrong_everywhere(found: Explanations, speaking) -> None:
@@ -99,7 +106,9 @@ def test_texts_of_a_single_segment_are_refused(gated: Checkpoint, tmp_path: Path
         explain(gated, _spec(gated, file=str(file)))
 
 
-def test_a_file_has_a_text_a_line_or_between_blank_lines_and_equal_ones_count_once(gated: Checkpoint, tmp_path: Path) -> None:
+def test_a_file_has_a_text_a_line_or_between_blank_lines_and_equal_ones_count_once(
+    gated: Checkpoint, tmp_path: Path
+) -> None:
     file = tmp_path / "texts.txt"
     file.write_text("one\ntwo\none\n", encoding="utf-8")
     assert [one.text for one in of_file(file)] == ["one", "two"]
@@ -128,10 +137,14 @@ def test_a_spec_goes_through_json_and_its_digest_tells_specs_apart() -> None:
 
 @pytest.mark.parametrize(
     ("values", "words"),
-    [({}, "needs checkpoint"), ([], "object with fields"), ({"checkpoint": "m", "colour": 1}, r"no fields \['colour'\]"),
-     ({"checkpoint": "m", "signals": ["dance"]}, "signals must be of"), ({"checkpoint": "m", "signals": []}, "one at least"),
-     ({"checkpoint": "m", "contexts": 0}, "contexts must be at least 1, not 0"), ({"checkpoint": "m", "items": "many"}, "whole number"),
-     ({"checkpoint": "m", "slots": [1, 1]}, "twice"), ({"checkpoint": "m", "documents": {"kind": "Documents", "count": 0}}, "1 document"),
+    [({}, "needs checkpoint"), ([], "object with fields"),
+        ({"checkpoint": "m", "colour": 1}, r"no fields \['colour'\]"),
+     ({"checkpoint": "m", "signals": ["dance"]}, "signals must be of"),
+     ({"checkpoint": "m", "signals": []}, "one at least"),
+     ({"checkpoint": "m", "contexts": 0}, "contexts must be at least 1, not 0"),
+     ({"checkpoint": "m", "items": "many"}, "whole number"),
+     ({"checkpoint": "m", "slots": [1, 1]}, "twice"),
+     ({"checkpoint": "m", "documents": {"kind": "Documents", "count": 0}}, "1 document"),
      ({"checkpoint": 3}, "checkpoint must be a text")],
 )  # fmt: skip
 def test_a_spec_that_makes_no_sense_is_refused(values: object, words: str) -> None:

@@ -1,4 +1,5 @@
-"""Laws of what a description is worth: a true one scores high, one that knows nothing a half, and a reply that cannot be read is wrong."""
+"""Laws of what a description is worth: a true one scores high, one that knows nothing a half, and a reply that cannot
+be read is wrong."""
 
 import json
 import re
@@ -6,9 +7,9 @@ import re
 import numpy as np
 import pytest
 
-from probes.explain.llm import Chat
 from probes.explain.contexts import Context, Drawn, Item
 from probes.explain.describe import Trial, description, verdicts
+from probes.explain.llm import Chat
 from probes.explain.scores import Text, Verdicts, ahead, pooled, score
 
 TEXTS = {
@@ -29,7 +30,9 @@ def _items() -> tuple[Item, ...]:
             spans.append((start, start + len(word)))
             start += len(word) + 1
         values = np.array([0.1, 0, 0, 1, 0, 0.2, 0, 0]) * (1 if active else 0.1)
-        context = Context(group=str(at // 4), segment=1, start=0, text=" ".join(words), spans=tuple(spans), values=values)
+        context = Context(
+            group=str(at // 4), segment=1, start=0, text=" ".join(words), spans=tuple(spans), values=values
+        )
         items.append(Item(context=context, drawn=Drawn.TOP if active else Drawn.OTHER))
     return tuple(items)
 
@@ -96,7 +99,8 @@ def test_a_description_is_the_last_line_that_says_so(reply: str, read: str | Non
 
 @pytest.mark.parametrize(
     ("reply", "read"),
-    [("[1, 0, 1]", [True, False, True]), ("First [0,0,0], no: [1,0,0].", [True, False, False]), ("[1, 0]", None), ("1, 0, 1", None),
+    [("[1, 0, 1]", [True, False, True]), ("First [0,0,0], no: [1,0,0].", [True, False, False]), ("[1, 0]", None),
+        ("1, 0, 1", None),
      ("[01, 0, 1]", None), ("[]", None)],
 )  # fmt: skip
 def test_verdicts_are_the_last_list_of_as_many_noughts_and_ones(reply: str, read: list[bool] | None) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from probes.explain.llm import Chat, KEY
+from probes.explain.llm import KEY, Chat
 
 
 @pytest.fixture(autouse=True)
@@ -45,13 +45,17 @@ def test_a_replay_contacts_nobody_and_says_what_it_lacks(speaking, tmp_path: Pat
         Chat("echo", url=None)
 
 
-def test_a_transcript_is_the_whole_exchange_without_the_key(speaking, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_transcript_is_the_whole_exchange_without_the_key(
+    speaking, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(KEY, "secret")
     server = speaking(_echo)
     Chat("echo", url=server.url, folder=tmp_path).ask("a", "b")
     (file,) = tmp_path.iterdir()
     kept = json.loads(file.read_text(encoding="utf-8"))
-    assert kept["request"] == server.requests[0]["body"] and kept["response"]["choices"][0]["message"]["content"] == "a: b"
+    assert (
+        kept["request"] == server.requests[0]["body"] and kept["response"]["choices"][0]["message"]["content"] == "a: b"
+    )
     assert server.requests[0]["headers"]["Authorization"] == "Bearer secret"
     assert "secret" not in file.read_text(encoding="utf-8")
 
@@ -88,7 +92,9 @@ def test_a_server_that_is_not_there_is_told(speaking) -> None:
         Chat("echo", url=server.url, pause=0.001).ask("a", "b")
 
 
-def test_what_is_no_reply_of_the_protocol_is_refused_and_not_kept(speaking, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_no_reply_of_the_protocol_is_refused_and_not_kept(
+    speaking, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     chat = Chat("echo", url=speaking(_echo).url, folder=tmp_path)
     for response in ({"choices": []}, {"error": "no"}, [], "text"):
         monkeypatch.setattr(chat, "_post", lambda request, response=response: response)
@@ -97,7 +103,9 @@ def test_what_is_no_reply_of_the_protocol_is_refused_and_not_kept(speaking, tmp_
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("url", ["file:///etc/passwd", "localhost:8000", "ftp://host/v1", "http://", "http://me:word@host/v1"])
+@pytest.mark.parametrize(
+    "url", ["file:///etc/passwd", "localhost:8000", "ftp://host/v1", "http://", "http://me:word@host/v1"]
+)
 def test_an_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="an address"):
         Chat("echo", url=url)

@@ -5,18 +5,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lm2.runs.capture import Capture, HeadMean
-from lm2.weights.checkpoint import Checkpoint
-from lm2.runs.runner import run
 from lm2.model.sites import Site
+from lm2.runs.capture import Capture, HeadMean
+from lm2.runs.runner import run
 from lm2.runs.spec import RunSpec
+from lm2.weights.checkpoint import Checkpoint
+from probes.experiments.provenance import writes
 from probes.explain import passages as module
 from probes.explain.corpus import Entry
-from probes.explain.spec import ExplainSpec, Signal
 from probes.explain.passages import LONGEST, passages
-from probes.experiments.provenance import writes
+from probes.explain.spec import ExplainSpec, Signal
 
-TEXTS = ("Mary moved to the bathroom. John went to the hallway. Zoë 🙂 took the apple.", "Sandra journeyed to the office. Where is Mary?")
+TEXTS = (
+    "Mary moved to the bathroom. John went to the hallway. Zoë 🙂 took the apple.",
+    "Sandra journeyed to the office. Where is Mary?",
+)
 ENTRIES = [Entry(str(at), text) for at, text in enumerate(TEXTS)]
 
 
@@ -33,7 +36,12 @@ def test_documents_read_side_by_side_are_read_as_each_alone(
     monkeypatch.setattr(module, "meet_in_the_bank", lambda config: False)
     for beside, alone in zip(together, _read(checkpoint), strict=True):
         for one, other in zip(beside, alone, strict=True):
-            assert (one.text, one.spans, one.words, one.values.keys()) == (other.text, other.spans, other.words, other.values.keys())
+            assert (one.text, one.spans, one.words, one.values.keys()) == (
+                other.text,
+                other.spans,
+                other.words,
+                other.values.keys(),
+            )
             assert all(np.allclose(one.values[signal], other.values[signal], atol=1e-5) for signal in one.values)
 
 
@@ -43,9 +51,14 @@ def test_reading_is_the_read_pattern_and_writing_the_credit_of_provenance(gated:
     trace = run(gated, RunSpec(checkpoint=gated.name, text=TEXTS[0], captures=captures))
     found = _read(gated)[0]
     for one, segment in zip(found, trace.segments, strict=True):
-        assert (Signal.READ in one.values, Signal.WRITE in one.values) == (segment.index > 0, segment is not trace.segments[-1])
+        assert (Signal.READ in one.values, Signal.WRITE in one.values) == (
+            segment.index > 0,
+            segment is not trace.segments[-1],
+        )
         if Signal.READ in one.values:
-            read = np.mean([trace.at(Site.READ_PATTERN, segment=segment.index, layer=layer) for layer in (0, 2)], axis=0)
+            read = np.mean(
+                [trace.at(Site.READ_PATTERN, segment=segment.index, layer=layer) for layer in (0, 2)], axis=0
+            )
             np.testing.assert_allclose(one.values[Signal.READ], read, atol=1e-5)
         if Signal.WRITE in one.values:
             here = writes(replace(trace, segments=(segment,)), 1)
@@ -56,13 +69,17 @@ def test_reading_is_the_read_pattern_and_writing_the_credit_of_provenance(gated:
 def test_a_memory_tokens_writing_is_shared_out_over_what_it_attends_to(rmt: Checkpoint) -> None:
     captures = (Capture(Site.WRITE_PATTERN, HeadMean()), Capture(Site.BANK_PRE), Capture(Site.BANK_POST))
     trace = run(rmt, RunSpec(checkpoint=rmt.name, text=TEXTS[0], captures=captures))
-    moved = np.linalg.norm(trace.at(Site.BANK_POST, segment=0, layer=2) - trace.at(Site.BANK_PRE, segment=0, layer=0), axis=-1)
+    moved = np.linalg.norm(
+        trace.at(Site.BANK_POST, segment=0, layer=2) - trace.at(Site.BANK_PRE, segment=0, layer=0), axis=-1
+    )
     pattern = np.mean([trace.at(Site.WRITE_PATTERN, segment=0, layer=layer) for layer in (0, 1, 2)], axis=0)
     np.testing.assert_allclose(_read(rmt)[0][0].values[Signal.WRITE], (moved[:, None] * pattern).T, atol=1e-5)
 
 
 def test_one_block_alone_can_be_looked_at(gated: Checkpoint) -> None:
-    both, first, last = (_read(gated, signals=(Signal.READ,), block=block)[0][1].values[Signal.READ] for block in (None, 0, 2))
+    both, first, last = (
+        _read(gated, signals=(Signal.READ,), block=block)[0][1].values[Signal.READ] for block in (None, 0, 2)
+    )
     np.testing.assert_allclose(both, (first + last) / 2, atol=1e-6)
 
 

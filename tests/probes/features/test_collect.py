@@ -1,4 +1,5 @@
-"""Laws of probes.features.collect: features are what runs capture, whoever is read beside them, and no row hears what stands behind it."""
+"""Laws of probes.features.collect: features are what runs capture, whoever is read beside them, and no row hears what
+stands behind it."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from lm2.tasks.babi import ask
+from lm2.model.sites import Site
 from lm2.runs.capture import Capture
-from lm2.weights.checkpoint import Checkpoint
 from lm2.runs.interventions import Reset
 from lm2.runs.runner import run
-from lm2.tasks.simulator import simulate
-from lm2.model.sites import Site
 from lm2.runs.spec import RunSpec
 from lm2.runs.trace import Trace
+from lm2.tasks.babi import ask
+from lm2.tasks.simulator import simulate
+from lm2.weights.checkpoint import Checkpoint
 from probes.features.collect import collect, file_name, labelled, untrained
 from probes.features.documents import Document
 from probes.features.examples import Examples, Moment
@@ -26,7 +27,17 @@ from probes.features.targets import Target
 REMEMBERING = ("gated", "release", "rmt")
 ROUNDING = {"atol": 1e-3, "rtol": 1e-3}
 """Memory tokens with random weights carry the last bit on, tenfold a segment."""
-AT_TOKENS = ("embed", "resid_mid.*", "resid_post.*", "attn_out.*", "mlp_out.*", "mem_out.*", "read.*", "read_pattern.*", "gate_out.*")
+AT_TOKENS = (
+    "embed",
+    "resid_mid.*",
+    "resid_post.*",
+    "attn_out.*",
+    "mlp_out.*",
+    "mem_out.*",
+    "read.*",
+    "read_pattern.*",
+    "gate_out.*",
+)
 OF_SLOTS = ("bank:mean", "bank:slot*", "bank:read.*", "candidate.*:mean", "gate_in.*:slot*", "gate_forget.*:mean")
 
 
@@ -49,16 +60,31 @@ def there(checkpoint: Checkpoint, moment: Moment) -> tuple[Source, ...]:
 
 def runs(checkpoint: Checkpoint, examples: Examples, reset: bool) -> list[Trace]:
     """Every document and its question, without the answer."""
-    names = {text.partition(".")[0].partition(":")[0].upper() for text in (*AT_TOKENS, *OF_SLOTS)} - {"BANK"} | {"BANK_PRE", "BANK_POST"}
+    names = {text.partition(".")[0].partition(":")[0].upper() for text in (*AT_TOKENS, *OF_SLOTS)} - {"BANK"} | {
+        "BANK_PRE",
+        "BANK_POST",
+    }
     sites = [Site[name] for name in sorted(names) if Site[name].layers(checkpoint.config)]
     found = []
     for put in examples.puts:
         changes = tuple(Reset(segment=at) for at in range(put.segment + 1)) if reset else ()
-        found.append(run(checkpoint, RunSpec(checkpoint=checkpoint.name, text=put.prompt.text, captures=tuple(map(Capture, sites)), interventions=changes)))
+        found.append(
+            run(
+                checkpoint,
+                RunSpec(
+                    checkpoint=checkpoint.name,
+                    text=put.prompt.text,
+                    captures=tuple(map(Capture, sites)),
+                    interventions=changes,
+                ),
+            )
+        )
     return found
 
 
-def captured(source: Source, trace: Trace, moment: Moment, checkpoint: Checkpoint, segment: int, position: int) -> np.ndarray:
+def captured(
+    source: Source, trace: Trace, moment: Moment, checkpoint: Checkpoint, segment: int, position: int
+) -> np.ndarray:
     """The features of one row, from a run of its document."""
     name, _, view = source.own.partition(":")
     site, _, layer = name.partition(".")
@@ -89,7 +115,10 @@ def test_every_feature_is_what_a_run_of_its_document_captures(
     assert len(sources) >= 10 and set(found) == set(sources)
     for source, array in found.items():
         places = zip(examples.document, examples.segment, examples.position)
-        wanted = [captured(source, traces[at], moment, checkpoint, int(segment), int(position)) for at, segment, position in places]
+        wanted = [
+            captured(source, traces[at], moment, checkpoint, int(segment), int(position))
+            for at, segment, position in places
+        ]
         np.testing.assert_allclose(array, np.stack(wanted), **ROUNDING, err_msg=source.label)
         assert array.dtype == np.float32 and not array.flags.writeable
 
@@ -102,7 +131,10 @@ def test_reset_is_a_run_whose_every_segment_begins_with_a_fresh_bank(kind: str, 
     traces = runs(checkpoint, examples, reset=True)
     for source, array in collect(checkpoint, examples, sources).items():
         places = zip(examples.document, examples.segment, examples.position)
-        wanted = [captured(source, traces[at], moment, checkpoint, int(segment), int(position)) for at, segment, position in places]
+        wanted = [
+            captured(source, traces[at], moment, checkpoint, int(segment), int(position))
+            for at, segment, position in places
+        ]
         np.testing.assert_allclose(array, np.stack(wanted), **ROUNDING, err_msg=source.label)
 
 
@@ -110,7 +142,9 @@ def test_no_row_hears_the_answer(checkpoint: Checkpoint) -> None:
     told = documents(1)
     other = [document._replace(prompt=replace(document.prompt, answer="attic and cellar")) for document in told]
     sources = there(checkpoint, Moment.QUESTION)
-    one, another = (collect(checkpoint, Examples.among(checkpoint, few, Moment.QUESTION), sources) for few in (told, other))
+    one, another = (
+        collect(checkpoint, Examples.among(checkpoint, few, Moment.QUESTION), sources) for few in (told, other)
+    )
     for source in sources:
         np.testing.assert_array_equal(one[source], another[source])
 
@@ -119,7 +153,11 @@ def test_no_row_hears_the_answer(checkpoint: Checkpoint) -> None:
 def test_a_change_is_that_of_the_rows_own_segment(kind: str, request: pytest.FixtureRequest) -> None:
     checkpoint = request.getfixturevalue(kind)
     examples = Examples.among(checkpoint, documents(2), Moment.STATEMENT)
-    first, last, target = min(checkpoint.config.memory_layers), max(checkpoint.config.memory_layers), Target.parse("slot 3 overwritten")
+    first, last, target = (
+        min(checkpoint.config.memory_layers),
+        max(checkpoint.config.memory_layers),
+        Target.parse("slot 3 overwritten"),
+    )
     labels = labelled(checkpoint, examples, [target]).labels[target]
     traces = runs(checkpoint, examples, reset=False)
     for value, at, segment in zip(labels.values, examples.document, examples.segment):
@@ -139,7 +177,9 @@ def test_untrained_weights_are_drawn_from_their_seed_and_nothing_else(gated: Che
     assert not np.allclose(found[fresh], collect(gated, examples, [fresh], seed=5)[fresh])
     assert not np.allclose(found[fresh], found[trained])
     drawn = untrained(gated, 4)
-    np.testing.assert_array_equal(found[fresh], collect(drawn, Examples.among(drawn, documents(1), Moment.SEGMENT), [trained])[trained])
+    np.testing.assert_array_equal(
+        found[fresh], collect(drawn, Examples.among(drawn, documents(1), Moment.SEGMENT), [trained])[trained]
+    )
 
 
 def test_baselines_hear_the_segment_up_to_the_row_and_nothing_more(gated: Checkpoint) -> None:
@@ -159,14 +199,18 @@ def test_a_sketch_is_linear_and_keeps_squared_distances() -> None:
     at = Rows(torch.arange(30), torch.zeros(30, dtype=torch.long))
     sketch = Sketch(d=1000)
     small = sketch.rows(banks, at)
-    np.testing.assert_allclose(sketch.rows(2 * banks + 1, at), 2 * small + sketch.rows(torch.ones_like(banks), at), atol=1e-4)
+    np.testing.assert_allclose(
+        sketch.rows(2 * banks + 1, at), 2 * small + sketch.rows(torch.ones_like(banks), at), atol=1e-4
+    )
     ratios = (small[1:] - small[:-1]).square().sum(1) / (banks[1:] - banks[:-1]).square().sum((1, 2))
     assert ratios.mean() == pytest.approx(1, abs=0.05) and ratios.std() < (8 / 1000) ** 0.5
 
 
 def test_what_is_put_in_a_folder_is_what_is_held(gated: Checkpoint, tmp_path: Path) -> None:
     examples = Examples.among(gated, documents(33), Moment.STATEMENT)
-    sources = expand(["resid_post.*", "untrained bank:sketch7", "reset bank:slot2", "tokens"], gated.config, examples.moment)
+    sources = expand(
+        ["resid_post.*", "untrained bank:sketch7", "reset bank:slot2", "tokens"], gated.config, examples.moment
+    )
     heard: list[None] = []
     held = collect(gated, examples, sources)
     put = collect(gated, examples, sources, tmp_path, on_document=lambda: heard.append(None))
@@ -190,14 +234,29 @@ def test_a_collection_that_breaks_off_leaves_no_file(gated: Checkpoint, tmp_path
 
 @pytest.mark.parametrize(
     "text",
-    ["embed", "resid_post.2", "untrained attn_out.0", "bank:mean", "reset bank:slot3", "bank:read.2", "untrained bank:sketch64", "gate_in.1:mean",
+    ["embed", "resid_post.2", "untrained attn_out.0", "bank:mean", "reset bank:slot3", "bank:read.2",
+        "untrained bank:sketch64", "gate_in.1:mean",
      "candidate.0:slot4", "gate_forget.2:sketch8", "tokens", "embedding", "position"],
 )  # fmt: skip
 def test_a_source_is_its_text(text: str) -> None:
     assert Source.parse(text).label == text and Source.parse(Source.parse(text).label) == Source.parse(text)
 
 
-@pytest.mark.parametrize("text", ["bank", "bank.1:mean", "resid_post", "embed.0", "gate_in:mean", "bank:slot", "bank:mean3", "tokens.1", "warm embed", "resid_post.*"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "bank",
+        "bank.1:mean",
+        "resid_post",
+        "embed.0",
+        "gate_in:mean",
+        "bank:slot",
+        "bank:mean3",
+        "tokens.1",
+        "warm embed",
+        "resid_post.*",
+    ],
+)
 def test_a_text_that_is_no_source_is_told_which_there_are(text: str) -> None:
     with pytest.raises(ValueError, match="no source is called .* resid_post.N, .* bank:VIEW"):
         Source.parse(text)
@@ -205,7 +264,13 @@ def test_a_text_that_is_no_source_is_told_which_there_are(text: str) -> None:
 
 def test_what_a_model_or_a_moment_lacks_is_refused_with_what_there_is(gated: Checkpoint, plain: Checkpoint) -> None:
     for text in ("mem_out.1", "bank:slot5", "bank:read.1", "gate_in.1:mean", "resid_post.3", "gate_in.0:read.0"):
-        with pytest.raises(ValueError, match="segment rows of a gated model have no source .* resid_post.0-2, .* bank:slot0-4, bank:sketchN, bank:read.0,2"):
+        with pytest.raises(
+            ValueError,
+            match=(
+                "segment rows of a gated model have no source .* resid_post.0-2, .* bank:slot0-4, bank:sketchN,"
+                " bank:read.0,2"
+            ),
+        ):
             expand([text], gated.config, Moment.SEGMENT)
     with pytest.raises(ValueError, match="token rows of a gated model have no source 'gate_in.0:mean'"):
         expand(["gate_in.0:mean"], gated.config, Moment.TOKEN)
@@ -220,6 +285,16 @@ def test_what_a_model_or_a_moment_lacks_is_refused_with_what_there_is(gated: Che
 
 
 def test_a_star_stands_for_every_block_and_slot_that_there_is(gated: Checkpoint) -> None:
-    labels = [source.label for source in expand(["mem_out.*", "reset gate_in.*:slot*", "bank:slot*", "bank:slot1"], gated.config, Moment.SEGMENT)]
+    labels = [
+        source.label
+        for source in expand(
+            ["mem_out.*", "reset gate_in.*:slot*", "bank:slot*", "bank:slot1"], gated.config, Moment.SEGMENT
+        )
+    ]
     slots = range(gated.config.slots)
-    assert labels == ["mem_out.0", "mem_out.2", *(f"reset gate_in.{layer}:slot{slot}" for layer in (0, 2) for slot in slots), *(f"bank:slot{slot}" for slot in slots)]
+    assert labels == [
+        "mem_out.0",
+        "mem_out.2",
+        *(f"reset gate_in.{layer}:slot{slot}" for layer in (0, 2) for slot in slots),
+        *(f"bank:slot{slot}" for slot in slots),
+    ]

@@ -1,4 +1,5 @@
-"""Laws of probes.features.examples and probes.features.documents: which rows there are, what each knows, and which may not be parted."""
+"""Laws of probes.features.examples and probes.features.documents: which rows there are, what each knows, and which may
+not be parted."""
 
 import json
 from collections.abc import Callable
@@ -8,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lm2.weights.checkpoint import Checkpoint
 from lm2.tasks.simulator import simulate
+from lm2.weights.checkpoint import Checkpoint
 from probes.features.documents import Document, Documents, Origin
 from probes.features.examples import Examples, Moment
 
@@ -34,10 +35,20 @@ def test_every_row_is_where_its_moment_says(rows: Callable[..., Examples], momen
                     Moment.QUESTION: place == put.question[-1], Moment.TOKEN: place in inside,
                 }[moment]  # fmt: skip
                 if there:
-                    wanted.append((at, segment.index, place - segment.start, put.tokens.ids[place], sum(end <= place for end in ends)))
+                    wanted.append(
+                        (
+                            at,
+                            segment.index,
+                            place - segment.start,
+                            put.tokens.ids[place],
+                            sum(end <= place for end in ends),
+                        )
+                    )
     columns = (examples.document, examples.segment, examples.position, examples.token, examples.told)
     assert [tuple(map(int, row)) for row in zip(*columns)] == wanted
-    assert [examples.puts[at].tokens.ids[place] for at, place in zip(examples.document, examples.place)] == examples.token.tolist()
+    assert [
+        examples.puts[at].tokens.ids[place] for at, place in zip(examples.document, examples.place)
+    ] == examples.token.tolist()
 
 
 def test_what_is_read_ends_with_the_question_or_with_the_last_row(rows: Callable[..., Examples]) -> None:
@@ -50,7 +61,9 @@ def test_what_is_read_ends_with_the_question_or_with_the_last_row(rows: Callable
 
 def test_pieces_hold_every_row_once(rows: Callable[..., Examples]) -> None:
     examples = rows(Moment.TOKEN)
-    assert sorted(row for piece in examples.pieces.values() for row in range(piece.start, piece.stop)) == list(range(len(examples)))
+    assert sorted(row for piece in examples.pieces.values() for row in range(piece.start, piece.stop)) == list(
+        range(len(examples))
+    )
     for (document, segment), piece in examples.pieces.items():
         assert set(examples.document[piece]) == {document} and set(examples.segment[piece]) == {segment}
 
@@ -67,8 +80,15 @@ def test_rows_without_a_group_are_refused_and_so_are_no_rows(rows: Callable[...,
     for groups in (examples.groups[:-1], np.where(np.arange(len(examples)) == 3, "", examples.groups)):
         with pytest.raises(ValueError, match="every row needs a group"):
             replace(examples, groups=groups)
-    (document, *_) = Documents(count=1).asked(gated.tokenizer)
-    alone = replace(document.prompt, text=document.prompt.question, statements=(), statement_spans=(), support=(), question_span=(0, len(document.prompt.question)))
+    document, *_ = Documents(count=1).asked(gated.tokenizer)
+    alone = replace(
+        document.prompt,
+        text=document.prompt.question,
+        statements=(),
+        statement_spans=(),
+        support=(),
+        question_span=(0, len(document.prompt.question)),
+    )
     with pytest.raises(ValueError, match="none of 1 documents has a row where the moment is statement"):
         Examples.among(gated, [Document(alone, ("a",))], Moment.STATEMENT)
 
@@ -82,12 +102,17 @@ def test_documents_that_share_anything_are_one_group(gated: Checkpoint) -> None:
 
 def test_simulated_documents_are_stories_from_a_seed_on(gated: Checkpoint) -> None:
     found = Documents(tasks=(2, 5), count=3, seed=7).asked(gated.tokenizer)
-    assert [document.shared for document in found] == [(f"qa{task}_simulated:{seed}",) for task in (2, 5) for seed in (7, 8, 9)]
+    assert [document.shared for document in found] == [
+        (f"qa{task}_simulated:{seed}",) for task in (2, 5) for seed in (7, 8, 9)
+    ]
     assert found[1].prompt.question == simulate(2, seed=8).story.questions[-1].text
 
 
 def test_held_out_questions_of_one_story_are_one_group(gated: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lm2.tasks.stories.questions", lambda task, count: tuple(document.prompt for document in Documents(count=2).asked(gated.tokenizer)) * 2)
+    monkeypatch.setattr(
+        "lm2.tasks.stories.questions",
+        lambda task, count: tuple(document.prompt for document in Documents(count=2).asked(gated.tokenizer)) * 2,
+    )
     examples = Examples.of(gated, Documents(origin=Origin.HELD_OUT, count=4), Moment.QUESTION)
     assert list(examples.groups) == ["qa1_simulated:0", "qa1_simulated:1"] * 2
 
@@ -98,7 +123,9 @@ def test_documents_of_one_template_are_one_group_only_where_it_counts(rows: Call
     assert 1 < len(set(examples.groups)) < 40
 
 
-def test_passages_do_not_overlap_and_those_who_share_one_are_one_group(gated: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_passages_do_not_overlap_and_those_who_share_one_are_one_group(
+    gated: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     book = tmp_path / "books" / "test" / "book.txt"
     book.parent.mkdir(parents=True)
     sentences = [f"It was number {at} of the many things that nobody had ever counted before." for at in range(400)]
@@ -109,10 +136,16 @@ def test_passages_do_not_overlap_and_those_who_share_one_are_one_group(gated: Ch
     assert [put.prompt.story_id for put in examples.puts] == [f"qa1_simulated:{seed}" for seed in range(3)]
     numbers = [{word for word in put.prompt.text.split() if word.isdigit()} for put in examples.puts]
     assert numbers[0] and not numbers[0] & numbers[1]
-    assert set(examples.groups[examples.document == 0]) == set(examples.groups[examples.document == 2]) != set(examples.groups[examples.document == 1])
+    assert (
+        set(examples.groups[examples.document == 0])
+        == set(examples.groups[examples.document == 2])
+        != set(examples.groups[examples.document == 1])
+    )
     for put in examples.puts:
         assert 600 < len(put.tokens) < 1000
-        assert [put.prompt.text[start:end] for start, end in put.prompt.statement_spans] == [statement.text for statement in put.prompt.statements]
+        assert [put.prompt.text[start:end] for start, end in put.prompt.statement_spans] == [
+            statement.text for statement in put.prompt.statements
+        ]
     with pytest.raises(ValueError, match="no book .* has the 40,000 characters"):
         replace(chosen, length="4k").asked(gated.tokenizer)
     monkeypatch.delenv("LM2_DATA_DIR")
@@ -129,8 +162,10 @@ def test_a_choice_of_documents_goes_through_json() -> None:
 @pytest.mark.parametrize(
     ("choice", "wrong"),
     [
-        ({"tasks": ()}, "tasks are different ones"), ({"tasks": (11,)}, "of 1 to 10"), ({"tasks": (1, 1)}, "different"), ({"count": 0}, "1 document"),
-        ({"seed": -1}, "not negative"), ({"length": "0k"}, "more than 300 tokens"), ({"length": "long"}, "4k or 1M"), ({"origin": "real"}, "origin must be of"),
+        ({"tasks": ()}, "tasks are different ones"), ({"tasks": (11,)}, "of 1 to 10"), ({"tasks": (1, 1)}, "different"),
+        ({"count": 0}, "1 document"),
+        ({"seed": -1}, "not negative"), ({"length": "0k"}, "more than 300 tokens"), ({"length": "long"}, "4k or 1M"),
+        ({"origin": "real"}, "origin must be of"),
     ],
 )  # fmt: skip
 def test_a_choice_that_makes_no_sense_is_refused(choice: dict[str, object], wrong: str) -> None:
@@ -142,4 +177,8 @@ def test_the_table_has_a_line_for_every_row(rows: Callable[..., Examples]) -> No
     examples = rows(Moment.STATEMENT)
     table = examples.table()
     assert list(table["row"]) == list(range(len(examples))) and list(table["group"]) == list(examples.groups)
-    assert set(table["token"]) == {"."} and set(table["checkpoint"]) == {examples.digest} and set(table["moment"]) == {"statement"}
+    assert (
+        set(table["token"]) == {"."}
+        and set(table["checkpoint"]) == {examples.digest}
+        and set(table["moment"]) == {"statement"}
+    )

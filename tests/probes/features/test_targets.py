@@ -6,15 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lm2.weights.checkpoint import Checkpoint
 from lm2.tasks.world import Kind, UnanswerableError, answer, understand
+from lm2.weights.checkpoint import Checkpoint
 from probes.features.collect import collect, labelled
 from probes.features.examples import Documents, Examples, Moment
 from probes.features.sources import Change
 from probes.features.targets import NOBODY, OwnLabels, Target, expand
 
 TEXTS = (
-    "place of Mary", "previous place of milk", "holder of milk", "answer", "fact told", "facts told", "question type", "segment", "distance",
+    "place of Mary", "previous place of milk", "holder of milk", "answer", "fact told", "facts told", "question type",
+    "segment", "distance",
     "token 3 back", "slot 5 overwritten", "labels own labels.csv",
 )  # fmt: skip
 
@@ -67,7 +68,10 @@ def test_a_previous_place_is_the_answer_to_where_it_was_before(told: Callable[..
     examples = told(3)
     for thing in ("milk", "football"):
         places = said(examples, f"place of {thing}")
-        before = [answered(f"Where was the {thing} before the {at}?", texts) if at else None for (texts, _), at in zip(so_far(examples), places)]
+        before = [
+            answered(f"Where was the {thing} before the {at}?", texts) if at else None
+            for (texts, _), at in zip(so_far(examples), places)
+        ]
         assert said(examples, f"previous place of {thing}") == before and len(set(before)) > 2
 
 
@@ -84,12 +88,20 @@ def test_the_holder_is_who_took_or_got_it_last(told: Callable[..., Examples]) ->
     for (texts, _), holder in zip(so_far(examples), said(examples, "holder of milk")):
         facts = [fact for fact in map(understand, texts) if fact.words[1] == "milk"]
         last = facts[-1] if facts else None
-        assert holder == (None if last is None else NOBODY if last.kind is Kind.DROP else last.words[-1 if last.kind is Kind.GIVE else 0])
+        assert holder == (
+            None
+            if last is None
+            else NOBODY
+            if last.kind is Kind.DROP
+            else last.words[-1 if last.kind is Kind.GIVE else 0]
+        )
 
 
 def test_what_the_question_rests_on_is_told_from_its_last_fact_on(told: Callable[..., Examples]) -> None:
     examples = told(2, moment=Moment.TOKEN)
-    for row, (present, distance, count) in enumerate(zip(said(examples, "fact told"), said(examples, "distance"), said(examples, "facts told"))):
+    for row, (present, distance, count) in enumerate(
+        zip(said(examples, "fact told"), said(examples, "distance"), said(examples, "facts told"))
+    ):
         put, at = examples.puts[examples.document[row]], examples.place[row]
         done = [index for index, span in enumerate(put.statements) if span[-1] <= at]
         assert present == ("yes" if set(put.prompt.support) <= set(done) else "no")
@@ -110,7 +122,9 @@ def test_tokens_back_are_those_of_the_text_and_rare_ones_are_unknown(told: Calla
     assert len(labels.names) == 20
     for value, document, place in zip(labels.values, examples.document, examples.place):
         tokens = examples.puts[document].tokens
-        assert value < 0 or (place >= 2 and labels.names[value] == f"{tokens.ids[place - 2]} {tokens.pieces[place - 2]!r}")
+        assert value < 0 or (
+            place >= 2 and labels.names[value] == f"{tokens.ids[place - 2]} {tokens.pieces[place - 2]!r}"
+        )
     assert (labels.values[examples.place < 2] == -1).all() and (labels.values >= 0).mean() > 0.5
 
 
@@ -122,7 +136,11 @@ def test_numbers_stand_in_their_order_and_before_words(told: Callable[..., Examp
 
 def test_a_star_stands_for_all_there_is_and_what_is_not_there_is_refused(told: Callable[..., Examples]) -> None:
     examples = told(2)
-    assert [str(target) for target in expand(["holder of *", "holder of milk"], examples)] == ["holder of apple", "holder of football", "holder of milk"]
+    assert [str(target) for target in expand(["holder of *", "holder of milk"], examples)] == [
+        "holder of apple",
+        "holder of football",
+        "holder of milk",
+    ]
     assert len(expand(["slot * overwritten"], examples)) == examples.slots
     with pytest.raises(ValueError, match="no person or object Bob; they have Daniel, John"):
         expand(["place of Bob"], examples)
@@ -137,18 +155,24 @@ def test_a_slot_is_overwritten_by_a_change_of_half_its_norm(gated: Checkpoint, t
     targets = expand(["slot * overwritten"], examples)
     (changes,) = collect(gated, examples, [Change()]).values()
     for target, labels in labelled(gated, examples, targets).labels.items():
-        assert [labels.names[value] for value in labels.values] == ["yes" if change > 0.5 else "no" for change in changes[:, target.slot]]
+        assert [labels.names[value] for value in labels.values] == [
+            "yes" if change > 0.5 else "no" for change in changes[:, target.slot]
+        ]
     with pytest.raises(ValueError, match="takes a run of the model"):
         examples.label(targets[0])
 
 
-def test_own_labels_are_those_of_their_rows_and_join_groups(gated: Checkpoint, told: Callable[..., Examples], tmp_path: Path) -> None:
+def test_own_labels_are_those_of_their_rows_and_join_groups(
+    gated: Checkpoint, told: Callable[..., Examples], tmp_path: Path
+) -> None:
     examples = told(1)
     path = tmp_path / "own.csv"
     path.write_text("note,row,label,group\na,12,sad,x\nb,0,glad,x\nc,25,,y\n")
     target = OwnLabels(file=str(path))
     found = labelled(gated, examples, [target])
-    assert said(examples, str(target)) == ["glad" if row == 0 else "sad" if row == 12 else None for row in range(len(examples))]
+    assert said(examples, str(target)) == [
+        "glad" if row == 0 else "sad" if row == 12 else None for row in range(len(examples))
+    ]
     assert set(found.groups[:20]) == {examples.groups[0]} != {examples.groups[12]}
     assert set(found.groups[20:]) == {examples.groups[20]}
     table = examples.table().assign(label=lambda rows: rows["statement"])
@@ -168,7 +192,9 @@ def test_own_labels_are_those_of_their_rows_and_join_groups(gated: Checkpoint, t
         (None, "not readable"),
     ],
 )
-def test_a_file_of_labels_that_does_not_fit_is_refused(told: Callable[..., Examples], tmp_path: Path, text: str | None, wrong: str) -> None:
+def test_a_file_of_labels_that_does_not_fit_is_refused(
+    told: Callable[..., Examples], tmp_path: Path, text: str | None, wrong: str
+) -> None:
     path = tmp_path / "own.csv"
     if text is not None:
         path.write_text(text)

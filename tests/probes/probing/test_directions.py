@@ -6,9 +6,8 @@ import torch
 
 from lm2.weights.checkpoint import Checkpoint
 from probes.causal.lens import read_out
-from probes.probing.directions import spoken
 from probes.features.sources import Source
-
+from probes.probing.directions import spoken
 
 
 def _weights(checkpoint: Checkpoint) -> np.ndarray:
@@ -47,7 +46,8 @@ def test_a_direction_of_slots_goes_through_the_block_that_reads_them(gated: Chec
 
 @pytest.mark.parametrize("toy", ["rmt", "release"])
 def test_without_norm_and_gate_a_direction_says_what_a_slot_says(toy: str, request: pytest.FixtureRequest) -> None:
-    """With two classes, their directions are opposite; a slot in the place of one says the same. RELEASE's final norm only scales it."""
+    """With two classes, their directions are opposite; a slot in the place of one says the same. RELEASE's final norm
+    only scales it."""
     checkpoint = request.getfixturevalue(toy)
     slot = np.random.default_rng(3).standard_normal(checkpoint.config.slot_dim)
     bank = np.tile(slot, (checkpoint.config.slots, 1))
@@ -55,7 +55,9 @@ def test_without_norm_and_gate_a_direction_says_what_a_slot_says(toy: str, reque
     assert np.array_equal(spoken(checkpoint, Source.parse("bank:mean"), np.stack([slot, -slot], 1)).tokens[0], said)
 
 
-@pytest.mark.parametrize("source", ["bank:sketch8", "tokens", "gate_in.0:mean", "read_pattern.0", "untrained bank:mean"])
+@pytest.mark.parametrize(
+    "source", ["bank:sketch8", "tokens", "gate_in.0:mean", "read_pattern.0", "untrained bank:mean"]
+)
 def test_features_that_are_no_vector_of_the_model_say_nothing(source: str, gated: Checkpoint) -> None:
     with pytest.raises(ValueError, match="no way to the vocabulary|says nothing"):
         spoken(gated, Source.parse(source), np.ones((8, 2)))

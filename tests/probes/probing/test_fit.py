@@ -7,19 +7,20 @@ import numpy as np
 import pytest
 
 from lm2.model.config import LM2Config, MemoryKind
-from probes.features.documents import Documents
 from probes.estimators.linear import Family
+from probes.features.documents import Documents
+from probes.features.sources import Source
+from probes.features.targets import Target
+from probes.probing.fit import probe
 from probes.probing.plan import ProbePlan
 from probes.probing.result import ALL, Reading
 from probes.probing.spec import ProbeSpec
-from probes.probing.fit import probe
 from probes.stats.scores import Measure
-from probes.features.sources import Source
-from probes.features.targets import Target
 
 MEAN, MARY = Source.parse("bank:mean"), Target.parse("place of Mary")
 SPEC = ProbeSpec(
-    checkpoint="toy", documents=Documents(tasks=(1,), count=24), sources=("bank:mean", "resid_post.1"), targets=("place of Mary", "fact told"),
+    checkpoint="toy", documents=Documents(tasks=(1,), count=24), sources=("bank:mean", "resid_post.1"),
+    targets=("place of Mary", "fact told"),
     baselines=("tokens", "untrained", "reset"), strengths=(0.01, 1.0), folds=3, permutations=19,
 )  # fmt: skip
 
@@ -28,7 +29,8 @@ SPEC = ProbeSpec(
 def toy(build):
     return build(
         LM2Config(
-            memory=MemoryKind.GATED, d_vocab=360, d_model=16, n_layers=2, n_heads=2, n_key_value_heads=2, d_mlp=16, segment_length=16, attention_window=16,
+            memory=MemoryKind.GATED, d_vocab=360, d_model=16, n_layers=2, n_heads=2, n_key_value_heads=2, d_mlp=16,
+            segment_length=16, attention_window=16,
             slots=4, slot_dim=16, memory_heads=2, memory_layers=(0, 1),
         )
     )  # fmt: skip
@@ -42,7 +44,8 @@ def found(toy):
 def test_every_source_and_baseline_is_read_for_every_target(found):
     labels = {source.label for source, _ in found.readings}
     assert labels == {
-        "bank:mean", "resid_post.1", "tokens", "untrained bank:mean", "untrained resid_post.1", "reset bank:mean", "reset resid_post.1",
+        "bank:mean", "resid_post.1", "tokens", "untrained bank:mean", "untrained resid_post.1", "reset bank:mean",
+        "reset resid_post.1",
     }  # fmt: skip
     assert len(found.readings) == 7 * 2
     assert set(found.cells[MEAN, MARY, ALL].gains) == {"tokens", "untrained", "reset"}
@@ -77,9 +80,15 @@ def test_a_stopped_probe_goes_on_with_the_sources_that_are_missing(found, toy, t
     assert first[0] == 3
     for key, reading in found.readings.items():
         assert np.array_equal(reading.log_probabilities, again.readings[key].log_probabilities)
-        assert (reading.fits, reading.code, reading.permuted) == (again.readings[key].fits, again.readings[key].code, again.readings[key].permuted)
+        assert (reading.fits, reading.code, reading.permuted) == (
+            again.readings[key].fits,
+            again.readings[key].code,
+            again.readings[key].permuted,
+        )
     tables = again.tables()
-    assert len(tables["cells"]) == 14 * (1 + len(again.segments)) and len(tables["examples"]) == len(again.plan.examples)
+    assert len(tables["cells"]) == 14 * (1 + len(again.segments)) and len(tables["examples"]) == len(
+        again.plan.examples
+    )
     assert (tmp_path / "metrics.parquet").is_file()
 
 
@@ -118,7 +127,9 @@ def test_the_best_source_is_chosen_without_the_rows_that_judge_it(found):
 
 
 def test_closed_forms_are_read_the_same_way(toy):
-    found = probe(replace(SPEC, family=Family.LDA, sources=("bank:mean",), baselines=(), strengths=(0.1,), permutations=0), toy)
+    found = probe(
+        replace(SPEC, family=Family.LDA, sources=("bank:mean",), baselines=(), strengths=(0.1,), permutations=0), toy
+    )
     assert np.isnan(found.cells[MEAN, MARY, ALL].p)
     assert all(fit.converged for fit in found.readings[MEAN, MARY].fits)
 
@@ -151,10 +162,17 @@ def test_a_target_of_one_class_is_refused(toy):
 
 def test_labels_of_ones_own_are_a_target(toy, tmp_path):
     plan = ProbePlan.of(SPEC, toy)
-    rows = plan.examples.table().assign(label=["odd" if document % 2 else "even" for document in plan.examples.document])
+    rows = plan.examples.table().assign(
+        label=["odd" if document % 2 else "even" for document in plan.examples.document]
+    )
     rows.to_csv(tmp_path / "own.csv", index=False)
-    spec = replace(SPEC, labels=str(tmp_path / "own.csv"), targets=("place of Mary",), sources=("bank:mean",), baselines=())
-    assert [str(target) for target in ProbePlan.of(spec, toy).labels] == ["place of Mary", f"labels {tmp_path / 'own.csv'}"]
+    spec = replace(
+        SPEC, labels=str(tmp_path / "own.csv"), targets=("place of Mary",), sources=("bank:mean",), baselines=()
+    )
+    assert [str(target) for target in ProbePlan.of(spec, toy).labels] == [
+        "place of Mary",
+        f"labels {tmp_path / 'own.csv'}",
+    ]
     digest = spec.digest
     rows.assign(label="one").to_csv(tmp_path / "own.csv", index=False)
     assert spec.digest != digest

@@ -1,4 +1,5 @@
-"""Laws of what sweeps, probes and transcripts keep: a damaged or foreign piece is computed again or refused, and never believed."""
+"""Laws of what sweeps, probes and transcripts keep: a damaged or foreign piece is computed again or refused, and never
+believed."""
 
 import json
 import threading
@@ -13,14 +14,19 @@ import pytest
 from lm2 import origin
 from lm2.weights.checkpoint import Checkpoint
 from probes import claims
-from probes.explain.llm import Chat, digest
 from probes.claims import claim
+from probes.explain.llm import Chat, digest
+from probes.features.sources import Source
 from probes.probing.result import Reading
 from probes.probing.store import ProbeStore
-from probes.features.sources import Source
 from probes.store import Store
 
-KEY = {"spec": {"kind": "toy", "values": [1.5]}, "spec_digest": "a", "checkpoint_digest": "weights and more", "dtype": "float32"}
+KEY = {
+    "spec": {"kind": "toy", "values": [1.5]},
+    "spec_digest": "a",
+    "checkpoint_digest": "weights and more",
+    "dtype": "float32",
+}
 UNITS = {"baseline": [0.5, -1.25], "units": [[1.0, 2.0], [3.0, float("inf")]], "joints": []}
 READING = [{"log_probabilities": (4, 2), "control": (4,), "direction": (3, 2)}]
 FORM = {"baseline": (2,), "units": (2, 2), "joints": (0,)}
@@ -35,11 +41,15 @@ def flipped(content: bytes, at: int) -> bytes:
     return content[:at] + bytes([content[at] ^ 1 << at % 8]) + content[at + 1 :]
 
 
-def damaged(path: Path, every: int, read: Callable[[], Any], right: Callable[[Any], bool], caplog: pytest.LogCaptureFixture) -> None:
+def damaged(
+    path: Path, every: int, read: Callable[[], Any], right: Callable[[Any], bool], caplog: pytest.LogCaptureFixture
+) -> None:
     """Flip bits, raise digits, cut, empty: what is read is nothing, which is told, or what was written."""
     whole = path.read_bytes()
     places = range(0, len(whole), every)
-    digits = [whole[:at] + b"%d" % ((whole[at] - 47) % 10) + whole[at + 1 :] for at in places if whole[at : at + 1].isdigit()]
+    digits = [
+        whole[:at] + b"%d" % ((whole[at] - 47) % 10) + whole[at + 1 :] for at in places if whole[at : at + 1].isdigit()
+    ]
     for content in (*(flipped(whole, at) for at in places), *digits, whole[: len(whole) // 2], b""):
         path.write_bytes(content)
         caplog.clear()
@@ -53,13 +63,17 @@ def as_written(found: Any) -> bool:
     return all(np.array_equal(np.array(found[name], float), np.array(UNITS[name], float)) for name in UNITS)
 
 
-def test_a_damaged_document_of_a_sweep_is_computed_again(model: Checkpoint, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_document_of_a_sweep_is_computed_again(
+    model: Checkpoint, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     store = Store(tmp_path, KEY, model)
     store.put("units-00000", UNITS)
     damaged(tmp_path / "documents" / "units-00000.json", 3, lambda: store.get("units-00000", FORM), as_written, caplog)
 
 
-def test_one_documents_file_in_anothers_place_or_from_another_sweep_is_not_believed(model: Checkpoint, tmp_path: Path) -> None:
+def test_one_documents_file_in_anothers_place_or_from_another_sweep_is_not_believed(
+    model: Checkpoint, tmp_path: Path
+) -> None:
     one, other = Store(tmp_path / "one", KEY, model), Store(tmp_path / "other", KEY | {"spec_digest": "b"}, model)
     for store in (one, other):
         store.put("units-00000", UNITS)
@@ -80,14 +94,19 @@ def _reading(seed: int) -> Reading:
     )  # fmt: skip
 
 
-def test_a_damaged_reading_of_a_probe_is_computed_again_and_anothers_too(model: Checkpoint, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_reading_of_a_probe_is_computed_again_and_anothers_too(
+    model: Checkpoint, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     store, mean, tokens = ProbeStore(tmp_path, KEY, model), Source.parse("bank:mean"), Source.parse("tokens")
     reading = _reading(0)
     store.put(mean, (reading,))
     (path,) = (tmp_path / "readings").iterdir()
 
     def right(found: tuple[Reading, ...]) -> bool:
-        return len(found) == 1 and all(np.array_equal(getattr(found[0], name), getattr(reading, name)) for name in ("log_probabilities", "control", "direction"))
+        return len(found) == 1 and all(
+            np.array_equal(getattr(found[0], name), getattr(reading, name))
+            for name in ("log_probabilities", "control", "direction")
+        )
 
     damaged(path, 5, lambda: store.get(mean, READING), right, caplog)
     store.put(tokens, (_reading(1),))
@@ -124,7 +143,11 @@ def test_of_many_who_claim_a_folder_at_once_with_other_specs_one_has_it(model: C
             one.start()
         for one in threads:
             one.join()
-        assert len(won) == 1 and len(refused) == 3 and all("another sweep: its spec_digest differ" in words for words in refused)
+        assert (
+            len(won) == 1
+            and len(refused) == 3
+            and all("another sweep: its spec_digest differ" in words for words in refused)
+        )
 
 
 def test_results_of_another_code_or_device_are_read_and_told_but_not_gone_on_with(
@@ -132,7 +155,11 @@ def test_results_of_another_code_or_device_are_read_and_told_but_not_gone_on_wit
 ) -> None:
     Store(tmp_path, KEY, model).put("units-00000", UNITS)
     made = origin.made_by("cpu", "float32")
-    for change, words in (({"code": "0"}, "the code"), ({"device": "cuda"}, "the device"), ({"versions": {}}, "the libraries")):
+    for change, words in (
+        ({"code": "0"}, "the code"),
+        ({"device": "cuda"}, "the device"),
+        ({"versions": {}}, "the libraries"),
+    ):
         monkeypatch.setattr(claims, "made_by", lambda device, dtype, change=change: made | change)
         caplog.clear()
         store = Store(tmp_path, KEY, model)
@@ -143,7 +170,9 @@ def test_results_of_another_code_or_device_are_read_and_told_but_not_gone_on_wit
     assert Store(tmp_path, KEY, model).get("units-00001", FORM) is None, "other last bits alone"
 
 
-def test_a_folder_of_an_earlier_version_is_read_and_not_gone_on_with(model: Checkpoint, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_folder_of_an_earlier_version_is_read_and_not_gone_on_with(
+    model: Checkpoint, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "documents").mkdir()
     (tmp_path / "sweep.json").write_text(json.dumps(KEY | {"checkpoint_digest": "weights"}))
     (tmp_path / "documents" / "units-00000.json").write_text(json.dumps(UNITS | {"units": [[1.0, 2.0], [4.0, 5.0]]}))
@@ -157,9 +186,20 @@ def test_a_folder_of_an_earlier_version_is_read_and_not_gone_on_with(model: Chec
 
 @pytest.mark.parametrize(
     "values",
-    [None, 3, [1.0, 2.0], {}, UNITS | {"units": {}}, UNITS | {"units": [[1.0, 2.0]]}, UNITS | {"baseline": ["a", "b"]}, UNITS | {"more": []}],
+    [
+        None,
+        3,
+        [1.0, 2.0],
+        {},
+        UNITS | {"units": {}},
+        UNITS | {"units": [[1.0, 2.0]]},
+        UNITS | {"baseline": ["a", "b"]},
+        UNITS | {"more": []},
+    ],
 )
-def test_a_document_of_an_earlier_version_with_others_values_is_refused(values: Any, model: Checkpoint, tmp_path: Path) -> None:
+def test_a_document_of_an_earlier_version_with_others_values_is_refused(
+    values: Any, model: Checkpoint, tmp_path: Path
+) -> None:
     (tmp_path / "documents").mkdir()
     (tmp_path / "sweep.json").write_text(json.dumps(KEY | {"checkpoint_digest": "weights"}))
     (tmp_path / "documents" / "units-00000.json").write_text(json.dumps(values))
@@ -175,22 +215,42 @@ def test_a_reading_of_an_earlier_version_with_others_arrays_is_refused(model: Ch
 
     def read(headers: Any, forms: list[dict[str, tuple[int, ...]]]) -> Any:
         encoded = np.frombuffer(json.dumps(headers).encode(), np.uint8)
-        np.savez(tmp_path / "readings" / f"{source.stem}.npz", header=encoded, **{f"0.{name}": array for name, array in arrays.items()})
+        np.savez(
+            tmp_path / "readings" / f"{source.stem}.npz",
+            header=encoded,
+            **{f"0.{name}": array for name, array in arrays.items()},
+        )
         return ProbeStore(tmp_path, KEY, model).get(source, forms)
 
     assert np.array_equal(read(whole, READING)[0].direction, arrays["direction"])
     wider = [READING[0] | {"direction": (4, 2)}]
-    for headers, forms in ((None, READING), (3, READING), ([], READING), ([{}], READING), (whole * 2, READING), ("text", READING), (whole, wider)):
+    for headers, forms in (
+        (None, READING),
+        (3, READING),
+        ([], READING),
+        ([{}], READING),
+        (whole * 2, READING),
+        ("text", READING),
+        (whole, wider),
+    ):
         with pytest.raises(ValueError, match="begun by an earlier version.*folder of its own"):
             read(headers, forms)
 
 
-def test_a_damaged_transcript_is_asked_again_and_one_of_another_request_too(speaking, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_transcript_is_asked_again_and_one_of_another_request_too(
+    speaking, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     server = speaking(lambda system, user: f"{system}: 12345 {user}")
     chat = Chat("echo", url=server.url, folder=tmp_path)
     assert chat.ask("a", "b") == "a: 12345 b"
     (path,) = tmp_path.iterdir()
-    damaged(path, 3, lambda: chat._get(path.stem), lambda found: found["response"]["choices"][0]["message"]["content"] == "a: 12345 b", caplog)
+    damaged(
+        path,
+        3,
+        lambda: chat._get(path.stem),
+        lambda found: found["response"]["choices"][0]["message"]["content"] == "a: 12345 b",
+        caplog,
+    )
     chat.ask("a", "c")
     (other,) = set(tmp_path.iterdir()) - {path}
     other.write_bytes(path.read_bytes())

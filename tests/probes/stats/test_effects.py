@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from probes.stats.effects import Interval, effect, effects_of_units, joint_beside_singles, normalised_recovery, simultaneous_band, topk_stability
+from probes.stats.effects import (
+    Interval,
+    effect,
+    effects_of_units,
+    joint_beside_singles,
+    normalised_recovery,
+    simultaneous_band,
+    topk_stability,
+)
 from probes.stats.metrics import Answer, Metric, measure
 
 ANSWER = Answer(ids=(3, 5), foils=(1, 4), before=(0, 2))
@@ -35,7 +43,9 @@ def test_every_metric_is_what_its_definition_says() -> None:
     assert found[Metric.LOGIT_DIFFERENCE] == pytest.approx(EDITED[2, 3] - (EDITED[2, 1] + EDITED[2, 4]) / 2)
     assert found[Metric.LOG_PROBABILITY] == pytest.approx(np.log(edited[2, 3] * edited[3, 5]))
     assert found[Metric.KL] == pytest.approx(np.mean([stats.entropy(clean[row], edited[row]) for row in (2, 3)]))
-    assert found[Metric.CROSS_ENTROPY] == pytest.approx(-np.log([edited[0, 0], edited[1, 2], edited[2, 3], edited[3, 5]]).mean())
+    assert found[Metric.CROSS_ENTROPY] == pytest.approx(
+        -np.log([edited[0, 0], edited[1, 2], edited[2, 3], edited[3, 5]]).mean()
+    )
     assert found[Metric.EXACT] == 0
 
 
@@ -151,7 +161,9 @@ def test_sign_flips_agree_with_scipy() -> None:
     exact = stats.permutation_test((sums,), np.sum, permutation_type="samples", n_resamples=np.inf)
     assert effect(values, groups).p == pytest.approx(exact.pvalue)
     values = DRAW.standard_normal(50) + 0.25
-    drawn = stats.permutation_test((values,), np.sum, permutation_type="samples", n_resamples=4000, rng=np.random.default_rng(0))
+    drawn = stats.permutation_test(
+        (values,), np.sum, permutation_type="samples", n_resamples=4000, rng=np.random.default_rng(0)
+    )
     assert effect(values, alone(50)).p == pytest.approx(drawn.pvalue, abs=0.02)
     assert effect(values + 9, alone(50)).p == 1 / 10_001
 

@@ -14,15 +14,21 @@ DRAW = np.random.default_rng(11)
 DOCUMENTS = np.repeat([str(at) for at in range(120)], 6)
 
 
-def said(labels: np.ndarray, classes: int, groups: np.ndarray, skill: float = 1.0, draw: np.random.Generator = DRAW) -> Predictions:
+def said(
+    labels: np.ndarray, classes: int, groups: np.ndarray, skill: float = 1.0, draw: np.random.Generator = DRAW
+) -> Predictions:
     """Predictions that favour the label more or less."""
     logits = draw.standard_normal((len(labels), classes)) + skill * np.eye(classes)[labels]
-    return Predictions(labels=labels, groups=groups, classes=classes, log_probabilities=special.log_softmax(logits, axis=1))
+    return Predictions(
+        labels=labels, groups=groups, classes=classes, log_probabilities=special.log_softmax(logits, axis=1)
+    )
 
 
 def guessed(labels: np.ndarray, right: np.ndarray, groups: np.ndarray, classes: int = 3) -> Predictions:
     """Predictions that are right where it says so."""
-    return Predictions(labels=labels, groups=groups, classes=classes, predicted=np.where(right, labels, (labels + 1) % classes))
+    return Predictions(
+        labels=labels, groups=groups, classes=classes, predicted=np.where(right, labels, (labels + 1) % classes)
+    )
 
 
 def by_odds(labels: np.ndarray, odds: np.ndarray, groups: np.ndarray) -> Predictions:
@@ -41,7 +47,10 @@ def hits(draw: np.random.Generator, targets: int, documents: int, each: int = 6,
     labels = draw.integers(0, classes, (targets, rows))
     right = draw.random((targets, rows)) < draw.beta(0.9, 0.6, (targets, documents)).repeat(each, 1)
     predicted = np.where(right, labels, (labels + draw.integers(1, classes, labels.shape)) % classes)
-    return [Predictions(labels=label, groups=groups, classes=classes, predicted=guess) for label, guess in zip(labels, predicted)]
+    return [
+        Predictions(labels=label, groups=groups, classes=classes, predicted=guess)
+        for label, guess in zip(labels, predicted)
+    ]
 
 
 def held(found: tuple, truth: float) -> float:
@@ -70,7 +79,9 @@ def test_every_measure_is_what_its_definition_says(classes: int) -> None:
 
 def test_ties_count_half_in_an_auc() -> None:
     labels, odds = DRAW.integers(0, 2, 200), DRAW.integers(0, 3, 200) * 1.0
-    assert estimates(Measure.AUC, [by_odds(labels, odds, alone(200))])[0].value == pytest.approx(metrics.roc_auc_score(labels, odds))
+    assert estimates(Measure.AUC, [by_odds(labels, odds, alone(200))])[0].value == pytest.approx(
+        metrics.roc_auc_score(labels, odds)
+    )
 
 
 def test_without_log_probabilities_there_are_the_measures_of_classes() -> None:
@@ -100,7 +111,9 @@ def test_t_and_the_bootstrap_tell_the_same_spread(measure: Measure) -> None:
     found = said(labels, 2, names, draw=draw).log_probabilities
     for groups in (29, 30):
         given = dict(labels=labels[: groups * 20], groups=names[: groups * 20], classes=2)
-        one, nothing = (Predictions(**given, log_probabilities=one[: groups * 20]) for one in (found, np.full_like(found, -1)))
+        one, nothing = (
+            Predictions(**given, log_probabilities=one[: groups * 20]) for one in (found, np.full_like(found, -1))
+        )
         several[groups] = differences(measure, [one], [nothing])[0]
     assert (several[29].interval, several[30].interval) == (Interval.T, Interval.BOOTSTRAP)
     t, bootstrap = (one.high - one.low for one in several.values())
@@ -122,7 +135,9 @@ def test_a_linearised_auc_varies_as_one_counted_anew_in_every_resample() -> None
 
 def test_the_interval_holds_the_truth_as_often_as_it_says_and_that_of_rows_does_not() -> None:
     documents = hits(np.random.default_rng(1), 250, 120)
-    rows = [Predictions(labels=one.labels, groups=alone(720), classes=3, predicted=one.predicted) for one in documents[:40]]
+    rows = [
+        Predictions(labels=one.labels, groups=alone(720), classes=3, predicted=one.predicted) for one in documents[:40]
+    ]
     assert 0.92 <= held(estimates(Measure.BALANCED_ACCURACY, documents), 0.6) <= 0.97
     assert held(estimates(Measure.BALANCED_ACCURACY, rows), 0.6) < 0.88
 
@@ -144,7 +159,9 @@ def test_the_interval_of_an_auc_holds_the_truth_as_often_as_it_says(documents: i
 
 def test_rows_told_twice_are_no_new_evidence() -> None:
     once = hits(np.random.default_rng(4), 1, 40)[0]
-    twice = Predictions(labels=once.labels.repeat(2), groups=once.groups.repeat(2), classes=3, predicted=once.predicted.repeat(2))
+    twice = Predictions(
+        labels=once.labels.repeat(2), groups=once.groups.repeat(2), classes=3, predicted=once.predicted.repeat(2)
+    )
     for measure in once.measures:
         assert estimates(measure, [once])[0].low == pytest.approx(estimates(measure, [twice])[0].low)
 
@@ -162,11 +179,15 @@ def test_where_all_is_right_the_interval_is_still_no_point(groups: int) -> None:
     labels = np.tile([0, 1], groups)
     for right, end in ((True, "high"), (False, "low")):
         logits = np.where(np.eye(2)[labels] == right, -0.01, -5)
-        one = Predictions(labels=labels, groups=np.arange(groups).repeat(2).astype(str), classes=2, log_probabilities=logits)
+        one = Predictions(
+            labels=labels, groups=np.arange(groups).repeat(2).astype(str), classes=2, log_probabilities=logits
+        )
         for measure in (Measure.BALANCED_ACCURACY, Measure.AUC, Measure.ACCURACY, Measure.MCC):
             found = estimates(measure, [one])[0]
             assert found.value == getattr(found, end) == (measure.best if right else measure.worst)
-            assert found.high - found.low == pytest.approx((measure.best - measure.worst) * 3.84 / (groups + 3.84), rel=0.01)
+            assert found.high - found.low == pytest.approx(
+                (measure.best - measure.worst) * 3.84 / (groups + 3.84), rel=0.01
+            )
 
 
 def test_all_right_is_all_right_however_many_classes_there_are() -> None:
@@ -183,7 +204,9 @@ def test_an_auc_without_one_of_its_classes_is_nan() -> None:
 def test_where_all_is_right_a_class_of_few_groups_makes_it_wider() -> None:
     labels = np.zeros(200, int)
     labels[:3] = 1
-    found = estimates(Measure.BALANCED_ACCURACY, [Predictions(labels=labels, groups=alone(200), classes=2, predicted=labels)])[0]
+    found = estimates(
+        Measure.BALANCED_ACCURACY, [Predictions(labels=labels, groups=alone(200), classes=2, predicted=labels)]
+    )[0]
     assert found.high == 1 and found.low < 0.8
 
 
@@ -207,7 +230,9 @@ def test_near_the_end_of_a_range_the_interval_still_holds_the_truth() -> None:
 
 def test_a_slice_is_scored_as_its_rows_alone() -> None:
     one, first = said(DRAW.integers(0, 3, 720), 3, DOCUMENTS), np.tile(np.arange(6) < 2, 120)
-    inside = Predictions(labels=one.labels[first], groups=DOCUMENTS[first], classes=3, log_probabilities=one.log_probabilities[first])
+    inside = Predictions(
+        labels=one.labels[first], groups=DOCUMENTS[first], classes=3, log_probabilities=one.log_probabilities[first]
+    )
     slice_, whole = scores([one.where(first), inside.where(np.ones(240, bool))][:1])[0], scores([inside])[0]
     assert slice_.n == 240 and slice_.groups == 120
     for measure, estimate in whole.estimates.items():
@@ -218,7 +243,9 @@ def test_a_slice_is_scored_as_its_rows_alone() -> None:
 def test_a_slice_in_few_groups_is_judged_by_those_it_has() -> None:
     one = said(DRAW.integers(0, 3, 720), 3, DOCUMENTS)
     rows = np.isin(DOCUMENTS, DOCUMENTS[:60])
-    inside = Predictions(labels=one.labels[rows], groups=DOCUMENTS[rows], classes=3, log_probabilities=one.log_probabilities[rows])
+    inside = Predictions(
+        labels=one.labels[rows], groups=DOCUMENTS[rows], classes=3, log_probabilities=one.log_probabilities[rows]
+    )
     for measure in inside.measures:
         found, book = estimates(measure, [one.where(rows)])[0], estimates(measure, [inside])[0]
         assert found.interval is Interval.T and (found.low, found.high) == pytest.approx((book.low, book.high))
@@ -285,12 +312,19 @@ def test_predictions_that_do_not_fit_are_refused(change: dict, complaint: str) -
 
 
 def test_rows_left_out_may_hold_anything() -> None:
-    one = Predictions(labels=np.array([0, -1]), groups=alone(2), classes=2, log_probabilities=np.array([[-1, -2], [np.nan, np.nan]]))
+    one = Predictions(
+        labels=np.array([0, -1]), groups=alone(2), classes=2, log_probabilities=np.array([[-1, -2], [np.nan, np.nan]])
+    )
     assert estimates(Measure.ACCURACY, [one])[0].value == 1
 
 
 @pytest.mark.parametrize(
-    "ask", [scores, lambda pair: estimates(Measure.ACCURACY, pair), lambda pair: differences(Measure.ACCURACY, pair[:1], pair[1:])]
+    "ask",
+    [
+        scores,
+        lambda pair: estimates(Measure.ACCURACY, pair),
+        lambda pair: differences(Measure.ACCURACY, pair[:1], pair[1:]),
+    ],
 )
 def test_targets_of_other_rows_are_refused(ask: Callable) -> None:
     pair = [guessed(np.array([0, 1]), np.array([True, True]), np.array(list(names))) for names in ("ab", "ac")]
@@ -302,11 +336,16 @@ def test_targets_of_other_rows_are_refused(ask: Callable) -> None:
 
 def test_hundreds_of_targets_are_scored_as_a_few_are() -> None:
     draw = np.random.default_rng(13)
-    several = [guessed(label, draw.random(48) < 0.7, np.arange(12).repeat(4).astype(str)) for label in draw.integers(0, 3, (150, 48))]
+    several = [
+        guessed(label, draw.random(48) < 0.7, np.arange(12).repeat(4).astype(str))
+        for label in draw.integers(0, 3, (150, 48))
+    ]
     pairs = [
-        *((one.estimates[measure], other.estimates[measure]) for one, other in zip(scores(several)[140:], scores(several[140:]), strict=True) for measure in one.estimates),
+        *((one.estimates[measure], other.estimates[measure]) for one,
+            other in zip(scores(several)[140:], scores(several[140:]), strict=True) for measure in one.estimates),
         (estimates(Measure.MCC, several)[70], estimates(Measure.MCC, several[70:71])[0]),
-        (differences(Measure.MCC, several, several[::-1])[149], differences(Measure.MCC, several[149:], several[:1])[0]),
+        (differences(Measure.MCC, several, several[::-1])[149],
+            differences(Measure.MCC, several[149:], several[:1])[0]),
     ]  # fmt: skip
     for one, other in pairs:  # of other batches, so to rounding alone; a derivative's step of 1e-6 enlarges that
         assert one.interval is other.interval

@@ -1,4 +1,5 @@
-"""Laws of probes.stats.selectivity: what a probe's score owes to the features, and what to memory, chance and choice."""
+"""Laws of probes.stats.selectivity: what a probe's score owes to the features, and what to memory, chance and
+choice."""
 
 from collections.abc import Sequence
 
@@ -23,7 +24,9 @@ class Shares:
         features, labels = features[labels >= 0], labels[labels >= 0]
         told = np.eye(classes)[labels]
         self.mean = told.mean(0)
-        self.weights = np.linalg.solve(features.T @ features + 20 * np.eye(features.shape[1]), features.T @ (told - self.mean))
+        self.weights = np.linalg.solve(
+            features.T @ features + 20 * np.eye(features.shape[1]), features.T @ (told - self.mean)
+        )
 
     def log_probabilities(self, features: np.ndarray) -> np.ndarray:
         shares = np.clip(self.mean + features @ self.weights, 0.01, 1)
@@ -38,13 +41,17 @@ def read(features: np.ndarray, labels: np.ndarray, classes: int, groups: np.ndar
     """Held-out predictions of the toy probe."""
     said = np.zeros((len(labels), classes))
     for fold in folds(groups, 5):
-        said[fold.test] = Shares(features[fold.train], labels[fold.train], classes).log_probabilities(features[fold.test])
+        said[fold.test] = Shares(features[fold.train], labels[fold.train], classes).log_probabilities(
+            features[fold.test]
+        )
     return Predictions(labels=labels, groups=groups, classes=classes, log_probabilities=said)
 
 
 def planted(draw: np.random.Generator, labels: np.ndarray, classes: int, clear: float = 3.0) -> np.ndarray:
     """Features that tell the label among other things."""
-    return np.hstack([clear * np.eye(classes)[labels], np.zeros((len(labels), 5))]) + draw.standard_normal((len(labels), classes + 5))
+    return np.hstack([clear * np.eye(classes)[labels], np.zeros((len(labels), 5))]) + draw.standard_normal(
+        (len(labels), classes + 5)
+    )
 
 
 def test_a_type_has_one_control_label_wherever_it_occurs() -> None:
@@ -64,7 +71,10 @@ def test_a_control_task_is_never_of_one_label() -> None:
     types, labels = np.tile(["a", "b"], 50), np.append(np.zeros(97, int), [1, 1, 1])
     for seed in range(20):
         assert set(control_labels(types, labels, 2, seed)) == {0, 1}
-    for given, said in ((("aaaa", [0, 1, 0, 1]), "1 types and 2 labels"), (("abab", [0, 0, -1, 0]), "2 types and 1 labels")):
+    for given, said in (
+        (("aaaa", [0, 1, 0, 1]), "1 types and 2 labels"),
+        (("abab", [0, 0, -1, 0]), "2 types and 1 labels"),
+    ):
         with pytest.raises(ValueError, match=said):
             control_labels(list(given[0]), np.array(given[1]), 2)
 
@@ -119,7 +129,9 @@ def test_a_class_that_was_never_told_costs_finite_bits() -> None:
     labels = np.tile([0, 1], 180)
     labels[-6:] = 2
     with np.errstate(divide="ignore"):
-        found = online_code(labels[:, None], labels[None], [4], DOCUMENTS, lambda features, labels, classes: [Sure()])[0]
+        found = online_code(labels[:, None], labels[None], [4], DOCUMENTS, lambda features, labels, classes: [Sure()])[
+            0
+        ]
     assert 8 * 6 * 2 + 6 * np.log2(50) < found.bits < 8 * 6 * 2 + 6 * np.log2(360) + 12
 
 
@@ -158,7 +170,8 @@ def test_bits_gained_are_those_that_the_baseline_lacks() -> None:
 
 
 def clustered(draw: np.random.Generator, targets: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """120 documents of six questions, whose features and labels lean the document's way and have nothing to do with each other."""
+    """120 documents of six questions, whose features and labels lean the document's way and have nothing to do with
+    each other."""
     features = draw.standard_normal((120, 10)).repeat(6, 0) + 0.5 * draw.standard_normal((720, 10))
     labels = draw.random((targets, 720)) < draw.beta(0.7, 0.7, (targets, 120)).repeat(6, 1)
     return features, labels.astype(int), np.arange(120).repeat(6).astype(str)
@@ -169,14 +182,18 @@ def test_where_there_is_nothing_p_is_uniform_for_documents_and_not_for_rows() ->
     ps = [one.p for one in permutation_test(features, labels, documents, documents, permutations=99)]
     assert 0.03 <= np.mean([p <= 0.05 for p in ps]) <= 0.07 and np.mean(ps) == pytest.approx(0.5, abs=0.05)
     rows = np.arange(720).astype(str)
-    assert np.mean([one.p <= 0.05 for one in permutation_test(features, labels[:30], rows, rows, permutations=99)]) > 0.15
+    assert (
+        np.mean([one.p <= 0.05 for one in permutation_test(features, labels[:30], rows, rows, permutations=99)]) > 0.15
+    )
 
 
 def test_what_is_planted_has_the_smallest_p_that_there_is() -> None:
     draw = np.random.default_rng(7)
     labels = draw.choice(3, 360, p=[0.8, 0.15, 0.05])
     found = permutation_test(planted(draw, labels, 3), labels[None], DOCUMENTS, DOCUMENTS, permutations=99)[0]
-    assert found.p == 1 / 100 and found.moving == 1 and found.value > 0.7 and found.null == pytest.approx(1 / 3, abs=0.05)
+    assert (
+        found.p == 1 / 100 and found.moving == 1 and found.value > 0.7 and found.null == pytest.approx(1 / 3, abs=0.05)
+    )
 
 
 def test_the_permuted_statistic_is_that_of_a_plain_ridge() -> None:
@@ -208,7 +225,9 @@ def test_groups_move_as_a_whole_and_documents_within_one_that_has_no_like() -> N
     draw = np.random.default_rng(9)
     lengths = {"a": (2, 3), "b": (3, 2), "c": (2, 2, 5), "d": (1, 2), "e": (4,)}
     groups = np.array([name for name, parts in lengths.items() for part in parts for _ in range(part)])
-    documents = np.array([f"{name}{at}" for name, parts in lengths.items() for at, part in enumerate(parts) for _ in range(part)])
+    documents = np.array(
+        [f"{name}{at}" for name, parts in lengths.items() for at, part in enumerate(parts) for _ in range(part)]
+    )
     labels = draw.integers(0, 2, (1, len(groups)))
     found = permutation_test(draw.standard_normal((len(groups), 2)), labels, groups, documents, permutations=9)[0]
     assert found.moving == (5 + 5 + 4) / len(groups)  # a with b, and c's two short documents
@@ -228,11 +247,16 @@ def test_targets_are_tested_as_if_alone() -> None:
     labels[1, draw.random(360) < 0.3] = -1
     features = planted(draw, labels[2], 3, clear=0.5)
     together = permutation_test(features, labels, DOCUMENTS, DOCUMENTS, permutations=49)
-    assert list(together) == [permutation_test(features, one[None], DOCUMENTS, DOCUMENTS, permutations=49)[0] for one in labels]
+    assert list(together) == [
+        permutation_test(features, one[None], DOCUMENTS, DOCUMENTS, permutations=49)[0] for one in labels
+    ]
 
 
 def test_permutations_that_make_no_sense_are_refused() -> None:
-    for given, said in ((dict(permutations=0), "at least 1 permutation, not 0"), (dict(permutations=9), "not 5 of 4 groups")):
+    for given, said in (
+        (dict(permutations=0), "at least 1 permutation, not 0"),
+        (dict(permutations=9), "not 5 of 4 groups"),
+    ):
         with pytest.raises(ValueError, match=said):
             permutation_test(np.ones((8, 1)), np.zeros((1, 8), int), list("aabbccdd"), list("aabbccdd"), **given)
 
@@ -248,7 +272,10 @@ def test_q_is_of_the_whole_grid_and_leaves_out_what_was_not_looked_at() -> None:
 def sites(draw: np.random.Generator, accuracies: Sequence[float]) -> list[Predictions]:
     labels = draw.integers(0, 2, 360)
     right = draw.random((len(accuracies), 360)) < np.array(accuracies)[:, None]
-    return [Predictions(labels=labels, groups=DOCUMENTS, classes=2, predicted=np.where(hits, labels, 1 - labels)) for hits in right]
+    return [
+        Predictions(labels=labels, groups=DOCUMENTS, classes=2, predicted=np.where(hits, labels, 1 - labels))
+        for hits in right
+    ]
 
 
 def test_the_best_of_equals_is_no_better_when_others_choose_it() -> None:
@@ -278,7 +305,10 @@ def test_a_site_that_is_better_is_chosen_and_reported_as_it_is() -> None:
 def test_a_choice_goes_by_log_probabilities_where_there_are_any() -> None:
     draw = np.random.default_rng(13)
     labels = draw.integers(0, 2, 360)
-    given, parts = [read(planted(draw, labels, 2), labels, 2), read(draw.standard_normal((360, 4)), labels, 2)], folds(DOCUMENTS, 5)
+    given, parts = (
+        [read(planted(draw, labels, 2), labels, 2), read(draw.standard_normal((360, 4)), labels, 2)],
+        folds(DOCUMENTS, 5),
+    )
     found = nested_choice(np.array([[1.0] * 5, [0.0] * 5]), given, parts, Measure.BITS)
     assert found.estimate == estimates(Measure.BITS, given[:1])[0]
 

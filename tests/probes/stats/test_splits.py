@@ -34,7 +34,11 @@ def test_an_empty_id_and_the_same_word_in_another_column_link_nothing() -> None:
 
 
 def test_ids_that_do_not_fit_are_refused() -> None:
-    for given, said in (((), "at least one"), ((["a"], ["b", "c"]), r"\(1,\), \(2,\)"), ((["a", ""], ["b", "c"]), "row 1 has none")):
+    for given, said in (
+        ((), "at least one"),
+        ((["a"], ["b", "c"]), r"\(1,\), \(2,\)"),
+        ((["a", ""], ["b", "c"]), "row 1 has none"),
+    ):
         with pytest.raises(ValueError, match=said):
             groups(*given)
 

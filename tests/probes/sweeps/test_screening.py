@@ -5,21 +5,23 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lm2.tasks.encoded_prompt import Put, put
-from lm2.tasks.babi import ask
-from lm2.weights.checkpoint import Checkpoint
 from lm2.runs.interventions import Persistence
 from lm2.runs.runner import run
+from lm2.tasks.babi import ask
+from lm2.tasks.encoded_prompt import Put, put
 from lm2.tasks.simulator import simulate
+from lm2.weights.checkpoint import Checkpoint
 from probes.causal.ablations import answers
-from probes.sweeps.grid import Grid, Replacement, parts, sources
-from probes.stats.metrics import Answer, Metric, measure
 from probes.causal.batch import Unit, together
 from probes.causal.planner import answers_under
+from probes.stats.metrics import Answer, Metric, measure
+from probes.sweeps.grid import Grid, Replacement, parts, sources
 from probes.sweeps.screening import RANDOM, Screening, scores
 
 
-def laid_out(checkpoint: Checkpoint, grid: Grid, replacement: Replacement, back: tuple[int, ...] = (0,)) -> tuple[Put, list[Unit], Answer]:
+def laid_out(
+    checkpoint: Checkpoint, grid: Grid, replacement: Replacement, back: tuple[int, ...] = (0,)
+) -> tuple[Put, list[Unit], Answer]:
     asked = []
     for seed in range(5):
         story = simulate(1, seed=seed, statements=3, questions=1).story
@@ -42,7 +44,12 @@ def laid_out(checkpoint: Checkpoint, grid: Grid, replacement: Replacement, back:
 )
 @pytest.mark.parametrize("metric", [Metric.LOGIT_DIFFERENCE, Metric.KL])
 def test_scores_sum_up_to_what_all_units_do_together(
-    request: pytest.FixtureRequest, kind: str, grid: Grid, replacement: Replacement, back: tuple[int, ...], metric: Metric
+    request: pytest.FixtureRequest,
+    kind: str,
+    grid: Grid,
+    replacement: Replacement,
+    back: tuple[int, ...],
+    metric: Metric,
 ) -> None:
     checkpoint = request.getfixturevalue(kind)
     asked, units, answer = laid_out(checkpoint, grid, replacement, back)
@@ -55,8 +62,12 @@ def test_a_unit_alone_gets_its_whole_effect(gated: Checkpoint) -> None:
     asked, units, answer = laid_out(gated, Grid.SLOTS, Replacement.RESAMPLE)
     for unit in units[::4]:
         clean, edited = answers_under(gated, asked, [(), unit])
-        effect = measure(Metric.LOG_PROBABILITY, answer, edited, clean) - measure(Metric.LOG_PROBABILITY, answer, clean, clean)
-        assert scores(gated, asked, [unit], Metric.LOG_PROBABILITY, answer, steps=20) == pytest.approx([effect], rel=0.02, abs=1e-4)
+        effect = measure(Metric.LOG_PROBABILITY, answer, edited, clean) - measure(
+            Metric.LOG_PROBABILITY, answer, clean, clean
+        )
+        assert scores(gated, asked, [unit], Metric.LOG_PROBABILITY, answer, steps=20) == pytest.approx(
+            [effect], rel=0.02, abs=1e-4
+        )
 
 
 def test_screening_leaves_the_model_as_it_was(gated: Checkpoint) -> None:
@@ -83,7 +94,9 @@ def test_a_metric_without_a_gradient_is_refused(gated: Checkpoint) -> None:
 def test_the_units_to_measure_are_the_top_2k_whatever_their_sign_and_random_others() -> None:
     values = np.linspace(0, 1, 100)
     values[[60, 7, 30]] = -5, 4, -3
-    one, same, other, few = (Screening.of(values[:count], 2, seed) for count, seed in ((100, 0), (100, 0), (100, 1), (3, 0)))
+    one, same, other, few = (
+        Screening.of(values[:count], 2, seed) for count, seed in ((100, 0), (100, 0), (100, 1), (3, 0))
+    )
     assert one.top == (60, 7, 30, 99)
     assert len(set(one.random)) == RANDOM and not set(one.random) & set(one.top)
     assert one.random == same.random != other.random

@@ -9,24 +9,24 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lm2.tasks import stories
-from lm2.tasks.encoded_prompt import put
-from lm2.tasks.babi import Prompt, ask
+from lm2.model.sites import Site
 from lm2.runs.capture import Capture
-from lm2.weights.checkpoint import Checkpoint
 from lm2.runs.interventions import Persistence
 from lm2.runs.runner import run
+from lm2.tasks import stories
+from lm2.tasks.babi import Prompt, ask
+from lm2.tasks.encoded_prompt import put
 from lm2.tasks.simulator import simulate
-from lm2.model.sites import Site
+from lm2.weights.checkpoint import Checkpoint
 from probes.causal.ablations import answers
-from probes.stats.effects import Redundancy
-from probes.sweeps.grid import Grid, Replacement, answer_segment, parts, sources
-from probes.stats.metrics import Metric, measure
 from probes.causal.batch import together
-from probes.causal.planner import answers_alone_under, answers_under
 from probes.causal.plan import Route
-from probes.sweeps.screening import Screening
+from probes.causal.planner import answers_alone_under, answers_under
+from probes.stats.effects import Redundancy
+from probes.stats.metrics import Metric, measure
+from probes.sweeps.grid import Grid, Replacement, answer_segment, parts, sources
 from probes.sweeps.result import SweepResult
+from probes.sweeps.screening import Screening
 from probes.sweeps.spec import SweepSpec
 from probes.sweeps.sweep import predict, sweep
 
@@ -39,7 +39,9 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def questions(task: int, count: int) -> tuple[Prompt, ...]:
         made = (simulate(task, seed=seed, statements=2 + seed % 2, questions=1).story for seed in range(count))
-        return tuple(ask(replace(story, id=f"{story.id}-{seed}"), story.questions[-1]) for seed, story in enumerate(made))
+        return tuple(
+            ask(replace(story, id=f"{story.id}-{seed}"), story.questions[-1]) for seed, story in enumerate(made)
+        )
 
     monkeypatch.setattr(stories, "questions", questions)
 
@@ -64,20 +66,29 @@ def test_every_unit_of_every_grid_answers_as_in_a_run(
     request: pytest.FixtureRequest, kind: str, grid: Grid, replacements: tuple[Replacement, ...]
 ) -> None:
     checkpoint = request.getfixturevalue(kind)
-    lacking = (grid in (Grid.SLOTS, Grid.MEMORY_HEADS) and kind == "plain") or (grid is Grid.GATES and kind in ("plain", "rmt"))
+    lacking = (grid in (Grid.SLOTS, Grid.MEMORY_HEADS) and kind == "plain") or (
+        grid is Grid.GATES and kind in ("plain", "rmt")
+    )
     if lacking:
         with pytest.raises(ValueError, match=f"a {checkpoint.config.memory.value} model has no"):
             parts(grid, checkpoint.config, (0,), (0.5,))
         return
     puts = [put(checkpoint, prompt) for prompt in stories.questions(1, 8)]
     for replacement in replacements:
-        for persistence in Persistence if kind in ("gated", "rmt") and replacement is R.INITIAL else (Persistence.PERSIST,):
+        for persistence in (
+            Persistence if kind in ("gated", "rmt") and replacement is R.INITIAL else (Persistence.PERSIST,)
+        ):
             (source, *_), _ = sources(replacement, persistence, puts, 1, 3, 0)
             units = [source.unit(part) for part in parts(grid, checkpoint.config, (0, 1), (0.0, 0.5))]
             units = [*units[:: max(1, len(units) // 4)], together(units)]
-            expected = [run(checkpoint, replace(source.asked.spec, interventions=unit)).logits[list(source.asked.rows)] for unit in units]
+            expected = [
+                run(checkpoint, replace(source.asked.spec, interventions=unit)).logits[list(source.asked.rows)]
+                for unit in units
+            ]
             near = 2e-4 if kind == "rmt" else 1e-5
-            np.testing.assert_allclose(answers_under(checkpoint, source.asked, units), expected, atol=near * max(1.0, np.abs(expected).max()))
+            np.testing.assert_allclose(
+                answers_under(checkpoint, source.asked, units), expected, atol=near * max(1.0, np.abs(expected).max())
+            )
 
 
 def test_a_resampled_memory_head_reads_what_the_donors_head_reads(gated: Checkpoint) -> None:
@@ -87,7 +98,9 @@ def test_a_resampled_memory_head_reads_what_the_donors_head_reads(gated: Checkpo
     assert (part.layer, part.index) == (2, 1)
     kept = (Capture(Site.READ, layers=(2,)),)
     edited, donor = (
-        run(gated, replace(asked.spec, captures=kept, interventions=unit)).at(Site.READ, segment=answer_segment(asked), layer=2)
+        run(gated, replace(asked.spec, captures=kept, interventions=unit)).at(
+            Site.READ, segment=answer_segment(asked), layer=2
+        )
         for asked, unit in ((source.asked, source.unit(part)), (source.donors[0], ()))
     )
     rows = min(len(edited), len(donor))
@@ -103,10 +116,16 @@ def test_the_values_are_those_of_single_runs(gated: Checkpoint, spec: SweepSpec)
     for document, source in enumerate(at):
         clean = run(gated, source.asked.spec).logits[list(source.asked.rows)]
         for unit in (0, 7):
-            edited = run(gated, replace(source.asked.spec, interventions=source.unit(found.parts[unit]))).logits[list(source.asked.rows)]
+            edited = run(gated, replace(source.asked.spec, interventions=source.unit(found.parts[unit]))).logits[
+                list(source.asked.rows)
+            ]
             for metric in Metric:
-                assert found.values[metric][unit, document] == pytest.approx(measure(metric, asked[document], edited, clean), abs=1e-4)
-                assert found.baseline[metric][document] == pytest.approx(measure(metric, asked[document], clean, clean), abs=1e-4)
+                assert found.values[metric][unit, document] == pytest.approx(
+                    measure(metric, asked[document], edited, clean), abs=1e-4
+                )
+                assert found.baseline[metric][document] == pytest.approx(
+                    measure(metric, asked[document], clean, clean), abs=1e-4
+                )
     assert len(found.parts) == 2 * gated.config.slots and found.measured == tuple(range(len(found.parts)))
 
 
@@ -129,15 +148,21 @@ def test_a_documents_order_comes_from_the_other_half_of_the_stories(gated: Check
     for document in range(4):
         others = [other for other in range(4) if other % 2 != document % 2]
         order = np.argsort(-harm[:, others].mean(1), kind="stable")
-        assert found.best_first[found.metric][0, document] == pytest.approx(found.values[found.metric][order[0], document], abs=1e-5)
-        assert found.worst_first[found.metric][0, document] == pytest.approx(found.values[found.metric][order[-1], document], abs=1e-5)
+        assert found.best_first[found.metric][0, document] == pytest.approx(
+            found.values[found.metric][order[0], document], abs=1e-5
+        )
+        assert found.worst_first[found.metric][0, document] == pytest.approx(
+            found.values[found.metric][order[-1], document], abs=1e-5
+        )
 
 
 class Killed(Exception):
     pass
 
 
-def test_a_stopped_sweep_goes_on_to_the_same_tables_and_loses_nothing(gated: Checkpoint, spec: SweepSpec, tmp_path: Path) -> None:
+def test_a_stopped_sweep_goes_on_to_the_same_tables_and_loses_nothing(
+    gated: Checkpoint, spec: SweepSpec, tmp_path: Path
+) -> None:
     whole = sweep(replace(spec, screen=1), gated).tables()
     out, heard = tmp_path / "out", []
 
@@ -154,10 +179,14 @@ def test_a_stopped_sweep_goes_on_to_the_same_tables_and_loses_nothing(gated: Che
             sweep(replace(spec, screen=1), gated, out, stop_at(step))
         assert len(list((out / "documents").iterdir())) == step
     kept = {path: path.stat().st_mtime_ns for path in (out / "documents").iterdir()}
-    (out / "documents" / "units-00001.json").write_text('{"baseline": [')  # as a machine that lost its power may leave it
+    (out / "documents" / "units-00001.json").write_text(
+        '{"baseline": ['
+    )  # as a machine that lost its power may leave it
     sweep(replace(spec, screen=1), gated, out, stop_at(99))
     assert heard[-1] == (12, 12) and not list(out.rglob("*.part"))
-    assert {path for path, time in kept.items() if path.stat().st_mtime_ns != time} == {out / "documents" / "units-00001.json"}
+    assert {path for path, time in kept.items() if path.stat().st_mtime_ns != time} == {
+        out / "documents" / "units-00001.json"
+    }
     for name, table in whole.items():
         pd.testing.assert_frame_equal(pd.read_parquet(out / f"{name}.parquet"), table, check_dtype=False)
         assert len(pd.read_csv(out / f"{name}.csv")) == len(table)
@@ -192,8 +221,12 @@ def test_a_screened_sweep_measures_the_top_and_random_others(rmt: Checkpoint, mo
     exact = found.differences(found.values, found.metric).mean(1)
     assert found.screening.r == pytest.approx(np.corrcoef(found.screening.scores[list(found.measured)], exact)[0, 1])
     units = found.tables()["units"]
-    assert units[units["metric"] == found.metric.value]["measured"].tolist() == [unit in found.measured for unit in range(5)]
-    assert not any(isinstance(effect, Redundancy) for effect in found.joint_effects(found.metric)), "the sum of all singles is not known"
+    assert units[units["metric"] == found.metric.value]["measured"].tolist() == [
+        unit in found.measured for unit in range(5)
+    ]
+    assert not any(isinstance(effect, Redundancy) for effect in found.joint_effects(found.metric)), (
+        "the sum of all singles is not known"
+    )
 
 
 @pytest.mark.parametrize(("r", "ranked"), [(0.81, True), (0.79, False), (np.nan, False), (-0.9, False)])
@@ -209,7 +242,11 @@ def test_no_ranking_is_given_where_the_screen_does_not_agree_with_what_was_measu
 
 def test_documents_without_the_segments_are_left_out_and_named(gated: Checkpoint, spec: SweepSpec) -> None:
     found = sweep(replace(spec, back=(3,), questions=6, metrics=(Metric.KL,)), gated)
-    assert len(found.stories) + len(found.left_out) == 6 and found.left_out and found.values[Metric.KL].shape == (10, len(found.stories))
+    assert (
+        len(found.stories) + len(found.left_out) == 6
+        and found.left_out
+        and found.values[Metric.KL].shape == (10, len(found.stories))
+    )
     with pytest.raises(ValueError, match="none of 4 documents has 9 segments before the answer's"):
         sweep(replace(spec, back=(9,)), gated)
     with pytest.raises(ValueError, match="other stories to take a resample from"):
@@ -217,9 +254,17 @@ def test_documents_without_the_segments_are_left_out_and_named(gated: Checkpoint
 
 
 def test_gates_at_one_value_are_clamped_together(gated: Checkpoint) -> None:
-    found = sweep(SweepSpec(checkpoint=gated.name, grid=Grid.GATES, questions=2, values=(0.0, 1.0), metrics=(Metric.KL,)), gated)
-    assert [part.label for part in found.parts] == [f"{name} gate at {value}" for name in ("input", "forget", "output") for value in (0, 1)]
-    assert [joint.members for joint in found.joints] == [(0, 2, 4), (1, 3, 5)] and not found.counts and not found.curves(Metric.KL)
+    found = sweep(
+        SweepSpec(checkpoint=gated.name, grid=Grid.GATES, questions=2, values=(0.0, 1.0), metrics=(Metric.KL,)), gated
+    )
+    assert [part.label for part in found.parts] == [
+        f"{name} gate at {value}" for name in ("input", "forget", "output") for value in (0, 1)
+    ]
+    assert (
+        [joint.members for joint in found.joints] == [(0, 2, 4), (1, 3, 5)]
+        and not found.counts
+        and not found.curves(Metric.KL)
+    )
 
 
 def test_the_prediction_counts_a_whole_document_for_every_unit(gated: Checkpoint, spec: SweepSpec) -> None:
@@ -234,8 +279,10 @@ def test_the_prediction_counts_a_whole_document_for_every_unit(gated: Checkpoint
     [
         SweepSpec(checkpoint="a"),
         SweepSpec(checkpoint="a", grid=Grid.GATES, values=(0.25,), segment_length=16),
-        SweepSpec(checkpoint="a", back=(0, 2), replacement=R.INITIAL, persistence=Persistence.READ_ONLY, metrics=(Metric.KL,), seed=3),
-        SweepSpec(checkpoint="a", route=Route.ANSWER, replacement=R.MEAN, donors=3), SweepSpec(checkpoint="a", screen=8),
+        SweepSpec(checkpoint="a", back=(0, 2), replacement=R.INITIAL, persistence=Persistence.READ_ONLY,
+            metrics=(Metric.KL,), seed=3),
+        SweepSpec(checkpoint="a", route=Route.ANSWER, replacement=R.MEAN, donors=3),
+        SweepSpec(checkpoint="a", screen=8),
     ],
 )  # fmt: skip
 def test_json_gives_a_spec_back(spec: SweepSpec) -> None:
@@ -246,7 +293,10 @@ def test_json_gives_a_spec_back(spec: SweepSpec) -> None:
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"grid": "neurons"}, r"grid must be of \['attention_heads', 'blocks', 'gates', 'memory_heads', 'slots'\], not 'neurons'"),
+        (
+            {"grid": "neurons"},
+            r"grid must be of \['attention_heads', 'blocks', 'gates', 'memory_heads', 'slots'\], not 'neurons'",
+        ),
         ({"speed": 2}, r"has no fields \['speed'\]"),
         ({"checkpoint": 3}, "checkpoint must be a text, not 3"),
         ({"questions": 0}, "at least 1 question and 2 donors"),
@@ -257,7 +307,10 @@ def test_json_gives_a_spec_back(spec: SweepSpec) -> None:
         ({"metrics": ["accuracy"]}, "metrics must be of .*, not 'accuracy'"),
         ({"grid": "gates", "replacement": "zero"}, "gates cannot be replaced by zero"),
         ({"replacement": "clamp"}, "slots cannot be replaced by clamp"),
-        ({"grid": "blocks", "replacement": "initial"}, "only slots have a value at the start of a document, not blocks"),
+        (
+            {"grid": "blocks", "replacement": "initial"},
+            "only slots have a value at the start of a document, not blocks",
+        ),
         ({"grid": "gates", "back": [1]}, r"clamped in all segments: back must be \(0,\), not \(1,\)"),
         ({"route": "answer", "back": [1]}, "in their own segment only"),
         ({"screen": 0}, "best 1 unit at least, not 0"),

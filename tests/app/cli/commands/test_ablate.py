@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from app.cli.main import main
 from app.cli.commands.ablate import EXPERIMENTS
+from app.cli.main import main
 from probes.experiments.experiment import Experiment
 
 TEXT = "Mary moved to the bathroom.\fWhere is Mary?"
@@ -32,19 +32,48 @@ def test_without_interventions_nothing_has_changed(tmp_path: Path, capsys: pytes
 
 def test_without_memory_the_question_is_answered_otherwise(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "found.json"
-    assert main(["ablate", _spec(tmp_path, interventions=[{"kind": "MemoryOff"}]), "--device", "cpu", "--out", str(out)]) == 0
+    assert (
+        main(["ablate", _spec(tmp_path, interventions=[{"kind": "MemoryOff"}]), "--device", "cpu", "--out", str(out)])
+        == 0
+    )
     found = json.loads(out.read_text(encoding="utf-8"))
     assert found["next"]["before"][0][0].strip() == "bathroom" and found["kl_mean"] > 0
     assert "1 interventions" in capsys.readouterr().out and len(found["spec_digest"]) == 64
-    assert main(["ablate", _spec(tmp_path, interventions=[{"kind": "MemoryOff"}]), "--device", "cpu", "--out", str(out), "--json"]) == 0
+    assert (
+        main(
+            [
+                "ablate",
+                _spec(tmp_path, interventions=[{"kind": "MemoryOff"}]),
+                "--device",
+                "cpu",
+                "--out",
+                str(out),
+                "--json",
+            ]
+        )
+        == 0
+    )
     printed = json.loads(capsys.readouterr().out)
     kept = printed.pop("written")
     assert printed == found and kept == [{"path": str(out), "sha256": hashlib.sha256(out.read_bytes()).hexdigest()}]
 
 
-def test_an_experiment_handed_out_can_be_run_again_with_the_same_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_experiment_handed_out_can_be_run_again_with_the_same_numbers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     first = tmp_path / "first.json"
-    arguments = ["experiment", "permutation", "--checkpoint", "babi-lm2-qa1", "--questions", "3", "--device", "cpu", "--out", str(first)]
+    arguments = [
+        "experiment",
+        "permutation",
+        "--checkpoint",
+        "babi-lm2-qa1",
+        "--questions",
+        "3",
+        "--device",
+        "cpu",
+        "--out",
+        str(first),
+    ]
     assert main(arguments) == 0
     assert "slots in a random order" in capsys.readouterr().out
     found = json.loads(first.read_text(encoding="utf-8"))
@@ -58,7 +87,11 @@ def test_the_list_names_every_experiment_with_its_control(capsys: pytest.Capture
     lines = capsys.readouterr().out.strip().splitlines()
     assert all(line.strip().endswith(".") and "Control:" in line for line in lines)
     assert main(["experiment", "list", "--json"]) == 0
-    assert [one["experiment"] for one in json.loads(capsys.readouterr().out)] == list(EXPERIMENTS) == [line.split()[0] for line in lines]
+    assert (
+        [one["experiment"] for one in json.loads(capsys.readouterr().out)]
+        == list(EXPERIMENTS)
+        == [line.split()[0] for line in lines]
+    )
 
 
 def test_help_names_every_experiment() -> None:
@@ -85,7 +118,9 @@ def test_a_spec_that_names_what_is_not_there_is_refused_in_one_line(
 
 
 @pytest.mark.parametrize(("content", "words"), [("{", "is not JSON"), ("[1]", "must hold a spec")])
-def test_a_file_that_is_no_spec_is_refused(content: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_is_no_spec_is_refused(
+    content: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "spec.json"
     path.write_text(content, encoding="utf-8")
     assert main(["ablate", str(path)]) == 2
@@ -97,6 +132,8 @@ def test_a_file_that_is_no_spec_is_refused(content: str, words: str, tmp_path: P
     [(["dance", "--checkpoint", "babi-lm2-qa1"], "invalid choice: 'dance'"), (["swap"], "--checkpoint"),
      (["swap", "--checkpoint", "babi-lm2-qa1", "--task", "one"], "a task is written qa1")],
 )  # fmt: skip
-def test_an_experiment_that_is_not_there_is_refused(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_experiment_that_is_not_there_is_refused(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["experiment", *arguments]) == 2
     assert words in capsys.readouterr().err

@@ -58,7 +58,12 @@ def test_the_probes_bench_measures_every_size_beside_scikit_learn(capsys, monkey
     assert found["sklearn_targets"] == 2 and found["strength"] == 0.01
     assert main(["bench", "probes", "--strength", "0.1"]) == 0
     said = capsys.readouterr().out
-    assert "C 0.1" in said and "extrapolated from 2 targets" in said and "150 ridge fits" in said and len(said.splitlines()) == 7
+    assert (
+        "C 0.1" in said
+        and "extrapolated from 2 targets" in said
+        and "150 ridge fits" in said
+        and len(said.splitlines()) == 7
+    )
     assert main(["bench", "probes", "--strength", "-1"]) == 2
     assert "above 0" in capsys.readouterr().err
 
@@ -90,7 +95,9 @@ def test_a_sweep_tells_its_cost_first_then_units_joints_and_where_the_tables_are
     assert main([*order, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert len(found["units"]) == 5 * len(values["metrics"]) and found["spec"]["questions"] == 3
-    assert {Path(one["path"]).name for one in found["written"]} == {path.name for path in (tmp_path / "out").glob("*.[cp][sa][vr]*")}
+    assert {Path(one["path"]).name for one in found["written"]} == {
+        path.name for path in (tmp_path / "out").glob("*.[cp][sa][vr]*")
+    }
 
 
 def test_a_sweep_that_cannot_be_is_one_line(capsys, tmp_path: Path) -> None:

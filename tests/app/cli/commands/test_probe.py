@@ -9,7 +9,8 @@ import pytest
 from app.cli.main import main
 
 SPEC = {
-    "checkpoint": "babi-lm2-qa1", "documents": {"kind": "Documents", "tasks": [1], "count": 20}, "sources": ["bank:mean", "bank:slot3"],
+    "checkpoint": "babi-lm2-qa1", "documents": {"kind": "Documents", "tasks": [1], "count": 20},
+    "sources": ["bank:mean", "bank:slot3"],
     "targets": ["place of Mary"], "baselines": ["tokens"], "strengths": [0.01], "permutations": 19,
 }  # fmt: skip
 

@@ -1,4 +1,5 @@
-"""Laws of being told to end: a command and the server stop in order, say so by their exit code, and leave nothing half done."""
+"""Laws of being told to end: a command and the server stop in order, say so by their exit code, and leave nothing half
+done."""
 
 import os
 import signal
@@ -15,12 +16,17 @@ from lm2.files import replace_file
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are sent as POSIX has them")
-@pytest.mark.parametrize(("number", "code", "said"), [(signal.SIGTERM, Exit.TOLD_TO_END, "told to end"), (signal.SIGINT, Exit.INTERRUPTED, "interrupted")])
+@pytest.mark.parametrize(
+    ("number", "code", "said"),
+    [(signal.SIGTERM, Exit.TOLD_TO_END, "told to end"), (signal.SIGINT, Exit.INTERRUPTED, "interrupted")],
+)
 def test_a_command_that_is_told_to_end_leaves_no_half_written_file(
     number: signal.Signals, code: Exit, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = signal.getsignal(signal.SIGTERM)
-    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell has ignored in what it starts in the background
+    interrupt = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # which a shell has ignored in what it starts in the background
     try:
         with Ending() as ending, replace_file(tmp_path / "result.json") as aside:
             aside.write_text('{"half": ')
@@ -48,5 +54,7 @@ def test_a_server_that_ends_with_a_job_inside_torch_ends_in_order() -> None:
         while not all(job.done for job in running):
             running[0].wait(0.01)
     """
-    ended = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=120)
+    ended = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=120
+    )
     assert ended.returncode == 0 and "terminate called" not in ended.stderr

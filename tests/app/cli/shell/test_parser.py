@@ -12,14 +12,16 @@ from pathlib import Path
 import pytest
 
 from app.cli.commands import look
-from app.cli.main import main, parser
-from app.cli.shell.output import Answer
 from app.cli.commands.completion import SHELLS
+from app.cli.main import main, parser
 from app.cli.shell.errors import Exit
+from app.cli.shell.output import Answer
 from lm2.weights.bundled import bundled_names
 
 
-def _commands(found: argparse.ArgumentParser, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], argparse.ArgumentParser]]:
+def _commands(
+    found: argparse.ArgumentParser, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], argparse.ArgumentParser]]:
     """(words, parser) of everything that can be run."""
     below = [action for action in found._actions if isinstance(action, argparse._SubParsersAction)]
     if not below:
@@ -146,7 +148,9 @@ def test_a_document_has_null_for_a_number_that_is_not_there(capsys: pytest.Captu
 
 @pytest.mark.parametrize("words", [["completion", "bash"], ["--help"]], ids=" ".join)
 def test_a_reader_who_has_read_enough_is_no_mistake(words: list[str]) -> None:
-    process = subprocess.Popen([sys.executable, "-m", "app.cli.main", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "app.cli.main", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     process.stdout.close()
     assert process.stderr.read() == b"" and process.wait() == Exit.UNREAD
 
@@ -166,7 +170,9 @@ sys.exit(any(name in sys.modules for name in ("torch", "streamlit", "transformer
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_completion_knows_every_command_option_and_bundled_checkpoint(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_completion_knows_every_command_option_and_bundled_checkpoint(
+    shell: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["completion", shell]) == 0
     script = capsys.readouterr().out
     names = {*bundled_names()}
@@ -178,7 +184,9 @@ def test_completion_knows_every_command_option_and_bundled_checkpoint(shell: str
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
-def test_bash_completes_commands_options_values_checkpoints_and_paths(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bash_completes_commands_options_values_checkpoints_and_paths(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     main(["completion", "bash"])
     script = tmp_path / "lm2.bash"
     script.write_text(capsys.readouterr().out)
@@ -186,13 +194,18 @@ def test_bash_completes_commands_options_values_checkpoints_and_paths(tmp_path: 
     (tmp_path / "runs").mkdir()
     (tmp_path / "run.json").touch()
     wanted = {
-        "lm2 lang": {"language"}, "lm2 --debug lang": {"language"}, "lm2 bench ": {"sweep", "probes", "figures"}, "lm2 recall --mem": {"--memory"},
-        "lm2 recall --memory ": {"on", "frozen", "reset"}, "lm2 experiment sw": {"swap"}, "lm2 run --task qa1": {"qa1", "qa10"},
+        "lm2 lang": {"language"}, "lm2 --debug lang": {"language"}, "lm2 bench ": {"sweep", "probes", "figures"},
+        "lm2 recall --mem": {"--memory"},
+        "lm2 recall --memory ": {"on", "frozen", "reset"}, "lm2 experiment sw": {"swap"},
+        "lm2 run --task qa1": {"qa1", "qa10"},
         "lm2 info babi-r": {"babi-rmt"}, "lm2 run --checkpoint run": {"run.json", "runs"},
         "lm2 eval --models babi-lm2,babi-r": {"babi-lm2,babi-rmt"}, "lm2 ablate run": {"run.json", "runs"},
         "lm2 sweep x.json --out run": {"runs"},
     }  # fmt: skip
     asked = "".join(f"try {' '.join(repr(word) for word in line.split(' '))}\n" for line in wanted)
-    code = f"source {script}\ntry() {{ COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1)); _shtab_lm2; echo \"${{COMPREPLY[*]}}\"; }}\n{asked}"
+    code = (
+        f'source {script}\ntry() {{ COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _shtab_lm2; echo "${{COMPREPLY[*]}}";'
+        f" }}\n{asked}"
+    )
     found = subprocess.run(["bash", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert [set(line.split()) for line in found.stdout.splitlines()] == list(wanted.values())
