@@ -43,21 +43,23 @@ _HOMES = {
     "Trace": "lm2.runs.trace",
     "Whole": "lm2.runs.capture",
     "WriteBlock": "lm2.runs.interventions",
-    "babilong": "lm2.tasks.babilong",
     "generate": "lm2.runs.runner",
     "graft": "lm2.weights.graft",
     "load": "lm2.weights.checkpoint",
     "run": "lm2.runs.runner",
 }
 
-__all__ = sorted(_HOMES)
+_MODULES = {"babilong": "lm2.tasks.babilong"}
+
+__all__ = sorted([*_HOMES, *_MODULES])
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(_MODULES[name])
     if name not in _HOMES:
         raise AttributeError(f"module 'lm2' has no attribute {name!r}")
-    home = importlib.import_module(_HOMES[name])
-    return home if _HOMES[name].endswith(f".{name}") else getattr(home, name)
+    return getattr(importlib.import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -115,7 +115,7 @@ def test_another_process_makes_the_same_archive() -> None:
     code = (
         "import hashlib, numpy as np; from app.export import files; from app.figures.print.page import Paper; from"
         " app.figures.print.figure import draw\nfrom app.views.kinds import Bars\nview = Bars(values=np.array([0.5,"
-        " -0.25]), labels=('a', 'b'), x_title='slot', y_title='change')\nprint(hashlib.sha256(export.bundle(draw(view,"
+        " -0.25]), labels=('a', 'b'), x_title='slot', y_title='change')\nprint(hashlib.sha256(files.bundle(draw(view,"
         " Paper(venue='icml')), {'seed': 3})).hexdigest())"
     )
     environment = {**os.environ, "PYTHONHASHSEED": "1"}
