@@ -1,4 +1,4 @@
-.PHONY: app test benchmark figures screens docs
+.PHONY: app test lint wheel-test benchmark figures screens docs
 
 app: .venv/.installed
 	.venv/bin/lm2 serve
@@ -6,6 +6,16 @@ app: .venv/.installed
 # Side by side: a process that has none left takes tests of another.
 test: .venv/.installed
 	.venv/bin/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal
+
+# Style, formatting and types; their rules are in pyproject.toml.
+lint: .venv/.installed
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/basedpyright
+
+# The wheel holds all that it needs: built, installed and used away from this folder.
+wheel-test: .venv/.installed
+	OMP_NUM_THREADS=1 .venv/bin/python tests/wheel/check.py
 
 # The table in docs from the bundled models: bAbI's held-out stories, hidden in held-out books of the folder LM2_DATA_DIR.
 # Long texts get few samples, or two cores would need hours; the intervals say what that costs.
