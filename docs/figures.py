@@ -15,7 +15,7 @@ from typing import Any
 from app.charts import Chart
 from app.cli.shell.progress import note, progress
 from app.export.figure_spec import FigureSpec
-from app.export.files import Form, render
+from app.export.files import FileFormat, render
 from app.views.kinds import Table
 from app.views.latex import markdown
 from lm2.files import replace_file
@@ -39,7 +39,7 @@ def main(names: list[str]) -> None:
             )
         else:
             with replace_file(path.with_suffix(".png")) as aside:
-                aside.write_bytes(render(spec.drawn(made), Form.PNG_300, spec.digest))
+                aside.write_bytes(render(spec.drawn(made), FileFormat.PNG_300, spec.digest))
             note(f"{path.stem}: {path.with_suffix('.png').name}")
 
 

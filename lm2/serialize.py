@@ -35,14 +35,14 @@ class Spec(ABC):
     """
 
     def __post_init__(self) -> None:
-        self.settle(
+        self.freeze(
             **{
                 name: settled(f"{type(self).__name__}.{name}", wanted, getattr(self, name))
                 for name, wanted in _wanted(type(self)).items()
             }
         )
 
-    def settle(self, **values: object) -> None:
+    def freeze(self, **values: object) -> None:
         """Give fields their plain form. Of `__post_init__` alone."""
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -146,7 +146,7 @@ def settled(name: str, wanted: Any, value: object) -> Any:
             else build(name.rpartition(".")[2], {kind.__name__: kind for kind in kinds}, value)
         )
     if origin is tuple:
-        return _settled_entries(name, of, several(name, value))
+        return _settled_entries(name, of, as_sequence(name, value))
     if issubclass(wanted, Enum):
         return value if isinstance(value, wanted) else member(name, wanted, value)
     if isinstance(value, wanted) and hasattr(wanted, "from_json"):
@@ -234,7 +234,7 @@ def number(name: str, value: object) -> float:
     return float(value)
 
 
-def whole(name: str, value: object) -> int:
+def as_int(name: str, value: object) -> int:
     """Raises ValueError for anything but a whole number of at most `MOST`, to either side."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise ValueError(f"{name} must be a whole number, not {shown(value)}")
@@ -257,7 +257,7 @@ def truth(name: str, value: object) -> bool:
     return value
 
 
-def several(name: str, values: object) -> Sequence[Any]:
+def as_sequence(name: str, values: object) -> Sequence[Any]:
     """Raises ValueError for anything but a sequence; a text is none."""
     if isinstance(values, str | bytes) or not isinstance(values, Sequence):
         raise ValueError(f"{name} must be a sequence, not {shown(values)}")
@@ -299,4 +299,4 @@ def places(name: str, values: Sequence[int] | None) -> None:
         raise ValueError(f"{name} names a place twice: {shown(values)}")
 
 
-_CHECKS = {bool: truth, int: whole, float: number, str: text}
+_CHECKS = {bool: truth, int: as_int, float: number, str: text}

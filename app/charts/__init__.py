@@ -2,7 +2,7 @@
 
 from app.charts.ablation import AblationChart, OfAblation
 from app.charts.benchmark import BenchmarkChart, OfBenchmark
-from app.charts.chart import Chart, Made
+from app.charts.chart import Chart, ComputedChart
 from app.charts.experiment import ExperimentChart, OfExperiment
 from app.charts.patching import OfPatching, PatchingChart
 from app.charts.probe import OfProbe, ProbeChart
@@ -13,7 +13,7 @@ from app.charts.updates import OfUpdates, UpdateChart
 from lm2.serialize import build
 
 __all__ = [
-    "AblationChart", "BenchmarkChart", "Chart", "ExperimentChart", "Made", "OfAblation", "OfBenchmark", "OfExperiment",
+    "AblationChart", "BenchmarkChart", "Chart", "ExperimentChart", "ComputedChart", "OfAblation", "OfBenchmark", "OfExperiment",
     "OfPatching", "OfProbe",
     "OfRun", "OfSweep", "OfUpdates", "PatchingChart", "ProbeChart", "RunChart", "SlotChart", "SweepChart",
     "UpdateChart", "chart_of",

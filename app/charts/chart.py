@@ -31,7 +31,7 @@ def later(default: Any) -> Any:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Made:
+class ComputedChart:
     """A chart with its view, and what that was made from."""
 
     chart: Chart
@@ -62,7 +62,7 @@ class Chart(Plain):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.settle(spec=settled(f"{type(self).__name__}.spec", self._spec_kind(), self.spec))
+        self.freeze(spec=settled(f"{type(self).__name__}.spec", self._spec_kind(), self.spec))
 
     def to_json(self) -> dict[str, Any]:
         left_out = {
@@ -121,10 +121,10 @@ class Chart(Plain):
     def provenance(self) -> Provenance:
         """What is shown of which model on what, and what was changed, in words."""
 
-    def made(self, checkpoint: Checkpoint | None, result: Any) -> Made:
+    def made(self, checkpoint: Checkpoint | None, result: Any) -> ComputedChart:
         """`view`, with what it was made from."""
         view = replace(self.view(checkpoint, result), provenance=self.provenance)
-        return Made(chart=self, view=view, origin=self._origin(checkpoint, result))
+        return ComputedChart(chart=self, view=view, origin=self._origin(checkpoint, result))
 
     def _origin(self, checkpoint: Checkpoint | None, result: Any) -> dict[str, str]:
         digests = {

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from app.views.kinds import Table
     from app.views.numbers import View
     from lm2.weights.checkpoint import Checkpoint
-    from probes.experiments.experiment import ExperimentSpec, Report
+    from probes.experiments.experiment import ExperimentReport, ExperimentSpec
 
 
 class OfExperiment(Enum):
@@ -29,7 +29,7 @@ class OfExperiment(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class ExperimentChart(Chart):
-    """One of the findings of a `Report`."""
+    """One of the findings of a `ExperimentReport`."""
 
     if TYPE_CHECKING:
         spec: ExperimentSpec
@@ -57,13 +57,13 @@ class ExperimentChart(Chart):
             model=self.spec.checkpoint, item=item, changes=(experiment.title[:1].lower() + experiment.title[1:],)
         )
 
-    def find(self, checkpoint: Checkpoint, on_step: OnStep, folder: Path | None) -> Report:
+    def find(self, checkpoint: Checkpoint, on_step: OnStep, folder: Path | None) -> ExperimentReport:
         from probes.experiments.experiment import perform  # noqa: PLC0415 - see app/cache.py
 
         expected = experiments.documents(self.spec.experiment.key, self.spec.task, self.spec.questions)
         return perform(checkpoint, self.spec, lambda done: on_step(done, expected))
 
-    def view(self, checkpoint: Checkpoint, result: Report) -> View | Table:
+    def view(self, checkpoint: Checkpoint, result: ExperimentReport) -> View | Table:
         check_there("finding", self.finding, range(len(result.findings)))
         found = result.findings[self.finding]
         match self.shown:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from app.views.numbers import View
     from lm2.weights.checkpoint import Checkpoint
-    from probes.causal.updates import Rereading, Walk
+    from probes.causal.updates import Rereading, TracedGeneration
 
 
 class OfUpdates(Enum):
@@ -37,7 +37,7 @@ class OfUpdates(Enum):
 class Continued:
     """The text written on with writes "on" and "off", and the probe read from every bank of both."""
 
-    walks: dict[str, Walk]
+    walks: dict[str, TracedGeneration]
     readings: dict[str, Rereading]
 
 
@@ -85,12 +85,12 @@ class UpdateChart(TextChart):
         return type(self), self.spec.digest, self.tokens, self.frozen, self.layer, self.probe
 
     def find(self, checkpoint: Checkpoint, on_step: OnStep, folder: Path | None) -> Continued:
-        from probes.causal.updates import reread, walk  # noqa: PLC0415 - see app/cache.py
+        from probes.causal.updates import generate_traced, reread  # noqa: PLC0415 - see app/cache.py
 
         specs = {"on": self.spec, "off": replace(self.spec, interventions=(Freeze(segment=self.frozen),))}
         layers = (self.layer,)
         walks = {
-            name: walk(checkpoint, spec, tokens=self.tokens, layers=layers, on_segment=on_step)
+            name: generate_traced(checkpoint, spec, tokens=self.tokens, layers=layers, on_segment=on_step)
             for name, spec in specs.items()
         }
         return Continued(

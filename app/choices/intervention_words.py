@@ -3,27 +3,29 @@
 from collections.abc import Sequence
 
 from app.choices.toggles import GATES, ranges
-from lm2.runs.interventions import (
-    Add,
+from lm2.runs.interventions import (  # fmt: skip
     BankEdit,
     Carry,
     Edit,
-    Erase,
     Freeze,
-    Initial,
     Intervention,
-    Mean,
     MemoryOff,
-    Operation,
-    Patch,
-    Permute,
-    ProjectOut,
     Reset,
-    Scale,
-    Set,
-    Transport,
     WriteBlock,
-)  # fmt: skip
+)
+from lm2.runs.operations import (
+    Add,  # fmt: skip
+    Erase,  # fmt: skip
+    Initial,  # fmt: skip
+    Mean,  # fmt: skip
+    Operation,  # fmt: skip
+    Patch,  # fmt: skip
+    Permute,  # fmt: skip
+    ProjectOut,  # fmt: skip
+    Scale,  # fmt: skip
+    Set,  # fmt: skip
+    Transport,  # fmt: skip
+)
 
 _GATES = {site: name.replace("_", " ") for name, site in GATES.items()}
 _SHORT = 60

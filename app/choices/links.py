@@ -28,7 +28,7 @@ SHOWN = 40
 
 
 @dataclass(frozen=True)
-class Form:
+class TextForm:
     """Texts that are written in one way."""
 
     pattern: str
@@ -129,7 +129,7 @@ def _checked(value: Any, allowed: Container | None) -> Any:
 
 
 def _words(allowed: Container) -> str:
-    if isinstance(allowed, Form):
+    if isinstance(allowed, TextForm):
         return allowed.words
     return (
         f"{allowed[0]:,} to {allowed[-1]:,}"

@@ -7,7 +7,7 @@ from app.choices import links
 from app.choices.toggles import Toggles
 
 
-class Source(Enum):
+class TextSource(Enum):
     """Where the text comes from."""
 
     STORY = "story"
@@ -16,7 +16,7 @@ class Source(Enum):
     FILE = "file"
 
 
-class Kind(Enum):
+class TextKind(Enum):
     """How a question of a story is put to the model."""
 
     OWN_SEGMENT = "own segment"
@@ -32,7 +32,7 @@ class Patched(Enum):
     STREAM = "stream"
 
 
-class Probe(Enum):
+class ProbeText(Enum):
     """Which tokens are read again and again, from one bank after the other."""
 
     QUESTION = "question"
@@ -48,12 +48,12 @@ class Selection(Toggles):
     dtype: str = "float32"
     length: int = 0
     """Segment length in tokens; 0, the checkpoint's own."""
-    source: Source = Source.STORY
+    source: TextSource = TextSource.STORY
     task: int = 1
     index: int = 0
     question: int = -1
     """Which question of the story; -1, the last."""
-    asked: Kind = Kind.OWN_SEGMENT
+    asked: TextKind = TextKind.OWN_SEGMENT
     seed: int = 0
     statements: int = 10
     text: str = ""
@@ -107,7 +107,7 @@ class Selection(Toggles):
     """Segment from which on nothing is written where writes are off; -1, the context's last."""
     step: int = 1
     """Which of the tokens that the model wrote."""
-    probe: Probe = Probe.QUESTION
+    probe: ProbeText = ProbeText.QUESTION
     before: int = -1
     """Segments that have written to the first of two banks; -1, those before the context's last."""
     after: int = -1
@@ -161,7 +161,7 @@ class Selection(Toggles):
     """The source whose cell is open; empty, the first."""
     probe_segment: int = -1
     """The segment of that cell; -1, all together."""
-    donor_source: Source = Source.STORY
+    donor_source: TextSource = TextSource.STORY
     donor_task: int = 0
     """0, the context's."""
     donor_index: int = -1
@@ -180,7 +180,7 @@ ALLOWED = {
     "device": ("auto", "cpu", "cuda", "mps"), "dtype": ("float32", "bfloat16"), "length": range(1_000_001),
     "task": _TASKS, "index": range(10_000), "question": range(-1, 20), "seed": range(1_000_001),
     "statements": range(1, 61),
-    "head": links.Form(r"mean|max|[0-9]{1,4}", "mean, max and the numbers of heads"), "token": _SEEDS, "slot": _SEEDS,
+    "head": links.TextForm(r"mean|max|[0-9]{1,4}", "mean, max and the numbers of heads"), "token": _SEEDS, "slot": _SEEDS,
     "scale": ("linear", "sqrt"), "side": ("read", "wrote"),
     "coloured": ("map", "slot"),
     "gate": ("in", "forget", "out"), "venue": ("icml", "neurips", "iclr", "acl", "aaai", "cvpr", "tmlr", "ieee"),
@@ -188,8 +188,8 @@ ALLOWED = {
     "across": range(1, 27), "shared": _ON, "toggling": ("Memory", "Slots", "Heads and gates", "Statements"),
     "ablated": ("Chosen token", "Most changed", "Along the text", "Runs", "Run it again"),
     "metric": ("official", "exact"),
-    "shown": links.Form(r"mean|qa[0-9]{1,2}", "mean, qa1, qa2 and so on"),
-    "at": links.Form(r"[0-9]{1,5}k", "lengths such as 0k and 16k"), "written": range(1, 65), "writes": _ON,
+    "shown": links.TextForm(r"mean|qa[0-9]{1,2}", "mean, qa1, qa2 and so on"),
+    "at": links.TextForm(r"[0-9]{1,5}k", "lengths such as 0k and 16k"), "written": range(1, 65), "writes": _ON,
     "step": range(1, 65),
     "experiment": (
         "policies", "gates", "swap", "permutation", "provenance", "decoding", "attribution", "forgetting", "capacity",
@@ -212,7 +212,7 @@ ALLOWED = {
     "freeze_at": _SEEDS, "since": _SEEDS, "other": range(1, 10_000), "others": range(1, 17),
     **dict.fromkeys(
         ("input_gate", "forget_gate", "output_gate"),
-        links.Form(r"|0|1|0?\.[0-9]{1,6}|[0-9.]{1,7}e-[0-9]{1,2}", "numbers from 0 to 1")
+        links.TextForm(r"|0|1|0?\.[0-9]{1,6}|[0-9.]{1,7}e-[0-9]{1,2}", "numbers from 0 to 1")
     ),
 }  # fmt: skip
 """The values of fields that have a closed set. Other numbers are -1 to 2^31 - 1; other texts are free."""

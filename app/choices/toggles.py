@@ -9,23 +9,25 @@ from typing import Any
 from lm2.model.config import LM2Config
 from lm2.model.sites import Site
 from lm2.runs.capture import check_there
-from lm2.runs.interventions import (
+from lm2.runs.interventions import (  # fmt: skip
     BankEdit,
     Carry,
     Edit,
     Freeze,
-    Initial,
     Intervention,
-    Mean,
     MemoryOff,
-    Operation,
-    Patch,
-    Permute,
     Persistence,
     Reset,
-    Set,
     WriteBlock,
-)  # fmt: skip
+)
+from lm2.runs.operations import (
+    Initial,  # fmt: skip
+    Mean,  # fmt: skip
+    Operation,  # fmt: skip
+    Patch,  # fmt: skip
+    Permute,  # fmt: skip
+    Set,  # fmt: skip
+)
 from lm2.text.tokens import TokenSequence
 
 
@@ -39,7 +41,7 @@ class Policy(Enum):
     CARRY = "carry"
 
 
-class Change(Enum):
+class ManualChange(Enum):
     """What takes the place of slots, or of what a head reads."""
 
     RESAMPLE = "resample"
@@ -65,11 +67,11 @@ class Toggles:
     silent: tuple[int, ...] = ()
     """Blocks whose reading adds nothing to the stream."""
     slots: tuple[int, ...] = ()
-    slot_change: Change = Change.RESAMPLE
+    slot_change: ManualChange = ManualChange.RESAMPLE
     persistence: Persistence = Persistence.PERSIST
     heads: tuple[int, ...] = ()
     """Memory heads whose read is replaced."""
-    head_change: Change = Change.RESAMPLE
+    head_change: ManualChange = ManualChange.RESAMPLE
     input_gate: str = ""
     """A value from 0 to 1; empty, the gate stays as it is."""
     forget_gate: str = ""
@@ -89,9 +91,9 @@ class Toggles:
     def borrowed(self) -> int:
         """How many other stories are needed."""
         changes = {self.slot_change if self.slots else None, self.head_change if self.heads else None}
-        if Change.MEAN in changes or self.policy is Policy.CARRY:
+        if ManualChange.MEAN in changes or self.policy is Policy.CARRY:
             return self.others
-        return 1 if Change.RESAMPLE in changes else 0
+        return 1 if ManualChange.RESAMPLE in changes else 0
 
     def interventions(
         self,
@@ -117,7 +119,7 @@ class Toggles:
         if self.silent:
             found.append(MemoryOff(layers=self.silent, segments=held))
         if self.slots:
-            permuted = self.slot_change is Change.PERMUTE
+            permuted = self.slot_change is ManualChange.PERMUTE
             operation = (
                 Permute(order=_circle(self.slots, config.slots)) if permuted else _operation(self.slot_change, texts)
             )
@@ -202,13 +204,13 @@ class Toggles:
             Policy.CARRY: f"bank carried over from {self.others} other stories",
         }[self.policy]
 
-    def _change_words(self, change: Change) -> str:
+    def _change_words(self, change: ManualChange) -> str:
         return {
-            Change.RESAMPLE: f"from {'the next story' if self.other == 1 else f'the story {self.other} further on'}",
-            Change.MEAN: f"at the mean of {self.others} other stories",
-            Change.INITIAL: "as at the start",
-            Change.ZERO: "zeroed",
-            Change.PERMUTE: "permuted",
+            ManualChange.RESAMPLE: f"from {'the next story' if self.other == 1 else f'the story {self.other} further on'}",
+            ManualChange.MEAN: f"at the mean of {self.others} other stories",
+            ManualChange.INITIAL: "as at the start",
+            ManualChange.ZERO: "zeroed",
+            ManualChange.PERMUTE: "permuted",
         }[change]
 
 
@@ -226,23 +228,23 @@ def head_site(config: LM2Config) -> Site:
     return Site.READ_V if Site.READ_V.layers(config) else Site.READ_PATTERN
 
 
-def head_changes(config: LM2Config) -> tuple[Change, ...]:
+def head_changes(config: LM2Config) -> tuple[ManualChange, ...]:
     """What can take the place of a head's read. A pattern of one story's tokens means nothing for another's."""
-    whole = (Change.RESAMPLE, Change.MEAN, Change.ZERO)
+    whole = (ManualChange.RESAMPLE, ManualChange.MEAN, ManualChange.ZERO)
     return whole if head_site(config) is Site.READ_V else whole[1:]
 
 
-def _operation(change: Change, texts: tuple[str, ...]) -> Operation:
+def _operation(change: ManualChange, texts: tuple[str, ...]) -> Operation:
     match change:
-        case Change.RESAMPLE:
+        case ManualChange.RESAMPLE:
             return Patch(text=texts[0], segment=-1)
-        case Change.MEAN:
+        case ManualChange.MEAN:
             return Mean(texts=texts, segment=-1)
-        case Change.INITIAL:
+        case ManualChange.INITIAL:
             return Initial()
-        case Change.ZERO:
+        case ManualChange.ZERO:
             return Set(value=0.0)
-        case Change.PERMUTE:
+        case ManualChange.PERMUTE:
             raise ValueError("a head's read has no order that could be permuted: choose another change for it")
 
 

@@ -20,8 +20,8 @@ from app.cli.commands.measure import add_mmlu, add_parity, add_recall
 from app.cli.commands.probe import add_probe
 from app.cli.commands.sweep import add_sweep
 from app.cli.commands.train import add_graft, add_tokenizer, add_train
-from app.cli.shell.errors import Ending
-from app.cli.shell.parser import Tree
+from app.cli.shell.errors import ErrorHandler
+from app.cli.shell.parser import CommandParser
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
             )  # a console that lacks a character shows its code: nothing is lost
     logging.basicConfig(format="%(message)s")
     logging.getLogger("lm2").setLevel(logging.INFO)  # ours alone: fonts' subsetter, for one, tells every glyph
-    with Ending() as ending:
+    with ErrorHandler() as ending:
         chosen = parser().parse_args(arguments)
         ending.debug = chosen.debug
         answer = chosen.command(chosen)
@@ -52,9 +52,9 @@ _HEADINGS = {
 }
 
 
-def parser() -> Tree:
+def parser() -> CommandParser:
     """All commands with their arguments."""
-    tree = Tree("lm2", "Look inside memory-augmented language models.")
+    tree = CommandParser("lm2", "Look inside memory-augmented language models.")
     for title, adders in _HEADINGS.items():
         commands = tree.heading(title)
         for add in adders:

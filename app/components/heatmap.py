@@ -11,7 +11,7 @@ from app.views.pooling import Pooling
 
 
 @dataclass(frozen=True)
-class Cell:
+class HeatmapCell:
     """One cell of a heatmap."""
 
     row: int
@@ -42,7 +42,7 @@ def heatmap(
     stretch: Stretch = Stretch.LINEAR,
     height: int = 320,
     alt: str,
-) -> Cell | None:
+) -> HeatmapCell | None:
     """Draw `values` [rows, columns] between `low` and `high`; the cell clicked in this very rerun, or None.
 
     `boundaries`: columns before which a segment begins (0 may be left out); `segment_labels`: one per segment, or none.
@@ -93,4 +93,4 @@ def heatmap(
     if not isinstance(value, dict):
         return None
     row, column = index(value.get("row"), rows), index(value.get("column"), columns)
-    return None if row is None or column is None else Cell(row, column)
+    return None if row is None or column is None else HeatmapCell(row, column)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from app.export.files import Form, render
+from app.export.files import FileFormat, render
 from app.figures.print.figure import draw, printing
 from app.figures.print.page import Paper
 from app.figures.print.venues import Venue
@@ -43,7 +43,7 @@ def bench_figure(on_step: Callable[[int, int], None] = lambda done, total: None)
     """Draw the same map both ways."""
     view = _view()
     page = Paper(venue=Venue.ICML)
-    own = _median(lambda: render(draw(view, page), Form.PDF), lambda done: on_step(done, 2 * _REPEATS))
+    own = _median(lambda: render(draw(view, page), FileFormat.PDF), lambda done: on_step(done, 2 * _REPEATS))
     plain = _median(lambda: _plain(view, page.width), lambda done: on_step(_REPEATS + done, 2 * _REPEATS))
     return FigureBench(width=page.width, own_seconds=own, plain_seconds=plain)
 

@@ -7,14 +7,14 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from app.charts import Chart, Made
+from app.charts import Chart, ComputedChart
 from app.figures.print.page import Grid, Paper
 from app.figures.print.venues import Venue
 from app.views.kinds import Table
 from lm2.serialize import Spec
 
 if TYPE_CHECKING:
-    from app.figures.print.figure import Drawn
+    from app.figures.print.figure import PrintFigure
     from lm2.weights.checkpoint import Checkpoint
 
 
@@ -38,7 +38,7 @@ class FigureSpec(Spec):
         open_model: Callable[[str], Checkpoint],
         find: Callable[[Chart, Checkpoint | None], Any],
         found: dict[Hashable, Any] | None = None,
-    ) -> Iterator[Made]:
+    ) -> Iterator[ComputedChart]:
         """Every chart with its view; what several of them show is computed once. `found` keeps results for other
         figures. Raises ValueError."""
         found = {} if found is None else found
@@ -48,7 +48,7 @@ class FigureSpec(Spec):
                 found[chart.result_key] = find(chart, checkpoint)
             yield chart.made(checkpoint, found[chart.result_key])
 
-    def drawn(self, made: Sequence[Made]) -> Drawn:
+    def drawn(self, made: Sequence[ComputedChart]) -> PrintFigure:
         """The figure. Raises ValueError for what does not fit the page, and for tables, which are written and not
         drawn."""
         from app.figures.print.figure import compose  # noqa: PLC0415 - matplotlib takes half a second to import

@@ -16,7 +16,7 @@ import pyarrow as pa
 from matplotlib.text import Text
 from pyarrow import csv, parquet
 
-from app.figures.print.figure import RASTER, Drawn, printing
+from app.figures.print.figure import RASTER, PrintFigure, printing
 from app.figures.print.page import letters
 from app.figures.print.text import printable
 from app.figures.print.venues import Columns
@@ -29,7 +29,7 @@ MOST_CSV = 100_000
 """Cells of a CSV file; more are in Parquet and npz alone."""
 
 
-class Form(Enum):
+class FileFormat(Enum):
     """A file that a figure can become, by the name it has in an archive."""
 
     PDF = "fig.pdf"
@@ -39,29 +39,29 @@ class Form(Enum):
     PGF = "fig.pgf"
 
 
-_DOTS = {Form.PNG_300: 300, Form.PNG_600: 600}
+_DOTS = {FileFormat.PNG_300: 300, FileFormat.PNG_600: 600}
 
 
-def render(drawn: Drawn, form: Form, digest: str = "") -> bytes:
+def render(drawn: PrintFigure, form: FileFormat, digest: str = "") -> bytes:
     """The figure's file. `digest`: of the spec that it was made by, which the file then carries along.
 
     Raises ValueError for PGF where XeLaTeX is not installed, and for figures with images or texts that LaTeX would take
     for commands.
     """
-    if form is Form.PGF:
+    if form is FileFormat.PGF:
         _check_pgf(drawn)
     made = io.BytesIO()
     with printing(drawn.fonts):
-        told = {} if form is Form.PGF else {"metadata": _metadata(drawn, form, digest)}
+        told = {} if form is FileFormat.PGF else {"metadata": _metadata(drawn, form, digest)}
         drawn.figure.savefig(made, format=form.value.rpartition(".")[-1], dpi=_DOTS.get(form, RASTER), **told)
     return made.getvalue()
 
 
-def _metadata(drawn: Drawn, form: Form, digest: str) -> dict[str, Any]:
+def _metadata(drawn: PrintFigure, form: FileFormat, digest: str) -> dict[str, Any]:
     """What the file says of itself: no date and no version, so that the same figure is the same file."""
     title, described = printable(drawn.title), printable(" ".join(view.alt for view in drawn.views))
     made = f"spec sha256:{digest}" if digest else None
-    if form is Form.PDF:
+    if form is FileFormat.PDF:
         return {
             "Title": title,
             "Subject": described,
@@ -70,12 +70,12 @@ def _metadata(drawn: Drawn, form: Form, digest: str) -> dict[str, Any]:
             "Producer": None,
             "CreationDate": None,
         }
-    if form is Form.SVG:
+    if form is FileFormat.SVG:
         return {"Title": title, "Description": described, "Identifier": made, "Creator": "LM2 workbench", "Date": None}
     return {"Title": title, "Description": described, "Source": made, "Software": None}
 
 
-def _check_pgf(drawn: Drawn) -> None:
+def _check_pgf(drawn: PrintFigure) -> None:
     if shutil.which("xelatex") is None:
         raise ValueError("PGF needs XeLaTeX (xelatex), which is not installed here; PDF and SVG do not.")
     if any(axes.images for axes in drawn.figure.axes):
@@ -87,13 +87,13 @@ def _check_pgf(drawn: Drawn) -> None:
             raise ValueError(f"PGF would make LaTeX read {text.get_text()!r} as commands; choose PDF or SVG.")
 
 
-def bundle(drawn: Drawn, sidecar: Mapping[str, Any], digest: str = "") -> bytes:
+def bundle(drawn: PrintFigure, sidecar: Mapping[str, Any], digest: str = "") -> bytes:
     """A ZIP archive of the figure in every form, its numbers, a draft of its caption, LaTeX lines, and `sidecar`: how
     it was made, as JSON.
 
     `digest` as for `render`.
     """
-    files = {form.value: render(drawn, form, digest) for form in Form if form is not Form.PGF}
+    files = {form.value: render(drawn, form, digest) for form in FileFormat if form is not FileFormat.PGF}
     left_out = []
     for letter, view in zip(letters(drawn.page), drawn.views):
         name = f"data-{letter}" if len(drawn.views) > 1 else "data"
@@ -149,7 +149,7 @@ def _written(table: pa.Table, write: Callable[[pa.Table, io.BytesIO], None]) -> 
     return made.getvalue()
 
 
-def caption(drawn: Drawn) -> str:
+def caption(drawn: PrintFigure) -> str:
     """A draft: the numbers of every panel and their intervals in words, and what was pooled, hatched or left out."""
     parts = []
     for letter, panel, view, notes in zip(letters(drawn.page), drawn.page.panels, drawn.views, drawn.notes):
@@ -160,7 +160,7 @@ def caption(drawn: Drawn) -> str:
     return " ".join(parts)
 
 
-def figure_tex(drawn: Drawn, notes: Sequence[str] = ()) -> str:
+def figure_tex(drawn: PrintFigure, notes: Sequence[str] = ()) -> str:
     """LaTeX lines that print the figure at the size it was made for, with the draft of its caption; `notes` become
     comments."""
     page = drawn.page
@@ -171,7 +171,7 @@ def figure_tex(drawn: Drawn, notes: Sequence[str] = ()) -> str:
         *(f"% {note}" for note in notes),
         rf"\begin{{{kind}}}[t]",
         r"  \centering",
-        rf"  \includegraphics[width={page.width:g}in]{{{Form.PDF.value}}}",
+        rf"  \includegraphics[width={page.width:g}in]{{{FileFormat.PDF.value}}}",
         rf"  \caption{{{escaped(caption(drawn))}}}",
         r"  \label{fig:name}",
         rf"\end{{{kind}}}",

@@ -11,7 +11,7 @@ from app.views.numbers import alike
 from lm2.shown import shown
 
 if TYPE_CHECKING:
-    from app.charts import Made
+    from app.charts import ComputedChart
     from app.export.figure_spec import FigureSpec
 
 _LIBRARIES = ("torch", "transformer-lens", "numpy", "scikit-learn", "matplotlib", "tokenizers")
@@ -21,7 +21,7 @@ _HERE = {"processor": "the processor", "threads": "the number of threads"}
 """Of the machine; sidecars of earlier versions do not say."""
 
 
-def sidecar(spec: FigureSpec, made: Sequence[Made]) -> dict[str, Any]:
+def sidecar(spec: FigureSpec, made: Sequence[ComputedChart]) -> dict[str, Any]:
     """As JSON: the spec, what each chart was made with, the digest of its numbers, and the command that makes the
     figure again."""
     from lm2.origin import code_digest, processor, threads  # torch's seconds come after the first paint

@@ -10,8 +10,8 @@ import streamlit as st
 
 from app.charts import AblationChart, OfAblation
 from app.choices import toggles
-from app.choices.selection import Source
-from app.choices.toggles import Change, Policy, Toggles
+from app.choices.selection import TextSource
+from app.choices.toggles import ManualChange, Policy, Toggles
 from app.server import cache
 from app.ui import donors, export_panel, job_panel, panels, say, session, sidebar, state, widgets
 from app.ui.session import Opened
@@ -37,9 +37,9 @@ _POLICY_HELP = (
     " begins with a fresh bank. carried over: the text begins with the bank that other stories have left."
 )
 _CHANGES = {
-    Change.RESAMPLE: "another story's", Change.MEAN: "mean of stories", Change.INITIAL: "as at the start",
-    Change.ZERO: "zero",
-    Change.PERMUTE: "permuted",
+    ManualChange.RESAMPLE: "another story's", ManualChange.MEAN: "mean of stories", ManualChange.INITIAL: "as at the start",
+    ManualChange.ZERO: "zero",
+    ManualChange.PERMUTE: "permuted",
 }  # fmt: skip
 _CHANGE_HELP = (
     "Another story's: as its last segment begins; a value that the model knows, about something else. Mean of stories:"
@@ -98,7 +98,7 @@ def _slots(opened: Opened) -> None:
         widgets.buttons(
             "By",
             "slot_change",
-            list(Change),
+            list(ManualChange),
             show=_CHANGES.__getitem__,
             help=f"{_CHANGE_HELP} Permuted: the slots chosen change places in a circle.",
         )
@@ -197,7 +197,7 @@ def _own_story() -> str:
     chosen = state.current()
     return (
         "this one: 1 is the next"
-        if chosen.source in (Source.STORY, Source.SIMULATED)
+        if chosen.source in (TextSource.STORY, TextSource.SIMULATED)
         else f"the first story of qa{chosen.task}, which is 1"
     )
 

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app.charts import Made, OfRun, RunChart
+from app.charts import ComputedChart, OfRun, RunChart
 from app.ui import export_panel, panels, say, session, state, widgets
 from app.ui.session import Opened
 from app.views.run import bank
@@ -32,7 +32,7 @@ def render() -> None:
 
 
 @st.fragment
-def _one_segment(opened: Opened, above: dict[str, Made]) -> None:
+def _one_segment(opened: Opened, above: dict[str, ComputedChart]) -> None:
     """The bank after a chosen segment, and all panels for print; a fragment, so that the slider draws this part
     alone."""
     config, trace, layers = opened.checkpoint.config, opened.trace, opened.layers

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app.charts import ExperimentChart, Made, OfExperiment
+from app.charts import ComputedChart, ExperimentChart, OfExperiment
 from app.server import cache
 from app.ui import export_panel, job_panel, panels, say, session, state, widgets
 from app.views.study import experiments
 
 if TYPE_CHECKING:
     from lm2.weights.checkpoint import Checkpoint
-    from probes.experiments.experiment import Experiment, Report
+    from probes.experiments.experiment import Experiment, ExperimentReport
 
 
 def render() -> None:
@@ -66,9 +66,9 @@ def _experiment() -> Experiment:
     return chosen
 
 
-def _show(loaded: Checkpoint, report: Report) -> None:
+def _show(loaded: Checkpoint, report: ExperimentReport) -> None:
     """Every table, as a curve where its rows make one, else as intervals."""
-    made: dict[str, Made] = {}
+    made: dict[str, ComputedChart] = {}
     for at, found in enumerate(report.findings):
         st.subheader(say.words("{}", found.title))
         chart = ExperimentChart(spec=report.spec, shown=OfExperiment.TABLE, finding=at)

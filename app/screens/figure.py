@@ -15,11 +15,11 @@ from app.export.figure_spec import FigureSpec
 from app.figures.print.page import Annotation, Grid, Panel
 from app.server import cache, owner
 from app.ui import job_panel, say, state, widgets
-from app.ui.export_panel import Placed, files, page_of, preview
+from app.ui.export_panel import PlacedPanel, files, page_of, preview
 from app.views.kinds import Strip
 
 if TYPE_CHECKING:
-    from app.charts import Made
+    from app.charts import ComputedChart
     from app.server.jobs import Job
 
 _KEPT = (
@@ -32,7 +32,7 @@ _MARKS = "Texts at places of the data: columns and rows of a map from 0, points 
 def render() -> None:
     st.header("Figure")
     st.write("Panels of the other screens, put together for a paper: as a grid, with letters, at their printed size.")
-    placed: list[Placed] = state.kept("figure")
+    placed: list[PlacedPanel] = state.kept("figure")
     _open(placed)
     if not placed:
         st.info(
@@ -50,7 +50,7 @@ def render() -> None:
         _preview(placed, grid)
 
 
-def _open(placed: list[Placed]) -> None:
+def _open(placed: list[PlacedPanel]) -> None:
     """Figures that were saved; one takes the place of what is being composed."""
     names = workspace.names()
     if not names:
@@ -68,7 +68,7 @@ def _open(placed: list[Placed]) -> None:
             _opened(opening, pressed, placed)
 
 
-def _opened(name: str, pressed: float, placed: list[Placed]) -> None:
+def _opened(name: str, pressed: float, placed: list[PlacedPanel]) -> None:
     """Draw a saved figure's panels anew: what they show is computed again, in the background, each time that it is
     opened."""
     try:
@@ -81,7 +81,7 @@ def _opened(name: str, pressed: float, placed: list[Placed]) -> None:
         return
     chosen = state.current()
 
-    def work(job: Job) -> list[Made]:
+    def work(job: Job) -> list[ComputedChart]:
         return list(
             spec.made(
                 lambda model: cache.checkpoint(model, chosen.device, chosen.dtype),
@@ -95,7 +95,7 @@ def _opened(name: str, pressed: float, placed: list[Placed]) -> None:
     )  # fmt: skip
     if made is None:
         return
-    placed[:] = [Placed(made=one, panel=panel) for one, panel in zip(made, spec.page.panels)]
+    placed[:] = [PlacedPanel(made=one, panel=panel) for one, panel in zip(made, spec.page.panels)]
     page = spec.page
     state.update(
         venue=page.venue.value,
@@ -109,7 +109,7 @@ def _opened(name: str, pressed: float, placed: list[Placed]) -> None:
     st.rerun()
 
 
-def _page(placed: list[Placed]) -> Grid:
+def _page(placed: list[PlacedPanel]) -> Grid:
     """The whole figure's choices."""
     page = page_of("figure")
     across = widgets.number("Panels in a row", "across", 1, len(placed)) if len(placed) > 1 else 1
@@ -117,7 +117,7 @@ def _page(placed: list[Placed]) -> Grid:
     return Grid(**page, panels=tuple(one.panel for one in placed), across=across, shared_scale=shared)
 
 
-def _panel(placed: list[Placed], at: int) -> None:
+def _panel(placed: list[PlacedPanel], at: int) -> None:
     """One panel's title, axes and annotations, and its place."""
     one = placed[at]
     key = (  # a figure that is opened brings its own texts
@@ -175,7 +175,7 @@ def _annotations(panel: Panel, key: str) -> tuple[Annotation, ...]:
     return tuple(Annotation(x=row.x, y=row.y, text=row.text) for row in edited.dropna().itertuples() if row.text)
 
 
-def _preview(placed: list[Placed], grid: Grid) -> None:
+def _preview(placed: list[PlacedPanel], grid: Grid) -> None:
     """The figure at its printed size, its files, and its name."""
     from app.export.files import caption  # noqa: PLC0415 - see app/cache.py
     from app.export.sidecar import sidecar  # noqa: PLC0415
@@ -207,7 +207,7 @@ def _preview(placed: list[Placed], grid: Grid) -> None:
             st.success(
                 say.words(
                     "Saved. {}, in the workspace's folder of figures, makes it again.",
-                    say.Code(f"lm2 figure {shlex.quote(path.name)} -o fig.pdf"),
+                    say.CodeText(f"lm2 figure {shlex.quote(path.name)} -o fig.pdf"),
                 ),
                 icon=":material/check:",
             )

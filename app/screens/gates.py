@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app.charts import Made, OfRun, RunChart
+from app.charts import ComputedChart, OfRun, RunChart
 from app.ui import export_panel, panels, say, session, state, widgets
 from app.ui.session import Opened
 from app.views.run import gates
@@ -59,7 +59,7 @@ def render() -> None:
 
 
 @st.fragment
-def _one_block(opened: Opened, gate: str, window: tuple[int, int] | None, above: dict[str, Made]) -> None:
+def _one_block(opened: Opened, gate: str, window: tuple[int, int] | None, above: dict[str, ComputedChart]) -> None:
     """A chosen block, and all panels for print; a fragment, so that choosing draws this part alone."""
     layer, trace = session.captured(opened, widgets.block(opened.checkpoint.config)), opened.trace
     made = {

@@ -8,25 +8,26 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app.charts import Made, OfPatching, PatchingChart
+from app.charts import ComputedChart, OfPatching, PatchingChart
 from app.choices.context import Context
-from app.choices.selection import Patched, Selection, Source
+from app.choices.selection import Patched, Selection, TextSource
 from app.figures.palettes import Stretch
 from app.server import cache
 from app.ui import donors, export_panel, job_panel, panels, say, session, sidebar, state, widgets
 from app.ui.session import Opened
 from app.views.run import text
 from app.views.study import patching
-from app.views.study.patching import Asked, Reply
+from app.views.study.patching import PatchedAnswer, Reply
 from lm2.model.sites import Site
-from lm2.runs.interventions import Edit, Patch
+from lm2.runs.interventions import Edit
+from lm2.runs.operations import Patch
 from lm2.tasks import stories
 
 if TYPE_CHECKING:
     from lm2.runs.trace import Trace
     from probes.causal.patching import PatchSpec
 
-_SOURCES = {Source.STORY: "Story", Source.SIMULATED: "Simulated", Source.PASTED: "Text"}
+_SOURCES = {TextSource.STORY: "Story", TextSource.SIMULATED: "Simulated", TextSource.PASTED: "Text"}
 _PARTS = {Patched.BANK: "bank", Patched.READ: "read output", Patched.STREAM: "residual stream"}
 _SITES = {Patched.READ: Site.MEM_OUT, Patched.STREAM: Site.RESID_POST}
 _MEANING = {
@@ -53,7 +54,7 @@ class _Side:
     """One of the two stories: its run, and where it is asked what."""
 
     opened: Opened
-    asked: Asked
+    asked: PatchedAnswer
 
     @property
     def trace(self) -> Trace:
@@ -125,7 +126,7 @@ def _choose_donor(opened: Opened) -> Opened | None:
         with where:
             source = widgets.buttons("Donor", "donor_source", list(_SOURCES), show=_SOURCES.__getitem__)
         with what:
-            if source is Source.PASTED:
+            if source is TextSource.PASTED:
                 widgets.area(
                     "Text",
                     "donor_text",
@@ -158,7 +159,7 @@ def _choose_donor(opened: Opened) -> Opened | None:
     )
 
 
-def _choose_story(source: Source) -> None:
+def _choose_story(source: TextSource) -> None:
     task, which, question = st.columns([3, 2, 2])
     with task:
         widgets.select(
@@ -169,7 +170,7 @@ def _choose_story(source: Source) -> None:
         )
     with which:
         last = donors.count(source, state.current().donor_task or state.current().task) - 1
-        label = "Seed" if source is Source.SIMULATED else "Story"
+        label = "Seed" if source is TextSource.SIMULATED else "Story"
         widgets.number(
             label,
             "donor_index",
@@ -187,8 +188,8 @@ def _swap(donor: Selection) -> None:
     state.update(
         source=donor.source, task=donor.task, index=donor.index, seed=donor.seed, question=donor.question,
         text=donor.text, token=None,
-        donor_source=Source.PASTED if chosen.source is Source.FILE else chosen.source, donor_task=chosen.task,
-        donor_index=chosen.seed if chosen.source is Source.SIMULATED else chosen.index, donor_question=chosen.question,
+        donor_source=TextSource.PASTED if chosen.source is TextSource.FILE else chosen.source, donor_task=chosen.task,
+        donor_index=chosen.seed if chosen.source is TextSource.SIMULATED else chosen.index, donor_question=chosen.question,
         donor_text=chosen.text,
     )  # fmt: skip
     st.rerun()
@@ -338,7 +339,9 @@ def _source(recipient: _Side, donor: _Side, wanted: Reply) -> str:
     return "the one to its own question" if donor.asked.known else "what the model says behind it"
 
 
-def _each_slot(recipient: _Side, donor: _Side, after: Trace, wanted: Reply, chart: PatchingChart) -> dict[str, Made]:
+def _each_slot(
+    recipient: _Side, donor: _Side, after: Trace, wanted: Reply, chart: PatchingChart
+) -> dict[str, ComputedChart]:
     """The donor's slots one by one, beside all the chosen ones together; the panel, where there is one."""
     from probes.causal.patching import slots_alone  # noqa: PLC0415 - see app/cache.py
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from app.server.jobs import Job
     from app.views.kinds import Heatmap
     from lm2.weights.checkpoint import Checkpoint
-    from probes.features.examples import Moment
+    from probes.features.examples import RowPosition
     from probes.features.sources import Source
     from probes.features.targets import Target
     from probes.probing.plan import ProbePlan
@@ -97,7 +97,7 @@ def render() -> None:
         key = cache.key(loaded, spec)
         with st.spinner("Laying out the rows ..."):
             plan = cache.plan(loaded, spec)
-        state.shows("documents", "\f".join(put.prompt.text for put in plan.examples.puts))
+        state.shows("documents", "\f".join(encoded.prompt.text for encoded in plan.examples.encoded_prompts))
         if spec.files:
             state.shows("labels", "\f".join(read_text(Path(file)) for file in spec.files))
     except ValueError as error:
@@ -117,7 +117,7 @@ def render() -> None:
 
 def _choose(loaded: Checkpoint) -> None:
     """Documents, what is read of them, and how."""
-    from probes.features.examples import Moment  # noqa: PLC0415 - see app/cache.py
+    from probes.features.examples import RowPosition  # noqa: PLC0415 - see app/cache.py
 
     with st.container(border=True):
         tasks, count, origin, seed = st.columns([4, 2, 3, 2])
@@ -145,7 +145,7 @@ def _choose(loaded: Checkpoint) -> None:
             )
         where, sources, targets = st.columns([3, 4, 4])
         with where:
-            moment = Moment(
+            moment = RowPosition(
                 widgets.select(
                     "Rows at", "probe_moment", list(_MOMENTS), show=_MOMENTS.__getitem__, help=_HELP["moment"]
                 )
@@ -188,7 +188,7 @@ def _how() -> None:
             widgets.line("Labels of one's own", "probe_labels", help=_HELP["labels"])
 
 
-def _sources(loaded: Checkpoint, moment: Moment) -> list[str]:
+def _sources(loaded: Checkpoint, moment: RowPosition) -> list[str]:
     """What the model has at that moment: first all of a kind, then one by one."""
     from probes.features.sources import expand  # noqa: PLC0415 - see app/cache.py
 
@@ -218,7 +218,7 @@ def _spec(loaded: Checkpoint) -> ProbeSpec:
     """What is to be read. Raises ValueError for choices that make no sense."""
     from probes.estimators.linear import Family  # noqa: PLC0415
     from probes.features.documents import Documents, Origin  # noqa: PLC0415 - see app/cache.py
-    from probes.features.examples import Moment  # noqa: PLC0415
+    from probes.features.examples import RowPosition  # noqa: PLC0415
     from probes.probing.spec import ProbeSpec  # noqa: PLC0415
 
     chosen = state.current()
@@ -232,7 +232,7 @@ def _spec(loaded: Checkpoint) -> ProbeSpec:
         checkpoint=loaded.name,
         documents=Documents(tasks=chosen.probe_tasks, count=chosen.probe_count, origin=Origin(chosen.probe_origin),
             seed=chosen.probe_seed),
-        moment=Moment(chosen.probe_moment), segment_length=chosen.length or None, sources=state.texts("probe_sources"),
+        moment=RowPosition(chosen.probe_moment), segment_length=chosen.length or None, sources=state.texts("probe_sources"),
         targets=state.texts("probe_targets"), baselines=state.texts("probe_baselines"),
         family=Family(chosen.probe_family),
         strengths=_strengths(), folds=chosen.probe_folds, permutations=chosen.probe_permutations,

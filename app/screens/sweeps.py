@@ -134,10 +134,10 @@ def _choose(config: LM2Config) -> None:
 
 def _grids(config: LM2Config) -> list[str]:
     """Those of which the model has something."""
-    from probes.sweeps.grid import Grid, parts  # noqa: PLC0415 - see app/cache.py
+    from probes.sweeps.grid import UnitGrid, parts  # noqa: PLC0415 - see app/cache.py
 
     there = []
-    for grid in Grid:
+    for grid in UnitGrid:
         try:
             parts(grid, config, (0,), (0.0,))
         except ValueError:
@@ -149,17 +149,17 @@ def _grids(config: LM2Config) -> list[str]:
 def _spec(loaded: Checkpoint) -> SweepSpec:
     """What is to be swept. Raises ValueError for choices that do not go together."""
     from probes.causal.plan import Route  # noqa: PLC0415
-    from probes.sweeps.grid import Grid, Replacement  # noqa: PLC0415 - see app/cache.py
+    from probes.sweeps.grid import Replacement, UnitGrid  # noqa: PLC0415 - see app/cache.py
     from probes.sweeps.spec import SweepSpec  # noqa: PLC0415
 
     chosen = state.current()
     first = Metric(chosen.ordered)
     plain = SweepSpec(
-        checkpoint=loaded.name, grid=Grid(chosen.grid), task=chosen.exam_task, questions=chosen.exam_questions,
+        checkpoint=loaded.name, grid=UnitGrid(chosen.grid), task=chosen.exam_task, questions=chosen.exam_questions,
         segment_length=chosen.length or None,
         metrics=(first, *(metric for metric in Metric if metric is not first)), seed=chosen.exam_seed,
     )  # fmt: skip
-    if plain.grid is Grid.GATES:
+    if plain.grid is UnitGrid.GATES:
         return plain
     route = Route(chosen.route)
     return replace(

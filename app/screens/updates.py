@@ -9,7 +9,7 @@ import streamlit as st
 
 from app.charts import OfUpdates, UpdateChart
 from app.charts.updates import Continued
-from app.choices.selection import Probe
+from app.choices.selection import ProbeText
 from app.figures.palettes import Stretch
 from app.server import cache
 from app.ui import export_panel, panels, say, session, state, widgets
@@ -23,8 +23,8 @@ from lm2.runs.spec import RunSpec
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from app.charts import Made
-    from probes.causal.updates import Rereading, Walk
+    from app.charts import ComputedChart
+    from probes.causal.updates import Rereading, TracedGeneration
 
 MOST_TOKENS = 64
 _SHOWN = {
@@ -48,7 +48,7 @@ _BESIDES = {
     ),
 }
 
-_PROBES = {Probe.QUESTION: "the question", Probe.SEGMENT: "the prompt's last segment"}
+_PROBES = {ProbeText.QUESTION: "the question", ProbeText.SEGMENT: "the prompt's last segment"}
 
 
 def render() -> None:
@@ -92,17 +92,17 @@ def render() -> None:
     _again(walks)
 
 
-def _again(walks: dict[str, Walk]) -> None:
+def _again(walks: dict[str, TracedGeneration]) -> None:
     """What ran, and how to run it again."""
     digests = ", ".join(f"writes {name}: run {walk.spec.digest[:10]}" for name, walk in walks.items())
     count, layers = len(walks["on"].ids), walks["on"].layers
     st.caption(say.words("{}; each continued by {} tokens, the likeliest every time.", digests, count))
     with st.expander("Run again"):
         st.code(
-            "import dataclasses\nimport lm2\nfrom probes.causal.updates import walk\n\n"
+            "import dataclasses\nimport lm2\nfrom probes.causal.updates import generate_traced\n\n"
             f"on = lm2.RunSpec.from_json({walks['on'].spec.to_json()!r})\n"
             f"off = dataclasses.replace(on, interventions=(lm2.{walks['off'].spec.interventions[0]!r},))\n"
-            f"walks = [walk(lm2.load(on.checkpoint), spec, tokens={count}, layers={layers}) for spec in (on, off)]",
+            f"walks = [generate_traced(lm2.load(on.checkpoint), spec, tokens={count}, layers={layers}) for spec in (on, off)]",
             wrap_lines=True,
         )
 
@@ -127,9 +127,9 @@ def _slider(label: str, field: str, last: int, default: int, help: str) -> int:
     )
 
 
-def _walks(opened: Opened, count: int, frozen: int) -> dict[str, Walk]:
+def _walks(opened: Opened, count: int, frozen: int) -> dict[str, TracedGeneration]:
     """The context continued with writes on and with writes off."""
-    from probes.causal.updates import walk  # noqa: PLC0415 - see app/cache.py
+    from probes.causal.updates import generate_traced  # noqa: PLC0415 - see app/cache.py
 
     loaded, read, layers = opened.checkpoint, opened.trace.spec, opened.layers
     specs = {
@@ -138,13 +138,13 @@ def _walks(opened: Opened, count: int, frozen: int) -> dict[str, Walk]:
     }
     bar = st.empty()
 
-    def write(name: str) -> Walk:
+    def write(name: str) -> TracedGeneration:
         def heard(done: int, segments: int) -> None:
             bar.progress(
                 done / segments, say.words("Writes {}: segment {} of {}, then {} tokens", name, done, segments, count)
             )
 
-        return walk(loaded, specs[name], tokens=count, layers=layers, on_segment=heard)
+        return generate_traced(loaded, specs[name], tokens=count, layers=layers, on_segment=heard)
 
     walks = {
         name: cache.result(loaded, f"walk {count} {layers}", specs[name], lambda name=name: write(name))
@@ -154,7 +154,7 @@ def _walks(opened: Opened, count: int, frozen: int) -> dict[str, Walk]:
     return walks
 
 
-def _rereadings(opened: Opened, walks: dict[str, Walk], ids: tuple[int, ...]) -> dict[str, Rereading]:
+def _rereadings(opened: Opened, walks: dict[str, TracedGeneration], ids: tuple[int, ...]) -> dict[str, Rereading]:
     """The probe read from every bank of both walks. Raises ValueError as `reread` does."""
     from probes.causal.updates import reread  # noqa: PLC0415 - see app/cache.py
 
@@ -172,7 +172,7 @@ def _rereadings(opened: Opened, walks: dict[str, Walk], ids: tuple[int, ...]) ->
 
 
 @st.fragment
-def _written(opened: Opened, walks: dict[str, Walk], chart: UpdateChart) -> None:
+def _written(opened: Opened, walks: dict[str, TracedGeneration], chart: UpdateChart) -> None:
     """The generation, token by token; a fragment, so that its slider draws this part alone."""
     on, off, walk, piece_of = walks["on"], walks["off"], walks[chart.writes], opened.checkpoint.tokenizer.shown
     count, start = len(walk.ids), len(walk.prompt)
@@ -200,7 +200,7 @@ def _written(opened: Opened, walks: dict[str, Walk], chart: UpdateChart) -> None
     state.publish()
 
 
-def _both(on: Walk, off: Walk, piece_of: Callable[[int], str]) -> None:
+def _both(on: TracedGeneration, off: TracedGeneration, piece_of: Callable[[int], str]) -> None:
     """Where the two texts part, and both of them side by side."""
     from probes.causal.updates import diverge  # noqa: PLC0415 - see app/cache.py
 
@@ -227,7 +227,7 @@ def _choose(token: int | None, start: int, step: int) -> None:
 
 
 @st.fragment
-def _before_and_after(opened: Opened, walks: dict[str, Walk], chart: UpdateChart) -> None:
+def _before_and_after(opened: Opened, walks: dict[str, TracedGeneration], chart: UpdateChart) -> None:
     """One probe, read from two banks of the walk that is shown, and all panels for print; a fragment, as above."""
     st.subheader("The same tokens, before and after")
     walk, question, layer, head = walks[chart.writes], _question(opened), chart.layer, chart.head
@@ -237,7 +237,7 @@ def _before_and_after(opened: Opened, walks: dict[str, Walk], chart: UpdateChart
         probe = widgets.select(
             "Probe, read from every bank",
             "probe",
-            list(Probe) if question else [Probe.SEGMENT],
+            list(ProbeText) if question else [ProbeText.SEGMENT],
             show=_PROBES.__getitem__,
         )
     with middle:
@@ -256,14 +256,14 @@ def _before_and_after(opened: Opened, walks: dict[str, Walk], chart: UpdateChart
             last,
             "The last segment is still open: the bank is what it would hand on now.",
         )
-    ids = question if probe is Probe.QUESTION else opened.trace.segments[-1].ids
+    ids = question if probe is ProbeText.QUESTION else opened.trace.segments[-1].ids
     try:
         readings = _rereadings(opened, walks, ids)
     except ValueError as error:
         st.info(say.words("{}.", error), icon=":material/info:")
         return
     read, height = readings[chart.writes], _height(opened)
-    by_question = bool(question) and probe is Probe.QUESTION
+    by_question = bool(question) and probe is ProbeText.QUESTION
     token = _answer(opened) if by_question else int(read.logits[before].argmax())
     chart = replace(chart, probe=ids, before=before, after=after, token=token)
     found = Continued(walks=walks, readings=readings)
@@ -304,7 +304,7 @@ def _before_and_after(opened: Opened, walks: dict[str, Walk], chart: UpdateChart
     state.publish()
 
 
-def _courses(opened: Opened, made: dict[str, Made], before: int, *, by_question: bool) -> None:
+def _courses(opened: Opened, made: dict[str, ComputedChart], before: int, *, by_question: bool) -> None:
     left, right = st.columns(2)
     with left:
         st.subheader("Reading, update by update")

@@ -13,7 +13,7 @@ import streamlit as st
 from streamlit import runtime
 
 from app.server import owner
-from app.server.jobs import Job, Jobs, Phase
+from app.server.jobs import Job, JobPhase, Jobs
 from app.server.uploads import PREFIX, Uploads
 from lm2 import files
 from lm2.model.sites import Site
@@ -106,7 +106,7 @@ Key = tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lent:
+class CachedSources:
     """What other texts lend to runs."""
 
     given: "Donations"  # noqa: F821
@@ -119,7 +119,7 @@ class Lent:
         )
 
 
-class Store:
+class ResultCache:
     """Results by what made them: the spec's digest, that of the weights, and more. The least recently used ones go
     first."""
 
@@ -142,8 +142,8 @@ class Store:
 
 
 @st.cache_resource(show_spinner=False)
-def _store() -> Store:
-    return Store(_STORE_BYTES)
+def _store() -> ResultCache:
+    return ResultCache(_STORE_BYTES)
 
 
 @dataclass(frozen=True)
@@ -159,8 +159,8 @@ class LongText:
 
 
 @st.cache_resource(show_spinner=False)
-def _texts() -> Store:
-    return Store(_TEXT_BYTES)
+def _texts() -> ResultCache:
+    return ResultCache(_TEXT_BYTES)
 
 
 def keep_text(text: str) -> str:
@@ -218,9 +218,9 @@ def trace(loaded: "Checkpoint", spec: RunSpec, session: str) -> "Trace | Job":  
         runs.leave(session)
         return found
     if job is not None and not job.deserted:
-        if job.cancelling or job.phase is Phase.FAILED:
+        if job.cancelling or job.phase is JobPhase.FAILED:
             return job
-        if job.phase is Phase.FINISHED:  # the store had no room for it any more
+        if job.phase is JobPhase.FINISHED:  # the store had no room for it any more
             runs.forget(key)
     return runs.ask(key, lambda job: _run(loaded, spec, job), session=session, at_once=_short(loaded, spec))
 
@@ -264,7 +264,7 @@ def _until_the_end(jobs: Jobs) -> Jobs:
 def _lent(loaded: "Checkpoint", spec: RunSpec) -> "Donations | None":  # noqa: F821
     """What other texts lend to a run: the same whichever slots, heads and blocks it is for, so one more of them runs no
     text again."""
-    from lm2.runs.runner import donations
+    from lm2.runs.runner import source_activations
 
     def everywhere(change: Intervention) -> Intervention:
         return replace(change, **{place: None for place in ("slots", "heads", "layers") if hasattr(change, place)})
@@ -273,7 +273,7 @@ def _lent(loaded: "Checkpoint", spec: RunSpec) -> "Donations | None":  # noqa: F
     if not taking:
         return None
     whole = replace(spec, captures=(), interventions=taking)
-    return result(loaded, "lent", whole, lambda: Lent(given=donations(loaded, whole))).given
+    return result(loaded, "lent", whole, lambda: CachedSources(given=source_activations(loaded, whole))).given
 
 
 def result(loaded: "Checkpoint", what: str, spec: "RunSpec | PatchSpec", make: Callable[[], Made]) -> Made:  # noqa: F821
@@ -358,10 +358,11 @@ def named(loaded: "Checkpoint", task: int, what: str) -> tuple[str, ...]:  # noq
 
 @st.cache_data(show_spinner=False)
 def _named(digest: str, origin: files.State, task: int, what: str, _loaded: "Checkpoint") -> tuple[str, ...]:  # noqa: F821
-    from probes.features.examples import Documents, Examples, Moment
+    from probes.features.documents import Documents
+    from probes.features.examples import Examples, RowPosition
     from probes.features.targets import expand
 
-    few = Examples.of(_loaded, Documents(tasks=(task,), count=20), Moment.QUESTION)
+    few = Examples.of(_loaded, Documents(tasks=(task,), count=20), RowPosition.QUESTION)
     try:
         return tuple(map(str, expand((what,), few)))
     except ValueError:

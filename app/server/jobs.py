@@ -22,7 +22,7 @@ Work = Callable[["Job"], Any]
 """What a job does. It reports its steps to the job, and its result is what it returns."""
 
 
-class Phase(Enum):
+class JobPhase(Enum):
     """Where a job stands."""
 
     WAITING = "waiting"
@@ -33,7 +33,7 @@ class Phase(Enum):
 
     @property
     def ended(self) -> bool:
-        return self not in (Phase.WAITING, Phase.RUNNING)
+        return self not in (JobPhase.WAITING, JobPhase.RUNNING)
 
 
 class CancelledError(Exception):
@@ -50,7 +50,7 @@ class Job:
             at_once: whether it runs beside others, not after them.
         """
         self.at_once = at_once
-        self.phase = Phase.WAITING
+        self.phase = JobPhase.WAITING
         self.done = 0
         self.total: int | None = None
         """Steps; None until the work has told."""
@@ -78,7 +78,7 @@ class Job:
     def left(self) -> float | None:
         """Seconds that it will still take at the pace of its steps so far; None until two have been reported."""
         (began, first), (now, last) = self._first, self._last
-        if self.phase is not Phase.RUNNING or self.total is None or last <= first:
+        if self.phase is not JobPhase.RUNNING or self.total is None or last <= first:
             return None
         return max(0.0, (now - began) / (last - first) * (self.total - last) - (time.monotonic() - now))
 
@@ -102,8 +102,8 @@ class Job:
         """Tell it to stop. One that waits will not begin; one that runs stops at its next step."""
         with self._lock:
             self.cancelling = True
-            if self.phase is Phase.WAITING:
-                self.phase = Phase.CANCELLED
+            if self.phase is JobPhase.WAITING:
+                self.phase = JobPhase.CANCELLED
                 self._over.set()
 
     def wait(self, seconds: float) -> bool:
@@ -118,17 +118,17 @@ class Job:
         with self._lock:
             if self.cancelling:
                 return
-            self._began, self.phase = time.monotonic(), Phase.RUNNING
-        ended = Phase.FAILED
+            self._began, self.phase = time.monotonic(), JobPhase.RUNNING
+        ended = JobPhase.FAILED
         try:
             self.result = work(self)
-            ended = Phase.FINISHED
+            ended = JobPhase.FINISHED
         except CancelledError:
-            ended = Phase.CANCELLED
+            ended = JobPhase.CANCELLED
         except (ValueError, OSError) as error:
             self.sentence = owner.without_folders(str(error))
         finally:
-            if ended is Phase.FAILED and not self.sentence:
+            if ended is JobPhase.FAILED and not self.sentence:
                 self.sentence = f"the program failed with {sys.exc_info()[0].__name__}; the server's log says where"
             self._ended, self.phase = time.monotonic(), ended
             self._over.set()
@@ -174,7 +174,7 @@ class Jobs:
         """
         with self._lock:
             job = self._jobs.get(key)
-            if job is None or job.cancelling or job.phase is Phase.FAILED:
+            if job is None or job.cancelling or job.phase is JobPhase.FAILED:
                 waiting = self._waiters[key] = _Waiting()
                 awaited = partial(self._awaited, waiting) if session is not None else lambda: True
                 job = self._jobs[key] = Job(work, awaited, at_once=at_once)

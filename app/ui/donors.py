@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from app.choices.context import Context
-from app.choices.selection import Selection, Source
+from app.choices.selection import Selection, TextSource
 from app.ui import sidebar
 from lm2.tasks import stories, world
 
@@ -13,9 +13,9 @@ _TRIED = 50
 SEEDS = 1_000_001
 
 
-def count(source: Source, task: int) -> int:
+def count(source: TextSource, task: int) -> int:
     """How many stories of a task there are to choose from."""
-    return SEEDS if source is Source.SIMULATED else len(stories.real_stories(task)) or 10_000
+    return SEEDS if source is TextSource.SIMULATED else len(stories.real_stories(task)) or 10_000
 
 
 def neighbours(chosen: Selection, first: int, several: int) -> tuple[Selection, ...]:
@@ -24,11 +24,13 @@ def neighbours(chosen: Selection, first: int, several: int) -> tuple[Selection, 
 
     For a text of the user's own: from the task's first story on.
     """
-    if chosen.source is Source.SIMULATED:
+    if chosen.source is TextSource.SIMULATED:
         return tuple(replace(chosen, seed=(chosen.seed + first + step) % SEEDS) for step in range(several))
-    own = chosen.index if chosen.source is Source.STORY else -1
-    there = count(Source.STORY, chosen.task)
-    return tuple(replace(chosen, source=Source.STORY, index=(own + first + step) % there) for step in range(several))
+    own = chosen.index if chosen.source is TextSource.STORY else -1
+    there = count(TextSource.STORY, chosen.task)
+    return tuple(
+        replace(chosen, source=TextSource.STORY, index=(own + first + step) % there) for step in range(several)
+    )
 
 
 def donor(chosen: Selection, recipient: Context) -> Selection:
@@ -41,10 +43,10 @@ def donor(chosen: Selection, recipient: Context) -> Selection:
         question=chosen.donor_question,
         text=chosen.donor_text,
     )
-    if found.source is Source.PASTED:
+    if found.source is TextSource.PASTED:
         return found
     if chosen.donor_index >= 0:
-        return replace(found, **{"seed" if found.source is Source.SIMULATED else "index": chosen.donor_index})
+        return replace(found, **{"seed" if found.source is TextSource.SIMULATED else "index": chosen.donor_index})
     near = neighbours(found, 1, min(_TRIED, count(found.source, found.task)))
     return next((one for one in near if _differs(sidebar.context_of(one), recipient)), near[0])
 

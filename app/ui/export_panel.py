@@ -18,8 +18,8 @@ from app.views.latex import latex, markdown
 from app.views.windows import tokens, window
 
 if TYPE_CHECKING:
-    from app.charts import Made
-    from app.figures.print.figure import Drawn
+    from app.charts import ComputedChart
+    from app.figures.print.figure import PrintFigure
 
 _DOTS = 96
 """CSS pixels to an inch: at this width an image on the screen has its printed size."""
@@ -28,22 +28,22 @@ _MOST_BUTTONS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Placed:
+class PlacedPanel:
     """A chart in a panel of the figure that is being composed."""
 
-    made: Made
+    made: ComputedChart
     panel: Panel
 
 
 @st.fragment
-def hand_out(made: Mapping[str, Made], stretch: Stretch = Stretch.LINEAR) -> None:
+def hand_out(made: Mapping[str, ComputedChart], stretch: Stretch = Stretch.LINEAR) -> None:
     """A screen's panels and tables by their titles. `stretch`: of its heatmaps' colours on the screen."""
     with st.expander("For a paper", icon=":material/print:", key="for_a_paper", on_change="rerun") as room:
         if room.open:  # closed, it costs the screen nothing
             _choose(made, stretch)
 
 
-def _choose(made: Mapping[str, Made], stretch: Stretch) -> None:
+def _choose(made: Mapping[str, ComputedChart], stretch: Stretch) -> None:
     if len(made) <= _MOST_BUTTONS:
         title = widgets.buttons("Panel", "printed", list(made))
     else:
@@ -56,7 +56,7 @@ def _choose(made: Mapping[str, Made], stretch: Stretch) -> None:
     state.publish()
 
 
-def _table(title: str, made: Made) -> None:
+def _table(title: str, made: ComputedChart) -> None:
     from app.export.files import table_bundle  # noqa: PLC0415 - see app/cache.py
     from app.export.sidecar import sidecar  # noqa: PLC0415
 
@@ -80,7 +80,7 @@ def _table(title: str, made: Made) -> None:
     )
 
 
-def _figure(title: str, made: Made, stretch: Stretch) -> None:
+def _figure(title: str, made: ComputedChart, stretch: Stretch) -> None:
     left, right = st.columns([2, 5])  # the right one holds two columns of any venue's template at their size
     with left:
         page = page_of("handout")
@@ -102,7 +102,7 @@ def _figure(title: str, made: Made, stretch: Stretch) -> None:
         if st.button(
             "Add to the figure", icon=":material/add_photo_alternate:", key="add_panel", help=said, disabled=full
         ):
-            state.kept("figure").append(Placed(made=shown, panel=panel))
+            state.kept("figure").append(PlacedPanel(made=shown, panel=panel))
             st.toast(
                 say.words("{} is panel {} of the figure.", title, len(state.kept("figure"))),
                 icon=":material/add_photo_alternate:",
@@ -113,25 +113,25 @@ def _figure(title: str, made: Made, stretch: Stretch) -> None:
     )
 
 
-def preview(drawn: Drawn) -> None:
+def preview(drawn: PrintFigure) -> None:
     """The figure at its printed size."""
-    from app.export.files import Form, render  # noqa: PLC0415 - see app/cache.py
+    from app.export.files import FileFormat, render  # noqa: PLC0415 - see app/cache.py
 
     page = drawn.page
-    st.image(render(drawn, Form.PNG_300), width=round(_DOTS * page.width))
+    st.image(render(drawn, FileFormat.PNG_300), width=round(_DOTS * page.width))
     st.caption(say.words("At its printed size: {:g} in wide, as {}'s template has it.", page.width, page.measures.name))
 
 
-def files(spec: FigureSpec, made: Sequence[Made], drawn: Drawn, name: str) -> None:
+def files(spec: FigureSpec, made: Sequence[ComputedChart], drawn: PrintFigure, name: str) -> None:
     """Buttons that hand out the figure's files."""
-    from app.export.files import Form, bundle, render  # noqa: PLC0415 - see app/cache.py
+    from app.export.files import FileFormat, bundle, render  # noqa: PLC0415 - see app/cache.py
     from app.export.sidecar import sidecar  # noqa: PLC0415
     from app.figures.screen.html import interactive  # noqa: PLC0415
 
     widgets.download(
         "All of it (.zip)", lambda: bundle(drawn, sidecar(spec, made), spec.digest), f"{name}.zip", "application/zip"
     )
-    widgets.download("PDF", lambda: render(drawn, Form.PDF, spec.digest), f"{name}.pdf", "application/pdf")
+    widgets.download("PDF", lambda: render(drawn, FileFormat.PDF, spec.digest), f"{name}.pdf", "application/pdf")
     widgets.download("Interactive page (.html)", lambda: interactive(drawn), f"{name}.html", "text/html")
 
 
@@ -157,7 +157,7 @@ def page_of(key: str) -> dict[str, Any]:
     return {"venue": venue, "columns": columns, "height": height}
 
 
-def _panel(title: str, made: Made, stretch: Stretch) -> Panel:
+def _panel(title: str, made: ComputedChart, stretch: Stretch) -> Panel:
     """How the view is drawn."""
     view, colours = made.view, None
     if isinstance(view, (Heatmap, Strip)):
@@ -177,7 +177,7 @@ def _panel(title: str, made: Made, stretch: Stretch) -> Panel:
     return Panel(title=st.text_input("Title", title, key=f"title_{title}"), colours=colours, stretch=spread)
 
 
-def _windowed(title: str, made: Made) -> Made:
+def _windowed(title: str, made: ComputedChart) -> ComputedChart:
     """The chart from one token to another."""
     count = tokens(made.view) if hasattr(made.chart, "window") else None
     if count is None or count < 2:
@@ -194,5 +194,5 @@ def _windowed(title: str, made: Made) -> Made:
     )
 
 
-def _name(made: Made) -> str:
+def _name(made: ComputedChart) -> str:
     return f"{made.chart.words.replace(' ', '-').replace(',', '')}-{made.chart.digest[:10]}"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from app.server import cache
-from app.server.jobs import Phase, Work
+from app.server.jobs import JobPhase, Work
 from app.ui import progress, say, sidebar, state, widgets
 from lm2.tasks import stories
 
@@ -61,7 +61,7 @@ def questions() -> tuple[Prompt, ...] | None:
 def finished(key: Hashable) -> bool:
     """Whether a job has found something that is still there."""
     job = cache.jobs().find(key)
-    return job is not None and job.phase is Phase.FINISHED
+    return job is not None and job.phase is JobPhase.FINISHED
 
 
 def result(key: Hashable, work: Work, label: str, unit: str) -> Any:
@@ -75,14 +75,14 @@ def result(key: Hashable, work: Work, label: str, unit: str) -> Any:
     if job is not None and not job.phase.ended:
         progress.show(job, unit)
         return None
-    if job is not None and job.phase is Phase.FINISHED:
+    if job is not None and job.phase is JobPhase.FINISHED:
         return job.result
     st.button(say.words("{}", label), type="primary", icon=":material/play_arrow:", on_click=jobs.ask, args=(key, work))
     if job is None:
         st.caption("Not run yet. It runs in the background: go on working here, and come back by this page's link.")
-    if job is not None and job.phase is Phase.FAILED:
+    if job is not None and job.phase is JobPhase.FAILED:
         st.info(say.words("It could not be run: {}.", job.sentence.removesuffix(".")), icon=":material/info:")
-    if job is not None and job.phase is Phase.CANCELLED:
+    if job is not None and job.phase is JobPhase.CANCELLED:
         st.caption(say.words("Stopped after {}.", progress.counted(job.done, unit)))
     return None
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from app.components.heatmap import Cell, heatmap
+from app.components.heatmap import HeatmapCell, heatmap
 from app.components.token_strip import token_strip
 from app.figures.palettes import Stretch
 from app.figures.screen import draw
@@ -66,7 +66,7 @@ def _within(first: int, count: int, place: int | None) -> int | None:
 
 def map_to_click(
     view: Heatmap, key: str, row: int | None, column: int | None, stretch: Stretch, height: int
-) -> Cell | None:
+) -> HeatmapCell | None:
     """A heatmap; returns the cell clicked on. `height`: CSS pixels; unlike rows get a pixel each at least."""
     if len(set(view.row_kinds)) > 1:
         height = max(height, len(view.row_kinds) + 130)
@@ -81,7 +81,7 @@ def map_to_click(
         row_noun=view.row_noun, column_noun=view.column_noun, pooling=view.pooling, stretch=stretch, height=height,
         alt=view.alt,
     )  # fmt: skip
-    return None if cell is None else Cell(cell.row, view.first + cell.column)
+    return None if cell is None else HeatmapCell(cell.row, view.first + cell.column)
 
 
 def figure(view: View, key: str, height: int | None = None) -> None:

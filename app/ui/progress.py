@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app.server.jobs import Job, Phase
+from app.server.jobs import Job, JobPhase
 from app.ui import say
 
 
@@ -30,7 +30,7 @@ def _progress(job: Job, unit: str) -> None:
 def _how_far(job: Job, unit: str) -> str:
     if job.cancelling:
         return f"Stopping after this {unit} ..."
-    if job.phase is Phase.WAITING:
+    if job.phase is JobPhase.WAITING:
         return "Waiting: another job is being run first."
     if job.total is None:
         return f"{counted(job.done, unit)} in {duration(job.seconds)}" if job.done else "Starting ..."

@@ -16,7 +16,7 @@ _MOST = 1000
 
 
 @dataclass(frozen=True)
-class Code:
+class CodeText:
     """A value that is shown as code: a command, a name to type."""
 
     text: str
@@ -34,6 +34,6 @@ class _Words(string.Formatter):
     def format_field(self, value: Any, format_spec: str) -> str:
         if isinstance(value, Exception):
             value = owner.without_folders(str(value)).removesuffix(".")
-        if isinstance(value, Code):
+        if isinstance(value, CodeText):
             return code(shortened(value.text, _MOST))
         return plain(shortened(super().format_field(value, format_spec), _MOST))

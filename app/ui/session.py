@@ -8,7 +8,7 @@ import streamlit as st
 from app.choices.context import Context
 from app.figures.theme import DARK, LIGHT, Theme
 from app.server import cache
-from app.server.jobs import Job, Phase
+from app.server.jobs import Job, JobPhase
 from app.ui import progress, say, sidebar, state
 from app.views.run import memory
 
@@ -106,9 +106,9 @@ def ran(loaded: "Checkpoint", spec: "RunSpec") -> "Trace | None":
             " page waits for it any more."
         )
         progress.show(found, "segment")
-    elif found.phase is Phase.FINISHED:
+    elif found.phase is JobPhase.FINISHED:
         return ran(loaded, spec)
-    elif found.phase is Phase.FAILED:
+    elif found.phase is JobPhase.FAILED:
         cache.forget_run(loaded, spec)
         raise ValueError(found.sentence)
     else:

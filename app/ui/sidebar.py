@@ -4,7 +4,7 @@ import streamlit as st
 
 from app.choices import context
 from app.choices.context import Context
-from app.choices.selection import Kind, Selection, Source
+from app.choices.selection import Selection, TextKind, TextSource
 from app.server import cache
 from app.ui import state, widgets
 from lm2.files import decode_text
@@ -12,11 +12,16 @@ from lm2.tasks import stories
 from lm2.tasks.simulator import simulate
 from lm2.weights.bundled import bundled_names
 
-_SOURCES = {Source.STORY: "Story", Source.SIMULATED: "Simulated", Source.PASTED: "Text", Source.FILE: "File"}
+_SOURCES = {
+    TextSource.STORY: "Story",
+    TextSource.SIMULATED: "Simulated",
+    TextSource.PASTED: "Text",
+    TextSource.FILE: "File",
+}
 _ASKED = {
-    Kind.OWN_SEGMENT: "one question, in a segment of its own",
-    Kind.SAME_TEXT: "one question, behind the facts",
-    Kind.WHOLE_STORY: "the story as written, all questions answered",
+    TextKind.OWN_SEGMENT: "one question, in a segment of its own",
+    TextKind.SAME_TEXT: "one question, behind the facts",
+    TextKind.WHOLE_STORY: "the story as written, all questions answered",
 }
 _NAMES = {1: "one fact", 2: "two facts", 3: "three facts", 4: "two-argument relations", 5: "three-argument relations",
           6: "yes/no", 7: "counting", 8: "lists", 9: "negation", 10: "indefinite knowledge"}  # fmt: skip
@@ -28,7 +33,7 @@ def render() -> None:
         with st.expander("Model", expanded=True, icon=":material/memory:"):
             _model()
         with st.expander("Context", expanded=True, icon=":material/article:"):
-            widgets.buttons("What the model reads", "source", list(Source), show=_SOURCES.__getitem__)
+            widgets.buttons("What the model reads", "source", list(TextSource), show=_SOURCES.__getitem__)
             _SOURCE_WIDGETS[state.current().source]()
 
 
@@ -81,8 +86,8 @@ def task_name(task: int) -> str:
 
 
 def _question() -> None:
-    widgets.select("Asked as", "asked", list(Kind), show=_ASKED.__getitem__)
-    if state.current().asked is not Kind.WHOLE_STORY:
+    widgets.select("Asked as", "asked", list(TextKind), show=_ASKED.__getitem__)
+    if state.current().asked is not TextKind.WHOLE_STORY:
         widgets.number("Question", "question", -1, 19, help="Counted from 0; -1 is the last.")
 
 
@@ -111,7 +116,12 @@ def _text_of(content: bytes) -> str:
     return context.of_text(decode_text(content, "the file"), "uploaded file").text
 
 
-_SOURCE_WIDGETS = {Source.STORY: _story, Source.SIMULATED: _simulated, Source.PASTED: _pasted, Source.FILE: _file}
+_SOURCE_WIDGETS = {
+    TextSource.STORY: _story,
+    TextSource.SIMULATED: _simulated,
+    TextSource.PASTED: _pasted,
+    TextSource.FILE: _file,
+}
 
 
 def chosen_context() -> Context:
@@ -121,13 +131,13 @@ def chosen_context() -> Context:
 
 def context_of(chosen: Selection) -> Context:
     """The text that a selection names. Raises ValueError saying what is missing or wrong."""
-    if chosen.source is Source.PASTED:
+    if chosen.source is TextSource.PASTED:
         return context.of_text(chosen.text, "pasted text")
-    if chosen.source is Source.FILE:
+    if chosen.source is TextSource.FILE:
         if not chosen.uploaded:
             raise ValueError("No file yet. Upload a .txt file in the sidebar, or choose a story.")
         return context.of_text(chosen.uploaded, "uploaded file")
-    if chosen.source is Source.STORY:
+    if chosen.source is TextSource.STORY:
         picked = stories.pick(chosen.task, chosen.index)
         story, origin = picked.story, picked.origin
     else:
@@ -139,11 +149,11 @@ def context_of(chosen: Selection) -> Context:
             questions=None if statements is None else min(5, statements),
         ).story
         origin = f"simulated story of qa{chosen.task}, seed {chosen.seed}"
-    if chosen.asked is Kind.WHOLE_STORY:
+    if chosen.asked is TextKind.WHOLE_STORY:
         return context.of_story(story, origin)
     count = len(story.questions)
     if not -count <= chosen.question < count:
         raise ValueError(
             f"This story has questions 0 to {count - 1}, and none at {chosen.question}. Choose another question."
         )
-    return context.of_question(story, chosen.question, origin, own_segment=chosen.asked is Kind.OWN_SEGMENT)
+    return context.of_question(story, chosen.question, origin, own_segment=chosen.asked is TextKind.OWN_SEGMENT)

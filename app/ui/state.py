@@ -14,7 +14,7 @@ import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from app.choices import links
-from app.choices.selection import ALLOWED, DECIDED_BY, Selection, Source
+from app.choices.selection import ALLOWED, DECIDED_BY, Selection, TextSource
 from app.server import cache
 from app.ui import say
 
@@ -64,7 +64,7 @@ def _begin(written: dict[str, str]) -> None:
     link = links.read(written, _FIELDS, ALLOWED)
     values = link.values | {name: text for name, text in kept.items() if text is not None}
     if (
-        values.get("source") is Source.FILE and "uploaded" not in values and "text" in values
+        values.get("source") is TextSource.FILE and "uploaded" not in values and "text" in values
     ):  # links of before pasted and uploaded texts were parted
         values["uploaded"] = values.pop("text")
     st.session_state["selection"] = Selection(**values)

@@ -15,7 +15,7 @@ _LOG = logging.getLogger(__name__)
 _FIELDS = ("key", "made", "answers")
 
 
-class Asked(NamedTuple):
+class AnsweringModel(NamedTuple):
     """The model of a cell."""
 
     digest: str
@@ -24,7 +24,7 @@ class Asked(NamedTuple):
     dtype: str
 
     @classmethod
-    def of(cls, checkpoint: Checkpoint) -> "Asked":
+    def of(cls, checkpoint: Checkpoint) -> "AnsweringModel":
         return cls(checkpoint.digest, checkpoint.weights_digest, checkpoint.device, checkpoint.dtype)
 
 
@@ -37,7 +37,7 @@ class AnswerStore:
         self.foreign: dict[str, list[str]] = {}
         """Files that `get` found made by other code, libraries or another device than now, and which of these."""
 
-    def get(self, file: str, key: Mapping[str, Any], model: Asked) -> list[dict[str, Any]] | None:
+    def get(self, file: str, key: Mapping[str, Any], model: AnsweringModel) -> list[dict[str, Any]] | None:
         """The answers of a cell; None where it is missing, answers another question, or is damaged, which is logged."""
         path = self._cells / file
         asked = {**key, "checkpoint": model.digest}
@@ -56,7 +56,9 @@ class AnswerStore:
             self.foreign[file] = changed
         return content["answers"] if content["key"] == asked else None
 
-    def put(self, file: str, key: Mapping[str, Any], model: Asked, answers: Sequence[Mapping[str, Any]]) -> None:
+    def put(
+        self, file: str, key: Mapping[str, Any], model: AnsweringModel, answers: Sequence[Mapping[str, Any]]
+    ) -> None:
         """In place of what was there."""
         made = made_by(model.device, model.dtype)
         write_sealed(

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed, parallel_config
 
-from lm2.evaluation.answer_store import AnswerStore, Asked
+from lm2.evaluation.answer_store import AnsweringModel, AnswerStore
 from lm2.evaluation.results import DIFFERENCES, TABLE, seal_results
 from lm2.files import State, state, write_table
 from lm2.intervals import bootstrap, difference, rate
@@ -97,7 +97,7 @@ class Evaluation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cell:
+class EvaluationCell:
     """One model, task and length."""
 
     model: str
@@ -125,10 +125,10 @@ class Answered:
     """Of facts and book."""
 
 
-def cells(evaluation: Evaluation) -> list[Cell]:
+def cells(evaluation: Evaluation) -> list[EvaluationCell]:
     """Short lengths first."""
     return [
-        Cell(model=model, task=task, length=length, samples=samples)
+        EvaluationCell(model=model, task=task, length=length, samples=samples)
         for length, samples in zip(evaluation.lengths, evaluation.samples)
         for model in evaluation.models
         for task in evaluation.tasks
@@ -136,7 +136,11 @@ def cells(evaluation: Evaluation) -> list[Cell]:
 
 
 def evaluate(
-    evaluation: Evaluation, out: Path, *, workers: int = 1, on_cell: Callable[[Cell, bool], None] | None = None
+    evaluation: Evaluation,
+    out: Path,
+    *,
+    workers: int = 1,
+    on_cell: Callable[[EvaluationCell, bool], None] | None = None,
 ) -> None:
     """Ask every cell that `out` does not hold yet, and write the tables.
 
@@ -145,7 +149,7 @@ def evaluate(
 
     Raises ValueError for a model, task or length that is not there, and for what `mix` refuses.
     """
-    models = {name: Asked.of(load(name, evaluation.device, evaluation.dtype)) for name in evaluation.models}
+    models = {name: AnsweringModel.of(load(name, evaluation.device, evaluation.dtype)) for name in evaluation.models}
     store, missing = AnswerStore(out), []
     held = _held(evaluation, store, models)
     if store.foreign:
@@ -175,7 +179,7 @@ def evaluate(
     _write_tables(evaluation, out, models)
 
 
-def _side_by_side(evaluation: Evaluation, missing: Sequence[Cell]) -> Iterator[list[Cell]]:
+def _side_by_side(evaluation: Evaluation, missing: Sequence[EvaluationCell]) -> Iterator[list[EvaluationCell]]:
     """Cells of one model and length that are asked together: few long texts alone would leave most of a batch empty."""
     for _, group in itertools.groupby(missing, key=lambda cell: (cell.model, cell.length)):
         found = list(group)
@@ -184,11 +188,13 @@ def _side_by_side(evaluation: Evaluation, missing: Sequence[Cell]) -> Iterator[l
         yield from (found[at : at + each] for at in range(0, len(found), each))
 
 
-def _ask_cells(evaluation: Evaluation, cells: Sequence[Cell], out: Path, model: Asked) -> Sequence[Cell]:
+def _ask_cells(
+    evaluation: Evaluation, cells: Sequence[EvaluationCell], out: Path, model: AnsweringModel
+) -> Sequence[EvaluationCell]:
     checkpoint = _loaded(cells[0].model, evaluation.device, evaluation.dtype, model.digest)
     items = [(cell, seed, mixture) for cell in cells for seed, mixture in mixtures(evaluation, cell)]
     say = plain_prompt if evaluation.style is Style.PLAIN else instructed_prompt
-    answered: dict[Cell, list[Answered]] = {cell: [] for cell in cells}
+    answered: dict[EvaluationCell, list[Answered]] = {cell: [] for cell in cells}
     for at in range(0, len(items), _ROWS):
         rows = items[at : at + _ROWS]
         texts = [say(mixture) for _, _, mixture in rows]
@@ -223,7 +229,7 @@ def _loaded(name: str, device: str, dtype: str, digest: str) -> Checkpoint:
     return found
 
 
-def mixtures(evaluation: Evaluation, cell: Cell) -> Iterator[tuple[int, Mixture]]:
+def mixtures(evaluation: Evaluation, cell: EvaluationCell) -> Iterator[tuple[int, Mixture]]:
     """The items of a cell with their seeds; the same for every model, and as far as they fit for every length."""
     length = length_tokens(cell.length)
     tokenizer = _tokenizer(evaluation.length_tokenizer)
@@ -286,7 +292,7 @@ def _state(path: str) -> State:
     return state(*sorted(Path(path).rglob("*"))) if Path(path).is_dir() else state(Path(path))
 
 
-def _key(evaluation: Evaluation, cell: Cell) -> dict[str, object]:
+def _key(evaluation: Evaluation, cell: EvaluationCell) -> dict[str, object]:
     """What the answers of a cell depend on, apart from the model."""
     return {
         "task": cell.task, "length": cell.length, "samples": cell.samples, "seeds": evaluation.seeds,
@@ -316,9 +322,11 @@ def _short(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _held(evaluation: Evaluation, store: AnswerStore, models: dict[str, Asked]) -> dict[Cell, list[Answered] | None]:
+def _held(
+    evaluation: Evaluation, store: AnswerStore, models: dict[str, AnsweringModel]
+) -> dict[EvaluationCell, list[Answered] | None]:
     """The answers of finished cells; None where one is missing, damaged, or answers another question."""
-    found: dict[Cell, list[Answered] | None] = {}
+    found: dict[EvaluationCell, list[Answered] | None] = {}
     for cell in cells(evaluation):
         answers = store.get(cell.file, _key(evaluation, cell), models[cell.model])
         try:
@@ -328,7 +336,7 @@ def _held(evaluation: Evaluation, store: AnswerStore, models: dict[str, Asked]) 
     return found
 
 
-def _write_tables(evaluation: Evaluation, out: Path, models: dict[str, Asked]) -> None:
+def _write_tables(evaluation: Evaluation, out: Path, models: dict[str, AnsweringModel]) -> None:
     """table.csv, table.parquet: a row per model x task x length x metric. differences.csv, differences.parquet: models
     in pairs."""
     done = {cell: found for cell, found in _held(evaluation, AnswerStore(out), models).items() if found}
@@ -337,7 +345,7 @@ def _write_tables(evaluation: Evaluation, out: Path, models: dict[str, Asked]) -
     seal_results(out, {name: model._asdict() for name, model in models.items()})
 
 
-def table(done: dict[Cell, list[Answered]]) -> list[dict[str, object]]:
+def table(done: dict[EvaluationCell, list[Answered]]) -> list[dict[str, object]]:
     """Tidy rows. Shares are of 1, with 95 % intervals clustered by story.
 
     `constant` is the answer that would be right most often on the task's items of all lengths if it were always given,
@@ -376,7 +384,7 @@ def best_constant(task: int, items: Sequence[Answered], metric: str) -> str:
     return max(sorted(totals), key=totals.__getitem__)
 
 
-def differences(done: dict[Cell, list[Answered]]) -> list[dict[str, object]]:
+def differences(done: dict[EvaluationCell, list[Answered]]) -> list[dict[str, object]]:
     """Every model minus every other on the same items, by task and in the mean over tasks, and the ratio of those means
     less 1."""
     rows = []
@@ -416,7 +424,9 @@ def _renamed(values: dict[str, object]) -> dict[str, object]:
 _Pair = tuple[list[bool], list[bool], list[str]]
 
 
-def _paired(one: Cell, other: Cell, done: dict[Cell, list[Answered]], metric: str) -> _Pair:
+def _paired(
+    one: EvaluationCell, other: EvaluationCell, done: dict[EvaluationCell, list[Answered]], metric: str
+) -> _Pair:
     score = METRICS[metric]
     mine, theirs = done[one], done[other]
     if [(a.seed, a.story, a.question) for a in mine] != [(b.seed, b.story, b.question) for b in theirs]:
@@ -425,21 +435,21 @@ def _paired(one: Cell, other: Cell, done: dict[Cell, list[Answered]], metric: st
     return scores[0], scores[1], [a.story for a in mine]
 
 
-def _by_length(done: dict[Cell, list[Answered]]) -> Iterator[tuple[str, dict[str, list[Cell]]]]:
+def _by_length(done: dict[EvaluationCell, list[Answered]]) -> Iterator[tuple[str, dict[str, list[EvaluationCell]]]]:
     """For each length, each model's cells by task; models that lack a task that they have at another length are left
     out."""
     all_tasks: dict[str, set[int]] = {}
     for cell in done:
         all_tasks.setdefault(cell.model, set()).add(cell.task)
     for length in dict.fromkeys(cell.length for cell in done):
-        by_model: dict[str, list[Cell]] = {}
+        by_model: dict[str, list[EvaluationCell]] = {}
         for cell in sorted((cell for cell in done if cell.length == length), key=lambda cell: cell.task):
             by_model.setdefault(cell.model, []).append(cell)
         yield length, {model: found for model, found in by_model.items() if len(found) == len(all_tasks[model])}
 
 
 def _mean_rows(
-    length: str, by_model: dict[str, list[Cell]], rows: Sequence[dict[str, object]]
+    length: str, by_model: dict[str, list[EvaluationCell]], rows: Sequence[dict[str, object]]
 ) -> Iterator[dict[str, object]]:
     """Means over tasks. Tasks have different stories, so their intervals' halves add up as squares (Zou and Donner
     2008)."""
@@ -472,7 +482,7 @@ def _mean_differences(
         bootstrap(np.array([mine, theirs], float).T, groups, seed=at) for at, (mine, theirs, groups) in enumerate(pairs)
     ]
     means = np.mean(drawn, axis=0)
-    real = np.mean([[np.mean(mine), np.mean(theirs)] for mine, theirs, _ in pairs], axis=0)
+    non_padding = np.mean([[np.mean(mine), np.mean(theirs)] for mine, theirs, _ in pairs], axis=0)
     counts = {"n": sum(len(mine) for mine, _, _ in pairs), "groups": sum(len(set(groups)) for _, _, groups in pairs)}
     low, high = (np.nan, np.nan) if unknown else np.quantile(means[:, 0] - means[:, 1], [0.025, 0.975])
     yield _row(
@@ -482,9 +492,9 @@ def _mean_differences(
         length,
         metric,
         "difference",
-        {**counts, "mean": float(real[0] - real[1]), "low": float(low), "high": float(high)},
+        {**counts, "mean": float(non_padding[0] - non_padding[1]), "low": float(low), "high": float(high)},
     )
-    if real[1] > 0 and (means[:, 1] > 0).all():
+    if non_padding[1] > 0 and (means[:, 1] > 0).all():
         low, high = (np.nan, np.nan) if unknown else np.quantile(means[:, 0] / means[:, 1] - 1, [0.025, 0.975])
         yield _row(
             one,
@@ -493,5 +503,5 @@ def _mean_differences(
             length,
             metric,
             "ratio",
-            {**counts, "mean": float(real[0] / real[1] - 1), "low": float(low), "high": float(high)},
+            {**counts, "mean": float(non_padding[0] / non_padding[1] - 1), "low": float(low), "high": float(high)},
         )

@@ -9,7 +9,7 @@ from lm2.intervals import Rate, rate
 from lm2.runs.interventions import Freeze, Intervention, Reset
 from lm2.runs.runner import run
 from lm2.tasks.babi import Prompt
-from lm2.tasks.encoded_prompt import put
+from lm2.tasks.encoded_prompt import encode_prompt
 from lm2.weights.checkpoint import Checkpoint
 
 
@@ -24,7 +24,7 @@ class Memory(Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class RecallResult:
     """One question, asked alone after the statements above it."""
 
     story: str
@@ -46,12 +46,12 @@ class RecallReport:
     by_distance: dict[int, Rate]
 
 
-def ask(checkpoint: Checkpoint, prompt: Prompt, memory: Memory, segment_length: int | None = None) -> Asked:
+def ask(checkpoint: Checkpoint, prompt: Prompt, memory: Memory, segment_length: int | None = None) -> RecallResult:
     """Feed a prompt and its answer, and see whether the model would have given the answer.
 
     Raises ValueError as `run` does.
     """
-    asked = put(checkpoint, prompt, segment_length)
+    asked = encode_prompt(checkpoint, prompt, segment_length)
     changes: tuple[Intervention, ...] = ()
     if memory is Memory.FROZEN:
         changes = (Freeze(),)
@@ -59,7 +59,7 @@ def ask(checkpoint: Checkpoint, prompt: Prompt, memory: Memory, segment_length: 
         changes = (Reset(segment=asked.segment),)
     trace = run(checkpoint, replace(asked.spec, interventions=changes))
     said = tuple(map(int, trace.logits[list(asked.rows)].argmax(-1)))
-    return Asked(
+    return RecallResult(
         story=prompt.story_id,
         right=said == asked.answer_ids,
         distance=asked.distance,
@@ -87,7 +87,7 @@ def recall(
             on_question(len(asked))
     if not asked:
         raise ValueError("there is no question to ask")
-    by_distance: dict[int, list[Asked]] = defaultdict(list)
+    by_distance: dict[int, list[RecallResult]] = defaultdict(list)
     for one in asked:
         if one.distance is not None:
             by_distance[one.distance].append(one)
@@ -99,5 +99,5 @@ def recall(
     )
 
 
-def _rate(asked: Sequence[Asked]) -> Rate:
+def _rate(asked: Sequence[RecallResult]) -> Rate:
     return rate([one.right for one in asked], [one.story for one in asked])

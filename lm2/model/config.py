@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from enum import Enum
 
-from lm2.serialize import Spec, shown, within
+from lm2.serialize import Spec, within
+from lm2.shown import shown
 
 LARGEST = 2**28
 """No size is larger: far beyond every model, and products of two still count what memory can address."""

@@ -104,13 +104,15 @@ class GatedMemory(nn.Module):
         attn_out: Float[Tensor, "batch token d_model"],
         bank_start: Float[Tensor, "batch slot slot_dim"],
         bank: Float[Tensor, "batch slot slot_dim"],
-        real: Bool[Tensor, "batch token"],
+        non_padding: Bool[Tensor, "batch token"],
         write: bool,
     ) -> MemoryStep:
-        """`mid` is the stream plus self-attention's output; `real` marks tokens that are not padding."""
+        """`mid` is the stream plus self-attention's output; `non_padding` marks tokens that are not padding."""
         tokens = self.ln_token(mid)
         mem_out = self._read(tokens, bank_start)
-        return MemoryStep(mem_out=mem_out, bank=self._write(tokens, self.hook_bank_pre(bank), real) if write else bank)
+        return MemoryStep(
+            mem_out=mem_out, bank=self._write(tokens, self.hook_bank_pre(bank), non_padding) if write else bank
+        )
 
     def _read(
         self, tokens: Float[Tensor, "batch token d_model"], bank_start: Float[Tensor, "batch slot slot_dim"]
@@ -134,13 +136,13 @@ class GatedMemory(nn.Module):
         self,
         tokens: Float[Tensor, "batch token d_model"],
         bank: Float[Tensor, "batch slot slot_dim"],
-        real: Bool[Tensor, "batch token"],
+        non_padding: Bool[Tensor, "batch token"],
     ) -> Float[Tensor, "batch slot slot_dim"]:
         slots = self.ln_write(bank)
         q = split_heads(self.write_q(slots), self.heads)
         k, v = split_heads(self.write_k(tokens), self.heads), split_heads(self.write_v(tokens), self.heads)
         scores = torch.einsum("bshe,bthe->bhst", q, k) / math.sqrt(q.shape[-1])
-        scores = self.hook_write_scores(scores.masked_fill(~real[:, None, None, :], float("-inf")))
+        scores = self.hook_write_scores(scores.masked_fill(~non_padding[:, None, None, :], float("-inf")))
         pattern = self.hook_write_pattern(scores.float().softmax(-1).to(tokens.dtype))
         update = torch.einsum("bhst,bthe->bshe", pattern, v).flatten(2)
         candidate = self.hook_candidate(self.candidate(update).tanh())

@@ -17,7 +17,7 @@ from lm2.model.gated import GatedMemory, MemoryStep
 from lm2.model.hooks import HookedModel, HookPoint
 from lm2.model.llama import MLP, Attention, KVCache, RMSNorm, rotary_frequencies
 from lm2.model.release import ReleaseMemory
-from lm2.model.rmt import Rows, TokenMemory, with_copies
+from lm2.model.rmt import TokenMemory, TokenRows, with_copies
 from lm2.model.stream import Cache, Stream
 from lm2.model.weights import Shapes, check_shapes, check_weight
 
@@ -49,20 +49,20 @@ class ReturnType(Enum):
 
 
 def _padded_after(
-    real: Bool[Tensor, "batch token"], input_ids: Int[Tensor, "batch token"]
+    non_padding: Bool[Tensor, "batch token"], input_ids: Int[Tensor, "batch token"]
 ) -> Bool[Tensor, "batch token"]:
-    """`real` as it is. Raises ValueError unless it marks at least one token of every row, and none after padding."""
-    if real.shape != input_ids.shape or real.dtype is not torch.bool:
+    """`non_padding` as it is. Raises ValueError unless it marks at least one token of every row, and none after padding."""
+    if non_padding.shape != input_ids.shape or non_padding.dtype is not torch.bool:
         raise ValueError(
-            f"real must be true or false for each of {tuple(input_ids.shape)} tokens, not {real.dtype} of shape"
-            f" {tuple(real.shape)}"
+            f"non_padding must be true or false for each of {tuple(input_ids.shape)} tokens, not {non_padding.dtype} of shape"
+            f" {tuple(non_padding.shape)}"
         )
-    wrong = torch.cat([~real[:, :1], real[:, 1:] & ~real[:, :-1]], dim=1)
+    wrong = torch.cat([~non_padding[:, :1], non_padding[:, 1:] & ~non_padding[:, :-1]], dim=1)
     if wrong.any():
         row, token = wrong.nonzero()[0].tolist()
         what = f"token {token} is real after padding" if token else "its first token is padding"
         raise ValueError(f"row {row} must be real tokens, one at least, and then padding, but {what}")
-    return real
+    return non_padding
 
 
 class Block(nn.Module):
@@ -96,7 +96,7 @@ class Block(nn.Module):
         cache: KVCache | None,
         bank_start: Float[Tensor, "batch slot slot_dim"] | None,
         bank: Float[Tensor, "batch slot slot_dim"] | None,
-        real: Bool[Tensor, "batch token"],
+        non_padding: Bool[Tensor, "batch token"],
         write: bool,
     ) -> tuple[Float[Tensor, "batch token d_model"], KVCache, Float[Tensor, "batch slot slot_dim"] | None]:
         tokens = self.mem if isinstance(self.mem, TokenMemory) else None
@@ -106,7 +106,7 @@ class Block(nn.Module):
         attn_out = self.hook_attn_out(attn_out)
         mid = resid + attn_out
         if self.mem is not None and tokens is None:
-            step: MemoryStep = self.mem(mid, attn_out, bank_start, bank, real, write)
+            step: MemoryStep = self.mem(mid, attn_out, bank_start, bank, non_padding, write)
             mid, bank = mid + self.hook_mem_out(step.mem_out), step.bank
         mid = self.hook_resid_mid(mid)
         post = mid + self.hook_mlp_out(self.mlp(self.ln2(mid)))
@@ -221,7 +221,7 @@ class LM2(HookedModel):
         bank: Float[Tensor, "batch slot slot_dim"] | None = None,
         *,
         cache: Cache | None = None,
-        real: Bool[Tensor, "batch token"] | None = None,
+        non_padding: Bool[Tensor, "batch token"] | None = None,
         write: bool = True,
     ) -> SegmentOutput:
         """Feed one segment: `begin`, `through` all blocks and `finish` in one.
@@ -229,7 +229,7 @@ class LM2(HookedModel):
         Args:
             bank: the bank as the segment begins; None, a fresh one.
             cache: earlier tokens that this segment may attend to; None, none.
-            real: False where a token is padding, which must follow the real tokens of its row.
+            non_padding: False where a token is padding, which must follow the real tokens of its row.
             write: False where nobody will use the new bank: it is then None, nothing is spent on it, and the sites of
                 writing do not fire (RELEASE writes all the same, for its blocks read what the block before wrote). The
                 logits do not change.
@@ -238,7 +238,7 @@ class LM2(HookedModel):
         that does not begin with a real token or has padding between them; NotFiniteError where a stream or a bank is
         NaN or infinite.
         """
-        return self.finish(self.through(self.begin(input_ids, bank, cache=cache, real=real, write=write)))
+        return self.finish(self.through(self.begin(input_ids, bank, cache=cache, non_padding=non_padding, write=write)))
 
     def begin(
         self,
@@ -246,7 +246,7 @@ class LM2(HookedModel):
         bank: Float[Tensor, "batch slot slot_dim"] | None = None,
         *,
         cache: Cache | None = None,
-        real: Bool[Tensor, "batch token"] | None = None,
+        non_padding: Bool[Tensor, "batch token"] | None = None,
         write: bool = True,
     ) -> Stream:
         """The segment as it enters block 0. Arguments and errors are those of `segment`."""
@@ -254,13 +254,17 @@ class LM2(HookedModel):
             raise ValueError(f"input_ids must be [batch, token], not of shape {tuple(input_ids.shape)}")
         batch, tokens = input_ids.shape
         bank = self._checked(bank, batch)
-        real = torch.ones_like(input_ids, dtype=torch.bool) if real is None else _padded_after(real, input_ids)
+        non_padding = (
+            torch.ones_like(input_ids, dtype=torch.bool)
+            if non_padding is None
+            else _padded_after(non_padding, input_ids)
+        )
         first = torch.zeros_like(input_ids[:, 0]) if cache is None else cache.next_position
         own = first[:, None] + torch.arange(tokens, device=input_ids.device)
-        seen = torch.where(real, own, -1)
+        seen = torch.where(non_padding, own, -1)
         if cache is not None:
             seen = torch.cat([cache.positions, seen], dim=1)
-        rows, keys = Rows(own, real), seen
+        rows, keys = TokenRows(own, non_padding), seen
         resid = self.embed(input_ids)
         if self.config.memory is MemoryKind.TOKENS:
             rows = with_copies(rows, self.config.slots, first, write)
@@ -268,12 +272,14 @@ class LM2(HookedModel):
             resid = torch.cat([resid, bank, bank] if write else [resid, bank], dim=1)
         resid = self.hook_embed(resid)
         # A padded query sees no real restriction it could break; letting it see itself keeps its softmax finite.
-        visible = (keys[:, None, :] <= rows.positions[:, :, None]) & ((keys >= 0)[:, None, :] | ~rows.real[:, :, None])
+        visible = (keys[:, None, :] <= rows.positions[:, :, None]) & (
+            (keys >= 0)[:, None, :] | ~rows.non_padding[:, :, None]
+        )
         frequencies = rotary_frequencies(
             self.config.d_head, self.config.rope_theta, self.config.rope_scaling, input_ids.device
         )
         return Stream(
-            layer=0, tokens=tokens, resid=resid, bank_start=bank, bank=bank, real=real, rows=rows,
+            layer=0, tokens=tokens, resid=resid, bank_start=bank, bank=bank, non_padding=non_padding, rows=rows,
             angles=rows.positions[..., None] * frequencies,
             visible=visible[:, None], earlier=cache, seen=seen, kept=(), write=write,
         )  # fmt: skip
@@ -296,7 +302,7 @@ class LM2(HookedModel):
                 stream.before(layer),
                 stream.bank_start,
                 bank,
-                stream.real,
+                stream.non_padding,
                 stream.write,
             )
             kept.append(own.first(stream.seen.shape[1]))
@@ -317,7 +323,7 @@ class LM2(HookedModel):
         else:
             bank = stream.bank.expand(len(final), -1, -1)
         before = 0 if stream.earlier is None else stream.earlier.next_position
-        cache = Cache(stream.kept, stream.seen, before + stream.real.sum(1)).repeated(len(final))
+        cache = Cache(stream.kept, stream.seen, before + stream.non_padding.sum(1)).repeated(len(final))
         return SegmentOutput(final[:, : stream.tokens], bank, cache, self.unembed)
 
     def forward(

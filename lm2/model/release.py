@@ -59,7 +59,7 @@ class ReleaseMemory(nn.Module):
         attn_out: Float[Tensor, "batch token d_model"],
         bank_start: Float[Tensor, "batch slot slot_dim"],
         bank: Float[Tensor, "batch slot slot_dim"],
-        real: Bool[Tensor, "batch token"],
+        non_padding: Bool[Tensor, "batch token"],
         write: bool,
     ) -> MemoryStep:
         """Uses `attn_out` and `bank`, and writes always, for what it adds to the stream is the bank it wrote.
@@ -77,11 +77,11 @@ class ReleaseMemory(nn.Module):
         attended = self.ln_attended(bank + read)
         content = self.ln_mlp(attended + self.mlp(self.mlp(attended).relu()).relu())
         candidate = self.hook_candidate(content.tanh())
-        gates = self.gate_tokens(self._pooled(attn_out, real)) + self.gate_bank(bank.tanh())
+        gates = self.gate_tokens(self._pooled(attn_out, non_padding)) + self.gate_bank(bank.tanh())
         gate_in, gate_forget = gates.chunk(2, dim=-1)
         gate_in = self.hook_gate_in((gate_in + self.input_bias).sigmoid())
         gate_forget = self.hook_gate_forget((gate_forget + self.forget_bias).sigmoid())
-        updated = torch.where(real[..., None], gate_in * candidate + gate_forget * bank, bank)
+        updated = torch.where(non_padding[..., None], gate_in * candidate + gate_forget * bank, bank)
         updated = self.hook_bank_post(updated)
         return MemoryStep(mem_out=updated, bank=updated)
 
@@ -98,10 +98,10 @@ class ReleaseMemory(nn.Module):
         return self.hook_read(torch.einsum("bhts,bshe->bthe", pattern, v).flatten(2))
 
     def _pooled(
-        self, tokens: Float[Tensor, "batch token slot_dim"], real: Bool[Tensor, "batch token"]
+        self, tokens: Float[Tensor, "batch token slot_dim"], non_padding: Bool[Tensor, "batch token"]
     ) -> Float[Tensor, "batch row slot_dim"]:
         """One row for all slots (SEGMENT), or one per slot over the tokens up to it (PREFIX)."""
-        weight = real[..., None].to(tokens.dtype)
+        weight = non_padding[..., None].to(tokens.dtype)
         rows = (self.pool_weight * tokens).relu() * weight
         if self.pooling is GatePooling.SEGMENT:
             return rows.sum(1, keepdim=True) / weight.sum(1, keepdim=True)

@@ -17,25 +17,25 @@ from torch import Tensor, nn
 from lm2.model.hooks import HookPoint
 
 
-class Rows(NamedTuple):
+class TokenRows(NamedTuple):
     """Where the rows of a segment stand, and which of them are real."""
 
     positions: Int[Tensor, "batch row"]
-    real: Bool[Tensor, "batch row"]
+    non_padding: Bool[Tensor, "batch row"]
 
 
-def with_copies(rows: Rows, slots: int, before: Int[Tensor, "batch"], write: bool) -> Rows:
+def with_copies(rows: TokenRows, slots: int, before: Int[Tensor, "batch"], write: bool) -> TokenRows:
     """The rows of tokens, followed by those of the front copy and, to write, the back copy.
 
     The front copy stands at positions 0..slots-1, tokens behind it, and the back copy behind the last real token.
     `before`: tokens of each row that were fed earlier.
     """
-    positions, real = rows
+    positions, non_padding = rows
     slot = torch.arange(slots, device=positions.device).expand(len(positions), -1)
-    back = (slots + before + real.sum(1))[:, None] + slot
+    back = (slots + before + non_padding.sum(1))[:, None] + slot
     copies = [slot, back] if write else [slot]
     always = [torch.ones_like(copy, dtype=torch.bool) for copy in copies]
-    return Rows(torch.cat([positions + slots, *copies], dim=1), torch.cat([real, *always], dim=1))
+    return TokenRows(torch.cat([positions + slots, *copies], dim=1), torch.cat([non_padding, *always], dim=1))
 
 
 class TokenMemory(nn.Module):

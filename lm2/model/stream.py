@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lm2.model.llama import KVCache
-from lm2.model.rmt import Rows
+from lm2.model.rmt import TokenRows
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ class Stream:
     """The bank as the blocks so far have written it."""
     kept: tuple[KVCache, ...]
     """Keys and values of earlier and own tokens in the blocks that are behind it."""
-    real: Bool[Tensor, "batch token"]
-    rows: Rows
+    non_padding: Bool[Tensor, "batch token"]
+    rows: TokenRows
     angles: Float[Tensor, "batch row half"]
     visible: Bool[Tensor, "batch one row key"]
     earlier: Cache | None
@@ -92,7 +92,7 @@ class Stream:
         visible = torch.cat([visible[..., :earlier], visible[..., earlier:].repeat(1, 1, 1, count) & same], dim=-1)
         seen = torch.cat([self.seen[:, :earlier], self.seen[:, earlier:].repeat(1, count)], dim=1)
         return replace(
-            self, tokens=count * tokens, resid=self.resid.flatten(0, 1)[None], real=self.real.repeat(1, count),
-            rows=Rows(*(part.repeat(1, count) for part in self.rows)), angles=self.angles.repeat(1, count, 1),
+            self, tokens=count * tokens, resid=self.resid.flatten(0, 1)[None], non_padding=self.non_padding.repeat(1, count),
+            rows=TokenRows(*(part.repeat(1, count) for part in self.rows)), angles=self.angles.repeat(1, count, 1),
             visible=visible, seen=seen, kept=(),
         )  # fmt: skip

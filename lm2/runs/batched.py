@@ -32,9 +32,9 @@ def follow(model: LM2, documents: Sequence[Sequence[Sequence[int]]], bank: Tenso
         )
     for at in range(len(documents[0]) if documents else 0):
         rows = [document[at] for document in documents if at < len(document)]
-        ids, real = pad(rows, device=model.embed.weight.device)
+        ids, non_padding = pad(rows, device=model.embed.weight.device)
         with in_segments(at):
-            output = model.segment(ids, None if bank is None else bank[: len(rows)], real=real)
+            output = model.segment(ids, None if bank is None else bank[: len(rows)], non_padding=non_padding)
         bank = output.bank
         yield output
 
@@ -108,9 +108,9 @@ def _write_on(checkpoint: Checkpoint, rows: list[_Open], length: int, max_tokens
                 going.append((row, token))
         full = [row for row, _ in going if is_full(len(row.ids), length, end, tokenizer.piece(row.ids[-1]))]
         if full:
-            ids, real = pad([row.ids for row in full], device=logits.device)
+            ids, non_padding = pad([row.ids for row in full], device=logits.device)
             with in_segments(*(row.index for row in full)):
-                out = model.segment(ids, _banks(full), real=real)
+                out = model.segment(ids, _banks(full), non_padding=non_padding)
             for at, row in enumerate(full):
                 row.index, row.ids, row.bank = row.index + 1, [], None if out.bank is None else out.bank[at]
         for row, token in going:
@@ -119,10 +119,10 @@ def _write_on(checkpoint: Checkpoint, rows: list[_Open], length: int, max_tokens
 
 
 def _last_logits(model: LM2, rows: Sequence[_Open]) -> Tensor:
-    ids, real = pad([row.ids for row in rows], device=model.embed.weight.device)
+    ids, non_padding = pad([row.ids for row in rows], device=model.embed.weight.device)
     with in_segments(*(row.index for row in rows)):
-        final = model.segment(ids, _banks(rows), real=real, write=False).final
-        return model.unembed(final[torch.arange(len(rows), device=ids.device), real.sum(1) - 1])
+        final = model.segment(ids, _banks(rows), non_padding=non_padding, write=False).final
+        return model.unembed(final[torch.arange(len(rows), device=ids.device), non_padding.sum(1) - 1])
 
 
 def _banks(rows: Sequence[_Open]) -> Tensor | None:

@@ -22,7 +22,7 @@ _SCORES = (Site.ATTN_SCORES, Site.READ_SCORES, Site.WRITE_SCORES)
 
 
 @dataclass(frozen=True)
-class Taking:
+class SourceRequest:
     """An operation that takes something from other texts, and the place that it is for."""
 
     operation: Donated
@@ -31,23 +31,23 @@ class Taking:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Donations:
+class SourceActivations:
     """What interventions take from other texts' clean runs."""
 
-    values: Mapping[Taking, Tensor] = field(default_factory=dict)
+    values: Mapping[SourceRequest, Tensor] = field(default_factory=dict)
     """Activations, or shares of their mean, without a batch axis."""
     banks: Mapping[tuple[str, ...], Float[Tensor, "slot slot_dim"]] = field(default_factory=dict)
     """The bank that reading some texts one after the other has left."""
 
 
-NOTHING = Donations()
+NOTHING = SourceActivations()
 
 
 def takings(
     interventions: Iterable[Intervention], config: LM2Config, segments: Sequence[Segment]
-) -> tuple[Taking, ...]:
+) -> tuple[SourceRequest, ...]:
     """All that these interventions take from other texts' runs, each once; carried banks apart."""
-    found: dict[Taking, None] = {}
+    found: dict[SourceRequest, None] = {}
     for change in interventions:
         for segment in segments:
             if (
@@ -57,7 +57,7 @@ def takings(
             ):
                 continue
             site, layers = (change.site, change.blocks(config)) if isinstance(change, Edit) else _bank_at(config)
-            found |= {Taking(change.operation, site, Coordinate(segment.index, layer)): None for layer in layers}
+            found |= {SourceRequest(change.operation, site, Coordinate(segment.index, layer)): None for layer in layers}
     return tuple(found)
 
 
@@ -66,13 +66,13 @@ def _bank_at(config: LM2Config) -> tuple[Site, tuple[int]]:
     return Site.BANK_PRE, (min(config.memory_layers),)
 
 
-def begins(
+def bank_in(
     interventions: Iterable[Intervention],
     config: LM2Config,
     segment: Segment,
     handed: Float[Tensor, "batch slot slot_dim"] | None,
     fresh: Float[Tensor, "batch slot slot_dim"] | None,
-    given: Donations = NOTHING,
+    given: SourceActivations = NOTHING,
 ) -> Float[Tensor, "batch slot slot_dim"] | None:
     """The bank that a segment begins with.
 
@@ -100,7 +100,7 @@ def begins(
     return bank
 
 
-def hands_on(
+def bank_out(
     interventions: Iterable[Intervention],
     segment: Segment,
     began: Float[Tensor, "batch slot slot_dim"] | None,
@@ -117,15 +117,15 @@ def _blocked(interventions: Iterable[Intervention], segment: Segment) -> list[in
     return [place - segment.start for place in range(segment.start, segment.end) if place in places]
 
 
-def _taken(operation: Operation, site: Site, place: Coordinate, given: Donations) -> Tensor | None:
-    return given.values[Taking(operation, site, place)] if isinstance(operation, Donated) else None
+def _taken(operation: Operation, site: Site, place: Coordinate, given: SourceActivations) -> Tensor | None:
+    return given.values[SourceRequest(operation, site, place)] if isinstance(operation, Donated) else None
 
 
 def hooks(
     interventions: Sequence[Intervention],
     config: LM2Config,
     segment: Segment,
-    given: Donations = NOTHING,
+    given: SourceActivations = NOTHING,
     *,
     write: bool = True,
 ) -> list[Hook]:
@@ -146,7 +146,7 @@ def hooks(
     return found
 
 
-def real(axes: tuple[Axis, ...], sizes: Sizes) -> tuple[slice, ...]:
+def non_padding(axes: tuple[Axis, ...], sizes: Sizes) -> tuple[slice, ...]:
     """The index into a value [batch, *axes] that leaves out padding and memory tokens."""
     return (slice(None), *(slice(sizes[axis]) if axis in (Axis.TOKEN, Axis.KEY) else slice(None) for axis in axes))
 
@@ -175,9 +175,9 @@ def _there(value: Tensor, chosen: Mapping[int, Sequence[int]]) -> Bool[Tensor, "
     return mask
 
 
-def _edits(change: Edit, config: LM2Config, segment: Segment, given: Donations) -> Iterator[Hook]:
+def _edits(change: Edit, config: LM2Config, segment: Segment, given: SourceActivations) -> Iterator[Hook]:
     axes, chosen = change.site.axes, change.chosen(segment)
-    own = real(axes, change.site.sizes(config, segment.start, len(segment.ids)))
+    own = non_padding(axes, change.site.sizes(config, segment.start, len(segment.ids)))
     for layer in change.blocks(config) if change.reaches(segment) else ():
         taken = _taken(change.operation, change.site, Coordinate(segment.index, layer), given)
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from lm2.text.segments import Segment
 
 __all__ = [
-    "Add", "BankEdit", "Carry", "Donors", "Edit", "Erase", "Freeze", "Handover", "Initial", "Intervention", "Mean",
+    "Add", "BankEdit", "Carry", "Donors", "Edit", "Erase", "Freeze", "BankIntervention", "Initial", "Intervention", "Mean",
     "MemoryOff", "Operation",
     "Patch", "Permute", "Persistence", "ProjectOut", "Reset", "Scale", "Set", "Transport", "WriteBlock",
 ]  # fmt: skip
@@ -227,7 +227,7 @@ class Edit(_Editing):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Handover(Intervention, ABC):
+class BankIntervention(Intervention, ABC):
     """Decides which bank a segment begins with, or which it hands on."""
 
     def check(self, config: LM2Config, segments: Sequence["Segment"], donors: Donors) -> None:
@@ -236,7 +236,7 @@ class Handover(Intervention, ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BankEdit(_Editing, Handover):
+class BankEdit(_Editing, BankIntervention):
     """Changes the bank that segments begin with.
 
     PERSIST: the segment begins with it, reads it and writes to it. READ_ONLY: the segment reads it, and hands on what
@@ -248,7 +248,7 @@ class BankEdit(_Editing, Handover):
         self.operation.check_axes("the bank", Site.BANK_PRE.axes)
 
     def check(self, config: LM2Config, segments: Sequence["Segment"], donors: Donors) -> None:
-        Handover.check(self, config, segments, donors)
+        BankIntervention.check(self, config, segments, donors)
         check_there("segment", self.segments, range(len(segments)))
         self._check("the bank", Site.BANK_PRE.axes, Site.BANK_PRE.sizes(config, 0, segments[-1].end))
         for segment in filter(self.reaches, segments):
@@ -256,7 +256,7 @@ class BankEdit(_Editing, Handover):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _AtSegment(Handover, ABC):
+class _AtSegment(BankIntervention, ABC):
     """Happens at one segment."""
 
     segment: int
@@ -279,7 +279,7 @@ class Reset(_AtSegment):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Carry(Handover):
+class Carry(BankIntervention):
     """The document begins with the bank that reading other texts, one after the other, has left, and not with a fresh
     one.
 

@@ -12,7 +12,8 @@ import torch
 
 from lm2.model.config import MemoryKind
 from lm2.model.lm2 import SegmentOutput
-from lm2.runs.runner import carried, feed, prepare
+from lm2.runs.loop import carried, run_segments
+from lm2.runs.runner import prepare
 from lm2.runs.spec import RunSpec
 from lm2.shown import shown
 from lm2.text.segments import Segment
@@ -133,11 +134,11 @@ def _read(checkpoint: Checkpoint, readings: Sequence[_Reading]) -> None:
     shared = next((at for at, column in enumerate(zip(*ways)) if len(set(column)) > 1), min(map(len, ways)))
     model, begun = checkpoint.model, None
     with checkpoint.lock, torch.inference_mode():
-        for segment, output in feed(model, ways[0][:shared], readings[0].spec, {}):
+        for segment, output in run_segments(model, ways[0][:shared], readings[0].spec, {}):
             for reading in readings:
                 reading.hear(segment, output)
         if shared:
             begun = carried(model.config, output, segment.end)
         for reading in readings:
-            for segment, output in feed(model, reading.segments[shared:], reading.spec, {}, begun):
+            for segment, output in run_segments(model, reading.segments[shared:], reading.spec, {}, begun):
                 reading.hear(segment, output)

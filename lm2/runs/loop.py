@@ -16,7 +16,7 @@ from lm2.model.lm2 import LM2, SegmentOutput
 from lm2.model.sites import WRITING
 from lm2.model.stream import Cache
 from lm2.runs.capture import Capture, Coordinate
-from lm2.runs.hooks import NOTHING, Donations, Hook, begins, hands_on, hooks, real
+from lm2.runs.hooks import NOTHING, Hook, SourceActivations, bank_in, bank_out, hooks, non_padding
 from lm2.runs.spec import RunSpec
 from lm2.runs.trace import read_only
 from lm2.text.segments import Segment, pad
@@ -35,13 +35,13 @@ class Carried(NamedTuple):
     """Earlier tokens that may still be attended to."""
 
 
-def feed(
+def run_segments(
     model: LM2,
     segments: Sequence[Segment],
     spec: RunSpec,
     records: dict[tuple[Capture, Coordinate], np.ndarray],
     begun: Carried | None = None,
-    given: Donations = NOTHING,
+    given: SourceActivations = NOTHING,
 ) -> Iterator[tuple[Segment, SegmentOutput]]:
     """The segment loop: each segment with its hooks, its bank and what it may look back on. An output's bank is what is
     handed on.
@@ -64,19 +64,19 @@ def feed(
     for segment in segments:
         captures = (*by_segment[None], *by_segment.get(segment.index, ()))
         apart = read_cache is not cache or any(change.read_only and change.reaches(segment) for change in changes)
-        bank = begins(lasting, config, segment, handed, fresh, given)
+        bank = bank_in(lasting, config, segment, handed, fresh, given)
         watch = _watch(config, segment, [one for one in captures if not apart or one.site in WRITING], records)
         with in_segments(segment.index), model.hooks(fwd_hooks=[*hooks(lasting, config, segment, given), *watch]):
             written = output = step(model, segment.ids, bank, cache)
         if apart:
-            read = begins(changes, config, segment, handed, fresh, given)
+            read = bank_in(changes, config, segment, handed, fresh, given)
             watch = _watch(config, segment, [one for one in captures if one.site not in WRITING], records)
             with (
                 in_segments(segment.index),
                 model.hooks(fwd_hooks=[*hooks(changes, config, segment, given, write=False), *watch]),
             ):
                 output = step(model, segment.ids, read, read_cache, write=False)
-        handed = hands_on(lasting, segment, bank, written.bank)
+        handed = bank_out(lasting, segment, bank, written.bank)
         yield segment, replace(output, bank=handed, unembed=in_segments(segment.index)(output.unembed))
         cache = carried(config, written, segment.end).cache
         read_cache = carried(config, output, segment.end).cache if apart else cache
@@ -93,7 +93,7 @@ def step(
     # The released arithmetic runs on full segments only; nothing else needs padding when rows come one by one.
     length = model.config.slots if model.config.memory is MemoryKind.RELEASE else None
     input_ids, there = pad([ids], length, model.embed.weight.device)
-    return model.segment(input_ids, bank, cache=cache, real=there, write=write)
+    return model.segment(input_ids, bank, cache=cache, non_padding=there, write=write)
 
 
 def carried(config: LM2Config, output: SegmentOutput, end: int) -> Carried:
@@ -136,7 +136,7 @@ def _keep(
     records: dict[tuple[Capture, Coordinate], np.ndarray],
 ) -> Callable[[Tensor, HookPoint], None]:
     axes = capture.site.axes
-    own = real(axes, capture.site.sizes(config, segment.start, len(segment.ids)))
+    own = non_padding(axes, capture.site.sizes(config, segment.start, len(segment.ids)))
 
     def keep(value: Tensor, hook: HookPoint) -> None:
         records[capture, place] = to_numpy(capture.reduction.apply(value[own][0], axes))

@@ -15,10 +15,10 @@ from lm2.model.finite import in_segments
 from lm2.model.lm2 import SegmentOutput
 from lm2.origin import processor, threads
 from lm2.runs.capture import Capture, Coordinate
-from lm2.runs.hooks import NOTHING, Donations, Taking, takings
+from lm2.runs.hooks import NOTHING, SourceActivations, SourceRequest, takings
 from lm2.runs.interventions import Carry
 from lm2.runs.logits import GrowingLogits
-from lm2.runs.loop import Carried, carried, feed, step, to_numpy
+from lm2.runs.loop import Carried, carried, run_segments, step, to_numpy
 from lm2.runs.spec import RunSpec
 from lm2.runs.trace import Trace, read_only
 from lm2.text.segments import Segment, is_full, pad, split_segments
@@ -95,7 +95,7 @@ def run(
     *,
     on_segment: Callable[[int, int], None] | None = None,
     limit_bytes: int = LIMIT_BYTES,
-    given: Donations | None = None,
+    given: SourceActivations | None = None,
 ) -> Trace:
     """Feed the text segment by segment, change what the spec's interventions say, and keep what it asks for.
 
@@ -107,7 +107,7 @@ def run(
     Args:
         on_segment: hears (segments done, segments in all) after each segment of the text itself.
         limit_bytes: refuse to keep more.
-        given: what `donations` found for this spec, or for one that takes more; None, those texts are run.
+        given: what `source_activations` found for this spec, or for one that takes more; None, those texts are run.
 
     Raises ValueError as `prepare` does, and TooLargeError with both numbers before anything runs.
     """
@@ -149,11 +149,11 @@ def _fed(
     spec: RunSpec,
     records: dict[tuple[Capture, Coordinate], np.ndarray],
     begun: Carried | None = None,
-    given: Donations = NOTHING,
+    given: SourceActivations = NOTHING,
 ) -> Iterator[tuple[Segment, SegmentOutput]]:
-    """As `feed`, with the checkpoint's lock held for one segment at a time: no text, however long, keeps others
+    """As `run_segments`, with the checkpoint's lock held for one segment at a time: no text, however long, keeps others
     waiting."""
-    fed = feed(checkpoint.model, segments, spec, records, begun, given)
+    fed = run_segments(checkpoint.model, segments, spec, records, begun, given)
     while True:
         with checkpoint.lock:
             found = next(fed, None)
@@ -162,7 +162,7 @@ def _fed(
         yield found
 
 
-def donations(checkpoint: Checkpoint, spec: RunSpec) -> Donations:
+def source_activations(checkpoint: Checkpoint, spec: RunSpec) -> SourceActivations:
     """What a spec's interventions take from other texts: each of these is run once, clean, as far as it is needed.
 
     They serve every spec of the same text, segment length and checkpoint whose interventions are among these.
@@ -173,21 +173,21 @@ def donations(checkpoint: Checkpoint, spec: RunSpec) -> Donations:
         return _donations(checkpoint, spec, segments)
 
 
-def _donations(checkpoint: Checkpoint, spec: RunSpec, segments: Sequence[Segment]) -> Donations:
-    by_text: dict[str, list[Taking]] = defaultdict(list)
+def _donations(checkpoint: Checkpoint, spec: RunSpec, segments: Sequence[Segment]) -> SourceActivations:
+    by_text: dict[str, list[SourceRequest]] = defaultdict(list)
     for taking in takings(spec.interventions, checkpoint.config, segments):
         for text in taking.operation.donors:
             by_text[text].append(taking)
-    values: dict[Taking, Tensor] = {}
+    values: dict[SourceRequest, Tensor] = {}
     for text, wanted in by_text.items():
         for taking, value in zip(wanted, _clean(checkpoint, replace(spec, text=text), wanted)):
             share = taking.operation.share(value, taking.site.axes)
             values[taking] = values[taking] + share if taking in values else share
     carry = {change.texts for change in spec.interventions if isinstance(change, Carry)}
-    return Donations(values=values, banks={texts: _bank_after(checkpoint, texts, spec) for texts in carry})
+    return SourceActivations(values=values, banks={texts: _bank_after(checkpoint, texts, spec) for texts in carry})
 
 
-def _clean(checkpoint: Checkpoint, donor: RunSpec, wanted: Sequence[Taking]) -> list[Tensor]:
+def _clean(checkpoint: Checkpoint, donor: RunSpec, wanted: Sequence[SourceRequest]) -> list[Tensor]:
     """What a donor's clean run has at each of the places wanted."""
     segments = _cut(checkpoint, donor.text, donor.segment_length)
     places = [
@@ -286,7 +286,7 @@ class _Decoder:
         self._model, self._length, self._piece = checkpoint.model, length, checkpoint.tokenizer.piece
         self._index, self._start, self._ids = segments[-1].index, segments[-1].start, list(segments[-1].ids)
         self._bank, self._before = self._model.fresh_bank(1), None
-        for segment, output in feed(self._model, segments[:-1], spec, {}):
+        for segment, output in run_segments(self._model, segments[:-1], spec, {}):
             self._close(output, segment.end)
         with in_segments(self._index):
             self._show(step(self._model, self._ids, self._bank, self._before))

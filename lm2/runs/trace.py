@@ -88,7 +88,7 @@ class Trace:
         return sum(v.nbytes for v in self.records.values()) + logits + (0 if self.bank is None else self.bank.nbytes)
 
     @cached_property
-    def surprise(self) -> Float[np.ndarray, "token"]:
+    def surprisal(self) -> Float[np.ndarray, "token"]:
         """Bits of each token given the ones before it; NaN for the first of the text, which nothing predicts.
 
         The first token of a later segment is predicted by the last of the segment before. Computed in float64.

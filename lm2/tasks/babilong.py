@@ -101,7 +101,7 @@ class Library:
             raise ValueError(f"{path} has no books: expected .txt or .txt.xz files")
         return cls({file.name.partition(".")[0]: read_text(file) for file in files}, tokenizer)
 
-    def passage(self, tokens: int, chance: random.Random) -> tuple[list[tuple[str, int]], str]:
+    def passage(self, tokens: int, rng: random.Random) -> tuple[list[tuple[str, int]], str]:
         """Sentences that follow one another, each with its number of tokens, `tokens` in all; and the books' names.
 
         Reading starts anywhere in any book; where a book ends, another is opened. The last sentence is cut.
@@ -110,9 +110,9 @@ class Library:
         names: list[str] = []
         missing = tokens
         while missing > 0:
-            name = chance.choice(self._names)
+            name = rng.choice(self._names)
             text = self._books[name]
-            start = chance.randrange(len(text))
+            start = rng.randrange(len(text))
             names.append(name)
             for sentence, tokens in self._sentences(text, start, 10 * missing):
                 count = min(len(tokens), missing)
@@ -153,7 +153,7 @@ def mix(prompt: Prompt, length: int, library: Library | None, tokenizer: Tokeniz
     """
     facts = [statement.text for statement in prompt.statements]
     counts = [len(tokenizer.encode_after(f" {fact}")) for fact in facts]
-    chance = random.Random(f"{seed}/{prompt.story_id}/{prompt.question_span[0]}/{length}")
+    rng = random.Random(f"{seed}/{prompt.story_id}/{prompt.question_span[0]}/{length}")
     sentences: list[tuple[str, int]] = []
     book = ""
     if length:
@@ -162,8 +162,8 @@ def mix(prompt: Prompt, length: int, library: Library | None, tokenizer: Tokeniz
             raise ValueError(f"{len(facts)} facts are {sum(counts)} tokens long, more than {length} - {PROMPT_TOKENS}")
         if library is None:
             raise ValueError(f"a length of {length} tokens needs books to hide the facts in")
-        sentences, book = library.passage(missing, chance)
-    gaps = sorted(chance.randrange(len(sentences) + 1) for _ in facts)
+        sentences, book = library.passage(missing, rng)
+    gaps = sorted(rng.randrange(len(sentences) + 1) for _ in facts)
     parts: list[str] = []
     spans: list[tuple[int, int]] = []
     at = 0

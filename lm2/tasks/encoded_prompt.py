@@ -13,7 +13,7 @@ from lm2.weights.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
-class Put:
+class EncodedPrompt:
     """A prompt with its answer after it, as one checkpoint reads it. Places are those of tokens in the document."""
 
     prompt: Prompt
@@ -56,7 +56,7 @@ class Put:
         return self.segments[bisect_right(self.segments, place, key=lambda segment: segment.end)].index
 
 
-def put(checkpoint: Checkpoint, prompt: Prompt, segment_length: int | None = None) -> Put:
+def encode_prompt(checkpoint: Checkpoint, prompt: Prompt, segment_length: int | None = None) -> EncodedPrompt:
     """Lay out a prompt and its answer, parted by a blank, as `run` will feed them.
 
     Raises ValueError as `run` does, and for a statement, a question or an answer for which the tokenizer has no token
@@ -68,7 +68,7 @@ def put(checkpoint: Checkpoint, prompt: Prompt, segment_length: int | None = Non
     place = tokens.first_after(len(prompt.text))
     if place == len(tokens) or not checkpoint.tokenizer.knows(tokens, len(prompt.text)):
         raise ValueError(f"the tokenizer has no token for the answer {prompt.answer!r}, or not for all of it")
-    return Put(
+    return EncodedPrompt(
         prompt=prompt,
         spec=spec,
         tokens=tokens,

@@ -98,7 +98,7 @@ SUBJECTS: dict[str, tuple[Category, Category]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Question:
+class ChoiceQuestion:
     text: str
     choices: tuple[str, ...]
     """Four, A to D."""
@@ -111,12 +111,12 @@ class Subject:
     """One subject's questions of a split, and the examples that go before them."""
 
     name: str
-    examples: tuple[Question, ...]
-    questions: tuple[Question, ...]
+    examples: tuple[ChoiceQuestion, ...]
+    questions: tuple[ChoiceQuestion, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class ChoiceResult:
     """One question and what a model chose."""
 
     subject: str
@@ -139,7 +139,7 @@ class Tally:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class MmluReport:
     overall: Tally
     by_category: dict[Category, Tally]
     """Those in which anything was asked."""
@@ -155,7 +155,7 @@ def read(path: str | Path, split: Split) -> tuple[Subject, ...]:
         raise MmluError(
             f"{path}: there is no such file or folder; expected MMLU's CSV files in a folder or tar archive"
         )
-    files: dict[str, dict[str, tuple[Question, ...]]] = {"dev": {}, split.value: {}}
+    files: dict[str, dict[str, tuple[ChoiceQuestion, ...]]] = {"dev": {}, split.value: {}}
     for where, name, data in _folder(path) if path.is_dir() else _archive(path):
         subject, part = _FILE.fullmatch(name).groups()
         if part not in files:
@@ -198,7 +198,7 @@ def _archive(path: Path) -> Iterator[tuple[str, str, bytes]]:
         yield f"{path}/{name}", name.name, data
 
 
-def _parse(data: bytes, where: str) -> Iterator[Question]:
+def _parse(data: bytes, where: str) -> Iterator[ChoiceQuestion]:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -212,12 +212,12 @@ def _parse(data: bytes, where: str) -> Iterator[Question]:
                     f"{where}:{number}: {len(row)} columns ending in {shown(row[-1:])}; expected question, four"
                     " choices, A to D"
                 )
-            yield Question(text=row[0], choices=tuple(row[1:5]), answer=row[5])
+            yield ChoiceQuestion(text=row[0], choices=tuple(row[1:5]), answer=row[5])
     except csv.Error as error:
         raise MmluError(f"{where}: not readable as CSV: {error}") from error
 
 
-def prompt(subject: Subject, question: Question) -> str:
+def prompt(subject: Subject, question: ChoiceQuestion) -> str:
     """The header, the worked examples with their answers, and the question up to "Answer:"; a blank and a letter
     follow."""
     examples = "".join(f"{_shown(example)} {example.answer}\n\n" for example in subject.examples)
@@ -225,17 +225,19 @@ def prompt(subject: Subject, question: Question) -> str:
     return f"{header}\n\n{examples}{_shown(question)}"
 
 
-def _shown(question: Question) -> str:
+def _shown(question: ChoiceQuestion) -> str:
     choices = "".join(f"\n{letter}. {choice}" for letter, choice in zip(LETTERS, question.choices, strict=True))
     return f"{question.text.strip()}{choices}\nAnswer:"
 
 
-def ask(checkpoint: Checkpoint, subject: Subject, question: Question, *, segment_length: int | None = None) -> Asked:
+def ask(
+    checkpoint: Checkpoint, subject: Subject, question: ChoiceQuestion, *, segment_length: int | None = None
+) -> ChoiceResult:
     """Which letter is likeliest after the prompt. Raises ValueError as `run` does."""
     asked = prompt(subject, question)
     found = log_likelihoods(checkpoint, [(asked, f" {letter}") for letter in LETTERS], segment_length=segment_length)
     worth = dict(zip(LETTERS, (likelihood.log_probability for likelihood in found)))
-    return Asked(subject=subject.name, answer=question.answer, predicted=max(worth, key=worth.__getitem__))
+    return ChoiceResult(subject=subject.name, answer=question.answer, predicted=max(worth, key=worth.__getitem__))
 
 
 def examine(
@@ -244,7 +246,7 @@ def examine(
     *,
     segment_length: int | None = None,
     on_question: Callable[[int], None] | None = None,
-) -> Report:
+) -> MmluReport:
     """Ask every question of every subject and sum up. `on_question` hears how many were asked.
 
     Raises ValueError when there is no question, and as `run` does.
@@ -258,12 +260,12 @@ def examine(
     if not asked:
         raise ValueError("there is no question to ask")
     within = {category: [one for one in asked if category in SUBJECTS[one.subject]] for category in Category}
-    return Report(
+    return MmluReport(
         overall=tally(asked), by_category={category: tally(found) for category, found in within.items() if found}
     )
 
 
-def tally(asked: Sequence[Asked]) -> Tally:
+def tally(asked: Sequence[ChoiceResult]) -> Tally:
     """Every question counts as a group of its own: those of a subject share no facts. Raises ValueError when there is
     none."""
     return Tally(

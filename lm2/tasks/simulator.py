@@ -14,7 +14,7 @@ from random import Random
 
 from lm2.tasks import world as rules
 from lm2.tasks.babi import Question, Statement, Story
-from lm2.tasks.world import Kind, World
+from lm2.tasks.world import FactKind, World
 
 _PEOPLE = ("Mary", "John", "Sandra", "Daniel")
 _GIVERS = ("Bill", "Fred", "Jeff", "Mary")
@@ -43,12 +43,12 @@ class _Task:
     places: tuple[str, ...] = _PLACES
     objects: tuple[str, ...] = ()
     statements: int = 10
-    weights: tuple[tuple[Kind, int], ...] = ((Kind.AT, 1),)
+    weights: tuple[tuple[FactKind, int], ...] = ((FactKind.AT, 1),)
     """Share of each kind, near that of the official file."""
 
 
-_HANDLING = ((Kind.AT, 60), (Kind.TAKE, 23), (Kind.DROP, 17))
-_GIVING = ((Kind.AT, 55), (Kind.TAKE, 18), (Kind.DROP, 10), (Kind.GIVE, 17))
+_HANDLING = ((FactKind.AT, 60), (FactKind.TAKE, 23), (FactKind.DROP, 17))
+_GIVING = ((FactKind.AT, 55), (FactKind.TAKE, 18), (FactKind.DROP, 10), (FactKind.GIVE, 17))
 _TASKS = {
     1: _Task(),
     2: _Task(objects=_OBJECTS, statements=20, weights=_HANDLING),
@@ -58,8 +58,8 @@ _TASKS = {
     6: _Task(objects=_OBJECTS, weights=_HANDLING),
     7: _Task(objects=_OBJECTS, statements=15, weights=_GIVING),
     8: _Task(objects=_OBJECTS, statements=15, weights=_HANDLING),
-    9: _Task(weights=((Kind.AT, 3), (Kind.NOT_AT, 1))),
-    10: _Task(people=_UNSURE, places=_TOWN, weights=((Kind.AT, 3), (Kind.EITHER, 1))),
+    9: _Task(weights=((FactKind.AT, 3), (FactKind.NOT_AT, 1))),
+    10: _Task(people=_UNSURE, places=_TOWN, weights=((FactKind.AT, 3), (FactKind.EITHER, 1))),
 }
 
 
@@ -84,10 +84,10 @@ class _Scene:
         """A legal sentence; the state is then as it says."""
         kinds = [kind for kind, _ in self._cast.weights]
         kind = self._draw.choices(kinds, weights=[weight for _, weight in self._cast.weights])[0]
-        if kind in (Kind.TAKE, Kind.DROP, Kind.GIVE):
+        if kind in (FactKind.TAKE, FactKind.DROP, FactKind.GIVE):
             # Nothing at hand to handle: someone walks instead.
             return self._handling(kind) or self._walk()
-        return self._walk() if kind is Kind.AT else self._unsure(kind)
+        return self._walk() if kind is FactKind.AT else self._unsure(kind)
 
     def _walk(self) -> str:
         draw = self._draw
@@ -99,23 +99,23 @@ class _Scene:
             return f"{person} is in the {place}."
         return f"{person} {draw.choice(rules.MOVES)} to the {place}."
 
-    def _unsure(self, kind: Kind) -> str:
+    def _unsure(self, kind: FactKind) -> str:
         """Someone walks unseen, then the sentence leaves open where to."""
         draw, places = self._draw, self._cast.places
         person = draw.choice(self._cast.people)
         before = self.at[person]
         now = self.at[person] = draw.choice([place for place in places if place != before])
         other = draw.choice([place for place in places if place != now])
-        if kind is Kind.EITHER:
+        if kind is FactKind.EITHER:
             one, two = draw.sample([now, other], 2)
             return f"{person} is either in the {one} or the {two}."
         if draw.random() < 0.5:
             return f"{person} is no longer in the {before}."
         return f"{person} is not in the {other}."
 
-    def _handling(self, kind: Kind) -> str | None:
+    def _handling(self, kind: FactKind) -> str | None:
         draw, people = self._draw, self._cast.people
-        if kind is Kind.TAKE:
+        if kind is FactKind.TAKE:
             near = [(p, o) for p in people for o, h in self.holder.items() if h is None and self.lies[o] == self.at[p]]
             if not near:
                 return None
@@ -123,7 +123,7 @@ class _Scene:
             self.holder[thing] = person
             return f"{person} {draw.choice(rules.TAKES)} the {thing} there."
         held = [(h, o) for o, h in self.holder.items() if h is not None]
-        if kind is Kind.DROP:
+        if kind is FactKind.DROP:
             if not held:
                 return None
             person, thing = draw.choice(held)
@@ -292,7 +292,7 @@ def _candidates(task: int, cast: _Task, facts: Sequence[rules.Fact]) -> Iterator
 
 def _gift_questions(facts: Sequence[rules.Fact]) -> Iterator[str]:
     """The questions of task 5 about the gifts told, each once."""
-    gifts = list(dict.fromkeys(fact.words for fact in facts if fact.kind is Kind.GIVE))
+    gifts = list(dict.fromkeys(fact.words for fact in facts if fact.kind is FactKind.GIVE))
     for giver, thing, receiver in gifts:
         # With two objects between the same two people, "what did" is open (the official files answer at random).
         if sum(words[0] == giver and words[2] == receiver for words in gifts) == 1:

@@ -27,7 +27,7 @@ class UnanswerableError(ValueError):
     """The statements do not tell the answer of a question; the message quotes it."""
 
 
-class Kind(Enum):
+class FactKind(Enum):
     """What a statement tells."""
 
     AT = "at"  # "Mary moved to the garden." and "Mary is in the garden."
@@ -43,7 +43,7 @@ class Kind(Enum):
 class Fact:
     """One statement, understood."""
 
-    kind: Kind
+    kind: FactKind
     words: tuple[str, ...]
     """AT, NOT_AT: person, place. EITHER: person, place, place. TAKE, DROP: person, object.
     GIVE: giver, object, receiver. RELATION: place, direction, place."""
@@ -114,17 +114,17 @@ def _any(words: Sequence[str]) -> str:
     return "(?:" + "|".join(sorted(words, key=len, reverse=True)) + ")"
 
 
-_SENTENCES: tuple[tuple[Kind, re.Pattern[str]], ...] = tuple(
+_SENTENCES: tuple[tuple[FactKind, re.Pattern[str]], ...] = tuple(
     (kind, re.compile(pattern))
     for kind, pattern in (
-        (Kind.AT, rf"(\w+) {_any(MOVES)} to the (\w+)\."),
-        (Kind.TAKE, rf"(\w+) {_any(TAKES)} the (\w+)(?: there)?\."),
-        (Kind.DROP, rf"(\w+) {_any(DROPS)} the (\w+)(?: there)?\."),
-        (Kind.GIVE, rf"(\w+) {_any(GIVES)} the (\w+) to (\w+)\."),
-        (Kind.AT, r"(\w+) is in the (\w+)\."),
-        (Kind.NOT_AT, r"(\w+) is (?:not|no longer) in the (\w+)\."),
-        (Kind.EITHER, r"(\w+) is either in the (\w+) or the (\w+)\."),
-        (Kind.RELATION, rf"The (\w+) is {_any(tuple(OPPOSITE)).replace('?:', '')} of the (\w+)\."),
+        (FactKind.AT, rf"(\w+) {_any(MOVES)} to the (\w+)\."),
+        (FactKind.TAKE, rf"(\w+) {_any(TAKES)} the (\w+)(?: there)?\."),
+        (FactKind.DROP, rf"(\w+) {_any(DROPS)} the (\w+)(?: there)?\."),
+        (FactKind.GIVE, rf"(\w+) {_any(GIVES)} the (\w+) to (\w+)\."),
+        (FactKind.AT, r"(\w+) is in the (\w+)\."),
+        (FactKind.NOT_AT, r"(\w+) is (?:not|no longer) in the (\w+)\."),
+        (FactKind.EITHER, r"(\w+) is either in the (\w+) or the (\w+)\."),
+        (FactKind.RELATION, rf"The (\w+) is {_any(tuple(OPPOSITE)).replace('?:', '')} of the (\w+)\."),
     )
 )
 
@@ -150,17 +150,17 @@ def track(texts: Sequence[str]) -> tuple[World, ...]:
 
 def _after(world: World, fact: Fact, index: int) -> World:
     """The world after one more fact, told by statement `index`."""
-    if fact.kind is Kind.RELATION:
+    if fact.kind is FactKind.RELATION:
         place, direction, other = fact.words
         return replace(world, relations=(*world.relations, (place, direction, other)))
-    if fact.kind in (Kind.TAKE, Kind.DROP, Kind.GIVE):
+    if fact.kind in (FactKind.TAKE, FactKind.DROP, FactKind.GIVE):
         return _after_handling(world, fact, index)
     person, *places = fact.words
     named = frozenset(places)
     told = Whereabouts(
-        place=places[0] if fact.kind is Kind.AT else None,
-        possible=named if fact.kind is Kind.EITHER else frozenset(),
-        excluded=named if fact.kind is Kind.NOT_AT else frozenset(),
+        place=places[0] if fact.kind is FactKind.AT else None,
+        possible=named if fact.kind is FactKind.EITHER else frozenset(),
+        excluded=named if fact.kind is FactKind.NOT_AT else frozenset(),
         told_by=index,
     )
     here = Visit(place=told.place, told_by=index)
@@ -180,7 +180,7 @@ def _after_handling(world: World, fact: Fact, index: int) -> World:
     # The carrier's own move is what locates the object from here on, even where it lay there already.
     if at is not None and (not visits or visits[-1].told_by != at.told_by):
         visits = (*visits, Visit(place=at.place, told_by=at.told_by))
-    holder = {Kind.TAKE: person, Kind.DROP: None, Kind.GIVE: fact.words[-1]}[fact.kind]
+    holder = {FactKind.TAKE: person, FactKind.DROP: None, FactKind.GIVE: fact.words[-1]}[fact.kind]
     thing = Thing(holder=holder, visits=visits, touched_by=index)
     return replace(world, objects={**world.objects, name: thing})
 
@@ -250,7 +250,7 @@ def _object_before(asked: Mapping[str, str], facts: Sequence[Fact], world: World
 def _neighbour(asked: Mapping[str, str], facts: Sequence[Fact], world: World) -> _Found:
     """The place lying in the direction of the one asked ("what is north of"), or the other way round."""
     for index, fact in enumerate(facts):
-        if fact.kind is not Kind.RELATION:
+        if fact.kind is not FactKind.RELATION:
             continue
         first, direction, second = fact.words
         for place, towards, other in ((first, direction, second), (second, OPPOSITE[direction], first)):
@@ -264,7 +264,7 @@ def _neighbour(asked: Mapping[str, str], facts: Sequence[Fact], world: World) ->
 def _gift(asked: Mapping[str, str], facts: Sequence[Fact], world: World) -> _Found:
     """The part of the last matching gift that the question leaves open."""
     for index in range(len(facts) - 1, -1, -1):
-        if facts[index].kind is Kind.GIVE:
+        if facts[index].kind is FactKind.GIVE:
             parts = dict(zip(("giver", "object", "receiver"), facts[index].words, strict=True))
             if all(parts[name] == value for name, value in asked.items() if name in parts):
                 # "Who gave the milk?" leaves two open, and asks for the giver; "Who received" for the receiver.
@@ -277,7 +277,7 @@ def _handled(person: str, facts: Sequence[Fact]) -> dict[str, list[int]]:
     """Each object that `person` ever took or got, in order of the first time, with all its statements."""
     handled: dict[str, list[int]] = {}
     for index, fact in enumerate(facts):
-        if fact.kind in (Kind.TAKE, Kind.DROP, Kind.GIVE) and person in (fact.words[0], fact.words[-1]):
+        if fact.kind in (FactKind.TAKE, FactKind.DROP, FactKind.GIVE) and person in (fact.words[0], fact.words[-1]):
             handled.setdefault(fact.words[1], []).append(index)
     return handled
 

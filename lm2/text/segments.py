@@ -64,5 +64,7 @@ def pad(
     """Ids and the mask of real tokens, each row filled up at its end to `length` (None: the longest row)."""
     length = max(map(len, rows)) if length is None else length
     ids = torch.tensor([[*row, *[PADDING_ID] * (length - len(row))] for row in rows], dtype=torch.long, device=device)
-    real = torch.tensor([[at < len(row) for at in range(length)] for row in rows], dtype=torch.bool, device=device)
-    return ids, real
+    non_padding = torch.tensor(
+        [[at < len(row) for at in range(length)] for row in rows], dtype=torch.bool, device=device
+    )
+    return ids, non_padding

@@ -81,7 +81,7 @@ class Stage(Spec):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class TrainingQuestion:
     """A question, read from the bank that stands after `after` segments of its document."""
 
     after: int
@@ -94,9 +94,9 @@ class Asked:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Document:
+class TrainingDocument:
     segments: tuple[tuple[int, ...], ...]
-    asked: tuple[Asked, ...]
+    asked: tuple[TrainingQuestion, ...]
 
 
 class Lessons:
@@ -114,98 +114,98 @@ class Lessons:
         self._closes = [is_full(2, 3, SegmentEnd.SENTENCE, tokenizer.piece(token)) for token in range(tokenizer.size)]
         """For each token whether a sentence ends with it."""
 
-    def repeat(self, chance: random.Random) -> Document:
+    def repeat(self, rng: random.Random) -> TrainingDocument:
         """Different tokens of the stories in random order, twice over, after a few others.
 
         Lengths vary, or attention would learn to look back by a fixed number of tokens instead of by content. The
         first token of the second half is given; the rest of it is to be predicted.
         """
-        half, before = chance.randrange(3, 9), chance.randrange(5)
-        words = chance.sample(self._words, half)
-        ids = (*chance.choices(self._words, k=before), *words, *words)
-        return Document(segments=(), asked=(Asked(after=0, ids=ids, answer=half - 1, label="copy"),))
+        half, before = rng.randrange(3, 9), rng.randrange(5)
+        words = rng.sample(self._words, half)
+        ids = (*rng.choices(self._words, k=before), *words, *words)
+        return TrainingDocument(segments=(), asked=(TrainingQuestion(after=0, ids=ids, answer=half - 1, label="copy"),))
 
-    def open(self, chance: random.Random, task: int, most: int) -> Document:
+    def open(self, rng: random.Random, task: int, most: int) -> TrainingDocument:
         """Statements, a question about them and its answer, all in one segment."""
-        told = self._told(chance, task, most)
-        question = self._question(chance, told, len(told.texts) - 1)
+        told = self._told(rng, task, most)
+        question = self._question(rng, told, len(told.texts) - 1)
         before = [token for at, text in enumerate(told.texts) for token in self._sentence(text, " " if at else "")]
-        return Document(segments=(), asked=(self._asked(0, before, question, " "),) if question else ())
+        return TrainingDocument(segments=(), asked=(self._asked(0, before, question, " "),) if question else ())
 
     def memory(
-        self, chance: random.Random, task: int, most: int, prose: int, length: int, places: int, questions: int
-    ) -> Document:
+        self, rng: random.Random, task: int, most: int, prose: int, length: int, places: int, questions: int
+    ) -> TrainingDocument:
         """Statements over segments of at most `length` tokens, with up to `prose` tokens of a book among them.
 
         `questions` are asked after the last statement and up to `places` - 1 others, half of them after the last; most
         in a segment of their own, some after what their segment holds already, and in a few documents with answers in
         the text.
         """
-        told = self._told(chance, task, most)
-        answered, joint = chance.random() < 0.1, "\n" if chance.random() < 0.1 else " "
+        told = self._told(rng, task, most)
+        answered, joint = rng.random() < 0.1, "\n" if rng.random() < 0.1 else " "
         last = len(told.texts) - 1
-        stops = [last, *(chance.randrange(last + 1) for _ in range(places - 1))]
-        after = [last if chance.random() < 0.5 else chance.choice(stops) for _ in range(questions)]
-        gaps = self._around(chance, len(told.texts), prose)
+        stops = [last, *(rng.randrange(last + 1) for _ in range(places - 1))]
+        after = [last if rng.random() < 0.5 else rng.choice(stops) for _ in range(questions)]
+        gaps = self._around(rng, len(told.texts), prose)
         cut = _Cutter(length, self._end, self._closes)
-        asked: list[Asked] = []
+        asked: list[TrainingQuestion] = []
         for at, text in enumerate(told.texts):
             if at == 0:
                 cut.read(gaps[0])
             cut.read([self._sentence(text, joint if cut.begun else "")])
-            now = chance.randrange(len(gaps[at + 1]) + 1)
+            now = rng.randrange(len(gaps[at + 1]) + 1)
             cut.read(gaps[at + 1][:now])
-            questions_here = [self._question(chance, told, at) for _ in range(after.count(at))]
+            questions_here = [self._question(rng, told, at) for _ in range(after.count(at))]
             for question in dict.fromkeys(questions_here):
                 if question is not None:
-                    if not answered and chance.random() < 0.85:
+                    if not answered and rng.random() < 0.85:
                         cut.close()
                     asked.append(self._asked(len(cut.segments), cut.open, question, joint))
                     if answered:
                         cut.read([asked[-1].ids[len(cut.open) :]])
             cut.read(gaps[at + 1][now:])
         cut.close()
-        return Document(segments=tuple(cut.segments), asked=tuple(asked))
+        return TrainingDocument(segments=tuple(cut.segments), asked=tuple(asked))
 
-    def exam(self, story: Story, question: Question, length: int) -> Document:
+    def exam(self, story: Story, question: Question, length: int) -> TrainingDocument:
         """One question of a story, as it is asked when accuracy is reported: in a segment of its own."""
         cut = _Cutter(length, self._end, self._closes)
         for statement in story.before(question):
             cut.read([self._sentence(statement.text, " " if cut.begun else "")])
         cut.close()
         told = (story.task or 0, question.text, question.answer)
-        return Document(segments=tuple(cut.segments), asked=(self._asked(len(cut.segments), (), told, " "),))
+        return TrainingDocument(segments=tuple(cut.segments), asked=(self._asked(len(cut.segments), (), told, " "),))
 
     def _sentence(self, text: str, joint: str) -> Sequence[int]:
         """Its tokens after a blank, a line break or nothing."""
         return self._encode_after(joint + text) if joint else self._encode(text)
 
-    def _around(self, chance: random.Random, facts: int, most: int) -> list[list[Sequence[int]]]:
+    def _around(self, rng: random.Random, facts: int, most: int) -> list[list[Sequence[int]]]:
         """Sentences of one passage of at most `most` tokens, dealt out to the gaps before, between and after `facts`
         statements."""
         gaps: list[list[Sequence[int]]] = [[] for _ in range(facts + 1)]
-        wanted = most if chance.random() < 0.5 else chance.randrange(most + 1)
+        wanted = most if rng.random() < 0.5 else rng.randrange(most + 1)
         if not wanted or not self._books:
             return gaps
-        book = chance.choice(self._books)
-        start = begin = chance.randrange(max(1, len(book) - wanted))
+        book = rng.choice(self._books)
+        start = begin = rng.randrange(max(1, len(book) - wanted))
         sentences: list[Sequence[int]] = []
         for at in range(start, min(len(book), start + wanted)):
             if self._closes[book[at]]:
                 sentences.append(book[begin : at + 1])
                 begin = at + 1
-        where = sorted(chance.randrange(len(sentences) + 1) for _ in range(facts))
+        where = sorted(rng.randrange(len(sentences) + 1) for _ in range(facts))
         for gap, (left, right) in enumerate(zip([0, *where], [*where, len(sentences)])):
             gaps[gap] = sentences[left:right]
         return gaps
 
-    def _told(self, chance: random.Random, task: int, most: int) -> "_Told":
+    def _told(self, rng: random.Random, task: int, most: int) -> "_Told":
         """A real story, or the beginning of one, or a simulated one; of at most `most` statements."""
-        count = 2 if task == 4 else most if chance.random() < 0.5 else chance.randrange(2, most + 1)
-        if self._stories[task] and chance.random() < 0.5:
-            story = chance.choice(self._stories[task])
+        count = 2 if task == 4 else most if rng.random() < 0.5 else rng.randrange(2, most + 1)
+        if self._stories[task] and rng.random() < 0.5:
+            story = rng.choice(self._stories[task])
         else:
-            story = simulate(task, seed=chance.getrandbits(40), statements=count, questions=1 if task == 4 else 0).story
+            story = simulate(task, seed=rng.getrandbits(40), statements=count, questions=1 if task == 4 else 0).story
         texts = tuple(statement.text for statement in story.statements[:count])
         own: dict[int, list[tuple[int, str, str]]] = {}
         for question in story.questions:
@@ -214,25 +214,25 @@ class Lessons:
                 own.setdefault(above - 1, []).append((task, question.text, question.answer))
         return _Told(task=task, texts=texts, facts=tuple(map(_understand, texts)), worlds=rules.track(texts), own=own)
 
-    def _question(self, chance: random.Random, told: "_Told", at: int) -> tuple[int, str, str] | None:
+    def _question(self, rng: random.Random, told: "_Told", at: int) -> tuple[int, str, str] | None:
         """Its task, its text and its answer, after statement `at`; None where nothing can be asked."""
         own = told.own.get(at)
-        if own and chance.random() < 0.5:
-            return chance.choice(own)
+        if own and rng.random() < 0.5:
+            return rng.choice(own)
         others = _ALSO.get(told.task, ())
-        first = chance.choice(others) if others and chance.random() < 0.3 else told.task
+        first = rng.choice(others) if others and rng.random() < 0.3 else told.task
         for kind in dict.fromkeys((first, told.task, *others)):
             found = possible_questions(kind, told.task, told.facts[: at + 1], told.worlds[at])
             if found:
                 # The answer is drawn first, so that "no" does not crowd out "yes" and "maybe".
-                text, said, _ = chance.choice(found[chance.choice(sorted(found))])
+                text, said, _ = rng.choice(found[rng.choice(sorted(found))])
                 return kind, text, said
-        return chance.choice(own) if own else None
+        return rng.choice(own) if own else None
 
-    def _asked(self, after: int, before: Sequence[int], question: tuple[int, str, str], joint: str) -> Asked:
+    def _asked(self, after: int, before: Sequence[int], question: tuple[int, str, str], joint: str) -> TrainingQuestion:
         task, text, said = question
         answer = self._encode_after(f" {said}.")
-        return Asked(
+        return TrainingQuestion(
             after=after,
             ids=(*before, *self._sentence(text, joint if before else ""), *answer),
             answer=len(answer),

@@ -27,7 +27,7 @@ from lm2.tasks.babi import Story, read, split
 from lm2.tasks.stories import data_folder
 from lm2.text.segments import pad
 from lm2.text.tokens import Tokenizer
-from lm2.training.curriculum import TASKS, Document, Lessons, Phase, Stage
+from lm2.training.curriculum import TASKS, Lessons, Phase, Stage, TrainingDocument
 from lm2.training.state import Progress, resume, save_state
 from lm2.weights.checkpoint import save
 
@@ -127,14 +127,14 @@ class Rollout(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, documents: Sequence[Document], language_weight: float) -> tuple[Tensor, Hits]:
+    def forward(self, documents: Sequence[TrainingDocument], language_weight: float) -> tuple[Tensor, Hits]:
         """Mean cross-entropy of the answers' tokens, each document counting alike, plus weighted next-token loss."""
         documents = sorted(documents, key=lambda document: -len(document.segments))
         banks, language = self._read(documents, language=language_weight > 0)
         loss, hits = self._ask(documents, banks)
         return loss + language_weight * language if language_weight else loss, hits
 
-    def _read(self, documents: Sequence[Document], *, language: bool) -> tuple[list[Tensor | None], Tensor]:
+    def _read(self, documents: Sequence[TrainingDocument], *, language: bool) -> tuple[list[Tensor | None], Tensor]:
         """The banks of all documents after 0, 1, 2 ... segments, longest documents first, and the mean next-token
         loss."""
         device = self.model.embed.weight.device
@@ -144,14 +144,14 @@ class Rollout(nn.Module):
             return banks, torch.zeros((), device=device)
         for at in range(len(documents[0].segments)):
             rows = [document.segments[at] for document in documents if at < len(document.segments)]
-            ids, real = pad(rows, device=device)
+            ids, non_padding = pad(rows, device=device)
             wanted = any(question.after > at for document in documents for question in document.asked)
             out = self.model.segment(
-                ids, None if banks[-1] is None else banks[-1][: len(rows)], real=real, write=wanted
+                ids, None if banks[-1] is None else banks[-1][: len(rows)], non_padding=non_padding, write=wanted
             )
             banks.append(out.bank)
             if language and ids.shape[1] > 1:
-                followed = real[:, 1:]
+                followed = non_padding[:, 1:]
                 losses.append(
                     nn.functional.cross_entropy(
                         self.model.unembed(out.final[:, :-1][followed]).float(), ids[:, 1:][followed], reduction="none"
@@ -159,7 +159,7 @@ class Rollout(nn.Module):
                 )
         return banks, torch.cat(losses).mean() if losses else torch.zeros((), device=device)
 
-    def _ask(self, documents: Sequence[Document], banks: Sequence[Tensor | None]) -> tuple[Tensor, Hits]:
+    def _ask(self, documents: Sequence[TrainingDocument], banks: Sequence[Tensor | None]) -> tuple[Tensor, Hits]:
         """Each question is a row of its own, which begins with the bank of its document."""
         asked = [(row, question) for row, document in enumerate(documents) for question in document.asked]
         losses, owners, hits = [], [], {}
@@ -167,9 +167,9 @@ class Rollout(nn.Module):
         asked.sort(key=lambda pair: len(pair[1].ids))
         for _, group in itertools.groupby(asked, key=lambda pair: (len(pair[1].ids) - 1).bit_length()):
             rows = list(group)
-            ids, real = pad([question.ids for _, question in rows], device=self.model.embed.weight.device)
+            ids, non_padding = pad([question.ids for _, question in rows], device=self.model.embed.weight.device)
             bank = None if banks[0] is None else torch.stack([banks[question.after][row] for row, question in rows])
-            out = self.model.segment(ids, bank, real=real, write=False)
+            out = self.model.segment(ids, bank, non_padding=non_padding, write=False)
             places = [
                 (at, len(question.ids) - 1 - back)
                 for at, (_, question) in enumerate(rows)
@@ -191,23 +191,23 @@ class Rollout(nn.Module):
         return (torch.cat(losses) * weight).sum() / weight.sum(), hits
 
 
-def draw(config: TrainingConfig, lessons: Lessons, step: int, process: int) -> list[Document]:
+def draw(config: TrainingConfig, lessons: Lessons, step: int, process: int) -> list[TrainingDocument]:
     """The documents of one step: a function of seed, stages, step and process alone."""
-    chance = random.Random(f"{config.seed}/{step}/{process}")
+    rng = random.Random(f"{config.seed}/{step}/{process}")
     stage, share = config.at(step)
     statements, prose = (round(low + share * (high - low)) for low, high in (stage.statements, stage.prose))
-    length = chance.choice(stage.lengths)
+    length = rng.choice(stage.lengths)
     documents = []
     while len(documents) < (
         config.batch if stage.phase is Phase.MEMORY else 6 * config.batch
     ):  # the early ones are short
-        task = chance.choice(stage.tasks)
-        if stage.phase is Phase.REPEAT or chance.random() < 0.05:
-            documents.append(lessons.repeat(chance))
-        elif stage.phase is Phase.OPEN or chance.random() < 0.1:
-            documents.append(lessons.open(chance, task, min(statements, MOST_IN_ONE_SEGMENT)))
+        task = rng.choice(stage.tasks)
+        if stage.phase is Phase.REPEAT or rng.random() < 0.05:
+            documents.append(lessons.repeat(rng))
+        elif stage.phase is Phase.OPEN or rng.random() < 0.1:
+            documents.append(lessons.open(rng, task, min(statements, MOST_IN_ONE_SEGMENT)))
         else:
-            documents.append(lessons.memory(chance, task, statements, prose, length, stage.places, config.questions))
+            documents.append(lessons.memory(rng, task, statements, prose, length, stage.places, config.questions))
         if not documents[-1].asked:
             documents.pop()
     return documents

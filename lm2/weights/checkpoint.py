@@ -26,7 +26,8 @@ from lm2.files import read_json, read_text, replace_folder, state
 from lm2.model.config import LM2Config, MemoryKind
 from lm2.model.lm2 import LM2
 from lm2.model.weights import check_shapes
-from lm2.serialize import digest_of, shown
+from lm2.serialize import digest_of
+from lm2.shown import shown
 from lm2.text.tokens import Tokenizer
 from lm2.weights import bundled
 from lm2.weights.cost import WORKING_BYTES

@@ -24,7 +24,8 @@ from lm2.model.config import LM2Config, MemoryKind, RopeScaling
 from lm2.model.llama import rotary_frequencies
 from lm2.model.lm2 import LM2
 from lm2.model.weights import Shapes, check_weight
-from lm2.serialize import number, shown, truth, whole
+from lm2.serialize import as_int, number, truth
+from lm2.shown import shown
 from lm2.text.tokens import Tokenizer
 from lm2.weights.gguf_file import read_gguf_file
 from lm2.weights.released import LLAMA_3_ROPE
@@ -242,7 +243,7 @@ def _sized(
     """The configuration of sizes that stand in `values` under their `names`. `grouped`: that of how many heads have
     keys of their own."""
     sizes = {
-        ours: (number if ours == "rms_norm_eps" else whole)(f"{theirs}, here {ours}", values[theirs])
+        ours: (number if ours == "rms_norm_eps" else as_int)(f"{theirs}, here {ours}", values[theirs])
         for ours, theirs in {
             **names,
             **({"n_key_value_heads": grouped} if values.get(grouped) is not None else {}),

@@ -13,7 +13,7 @@ from lm2.model.finite import is_finite
 from lm2.model.lm2 import LM2
 from lm2.model.sites import Site
 from lm2.model.weights import check_weight
-from lm2.serialize import shown
+from lm2.shown import shown
 from lm2.weights.weight_files import read_safetensors, reason
 
 LLAMA_3_ROPE = RopeScaling(

@@ -12,10 +12,11 @@ import torch
 from lm2.model.config import LM2Config, MemoryKind
 from lm2.model.lm2 import LM2
 from lm2.model.sites import Site
-from lm2.runs.interventions import Edit, Set
+from lm2.runs.interventions import Edit
+from lm2.runs.operations import Set
 from lm2.runs.runner import run
 from lm2.tasks.babi import ask
-from lm2.tasks.encoded_prompt import Put, put
+from lm2.tasks.encoded_prompt import EncodedPrompt, encode_prompt
 from lm2.tasks.simulator import simulate
 from lm2.text.tokens import Tokenizer
 from lm2.weights import bundled
@@ -72,13 +73,13 @@ def fresh_checkpoint(seed: int = 0) -> Checkpoint:
     return Checkpoint(name="fresh", model=model, tokenizer=tokenizer, digest=f"fresh-{seed}")
 
 
-def document(checkpoint: Checkpoint) -> Put:
+def document(checkpoint: Checkpoint) -> EncodedPrompt:
     """A question at the end of a story of 8 segments, in the last of them."""
     story = simulate(1, seed=0, statements=_STATEMENTS, questions=1).story
-    return put(checkpoint, ask(story, story.questions[-1], own_segment=False))
+    return encode_prompt(checkpoint, ask(story, story.questions[-1], own_segment=False))
 
 
-def knock_outs(checkpoint: Checkpoint, asked: Put) -> tuple[Unit, ...]:
+def knock_outs(checkpoint: Checkpoint, asked: EncodedPrompt) -> tuple[Unit, ...]:
     """Every slot in every block, as the answer's segment reads it."""
     sites, at = (Site.READ_K, Site.READ_V), (asked.segment,)
     return tuple(
@@ -122,7 +123,11 @@ def bench_sweep(plain: int | None = None, on_unit: Callable[[int, int], None] = 
 
 
 def _planned(
-    checkpoint: Checkpoint, asked: Put, units: Sequence[Unit], exact_spent: list[float], answer_spent: list[float]
+    checkpoint: Checkpoint,
+    asked: EncodedPrompt,
+    units: Sequence[Unit],
+    exact_spent: list[float],
+    answer_spent: list[float],
 ) -> np.ndarray:
     began = time.process_time()
     exact = answers_under(checkpoint, asked, units)

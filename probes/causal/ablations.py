@@ -13,10 +13,11 @@ from jaxtyping import Float
 from lm2.intervals import Rate, rate
 from lm2.model.sites import Site
 from lm2.runs.capture import Capture
-from lm2.runs.interventions import BankEdit, Carry, Edit, Freeze, MemoryOff, Patch, Permute, Reset, Set
+from lm2.runs.interventions import BankEdit, Carry, Edit, Freeze, MemoryOff, Reset
+from lm2.runs.operations import Patch, Permute, Set
 from lm2.runs.runner import run
 from lm2.tasks import encoded_prompt
-from lm2.tasks.encoded_prompt import Put
+from lm2.tasks.encoded_prompt import EncodedPrompt
 from lm2.tasks.world import UnanswerableError, answer
 from lm2.weights.checkpoint import Checkpoint
 from probes.causal.batch import Unit
@@ -34,7 +35,7 @@ GATES = {"input": Site.GATE_IN, "forget": Site.GATE_FORGET, "output": Site.GATE_
 class Observed:
     """What a model said to the same questions in one condition."""
 
-    puts: tuple[Put, ...]
+    encoded_prompts: tuple[EncodedPrompt, ...]
     logits: tuple[Float[np.ndarray, "row d_vocab"], ...]
     """Per question, the rows that predict its answer."""
 
@@ -45,16 +46,19 @@ class Observed:
 
     @property
     def stories(self) -> list[str]:
-        return [put.prompt.story_id for put in self.puts]
+        return [encoded.prompt.story_id for encoded in self.encoded_prompts]
 
     def share(self) -> Rate:
         """Share of questions answered with the answer behind them, clustered by story."""
-        return rate([said == put.answer_ids for said, put in zip(self.said, self.puts, strict=True)], self.stories)
+        return rate(
+            [said == encoded.answer_ids for said, encoded in zip(self.said, self.encoded_prompts, strict=True)],
+            self.stories,
+        )
 
 
 def observe(
     checkpoint: Checkpoint,
-    puts: Sequence[Put],
+    encoded_prompts: Sequence[EncodedPrompt],
     conditions: Sequence[Sequence[Unit]],
     on_document: OnDocument = lambda: None,
 ) -> list[Observed]:
@@ -64,35 +68,43 @@ def observe(
     Raises ValueError as `run` does.
     """
     found = []
-    for put, *units in zip(puts, *conditions, strict=True):
-        found.append(answers_under(checkpoint, put, units))
+    for encoded, *units in zip(encoded_prompts, *conditions, strict=True):
+        found.append(answers_under(checkpoint, encoded, units))
         on_document()
-    return [Observed(puts=tuple(puts), logits=tuple(logits[at] for logits in found)) for at in range(len(conditions))]
+    return [
+        Observed(encoded_prompts=tuple(encoded_prompts), logits=tuple(logits[at] for logits in found))
+        for at in range(len(conditions))
+    ]
 
 
-def answers(puts: Sequence[Put]) -> tuple[Answer, ...]:
+def answers(encoded_prompts: Sequence[EncodedPrompt]) -> tuple[Answer, ...]:
     """What is measured of each question: its answer, against the answers of all the others."""
-    first = {put.answer_ids[0] for put in puts}
-    return tuple(Answer(ids=put.answer_ids, foils=tuple(sorted(first - {put.answer_ids[0]}))) for put in puts)
+    first = {encoded.answer_ids[0] for encoded in encoded_prompts}
+    return tuple(
+        Answer(ids=encoded.answer_ids, foils=tuple(sorted(first - {encoded.answer_ids[0]})))
+        for encoded in encoded_prompts
+    )
 
 
-def check_foils(puts: Sequence[Put], metric: Metric = Metric.LOGIT_DIFFERENCE) -> None:
+def check_foils(encoded_prompts: Sequence[EncodedPrompt], metric: Metric = Metric.LOGIT_DIFFERENCE) -> None:
     """Raise ValueError where the metric is a difference to other questions' answers and there is no other answer."""
-    if metric is Metric.LOGIT_DIFFERENCE and len({put.answer_ids[0] for put in puts}) < 2:
+    if metric is Metric.LOGIT_DIFFERENCE and len({encoded.answer_ids[0] for encoded in encoded_prompts}) < 2:
         raise ValueError(
-            f"a logit difference is to the other questions' answers, and all of {len(puts)} have one answer: ask more"
+            f"a logit difference is to the other questions' answers, and all of {len(encoded_prompts)} have one answer: ask more"
             " questions"
         )
 
 
-def before(puts: Sequence[Put], at: int, count: int) -> tuple[Put, ...]:
+def before(encoded_prompts: Sequence[EncodedPrompt], at: int, count: int) -> tuple[EncodedPrompt, ...]:
     """The last `count` documents of other stories before one, around the end of them all. Raises ValueError where there
     are fewer."""
-    around = (puts[at - back] for back in range(1, len(puts)))
-    others = list(islice((put for put in around if put.prompt.story_id != puts[at].prompt.story_id), count))
+    around = (encoded_prompts[at - back] for back in range(1, len(encoded_prompts)))
+    others = list(
+        islice((encoded for encoded in around if encoded.prompt.story_id != encoded_prompts[at].prompt.story_id), count)
+    )
     if len(others) < count:
         raise ValueError(
-            f"a control takes documents of {count} other stories, and {len(puts)} questions have {len(others)}: ask"
+            f"a control takes documents of {count} other stories, and {len(encoded_prompts)} questions have {len(others)}: ask"
             " more questions"
         )
     return tuple(reversed(others))
@@ -100,7 +112,7 @@ def before(puts: Sequence[Put], at: int, count: int) -> tuple[Put, ...]:
 
 def measured(clean: Observed, edited: Observed, metric: Metric) -> Float[np.ndarray, "document"]:
     """A metric of every question under ablation, less its own unablated value."""
-    asked = zip(answers(clean.puts), clean.logits, edited.logits, strict=True)
+    asked = zip(answers(clean.encoded_prompts), clean.logits, edited.logits, strict=True)
     return np.array(
         [
             measure(metric, answer, after, before) - measure(metric, answer, before, before)
@@ -110,7 +122,7 @@ def measured(clean: Observed, edited: Observed, metric: Metric) -> Float[np.ndar
 
 
 @dataclass(frozen=True, kw_only=True)
-class Condition:
+class AblationCondition:
     """One way to run the same questions."""
 
     name: str
@@ -119,45 +131,48 @@ class Condition:
     """Of the chosen metric, ablated less unablated."""
 
 
-def _condition(name: str, clean: Observed, edited: Observed, metric: Metric) -> Condition:
-    return Condition(name=name, right=edited.share(), effect=effect(measured(clean, edited, metric), clean.stories))
+def _condition(name: str, clean: Observed, edited: Observed, metric: Metric) -> AblationCondition:
+    return AblationCondition(
+        name=name, right=edited.share(), effect=effect(measured(clean, edited, metric), clean.stories)
+    )
 
 
-def constant(puts: Sequence[Put]) -> Rate:
+def constant(encoded_prompts: Sequence[EncodedPrompt]) -> Rate:
     """Chance: the share of questions that the best constant answer gets right."""
-    answers = [put.prompt.answer for put in puts]
+    answers = [encoded.prompt.answer for encoded in encoded_prompts]
     best = max(sorted(set(answers)), key=answers.count)
-    return rate([answer == best for answer in answers], [put.prompt.story_id for put in puts])
+    return rate([answer == best for answer in answers], [encoded.prompt.story_id for encoded in encoded_prompts])
 
 
 def policies(
     checkpoint: Checkpoint,
-    puts: Sequence[Put],
+    encoded_prompts: Sequence[EncodedPrompt],
     *,
     metric: Metric = Metric.LOGIT_DIFFERENCE,
     on_document: OnDocument = lambda: None,
-) -> tuple[Condition, ...]:
+) -> tuple[AblationCondition, ...]:
     """What the memory may do: write, not write, be reset, be silent, or begin with what other documents left.
 
     Control: writes frozen from the question's own segment on, which can change nothing. `on_document` is called once a
     question. Raises ValueError for questions of fewer than 4 stories, and for those with one answer where the metric
     compares answers.
     """
-    check_foils(puts, metric)
+    check_foils(encoded_prompts, metric)
     conditions: dict[str, list[Unit]] = {
-        "memory on": [()] * len(puts),
+        "memory on": [()] * len(encoded_prompts),
         "writes frozen from the question on (control)": [
-            (Freeze(segment=put.segment_of(put.rows[-1])),) for put in puts
+            (Freeze(segment=encoded.segment_of(encoded.rows[-1])),) for encoded in encoded_prompts
         ],
-        "writes frozen from half way on": [(Freeze(segment=put.segment // 2),) for put in puts],
-        "writes frozen from the start": [(Freeze(),)] * len(puts),
-        "bank reset before the question": [(Reset(segment=put.segment),) for put in puts],
-        "memory off": [(MemoryOff(),)] * len(puts),
+        "writes frozen from half way on": [(Freeze(segment=encoded.segment // 2),) for encoded in encoded_prompts],
+        "writes frozen from the start": [(Freeze(),)] * len(encoded_prompts),
+        "bank reset before the question": [(Reset(segment=encoded.segment),) for encoded in encoded_prompts],
+        "memory off": [(MemoryOff(),)] * len(encoded_prompts),
         "bank carried over from 3 documents": [
-            (Carry(texts=tuple(put.prompt.text for put in before(puts, at, 3))),) for at in range(len(puts))
+            (Carry(texts=tuple(encoded.prompt.text for encoded in before(encoded_prompts, at, 3))),)
+            for at in range(len(encoded_prompts))
         ],
     }
-    seen = observe(checkpoint, puts, [*conditions.values()], on_document)
+    seen = observe(checkpoint, encoded_prompts, [*conditions.values()], on_document)
     return tuple(_condition(name, seen[0], edited, metric) for name, edited in zip(conditions, seen))
 
 
@@ -170,12 +185,12 @@ class Clamped:
     of_mean: bool
     """Whether the value is the gate's own mean over the questions' documents: the control, which takes only its
     variation away."""
-    condition: Condition
+    condition: AblationCondition
 
 
 def gates(
     checkpoint: Checkpoint,
-    puts: Sequence[Put],
+    encoded_prompts: Sequence[EncodedPrompt],
     *,
     values: Sequence[float] = (0.0, 0.5, 1.0),
     metric: Metric = Metric.LOGIT_DIFFERENCE,
@@ -185,18 +200,20 @@ def gates(
 
     Raises ValueError for a model without gates, and for questions with one answer where the metric compares answers.
     """
-    check_foils(puts, metric)
+    check_foils(encoded_prompts, metric)
     there = {name: site for name, site in GATES.items() if site.layers(checkpoint.config)}
     if not there:
         raise ValueError(f"{checkpoint.name} has {checkpoint.config.memory.value} memory, which has no gates to clamp")
-    means = _means(checkpoint, puts, there, on_document)
+    means = _means(checkpoint, encoded_prompts, there, on_document)
     clamps = [
         (gate, value, of_mean)
         for gate in there
         for value, of_mean in [*((value, False) for value in values), (means[gate], True)]
     ]
     units = [(Edit(site=there[gate], operation=Set(value=value)),) for gate, value, _ in clamps]
-    clean, *seen = observe(checkpoint, puts, [[unit] * len(puts) for unit in ((), *units)], on_document)
+    clean, *seen = observe(
+        checkpoint, encoded_prompts, [[unit] * len(encoded_prompts) for unit in ((), *units)], on_document
+    )
     found = []
     for (gate, value, of_mean), edited in zip(clamps, seen):
         name = f"{gate} gate at {value:.2f}" + (", its mean (control)" if of_mean else "")
@@ -207,13 +224,13 @@ def gates(
 
 
 def _means(
-    checkpoint: Checkpoint, puts: Sequence[Put], sites: Mapping[str, Site], on_document: OnDocument
+    checkpoint: Checkpoint, encoded_prompts: Sequence[EncodedPrompt], sites: Mapping[str, Site], on_document: OnDocument
 ) -> dict[str, float]:
     """The mean of each site over the questions' documents and all that it has."""
     sums, counts = dict.fromkeys(sites, 0.0), dict.fromkeys(sites, 0)
     names = {Capture(site): name for name, site in sites.items()}
-    for put in puts:
-        for (capture, _), value in run(checkpoint, replace(put.spec, captures=tuple(names))).records.items():
+    for encoded in encoded_prompts:
+        for (capture, _), value in run(checkpoint, replace(encoded.spec, captures=tuple(names))).records.items():
             sums[names[capture]] += float(value.sum(dtype=np.float64))
             counts[names[capture]] += value.size
         on_document()
@@ -235,7 +252,7 @@ class Swapped:
 class Swap:
     """Does the model answer the donor's value?"""
 
-    pairs: tuple[tuple[Put, Put, str], ...]
+    pairs: tuple[tuple[EncodedPrompt, EncodedPrompt, str], ...]
     """(question, donor, what the donor's story answers to it); donors say something else than the own story."""
     doses: tuple[Swapped, ...]
     """By number of swapped slots, drawn at random; the last is the whole bank."""
@@ -246,7 +263,7 @@ class Swap:
 
 def swap(
     checkpoint: Checkpoint,
-    puts: Sequence[Put],
+    encoded_prompts: Sequence[EncodedPrompt],
     *,
     doses: Sequence[int] | None = None,
     seed: int = 0,
@@ -262,33 +279,39 @@ def swap(
     doses = [2**at for at in range(slots.bit_length()) if 2**at < slots] + [slots] if doses is None else doses
     draw = np.random.default_rng(seed)
     pairs, agreeing = [], []
-    for put in puts:
-        donors = [puts[at] for at in draw.permutation(len(puts))]
-        other, same = _partners(put, [donor for donor in donors if donor.prompt.story_id != put.prompt.story_id])
-        pairs += [] if other is None else [(put, *other)]
-        agreeing += [] if same is None else [(put, same)]
+    for encoded in encoded_prompts:
+        donors = [encoded_prompts[at] for at in draw.permutation(len(encoded_prompts))]
+        other, same = _partners(
+            encoded, [donor for donor in donors if donor.prompt.story_id != encoded.prompt.story_id]
+        )
+        pairs += [] if other is None else [(encoded, *other)]
+        agreeing += [] if same is None else [(encoded, same)]
     if not pairs:
         raise ValueError(
-            f"none of {len(puts)} questions has another answer in another of these stories: nothing to swap"
+            f"none of {len(encoded_prompts)} questions has another answer in another of these stories: nothing to swap"
         )
-    asked = [put for put, _, _ in pairs]
+    asked = [encoded for encoded, _, _ in pairs]
     theirs = tuple(
-        encoded_prompt.put(checkpoint, replace(put.prompt, answer=value), put.spec.segment_length)
-        for put, _, value in pairs
+        encoded_prompt.encode_prompt(checkpoint, replace(encoded.prompt, answer=value), encoded.spec.segment_length)
+        for encoded, _, value in pairs
     )
     orders = [tuple(map(int, draw.permutation(slots))) for _ in pairs]
     changes = [
-        [(donors_bank(donor, put, order[:count]),) for (put, donor, _), order in zip(pairs, orders)] for count in doses
+        [(donors_bank(donor, encoded, order[:count]),) for (encoded, donor, _), order in zip(pairs, orders)]
+        for count in doses
     ]
     seen = observe(checkpoint, asked, changes, on_document)
     if all(
-        len(put.answer_ids) == 1 for put in (*asked, *theirs)
+        len(encoded.answer_ids) == 1 for encoded in (*asked, *theirs)
     ):  # predicted from the question alone, whatever the answer is
-        told = [Observed(puts=theirs, logits=one.logits) for one in seen]
+        told = [Observed(encoded_prompts=theirs, logits=one.logits) for one in seen]
     else:
         told = observe(checkpoint, theirs, changes)
     control = observe(
-        checkpoint, [put for put, _ in agreeing], [[(donors_bank(donor, put),) for put, donor in agreeing]], on_document
+        checkpoint,
+        [encoded for encoded, _ in agreeing],
+        [[(donors_bank(donor, encoded),) for encoded, donor in agreeing]],
+        on_document,
     )
     return Swap(
         pairs=tuple(pairs),
@@ -299,21 +322,25 @@ def swap(
     )
 
 
-def donors_bank(donor: Put, put: Put, slots: tuple[int, ...] | None = None) -> BankEdit:
+def donors_bank(donor: EncodedPrompt, encoded: EncodedPrompt, slots: tuple[int, ...] | None = None) -> BankEdit:
     """The question's segment begins with the bank (or slots of it) with which the donor's question begins."""
-    return BankEdit(operation=Patch(text=donor.spec.text, segment=donor.segment), segments=(put.segment,), slots=slots)
+    return BankEdit(
+        operation=Patch(text=donor.spec.text, segment=donor.segment), segments=(encoded.segment,), slots=slots
+    )
 
 
-def _partners(put: Put, donors: Sequence[Put]) -> tuple[tuple[Put, str] | None, Put | None]:
+def _partners(
+    encoded: EncodedPrompt, donors: Sequence[EncodedPrompt]
+) -> tuple[tuple[EncodedPrompt, str] | None, EncodedPrompt | None]:
     """The first donor whose story answers something else to the question, with what it answers; and the first that
     answers the same."""
     other, same = None, None
     for donor in donors:
         try:
-            value, _ = answer(put.prompt.question, [statement.text for statement in donor.prompt.statements])
+            value, _ = answer(encoded.prompt.question, [statement.text for statement in donor.prompt.statements])
         except UnanswerableError:
             continue
-        if value != put.prompt.answer:
+        if value != encoded.prompt.answer:
             other = other or (donor, value)
         else:
             same = same or donor
@@ -335,17 +362,25 @@ class Permutation:
 
 
 def permutation(
-    checkpoint: Checkpoint, puts: Sequence[Put], *, seed: int = 0, on_document: OnDocument = lambda: None
+    checkpoint: Checkpoint,
+    encoded_prompts: Sequence[EncodedPrompt],
+    *,
+    seed: int = 0,
+    on_document: OnDocument = lambda: None,
 ) -> Permutation:
     """Permute the slots, one random order a question. `on_document` is called once a question.
 
     Raises ValueError for questions of fewer than 2 stories.
     """
     draw = np.random.default_rng(seed)
-    orders = [Permute(order=tuple(map(int, draw.permutation(checkpoint.config.slots)))) for _ in puts]
-    permuted = [(BankEdit(operation=order, segments=(put.segment,)),) for put, order in zip(puts, orders)]
-    replaced = [(donors_bank(*before(puts, at, 1), put),) for at, put in enumerate(puts)]
-    clean, moved, foreign = observe(checkpoint, puts, [[()] * len(puts), permuted, replaced], on_document)
+    orders = [Permute(order=tuple(map(int, draw.permutation(checkpoint.config.slots)))) for _ in encoded_prompts]
+    permuted = [
+        (BankEdit(operation=order, segments=(encoded.segment,)),) for encoded, order in zip(encoded_prompts, orders)
+    ]
+    replaced = [(donors_bank(*before(encoded_prompts, at, 1), encoded),) for at, encoded in enumerate(encoded_prompts)]
+    clean, moved, foreign = observe(
+        checkpoint, encoded_prompts, [[()] * len(encoded_prompts), permuted, replaced], on_document
+    )
     return Permutation(
         right=moved.share(),
         largest_change=_largest_change(clean, moved),

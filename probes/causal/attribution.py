@@ -17,14 +17,15 @@ from jaxtyping import Float
 from lm2.model.config import LM2Config, MemoryKind
 from lm2.model.sites import Site
 from lm2.runs.capture import Capture
-from lm2.runs.runner import prepare, run, to_numpy
+from lm2.runs.loop import to_numpy
+from lm2.runs.runner import prepare, run
 from lm2.runs.spec import RunSpec
 from lm2.runs.trace import Trace, read_only
 from lm2.weights.checkpoint import Checkpoint
 from probes.stats.effects import Effect, effects_of_units
 
 
-class Part(Enum):
+class LogitPart(Enum):
     """What adds to the stream."""
 
     EMBED = "embedding"
@@ -38,7 +39,7 @@ class Part(Enum):
 class Component:
     """One term of the stream."""
 
-    part: Part
+    part: LogitPart
     layer: int | None
     """Its block; None for the embedding."""
 
@@ -138,7 +139,7 @@ class _Token:
     def components(
         self,
     ) -> tuple[tuple[Component, ...], Float[np.ndarray, "component"], Float[np.ndarray, "block head"]]:
-        found = [(Component(part=Part.EMBED, layer=None), self._of(Site.EMBED) @ self._direction)]
+        found = [(Component(part=LogitPart.EMBED, layer=None), self._of(Site.EMBED) @ self._direction)]
         heads = []
         for layer in range(self._checkpoint.config.n_layers):
             attention, memory = self._of(Site.ATTN_OUT, layer) @ self._direction, None
@@ -149,10 +150,10 @@ class _Token:
                 read = self._heads(layer, self._of(Site.ATTN_Z, layer) - self._from_tokens(layer))
                 memory = read.sum()
                 attention, heads[-1] = attention - memory, heads[-1] - read
-            found.append((Component(part=Part.ATTENTION, layer=layer), attention))
+            found.append((Component(part=LogitPart.ATTENTION, layer=layer), attention))
             if memory is not None:
-                found.append((Component(part=Part.MEMORY, layer=layer), memory))
-            found.append((Component(part=Part.MLP, layer=layer), self._of(Site.MLP_OUT, layer) @ self._direction))
+                found.append((Component(part=LogitPart.MEMORY, layer=layer), memory))
+            found.append((Component(part=LogitPart.MLP, layer=layer), self._of(Site.MLP_OUT, layer) @ self._direction))
         return tuple(component for component, _ in found), np.array([value for _, value in found]), np.stack(heads)
 
     def _heads(self, layer: int, z: Float[np.ndarray, "head d_head"]) -> Float[np.ndarray, "head"]:

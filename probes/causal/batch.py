@@ -11,8 +11,8 @@ from torch import Tensor
 
 from lm2.model.config import LM2Config
 from lm2.model.hooks import HookPoint
-from lm2.runs.hooks import Donations, Hook, begins, hands_on, hooks
-from lm2.runs.interventions import Edit, Freeze, Handover, Intervention, WriteBlock
+from lm2.runs.hooks import Hook, SourceActivations, bank_in, bank_out, hooks
+from lm2.runs.interventions import BankIntervention, Edit, Freeze, Intervention, WriteBlock
 from lm2.text.segments import Segment
 
 Unit = tuple[Intervention, ...]
@@ -22,7 +22,7 @@ _Function = Callable[[Tensor, HookPoint], Tensor]
 
 
 def rows_hooks(
-    units: Sequence[Unit], config: LM2Config, segment: Segment, given: Donations, *, write: bool
+    units: Sequence[Unit], config: LM2Config, segment: Segment, given: SourceActivations, *, write: bool
 ) -> list[Hook]:
     """The hooks of one segment that is fed once a unit: each row has its own unit's edits, in their order.
 
@@ -48,14 +48,14 @@ def rows_begin(
     segment: Segment,
     handed: Float[Tensor, "batch slot slot_dim"] | None,
     fresh: Float[Tensor, "one slot slot_dim"] | None,
-    given: Donations,
+    given: SourceActivations,
 ) -> Float[Tensor, "batch slot slot_dim"] | None:
     """The bank that a segment begins with under each unit; `handed` as it is, be it of one row for all, where none
     changes it."""
-    if handed is None or not any(isinstance(change, Handover) for unit in units for change in unit):
+    if handed is None or not any(isinstance(change, BankIntervention) for unit in units for change in unit):
         return handed
     before = handed.expand(len(units), -1, -1).split(1)
-    after = [begins(unit, config, segment, bank, fresh, given) for unit, bank in zip(units, before)]
+    after = [bank_in(unit, config, segment, bank, fresh, given) for unit, bank in zip(units, before)]
     return handed if all(one is other for one, other in zip(before, after)) else torch.cat(after)
 
 
@@ -69,7 +69,7 @@ def rows_hand_on(
     if written is None or not any(isinstance(change, Freeze | WriteBlock) for unit in units for change in unit):
         return written
     both = zip(units, began.expand(len(units), -1, -1).split(1), written.split(1))
-    return torch.cat([hands_on(unit, segment, one, other) for unit, one, other in both])
+    return torch.cat([bank_out(unit, segment, one, other) for unit, one, other in both])
 
 
 def together(units: Iterable[Unit]) -> Unit:
@@ -132,7 +132,12 @@ _Step = dict[Hashable, _Alike]
 
 
 def _changes(
-    unit: Unit, config: LM2Config, segment: Segment, given: Donations, write: bool, made: dict[Hashable, list[Hook]]
+    unit: Unit,
+    config: LM2Config,
+    segment: Segment,
+    given: SourceActivations,
+    write: bool,
+    made: dict[Hashable, list[Hook]],
 ) -> Iterator[tuple[Hashable, Hook, Mapping[int, Sequence[int]]]]:
     """A unit's hooks in a segment with what tells them apart, and the places that each changes. `made`: hooks that are
     there already."""

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lm2.model.config import MemoryKind
-from lm2.runs.runner import to_numpy
+from lm2.runs.loop import to_numpy
 from lm2.weights.checkpoint import Checkpoint
 
 

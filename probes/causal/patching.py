@@ -6,13 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from lm2.runs.interventions import BankEdit, Patch
+from lm2.runs.interventions import BankEdit
+from lm2.runs.operations import Patch
 from lm2.runs.runner import prepare, run
 from lm2.runs.spec import RunSpec
 from lm2.runs.trace import read_only
 from lm2.serialize import Spec, written
 from lm2.tasks.babi import Prompt
-from lm2.tasks.encoded_prompt import Put
+from lm2.tasks.encoded_prompt import EncodedPrompt
 from lm2.text.segments import Segment
 from lm2.text.tokens import BREAK
 from lm2.weights.checkpoint import Checkpoint
@@ -71,14 +72,14 @@ def bank_edit(donor: str, donor_segment: int, segment: int, slots: tuple[int, ..
 def slots_alone(checkpoint: Checkpoint, spec: PatchSpec) -> Alone:
     """Carry over each slot alone, and nothing else. Raises ValueError as `prepare` does, and for a row that is not
     there."""
-    put = _put(checkpoint, spec)
+    encoded = _put(checkpoint, spec)
     at, donor_at = (
-        _segment(put.segments, spec.row),
+        _segment(encoded.segments, spec.row),
         _segment(prepare(checkpoint, spec.run(spec.donor))[1], spec.donor_row),
     )
     edits = [(bank_edit(spec.donor, donor_at, at, (slot,)),) for slot in range(checkpoint.config.slots)]
     clean = run(checkpoint, spec.run(spec.text)).logits[spec.row]
-    logits = np.stack([clean, *answers_under(checkpoint, put, edits)[:, 0]]).astype(np.float64)
+    logits = np.stack([clean, *answers_under(checkpoint, encoded, edits)[:, 0]]).astype(np.float64)
     differences = logits[:, spec.other] - logits[:, spec.own]
     return Alone(changes=read_only(differences[1:] - differences[0]))
 
@@ -89,7 +90,7 @@ def _segment(segments: tuple[Segment, ...], row: int) -> int:
     return next(segment.index for segment in segments if row < segment.end)
 
 
-def _put(checkpoint: Checkpoint, spec: PatchSpec) -> Put:
+def _put(checkpoint: Checkpoint, spec: PatchSpec) -> EncodedPrompt:
     """The text as planned sweeps want it, with something behind the question: here in a segment of its own, so that
     nothing else changes."""
     prompt = Prompt(
@@ -99,7 +100,7 @@ def _put(checkpoint: Checkpoint, spec: PatchSpec) -> Put:
     )  # fmt: skip
     longer = spec.run(f"{spec.text}{BREAK}{prompt.answer}")
     tokens, segments = prepare(checkpoint, longer)
-    return Put(
+    return EncodedPrompt(
         prompt=prompt, spec=longer, tokens=tokens, segments=segments, statements=(),
         question=range(spec.row, spec.row + 1),
         answer=range(spec.row + 1, len(tokens)),

@@ -11,7 +11,7 @@ from lm2.model.sites import Axis, Site
 from lm2.runs.capture import Coordinate
 from lm2.runs.interventions import BankEdit, Carry, Edit, Freeze, Intervention, MemoryOff, Reset, WriteBlock
 from lm2.runs.operations import Patch
-from lm2.tasks.encoded_prompt import Put
+from lm2.tasks.encoded_prompt import EncodedPrompt
 from lm2.text.segments import Segment
 from probes.causal.batch import Unit
 
@@ -53,17 +53,17 @@ class Cost:
     """Of the clean run, and of what each unit computes anew."""
 
 
-def plan(config: LM2Config, put: Put, units: Sequence[Unit], route: Route, size: int) -> tuple[Pack, ...]:
+def plan(config: LM2Config, encoded: EncodedPrompt, units: Sequence[Unit], route: Route, size: int) -> tuple[Pack, ...]:
     """The packs, of at most `size` units, in the order of their beginnings. Units that change nothing are in none.
 
     Raises ValueError for a size below 1, and on the answer's route for what it cannot follow.
     """
     if size < 1:
         raise ValueError(f"a pack holds at least 1 unit, not {size}")
-    asked = {put.segment_of(row) for row in put.rows}
-    segments = put.segments[: max(asked) + 1]
+    asked = {encoded.segment_of(row) for row in encoded.rows}
+    segments = encoded.segments[: max(asked) + 1]
     if route is Route.ANSWER:
-        _check_alone(config, put, units)
+        _check_alone(config, encoded, units)
         segments = segments[-1:]
     groups: dict[tuple[int, int, bool], list[int]] = defaultdict(list)
     for index, unit in enumerate(units):
@@ -118,14 +118,14 @@ def layer_of(hook_name: str, config: LM2Config) -> int:
     return BEFORE if hook_name == Site.EMBED.template else config.n_layers
 
 
-def _check_alone(config: LM2Config, put: Put, units: Sequence[Unit]) -> None:
+def _check_alone(config: LM2Config, encoded: EncodedPrompt, units: Sequence[Unit]) -> None:
     """Raise ValueError for what the answer's route cannot follow."""
     if config.memory is MemoryKind.RELEASE:
         raise ValueError(
             "in the released arithmetic all tokens of a segment depend on each other: the answer's cannot be computed"
             " alone"
         )
-    at = {put.segment_of(row) for row in put.rows}
+    at = {encoded.segment_of(row) for row in encoded.rows}
     if len(at) > 1:
         raise ValueError(
             f"the answer is predicted in segments {min(at)} to {max(at)}: it can be computed alone in one segment only"
@@ -145,28 +145,28 @@ def _check_alone(config: LM2Config, put: Put, units: Sequence[Unit]) -> None:
             )
 
 
-def answer_part(put: Put, units: Sequence[Unit]) -> Segment:
+def answer_part(encoded: EncodedPrompt, units: Sequence[Unit]) -> Segment:
     """The part of the answer's segment that its route computes: from the first row that predicts a token of the answer
     to the last.
 
     To the segment's end where a unit patches tokens: donors are laid to the end.
     """
-    segment = put.segments[put.segment_of(put.rows[0])]
+    segment = encoded.segments[encoded.segment_of(encoded.rows[0])]
     laid = any(
         isinstance(change, Edit) and isinstance(change.operation, Patch) and Axis.TOKEN in change.site.axes
         for unit in units
         for change in unit
     )
-    start, end = put.rows[0], segment.end if laid else put.rows[-1] + 1
+    start, end = encoded.rows[0], segment.end if laid else encoded.rows[-1] + 1
     return Segment(index=segment.index, start=start, ids=segment.ids[start - segment.start : end - segment.start])
 
 
-def cost(config: LM2Config, put: Put, units: Sequence[Unit], route: Route = Route.EXACT) -> Cost:
+def cost(config: LM2Config, encoded: EncodedPrompt, units: Sequence[Unit], route: Route = Route.EXACT) -> Cost:
     """What a document costs under these units. Raises ValueError as `plan` does."""
-    last = put.segment_of(put.rows[-1])
-    share = len(answer_part(put, units).ids) / len(put.segments[last].ids) if route is Route.ANSWER else 1.0
+    last = encoded.segment_of(encoded.rows[-1])
+    share = len(answer_part(encoded, units).ids) / len(encoded.segments[last].ids) if route is Route.ANSWER else 1.0
     planned = last + 1.0
-    for pack in plan(config, put, units, route, max(1, len(units))):
+    for pack in plan(config, encoded, units, route, max(1, len(units))):
         first = (config.n_layers - max(0, pack.layer)) / config.n_layers
         planned += len(pack.units) * (first * share + (last - pack.segment) * (2 if pack.apart else 1))
-    return Cost(units=len(units), naive=len(units) * len(put.segments), planned=planned)
+    return Cost(units=len(units), naive=len(units) * len(encoded.segments), planned=planned)

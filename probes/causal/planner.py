@@ -19,8 +19,8 @@ from lm2.model.finite import in_segments
 from lm2.model.lm2 import SegmentOutput
 from lm2.model.stream import Cache, Stream
 from lm2.runs.loop import Carried, carried, to_numpy
-from lm2.runs.runner import donations
-from lm2.tasks.encoded_prompt import Put
+from lm2.runs.runner import source_activations
+from lm2.tasks.encoded_prompt import EncodedPrompt
 from lm2.text.segments import Segment, pad
 from lm2.weights.checkpoint import Checkpoint
 from lm2.weights.cost import side_by_side
@@ -32,17 +32,17 @@ PACK = 32
 
 
 def answers_under(
-    checkpoint: Checkpoint, put: Put, units: Sequence[Unit], *, pack: int = PACK
+    checkpoint: Checkpoint, encoded: EncodedPrompt, units: Sequence[Unit], *, pack: int = PACK
 ) -> Float[np.ndarray, "unit row d_vocab"]:
     """The logits that predict a question's answer under each unit of interventions: those of `run`, to 1e-5.
 
     Raises ValueError as `run` does.
     """
-    return _all(Planner(checkpoint, put, units, pack=pack))
+    return _all(Planner(checkpoint, encoded, units, pack=pack))
 
 
 def answers_alone_under(
-    checkpoint: Checkpoint, put: Put, units: Sequence[Unit], *, pack: int = PACK
+    checkpoint: Checkpoint, encoded: EncodedPrompt, units: Sequence[Unit], *, pack: int = PACK
 ) -> Float[np.ndarray, "unit row d_vocab"]:
     """The logits that predict a question's answer when these tokens alone are computed under each unit.
 
@@ -53,7 +53,7 @@ def answers_alone_under(
     Raises ValueError as `run` does; for interventions in other segments; for an answer that the end of a segment cuts;
     for sites with keys, since keys are not computed anew; and for RELEASE, whose tokens all depend on each other.
     """
-    return _all(Planner(checkpoint, put, units, route=Route.ANSWER, pack=pack))
+    return _all(Planner(checkpoint, encoded, units, route=Route.ANSWER, pack=pack))
 
 
 def _all(planner: "Planner") -> Float[np.ndarray, "unit row d_vocab"]:
@@ -67,15 +67,20 @@ class Planner:
     """One question under many units of interventions, with its clean run, which is made at once."""
 
     def __init__(
-        self, checkpoint: Checkpoint, put: Put, units: Sequence[Unit], *, route: Route = Route.EXACT, pack: int = PACK
+        self, checkpoint: Checkpoint, encoded: EncodedPrompt, units: Sequence[Unit], *, route: Route = Route.EXACT, pack: int = PACK
     ) -> None:  # fmt: skip
         """Raises ValueError as `answers_under` does and, on its route, `answers_alone_under`."""
         self.units = tuple(units)
-        self._checkpoint, self._model, self._config, self._put = checkpoint, checkpoint.model, checkpoint.config, put
-        self._given = donations(checkpoint, replace(put.spec, interventions=together(units)))
-        held = side_by_side(checkpoint.config, put.segments, checkpoint.working_bytes, pack)
-        self._plan = plan(checkpoint.config, put, self.units, route, min(pack, held))
-        self._segments = put.segments[: put.segment_of(put.rows[-1]) + 1]
+        self._checkpoint, self._model, self._config, self._put = (
+            checkpoint,
+            checkpoint.model,
+            checkpoint.config,
+            encoded,
+        )
+        self._given = source_activations(checkpoint, replace(encoded.spec, interventions=together(units)))
+        held = side_by_side(checkpoint.config, encoded.segments, checkpoint.working_bytes, pack)
+        self._plan = plan(checkpoint.config, encoded, self.units, route, min(pack, held))
+        self._segments = encoded.segments[: encoded.segment_of(encoded.rows[-1]) + 1]
         self._folds = route is Route.ANSWER and checkpoint.config.memory in (MemoryKind.GATED, MemoryKind.NONE)
         self._begun: dict[int, Carried] = {}
         """What came to each segment in which a unit begins."""
@@ -145,13 +150,13 @@ class Planner:
         length = (
             self._config.slots if self._config.memory is MemoryKind.RELEASE else None
         )  # it runs on full segments only
-        ids, real = pad([segment.ids] * count, length, self._model.embed.weight.device)
+        ids, non_padding = pad([segment.ids] * count, length, self._model.embed.weight.device)
         bank = None if bank is None else bank.expand(count, -1, -1)
         cache = None if cache is None else cache.repeated(count)
-        return self._model.begin(ids, bank, cache=cache, real=real, write=write)
+        return self._model.begin(ids, bank, cache=cache, non_padding=non_padding, write=write)
 
     def _under(self, pack: Pack) -> Float[Tensor, "unit row d_vocab"]:
-        """`lm2.runs.loop.feed` from where the pack begins, with a row for each unit."""
+        """`lm2.runs.loop.run_segments` from where the pack begins, with a row for each unit."""
         units = [self.units[index] for index in pack.units]
         lasting = [tuple(change for change in unit if not change.read_only) for unit in units]
         parts = [rows.expand(len(units), -1, -1) for index, rows in self._rows.items() if index < pack.segment]

@@ -11,9 +11,10 @@ from jaxtyping import Float
 from lm2.model.lm2 import SegmentOutput
 from lm2.runs.batched import follow, meet_in_the_bank
 from lm2.runs.interventions import Reset
-from lm2.runs.runner import prepare, run, to_numpy
+from lm2.runs.loop import to_numpy
+from lm2.runs.runner import prepare, run
 from lm2.runs.spec import RunSpec
-from lm2.tasks.encoded_prompt import Put
+from lm2.tasks.encoded_prompt import EncodedPrompt
 from lm2.text.segments import Segment
 from lm2.weights.checkpoint import Checkpoint
 from lm2.weights.cost import side_by_side
@@ -23,7 +24,11 @@ _ROWS = 32
 
 
 def together(
-    checkpoint: Checkpoint, puts: Sequence[Put], *, reset: bool = False, on_document: OnDocument = lambda: None
+    checkpoint: Checkpoint,
+    encoded_prompts: Sequence[EncodedPrompt],
+    *,
+    reset: bool = False,
+    on_document: OnDocument = lambda: None,
 ) -> Observed:
     """What a run of each question says, to rounding; several times faster where segments meet only through the bank.
 
@@ -33,18 +38,23 @@ def together(
     if reset and not checkpoint.config.memory_layers:
         raise ValueError(f"a {checkpoint.config.memory.value} model has no bank to reset")
     if not meet_in_the_bank(checkpoint.config):
-        return Observed(puts=tuple(puts), logits=tuple(_alone(checkpoint, put, reset, on_document) for put in puts))
+        return Observed(
+            encoded_prompts=tuple(encoded_prompts),
+            logits=tuple(_alone(checkpoint, encoded, reset, on_document) for encoded in encoded_prompts),
+        )
     # Nothing but the bank goes from segment to segment: with a fresh one the document may as well begin there.
-    documents = [put.segments[put.segment if reset else 0 :] for put in puts]
-    found: list[list[np.ndarray]] = [[] for _ in puts]
+    documents = [encoded.segments[encoded.segment if reset else 0 :] for encoded in encoded_prompts]
+    found: list[list[np.ndarray]] = [[] for _ in encoded_prompts]
     for few in _batches(checkpoint, documents):
         with checkpoint.lock, torch.inference_mode():
             for at, segment, output, row in _side_by_side(checkpoint, documents, few):
-                rows = [place - segment.start for place in puts[at].rows if segment.start <= place < segment.end]
+                rows = [
+                    place - segment.start for place in encoded_prompts[at].rows if segment.start <= place < segment.end
+                ]
                 found[at].append(to_numpy(output.unembed(output.final[row, rows])))
         for _ in few:
             on_document()
-    return Observed(puts=tuple(puts), logits=tuple(np.concatenate(parts) for parts in found))
+    return Observed(encoded_prompts=tuple(encoded_prompts), logits=tuple(np.concatenate(parts) for parts in found))
 
 
 def banks_after(
@@ -67,9 +77,11 @@ def banks_after(
     return [left[at] for at in range(len(texts))]
 
 
-def _alone(checkpoint: Checkpoint, put: Put, reset: bool, on_document: OnDocument) -> Float[np.ndarray, "row d_vocab"]:
-    changes = (Reset(segment=put.segment),) if reset else ()
-    rows = run(checkpoint, replace(put.spec, interventions=changes)).logits[list(put.rows)]
+def _alone(
+    checkpoint: Checkpoint, encoded: EncodedPrompt, reset: bool, on_document: OnDocument
+) -> Float[np.ndarray, "row d_vocab"]:
+    changes = (Reset(segment=encoded.segment),) if reset else ()
+    rows = run(checkpoint, replace(encoded.spec, interventions=changes)).logits[list(encoded.rows)]
     on_document()
     return rows
 

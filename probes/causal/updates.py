@@ -1,6 +1,6 @@
 """Updates of the bank while a text is being written, and what they do to reading.
 
-The paper's section 4.5 shows the cross-attention of one prompt before and after some steps of generation. Here `walk`
+The paper's section 4.5 shows the cross-attention of one prompt before and after some steps of generation. Here `generate_traced`
 continues a text token by token: the bank is written whenever a segment is full, or, where the spec has a Freeze, not
 any more. `reread` then reads one and the same probe from every bank on the way, so that nothing differs between two
 readings but the bank.
@@ -18,17 +18,18 @@ from lm2.model.lm2 import SegmentOutput
 from lm2.model.sites import Site
 from lm2.runs.capture import Capture, Coordinate, check_there
 from lm2.runs.interventions import Freeze
-from lm2.runs.runner import LIMIT_BYTES, Carried, TooLargeError, carried, feed, prepare, to_numpy
+from lm2.runs.loop import Carried, carried, run_segments, to_numpy
+from lm2.runs.runner import LIMIT_BYTES, prepare
 from lm2.runs.spec import RunSpec
 from lm2.runs.trace import read_only
 from lm2.text.segments import Segment, is_full
 from lm2.text.tokens import TokenSequence
 from lm2.weights.checkpoint import Checkpoint
-from lm2.weights.cost import check_repeated
+from lm2.weights.cost import TooLargeError, check_repeated
 
 
 @dataclass(frozen=True, kw_only=True)
-class Walk:
+class TracedGeneration:
     """A text, what the model wrote behind it token by token, and every bank on the way."""
 
     spec: RunSpec
@@ -72,14 +73,14 @@ class Walk:
         return self.logits.nbytes + self.reads.nbytes + self.banks.nbytes
 
 
-def walk(
+def generate_traced(
     checkpoint: Checkpoint,
     spec: RunSpec,
     *,
     tokens: int,
     layers: tuple[int, ...],
     on_segment: Callable[[int, int], None] | None = None,
-) -> Walk:
+) -> TracedGeneration:
     """Continue the spec's text greedily by `tokens` tokens, keeping what blocks `layers` read at each.
 
     With no Freeze the tokens are those of `lm2.generate`. Every step feeds the open segment anew, so that it holds for
@@ -113,7 +114,7 @@ def _walk(
     checkpoint: Checkpoint, spec: RunSpec, prompt: TokenSequence, segments: Sequence[Segment], tokens: int,
     layers: tuple[int, ...],
     on_segment: Callable[[int, int], None] | None,
-) -> Walk:  # fmt: skip
+) -> TracedGeneration:  # fmt: skip
     config, piece = checkpoint.config, checkpoint.tokenizer.piece
     length = spec.segment_length or config.segment_length
     writer = _Writer(checkpoint, spec, layers)
@@ -138,7 +139,7 @@ def _walk(
         else:
             last = replace(last, ids=(*last.ids, new[-1]))
     writer.close(last, output)
-    return Walk(
+    return TracedGeneration(
         spec=spec,
         prompt=prompt,
         ids=tuple(new),
@@ -175,11 +176,11 @@ def _read(
 ) -> tuple[SegmentOutput, Float[np.ndarray, "block head token slot"]]:
     records: dict[tuple[Capture, Coordinate], np.ndarray] = {}
     with checkpoint.lock:  # for this segment alone: others need not wait for the whole walk
-        _, output = next(feed(checkpoint.model, [segment], spec, records, begun))
+        _, output = next(run_segments(checkpoint.model, [segment], spec, records, begun))
     return output, np.stack([records[spec.captures[0], Coordinate(segment.index, layer)] for layer in layers])
 
 
-def diverge(one: Walk, other: Walk) -> int | None:
+def diverge(one: TracedGeneration, other: TracedGeneration) -> int | None:
     """The first step at which two walks choose different tokens; None where they never do."""
     return next((step for step, pair in enumerate(zip(one.ids, other.ids)) if pair[0] != pair[1]), None)
 

@@ -12,7 +12,7 @@ from jaxtyping import Float32, Int, Shaped
 from lm2.model.config import LM2Config
 from lm2.model.sites import Site
 from lm2.runs.interventions import BankEdit, Edit
-from lm2.tasks.encoded_prompt import Put
+from lm2.tasks.encoded_prompt import EncodedPrompt
 from probes.causal.batch import Unit
 from probes.erasure.erasers import Eraser, inlp, leace, qleace, random_share, random_subspace
 from probes.estimators.linear import Family, fit_many
@@ -44,7 +44,7 @@ class Place(ABC):
         """The features of each part."""
 
     @abstractmethod
-    def unit(self, erasers: Erasers, put: Put) -> Unit: ...
+    def unit(self, erasers: Erasers, encoded: EncodedPrompt) -> Unit: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,15 +57,15 @@ class Bank(Place):
     def sources(self, config: LM2Config) -> tuple[Source, ...]:
         return tuple(Source.parse(f"bank:slot{slot}") for slot in range(config.slots))
 
-    def unit(self, erasers: Erasers, put: Put) -> Unit:
+    def unit(self, erasers: Erasers, encoded: EncodedPrompt) -> Unit:
         return tuple(
-            BankEdit(operation=one.operation, segments=(put.segment,), slots=(slot,))
+            BankEdit(operation=one.operation, segments=(encoded.segment,), slots=(slot,))
             for slot, one in enumerate(erasers)
         )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stream(Place):
+class StreamPlace(Place):
     """The residual stream behind a block: every token of the question's segment, by what holds of the question's last
     one."""
 
@@ -77,14 +77,16 @@ class Stream(Place):
     def sources(self, config: LM2Config) -> tuple[Source, ...]:
         return (Source.parse(f"resid_post.{self.layer}"),)
 
-    def unit(self, erasers: Erasers, put: Put) -> Unit:
+    def unit(self, erasers: Erasers, encoded: EncodedPrompt) -> Unit:
         return (
-            Edit(site=Site.RESID_POST, operation=erasers[0].operation, layers=(self.layer,), segments=(put.segment,)),
+            Edit(
+                site=Site.RESID_POST, operation=erasers[0].operation, layers=(self.layer,), segments=(encoded.segment,)
+            ),
         )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Way(ABC):
+class ErasureCondition(ABC):
     """One way to erase, which may be several sets of erasers."""
 
     name: str
@@ -106,13 +108,13 @@ class Way(ABC):
     ) -> list[Float32[np.ndarray, "row part d"]]:
         """What each set leaves of rows."""
 
-    def unit(self, place: Place, at: int, put: Put) -> Unit:
+    def unit(self, place: Place, at: int, encoded: EncodedPrompt) -> Unit:
         """What is done to the question of this number."""
-        return place.unit(self.erasers(at), put) if self.every else ()
+        return place.unit(self.erasers(at), encoded) if self.every else ()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Blind(Way):
+class Uniform(ErasureCondition):
     """The same for all rows, whatever the truth."""
 
     sets: Sequence[Erasers] = ()
@@ -132,7 +134,7 @@ class Blind(Way):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Knowing(Way):
+class LabelAware(ErasureCondition):
     """By the class that each row is of."""
 
     sets: Sequence[Sequence[Erasers]]
@@ -209,7 +211,7 @@ class Fitting:
         seeds = np.random.SeedSequence(self._seed).generate_state(_DRAWS * self._features.shape[1]).reshape(_DRAWS, -1)
         return [self._each(lambda features, part, own=own: make(features, part, int(own[part]))) for own in seeds]
 
-    def moved(self, way: Way) -> float:
+    def moved(self, way: ErasureCondition) -> float:
         """Mean over its sets and over parts."""
         rows = self._features[self._rows.test]
         left = way.left(rows, self._rows.test)
@@ -219,7 +221,7 @@ class Fitting:
             else 0.0
         )
 
-    def decodable(self, way: Way, labels: Sequence[Labels]) -> Estimate:
+    def decodable(self, way: ErasureCondition, labels: Sequence[Labels]) -> Estimate:
         """What fresh probes read off all parts side by side. All targets as one: a row for each target of each
         document."""
         rows, own = self._features[self._rows.test], [_at(one, self._rows.test) for one in labels]

@@ -12,7 +12,7 @@ from concept_erasure import LeaceFitter, QuadraticFitter
 from jaxtyping import Float, Float32, Int, Shaped
 
 from lm2.intervals import rate
-from lm2.runs.interventions import Erase, Operation, Transport
+from lm2.runs.operations import Erase, Operation, Transport
 from lm2.runs.trace import read_only
 from probes.estimators.linear import Family, Probe, fit_many
 from probes.features.targets import Labels
@@ -73,7 +73,7 @@ class Projection(Eraser):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Mover(Eraser):
+class TransportEraser(Eraser):
     """x becomes to + matrix (x - mean), with read-only arrays: for rows of one class."""
 
     matrix: Float32[np.ndarray, "d d"]
@@ -136,7 +136,7 @@ def qleace(features: Float32[np.ndarray, "row d"], labels: Labels) -> tuple[Eras
     eraser = fitter.eraser
     for at, one in enumerate(there):
         arrays = (eraser.ot_maps[at].numpy(), eraser.class_means[at].numpy(), eraser.global_mean.numpy())
-        found[one] = Mover(**dict(zip(("matrix", "mean", "to"), map(_kept, arrays))))
+        found[one] = TransportEraser(**dict(zip(("matrix", "mean", "to"), map(_kept, arrays))))
     return tuple(found)
 
 

@@ -19,14 +19,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from lm2.intervals import Difference, Rate, difference
-from lm2.tasks.encoded_prompt import Put
+from lm2.tasks.encoded_prompt import EncodedPrompt
 from lm2.tasks.world import track
 from lm2.weights.checkpoint import Checkpoint
 from probes.causal.ablations import Observed, OnDocument, check_foils, constant, measured, observe
-from probes.erasure.conditions import Bank, Blind, Fitting, Knowing, Place, Way
+from probes.erasure.conditions import Bank, ErasureCondition, Fitting, LabelAware, Place, Uniform
 from probes.features.collect import collect
 from probes.features.documents import Documents
-from probes.features.examples import Examples, Moment
+from probes.features.examples import Examples, RowPosition
 from probes.features.targets import UNKNOWN, CorrectAnswer, Labels, PlaceOf, Target, expand
 from probes.stats.effects import Effect, effect
 from probes.stats.metrics import Metric
@@ -104,7 +104,7 @@ def _percent(share: Estimate | Rate) -> str:
 
 def erasure(
     checkpoint: Checkpoint,
-    puts: Sequence[Put],
+    encoded_prompts: Sequence[EncodedPrompt],
     place: Place = Bank(),
     *,
     use: bool = True,
@@ -121,13 +121,13 @@ def erasure(
     for each document to fit on and once a question that is asked. Raises ValueError for questions that ask for nobody's
     place.
     """
-    asked = [_asked(put) for put in puts]
+    asked = [_asked(encoded) for encoded in encoded_prompts]
     if use:
-        check_foils(puts)
+        check_foils(encoded_prompts)
     parts, width = place.size(checkpoint.config)
     count = min(_MOST, max(_FEWEST, _PER_FEATURE * width * max(parts, _PARTS)))
-    documents = Documents(tasks=(puts[0].prompt.task or 1,), count=count, seed=SEED + seed)
-    examples = Examples.of(checkpoint, documents, Moment.QUESTION, puts[0].spec.segment_length)
+    documents = Documents(tasks=(encoded_prompts[0].prompt.task or 1,), count=count, seed=SEED + seed)
+    examples = Examples.of(checkpoint, documents, RowPosition.QUESTION, encoded_prompts[0].spec.segment_length)
     people = tuple(target for target in expand(("place of *",), examples) if isinstance(target, PlaceOf))
     for question in asked:
         question.check(examples)
@@ -135,17 +135,17 @@ def erasure(
     fitting = Fitting(np.stack([*found.values()], axis=1), examples.groups, seed)
     targets = people if isinstance(place, Bank) else (CorrectAnswer(),)
     labels = [examples.label(target) for target in targets]
-    worlds = [track([statement.text for statement in put.prompt.statements])[-1] for put in puts]
+    worlds = [track([statement.text for statement in encoded.prompt.statements])[-1] for encoded in encoded_prompts]
     if isinstance(place, Bank):
         told = [
             [_class(labels[at], worlds[row].where(one.name)) for at, one in enumerate(people)]
-            for row in range(len(puts))
+            for row in range(len(encoded_prompts))
         ]
         ways = _everybody(fitting, labels, [people.index(one) for one in asked], told)
     else:
         other = _somebody_else(examples, people)
         after = [people[(people.index(one) + 1) % len(people)] for one in asked]
-        known = [_class(labels[0], put.prompt.answer) for put in puts]
+        known = [_class(labels[0], encoded.prompt.answer) for encoded in encoded_prompts]
         ways = _answer(
             fitting,
             labels[0],
@@ -156,23 +156,26 @@ def erasure(
     seen: Sequence[Observed | None] = [None] * len(ways)
     if use:
         seen = observe(
-            checkpoint, puts, [[way.unit(place, at, put) for at, put in enumerate(puts)] for way in ways], on_document
+            checkpoint,
+            encoded_prompts,
+            [[way.unit(place, at, encoded) for at, encoded in enumerate(encoded_prompts)] for way in ways],
+            on_document,
         )
     clean, erased, control, *_, other = seen
     return Erasure(
-        targets=targets, guessing=1 / max(len(one.names) for one in labels), chance=constant(puts),
+        targets=targets, guessing=1 / max(len(one.names) for one in labels), chance=constant(encoded_prompts),
         documents=len(examples),
         conditions=tuple(_told(fitting, labels, way, clean, edited) for way, edited in zip(ways, seen)),
         beyond_random=_beyond(erased, control), beyond_other=_beyond(erased, other),
     )  # fmt: skip
 
 
-def _asked(put: Put) -> PlaceOf:
+def _asked(encoded: EncodedPrompt) -> PlaceOf:
     """What a question asks for."""
-    found = re.fullmatch(r"Where is (\w+)\?", put.prompt.question)
+    found = re.fullmatch(r"Where is (\w+)\?", encoded.prompt.question)
     if found is None:
         raise ValueError(
-            f"{put.prompt.question!r} asks for nobody's place: erasing where people are is an experiment of qa1"
+            f"{encoded.prompt.question!r} asks for nobody's place: erasing where people are is an experiment of qa1"
         )
     return PlaceOf(name=found[1])
 
@@ -182,58 +185,60 @@ def _class(labels: Labels, name: str | None) -> int:
     return labels.names.index(name) if name in labels.names else len(labels.names)
 
 
-def _beside_random(fitting: Fitting, labels: Sequence[Labels], what: str) -> list[Way]:
+def _beside_random(fitting: Fitting, labels: Sequence[Labels], what: str) -> list[ErasureCondition]:
     """Nothing, and a concept by two methods that do not know it, with their controls."""
     least, projected = fitting.leace(labels), fitting.inlp(labels)
     return [
-        Blind(name="nothing"),
-        Blind(name=f"{what}, LEACE", sets=[least]),
-        Blind(name="a random subspace of that rank (control)", sets=fitting.subspaces(least)),
-        Blind(name="a random subspace of that variance (control)", sets=fitting.shares(least)),
-        Blind(name=f"{what}, INLP", sets=[projected]),
-        Blind(name="a random subspace of INLP's rank (control)", sets=fitting.subspaces(projected)),
+        Uniform(name="nothing"),
+        Uniform(name=f"{what}, LEACE", sets=[least]),
+        Uniform(name="a random subspace of that rank (control)", sets=fitting.subspaces(least)),
+        Uniform(name="a random subspace of that variance (control)", sets=fitting.shares(least)),
+        Uniform(name=f"{what}, INLP", sets=[projected]),
+        Uniform(name="a random subspace of INLP's rank (control)", sets=fitting.subspaces(projected)),
     ]
 
 
 def _everybody(
     fitting: Fitting, labels: Sequence[Labels], asked: Sequence[int], told: Sequence[Sequence[int]]
-) -> list[Way]:
+) -> list[ErasureCondition]:
     """`told`: where each question's document has everybody at its end."""
     alone, by_class = [fitting.leace([one]) for one in labels], [fitting.qleace(one) for one in labels]
     others = [fitting.leace([other for other in labels if other is not one]) for one in labels]
     after = [(at + 1) % len(labels) for at in range(len(labels))]
     return [
         *_beside_random(fitting, labels, "where everybody is"),
-        Blind(name="where the person asked for is, LEACE", sets=alone, asked=asked),
-        Knowing(
+        Uniform(name="where the person asked for is, LEACE", sets=alone, asked=asked),
+        LabelAware(
             name="where the person asked for is, QLEACE", sets=by_class, labels=labels, asked=asked,
             classes=[own[at] for own, at in zip(told, asked)]
         ),
-        Knowing(
+        LabelAware(
             name="where somebody else is, QLEACE (control)", sets=[by_class[at] for at in after],
             labels=[labels[at] for at in after], asked=asked,
             classes=[own[after[at]] for own, at in zip(told, asked)],
         ),
-        Blind(name="where all others are, LEACE (another concept)", sets=others, asked=asked),
+        Uniform(name="where all others are, LEACE (another concept)", sets=others, asked=asked),
     ]  # fmt: skip
 
 
 def _answer(
     fitting: Fitting, labels: Labels, other: Labels, known: Sequence[int], known_other: Sequence[int]
-) -> list[Way]:
+) -> list[ErasureCondition]:
     """`known`: each question's answer; `known_other`: where somebody else is as it is asked."""
     same = [0] * len(known)
     return [
         *_beside_random(fitting, [labels], "the answer"),
-        Knowing(name="the answer, QLEACE", sets=[fitting.qleace(labels)], labels=[labels], asked=same, classes=known),
-        Knowing(
+        LabelAware(
+            name="the answer, QLEACE", sets=[fitting.qleace(labels)], labels=[labels], asked=same, classes=known
+        ),
+        LabelAware(
             name="where somebody else is, QLEACE (control)",
             sets=[fitting.qleace(other)],
             labels=[other],
             asked=same,
             classes=known_other,
         ),
-        Blind(name="where somebody else is, LEACE (another concept)", sets=[fitting.leace([other])]),
+        Uniform(name="where somebody else is, LEACE (another concept)", sets=[fitting.leace([other])]),
     ]
 
 
@@ -244,12 +249,12 @@ def _somebody_else(examples: Examples, people: Sequence[PlaceOf]) -> Labels:
     places = np.array(
         [[names.index(one.names[value]) if value >= 0 else UNKNOWN for value in one.values] for one in labels]
     )
-    asked = np.array([people.index(_asked(put)) for put in examples.puts])[examples.document]
+    asked = np.array([people.index(_asked(encoded)) for encoded in examples.encoded_prompts])[examples.document]
     return Labels(places[(asked + 1) % len(people), np.arange(len(asked))], tuple(names))
 
 
 def _told(
-    fitting: Fitting, labels: Sequence[Labels], way: Way, clean: Observed | None, edited: Observed | None
+    fitting: Fitting, labels: Sequence[Labels], way: ErasureCondition, clean: Observed | None, edited: Observed | None
 ) -> Erased:
     return Erased(
         name=way.name, rank=max((one.rank for erasers in way.every for one in erasers), default=0),
@@ -262,5 +267,7 @@ def _told(
 def _beyond(one: Observed | None, other: Observed | None) -> Difference | None:
     if one is None or other is None:
         return None
-    right = [[said == put.answer_ids for said, put in zip(each.said, each.puts)] for each in (one, other)]
+    right = [
+        [said == encoded.answer_ids for said, encoded in zip(each.said, each.encoded_prompts)] for each in (one, other)
+    ]
     return difference(*right, one.stories)

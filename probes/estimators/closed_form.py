@@ -63,7 +63,7 @@ def standardised(
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Sums:
+class SufficientStatistics:
     """What the closed forms need of rows. Every row has a label for every target."""
 
     rows: int
@@ -75,7 +75,9 @@ class Sums:
     """Sums of the features over them."""
 
     @classmethod
-    def of(cls, features: Float32[np.ndarray, "row d"], labels: Int[np.ndarray, "target row"], classes: int) -> "Sums":
+    def of(
+        cls, features: Float32[np.ndarray, "row d"], labels: Int[np.ndarray, "target row"], classes: int
+    ) -> "SufficientStatistics":
         """Of features that are about standardised: products are in float32, and means far from 0 would cost digits."""
         d, targets = features.shape[1], len(labels)
         total, gram, by_class = np.zeros(d), np.zeros((d, d)), np.zeros((d, classes * targets))
@@ -91,11 +93,11 @@ class Sums:
             rows=len(features), features=total, gram=gram, counts=counts, by_class=by_class.reshape(d, classes, targets)
         )
 
-    def __add__(self, other: "Sums") -> "Sums":
-        return Sums(**{name: value + getattr(other, name) for name, value in vars(self).items()})
+    def __add__(self, other: "SufficientStatistics") -> "SufficientStatistics":
+        return SufficientStatistics(**{name: value + getattr(other, name) for name, value in vars(self).items()})
 
-    def __sub__(self, other: "Sums") -> "Sums":
-        return Sums(**{name: value - getattr(other, name) for name, value in vars(self).items()})
+    def __sub__(self, other: "SufficientStatistics") -> "SufficientStatistics":
+        return SufficientStatistics(**{name: value - getattr(other, name) for name, value in vars(self).items()})
 
     def means(self, target: int) -> Float64[np.ndarray, "d class"]:
         """Of the classes that occur."""
@@ -103,7 +105,7 @@ class Sums:
         return self.by_class[:, present, target] / self.counts[present, target]
 
 
-def mass_mean(sums: Sums, target: int) -> Linear:
+def mass_mean(sums: SufficientStatistics, target: int) -> Linear:
     """The nearest class mean: with two classes, the directions' difference is the difference of the means (Marks and
     Tegmark 2023)."""
     means = sums.means(target)
@@ -117,7 +119,7 @@ class Spectrum:
     In float32, as the products that it comes from: penalties below about 1e-6 of the largest eigenvalue mean nothing.
     """
 
-    def __init__(self, sums: Sums, *, standardise: bool) -> None:
+    def __init__(self, sums: SufficientStatistics, *, standardise: bool) -> None:
         self.mean = sums.features / sums.rows
         covariance = sums.gram / sums.rows - np.outer(self.mean, self.mean)
         variance = np.diag(covariance)
@@ -184,7 +186,7 @@ def screen(
         rows = standardised(features, everyone, *scaler(features, everyone))[:, :-1]
         for targets, labelled in alike(labels):
             tests = [fold.test[labelled[fold.test]] for fold in folds]
-            parts = [Sums.of(rows[test], labels[np.ix_(targets, test)], classes) for test in tests]
+            parts = [SufficientStatistics.of(rows[test], labels[np.ix_(targets, test)], classes) for test in tests]
             total = reduce(add, parts)
             for test, part in zip(tests, parts):
                 spectrum = Spectrum(total - part, standardise=True)

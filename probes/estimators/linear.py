@@ -16,7 +16,16 @@ from jaxtyping import Bool, Float, Float32, Int, Shaped
 from threadpoolctl import threadpool_limits
 
 from lm2.runs.trace import read_only
-from probes.estimators.closed_form import Linear, Spectrum, Sums, alike, mass_mean, scaler, standardised, temperature
+from probes.estimators.closed_form import (
+    Linear,
+    Spectrum,
+    SufficientStatistics,
+    alike,
+    mass_mean,
+    scaler,
+    standardised,
+    temperature,
+)
 from probes.estimators.logistic import EVALUATIONS, gradient_norm, minimise
 from probes.stats.metrics import log_softmax
 from probes.stats.splits import hold_out
@@ -315,7 +324,7 @@ class _Training:
                     (self._rows if known.all() else self._rows[known])[:, :-1],
                     self._labels[np.ix_(targets, known)],
                 )
-                sums = Sums.of(rows, labels, most)
+                sums = SufficientStatistics.of(rows, labels, most)
                 spectrum = None if family is Family.MASS_MEAN else Spectrum(sums, standardise=False)
                 for (column, target), (at, strengths) in product(enumerate(targets), enumerate(grid)):
                     linear = _linear(family, sums, spectrum, column, strengths[target])
@@ -345,7 +354,9 @@ class _Training:
         )  # fmt: skip
 
 
-def _linear(family: Family, sums: Sums, spectrum: Spectrum | None, target: int, strength: float) -> Linear:
+def _linear(
+    family: Family, sums: SufficientStatistics, spectrum: Spectrum | None, target: int, strength: float
+) -> Linear:
     if spectrum is None:
         return mass_mean(sums, target)
     return spectrum.lda(target, strength) if family is Family.LDA else spectrum.ridge(target, strength)

@@ -14,8 +14,8 @@ from enum import Enum
 import numpy as np
 
 from lm2.intervals import Rate, rate
-from lm2.tasks.encoded_prompt import Put
-from lm2.tasks.world import Kind, track, understand
+from lm2.tasks.encoded_prompt import EncodedPrompt
+from lm2.tasks.world import FactKind, track, understand
 from lm2.weights.checkpoint import Checkpoint
 from probes.causal.ablations import Observed, OnDocument, answers
 from probes.causal.side_by_side import together
@@ -36,10 +36,10 @@ class Along(Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class AnsweredQuestion:
     """One question, with the memory on and with the bank reset before it (control)."""
 
-    put: Put
+    encoded: EncodedPrompt
     at: int
     """Its place on the curve."""
     group: str
@@ -78,7 +78,7 @@ class Curve:
 
     along: Along
     points: tuple[Point, ...]
-    asked: tuple[Asked, ...]
+    asked: tuple[AnsweredQuestion, ...]
     left_out: int
     """Questions without a supporting fact."""
     constant: str
@@ -115,15 +115,19 @@ class Forgetting:
 
 
 def forgetting(
-    checkpoint: Checkpoint, puts: Sequence[Put], *, seed: int = 0, on_document: OnDocument = lambda: None
+    checkpoint: Checkpoint,
+    encoded_prompts: Sequence[EncodedPrompt],
+    *,
+    seed: int = 0,
+    on_document: OnDocument = lambda: None,
 ) -> Forgetting:
     """Accuracy by distance in segments between a question and the end of its last supporting fact.
 
-    The further back a fact, the more has been written since: `probes.experiments.designs.stretched` gives stories of
+    The further back a fact, the more has been written since: `probes.experiments.controlled_documents.stretched` gives stories of
     many lengths. `on_document` is called twice a question. Raises ValueError for questions without any supporting fact,
     and for a model without memory.
     """
-    curve = _curve(checkpoint, puts, Along.DISTANCE, lambda put: put.distance, seed, on_document)
+    curve = _curve(checkpoint, encoded_prompts, Along.DISTANCE, lambda encoded: encoded.distance, seed, on_document)
     held = [point for point in curve.points if point.right.groups >= FEWEST]
     kept = [one for one in curve.asked if one.at in {point.at for point in held}]
     return Forgetting(
@@ -136,79 +140,96 @@ def forgetting(
 
 
 def capacity(
-    checkpoint: Checkpoint, puts: Sequence[Put], *, seed: int = 0, on_document: OnDocument = lambda: None
+    checkpoint: Checkpoint,
+    encoded_prompts: Sequence[EncodedPrompt],
+    *,
+    seed: int = 0,
+    on_document: OnDocument = lambda: None,
 ) -> Curve:
     """Accuracy by load: of how many different people and things the document tells before the question.
 
-    In stories found in the wild load grows with length and distance; `probes.experiments.designs.loads` varies it
+    In stories found in the wild load grows with length and distance; `probes.experiments.controlled_documents.memory_load` varies it
     alone. Raises ValueError as `forgetting` does, and for statements that are none of bAbI tasks 1-10.
     """
-    return _curve(checkpoint, puts, Along.LOAD, _load, seed, on_document)
+    return _curve(checkpoint, encoded_prompts, Along.LOAD, _load, seed, on_document)
 
 
 def overwrites(
-    checkpoint: Checkpoint, puts: Sequence[Put], *, seed: int = 0, on_document: OnDocument = lambda: None
+    checkpoint: Checkpoint,
+    encoded_prompts: Sequence[EncodedPrompt],
+    *,
+    seed: int = 0,
+    on_document: OnDocument = lambda: None,
 ) -> Curve:
     """Accuracy by how many earlier places of the person asked for the last one had to replace.
 
-    `probes.experiments.designs.overwritten` varies that alone. Raises ValueError as `capacity` does, and for questions
+    `probes.experiments.controlled_documents.overwritten` varies that alone. Raises ValueError as `capacity` does, and for questions
     of another form than "Where is Mary?".
     """
-    return _curve(checkpoint, puts, Along.OVERWRITES, _overwritten, seed, on_document)
+    return _curve(checkpoint, encoded_prompts, Along.OVERWRITES, _overwritten, seed, on_document)
 
 
-def _load(put: Put) -> int:
-    world = track([statement.text for statement in put.prompt.statements])[-1]
+def _load(encoded: EncodedPrompt) -> int:
+    world = track([statement.text for statement in encoded.prompt.statements])[-1]
     return len(world.people) + len(world.objects)
 
 
-def _overwritten(put: Put) -> int:
-    asked = re.fullmatch(r"Where is (\w+)\?", put.prompt.question)
+def _overwritten(encoded: EncodedPrompt) -> int:
+    asked = re.fullmatch(r"Where is (\w+)\?", encoded.prompt.question)
     if asked is None:
-        raise ValueError(f"overwriting is counted for questions like 'Where is Mary?', not for {put.prompt.question!r}")
-    facts = [understand(statement.text) for statement in put.prompt.statements]
-    return sum(fact.words[0] == asked[1] and fact.kind in (Kind.AT, Kind.NOT_AT, Kind.EITHER) for fact in facts) - 1
+        raise ValueError(
+            f"overwriting is counted for questions like 'Where is Mary?', not for {encoded.prompt.question!r}"
+        )
+    facts = [understand(statement.text) for statement in encoded.prompt.statements]
+    return (
+        sum(
+            fact.words[0] == asked[1] and fact.kind in (FactKind.AT, FactKind.NOT_AT, FactKind.EITHER) for fact in facts
+        )
+        - 1
+    )
 
 
 def _curve(
     checkpoint: Checkpoint,
-    puts: Sequence[Put],
+    encoded_prompts: Sequence[EncodedPrompt],
     along: Along,
-    place: Callable[[Put], int],
+    place: Callable[[EncodedPrompt], int],
     seed: int,
     on_document: OnDocument,
 ) -> Curve:
-    kept = [put for put in puts if put.distance is not None]
+    kept = [encoded for encoded in encoded_prompts if encoded.distance is not None]
     if not kept:
-        raise ValueError(f"a curve needs questions with supporting facts; {len(puts)} were given, none with one")
-    places = [place(put) for put in kept]
+        raise ValueError(
+            f"a curve needs questions with supporting facts; {len(encoded_prompts)} were given, none with one"
+        )
+    places = [place(encoded) for encoded in kept]
     said = [together(checkpoint, kept, reset=reset, on_document=on_document) for reset in (False, True)]
     measured = zip(*(_measured(one, metric) for metric in (Metric.EXACT, Metric.LOG_PROBABILITY) for one in said))
     asked = tuple(
-        Asked(
-            put=put, at=at, group=put.prompt.story_id.partition("+")[0],
+        AnsweredQuestion(
+            encoded=encoded, at=at, group=encoded.prompt.story_id.partition("+")[0],
             right=bool(right), control=bool(control), log_probability=on, control_log_probability=off,
         )
-        for put, at, (right, control, on, off) in zip(kept, places, measured)
+        for encoded, at, (right, control, on, off) in zip(kept, places, measured)
     )  # fmt: skip
-    counts = Counter(put.prompt.answer for put in kept)
-    by_place: dict[int, list[Asked]] = defaultdict(list)
+    counts = Counter(encoded.prompt.answer for encoded in kept)
+    by_place: dict[int, list[AnsweredQuestion]] = defaultdict(list)
     for one in asked:
         by_place[one.at].append(one)
     return Curve(
         along=along,
         points=tuple(_point(at, by_place[at], counts, seed) for at in sorted(by_place)),
         asked=asked,
-        left_out=len(puts) - len(kept),
+        left_out=len(encoded_prompts) - len(kept),
         constant=max(sorted(counts), key=counts.__getitem__),
     )
 
 
 def _measured(said: Observed, metric: Metric) -> list[float]:
-    return [measure(metric, answer, rows, rows) for answer, rows in zip(answers(said.puts), said.logits)]
+    return [measure(metric, answer, rows, rows) for answer, rows in zip(answers(said.encoded_prompts), said.logits)]
 
 
-def _point(at: int, asked: Sequence[Asked], counts: Counter[str], seed: int) -> Point:
+def _point(at: int, asked: Sequence[AnsweredQuestion], counts: Counter[str], seed: int) -> Point:
     groups = [one.group for one in asked]
     on, control = (
         np.array([getattr(one, name) for one in asked]) for name in ("log_probability", "control_log_probability")
@@ -220,12 +241,16 @@ def _point(at: int, asked: Sequence[Asked], counts: Counter[str], seed: int) -> 
         log_probability=float(on.mean()),
         control_log_probability=float(control.mean()),
         gain=effect(on - control, groups, seed=seed),
-        chance=max(max(counts.values()) / counts.total(), float(np.mean([_guess(one.put, counts) for one in asked]))),
-        distance=float(np.mean([one.put.distance for one in asked])),
+        chance=max(
+            max(counts.values()) / counts.total(), float(np.mean([_guess(one.encoded, counts) for one in asked]))
+        ),
+        distance=float(np.mean([one.encoded.distance for one in asked])),
     )
 
 
-def _guess(put: Put, answers: Counter[str]) -> float:
+def _guess(encoded: EncodedPrompt, answers: Counter[str]) -> float:
     """How often a draw from the answers that the document names would be right."""
-    named = {word for statement in put.prompt.statements for word in re.findall(r"\w+", statement.text)} & set(answers)
-    return 1 / len(named) if put.prompt.answer in named else 0.0
+    named = {word for statement in encoded.prompt.statements for word in re.findall(r"\w+", statement.text)} & set(
+        answers
+    )
+    return 1 / len(named) if encoded.prompt.answer in named else 0.0

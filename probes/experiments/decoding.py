@@ -13,7 +13,7 @@ from lm2.model.config import MemoryKind
 from lm2.model.sites import Site
 from lm2.runs.capture import Capture, HeadMean
 from lm2.runs.runner import run
-from lm2.tasks.encoded_prompt import Put
+from lm2.tasks.encoded_prompt import EncodedPrompt
 from lm2.weights.checkpoint import Checkpoint
 from probes.causal.lens import decoding
 from probes.stats.effects import Effect, effect
@@ -47,7 +47,11 @@ class Decoded:
 
 
 def decode(
-    checkpoint: Checkpoint, puts: Sequence[Put], *, seed: int = 0, on_document: Callable[[], None] = lambda: None
+    checkpoint: Checkpoint,
+    encoded_prompts: Sequence[EncodedPrompt],
+    *,
+    seed: int = 0,
+    on_document: Callable[[], None] = lambda: None,
 ) -> tuple[Decoded, ...]:
     """Whether the slots say the answers to questions that were put to a model, through each block with a memory.
 
@@ -57,21 +61,21 @@ def decode(
     Raises ValueError for questions of a single story or with a single answer, for answers that begin with the same
     token, for a model without memory, and as `run` does.
     """
-    layers, stories = sorted(checkpoint.config.memory_layers), [put.prompt.story_id for put in puts]
+    layers, stories = sorted(checkpoint.config.memory_layers), [encoded.prompt.story_id for encoded in encoded_prompts]
     if not layers:
         raise ValueError(f"a {checkpoint.config.memory.value} model has no slots that could say anything")
-    candidates = sorted({put.answer_ids[0] for put in puts})
-    if len(candidates) < len({put.answer_ids for put in puts}):
+    candidates = sorted({encoded.answer_ids[0] for encoded in encoded_prompts})
+    if len(candidates) < len({encoded.answer_ids for encoded in encoded_prompts}):
         raise ValueError("some of the answers begin with the same token: what a slot says of it tells none of them")
     if len(set(stories)) < 2 or len(candidates) < 2:
         raise ValueError(
             f"slots are compared over at least 2 stories and 2 answers, not {len(set(stories))} and {len(candidates)}"
         )
     readings = []
-    for put in puts:
-        readings.append(_reading(checkpoint, put))
+    for encoded in encoded_prompts:
+        readings.append(_reading(checkpoint, encoded))
         on_document()
-    count = len(puts)
+    count = len(encoded_prompts)
     follows = [
         next(on % count for on in range(at + 1, at + count) if stories[on % count] != stories[at])
         for at in range(count)
@@ -81,9 +85,15 @@ def decode(
         rng = np.random.default_rng(seed)
         ranks = [
             _ranks(
-                checkpoint, layer, readings[at][layer], readings[follows[at]][layer], candidates, put.answer_ids[0], rng
+                checkpoint,
+                layer,
+                readings[at][layer],
+                readings[follows[at]][layer],
+                candidates,
+                encoded.answer_ids[0],
+                rng,
             )
-            for at, put in enumerate(puts)
+            for at, encoded in enumerate(encoded_prompts)
         ]
         found.append(_decoded(layer, np.array(ranks), len(candidates), stories, seed))
     return tuple(found)
@@ -96,16 +106,16 @@ class _Reading(NamedTuple):
     weights: Float[np.ndarray, "slot"]
 
 
-def _reading(checkpoint: Checkpoint, put: Put) -> dict[int, _Reading]:
+def _reading(checkpoint: Checkpoint, encoded: EncodedPrompt) -> dict[int, _Reading]:
     """By block. Only the released code's blocks read what the block before wrote; elsewhere all read the bank as the
     segment began."""
-    config, row = checkpoint.config, put.rows[0]
-    segment = put.segments[put.segment_of(row)]
+    config, row = checkpoint.config, encoded.rows[0]
+    segment = encoded.segments[encoded.segment_of(row)]
     captures = (
         Capture(Site.BANK_PRE, segments=(segment.index,)),
         Capture(Site.READ_PATTERN, HeadMean(), segments=(segment.index,)),
     )
-    trace = run(checkpoint, replace(put.spec, captures=captures))
+    trace = run(checkpoint, replace(encoded.spec, captures=captures))
     begun = min(config.memory_layers)
     return {
         layer: _Reading(

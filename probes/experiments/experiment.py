@@ -8,7 +8,7 @@ from typing import Any
 
 from lm2.serialize import MOST, Spec, member, within, written
 from lm2.tasks import stories
-from lm2.tasks.encoded_prompt import put
+from lm2.tasks.encoded_prompt import encode_prompt
 from lm2.weights.checkpoint import Checkpoint
 from probes.experiments import tables
 from probes.experiments.tables import Findings
@@ -125,7 +125,7 @@ class ExperimentSpec(Spec):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class ExperimentReport:
     """What an experiment found."""
 
     spec: ExperimentSpec
@@ -149,7 +149,9 @@ class Report:
         }
 
 
-def perform(checkpoint: Checkpoint, spec: ExperimentSpec, on_document: OnDocument = lambda done: None) -> Report:
+def perform(
+    checkpoint: Checkpoint, spec: ExperimentSpec, on_document: OnDocument = lambda done: None
+) -> ExperimentReport:
     """Run an experiment. `on_document` hears how many documents have run.
 
     Raises ValueError for another checkpoint's spec, for questions that are not there, and where the model lacks what
@@ -159,7 +161,10 @@ def perform(checkpoint: Checkpoint, spec: ExperimentSpec, on_document: OnDocumen
         raise ValueError(f"the spec is for checkpoint {spec.checkpoint!r}, not {checkpoint.name!r}")
     if not checkpoint.config.memory_layers:
         raise ValueError(f"{checkpoint.name} has no memory: there is nothing to ablate")
-    puts = [put(checkpoint, prompt, spec.segment_length) for prompt in stories.questions(spec.task, spec.questions)]
+    encoded_prompts = [
+        encode_prompt(checkpoint, prompt, spec.segment_length)
+        for prompt in stories.questions(spec.task, spec.questions)
+    ]
     done = 0
 
     def count() -> None:
@@ -167,9 +172,9 @@ def perform(checkpoint: Checkpoint, spec: ExperimentSpec, on_document: OnDocumen
         done += 1
         on_document(done)
 
-    return Report(
+    return ExperimentReport(
         spec=spec, checkpoint_digest=checkpoint.digest, device=checkpoint.device, dtype=checkpoint.dtype,
-        findings=_TABLES[spec.experiment](checkpoint, puts, spec.seed, count),
+        findings=_TABLES[spec.experiment](checkpoint, encoded_prompts, spec.seed, count),
     )  # fmt: skip
 
 

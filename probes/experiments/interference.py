@@ -9,12 +9,12 @@ from jaxtyping import Float
 from scipy import stats
 
 from lm2.intervals import Rate
-from lm2.tasks.encoded_prompt import put
+from lm2.tasks.encoded_prompt import encode_prompt
 from lm2.text.tokens import BREAK
 from lm2.weights.checkpoint import Checkpoint
 from probes.causal.ablations import Observed, OnDocument, measured
 from probes.causal.side_by_side import banks_after, together
-from probes.experiments.designs import Rivals
+from probes.experiments.controlled_documents import Rivals
 from probes.stats.effects import Effect, effect
 from probes.stats.metrics import Metric
 
@@ -93,10 +93,15 @@ def interference(
         [rival for one in documents for rival in one.rivals],
     ]
     alone, repeated, told = (
-        together(checkpoint, [put(checkpoint, prompt, segment_length) for prompt in some], on_document=on_document)
+        together(
+            checkpoint, [encode_prompt(checkpoint, prompt, segment_length) for prompt in some], on_document=on_document
+        )
         for some in prompts
     )
-    without = Observed(puts=tuple(repeated.puts[at] for at in own), logits=tuple(repeated.logits[at] for at in own))
+    without = Observed(
+        encoded_prompts=tuple(repeated.encoded_prompts[at] for at in own),
+        logits=tuple(repeated.logits[at] for at in own),
+    )
     effects = measured(without, told, metric)
     facts, rivals = _footprints(checkpoint, documents, segment_length)
     pairs = tuple(
@@ -108,7 +113,7 @@ def interference(
             elsewhere=_cosine(facts[at - 1], footprint),
             effect=float(change),
         )
-        for at, one, footprint, change in zip(own, told.puts, rivals, effects)
+        for at, one, footprint, change in zip(own, told.encoded_prompts, rivals, effects)
     )
     groups = [pair.group for pair in pairs]
     return Interference(

@@ -15,7 +15,7 @@ from lm2.runs.capture import Capture, HeadMean
 from lm2.runs.interventions import WriteBlock
 from lm2.runs.runner import run
 from lm2.runs.trace import Trace
-from lm2.tasks.encoded_prompt import Put
+from lm2.tasks.encoded_prompt import EncodedPrompt
 from lm2.weights.checkpoint import Checkpoint
 from probes.causal.ablations import OnDocument, answers, check_foils
 from probes.causal.planner import answers_under
@@ -31,7 +31,7 @@ _WRITING = (Site.WRITE_PATTERN, Site.GATE_IN, Site.CANDIDATE, Site.GATE_FORGET)
 class Traced:
     """One answer's statements, by what each put into the bank for it."""
 
-    put: Put
+    encoded: EncodedPrompt
     credit: Float[np.ndarray, "token"]
     """Per token of the text; see `write_credit`."""
     statement_credit: Float[np.ndarray, "statement"]
@@ -42,7 +42,7 @@ class Traced:
     @property
     def facts(self) -> frozenset[int]:
         """Numbers of the supporting statements."""
-        return frozenset(self.put.prompt.support)
+        return frozenset(self.encoded.prompt.support)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,27 +103,27 @@ def write_credit(trace: Trace, row: int) -> Float[np.ndarray, "token"]:
     return credit
 
 
-def trace_answer(checkpoint: Checkpoint, put: Put, answer: Answer) -> Traced:
+def trace_answer(checkpoint: Checkpoint, encoded: EncodedPrompt, answer: Answer) -> Traced:
     """The credit of every token for the answer, and what the answer loses when a statement's tokens may not write.
 
     Raises ValueError for a memory that is not GATED.
     """
     _check_gated(checkpoint)
     captures = (
-        Capture(Site.READ_PATTERN, HeadMean(), segments=(put.segment_of(put.rows[0]),)),
+        Capture(Site.READ_PATTERN, HeadMean(), segments=(encoded.segment_of(encoded.rows[0]),)),
         Capture(Site.WRITE_PATTERN, HeadMean()),
         *(Capture(site) for site in _WRITING[1:]),
     )
-    clean = run(checkpoint, replace(put.spec, captures=captures))
-    rows = list(put.rows)
+    clean = run(checkpoint, replace(encoded.spec, captures=captures))
+    rows = list(encoded.rows)
     credit = write_credit(clean, rows[0])
     before = measure(Metric.LOGIT_DIFFERENCE, answer, clean.logits[rows], clean.logits[rows])
-    blocked = answers_under(checkpoint, put, [(WriteBlock(tokens=tuple(span)),) for span in put.statements])
+    blocked = answers_under(checkpoint, encoded, [(WriteBlock(tokens=tuple(span)),) for span in encoded.statements])
     after = [measure(Metric.LOGIT_DIFFERENCE, answer, logits, clean.logits[rows]) for logits in blocked]
     return Traced(
-        put=put,
+        encoded=encoded,
         credit=credit,
-        statement_credit=np.array([credit[list(span)].sum() for span in put.statements]),
+        statement_credit=np.array([credit[list(span)].sum() for span in encoded.statements]),
         lost=before - np.array(after),
     )
 
@@ -153,7 +153,7 @@ class Found:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Provenance:
+class WriteProvenance:
     traced: tuple[Traced, ...]
     found: tuple[Found, ...]
     """By write credit and by blocking; controls: the last statements told, and chance, the mean over random orders."""
@@ -162,25 +162,31 @@ class Provenance:
 
 
 def provenance(
-    checkpoint: Checkpoint, puts: Sequence[Put], *, seed: int = 0, on_document: OnDocument = lambda: None
-) -> Provenance:
+    checkpoint: Checkpoint,
+    encoded_prompts: Sequence[EncodedPrompt],
+    *,
+    seed: int = 0,
+    on_document: OnDocument = lambda: None,
+) -> WriteProvenance:
     """Trace every answer and compare with the supporting facts that are known. `on_document` is called once a question.
 
     Raises ValueError for a memory that is not GATED, when no question names its facts, and when all have one answer.
     """
     _check_gated(checkpoint)
-    check_foils(puts)
+    check_foils(encoded_prompts)
     traced = []
-    for put, answer in zip(puts, answers(puts)):
-        if put.prompt.support:
-            traced.append(trace_answer(checkpoint, put, answer))
+    for encoded, answer in zip(encoded_prompts, answers(encoded_prompts)):
+        if encoded.prompt.support:
+            traced.append(trace_answer(checkpoint, encoded, answer))
         on_document()
     if not traced:
-        raise ValueError(f"none of {len(puts)} questions names its supporting facts: nothing to compare with")
+        raise ValueError(
+            f"none of {len(encoded_prompts)} questions names its supporting facts: nothing to compare with"
+        )
     rankings = {
         "write credit": [one.statement_credit for one in traced],
         "loss when blocked": [one.lost for one in traced],
-        "last told (control)": [np.arange(len(one.put.statements)) for one in traced],
+        "last told (control)": [np.arange(len(one.encoded.statements)) for one in traced],
     }
     found = [
         _found(name, among, traced, [_recall(one, scores, among) for one, scores in zip(traced, every)], seed)
@@ -188,13 +194,15 @@ def provenance(
         for among in (None, _MORE)
     ]
     for among in (None, _MORE):
-        chances = [min(1.0, (among or len(one.facts)) / len(one.put.statements)) for one in traced]
+        chances = [min(1.0, (among or len(one.facts)) / len(one.encoded.statements)) for one in traced]
         found.append(_found("random order (control)", among, traced, chances, seed))
     with np.errstate(invalid="ignore"):
         agreement = [
-            float(spearmanr(one.statement_credit, one.lost).statistic) for one in traced if len(one.put.statements) > 2
+            float(spearmanr(one.statement_credit, one.lost).statistic)
+            for one in traced
+            if len(one.encoded.statements) > 2
         ]
-    return Provenance(
+    return WriteProvenance(
         traced=tuple(traced), found=tuple(found), agreement=float(np.nanmean(agreement)) if agreement else float("nan")
     )
 
@@ -205,7 +213,7 @@ def _recall(traced: Traced, scores: np.ndarray, among: int | None) -> float:
 
 
 def _found(name: str, among: int | None, traced: Sequence[Traced], recalls: Sequence[float], seed: int) -> Found:
-    stories = [one.put.prompt.story_id for one in traced]
+    stories = [one.encoded.prompt.story_id for one in traced]
     if set(recalls) <= {0, 1}:
         share = rate([recall == 1 for recall in recalls], stories)
         return Found(

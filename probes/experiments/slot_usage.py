@@ -12,7 +12,8 @@ from lm2.model.config import LM2Config, MemoryKind
 from lm2.model.sites import Site
 from lm2.runs.capture import Capture, SlotMass
 from lm2.runs.interventions import Freeze
-from lm2.runs.runner import run, to_numpy
+from lm2.runs.loop import to_numpy
+from lm2.runs.runner import run
 from lm2.runs.spec import RunSpec
 from lm2.runs.trace import Trace
 from lm2.text.segments import Segment
@@ -44,7 +45,7 @@ def unused(mass: Float[np.ndarray, "document slot"], fraction: float) -> Bool[np
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mean:
+class MeanEffect:
     """A mean over documents with a 95 % interval clustered by group; nan with one group."""
 
     mean: float
@@ -70,14 +71,14 @@ class Usage:
     """How far a segment moves the slot (Euclidean)."""
     forget: Float[np.ndarray, "slot"] | None
     """Forget gate: share of the slot that a block keeps; None for TOKENS, which have no gates."""
-    read: Mean
+    read: MeanEffect
     """Effective slots of a document: participation ratio of its reading. Uniform reading would give the number of
     slots."""
-    write: Mean
+    write: MeanEffect
     """The same of its writing."""
-    rank: Mean
+    rank: MeanEffect
     """Effective rank of the bank that a document leaves."""
-    fresh_read: Mean
+    fresh_read: MeanEffect
     """As `read`, where every segment of the same documents begins with a fresh bank."""
     read_over_fresh: Effect
     """The difference of the two, document by document."""
@@ -215,6 +216,6 @@ def _read(trace: Trace, config: LM2Config) -> Float[np.ndarray, "slot"]:
     )
 
 
-def _mean(values: Float[np.ndarray, "document"], groups: Sequence[str], seed: int) -> Mean:
+def _mean(values: Float[np.ndarray, "document"], groups: Sequence[str], seed: int) -> MeanEffect:
     found = effect(values, groups, seed=seed)
-    return Mean(mean=found.mean, low=found.low, high=found.high)
+    return MeanEffect(mean=found.mean, low=found.low, high=found.high)

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from lm2.intervals import Rate
 from lm2.tasks import stories
 from lm2.tasks.babi import Prompt
-from lm2.tasks.encoded_prompt import Put, put
+from lm2.tasks.encoded_prompt import EncodedPrompt, encode_prompt
 from lm2.weights.checkpoint import Checkpoint
 from probes.causal import ablations, attribution as attributed
 from probes.causal.ablations import OnDocument
 from probes.erasure import experiment as erased
 from probes.experiments import (
+    controlled_documents,
     curves,
     decoding as decoded,
-    designs,
     interference as interfering,
     provenance as written,
     slot_usage as used,
@@ -46,14 +46,14 @@ def _share(share: Rate) -> tuple[float, float, float]:
     return (100 * share.accuracy, 100 * share.low, 100 * share.high)
 
 
-def _items(puts: Sequence[Put]) -> str:
+def _items(encoded_prompts: Sequence[EncodedPrompt]) -> str:
     return (
-        f"{len(puts)} held-out questions of {len({one.prompt.story_id for one in puts})} stories, 95 % intervals"
+        f"{len(encoded_prompts)} held-out questions of {len({one.prompt.story_id for one in encoded_prompts})} stories, 95 % intervals"
         " clustered by story"
     )
 
 
-def _conditions(found: Sequence[ablations.Condition]) -> tuple[tuple[Cell, ...], ...]:
+def _conditions(found: Sequence[ablations.AblationCondition]) -> tuple[tuple[Cell, ...], ...]:
     rows = []
     for one in found:
         effect = one.effect
@@ -61,28 +61,34 @@ def _conditions(found: Sequence[ablations.Condition]) -> tuple[tuple[Cell, ...],
     return tuple(rows)
 
 
-def policies(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: OnDocument) -> tuple[Findings, ...]:
-    found = ablations.policies(checkpoint, puts, on_document=count)
-    chance = ("best constant answer (chance)", *_share(ablations.constant(puts)), *[float("nan")] * 5)
+def policies(
+    checkpoint: Checkpoint, encoded_prompts: Sequence[EncodedPrompt], seed: int, count: OnDocument
+) -> tuple[Findings, ...]:
+    found = ablations.policies(checkpoint, encoded_prompts, on_document=count)
+    chance = ("best constant answer (chance)", *_share(ablations.constant(encoded_prompts)), *[float("nan")] * 5)
     return (
         Findings(
             title="What the memory may do",
             columns=("condition", *_SHARE, *_EFFECT),
             rows=(*_conditions(found), chance),
-            note=_items(puts),
+            note=_items(encoded_prompts),
         ),
     )
 
 
-def gates(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: OnDocument) -> tuple[Findings, ...]:
-    found = ablations.gates(checkpoint, puts, on_document=count)
+def gates(
+    checkpoint: Checkpoint, encoded_prompts: Sequence[EncodedPrompt], seed: int, count: OnDocument
+) -> tuple[Findings, ...]:
+    found = ablations.gates(checkpoint, encoded_prompts, on_document=count)
     rows = _conditions([one.condition for one in found])
-    note = f"{_items(puts)}; a gate is held in all blocks, segments, slots and features"
+    note = f"{_items(encoded_prompts)}; a gate is held in all blocks, segments, slots and features"
     return (Findings(title="Gates held at a value", columns=("condition", *_SHARE, *_EFFECT), rows=rows, note=note),)
 
 
-def swap(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: OnDocument) -> tuple[Findings, ...]:
-    found = ablations.swap(checkpoint, puts, seed=seed, on_document=count)
+def swap(
+    checkpoint: Checkpoint, encoded_prompts: Sequence[EncodedPrompt], seed: int, count: OnDocument
+) -> tuple[Findings, ...]:
+    found = ablations.swap(checkpoint, encoded_prompts, seed=seed, on_document=count)
     rows: list[tuple[Cell, ...]] = [(dose.slots, *_share(dose.donor), *_share(dose.own)) for dose in found.doses]
     note = (
         f"{len(found.pairs)} pairs of stories that answer the question differently; slots drawn at random, the last row"
@@ -106,13 +112,15 @@ def swap(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: OnDocume
     )
 
 
-def permutation(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: OnDocument) -> tuple[Findings, ...]:
-    found = ablations.permutation(checkpoint, puts, seed=seed, on_document=count)
+def permutation(
+    checkpoint: Checkpoint, encoded_prompts: Sequence[EncodedPrompt], seed: int, count: OnDocument
+) -> tuple[Findings, ...]:
+    found = ablations.permutation(checkpoint, encoded_prompts, seed=seed, on_document=count)
     rows = (
         ("slots in a random order", *_share(found.right), found.largest_change),
         ("another story's slots (control)", *_share(found.foreign), found.foreign_change),
     )
-    note = f"{_items(puts)}; the bank is changed as the question's segment begins"
+    note = f"{_items(encoded_prompts)}; the bank is changed as the question's segment begins"
     return (
         Findings(
             title="Slots permuted", columns=("condition", *_SHARE, "largest change of a logit"), rows=rows, note=note
@@ -120,8 +128,10 @@ def permutation(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: O
     )
 
 
-def provenance(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: OnDocument) -> tuple[Findings, ...]:
-    found = written.provenance(checkpoint, puts, seed=seed, on_document=count)
+def provenance(
+    checkpoint: Checkpoint, encoded_prompts: Sequence[EncodedPrompt], seed: int, count: OnDocument
+) -> tuple[Findings, ...]:
+    found = written.provenance(checkpoint, encoded_prompts, seed=seed, on_document=count)
     rows = tuple(
         (
             one.ranking,
@@ -133,7 +143,7 @@ def provenance(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: On
         for one in found.found
     )
     note = (
-        f"{_items([one.put for one in found.traced])}; share of the supporting facts among the statements from the top"
+        f"{_items([one.encoded for one in found.traced])}; share of the supporting facts among the statements from the top"
         " of the ranking; among as many as there are facts, recall and precision are one number. Spearman correlation"
         f" of credit and loss over a question's statements, mean: {found.agreement:.2f}"
     )
@@ -147,9 +157,11 @@ def provenance(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: On
     )
 
 
-def decoding(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: OnDocument) -> tuple[Findings, ...]:
+def decoding(
+    checkpoint: Checkpoint, encoded_prompts: Sequence[EncodedPrompt], seed: int, count: OnDocument
+) -> tuple[Findings, ...]:
     found = []
-    for one in decoded.decode(checkpoint, puts, seed=seed, on_document=count):
+    for one in decoded.decode(checkpoint, encoded_prompts, seed=seed, on_document=count):
         baselines = {
             "a slot drawn from the same bank (control)": one.random_slot,
             "the most-read slot of another story (control)": one.other_story,
@@ -158,7 +170,7 @@ def decoding(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: OnDo
         rows = [("the most-read slot", *_share(one.most_read), *[float("nan")] * 3)]
         rows += [(name, *_share(first.rate), *_points(first.behind)) for name, first in baselines.items()]
         note = (
-            f"{_items(puts)}; how often the slot's read-out puts the true answer first of {one.candidates} candidates;"
+            f"{_items(encoded_prompts)}; how often the slot's read-out puts the true answer first of {one.candidates} candidates;"
             f" the answer's median rank among all {checkpoint.config.d_vocab:,} tokens in the most-read slot is"
             f" {one.vocabulary_rank:.0f}"
         )
@@ -173,36 +185,41 @@ def _points(effect: Effect) -> tuple[float, float, float]:
     return (100 * effect.mean, 100 * effect.low, 100 * effect.high)
 
 
-def attribution(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: OnDocument) -> tuple[Findings, ...]:
-    ablations.check_foils(puts)
+def attribution(
+    checkpoint: Checkpoint, encoded_prompts: Sequence[EncodedPrompt], seed: int, count: OnDocument
+) -> tuple[Findings, ...]:
+    ablations.check_foils(encoded_prompts)
     found = []
-    for one, answer in zip(puts, ablations.answers(puts)):
+    for one, answer in zip(encoded_prompts, ablations.answers(encoded_prompts)):
         found.append(attributed.attribute(checkpoint, one.spec, one.rows[0], token=answer.ids[0], foils=answer.foils))
         count()
-    mean = attributed.average(found, [one.prompt.story_id for one in puts], seed=seed)
+    mean = attributed.average(found, [one.prompt.story_id for one in encoded_prompts], seed=seed)
     rows = [(name, effect.mean, effect.low, effect.high, effect.p) for name, effect in zip(mean.labels, mean.effects)]
     rows += [
         ("sum of the parts", sum(effect.mean for effect in mean.effects), *[float("nan")] * 3),
         ("answer logit difference", mean.logit, *[float("nan")] * 3),
     ]
     note = (
-        f"{_items(puts)}; what each part adds directly, with the final norm's scale as it was; what works by way of"
+        f"{_items(encoded_prompts)}; what each part adds directly, with the final norm's scale as it was; what works by way of"
         " later blocks shows little here"
     )
     columns = ("part", "answer logit difference (logits)", "low", "high", "p")
     return (Findings(title="Parts of the answer's logit difference", columns=columns, rows=tuple(rows), note=note),)
 
 
-def forgetting(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: OnDocument) -> tuple[Findings, ...]:
-    if puts[0].prompt.task == 1:  # such stories can be stretched: every question at several distances
-        length = puts[0].spec.segment_length
+def forgetting(
+    checkpoint: Checkpoint, encoded_prompts: Sequence[EncodedPrompt], seed: int, count: OnDocument
+) -> tuple[Findings, ...]:
+    if encoded_prompts[0].prompt.task == 1:  # such stories can be stretched: every question at several distances
+        length = encoded_prompts[0].spec.segment_length
         each = max(
-            8, len(puts) // 20
+            8, len(encoded_prompts) // 20
         )  # five questions a story, at four lengths; what is told between comes from the other stories
-        puts = [
-            put(checkpoint, prompt, length) for prompt in designs.stretched(stories.held_out(1, each), (0, 6, 13, 26))
+        encoded_prompts = [
+            encode_prompt(checkpoint, prompt, length)
+            for prompt in controlled_documents.stretched(stories.held_out(1, each), (0, 6, 13, 26))
         ]
-    found = curves.forgetting(checkpoint, puts, seed=seed, on_document=count)
+    found = curves.forgetting(checkpoint, encoded_prompts, seed=seed, on_document=count)
     life = found.half_life
     fall = (
         f"no half-life: {life.reason}"
@@ -212,8 +229,12 @@ def forgetting(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: On
     return (_curve("Forgetting", found.curve, fall),)
 
 
-def capacity(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: OnDocument) -> tuple[Findings, ...]:
-    asked = _designed(checkpoint, puts, designs.loads(each=len(puts), seed=seed))
+def capacity(
+    checkpoint: Checkpoint, encoded_prompts: Sequence[EncodedPrompt], seed: int, count: OnDocument
+) -> tuple[Findings, ...]:
+    asked = _designed(
+        checkpoint, encoded_prompts, controlled_documents.memory_load(each=len(encoded_prompts), seed=seed)
+    )
     note = (
         "documents made to measure, in qa1's sentences: length, distance and what is told of the person asked for are"
         " held"
@@ -221,14 +242,20 @@ def capacity(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: OnDo
     return (_curve("Capacity", curves.capacity(checkpoint, asked, seed=seed, on_document=count), note),)
 
 
-def overwrites(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: OnDocument) -> tuple[Findings, ...]:
-    asked = _designed(checkpoint, puts, designs.overwritten(each=len(puts), seed=seed))
+def overwrites(
+    checkpoint: Checkpoint, encoded_prompts: Sequence[EncodedPrompt], seed: int, count: OnDocument
+) -> tuple[Findings, ...]:
+    asked = _designed(
+        checkpoint, encoded_prompts, controlled_documents.overwritten(each=len(encoded_prompts), seed=seed)
+    )
     note = "documents made to measure, in qa1's sentences: length, distance and the number of people are held"
     return (_curve("Overwriting", curves.overwrites(checkpoint, asked, seed=seed, on_document=count), note),)
 
 
-def _designed(checkpoint: Checkpoint, puts: Sequence[Put], prompts: Sequence[Prompt]) -> list[Put]:
-    return [put(checkpoint, prompt, puts[0].spec.segment_length) for prompt in prompts]
+def _designed(
+    checkpoint: Checkpoint, encoded_prompts: Sequence[EncodedPrompt], prompts: Sequence[Prompt]
+) -> list[EncodedPrompt]:
+    return [encode_prompt(checkpoint, prompt, encoded_prompts[0].spec.segment_length) for prompt in prompts]
 
 
 def _curve(title: str, found: curves.Curve, note: str) -> Findings:
@@ -259,10 +286,12 @@ def _curve(title: str, found: curves.Curve, note: str) -> Findings:
     return Findings(title=title, columns=columns, rows=rows, note=pooled, curve=(along, "right (%)", "low", "high"))
 
 
-def interference(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: OnDocument) -> tuple[Findings, ...]:
-    documents = designs.rivals(max(2, len(puts) // 4), seed=seed)
+def interference(
+    checkpoint: Checkpoint, encoded_prompts: Sequence[EncodedPrompt], seed: int, count: OnDocument
+) -> tuple[Findings, ...]:
+    documents = controlled_documents.rivals(max(2, len(encoded_prompts) // 4), seed=seed)
     found = interfering.interference(
-        checkpoint, documents, segment_length=puts[0].spec.segment_length, seed=seed, on_document=count
+        checkpoint, documents, segment_length=encoded_prompts[0].spec.segment_length, seed=seed, on_document=count
     )
     rows = [
         (name, one.mean, one.low, one.high, one.p)
@@ -294,9 +323,15 @@ def interference(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: 
     )  # fmt: skip
 
 
-def slots(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: OnDocument) -> tuple[Findings, ...]:
+def slots(
+    checkpoint: Checkpoint, encoded_prompts: Sequence[EncodedPrompt], seed: int, count: OnDocument
+) -> tuple[Findings, ...]:
     found = used.usage(
-        checkpoint, [one.spec for one in puts], [one.prompt.story_id for one in puts], seed=seed, on_document=count
+        checkpoint,
+        [one.spec for one in encoded_prompts],
+        [one.prompt.story_id for one in encoded_prompts],
+        seed=seed,
+        on_document=count,
     )
     nothing = float("nan")
     rows = (
@@ -313,7 +348,7 @@ def slots(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: OnDocum
     )
     dead = ", ".join(map(str, found.dead)) or "none"
     note = (
-        f"{_items(puts)}; participation ratios, of {checkpoint.config.slots} slots. Dead slots, read and changed less"
+        f"{_items(encoded_prompts)}; participation ratios, of {checkpoint.config.slots} slots. Dead slots, read and changed less"
         f" than a hundredth of an even share in every document: {dead}"
     )
     each = tuple(
@@ -332,12 +367,16 @@ def slots(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: OnDocum
     )
     return (
         Findings(title="Effective slots", columns=("measure", "mean", "low", "high"), rows=rows, note=note),
-        Findings(title="Slot by slot", columns=columns, rows=each, note=f"{_items(puts)}; means over documents"),
+        Findings(
+            title="Slot by slot", columns=columns, rows=each, note=f"{_items(encoded_prompts)}; means over documents"
+        ),
     )
 
 
-def erasure(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: OnDocument) -> tuple[Findings, ...]:
-    found = erased.erasure(checkpoint, puts, seed=seed, on_document=count)
+def erasure(
+    checkpoint: Checkpoint, encoded_prompts: Sequence[EncodedPrompt], seed: int, count: OnDocument
+) -> tuple[Findings, ...]:
+    found = erased.erasure(checkpoint, encoded_prompts, seed=seed, on_document=count)
     nothing = float("nan")
     rows = [
         (one.name, one.rank, 100 * one.moved, *(100 * value for value in (one.decodable.value, one.decodable.low,
@@ -346,7 +385,7 @@ def erasure(checkpoint: Checkpoint, puts: Sequence[Put], seed: int, count: OnDoc
     ]  # fmt: skip
     rows.append(("best constant answer (chance)", 0, *[nothing] * 4, *_share(found.chance), nothing))
     note = (
-        f"{found.verdict}. {_items(puts)}; {', '.join(map(str, found.targets))}, erased from every slot as the"
+        f"{found.verdict}. {_items(encoded_prompts)}; {', '.join(map(str, found.targets))}, erased from every slot as the"
         " question's segment begins. Decodable: balanced accuracy, pooled over these, of fresh linear probes of all"
         f" slots side by side; {found.documents} simulated stories, a tenth of them for fresh probes"
     )

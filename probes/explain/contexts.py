@@ -22,7 +22,7 @@ _CELLS = 2**24
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Context:
+class SlotContext:
     """A passage as one slot met it."""
 
     group: str
@@ -33,7 +33,7 @@ class Context:
     values: Float[np.ndarray, "token"]
 
     @classmethod
-    def of(cls, passage: Passage, signal: Signal, slot: int) -> "Context":
+    def of(cls, passage: Passage, signal: Signal, slot: int) -> "SlotContext":
         return cls(
             group=passage.group, segment=passage.segment, start=passage.start, text=passage.text, spans=passage.spans,
             values=passage.values[signal][:, slot].copy(),
@@ -67,7 +67,7 @@ class Tops:
 
     def __init__(self, signal: Signal, slots: int, count: int, each: int) -> None:
         self._signal, self._count, self._each = signal, count, each
-        self._held: list[list[Context]] = [[] for _ in range(slots)]
+        self._held: list[list[SlotContext]] = [[] for _ in range(slots)]
 
     def add(self, passages: Sequence[Passage]) -> None:
         """Those of one document."""
@@ -79,18 +79,18 @@ class Tops:
         for slot, held in enumerate(self._held):
             full = len({one.group for one in held}) == self._count
             least = min(one.peak for one in held) if full else -np.inf
-            new = [Context.of(passages[at], self._signal, slot) for at in best[:, slot] if peaks[at, slot] > least]
+            new = [SlotContext.of(passages[at], self._signal, slot) for at in best[:, slot] if peaks[at, slot] > least]
             self._held[slot] = self._kept([*held, *new]) if new else held
 
-    def _kept(self, found: Sequence[Context]) -> list[Context]:
-        ranked: list[tuple[int, Context]] = []
+    def _kept(self, found: Sequence[SlotContext]) -> list[SlotContext]:
+        ranked: list[tuple[int, SlotContext]] = []
         for one in sorted(found, key=lambda one: -one.peak):
             rank = sum(other.group == one.group for _, other in ranked)
             if rank < self._each and all(other.text != one.text for _, other in ranked):
                 ranked.append((rank, one))
         return [one for _, one in sorted(ranked, key=lambda pair: pair[0])[: self._count]]
 
-    def of(self, slot: int) -> tuple[Context, ...]:
+    def of(self, slot: int) -> tuple[SlotContext, ...]:
         """The largest first, every story's best before any second one."""
         return tuple(self._held[slot])
 
@@ -112,7 +112,7 @@ class Sample:
                 self.passages[at] = one
 
 
-class Drawn(Enum):
+class Sampling(Enum):
     """How a passage came to score a description."""
 
     TOP = "the slot's largest values"
@@ -122,15 +122,15 @@ class Drawn(Enum):
 
     @property
     def active(self) -> bool:
-        return self in (Drawn.TOP, Drawn.QUANTILE)
+        return self in (Sampling.TOP, Sampling.QUANTILE)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
     """A passage that scores a description."""
 
-    context: Context
-    drawn: Drawn
+    context: SlotContext
+    drawn: Sampling
 
 
 class Scoring:
@@ -155,20 +155,20 @@ class Scoring:
             return ()
         drawn = _Draw(set(without))
         half = count // 2
-        drawn.take(Drawn.TOP, [one for one in self._tops.of(slot) if one.peak >= high], half // 2)
+        drawn.take(Sampling.TOP, [one for one in self._tops.of(slot) if one.peak >= high], half // 2)
         upper = [at for at in np.argsort(-peaks, kind="stable") if peaks[at] >= high]
-        drawn.take(Drawn.QUANTILE, self._contexts(_spread(upper), slot), half - len(drawn.items))
+        drawn.take(Sampling.QUANTILE, self._contexts(_spread(upper), slot), half - len(drawn.items))
         active = len(drawn.items)
         lower = [at for at in rng.permutation(len(peaks)) if peaks[at] <= low]
         stories = {item.context.group for item in drawn.items}
         busy = np.delete(self._ranks, slot, axis=1).max(1, initial=0)
         hard = sorted((at for at in lower if self._passages[at].group in stories), key=lambda at: -busy[at])
-        drawn.take(Drawn.HARD, self._contexts(hard, slot), active // 2)
-        drawn.take(Drawn.OTHER, self._contexts(lower, slot), 2 * active - len(drawn.items))
+        drawn.take(Sampling.HARD, self._contexts(hard, slot), active // 2)
+        drawn.take(Sampling.OTHER, self._contexts(lower, slot), 2 * active - len(drawn.items))
         return drawn.balanced(rng)
 
-    def _contexts(self, places: Sequence[int], slot: int) -> list[Context]:
-        return [Context.of(self._passages[at], self._signal, slot) for at in places]
+    def _contexts(self, places: Sequence[int], slot: int) -> list[SlotContext]:
+        return [SlotContext.of(self._passages[at], self._signal, slot) for at in places]
 
 
 class _Draw:
@@ -177,7 +177,7 @@ class _Draw:
     def __init__(self, told: set[str]) -> None:
         self._told, self.items = told, []
 
-    def take(self, drawn: Drawn, contexts: Sequence[Context], count: int) -> None:
+    def take(self, drawn: Sampling, contexts: Sequence[SlotContext], count: int) -> None:
         """The first `count` whose text is new."""
         for one in contexts:
             if count > 0 and one.text not in self._told:

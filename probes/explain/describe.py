@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from enum import Enum
 
-from probes.explain.contexts import Context
+from probes.explain.contexts import SlotContext
 from probes.explain.llm import Chat
 from probes.explain.spec import Signal
 
@@ -35,7 +35,7 @@ class Trial(Enum):
     """To tell passages whose active tokens are marked from those in which others are."""
 
 
-def describe(chat: Chat, signal: Signal, contexts: Sequence[Context]) -> str | None:
+def describe(chat: Chat, signal: Signal, contexts: Sequence[SlotContext]) -> str | None:
     """A slot in one sentence, from the contexts shown; None where the reply has no such sentence. Raises as `Chat.ask`
     does."""
     system = _DESCRIBE.format(active=signal.value, passive=signal.done)

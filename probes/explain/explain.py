@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from lm2.weights.checkpoint import Checkpoint
-from probes.explain.contexts import Context, Item, Sample, Scoring, Tops
+from probes.explain.contexts import Item, Sample, Scoring, SlotContext, Tops
 from probes.explain.corpus import Entry, corpus
 from probes.explain.describe import AT_ONCE, Trial, describe
 from probes.explain.keywords import Keyword, Masses, keywords
@@ -31,7 +31,7 @@ class SlotExplanation:
     slot: int
     share: float
     """Of all slots' reading or writing, on the stories shown."""
-    contexts: tuple[Context, ...]
+    contexts: tuple[SlotContext, ...]
     """The largest values first; from the stories shown."""
     keywords: tuple[Keyword, ...]
     """The surest first."""

@@ -16,7 +16,7 @@ from lm2.model.hooks import HookPoint
 from lm2.model.sites import Site
 from lm2.runs.batched import follow, meet_in_the_bank
 from lm2.runs.capture import Capture, HeadMean
-from lm2.runs.loop import feed, to_numpy
+from lm2.runs.loop import run_segments, to_numpy
 from lm2.runs.runner import prepare
 from lm2.runs.spec import RunSpec
 from lm2.text.segments import Segment
@@ -161,7 +161,7 @@ def _one_by_one(checkpoint: Checkpoint, documents: Sequence[tuple[Segment, ...]]
     run = RunSpec(checkpoint=spec.checkpoint, text="", captures=_captures(checkpoint.config, spec))
     for at, segments in enumerate(documents):
         records: dict = {}
-        for segment, _ in feed(checkpoint.model, segments, run, records):
+        for segment, _ in run_segments(checkpoint.model, segments, run, records):
             kept = {(capture.site, place.layer): value[None] for (capture, place), value in records.items()}
             yield _Read(
                 at, segment, {signal: value[0] for signal, value in _values(checkpoint.config, spec, kept).items()}

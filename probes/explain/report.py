@@ -10,7 +10,7 @@ import pandas as pd
 from lm2.evaluation import report
 from lm2.origin import made_by
 from probes.experiments.tables import Cell, Findings
-from probes.explain.contexts import Context
+from probes.explain.contexts import SlotContext
 from probes.explain.describe import Trial
 from probes.explain.explain import Described, Explanations, SlotExplanation
 from probes.explain.scores import Text, Verdicts, ahead, pooled
@@ -159,7 +159,7 @@ def _slot(one: SlotExplanation) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _context(one: Context) -> dict[str, Any]:
+def _context(one: SlotContext) -> dict[str, Any]:
     """`values`: one for each token, whose characters in `text` are its span."""
     return {
         "story": one.group, "segment": one.segment, "token": one.start, "text": one.text, "marked": one.with_marks(),
@@ -235,7 +235,7 @@ def markdown(found: Explanations, described: Sequence[Described], command: str) 
     return "\n\n".join(parts) + "\n"
 
 
-def _line(one: Context) -> str:
+def _line(one: SlotContext) -> str:
     return f"- {one.peak:.3g}: {_code(one.with_marks())} ({_code(one.group)}, segment {one.segment})"
 
 

@@ -21,14 +21,14 @@ from lm2.model.lm2 import LM2
 from lm2.runs.batched import follow, meet_in_the_bank
 from lm2.runs.hooks import Hook
 from lm2.runs.interventions import Reset
-from lm2.runs.loop import feed, to_numpy
+from lm2.runs.loop import run_segments, to_numpy
 from lm2.runs.spec import RunSpec
 from lm2.runs.trace import read_only
 from lm2.text.segments import Segment
 from lm2.weights.checkpoint import Checkpoint
 from probes.causal.ablations import OnDocument
 from probes.features.examples import Examples
-from probes.features.slot_views import Rows
+from probes.features.slot_views import ViewRows
 from probes.features.sources import Activation, Change, Condition, OfText, Source
 from probes.features.targets import Labels, OwnLabels, SlotOverwritten, Target
 from probes.stats.splits import groups
@@ -207,7 +207,7 @@ def _batches(checkpoint: Checkpoint, examples: Examples, reset: bool) -> Iterato
 
 def _steps(
     checkpoint: Checkpoint, examples: Examples, few: Sequence[_Reading], reset: bool
-) -> Iterator[tuple[Int[np.ndarray, "row"], Rows]]:
+) -> Iterator[tuple[Int[np.ndarray, "row"], ViewRows]]:
     """Read segment by segment; the rows of each step, by number and by their place in the batch.
 
     Whoever consumes it holds the checkpoint's lock and is in inference mode.
@@ -223,7 +223,7 @@ def _steps(
             )
             pieces += [] if piece is None else [(at, row) for row in range(piece.start, piece.stop)]
         batch, rows = np.array(pieces, np.int64).reshape(-1, 2).T
-        yield rows, Rows(*(torch.from_numpy(index).to(device) for index in (batch.copy(), examples.position[rows])))
+        yield rows, ViewRows(*(torch.from_numpy(index).to(device) for index in (batch.copy(), examples.position[rows])))
 
 
 def _outputs(checkpoint: Checkpoint, few: Sequence[_Reading], reset: bool) -> Iterator[object]:
@@ -234,4 +234,4 @@ def _outputs(checkpoint: Checkpoint, few: Sequence[_Reading], reset: bool) -> It
         )
     (reading,) = few
     resets = tuple(Reset(segment=segment.index) for segment in reading.segments) if reset else ()
-    return feed(model, reading.segments, RunSpec(checkpoint=checkpoint.name, text="", interventions=resets), {})
+    return run_segments(model, reading.segments, RunSpec(checkpoint=checkpoint.name, text="", interventions=resets), {})

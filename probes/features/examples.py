@@ -12,7 +12,7 @@ import pandas as pd
 from jaxtyping import Float, Int, Shaped
 
 from lm2.runs.trace import read_only
-from lm2.tasks.encoded_prompt import Put, put
+from lm2.tasks.encoded_prompt import EncodedPrompt, encode_prompt
 from lm2.tasks.world import World, track
 from lm2.text.segments import Segment
 from lm2.weights.checkpoint import Checkpoint
@@ -26,7 +26,7 @@ POLICY = "a fresh bank for every document"
 """What the memory holds as a document begins. Nothing is carried over from one document to another."""
 
 
-class Moment(Enum):
+class RowPosition(Enum):
     """Where in a document rows are. The bank of a row is the one that its segment begins with, unless a member says
     otherwise."""
 
@@ -43,17 +43,17 @@ class Moment(Enum):
     def ends(self) -> bool:
         """Whether nothing that is read of a row's segment stands behind the row, so that what the segment writes is
         about no later token."""
-        return self in (Moment.SEGMENT, Moment.QUESTION)
+        return self in (RowPosition.SEGMENT, RowPosition.QUESTION)
 
-    def places(self, put: Put) -> list[int]:
+    def places(self, encoded: EncodedPrompt) -> list[int]:
         """The tokens of a document that are rows, in order."""
-        if self is Moment.SEGMENT:
-            return [segment.end - 1 for segment in put.segments[: put.segment]]
-        if self is Moment.STATEMENT:
-            return [span[-1] for span in put.statements]
-        if self is Moment.QUESTION:
-            return [put.question[-1]]
-        return [place for span in put.statements for place in span]
+        if self is RowPosition.SEGMENT:
+            return [segment.end - 1 for segment in encoded.segments[: encoded.segment]]
+        if self is RowPosition.STATEMENT:
+            return [span[-1] for span in encoded.statements]
+        if self is RowPosition.QUESTION:
+            return [encoded.question[-1]]
+        return [place for span in encoded.statements for place in span]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -63,9 +63,9 @@ class Examples:
     Raises ValueError for rows without a group, and where there is no row.
     """
 
-    puts: tuple[Put, ...]
+    encoded_prompts: tuple[EncodedPrompt, ...]
     """The documents. They are read up to the question's last token: no row sees an answer."""
-    moment: Moment
+    moment: RowPosition
     digest: str
     """SHA-256 of the weights whose tokenizer and segments these are."""
     slots: int
@@ -96,29 +96,35 @@ class Examples:
                 f"every row needs a group: {sum(map(bool, self.groups))} of {len(self.document)} rows have one"
             )
         if not len(self.document):
-            raise ValueError(f"none of {len(self.puts)} documents has a row where the moment is {self.moment.value}")
+            raise ValueError(
+                f"none of {len(self.encoded_prompts)} documents has a row where the moment is {self.moment.value}"
+            )
 
     @classmethod
     def of(
-        cls, checkpoint: Checkpoint, documents: Documents, moment: Moment, segment_length: int | None = None
+        cls, checkpoint: Checkpoint, documents: Documents, moment: RowPosition, segment_length: int | None = None
     ) -> "Examples":
         """The rows of a choice of documents, as a checkpoint reads them. Raises ValueError as `Documents.asked` and
-        `put` do."""
+        `encode_prompt` do."""
         return cls.among(checkpoint, documents.asked(checkpoint.tokenizer), moment, segment_length)
 
     @classmethod
     def among(
-        cls, checkpoint: Checkpoint, documents: Sequence[Document], moment: Moment, segment_length: int | None = None
+        cls,
+        checkpoint: Checkpoint,
+        documents: Sequence[Document],
+        moment: RowPosition,
+        segment_length: int | None = None,
     ) -> "Examples":
         """The rows of these documents. Those that share a story, a passage or a template are one group."""
-        puts = tuple(put(checkpoint, document.prompt, segment_length) for document in documents)
+        encoded_prompts = tuple(encode_prompt(checkpoint, document.prompt, segment_length) for document in documents)
         joined = groups(*zip(*(document.shared for document in documents)))
-        columns = [np.concatenate(column) for column in zip(*(_columns(one, moment) for one in puts))]
-        document = np.repeat(np.arange(len(puts)), [len(moment.places(one)) for one in puts])
+        columns = [np.concatenate(column) for column in zip(*(_columns(one, moment) for one in encoded_prompts))]
+        document = np.repeat(np.arange(len(encoded_prompts)), [len(moment.places(one)) for one in encoded_prompts])
         arrays = dict(zip(("segment", "position", "token", "told", "fact_distance", "kind"), columns, strict=True))
         arrays |= {"document": document, "groups": np.asarray(joined)[document]}
         return cls(
-            puts=puts, moment=moment, digest=checkpoint.digest, slots=checkpoint.config.slots,
+            encoded_prompts=encoded_prompts, moment=moment, digest=checkpoint.digest, slots=checkpoint.config.slots,
             **{name: read_only(array) for name, array in arrays.items()},
         )  # fmt: skip
 
@@ -128,7 +134,7 @@ class Examples:
     @cached_property
     def place(self) -> Int[np.ndarray, "row"]:
         """Of the token in its document."""
-        starts = [np.array([segment.start for segment in one.segments]) for one in self.puts]
+        starts = [np.array([segment.start for segment in one.segments]) for one in self.encoded_prompts]
         return read_only(
             np.array([starts[at][segment] for at, segment in zip(self.document, self.segment)]) + self.position
         )
@@ -136,11 +142,11 @@ class Examples:
     @cached_property
     def read(self) -> tuple[tuple[Segment, ...], ...]:
         """What is read of each document: its segments up to that of its last row, and no token behind the question."""
-        last = np.full(len(self.puts), -1)
+        last = np.full(len(self.encoded_prompts), -1)
         np.maximum.at(last, self.document, self.segment)
         return tuple(
             tuple(_up_to(segment, one.question.stop) for segment in one.segments[: at + 1])
-            for one, at in zip(self.puts, last)
+            for one, at in zip(self.encoded_prompts, last)
         )
 
     @cached_property
@@ -160,12 +166,12 @@ class Examples:
     @cached_property
     def worlds(self) -> tuple[tuple[World, ...], ...]:
         """Of each document, what is known after each of its statements."""
-        return tuple(track([statement.text for statement in one.prompt.statements]) for one in self.puts)
+        return tuple(track([statement.text for statement in one.prompt.statements]) for one in self.encoded_prompts)
 
     @cached_property
     def names(self) -> frozenset[str]:
         """Every person, place and object that a statement names."""
-        return names(one.prompt for one in self.puts)
+        return names(one.prompt for one in self.encoded_prompts)
 
     def label(self, target: "Target") -> "Labels":
         """What a target says of each row. Raises ValueError for one that these documents do not hold."""
@@ -173,29 +179,29 @@ class Examples:
 
     def table(self) -> pd.DataFrame:
         """A row per example, in order. A file of own labels counts rows as the column `row` does."""
-        ids = [one.prompt.story_id for one in self.puts]
+        ids = [one.prompt.story_id for one in self.encoded_prompts]
         return pd.DataFrame({
             "row": np.arange(len(self)), "document": self.document, "story": [ids[at] for at in self.document],
             "group": self.groups,
             "segment": self.segment, "position": self.position, "fact_distance": self.fact_distance,
-            "token": [self.puts[at].tokens.shown[place] for at, place in zip(self.document, self.place)],
+            "token": [self.encoded_prompts[at].tokens.shown[place] for at, place in zip(self.document, self.place)],
             "statement": self.kind,
             "moment": self.moment.value, "policy": POLICY, "checkpoint": self.digest,
         })  # fmt: skip
 
 
-def _columns(put: Put, moment: Moment) -> tuple[np.ndarray, ...]:
+def _columns(encoded: EncodedPrompt, moment: RowPosition) -> tuple[np.ndarray, ...]:
     """Segment, position, token, told, fact_distance and kind of one document's rows."""
-    places = np.array(moment.places(put), dtype=int)
-    ends, starts = (np.array([getattr(segment, name) for segment in put.segments]) for name in ("end", "start"))
+    places = np.array(moment.places(encoded), dtype=int)
+    ends, starts = (np.array([getattr(segment, name) for segment in encoded.segments]) for name in ("end", "start"))
     segment = np.searchsorted(ends, places, side="right")
-    told = np.searchsorted([span[-1] for span in put.statements], places, side="right")
+    told = np.searchsorted([span[-1] for span in encoded.statements], places, side="right")
     distance = np.full(len(places), -1)
-    if put.facts:
-        last = max(put.prompt.support)
-        distance = np.where(told > last, segment - put.segment_of(put.statements[last][-1]), -1)
-    kinds = np.array(["", *(statement.text for statement in put.prompt.statements)])
-    return segment, places - starts[segment], np.array(put.tokens.ids)[places], told, distance, kinds[told]
+    if encoded.facts:
+        last = max(encoded.prompt.support)
+        distance = np.where(told > last, segment - encoded.segment_of(encoded.statements[last][-1]), -1)
+    kinds = np.array(["", *(statement.text for statement in encoded.prompt.statements)])
+    return segment, places - starts[segment], np.array(encoded.tokens.ids)[places], told, distance, kinds[told]
 
 
 def _up_to(segment: Segment, stop: int) -> Segment:

@@ -20,7 +20,7 @@ MOST_SKETCHED = 65_536
 """Features of a sketch: more would be more than the banks have that were sketched."""
 
 
-class Rows(NamedTuple):
+class ViewRows(NamedTuple):
     """Which tokens of a batch are rows."""
 
     batch: Int[Tensor, "row"]
@@ -40,7 +40,9 @@ class View(ABC):
     def width(self, config: LM2Config) -> int: ...
 
     @abstractmethod
-    def rows(self, slots: Float[Tensor, "batch slot slot_dim"], at: Rows, *read: Tensor) -> Float[Tensor, "row d"]: ...
+    def rows(
+        self, slots: Float[Tensor, "batch slot slot_dim"], at: ViewRows, *read: Tensor
+    ) -> Float[Tensor, "row d"]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +53,7 @@ class MeanSlot(View):
     def width(self, config: LM2Config) -> int:
         return config.slot_dim
 
-    def rows(self, slots: Float[Tensor, "batch slot slot_dim"], at: Rows, *read: Tensor) -> Float[Tensor, "row d"]:
+    def rows(self, slots: Float[Tensor, "batch slot slot_dim"], at: ViewRows, *read: Tensor) -> Float[Tensor, "row d"]:
         return slots.mean(1)[at.batch]
 
 
@@ -65,7 +67,7 @@ class OneSlot(View):
     def width(self, config: LM2Config) -> int:
         return config.slot_dim
 
-    def rows(self, slots: Float[Tensor, "batch slot slot_dim"], at: Rows, *read: Tensor) -> Float[Tensor, "row d"]:
+    def rows(self, slots: Float[Tensor, "batch slot slot_dim"], at: ViewRows, *read: Tensor) -> Float[Tensor, "row d"]:
         return slots[at.batch, self.slot]
 
 
@@ -88,7 +90,7 @@ class ReadWeighted(View):
     def width(self, config: LM2Config) -> int:
         return config.slot_dim
 
-    def rows(self, slots: Float[Tensor, "batch slot slot_dim"], at: Rows, *read: Tensor) -> Float[Tensor, "row d"]:
+    def rows(self, slots: Float[Tensor, "batch slot slot_dim"], at: ViewRows, *read: Tensor) -> Float[Tensor, "row d"]:
         (pattern,) = read
         so_far = pattern.float().mean(1).cumsum(1)
         weights = so_far / torch.arange(1, so_far.shape[1] + 1, device=so_far.device)[:, None]
@@ -121,7 +123,7 @@ class Sketch(View):
     def width(self, config: LM2Config) -> int:
         return self.d
 
-    def rows(self, slots: Float[Tensor, "batch slot slot_dim"], at: Rows, *read: Tensor) -> Float[Tensor, "row d"]:
+    def rows(self, slots: Float[Tensor, "batch slot slot_dim"], at: ViewRows, *read: Tensor) -> Float[Tensor, "row d"]:
         over_slots, over_entries = (_signs(axis, slots.shape[axis], self.d).to(slots.device) for axis in (1, 2))
         return (((slots @ over_entries) * over_slots).sum(1) / self.d**0.5)[at.batch]
 

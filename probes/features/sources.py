@@ -17,8 +17,8 @@ from lm2.model.config import LM2Config
 from lm2.model.sites import Site
 from lm2.shown import shown
 from probes.features.baselines import Baseline, Embedding, Position, Tokens
-from probes.features.examples import Examples, Moment
-from probes.features.slot_views import MeanSlot, OneSlot, ReadWeighted, Rows, Sketch, View
+from probes.features.examples import Examples, RowPosition
+from probes.features.slot_views import MeanSlot, OneSlot, ReadWeighted, Sketch, View, ViewRows
 
 _TOKEN_SITES = {
     site.name.lower(): site
@@ -76,7 +76,7 @@ class Source(ABC):
             )
         return replace(made, condition=Condition(found[1] or Condition.TRAINED.value))
 
-    def check(self, config: LM2Config, moment: Moment) -> None:
+    def check(self, config: LM2Config, moment: RowPosition) -> None:
         """Raise ValueError, with those that there are, where the model lacks it or rows of this moment cannot have
         it."""
         if not self.there(config, moment):
@@ -86,7 +86,7 @@ class Source(ABC):
             )
 
     @abstractmethod
-    def there(self, config: LM2Config, moment: Moment) -> bool: ...
+    def there(self, config: LM2Config, moment: RowPosition) -> bool: ...
 
     @abstractmethod
     def width(self, config: LM2Config, examples: Examples) -> int:
@@ -97,17 +97,17 @@ class Source(ABC):
 class Activation(Source, ABC):
     """What a model computes as it reads."""
 
-    def check(self, config: LM2Config, moment: Moment) -> None:
+    def check(self, config: LM2Config, moment: RowPosition) -> None:
         super().check(config, moment)
         if self.condition is Condition.RESET and not config.memory_layers:
             raise ValueError(f"a {config.memory.value} model has no bank to reset")
 
     @abstractmethod
-    def hooks(self, config: LM2Config, moment: Moment) -> tuple[str, ...]:
+    def hooks(self, config: LM2Config, moment: RowPosition) -> tuple[str, ...]:
         """The hook points that it looks at."""
 
     @abstractmethod
-    def rows(self, values: Sequence[Tensor], at: Rows) -> Float[Tensor, "row d"]:
+    def rows(self, values: Sequence[Tensor], at: ViewRows) -> Float[Tensor, "row d"]:
         """The features of some rows, from what those hooks have heard of their segments."""
 
 
@@ -126,7 +126,7 @@ class AtToken(Activation):
     def own(self) -> str:
         return self.site.name.lower() + ("" if self.layer is None else f".{self.layer}")
 
-    def there(self, config: LM2Config, moment: Moment) -> bool:
+    def there(self, config: LM2Config, moment: RowPosition) -> bool:
         return self.layer in self.site.layers(config)
 
     def width(self, config: LM2Config, examples: Examples) -> int:
@@ -135,10 +135,10 @@ class AtToken(Activation):
         whole = config.memory_heads * config.slots
         return whole if whole <= _WIDEST_PATTERN else config.slots
 
-    def hooks(self, config: LM2Config, moment: Moment) -> tuple[str, ...]:
+    def hooks(self, config: LM2Config, moment: RowPosition) -> tuple[str, ...]:
         return (self.site.hook_name(self.layer),)
 
-    def rows(self, values: Sequence[Tensor], at: Rows) -> Float[Tensor, "row d"]:
+    def rows(self, values: Sequence[Tensor], at: ViewRows) -> Float[Tensor, "row d"]:
         (value,) = values
         if self.site is not Site.READ_PATTERN:
             return value[at.batch, at.position]
@@ -163,7 +163,7 @@ class OfSlots(Activation):
     def own(self) -> str:
         return f"bank:{self.view}" if self.site is None else f"{self.site.name.lower()}.{self.layer}:{self.view}"
 
-    def there(self, config: LM2Config, moment: Moment) -> bool:
+    def there(self, config: LM2Config, moment: RowPosition) -> bool:
         if isinstance(self.view, OneSlot) and self.view.slot >= config.slots:
             return False
         if isinstance(self.view, ReadWeighted) and (
@@ -177,14 +177,14 @@ class OfSlots(Activation):
     def width(self, config: LM2Config, examples: Examples) -> int:
         return self.view.width(config)
 
-    def hooks(self, config: LM2Config, moment: Moment) -> tuple[str, ...]:
+    def hooks(self, config: LM2Config, moment: RowPosition) -> tuple[str, ...]:
         if self.site is not None:
             own = self.site.hook_name(self.layer)
         else:
-            own = _handed_on(config) if moment is Moment.SEGMENT else _begun(config)
+            own = _handed_on(config) if moment is RowPosition.SEGMENT else _begun(config)
         return (own, *self.view.reads())
 
-    def rows(self, values: Sequence[Tensor], at: Rows) -> Float[Tensor, "row d"]:
+    def rows(self, values: Sequence[Tensor], at: ViewRows) -> Float[Tensor, "row d"]:
         return self.view.rows(values[0].float(), at, *values[1:])
 
 
@@ -197,16 +197,16 @@ class Change(Activation):
     def own(self) -> str:
         return "change of slots"
 
-    def there(self, config: LM2Config, moment: Moment) -> bool:
+    def there(self, config: LM2Config, moment: RowPosition) -> bool:
         return config.slots > 0
 
     def width(self, config: LM2Config, examples: Examples) -> int:
         return config.slots
 
-    def hooks(self, config: LM2Config, moment: Moment) -> tuple[str, ...]:
+    def hooks(self, config: LM2Config, moment: RowPosition) -> tuple[str, ...]:
         return (_begun(config), _handed_on(config))
 
-    def rows(self, values: Sequence[Tensor], at: Rows) -> Float[Tensor, "row d"]:
+    def rows(self, values: Sequence[Tensor], at: ViewRows) -> Float[Tensor, "row d"]:
         before, after = (value.float() for value in values)
         return ((after - before).norm(dim=-1) / before.norm(dim=-1))[at.batch]
 
@@ -230,11 +230,11 @@ class OfText(Source):
     def own(self) -> str:
         return str(self.baseline)
 
-    def check(self, config: LM2Config, moment: Moment) -> None:
+    def check(self, config: LM2Config, moment: RowPosition) -> None:
         if self.condition is not Condition.TRAINED:
             raise ValueError(f"{self.own} is the text's own: it cannot be {self.condition.value}")
 
-    def there(self, config: LM2Config, moment: Moment) -> bool:
+    def there(self, config: LM2Config, moment: RowPosition) -> bool:
         return True
 
     def width(self, config: LM2Config, examples: Examples) -> int:
@@ -254,7 +254,7 @@ _FORMS = (
 )  # fmt: skip
 
 
-def expand(texts: Sequence[str], config: LM2Config, moment: Moment) -> tuple[Source, ...]:
+def expand(texts: Sequence[str], config: LM2Config, moment: RowPosition) -> tuple[Source, ...]:
     """The sources that are written, each once; "*" stands for every block or slot that has one.
 
     Raises ValueError for a text that is no source, and for what the model or the moment lacks.
@@ -288,7 +288,7 @@ def _made(name: str, layer: str | None, view: str | None, number: str | None) ->
     )
 
 
-def _forms(config: LM2Config, moment: Moment) -> list[str]:
+def _forms(config: LM2Config, moment: RowPosition) -> list[str]:
     """The sources that rows of a moment can have, numbers together."""
     found = []
     for name, site in _TOKEN_SITES.items():

@@ -184,7 +184,7 @@ class CorrectAnswer(_OfState):
     form = "answer"
 
     def said(self, examples: Examples, document: int, told: int) -> str:
-        return examples.puts[document].prompt.answer
+        return examples.encoded_prompts[document].prompt.answer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,7 +194,7 @@ class FactTold(_OfState):
     form = "fact told"
 
     def said(self, examples: Examples, document: int, told: int) -> str | None:
-        support = examples.puts[document].prompt.support
+        support = examples.encoded_prompts[document].prompt.support
         return ("yes" if told > max(support) else "no") if support else None
 
 
@@ -215,7 +215,7 @@ class QuestionType(_OfState):
     form = "question type"
 
     def said(self, examples: Examples, document: int, told: int) -> str:
-        return without_names(examples.puts[document].prompt.question, examples.names)
+        return without_names(examples.encoded_prompts[document].prompt.question, examples.names)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,9 +251,11 @@ class TokenBack(Target):
 
     def label(self, examples: Examples) -> Labels:
         places = zip(examples.document, examples.place - self.back)
-        tokens = [examples.puts[at].tokens.ids[place] if place >= 0 else None for at, place in places]
+        tokens = [examples.encoded_prompts[at].tokens.ids[place] if place >= 0 else None for at, place in places]
         counts = Counter(token for token in tokens if token is not None)
-        spelling = {token: piece for one in examples.puts for token, piece in zip(one.tokens.ids, one.tokens.pieces)}
+        spelling = {
+            token: piece for one in examples.encoded_prompts for token, piece in zip(one.tokens.ids, one.tokens.pieces)
+        }
         frequent = sorted(counts, key=lambda token: (-counts[token], token))[:_FREQUENT]
         return _labels([f"{token} {spelling[token]!r}" if token in frequent else None for token in tokens])
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lm2.model.config import MemoryKind
 from lm2.model.sites import Site
-from lm2.runs.runner import to_numpy
+from lm2.runs.loop import to_numpy
 from lm2.weights.checkpoint import Checkpoint
 from probes.features.slot_views import ReadWeighted, Sketch
 from probes.features.sources import AtToken, Condition, OfSlots, Source

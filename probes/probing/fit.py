@@ -17,7 +17,7 @@ from probes.probing.plan import ProbePlan
 from probes.probing.result import Fitted, ProbeResult, Reading
 from probes.probing.spec import ProbeSpec
 from probes.probing.store import ProbeStore
-from probes.stats.selectivity import Code, Permuted, control_labels, online_code, permutation_test
+from probes.stats.selectivity import CodeLength, Permuted, control_labels, online_code, permutation_test
 from probes.stats.splits import Fold
 
 OnProgress = Callable[[int, int], None]
@@ -48,7 +48,7 @@ def probe(
         "dtype": checkpoint.dtype,
     }
     key["documents_digest"] = hashlib.sha256(
-        "\f\f".join(put.spec.text for put in plan.examples.puts).encode()
+        "\f\f".join(encoded.spec.text for encoded in plan.examples.encoded_prompts).encode()
     ).hexdigest()
     store = ProbeStore(folder, key, checkpoint)
     controls = {
@@ -161,7 +161,7 @@ def _tested(
     tasks: Int[np.ndarray, "target row"],
     classes: Sequence[int],
     fits: Sequence[Sequence[Fitted]],
-) -> tuple[Sequence[Code], Sequence[Permuted | None]]:
+) -> tuple[Sequence[CodeLength], Sequence[Permuted | None]]:
     """Code lengths, at the median of the strengths that were chosen; and what permuted labels give."""
     spec = plan.spec
     strength = float(np.median([fit.strength for one in fits[: len(classes)] for fit in one]))

@@ -11,7 +11,7 @@ from lm2.model.config import LM2Config
 from lm2.weights.checkpoint import Checkpoint
 from probes.features import sources as written
 from probes.features.collect import labelled
-from probes.features.examples import Examples, Moment
+from probes.features.examples import Examples, RowPosition
 from probes.features.sources import Activation, Condition, Source
 from probes.features.targets import Labels, OwnLabels, Target, expand
 from probes.probing.spec import ProbeSpec
@@ -69,14 +69,14 @@ class ProbePlan:
         targets = "target" if len(self.labels) == 1 else "targets"
         fits = sources * len(self.labels) * spec.folds * (len(spec.strengths) + 1)
         return (
-            f"{len(self.examples.puts):,} documents, {len(self.examples):,} rows in {len(set(self.groups.tolist())):,}"
+            f"{len(self.examples.encoded_prompts):,} documents, {len(self.examples):,} rows in {len(set(self.groups.tolist())):,}"
             f" groups; {sources} sources, {len(self.baselines)} of them baselines, x {len(self.labels)} {targets}:"
             f" {fits:,} fits, each as often for the control task"
         )
 
 
 def _baselines(
-    names: Sequence[str], sources: Sequence[Source], config: LM2Config, moment: Moment
+    names: Sequence[str], sources: Sequence[Source], config: LM2Config, moment: RowPosition
 ) -> tuple[Source, ...]:
     """What the sources are compared with: surface features as they are named, and each source of another model."""
     conditions = {condition.value for condition in Condition} - {Condition.TRAINED.value}

@@ -15,7 +15,7 @@ from probes.features.sources import Condition, Source
 from probes.features.targets import Target
 from probes.probing.plan import ProbePlan
 from probes.stats.scores import Estimate, Measure, Predictions, Score, differences, scores
-from probes.stats.selectivity import Choice, Code, Permuted, bits_gained, nested_choice, q_values
+from probes.stats.selectivity import Choice, CodeLength, Permuted, bits_gained, nested_choice, q_values
 
 ALL = "all"
 """In the place of a segment or a fold: all of them."""
@@ -45,7 +45,7 @@ class Reading:
     """In the source's own units: the mean over folds."""
     fits: tuple[Fitted, ...]
     """One a fold."""
-    code: Code | None
+    code: CodeLength | None
     """None for baselines."""
     permuted: Permuted | None
     """None for baselines, and without permutations."""
@@ -69,13 +69,13 @@ class Reading:
         code, permuted = header["code"], header["permuted"]
         return cls(
             **arrays, fits=tuple(Fitted(**fit) for fit in header["fits"]),
-            code=None if code is None else Code(**code | {"blocks": tuple(code["blocks"])}),
+            code=None if code is None else CodeLength(**code | {"blocks": tuple(code["blocks"])}),
             permuted=None if permuted is None else Permuted(**permuted),
         )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Cell:
+class ProbeCell:
     """What one source tells of one target in some segments, and beside what."""
 
     source: Source
@@ -147,7 +147,7 @@ class ProbeResult:
         return {name: baseline for name, baseline in found.items() if baseline != source}
 
     @cached_property
-    def cells(self) -> dict[tuple[Source, Target, int | str], Cell]:
+    def cells(self) -> dict[tuple[Source, Target, int | str], ProbeCell]:
         """Every source, baselines too, and target, in all segments and in each."""
         slices: dict[int | str, Bool[np.ndarray, "row"] | None] = {ALL: None}
         slices |= {segment: self.plan.examples.segment == segment for segment in self.segments}
@@ -178,7 +178,7 @@ class ProbeResult:
         found = {}
         for key, score, selectivity in zip(keys, scored, selectivities):
             reading, whole = self.readings[key[:2]], key[2] == ALL
-            found[key] = Cell(
+            found[key] = ProbeCell(
                 source=key[0], target=key[1], segment=key[2], score=score, selectivity=selectivity, gains=gains[key],
                 compression=reading.code.compression if whole and reading.code is not None else np.nan,
                 p=p[key[:2]] if whole else np.nan, q=float(q[key[:2]]) if whole else np.nan,
@@ -214,7 +214,7 @@ class ProbeResult:
         for name, table in self.tables().items():
             write_table(table, folder, name)
 
-    def _cell(self, cell: Cell) -> dict[str, Any]:
+    def _cell(self, cell: ProbeCell) -> dict[str, Any]:
         bits = cell.score.estimates[Measure.BITS]
         row = {
             "source": cell.source.label, "target": str(cell.target), "segment": str(cell.segment),

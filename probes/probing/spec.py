@@ -7,7 +7,8 @@ from lm2.files import read_bytes
 from lm2.serialize import Spec, all_written, digest_of, within, written
 from lm2.shown import shown
 from probes.estimators.linear import Family
-from probes.features.examples import Documents, Moment
+from probes.features.documents import Documents
+from probes.features.examples import RowPosition
 from probes.features.label_files import MOST_BYTES, TARGET
 
 BASELINES = ("tokens", "embedding", "position", "untrained", "reset")
@@ -22,7 +23,7 @@ class ProbeSpec(Spec):
 
     checkpoint: str
     documents: Documents = Documents()
-    moment: Moment = Moment.SEGMENT
+    moment: RowPosition = RowPosition.SEGMENT
     segment_length: int | None = None
     """Tokens; None, the checkpoint's own."""
     sources: tuple[str, ...] = ("bank:mean",)

@@ -66,7 +66,7 @@ Fit = Callable[[Float32[np.ndarray, "row d"], Int[np.ndarray, "target row"], Seq
 
 
 @dataclass(frozen=True, kw_only=True)
-class Code:
+class CodeLength:
     """How long a message is that tells the labels to someone who has the features."""
 
     n: int
@@ -87,7 +87,7 @@ class Code:
 def online_code(
     features: Float32[np.ndarray, "row d"], labels: Int[np.ndarray, "target row"], classes: Sequence[int],
     groups: Sequence[str] | Shaped[np.ndarray, "row"], fit: Fit, seed: int = 0,
-) -> tuple[Code, ...]:  # fmt: skip
+) -> tuple[CodeLength, ...]:  # fmt: skip
     """Minimum description length of each target by online coding (Voita and Titov 2020).
 
     Groups are shuffled and told in blocks that end at the shares in `CODED`, each of at least `FEWEST` groups. The
@@ -117,7 +117,7 @@ def online_code(
             likely[target] = said[np.arange(len(now)), np.maximum(labels[target, now], 0)]
         bits -= (kept[:, now] * np.log2((m[:, None] * likely + 1) / (m + classes)[:, None])).sum(1)
     return tuple(
-        Code(n=int(n), bits=float(coded), uniform=float(n * np.log2(count)), blocks=blocks)
+        CodeLength(n=int(n), bits=float(coded), uniform=float(n * np.log2(count)), blocks=blocks)
         for n, coded, count in zip(kept.sum(1), bits, classes)
     )
 

@@ -8,13 +8,14 @@ import numpy as np
 
 from lm2.model.config import LM2Config, MemoryKind
 from lm2.model.sites import Axis, Site
-from lm2.runs.interventions import BankEdit, Edit, Initial, Mean, Operation, Patch, Persistence, Set
-from lm2.tasks.encoded_prompt import Put
+from lm2.runs.interventions import BankEdit, Edit, Persistence
+from lm2.runs.operations import Initial, Mean, Operation, Patch, Set
+from lm2.tasks.encoded_prompt import EncodedPrompt
 from probes.causal.ablations import GATES
 from probes.causal.batch import Unit
 
 
-class Grid(Enum):
+class UnitGrid(Enum):
     """What the units are."""
 
     SLOTS = "slots"
@@ -47,14 +48,14 @@ class Replacement(Enum):
 
 
 _SITES = {
-    Grid.MEMORY_HEADS: (Site.READ_PATTERN, Site.READ_V),
-    Grid.ATTENTION_HEADS: (Site.ATTN_Z,),
-    Grid.BLOCKS: (Site.ATTN_OUT, Site.MEM_OUT, Site.MLP_OUT),
+    UnitGrid.MEMORY_HEADS: (Site.READ_PATTERN, Site.READ_V),
+    UnitGrid.ATTENTION_HEADS: (Site.ATTN_Z,),
+    UnitGrid.BLOCKS: (Site.ATTN_OUT, Site.MEM_OUT, Site.MLP_OUT),
 }
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class ModelPart:
     """One unit of a grid, whatever the document. What the grid does not run over is None."""
 
     what: str
@@ -84,34 +85,38 @@ class Part:
         return f"segment {self.back} before" if self.layer is None else f"block {self.layer}"
 
 
-def parts(grid: Grid, config: LM2Config, back: Sequence[int], values: Sequence[float]) -> tuple[Part, ...]:
+def parts(grid: UnitGrid, config: LM2Config, back: Sequence[int], values: Sequence[float]) -> tuple[ModelPart, ...]:
     """The units of a grid. Raises ValueError where the model has nothing of the kind."""
-    if grid is Grid.GATES:
+    if grid is UnitGrid.GATES:
         gates = {name: site for name, site in GATES.items() if site.layers(config)}
         if not gates:
             raise ValueError(f"a {config.memory.value} model has no gates to clamp")
         return tuple(
-            Part(what=f"{name} gate", sites=(site,), value=value) for name, site in gates.items() for value in values
+            ModelPart(what=f"{name} gate", sites=(site,), value=value)
+            for name, site in gates.items()
+            for value in values
         )
-    if grid in (Grid.SLOTS, Grid.MEMORY_HEADS) and not config.memory_layers:
+    if grid in (UnitGrid.SLOTS, UnitGrid.MEMORY_HEADS) and not config.memory_layers:
         raise ValueError(f"a {config.memory.value} model has no {grid.value.replace('_', ' ')}")
-    if grid is Grid.SLOTS and config.memory is MemoryKind.TOKENS:
-        return tuple(Part(what="slot", sites=(), index=slot, back=at) for at in back for slot in range(config.slots))
-    if grid is Grid.BLOCKS:
+    if grid is UnitGrid.SLOTS and config.memory is MemoryKind.TOKENS:
+        return tuple(
+            ModelPart(what="slot", sites=(), index=slot, back=at) for at in back for slot in range(config.slots)
+        )
+    if grid is UnitGrid.BLOCKS:
         names = {Site.ATTN_OUT: "attention", Site.MEM_OUT: "memory", Site.MLP_OUT: "MLP"}
         places = [(site, layer) for layer in range(config.n_layers) for site in names if layer in site.layers(config)]
         return tuple(
-            Part(what=names[site], sites=(site,), layer=layer, back=at) for at in back for site, layer in places
+            ModelPart(what=names[site], sites=(site,), layer=layer, back=at) for at in back for site, layer in places
         )
-    if grid is Grid.ATTENTION_HEADS:
+    if grid is UnitGrid.ATTENTION_HEADS:
         what, count, layers = "head", config.n_heads, range(config.n_layers)
     else:
-        what, count = ("slot", config.slots) if grid is Grid.SLOTS else ("memory head", config.memory_heads)
+        what, count = ("slot", config.slots) if grid is UnitGrid.SLOTS else ("memory head", config.memory_heads)
         layers = sorted(config.memory_layers)
-    wanted = (Site.READ_K, Site.READ_V) if grid is Grid.SLOTS else _SITES[grid]
+    wanted = (Site.READ_K, Site.READ_V) if grid is UnitGrid.SLOTS else _SITES[grid]
     sites = tuple(site for site in wanted if site.layers(config))
     return tuple(
-        Part(what=what, sites=sites, layer=layer, index=at, back=before)
+        ModelPart(what=what, sites=sites, layer=layer, index=at, back=before)
         for before in back
         for layer in layers
         for at in range(count)
@@ -119,17 +124,17 @@ def parts(grid: Grid, config: LM2Config, back: Sequence[int], values: Sequence[f
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class ReplacementSource:
     """What takes the place of a document's units, for any of them."""
 
     replacement: Replacement
     persistence: Persistence
-    asked: Put
+    asked: EncodedPrompt
     """The document."""
-    donors: tuple[Put, ...]
+    donors: tuple[EncodedPrompt, ...]
     """Other stories: one to resample from, several for a mean, none otherwise."""
 
-    def unit(self, part: Part) -> Unit:
+    def unit(self, part: ModelPart) -> Unit:
         """The interventions that replace a part in this document."""
         if part.value is not None:
             return tuple(
@@ -155,7 +160,7 @@ class Source:
             for site in part.sites
         )  # fmt: skip
 
-    def _operation(self, part: Part, site: Site | None) -> Operation:
+    def _operation(self, part: ModelPart, site: Site | None) -> Operation:
         match self.replacement:
             case Replacement.RESAMPLE:
                 (donor,) = self.donors
@@ -171,23 +176,28 @@ class Source:
             case _:
                 return Set(value=0.0)
 
-    def _tokens(self, part: Part, site: Site) -> tuple[int, ...] | None:
+    def _tokens(self, part: ModelPart, site: Site) -> tuple[int, ...] | None:
         """The tokens that are resampled, counted from the segment's end: as many as the donor's segment has; None,
         all."""
         if self.replacement is not Replacement.RESAMPLE or Axis.TOKEN not in site.axes:
             return None
-        own, other = (put.segments[answer_segment(put) - part.back] for put in (self.asked, *self.donors))
+        own, other = (encoded.segments[answer_segment(encoded) - part.back] for encoded in (self.asked, *self.donors))
         return None if len(other.ids) >= len(own.ids) else tuple(range(own.end - len(other.ids), own.end))
 
 
-def answer_segment(asked: Put) -> int:
+def answer_segment(asked: EncodedPrompt) -> int:
     """The segment in which the answer's first token is predicted."""
     return asked.segment_of(asked.rows[0])
 
 
 def sources(
-    replacement: Replacement, persistence: Persistence, puts: Sequence[Put], reach: int, donors: int, seed: int
-) -> tuple[tuple[Source, ...], tuple[str, ...]]:
+    replacement: Replacement,
+    persistence: Persistence,
+    encoded_prompts: Sequence[EncodedPrompt],
+    reach: int,
+    donors: int,
+    seed: int,
+) -> tuple[tuple[ReplacementSource, ...], tuple[str, ...]]:
     """What replaces the units of each document, and the stories of the documents that are left out.
 
     Left out are documents with fewer than `reach` segments before the answer's, and those for which there is no donor:
@@ -197,24 +207,30 @@ def sources(
     Raises ValueError where no document is left.
     """
     found, left_out = [], []
-    for index, asked in enumerate(puts):
+    for index, asked in enumerate(encoded_prompts):
         at = answer_segment(asked)
-        others = [put for put in puts if put.prompt.story_id != asked.prompt.story_id]
-        taken: list[Put] = []
+        others = [encoded for encoded in encoded_prompts if encoded.prompt.story_id != asked.prompt.story_id]
+        taken: list[EncodedPrompt] = []
         enough = at >= reach
         if enough and replacement in (Replacement.RESAMPLE, Replacement.MEAN):
             resample = replacement is Replacement.RESAMPLE
-            there = [put for put in others if (answer_segment(put) >= reach if resample else answer_segment(put) == at)]
+            there = [
+                encoded
+                for encoded in others
+                if (answer_segment(encoded) >= reach if resample else answer_segment(encoded) == at)
+            ]
             order = np.random.default_rng((seed, index)).permutation(len(there))
             taken = [there[other] for other in order[: 1 if resample else donors]]
             enough = len(taken) >= (1 if resample else 2)
         if enough:
-            found.append(Source(replacement=replacement, persistence=persistence, asked=asked, donors=tuple(taken)))
+            found.append(
+                ReplacementSource(replacement=replacement, persistence=persistence, asked=asked, donors=tuple(taken))
+            )
         else:
             left_out.append(asked.prompt.story_id)
     if not found:
         raise ValueError(
-            f"none of {len(puts)} documents has {reach} segments before the answer's and other stories to take a"
+            f"none of {len(encoded_prompts)} documents has {reach} segments before the answer's and other stories to take a"
             f" {replacement.value} from"
         )
     return tuple(found), tuple(left_out)

@@ -14,7 +14,7 @@ from lm2.files import write_table
 from lm2.tasks.babi import Prompt
 from probes.stats.effects import Effect, Redundancy, effects_of_units, joint_beside_singles
 from probes.stats.metrics import Metric
-from probes.sweeps.grid import Part
+from probes.sweeps.grid import ModelPart
 from probes.sweeps.screening import Screening
 from probes.sweeps.spec import SweepSpec
 
@@ -39,7 +39,7 @@ class SweepResult:
     checkpoint_digest: str
     device: str
     dtype: str
-    parts: tuple[Part, ...]
+    parts: tuple[ModelPart, ...]
     """The units."""
     measured: tuple[int, ...]
     """Indexes of the units that were measured: all, where nothing was screened."""
@@ -178,7 +178,7 @@ class SweepResult:
         return rows
 
 
-def _place(part: Part) -> dict[str, Any]:
+def _place(part: ModelPart) -> dict[str, Any]:
     return {
         "what": part.what, "block": part.layer, "index": part.index, "segments_back": part.back, "value": part.value,
         "label": part.label,

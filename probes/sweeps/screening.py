@@ -18,12 +18,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lm2.model.hooks import HookPoint
-from lm2.runs.hooks import Donations, begins, hooks
+from lm2.runs.hooks import SourceActivations, bank_in, hooks
 from lm2.runs.interventions import BankEdit
-from lm2.runs.loop import Carried, carried, feed, step
+from lm2.runs.loop import Carried, carried, run_segments, step
 from lm2.runs.operations import Set
-from lm2.runs.runner import donations
-from lm2.tasks.encoded_prompt import Put
+from lm2.runs.runner import source_activations
+from lm2.tasks.encoded_prompt import EncodedPrompt
 from lm2.weights.checkpoint import Checkpoint
 from probes.causal.batch import Unit, together
 from probes.causal.plan import Route, plan
@@ -88,7 +88,13 @@ class Screening:
 
 
 def scores(
-    checkpoint: Checkpoint, asked: Put, units: Sequence[Unit], metric: Metric, answer: Answer, *, steps: int = STEPS
+    checkpoint: Checkpoint,
+    asked: EncodedPrompt,
+    units: Sequence[Unit],
+    metric: Metric,
+    answer: Answer,
+    *,
+    steps: int = STEPS,
 ) -> Float[np.ndarray, "unit"]:
     """The change of `metric` that each unit's replacement is estimated to make to one question's answer.
 
@@ -98,7 +104,7 @@ def scores(
     Raises ValueError as `run` does, and for a metric without a gradient.
     """
     config, joint = checkpoint.config, together(units)
-    given = donations(checkpoint, replace(asked.spec, interventions=joint))
+    given = source_activations(checkpoint, replace(asked.spec, interventions=joint))
     first = min((pack.segment for pack in plan(config, asked, [joint], Route.EXACT, 1)), default=None)
     if first is None:
         return np.zeros(len(units))
@@ -112,12 +118,14 @@ def scores(
 class _Way:
     """From a document's own values to those that replace them, at every point that the units change."""
 
-    def __init__(self, checkpoint: Checkpoint, asked: Put, joint: Unit, first: int, given: Donations) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, asked: EncodedPrompt, joint: Unit, first: int, given: SourceActivations
+    ) -> None:
         self._model, self._asked, self._given = checkpoint.model, asked, given
         self._fresh = self._model.fresh_bank(1)
         segments = asked.segments[: asked.segment_of(asked.rows[-1]) + 1]
         self._begun, self._segments = Carried(self._fresh, None), segments[first:]
-        for segment, output in feed(self._model, segments[:first], asked.spec, {}):
+        for segment, output in run_segments(self._model, segments[:first], asked.spec, {}):
             self._begun = carried(self._model.config, output, segment.end)
         self._own: dict[_Point, Tensor] = {}
         functions = self._functions(joint, self._given)
@@ -153,14 +161,14 @@ class _Way:
             for point, functions in self._functions(marked, self._given).items() if point in self._own
         }  # fmt: skip
 
-    def _functions(self, unit: Unit, given: Donations) -> dict[_Point, list[_Mover]]:
+    def _functions(self, unit: Unit, given: SourceActivations) -> dict[_Point, list[_Mover]]:
         """What a unit does at each point, in its order."""
         found: dict[_Point, list[_Mover]] = defaultdict(list)
         config = self._model.config
         for segment in self._segments:
             if any(isinstance(change, BankEdit) and change.reaches(segment) for change in unit):
                 found[segment.index, _BANK].append(
-                    partial(begins, unit, config, segment, fresh=self._fresh, given=given)
+                    partial(bank_in, unit, config, segment, fresh=self._fresh, given=given)
                 )
             for name, function in hooks(unit, config, segment, given, write=segment is not self._segments[-1]):
                 found[segment.index, name].append(partial(function, hook=None))

@@ -7,7 +7,7 @@ from lm2.serialize import Spec, written
 from lm2.shown import shown
 from probes.causal.plan import Route
 from probes.stats.metrics import Metric
-from probes.sweeps.grid import Grid, Replacement
+from probes.sweeps.grid import Replacement, UnitGrid
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,7 +15,7 @@ class SweepSpec(Spec):
     """One sweep of one checkpoint over the questions of one task."""
 
     checkpoint: str
-    grid: Grid = Grid.SLOTS
+    grid: UnitGrid = UnitGrid.SLOTS
     task: int = 1
     questions: int = 64
     """Held-out questions, as `lm2.tasks.stories.questions` has them."""
@@ -48,7 +48,7 @@ class SweepSpec(Spec):
                     f"{name} must hold one entry at least, and each once, not {shown(getattr(self, name))}"
                 )
         if self.replacement is None:
-            self.settle(replacement=Replacement.CLAMP if self.grid is Grid.GATES else Replacement.RESAMPLE)
+            self.freeze(replacement=Replacement.CLAMP if self.grid is UnitGrid.GATES else Replacement.RESAMPLE)
         if self.questions < 1 or self.donors < 2 or min(self.back) < 0 or self.seed < 0:
             raise ValueError(
                 "a sweep needs at least 1 question and 2 donors, and segments back and a seed that are not negative, "
@@ -58,18 +58,18 @@ class SweepSpec(Spec):
         self._check_route()
 
     def _check_replacement(self) -> None:
-        if (self.grid is Grid.GATES) != (self.replacement is Replacement.CLAMP):
+        if (self.grid is UnitGrid.GATES) != (self.replacement is Replacement.CLAMP):
             raise ValueError(
                 f"gates are clamped and nothing else is: {self.grid.value} cannot be replaced by"
                 f" {self.replacement.value}"
             )
-        if self.replacement is Replacement.INITIAL and self.grid is not Grid.SLOTS:
+        if self.replacement is Replacement.INITIAL and self.grid is not UnitGrid.SLOTS:
             raise ValueError(f"only slots have a value at the start of a document, not {self.grid.value}")
-        if self.grid is Grid.GATES and self.back != (0,):
+        if self.grid is UnitGrid.GATES and self.back != (0,):
             raise ValueError(f"gates are clamped in all segments: back must be (0,), not {self.back}")
 
     def _check_route(self) -> None:
-        if self.route is Route.ANSWER and (self.back != (0,) or self.grid is Grid.GATES):
+        if self.route is Route.ANSWER and (self.back != (0,) or self.grid is UnitGrid.GATES):
             raise ValueError(
                 f"the answer's tokens can be computed alone in their own segment only, not for {self.grid.value} at"
                 f" {self.back} back"
@@ -78,7 +78,7 @@ class SweepSpec(Spec):
             return
         if self.screen < 1:
             raise ValueError(f"a screen is for the best 1 unit at least, not {self.screen}")
-        if self.grid is Grid.GATES or self.route is Route.ANSWER:
+        if self.grid is UnitGrid.GATES or self.route is Route.ANSWER:
             raise ValueError(
                 f"a screen is of edits of one place on the exact route, not of {self.grid.value} on the"
                 f" {self.route.value} route"

@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from lm2.runs.runner import run
 from lm2.tasks import stories
-from lm2.tasks.encoded_prompt import put
+from lm2.tasks.encoded_prompt import encode_prompt
 from lm2.weights.checkpoint import Checkpoint
 from probes.causal.ablations import answers
 from probes.causal.batch import Unit, together
@@ -22,7 +22,7 @@ from probes.causal.plan import cost
 from probes.causal.planner import PACK, Planner
 from probes.stats.metrics import Answer, measure
 from probes.store import Form, Store
-from probes.sweeps.grid import Grid, Source, parts, sources
+from probes.sweeps.grid import ReplacementSource, UnitGrid, parts, sources
 from probes.sweeps.result import Joint, SweepResult, Values
 from probes.sweeps.screening import RANDOM, STEPS, Screening, scores
 from probes.sweeps.spec import SweepSpec
@@ -58,12 +58,15 @@ class _Layout:
             raise ValueError(f"the spec is for checkpoint {spec.checkpoint!r}, not {checkpoint.name!r}")
         self.spec, self.checkpoint = spec, checkpoint
         self.parts = parts(spec.grid, checkpoint.config, spec.back, spec.values)
-        puts = [put(checkpoint, prompt, spec.segment_length) for prompt in stories.questions(spec.task, spec.questions)]
+        encoded_prompts = [
+            encode_prompt(checkpoint, prompt, spec.segment_length)
+            for prompt in stories.questions(spec.task, spec.questions)
+        ]
         self.sources, self.left_out = sources(
-            spec.replacement, spec.persistence, puts, max(spec.back), spec.donors, spec.seed
+            spec.replacement, spec.persistence, encoded_prompts, max(spec.back), spec.donors, spec.seed
         )
-        self._texts = [put.spec.text for put in puts]
-        by_put = dict(zip(map(id, puts), answers(puts)))
+        self._texts = [encoded.spec.text for encoded in encoded_prompts]
+        by_put = dict(zip(map(id, encoded_prompts), answers(encoded_prompts)))
         self.answers: tuple[Answer, ...] = tuple(by_put[id(source.asked)] for source in self.sources)
 
     @cached_property
@@ -74,16 +77,16 @@ class _Layout:
             Joint(label=label, members=tuple(at for at, part in enumerate(self.parts) if part.group == label))
             for label in labels
         ]
-        if self.spec.grid is not Grid.GATES and len(found) > 1:
+        if self.spec.grid is not UnitGrid.GATES and len(found) > 1:
             found.append(Joint(label="all", members=tuple(range(len(self.parts)))))
         return tuple(found)
 
-    def units(self, source: Source) -> tuple[Unit, ...]:
+    def units(self, source: ReplacementSource) -> tuple[Unit, ...]:
         return tuple(source.unit(part) for part in self.parts)
 
     def counts(self, units: int) -> tuple[int, ...]:
         """How many units are replaced together at the points of a curve."""
-        if self.spec.grid is Grid.GATES or units < 2:
+        if self.spec.grid is UnitGrid.GATES or units < 2:
             return ()
         return (*(2**power for power in range((units - 1).bit_length())), units)
 
@@ -112,7 +115,7 @@ def predict(spec: SweepSpec, checkpoint: Checkpoint) -> Prediction:
     for source in sample:
         units = layout.units(source)
         singles = cost(checkpoint.config, source.asked, units, spec.route)
-        all_of_them = together(units) if spec.grid is not Grid.GATES else units[0]
+        all_of_them = together(units) if spec.grid is not UnitGrid.GATES else units[0]
         others = cost(
             checkpoint.config,
             source.asked,
@@ -280,7 +283,7 @@ def _folds(names: Sequence[str]) -> np.ndarray:
 
 
 def _measured(
-    layout: _Layout, source: Source, answer: Answer, units: Sequence[Unit]
+    layout: _Layout, source: ReplacementSource, answer: Answer, units: Sequence[Unit]
 ) -> tuple[Float[np.ndarray, "metric"], Float[np.ndarray, "unit metric"]]:
     """The metrics of a document's unedited run, and of each unit's."""
     planner = Planner(layout.checkpoint, source.asked, units, route=layout.spec.route)

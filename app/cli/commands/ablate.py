@@ -19,14 +19,14 @@ from app.cli.shell.arguments import (
     task_named,
     whole,
 )
-from app.cli.shell.output import Answer, specified, written
+from app.cli.shell.output import Output, specified, written
 from app.cli.shell.parser import Commands
 from app.cli.shell.progress import progress
 
 if TYPE_CHECKING:
     from lm2.runs.spec import RunSpec
     from lm2.weights.checkpoint import Checkpoint
-    from probes.experiments.experiment import ExperimentSpec, Report
+    from probes.experiments.experiment import ExperimentReport, ExperimentSpec
     from probes.experiments.tables import Cell, Findings
 
 EXPERIMENTS = (
@@ -89,7 +89,7 @@ def _add_out(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _ablate(chosen: argparse.Namespace) -> Answer:
+def _ablate(chosen: argparse.Namespace) -> Output:
     from lm2.runs.spec import RunSpec
     from lm2.weights.checkpoint import load
     from probes.experiments.experiment import ExperimentSpec
@@ -105,12 +105,12 @@ def _ablate(chosen: argparse.Namespace) -> Answer:
         return _perform(checkpoint, spec, chosen.out)
 
 
-def _experiment(chosen: argparse.Namespace) -> Answer:
+def _experiment(chosen: argparse.Namespace) -> Output:
     from lm2.weights.checkpoint import load
     from probes.experiments.experiment import Experiment, ExperimentSpec
 
     if chosen.name == "list":
-        return Answer(
+        return Output(
             found=[
                 {"experiment": one.key, "title": one.title, "question": one.question, "control": one.control}
                 for one in Experiment
@@ -129,17 +129,17 @@ def _experiment(chosen: argparse.Namespace) -> Answer:
     return _perform(checkpoint, spec, chosen.out)
 
 
-def _perform(checkpoint: "Checkpoint", spec: "ExperimentSpec", out: Path | None) -> Answer:
+def _perform(checkpoint: "Checkpoint", spec: "ExperimentSpec", out: Path | None) -> Output:
     from app.views.study.experiments import documents
     from probes.experiments.experiment import perform
 
     expected = documents(spec.experiment.key, spec.task, spec.questions)
     with progress("document") as told:
         report = perform(checkpoint, spec, lambda done: told(done, expected))
-    return Answer(found=_kept(report.to_json(), out), words=_report(report))
+    return Output(found=_kept(report.to_json(), out), words=_report(report))
 
 
-def _report(report: "Report") -> Iterator[str]:
+def _report(report: "ExperimentReport") -> Iterator[str]:
     spec = report.spec
     place = f"{spec.checkpoint} on {report.device}, {report.dtype}; spec {spec.digest[:10]}"
     yield f"{spec.experiment.title}: {spec.experiment.question} {place}"
@@ -168,7 +168,7 @@ def _cell(value: "Cell") -> str:
     )
 
 
-def _by_hand(checkpoint: "Checkpoint", spec: "RunSpec", chosen: argparse.Namespace) -> Answer:
+def _by_hand(checkpoint: "Checkpoint", spec: "RunSpec", chosen: argparse.Namespace) -> Output:
     import numpy as np
 
     from app.views.run.text import chances
@@ -188,7 +188,7 @@ def _by_hand(checkpoint: "Checkpoint", spec: "RunSpec", chosen: argparse.Namespa
         {"token": int(at), "piece": pieces[at], "kl": float(found.kl[at])} for at in found.top(max(0, chosen.show))
     ]
     result = {**specified(spec, checkpoint), "next": last, "kl_mean": float(found.kl.mean()), "most_changed": changed}
-    return Answer(found=_kept(result, chosen.out), words=_changes(checkpoint, spec, result, len(pieces)))
+    return Output(found=_kept(result, chosen.out), words=_changes(checkpoint, spec, result, len(pieces)))
 
 
 def _changes(checkpoint: "Checkpoint", spec: "RunSpec", result: dict[str, Any], tokens: int) -> Iterator[str]:

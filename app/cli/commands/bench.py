@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from app.cli.shell.arguments import MOST, whole
-from app.cli.shell.output import Answer
+from app.cli.shell.output import Output
 from app.cli.shell.parser import Commands
 from app.cli.shell.progress import progress
 
@@ -30,7 +30,7 @@ def add_bench(commands: Commands) -> None:
     kinds.add("figures", "a heatmap of 512 x 512 for print: matplotlib's imshow, beside ours", _figures)
 
 
-def _figures(chosen: argparse.Namespace) -> Answer:
+def _figures(chosen: argparse.Namespace) -> Output:
     from app.export.bench import SIDE, bench_figure
 
     with progress("figure") as told:
@@ -40,10 +40,10 @@ def _figures(chosen: argparse.Namespace) -> Answer:
         f"matplotlib's imshow  {found.plain_seconds:.3f} s",
         f"ours                 {found.own_seconds:.3f} s  {found.ratio:.2f} times as long",
     ]
-    return Answer(found=found.to_json(), words=words)
+    return Output(found=found.to_json(), words=words)
 
 
-def _sweep(chosen: argparse.Namespace) -> Answer:
+def _sweep(chosen: argparse.Namespace) -> Output:
     import torch
 
     from probes.bench.planner import bench_sweep
@@ -51,7 +51,7 @@ def _sweep(chosen: argparse.Namespace) -> Answer:
     torch.set_num_threads(1)  # CPU seconds of several threads hold what they spend waiting for each other
     with progress("unit", "the long way") as told:
         found = bench_sweep(chosen.plain, told)
-    return Answer(found=found.to_json(), words=_swept(found))
+    return Output(found=found.to_json(), words=_swept(found))
 
 
 def _swept(found: "SweepBench") -> Iterator[str]:
@@ -71,12 +71,12 @@ def _swept(found: "SweepBench") -> Iterator[str]:
     yield f"planned, answer's tokens alone  {found.answer_seconds:9.3f} s  {found.answer_speedup:6.1f} times faster"
 
 
-def _probes(chosen: argparse.Namespace) -> Answer:
+def _probes(chosen: argparse.Namespace) -> Output:
     from probes.bench.probes import bench_probes
 
     with progress("fit", "scikit-learn") as told:
         found = bench_probes(chosen.strength, told)
-    return Answer(found=found.to_json(), words=_probed(found))
+    return Output(found=found.to_json(), words=_probed(found))
 
 
 def _probed(found: "ProbesBench") -> Iterator[str]:

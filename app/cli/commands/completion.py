@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from app.cli.shell.output import Answer
+from app.cli.shell.output import Output
 from app.cli.shell.parser import Commands
 from lm2.weights.bundled import bundled_names
 
@@ -27,7 +27,7 @@ def add_completion(commands: Commands, tree: argparse.ArgumentParser) -> None:
     one.add_argument("shell", choices=SHELLS, help="whose script is printed")
 
 
-def _completion(tree: argparse.ArgumentParser, chosen: argparse.Namespace) -> Answer:
+def _completion(tree: argparse.ArgumentParser, chosen: argparse.Namespace) -> Output:
     import shtab
 
     from lm2.tasks.stories import TASKS
@@ -43,7 +43,7 @@ def _completion(tree: argparse.ArgumentParser, chosen: argparse.Namespace) -> An
         elif action.dest in values:
             action.complete = values[action.dest]
     script = shtab.complete(tree, chosen.shell)
-    return Answer(found={"shell": chosen.shell, "script": script}, words=[script])
+    return Output(found={"shell": chosen.shell, "script": script}, words=[script])
 
 
 def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:

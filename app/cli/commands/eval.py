@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.cli.shell.arguments import MOST, add_models, add_segment_length, check_file, check_folder, whole
-from app.cli.shell.output import Answer, table_files, written
+from app.cli.shell.output import Output, table_files, written
 from app.cli.shell.parser import Commands
 from app.cli.shell.progress import progress
 from lm2.shown import shown
 
 if TYPE_CHECKING:
-    from lm2.evaluation.evaluate import Cell, Evaluation
+    from lm2.evaluation.evaluate import Evaluation, EvaluationCell
     from lm2.evaluation.perplexity import Measured
     from lm2.evaluation.results import Results
 
@@ -98,7 +98,7 @@ def _numbers(text: str, count: int) -> tuple[int, ...]:
     return tuple(map(int, parts)) * (count if len(parts) == 1 else 1)
 
 
-def _eval(chosen: argparse.Namespace) -> Answer:
+def _eval(chosen: argparse.Namespace) -> Output:
     from lm2.evaluation.evaluate import cells, evaluate
     from lm2.evaluation.report import markdown
     from lm2.evaluation.results import read_results
@@ -109,14 +109,14 @@ def _eval(chosen: argparse.Namespace) -> Answer:
     check_file(chosen.report)
     evaluation = _evaluation(chosen)
 
-    def cost(cell: "Cell") -> int:
+    def cost(cell: "EvaluationCell") -> int:
         """Tokens, roughly: what the bar's time left is reckoned by."""
         return cell.samples * evaluation.seeds * max(200, length_tokens(cell.length))
 
     total, done = sum(map(cost, cells(evaluation))), 0
     with progress("token", scale=True) as told:
 
-        def on_cell(cell: "Cell", asked: bool) -> None:
+        def on_cell(cell: "EvaluationCell", asked: bool) -> None:
             nonlocal done
             done += cost(cell)
             told(done, total, f"{cell.model} qa{cell.task} {cell.length}{'' if asked else ' (was there)'}")
@@ -134,7 +134,7 @@ def _eval(chosen: argparse.Namespace) -> Answer:
             path.write_text(markdown(found, f"lm2 eval {_shown(chosen)} --out FOLDER"), encoding="utf-8")
         files.append(chosen.report)
     tables = {"table": found.table.to_dict("records"), "differences": found.differences.to_dict("records")}
-    return Answer(found={**tables, **written(*files)}, words=_means(found, chosen.out))
+    return Output(found={**tables, **written(*files)}, words=_means(found, chosen.out))
 
 
 def _evaluation(chosen: argparse.Namespace) -> "Evaluation":
@@ -170,7 +170,7 @@ def _means(found: "Results", out: Path) -> Iterator[str]:
     yield f"{out / 'table.csv'} and {out / 'differences.csv'} have every task; the .parquet files the same."
 
 
-def _language(chosen: argparse.Namespace) -> Answer:
+def _language(chosen: argparse.Namespace) -> Output:
     from lm2.evaluation.perplexity import compare, passages
     from lm2.files import read_text
     from lm2.weights.checkpoint import load
@@ -180,7 +180,7 @@ def _language(chosen: argparse.Namespace) -> Answer:
     total, steps = len(texts) * len(checkpoints), count(1)
     with progress("passage") as told:
         found = compare(checkpoints, texts, on_text=lambda: told(next(steps), total))
-    return Answer(found=[asdict(one) for one in found], words=_compared(found, chosen.text.name))
+    return Output(found=[asdict(one) for one in found], words=_compared(found, chosen.text.name))
 
 
 def _compared(found: "list[Measured]", text: str) -> Iterator[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from app.cli.commands.ablate import lines_of
 from app.cli.shell.arguments import add_spec, asked_in, wanted
-from app.cli.shell.output import Answer, written
+from app.cli.shell.output import Output, written
 from app.cli.shell.parser import Commands
 from app.cli.shell.progress import progress
 
@@ -37,7 +37,7 @@ def add_explain(commands: Commands) -> None:
     )
 
 
-def _explain(chosen: argparse.Namespace) -> Answer:
+def _explain(chosen: argparse.Namespace) -> Output:
     from lm2.weights.checkpoint import load
     from probes.explain.explain import describe_slots, explain
     from probes.explain.report import to_json
@@ -45,7 +45,7 @@ def _explain(chosen: argparse.Namespace) -> Answer:
 
     if chosen.example:
         example = ExplainSpec(checkpoint=_EXAMPLE).to_json()
-        return Answer(found=example, words=[json.dumps(example, indent=1)])
+        return Output(found=example, words=[json.dumps(example, indent=1)])
     spec, out = wanted(chosen, "explain", ExplainSpec.from_json, "explanations.json", "transcripts")
     spec = spec if chosen.model is None else replace(spec, model=chosen.model)
     chat = _chat(spec, chosen)
@@ -57,7 +57,7 @@ def _explain(chosen: argparse.Namespace) -> Answer:
         with progress("reply") as told:
             described = describe_slots(found, chat, told)
         files = _write(out, found, described)
-    return Answer(found={**to_json(found, described), **written(*files)}, words=_words(found, described, out))
+    return Output(found={**to_json(found, described), **written(*files)}, words=_words(found, described, out))
 
 
 def _words(found: "Explanations", described: "Sequence[Described]", out: Path) -> "Iterator[str]":

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.cli.shell.arguments import add_device, asked_in, check_file, read_spec, spec_in
-from app.cli.shell.output import Answer, written
+from app.cli.shell.output import Output, written
 from app.cli.shell.parser import Commands
 from app.cli.shell.progress import progress
 
 if TYPE_CHECKING:
-    from app.charts import Chart, Made
+    from app.charts import Chart, ComputedChart
     from app.export.figure_spec import FigureSpec
-    from app.figures.print.figure import Drawn
+    from app.figures.print.figure import PrintFigure
     from app.views.kinds import Table
     from lm2.weights.checkpoint import Checkpoint
 
@@ -48,7 +48,7 @@ def add_figure(commands: Commands) -> None:
     add_device(one)
 
 
-def _figure(chosen: argparse.Namespace) -> Answer:
+def _figure(chosen: argparse.Namespace) -> Output:
     from app.export.figure_spec import FigureSpec
     from app.export.files import bundle, table_bundle
     from app.export.sidecar import check, differences, sidecar
@@ -57,7 +57,7 @@ def _figure(chosen: argparse.Namespace) -> Answer:
     from lm2.weights.checkpoint import load
 
     if chosen.example:
-        return Answer(found=_example(), words=[json.dumps(_example(), indent=1)])
+        return Output(found=_example(), words=[json.dumps(_example(), indent=1)])
     if chosen.sidecar is None or chosen.out is None:
         raise ValueError("figure needs SIDECAR.json and -o FILE; lm2 figure --example prints a spec to begin with")
     ending = chosen.out.suffix.lower()
@@ -94,22 +94,22 @@ def _figure(chosen: argparse.Namespace) -> Answer:
     words = [f"{chosen.out} has {', '.join(_said(one) for one in made)}; figure {spec.digest[:10]}"]
     words += [f"otherwise than in {chosen.sidecar}: {line}" for line in otherwise]
     words += [f"nothing is otherwise than in {chosen.sidecar}"] if "figure" in told and not otherwise else []
-    return Answer(found={**now, "otherwise": otherwise, **written(chosen.out)}, words=words)
+    return Output(found={**now, "otherwise": otherwise, **written(chosen.out)}, words=words)
 
 
-def _said(made: "Made") -> str:
+def _said(made: "ComputedChart") -> str:
     return f"{made.chart.words} of {made.chart.checkpoint or 'an evaluation'}"
 
 
-def _rendered(drawn: "Drawn", spec: "FigureSpec", ending: str) -> bytes:
-    from app.export.files import Form, render
+def _rendered(drawn: "PrintFigure", spec: "FigureSpec", ending: str) -> bytes:
+    from app.export.files import FileFormat, render
     from app.figures.screen.html import interactive
 
     if ending == ".html":
         return interactive(drawn).encode()
     if ending not in _DRAWN:
         raise ValueError(f"a figure is drawn: {', '.join((*_DRAWN, '.html', '.zip'))}, not written as {ending}")
-    return render(drawn, Form[_DRAWN[ending]], spec.digest)
+    return render(drawn, FileFormat[_DRAWN[ending]], spec.digest)
 
 
 def _written(view: "Table", ending: str) -> bytes:

@@ -20,7 +20,7 @@ from app.cli.shell.arguments import (
     task_named,
     whole,
 )
-from app.cli.shell.output import Answer, opened, specified, written
+from app.cli.shell.output import Output, opened, specified, written
 from app.cli.shell.parser import Commands
 from app.cli.shell.progress import progress
 from app.export import workspace
@@ -138,7 +138,7 @@ def _serve(chosen: argparse.Namespace) -> None:
         [Path()] if chosen.folders is None else chosen.folders, chosen.model_url, chosen.model, chosen.transcripts
     )
     owner.describer(seed=0)  # an address that is none is told here, and not to visitors
-    Answer(found={"address": f"http://127.0.0.1:{chosen.port}"}).tell(as_json=chosen.json)
+    Output(found={"address": f"http://127.0.0.1:{chosen.port}"}).tell(as_json=chosen.json)
     if chosen.json:  # what Streamlit says of itself is a note
         os.dup2(2, 1)
     if os.name == "posix":  # in this process's place: a server of its own would outlive it when it is told to end
@@ -146,7 +146,7 @@ def _serve(chosen: argparse.Namespace) -> None:
     raise SystemExit(subprocess.call(command))
 
 
-def _info(chosen: argparse.Namespace) -> Answer:
+def _info(chosen: argparse.Namespace) -> Output:
     from lm2.weights.checkpoint import load
 
     checkpoint = load(chosen.checkpoint, "cpu")
@@ -155,7 +155,7 @@ def _info(chosen: argparse.Namespace) -> Answer:
         "memory_parameters": checkpoint.memory_parameters, "config": checkpoint.config.to_json(),
         "card": checkpoint.card,
     }  # fmt: skip
-    return Answer(found=found, words=_sizes(found))
+    return Output(found=found, words=_sizes(found))
 
 
 def _sizes(found: dict[str, Any]) -> Iterator[str]:
@@ -165,7 +165,7 @@ def _sizes(found: dict[str, Any]) -> Iterator[str]:
     yield found["card"]
 
 
-def _run(chosen: argparse.Namespace) -> Answer:
+def _run(chosen: argparse.Namespace) -> Output:
     from lm2.model.sites import Site
     from lm2.runs.capture import Capture, HeadMean
     from lm2.runs.runner import run
@@ -186,7 +186,7 @@ def _run(chosen: argparse.Namespace) -> Answer:
     if chosen.out:
         trace.save(chosen.out)
         found |= written(chosen.out)
-    return Answer(found=found, words=_ran(checkpoint, found))
+    return Output(found=found, words=_ran(checkpoint, found))
 
 
 def _text(chosen: argparse.Namespace) -> tuple[str, "Prompt | None", str]:
@@ -250,7 +250,7 @@ def _ran(checkpoint: "Checkpoint", found: dict[str, Any]) -> Iterator[str]:
         )
 
 
-def _generate(chosen: argparse.Namespace) -> Answer:
+def _generate(chosen: argparse.Namespace) -> Output:
     import torch
 
     from lm2.runs.runner import generate
@@ -267,4 +267,4 @@ def _generate(chosen: argparse.Namespace) -> Answer:
         "pieces": checkpoint.tokenizer.followed(made.prompt, made.ids).shown[len(made.prompt) :],
         "temperature": chosen.temperature, "seed": chosen.seed,
     }  # fmt: skip
-    return Answer(found=found, words=[text + made.text])
+    return Output(found=found, words=[text + made.text])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from app.cli.shell.arguments import MOST, add_checkpoint, add_segment_length, task_named, whole
 from app.cli.shell.errors import Exit
-from app.cli.shell.output import Answer, opened
+from app.cli.shell.output import Output, opened
 from app.cli.shell.parser import Commands
 from app.cli.shell.progress import progress
 
@@ -62,7 +62,7 @@ def add_parity(commands: Commands) -> None:
     one.add_argument("file", type=Path, metavar="FILE.safetensors", help="recorded inputs, weights and outputs")
 
 
-def _recall(chosen: argparse.Namespace) -> Answer:
+def _recall(chosen: argparse.Namespace) -> Output:
     from lm2.evaluation.recall import Memory, recall
     from lm2.tasks import babi
     from lm2.weights.checkpoint import load
@@ -85,7 +85,7 @@ def _recall(chosen: argparse.Namespace) -> Answer:
         "segment_length": report.segment_length,
         **asdict(report.overall), "by_distance": rows,
     }  # fmt: skip
-    return Answer(found=told_as_json, words=_recalled(checkpoint.name, report))
+    return Output(found=told_as_json, words=_recalled(checkpoint.name, report))
 
 
 def _recalled(name: str, report: "RecallReport") -> Iterator[str]:
@@ -100,7 +100,7 @@ def _recalled(name: str, report: "RecallReport") -> Iterator[str]:
         )
 
 
-def _mmlu(chosen: argparse.Namespace) -> Answer:
+def _mmlu(chosen: argparse.Namespace) -> Output:
     from lm2.tasks import mmlu
     from lm2.weights.checkpoint import load
 
@@ -117,7 +117,7 @@ def _mmlu(chosen: argparse.Namespace) -> Answer:
     rows = {"all": report.overall, **{category.value: found for category, found in report.by_category.items()}}
     title = f"{checkpoint.name}, MMLU {chosen.split}, {mmlu.SHOTS}-shot"
     found = {name: {**asdict(tally.rate), "always": tally.constants} for name, tally in rows.items()}
-    return Answer(found=found, words=_examined(title, rows))
+    return Output(found=found, words=_examined(title, rows))
 
 
 def _examined(title: str, rows: "dict[str, Tally]") -> Iterator[str]:
@@ -132,7 +132,7 @@ def _examined(title: str, rows: "dict[str, Tally]") -> Iterator[str]:
         )
 
 
-def _parity(chosen: argparse.Namespace) -> Answer:
+def _parity(chosen: argparse.Namespace) -> Output:
     from lm2.weights.released import parity
 
     found = parity(chosen.file)
@@ -141,7 +141,7 @@ def _parity(chosen: argparse.Namespace) -> Answer:
         f" {found.bank:.2e}"
     )
     same = found.worst <= _TOLERANCE
-    return Answer(
+    return Output(
         found={**asdict(found), "tolerance": _TOLERANCE, "same": same},
         words=[words],
         code=Exit.DONE if same else Exit.FAILED,

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.cli.shell.arguments import add_spec, asked_in, check_file, spec_in, wanted
-from app.cli.shell.output import Answer, specified, table_files, written
+from app.cli.shell.output import Output, specified, table_files, written
 from app.cli.shell.parser import Commands
 from app.cli.shell.progress import note, progress
 
 if TYPE_CHECKING:
     from probes.probing.plan import ProbePlan
-    from probes.probing.result import Cell, ProbeResult
+    from probes.probing.result import ProbeCell, ProbeResult
 
 _EXAMPLE = {
     "checkpoint": "babi-lm2-qa1", "documents": {"kind": "Documents", "tasks": [1], "count": 600, "seed": 100_000},
@@ -39,7 +39,7 @@ def add_probe(commands: Commands) -> None:
     )
 
 
-def _probe(chosen: argparse.Namespace) -> Answer:
+def _probe(chosen: argparse.Namespace) -> Output:
     from lm2.weights.checkpoint import load
     from probes.probing.fit import probe
     from probes.probing.plan import ProbePlan
@@ -47,7 +47,7 @@ def _probe(chosen: argparse.Namespace) -> Answer:
 
     if chosen.example:
         example = ProbeSpec.from_json(_EXAMPLE).to_json()
-        return Answer(found=example, words=[json.dumps(example, indent=1)])
+        return Output(found=example, words=[json.dumps(example, indent=1)])
     rows_alone = chosen.spec is not None and chosen.rows is not None
     check_file(chosen.rows)
     spec, out = (
@@ -67,21 +67,21 @@ def _probe(chosen: argparse.Namespace) -> Answer:
     tables = found.tables()
     files = written(*table_files(out, *tables), out / "figures")
     result = {**specified(spec, checkpoint), "cells": tables["cells"].to_dict("records"), **files}
-    return Answer(found=result, words=_words(found, out, segments=chosen.segments))
+    return Output(found=result, words=_words(found, out, segments=chosen.segments))
 
 
-def _rows(plan: "ProbePlan", path: Path) -> Answer:
+def _rows(plan: "ProbePlan", path: Path) -> Output:
     from lm2.files import csv_text, replace_file
 
     with replace_file(path) as aside:
         aside.write_text(csv_text(plan.examples.table()), encoding="utf-8", newline="")
     words = f"{path} has {len(plan.examples):,} rows; give it a column label and name it as the spec's labels"
-    return Answer(found={"rows": len(plan.examples), **written(path)}, words=[words])
+    return Output(found={"rows": len(plan.examples), **written(path)}, words=[words])
 
 
 def _draw(found: "ProbeResult", folder: Path) -> None:
     """Of every target: the map of sources and segments, beside the curves of the source that is best most often."""
-    from app.export.files import Form, render
+    from app.export.files import FileFormat, render
     from app.figures.print.figure import compose
     from app.figures.print.page import Grid, Panel
     from app.figures.print.venues import Columns, Venue
@@ -97,7 +97,7 @@ def _draw(found: "ProbeResult", folder: Path) -> None:
             probes.curves(probed, plan.sources[chosen.index(max(chosen))], target),
         )
         drawn = compose(views, page)
-        for form, ending in ((Form.PDF, "pdf"), (Form.PNG_300, "png")):
+        for form, ending in ((FileFormat.PDF, "pdf"), (FileFormat.PNG_300, "png")):
             with replace_file(folder / f"{str(target).translate(str.maketrans(' /', '--'))}.{ending}") as aside:
                 aside.write_bytes(render(drawn, form, plan.spec.digest))
 
@@ -129,7 +129,7 @@ def _words(found: "ProbeResult", out: Path, *, segments: bool) -> Iterator[str]:
     yield f"{out} has cells, metrics and examples as .csv and .parquet, and figures; spec {spec.digest[:10]}"
 
 
-def _cell(cell: "Cell") -> str:
+def _cell(cell: "ProbeCell") -> str:
     where = cell.source.label if cell.segment == "all" else f"  segment {cell.segment}"
     words = f"{where + ' !' * bool(cell.unconverged):<24} {cell.score.headline.label} {cell.headline}"
     words += (

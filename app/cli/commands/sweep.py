@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.cli.shell.arguments import MOST, add_spec, asked_in, wanted, whole
-from app.cli.shell.output import Answer, specified, table_files, written
+from app.cli.shell.output import Output, specified, table_files, written
 from app.cli.shell.parser import Commands
 from app.cli.shell.progress import note, progress
 
@@ -35,19 +35,19 @@ def add_sweep(commands: Commands) -> None:
     )
 
 
-def _sweep(chosen: argparse.Namespace) -> Answer:
+def _sweep(chosen: argparse.Namespace) -> Output:
     from lm2.weights.checkpoint import load
     from probes.sweeps.spec import SweepSpec
 
     if chosen.example:
         example = SweepSpec(checkpoint=_EXAMPLE).to_json()
-        return Answer(found=example, words=[json.dumps(example, indent=1)])
+        return Output(found=example, words=[json.dumps(example, indent=1)])
     spec, out = wanted(chosen, "sweep", SweepSpec.from_json, "sweep.json")
     with asked_in(chosen.spec):
         return _swept(spec, load(spec.checkpoint, chosen.device, chosen.dtype), out, chosen.top)
 
 
-def _swept(spec: "SweepSpec", checkpoint: "Checkpoint", out: Path, top: int) -> Answer:
+def _swept(spec: "SweepSpec", checkpoint: "Checkpoint", out: Path, top: int) -> Output:
     from probes.sweeps.sweep import predict, sweep
 
     cost = predict(spec, checkpoint)
@@ -62,7 +62,7 @@ def _swept(spec: "SweepSpec", checkpoint: "Checkpoint", out: Path, top: int) -> 
     # The values of every single document are in the files alone: they are what is large.
     told_alone = {name: rows for name, rows in tables.items() if name != "values"}
     result = {**specified(spec, checkpoint), **told_alone, **written(*table_files(out, *tables))}
-    return Answer(found=result, words=_words(found, top, out))
+    return Output(found=result, words=_words(found, top, out))
 
 
 def _time(seconds: float) -> str:

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.cli.shell.arguments import asked_in, check_file, check_folder, whole
-from app.cli.shell.output import Answer, written
+from app.cli.shell.output import Output, written
 from app.cli.shell.parser import Commands
 from app.cli.shell.progress import Told, progress
 from lm2.shown import shown
 
 if TYPE_CHECKING:
-    from lm2.training.train import Progress
+    from lm2.training.state import Progress
 
 
 def add_train(commands: Commands) -> None:
@@ -57,7 +57,7 @@ def add_graft(commands: Commands) -> None:
     one.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder for the checkpoint")
 
 
-def _train(chosen: argparse.Namespace) -> Answer | None:
+def _train(chosen: argparse.Namespace) -> Output | None:
     from accelerate import PartialState
 
     from lm2.training.train import TrainingConfig, train
@@ -85,10 +85,10 @@ def _train(chosen: argparse.Namespace) -> Answer | None:
         "steps": config.steps,
         "loss": losses[-1] if losses else None, **written(folder),
     }  # fmt: skip
-    return Answer(found=found, words=[f"{folder} can be opened: lm2 info {folder}"])
+    return Output(found=found, words=[f"{folder} can be opened: lm2 info {folder}"])
 
 
-def _tokenizer(chosen: argparse.Namespace) -> Answer:
+def _tokenizer(chosen: argparse.Namespace) -> Output:
     from lm2.files import replace_file
     from lm2.text.tokens import Tokenizer
     from lm2.training.corpus import texts
@@ -98,7 +98,7 @@ def _tokenizer(chosen: argparse.Namespace) -> Answer:
         learnt = Tokenizer.train(_counted(texts(chosen.folder), told), chosen.pieces)
     with replace_file(chosen.out) as aside:
         aside.write_text(learnt.to_json(), encoding="utf-8")
-    return Answer(found={"pieces": learnt.size, **written(chosen.out)}, words=[f"{chosen.out}: {learnt.size} pieces"])
+    return Output(found={"pieces": learnt.size, **written(chosen.out)}, words=[f"{chosen.out}: {learnt.size} pieces"])
 
 
 def _counted(texts: Iterable[str], told: Told) -> Iterator[str]:
@@ -114,7 +114,7 @@ def _layers(text: str) -> tuple[int, ...]:
     return tuple(map(int, layers))
 
 
-def _graft(chosen: argparse.Namespace) -> Answer:
+def _graft(chosen: argparse.Namespace) -> Output:
     import torch
 
     from lm2.weights.checkpoint import load, save
@@ -135,4 +135,4 @@ def _graft(chosen: argparse.Namespace) -> Answer:
         "memory_parameters": grafted.memory_parameters, **written(chosen.out),
     }  # fmt: skip
     added = f"{grafted.memory_parameters:,} parameters of memory added to {plain.parameters:,}"
-    return Answer(found=found, words=[f"{chosen.out}: {added}; lm2 info {chosen.out}"])
+    return Output(found=found, words=[f"{chosen.out}: {added}; lm2 info {chosen.out}"])

@@ -51,7 +51,7 @@ def _end(number: int, frame: FrameType | None) -> None:
     raise ToldToEnd
 
 
-class Ending:
+class ErrorHandler:
     """Around a command: what it raises becomes an exit code and one line on standard error, with `debug` behind a
     traceback.
 
@@ -63,7 +63,7 @@ class Ending:
         self.code: int = Exit.DONE
         self.debug = False
 
-    def __enter__(self) -> "Ending":
+    def __enter__(self) -> "ErrorHandler":
         self._in_main_thread = (
             threading.current_thread() is threading.main_thread()
         )  # no other may say what a signal does

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class Output:
     """What a command found in both forms, and the exit code that goes with it."""
 
     found: Any

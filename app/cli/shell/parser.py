@@ -5,12 +5,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
 from app.cli.shell.errors import MEANING
-from app.cli.shell.output import Answer
+from app.cli.shell.output import Output
 
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
 
-Command = Callable[[argparse.Namespace], Answer | None]
+Command = Callable[[argparse.Namespace], Output | None]
 """What a command does with its arguments; None where it has nothing to tell."""
 
 _JSON = "print one JSON document; progress and notes go to standard error"
@@ -58,7 +58,7 @@ class Commands:
         return self._into.add_parser(name, help=does, description=f"{does[0].upper()}{does[1:]}.", epilog=more)
 
 
-class Tree(Parser):
+class CommandParser(Parser):
     """The whole command line. argparse lists commands in one row; here they stand under headings."""
 
     def __init__(self, prog: str, description: str) -> None:

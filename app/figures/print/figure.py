@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from app.figures.print import fonts as paper_fonts, forest, heatmap, lines as paper_curves, strip, text
 from app.figures.print.heatmap import PRINTED
 from app.figures.print.page import TALLEST, Grid, Panel, Paper, letters
-from app.figures.print.panel import Laid, Room
+from app.figures.print.panel import PanelBox, PendingPanel
 from app.figures.print.venues import small
 from app.views.kinds import Bars, Forest, Heatmap, Lines, Strip
 from app.views.numbers import View
@@ -60,7 +60,7 @@ def printing(fonts: Sequence[str] = (paper_fonts.FONT,)) -> Iterator[None]:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Drawn:
+class PrintFigure:
     """A figure, and what it was made of."""
 
     figure: Figure
@@ -78,12 +78,12 @@ class Drawn:
         return "; ".join(filter(None, titles)) or self.views[0].summary.split(":")[0].split(";")[0]
 
 
-def draw(view: View, paper: Paper) -> Drawn:
+def draw(view: View, paper: Paper) -> PrintFigure:
     """A figure of one view. Raises ValueError for what does not fit the page, and for annotations beside the axes."""
     return compose((view,), paper)
 
 
-def compose(views: Sequence[View], page: Paper | Grid) -> Drawn:
+def compose(views: Sequence[View], page: Paper | Grid) -> PrintFigure:
     """A figure of a view in each panel. Raises ValueError as `draw` does, and for views that are more or fewer than the
     panels."""
     if len(views) != len(page.panels):
@@ -106,7 +106,7 @@ def _texts(value: object) -> Iterator[str]:
             yield from _texts(getattr(value, one.name))
 
 
-def _compose(views: tuple[View, ...], page: Paper | Grid, rows: list[float], fonts: tuple[str, ...]) -> Drawn:
+def _compose(views: tuple[View, ...], page: Paper | Grid, rows: list[float], fonts: tuple[str, ...]) -> PrintFigure:
     """`rows`: inches that suit each row of panels."""
     across = _across(page)
     height = round(_height(page, sum(rows)) * PRINTED) / PRINTED
@@ -150,7 +150,7 @@ def _compose(views: tuple[View, ...], page: Paper | Grid, rows: list[float], fon
     notes = tuple(one.settle() for one in laid)
     for panel, cell in zip(page.panels, cells):
         _annotate(panel, cell, small(page.measures.size))
-    return Drawn(figure=figure, views=views, page=page, notes=notes, fonts=fonts)
+    return PrintFigure(figure=figure, views=views, page=page, notes=notes, fonts=fonts)
 
 
 def _height(page: Paper | Grid, suits: float) -> float:
@@ -197,11 +197,11 @@ def _above(at: int, views: tuple[View, ...], page: Paper | Grid) -> float:
     return head + paper_curves.legend_height(views[at].lines, _axes_width(views, page), small(size))
 
 
-def _room(axes: Axes, at: int, views: tuple[View, ...], page: Paper | Grid, height: float) -> Room:
+def _room(axes: Axes, at: int, views: tuple[View, ...], page: Paper | Grid, height: float) -> PanelBox:
     """Of the panel at a place, in a row of `height` inches."""
     size = page.measures.size
     high = max(30.0, 72 * height - _above(at, views, page) - 5 * size)
-    return Room(axes=axes, width=_axes_width(views, page), height=high, base=size, small=small(size))
+    return PanelBox(axes=axes, width=_axes_width(views, page), height=high, base=size, small=small(size))
 
 
 def _axes_width(views: tuple[View, ...], page: Paper | Grid) -> float:
@@ -236,7 +236,7 @@ def _shares(page: Paper | Grid) -> bool:
     return isinstance(page, Grid) and page.shared_scale
 
 
-def _shared_scale(views: tuple[View, ...], page: Paper | Grid) -> heatmap.Scale | None:
+def _shared_scale(views: tuple[View, ...], page: Paper | Grid) -> heatmap.ColourScale | None:
     maps = [(view, panel) for view, panel in zip(views, page.panels) if isinstance(view, Heatmap)]
     if not _shares(page) or not maps:
         return None
@@ -246,12 +246,12 @@ def _shared_scale(views: tuple[View, ...], page: Paper | Grid) -> heatmap.Scale 
         raise ValueError(
             f"a shared scale has one choice of colours and how they are spread, not {', '.join(sorted(told))}"
         )
-    return heatmap.Scale.of([view for view, _ in maps], chosen.pop(), stretches.pop())
+    return heatmap.ColourScale.of([view for view, _ in maps], chosen.pop(), stretches.pop())
 
 
-def _panel(view: View, panel: Panel, room: Room, shared: heatmap.Scale | None) -> Laid:
+def _panel(view: View, panel: Panel, room: PanelBox, shared: heatmap.ColourScale | None) -> PendingPanel:
     if isinstance(view, Heatmap):
-        scale = shared or heatmap.Scale.of([view], panel.colours, panel.stretch)
+        scale = shared or heatmap.ColourScale.of([view], panel.colours, panel.stretch)
         laid = heatmap.heatmap(view, room, scale)
         if shared is None:
             heatmap.colour_bar(room.axes, scale, view.value_title, room)
@@ -267,7 +267,7 @@ def _panel(view: View, panel: Panel, room: Room, shared: heatmap.Scale | None) -
     return laid
 
 
-def _name_axes(view: View, panel: Panel, room: Room, wide: float, high: float) -> bool:
+def _name_axes(view: View, panel: Panel, room: PanelBox, wide: float, high: float) -> bool:
     """Titles of axes that are so many inches wide and high; whether they have changed."""
     if isinstance(view, Strip):
         given = (panel.x_title, panel.y_title, *(one.text for one in panel.annotations))
@@ -289,7 +289,7 @@ def _titles(view: Heatmap | Lines | Bars | Forest) -> tuple[str, str]:
     return view.x_title, view.y_title
 
 
-def _head(title: str, letter: str, room: Room, lift: float) -> None:
+def _head(title: str, letter: str, room: PanelBox, lift: float) -> None:
     """Letter and title above the axes, and above what stands there already."""
     if not letter and not title:
         return

@@ -8,7 +8,7 @@ from matplotlib.ticker import MaxNLocator
 from app.figures.palettes import mark
 from app.figures.print import text
 from app.figures.print.lines import legend, legend_height
-from app.figures.print.panel import FAINT, Laid, Room
+from app.figures.print.panel import FAINT, PanelBox, PendingPanel
 from app.views.kinds import Forest
 
 _BETWEEN = 1.9
@@ -37,7 +37,7 @@ def height(view: Forest, size: float) -> float:
     return max(1, len(view.labels)) * size * row + 4.5 * size
 
 
-def forest(view: Forest, room: Room) -> Laid:
+def forest(view: Forest, room: PanelBox) -> PendingPanel:
     axes, rows = room.axes, np.arange(len(view.labels), dtype=float)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="x", color=FAINT, linewidth=0.5)
@@ -69,4 +69,4 @@ def forest(view: Forest, room: Room) -> Laid:
     )
     legend(view.lines if len(view.lines) > 1 else (), room, drawn)
     lift = legend_height(view.lines, room.width, room.small) if len(view.lines) > 1 else 0.0
-    return Laid(lift=lift, settle=tuple)
+    return PendingPanel(lift=lift, settle=tuple)

@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 
 from app.figures.palettes import Colours, Stretch, colour_map, ink
 from app.figures.print import text
-from app.figures.print.panel import EDGE, Laid, Room
+from app.figures.print.panel import EDGE, PanelBox, PendingPanel
 from app.views.kinds import Heatmap
 from app.views.numbers import unmasked
 from app.views.pooling import Cells, pooled
@@ -36,7 +36,7 @@ _NOTICED = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scale:
+class ColourScale:
     """What a colour means."""
 
     low: float
@@ -48,7 +48,7 @@ class Scale:
     stretch: Stretch = Stretch.LINEAR
 
     @classmethod
-    def of(cls, views: Sequence[Heatmap], colours: Colours | None, stretch: Stretch = Stretch.LINEAR) -> Scale:
+    def of(cls, views: Sequence[Heatmap], colours: Colours | None, stretch: Stretch = Stretch.LINEAR) -> ColourScale:
         """One that holds all views. Raises ValueError for colours that do not go with them, and for views that do not
         go together."""
         diverging = {view.diverging for view in views}
@@ -107,11 +107,11 @@ class Scale:
         return shades
 
 
-def heatmap(view: Heatmap, room: Room, scale: Scale) -> Laid:
+def heatmap(view: Heatmap, room: PanelBox, scale: ColourScale) -> PendingPanel:
     axes, values = room.axes, unmasked(view)
     if not values.size:
         axes.set(xticks=(), yticks=())
-        return Laid(settle=lambda: ("There is nothing to show.",))
+        return PendingPanel(settle=lambda: ("There is nothing to show.",))
     rows, columns = values.shape
     hidden = not np.isfinite(values).all()
     if hidden:  # the ground shows through where the image has nothing
@@ -162,10 +162,10 @@ def heatmap(view: Heatmap, room: Room, scale: Scale) -> Laid:
         notes += _write_counts(room, values, scale, *cell) if view.counts else ()
         return (*notes, *_segments(view, room, 72 * wide), *_tell_signs(axes, values, scale, min(cell)))
 
-    return Laid(settle=settle, lift=room.small * text.LEADING + 1 if view.segment_labels else 0.0)
+    return PendingPanel(settle=settle, lift=room.small * text.LEADING + 1 if view.segment_labels else 0.0)
 
 
-def _name_columns(view: Heatmap, room: Room, along: Cells) -> None:
+def _name_columns(view: Heatmap, room: PanelBox, along: Cells) -> None:
     """Ticks below the columns; where a cell gathers columns from between others, below the cells."""
     names = view.ticks or view.column_labels
     gathered = not along.whole and bool((np.diff(along.owner) < 0).any())
@@ -186,11 +186,11 @@ def column_title(view: Heatmap, title: str, wide: float, high: float) -> str:
     return f"{title} (each cell the {words})" if words else title
 
 
-def _above(room: Room) -> dict[str, object]:
+def _above(room: PanelBox) -> dict[str, object]:
     return {"textcoords": "offset points", "va": "bottom", "fontsize": room.small}
 
 
-def _segments(view: Heatmap, room: Room, width: float) -> tuple[str, ...]:
+def _segments(view: Heatmap, room: PanelBox, width: float) -> tuple[str, ...]:
     """Where segments begin, and above it their names, as far as there is room in `width` points; says what is left
     out."""
     axes, columns, notes = room.axes, view.values.shape[1], []
@@ -214,7 +214,7 @@ def _segments(view: Heatmap, room: Room, width: float) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _write_counts(room: Room, values: np.ndarray, scale: Scale, wide: float, high: float) -> tuple[str, ...]:
+def _write_counts(room: PanelBox, values: np.ndarray, scale: ColourScale, wide: float, high: float) -> tuple[str, ...]:
     """Whole numbers in cells of so many points."""
     there = [(at, f"{values[at]:.0f}") for at in zip(*np.nonzero(np.isfinite(values)))]
     if room.small > high or max((text.width(words, room.small) for _, words in there), default=0.0) + 2 > wide:
@@ -225,7 +225,7 @@ def _write_counts(room: Room, values: np.ndarray, scale: Scale, wide: float, hig
     return ()
 
 
-def _tell_signs(axes: Axes, values: np.ndarray, scale: Scale, cell: float) -> tuple[str, ...]:
+def _tell_signs(axes: Axes, values: np.ndarray, scale: ColourScale, cell: float) -> tuple[str, ...]:
     """Dots in cells below the middle of a scale whose ends are equally dark."""
     if not scale.dotted:
         return ()
@@ -237,7 +237,7 @@ def _tell_signs(axes: Axes, values: np.ndarray, scale: Scale, cell: float) -> tu
     return (f"Dots: below {scale.middle:g}.",)
 
 
-def colour_bar(axes: Axes | Sequence[Axes], scale: Scale, title: str, room: Room) -> None:
+def colour_bar(axes: Axes | Sequence[Axes], scale: ColourScale, title: str, room: PanelBox) -> None:
     """The scale beside one heatmap, or beside all that share it."""
     bar = room.axes.figure.colorbar(
         ScalarMappable(scale.norm, colour_map(scale.colours)), ax=axes, pad=0.02, aspect=max(8.0, room.height / 7)
@@ -257,7 +257,7 @@ def colour_bar(axes: Axes | Sequence[Axes], scale: Scale, title: str, room: Room
         bar.ax.scatter([0.5] * len(places), places, s=1.6**2, c=ink(shades), linewidths=0, zorder=3)
 
 
-def _ticks(scale: Scale, apart: float) -> list[float]:
+def _ticks(scale: ColourScale, apart: float) -> list[float]:
     """Round values whose places on the bar are at least so far `apart`, of its length."""
     found: list[float] = []
     for value in MaxNLocator(5, steps=(1, 2, 2.5, 5, 10), integer=scale.counts).tick_values(scale.low, scale.high):

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from app.figures.palettes import mark
 from app.figures.print import text
-from app.figures.print.panel import EDGE, FAINT, Laid, Room
+from app.figures.print.panel import EDGE, FAINT, PanelBox, PendingPanel
 from app.views.kinds import Bars, Line, Lines
 
 _FEW = 12
@@ -24,7 +24,7 @@ _SAMPLE = 2.6
 """Length of a legend's line, in sizes of its type."""
 
 
-def lines(view: Lines, room: Room) -> Laid:
+def lines(view: Lines, room: PanelBox) -> PendingPanel:
     axes, points = room.axes, len(view.ticks)
     drawn = [_line(axes, line, number, len(view.lines)) for number, line in enumerate(view.lines)]
     _frame(room, view.ticks, view.x_title)
@@ -43,7 +43,7 @@ def lines(view: Lines, room: Room) -> Laid:
             low - 0.02 * (high - low), high + 0.02 * (high - low)
         )  # or half a marker would be cut off at its ends
     legend(view.lines, room, drawn)
-    return Laid(lift=legend_height(view.lines, room.width, room.small), settle=lambda: tuple(notes))
+    return PendingPanel(lift=legend_height(view.lines, room.width, room.small), settle=lambda: tuple(notes))
 
 
 def _line(axes: Axes, line: Line, number: int, count: int) -> Line2D:
@@ -85,7 +85,7 @@ def legend_height(lines: Sequence[Line], width: float, size: float) -> float:
     return high * -(-len(names) // columns) * size * text.LEADING
 
 
-def legend(lines: Sequence[Line], room: Room, drawn: list[Line2D]) -> None:
+def legend(lines: Sequence[Line], room: PanelBox, drawn: list[Line2D]) -> None:
     """Names above the axes."""
     names, columns = _names(lines, room.width, room.small)
     if names:
@@ -96,7 +96,7 @@ def legend(lines: Sequence[Line], room: Room, drawn: list[Line2D]) -> None:
         )  # fmt: skip
 
 
-def bars(view: Bars, room: Room) -> Laid:
+def bars(view: Bars, room: PanelBox) -> PendingPanel:
     places = np.arange(len(view.values))
     room.axes.bar(
         places, view.values, width=1.0 if len(places) > room.width / 4 else 0.8, color=mark(0).colour, linewidth=0
@@ -107,10 +107,12 @@ def bars(view: Bars, room: Room) -> Laid:
     _frame(room, view.labels, view.x_title)
     room.axes.axhline(0, color=EDGE, linewidth=0.6)
     room.axes.set_xlim(-0.7, max(len(places), 1) - 0.3)
-    return Laid(settle=lambda: () if view.marked is None else (f"The triangle marks {view.labels[view.marked]}.",))
+    return PendingPanel(
+        settle=lambda: () if view.marked is None else (f"The triangle marks {view.labels[view.marked]}.",)
+    )
 
 
-def _frame(room: Room, labels: tuple[str, ...], x_title: str) -> None:
+def _frame(room: PanelBox, labels: tuple[str, ...], x_title: str) -> None:
     axes = room.axes
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color=FAINT, linewidth=0.5)

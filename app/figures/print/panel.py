@@ -12,7 +12,7 @@ FAINT = "#d9dadd"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Room:
+class PanelBox:
     """Where one view is drawn; sizes in points."""
 
     axes: Axes
@@ -31,7 +31,7 @@ class Room:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Laid:
+class PendingPanel:
     """A panel that waits for the layout."""
 
     settle: Callable[[], tuple[str, ...]]

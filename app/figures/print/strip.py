@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 
 from app.figures.palettes import Colours, Stretch, ink, mark, segment_shades, text_shades
 from app.figures.print import text as paper_text
-from app.figures.print.panel import EDGE, Laid, Room
+from app.figures.print.panel import EDGE, PanelBox, PendingPanel
 from app.views.kinds import Strip
 
 _LINE = 1.9
@@ -24,7 +24,7 @@ _SAMPLE = 4.6
 
 
 @dataclass(frozen=True, kw_only=True)
-class Placed:
+class PlacedText:
     """A token on its line; points from the left."""
 
     token: int
@@ -38,7 +38,7 @@ class Placed:
 class Flow:
     """A text in lines."""
 
-    tokens: tuple[Placed, ...]
+    tokens: tuple[PlacedText, ...]
     numbers: tuple[tuple[int, int], ...]
     """(line, segment that begins there)"""
     lines: int
@@ -60,7 +60,7 @@ def flow(view: Strip, width: float, size: float) -> Flow:
                 wide = paper_text.width(text, size)
                 if left + wide > width and left > margin:  # a word that is longer than a line
                     line, left = line + 1, margin
-                tokens.append(Placed(token=token, text=text, line=line, left=left, width=wide))
+                tokens.append(PlacedText(token=token, text=text, line=line, left=left, width=wide))
                 left += wide
     return Flow(tokens=tuple(tokens), numbers=tuple(numbers), lines=line + 1)
 
@@ -84,7 +84,7 @@ def height(view: Strip, width: float, size: float) -> float:
     return max(1, flow(view, width, size).lines + _legend_lines(view, width, size)) * size * _LINE
 
 
-def lacks(view: Strip, room: Room) -> float:
+def lacks(view: Strip, room: PanelBox) -> float:
     """Inches by which the axes are too low for the text."""
     wide, high = room.inches()
     missing = height(view, 72 * wide, room.small) / 72 - high
@@ -112,7 +112,7 @@ def _legend_words(view: Strip, stretch: Stretch, width: float, size: float) -> s
     return paper_text.wrapped(paper_text.printable(words), size, width - _sample(view, size))
 
 
-def strip(view: Strip, room: Room, colours: Colours | None, stretch: Stretch) -> Laid:
+def strip(view: Strip, room: PanelBox, colours: Colours | None, stretch: Stretch) -> PendingPanel:
     room.axes.set_axis_off()
 
     def settle() -> tuple[str, ...]:
@@ -130,10 +130,10 @@ def strip(view: Strip, room: Room, colours: Colours | None, stretch: Stretch) ->
         _legend(view, room, placed.lines, wide, colours, stretch)
         return ()
 
-    return Laid(settle=settle)
+    return PendingPanel(settle=settle)
 
 
-def _middle(room: Room, line: int) -> float:
+def _middle(room: PanelBox, line: int) -> float:
     return (line + 0.5) * room.small * _LINE
 
 
@@ -147,7 +147,7 @@ def grounds(view: Strip, colours: Colours | None, stretch: Stretch) -> Float[np.
     return np.where(np.isfinite(linear)[:, None], shades, np.nan)
 
 
-def _tokens(view: Strip, room: Room, placed: Flow, shades: Float[np.ndarray, "token 3"]) -> None:
+def _tokens(view: Strip, room: PanelBox, placed: Flow, shades: Float[np.ndarray, "token 3"]) -> None:
     axes, size = room.axes, room.small
     coloured = np.isfinite(shades[:, 0])
     words = ink(np.nan_to_num(shades, nan=1.0))
@@ -174,7 +174,7 @@ def _tokens(view: Strip, room: Room, placed: Flow, shades: Float[np.ndarray, "to
         )
 
 
-def _marks(view: Strip, room: Room, placed: Flow) -> None:
+def _marks(view: Strip, room: PanelBox, placed: Flow) -> None:
     kinds = list(dict.fromkeys(word for _, _, word in view.marks))
     for first, end, word in view.marks:
         style = mark(kinds.index(word) + 1)
@@ -198,7 +198,7 @@ def _runs(placed: Flow, first: int, end: int, size: float) -> Iterator[tuple[int
         yield line, found[0].left + paper_text.width(" " * blank, size), found[-1].left + found[-1].width
 
 
-def _legend(view: Strip, room: Room, line: int, width: float, colours: Colours | None, stretch: Stretch) -> None:
+def _legend(view: Strip, room: PanelBox, line: int, width: float, colours: Colours | None, stretch: Stretch) -> None:
     axes, size = room.axes, room.small
     if view.marks:
         left = 0.0

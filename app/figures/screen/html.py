@@ -21,7 +21,7 @@ from app.views.kinds import Heatmap, Strip
 from app.views.seen import seen
 
 if TYPE_CHECKING:
-    from app.figures.print.figure import Drawn
+    from app.figures.print.figure import PrintFigure
     from app.views.numbers import View
 
 _CONFIG = {
@@ -37,7 +37,7 @@ _STYLE = (
 )
 
 
-def interactive(drawn: Drawn) -> str:
+def interactive(drawn: PrintFigure) -> str:
     """The figure's panels as they stand on its page, in the light theme; annotations stay at their places."""
     across = getattr(drawn.page, "across", 1)
     marks = letters(drawn.page)

@@ -10,7 +10,7 @@ from app.views.kinds import Strip
 from lm2.text.tokens import CONTINUED
 
 if TYPE_CHECKING:
-    from probes.explain.contexts import Context
+    from probes.explain.contexts import SlotContext
     from probes.explain.explain import SlotExplanation
 
 _MARK = "at least half of its passage's largest value"
@@ -43,14 +43,14 @@ def strip(one: SlotExplanation) -> Strip:
     )
 
 
-def _pieces(context: Context) -> list[str]:
+def _pieces(context: SlotContext) -> list[str]:
     """Each token's characters with the blanks before them; a token that goes on with a character of the one before it
     is shown as such."""
     ends = np.maximum.accumulate([0, *(right for _, right in context.spans)])
     return [context.text[left:right] or CONTINUED for left, right in zip(ends, ends[1:])]
 
 
-def _marks(contexts: tuple[Context, ...]) -> list[tuple[int, int, str]]:
+def _marks(contexts: tuple[SlotContext, ...]) -> list[tuple[int, int, str]]:
     found, start = [], 0
     for context in contexts:
         found += [(start + int(at), start + int(at) + 1, _MARK) for at in np.flatnonzero(context.marked)]

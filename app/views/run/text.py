@@ -58,7 +58,7 @@ def chances(logits: Float[np.ndarray, "d_vocab"]) -> Float[np.ndarray, "d_vocab"
 def surprise_line(trace: Trace) -> Lines:
     """How unexpected each token was."""
     return Lines(
-        lines=(Line(name="surprise", values=trace.surprise),),
+        lines=(Line(name="surprise", values=trace.surprisal),),
         ticks=token_labels(trace.tokens.shown),
         x_title="token",
         y_title="surprise (bits)",

@@ -9,7 +9,7 @@ import numpy as np
 from app.views.kinds import Forest, Line, Lines, Table
 
 if TYPE_CHECKING:
-    from probes.experiments.experiment import Findings
+    from probes.experiments.tables import Findings
 
 
 _MEANING = {

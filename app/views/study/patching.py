@@ -28,7 +28,7 @@ class Reply:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class PatchedAnswer:
     """Where a text is asked something, and what is right."""
 
     row: int
@@ -40,7 +40,7 @@ class Asked:
     """Whether `reply` is true; else it is what the model says."""
 
 
-def asked(trace: Trace, context: Context, tokenizer: Tokenizer) -> Asked:
+def asked(trace: Trace, context: Context, tokenizer: Tokenizer) -> PatchedAnswer:
     """The text's last question; a text without one is asked what follows it."""
     if context.quizzes:
         quiz = context.quizzes[-1]
@@ -50,7 +50,7 @@ def asked(trace: Trace, context: Context, tokenizer: Tokenizer) -> Asked:
         row = len(trace.tokens) - 1
         reply = said(trace, row, tokenizer)
     segment = next(segment.index for segment in trace.segments if row < segment.end)
-    return Asked(row=row, segment=segment, reply=reply, known=bool(context.quizzes))
+    return PatchedAnswer(row=row, segment=segment, reply=reply, known=bool(context.quizzes))
 
 
 def replied(trace: Trace, context: Context, words: str, tokenizer: Tokenizer) -> Reply:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from probes.features.sources import Source
     from probes.features.targets import Target
     from probes.probing.directions import Spoken
-    from probes.probing.result import Cell, ProbeResult
+    from probes.probing.result import ProbeCell, ProbeResult
     from probes.stats.scores import Estimate
     from probes.stats.selectivity import Choice
 
@@ -39,7 +39,7 @@ class Probed:
     """A finished probe with its statistics, which take longer than drawing them."""
 
     result: ProbeResult
-    cells: Mapping[Place, Cell]
+    cells: Mapping[Place, ProbeCell]
     controls: Mapping[Place, Estimate]
     """Balanced accuracy of the control task."""
     best: Mapping[Target, Choice]
@@ -79,7 +79,7 @@ def gather(result: ProbeResult) -> Probed:
     )  # fmt: skip
 
 
-def told(cell: Cell) -> bool:
+def told(cell: ProbeCell) -> bool:
     """Whether there is something to tell apart: rows of two classes at least."""
     return cell.score.n > 0 and cell.score.chance < 1
 
@@ -190,7 +190,7 @@ def by_target(probed: Probed, source: Source) -> Table:
     return Table(columns=("target", label, *ends, *baselines), rows=tuple(rows))
 
 
-def gains(cell: Cell) -> Table:
+def gains(cell: ProbeCell) -> Table:
     """What a cell tells beyond each baseline."""
     return Table(
         columns=("beyond", "bits per row", "low", "high"),
@@ -215,7 +215,7 @@ def best(probed: Probed, target: Target) -> str | None:
     )
 
 
-def verdict(cell: Cell) -> str:
+def verdict(cell: ProbeCell) -> str:
     """What may be said of a cell, and what not, as Markdown."""
     if not told(cell):
         return "Nothing to tell apart here"
@@ -230,11 +230,13 @@ def verdict(cell: Cell) -> str:
 def erasable(probed: Probed, target: Target) -> bool:
     """Whether there is an experiment that erases the target and asks the model: of the places of those whom qa1's
     questions ask for."""
-    asked = {put.prompt.question for put in probed.result.plan.examples.puts if put.prompt.task == 1}
+    asked = {
+        encoded.prompt.question for encoded in probed.result.plan.examples.encoded_prompts if encoded.prompt.task == 1
+    }
     return str(target) in {question.replace("Where is", "place of").removesuffix("?") for question in asked}
 
 
-def described(cell: Cell) -> str:
+def described(cell: ProbeCell) -> str:
     """A cell's numbers in words."""
     if not told(cell):
         return f"{cell.score.n} rows: {'all of one class' if cell.score.n else 'none has this target'}."
@@ -270,7 +272,7 @@ def misread(probed: Probed, source: Source, target: Target, segment: int | str) 
     rows = []
     for row in wrong[:_MISREAD]:
         read, truth = int(task.predicted[row]), int(task.labels[row])
-        story = plan.examples.puts[plan.examples.document[row]].prompt.story_id
+        story = plan.examples.encoded_prompts[plan.examples.document[row]].prompt.story_id
         words = _passage(plan.examples, int(row))
         rows.append(
             (
@@ -290,10 +292,10 @@ def misread(probed: Probed, source: Source, target: Target, segment: int | str) 
 
 def _passage(examples: Examples, row: int) -> str:
     """The row's segment, or what is near the row in a long one, with the row's token in brackets."""
-    put, here = examples.puts[examples.document[row]], int(examples.place[row])
-    segment = put.segments[examples.segment[row]]
-    first, last = max(segment.start, here - _AROUND), min(segment.end, put.question.stop, here + _AROUND + 1) - 1
-    spans, text = put.tokens.spans, put.tokens.text
+    encoded, here = examples.encoded_prompts[examples.document[row]], int(examples.place[row])
+    segment = encoded.segments[examples.segment[row]]
+    first, last = max(segment.start, here - _AROUND), min(segment.end, encoded.question.stop, here + _AROUND + 1) - 1
+    spans, text = encoded.tokens.spans, encoded.tokens.text
     start, end = spans[here]
     words = f"{text[spans[first][0] : start]}⟦{text[start:end]}⟧{text[end : spans[last][1]]}"
     return ("" if first == segment.start else "… ") + " ".join(words.split())

@@ -13,7 +13,7 @@ from probes.stats.metrics import Metric
 
 if TYPE_CHECKING:
     from probes.stats.effects import Effect
-    from probes.sweeps.grid import Part
+    from probes.sweeps.grid import ModelPart
     from probes.sweeps.result import SweepResult
 
 SIGNIFICANT = 0.05
@@ -81,7 +81,7 @@ class Layout:
         return next((place for place, held in self.places.items() if held == unit), None)
 
 
-def layout(parts: tuple[Part, ...]) -> Layout:
+def layout(parts: tuple[ModelPart, ...]) -> Layout:
     """Slots, heads or parts down; blocks along within segments, earlier segments first."""
     rows = list(dict.fromkeys((part.what, part.index) for part in parts))
     columns = sorted(
@@ -93,7 +93,7 @@ def layout(parts: tuple[Part, ...]) -> Layout:
     return Layout(rows=tuple(rows), columns=tuple(columns), places=places)
 
 
-def _column(part: Part) -> tuple[int | None, int | None, float | None]:
+def _column(part: ModelPart) -> tuple[int | None, int | None, float | None]:
     return part.back, part.layer, part.value
 
 

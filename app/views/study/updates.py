@@ -15,10 +15,10 @@ from app.views.run.memory import over, over_heads, read_title
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from probes.causal.updates import Rereading, Walk
+    from probes.causal.updates import Rereading, TracedGeneration
 
 
-def strip(walk: Walk, marks: tuple[tuple[int, int, str], ...], piece_of: Callable[[int], str]) -> Strip:
+def strip(walk: TracedGeneration, marks: tuple[tuple[int, int, str], ...], piece_of: Callable[[int], str]) -> Strip:
     """The prompt and what was written behind it; each new token tells what else it might have been."""
     notes = [""] * len(walk.prompt)
     for row in walk.logits:
@@ -40,7 +40,7 @@ def strip(walk: Walk, marks: tuple[tuple[int, int, str], ...], piece_of: Callabl
     )
 
 
-def where(walk: Walk, step: int) -> str:
+def where(walk: TracedGeneration, step: int) -> str:
     """Where a new token was predicted, and who had written to the bank by then."""
     place, segment = walk.predictor(step), walk.segment_of(step)
     said = (
@@ -54,19 +54,19 @@ def where(walk: Walk, step: int) -> str:
     return said
 
 
-def bank(walk: Walk, written: int) -> str:
+def bank(walk: TracedGeneration, written: int) -> str:
     """Which bank this is: the one that `written` segments left."""
     return _left(walk, written) + (
         " (still open)" if written == len(walk.segments) and walk.writes(written - 1) else ""
     )
 
 
-def _left(walk: Walk, segments: int) -> str:
+def _left(walk: TracedGeneration, segments: int) -> str:
     last = max((at for at in range(segments) if walk.writes(at)), default=None)
     return "the fresh bank" if last is None else f"the bank after segment {last}"
 
 
-def steps(on: Walk, off: Walk, piece_of: Callable[[int], str]) -> Table:
+def steps(on: TracedGeneration, off: TracedGeneration, piece_of: Callable[[int], str]) -> Table:
     """Both walks token by token: what was chosen, and how far the two distributions are apart while the texts are the
     same."""
     rows, same = [], True
@@ -96,7 +96,7 @@ def steps(on: Walk, off: Walk, piece_of: Callable[[int], str]) -> Table:
     return Table(columns=columns, rows=tuple(rows))
 
 
-def reads_by_step(walk: Walk, layer: int, head: str) -> Heatmap:
+def reads_by_step(walk: TracedGeneration, layer: int, head: str) -> Heatmap:
     """The slots read when each new token was chosen."""
     values = over_heads(walk.reads[:, walk.layers.index(layer)].swapaxes(0, 1), head).T
     starts = [0, *(step for step in range(len(walk.ids)) if walk.closed(step))]

@@ -28,7 +28,7 @@ from app.charts import (
     chart_of,
 )  # fmt: skip
 from app.export.figure_spec import FigureSpec
-from app.export.files import Form, bundle, render
+from app.export.files import FileFormat, bundle, render
 from app.figures.print.figure import draw as printed
 from app.figures.print.page import Paper
 from app.figures.screen import draw
@@ -45,10 +45,10 @@ from probes.experiments.experiment import Experiment, ExperimentSpec
 from probes.experiments.tables import Findings
 from probes.explain.spec import ExplainSpec
 from probes.features.documents import Documents, Origin
-from probes.features.examples import Moment
+from probes.features.examples import RowPosition
 from probes.probing.spec import ProbeSpec
 from probes.stats.metrics import Metric
-from probes.sweeps.grid import Grid
+from probes.sweeps.grid import UnitGrid
 from probes.sweeps.spec import SweepSpec
 
 TEXT, DONOR = (
@@ -68,13 +68,13 @@ def charts(name: str) -> dict[str, tuple[Chart, ...]]:
     run = RunSpec(checkpoint=name, text=TEXT)
     sweep = SweepSpec(
         checkpoint=name,
-        grid=Grid.MEMORY_HEADS,
+        grid=UnitGrid.MEMORY_HEADS,
         questions=4,
         segment_length=96,
         metrics=(Metric.LOGIT_DIFFERENCE, Metric.EXACT),
     )
     probe = ProbeSpec(
-        checkpoint=name, documents=Documents(count=12), moment=Moment.SEGMENT, segment_length=48,
+        checkpoint=name, documents=Documents(count=12), moment=RowPosition.SEGMENT, segment_length=48,
         sources=("bank:mean", "embed"), targets=("place of Mary",),
         baselines=("tokens",), strengths=(0.01,), folds=2, permutations=0,
     )  # fmt: skip
@@ -118,7 +118,7 @@ def test_json_gives_it_back_and_all_that_is_shown_can_be_printed(kind: str, gate
             assert latex(made.view).count(r"\\") == len(made.view.rows) + 1
         else:
             spec = FigureSpec(charts=(chart,), page=Paper(venue="tmlr"))
-            assert render(spec.drawn([made]), Form.SVG).startswith(b"<?xml")
+            assert render(spec.drawn([made]), FileFormat.SVG).startswith(b"<?xml")
             assert interactive(spec.drawn([made])).endswith("</html>")
 
 

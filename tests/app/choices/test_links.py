@@ -12,7 +12,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app.choices import links
-from app.choices.selection import ALLOWED, Selection, Source
+from app.choices.selection import ALLOWED, Selection, TextSource
 from app.figures.palettes import Stretch
 from app.figures.print.venues import Columns, Venue
 from app.screens import ablations, probes, sweeps, updates
@@ -24,7 +24,7 @@ from lm2.tasks import stories
 from probes.estimators.linear import Family
 from probes.experiments.experiment import Experiment
 from probes.features.documents import Origin
-from probes.features.examples import Moment
+from probes.features.examples import RowPosition
 from probes.stats.metrics import Metric
 
 FIELDS = {field.name: field for field in dataclasses.fields(Selection)}
@@ -117,7 +117,7 @@ def test_closed_sets_are_those_that_the_screens_offer() -> None:
         "ordered": [one.value for one in Metric],
         "effect": ["", *(one.value for one in Metric)], "grid": sweeps._GRIDS, "replacement": sweeps._REPLACEMENTS,
         "route": sweeps._ROUTES,
-        "probe_origin": [one.value for one in Origin], "probe_moment": [one.value for one in Moment],
+        "probe_origin": [one.value for one in Origin], "probe_moment": [one.value for one in RowPosition],
         "probe_family": [one.value for one in Family],
         "venue": [one.value for one in Venue], "columns": [one.value for one in Columns],
         "scale": [one.value for one in Stretch],
@@ -143,9 +143,9 @@ def test_a_text_that_unpacks_without_end_and_one_with_something_behind_it_are_re
 
 
 @pytest.mark.parametrize(("old", "values"), [
-    ({"source": "text", "text": "Mary moved."}, {"source": Source.PASTED, "text": "Mary moved."}),
+    ({"source": "text", "text": "Mary moved."}, {"source": TextSource.PASTED, "text": "Mary moved."}),
     ({"source": "text", "text": _packed(zlib.compress(b"Mary moved. " * 9, 9))}, {"text": "Mary moved. " * 9}),
-    ({"source": "file", "text": "From a file."}, {"source": Source.FILE, "uploaded": "From a file.", "text": ""}),
+    ({"source": "file", "text": "From a file."}, {"source": TextSource.FILE, "uploaded": "From a file.", "text": ""}),
     ({"slots": "0,3-5", "layer": "2", "slot": "4", "scale": "linear"},
         {"slots": (0, 3, 4, 5), "layer": 2, "slot": 4, "scale": "linear"}),
     ({"policy": "freeze", "input_gate": "0.5", "probe_strengths": "0.1, 1"},
@@ -326,11 +326,11 @@ def test_a_link_to_other_documents_or_labels_of_probes_says_so_at_once(
 
 def test_a_pasted_text_and_an_uploaded_file_are_two_texts(simulated: None) -> None:
     test = _page("run", {"source": "text", "text": "Mary moved to the garden."})
-    test.segmented_control(key="widget_source").set_value(Source.FILE).run()
+    test.segmented_control(key="widget_source").set_value(TextSource.FILE).run()
     assert any("No file yet" in info.value for info in test.info)
     test = _page("run", {"source": "file", "uploaded": "John moved.", "text": "Mary moved."})
     assert any("uploaded file" in caption.value for caption in test.caption)
-    test.segmented_control(key="widget_source").set_value(Source.PASTED).run()
+    test.segmented_control(key="widget_source").set_value(TextSource.PASTED).run()
     assert (
         any("pasted text" in caption.value for caption in test.caption)
         and test.session_state["selection"].uploaded == "John moved."

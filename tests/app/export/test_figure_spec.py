@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.charts import BenchmarkChart, Made, OfBenchmark, OfRun, OfSweep, RunChart, SweepChart
+from app.charts import BenchmarkChart, ComputedChart, OfBenchmark, OfRun, OfSweep, RunChart, SweepChart
 from app.cli.main import main
 from app.export import sidecar as sidecars
 from app.export.figure_spec import FigureSpec
-from app.export.files import Form, bundle, render
+from app.export.files import FileFormat, bundle, render
 from app.figures.print.page import Grid, Panel, Paper
 from app.figures.print.venues import Columns, Venue
 from app.views.kinds import Heatmap
@@ -54,7 +54,7 @@ def test_json_gives_it_back_and_every_kind_can_be_printed(shown: OfRun, gated: C
     spec = FigureSpec(charts=(chart,), page=Paper(venue=Venue.ACL, columns=Columns.DOUBLE, title="One"))
     back = FigureSpec.from_json(json.loads(json.dumps(spec.to_json())))
     assert back == spec and back.digest == spec.digest
-    assert render(spec.drawn([chart.made(gated, trace)]), Form.SVG, spec.digest).startswith(b"<?xml")
+    assert render(spec.drawn([chart.made(gated, trace)]), FileFormat.SVG, spec.digest).startswith(b"<?xml")
 
 
 def test_the_numbers_are_those_of_the_screens_view(gated: Checkpoint, trace: Trace) -> None:
@@ -221,7 +221,7 @@ def test_the_sidecar_names_what_the_figure_was_made_with(gated: Checkpoint, trac
     )
     assert sidecars.differences(told, told) == [] and bundle(spec.drawn([made]), told, spec.digest)
     assert isinstance(made.view, Heatmap)
-    other = Made(chart=made.chart, view=replace(made.view, values=made.view.values + 1), origin=made.origin)
+    other = ComputedChart(chart=made.chart, view=replace(made.view, values=made.view.values + 1), origin=made.origin)
     assert sidecars.differences(told, sidecars.sidecar(spec, [other])) == ["the numbers"]
 
 
@@ -230,7 +230,7 @@ def test_a_sweep_that_has_run_is_read_from_its_folder(gated: Checkpoint, tmp_pat
     save(tmp_path / "toy", gated.model, gated.tokenizer, "")
     sweep = SweepSpec(
         checkpoint=str(tmp_path / "toy"),
-        grid=grid.Grid.MEMORY_HEADS,
+        grid=grid.UnitGrid.MEMORY_HEADS,
         questions=4,
         segment_length=96,
         metrics=(Metric.LOGIT_DIFFERENCE, Metric.EXACT),
@@ -285,7 +285,7 @@ def test_last_bits_are_no_other_numbers_and_one_cell_is(gated: Checkpoint, trace
     spec, draw = FigureSpec(charts=(made.chart,)), np.random.default_rng(0)
 
     def beside(values: np.ndarray) -> list[str]:
-        other = Made(chart=made.chart, view=replace(made.view, values=values), origin=made.origin)
+        other = ComputedChart(chart=made.chart, view=replace(made.view, values=values), origin=made.origin)
         told = json.loads(json.dumps(sidecars.sidecar(spec, [made])))
         return sidecars.differences(told, sidecars.sidecar(spec, [other]))
 

@@ -22,9 +22,9 @@ from PIL import Image
 from pyarrow import csv, parquet
 
 from app.export import files
-from app.export.files import Form
+from app.export.files import FileFormat
 from app.figures.palettes import Stretch
-from app.figures.print.figure import Drawn, compose, draw
+from app.figures.print.figure import PrintFigure, compose, draw
 from app.figures.print.page import Annotation, Grid, Panel, Paper
 from app.figures.screen import draw as screen
 from app.figures.screen.html import interactive
@@ -33,7 +33,7 @@ from app.views import captions, numbers
 from app.views.kinds import Bars, Best, Heatmap, Line, Lines, Strip, Table, slot_labels
 
 ROOT = Path(__file__).parents[3]
-FORMS = [form for form in Form if form is not Form.PGF]
+FORMS = [form for form in FileFormat if form is not FileFormat.PGF]
 SIDECAR = {"run": "abc", "seed": 3, "text": "Zoë 🙂"}
 DIGEST = "5f" * 32
 
@@ -73,7 +73,7 @@ BARS = Bars(values=np.array([0.5, -0.25]), labels=("a", "b"), x_title="slot", y_
 PAPER = Paper(venue="icml", title="Reads & writes", annotations=(Annotation(x=1, y=1, text="here"),))
 
 
-def grid() -> Drawn:
+def grid() -> PrintFigure:
     panels = (Panel(title="One"), Panel(), Panel(), Panel())
     return compose((view(), lines(), strip(), BARS), Grid(venue="acl", columns="double", across=2, panels=panels))
 
@@ -90,7 +90,7 @@ ODD = {
 
 
 @pytest.fixture(scope="module")
-def twice() -> tuple[Drawn, Drawn]:
+def twice() -> tuple[PrintFigure, PrintFigure]:
     """One figure made twice, the second time with other settings about."""
     one = grid()
     with matplotlib.rc_context(ODD):
@@ -103,7 +103,7 @@ def archive() -> zipfile.ZipFile:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_the_same_figure_is_the_same_file_whatever_settings_there_are(twice, form: Form) -> None:
+def test_the_same_figure_is_the_same_file_whatever_settings_there_are(twice, form: FileFormat) -> None:
     one, other = twice
     made = files.render(one, form, "digest")
     with matplotlib.rc_context(ODD):
@@ -127,7 +127,7 @@ def test_another_process_makes_the_same_archive() -> None:
 
 def test_figures_that_are_made_at_the_same_time_are_the_same() -> None:
     def make(_: int) -> bytes:
-        return files.render(draw(BARS, Paper(venue="icml")), Form.SVG)
+        return files.render(draw(BARS, Paper(venue="icml")), FileFormat.SVG)
 
     with ThreadPoolExecutor(4) as pool:
         assert len(set(pool.map(make, range(8)))) == 1
@@ -139,7 +139,7 @@ def test_an_archive_is_the_same_on_another_day(archive, monkeypatch) -> None:
 
 
 def test_a_pdf_has_its_fonts_as_truetype_and_the_size_of_the_page() -> None:
-    made = files.render(draw(view(), PAPER), Form.PDF)
+    made = files.render(draw(view(), PAPER), FileFormat.PDF)
     assert b"/FontFile2" in made and b"/CIDFontType2" in made and b"/Type3" not in made and b"DejaVuSans" in made
     assert re.search(rb"/MediaBox \[ 0 0 234 [\d.]+ \]", made)
     assert b"CreationDate" not in made
@@ -147,7 +147,9 @@ def test_a_pdf_has_its_fonts_as_truetype_and_the_size_of_the_page() -> None:
 
 def test_rasters_have_as_many_dots_to_the_inch_as_their_names_say() -> None:
     figure = draw(view(), PAPER)
-    sizes = [Image.open(io.BytesIO(files.render(figure, form))).size for form in (Form.PNG_300, Form.PNG_600)]
+    sizes = [
+        Image.open(io.BytesIO(files.render(figure, form))).size for form in (FileFormat.PNG_300, FileFormat.PNG_600)
+    ]
     assert sizes == [
         (975, round(figure.figure.get_figheight() * 300)),
         (1950, round(figure.figure.get_figheight() * 600)),
@@ -156,14 +158,14 @@ def test_rasters_have_as_many_dots_to_the_inch_as_their_names_say() -> None:
 
 def test_letters_in_svg_are_paths_and_the_file_is_xml_whatever_the_tokens_are() -> None:
     odd = dataclasses.replace(view(), row_labels=tuple("a\x07<&>--" + str(at) for at in range(6)))
-    made = files.render(draw(odd, PAPER), Form.SVG)
+    made = files.render(draw(odd, PAPER), FileFormat.SVG)
     root = ElementTree.fromstring(made)
     assert not list(root.iter("{http://www.w3.org/2000/svg}text"))
     assert root.find("{http://www.w3.org/2000/svg}title").text == "Reads & writes"
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_figure_carries_the_digest_of_what_made_it(archive: zipfile.ZipFile, form: Form) -> None:
+def test_a_figure_carries_the_digest_of_what_made_it(archive: zipfile.ZipFile, form: FileFormat) -> None:
     assert f"spec sha256:{DIGEST}".encode() in archive.read(form.value)
 
 
@@ -300,9 +302,9 @@ def test_a_table_becomes_an_archive_with_its_rows() -> None:
 def test_pgf_says_what_it_needs(monkeypatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(ValueError, match="PGF needs XeLaTeX"):
-        files.render(draw(lines(), Paper(venue="icml")), Form.PGF)
+        files.render(draw(lines(), Paper(venue="icml")), FileFormat.PGF)
     monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}")
     with pytest.raises(ValueError, match="PGF keeps images in files of their own"):
-        files.render(draw(view(), PAPER), Form.PGF)
+        files.render(draw(view(), PAPER), FileFormat.PGF)
     with pytest.raises(ValueError, match="LaTeX read 'of x_1' as commands"):
-        files.render(draw(lines(), Paper(venue="icml", title="of x_1")), Form.PGF)
+        files.render(draw(lines(), Paper(venue="icml", title="of x_1")), FileFormat.PGF)

@@ -27,7 +27,7 @@ from app.charts import (
 )  # fmt: skip
 from app.choices import intervention_words
 from app.export.figure_spec import FigureSpec
-from app.export.files import Form, caption, render
+from app.export.files import FileFormat, caption, render
 from app.export.sidecar import sidecar
 from app.figures.print.page import Paper
 from app.figures.screen.html import interactive
@@ -36,25 +36,27 @@ from app.views.latex import latex, markdown
 from app.views.numbers import digest
 from lm2.model.sites import Site
 from lm2.runs.capture import Capture
-from lm2.runs.interventions import (
+from lm2.runs.interventions import (  # fmt: skip
     KINDS,
-    Add,
     BankEdit,
     Carry,
     Edit,
     Freeze,
-    Initial,
-    Mean,
     MemoryOff,
-    Patch,
-    Permute,
     Persistence,
-    ProjectOut,
     Reset,
-    Scale,
-    Set,
     WriteBlock,
-)  # fmt: skip
+)
+from lm2.runs.operations import (
+    Add,  # fmt: skip
+    Initial,  # fmt: skip
+    Mean,  # fmt: skip
+    Patch,  # fmt: skip
+    Permute,  # fmt: skip
+    ProjectOut,  # fmt: skip
+    Scale,  # fmt: skip
+    Set,  # fmt: skip
+)
 from lm2.runs.runner import run
 from lm2.runs.spec import RunSpec
 from lm2.weights.checkpoint import Checkpoint
@@ -62,7 +64,7 @@ from probes.causal.patching import PatchSpec
 from probes.experiments.experiment import Experiment, ExperimentSpec
 from probes.explain.spec import ExplainSpec
 from probes.probing.spec import ProbeSpec
-from probes.sweeps.grid import Grid, Replacement
+from probes.sweeps.grid import Replacement, UnitGrid
 from probes.sweeps.spec import SweepSpec
 
 TEXT = "Mary moved to the garden. John went to the office.\fWhere is Mary?"
@@ -113,7 +115,7 @@ def test_a_figure_of_a_changed_run_says_so_wherever_it_speaks(shown: OfRun, gate
     assert said in " ".join(" ".join(text.get_text().split()) for text in drawn.figure.findobj(Text))
     page = interactive(drawn)
     assert page.count(said) >= 3 and f"Mine ({said})" in page
-    assert said.encode() in render(drawn, Form.SVG)
+    assert said.encode() in render(drawn, FileFormat.SVG)
     [told] = sidecar(spec, [made])["made"]
     for words in (caption(drawn), told["of"], made.view.alt):
         assert "toy-gated on qa1 story 3, question 1" in words and "Where is Mary?" in words and said in words
@@ -137,9 +139,9 @@ CHARTS: dict[str, Chart] = {
         layer=2, probe=(3,), writes="off"),
     "walks": UpdateChart(spec=replace(SPEC, captures=(), interventions=()), shown=OfUpdates.COURSE, tokens=4, frozen=1,
         layer=2, probe=(3,)),
-    "sweep": SweepChart(spec=SweepSpec(checkpoint="toy", grid=Grid.SLOTS, replacement=Replacement.ZERO),
+    "sweep": SweepChart(spec=SweepSpec(checkpoint="toy", grid=UnitGrid.SLOTS, replacement=Replacement.ZERO),
         shown=OfSweep.EFFECTS),
-    "gate sweep": SweepChart(spec=SweepSpec(checkpoint="toy", grid=Grid.GATES), shown=OfSweep.RANKING),
+    "gate sweep": SweepChart(spec=SweepSpec(checkpoint="toy", grid=UnitGrid.GATES), shown=OfSweep.RANKING),
     "experiment": ExperimentChart(spec=ExperimentSpec(experiment=Experiment.SWAP, checkpoint="toy"),
         shown=OfExperiment.FOREST),
 }  # fmt: skip
@@ -158,7 +160,7 @@ def test_every_kind_of_chart_that_changes_a_run_says_what_it_changes_and_of_what
 
 
 def test_every_replacement_and_every_grid_of_a_sweep_has_words() -> None:
-    for grid in Grid:
+    for grid in UnitGrid:
         for replacement in Replacement:
             try:
                 spec = SweepSpec(checkpoint="toy", grid=grid, replacement=replacement)

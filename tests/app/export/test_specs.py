@@ -29,31 +29,24 @@ from app.charts import (
     UpdateChart,
 )  # fmt: skip
 from app.export.figure_spec import FigureSpec
-from app.figures.print.page import Annotation, Grid, Panel, Paper
+from app.figures.print.page import Annotation, Panel, Paper, Grid
 from app.figures.print.venues import Columns, Venue
 from lm2.files import read_json
 from lm2.model.sites import Site
 from lm2.runs.capture import Capture, HeadMax, HeadMean, PooledMax, PooledMean, SlotMass, TopSlots, Whole
-from lm2.runs.interventions import (
-    Add,
-    BankEdit,
-    Carry,
-    Edit,
-    Erase,
-    Freeze,
-    Initial,
-    Mean,
-    MemoryOff,
-    Patch,
-    Permute,
-    Persistence,
-    ProjectOut,
-    Reset,
-    Scale,
-    Set,
-    Transport,
-    WriteBlock,
-)  # fmt: skip
+from lm2.runs.interventions import BankEdit, Carry, Edit, Freeze, MemoryOff, Persistence, Reset, WriteBlock  # fmt: skip
+from lm2.runs.operations import (
+    Add,  # fmt: skip
+    Erase,  # fmt: skip
+    Initial,  # fmt: skip
+    Mean,  # fmt: skip
+    Patch,  # fmt: skip
+    Permute,  # fmt: skip
+    ProjectOut,  # fmt: skip
+    Scale,  # fmt: skip
+    Set,  # fmt: skip
+    Transport,  # fmt: skip
+)
 from lm2.runs.spec import RunSpec
 from lm2.serialize import Spec
 from lm2.training.train import TrainingConfig
@@ -64,10 +57,10 @@ from probes.estimators.linear import Family
 from probes.experiments.experiment import Experiment, ExperimentSpec
 from probes.explain.spec import ExplainSpec, Signal
 from probes.features.documents import Documents, Origin
-from probes.features.examples import Moment
+from probes.features.examples import RowPosition
 from probes.probing.spec import ProbeSpec
 from probes.stats.metrics import Metric
-from probes.sweeps.grid import Grid as Units, Replacement
+from probes.sweeps.grid import Replacement, UnitGrid as Units
 from probes.sweeps.spec import SweepSpec
 
 RUN = RunSpec(
@@ -97,7 +90,7 @@ PLAIN = RunSpec(checkpoint="a", text="b")
 PROBE = ProbeSpec(
     checkpoint="a",
     documents=Documents(tasks=(1, 3), count=9, origin=Origin.HELD_OUT, seed=2, length="4k", templates=True),
-    moment=Moment.TOKEN,
+    moment=RowPosition.TOKEN,
     segment_length=8,
     sources=("bank:mean", "bank:*"),
     targets=("place of *",),

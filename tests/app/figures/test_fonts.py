@@ -14,7 +14,7 @@ from matplotlib.font_manager import FontProperties, findfont, fontManager
 from matplotlib.text import Text
 from PIL import Image
 
-from app.export.files import Form, render
+from app.export.files import FileFormat, render
 from app.figures.print import fonts, text as paper_text
 from app.figures.print.figure import draw
 from app.figures.print.page import Paper
@@ -83,16 +83,18 @@ def test_a_font_without_outlines_prints_nothing_and_so_is_no_font(install) -> No
     assert paper_text.printable(HAN) == "U+6F22"
 
 
-@pytest.mark.parametrize("form", [Form.PDF, Form.SVG, Form.PNG_300])
-def test_a_character_is_printed_in_an_installed_font_that_has_it_and_the_file_carries_it(form: Form, install) -> None:
+@pytest.mark.parametrize("form", [FileFormat.PDF, FileFormat.SVG, FileFormat.PNG_300])
+def test_a_character_is_printed_in_an_installed_font_that_has_it_and_the_file_carries_it(
+    form: FileFormat, install
+) -> None:
     install("Zzz Han")
     assert paper_text.printable(f"a{HAN}") == f"a{HAN}" and paper_text.width(HAN, 10) == pytest.approx(9, abs=0.2)
     drawn = draw(_strip("Mary", f" {HAN}"), Paper(venue="icml"))
     assert drawn.fonts == (fonts.FONT, "Zzz Han")
     made = render(drawn, form)
-    if form is Form.PDF:
+    if form is FileFormat.PDF:
         assert b"ZzzHan" in made
-    elif form is Form.SVG:
+    elif form is FileFormat.SVG:
         ET.fromstring(made)
         assert b"ZzzHan" in made
     else:

@@ -19,10 +19,11 @@ from app.export import files
 from app.figures import palettes
 from app.figures.palettes import MARKS, Colours, Vision
 from app.figures.print import fonts, text as paper_text
-from app.figures.print.figure import Drawn, View, compose, draw
+from app.figures.print.figure import PrintFigure, compose, draw
 from app.figures.print.page import Annotation, Grid, Page, Panel, Paper
 from app.figures.print.venues import MEASURES, SMALLEST, Venue, small
 from app.views.kinds import Bars, Heatmap, Line, Lines, Strip, slot_labels
+from app.views.numbers import View
 from app.views.pooling import Pooling, cells, pooled
 
 ROOT = Path(__file__).parents[3]
@@ -103,7 +104,7 @@ NARROW, WIDE = (
     params=[*((name, NARROW) for name in VIEWS), ("map", WIDE), ("lines", WIDE)],
     ids=lambda case: f"{case[0]}, {case[1].width} in",
 )
-def drawn(request: pytest.FixtureRequest) -> Drawn:
+def drawn(request: pytest.FixtureRequest) -> PrintFigure:
     """A view on a page, its texts where they are printed."""
     name, page = request.param
     found = draw(VIEWS[name], page)
@@ -111,7 +112,7 @@ def drawn(request: pytest.FixtureRequest) -> Drawn:
     return found
 
 
-def texts(figure: Drawn) -> list[Text]:
+def texts(figure: PrintFigure) -> list[Text]:
     """Those that are printed: an axis has labels beyond its ends too."""
     beyond = {
         id(tick.label1)
@@ -127,11 +128,11 @@ def texts(figure: Drawn) -> list[Text]:
     ]
 
 
-def pixels(figure: Drawn, form: files.Form = files.Form.PNG_300) -> np.ndarray:
+def pixels(figure: PrintFigure, form: files.FileFormat = files.FileFormat.PNG_300) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(files.render(figure, form))).convert("RGB"))
 
 
-def axes_pixels(figure: Drawn, form: files.Form = files.Form.PNG_300) -> np.ndarray:
+def axes_pixels(figure: PrintFigure, form: files.FileFormat = files.FileFormat.PNG_300) -> np.ndarray:
     image, box = pixels(figure, form), figure.figure.axes[0].get_position()
     high, wide, _ = image.shape
     return image[round((1 - box.y1) * high) : round((1 - box.y0) * high), round(box.x0 * wide) : round(box.x1 * wide)]
@@ -198,7 +199,7 @@ def test_characters_that_the_font_lacks_are_told_by_their_code() -> None:
 def test_dollars_and_backslashes_are_printed_as_they_are() -> None:
     figure = draw(heatmap(), Paper(venue="icml", title=r"$5 and \alpha for $6"))
     assert any(text.get_text() == r"$5 and \alpha for $6" for text in texts(figure))
-    assert files.render(figure, files.Form.PDF)
+    assert files.render(figure, files.FileFormat.PDF)
 
 
 @pytest.mark.parametrize("vision", Vision)
@@ -256,7 +257,7 @@ def test_cells_have_the_colours_of_their_values_and_nothing_between() -> None:
     view = heatmap(20, 90, boundaries=(), segment_labels=())
     figure = draw(view, Paper(venue="icml"))
     wanted = palettes.colour_map(Colours.VIRIDIS)(view.values.astype(float), bytes=True)[..., :3]
-    for form in (files.Form.PNG_300, files.Form.PNG_600):
+    for form in (files.FileFormat.PNG_300, files.FileFormat.PNG_600):
         assert np.isin(
             as_numbers(axes_pixels(figure, form)[1:-1, 1:-1]), as_numbers(wanted)
         ).all()  # ticks touch the edge

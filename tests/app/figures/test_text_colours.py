@@ -10,7 +10,7 @@ from matplotlib.patches import Rectangle
 from streamlit.testing.v1 import AppTest
 
 from app.charts import OfRun, RunChart, chart_of
-from app.components.heatmap import Cell
+from app.components.heatmap import HeatmapCell
 from app.figures import palettes, theme
 from app.figures.palettes import Colours, Stretch, text_shades
 from app.figures.print.figure import draw as printed
@@ -100,7 +100,7 @@ def test_screen_and_paper_have_one_list_of_colours() -> None:
 def test_a_click_on_a_map_colours_and_lists_by_that_map(
     clicked: str, before: str, side: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clicks, shown = [Cell(3, 7)], []
+    clicks, shown = [HeatmapCell(3, 7)], []
     monkeypatch.setattr(
         panels, "map_to_click", lambda view, key, *rest: clicks.pop() if key == clicked and clicks else None
     )

@@ -8,7 +8,7 @@ from streamlit.testing.v1 import AppTest
 
 from app.choices import context
 from app.choices.selection import Selection
-from app.choices.toggles import Change, Policy, Toggles, head_changes, numbers, ranges, toggles_of
+from app.choices.toggles import ManualChange, Policy, Toggles, head_changes, numbers, ranges, toggles_of
 from app.views.run import text
 from app.views.study import ablations
 from lm2.runs.interventions import Persistence
@@ -34,20 +34,20 @@ EVERY = {
     "silent": Toggles(silent=(0,), since=1),
     "slots from another story": Toggles(slots=(0, 2), since=2),
     "slots of a mean, read only": Toggles(
-        slots=(1,), slot_change=Change.MEAN, others=2, persistence=Persistence.READ_ONLY
+        slots=(1,), slot_change=ManualChange.MEAN, others=2, persistence=Persistence.READ_ONLY
     ),
-    "slots as at the start": Toggles(slots=(3, 4), slot_change=Change.INITIAL),
-    "slots at zero": Toggles(slots=(3,), slot_change=Change.ZERO),
-    "a head of a mean": Toggles(heads=(1,), head_change=Change.MEAN, others=2),
-    "a head at zero": Toggles(heads=(0,), head_change=Change.ZERO, blocks=(2,)),
+    "slots as at the start": Toggles(slots=(3, 4), slot_change=ManualChange.INITIAL),
+    "slots at zero": Toggles(slots=(3,), slot_change=ManualChange.ZERO),
+    "a head of a mean": Toggles(heads=(1,), head_change=ManualChange.MEAN, others=2),
+    "a head at zero": Toggles(heads=(0,), head_change=ManualChange.ZERO, blocks=(2,)),
     "statements muted": Toggles(muted=(0, 2)),
     "all at once": Toggles(
         policy=Policy.CARRY,
         silent=(2,),
         slots=(0, 1),
-        slot_change=Change.MEAN,
+        slot_change=ManualChange.MEAN,
         heads=(1,),
-        head_change=Change.ZERO,
+        head_change=ManualChange.ZERO,
         muted=(1,),
     ),
 }
@@ -104,7 +104,7 @@ def test_heads_and_gates_of_a_gated_memory_can_be_changed(name: str, gated) -> N
 
 
 def test_slots_that_change_places_change_nothing_that_a_gated_model_says(gated) -> None:
-    spec, toggled = _specs(gated, Toggles(slots=(0, 2, 3), slot_change=Change.PERMUTE))
+    spec, toggled = _specs(gated, Toggles(slots=(0, 2, 3), slot_change=ManualChange.PERMUTE))
     assert toggled.interventions[0].operation.order == (3, 1, 0, 2, 4)
     assert np.allclose(run(gated, toggled).logits, run(gated, spec).logits, atol=1e-4)
 
@@ -112,15 +112,15 @@ def test_slots_that_change_places_change_nothing_that_a_gated_model_says(gated) 
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        (Toggles(slots=(99,)), "slots 0..4"), (Toggles(slots=(99, 0), slot_change=Change.PERMUTE), "slots 0..4"),
+        (Toggles(slots=(99,)), "slots 0..4"), (Toggles(slots=(99, 0), slot_change=ManualChange.PERMUTE), "slots 0..4"),
         (Toggles(silent=(1,)), "block"),
-        (Toggles(slots=(3,), slot_change=Change.PERMUTE), "two slots"), (Toggles(heads=(2,)), "heads 0..1"),
+        (Toggles(slots=(3,), slot_change=ManualChange.PERMUTE), "two slots"), (Toggles(heads=(2,)), "heads 0..1"),
         (Toggles(muted=(5,)), "statements 0..4"),
         (Toggles(forget_gate="2"), "from 0 to 1"), (Toggles(forget_gate="x"), "from 0 to 1"),
         (Toggles(slots=(1,), since=50), "segment 50"),
         (Toggles(policy=Policy.RESET, reset_at=50), "segment 50"),
-        (Toggles(heads=(0,), head_change=Change.INITIAL), "BankEdit"),
-        (Toggles(heads=(0,), head_change=Change.PERMUTE), "no order"),
+        (Toggles(heads=(0,), head_change=ManualChange.INITIAL), "BankEdit"),
+        (Toggles(heads=(0,), head_change=ManualChange.PERMUTE), "no order"),
     ],
 )  # fmt: skip
 def test_what_is_not_there_is_refused_with_what_is(wrong: Toggles, said: str, gated) -> None:
@@ -129,8 +129,8 @@ def test_what_is_not_there_is_refused_with_what_is(wrong: Toggles, said: str, ga
 
 
 def test_a_pattern_of_another_story_is_not_offered_where_heads_have_no_values_of_their_own(gated, rmt) -> None:
-    assert Change.RESAMPLE in head_changes(gated.config)
-    assert Change.RESAMPLE not in head_changes(rmt.config)
+    assert ManualChange.RESAMPLE in head_changes(gated.config)
+    assert ManualChange.RESAMPLE not in head_changes(rmt.config)
 
 
 def test_a_selection_holds_toggles() -> None:
@@ -257,8 +257,8 @@ def test_another_slot_from_the_same_story_does_not_read_that_story_again(monkeyp
     import lm2.runs.runner
 
     calls = []
-    real = lm2.runs.runner.donations
-    monkeypatch.setattr(lm2.runs.runner, "donations", lambda *given: (calls.append(1), real(*given))[1])
+    real = lm2.runs.runner.source_activations
+    monkeypatch.setattr(lm2.runs.runner, "source_activations", lambda *given: (calls.append(1), real(*given))[1])
     test = _page(seed="7531", toggling="Slots", ablated="Runs")
     for slots in ([1], [1, 2], [5]):
         test.pills(key="widget_slots").set_value(slots).run()

@@ -8,7 +8,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app.views.study import benchmark
-from lm2.evaluation.evaluate import Answered, Cell, differences, table
+from lm2.evaluation.evaluate import Answered, EvaluationCell, differences, table
 from lm2.evaluation.results import Results, read_results
 
 
@@ -25,8 +25,8 @@ def folder(tmp_path: Path) -> Path:
     done = {}
     for length in ("0k", "4k"):
         for task, targets in ((1, places), (6, yes)):
-            done[Cell(model="good", task=task, length=length, samples=20)] = _said(targets, targets)
-            done[Cell(model="poor", task=task, length=length, samples=20)] = _said([targets[0]] * 20, targets)
+            done[EvaluationCell(model="good", task=task, length=length, samples=20)] = _said(targets, targets)
+            done[EvaluationCell(model="poor", task=task, length=length, samples=20)] = _said([targets[0]] * 20, targets)
     for name, rows in (("table", table(done)), ("differences", differences(done))):
         pd.DataFrame(rows).to_csv(tmp_path / f"{name}.csv", index=False)
     return tmp_path

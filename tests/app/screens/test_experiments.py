@@ -10,10 +10,10 @@ from pages import finished
 from streamlit.testing.v1 import AppTest
 
 from app.server import cache
-from app.server.jobs import Phase
+from app.server.jobs import JobPhase
 from app.views.study import experiments as views
 from probes.experiments import experiment as experiments
-from probes.experiments.experiment import Experiment, ExperimentSpec, Report, perform
+from probes.experiments.experiment import Experiment, ExperimentReport, ExperimentSpec, perform
 from probes.experiments.tables import Findings
 
 ROWS = ((1, 10.0, 5.0, 15.0), (2, 20.0, 12.0, 28.0))
@@ -154,11 +154,11 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """An experiment that stops behind its first document until the event is set."""
     go_on = threading.Event()
 
-    def perform(checkpoint, spec, on_document) -> Report:
+    def perform(checkpoint, spec, on_document) -> ExperimentReport:
         for done in (1, 2, 3):
             on_document(done)
             go_on.wait(20)
-        return Report(spec=spec, checkpoint_digest="", device="cpu", dtype="float32", findings=(FOUND,))
+        return ExperimentReport(spec=spec, checkpoint_digest="", device="cpu", dtype="float32", findings=(FOUND,))
 
     monkeypatch.setattr(experiments, "perform", perform)
     yield go_on
@@ -183,7 +183,7 @@ def test_a_second_session_joins_the_job_of_the_first(slow: threading.Event, gate
     assert any(button.label == "Cancel" for button in second.button)
     slow.set()
     assert finished(first).dataframe[0].value.equals(finished(second).dataframe[0].value)
-    assert cache.jobs().find(next(iter(cache.jobs()._jobs))).phase is Phase.FINISHED and len(cache.jobs()._jobs) == 1
+    assert cache.jobs().find(next(iter(cache.jobs()._jobs))).phase is JobPhase.FINISHED and len(cache.jobs()._jobs) == 1
 
 
 def test_an_experiments_results_are_plain_json(slow: threading.Event, gated, folder) -> None:

@@ -14,7 +14,7 @@ from app.server import cache, owner
 from app.views.run import slots as views
 from lm2.text.tokens import CONTINUED
 from lm2.weights.checkpoint import Checkpoint
-from probes.explain.contexts import Context
+from probes.explain.contexts import SlotContext
 from probes.explain.explain import SlotExplanation
 from probes.explain.spec import Signal
 
@@ -104,7 +104,7 @@ def test_a_spec_or_folder_that_is_missing_is_told(spec: str, capsys: pytest.Capt
 
 def test_contexts_are_one_text_with_the_strongest_tokens_marked() -> None:
     contexts = tuple(
-        Context(
+        SlotContext(
             group=group,
             segment=2,
             start=7,

@@ -13,7 +13,7 @@ from app.views.study import sweeps as views
 from lm2.tasks import stories
 from lm2.weights.checkpoint import Checkpoint
 from probes.stats.metrics import Metric
-from probes.sweeps.grid import Grid, parts
+from probes.sweeps.grid import UnitGrid, parts
 from probes.sweeps.result import Joint, SweepResult
 from probes.sweeps.screening import Screening
 from probes.sweeps.spec import SweepSpec
@@ -45,7 +45,7 @@ def made(gated: Checkpoint) -> Callable[..., views.Swept]:
             metrics=METRICS,
             screen=None if measured is None else 1,
         )
-        units = parts(Grid.SLOTS, gated.config, BACK, ())
+        units = parts(UnitGrid.SLOTS, gated.config, BACK, ())
         chosen = tuple(range(len(units))) if measured is None else measured
         noise = 0.01 * np.random.default_rng(0).standard_normal((len(chosen), DOCUMENTS))
         effects = noise - 2.0 * (np.array(chosen) == 7)[:, None]
@@ -149,12 +149,12 @@ def test_curves_have_a_point_for_each_number_of_units(made) -> None:
 )
 def test_a_map_says_what_its_columns_are(toy: str, columns: tuple[str, ...], request) -> None:
     config = request.getfixturevalue(toy).config
-    where = views.layout(parts(Grid.SLOTS if toy == "rmt" else Grid.BLOCKS, config, BACK, ()))
+    where = views.layout(parts(UnitGrid.SLOTS if toy == "rmt" else UnitGrid.BLOCKS, config, BACK, ()))
     assert tuple(map(views.column_label, where.columns)) == columns
 
 
 def test_gates_are_mapped_by_value(gated) -> None:
-    where = views.layout(parts(Grid.GATES, gated.config, (0,), (0.0, 1.0)))
+    where = views.layout(parts(UnitGrid.GATES, gated.config, (0,), (0.0, 1.0)))
     assert [what for what, _ in where.rows] == ["input gate", "forget gate", "output gate"]
     assert tuple(map(views.column_label, where.columns)) == ("at 0", "at 1")
 

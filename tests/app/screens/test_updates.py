@@ -11,17 +11,19 @@ from app.figures.theme import DARK, LIGHT
 from app.views.study import updates
 from lm2.runs.interventions import Freeze
 from lm2.runs.spec import RunSpec
-from probes.causal.updates import Rereading, Walk, reread, walk
+from probes.causal.updates import Rereading, TracedGeneration, generate_traced, reread
 
 TEXT = "Mary moved to the garden. John went to the office.\fWhere is Mary?"
 
 
 @pytest.fixture(scope="module")
-def walks(gated) -> dict[str, Walk]:
+def walks(gated) -> dict[str, TracedGeneration]:
     """Writes are off from the question's segment on."""
     spec = RunSpec(checkpoint=gated.name, text=TEXT)
-    on = walk(gated, spec, tokens=16, layers=(0, 2))
-    off = walk(gated, replace(spec, interventions=(Freeze(segment=on.segment_of(0)),)), tokens=16, layers=(0, 2))
+    on = generate_traced(gated, spec, tokens=16, layers=(0, 2))
+    off = generate_traced(
+        gated, replace(spec, interventions=(Freeze(segment=on.segment_of(0)),)), tokens=16, layers=(0, 2)
+    )
     return {"on": on, "off": off}
 
 
@@ -168,7 +170,7 @@ def test_stepping_does_not_run_the_model_again(gated, folder, monkeypatch: pytes
     import probes.causal.updates
 
     test = _page(checkpoint=folder(gated), source="text", text=TEXT, written="9")
-    monkeypatch.setattr(probes.causal.updates, "feed", None)
+    monkeypatch.setattr(probes.causal.updates, "run_segments", None)
     for key, value in (("step", 5), ("before", 0), ("after", 1)):
         test.slider(key=f"widget_{key}").set_value(value).run()
         assert test.query_params[key] == str(value)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from app.server.jobs import Job, Jobs, Phase
+from app.server.jobs import Job, JobPhase, Jobs
 
 PATIENCE = 20.0
 
@@ -23,7 +23,7 @@ def gate() -> Iterator[threading.Event]:
     event.set()
 
 
-def _until(job: Job, *phases: Phase) -> Job:
+def _until(job: Job, *phases: JobPhase) -> Job:
     waited = threading.Event()
     for _ in range(int(PATIENCE / 0.01)):
         if job.phase in phases:
@@ -33,7 +33,7 @@ def _until(job: Job, *phases: Phase) -> Job:
 
 
 def _ended(job: Job) -> Job:
-    return _until(job, *(phase for phase in Phase if phase.ended))
+    return _until(job, *(phase for phase in JobPhase if phase.ended))
 
 
 def _steps(count: int, gate: threading.Event) -> Callable[[Job], int]:
@@ -56,7 +56,7 @@ def test_who_asks_for_the_same_joins_the_same_job(jobs: Jobs, gate: threading.Ev
     first = jobs.ask("same", _steps(2, gate))
     assert jobs.ask("same", _fail) is first is jobs.find("same")
     gate.set()
-    assert _ended(first).phase is Phase.FINISHED and first.result == 2
+    assert _ended(first).phase is JobPhase.FINISHED and first.result == 2
     assert jobs.ask("same", _fail) is first, "a finished job is not run again"
 
 
@@ -67,8 +67,8 @@ def test_one_job_runs_at_a_time_in_the_order_asked_for(jobs: Jobs, gate: threadi
         return lambda job: (gate.wait(PATIENCE), order.append(name))[1]
 
     asked = [jobs.ask(name, work(name)) for name in "abc"]
-    _until(asked[0], Phase.RUNNING)
-    assert [job.phase for job in asked[1:]] == [Phase.WAITING] * 2
+    _until(asked[0], JobPhase.RUNNING)
+    assert [job.phase for job in asked[1:]] == [JobPhase.WAITING] * 2
     gate.set()
     for job in asked:
         _ended(job)
@@ -77,10 +77,10 @@ def test_one_job_runs_at_a_time_in_the_order_asked_for(jobs: Jobs, gate: threadi
 
 def test_a_running_job_that_is_cancelled_stops_before_its_end(jobs: Jobs, gate: threading.Event) -> None:
     job = jobs.ask("long", _steps(1000, gate))
-    _until(job, Phase.RUNNING)
+    _until(job, JobPhase.RUNNING)
     job.cancel()
     gate.set()
-    assert _ended(job).phase is Phase.CANCELLED
+    assert _ended(job).phase is JobPhase.CANCELLED
     assert job.done < 1000 and job.result is None
 
 
@@ -89,7 +89,7 @@ def test_a_waiting_job_that_is_cancelled_never_begins(jobs: Jobs, gate: threadin
     running = jobs.ask("first", _steps(1, gate))
     waiting = jobs.ask("second", begun.append)
     waiting.cancel()
-    assert waiting.phase is Phase.CANCELLED
+    assert waiting.phase is JobPhase.CANCELLED
     gate.set()
     _ended(running)
     _ended(jobs.ask("third", lambda job: None))
@@ -103,7 +103,7 @@ def test_a_cancelled_or_failed_job_can_be_asked_for_again(jobs: Jobs, gate: thre
     gate.set()
     assert anew is not cancelled and _ended(anew).result == "done"
     failed = _ended(jobs.ask("failing", _fail))
-    assert _ended(jobs.ask("failing", lambda job: "done")).result == "done" and failed.phase is Phase.FAILED
+    assert _ended(jobs.ask("failing", lambda job: "done")).result == "done" and failed.phase is JobPhase.FAILED
 
 
 def test_a_failing_job_tells_its_sentence_and_the_next_one_runs(jobs: Jobs) -> None:
@@ -115,7 +115,7 @@ def test_a_failing_job_tells_its_sentence_and_the_next_one_runs(jobs: Jobs) -> N
 def test_an_error_of_the_program_is_told_and_ends_no_other_job(jobs: Jobs) -> None:
     job = _ended(jobs.ask("broken", lambda job: 1 / 0))
     assert (
-        job.phase is Phase.FAILED
+        job.phase is JobPhase.FAILED
         and job.sentence == "the program failed with ZeroDivisionError; the server's log says where"
     )
     assert _ended(jobs.ask("next", lambda job: 7)).result == 7
@@ -204,9 +204,9 @@ def test_a_job_stops_once_all_who_waited_for_it_have_gone_unless_it_is_to_be_kep
         done.acquire(timeout=PATIENCE)
     if kept:
         steps.release(1000)
-        assert _ended(job).phase is Phase.FINISHED
+        assert _ended(job).phase is JobPhase.FINISHED
     else:
-        assert _ended(job).phase is Phase.CANCELLED and job.deserted
+        assert _ended(job).phase is JobPhase.CANCELLED and job.deserted
         assert jobs.ask("run", lambda job: "again", session="tab") is not job, "who comes back has it run again"
 
 
@@ -225,7 +225,7 @@ def test_a_page_that_is_loaded_again_finds_the_job_running(clock: list[float]) -
     assert jobs.ask("run", _fail, session="after") is job
     clock[0] += 1000.0
     steps.release(1000)
-    assert _ended(job).phase is Phase.FINISHED
+    assert _ended(job).phase is JobPhase.FINISHED
 
 
 def test_a_session_that_asks_for_another_job_waits_for_the_first_no_more(
@@ -240,18 +240,18 @@ def test_a_session_that_asks_for_another_job_waits_for_the_first_no_more(
 
 
 def test_a_job_that_is_to_run_at_once_waits_for_no_other(jobs: Jobs, gate: threading.Event) -> None:
-    long = _until(jobs.ask("long", _steps(1000, gate)), Phase.RUNNING)
+    long = _until(jobs.ask("long", _steps(1000, gate)), JobPhase.RUNNING)
     assert _ended(jobs.ask("short", lambda job: 7, at_once=True)).result == 7
-    assert long.phase is Phase.RUNNING
+    assert long.phase is JobPhase.RUNNING
 
 
 def test_stopping_ends_every_job_and_waits_for_it(jobs: Jobs, gate: threading.Event) -> None:
-    running = _until(jobs.ask("running", _steps(1000, gate)), Phase.RUNNING)
+    running = _until(jobs.ask("running", _steps(1000, gate)), JobPhase.RUNNING)
     waiting = jobs.ask("waiting", _fail)
     beside = jobs.ask("beside", _steps(1000, gate), at_once=True)
     threading.Timer(0.05, gate.set).start()
     jobs.stop(PATIENCE)
-    assert {job.phase for job in (running, waiting, beside)} == {Phase.CANCELLED}
+    assert {job.phase for job in (running, waiting, beside)} == {JobPhase.CANCELLED}
 
 
 def test_what_was_forgotten_is_run_again(jobs: Jobs) -> None:

@@ -8,13 +8,13 @@ import pytest
 from pages import finished, told
 from streamlit.testing.v1 import AppTest
 
-from app.charts import Made, OfRun, RunChart
+from app.charts import ComputedChart, OfRun, RunChart
 from app.export import workspace
 from app.export.figure_spec import FigureSpec
 from app.export.sidecar import sidecar
 from app.figures.print.page import Annotation, Grid, Panel
 from app.server import cache
-from app.ui.export_panel import Placed
+from app.ui.export_panel import PlacedPanel
 from lm2.model.sites import Site
 from lm2.runs.capture import Capture
 from lm2.runs.runner import run
@@ -33,7 +33,7 @@ def apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def made() -> tuple[Made, ...]:
+def made() -> tuple[ComputedChart, ...]:
     checkpoint = load("babi-lm2-qa1", "cpu")
     spec = RunSpec(
         checkpoint=checkpoint.name,
@@ -55,7 +55,7 @@ def _figure_script() -> None:
     state.publish()
 
 
-def _page(placed: tuple[Placed, ...]) -> AppTest:
+def _page(placed: tuple[PlacedPanel, ...]) -> AppTest:
     test = AppTest.from_function(_figure_script, default_timeout=120)
     test.session_state["kept_figure"] = list(placed)
     return test.run()
@@ -66,8 +66,8 @@ def test_an_empty_figure_says_what_to_do() -> None:
     assert "Add to the figure" in told(test) and not test.exception
 
 
-def test_panels_are_titled_moved_and_taken_out(made: tuple[Made, ...]) -> None:
-    test = _page(tuple(Placed(made=one, panel=Panel(title=one.chart.words)) for one in made))
+def test_panels_are_titled_moved_and_taken_out(made: tuple[ComputedChart, ...]) -> None:
+    test = _page(tuple(PlacedPanel(made=one, panel=Panel(title=one.chart.words)) for one in made))
     assert not test.exception and [one.label.partition(":")[0] for one in test.expander][:3] == ["a", "b", "c"]
     next(one for one in test.text_input if one.label == "Title" and one.value == "reads").set_value(
         "Who reads what"
@@ -84,8 +84,8 @@ def test_panels_are_titled_moved_and_taken_out(made: tuple[Made, ...]) -> None:
     ] and not test.exception
 
 
-def test_what_does_not_fit_is_explained_and_loses_nothing(made: tuple[Made, ...]) -> None:
-    placed = tuple(Placed(made=made[0], panel=Panel()) for _ in range(12))
+def test_what_does_not_fit_is_explained_and_loses_nothing(made: tuple[ComputedChart, ...]) -> None:
+    placed = tuple(PlacedPanel(made=made[0], panel=Panel()) for _ in range(12))
     test = AppTest.from_function(_figure_script, default_timeout=120)
     test.session_state["kept_figure"] = list(placed)
     test.query_params["across"] = "1"
@@ -94,8 +94,8 @@ def test_what_does_not_fit_is_explained_and_loses_nothing(made: tuple[Made, ...]
     assert len(test.session_state["kept_figure"]) == 12
 
 
-def test_a_figure_is_kept_by_name_and_opened_again(made: tuple[Made, ...]) -> None:
-    test = _page(tuple(Placed(made=one, panel=Panel(title=one.chart.words)) for one in made[::2]))
+def test_a_figure_is_kept_by_name_and_opened_again(made: tuple[ComputedChart, ...]) -> None:
+    test = _page(tuple(PlacedPanel(made=one, panel=Panel(title=one.chart.words)) for one in made[::2]))
     test.query_params.clear()
     next(one for one in test.text_input if one.label == "Name").set_value("banks 1").run()
     next(button for button in test.button if button.label == "Save").click().run()
@@ -110,14 +110,14 @@ def test_a_figure_is_kept_by_name_and_opened_again(made: tuple[Made, ...]) -> No
     assert [one.made.to_json()["numbers"] for one in placed] == [one.to_json()["numbers"] for one in made[::2]]
 
 
-def test_a_name_that_is_no_files_is_refused_in_a_sentence(made: tuple[Made, ...]) -> None:
-    test = _page((Placed(made=made[0], panel=Panel()),))
+def test_a_name_that_is_no_files_is_refused_in_a_sentence(made: tuple[ComputedChart, ...]) -> None:
+    test = _page((PlacedPanel(made=made[0], panel=Panel()),))
     next(one for one in test.text_input if one.label == "Name").set_value("../up").run()
     next(button for button in test.button if button.label == "Save").click().run()
     assert "a figure's name has letters" in told(test) and workspace.names() == [] and not test.exception
 
 
-def test_a_broken_figure_is_explained(made: tuple[Made, ...]) -> None:
+def test_a_broken_figure_is_explained(made: tuple[ComputedChart, ...]) -> None:
     workspace.save("old", {"figure": {"charts": [{"kind": "Wall"}]}})
     test = _page(())
     next(one for one in test.selectbox if one.label == "Saved figures").set_value("old").run()
@@ -127,7 +127,7 @@ def test_a_broken_figure_is_explained(made: tuple[Made, ...]) -> None:
     assert workspace.names() == []
 
 
-def test_annotations_are_kept_with_the_figure(made: tuple[Made, ...]) -> None:
+def test_annotations_are_kept_with_the_figure(made: tuple[ComputedChart, ...]) -> None:
     panel = Panel(title="reads", annotations=(Annotation(x=3, y=2, text="here"),))
     page = Grid(venue="icml", across=1, panels=(panel,))
     spec = FigureSpec(charts=(made[0].chart,), page=page)
@@ -160,7 +160,7 @@ def _panel_script() -> None:
     export_panel._choose({"Reads": st.session_state["made"]}, export_panel.Stretch.SQRT)
 
 
-def test_a_window_of_tokens_is_handed_out_and_added(made: tuple[Made, ...]) -> None:
+def test_a_window_of_tokens_is_handed_out_and_added(made: tuple[ComputedChart, ...]) -> None:
     test = AppTest.from_function(_panel_script, default_timeout=60)
     test.session_state["made"] = made[0]
     test.run()

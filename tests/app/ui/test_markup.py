@@ -19,7 +19,7 @@ import pytest
 
 import app
 from app.export import files
-from app.export.files import Form, bundle, figure_tex, render, table_bundle
+from app.export.files import FileFormat, bundle, figure_tex, render, table_bundle
 from app.figures.print.figure import draw as printed
 from app.figures.print.page import Annotation, Paper
 from app.figures.print.text import printable
@@ -180,7 +180,7 @@ def test_every_form_takes_whatever_a_name_holds(kind: str, monkeypatch: pytest.M
     marks = () if kind == "strip" else (Annotation(x=0.6, y=0.6, text=ALL),)
     drawn = printed(view, Paper(venue=Venue.ICLR, title=ALL, height=8.0, annotations=marks))
     archive = zipfile.ZipFile(io.BytesIO(bundle(drawn, {"name": ALL})))
-    assert {form.value for form in Form if form is not Form.PGF} < set(archive.namelist())
+    assert {form.value for form in FileFormat if form is not FileFormat.PGF} < set(archive.namelist())
     picture = ElementTree.fromstring(archive.read("fig.svg"))
     assert printable(ALL) in "".join(picture.itertext())  # its title; the rest is drawn as paths
     assert not [
@@ -332,7 +332,7 @@ def test_what_streamlit_reads_as_markdown_is_words_of_ours_with_values_put_in_as
 
 def test_values_are_put_into_our_words_as_text() -> None:
     assert say.words("It says **{}** ({:.1f}).", "<b>", -0.25) == r"It says **\<b\>** (-0.2)."
-    assert say.words("Type {}.", say.Code("lm2 `x` --out")) == "Type ``lm2 `x` --out``."
+    assert say.words("Type {}.", say.CodeText("lm2 `x` --out")) == "Type ``lm2 `x` --out``."
     assert len(say.words("{}", "x" * 10_000)) == 1000
 
 

@@ -113,7 +113,7 @@ def test_the_extreme_that_matters_is_drawn_at_its_place_on_screen_and_paper_and_
         assert np.allclose(drawn[:, cell], reduce(view.values[:, own], axis=1), atol=1e-6)
     page = printed(view, Paper(venue="icml"))
     axes = page.figure.axes[0]
-    scale = heatmap.Scale.of([view], None)
+    scale = heatmap.ColourScale.of([view], None)
     box = axes.get_position()
     inches = box.width * page.page.width, box.height * page.figure.get_size_inches()[1]
     on_paper = pooled(view.values, *heatmap.cells(view, *inches), view.pooling, scale.middle)

@@ -78,7 +78,7 @@ def test_the_bank_starts_fresh_and_ends_as_the_run_left_it(trace, gated) -> None
 
 
 def test_surprise_is_the_cross_entropy_of_each_token_in_bits(trace) -> None:
-    bits = trace.surprise
+    bits = trace.surprisal
     assert np.isnan(bits[0])
     for token in range(1, 5):
         chance = text.probabilities(trace, token - 1)[trace.tokens.ids[token]]

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from lm2.evaluation import answer_store
-from lm2.evaluation.answer_store import AnswerStore, Asked
+from lm2.evaluation.answer_store import AnsweringModel, AnswerStore
 from lm2.evaluation.results import BUNDLED, read_results, seal_results
 from lm2.files import write_table
 from lm2.origin import made_by
 
 KEY = {"task": 1, "length": "0k", "seeds": 1}
-MODEL = Asked("whole", "weights", "cpu", "float32")
+MODEL = AnsweringModel("whole", "weights", "cpu", "float32")
 ANSWERS = [
     {"seed": 0, "story": "qa1:3", "target": "garden", "output": "office", "tokens": 12},
     {"seed": 0, "story": "é", "target": "", "output": "1", "tokens": 3},
@@ -25,7 +25,7 @@ def cell(tmp_path: Path) -> Path:
     return tmp_path / "cells" / "toy" / "qa1-0k.json"
 
 
-def held(tmp_path: Path, file: str = "toy/qa1-0k.json", model: Asked = MODEL) -> list | None:
+def held(tmp_path: Path, file: str = "toy/qa1-0k.json", model: AnsweringModel = MODEL) -> list | None:
     return AnswerStore(tmp_path).get(file, KEY, model)
 
 

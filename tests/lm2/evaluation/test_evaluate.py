@@ -11,8 +11,8 @@ import pytest
 import lm2.evaluation.evaluate
 from lm2.evaluation.evaluate import (
     Answered,
-    Cell,
     Evaluation,
+    EvaluationCell,
     best_constant,
     cells,
     differences,
@@ -62,7 +62,7 @@ def test_a_stopped_evaluation_goes_on_where_it_stopped(
     class Stopped(Exception):
         """Somebody pulled the plug."""
 
-    def stop_at_the_second(cell: Cell, asked: bool, seen: list = []) -> None:
+    def stop_at_the_second(cell: EvaluationCell, asked: bool, seen: list = []) -> None:
         seen.append(cell)
         if len(seen) == 2:
             raise Stopped
@@ -132,7 +132,7 @@ def _said(outputs: list[str], targets: list[str]) -> list[Answered]:
 
 def test_qa7_has_its_ceiling_and_its_best_constant_in_the_table() -> None:
     targets = ["none"] * 6 + ["one"] * 3 + ["two"]
-    cell = Cell(model="a", task=7, length="0k", samples=10)
+    cell = EvaluationCell(model="a", task=7, length="0k", samples=10)
     rows = {row["metric"]: row for row in table({cell: _said(targets, targets)}) if row["task"] == "qa7"}
     assert (rows["official"]["mean"], rows["official"]["ceiling"]) == (0.4, 0.4)
     assert (rows["exact"]["mean"], rows["exact"]["ceiling"]) == (1.0, 1.0)
@@ -144,7 +144,7 @@ def test_qa7_has_its_ceiling_and_its_best_constant_in_the_table() -> None:
 
 
 def test_the_best_constant_is_chosen_on_all_lengths_and_not_on_the_few_items_it_stands_beside() -> None:
-    many, few = (Cell(model="a", task=1, length=length, samples=9) for length in ("0k", "4k"))
+    many, few = (EvaluationCell(model="a", task=1, length=length, samples=9) for length in ("0k", "4k"))
     rows = table({many: _said(["x"] * 9, ["office"] * 9), few: _said(["x"], ["garden"])})
     assert {(row["length"], row["constant"], row["constant_mean"]) for row in rows if row["task"] == "qa1"} == {
         ("0k", "office", 1.0),
@@ -154,7 +154,7 @@ def test_the_best_constant_is_chosen_on_all_lengths_and_not_on_the_few_items_it_
 
 def test_differences_are_paired_and_their_signs_turn_with_the_models() -> None:
     targets = ["kitchen", "garden"] * 20
-    one, other = (Cell(model=name, task=1, length="0k", samples=40) for name in "ab")
+    one, other = (EvaluationCell(model=name, task=1, length="0k", samples=40) for name in "ab")
     done = {one: _said(targets, targets), other: _said(["kitchen"] * 40, targets)}
     found = {(row["model"], row["task"], row["kind"]): row for row in differences(done) if row["metric"] == "exact"}
     assert found["a", "qa1", "difference"]["mean"] == 0.5 == -found["b", "qa1", "difference"]["mean"]
@@ -165,7 +165,7 @@ def test_differences_are_paired_and_their_signs_turn_with_the_models() -> None:
 def test_lengths_at_which_a_task_is_missing_have_no_mean() -> None:
     targets = ["kitchen", "garden"]
     done = {
-        Cell(model="a", task=task, length=length, samples=2): _said(targets, targets)
+        EvaluationCell(model="a", task=task, length=length, samples=2): _said(targets, targets)
         for task, length in ((1, "0k"), (2, "0k"), (1, "1k"))
     }
     assert {row["length"] for row in table(done) if row["task"] == "mean"} == {"0k"}
@@ -194,7 +194,7 @@ def test_what_is_not_there_is_refused_before_anything_is_written(evaluation: Eva
 
 def test_one_story_a_task_has_a_difference_and_no_interval() -> None:
     done = {
-        Cell(model=model, task=task, length="0k", samples=1): _said([said], ["office"])
+        EvaluationCell(model=model, task=task, length="0k", samples=1): _said([said], ["office"])
         for task in (1, 2)
         for model, said in (("a", "office"), ("b", "garden"))
     }

@@ -11,7 +11,8 @@ from lm2.model.config import BankStart, LM2Config, MemoryKind
 from lm2.model.gated import GatedMemory
 from lm2.model.lm2 import LM2
 from lm2.model.sites import Site
-from lm2.runs.interventions import Edit, Set
+from lm2.runs.interventions import Edit
+from lm2.runs.operations import Set
 from lm2.runs.runner import run
 from lm2.runs.spec import RunSpec
 from lm2.weights.checkpoint import Checkpoint
@@ -99,7 +100,7 @@ def test_padding_never_gets_weight_in_a_write(gated: Checkpoint, ids) -> None:
     seen = []
     real = torch.tensor([[True] * 3 + [False] * 4])
     with gated.model.hooks(fwd_hooks=[("blocks.0.mem.hook_write_pattern", lambda value, hook: seen.append(value))]):
-        gated.model.segment(ids(1, 7), real=real)
+        gated.model.segment(ids(1, 7), non_padding=real)
     assert (seen[0][..., 3:] == 0).all()
     torch.testing.assert_close(seen[0].sum(-1), torch.ones_like(seen[0].sum(-1)))
 

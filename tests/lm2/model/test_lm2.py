@@ -23,8 +23,8 @@ def feed(model: LM2, rows: list[list[list[int]]]) -> tuple[list[torch.Tensor], t
     full = config.slots if config.memory is MemoryKind.RELEASE else None
     logits: list[list[torch.Tensor]] = [[] for _ in rows]
     for at in range(len(rows[0])):
-        ids, real = pad([row[at] for row in rows], full)
-        out = model.segment(ids, bank, cache=cache, real=real)
+        ids, non_padding = pad([row[at] for row in rows], full)
+        out = model.segment(ids, bank, cache=cache, non_padding=non_padding)
         for number, row in enumerate(rows):
             logits[number].append(out.logits[number, : len(row[at])])
         bank = out.bank
@@ -62,12 +62,15 @@ def test_padding_changes_nothing(
 @pytest.mark.parametrize("kind", ["plain", "gated"])
 def test_what_fills_the_padding_means_nothing(request: pytest.FixtureRequest, kind: str, ids) -> None:
     model = request.getfixturevalue(kind).model
-    tokens, real = ids(2, 7), torch.tensor([[True] * 4 + [False] * 3, [True] * 7])
-    one, other = model.segment(tokens, real=real), model.segment(tokens.where(real, 9), real=real)
+    tokens, non_padding = ids(2, 7), torch.tensor([[True] * 4 + [False] * 3, [True] * 7])
+    one, other = (
+        model.segment(tokens, non_padding=non_padding),
+        model.segment(tokens.where(non_padding, 9), non_padding=non_padding),
+    )
     for out in ("logits", "bank"):
         a, b = getattr(one, out), getattr(other, out)
         if a is not None:
-            a, b = (x[real] if out == "logits" else x for x in (a, b))
+            a, b = (x[non_padding] if out == "logits" else x for x in (a, b))
             assert torch.equal(a, b)
 
 
@@ -76,17 +79,17 @@ def test_padding_in_front_of_tokens_or_between_them_is_refused_with_its_row(chec
     model, tokens = checkpoint.model, ids(2, checkpoint.config.segment_length)
     left, between, none = (torch.ones_like(tokens, dtype=torch.bool) for _ in range(3))
     left[1, :2], between[1, 3], none[1] = False, False, False
-    for real, said in (
+    for non_padding, said in (
         (left, "its first token is padding"),
         (between, "token 4 is real after padding"),
         (none, "its first token is padding"),
     ):
         for feed_in in (model.segment, model.begin):
             with pytest.raises(ValueError, match=f"row 1 must be real tokens.*{said}"):
-                feed_in(tokens, real=real)
-    for real in (torch.ones_like(tokens), left[:1], left[:, 1:]):
-        with pytest.raises(ValueError, match="real must be true or false for each of"):
-            model.segment(tokens, real=real)
+                feed_in(tokens, non_padding=non_padding)
+    for non_padding in (torch.ones_like(tokens), left[:1], left[:, 1:]):
+        with pytest.raises(ValueError, match="non_padding must be true or false for each of"):
+            model.segment(tokens, non_padding=non_padding)
 
 
 @torch.inference_mode()
@@ -275,8 +278,8 @@ def test_the_released_size_has_the_released_number_of_parameters() -> None:
 
 
 def test_a_cache_keeps_each_rows_last_real_tokens(gated: Checkpoint, ids) -> None:
-    real = torch.tensor([[True] * 7, [True] * 3 + [False] * 4])
-    cache: Cache = gated.model.segment(ids(2, 7), real=real).cache
+    non_padding = torch.tensor([[True] * 7, [True] * 3 + [False] * 4])
+    cache: Cache = gated.model.segment(ids(2, 7), non_padding=non_padding).cache
     assert cache.next_position.tolist() == [7, 3]
     kept = cache.last(3)
     assert kept.positions.tolist() == [[4, 5, 6], [0, 1, 2]]

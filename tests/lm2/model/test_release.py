@@ -99,8 +99,8 @@ def test_padding_ids_change_nothing_and_padded_rows_keep_the_bank(
     model = build(replace(release_config, gate_pooling=pooling), 3).model
     tokens = ids(1, 16)
     real = torch.arange(16)[None] < 9
-    one = model.segment(tokens, real=real)
-    other = model.segment(torch.where(real, tokens, 7), real=real)
+    one = model.segment(tokens, non_padding=real)
+    other = model.segment(torch.where(real, tokens, 7), non_padding=real)
     assert torch.equal(one.logits[:, :9], other.logits[:, :9])
     assert torch.equal(one.bank, other.bank)
     assert torch.equal(one.bank[:, 9:], torch.eye(16)[None, 9:])

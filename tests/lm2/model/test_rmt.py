@@ -11,7 +11,8 @@ from lm2.model.config import LM2Config, MemoryKind
 from lm2.model.lm2 import LM2
 from lm2.model.sites import Site
 from lm2.runs.capture import Capture
-from lm2.runs.interventions import Edit, Freeze, Reset, Set
+from lm2.runs.interventions import Edit, Freeze, Reset
+from lm2.runs.operations import Set
 from lm2.runs.runner import run
 from lm2.runs.spec import RunSpec
 from lm2.weights.checkpoint import Checkpoint

@@ -20,9 +20,10 @@ from lm2.runs.capture import (
     TopSlots,
     Whole,
 )
-from lm2.runs.runner import TooLargeError, predicted_bytes, run
+from lm2.runs.runner import predicted_bytes, run
 from lm2.runs.spec import RunSpec
 from lm2.weights.checkpoint import Checkpoint
+from lm2.weights.cost import TooLargeError
 
 
 def pooled(whole: np.ndarray, at: int, tokens: int, pool) -> np.ndarray:

@@ -21,19 +21,8 @@ from lm2.model.config import BankStart, GatePooling, MemoryKind, RopeScaling
 from lm2.model.lm2 import LM2
 from lm2.model.sites import Site, sites_of
 from lm2.runs.capture import Capture, PooledMax, TopSlots
-from lm2.runs.interventions import (
-    BankEdit,
-    Carry,
-    Edit,
-    Freeze,
-    Mean,
-    MemoryOff,
-    Persistence,
-    Reset,
-    Scale,
-    Set,
-    WriteBlock,
-)
+from lm2.runs.interventions import BankEdit, Carry, Edit, Freeze, MemoryOff, Persistence, Reset, WriteBlock
+from lm2.runs.operations import Mean, Scale, Set
 from lm2.runs.runner import run
 from lm2.runs.spec import RunSpec
 from lm2.weights.checkpoint import Checkpoint
@@ -105,7 +94,7 @@ def test_the_model_runs_on_another_device_through_its_cache(checkpoint: Checkpoi
         model = pretended(checkpoint, dtype).model
         ids = torch.zeros(2, length, dtype=torch.long, device=CUDA)
         first = model.segment(ids)
-        second = model.segment(ids, first.bank, cache=first.cache.last(3), real=ids == 0)
+        second = model.segment(ids, first.bank, cache=first.cache.last(3), non_padding=ids == 0)
         for out in (first, second):
             assert out.logits.device.type == "cuda" and out.logits.dtype is dtype
             assert out.bank is None or (out.bank.device.type == "cuda" and out.bank.dtype is dtype)

@@ -7,7 +7,8 @@ import pytest
 
 from lm2.model.sites import Site
 from lm2.runs.capture import Capture
-from lm2.runs.interventions import BankEdit, Edit, Erase, Intervention, Operation, Transport
+from lm2.runs.interventions import BankEdit, Edit, Intervention
+from lm2.runs.operations import Erase, Operation, Transport
 from lm2.runs.runner import run
 from lm2.runs.spec import RunSpec
 from lm2.runs.trace import Trace

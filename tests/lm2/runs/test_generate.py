@@ -33,8 +33,8 @@ def recomputed(checkpoint: Checkpoint, made: Generation, length: int) -> np.ndar
         ]
         bank = cache = None
         for cut in cuts:
-            ids, real = pad([cut], full)
-            out = checkpoint.model.segment(ids, bank, cache=cache, real=real)
+            ids, non_padding = pad([cut], full)
+            out = checkpoint.model.segment(ids, bank, cache=cache, non_padding=non_padding)
             bank, cache = out.bank, out.cache if lookback is None else out.cache.last(lookback) if lookback else None
         rows.append(out.logits[0, len(cuts[-1]) - 1].numpy())
     return np.stack(rows)

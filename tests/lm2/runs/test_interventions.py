@@ -11,27 +11,29 @@ import torch
 from lm2.model.config import MemoryKind
 from lm2.model.sites import WRITING, Axis, Site, sites_of
 from lm2.runs.capture import Capture
-from lm2.runs.interventions import (
-    Add,
+from lm2.runs.interventions import (  # fmt: skip
     BankEdit,
     Carry,
     Edit,
     Freeze,
-    Initial,
     Intervention,
-    Mean,
     MemoryOff,
-    Operation,
-    Patch,
-    Permute,
     Persistence,
-    ProjectOut,
     Reset,
-    Scale,
-    Set,
     WriteBlock,
-)  # fmt: skip
-from lm2.runs.loop import feed
+)
+from lm2.runs.loop import run_segments
+from lm2.runs.operations import (
+    Add,  # fmt: skip
+    Initial,  # fmt: skip
+    Mean,  # fmt: skip
+    Operation,  # fmt: skip
+    Patch,  # fmt: skip
+    Permute,  # fmt: skip
+    ProjectOut,  # fmt: skip
+    Scale,  # fmt: skip
+    Set,  # fmt: skip
+)
 from lm2.runs.runner import prepare, run
 from lm2.runs.spec import RunSpec
 from lm2.runs.trace import Trace
@@ -169,7 +171,7 @@ def test_rows_that_are_no_tokens_are_left_alone(rmt: Checkpoint, release: Checkp
             checkpoint.model.hooks(fwd_hooks=[(name, lambda value, hook: rows.append(value[0]))]),
             torch.inference_mode(),
         ):
-            list(feed(checkpoint.model, segments, spec, {}))
+            list(run_segments(checkpoint.model, segments, spec, {}))
         last = len(segments[-1].ids)
         assert (rows[-1][:last] == 3).all() and len(rows[-1]) > last and not (rows[-1][last:] == 3).all(-1).any()
 

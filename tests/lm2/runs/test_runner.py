@@ -12,24 +12,27 @@ from lm2.model.config import LM2Config, MemoryKind
 from lm2.model.lm2 import LM2
 from lm2.model.sites import Site, sites_of
 from lm2.runs.capture import Capture
-from lm2.runs.hooks import begins, hands_on, hooks
-from lm2.runs.interventions import (
-    Add,
+from lm2.runs.hooks import bank_in, bank_out, hooks
+from lm2.runs.interventions import (  # fmt: skip
     BankEdit,
     Carry,
     Edit,
     Freeze,
     Intervention,
-    Mean,
     MemoryOff,
-    Patch,
     Persistence,
-    ProjectOut,
-    Scale,
-    Set,
     WriteBlock,
-)  # fmt: skip
-from lm2.runs.runner import Carried, donations, feed, predicted_bytes, prepare, run
+)
+from lm2.runs.loop import Carried, run_segments
+from lm2.runs.operations import (
+    Add,  # fmt: skip
+    Mean,  # fmt: skip
+    Patch,  # fmt: skip
+    ProjectOut,  # fmt: skip
+    Scale,  # fmt: skip
+    Set,  # fmt: skip
+)
+from lm2.runs.runner import predicted_bytes, prepare, run, source_activations
 from lm2.runs.spec import RunSpec
 from lm2.text.segments import split_segments
 from lm2.weights.checkpoint import Checkpoint
@@ -321,21 +324,26 @@ def test_a_spec_s_hooks_banks_and_donations_are_all_that_its_run_is_made_of(
 ) -> None:
     checkpoint = request.getfixturevalue(name)
     spec = RunSpec(checkpoint=checkpoint.name, text=text, interventions=every_way(text))
-    model, config, changes, given = checkpoint.model, checkpoint.config, spec.interventions, donations(checkpoint, spec)
+    model, config, changes, given = (
+        checkpoint.model,
+        checkpoint.config,
+        spec.interventions,
+        source_activations(checkpoint, spec),
+    )
     trace = run(checkpoint, spec)
     with torch.inference_mode():
         fresh = model.fresh_bank(2)
         bank = fresh
         for segment in trace.segments:
-            began = begins(changes, config, segment, bank, fresh, given)
+            began = bank_in(changes, config, segment, bank, fresh, given)
             with model.hooks(fwd_hooks=hooks(changes, config, segment, given)):
                 output = model.segment(torch.tensor([segment.ids] * 2), began)  # two rows, edited alike
-            bank = hands_on(changes, segment, began, output.bank)
+            bank = bank_out(changes, segment, began, output.bank)
             for row in output.logits:
                 np.testing.assert_allclose(row.numpy(), trace.logits[segment.start : segment.end], atol=1e-4)
     np.testing.assert_allclose(bank[1].numpy(), trace.bank, atol=1e-4)
     some = replace(spec, interventions=changes[1:3])
-    assert set(donations(checkpoint, some).values) == set(given.values)
+    assert set(source_activations(checkpoint, some).values) == set(given.values)
 
 
 @pytest.mark.parametrize("name", ["gated", "rmt"])
@@ -345,11 +353,11 @@ def test_a_run_with_interventions_can_be_gone_on_with_and_ends_alike(
     checkpoint = request.getfixturevalue(name)
     read_only = Edit(site=Site.RESID_MID, operation=Scale(by=0.5), segments=(1, 6), persistence=Persistence.READ_ONLY)
     spec = RunSpec(checkpoint=checkpoint.name, text=text, interventions=(*every_way(text), read_only))
-    trace, given = run(checkpoint, spec), donations(checkpoint, spec)
+    trace, given = run(checkpoint, spec), source_activations(checkpoint, spec)
     with checkpoint.lock, torch.inference_mode():
-        for _, output in feed(checkpoint.model, trace.segments[:3], spec, {}, given=given):
+        for _, output in run_segments(checkpoint.model, trace.segments[:3], spec, {}, given=given):
             pass
-        rest = feed(checkpoint.model, trace.segments[3:], spec, {}, Carried(output.bank, None), given)
+        rest = run_segments(checkpoint.model, trace.segments[3:], spec, {}, Carried(output.bank, None), given)
         rows = [output.logits[0].numpy() for _, output in rest]
     assert np.array_equal(np.concatenate(rows), trace.logits[trace.segments[3].start :])
 
@@ -360,7 +368,7 @@ def test_what_other_texts_give_can_be_found_once_for_many_runs(
 ) -> None:
     checkpoint = request.getfixturevalue(name)
     every = RunSpec(checkpoint=checkpoint.name, text=text, interventions=every_way(text))
-    given = donations(checkpoint, every)
+    given = source_activations(checkpoint, every)
     for changes in (every.interventions, every.interventions[1:3], ()):
         spec = replace(every, interventions=changes)
         assert np.array_equal(run(checkpoint, spec, given=given).logits, run(checkpoint, spec).logits)

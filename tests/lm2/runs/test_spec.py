@@ -7,7 +7,8 @@ import pytest
 
 from lm2.model.sites import Site
 from lm2.runs.capture import Capture, HeadMean, PooledMax, PooledMean, TopSlots
-from lm2.runs.interventions import Edit, Freeze, Reset, Set
+from lm2.runs.interventions import Edit, Freeze, Reset
+from lm2.runs.operations import Set
 from lm2.runs.spec import RunSpec
 
 FULL = RunSpec(

@@ -9,7 +9,8 @@ import pytest
 
 from lm2.model.sites import Site
 from lm2.runs.capture import Capture, HeadMax, HeadMean, SlotMass, TopSlots
-from lm2.runs.interventions import Edit, Set
+from lm2.runs.interventions import Edit
+from lm2.runs.operations import Set
 from lm2.runs.runner import run
 from lm2.runs.spec import RunSpec
 from lm2.runs.trace import Trace
@@ -156,7 +157,9 @@ def test_logits_kept_in_a_file_are_those_kept_in_memory(
     held = run(gated, spec)
     monkeypatch.setattr("lm2.runs.logits.MOST_IN_MEMORY", 0)
     mapped = run(gated, spec)
-    assert np.array_equal(mapped.logits, held.logits) and np.array_equal(mapped.surprise, held.surprise, equal_nan=True)
+    assert np.array_equal(mapped.logits, held.logits) and np.array_equal(
+        mapped.surprisal, held.surprisal, equal_nan=True
+    )
     assert mapped.bytes == held.bytes - held.logits.nbytes, "what is in a file takes no memory"
     with pytest.raises(ValueError, match="read-only"):
         mapped.logits[0] = 0
@@ -168,4 +171,4 @@ def test_surprise_is_the_same_however_many_rows_are_worked_on_at_a_time(
     trace: Trace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lm2.runs.trace._ROWS", 3)
-    assert np.allclose(replace(trace).surprise, trace.surprise, equal_nan=True)
+    assert np.allclose(replace(trace).surprisal, trace.surprisal, equal_nan=True)

@@ -8,19 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from lm2.tasks.babi import (
-    BREAK,
-    BabiError,
-    Question,
-    Statement,
-    Story,
-    ask,
-    prompts,
-    read,
-    split,
-    stretch,
-    write,
-)
+from lm2.tasks.babi import BabiError, Question, Statement, Story, ask, prompts, read, split, stretch, write
+from lm2.text.tokens import BREAK
 
 TEXT = (
     "1 Mary moved to the bathroom.\n"

@@ -4,7 +4,7 @@ import pytest
 
 from lm2.runs.runner import prepare, run
 from lm2.tasks.babi import Question, Statement, Story, ask
-from lm2.tasks.encoded_prompt import Put, put
+from lm2.tasks.encoded_prompt import EncodedPrompt, encode_prompt
 from lm2.weights.checkpoint import Checkpoint
 
 STATEMENTS = ("Mary moved to the garden.", "John went to the office.", "Daniel travelled to the kitchen.")
@@ -16,14 +16,14 @@ def asked(
     answer: str = "garden",
     own_segment: bool = True,
     segment_length: int | None = 6,
-) -> Put:
+) -> EncodedPrompt:
     lines = tuple(Statement(line=at, text=text) for at, text in enumerate(STATEMENTS, start=1))
     question = Question(line=4, text="Where is Mary?", answer=answer, support=support)
     prompt = ask(Story(id="s:0", task=1, lines=(*lines, question)), question, own_segment=own_segment)
-    return put(checkpoint, prompt, segment_length)
+    return encode_prompt(checkpoint, prompt, segment_length)
 
 
-def spelt(one: Put, tokens: range) -> str:
+def spelt(one: EncodedPrompt, tokens: range) -> str:
     return "".join(one.tokens.pieces[place] for place in tokens)
 
 

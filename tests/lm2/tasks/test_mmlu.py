@@ -16,10 +16,10 @@ from lm2.runs.likelihood import log_likelihoods
 from lm2.tasks.mmlu import (
     LETTERS,
     SUBJECTS,
-    Asked,
     Category,
+    ChoiceQuestion,
+    ChoiceResult,
     MmluError,
-    Question,
     Split,
     Subject,
     ask,
@@ -61,7 +61,9 @@ def test_subjects_come_by_name_with_their_first_five_examples(folder: Path) -> N
     found = read(folder, Split.VAL)
     counts = [(subject.name, len(subject.examples), len(subject.questions)) for subject in found]
     assert counts == [("anatomy", 5, 6), ("college_physics", 5, 2)]
-    assert found[0].questions[1] == Question(text="Question 1?", choices=("one", "two", "three", "four"), answer="B")
+    assert found[0].questions[1] == ChoiceQuestion(
+        text="Question 1?", choices=("one", "two", "three", "four"), answer="B"
+    )
 
 
 def test_fields_may_hold_commas_quotes_and_line_breaks(folder: Path) -> None:
@@ -151,7 +153,8 @@ def test_every_question_is_asked_and_counted_in_its_two_categories(gated: Checkp
 
 def test_a_constant_letter_is_as_good_as_its_share_of_the_answers() -> None:
     asked = [
-        Asked(subject="anatomy", answer=answer, predicted=predicted) for answer, predicted in ("AB", "DD", "DD", "CD")
+        ChoiceResult(subject="anatomy", answer=answer, predicted=predicted)
+        for answer, predicted in ("AB", "DD", "DD", "CD")
     ]
     found = tally(asked)
     assert found.constants == {"A": 0.25, "B": 0.0, "C": 0.25, "D": 0.5}

@@ -53,10 +53,10 @@ def test_segments_know_where_they_lie() -> None:
 
 
 def test_padding_follows_the_real_tokens_and_is_marked() -> None:
-    ids, real = pad([(5, 6, 7), (8,)])
-    assert ids.dtype is torch.long and real.dtype is torch.bool
-    assert real.tolist() == [[True, True, True], [True, False, False]]
-    assert ids[real].tolist() == [5, 6, 7, 8]
+    ids, non_padding = pad([(5, 6, 7), (8,)])
+    assert ids.dtype is torch.long and non_padding.dtype is torch.bool
+    assert non_padding.tolist() == [[True, True, True], [True, False, False]]
+    assert ids[non_padding].tolist() == [5, 6, 7, 8]
     assert pad([(1, 2)], 4)[0].shape == (1, 4)
 
 

@@ -10,7 +10,7 @@ from lm2.tasks.simulator import simulate
 from lm2.tasks.world import answer
 from lm2.text.segments import split_segments
 from lm2.text.tokens import Tokenizer
-from lm2.training.curriculum import TASKS, Document, Lessons, Phase, Stage
+from lm2.training.curriculum import TASKS, Lessons, Phase, Stage, TrainingDocument
 
 BOOK = " ".join(
     f"It was on the {day} day of that march, said the old man to his niece, that we saw the river."
@@ -36,7 +36,7 @@ def _statements(text: str) -> list[str]:
     return [f"{part.split('?')[-1].strip()}." for part in parts[:-1] if "?" not in part]
 
 
-def _asked(words: Tokenizer, document: Document) -> list[tuple[list[str], str, str]]:
+def _asked(words: Tokenizer, document: TrainingDocument) -> list[tuple[list[str], str, str]]:
     """(statements above it, question, answer) of every question."""
     found = []
     for one in document.asked:
@@ -64,8 +64,8 @@ def test_every_question_is_answered_by_the_statements_above_it(
 ) -> None:
     checked = 0
     for seed in range(60):
-        chance = random.Random(seed)
-        document = lessons.open(chance, task, 8) if kind == "open" else lessons.memory(chance, task, 9, 0, 16, 3, 3)
+        rng = random.Random(seed)
+        document = lessons.open(rng, task, 8) if kind == "open" else lessons.memory(rng, task, 9, 0, 16, 3, 3)
         for statements, question, said in _asked(words, document):
             assert answer(question, statements)[0] == said
             checked += 1

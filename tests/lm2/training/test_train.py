@@ -15,9 +15,9 @@ from lm2.model.lm2 import LM2
 from lm2.tasks.babi import write
 from lm2.tasks.simulator import simulate
 from lm2.text.tokens import Tokenizer
-from lm2.training.curriculum import Asked, Document, Lessons, Phase, Stage
-from lm2.training.state import resume, save_state
-from lm2.training.train import Progress, Rollout, TrainingConfig, _optimizer, draw, learning_rate, train
+from lm2.training.curriculum import Lessons, Phase, Stage, TrainingDocument, TrainingQuestion
+from lm2.training.state import Progress, resume, save_state
+from lm2.training.train import Rollout, TrainingConfig, _optimizer, draw, learning_rate, train
 from lm2.weights.bundled import FOLDER
 from lm2.weights.checkpoint import load
 
@@ -125,10 +125,10 @@ def test_documents_do_not_depend_on_the_model(tiny: TrainingConfig) -> None:
         assert drawn[0] == drawn[1]
 
 
-def _document(segments: tuple[tuple[int, ...], ...], *asked: tuple[int, tuple[int, ...], int]) -> Document:
-    return Document(
+def _document(segments: tuple[tuple[int, ...], ...], *asked: tuple[int, tuple[int, ...], int]) -> TrainingDocument:
+    return TrainingDocument(
         segments=segments,
-        asked=tuple(Asked(after=after, ids=ids, answer=answer, label="qa1") for after, ids, answer in asked),
+        asked=tuple(TrainingQuestion(after=after, ids=ids, answer=answer, label="qa1") for after, ids, answer in asked),
     )
 
 
@@ -244,7 +244,7 @@ def test_a_loss_that_is_no_number_stops_training_with_its_step_and_leaves_the_la
 ) -> None:
     config, right = replace(tiny, checkpoint_every=2), Rollout.forward
 
-    def from_step_5(self: Rollout, documents: list[Document], weight: float) -> tuple[torch.Tensor, dict]:
+    def from_step_5(self: Rollout, documents: list[TrainingDocument], weight: float) -> tuple[torch.Tensor, dict]:
         loss, hits = right(self, documents, weight)
         return (loss * float("nan") if weight else loss), hits  # only the last stage learns language
 

@@ -18,8 +18,8 @@ from lm2.runs.runner import generate, run
 from lm2.runs.spec import RunSpec
 from lm2.tasks.babi import Prompt, Question as Asked, Statement, Story, ask
 from lm2.tasks.babilong import Library, mix
-from lm2.tasks.encoded_prompt import put
-from lm2.tasks.mmlu import LETTERS, Question, Subject, ask as exam_ask, prompt as exam_prompt
+from lm2.tasks.encoded_prompt import encode_prompt
+from lm2.tasks.mmlu import LETTERS, ChoiceQuestion, Subject, ask as exam_ask, prompt as exam_prompt
 from lm2.text.segments import is_full
 from lm2.text.tokens import CONTINUED, NOTHING, Tokenizer, TokenSequence
 from lm2.weights.checkpoint import Checkpoint
@@ -106,7 +106,7 @@ def test_answer_ids_come_from_prompt_and_answer_encoded_together(
     model: Checkpoint, answer: str, own_segment: bool
 ) -> None:
     asked = prompt(answer, own_segment)
-    laid = put(model, asked)
+    laid = encode_prompt(model, asked)
     before = model.tokenizer.encode(asked.text)
     assert (
         before.ids + laid.answer_ids == model.tokenizer.encode(f"{asked.text} {answer}").ids
@@ -119,7 +119,7 @@ def test_answer_ids_come_from_prompt_and_answer_encoded_together(
 def test_a_token_over_the_boundary_is_where_the_answer_begins(plain: Checkpoint) -> None:
     vocabulary = {piece: at for at, piece in enumerate([*"abcdefghijklmnopqrstuvwxyzWM ?.", "? ", "? g"])}
     merging = Tokenizer(Backend(models.BPE(vocab=vocabulary, merges=[("?", " "), ("? ", "g")])))
-    laid = put(
+    laid = encode_prompt(
         replace(plain, tokenizer=merging),
         replace(prompt(), text="is a?", statements=(), statement_spans=(), question_span=(0, 5), support=()),
     )
@@ -161,9 +161,9 @@ def test_an_answer_of_which_a_tokenizer_drops_a_character_has_no_number(plain: C
         Backend(models.BPE(vocab={piece: at for at, piece in enumerate("acdefghijklmnopqrstuvwxyzWMJ ?.")}, merges=[]))
     )
     own = replace(plain, tokenizer=dropping)
-    assert put(own, prompt("garden")).answer_ids == dropping.encode(" garden").ids
+    assert encode_prompt(own, prompt("garden")).answer_ids == dropping.encode(" garden").ids
     for ask_for in (
-        lambda: put(own, prompt("bathroom")),
+        lambda: encode_prompt(own, prompt("bathroom")),
         lambda: dropping.answer_at(dropping.encode("Where is Mary?"), 14, "bathroom"),
         lambda: log_likelihoods(own, [("Where is Mary?", " bathroom")]),
     ):
@@ -172,7 +172,9 @@ def test_an_answer_of_which_a_tokenizer_drops_a_character_has_no_number(plain: C
 
 
 def test_letters_that_are_one_unknown_token_are_no_choice(foreign: Tokenizer, model: Checkpoint) -> None:
-    question = Question(text="Where is Mary?", choices=("the garden", "the office", "the kitchen", "is"), answer="B")
+    question = ChoiceQuestion(
+        text="Where is Mary?", choices=("the garden", "the office", "the kitchen", "is"), answer="B"
+    )
     subject = Subject(name="anatomy", examples=(question,) * 5, questions=(question,))
     if foreign.unknown is None or foreign.unknown not in foreign.encode(" A").ids:
         asked = exam_prompt(subject, question)
@@ -309,6 +311,6 @@ def test_an_answer_that_is_unknown_has_no_number(plain: Checkpoint) -> None:
     own = replace(plain, tokenizer=Tokenizer(FAMILIES["wordpiece"]()))
     assert own.tokenizer.piece(own.tokenizer.unknown) == " [UNK]"
     with pytest.raises(ValueError, match="no token for the answer 'bathroom'"):
-        put(own, prompt("bathroom"))
+        encode_prompt(own, prompt("bathroom"))
     with pytest.raises(ValueError, match="no token for the answer 'bathroom'"):
         own.tokenizer.answer_at(own.tokenizer.encode(prompt().text), prompt().question_span[1], "bathroom")

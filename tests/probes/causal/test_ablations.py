@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lm2.tasks.babi import ask
-from lm2.tasks.encoded_prompt import Put, put
+from lm2.tasks.encoded_prompt import EncodedPrompt, encode_prompt
 from lm2.tasks.simulator import simulate
 from lm2.weights.checkpoint import Checkpoint
 from probes.causal.ablations import before, constant, donors_bank, gates, measured, observe, permutation, policies, swap
@@ -15,46 +15,50 @@ from probes.stats.metrics import Metric
 
 
 @pytest.fixture(scope="module")
-def puts() -> Callable[[Checkpoint], list[Put]]:
+def encoded_prompts() -> Callable[[Checkpoint], list[EncodedPrompt]]:
     """The last questions of six simulated stories, put to a model."""
 
-    def make(checkpoint: Checkpoint) -> list[Put]:
+    def make(checkpoint: Checkpoint) -> list[EncodedPrompt]:
         stories = [simulate(1, seed=seed, statements=4, questions=1).story for seed in range(6)]
-        return [put(checkpoint, ask(story, story.questions[-1])) for story in stories]
+        return [encode_prompt(checkpoint, ask(story, story.questions[-1])) for story in stories]
 
     return make
 
 
-def test_freezing_writes_at_the_question_changes_nothing(gated: Checkpoint, puts: Callable) -> None:
-    control = next(one for one in policies(gated, puts(gated)) if "control" in one.name)
+def test_freezing_writes_at_the_question_changes_nothing(gated: Checkpoint, encoded_prompts: Callable) -> None:
+    control = next(one for one in policies(gated, encoded_prompts(gated)) if "control" in one.name)
     assert not control.effect.values.any()
 
 
-def test_a_bank_never_written_answers_as_one_reset_before_the_question(gated: Checkpoint, puts: Callable) -> None:
-    found = {one.name: one.effect.values for one in policies(gated, puts(gated))}
+def test_a_bank_never_written_answers_as_one_reset_before_the_question(
+    gated: Checkpoint, encoded_prompts: Callable
+) -> None:
+    found = {one.name: one.effect.values for one in policies(gated, encoded_prompts(gated))}
     np.testing.assert_array_equal(found["writes frozen from the start"], found["bank reset before the question"])
     assert found["writes frozen from the start"].any()
 
 
-def test_every_policy_runs_on_memory_tokens(rmt: Checkpoint, puts: Callable) -> None:
-    assert len({one.right.n for one in policies(rmt, puts(rmt))}) == 1
+def test_every_policy_runs_on_memory_tokens(rmt: Checkpoint, encoded_prompts: Callable) -> None:
+    assert len({one.right.n for one in policies(rmt, encoded_prompts(rmt))}) == 1
 
 
-def test_each_gate_is_held_at_each_value_and_at_its_mean(gated: Checkpoint, puts: Callable) -> None:
-    found = gates(gated, puts(gated), values=(0.0, 1.0))
+def test_each_gate_is_held_at_each_value_and_at_its_mean(gated: Checkpoint, encoded_prompts: Callable) -> None:
+    found = gates(gated, encoded_prompts(gated), values=(0.0, 1.0))
     assert [(one.gate, one.of_mean) for one in found] == [
         (gate, mean) for gate in ("input", "forget", "output") for mean in (False, False, True)
     ]
     assert all(0 < one.value < 1 for one in found if one.of_mean)
 
 
-def test_a_memory_without_gates_is_refused(rmt: Checkpoint, puts: Callable) -> None:
+def test_a_memory_without_gates_is_refused(rmt: Checkpoint, encoded_prompts: Callable) -> None:
     with pytest.raises(ValueError, match="no gates"):
-        gates(rmt, puts(rmt))
+        gates(rmt, encoded_prompts(rmt))
 
 
-def test_with_the_donors_whole_bank_the_same_question_gets_the_donors_logits(gated: Checkpoint, puts: Callable) -> None:
-    asked = puts(gated)
+def test_with_the_donors_whole_bank_the_same_question_gets_the_donors_logits(
+    gated: Checkpoint, encoded_prompts: Callable
+) -> None:
+    asked = encoded_prompts(gated)
     found = swap(gated, asked, doses=(5,))
     for own, donor, value in found.pairs:
         assert value != own.prompt.answer
@@ -66,31 +70,31 @@ def test_with_the_donors_whole_bank_the_same_question_gets_the_donors_logits(gat
         pytest.fail("no pair of these stories asks the same question: choose other seeds")
 
 
-def test_stories_of_one_answer_cannot_be_swapped(gated: Checkpoint, puts: Callable) -> None:
+def test_stories_of_one_answer_cannot_be_swapped(gated: Checkpoint, encoded_prompts: Callable) -> None:
     with pytest.raises(ValueError, match="nothing to swap"):
-        swap(gated, puts(gated)[:1])
+        swap(gated, encoded_prompts(gated)[:1])
 
 
-def test_a_gated_memory_does_not_know_the_numbers_of_its_slots(gated: Checkpoint, puts: Callable) -> None:
-    found = permutation(gated, puts(gated))
+def test_a_gated_memory_does_not_know_the_numbers_of_its_slots(gated: Checkpoint, encoded_prompts: Callable) -> None:
+    found = permutation(gated, encoded_prompts(gated))
     assert found.largest_change < 1e-4 < found.foreign_change
 
 
-def test_a_metric_of_an_unchanged_run_has_not_changed(gated: Checkpoint, puts: Callable) -> None:
-    (clean,) = observe(gated, puts(gated), [[()] * 6])
+def test_a_metric_of_an_unchanged_run_has_not_changed(gated: Checkpoint, encoded_prompts: Callable) -> None:
+    (clean,) = observe(gated, encoded_prompts(gated), [[()] * 6])
     for metric in (Metric.LOGIT_DIFFERENCE, Metric.LOG_PROBABILITY, Metric.KL, Metric.EXACT):
         assert not measured(clean, clean, metric).any()
 
 
-def test_chance_is_the_most_frequent_answer(gated: Checkpoint, puts: Callable) -> None:
-    answers = [one.prompt.answer for one in puts(gated)]
-    assert constant(puts(gated)).accuracy == max(map(answers.count, answers)) / len(answers)
+def test_chance_is_the_most_frequent_answer(gated: Checkpoint, encoded_prompts: Callable) -> None:
+    answers = [one.prompt.answer for one in encoded_prompts(gated)]
+    assert constant(encoded_prompts(gated)).accuracy == max(map(answers.count, answers)) / len(answers)
 
 
 def test_a_control_takes_the_nearest_documents_of_other_stories_around_the_end(
-    gated: Checkpoint, puts: Callable[[Checkpoint], list[Put]]
+    gated: Checkpoint, encoded_prompts: Callable[[Checkpoint], list[EncodedPrompt]]
 ) -> None:
-    one = puts(gated)[0]
+    one = encoded_prompts(gated)[0]
     asked = [replace(one, prompt=replace(one.prompt, story_id=story)) for story in "aabbcd"]
     assert before(asked, 0, 3) == tuple(asked[3:]) and before(asked, 3, 2) == tuple(asked[:2])
     with pytest.raises(ValueError, match="documents of 2 other stories, and 2 questions have 1"):

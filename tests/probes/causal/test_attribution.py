@@ -10,17 +10,18 @@ import torch
 from lm2.model.config import LM2Config, MemoryKind
 from lm2.model.sites import Site
 from lm2.runs.capture import Capture
-from lm2.runs.interventions import Add, Edit, MemoryOff
+from lm2.runs.interventions import Edit, MemoryOff
+from lm2.runs.operations import Add
 from lm2.runs.runner import run
 from lm2.runs.spec import RunSpec
 from lm2.weights.checkpoint import Checkpoint
 from lm2.weights.graft import graft
-from probes.causal.attribution import Part, attribute, average
+from probes.causal.attribution import LogitPart, attribute, average
 
 TOKEN, FOILS = 5, (7, 11, 300)
 
 
-def value_of(attribution, part: Part, layer: int | None) -> float:
+def value_of(attribution, part: LogitPart, layer: int | None) -> float:
     return next(
         value
         for component, value in zip(attribution.components, attribution.values)
@@ -58,7 +59,7 @@ def test_the_heads_sum_to_their_blocks_attention(checkpoint: Checkpoint, text: s
     found = attribute(checkpoint, spec_of(checkpoint, text), 20, token=TOKEN, foils=FOILS)
     assert found.heads.shape == (checkpoint.config.n_layers, checkpoint.config.n_heads)
     for layer, heads in enumerate(found.heads):
-        assert heads.sum() == pytest.approx(value_of(found, Part.ATTENTION, layer), abs=1e-5)
+        assert heads.sum() == pytest.approx(value_of(found, LogitPart.ATTENTION, layer), abs=1e-5)
 
 
 def test_the_slots_sum_to_their_blocks_memory_in_a_gated_model_and_in_no_other(
@@ -70,7 +71,7 @@ def test_the_slots_sum_to_their_blocks_memory_in_a_gated_model_and_in_no_other(
         return
     assert found.slots.shape == (len(config.memory_layers), config.memory_heads, config.slots)
     for layer, slots in zip(config.memory_layers, found.slots):
-        assert slots.sum() == pytest.approx(value_of(found, Part.MEMORY, layer), abs=1e-5)
+        assert slots.sum() == pytest.approx(value_of(found, LogitPart.MEMORY, layer), abs=1e-5)
 
 
 def test_attention_to_tokens_and_to_memory_tokens_is_all_of_attention(rmt: Checkpoint, text: str) -> None:
@@ -80,7 +81,7 @@ def test_attention_to_tokens_and_to_memory_tokens_is_all_of_attention(rmt: Check
     with torch.inference_mode():
         direction = rmt.model.tokens_to_residual_directions(TOKEN).numpy() / trace.across(Site.LN_FINAL_SCALE)[row]
     for layer in range(rmt.config.n_layers):
-        attention = value_of(found, Part.ATTENTION, layer) + value_of(found, Part.MEMORY, layer)
+        attention = value_of(found, LogitPart.ATTENTION, layer) + value_of(found, LogitPart.MEMORY, layer)
         assert attention == pytest.approx(float(trace.across(Site.ATTN_OUT, layer=layer)[row] @ direction), abs=1e-5)
 
 
@@ -89,7 +90,7 @@ def test_every_memory_has_a_term_for_each_of_its_blocks_and_none_where_it_is_off
 ) -> None:
     off = (MemoryOff(),) if checkpoint.config.memory in (MemoryKind.GATED, MemoryKind.TOKENS) else ()
     found = attribute(checkpoint, spec_of(checkpoint, text, *off), 20, token=TOKEN)
-    terms = [value for component, value in zip(found.components, found.values) if component.part is Part.MEMORY]
+    terms = [value for component, value in zip(found.components, found.values) if component.part is LogitPart.MEMORY]
     assert len(terms) == len(checkpoint.config.memory_layers)
     assert not off or np.allclose(terms, 0, atol=1e-5)
     assert found.total == pytest.approx(found.logit, abs=1e-4)
@@ -100,7 +101,7 @@ def test_a_silent_memory_adds_nothing(plain: Checkpoint, text: str) -> None:
     silent = graft(plain, generator=torch.Generator().manual_seed(0), **sizes)
     before, after = (attribute(one, spec_of(one, text), 20, token=TOKEN) for one in (plain, silent))
     assert (after.slots == 0).all()
-    assert after.values[[component.part is not Part.MEMORY for component in after.components]] == pytest.approx(
+    assert after.values[[component.part is not LogitPart.MEMORY for component in after.components]] == pytest.approx(
         before.values, abs=1e-5
     )
 

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer as Backend, models
 
 from lm2.model.config import LM2Config
 from lm2.tasks.babi import ask
-from lm2.tasks.encoded_prompt import put
+from lm2.tasks.encoded_prompt import encode_prompt
 from lm2.tasks.simulator import simulate
 from lm2.text.tokens import Tokenizer
 from lm2.weights.checkpoint import Checkpoint
@@ -101,13 +101,13 @@ def prompts() -> list:
 
 
 def test_many_questions_are_decoded_through_every_block_with_a_memory(remembering: Checkpoint, prompts: list) -> None:
-    heard, puts = [], [put(remembering, prompt) for prompt in prompts]
-    found = decode(remembering, puts, on_document=lambda: heard.append(1))
-    assert len(heard) == len(puts) and tuple(one.layer for one in found) == remembering.config.memory_layers
-    assert [one.most_read for one in decode(remembering, puts)] == [one.most_read for one in found]
+    heard, encoded_prompts = [], [encode_prompt(remembering, prompt) for prompt in prompts]
+    found = decode(remembering, encoded_prompts, on_document=lambda: heard.append(1))
+    assert len(heard) == len(encoded_prompts) and tuple(one.layer for one in found) == remembering.config.memory_layers
+    assert [one.most_read for one in decode(remembering, encoded_prompts)] == [one.most_read for one in found]
     for one in found:
-        assert one.candidates == len({asked.answer_ids[0] for asked in puts})
-        assert (one.most_read.n, one.most_read.groups) == (len(puts), 4)
+        assert one.candidates == len({asked.answer_ids[0] for asked in encoded_prompts})
+        assert (one.most_read.n, one.most_read.groups) == (len(encoded_prompts), 4)
         for first in (one.random_slot, one.other_story, one.random_direction):
             assert first.behind.mean == pytest.approx(one.most_read.accuracy - first.rate.accuracy)
 
@@ -121,7 +121,7 @@ def test_one_slot_that_no_segment_changes_says_the_same_for_every_story(
             memory = single.model.blocks[layer].mem
             for gate, bias in ((memory.in_gate, -1e4), (memory.forget_gate, 1e4)):
                 gate.bias.fill_(bias)
-    for one in decode(single, [put(single, prompt) for prompt in prompts]):
+    for one in decode(single, [encode_prompt(single, prompt) for prompt in prompts]):
         assert one.most_read == one.random_slot.rate == one.other_story.rate
 
 
@@ -129,9 +129,9 @@ def test_slots_of_one_story_or_of_no_memory_are_not_compared(
     gated: Checkpoint, plain: Checkpoint, prompts: list
 ) -> None:
     with pytest.raises(ValueError, match="at least 2 stories and 2 answers, not 1 and"):
-        decode(gated, [put(gated, prompt) for prompt in prompts[:2]])
+        decode(gated, [encode_prompt(gated, prompt) for prompt in prompts[:2]])
     with pytest.raises(ValueError, match="a none model has no slots"):
-        decode(plain, [put(plain, prompt) for prompt in prompts])
+        decode(plain, [encode_prompt(plain, prompt) for prompt in prompts])
 
 
 def test_answers_that_begin_with_the_same_token_are_not_told_apart_by_it(gated: Checkpoint) -> None:
@@ -145,4 +145,4 @@ def test_answers_that_begin_with_the_same_token_are_not_told_apart_by_it(gated: 
         story = simulate(1, seed=seed, statements=3, questions=1).story
         prompts.append(ask(story, story.questions[-1]))
     with pytest.raises(ValueError, match="some of the answers begin with the same token"):
-        decode(own, [put(own, prompt) for prompt in prompts])
+        decode(own, [encode_prompt(own, prompt) for prompt in prompts])

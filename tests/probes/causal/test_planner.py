@@ -10,27 +10,20 @@ import torch
 from lm2.model.config import LM2Config, MemoryKind
 from lm2.model.finite import NotFiniteError
 from lm2.model.sites import Site, sites_of
-from lm2.runs.interventions import (
-    Add,
-    BankEdit,
-    Carry,
-    Edit,
-    Freeze,
-    Initial,
-    Mean,
-    MemoryOff,
-    Patch,
-    Permute,
-    Persistence,
-    ProjectOut,
-    Reset,
-    Scale,
-    Set,
-    WriteBlock,
-)  # fmt: skip
+from lm2.runs.interventions import BankEdit, Carry, Edit, Freeze, MemoryOff, Persistence, Reset, WriteBlock  # fmt: skip
+from lm2.runs.operations import (
+    Add,  # fmt: skip
+    Initial,  # fmt: skip
+    Mean,  # fmt: skip
+    Patch,  # fmt: skip
+    Permute,  # fmt: skip
+    ProjectOut,  # fmt: skip
+    Scale,  # fmt: skip
+    Set,  # fmt: skip
+)
 from lm2.runs.runner import run
 from lm2.tasks.babi import ask
-from lm2.tasks.encoded_prompt import Put, put
+from lm2.tasks.encoded_prompt import EncodedPrompt, encode_prompt
 from lm2.tasks.simulator import simulate
 from lm2.weights.checkpoint import Checkpoint
 from probes.causal.batch import Unit, together
@@ -45,12 +38,12 @@ KINDS = ("plain", "gated", "release", "rmt")
 
 
 @pytest.fixture(scope="module")
-def question() -> Callable[[Checkpoint], Put]:
+def question() -> Callable[[Checkpoint], EncodedPrompt]:
     story = simulate(1, seed=1, statements=3, questions=1).story
-    return lambda checkpoint: put(checkpoint, ask(story, story.questions[-1]))
+    return lambda checkpoint: encode_prompt(checkpoint, ask(story, story.questions[-1]))
 
 
-def plainly(checkpoint: Checkpoint, asked: Put, units: Sequence[Unit]) -> np.ndarray:
+def plainly(checkpoint: Checkpoint, asked: EncodedPrompt, units: Sequence[Unit]) -> np.ndarray:
     """One whole document for each unit."""
     return np.stack(
         [run(checkpoint, replace(asked.spec, interventions=unit)).logits[list(asked.rows)] for unit in units]
@@ -66,11 +59,11 @@ def assert_same(checkpoint: Checkpoint, found: np.ndarray, expected: np.ndarray)
         np.testing.assert_allclose(one, other, rtol=0, atol=near * max(1.0, np.abs(other).max()))
 
 
-def assert_as_run(checkpoint: Checkpoint, asked: Put, units: Sequence[Unit], pack: int = 3) -> None:
+def assert_as_run(checkpoint: Checkpoint, asked: EncodedPrompt, units: Sequence[Unit], pack: int = 3) -> None:
     assert_same(checkpoint, answers_under(checkpoint, asked, units, pack=pack), plainly(checkpoint, asked, units))
 
 
-def everywhere(checkpoint: Checkpoint, asked: Put) -> list[Unit]:
+def everywhere(checkpoint: Checkpoint, asked: EncodedPrompt) -> list[Unit]:
     """An edit of each site of the model, one after the other at another block, segment, slot, head and token."""
     units = []
     for at, site in enumerate(sites_of(checkpoint.config.memory)):
@@ -85,7 +78,7 @@ def everywhere(checkpoint: Checkpoint, asked: Put) -> list[Unit]:
     return units
 
 
-def of_the_bank(checkpoint: Checkpoint, asked: Put) -> list[Unit]:
+def of_the_bank(checkpoint: Checkpoint, asked: EncodedPrompt) -> list[Unit]:
     config, at = checkpoint.config, asked.segment
     order = tuple(reversed(range(config.slots)))
     direction = tuple(float(entry % 3) for entry in range(config.slot_dim))
@@ -160,7 +153,7 @@ def test_an_answer_of_several_tokens_that_a_segment_cuts_is_read_in_both(gated: 
     story = simulate(1, seed=1, statements=2, questions=1).story
     prompt = ask(story, story.questions[0])
     prompt = replace(prompt, answer=f"{prompt.answer} in the house")
-    asked = put(gated, prompt)
+    asked = encode_prompt(gated, prompt)
     assert len({asked.segment_of(row) for row in asked.rows}) > 1
     assert_as_run(gated, asked, [(), *everywhere(gated, asked)[::4], (Freeze(segment=asked.segment),)])
     with pytest.raises(ValueError, match="segments 2 to 3"):
@@ -334,7 +327,7 @@ def test_together_says_the_same_in_fewer_words(gated: Checkpoint, question) -> N
 
 
 def test_numbers_that_are_none_stop_the_planner_with_site_block_and_segment(
-    build: Callable[..., Checkpoint], gated_config: LM2Config, question: Callable[[Checkpoint], Put]
+    build: Callable[..., Checkpoint], gated_config: LM2Config, question: Callable[[Checkpoint], EncodedPrompt]
 ) -> None:
     own = build(gated_config, 33)
     asked = question(own)

@@ -8,32 +8,34 @@ import pytest
 from lm2.runs.interventions import Reset
 from lm2.runs.runner import run
 from lm2.runs.spec import RunSpec
-from lm2.tasks.encoded_prompt import Put, put
+from lm2.tasks.encoded_prompt import EncodedPrompt, encode_prompt
 from lm2.weights.checkpoint import Checkpoint
 from probes.causal.side_by_side import banks_after, together
-from probes.experiments.designs import overwritten
+from probes.experiments.controlled_documents import overwritten
 
 REMEMBERING = pytest.mark.parametrize("checkpoint", ("gated", "release", "rmt"), indirect=True)
 ROUNDING = {"atol": 1e-5, "rtol": 1e-5}
 
 
-def asked(checkpoint: Checkpoint) -> list[Put]:
+def asked(checkpoint: Checkpoint) -> list[EncodedPrompt]:
     """Questions about documents of 4 and of 7 statements."""
-    return [put(checkpoint, prompt) for count in (4, 7) for prompt in overwritten((0,), statements=count, each=3)]
+    return [
+        encode_prompt(checkpoint, prompt) for count in (4, 7) for prompt in overwritten((0,), statements=count, each=3)
+    ]
 
 
 def test_side_by_side_every_question_gets_the_logits_it_gets_alone(precise: Checkpoint) -> None:
-    puts, heard = asked(precise), []
-    found = together(precise, puts, on_document=lambda: heard.append(None))
-    for rows, one in zip(found.logits, puts, strict=True):
+    encoded_prompts, heard = asked(precise), []
+    found = together(precise, encoded_prompts, on_document=lambda: heard.append(None))
+    for rows, one in zip(found.logits, encoded_prompts, strict=True):
         np.testing.assert_allclose(rows, run(precise, one.spec).logits[list(one.rows)], **ROUNDING)
-    assert len(heard) == len(puts)
+    assert len(heard) == len(encoded_prompts)
 
 
 @REMEMBERING
 def test_a_reset_before_the_question_is_the_intervention_of_that_name(precise: Checkpoint) -> None:
-    puts = asked(precise)
-    for rows, one in zip(together(precise, puts, reset=True).logits, puts, strict=True):
+    encoded_prompts = asked(precise)
+    for rows, one in zip(together(precise, encoded_prompts, reset=True).logits, encoded_prompts, strict=True):
         alone = run(precise, replace(one.spec, interventions=(Reset(segment=one.segment),)))
         np.testing.assert_allclose(rows, alone.logits[list(one.rows)], **ROUNDING)
 

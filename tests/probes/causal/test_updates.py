@@ -11,10 +11,12 @@ from lm2.model.config import SegmentEnd
 from lm2.model.sites import Site
 from lm2.runs.capture import Capture
 from lm2.runs.interventions import Carry, Freeze, Reset
-from lm2.runs.runner import TooLargeError, feed, generate, prepare, run
+from lm2.runs.loop import run_segments
+from lm2.runs.runner import generate, prepare, run
 from lm2.runs.spec import RunSpec
 from lm2.weights.checkpoint import Checkpoint
-from probes.causal.updates import Walk, diverge, reread, walk
+from lm2.weights.cost import TooLargeError
+from probes.causal.updates import TracedGeneration, diverge, generate_traced, reread
 
 PROMPT = "Mary moved to the office. John went to the garden.\fWhere is Mary?"
 MEMORIES = ("gated", "release", "rmt")
@@ -27,9 +29,9 @@ def remembering(request: pytest.FixtureRequest) -> Checkpoint:
     return request.getfixturevalue(request.param)
 
 
-def walked(checkpoint: Checkpoint, *changes: Freeze) -> Walk:
+def walked(checkpoint: Checkpoint, *changes: Freeze) -> TracedGeneration:
     spec = RunSpec(checkpoint=checkpoint.name, text=PROMPT, interventions=changes)
-    return walk(checkpoint, spec, tokens=TOKENS, layers=tuple(sorted(checkpoint.config.memory_layers)))
+    return generate_traced(checkpoint, spec, tokens=TOKENS, layers=tuple(sorted(checkpoint.config.memory_layers)))
 
 
 @pytest.fixture(scope="module")
@@ -39,17 +41,17 @@ def asked(remembering: Checkpoint) -> int:
 
 
 @pytest.fixture(scope="module")
-def on(remembering: Checkpoint) -> Walk:
+def on(remembering: Checkpoint) -> TracedGeneration:
     return walked(remembering)
 
 
 @pytest.fixture(scope="module")
-def off(remembering: Checkpoint, asked: int) -> Walk:
+def off(remembering: Checkpoint, asked: int) -> TracedGeneration:
     """Nothing is written from the question on."""
     return walked(remembering, Freeze(segment=asked))
 
 
-def test_a_walk_with_writes_on_is_the_generation(remembering: Checkpoint, on: Walk) -> None:
+def test_a_walk_with_writes_on_is_the_generation(remembering: Checkpoint, on: TracedGeneration) -> None:
     whole = generate(remembering, PROMPT, max_tokens=TOKENS)
     assert on.ids == whole.ids
     np.testing.assert_allclose(on.logits, whole.logits, atol=5e-5)
@@ -69,7 +71,7 @@ def test_banks_and_reads_are_those_of_one_run_over_the_finished_text(gated: Chec
     spec = replace(made.spec, captures=tuple(map(Capture, (Site.BANK_PRE, Site.READ_PATTERN))))
     records: dict = {}
     with gated.lock:
-        outputs = [output for _, output in feed(gated.model, made.segments, spec, records)]
+        outputs = [output for _, output in run_segments(gated.model, made.segments, spec, records)]
     kept = {(capture.site, place.segment, place.layer): value for (capture, place), value in records.items()}
     for segment in made.segments:
         np.testing.assert_allclose(
@@ -84,7 +86,7 @@ def test_banks_and_reads_are_those_of_one_run_over_the_finished_text(gated: Chec
 
 
 def test_with_writes_off_the_bank_stays_and_nothing_is_read_otherwise(
-    remembering: Checkpoint, on: Walk, off: Walk, asked: int
+    remembering: Checkpoint, on: TracedGeneration, off: TracedGeneration, asked: int
 ) -> None:
     assert np.array_equal(on.banks[: asked + 1], off.banks[: asked + 1])
     assert all(np.array_equal(bank, off.banks[asked]) for bank in off.banks[asked:])
@@ -96,7 +98,7 @@ def test_with_writes_off_the_bank_stays_and_nothing_is_read_otherwise(
     assert updated.moved(asked, len(on.banks) - 1).any()
 
 
-def test_both_walks_write_the_same_until_the_bank_differs(on: Walk, off: Walk) -> None:
+def test_both_walks_write_the_same_until_the_bank_differs(on: TracedGeneration, off: TracedGeneration) -> None:
     first = next(step for step in range(len(on.ids)) if on.closed(step))
     np.testing.assert_allclose(on.logits[:first], off.logits[:first], atol=1e-5)
     assert diverge(on, on) is None
@@ -106,7 +108,7 @@ def test_both_walks_write_the_same_until_the_bank_differs(on: Walk, off: Walk) -
     )
 
 
-def test_a_probe_that_is_the_last_segment_is_read_as_in_the_run(remembering: Checkpoint, on: Walk) -> None:
+def test_a_probe_that_is_the_last_segment_is_read_as_in_the_run(remembering: Checkpoint, on: TracedGeneration) -> None:
     trace = run(remembering, RunSpec(checkpoint=remembering.name, text=PROMPT, captures=(Capture(Site.READ_PATTERN),)))
     last = trace.segments[-1]
     read = reread(remembering, last.ids, on.banks, layers=on.layers)
@@ -117,7 +119,9 @@ def test_a_probe_that_is_the_last_segment_is_read_as_in_the_run(remembering: Che
     np.testing.assert_allclose(read.logits[last.index], trace.logits[-1], atol=5e-5)
 
 
-def test_a_reading_is_a_run_of_the_probe_that_begins_with_the_carried_bank(remembering: Checkpoint, on: Walk) -> None:
+def test_a_reading_is_a_run_of_the_probe_that_begins_with_the_carried_bank(
+    remembering: Checkpoint, on: TracedGeneration
+) -> None:
     facts, question = PROMPT.split("\f")
     spec = RunSpec(
         checkpoint=remembering.name,
@@ -144,7 +148,7 @@ def test_a_probe_sees_nothing_but_the_bank_whatever_the_window(build: Callable[.
     assert np.array_equal(one.patterns, other.patterns)
 
 
-def test_what_moved_is_a_distance_between_0_and_1(remembering: Checkpoint, on: Walk) -> None:
+def test_what_moved_is_a_distance_between_0_and_1(remembering: Checkpoint, on: TracedGeneration) -> None:
     read = reread(remembering, on.prompt.ids[-3:], on.banks, layers=on.layers)
     there, back = read.moved(0, 2), read.moved(2, 0)
     assert there.shape == read.patterns.shape[1:4]
@@ -154,7 +158,7 @@ def test_what_moved_is_a_distance_between_0_and_1(remembering: Checkpoint, on: W
     assert np.array_equal(read.difference(0, 2), -read.difference(2, 0))
 
 
-def test_a_segment_is_closed_where_a_new_one_begins(on: Walk, asked: int) -> None:
+def test_a_segment_is_closed_where_a_new_one_begins(on: TracedGeneration, asked: int) -> None:
     starts = {segment.start for segment in on.segments[asked + 1 :]}
     assert starts and {on.predictor(step) for step in range(len(on.ids)) if on.closed(step)} == starts
     assert len(on.banks) == len(on.segments) + 1
@@ -164,10 +168,12 @@ def test_a_segment_is_closed_where_a_new_one_begins(on: Walk, asked: int) -> Non
 def test_walking_hears_of_every_segment_and_leaves_no_trace(gated: Checkpoint) -> None:
     heard: list[tuple[int, int]] = []
     spec = RunSpec(checkpoint=gated.name, text=PROMPT)
-    first = walk(gated, spec, tokens=5, layers=(0,), on_segment=lambda done, count: heard.append((done, count)))
+    first = generate_traced(
+        gated, spec, tokens=5, layers=(0,), on_segment=lambda done, count: heard.append((done, count))
+    )
     count = len(prepare(gated, spec)[1])
     assert heard == [(done, count) for done in range(1, count)]
-    assert np.array_equal(first.logits, walk(gated, spec, tokens=5, layers=(0,)).logits)
+    assert np.array_equal(first.logits, generate_traced(gated, spec, tokens=5, layers=(0,)).logits)
     assert first.bytes > 0
     with pytest.raises(ValueError, match="read-only"):
         first.banks[0] = 0
@@ -191,7 +197,7 @@ def test_an_impossible_walk_is_refused_with_its_numbers(
 ) -> None:
     spec = replace(RunSpec(checkpoint=gated.name, text=PROMPT), **changed)
     with pytest.raises(ValueError, match=said):
-        walk(gated, spec, **({"tokens": 3, "layers": (0,)} | arguments))
+        generate_traced(gated, spec, **({"tokens": 3, "layers": (0,)} | arguments))
 
 
 def test_an_impossible_reading_is_refused_with_its_numbers(
@@ -207,4 +213,4 @@ def test_an_impossible_reading_is_refused_with_its_numbers(
     with pytest.raises(TooLargeError, match="more than the 10 allowed"):
         reread(gated, (1,), fresh, layers=(0,), limit_bytes=10)
     with pytest.raises(ValueError, match="none model has no bank"):
-        walk(plain, RunSpec(checkpoint=plain.name, text=PROMPT), tokens=1, layers=(0,))
+        generate_traced(plain, RunSpec(checkpoint=plain.name, text=PROMPT), tokens=1, layers=(0,))

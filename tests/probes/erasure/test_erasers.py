@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from probes.erasure.erasers import Eraser, Method, Mover, inlp, leace, qleace, random_share, random_subspace
+from probes.erasure.erasers import Eraser, Method, TransportEraser, inlp, leace, qleace, random_share, random_subspace
 from probes.estimators.linear import fit
 from probes.features.targets import Labels
 
@@ -149,7 +149,7 @@ def test_rows_of_which_nothing_is_known_are_moved_as_a_class_and_a_class_of_one_
     known = np.where(np.arange(ROWS) % 5 == 0, -1, labels.values)
     known[np.flatnonzero(known == 3)[1:]] = -1
     *_, lonely, unknown = qleace(features, Labels(known, labels.names))
-    assert isinstance(unknown, Mover) and lonely.rank == 0
+    assert isinstance(unknown, TransportEraser) and lonely.rank == 0
     assert np.array_equal(lonely.apply(features), features)
     assert all(one.rank == 0 for one in qleace(features[:1], Labels(known[:1], labels.names)))
 

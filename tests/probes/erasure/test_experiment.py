@@ -11,18 +11,18 @@ from lm2.model.sites import Site
 from lm2.runs.capture import Capture
 from lm2.runs.runner import run
 from lm2.tasks.babi import ask
-from lm2.tasks.encoded_prompt import Put, put
+from lm2.tasks.encoded_prompt import EncodedPrompt, encode_prompt
 from lm2.tasks.simulator import simulate
 from lm2.weights.checkpoint import Checkpoint
 from probes.erasure import experiment as erased
-from probes.erasure.conditions import Bank, Place, Stream
+from probes.erasure.conditions import Bank, Place, StreamPlace
 from probes.erasure.erasers import random_subspace
 from probes.erasure.experiment import Erasure, erasure
 
 
-def puts(checkpoint: Checkpoint) -> list[Put]:
+def encoded_prompts(checkpoint: Checkpoint) -> list[EncodedPrompt]:
     stories = [simulate(1, seed=seed, statements=4, questions=1).story for seed in range(6)]
-    return [put(checkpoint, ask(story, story.questions[-1])) for story in stories]
+    return [encode_prompt(checkpoint, ask(story, story.questions[-1])) for story in stories]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -35,11 +35,11 @@ def few() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def found(gated: Checkpoint, few: None) -> Erasure:
-    return erasure(gated, puts(gated))
+    return erasure(gated, encoded_prompts(gated))
 
 
 def test_a_run_begins_the_question_with_every_slot_erased_by_its_own_eraser(gated: Checkpoint) -> None:
-    asked = puts(gated)[0]
+    asked = encoded_prompts(gated)[0]
     layer = min(gated.config.memory_layers)
     captures = (Capture(Site.BANK_PRE, layers=(layer,)),)
     clean = run(gated, replace(asked.spec, captures=captures))
@@ -57,11 +57,13 @@ def test_a_run_begins_the_question_with_every_slot_erased_by_its_own_eraser(gate
 
 
 def test_a_run_erases_the_stream_of_the_questions_segment_alone(gated: Checkpoint) -> None:
-    asked = puts(gated)[0]
+    asked = encoded_prompts(gated)[0]
     captures = (Capture(Site.RESID_POST, layers=(1,)),)
     clean = run(gated, replace(asked.spec, captures=captures))
     eraser = random_subspace(np.random.default_rng(0).standard_normal((50, 16)).astype(np.float32), 4, seed=0)
-    edited = run(gated, replace(asked.spec, captures=captures, interventions=Stream(layer=1).unit([eraser], asked)))
+    edited = run(
+        gated, replace(asked.spec, captures=captures, interventions=StreamPlace(layer=1).unit([eraser], asked))
+    )
     for segment in range(len(clean.segments)):
         before, after = (one.at(Site.RESID_POST, segment=segment, layer=1) for one in (clean, edited))
         np.testing.assert_allclose(after, eraser.apply(before) if segment == asked.segment else before, atol=1e-5)
@@ -90,7 +92,9 @@ def test_decodable_and_used_stand_side_by_side_with_their_controls(found: Erasur
 
 def test_a_report_without_the_models_answers_says_that_use_was_not_tested(gated: Checkpoint) -> None:
     documents: list[None] = []
-    found = erasure(gated, puts(gated), Stream(layer=2), use=False, on_document=lambda: documents.append(None))
+    found = erasure(
+        gated, encoded_prompts(gated), StreamPlace(layer=2), use=False, on_document=lambda: documents.append(None)
+    )
     assert found.verdict.endswith("use not tested") and len(documents) == found.documents
     assert all(one.right is one.effect is None for one in found.conditions)
 
@@ -105,12 +109,12 @@ def test_a_concept_is_used_where_answers_suffer_more_than_by_either_control(foun
         assert "; no use shown (" in replace(found, beyond_random=one, beyond_other=other).verdict
 
 
-@pytest.mark.parametrize("place", [Bank(), Stream(layer=0)])
+@pytest.mark.parametrize("place", [Bank(), StreamPlace(layer=0)])
 def test_both_places_of_a_model_with_memory_tokens_can_be_erased(rmt: Checkpoint, place: Place) -> None:
-    assert len(erasure(rmt, puts(rmt)[:2], place).conditions) == (10 if isinstance(place, Bank) else 9)
+    assert len(erasure(rmt, encoded_prompts(rmt)[:2], place).conditions) == (10 if isinstance(place, Bank) else 9)
 
 
 def test_questions_that_ask_for_nobody_are_refused(gated: Checkpoint) -> None:
     story = simulate(6, seed=0).story
     with pytest.raises(ValueError, match="asks for nobody's place"):
-        erasure(gated, [put(gated, ask(story, story.questions[-1]))])
+        erasure(gated, [encode_prompt(gated, ask(story, story.questions[-1]))])

@@ -7,7 +7,16 @@ from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 
 from probes.estimators import closed_form
-from probes.estimators.closed_form import Spectrum, Sums, alike, mass_mean, scaler, screen, standardised, temperature
+from probes.estimators.closed_form import (
+    Spectrum,
+    SufficientStatistics,
+    alike,
+    mass_mean,
+    scaler,
+    screen,
+    standardised,
+    temperature,
+)
 from probes.stats.metrics import log_softmax
 from probes.stats.splits import Fold, folds
 
@@ -36,10 +45,10 @@ def test_the_scaler_is_of_the_rows_that_are_given(monkeypatch: pytest.MonkeyPatc
 
 def test_sums_less_a_folds_are_the_sums_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(closed_form, "_BLOCK", 64)
-    total = Sums.of(ROWS, LABELS, K)
+    total = SufficientStatistics.of(ROWS, LABELS, K)
     for fold in PARTS:
-        left = total - Sums.of(ROWS[fold.test], LABELS[:, fold.test], K)
-        for name, value in vars(Sums.of(ROWS[fold.train], LABELS[:, fold.train], K)).items():
+        left = total - SufficientStatistics.of(ROWS[fold.test], LABELS[:, fold.test], K)
+        for name, value in vars(SufficientStatistics.of(ROWS[fold.train], LABELS[:, fold.train], K)).items():
             np.testing.assert_allclose(getattr(left, name), value, atol=1e-3)
     np.testing.assert_allclose(total.gram, ROWS.T @ ROWS, atol=1e-3)
     np.testing.assert_allclose(total.means(1)[:, 2], ROWS[LABELS[1] == 2].mean(0), atol=1e-5)
@@ -81,7 +90,7 @@ def test_a_screen_needs_folds_that_test_every_row_once() -> None:
 
 
 def test_ridge_is_the_direct_solution() -> None:
-    spectrum = Spectrum(Sums.of(ROWS, LABELS, K), standardise=False)
+    spectrum = Spectrum(SufficientStatistics.of(ROWS, LABELS, K), standardise=False)
     for penalty in (0.01, 1.0):
         weights, bias = spectrum.ridge(2, penalty)
         book = Ridge(alpha=penalty * N).fit(ROWS.astype(float), np.eye(K)[LABELS[2]])
@@ -92,14 +101,14 @@ def test_ridge_is_the_direct_solution() -> None:
 @pytest.mark.parametrize("shrinkage", [0.001, 0.3, 1.0])
 def test_lda_is_scikit_learns(shrinkage: float) -> None:
     shifted = ROWS + np.linspace(-1, 1, D, dtype=np.float32)  # it need not be centred
-    weights, bias = Spectrum(Sums.of(shifted, LABELS, K), standardise=False).lda(1, shrinkage)
+    weights, bias = Spectrum(SufficientStatistics.of(shifted, LABELS, K), standardise=False).lda(1, shrinkage)
     book = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage).fit(shifted.astype(float), LABELS[1])
     np.testing.assert_allclose(log_softmax(shifted @ weights + bias), book.predict_log_proba(shifted), atol=2e-3)
 
 
 def test_the_mass_mean_direction_is_the_difference_of_means_and_the_nearest_mean_wins() -> None:
     labels = (LABELS[:1] > 1).astype(int)
-    weights, bias = mass_mean(Sums.of(ROWS, labels, 2), 0)
+    weights, bias = mass_mean(SufficientStatistics.of(ROWS, labels, 2), 0)
     means = np.stack([ROWS[labels[0] == k].mean(0) for k in (0, 1)])
     np.testing.assert_allclose(np.diff(weights)[:, 0], means[1] - means[0], atol=1e-5)
     nearest = ((ROWS[:, None] - means) ** 2).sum(2).argmin(1)
@@ -109,7 +118,9 @@ def test_the_mass_mean_direction_is_the_difference_of_means_and_the_nearest_mean
 def test_a_class_that_does_not_occur_takes_no_part() -> None:
     labels = LABELS[:1] % 3
     for name in ("ridge", "lda"):
-        three, four = (getattr(Spectrum(Sums.of(ROWS, labels, k), standardise=False), name)(0, 0.1) for k in (3, 4))
+        three, four = (
+            getattr(Spectrum(SufficientStatistics.of(ROWS, labels, k), standardise=False), name)(0, 0.1) for k in (3, 4)
+        )
         np.testing.assert_allclose(three[0], four[0], atol=1e-5)
         np.testing.assert_allclose(three[1], four[1], atol=1e-5)
 

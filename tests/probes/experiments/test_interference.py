@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lm2.weights.checkpoint import Checkpoint
-from probes.experiments.designs import rivals
+from probes.experiments.controlled_documents import rivals
 from probes.experiments.interference import correlation, interference
 from probes.stats.metrics import Metric
 

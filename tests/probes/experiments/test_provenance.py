@@ -8,9 +8,10 @@ import torch
 
 from lm2.model.sites import Site
 from lm2.runs.capture import Capture, HeadMean
-from lm2.runs.runner import run, to_numpy
+from lm2.runs.loop import to_numpy
+from lm2.runs.runner import run
 from lm2.tasks.babi import ask
-from lm2.tasks.encoded_prompt import Put, put
+from lm2.tasks.encoded_prompt import EncodedPrompt, encode_prompt
 from lm2.tasks.simulator import simulate
 from lm2.weights.checkpoint import Checkpoint
 from probes.experiments.provenance import provenance, write_credit, writes
@@ -21,9 +22,9 @@ CAPTURES = (
 )  # fmt: skip
 
 
-def _put(checkpoint: Checkpoint, seed: int) -> Put:
+def _put(checkpoint: Checkpoint, seed: int) -> EncodedPrompt:
     story = simulate(1, seed=seed, statements=4, questions=1).story
-    return put(checkpoint, ask(story, story.questions[-1]))
+    return encode_prompt(checkpoint, ask(story, story.questions[-1]))
 
 
 def test_a_bank_is_the_sum_of_what_is_left_of_every_write_and_of_the_fresh_bank(gated: Checkpoint) -> None:
@@ -50,10 +51,10 @@ def test_facts_are_looked_for_among_as_many_statements_as_there_are_facts(gated:
     shares = {one.ranking: one.recall for one in found.found if one.among is None}
     assert set(shares) == {"write credit", "loss when blocked", "last told (control)", "random order (control)"}
     assert shares["random order (control)"] == pytest.approx(
-        np.mean([1 / len(one.put.statements) for one in found.traced])
+        np.mean([1 / len(one.encoded.statements) for one in found.traced])
     )
     assert all(more.recall >= one.recall for one, more in zip(found.found[::2], found.found[1::2]))
-    last = [max(one.facts) == len(one.put.statements) - 1 for one in found.traced]
+    last = [max(one.facts) == len(one.encoded.statements) - 1 for one in found.traced]
     assert shares["last told (control)"] == pytest.approx(np.mean(last))
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from probes.explain.contexts import Context, Drawn, Sample, Scoring, Tops
+from probes.explain.contexts import Sample, Sampling, Scoring, SlotContext, Tops
 from probes.explain.passages import Passage
 from probes.explain.spec import Signal
 
@@ -67,7 +67,7 @@ def test_a_text_is_kept_once() -> None:
 
 
 def test_marks_are_around_the_largest_values_and_shared_by_neighbours() -> None:
-    one = Context.of(_passage("x", 0, [1.0, 1.0, 1.0], "Mary went to Rome"), Signal.READ, 0)
+    one = SlotContext.of(_passage("x", 0, [1.0, 1.0, 1.0], "Mary went to Rome"), Signal.READ, 0)
     assert one.with_marks() == "Mary <<went>> to Rome"
     assert one.with_marks(np.array([True, True, False, True])) == "<<Mary went>> to <<Rome>>"
     assert one.with_marks(np.zeros(4, bool)) == one.text
@@ -94,7 +94,7 @@ def test_items_are_as_many_active_as_quiet_each_once_and_none_that_was_shown() -
     peaks = np.array([one.values[Signal.READ][:, 0].max() for document in documents for one in document])
     shown = {one.text for one in _tops(documents, 4, 1).of(0)}
     items = _scoring(documents).items(0, 20, without=shown, rng=np.random.default_rng(0))
-    assert [sum(item.drawn is drawn for item in items) for drawn in Drawn] == [5, 5, 5, 5]
+    assert [sum(item.drawn is drawn for item in items) for drawn in Sampling] == [5, 5, 5, 5]
     assert len({item.context.text for item in items} | shown) == 24
     for item in items:
         assert (
@@ -107,7 +107,7 @@ def test_items_are_as_many_active_as_quiet_each_once_and_none_that_was_shown() -
 def test_hard_items_are_of_the_active_ones_stories_and_another_slot_is_busy_in_them() -> None:
     items = _scoring(_documents()).items(0, 20, without=(), rng=np.random.default_rng(0))
     stories = {item.context.group for item in items if item.drawn.active}
-    hard, other = ([item for item in items if item.drawn is drawn] for drawn in (Drawn.HARD, Drawn.OTHER))
+    hard, other = ([item for item in items if item.drawn is drawn] for drawn in (Sampling.HARD, Sampling.OTHER))
     assert {item.context.group for item in hard} <= stories
     by_text = {one.text: one.values[Signal.READ][:, 1:].max() for document in _documents() for one in document}
     assert np.mean([by_text[item.context.text] for item in hard]) > np.mean(

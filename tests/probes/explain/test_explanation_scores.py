@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from probes.explain.contexts import Context, Drawn, Item
+from probes.explain.contexts import Item, Sampling, SlotContext
 from probes.explain.describe import Trial, description, verdicts
 from probes.explain.llm import Chat
 from probes.explain.scores import Text, Verdicts, ahead, pooled, score
@@ -30,10 +30,10 @@ def _items() -> tuple[Item, ...]:
             spans.append((start, start + len(word)))
             start += len(word) + 1
         values = np.array([0.1, 0, 0, 1, 0, 0.2, 0, 0]) * (1 if active else 0.1)
-        context = Context(
+        context = SlotContext(
             group=str(at // 4), segment=1, start=0, text=" ".join(words), spans=tuple(spans), values=values
         )
-        items.append(Item(context=context, drawn=Drawn.TOP if active else Drawn.OTHER))
+        items.append(Item(context=context, drawn=Sampling.TOP if active else Sampling.OTHER))
     return tuple(items)
 
 

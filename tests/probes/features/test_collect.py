@@ -19,8 +19,8 @@ from lm2.tasks.simulator import simulate
 from lm2.weights.checkpoint import Checkpoint
 from probes.features.collect import collect, file_name, labelled, untrained
 from probes.features.documents import Document
-from probes.features.examples import Examples, Moment
-from probes.features.slot_views import Rows, Sketch
+from probes.features.examples import Examples, RowPosition
+from probes.features.slot_views import Sketch, ViewRows
 from probes.features.sources import Condition, Source, expand
 from probes.features.targets import Target
 
@@ -47,7 +47,7 @@ def documents(count: int) -> list[Document]:
     return [Document(ask(story, story.questions[-1]), (story.id,)) for story in stories]
 
 
-def there(checkpoint: Checkpoint, moment: Moment) -> tuple[Source, ...]:
+def there(checkpoint: Checkpoint, moment: RowPosition) -> tuple[Source, ...]:
     """Every source of a model that is not a sketch."""
     found: list[Source] = []
     for text in (*AT_TOKENS, *OF_SLOTS):
@@ -66,14 +66,14 @@ def runs(checkpoint: Checkpoint, examples: Examples, reset: bool) -> list[Trace]
     }
     sites = [Site[name] for name in sorted(names) if Site[name].layers(checkpoint.config)]
     found = []
-    for put in examples.puts:
-        changes = tuple(Reset(segment=at) for at in range(put.segment + 1)) if reset else ()
+    for encoded in examples.encoded_prompts:
+        changes = tuple(Reset(segment=at) for at in range(encoded.segment + 1)) if reset else ()
         found.append(
             run(
                 checkpoint,
                 RunSpec(
                     checkpoint=checkpoint.name,
-                    text=put.prompt.text,
+                    text=encoded.prompt.text,
                     captures=tuple(map(Capture, sites)),
                     interventions=changes,
                 ),
@@ -83,14 +83,14 @@ def runs(checkpoint: Checkpoint, examples: Examples, reset: bool) -> list[Trace]
 
 
 def captured(
-    source: Source, trace: Trace, moment: Moment, checkpoint: Checkpoint, segment: int, position: int
+    source: Source, trace: Trace, moment: RowPosition, checkpoint: Checkpoint, segment: int, position: int
 ) -> np.ndarray:
     """The features of one row, from a run of its document."""
     name, _, view = source.own.partition(":")
     site, _, layer = name.partition(".")
     if site != "bank":
         value = trace.at(Site[site.upper()], segment=segment, layer=int(layer) if layer else None)
-    elif moment is Moment.SEGMENT:
+    elif moment is RowPosition.SEGMENT:
         value = trace.at(Site.BANK_POST, segment=segment, layer=max(checkpoint.config.memory_layers))
     else:
         value = trace.at(Site.BANK_PRE, segment=segment, layer=min(checkpoint.config.memory_layers))
@@ -104,9 +104,9 @@ def captured(
     return pattern[:, : position + 1].mean((0, 1)) @ value
 
 
-@pytest.mark.parametrize("moment", Moment)
+@pytest.mark.parametrize("moment", RowPosition)
 def test_every_feature_is_what_a_run_of_its_document_captures(
-    checkpoint: Checkpoint, moment: Moment, monkeypatch: pytest.MonkeyPatch
+    checkpoint: Checkpoint, moment: RowPosition, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("probes.features.collect._ROWS", 2)  # a batch of two of different length, and one of one
     examples = Examples.among(checkpoint, documents(3), moment)
@@ -125,7 +125,7 @@ def test_every_feature_is_what_a_run_of_its_document_captures(
 
 @pytest.mark.parametrize("kind", REMEMBERING)
 def test_reset_is_a_run_whose_every_segment_begins_with_a_fresh_bank(kind: str, request: pytest.FixtureRequest) -> None:
-    checkpoint, moment = request.getfixturevalue(kind), Moment.SEGMENT
+    checkpoint, moment = request.getfixturevalue(kind), RowPosition.SEGMENT
     examples = Examples.among(checkpoint, documents(2), moment)
     sources = [replace(source, condition=Condition.RESET) for source in there(checkpoint, moment)]
     traces = runs(checkpoint, examples, reset=True)
@@ -141,9 +141,9 @@ def test_reset_is_a_run_whose_every_segment_begins_with_a_fresh_bank(kind: str, 
 def test_no_row_hears_the_answer(checkpoint: Checkpoint) -> None:
     told = documents(1)
     other = [document._replace(prompt=replace(document.prompt, answer="attic and cellar")) for document in told]
-    sources = there(checkpoint, Moment.QUESTION)
+    sources = there(checkpoint, RowPosition.QUESTION)
     one, another = (
-        collect(checkpoint, Examples.among(checkpoint, few, Moment.QUESTION), sources) for few in (told, other)
+        collect(checkpoint, Examples.among(checkpoint, few, RowPosition.QUESTION), sources) for few in (told, other)
     )
     for source in sources:
         np.testing.assert_array_equal(one[source], another[source])
@@ -152,7 +152,7 @@ def test_no_row_hears_the_answer(checkpoint: Checkpoint) -> None:
 @pytest.mark.parametrize("kind", REMEMBERING)
 def test_a_change_is_that_of_the_rows_own_segment(kind: str, request: pytest.FixtureRequest) -> None:
     checkpoint = request.getfixturevalue(kind)
-    examples = Examples.among(checkpoint, documents(2), Moment.STATEMENT)
+    examples = Examples.among(checkpoint, documents(2), RowPosition.STATEMENT)
     first, last, target = (
         min(checkpoint.config.memory_layers),
         max(checkpoint.config.memory_layers),
@@ -169,8 +169,8 @@ def test_a_change_is_that_of_the_rows_own_segment(kind: str, request: pytest.Fix
 
 def test_untrained_weights_are_drawn_from_their_seed_and_nothing_else(gated: Checkpoint) -> None:
     before = torch.get_rng_state()
-    examples = Examples.among(gated, documents(1), Moment.SEGMENT)
-    trained, fresh = expand(["resid_post.1", "untrained resid_post.1"], gated.config, Moment.SEGMENT)
+    examples = Examples.among(gated, documents(1), RowPosition.SEGMENT)
+    trained, fresh = expand(["resid_post.1", "untrained resid_post.1"], gated.config, RowPosition.SEGMENT)
     found, again = collect(gated, examples, [trained, fresh], seed=4), collect(gated, examples, [fresh], seed=4)
     assert torch.equal(before, torch.get_rng_state())
     np.testing.assert_array_equal(found[fresh], again[fresh])
@@ -178,17 +178,17 @@ def test_untrained_weights_are_drawn_from_their_seed_and_nothing_else(gated: Che
     assert not np.allclose(found[fresh], found[trained])
     drawn = untrained(gated, 4)
     np.testing.assert_array_equal(
-        found[fresh], collect(drawn, Examples.among(drawn, documents(1), Moment.SEGMENT), [trained])[trained]
+        found[fresh], collect(drawn, Examples.among(drawn, documents(1), RowPosition.SEGMENT), [trained])[trained]
     )
 
 
 def test_baselines_hear_the_segment_up_to_the_row_and_nothing_more(gated: Checkpoint) -> None:
-    examples = Examples.among(gated, documents(2), Moment.TOKEN)
+    examples = Examples.among(gated, documents(2), RowPosition.TOKEN)
     tokens, embedding, position = expand(["tokens", "embedding", "position"], gated.config, examples.moment)
     found = collect(gated, examples, [tokens, embedding, position])
     weights = gated.model.embed.weight.detach().numpy()
     for row, (at, segment, place) in enumerate(zip(examples.document, examples.segment, examples.position)):
-        heard = examples.puts[at].segments[segment].ids[: place + 1]
+        heard = examples.encoded_prompts[at].segments[segment].ids[: place + 1]
         np.testing.assert_array_equal(found[tokens][row], [heard.count(token) for token in examples.vocabulary])
         np.testing.assert_allclose(found[embedding][row], weights[list(heard)].mean(0), atol=1e-5)
         assert np.flatnonzero(found[position][row]).tolist() == [segment, examples.segment.max() + 1 + place]
@@ -196,7 +196,7 @@ def test_baselines_hear_the_segment_up_to_the_row_and_nothing_more(gated: Checkp
 
 def test_a_sketch_is_linear_and_keeps_squared_distances() -> None:
     banks = torch.randn(30, 6, 6, generator=torch.Generator().manual_seed(0))
-    at = Rows(torch.arange(30), torch.zeros(30, dtype=torch.long))
+    at = ViewRows(torch.arange(30), torch.zeros(30, dtype=torch.long))
     sketch = Sketch(d=1000)
     small = sketch.rows(banks, at)
     np.testing.assert_allclose(
@@ -207,26 +207,26 @@ def test_a_sketch_is_linear_and_keeps_squared_distances() -> None:
 
 
 def test_what_is_put_in_a_folder_is_what_is_held(gated: Checkpoint, tmp_path: Path) -> None:
-    examples = Examples.among(gated, documents(33), Moment.STATEMENT)
+    examples = Examples.among(gated, documents(33), RowPosition.STATEMENT)
     sources = expand(
         ["resid_post.*", "untrained bank:sketch7", "reset bank:slot2", "tokens"], gated.config, examples.moment
     )
     heard: list[None] = []
     held = collect(gated, examples, sources)
-    put = collect(gated, examples, sources, tmp_path, on_document=lambda: heard.append(None))
+    encoded = collect(gated, examples, sources, tmp_path, on_document=lambda: heard.append(None))
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(map(file_name, sources))
-    assert len(heard) == 3 * len(examples.puts)
+    assert len(heard) == 3 * len(examples.encoded_prompts)
     for source in sources:
-        np.testing.assert_array_equal(held[source], put[source])
+        np.testing.assert_array_equal(held[source], encoded[source])
         np.testing.assert_array_equal(held[source], np.load(tmp_path / file_name(source)))
-        assert not put[source].flags.writeable
+        assert not encoded[source].flags.writeable
 
 
 def test_a_collection_that_breaks_off_leaves_no_file(gated: Checkpoint, tmp_path: Path) -> None:
     def stop() -> None:
         raise InterruptedError
 
-    examples = Examples.among(gated, documents(1), Moment.STATEMENT)
+    examples = Examples.among(gated, documents(1), RowPosition.STATEMENT)
     with pytest.raises(InterruptedError):
         collect(gated, examples, expand(["embed", "tokens"], gated.config, examples.moment), tmp_path, on_document=stop)
     assert list(tmp_path.iterdir()) == []
@@ -271,24 +271,24 @@ def test_what_a_model_or_a_moment_lacks_is_refused_with_what_there_is(gated: Che
                 " bank:read.0,2"
             ),
         ):
-            expand([text], gated.config, Moment.SEGMENT)
+            expand([text], gated.config, RowPosition.SEGMENT)
     with pytest.raises(ValueError, match="token rows of a gated model have no source 'gate_in.0:mean'"):
-        expand(["gate_in.0:mean"], gated.config, Moment.TOKEN)
+        expand(["gate_in.0:mean"], gated.config, RowPosition.TOKEN)
     with pytest.raises(ValueError, match="none model have no source"):
-        expand(["bank:slot*"], plain.config, Moment.SEGMENT)
+        expand(["bank:slot*"], plain.config, RowPosition.SEGMENT)
     with pytest.raises(ValueError, match="no bank to reset"):
-        expand(["reset embed"], plain.config, Moment.SEGMENT)
+        expand(["reset embed"], plain.config, RowPosition.SEGMENT)
     with pytest.raises(ValueError, match="cannot be untrained"):
-        expand(["untrained tokens"], gated.config, Moment.SEGMENT)
+        expand(["untrained tokens"], gated.config, RowPosition.SEGMENT)
     with pytest.raises(ValueError, match="laid out for weights toy-gated-2"):
-        collect(plain, Examples.among(gated, documents(1), Moment.TOKEN), [Source.parse("embed")])
+        collect(plain, Examples.among(gated, documents(1), RowPosition.TOKEN), [Source.parse("embed")])
 
 
 def test_a_star_stands_for_every_block_and_slot_that_there_is(gated: Checkpoint) -> None:
     labels = [
         source.label
         for source in expand(
-            ["mem_out.*", "reset gate_in.*:slot*", "bank:slot*", "bank:slot1"], gated.config, Moment.SEGMENT
+            ["mem_out.*", "reset gate_in.*:slot*", "bank:slot*", "bank:slot1"], gated.config, RowPosition.SEGMENT
         )
     ]
     slots = range(gated.config.slots)

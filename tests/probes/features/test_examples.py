@@ -12,7 +12,7 @@ import pytest
 from lm2.tasks.simulator import simulate
 from lm2.weights.checkpoint import Checkpoint
 from probes.features.documents import Document, Documents, Origin
-from probes.features.examples import Examples, Moment
+from probes.features.examples import Examples, RowPosition
 
 
 @pytest.fixture(scope="module")
@@ -20,19 +20,19 @@ def rows(gated: Checkpoint) -> Callable[..., Examples]:
     return lambda moment, **choice: Examples.of(gated, Documents(**{"count": 4, **choice}), moment)
 
 
-@pytest.mark.parametrize("moment", Moment)
-def test_every_row_is_where_its_moment_says(rows: Callable[..., Examples], moment: Moment) -> None:
+@pytest.mark.parametrize("moment", RowPosition)
+def test_every_row_is_where_its_moment_says(rows: Callable[..., Examples], moment: RowPosition) -> None:
     examples = rows(moment, tasks=(1, 4))
     wanted = []
-    for at, put in enumerate(examples.puts):
-        ends = {span[-1] for span in put.statements}
-        inside = {place for span in put.statements for place in span}
-        for segment in put.segments:
+    for at, encoded in enumerate(examples.encoded_prompts):
+        ends = {span[-1] for span in encoded.statements}
+        inside = {place for span in encoded.statements for place in span}
+        for segment in encoded.segments:
             last = segment.end - 1
             for place in range(segment.start, segment.end):
                 there = {
-                    Moment.SEGMENT: place == last and segment.index < put.segment, Moment.STATEMENT: place in ends,
-                    Moment.QUESTION: place == put.question[-1], Moment.TOKEN: place in inside,
+                    RowPosition.SEGMENT: place == last and segment.index < encoded.segment, RowPosition.STATEMENT: place in ends,
+                    RowPosition.QUESTION: place == encoded.question[-1], RowPosition.TOKEN: place in inside,
                 }[moment]  # fmt: skip
                 if there:
                     wanted.append(
@@ -40,27 +40,29 @@ def test_every_row_is_where_its_moment_says(rows: Callable[..., Examples], momen
                             at,
                             segment.index,
                             place - segment.start,
-                            put.tokens.ids[place],
+                            encoded.tokens.ids[place],
                             sum(end <= place for end in ends),
                         )
                     )
     columns = (examples.document, examples.segment, examples.position, examples.token, examples.told)
     assert [tuple(map(int, row)) for row in zip(*columns)] == wanted
     assert [
-        examples.puts[at].tokens.ids[place] for at, place in zip(examples.document, examples.place)
+        examples.encoded_prompts[at].tokens.ids[place] for at, place in zip(examples.document, examples.place)
     ] == examples.token.tolist()
 
 
 def test_what_is_read_ends_with_the_question_or_with_the_last_row(rows: Callable[..., Examples]) -> None:
-    asked = rows(Moment.QUESTION)
-    for put, segments in zip(asked.puts, asked.read):
-        assert [token for segment in segments for token in segment.ids] == list(put.tokens.ids[: put.question.stop])
-    for put, segments in zip(asked.puts, rows(Moment.SEGMENT).read):
-        assert segments == put.segments[: put.segment]
+    asked = rows(RowPosition.QUESTION)
+    for encoded, segments in zip(asked.encoded_prompts, asked.read):
+        assert [token for segment in segments for token in segment.ids] == list(
+            encoded.tokens.ids[: encoded.question.stop]
+        )
+    for encoded, segments in zip(asked.encoded_prompts, rows(RowPosition.SEGMENT).read):
+        assert segments == encoded.segments[: encoded.segment]
 
 
 def test_pieces_hold_every_row_once(rows: Callable[..., Examples]) -> None:
-    examples = rows(Moment.TOKEN)
+    examples = rows(RowPosition.TOKEN)
     assert sorted(row for piece in examples.pieces.values() for row in range(piece.start, piece.stop)) == list(
         range(len(examples))
     )
@@ -69,14 +71,14 @@ def test_pieces_hold_every_row_once(rows: Callable[..., Examples]) -> None:
 
 
 def test_the_kind_of_a_row_is_the_last_statement_told(rows: Callable[..., Examples]) -> None:
-    examples = rows(Moment.TOKEN)
+    examples = rows(RowPosition.TOKEN)
     assert examples.kind[0] == "" and examples.told[0] == 0
     for at, told, kind in zip(examples.document, examples.told, examples.kind):
-        assert kind == (examples.puts[at].prompt.statements[told - 1].text if told else "")
+        assert kind == (examples.encoded_prompts[at].prompt.statements[told - 1].text if told else "")
 
 
 def test_rows_without_a_group_are_refused_and_so_are_no_rows(rows: Callable[..., Examples], gated: Checkpoint) -> None:
-    examples = rows(Moment.STATEMENT)
+    examples = rows(RowPosition.STATEMENT)
     for groups in (examples.groups[:-1], np.where(np.arange(len(examples)) == 3, "", examples.groups)):
         with pytest.raises(ValueError, match="every row needs a group"):
             replace(examples, groups=groups)
@@ -90,13 +92,13 @@ def test_rows_without_a_group_are_refused_and_so_are_no_rows(rows: Callable[...,
         question_span=(0, len(document.prompt.question)),
     )
     with pytest.raises(ValueError, match="none of 1 documents has a row where the moment is statement"):
-        Examples.among(gated, [Document(alone, ("a",))], Moment.STATEMENT)
+        Examples.among(gated, [Document(alone, ("a",))], RowPosition.STATEMENT)
 
 
 def test_documents_that_share_anything_are_one_group(gated: Checkpoint) -> None:
     prompts = [document.prompt for document in Documents(count=4).asked(gated.tokenizer)]
     shared = [("a", "p"), ("b", "q"), ("c", "p"), ("d", "r")]
-    examples = Examples.among(gated, list(map(Document, prompts, shared)), Moment.QUESTION)
+    examples = Examples.among(gated, list(map(Document, prompts, shared)), RowPosition.QUESTION)
     assert list(examples.groups) == ["a", "b", "a", "d"]
 
 
@@ -113,13 +115,13 @@ def test_held_out_questions_of_one_story_are_one_group(gated: Checkpoint, monkey
         "lm2.tasks.stories.questions",
         lambda task, count: tuple(document.prompt for document in Documents(count=2).asked(gated.tokenizer)) * 2,
     )
-    examples = Examples.of(gated, Documents(origin=Origin.HELD_OUT, count=4), Moment.QUESTION)
+    examples = Examples.of(gated, Documents(origin=Origin.HELD_OUT, count=4), RowPosition.QUESTION)
     assert list(examples.groups) == ["qa1_simulated:0", "qa1_simulated:1"] * 2
 
 
 def test_documents_of_one_template_are_one_group_only_where_it_counts(rows: Callable[..., Examples]) -> None:
-    assert len(set(rows(Moment.QUESTION, tasks=(4,), count=40).groups)) == 40
-    examples = rows(Moment.QUESTION, tasks=(4,), count=40, templates=True)
+    assert len(set(rows(RowPosition.QUESTION, tasks=(4,), count=40).groups)) == 40
+    examples = rows(RowPosition.QUESTION, tasks=(4,), count=40, templates=True)
     assert 1 < len(set(examples.groups)) < 40
 
 
@@ -132,19 +134,21 @@ def test_passages_do_not_overlap_and_those_who_share_one_are_one_group(
     book.write_text(" ".join(sentences))
     monkeypatch.setenv("LM2_DATA_DIR", str(tmp_path))
     chosen = Documents(count=3, length="1k")
-    examples = Examples.of(gated, chosen, Moment.SEGMENT)
-    assert [put.prompt.story_id for put in examples.puts] == [f"qa1_simulated:{seed}" for seed in range(3)]
-    numbers = [{word for word in put.prompt.text.split() if word.isdigit()} for put in examples.puts]
+    examples = Examples.of(gated, chosen, RowPosition.SEGMENT)
+    assert [encoded.prompt.story_id for encoded in examples.encoded_prompts] == [
+        f"qa1_simulated:{seed}" for seed in range(3)
+    ]
+    numbers = [{word for word in encoded.prompt.text.split() if word.isdigit()} for encoded in examples.encoded_prompts]
     assert numbers[0] and not numbers[0] & numbers[1]
     assert (
         set(examples.groups[examples.document == 0])
         == set(examples.groups[examples.document == 2])
         != set(examples.groups[examples.document == 1])
     )
-    for put in examples.puts:
-        assert 600 < len(put.tokens) < 1000
-        assert [put.prompt.text[start:end] for start, end in put.prompt.statement_spans] == [
-            statement.text for statement in put.prompt.statements
+    for encoded in examples.encoded_prompts:
+        assert 600 < len(encoded.tokens) < 1000
+        assert [encoded.prompt.text[start:end] for start, end in encoded.prompt.statement_spans] == [
+            statement.text for statement in encoded.prompt.statements
         ]
     with pytest.raises(ValueError, match="no book .* has the 40,000 characters"):
         replace(chosen, length="4k").asked(gated.tokenizer)
@@ -174,7 +178,7 @@ def test_a_choice_that_makes_no_sense_is_refused(choice: dict[str, object], wron
 
 
 def test_the_table_has_a_line_for_every_row(rows: Callable[..., Examples]) -> None:
-    examples = rows(Moment.STATEMENT)
+    examples = rows(RowPosition.STATEMENT)
     table = examples.table()
     assert list(table["row"]) == list(range(len(examples))) and list(table["group"]) == list(examples.groups)
     assert (

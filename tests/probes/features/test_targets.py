@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lm2.tasks.world import Kind, UnanswerableError, answer, understand
+from lm2.tasks.world import FactKind, UnanswerableError, answer, understand
 from lm2.weights.checkpoint import Checkpoint
 from probes.features.collect import collect, labelled
-from probes.features.examples import Documents, Examples, Moment
+from probes.features.documents import Documents
+from probes.features.examples import Examples, RowPosition
 from probes.features.sources import Change
 from probes.features.targets import NOBODY, OwnLabels, Target, expand
 
@@ -23,7 +24,7 @@ TEXTS = (
 @pytest.fixture(scope="module")
 def told(gated: Checkpoint) -> Callable[..., Examples]:
     """Rows of some stories of some tasks."""
-    return lambda *tasks, moment=Moment.STATEMENT: Examples.of(gated, Documents(tasks=tasks, count=3), moment)
+    return lambda *tasks, moment=RowPosition.STATEMENT: Examples.of(gated, Documents(tasks=tasks, count=3), moment)
 
 
 def said(examples: Examples, text: str) -> list[str | None]:
@@ -34,7 +35,7 @@ def said(examples: Examples, text: str) -> list[str | None]:
 def so_far(examples: Examples) -> Iterator[tuple[list[str], str]]:
     """What each row has been told, and what it will be asked."""
     for at, count in zip(examples.document, examples.told):
-        prompt = examples.puts[at].prompt
+        prompt = examples.encoded_prompts[at].prompt
         yield [statement.text for statement in prompt.statements[:count]], prompt.question
 
 
@@ -92,36 +93,36 @@ def test_the_holder_is_who_took_or_got_it_last(told: Callable[..., Examples]) ->
             None
             if last is None
             else NOBODY
-            if last.kind is Kind.DROP
-            else last.words[-1 if last.kind is Kind.GIVE else 0]
+            if last.kind is FactKind.DROP
+            else last.words[-1 if last.kind is FactKind.GIVE else 0]
         )
 
 
 def test_what_the_question_rests_on_is_told_from_its_last_fact_on(told: Callable[..., Examples]) -> None:
-    examples = told(2, moment=Moment.TOKEN)
+    examples = told(2, moment=RowPosition.TOKEN)
     for row, (present, distance, count) in enumerate(
         zip(said(examples, "fact told"), said(examples, "distance"), said(examples, "facts told"))
     ):
-        put, at = examples.puts[examples.document[row]], examples.place[row]
-        done = [index for index, span in enumerate(put.statements) if span[-1] <= at]
-        assert present == ("yes" if set(put.prompt.support) <= set(done) else "no")
-        last = max(span[-1] for span in put.facts)
-        assert distance == (str(put.segment_of(at) - put.segment_of(last)) if at >= last else None)
+        encoded, at = examples.encoded_prompts[examples.document[row]], examples.place[row]
+        done = [index for index, span in enumerate(encoded.statements) if span[-1] <= at]
+        assert present == ("yes" if set(encoded.prompt.support) <= set(done) else "no")
+        last = max(span[-1] for span in encoded.facts)
+        assert distance == (str(encoded.segment_of(at) - encoded.segment_of(last)) if at >= last else None)
         assert count == (str(len(done)) if len(done) < 10 else "10+")
 
 
 def test_a_question_keeps_its_type_and_its_answer(told: Callable[..., Examples]) -> None:
-    examples = told(1, 6, moment=Moment.QUESTION)
+    examples = told(1, 6, moment=RowPosition.QUESTION)
     assert examples.label(Target.parse("question type")).names == ("Is _ in the _?", "Where is _?")
-    assert said(examples, "answer") == [put.prompt.answer for put in examples.puts]
+    assert said(examples, "answer") == [encoded.prompt.answer for encoded in examples.encoded_prompts]
 
 
 def test_tokens_back_are_those_of_the_text_and_rare_ones_are_unknown(told: Callable[..., Examples]) -> None:
-    examples = told(1, moment=Moment.TOKEN)
+    examples = told(1, moment=RowPosition.TOKEN)
     labels = examples.label(Target.parse("token 2 back"))
     assert len(labels.names) == 20
     for value, document, place in zip(labels.values, examples.document, examples.place):
-        tokens = examples.puts[document].tokens
+        tokens = examples.encoded_prompts[document].tokens
         assert value < 0 or (
             place >= 2 and labels.names[value] == f"{tokens.ids[place - 2]} {tokens.pieces[place - 2]!r}"
         )
@@ -129,7 +130,7 @@ def test_tokens_back_are_those_of_the_text_and_rare_ones_are_unknown(told: Calla
 
 
 def test_numbers_stand_in_their_order_and_before_words(told: Callable[..., Examples]) -> None:
-    names = told(2, moment=Moment.TOKEN).label(Target.parse("segment")).names
+    names = told(2, moment=RowPosition.TOKEN).label(Target.parse("segment")).names
     assert names == tuple(map(str, range(len(names)))) and len(names) > 10
     assert told(2).label(Target.parse("facts told")).names[-2:] == ("9", "10+")
 
@@ -151,7 +152,7 @@ def test_a_star_stands_for_all_there_is_and_what_is_not_there_is_refused(told: C
 
 
 def test_a_slot_is_overwritten_by_a_change_of_half_its_norm(gated: Checkpoint, told: Callable[..., Examples]) -> None:
-    examples = told(1, moment=Moment.SEGMENT)
+    examples = told(1, moment=RowPosition.SEGMENT)
     targets = expand(["slot * overwritten"], examples)
     (changes,) = collect(gated, examples, [Change()]).values()
     for target, labels in labelled(gated, examples, targets).labels.items():

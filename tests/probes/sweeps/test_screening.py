@@ -8,24 +8,24 @@ import pytest
 from lm2.runs.interventions import Persistence
 from lm2.runs.runner import run
 from lm2.tasks.babi import ask
-from lm2.tasks.encoded_prompt import Put, put
+from lm2.tasks.encoded_prompt import EncodedPrompt, encode_prompt
 from lm2.tasks.simulator import simulate
 from lm2.weights.checkpoint import Checkpoint
 from probes.causal.ablations import answers
 from probes.causal.batch import Unit, together
 from probes.causal.planner import answers_under
 from probes.stats.metrics import Answer, Metric, measure
-from probes.sweeps.grid import Grid, Replacement, parts, sources
+from probes.sweeps.grid import Replacement, UnitGrid, parts, sources
 from probes.sweeps.screening import RANDOM, Screening, scores
 
 
 def laid_out(
-    checkpoint: Checkpoint, grid: Grid, replacement: Replacement, back: tuple[int, ...] = (0,)
-) -> tuple[Put, list[Unit], Answer]:
+    checkpoint: Checkpoint, grid: UnitGrid, replacement: Replacement, back: tuple[int, ...] = (0,)
+) -> tuple[EncodedPrompt, list[Unit], Answer]:
     asked = []
     for seed in range(5):
         story = simulate(1, seed=seed, statements=3, questions=1).story
-        asked.append(put(checkpoint, ask(replace(story, id=str(seed)), story.questions[0])))
+        asked.append(encode_prompt(checkpoint, ask(replace(story, id=str(seed)), story.questions[0])))
     (source, *_), _ = sources(replacement, Persistence.PERSIST, asked, max(back), 3, 0)
     answer = answers(asked)[asked.index(source.asked)]
     return source.asked, [source.unit(part) for part in parts(grid, checkpoint.config, back, ())], answer
@@ -34,19 +34,19 @@ def laid_out(
 @pytest.mark.parametrize(
     ("kind", "grid", "replacement", "back"),
     [
-        ("gated", Grid.SLOTS, Replacement.RESAMPLE, (0,)),
-        ("gated", Grid.SLOTS, Replacement.MEAN, (0, 1)),
-        ("gated", Grid.MEMORY_HEADS, Replacement.RESAMPLE, (1,)),
-        ("rmt", Grid.SLOTS, Replacement.INITIAL, (0,)),
-        ("release", Grid.BLOCKS, Replacement.MEAN, (0,)),
-        ("plain", Grid.ATTENTION_HEADS, Replacement.ZERO, (0, 1)),
+        ("gated", UnitGrid.SLOTS, Replacement.RESAMPLE, (0,)),
+        ("gated", UnitGrid.SLOTS, Replacement.MEAN, (0, 1)),
+        ("gated", UnitGrid.MEMORY_HEADS, Replacement.RESAMPLE, (1,)),
+        ("rmt", UnitGrid.SLOTS, Replacement.INITIAL, (0,)),
+        ("release", UnitGrid.BLOCKS, Replacement.MEAN, (0,)),
+        ("plain", UnitGrid.ATTENTION_HEADS, Replacement.ZERO, (0, 1)),
     ],
 )
 @pytest.mark.parametrize("metric", [Metric.LOGIT_DIFFERENCE, Metric.KL])
 def test_scores_sum_up_to_what_all_units_do_together(
     request: pytest.FixtureRequest,
     kind: str,
-    grid: Grid,
+    grid: UnitGrid,
     replacement: Replacement,
     back: tuple[int, ...],
     metric: Metric,
@@ -59,7 +59,7 @@ def test_scores_sum_up_to_what_all_units_do_together(
 
 
 def test_a_unit_alone_gets_its_whole_effect(gated: Checkpoint) -> None:
-    asked, units, answer = laid_out(gated, Grid.SLOTS, Replacement.RESAMPLE)
+    asked, units, answer = laid_out(gated, UnitGrid.SLOTS, Replacement.RESAMPLE)
     for unit in units[::4]:
         clean, edited = answers_under(gated, asked, [(), unit])
         effect = measure(Metric.LOG_PROBABILITY, answer, edited, clean) - measure(
@@ -71,7 +71,7 @@ def test_a_unit_alone_gets_its_whole_effect(gated: Checkpoint) -> None:
 
 
 def test_screening_leaves_the_model_as_it_was(gated: Checkpoint) -> None:
-    asked, units, answer = laid_out(gated, Grid.SLOTS, Replacement.ZERO)
+    asked, units, answer = laid_out(gated, UnitGrid.SLOTS, Replacement.ZERO)
     before = run(gated, asked.spec).logits
     first = scores(gated, asked, units, Metric.CROSS_ENTROPY, answer)
     assert all(weight.grad is None for weight in gated.model.parameters())
@@ -81,12 +81,12 @@ def test_screening_leaves_the_model_as_it_was(gated: Checkpoint) -> None:
 
 
 def test_units_that_change_nothing_score_nothing(gated: Checkpoint) -> None:
-    asked, _, answer = laid_out(gated, Grid.SLOTS, Replacement.ZERO)
+    asked, _, answer = laid_out(gated, UnitGrid.SLOTS, Replacement.ZERO)
     assert scores(gated, asked, [(), ()], Metric.LOGIT_DIFFERENCE, answer).tolist() == [0, 0]
 
 
 def test_a_metric_without_a_gradient_is_refused(gated: Checkpoint) -> None:
-    asked, units, answer = laid_out(gated, Grid.SLOTS, Replacement.ZERO)
+    asked, units, answer = laid_out(gated, UnitGrid.SLOTS, Replacement.ZERO)
     with pytest.raises(ValueError, match="no gradient"):
         scores(gated, asked, units, Metric.EXACT, answer)
 

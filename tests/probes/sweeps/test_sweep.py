@@ -15,7 +15,7 @@ from lm2.runs.interventions import Persistence
 from lm2.runs.runner import run
 from lm2.tasks import stories
 from lm2.tasks.babi import Prompt, ask
-from lm2.tasks.encoded_prompt import put
+from lm2.tasks.encoded_prompt import encode_prompt
 from lm2.tasks.simulator import simulate
 from lm2.weights.checkpoint import Checkpoint
 from probes.causal.ablations import answers
@@ -24,7 +24,7 @@ from probes.causal.plan import Route
 from probes.causal.planner import answers_alone_under, answers_under
 from probes.stats.effects import Redundancy
 from probes.stats.metrics import Metric, measure
-from probes.sweeps.grid import Grid, Replacement, answer_segment, parts, sources
+from probes.sweeps.grid import Replacement, UnitGrid, answer_segment, parts, sources
 from probes.sweeps.result import SweepResult
 from probes.sweeps.screening import Screening
 from probes.sweeps.spec import SweepSpec
@@ -55,30 +55,30 @@ def spec() -> SweepSpec:
 @pytest.mark.parametrize(
     ("grid", "replacements"),
     [
-        (Grid.SLOTS, (R.RESAMPLE, R.MEAN, R.INITIAL, R.ZERO)),
-        (Grid.MEMORY_HEADS, (R.RESAMPLE, R.MEAN, R.ZERO)),
-        (Grid.ATTENTION_HEADS, (R.RESAMPLE, R.MEAN, R.ZERO)),
-        (Grid.BLOCKS, (R.RESAMPLE, R.MEAN, R.ZERO)),
-        (Grid.GATES, (R.CLAMP,)),
+        (UnitGrid.SLOTS, (R.RESAMPLE, R.MEAN, R.INITIAL, R.ZERO)),
+        (UnitGrid.MEMORY_HEADS, (R.RESAMPLE, R.MEAN, R.ZERO)),
+        (UnitGrid.ATTENTION_HEADS, (R.RESAMPLE, R.MEAN, R.ZERO)),
+        (UnitGrid.BLOCKS, (R.RESAMPLE, R.MEAN, R.ZERO)),
+        (UnitGrid.GATES, (R.CLAMP,)),
     ],
 )
 def test_every_unit_of_every_grid_answers_as_in_a_run(
-    request: pytest.FixtureRequest, kind: str, grid: Grid, replacements: tuple[Replacement, ...]
+    request: pytest.FixtureRequest, kind: str, grid: UnitGrid, replacements: tuple[Replacement, ...]
 ) -> None:
     checkpoint = request.getfixturevalue(kind)
-    lacking = (grid in (Grid.SLOTS, Grid.MEMORY_HEADS) and kind == "plain") or (
-        grid is Grid.GATES and kind in ("plain", "rmt")
+    lacking = (grid in (UnitGrid.SLOTS, UnitGrid.MEMORY_HEADS) and kind == "plain") or (
+        grid is UnitGrid.GATES and kind in ("plain", "rmt")
     )
     if lacking:
         with pytest.raises(ValueError, match=f"a {checkpoint.config.memory.value} model has no"):
             parts(grid, checkpoint.config, (0,), (0.5,))
         return
-    puts = [put(checkpoint, prompt) for prompt in stories.questions(1, 8)]
+    encoded_prompts = [encode_prompt(checkpoint, prompt) for prompt in stories.questions(1, 8)]
     for replacement in replacements:
         for persistence in (
             Persistence if kind in ("gated", "rmt") and replacement is R.INITIAL else (Persistence.PERSIST,)
         ):
-            (source, *_), _ = sources(replacement, persistence, puts, 1, 3, 0)
+            (source, *_), _ = sources(replacement, persistence, encoded_prompts, 1, 3, 0)
             units = [source.unit(part) for part in parts(grid, checkpoint.config, (0, 1), (0.0, 0.5))]
             units = [*units[:: max(1, len(units) // 4)], together(units)]
             expected = [
@@ -92,9 +92,9 @@ def test_every_unit_of_every_grid_answers_as_in_a_run(
 
 
 def test_a_resampled_memory_head_reads_what_the_donors_head_reads(gated: Checkpoint) -> None:
-    puts = [put(gated, prompt) for prompt in stories.questions(1, 6)]
-    (source, *_), _ = sources(R.RESAMPLE, Persistence.PERSIST, puts, 0, 2, 0)
-    part = parts(Grid.MEMORY_HEADS, gated.config, (0,), ())[-1]
+    encoded_prompts = [encode_prompt(gated, prompt) for prompt in stories.questions(1, 6)]
+    (source, *_), _ = sources(R.RESAMPLE, Persistence.PERSIST, encoded_prompts, 0, 2, 0)
+    part = parts(UnitGrid.MEMORY_HEADS, gated.config, (0,), ())[-1]
     assert (part.layer, part.index) == (2, 1)
     kept = (Capture(Site.READ, layers=(2,)),)
     edited, donor = (
@@ -110,9 +110,9 @@ def test_a_resampled_memory_head_reads_what_the_donors_head_reads(gated: Checkpo
 
 def test_the_values_are_those_of_single_runs(gated: Checkpoint, spec: SweepSpec) -> None:
     found = sweep(spec, gated)
-    puts = [put(gated, prompt) for prompt in stories.questions(1, 4)]
-    at, _ = sources(R.RESAMPLE, Persistence.PERSIST, puts, 0, spec.donors, spec.seed)
-    asked = answers(puts)
+    encoded_prompts = [encode_prompt(gated, prompt) for prompt in stories.questions(1, 4)]
+    at, _ = sources(R.RESAMPLE, Persistence.PERSIST, encoded_prompts, 0, spec.donors, spec.seed)
+    asked = answers(encoded_prompts)
     for document, source in enumerate(at):
         clean = run(gated, source.asked.spec).logits[list(source.asked.rows)]
         for unit in (0, 7):
@@ -205,10 +205,10 @@ def test_a_folder_with_another_sweeps_results_is_refused(gated: Checkpoint, spec
 
 def test_the_answers_route_measures_the_answers_tokens_alone(gated: Checkpoint, spec: SweepSpec) -> None:
     found = sweep(replace(spec, route=Route.ANSWER, metrics=(Metric.LOG_PROBABILITY,)), gated)
-    puts = [put(gated, prompt) for prompt in stories.questions(1, 4)]
-    (source, *_), _ = sources(R.RESAMPLE, Persistence.PERSIST, puts, 0, spec.donors, spec.seed)
+    encoded_prompts = [encode_prompt(gated, prompt) for prompt in stories.questions(1, 4)]
+    (source, *_), _ = sources(R.RESAMPLE, Persistence.PERSIST, encoded_prompts, 0, spec.donors, spec.seed)
     (logits,) = answers_alone_under(gated, source.asked, [source.unit(found.parts[3])])
-    expected = measure(Metric.LOG_PROBABILITY, answers(puts)[0], logits, logits)
+    expected = measure(Metric.LOG_PROBABILITY, answers(encoded_prompts)[0], logits, logits)
     assert found.values[Metric.LOG_PROBABILITY][3, 0] == pytest.approx(expected, abs=1e-5)
 
 
@@ -255,7 +255,8 @@ def test_documents_without_the_segments_are_left_out_and_named(gated: Checkpoint
 
 def test_gates_at_one_value_are_clamped_together(gated: Checkpoint) -> None:
     found = sweep(
-        SweepSpec(checkpoint=gated.name, grid=Grid.GATES, questions=2, values=(0.0, 1.0), metrics=(Metric.KL,)), gated
+        SweepSpec(checkpoint=gated.name, grid=UnitGrid.GATES, questions=2, values=(0.0, 1.0), metrics=(Metric.KL,)),
+        gated,
     )
     assert [part.label for part in found.parts] == [
         f"{name} gate at {value}" for name in ("input", "forget", "output") for value in (0, 1)
@@ -269,7 +270,7 @@ def test_gates_at_one_value_are_clamped_together(gated: Checkpoint) -> None:
 
 def test_the_prediction_counts_a_whole_document_for_every_unit(gated: Checkpoint, spec: SweepSpec) -> None:
     found = predict(replace(spec, questions=2), gated)
-    segments = sum(len(put(gated, prompt).segments) for prompt in stories.questions(1, 2))
+    segments = sum(len(encode_prompt(gated, prompt).segments) for prompt in stories.questions(1, 2))
     assert (found.documents, found.units, found.naive) == (2, 10, 10 * segments)
     assert 0 < found.planned < found.naive and found.naive_seconds > 0 < found.planned_seconds
 
@@ -278,7 +279,7 @@ def test_the_prediction_counts_a_whole_document_for_every_unit(gated: Checkpoint
     "spec",
     [
         SweepSpec(checkpoint="a"),
-        SweepSpec(checkpoint="a", grid=Grid.GATES, values=(0.25,), segment_length=16),
+        SweepSpec(checkpoint="a", grid=UnitGrid.GATES, values=(0.25,), segment_length=16),
         SweepSpec(checkpoint="a", back=(0, 2), replacement=R.INITIAL, persistence=Persistence.READ_ONLY,
             metrics=(Metric.KL,), seed=3),
         SweepSpec(checkpoint="a", route=Route.ANSWER, replacement=R.MEAN, donors=3),

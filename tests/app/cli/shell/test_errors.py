@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from app.cli.shell.errors import Ending, Exit
+from app.cli.shell.errors import ErrorHandler, Exit
 from lm2.files import replace_file
 
 
@@ -28,7 +28,7 @@ def test_a_command_that_is_told_to_end_leaves_no_half_written_file(
         signal.SIGINT, signal.default_int_handler
     )  # which a shell has ignored in what it starts in the background
     try:
-        with Ending() as ending, replace_file(tmp_path / "result.json") as aside:
+        with ErrorHandler() as ending, replace_file(tmp_path / "result.json") as aside:
             aside.write_text('{"half": ')
             os.kill(os.getpid(), number)
             threading.Event().wait(10)

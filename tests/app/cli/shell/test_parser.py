@@ -15,7 +15,7 @@ from app.cli.commands import look
 from app.cli.commands.completion import SHELLS
 from app.cli.main import main, parser
 from app.cli.shell.errors import Exit
-from app.cli.shell.output import Answer
+from app.cli.shell.output import Output
 from lm2.weights.bundled import bundled_names
 
 
@@ -113,7 +113,7 @@ def test_a_mistake_is_one_line_on_standard_error(arguments: list[str], capsys: p
 
 
 def _raise(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
-    def fail(chosen: argparse.Namespace) -> Answer:
+    def fail(chosen: argparse.Namespace) -> Output:
         raise error
 
     monkeypatch.setattr(look, "_info", fail)
@@ -142,7 +142,7 @@ def test_what_goes_wrong_is_one_line_and_a_traceback_where_that_is_asked_for(
 
 
 def test_a_document_has_null_for_a_number_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
-    Answer(found={"a": [float("nan"), 1.5], "b": float("inf")}).tell(as_json=True)
+    Output(found={"a": [float("nan"), 1.5], "b": float("inf")}).tell(as_json=True)
     assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail) == {"a": [None, 1.5], "b": None}
 
 

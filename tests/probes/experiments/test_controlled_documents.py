@@ -9,9 +9,9 @@ from lm2.tasks.babi import Prompt
 from lm2.tasks.simulator import simulate
 from lm2.tasks.world import answer, understand
 from lm2.text.tokens import BREAK
-from probes.experiments.designs import loads, overwritten, rivals, stretched
+from probes.experiments.controlled_documents import memory_load, overwritten, rivals, stretched
 
-DESIGNS = {"loads": (loads, (2, 3, 4), 192), "overwritten": (overwritten, (0, 1, 2, 3, 4), 144)}
+DESIGNS = {"loads": (memory_load, (2, 3, 4), 192), "overwritten": (overwritten, (0, 1, 2, 3, 4), 144)}
 
 
 def told(prompt: Prompt) -> list[tuple[str, ...]]:
@@ -24,7 +24,11 @@ def asked_for(prompt: Prompt) -> str:
 
 @pytest.mark.parametrize(
     "prompts",
-    [loads(each=24), overwritten(each=24), [p for one in rivals(24) for p in (one.alone, one.repeated, *one.rivals)]],
+    [
+        memory_load(each=24),
+        overwritten(each=24),
+        [p for one in rivals(24) for p in (one.alone, one.repeated, *one.rivals)],
+    ],
 )
 def test_every_answer_and_its_support_are_what_the_statements_tell(prompts: list[Prompt]) -> None:
     for prompt in prompts:
@@ -57,7 +61,7 @@ def test_persons_places_and_positions_are_balanced(design: Callable, varied: tup
 
 def test_the_load_is_as_many_people_as_were_ordered_and_the_one_asked_for_is_told_of_once() -> None:
     counts = Counter()
-    for prompt in loads((2, 4), each=10):
+    for prompt in memory_load((2, 4), each=10):
         people = [person for person, _ in told(prompt)]
         assert people.count(asked_for(prompt)) == 1
         counts[len(set(people))] += 1
@@ -92,7 +96,7 @@ def test_a_stretched_question_is_asked_once_for_each_length() -> None:
     assert all(one.answer == other.answer for one, other in zip(found[:15], found[15:]))
 
 
-@pytest.mark.parametrize("make", [loads, overwritten, rivals])
+@pytest.mark.parametrize("make", [memory_load, overwritten, rivals])
 def test_a_design_is_drawn_from_its_seed_alone(make: Callable) -> None:
     assert make(seed=1) == make(seed=1) != make(seed=2)
 
@@ -100,8 +104,8 @@ def test_a_design_is_drawn_from_its_seed_alone(make: Callable) -> None:
 @pytest.mark.parametrize(
     ("order", "said"),
     [
-        (lambda: loads((1, 2)), "from 2 to 4 for 8 statements"),
-        (lambda: loads((4,), statements=3), "from 2 to 3"),
+        (lambda: memory_load((1, 2)), "from 2 to 4 for 8 statements"),
+        (lambda: memory_load((4,), statements=3), "from 2 to 3"),
         (lambda: overwritten((6,), statements=20), "from 0 to 5"),
         (lambda: overwritten((4,), statements=7), "from 0 to 3 for 7 statements"),
         (lambda: rivals(0), "not 0 with 4"),

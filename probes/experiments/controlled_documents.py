@@ -26,7 +26,7 @@ def stretched(stories: Sequence[Story], statements: Sequence[int]) -> tuple[Prom
     return tuple(chain.from_iterable(prompts(stretch_all(stories, statements=count)) for count in statements))
 
 
-def loads(
+def memory_load(
     people: Sequence[int] = (2, 3, 4),
     *,
     statements: int = 8,
