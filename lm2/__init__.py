@@ -43,7 +43,7 @@ _HOMES = {
     "Trace": "lm2.runs.trace",
     "Whole": "lm2.runs.capture",
     "WriteBlock": "lm2.runs.interventions",
-    "generate": "lm2.runs.runner",
+    "generate": "lm2.runs.generation",
     "graft": "lm2.weights.graft",
     "load": "lm2.weights.checkpoint",
     "run": "lm2.runs.runner",

@@ -17,6 +17,8 @@ DRAWING = ("app/views/", "app/figures/", "app/export/files.py")
 """Turns results into pictures: knows neither the browser nor the models' engine."""
 MAY_PRINT = re.compile(r"app/cli/.*\.py")
 LENS_DOOR = "lm2/model/hooks.py"
+LOOPS = {"lm2/runs/loop.py", "lm2/runs/batched.py", "probes/causal/planner.py", "lm2/model/lm2.py"}
+"""What advances a bank through segments: one document, many documents, many interventions; and the model itself."""
 MARKED = "noqa: BLE001 - "
 """An `except Exception` that gives its reason."""
 MARKED_FILES = {"lm2/text/tokens.py"}
@@ -83,6 +85,8 @@ def call_violations(path: str, tree: ast.Module) -> Iterator[str]:
         if not isinstance(node, ast.Call):
             continue
         name = called(node)
+        if isinstance(node.func, ast.Attribute) and node.func.attr in ("segment", "begin") and path not in LOOPS:
+            yield f"{path}:{node.lineno} {node.func.attr} is called outside the segment loops"
         if name == "print" and not MAY_PRINT.fullmatch(path):
             yield f"{path}:{node.lineno} print"
         if name in ("pickle.load", "pickle.loads", "pickle.Unpickler") or (
@@ -146,6 +150,8 @@ def test_tests_are_no_package() -> None:
             "only lm2/model/hooks.py imports transformer_lens"),
         ("lm2/a.py", "from . import b", "relative import"),
         ("lm2/a.py", "print(1)", "print"),
+        ("probes/a.py", "out = model.segment(ids, bank)", "segment is called outside the segment loops"),
+        ("lm2/a.py", "self._model.begin(ids, bank)", "begin is called outside the segment loops"),
         ("app/a.py", "import pickle\npickle.loads(b'')", "pickle.loads runs"),
         ("lm2/a.py", "from pickle import load\nload(f)", "load runs"),
         ("lm2/a.py", "import torch\ntorch.load('a')", "torch.load without weights_only=True"),
@@ -173,6 +179,7 @@ def test_a_planted_violation_is_found(tmp_path: Path, path: str, line: str, said
         ("app/a.py", "import lm2.runs.runner, probes.causal.lens, streamlit, torch"),
         ("probes/a.py", "from lm2.model.lm2 import LM2\nimport torch"),
         ("lm2/model/hooks.py", "from transformer_lens import HookedRootModule"),
+        ("lm2/runs/loop.py", "model.segment(ids, bank)"),
         ("app/cli/commands/eval.py", "print(1)"),
         (
             "lm2/a.py",

@@ -234,7 +234,7 @@ def _run(loaded: "Checkpoint", spec: RunSpec, job: Job) -> None:  # noqa: F821
     """Put a spec's trace into the store; what its interventions take from other texts is kept apart."""
     from lm2.runs.runner import run
 
-    result(loaded, "trace", spec, lambda: run(loaded, spec, on_segment=job.report, given=_lent(loaded, spec)))
+    result(loaded, "trace", spec, lambda: run(loaded, spec, on_segment=job.report, sources=_lent(loaded, spec)))
 
 
 def _short(loaded: "Checkpoint", spec: RunSpec) -> bool:  # noqa: F821

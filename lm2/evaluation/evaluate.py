@@ -25,7 +25,7 @@ from lm2.evaluation.results import DIFFERENCES, TABLE, seal_results
 from lm2.files import State, state, write_table
 from lm2.intervals import bootstrap, difference, rate
 from lm2.model.finite import of_model
-from lm2.runs.batched import answers
+from lm2.runs.generation import answers
 from lm2.tasks.babi import BabiError, Prompt, Story, prompts, read, split
 from lm2.tasks.babilong import (
     Library,

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from lm2.runs.generation import generate
 from lm2.runs.likelihood import log_likelihoods, perplexity
-from lm2.runs.runner import generate
 from lm2.text.tokens import END
 from lm2.weights.checkpoint import load
 

@@ -1,17 +1,27 @@
-"""Many documents side by side, as rows of one batch; for models whose segments meet only through the bank."""
+"""Documents side by side, as rows of one batch; for models whose segments meet only through the bank."""
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lm2.model.config import LM2Config, MemoryKind
 from lm2.model.finite import in_segments
 from lm2.model.lm2 import LM2, SegmentOutput
-from lm2.runs.runner import generate
-from lm2.text.segments import is_full, pad, split_segments
-from lm2.text.tokens import TokenSequence
+from lm2.runs.hooks import Hook
+from lm2.runs.interventions import Reset
+from lm2.runs.loop import run_segments
+from lm2.runs.spec import RunSpec
+from lm2.text.segments import Segment, pad
 from lm2.weights.checkpoint import Checkpoint
+from lm2.weights.cost import side_by_side
+
+_ROWS = 32
+"""Documents of a batch. With more of them matrix products gain nothing."""
 
 
 def meet_in_the_bank(config: LM2Config) -> bool:
@@ -20,111 +30,140 @@ def meet_in_the_bank(config: LM2Config) -> bool:
     return config.lookback == 0 and config.memory is not MemoryKind.RELEASE
 
 
-def follow(model: LM2, documents: Sequence[Sequence[Sequence[int]]], bank: Tensor | None) -> Iterator[SegmentOutput]:
-    """Feed documents segment by segment, all beginning with their row of `bank`.
+class BatchStep(NamedTuple):
+    """A segment of each document of a batch, and what the model makes of them."""
+
+    ids: Int[Tensor, "row token"]
+    non_padding: Bool[Tensor, "row token"]
+    output: SegmentOutput
+
+
+def run_batch(
+    model: LM2,
+    documents: Sequence[Sequence[Segment]],
+    bank: Float[Tensor, "row slot slot_dim"] | None,
+    *,
+    writes: int | None = None,
+) -> Iterator[BatchStep]:
+    """The segment loop of many documents, all of which begin with their row of `bank`.
 
     `documents`: the segments of each, the longest document first; rows drop out as documents end, so row i of every
-    step is document i. Raises ValueError for another order, and NotFiniteError as `feed` does.
+    step is document i. `writes`: how many of their segments write; None, all.
+
+    Raises ValueError for another order, and NotFiniteError as `run_segments` does.
     """
-    if any(len(one) < len(other) for one, other in zip(documents, documents[1:])):
+    if any(len(document) < len(other) for document, other in zip(documents, documents[1:])):
         raise ValueError(
             f"documents must come longest first, not with {[len(document) for document in documents]} segments"
         )
     for at in range(len(documents[0]) if documents else 0):
-        rows = [document[at] for document in documents if at < len(document)]
-        ids, non_padding = pad(rows, device=model.embed.weight.device)
-        with in_segments(at):
-            output = model.segment(ids, None if bank is None else bank[: len(rows)], non_padding=non_padding)
+        segments = [document[at] for document in documents if at < len(document)]
+        ids, non_padding = pad([segment.ids for segment in segments], device=model.embed.weight.device)
+        indexes = {segment.index for segment in segments}
+        with in_segments(*indexes):
+            output = model.segment(
+                ids,
+                None if bank is None else bank[: len(ids)],
+                non_padding=non_padding,
+                write=writes is None or at < writes,
+            )
         bank = output.bank
-        yield output
+        yield BatchStep(ids, non_padding, replace(output, unembed=in_segments(*indexes)(output.unembed)))
 
 
-def answers(
+class ReadStep(NamedTuple):
+    """A segment of each of some documents, as rows of a batch."""
+
+    documents: tuple[int, ...]
+    """Row i is of document `documents[i]`."""
+    segments: tuple[Segment, ...]
+    output: SegmentOutput
+
+    @property
+    def rows(self) -> Iterator[tuple[int, int, Segment]]:
+        """Each row with its document and segment."""
+        return zip(range(len(self.documents)), self.documents, self.segments)
+
+
+def read_documents(
     checkpoint: Checkpoint,
-    texts: Sequence[str],
+    documents: Sequence[Sequence[Segment]],
+    on_step: Callable[[ReadStep], None],
     *,
-    max_tokens: int,
-    stop: str,
-    segment_length: int | None = None,
-) -> list[str]:
-    """How the model continues each text greedily: until what is new spells `stop`, for at most `max_tokens` tokens.
+    wanted: Callable[[int, Segment], bool] = lambda document, segment: True,
+    resets: Sequence[Collection[int]] | None = None,
+    hooks: Sequence[Hook] = (),
+    on_document: Callable[[], None] = lambda: None,
+) -> None:
+    """Read documents, side by side where segments meet only through the bank, else one by one. What is read equals a
+    run of each, to rounding.
 
-    Equal to `generate`, text by text. Memory stays bounded however long the texts are, unless the model attends to all
-    earlier tokens.
+    The checkpoint's lock is held for one step at a time.
 
-    Raises ValueError for an empty text.
+    Args:
+        on_step: called after each step of which something is wanted, under the lock and in inference mode.
+        wanted: whether a segment of a document, by its number, is asked for: only these, and what they depend on, are
+            read.
+        resets: of each document, the segments that begin with a fresh bank.
+        hooks: they are on the model while it reads.
+        on_document: called once for each document, when all that is wanted of it has been read.
     """
-    if not meet_in_the_bank(checkpoint.config):
-        return [
-            generate(checkpoint, text, max_tokens=max_tokens, until=(stop,), segment_length=segment_length).text
-            for text in texts
-        ]
-    length = segment_length or checkpoint.config.segment_length
-    open_rows: list[_Open] = []
-    documents = []
-    for at, text in enumerate(texts):
-        tokens = checkpoint.tokenizer.encode(text)
-        segments = split_segments(tokens, length, checkpoint.config.segment_end)
-        if not segments:
-            raise ValueError("a text is empty: there is nothing to continue")
-        documents.append([segment.ids for segment in segments[:-1]])
-        open_rows.append(_Open(at, tokens, len(segments) - 1, list(segments[-1].ids)))
-    open_rows.sort(key=lambda row: -len(documents[row.text]))
-    model = checkpoint.model
-    with checkpoint.lock, torch.inference_mode():
-        fresh = model.fresh_bank(len(texts))
-        for row, bank in zip(open_rows, [None] * len(texts) if fresh is None else fresh):
-            row.bank = bank
-        if fresh is not None:  # else nothing is carried over: only the open segments are seen
-            for output in follow(model, [documents[row.text] for row in open_rows], fresh):
-                for row, bank in zip(open_rows, output.bank):
-                    row.bank = bank
-        _write_on(checkpoint, open_rows, length, max_tokens, stop)
-    return [row.said for row in sorted(open_rows, key=lambda row: row.text)]
+    resets = [()] * len(documents) if resets is None else resets
+    left = Counter(at for at, segments in enumerate(documents) for segment in segments if wanted(at, segment))
+    steps = _read_batches(checkpoint, documents, wanted, resets)
+    while True:
+        with checkpoint.lock, torch.inference_mode(), checkpoint.model.hooks(fwd_hooks=hooks):
+            step = next(steps, None)
+            if step is None:
+                return
+            asked = [document for _, document, segment in step.rows if wanted(document, segment)]
+            if asked:
+                on_step(step)
+        left.subtract(asked)
+        for document in dict.fromkeys(asked):
+            if not left[document]:
+                on_document()
 
 
-class _Open:
-    """The open segment of a text that is being continued."""
-
-    def __init__(self, text: int, before: TokenSequence, index: int, ids: list[int]) -> None:
-        self.text, self.before, self.index, self.ids = text, before, index, ids
-        self.bank: Tensor | None = None
-        self.new: list[int] = []
-        self.said = ""
-        """What the new tokens spell after the text."""
-
-
-def _write_on(checkpoint: Checkpoint, rows: list[_Open], length: int, max_tokens: int, stop: str) -> None:
-    """Write new tokens after each text. Open segments are short: feeding them whole costs less than keeping caches of
-    uneven rows."""
-    model, tokenizer, end = checkpoint.model, checkpoint.tokenizer, checkpoint.config.segment_end
-    while rows:
-        logits = _last_logits(model, rows)
-        going = []
-        for row, token in zip(rows, logits.argmax(-1).tolist()):
-            row.new.append(token)
-            row.said = tokenizer.decode_after(row.before.ids, row.new)
-            if stop not in row.said and len(row.new) < max_tokens:
-                going.append((row, token))
-        full = [row for row, _ in going if is_full(len(row.ids), length, end, tokenizer.piece(row.ids[-1]))]
-        if full:
-            ids, non_padding = pad([row.ids for row in full], device=logits.device)
-            with in_segments(*(row.index for row in full)):
-                out = model.segment(ids, _banks(full), non_padding=non_padding)
-            for at, row in enumerate(full):
-                row.index, row.ids, row.bank = row.index + 1, [], None if out.bank is None else out.bank[at]
-        for row, token in going:
-            row.ids.append(token)
-        rows = [row for row, _ in going]
+def _read_batches(
+    checkpoint: Checkpoint,
+    documents: Sequence[Sequence[Segment]],
+    wanted: Callable[[int, Segment], bool],
+    resets: Sequence[Collection[int]],
+) -> Iterator[ReadStep]:
+    model, together = checkpoint.model, meet_in_the_bank(checkpoint.config)
+    parts = [
+        part
+        for at, segments in enumerate(documents)
+        for part in _parts(at, segments, wanted, resets[at] if together else ())
+    ]
+    if not together:
+        for at, segments in parts:
+            changes = tuple(Reset(segment=index) for index in resets[at])
+            spec = RunSpec(checkpoint=checkpoint.name, text="", interventions=changes)
+            for segment, output in run_segments(model, segments, spec, {}):
+                yield ReadStep((at,), (segment,), output)
+        return
+    parts.sort(key=lambda part: -len(part[1]))
+    every = [segment for _, segments in parts for segment in segments]
+    rows = side_by_side(checkpoint.config, every, checkpoint.working_bytes, _ROWS)
+    for start in range(0, len(parts), rows):
+        numbers, batch = zip(*parts[start : start + rows])
+        for at, step in enumerate(run_batch(model, batch, model.fresh_bank(len(batch)))):
+            count = len(step.ids)
+            yield ReadStep(numbers[:count], tuple(segments[at] for segments in batch[:count]), step.output)
 
 
-def _last_logits(model: LM2, rows: Sequence[_Open]) -> Tensor:
-    ids, non_padding = pad([row.ids for row in rows], device=model.embed.weight.device)
-    with in_segments(*(row.index for row in rows)):
-        final = model.segment(ids, _banks(rows), non_padding=non_padding, write=False).final
-        return model.unembed(final[torch.arange(len(rows), device=ids.device), non_padding.sum(1) - 1])
-
-
-def _banks(rows: Sequence[_Open]) -> Tensor | None:
-    banks = [row.bank for row in rows if row.bank is not None]
-    return torch.stack(banks) if banks else None
+def _parts(
+    document: int, segments: Sequence[Segment], wanted: Callable[[int, Segment], bool], resets: Collection[int]
+) -> list[tuple[int, list[Segment]]]:
+    """The parts of a document that begin with a fresh bank, each up to the last segment that is wanted of it."""
+    parts: list[list[Segment]] = []
+    for segment in segments:
+        if not parts or segment.index in resets:
+            parts.append([])
+        parts[-1].append(segment)
+    for part in parts:
+        while part and not wanted(document, part[-1]):
+            part.pop()
+    return [(document, part) for part in parts if part]

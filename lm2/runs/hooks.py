@@ -18,6 +18,16 @@ from lm2.text.segments import Segment
 Hook = tuple[str, Callable[[Tensor, HookPoint], Tensor | None]]
 """The name of a hook point, and what is done there."""
 
+
+def watch(name: str, see: Callable[[Tensor], object]) -> Hook:
+    """A hook that looks at a value and changes nothing."""
+
+    def look(value: Tensor, hook: HookPoint) -> None:
+        see(value)
+
+    return name, look
+
+
 _SCORES = (Site.ATTN_SCORES, Site.READ_SCORES, Site.WRITE_SCORES)
 
 

@@ -1,9 +1,11 @@
-"""The only segment loop, and the only place where specs become hooks."""
+"""The segment loop of one document."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Float
@@ -11,15 +13,19 @@ from torch import Tensor
 
 from lm2.model.config import LM2Config, MemoryKind
 from lm2.model.finite import in_segments
-from lm2.model.hooks import HookPoint
 from lm2.model.lm2 import LM2, SegmentOutput
 from lm2.model.sites import WRITING
 from lm2.model.stream import Cache
 from lm2.runs.capture import Capture, Coordinate
-from lm2.runs.hooks import NOTHING, Hook, SourceActivations, bank_in, bank_out, hooks, non_padding
+from lm2.runs.hooks import NOTHING, Hook, SourceActivations, bank_in, bank_out, hooks, non_padding, watch
 from lm2.runs.spec import RunSpec
 from lm2.runs.trace import read_only
 from lm2.text.segments import Segment, pad
+
+_Step = TypeVar("_Step")
+
+Records = dict[tuple[Capture, Coordinate], np.ndarray]
+"""What was captured, and where."""
 
 
 def to_numpy(value: Tensor) -> np.ndarray:
@@ -39,9 +45,11 @@ def run_segments(
     model: LM2,
     segments: Sequence[Segment],
     spec: RunSpec,
-    records: dict[tuple[Capture, Coordinate], np.ndarray],
-    begun: Carried | None = None,
-    given: SourceActivations = NOTHING,
+    records: Records,
+    before: Carried | None = None,
+    sources: SourceActivations = NOTHING,
+    *,
+    write: bool = True,
 ) -> Iterator[tuple[Segment, SegmentOutput]]:
     """The segment loop: each segment with its hooks, its bank and what it may look back on. An output's bank is what is
     handed on.
@@ -49,51 +57,68 @@ def run_segments(
     Where an intervention is read-only, the segment is fed twice: first without it, to write, and then with it, to be
     read. Each pass looks back on its own earlier ones, and both go on from the bank that was written.
 
-    What the spec captures is put into `records`. `begun` is what the segments before these left; None, there are none.
-    `given`: what the interventions take from other texts. Whoever consumes it holds the checkpoint's lock and is in
-    inference mode.
+    What the spec captures is put into `records`. `before` is what the segments before these left; None, there are none.
+    `sources`: what the interventions take from other texts. `write`: False where nobody will use the new bank. Whoever
+    consumes it holds the checkpoint's lock and is in inference mode.
 
     Raises NotFiniteError, with site, block and segment, as soon as a stream, a bank or a logit is NaN or infinite.
     """
     config, changes = model.config, spec.interventions
     lasting = tuple(change for change in changes if not change.read_only)
     fresh = model.fresh_bank(1)
-    handed, cache = begun or (fresh, None)
+    handed, cache = before or (fresh, None)
     read_cache = cache
     by_segment = _by_segment(spec.captures)
     for segment in segments:
         captures = (*by_segment[None], *by_segment.get(segment.index, ()))
         apart = read_cache is not cache or any(change.read_only and change.reaches(segment) for change in changes)
-        bank = bank_in(lasting, config, segment, handed, fresh, given)
-        watch = _watch(config, segment, [one for one in captures if not apart or one.site in WRITING], records)
-        with in_segments(segment.index), model.hooks(fwd_hooks=[*hooks(lasting, config, segment, given), *watch]):
-            written = output = step(model, segment.ids, bank, cache)
+        bank = bank_in(lasting, config, segment, handed, fresh, sources)
+        seen = [capture for capture in captures if not apart or capture.site in WRITING]
+        added = [*hooks(lasting, config, segment, sources, write=write), *_watching(config, segment, seen, records)]
+        written = output = _feed(model, segment, bank, cache, added, write)
         if apart:
-            read = bank_in(changes, config, segment, handed, fresh, given)
-            watch = _watch(config, segment, [one for one in captures if one.site not in WRITING], records)
-            with (
-                in_segments(segment.index),
-                model.hooks(fwd_hooks=[*hooks(changes, config, segment, given, write=False), *watch]),
-            ):
-                output = step(model, segment.ids, read, read_cache, write=False)
+            read = bank_in(changes, config, segment, handed, fresh, sources)
+            seen = [capture for capture in captures if capture.site not in WRITING]
+            added = [*hooks(changes, config, segment, sources, write=False), *_watching(config, segment, seen, records)]
+            output = _feed(model, segment, read, read_cache, added, write=False)
         handed = bank_out(lasting, segment, bank, written.bank)
         yield segment, replace(output, bank=handed, unembed=in_segments(segment.index)(output.unembed))
         cache = carried(config, written, segment.end).cache
         read_cache = carried(config, output, segment.end).cache if apart else cache
 
 
-def step(
+def run_up_to(model: LM2, segments: Sequence[Segment], spec: RunSpec) -> Carried:
+    """What segments leave to the one after them."""
+    left = Carried(model.fresh_bank(1), None)
+    for segment, output in run_segments(model, segments, spec, {}):
+        left = carried(model.config, output, segment.end)
+    return left
+
+
+def in_turns(lock: AbstractContextManager, steps: Iterator[_Step]) -> Iterator[_Step]:
+    """The steps, with the lock held for one at a time: no text, however long, keeps others waiting."""
+    while True:
+        with lock:
+            try:
+                step = next(steps)
+            except StopIteration:
+                return
+        yield step
+
+
+def _feed(
     model: LM2,
-    ids: Sequence[int],
+    segment: Segment,
     bank: Float[Tensor, "one slot slot_dim"] | None,
     cache: Cache | None,
-    write: bool = True,
+    added: Sequence[Hook],
+    write: bool,
 ) -> SegmentOutput:
-    """Feed the tokens of one segment of one document."""
     # The released arithmetic runs on full segments only; nothing else needs padding when rows come one by one.
     length = model.config.slots if model.config.memory is MemoryKind.RELEASE else None
-    input_ids, there = pad([ids], length, model.embed.weight.device)
-    return model.segment(input_ids, bank, cache=cache, non_padding=there, write=write)
+    input_ids, there = pad([segment.ids], length, model.embed.weight.device)
+    with in_segments(segment.index), model.hooks(fwd_hooks=added):
+        return model.segment(input_ids, bank, cache=cache, non_padding=there, write=write)
 
 
 def carried(config: LM2Config, output: SegmentOutput, end: int) -> Carried:
@@ -113,32 +138,18 @@ def _by_segment(captures: Sequence[Capture]) -> Mapping[int | None, Sequence[Cap
     return found
 
 
-def _watch(
+def _watching(
     config: LM2Config,
     segment: Segment,
     captures: Sequence[Capture],
-    records: dict[tuple[Capture, Coordinate], np.ndarray],
+    records: Records,
 ) -> Iterator[Hook]:
     """Hooks that keep what is captured. They come behind those that edit, and so show what the model really used."""
+
+    def keep(capture: Capture, place: Coordinate, value: Tensor) -> None:
+        own = non_padding(capture.site.axes, capture.site.sizes(config, segment.start, len(segment.ids)))
+        records[capture, place] = to_numpy(capture.reduction.apply(value[own][0], capture.site.axes))
+
     for capture in captures:
         for layer in capture.blocks(config):
-            yield (
-                capture.site.hook_name(layer),
-                _keep(capture, Coordinate(segment.index, layer), config, segment, records),
-            )
-
-
-def _keep(
-    capture: Capture,
-    place: Coordinate,
-    config: LM2Config,
-    segment: Segment,
-    records: dict[tuple[Capture, Coordinate], np.ndarray],
-) -> Callable[[Tensor, HookPoint], None]:
-    axes = capture.site.axes
-    own = non_padding(axes, capture.site.sizes(config, segment.start, len(segment.ids)))
-
-    def keep(value: Tensor, hook: HookPoint) -> None:
-        records[capture, place] = to_numpy(capture.reduction.apply(value[own][0], axes))
-
-    return keep
+            yield watch(capture.site.hook_name(layer), partial(keep, capture, Coordinate(segment.index, layer)))

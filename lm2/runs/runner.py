@@ -1,27 +1,24 @@
-"""run: from specs to traces, and the only lock."""
+"""run: from specs to traces."""
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from lm2.model.config import LM2Config, MemoryKind
-from lm2.model.finite import in_segments
-from lm2.model.lm2 import SegmentOutput
 from lm2.origin import processor, threads
 from lm2.runs.capture import Capture, Coordinate
-from lm2.runs.hooks import NOTHING, SourceActivations, SourceRequest, takings
+from lm2.runs.hooks import SourceActivations, SourceRequest, takings
 from lm2.runs.interventions import Carry
 from lm2.runs.logits import GrowingLogits
-from lm2.runs.loop import Carried, carried, run_segments, step, to_numpy
+from lm2.runs.loop import Carried, Records, in_turns, run_segments, to_numpy
 from lm2.runs.spec import RunSpec
-from lm2.runs.trace import Trace, read_only
-from lm2.text.segments import Segment, is_full, pad, split_segments
+from lm2.runs.trace import Trace
+from lm2.text.segments import Segment, split_segments
 from lm2.text.tokens import TokenSequence
 from lm2.weights.checkpoint import Checkpoint
 from lm2.weights.cost import TooLargeError, check_working
@@ -95,7 +92,7 @@ def run(
     *,
     on_segment: Callable[[int, int], None] | None = None,
     limit_bytes: int = LIMIT_BYTES,
-    given: SourceActivations | None = None,
+    sources: SourceActivations | None = None,
 ) -> Trace:
     """Feed the text segment by segment, change what the spec's interventions say, and keep what it asks for.
 
@@ -107,7 +104,7 @@ def run(
     Args:
         on_segment: hears (segments done, segments in all) after each segment of the text itself.
         limit_bytes: refuse to keep more.
-        given: what `source_activations` found for this spec, or for one that takes more; None, those texts are run.
+        sources: what `source_activations` found for this spec, or for one that takes more; None, those texts are run.
 
     Raises ValueError as `prepare` does, and TooLargeError with both numbers before anything runs.
     """
@@ -118,12 +115,13 @@ def run(
             f"this run would keep {wanted:,} bytes, more than the {limit_bytes:,} allowed: "
             "capture fewer sites, blocks or segments, or reduce them (HeadMean, PooledMax, TopSlots)"
         )
-    records: dict[tuple[Capture, Coordinate], np.ndarray] = {}
+    records: Records = {}
     logits = GrowingLogits(len(tokens), checkpoint.config.d_vocab)
     output = None
     with torch.inference_mode():
-        given = _donations(checkpoint, spec, segments) if given is None else given
-        for segment, output in _fed(checkpoint, segments, spec, records, given=given):
+        sources = _source_activations(checkpoint, spec, segments) if sources is None else sources
+        steps = run_segments(checkpoint.model, segments, spec, records, sources=sources)
+        for segment, output in in_turns(checkpoint.lock, steps):
             logits.put(to_numpy(output.logits[0, : len(segment.ids)]))
             if on_segment is not None:
                 on_segment(segment.index + 1, len(segments))
@@ -143,25 +141,6 @@ def run(
     )
 
 
-def _fed(
-    checkpoint: Checkpoint,
-    segments: Sequence[Segment],
-    spec: RunSpec,
-    records: dict[tuple[Capture, Coordinate], np.ndarray],
-    begun: Carried | None = None,
-    given: SourceActivations = NOTHING,
-) -> Iterator[tuple[Segment, SegmentOutput]]:
-    """As `run_segments`, with the checkpoint's lock held for one segment at a time: no text, however long, keeps others
-    waiting."""
-    fed = run_segments(checkpoint.model, segments, spec, records, begun, given)
-    while True:
-        with checkpoint.lock:
-            found = next(fed, None)
-        if found is None:
-            return
-        yield found
-
-
 def source_activations(checkpoint: Checkpoint, spec: RunSpec) -> SourceActivations:
     """What a spec's interventions take from other texts: each of these is run once, clean, as far as it is needed.
 
@@ -170,10 +149,10 @@ def source_activations(checkpoint: Checkpoint, spec: RunSpec) -> SourceActivatio
     """
     _, segments = prepare(checkpoint, spec)
     with torch.inference_mode():
-        return _donations(checkpoint, spec, segments)
+        return _source_activations(checkpoint, spec, segments)
 
 
-def _donations(checkpoint: Checkpoint, spec: RunSpec, segments: Sequence[Segment]) -> SourceActivations:
+def _source_activations(checkpoint: Checkpoint, spec: RunSpec, segments: Sequence[Segment]) -> SourceActivations:
     by_text: dict[str, list[SourceRequest]] = defaultdict(list)
     for taking in takings(spec.interventions, checkpoint.config, segments):
         for text in taking.operation.donors:
@@ -197,11 +176,10 @@ def _clean(checkpoint: Checkpoint, donor: RunSpec, wanted: Sequence[SourceReques
         Capture(taking.site, layers=None if place.layer is None else (place.layer,), segments=(place.segment,))
         for taking, place in zip(wanted, places)
     ]
-    records: dict[tuple[Capture, Coordinate], np.ndarray] = {}
+    records: Records = {}
     needed = segments[: max(place.segment for place in places) + 1]
-    for _ in _fed(
-        checkpoint, needed, replace(donor, interventions=(), captures=tuple(dict.fromkeys(captures))), records
-    ):
+    clean = replace(donor, interventions=(), captures=tuple(dict.fromkeys(captures)))
+    for _ in in_turns(checkpoint.lock, run_segments(checkpoint.model, needed, clean, records)):
         pass
     like = checkpoint.model.embed.weight
     kept = {key: torch.tensor(value, dtype=like.dtype, device=like.device) for key, value in records.items()}
@@ -210,112 +188,11 @@ def _clean(checkpoint: Checkpoint, donor: RunSpec, wanted: Sequence[SourceReques
 
 def _bank_after(checkpoint: Checkpoint, texts: Sequence[str], spec: RunSpec) -> Float[Tensor, "slot slot_dim"]:
     """The bank that reading some texts one after the other leaves."""
-    bank = checkpoint.model.fresh_bank(1)
+    model = checkpoint.model
+    bank = model.fresh_bank(1)
     for text in texts:
-        donor = replace(spec, text=text, interventions=(), captures=())
-        for _, output in _fed(checkpoint, _cut(checkpoint, text, spec.segment_length), donor, {}, Carried(bank, None)):
+        clean = replace(spec, text=text, interventions=(), captures=())
+        segments = _cut(checkpoint, text, spec.segment_length)
+        for _, output in in_turns(checkpoint.lock, run_segments(model, segments, clean, {}, Carried(bank, None))):
             bank = output.bank
     return bank[0]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Generation:
-    """A text and what the model wrote after it."""
-
-    prompt: TokenSequence
-    ids: tuple[int, ...]
-    """The new tokens."""
-    text: str
-    """What they spell."""
-    logits: Float[np.ndarray, "token d_vocab"]
-    """Row i is what new token i was chosen from."""
-
-
-def generate(
-    checkpoint: Checkpoint,
-    text: str,
-    *,
-    max_tokens: int,
-    until: Sequence[str] = (),
-    segment_length: int | None = None,
-    temperature: float = 0.0,
-    generator: torch.Generator | None = None,
-) -> Generation:
-    """Continue a text: greedily at temperature 0, else by sampling with `generator`; at most until what is new spells
-    one of `until`.
-
-    The open segment decodes with its key/value cache; when it is full it is fed once whole, which updates the
-    bank. Equal to full recomputation to rounding.
-
-    Raises ValueError for an empty text, fewer than 1 token, a negative temperature, or sampling without a generator.
-    """
-    if max_tokens < 1 or not 0 <= temperature < math.inf or (temperature > 0 and generator is None):
-        raise ValueError(
-            "generation needs max_tokens >= 1, a finite temperature >= 0 and, to sample, a generator; not"
-            f" {max_tokens}, {temperature}, {generator}"
-        )
-    spec = RunSpec(checkpoint=checkpoint.name, text=text, segment_length=segment_length)
-    prompt, segments = prepare(checkpoint, spec)
-    tokenizer, length = checkpoint.tokenizer, segment_length or checkpoint.config.segment_length
-    new: list[int] = []
-    rows: list[np.ndarray] = []
-    with checkpoint.lock, torch.inference_mode():
-        decoder = _Decoder(checkpoint, segments, spec, length)
-        while True:
-            rows.append(to_numpy(decoder.logits))
-            new.append(_choose(decoder.logits, temperature, generator))
-            if len(new) == max_tokens or any(stop in tokenizer.decode_after(prompt.ids, new) for stop in until):
-                break
-            decoder.push(new[-1])
-    return Generation(
-        prompt=prompt, ids=tuple(new), text=tokenizer.decode_after(prompt.ids, new), logits=read_only(np.stack(rows))
-    )
-
-
-def _choose(logits: Float[Tensor, "d_vocab"], temperature: float, generator: torch.Generator | None) -> int:
-    if temperature == 0:
-        return int(logits.argmax())
-    # On the CPU, so that one seed gives one text on every device.
-    return int(torch.multinomial((logits.float().cpu() / temperature).softmax(-1), 1, generator=generator))
-
-
-class _Decoder:
-    """The open segment of a text that is being written."""
-
-    def __init__(self, checkpoint: Checkpoint, segments: Sequence[Segment], spec: RunSpec, length: int) -> None:
-        self._model, self._length, self._piece = checkpoint.model, length, checkpoint.tokenizer.piece
-        self._index, self._start, self._ids = segments[-1].index, segments[-1].start, list(segments[-1].ids)
-        self._bank, self._before = self._model.fresh_bank(1), None
-        for segment, output in run_segments(self._model, segments[:-1], spec, {}):
-            self._close(output, segment.end)
-        with in_segments(self._index):
-            self._show(step(self._model, self._ids, self._bank, self._before))
-
-    def push(self, token: int) -> None:
-        """Append a token, opening a new segment after a full one."""
-        with in_segments(self._index):
-            self._push(token)
-
-    def _push(self, token: int) -> None:
-        if is_full(len(self._ids), self._length, self._model.config.segment_end, self._piece(self._ids[-1])):
-            end = self._start + len(self._ids)
-            self._close(step(self._model, self._ids, self._bank, self._before), end)
-            self._index, self._start, self._ids = self._index + 1, end, [token]
-            self._show(step(self._model, self._ids, self._bank, self._before))
-        elif (
-            self._model.config.memory is MemoryKind.RELEASE
-        ):  # gates that pool over the segment change with every token
-            self._ids.append(token)
-            self._show(step(self._model, self._ids, self._bank, self._before))
-        else:
-            self._ids.append(token)
-            input_ids, _ = pad([[token]], None, self._model.embed.weight.device)
-            # A lone token writes nothing: the segment is written whole when it is full.
-            self._show(self._model.segment(input_ids, self._bank, cache=self._open, write=False))
-
-    def _show(self, output: SegmentOutput) -> None:
-        self._open = output.cache
-        self.logits = output.logits[0, len(self._ids) - 1 if output.logits.shape[1] > 1 else 0]
-
-    def _close(self, output: SegmentOutput, end: int) -> None:
-        self._bank, self._before = carried(self._model.config, output, end)

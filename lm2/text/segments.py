@@ -1,5 +1,6 @@
 """Tokens to segments: what the model sees at once. The only place that pads."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -55,6 +56,14 @@ def split_segments(tokens: TokenSequence, length: int, end: SegmentEnd = Segment
     return tuple(
         Segment(index=index, start=start, ids=tokens.ids[start:stop])
         for index, (start, stop) in enumerate(zip(starts, ends))
+    )
+
+
+def numbered(ids: Sequence[Sequence[int]], first: int = 0) -> tuple[Segment, ...]:
+    """Token ids as segments that follow one another from number `first` on; places count from the first of them."""
+    starts = itertools.accumulate(map(len, ids), initial=0)
+    return tuple(
+        Segment(index=index, start=start, ids=tuple(own)) for index, (own, start) in enumerate(zip(ids, starts), first)
     )
 
 

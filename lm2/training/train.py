@@ -22,10 +22,11 @@ from lm2.files import read_json, read_text, restore_folder
 from lm2.model.config import LM2Config, MemoryKind
 from lm2.model.finite import NotFiniteError
 from lm2.model.lm2 import LM2
+from lm2.runs.batched import run_batch
 from lm2.serialize import MOST, Spec, within
 from lm2.tasks.babi import Story, read, split
 from lm2.tasks.stories import data_folder
-from lm2.text.segments import pad
+from lm2.text.segments import numbered
 from lm2.text.tokens import Tokenizer
 from lm2.training.curriculum import TASKS, Lessons, Phase, Stage, TrainingDocument
 from lm2.training.state import Progress, resume, save_state
@@ -137,27 +138,20 @@ class Rollout(nn.Module):
     def _read(self, documents: Sequence[TrainingDocument], *, language: bool) -> tuple[list[Tensor | None], Tensor]:
         """The banks of all documents after 0, 1, 2 ... segments, longest documents first, and the mean next-token
         loss."""
-        device = self.model.embed.weight.device
         banks = [self.model.fresh_bank(len(documents))]
         losses = []
+        read = [numbered(document.segments) for document in documents]
         if banks[0] is None and not language:  # no question will know what was read
-            return banks, torch.zeros((), device=device)
-        for at in range(len(documents[0].segments)):
-            rows = [document.segments[at] for document in documents if at < len(document.segments)]
-            ids, non_padding = pad(rows, device=device)
-            wanted = any(question.after > at for document in documents for question in document.asked)
-            out = self.model.segment(
-                ids, None if banks[-1] is None else banks[-1][: len(rows)], non_padding=non_padding, write=wanted
-            )
-            banks.append(out.bank)
+            read = []
+        writes = max((question.after for document in documents for question in document.asked), default=0)
+        for ids, non_padding, output in run_batch(self.model, read, banks[0], writes=writes):
+            banks.append(output.bank)
             if language and ids.shape[1] > 1:
                 followed = non_padding[:, 1:]
-                losses.append(
-                    nn.functional.cross_entropy(
-                        self.model.unembed(out.final[:, :-1][followed]).float(), ids[:, 1:][followed], reduction="none"
-                    )
-                )
-        return banks, torch.cat(losses).mean() if losses else torch.zeros((), device=device)
+                logits = output.unembed(output.final[:, :-1][followed]).float()
+                losses.append(nn.functional.cross_entropy(logits, ids[:, 1:][followed], reduction="none"))
+        nothing = torch.zeros((), device=self.model.embed.weight.device)
+        return banks, torch.cat(losses).mean() if losses else nothing
 
     def _ask(self, documents: Sequence[TrainingDocument], banks: Sequence[Tensor | None]) -> tuple[Tensor, Hits]:
         """Each question is a row of its own, which begins with the bank of its document."""
@@ -167,16 +161,16 @@ class Rollout(nn.Module):
         asked.sort(key=lambda pair: len(pair[1].ids))
         for _, group in itertools.groupby(asked, key=lambda pair: (len(pair[1].ids) - 1).bit_length()):
             rows = list(group)
-            ids, non_padding = pad([question.ids for _, question in rows], device=self.model.embed.weight.device)
             bank = None if banks[0] is None else torch.stack([banks[question.after][row] for row, question in rows])
-            out = self.model.segment(ids, bank, non_padding=non_padding, write=False)
+            segments = [numbered([question.ids], question.after) for _, question in rows]
+            ids, _, output = next(run_batch(self.model, segments, bank, writes=0))
             places = [
                 (at, len(question.ids) - 1 - back)
                 for at, (_, question) in enumerate(rows)
                 for back in range(question.answer)
             ]
             row, column = torch.tensor(places, device=ids.device).T
-            logits, target = self.model.unembed(out.final[row, column - 1]).float(), ids[row, column]
+            logits, target = output.unembed(output.final[row, column - 1]).float(), ids[row, column]
             losses.append(nn.functional.cross_entropy(logits, target, reduction="none"))
             owners += [rows[at][0] for at, _ in places]
             right = (logits.argmax(-1) == target).tolist()

@@ -14,15 +14,15 @@ import torch
 from jaxtyping import Float
 
 from lm2.model.config import MemoryKind
-from lm2.model.lm2 import SegmentOutput
 from lm2.model.sites import Site
 from lm2.runs.capture import Capture, Coordinate, check_there
+from lm2.runs.generation import Alone, OpenText, decode
 from lm2.runs.interventions import Freeze
-from lm2.runs.loop import Carried, carried, run_segments, to_numpy
+from lm2.runs.loop import Carried, Records, carried, in_turns, run_segments, to_numpy
 from lm2.runs.runner import LIMIT_BYTES, prepare
 from lm2.runs.spec import RunSpec
 from lm2.runs.trace import read_only
-from lm2.text.segments import Segment, is_full
+from lm2.text.segments import Segment
 from lm2.text.tokens import TokenSequence
 from lm2.weights.checkpoint import Checkpoint
 from lm2.weights.cost import TooLargeError, check_repeated
@@ -83,14 +83,13 @@ def generate_traced(
 ) -> TracedGeneration:
     """Continue the spec's text greedily by `tokens` tokens, keeping what blocks `layers` read at each.
 
-    With no Freeze the tokens are those of `lm2.generate`. Every step feeds the open segment anew, so that it holds for
-    RELEASE too, whose gates see all of a segment.
+    With no Freeze the tokens are those of `lm2.generate`.
 
     Args:
-        on_segment: hears (segments done, segments in all) for each segment of the prompt.
+        on_segment: called with (segments done, segments in all) after each segment of the prompt but the last.
 
     Raises ValueError for fewer than 1 token, captures, interventions other than one Freeze, a block without memory, and
-    as `prepare` does; TooLargeError where the last segment would be read anew too often.
+    as `prepare` does; TooLargeError for so many tokens that reading the last segment once for each would take too much.
     """
     if tokens < 1:
         raise ValueError(f"at least 1 token must be written, not {tokens}")
@@ -107,77 +106,57 @@ def generate_traced(
             f" {spec.captures + spec.interventions}"
         )
     with torch.inference_mode():
-        return _walk(checkpoint, spec, prompt, segments, tokens, layers, on_segment)
+        return _generate_traced(checkpoint, spec, prompt, segments, tokens, layers, on_segment)
 
 
-def _walk(
-    checkpoint: Checkpoint, spec: RunSpec, prompt: TokenSequence, segments: Sequence[Segment], tokens: int,
+def _generate_traced(
+    checkpoint: Checkpoint,
+    spec: RunSpec,
+    prompt: TokenSequence,
+    segments: Sequence[Segment],
+    tokens: int,
     layers: tuple[int, ...],
     on_segment: Callable[[int, int], None] | None,
-) -> TracedGeneration:  # fmt: skip
-    config, piece = checkpoint.config, checkpoint.tokenizer.piece
-    length = spec.segment_length or config.segment_length
-    writer = _Writer(checkpoint, spec, layers)
-    for segment in segments[:-1]:
-        writer.close(segment, writer.feed(segment)[0])
+) -> TracedGeneration:
+    model = checkpoint.model
+    before = Carried(model.fresh_bank(1), None)
+    banks, logits, reads = [before.bank], [], []
+    for segment, output in in_turns(checkpoint.lock, run_segments(model, segments[:-1], spec, {})):
+        before = carried(model.config, output, segment.end)
+        banks.append(before.bank)
         if on_segment is not None:
             on_segment(segment.index + 1, len(segments))
-    closed, last = list(segments[:-1]), segments[-1]
-    new: list[int] = []
-    logits, reads = [], []
-    while True:
-        output, read = writer.feed(last)
-        logits.append(to_numpy(output.logits[0, len(last.ids) - 1]))
-        reads.append(read[:, :, -1])
-        new.append(int(logits[-1].argmax()))
-        if len(new) == tokens:
-            break
-        if is_full(len(last.ids), length, config.segment_end, piece(last.ids[-1])):
-            writer.close(last, output)
-            closed.append(last)
-            last = Segment(index=last.index + 1, start=last.end, ids=(new[-1],))
+    capture = Capture(Site.READ_PATTERN, layers=layers)
+    records: Records = {}
+    reader = Alone(model, replace(spec, captures=(capture,)), records)
+    written = OpenText(prompt, segments[-1], before)
+    read = list(segments)
+    for predicted in in_turns(checkpoint.lock, decode(checkpoint, [written], reader, spec, tokens)):
+        if written.segment.index == read[-1].index:
+            read.pop()
         else:
-            last = replace(last, ids=(*last.ids, new[-1]))
-    writer.close(last, output)
+            banks.append(written.before.bank)
+        read.append(written.segment)
+        logits.append(to_numpy(predicted[0]))
+        reads.append(_stacked(records, capture, written.segment)[:, :, -1])
+    with checkpoint.lock:
+        reader.close([written])
+    banks.append(written.before.bank)
     return TracedGeneration(
         spec=spec,
         prompt=prompt,
-        ids=tuple(new),
-        pieces=checkpoint.tokenizer.followed(prompt, new).shown,
-        segments=(*closed, last),
+        ids=tuple(written.new),
+        pieces=checkpoint.tokenizer.followed(prompt, written.new).shown,
+        segments=tuple(read),
         layers=layers,
         logits=read_only(np.stack(logits)),
         reads=read_only(np.stack(reads)),
-        banks=read_only(np.stack(writer.banks)),
+        banks=read_only(np.stack([to_numpy(bank[0]) for bank in banks])),
     )
 
 
-class _Writer:
-    """The bank as segments are closed one after the other."""
-
-    def __init__(self, checkpoint: Checkpoint, spec: RunSpec, layers: tuple[int, ...]) -> None:
-        self._checkpoint, self._layers = checkpoint, layers
-        self._watched = replace(spec, captures=(Capture(Site.READ_PATTERN, layers=layers),))
-        self._begun = Carried(checkpoint.model.fresh_bank(1), None)
-        self.banks = [to_numpy(self._begun.bank[0])]
-
-    def feed(self, segment: Segment) -> tuple[SegmentOutput, Float[np.ndarray, "block head token slot"]]:
-        """The segment as it stands, and its reading."""
-        return _read(self._checkpoint, segment, self._watched, self._layers, self._begun)
-
-    def close(self, segment: Segment, output: SegmentOutput) -> None:
-        """The segment is done, and hands its bank on."""
-        self._begun = carried(self._checkpoint.config, output, segment.end)
-        self.banks.append(to_numpy(self._begun.bank[0]))
-
-
-def _read(
-    checkpoint: Checkpoint, segment: Segment, spec: RunSpec, layers: tuple[int, ...], begun: Carried
-) -> tuple[SegmentOutput, Float[np.ndarray, "block head token slot"]]:
-    records: dict[tuple[Capture, Coordinate], np.ndarray] = {}
-    with checkpoint.lock:  # for this segment alone: others need not wait for the whole walk
-        _, output = next(run_segments(checkpoint.model, [segment], spec, records, begun))
-    return output, np.stack([records[spec.captures[0], Coordinate(segment.index, layer)] for layer in layers])
+def _stacked(records: Records, capture: Capture, segment: Segment) -> Float[np.ndarray, "block head token slot"]:
+    return np.stack([records[capture, Coordinate(segment.index, layer)] for layer in capture.layers])
 
 
 def diverge(one: TracedGeneration, other: TracedGeneration) -> int | None:
@@ -249,9 +228,10 @@ def reread(
     patterns, logits = [], []
     with checkpoint.lock, torch.inference_mode():
         for bank in banks:
-            begun = Carried(torch.tensor(bank, dtype=like.dtype, device=like.device)[None], None)
-            output, pattern = _read(checkpoint, probe, spec, layers, begun)
-            patterns.append(pattern)
+            before = Carried(torch.tensor(bank, dtype=like.dtype, device=like.device)[None], None)
+            records: Records = {}
+            _, output = next(run_segments(checkpoint.model, [probe], spec, records, before, write=False))
+            patterns.append(_stacked(records, spec.captures[0], probe))
             logits.append(to_numpy(output.logits[0, len(ids) - 1]))
     return Rereading(
         pieces=checkpoint.tokenizer.spelt(ids).shown,

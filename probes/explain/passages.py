@@ -4,19 +4,19 @@ import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from lm2.model.config import LM2Config, MemoryKind
-from lm2.model.hooks import HookPoint
 from lm2.model.sites import Site
-from lm2.runs.batched import follow, meet_in_the_bank
+from lm2.runs.batched import ReadStep, read_documents
 from lm2.runs.capture import Capture, HeadMean
-from lm2.runs.loop import run_segments, to_numpy
+from lm2.runs.hooks import watch
+from lm2.runs.loop import to_numpy
 from lm2.runs.runner import prepare
 from lm2.runs.spec import RunSpec
 from lm2.text.segments import Segment
@@ -72,14 +72,8 @@ def passages(
     _check(config, spec)
     run = RunSpec(checkpoint=spec.checkpoint, text="", segment_length=spec.segment_length)
     laid = (_Laid(one, *prepare(checkpoint, replace(run, text=one.text))) for one in entries)
-    read = _side_by_side if meet_in_the_bank(config) else _one_by_one
     for few in _few(laid, config.slots):
-        found: list[list[Passage]] = [[] for _ in few]
-        words = [words_of(one.tokens) for one in few]
-        with checkpoint.lock, torch.inference_mode():
-            for at, segment, values in read(checkpoint, [one.segments for one in few], spec):
-                found[at] += _cut(few[at], words[at], segment, values)
-        for each in found:
+        for each in _read(checkpoint, few, spec):
             on_document()
             yield tuple(each)
 
@@ -119,54 +113,29 @@ def _few(laid: Iterator[_Laid], slots: int) -> Iterator[list[_Laid]]:
         yield held
 
 
-class _Read(NamedTuple):
-    """A segment that has been read."""
-
-    document: int
-    segment: Segment
-    values: Mapping[Signal, Values]
-
-
-def _side_by_side(
-    checkpoint: Checkpoint, documents: Sequence[tuple[Segment, ...]], spec: ExplainSpec
-) -> Iterator[_Read]:
-    """As rows of one batch; for models whose segments meet only through the bank. Whoever consumes it holds the
-    lock."""
+def _read(checkpoint: Checkpoint, few: Sequence[_Laid], spec: ExplainSpec) -> list[list[Passage]]:
+    """The passages of documents that are read together."""
+    found: list[list[Passage]] = [[] for _ in few]
+    words = [words_of(one.tokens) for one in few]
     kept: dict[tuple[Site, int], np.ndarray] = {}
 
-    def keep(capture: Capture, layer: int) -> Callable[[Tensor, HookPoint], None]:
-        def hook(value: Tensor, hook: HookPoint) -> None:
-            kept[capture.site, layer] = to_numpy(
-                value.float().mean(1) if isinstance(capture.reduction, HeadMean) else value
-            )
+    def see(capture: Capture, layer: int, value: Tensor) -> None:
+        over_heads = isinstance(capture.reduction, HeadMean)
+        kept[capture.site, layer] = to_numpy(value.float().mean(1) if over_heads else value)
 
-        return hook
+    def keep(step: ReadStep) -> None:
+        values = _values(checkpoint.config, spec, kept)
+        for row, document, segment in step.rows:
+            own = {signal: value[row] for signal, value in values.items()}
+            found[document] += _cut(few[document], words[document], segment, own)
 
-    order = sorted(range(len(documents)), key=lambda at: -len(documents[at]))
-    ids = [[segment.ids for segment in documents[at]] for at in order]
     hooks = [
-        (one.site.hook_name(layer), keep(one, layer))
-        for one in _captures(checkpoint.config, spec)
-        for layer in one.layers
+        watch(capture.site.hook_name(layer), partial(see, capture, layer))
+        for capture in _captures(checkpoint.config, spec)
+        for layer in capture.layers
     ]
-    with checkpoint.model.hooks(fwd_hooks=hooks):
-        for step, output in enumerate(follow(checkpoint.model, ids, checkpoint.model.fresh_bank(len(ids)))):
-            values = _values(checkpoint.config, spec, kept)
-            for row, at in enumerate(order[: len(output.final)]):
-                yield _Read(at, documents[at][step], {signal: value[row] for signal, value in values.items()})
-
-
-def _one_by_one(checkpoint: Checkpoint, documents: Sequence[tuple[Segment, ...]], spec: ExplainSpec) -> Iterator[_Read]:
-    """As `_side_by_side`, for all models."""
-    run = RunSpec(checkpoint=spec.checkpoint, text="", captures=_captures(checkpoint.config, spec))
-    for at, segments in enumerate(documents):
-        records: dict = {}
-        for segment, _ in run_segments(checkpoint.model, segments, run, records):
-            kept = {(capture.site, place.layer): value[None] for (capture, place), value in records.items()}
-            yield _Read(
-                at, segment, {signal: value[0] for signal, value in _values(checkpoint.config, spec, kept).items()}
-            )
-            records.clear()
+    read_documents(checkpoint, [one.segments for one in few], keep, hooks=hooks)
+    return found
 
 
 def _captures(config: LM2Config, spec: ExplainSpec) -> tuple[Capture, ...]:

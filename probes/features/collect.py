@@ -4,27 +4,24 @@ Documents are read many at a time and features go where they belong as soon as t
 themselves nothing larger than one batch is held.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int, Shaped
+from jaxtyping import Float32, Shaped
 from torch import Tensor
 
 from lm2.files import replace_file
-from lm2.model.hooks import HookPoint
 from lm2.model.lm2 import LM2
-from lm2.runs.batched import follow, meet_in_the_bank
-from lm2.runs.hooks import Hook
-from lm2.runs.interventions import Reset
-from lm2.runs.loop import run_segments, to_numpy
-from lm2.runs.spec import RunSpec
+from lm2.runs.batched import ReadStep, read_documents
+from lm2.runs.hooks import watch
+from lm2.runs.loop import to_numpy
 from lm2.runs.trace import read_only
-from lm2.text.segments import Segment
 from lm2.weights.checkpoint import Checkpoint
 from probes.causal.ablations import OnDocument
 from probes.features.examples import Examples
@@ -32,9 +29,6 @@ from probes.features.slot_views import ViewRows
 from probes.features.sources import Activation, Change, Condition, OfText, Source
 from probes.features.targets import Labels, OwnLabels, SlotOverwritten, Target
 from probes.stats.splits import groups
-
-_ROWS = 32
-"""Documents read side by side."""
 
 Features = Float32[np.ndarray, "row d"]
 
@@ -162,76 +156,30 @@ def _read_activations(
     arrays: _Arrays,
     on_document: OnDocument,
 ) -> None:
-    hooks = {source: source.hooks(checkpoint.config, examples.moment) for source in wanted}
-    heard: dict[str, Tensor] = {}
-    watch = _watch({name for names in hooks.values() for name in names}, heard)
-    for few in _batches(checkpoint, examples, reset):
-        filled = arrays.open(wanted)
-        with checkpoint.lock, torch.inference_mode(), checkpoint.model.hooks(fwd_hooks=watch):
-            for rows, at in _steps(checkpoint, examples, few, reset):
-                for source, names in hooks.items() if len(rows) else ():
-                    filled[source][rows] = to_numpy(source.rows([heard[name] for name in names], at))
-        for reading in few:
-            if reading.segments[-1].index == examples.read[reading.document][-1].index:
-                on_document()
-
-
-def _watch(names: set[str], heard: dict[str, Tensor]) -> list[Hook]:
-    """Hooks that put what they hear into `heard`."""
-
-    def keep(value: Tensor, hook: HookPoint) -> None:
-        heard[hook.name] = value
-
-    return [(name, keep) for name in names]
-
-
-class _Reading(NamedTuple):
-    """What is read of a document in one go."""
-
-    document: int
-    segments: tuple[Segment, ...]
-
-
-def _batches(checkpoint: Checkpoint, examples: Examples, reset: bool) -> Iterator[list[_Reading]]:
-    """All that is to be read, the longest first: readings of a batch are of about one length."""
-    side_by_side = meet_in_the_bank(checkpoint.config)
-    if reset and side_by_side:
-        # Nothing but the bank goes from segment to segment: with a fresh one each may as well be a document.
-        readings = [_Reading(document, (examples.read[document][segment],)) for document, segment in examples.pieces]
-    else:
-        readings = [_Reading(document, segments) for document, segments in enumerate(examples.read) if segments]
-    readings.sort(key=lambda reading: -len(reading.segments))
-    size = _ROWS if side_by_side else 1
-    return (readings[start : start + size] for start in range(0, len(readings), size))
-
-
-def _steps(
-    checkpoint: Checkpoint, examples: Examples, few: Sequence[_Reading], reset: bool
-) -> Iterator[tuple[Int[np.ndarray, "row"], ViewRows]]:
-    """Read segment by segment; the rows of each step, by number and by their place in the batch.
-
-    Whoever consumes it holds the checkpoint's lock and is in inference mode.
-    """
+    names = {source: source.hooks(checkpoint.config, examples.moment) for source in wanted}
     device = checkpoint.model.embed.weight.device
-    for step, _ in enumerate(_outputs(checkpoint, few, reset)):
-        pieces = []
-        for at, reading in enumerate(few):
-            piece = (
-                examples.pieces.get((reading.document, reading.segments[step].index))
-                if step < len(reading.segments)
-                else None
-            )
-            pieces += [] if piece is None else [(at, row) for row in range(piece.start, piece.stop)]
-        batch, rows = np.array(pieces, np.int64).reshape(-1, 2).T
-        yield rows, ViewRows(*(torch.from_numpy(index).to(device) for index in (batch.copy(), examples.position[rows])))
+    heard: dict[str, Tensor] = {}
+    filled: dict[Source, Features] = {}
 
+    def keep(step: ReadStep) -> None:
+        pieces = ((at, examples.pieces.get((document, segment.index))) for at, document, segment in step.rows)
+        places = [(at, row) for at, piece in pieces if piece for row in range(piece.start, piece.stop)]
+        batch, rows = np.array(places, np.int64).T
+        at = ViewRows(*(torch.from_numpy(index).to(device) for index in (batch.copy(), examples.position[rows])))
+        filled.update({} if filled else arrays.open(wanted))
+        for source, own in names.items():
+            filled[source][rows] = to_numpy(source.rows([heard[name] for name in own], at))
 
-def _outputs(checkpoint: Checkpoint, few: Sequence[_Reading], reset: bool) -> Iterator[object]:
-    model = checkpoint.model
-    if meet_in_the_bank(checkpoint.config):
-        return follow(
-            model, [[segment.ids for segment in reading.segments] for reading in few], model.fresh_bank(len(few))
-        )
-    (reading,) = few
-    resets = tuple(Reset(segment=segment.index) for segment in reading.segments) if reset else ()
-    return run_segments(model, reading.segments, RunSpec(checkpoint=checkpoint.name, text="", interventions=resets), {})
+    def done() -> None:
+        filled.clear()  # what was written to files need not stay in memory
+        on_document()
+
+    read_documents(
+        checkpoint,
+        examples.read,
+        keep,
+        wanted=lambda document, segment: (document, segment.index) in examples.pieces,
+        resets=[[segment.index for segment in segments] if reset else () for segments in examples.read],
+        hooks=[watch(name, partial(heard.__setitem__, name)) for own in names.values() for name in own],
+        on_document=done,
+    )

@@ -20,7 +20,7 @@ from torch import Tensor
 from lm2.model.hooks import HookPoint
 from lm2.runs.hooks import SourceActivations, bank_in, hooks
 from lm2.runs.interventions import BankEdit
-from lm2.runs.loop import Carried, carried, run_segments, step
+from lm2.runs.loop import carried, run_segments, run_up_to
 from lm2.runs.operations import Set
 from lm2.runs.runner import source_activations
 from lm2.tasks.encoded_prompt import EncodedPrompt
@@ -124,9 +124,7 @@ class _Way:
         self._model, self._asked, self._given = checkpoint.model, asked, given
         self._fresh = self._model.fresh_bank(1)
         segments = asked.segments[: asked.segment_of(asked.rows[-1]) + 1]
-        self._begun, self._segments = Carried(self._fresh, None), segments[first:]
-        for segment, output in run_segments(self._model, segments[:first], asked.spec, {}):
-            self._begun = carried(self._model.config, output, segment.end)
+        self._before, self._segments = run_up_to(self._model, segments[:first], asked.spec), segments[first:]
         self._own: dict[_Point, Tensor] = {}
         functions = self._functions(joint, self._given)
         self._clean = self._logits({point: partial(self._keep, point) for point in functions})
@@ -176,13 +174,15 @@ class _Way:
 
     def _logits(self, movers: Mapping[_Point, _Mover]) -> Float[Tensor, "row d_vocab"]:
         """Those that predict the answer, when the value at each point is what its mover makes of it."""
-        state, rows = self._begun, []
+        before, rows = self._before, []
         for segment in self._segments:
             here = {name: mover for (index, name), mover in movers.items() if index == segment.index}
-            bank = here.pop(_BANK)(state.bank) if _BANK in here else state.bank
+            bank = here.pop(_BANK)(before.bank) if _BANK in here else before.bank
+            write = segment is not self._segments[-1]
             with self._model.hooks(fwd_hooks=[(name, partial(_at_hook, mover)) for name, mover in here.items()]):
-                output = step(self._model, segment.ids, bank, state.cache, write=segment is not self._segments[-1])
-            state = carried(self._model.config, output, segment.end)
+                begun = before._replace(bank=bank)
+                _, output = next(run_segments(self._model, [segment], self._asked.spec, {}, begun, write=write))
+            before = carried(self._model.config, output, segment.end)
             rows.append(
                 output.unembed(
                     output.final[

@@ -8,9 +8,10 @@ from lm2.model.config import MemoryKind
 from lm2.model.lm2 import LM2
 from lm2.model.sites import Site, sites_of
 from lm2.runs.capture import Capture
+from lm2.runs.generation import generate
 from lm2.runs.interventions import Edit
 from lm2.runs.operations import Set
-from lm2.runs.runner import generate, run
+from lm2.runs.runner import run
 from lm2.runs.spec import RunSpec
 from lm2.weights.checkpoint import Checkpoint, choose_device
 

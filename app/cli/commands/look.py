@@ -253,7 +253,7 @@ def _ran(checkpoint: "Checkpoint", found: dict[str, Any]) -> Iterator[str]:
 def _generate(chosen: argparse.Namespace) -> Output:
     import torch
 
-    from lm2.runs.runner import generate
+    from lm2.runs.generation import generate
     from lm2.weights.checkpoint import load
 
     text = given_text(chosen)

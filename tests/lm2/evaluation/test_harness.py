@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from lm2.model.config import LM2Config
+from lm2.runs.generation import generate
 from lm2.runs.likelihood import log_likelihoods, perplexity
-from lm2.runs.runner import generate
 from lm2.weights.checkpoint import Checkpoint, CheckpointError, load, save
 
 ROOT = Path(__file__).parents[3]

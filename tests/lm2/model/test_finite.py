@@ -13,11 +13,11 @@ from lm2.model.config import LM2Config
 from lm2.model.finite import NotFiniteError, is_finite
 from lm2.model.llama import RMSNorm
 from lm2.model.sites import Site
-from lm2.runs.batched import answers
+from lm2.runs.generation import answers, generate
 from lm2.runs.interventions import BankEdit, Edit
 from lm2.runs.likelihood import log_likelihoods, perplexity
 from lm2.runs.operations import Set
-from lm2.runs.runner import generate, prepare, run
+from lm2.runs.runner import prepare, run
 from lm2.runs.spec import RunSpec
 from lm2.tasks.babi import ask
 from lm2.tasks.simulator import simulate

@@ -15,9 +15,9 @@ from transformer_lens.utilities import Slice
 from lm2.model.config import LM2Config, MemoryKind
 from lm2.model.hooks import HookPoint, LM2Cache
 from lm2.model.sites import Site
-from lm2.runs.batched import answers
+from lm2.runs.generation import answers, generate
 from lm2.runs.likelihood import log_likelihoods
-from lm2.runs.runner import generate, run
+from lm2.runs.runner import run
 from lm2.runs.spec import RunSpec
 from lm2.weights.checkpoint import Checkpoint
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from lm2.runs.batched import answers, follow
-from lm2.runs.runner import generate
+from lm2.runs.batched import run_batch
+from lm2.runs.generation import answers, generate
 from lm2.weights.checkpoint import Checkpoint
 
 TEXTS = [
@@ -32,6 +32,6 @@ def test_an_answer_ends_with_the_piece_that_has_the_stop_in_it(checkpoint: Check
 
 def test_documents_in_another_order_and_empty_texts_are_refused(gated: Checkpoint) -> None:
     with pytest.raises(ValueError, match="longest first"):
-        list(follow(gated.model, [[(1,)], [(1,), (2,)]], gated.model.fresh_bank(2)))
+        list(run_batch(gated.model, [[(1,)], [(1,), (2,)]], gated.model.fresh_bank(2)))
     with pytest.raises(ValueError, match="empty"):
         answers(gated, ["Mary", ""], max_tokens=1, stop=".")

@@ -1,4 +1,4 @@
-"""Laws of lm2.runs.runner.generate: decoding with a cache equals full recomputation."""
+"""Laws of lm2.runs.generation: decoding with a cache equals full recomputation."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from lm2.model.config import GatePooling, MemoryKind, SegmentEnd
-from lm2.runs.runner import Generation, generate, prepare, run
+from lm2.runs.generation import Generation, generate
+from lm2.runs.runner import prepare, run
 from lm2.runs.spec import RunSpec
 from lm2.text.segments import pad, split_segments
 from lm2.text.tokens import TokenSequence

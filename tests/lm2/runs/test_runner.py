@@ -355,7 +355,7 @@ def test_a_run_with_interventions_can_be_gone_on_with_and_ends_alike(
     spec = RunSpec(checkpoint=checkpoint.name, text=text, interventions=(*every_way(text), read_only))
     trace, given = run(checkpoint, spec), source_activations(checkpoint, spec)
     with checkpoint.lock, torch.inference_mode():
-        for _, output in run_segments(checkpoint.model, trace.segments[:3], spec, {}, given=given):
+        for _, output in run_segments(checkpoint.model, trace.segments[:3], spec, {}, sources=given):
             pass
         rest = run_segments(checkpoint.model, trace.segments[3:], spec, {}, Carried(output.bank, None), given)
         rows = [output.logits[0].numpy() for _, output in rest]
@@ -371,7 +371,7 @@ def test_what_other_texts_give_can_be_found_once_for_many_runs(
     given = source_activations(checkpoint, every)
     for changes in (every.interventions, every.interventions[1:3], ()):
         spec = replace(every, interventions=changes)
-        assert np.array_equal(run(checkpoint, spec, given=given).logits, run(checkpoint, spec).logits)
+        assert np.array_equal(run(checkpoint, spec, sources=given).logits, run(checkpoint, spec).logits)
 
 
 def test_predicted_bytes_are_those_that_a_run_with_interventions_keeps(gated: Checkpoint, text: str) -> None:

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, LlamaConfig, LlamaForCausalLM
 
 from lm2.model.config import MemoryKind, RopeScaling
-from lm2.runs.runner import generate
+from lm2.runs.generation import generate
 from lm2.text.tokens import Tokenizer
 from lm2.weights.checkpoint import Checkpoint, CheckpointError, load, save
 

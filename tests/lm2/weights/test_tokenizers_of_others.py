@@ -12,9 +12,9 @@ from transformers import PreTrainedTokenizerFast
 
 from lm2.evaluation.recall import Memory, ask as ask_model
 from lm2.model.config import SegmentEnd
-from lm2.runs.batched import answers
+from lm2.runs.generation import answers, generate
 from lm2.runs.likelihood import log_likelihoods, perplexity
-from lm2.runs.runner import generate, run
+from lm2.runs.runner import run
 from lm2.runs.spec import RunSpec
 from lm2.tasks.babi import Prompt, Question as Asked, Statement, Story, ask
 from lm2.tasks.babilong import Library, mix

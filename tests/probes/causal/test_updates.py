@@ -10,9 +10,10 @@ import pytest
 from lm2.model.config import SegmentEnd
 from lm2.model.sites import Site
 from lm2.runs.capture import Capture
+from lm2.runs.generation import generate
 from lm2.runs.interventions import Carry, Freeze, Reset
 from lm2.runs.loop import run_segments
-from lm2.runs.runner import generate, prepare, run
+from lm2.runs.runner import prepare, run
 from lm2.runs.spec import RunSpec
 from lm2.weights.checkpoint import Checkpoint
 from lm2.weights.cost import TooLargeError

@@ -108,7 +108,7 @@ def captured(
 def test_every_feature_is_what_a_run_of_its_document_captures(
     checkpoint: Checkpoint, moment: RowPosition, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("probes.features.collect._ROWS", 2)  # a batch of two of different length, and one of one
+    monkeypatch.setattr("lm2.runs.batched._ROWS", 2)  # a batch of two of different length, and one of one
     examples = Examples.among(checkpoint, documents(3), moment)
     sources = there(checkpoint, moment)
     found, traces = collect(checkpoint, examples, sources), runs(checkpoint, examples, reset=False)

@@ -1,0 +1,247 @@
+"""Texts that the model writes on: the one way to decode, for one text with its key/value cache and for many side by
+side."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lm2.model.config import MemoryKind
+from lm2.model.lm2 import LM2
+from lm2.model.stream import Cache
+from lm2.runs.batched import BatchStep, meet_in_the_bank, run_batch
+from lm2.runs.loop import Carried, Records, carried, run_segments, run_up_to, to_numpy
+from lm2.runs.runner import prepare
+from lm2.runs.spec import RunSpec
+from lm2.runs.trace import read_only
+from lm2.text.segments import Segment, is_full
+from lm2.text.tokens import TokenSequence
+from lm2.weights.checkpoint import Checkpoint
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generation:
+    """A text and what the model wrote after it."""
+
+    prompt: TokenSequence
+    ids: tuple[int, ...]
+    """The new tokens."""
+    text: str
+    """What they spell."""
+    logits: Float[np.ndarray, "token d_vocab"]
+    """Row i is what new token i was chosen from."""
+
+
+def generate(
+    checkpoint: Checkpoint,
+    text: str,
+    *,
+    max_tokens: int,
+    until: Sequence[str] = (),
+    segment_length: int | None = None,
+    temperature: float = 0.0,
+    generator: torch.Generator | None = None,
+) -> Generation:
+    """Continue a text: greedily at temperature 0, else by sampling with `generator`; at most until what is new spells
+    one of `until`.
+
+    The open segment decodes with its key/value cache; when it is full it is fed once whole, which updates the
+    bank. Equal to full recomputation to rounding.
+
+    Raises ValueError for an empty text, fewer than 1 token, a negative temperature, or sampling without a generator.
+    """
+    if max_tokens < 1 or not 0 <= temperature < math.inf or (temperature > 0 and generator is None):
+        raise ValueError(
+            "generation needs max_tokens >= 1, a finite temperature >= 0 and, to sample, a generator; not"
+            f" {max_tokens}, {temperature}, {generator}"
+        )
+
+    def choose(logits: Float[Tensor, "one d_vocab"]) -> list[int]:
+        if temperature == 0:
+            return greedy(logits)
+        # On the CPU, so that one seed gives one text on every device.
+        weights = (logits[0].float().cpu() / temperature).softmax(-1)
+        return torch.multinomial(weights, 1, generator=generator).tolist()
+
+    spec = RunSpec(checkpoint=checkpoint.name, text=text, segment_length=segment_length)
+    prompt, segments = prepare(checkpoint, spec)
+    model = checkpoint.model
+    with checkpoint.lock, torch.inference_mode():
+        written = OpenText(prompt, segments[-1], run_up_to(model, segments[:-1], spec))
+        steps = decode(checkpoint, [written], Alone(model, spec, {}), spec, max_tokens, until, choose)
+        logits = [to_numpy(logits[0]) for logits in steps]
+    return Generation(
+        prompt=prompt,
+        ids=tuple(written.new),
+        text=checkpoint.tokenizer.decode_after(prompt.ids, written.new),
+        logits=read_only(np.stack(logits)),
+    )
+
+
+def answers(
+    checkpoint: Checkpoint,
+    texts: Sequence[str],
+    *,
+    max_tokens: int,
+    stop: str,
+    segment_length: int | None = None,
+) -> list[str]:
+    """How the model continues each text greedily: until what is new spells `stop`, for at most `max_tokens` tokens.
+
+    Equal to `generate`, text by text. Memory stays bounded however long the texts are, unless the model attends to all
+    earlier tokens.
+
+    Raises ValueError for an empty text.
+    """
+    if not meet_in_the_bank(checkpoint.config):
+        return [
+            generate(checkpoint, text, max_tokens=max_tokens, until=(stop,), segment_length=segment_length).text
+            for text in texts
+        ]
+    model = checkpoint.model
+    spec = RunSpec(checkpoint=checkpoint.name, text="", segment_length=segment_length)
+    prepared = [prepare(checkpoint, replace(spec, text=text)) for text in texts]
+    written = [OpenText(prompt, segments[-1], Carried(None, None)) for prompt, segments in prepared]
+    order = sorted(range(len(texts)), key=lambda at: -len(prepared[at][1]))
+    with checkpoint.lock, torch.inference_mode():
+        fresh = model.fresh_bank(len(texts))
+        if fresh is not None:  # else nothing is carried over: only the open segments are seen
+            _hand_on([written[at] for at in order], fresh)
+            for step in run_batch(model, [prepared[at][1][:-1] for at in order], fresh):
+                _hand_on([written[at] for at in order[: len(step.ids)]], step.output.bank)
+        for _ in decode(checkpoint, [written[at] for at in order], _SideBySide(model), spec, max_tokens, (stop,)):
+            pass
+    return [checkpoint.tokenizer.decode_after(text.prompt.ids, text.new) for text in written]
+
+
+@dataclass(eq=False)
+class OpenText:
+    """A text that is being continued."""
+
+    prompt: TokenSequence
+    segment: Segment
+    """The open one, with the new tokens in it that have been read."""
+    before: Carried
+    """What the segments before it left."""
+    new: list[int] = field(default_factory=list)
+
+
+class Reader(Protocol):
+    """How open segments are read."""
+
+    def predict(self, texts: Sequence[OpenText]) -> Float[Tensor, "text d_vocab"]:
+        """What comes next in each."""
+
+    def close(self, texts: Sequence[OpenText]) -> None:
+        """Their open segments are full: each is written, and an empty one is opened."""
+
+
+def greedy(logits: Float[Tensor, "text d_vocab"]) -> list[int]:
+    """The most probable token of each text."""
+    return logits.argmax(-1).tolist()
+
+
+def decode(
+    checkpoint: Checkpoint,
+    texts: Sequence[OpenText],
+    reader: Reader,
+    spec: RunSpec,
+    max_tokens: int,
+    until: Sequence[str] = (),
+    choose: Callable[[Float[Tensor, "text d_vocab"]], list[int]] = greedy,
+) -> Iterator[Float[Tensor, "text d_vocab"]]:
+    """Write new tokens after each text, until they spell one of `until`, at most `max_tokens`; the logits that each
+    step's tokens were chosen from.
+
+    A segment that is full is closed as a run of the finished text would close it. Whoever consumes it holds the
+    checkpoint's lock and is in inference mode.
+    """
+    tokenizer, config = checkpoint.tokenizer, checkpoint.config
+    length = spec.segment_length or config.segment_length
+
+    def ended(text: OpenText) -> bool:
+        spelt = tokenizer.decode_after(text.prompt.ids, text.new) if until else ""
+        return len(text.new) == max_tokens or any(stop in spelt for stop in until)
+
+    while texts:
+        logits = reader.predict(texts)
+        for text, token in zip(texts, choose(logits)):
+            text.new.append(token)
+        yield logits
+        texts = [text for text in texts if not ended(text)]
+        ids = [text.segment.ids for text in texts]
+        full = [
+            text
+            for text, own in zip(texts, ids)
+            if is_full(len(own), length, config.segment_end, tokenizer.piece(own[-1]))
+        ]
+        if full:
+            reader.close(full)
+        for text in texts:
+            text.segment = replace(text.segment, ids=(*text.segment.ids, text.new[-1]))
+
+
+class Alone:
+    """One text: its open segment is read token by token with its key/value cache, and once more whole when it is full.
+
+    Gates that pool over the segment, as RELEASE's, change with every token: there it is always read whole.
+    """
+
+    def __init__(self, model: LM2, spec: RunSpec, records: Records) -> None:
+        """`spec`: its interventions and captures are those of every step; `records` holds those of the last."""
+        self._model, self._spec, self._records = model, spec, records
+        self._read: Cache | None = None
+        """The tokens of the open segment that have been read, and those that it looks back on."""
+
+    def predict(self, texts: Sequence[OpenText]) -> Float[Tensor, "one d_vocab"]:
+        (text,) = texts
+        segment, before = text.segment, text.before
+        if self._read is not None and self._model.config.memory is not MemoryKind.RELEASE:
+            segment = replace(segment, start=segment.end - 1, ids=segment.ids[-1:])
+            before = Carried(before.bank, self._read)
+        _, output = next(run_segments(self._model, [segment], self._spec, self._records, before, write=False))
+        self._read = output.cache
+        return output.logits[:, len(segment.ids) - 1]
+
+    def close(self, texts: Sequence[OpenText]) -> None:
+        (text,) = texts
+        _, output = next(run_segments(self._model, [text.segment], self._spec, self._records, text.before))
+        _open_next(text, carried(self._model.config, output, text.segment.end))
+        self._read = None
+
+
+class _SideBySide:
+    """Many texts. Open segments are short: reading them whole costs less than keeping caches of uneven rows."""
+
+    def __init__(self, model: LM2) -> None:
+        self._model = model
+
+    def predict(self, texts: Sequence[OpenText]) -> Float[Tensor, "text d_vocab"]:
+        step = self._step(texts, writes=0)
+        last = step.non_padding.sum(1) - 1
+        return step.output.unembed(step.output.final[torch.arange(len(texts), device=last.device), last])
+
+    def close(self, texts: Sequence[OpenText]) -> None:
+        bank = self._step(texts, writes=None).output.bank
+        for text, own in zip(texts, [None] * len(texts) if bank is None else bank.split(1)):
+            _open_next(text, Carried(own, None))
+
+    def _step(self, texts: Sequence[OpenText], writes: int | None) -> BatchStep:
+        banks = [text.before.bank for text in texts if text.before.bank is not None]
+        bank = torch.cat(banks) if banks else None
+        return next(run_batch(self._model, [[text.segment] for text in texts], bank, writes=writes))
+
+
+def _hand_on(texts: Sequence[OpenText], banks: Float[Tensor, "text slot slot_dim"]) -> None:
+    for text, bank in zip(texts, banks.split(1)):
+        text.before = Carried(bank, None)
+
+
+def _open_next(text: OpenText, before: Carried) -> None:
+    text.segment = Segment(index=text.segment.index + 1, start=text.segment.end, ids=())
+    text.before = before
