@@ -1,17 +1,19 @@
 """Where stories come from: real bAbI files where a data folder is set, our simulator everywhere else."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from lm2.files import State, state
 from lm2.shown import shown
-from lm2.tasks.babi import NoSuchTaskError, Prompt, Story, ask, read, split
+from lm2.tasks.babi import BabiError, NoSuchTaskError, Prompt, Story, ask, read, split
 from lm2.tasks.simulator import simulate
 
 TASKS = tuple(range(1, 11))
 """The bAbI tasks that can be simulated."""
+_EVERY_SET = ("en-10k", "en")
 MOST_SIMULATED = 100_000
 """Stories that are made at once, at most."""
 
@@ -30,25 +32,55 @@ def data_folder() -> Path | None:
     return Path(named) if named and Path(named).is_dir() else None
 
 
-def real_stories(task: int) -> tuple[Story, ...]:
-    """Held-out stories of a task from the data folder's bAbI training files; () without a data folder.
+def real_stories(task: int, sets: Sequence[str] = ("en",)) -> tuple[Story, ...]:
+    """Held-out stories of a task from some sets of the data folder's bAbI training files; () without a data folder.
 
-    The last tenth of each training file, which no bundled model was trained on.
+    The last tenth of each training file, which no bundled model was trained on. Stories that occur twice word for word
+    count once.
     """
     folder = data_folder()
-    return () if folder is None else _held_out(folder, "en", task)
-
-
-def _held_out(folder: Path, size: str, task: int) -> tuple[Story, ...]:
-    """Of the data folder's training file of a size, "en" or "en-10k"."""
-    files = sorted((folder / "babi").glob(f"babi-v1.2-{size}-train.*"))
-    return _read(files[0], state(files[0]), size, task) if files else ()
+    found: dict[object, Story] = {}
+    for name in sets if folder is not None else ():
+        for file in sorted((folder / "babi").glob(f"babi-v1.2-{name}-train.*"))[:1]:
+            try:
+                found |= {story.lines: story for story in _held_out(file, state(file), name, task)}
+            except NoSuchTaskError:  # as published with some data folders, en-10k lacks the longest files
+                continue
+    return tuple(found.values())
 
 
 @lru_cache(maxsize=32)
-def _read(file: Path, found: State, size: str, task: int) -> tuple[Story, ...]:
-    """`found`: the file's state, so that another one in its place is read anew."""
-    return split(read(file, task=task, folder=size))[1]
+def _held_out(file: Path, found: State, folder: str | None, task: int) -> tuple[Story, ...]:
+    """`found`: the file's state, so that another one in its place is read again."""
+    return split(read(file, task=task, folder=folder))[1]
+
+
+def stories_in(path: Path, task: int) -> tuple[Story, ...]:
+    """The stories of a folder or archive that a model may be asked about: those of test files if there are any, else
+    the held-out tenth of training files; of `en` where there are several sets. Raises BabiError."""
+    return _stories_in(path, task, files_state(path))
+
+
+@lru_cache(maxsize=64)
+def _stories_in(path: Path, task: int, found: State) -> tuple[Story, ...]:
+    sources = [path]
+    if path.is_dir() and not next(path.rglob("qa*.txt"), None):  # archive by archive, the largest first
+        sources = sorted(path.glob("*.tar.*"), key=lambda file: -file.stat().st_size) or [path]
+    for source in sources:
+        for folder in (None, "en"):
+            try:
+                every = read(source, task=task, folder=folder)
+            except BabiError as error:
+                problem = error
+                continue
+            tests = tuple(story for story in every if story.id.rpartition(":")[0].endswith("_test"))
+            return tests or split(every)[1]
+    raise problem
+
+
+def files_state(path: Path) -> State:
+    """The state of a file, or of all files in a folder: part of the key of what is remembered of them."""
+    return state(*sorted(path.rglob("*"))) if path.is_dir() else state(path)
 
 
 def origin() -> State:
@@ -82,7 +114,8 @@ def held_out(task: int, count: int) -> tuple[Story, ...]:
     """
     if count < 1:
         raise ValueError(f"at least 1 story must be asked for, not {count}")
-    found = _real(task)
+    _check(task)
+    found = real_stories(task, _EVERY_SET)
     if not found and count > MOST_SIMULATED:
         raise ValueError(f"at most {MOST_SIMULATED:,} stories are simulated, not {shown(count)}")
     found = found or tuple(simulate(task, seed=seed).story for seed in range(count))
@@ -99,7 +132,8 @@ def questions(task: int, count: int) -> tuple[Prompt, ...]:
     """
     if count < 1:
         raise ValueError(f"at least 1 question must be asked, not {count}")
-    found = _real(task) or held_out(task, count)
+    _check(task)
+    found = real_stories(task, _EVERY_SET) or held_out(task, count)
     rounds = max(len(story.questions) for story in found)
     every = [
         ask(story, story.questions[-1 - back])
@@ -110,18 +144,6 @@ def questions(task: int, count: int) -> tuple[Prompt, ...]:
     if count > len(every):
         raise ValueError(f"the {len(found)} held-out stories of qa{task} have {len(every)} questions, not {count}")
     return tuple(every[:count])
-
-
-def _real(task: int) -> tuple[Story, ...]:
-    _check(task)
-    folder = data_folder()
-    found: dict[object, Story] = {}
-    for size in ("en-10k", "en") if folder is not None else ():
-        try:
-            found |= {story.lines: story for story in _held_out(folder, size, task)}
-        except NoSuchTaskError:  # as published with some data folders, en-10k lacks the longest files
-            continue
-    return tuple(found.values())
 
 
 def _check(task: int) -> None:
