@@ -66,7 +66,11 @@ class EvaluationCell:
 
     @property
     def file(self) -> str:
-        name = self.model if self.model in bundled.bundled_names() else f"{Path(self.model).stem}-{short_digest(self.model)}"
+        name = (
+            self.model
+            if self.model in bundled.bundled_names()
+            else f"{Path(self.model).stem}-{short_digest(self.model)}"
+        )
         return f"{name}/qa{self.task}-{self.length}.json"
 
 

@@ -20,7 +20,11 @@ def mixtures(evaluation: Evaluation, cell: EvaluationCell) -> Iterator[tuple[int
     """The items of a cell with their seeds; the same for every model, and as far as they fit for every length."""
     length = length_tokens(cell.length)
     tokenizer = _tokenizer(evaluation.length_tokenizer)
-    library = _library(evaluation.books, files_state(Path(evaluation.books)), tokenizer) if length and evaluation.books else None
+    library = (
+        _library(evaluation.books, files_state(Path(evaluation.books)), tokenizer)
+        if length and evaluation.books
+        else None
+    )
     for seed in range(evaluation.seeds):
         items = [prompt for prompt in _items(evaluation.babi, cell.task, cell.samples, seed) if fits(prompt, length)]
         if not items:

@@ -15,7 +15,7 @@ from app.cli.shell.progress import progress
 from lm2.shown import shown
 
 if TYPE_CHECKING:
-    from lm2.evaluation.evaluate import Evaluation, EvaluationCell
+    from lm2.evaluation.cells import Evaluation, EvaluationCell
     from lm2.evaluation.perplexity import Measured
     from lm2.evaluation.results import Results
 
@@ -99,7 +99,8 @@ def _numbers(text: str, count: int) -> tuple[int, ...]:
 
 
 def _eval(chosen: argparse.Namespace) -> Output:
-    from lm2.evaluation.evaluate import cells, evaluate
+    from lm2.evaluation.cells import cells
+    from lm2.evaluation.evaluate import evaluate
     from lm2.evaluation.report import markdown
     from lm2.evaluation.results import read_results
     from lm2.files import replace_file
@@ -138,7 +139,7 @@ def _eval(chosen: argparse.Namespace) -> Output:
 
 
 def _evaluation(chosen: argparse.Namespace) -> "Evaluation":
-    from lm2.evaluation.evaluate import Evaluation, Style
+    from lm2.evaluation.cells import Evaluation, Style
     from lm2.tasks import stories
     from lm2.tasks.babilong import length_tokens
 

@@ -8,7 +8,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app.views.study import benchmark
-from lm2.evaluation.evaluate import Answered, EvaluationCell, differences, table
+from lm2.evaluation.cells import Answered, EvaluationCell
+from lm2.evaluation.tables import differences, table
 from lm2.evaluation.results import Results, read_results
 
 

@@ -9,17 +9,11 @@ import pandas as pd
 import pytest
 
 import lm2.evaluation.evaluate
-from lm2.evaluation.evaluate import (
-    Answered,
-    Evaluation,
-    EvaluationCell,
-    best_constant,
-    cells,
-    differences,
-    evaluate,
-    mixtures,
-    table,
-)
+from lm2.evaluation.cells import Answered, Evaluation, EvaluationCell, cells
+from lm2.evaluation.evaluate import evaluate
+from lm2.evaluation.items import mixtures
+from lm2.evaluation.tables import best_constant, differences, table
+from lm2.tasks import stories
 from lm2.tasks.babi import write
 from lm2.tasks.simulator import simulate
 from lm2.weights.checkpoint import save
@@ -112,7 +106,7 @@ def test_a_folder_with_test_files_is_scored_on_them_and_one_without_on_its_held_
     base = Evaluation(models=models, tasks=(1,), lengths=("0k",), samples=(100,), babi=str(tmp_path / "en"))
     held = {mixture.story_id for _, mixture in mixtures(base, cells(base)[0])}
     assert held == {"qa1_toy_train:18", "qa1_toy_train:19"}
-    lm2.evaluation.evaluate._stories.cache_clear()
+    stories._stories_in.cache_clear()
     write(test, tmp_path / "en" / "qa1_toy_test.txt")
     found = [mixture for _, mixture in mixtures(base, cells(base)[0])]
     assert {mixture.story_id for mixture in found} == {f"qa1_toy_test:{at}" for at in range(3)} and len(found) == 15
