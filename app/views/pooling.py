@@ -78,9 +78,9 @@ def cells(places: int, most: int, starts: Sequence[int] = (), kinds: Sequence[Ha
 
     Args:
         starts: places at which segments begin. A cell holds places of one segment; where there are more segments than
-        cells, whole segments. kinds: what each place is of, where that is not the same for all: a cell holds places of
-        one kind, whatever stands between them.
-            There are more than `most` cells only where there are more kinds.
+            cells, whole segments.
+        kinds: what each place is of, where that is not the same for all: a cell holds places of one kind, whatever
+            stands between them. There are more than `most` cells only where there are more kinds.
     """
     if places <= most:
         return Cells(owner=np.arange(places))

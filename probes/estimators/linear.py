@@ -156,11 +156,12 @@ def fit_many(
     too.
 
     Args:
-        labels: 0 to classes - 1; -1 leaves the row out for that target. The scaler is of all rows given. classes: of
-        each target. Those that no row has get a probability near 0. strengths: one a target; `family.strength` says
-        what it means. tol: a logistic probe has converged when no entry of its gradient is larger. One that cannot
-        comes back with `converged` False. start: probes of the same targets, on whatever rows, that logistic ones begin
-        from.
+        labels: 0 to classes - 1; -1 leaves the row out for that target. The scaler is of all rows given.
+        classes: of each target. Those that no row has get a probability near 0.
+        strengths: one a target; `family.strength` says what it means.
+        tol: a logistic probe has converged when no entry of its gradient is larger. One that cannot comes back with
+            `converged` False.
+        start: probes of the same targets, on whatever rows, that logistic ones begin from.
 
     Raises ValueError for shapes that do not fit, features that are not finite, labels outside of their classes, a
     target whose rows have fewer than two classes, and strengths that are none.

@@ -108,9 +108,9 @@ def usage(
     used for.
 
     Args:
-        groups: names for each document the story it belongs to. fraction: a slot is unread or unchanged when it has
-        less than this share of 1/slots of the reading, or of the bank's
-            change, in every document.
+        groups: names for each document the story it belongs to.
+        fraction: a slot is unread or unchanged when it has less than this share of 1/slots of the reading, or of the
+            bank's change, in every document.
 
     Raises ValueError for no documents, one of a single segment (it reads nothing that was written), a model without
     memory, and as `run` does.

@@ -55,8 +55,7 @@ def collect(
 
     Args:
         folder: where arrays are put, a file for each source (`file_name`) that is whole or not there, and which is then
-        mapped
-            into memory; None, they are held in memory.
+            mapped into memory; None, they are held in memory.
         seed: for the weights of a model that is UNTRAINED.
         on_document: hears of each document that has been read, once for each condition that sources have.
 
