@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -129,6 +130,88 @@ def test_the_source_keeps_the_rules_of_the_house() -> None:
 def test_there_is_source_to_read() -> None:
     assert {path.split("/")[0] for path, _, _ in sources(ROOT)} >= {"lm2"}
     assert sum(1 for _ in sources(ROOT)) > 20
+
+
+def modules(root: Path) -> dict[str, tuple[str, ast.Module]]:
+    """Path and syntax tree of each of our modules, by its dotted name."""
+    named = (
+        (path, path.removesuffix(".py").removesuffix("/__init__").replace("/", "."), tree)
+        for path, tree, _ in sources(root)
+    )
+    return {module: (path, tree) for path, module, tree in named}
+
+
+def imports_of_modules(root: Path) -> Iterator[tuple[str, str]]:
+    """(path of the module that imports, path of the module that it imports) for all of our own."""
+    ours = modules(root)
+    for path, tree in ours.values():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom):
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+            else:
+                names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            for name in names:
+                if name not in ours:
+                    name = name.rpartition(".")[0]
+                if name in ours and ours[name][0] != path:
+                    yield path, ours[name][0]
+
+
+def circle(arrows: set[tuple[str, str]]) -> list[str]:
+    """The folders of circles, sorted: what is left when folders that import nothing left, or that nothing left imports, are taken away."""
+    left = {folder for arrow in arrows for folder in arrow}
+    while ends := left - {a for a, b in arrows if {a, b} <= left} | left - {b for a, b in arrows if {a, b} <= left}:
+        left -= ends
+    return sorted(left)
+
+
+def arrows_of_folders(root: Path) -> set[tuple[str, str]]:
+    pairs = ((a.rpartition("/")[0], b.rpartition("/")[0]) for a, b in imports_of_modules(root))
+    return {(a, b) for a, b in pairs if a != b}
+
+
+def test_imports_between_folders_run_one_way() -> None:
+    arrows = arrows_of_folders(ROOT)
+    assert len(arrows) > 50
+    assert circle(arrows) == []
+
+
+def test_a_planted_circle_is_found(tmp_path: Path) -> None:
+    for path, line in (
+        ("lm2/a/b.py", "import lm2.c.d"),
+        ("lm2/c/d.py", "def f():\n    from lm2.a import b"),
+        ("app/e.py", "import lm2.c.d"),
+    ):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(line + "\n")
+    arrows = arrows_of_folders(tmp_path)
+    assert ("app", "lm2/c") in arrows
+    assert circle(arrows) == ["lm2/a", "lm2/c"]
+
+
+def test_no_folder_holds_more_than_a_reader_takes_in() -> None:
+    folders = Counter(path.rpartition("/")[0] for path, _, _ in sources(ROOT) if not path.endswith("/__init__.py"))
+    assert {folder: files for folder, files in folders.items() if files > 13} == {}
+
+
+def test_a_class_name_is_defined_once() -> None:
+    defined = Counter(
+        node.name
+        for _, tree, _ in sources(ROOT)
+        for node in tree.body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    )
+    assert {name: count for name, count in defined.items() if count > 1} == {}
+
+
+def test_tests_mirror_the_rooms() -> None:
+    rooms = {path.rpartition("/")[0] for path, _, _ in sources(ROOT)}
+    tests = {
+        path.parent.relative_to(ROOT / "tests").as_posix()
+        for package in PACKAGES
+        for path in (ROOT / "tests" / package).rglob("test_*.py")
+    }
+    assert tests and tests <= rooms
 
 
 def test_tests_are_no_package() -> None:

@@ -30,7 +30,7 @@ class OfPatching(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class PatchingChart(Chart):
-    """Both texts' traces, recipient's first; or what each slot does `Alone`."""
+    """Both texts' traces, recipient's first; or what each slot does `SlotsAlone`."""
 
     if TYPE_CHECKING:
         spec: PatchSpec

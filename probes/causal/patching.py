@@ -53,7 +53,7 @@ class PatchSpec(Spec):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Alone:
+class SlotsAlone:
     """What each slot of a donor's bank does alone."""
 
     changes: Float[np.ndarray, "slot"]
@@ -69,7 +69,7 @@ def bank_edit(donor: str, donor_segment: int, segment: int, slots: tuple[int, ..
     return BankEdit(operation=Patch(text=donor, segment=donor_segment), segments=(segment,), slots=slots)
 
 
-def slots_alone(checkpoint: Checkpoint, spec: PatchSpec) -> Alone:
+def slots_alone(checkpoint: Checkpoint, spec: PatchSpec) -> SlotsAlone:
     """Carry over each slot alone, and nothing else. Raises ValueError as `prepare` does, and for a row that is not
     there."""
     encoded = _put(checkpoint, spec)
@@ -81,7 +81,7 @@ def slots_alone(checkpoint: Checkpoint, spec: PatchSpec) -> Alone:
     clean = run(checkpoint, spec.run(spec.text)).logits[spec.row]
     logits = np.stack([clean, *answers_under(checkpoint, encoded, edits)[:, 0]]).astype(np.float64)
     differences = logits[:, spec.other] - logits[:, spec.own]
-    return Alone(changes=read_only(differences[1:] - differences[0]))
+    return SlotsAlone(changes=read_only(differences[1:] - differences[0]))
 
 
 def _segment(segments: tuple[Segment, ...], row: int) -> int:

@@ -54,14 +54,14 @@ def control_labels(
     return control
 
 
-class Reader(Protocol):
+class ProbeReader(Protocol):
     """A fitted probe."""
 
     def log_probabilities(self, features: Float32[np.ndarray, "row d"], /) -> Float[np.ndarray, "row class"]:
         """Natural logarithms."""
 
 
-Fit = Callable[[Float32[np.ndarray, "row d"], Int[np.ndarray, "target row"], Sequence[int]], Sequence[Reader]]
+Fit = Callable[[Float32[np.ndarray, "row d"], Int[np.ndarray, "target row"], Sequence[int]], Sequence[ProbeReader]]
 """(features, labels, classes of each target) -> a probe for each target. A label of -1 leaves the row out."""
 
 
