@@ -70,6 +70,18 @@ class Plain(Spec, ABC):
     def to_json(self) -> dict[str, Any]:
         return {"kind": type(self).__name__, **super().to_json()}
 
+    @classmethod
+    def from_json(cls, values: object) -> Self:
+        """An abstract class reads a value of any kind below it. Raises ValueError for a kind or field that does not
+        exist, and for values that make no sense."""
+        return build(cls.__name__.lower(), kinds_of(cls), values) if ABC in cls.__bases__ else super().from_json(values)
+
+
+def kinds_of(family: type[_Kind]) -> dict[str, type[_Kind]]:
+    """The classes below an abstract one of which there are values, by their names in JSON."""
+    below = family.__subclasses__()
+    return {name: kind for each in below for name, kind in kinds_of(each).items()} or {family.__name__: family}
+
 
 class Numbers:
     """A read-only float32 array that may stand in a specification: equal where shape and every bit are. JSON keeps it

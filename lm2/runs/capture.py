@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lm2.model.config import LM2Config
 from lm2.model.sites import Axis, Site
-from lm2.serialize import Plain, Spec, build, places
+from lm2.serialize import Plain, Spec, places
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,11 +28,6 @@ class Coordinate:
 @dataclass(frozen=True)
 class Reduction(Plain, ABC):
     """A way to make an activation smaller before it is kept. Axes never include the batch."""
-
-    @staticmethod
-    def from_json(values: object) -> "Reduction":
-        """Raises ValueError for a kind or field that does not exist, and for values that make no sense."""
-        return build("reduction", REDUCTIONS, values)
 
     @abstractmethod
     def axes(self, axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
@@ -165,11 +160,6 @@ class PooledMean(_Pooled):
     def apply(self, value: "Tensor", axes: tuple[Axis, ...]) -> "Tensor":
         at = axes.index(Axis.TOKEN)
         return _stack([block.mean(at) for block in value.split(self.tokens, at)], at)
-
-
-REDUCTIONS: dict[str, type[Reduction]] = {
-    kind.__name__: kind for kind in (Whole, HeadMean, HeadMax, SlotMass, TopSlots, PooledMax, PooledMean)
-}
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from lm2.runs.operations import (
     Set,
     Transport,
 )
-from lm2.serialize import Plain, all_written, build, places
+from lm2.serialize import Plain, all_written, places
 from lm2.shown import shown
 
 if TYPE_CHECKING:
@@ -74,12 +74,6 @@ class Intervention(Plain, ABC):
             segments: those of the run's own text.
             donors: the segments of every text in `self.donors`.
         """
-
-    @staticmethod
-    def from_json(values: object) -> "Intervention":
-        """Raises ValueError for a kind, site, operation or field that does not exist, and for values that make no
-        sense."""
-        return build("intervention", KINDS, values)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -347,8 +341,3 @@ class MemoryOff(Intervention):
             raise ValueError(f"a {config.memory.value} model has no memory to turn off")
         check_there("block", self.layers, sorted(config.memory_layers))
         check_there("segment", self.segments, range(len(segments)))
-
-
-KINDS: dict[str, type[Intervention]] = {
-    kind.__name__: kind for kind in (Edit, BankEdit, Freeze, Reset, Carry, WriteBlock, MemoryOff)
-}

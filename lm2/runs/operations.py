@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from lm2.model.sites import Axis
 from lm2.runs.capture import Sizes
-from lm2.serialize import Numbers, Plain, all_written, build, written
+from lm2.serialize import Numbers, Plain, all_written, written
 from lm2.shown import shown
 
 if TYPE_CHECKING:
@@ -29,11 +29,6 @@ class Operation(Plain, ABC):
     def replace(self, value: "Tensor", axes: tuple[Axis, ...], given: "Tensor | None") -> "Tensor":
         """What `value` [batch, *axes] becomes, of its shape. `given`: what it takes from elsewhere, without a batch
         axis."""
-
-    @staticmethod
-    def from_json(values: object) -> "Operation":
-        """Raises ValueError for a kind or field that does not exist, and for values that make no sense."""
-        return build("operation", OPERATIONS, values)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -317,8 +312,3 @@ class Mean(Donated):
 
     def replace(self, value: "Tensor", axes: tuple[Axis, ...], given: "Tensor | None") -> "Tensor":
         return given.expand(value.shape)
-
-
-OPERATIONS: dict[str, type[Operation]] = {
-    kind.__name__: kind for kind in (Set, Scale, Add, ProjectOut, Erase, Transport, Permute, Initial, Patch, Mean)
-}

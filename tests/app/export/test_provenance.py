@@ -37,11 +37,11 @@ from app.views.numbers import digest
 from lm2.model.sites import Site
 from lm2.runs.capture import Capture
 from lm2.runs.interventions import (  # fmt: skip
-    KINDS,
     BankEdit,
     Carry,
     Edit,
     Freeze,
+    Intervention,
     MemoryOff,
     Persistence,
     Reset,
@@ -59,6 +59,7 @@ from lm2.runs.operations import (
 )
 from lm2.runs.runner import run
 from lm2.runs.spec import RunSpec
+from lm2.serialize import kinds_of
 from lm2.weights.checkpoint import Checkpoint
 from probes.causal.patching import PatchSpec
 from probes.experiments.experiment import Experiment, ExperimentSpec
@@ -98,7 +99,7 @@ def test_an_intervention_is_told_in_words(one) -> None:
 
 
 def test_every_kind_of_intervention_has_words() -> None:
-    assert {type(one) for one in EDITS} == set(KINDS.values())
+    assert {type(one) for one in EDITS} == set(kinds_of(Intervention).values())
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ import pytest
 
 from lm2.model.sites import Axis, Site, sites_of
 from lm2.runs.capture import (
-    REDUCTIONS,
     Capture,
     Coordinate,
     HeadMax,
@@ -22,6 +21,7 @@ from lm2.runs.capture import (
 )
 from lm2.runs.runner import predicted_bytes, run
 from lm2.runs.spec import RunSpec
+from lm2.serialize import kinds_of
 from lm2.weights.checkpoint import Checkpoint
 from lm2.weights.cost import TooLargeError
 
@@ -126,7 +126,7 @@ def test_json_gives_every_capture_back() -> None:
     for site, reduction, _ in [*CASES, (Site.BANK_POST, Whole(), None)]:
         capture = Capture(site, reduction, layers=(0, 2) if site.per_layer else None, segments=(1,))
         assert Capture.from_json(json.loads(json.dumps(capture.to_json()))) == capture
-    assert {type(reduction).__name__ for _, reduction, _ in CASES} | {"Whole"} == set(REDUCTIONS)
+    assert {type(reduction).__name__ for _, reduction, _ in CASES} | {"Whole"} == set(kinds_of(Reduction))
 
 
 def test_json_of_a_site_or_reduction_that_does_not_exist_is_refused() -> None:
