@@ -1,11 +1,10 @@
-"""Figure or table -> files: PDF, SVG, PNG and PGF, or LaTeX and Markdown, the numbers behind it, and all of them in one
+"""Figure or table -> files: PDF, SVG and PNG, or LaTeX and Markdown, the numbers behind it, and all of them in one
 archive. The same figure gives the same bytes."""
 
 from __future__ import annotations
 
 import io
 import json
-import shutil
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
@@ -13,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from matplotlib.text import Text
 from pyarrow import csv, parquet
 
 from app.figures.print.figure import RASTER, PrintFigure, printing
@@ -36,24 +34,21 @@ class FileFormat(Enum):
     SVG = "fig.svg"
     PNG_300 = "fig-300.png"
     PNG_600 = "fig-600.png"
-    PGF = "fig.pgf"
 
 
 _DOTS = {FileFormat.PNG_300: 300, FileFormat.PNG_600: 600}
 
 
 def render(drawn: PrintFigure, form: FileFormat, digest: str = "") -> bytes:
-    """The figure's file. `digest`: of the spec that it was made by, which the file then carries along.
-
-    Raises ValueError for PGF where XeLaTeX is not installed, and for figures with images or texts that LaTeX would take
-    for commands.
-    """
-    if form is FileFormat.PGF:
-        _check_pgf(drawn)
+    """The figure's file. `digest`: of the spec that it was made by, which the file then carries along."""
     made = io.BytesIO()
     with printing(drawn.fonts):
-        told = {} if form is FileFormat.PGF else {"metadata": _metadata(drawn, form, digest)}
-        drawn.figure.savefig(made, format=form.value.rpartition(".")[-1], dpi=_DOTS.get(form, RASTER), **told)
+        drawn.figure.savefig(
+            made,
+            format=form.value.rpartition(".")[-1],
+            dpi=_DOTS.get(form, RASTER),
+            metadata=_metadata(drawn, form, digest),
+        )
     return made.getvalue()
 
 
@@ -75,25 +70,13 @@ def _metadata(drawn: PrintFigure, form: FileFormat, digest: str) -> dict[str, An
     return {"Title": title, "Description": described, "Source": made, "Software": None}
 
 
-def _check_pgf(drawn: PrintFigure) -> None:
-    if shutil.which("xelatex") is None:
-        raise ValueError("PGF needs XeLaTeX (xelatex), which is not installed here; PDF and SVG do not.")
-    if any(axes.images for axes in drawn.figure.axes):
-        raise ValueError("PGF keeps images in files of their own, and this figure has one; choose PDF or SVG.")
-    # matplotlib writes texts as they are, but for % and ^, and letters of tick labels cannot be replaced once the
-    # figure is made.
-    for text in drawn.figure.findobj(Text):
-        if set(text.get_text()) & set("\\{}$&#_~"):
-            raise ValueError(f"PGF would make LaTeX read {text.get_text()!r} as commands; choose PDF or SVG.")
-
-
 def bundle(drawn: PrintFigure, sidecar: Mapping[str, Any], digest: str = "") -> bytes:
     """A ZIP archive of the figure in every form, its numbers, a draft of its caption, LaTeX lines, and `sidecar`: how
     it was made, as JSON.
 
     `digest` as for `render`.
     """
-    files = {form.value: render(drawn, form, digest) for form in FileFormat if form is not FileFormat.PGF}
+    files = {form.value: render(drawn, form, digest) for form in FileFormat}
     left_out = []
     for letter, view in zip(letters(drawn.page), drawn.views):
         name = f"data-{letter}" if len(drawn.views) > 1 else "data"

@@ -1,11 +1,10 @@
-"""Colours on paper, and how far apart they are for colour-blind readers and in greyscale."""
+"""Colours on paper."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -72,7 +71,7 @@ def colour_map(colours: Colours) -> Colormap:
     )
 
 
-def text_shades(places: Float[np.ndarray, "token"], colours: Colours | None) -> RGB:
+def text_shades(places: Float[np.ndarray, token], colours: Colours | None) -> RGB:
     """The grounds of a text's tokens by their places on the scale, from 0 to 1; None, those of the screen on a white
     page.
 
@@ -120,7 +119,7 @@ MARKS = (
     Mark(colour="#70140d", dash=(0, (5, 1.5, 1, 1.5, 1, 1.5)), marker="X"),
 )
 """Found by search: lightness in even steps (for greyscale) with a contrast of 3 to white, hues as far apart as these
-allow for every `Vision`. The order keeps the first few furthest apart."""
+allow for colour-blind readers, too. The order keeps the first few furthest apart."""
 
 
 def mark(number: int) -> Mark:
@@ -131,25 +130,7 @@ def mark(number: int) -> Mark:
     return Mark(colour=MARKS[place].colour, dash=other.dash, marker=other.marker)
 
 
-class Vision(Enum):
-    """Who looks, or on what."""
-
-    NORMAL = "normal"
-    PROTAN = "protan"
-    DEUTAN = "deutan"
-    TRITAN = "tritan"
-    GREY = "greyscale"
-
-
-_SIMULATION = {
-    Vision.PROTAN: ((0.152286, 1.052583, -0.204868), (0.114503, 0.786281, 0.099216), (-0.003882, -0.048116, 1.051998)),
-    Vision.DEUTAN: ((0.367322, 0.860646, -0.227968), (0.280085, 0.672501, 0.047413), (-0.011820, 0.042940, 0.968881)),
-    Vision.TRITAN: ((1.255528, -0.076749, -0.178779), (-0.078411, 0.930809, 0.147602), (0.004733, 0.691367, 0.303900)),
-}
-"""Machado, Oliveira and Fernandes (2009) at severity 1, for linear RGB."""
-
-_LUMINANCE = (0.2126729, 0.7151522, 0.0721750)
-_TO_XYZ = ((0.4124564, 0.3575761, 0.1804375), _LUMINANCE, (0.0193339, 0.1191920, 0.9503041))
+LUMINANCE = (0.2126729, 0.7151522, 0.0721750)
 
 
 def rgb(colours: Sequence[str]) -> RGB:
@@ -157,39 +138,17 @@ def rgb(colours: Sequence[str]) -> RGB:
     return np.array([[int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)] for colour in colours])
 
 
-def _linear(colours: RGB) -> RGB:
+def linear(colours: RGB) -> RGB:
+    """Light, of which sRGB is a curve."""
     return np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
 
 
-def luminance(colours: RGB) -> Float[np.ndarray, "colour"]:
+def luminance(colours: RGB) -> Float[np.ndarray, colour]:
     """0 (black) to 1 (white)."""
-    return _linear(colours) @ np.array(_LUMINANCE)
+    return linear(colours) @ np.array(LUMINANCE)
 
 
-def lab(colours: RGB, vision: Vision) -> Float[np.ndarray, "colour 3"]:
-    """What is seen, in CIELAB (white is D65): distances there are about as large as differences look."""
-    linear = _linear(colours)
-    if vision is Vision.GREY:
-        linear = luminance(colours)[:, None].repeat(3, 1)
-    elif vision is not Vision.NORMAL:
-        linear = np.clip(linear @ np.array(_SIMULATION[vision]).T, 0, 1)
-    share = linear @ np.transpose(_TO_XYZ) / np.sum(_TO_XYZ, axis=1)
-    bent = np.where(share > 216 / 24389, np.cbrt(share), (24389 / 27 * share + 16) / 116)
-    return np.stack([116 * bent[:, 1] - 16, 500 * (bent[:, 0] - bent[:, 1]), 200 * (bent[:, 1] - bent[:, 2])], axis=1)
-
-
-def lightness(colours: RGB, vision: Vision = Vision.NORMAL) -> Float[np.ndarray, "colour"]:
-    """0 (black) to 100 (white)."""
-    return lab(colours, vision)[:, 0]
-
-
-def least_difference(colours: RGB, vision: Vision) -> float:
-    """That of the two colours which are hardest to tell apart (CIE 1976)."""
-    seen = lab(colours, vision)
-    return min(float(np.linalg.norm(one - other)) for one, other in combinations(seen, 2))
-
-
-def contrast(colours: RGB, ground: RGB) -> Float[np.ndarray, "colour"]:
+def contrast(colours: RGB, ground: RGB) -> Float[np.ndarray, colour]:
     """WCAG's contrast of each colour with what is behind it: 1 to 21."""
     one, other = luminance(colours), luminance(ground)
     return (np.maximum(one, other) + 0.05) / (np.minimum(one, other) + 0.05)

@@ -1,5 +1,4 @@
-"""What fitting many probes at once saves: batched logistic regression beside scikit-learn's, and a screen in closed
-form."""
+"""What fitting many probes at once saves: batched logistic regression beside scikit-learn's."""
 
 import time
 from collections.abc import Callable
@@ -11,9 +10,8 @@ from jaxtyping import Float32, Int
 from scipy.fft import dct
 from threadpoolctl import threadpool_limits
 
-from probes.estimators.closed_form import scaler, screen, standardised
+from probes.estimators.closed_form import scaler, standardised
 from probes.estimators.linear import TOLERANCE, Probe, fit_many
-from probes.stats.splits import folds
 
 T = TypeVar("T")
 
@@ -21,7 +19,6 @@ DIMS, TARGETS, CLASSES = (256, 512, 1024, 2048), (16, 64), 10
 TRAIN, TEST = 5000, 2000
 REFERENCE = 4
 """Targets that scikit-learn fits; its time for all is that of these, extrapolated."""
-SCREEN_DIM, FOLDS, PENALTIES = 512, 5, tuple(np.logspace(-3, 2, 10).tolist())
 _ROGUE = 4
 """Features 30 times as large as others and far from 0, as language models have a few."""
 
@@ -53,10 +50,6 @@ class ProbesBench:
     strength: float
     """C of every fit."""
     rows: tuple[ProbeRow, ...]
-    screen_fits: int
-    """Folds x penalties x targets."""
-    screen_seconds: float
-    """CPU seconds of one thread, held-out predictions included: the median of three."""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -94,12 +87,7 @@ def bench_probes(strength: float = 0.01, on_fit: Callable[[int, int], None] = la
     rows: list[ProbeRow] = []
     for at, d in enumerate(DIMS):
         rows += _both(d, strength, lambda done, at=at: on_fit(at * REFERENCE + done, len(DIMS) * REFERENCE))
-    features, labels = data(SCREEN_DIM, max(TARGETS))
-    parts, spent = folds(np.arange(TRAIN).astype(str), FOLDS), []
-    for _ in range(3):
-        spent.append(_timed(lambda: screen(features[:TRAIN], labels[:, :TRAIN], CLASSES, parts, PENALTIES))[0])
-    fits = FOLDS * len(PENALTIES) * max(TARGETS)
-    return ProbesBench(strength=strength, rows=tuple(rows), screen_fits=fits, screen_seconds=float(np.median(spent)))
+    return ProbesBench(strength=strength, rows=tuple(rows))
 
 
 def _both(d: int, strength: float, on_fit: Callable[[int], None]) -> list[ProbeRow]:

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy.special import log_softmax
 
 from lm2.runs.trace import Trace, read_only
-from probes.stats.metrics import log_softmax
 
 _ROWS = 1024
 """Tokens compared at once: a long text's distributions in float64 would be larger than its trace."""
@@ -48,7 +48,7 @@ def compare(before: Trace, after: Trace) -> Comparison:
     kl, change = np.empty(count), np.empty(count)
     for start in range(0, count, _ROWS):
         rows = slice(start, start + _ROWS)
-        one, other = log_softmax(before.logits[rows]), log_softmax(after.logits[rows])
+        one, other = (log_softmax(trace.logits[rows].astype(np.float64), axis=-1) for trace in (before, after))
         kl[rows] = np.maximum(0, (np.exp(one) * (one - other)).sum(-1))  # rounding alone could make it negative
         change[rows] = (other - one)[np.arange(len(one)), follows[rows]]
     change[-1] = np.nan

@@ -1,21 +1,15 @@
 """Probes in closed form: nearest class mean, LDA and ridge, all from sums over rows.
 
-Sums can be subtracted: those of a fold's training rows are the total's less the held-out rows'. One eigendecomposition
-of a covariance then gives ridge at every lambda and LDA at every shrinkage, for all targets.
+One eigendecomposition of a covariance gives ridge at every lambda and LDA at every shrinkage, for all targets.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import reduce
-from operator import add
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Float64, Int, Int16
+from jaxtyping import Bool, Float, Float32, Float64, Int
 from scipy import linalg
-from threadpoolctl import threadpool_limits
-
-from probes.stats.splits import Fold
 
 _BLOCK = 2048
 """Rows that are worked on at a time."""
@@ -93,12 +87,6 @@ class SufficientStatistics:
             rows=len(features), features=total, gram=gram, counts=counts, by_class=by_class.reshape(d, classes, targets)
         )
 
-    def __add__(self, other: "SufficientStatistics") -> "SufficientStatistics":
-        return SufficientStatistics(**{name: value + getattr(other, name) for name, value in vars(self).items()})
-
-    def __sub__(self, other: "SufficientStatistics") -> "SufficientStatistics":
-        return SufficientStatistics(**{name: value - getattr(other, name) for name, value in vars(self).items()})
-
     def means(self, target: int) -> Float64[np.ndarray, "d class"]:
         """Of the classes that occur."""
         present = self.counts[:, target] > 0
@@ -113,28 +101,20 @@ def mass_mean(sums: SufficientStatistics, target: int) -> Linear:
 
 
 class Spectrum:
-    """The covariance of rows, taken apart into eigenvectors; their features standardised by their own deviations or
-    left as they are.
+    """The covariance of rows, taken apart into eigenvectors.
 
     In float32, as the products that it comes from: penalties below about 1e-6 of the largest eigenvalue mean nothing.
     """
 
-    def __init__(self, sums: SufficientStatistics, *, standardise: bool) -> None:
+    def __init__(self, sums: SufficientStatistics) -> None:
         self.mean = sums.features / sums.rows
-        covariance = sums.gram / sums.rows - np.outer(self.mean, self.mean)
-        variance = np.diag(covariance)
-        self.scale = np.sqrt(np.where(variance > 1e-9, variance, 1)) if standardise else np.ones(len(variance))
-        covariance = (covariance / np.outer(self.scale, self.scale)).astype(np.float32)
+        covariance = (sums.gram / sums.rows - np.outer(self.mean, self.mean)).astype(np.float32)
         values, self.vectors = linalg.eigh(covariance, driver="evd", overwrite_a=True, check_finite=False)
         self.values = np.maximum(values, 0)
         self.shares = (sums.counts / sums.rows).astype(np.float32)
-        away = (sums.by_class / sums.rows - self.mean[:, None, None] * self.shares) / self.scale[:, None, None]
+        away = sums.by_class / sums.rows - self.mean[:, None, None] * self.shares
         self.cross = (self.vectors.T @ away.reshape(len(away), -1).astype(np.float32)).reshape(away.shape)
         """[d, class, target]: covariance of features and class indicators, along the eigenvectors."""
-
-    def along(self, features: Float32[np.ndarray, "row d"]) -> Float32[np.ndarray, "row d"]:
-        """Features along the eigenvectors."""
-        return ((features - self.mean.astype(np.float32)) / self.scale.astype(np.float32)) @ self.vectors
 
     def ridge(self, target: int, penalty: float) -> Linear:
         """Least squares on class indicators: mean squared error + penalty x sum of squared weights, without the
@@ -161,41 +141,8 @@ class Spectrum:
 
     def _placed(self, weights: Float[np.ndarray, "d class"], bias: Float[np.ndarray, "class"]) -> Linear:
         """From eigenvectors back to the features as they were given."""
-        weights = self.vectors @ weights.astype(np.float32) / self.scale[:, None]
+        weights = self.vectors @ weights.astype(np.float32)
         return weights, bias - self.mean @ weights
-
-
-def screen(
-    features: Float32[np.ndarray, "row d"],
-    labels: Int[np.ndarray, "target row"],
-    classes: int,
-    folds: Sequence[Fold],
-    penalties: Sequence[float],
-) -> Int16[np.ndarray, "penalty target row"]:
-    """What ridge at each penalty says of each row when its fold is held out; -1 where the row has no label.
-
-    Rank sources by it; the level of a logistic probe is another. Each fold is standardised by its own training rows.
-    Raises ValueError for features that are not finite and for folds that do not test every row once.
-    """
-    everyone, said = np.arange(len(features)), np.full((len(penalties), *labels.shape), -1, np.int16)
-    if not np.array_equal(np.sort(np.concatenate([fold.test for fold in folds])), everyone):
-        raise ValueError(
-            f"folds must test each of {len(features)} rows once, not {[len(fold.test) for fold in folds]} of them"
-        )
-    with threadpool_limits(1, "blas"):
-        rows = standardised(features, everyone, *scaler(features, everyone))[:, :-1]
-        for targets, labelled in alike(labels):
-            tests = [fold.test[labelled[fold.test]] for fold in folds]
-            parts = [SufficientStatistics.of(rows[test], labels[np.ix_(targets, test)], classes) for test in tests]
-            total = reduce(add, parts)
-            for test, part in zip(tests, parts):
-                spectrum = Spectrum(total - part, standardise=True)
-                asked, cross = spectrum.along(rows[test]), spectrum.cross.reshape(len(spectrum.cross), -1)
-                for at, penalty in enumerate(penalties):
-                    scores = (cross / (spectrum.values + np.float32(penalty))[:, None]).T @ asked.T
-                    scores += spectrum.shares.reshape(-1, 1)
-                    said[at][np.ix_(targets, test)] = scores.reshape(classes, len(targets), -1).argmax(0)
-    return said
 
 
 def alike(labels: Int[np.ndarray, "target row"]) -> Iterator[tuple[Int[np.ndarray, "some"], Bool[np.ndarray, "row"]]]:

@@ -4,7 +4,6 @@ Features are standardised by the mean and deviation of the rows that a probe is 
 and is asked with features as they are.
 """
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -13,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int, Shaped
+from scipy.special import log_softmax
 from threadpoolctl import threadpool_limits
 
 from lm2.runs.trace import read_only
@@ -26,8 +26,7 @@ from probes.estimators.closed_form import (
     standardised,
     temperature,
 )
-from probes.estimators.logistic import EVALUATIONS, gradient_norm, minimise
-from probes.stats.metrics import log_softmax
+from probes.estimators.logistic import minimise
 from probes.stats.splits import hold_out
 
 TOLERANCE = 1e-5
@@ -50,15 +49,6 @@ class Family(Enum):
         member = object.__new__(cls)
         member._value_, member.strength, member.default = value, strength, default
         return member
-
-
-class Engine(Enum):
-    """What minimises a logistic probe's loss; the minimum is the same."""
-
-    BATCHED = "batched"
-    """`probes.estimators.logistic`: all targets at once, in float32."""
-    SKLEARN = "scikit-learn"
-    """The reference: one target, in float64."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -110,7 +100,7 @@ class Probe:
         mass-mean, whose scores are no probabilities: their temperature has the lowest cross-entropy on the training
         rows, and is too sure of itself where these have few rows for their features.
         """
-        return log_softmax(self.score(features) / self.temperature)
+        return log_softmax(self.score(features).astype(np.float64) / self.temperature, axis=1)
 
     def predict(self, features: Float32[np.ndarray, "row d"]) -> Int[np.ndarray, "row"]:
         """The class of the highest score."""
@@ -124,22 +114,11 @@ def fit(
     *,
     family: Family = Family.LOGISTIC,
     strength: float | None = None,
-    engine: Engine = Engine.BATCHED,
     tol: float = TOLERANCE,
 ) -> Probe:
-    """A probe of one target; see `fit_many`. `strength` None: the family's default.
-
-    Raises ValueError as `fit_many` does, and for an engine other than BATCHED where there is nothing to minimise.
-    """
+    """A probe of one target; see `fit_many`. `strength` None: the family's default."""
     strength = family.default if strength is None else strength
-    if engine is Engine.BATCHED:
-        return fit_many(features, np.asarray(labels)[None], (classes,), family=family, strengths=(strength,), tol=tol)[
-            0
-        ]
-    if family is not Family.LOGISTIC:
-        raise ValueError(f"{family.value} probes are closed forms: {engine.value} has nothing to minimise there")
-    _check(family, (strength,), tol, 1)
-    return _Training(features, np.asarray(labels)[None], (classes,)).by_sklearn(strength, tol)
+    return fit_many(features, np.asarray(labels)[None], (classes,), family=family, strengths=(strength,), tol=tol)[0]
 
 
 def fit_many(
@@ -282,26 +261,6 @@ class _Training:
             for target, one in enumerate(minima)
         )  # fmt: skip
 
-    def by_sklearn(self, strength: float, tol: float) -> Probe:
-        """The first target."""
-        from sklearn.exceptions import ConvergenceWarning
-        from sklearn.linear_model import LogisticRegression
-
-        known = self._labels[0] >= 0
-        with threadpool_limits(1), warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # the probe says it itself
-            model = LogisticRegression(C=strength, tol=tol, max_iter=10 * EVALUATIONS)
-            model.fit(self._rows[known, :-1].astype(np.float64), self._labels[0, known])
-        weights = np.vstack([model.coef_.T, model.intercept_])
-        if weights.shape[1] == 1:  # of the second class alone, as against the first
-            weights = np.hstack([-weights, weights]) / 2
-        norm = gradient_norm(self._rows, self._labels[0], self._penalty(0, strength), weights.astype(np.float32))
-        return self._probe(
-            0, Family.LOGISTIC, strength, (weights[:-1], weights[-1]), evaluations=int(model.n_iter_[0]),
-            gradient_norm=norm,
-            converged=norm <= 2 * tol,  # the gradient is summed in another order here, and in float32
-        )  # fmt: skip
-
     def _penalty(self, target: int, strength: float) -> float:
         """Of scikit-learn's C, which with two classes penalises their difference alone: its square is twice the sum of
         both squares."""
@@ -326,7 +285,7 @@ class _Training:
                     self._labels[np.ix_(targets, known)],
                 )
                 sums = SufficientStatistics.of(rows, labels, most)
-                spectrum = None if family is Family.MASS_MEAN else Spectrum(sums, standardise=False)
+                spectrum = None if family is Family.MASS_MEAN else Spectrum(sums)
                 for (column, target), (at, strengths) in product(enumerate(targets), enumerate(grid)):
                     linear = _linear(family, sums, spectrum, column, strengths[target])
                     heat = (

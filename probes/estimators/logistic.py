@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int
+from jaxtyping import Float, Float32, Int
 from scipy.linalg.blas import strmm
 from scipy.linalg.lapack import spotrf, strtri
 from threadpoolctl import threadpool_limits
@@ -92,17 +92,6 @@ def minimise(
             for at, minimum in _descend(objective, scaling, weights.reshape(len(weights), -1), tol, limit):
                 found[batch[at]] = replace(minimum, weights=minimum.weights[:, : classes[batch[at]]])
     return tuple(found[target] for target in range(len(labels)))
-
-
-def gradient_norm(
-    rows: Float32[np.ndarray, "row d+1"],
-    labels: Int[np.ndarray, "row"],
-    penalty: float,
-    weights: Float32[np.ndarray, "d+1 class"],
-) -> float:
-    """Largest absolute entry of one target's gradient at some weights."""
-    _, gradient = _Objective(rows, labels[None], weights.shape[1:], np.array([penalty]))(weights)
-    return float(np.abs(gradient).max())
 
 
 def _batches(classes: Int[np.ndarray, "target"], penalties: Float[np.ndarray, "target"]) -> Iterator[list[int]]:

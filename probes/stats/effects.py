@@ -46,16 +46,6 @@ class Effect:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Band:
-    """Intervals that hold for all units at once."""
-
-    low: Float[np.ndarray, "unit"]
-    high: Float[np.ndarray, "unit"]
-    critical: float
-    """How many standard errors they reach to each side."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
 class Recovery:
     """How much of the way from the corrupt run to the clean one an edit goes: 0 none, 1 all."""
 
@@ -115,29 +105,6 @@ def effects_of_units(
         )
         for unit, values in enumerate(matrix)
     )  # fmt: skip
-
-
-def simultaneous_band(matrix: Float[np.ndarray, "unit document"], groups: Sequence[str], seed: int = 0) -> Band:
-    """95 % intervals that hold for every unit of a map together (max-T, Westfall and Young 1993).
-
-    They reach `critical` cluster-robust standard errors to each side: the 95 % quantile of the largest |t| over units
-    when the residuals of whole groups change sign, each t with its own draw's standard error (wild cluster bootstrap,
-    Cameron, Gelbach and Miller 2008), by the same signs as p. It holds all of 64 normal units 94 to 98 % of the time
-    over 6 to 40 groups, strongly skewed (exponential) ones 76 to 86 %. Very few groups may bound nothing: the band is
-    infinite then, and nan with one group. Raises ValueError as `effects_of_units` does.
-    """
-    matrix = _checked(matrix, groups)
-    sums, sizes = _by_group(matrix, groups)
-    mean, error = matrix.mean(1), _standard_error(sums, sizes)
-    half = np.where(np.isnan(error), np.nan, 0.0)
-    critical = np.nan if len(sizes) < 2 else 0.0
-    varies = error > 1e-12 * np.abs(matrix).max(1)  # below that, it is rounding
-    if varies.any():
-        critical = float(
-            np.quantile(_largest_t((sums - mean * sizes[:, None])[:, varies], sizes, seed), 0.95, method="higher")
-        )
-        half[varies] = critical * error[varies]
-    return Band(low=mean - half, high=mean + half, critical=critical)
 
 
 def topk_stability(matrix: Float[np.ndarray, "unit document"], groups: Sequence[str], k: int, seed: int = 0) -> float:
@@ -247,16 +214,3 @@ def _sign_flip(sums: Float[np.ndarray, "group unit"], seed: int) -> Float[np.nda
     reached = np.abs(sums.sum(0)) - 1e-12 * np.abs(sums).sum(0)  # a tie is a tie in whatever order it was summed
     hits = (np.abs(signs @ sums) >= reached).sum(0)
     return hits / len(signs) if 2 ** len(sums) <= DRAWS else (1 + hits) / (1 + len(signs))
-
-
-def _largest_t(
-    residuals: Float[np.ndarray, "group unit"], sizes: Float[np.ndarray, "group"], seed: int
-) -> Float[np.ndarray, "draw"]:
-    """The largest |t| over units for each pattern of signs."""
-    signs = _signs(len(sizes), seed)
-    sums = signs @ residuals
-    means, squares = sums / sizes.sum(), (residuals**2).sum(0)
-    left = squares - 2 * means * (signs @ (residuals * sizes[:, None])) + means**2 * (sizes**2).sum()
-    error = np.sqrt(len(sizes) / (len(sizes) - 1) * np.where(left > 1e-12 * squares, left, 0))
-    with np.errstate(divide="ignore"):
-        return (np.abs(sums) / error).max(1)

@@ -5,6 +5,7 @@ from enum import Enum
 
 import numpy as np
 from jaxtyping import Float
+from scipy.special import log_softmax
 
 
 class Metric(Enum):
@@ -78,20 +79,13 @@ def measure(
                 raise ValueError("a logit difference needs at least one foil")
             return float(edited[0, answer.ids[0]] - edited[0, list(answer.foils)].mean())
         case Metric.LOG_PROBABILITY:
-            return float(log_softmax(edited)[np.arange(len(answer.ids)), answer.ids].sum())
+            return float(log_softmax(edited, axis=-1)[np.arange(len(answer.ids)), answer.ids].sum())
         case Metric.KL:
-            clean, edited = log_softmax(baseline[-len(answer.ids) :]), log_softmax(edited)
-            return max(
-                0.0, float((np.exp(clean) * (clean - edited)).sum(-1).mean())
-            )  # rounding alone could make it negative
+            clean = log_softmax(baseline[-len(answer.ids) :].astype(np.float64), axis=-1)
+            edited = log_softmax(edited, axis=-1)
+            # Rounding alone could make it negative.
+            return max(0.0, float((np.exp(clean) * (clean - edited)).sum(-1).mean()))
         case Metric.CROSS_ENTROPY:
-            return -float(log_softmax(logits)[np.arange(rows), targets].mean())
+            return -float(log_softmax(logits.astype(np.float64), axis=-1)[np.arange(rows), targets].mean())
         case Metric.EXACT:
             return float((edited.argmax(-1) == answer.ids).all())
-
-
-def log_softmax(logits: Float[np.ndarray, "row d_vocab"]) -> Float[np.ndarray, "row d_vocab"]:
-    """Log-probabilities in nats, computed in float64."""
-    shifted = logits.astype(np.float64)
-    shifted -= shifted.max(-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))

@@ -93,5 +93,3 @@ def _probed(found: "ProbesBench") -> Iterator[str]:
             f"{row.d:5} {row.targets:7} {row.sklearn_seconds * row.targets:10.2f} s {row.batched_seconds:7.2f} s"
             f" {row.speedup:6.1f}x {row.accuracy_difference:14.4f} {row.agreement:9.4f} {row.unconverged:11}"
         )
-    fits = f"{found.screen_fits:,} ridge fits, asked of held-out rows"
-    yield f"screen in closed form, d {bench.SCREEN_DIM}: {fits}, in {found.screen_seconds:.2f} s"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from app.views.kinds import Table
     from lm2.weights.checkpoint import Checkpoint
 
-_DRAWN = {".pdf": "PDF", ".svg": "SVG", ".png": "PNG_600", ".pgf": "PGF"}
+_DRAWN = {".pdf": "PDF", ".svg": "SVG", ".png": "PNG_600"}
 _ENDINGS = (*_DRAWN, ".html", ".tex", ".md", ".zip")
 
 
@@ -36,7 +36,7 @@ def add_figure(commands: Commands) -> None:
     )
     one.add_argument(
         "-o", "--out", type=Path, metavar="FILE",
-        help="a .pdf, .svg, .png (600 dots to an inch), .pgf or interactive .html; of a table .tex or .md; or a .zip with all of it",
+        help="a .pdf, .svg, .png (600 dots to an inch) or interactive .html; of a table .tex or .md; or a .zip with all of it",
     )  # fmt: skip
     one.add_argument(
         "--results",

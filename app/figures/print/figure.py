@@ -12,7 +12,9 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from app.figures.print import fonts as paper_fonts, forest, heatmap, lines as paper_curves, strip, text
+from app.figures.print import fonts as paper_fonts
+from app.figures.print import forest, heatmap, strip, text
+from app.figures.print import lines as paper_curves
 from app.figures.print.heatmap import PRINTED
 from app.figures.print.page import TALLEST, Grid, Panel, Paper, letters
 from app.figures.print.panel import PanelBox, PendingPanel
@@ -34,7 +36,6 @@ _SETTINGS = {
     "text.parse_math": False, "text.usetex": False, "axes.linewidth": 0.6, "hatch.linewidth": 0.4,
     "xtick.major.width": 0.6, "ytick.major.width": 0.6, "pdf.fonttype": 42, "svg.fonttype": "path",
     "svg.hashsalt": "figure",
-    "pgf.texsystem": "xelatex", "pgf.rcfonts": False,
 }  # fmt: skip
 """Text in SVG becomes paths: it looks alike where the font is not installed, and where a browser would take another for
 it."""

@@ -1,7 +1,10 @@
 """Where papers are printed: how wide a figure is there, and how large its type."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+
+from tueplots import figsizes, fontsizes
 
 
 class Venue(Enum):
@@ -49,22 +52,29 @@ class Measures:
 SMALLEST = 7.0
 """Points: no text of a figure is smaller. tueplots goes down to 6 for ICML and CVPR, which few can read in print."""
 
+
+def _template(name: str, sizes: Callable[[], dict], *widths: Callable[[], dict]) -> Measures:
+    """tueplots' measures of a template: its type, and the widths of one column and, where there are two, of both."""
+    single, *double = (width()["figure.figsize"][0] for width in widths)
+    return Measures(
+        name=name, single=single, double=double[0] if double else None, size=float(sizes()["axes.labelsize"])
+    )
+
+
 MEASURES = {
-    Venue.ICML: Measures(name="ICML", single=3.25, double=6.75, size=8.0),
-    Venue.NEURIPS: Measures(name="NeurIPS", single=5.5, size=9.0),
-    Venue.ICLR: Measures(name="ICLR", single=5.5, size=9.0),
+    Venue.ICML: _template("ICML", fontsizes.icml2024, figsizes.icml2024_half, figsizes.icml2024_full),
+    Venue.NEURIPS: _template("NeurIPS", fontsizes.neurips2024, figsizes.neurips2024),
+    Venue.ICLR: _template("ICLR", fontsizes.iclr2024, figsizes.iclr2024),
     # Columns of 7.7 cm with 0.6 cm between them (ACL's paper formatting guidelines,
-    # acl-org.github.io/ACLPUB/formatting.html). They
-    # would like the document's 11 pt in figures "whenever possible"; 9 is the smallest size that they set text in.
+    # acl-org.github.io/ACLPUB/formatting.html). They would like the document's 11 pt in figures "whenever possible"; 9 is
+    # the smallest size that they set text in.
     Venue.ACL: Measures(name="ACL", single=3.03, double=6.3, size=9.0),
-    Venue.AAAI: Measures(name="AAAI", single=3.3, double=6.975, size=9.0),
-    Venue.CVPR: Measures(name="CVPR", single=3.25, double=6.875, size=8.0),
-    Venue.TMLR: Measures(name="TMLR", single=6.5, size=9.0),
+    Venue.AAAI: _template("AAAI", fontsizes.aaai2024, figsizes.aaai2024_half, figsizes.aaai2024_full),
+    Venue.CVPR: _template("CVPR", fontsizes.cvpr2024, figsizes.cvpr2024_half, figsizes.cvpr2024_full),
+    Venue.TMLR: _template("TMLR", fontsizes.tmlr2023, figsizes.tmlr2023),
     # IEEE Author Center, "Size requirements for graphics"; figure labels of 8 pt by IEEE's conference template.
     Venue.IEEE: Measures(name="IEEE", single=3.5, double=7.16, size=8.0),
 }
-"""By tueplots' measures of the templates where it knows them, which a test compares; the other two say where theirs are
-from."""
 
 
 def small(size: float) -> float:

@@ -6,7 +6,6 @@ import io
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -33,7 +32,6 @@ from app.views import captions, numbers
 from app.views.kinds import Bars, Best, Heatmap, Line, Lines, Strip, Table, slot_labels
 
 ROOT = Path(__file__).parents[3]
-FORMS = [form for form in FileFormat if form is not FileFormat.PGF]
 SIDECAR = {"run": "abc", "seed": 3, "text": "Zoë 🙂"}
 DIGEST = "5f" * 32
 
@@ -102,7 +100,7 @@ def archive() -> zipfile.ZipFile:
     return zipfile.ZipFile(io.BytesIO(files.bundle(draw(view(), PAPER), SIDECAR, DIGEST)))
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", FileFormat)
 def test_the_same_figure_is_the_same_file_whatever_settings_there_are(twice, form: FileFormat) -> None:
     one, other = twice
     made = files.render(one, form, "digest")
@@ -164,7 +162,7 @@ def test_letters_in_svg_are_paths_and_the_file_is_xml_whatever_the_tokens_are() 
     assert root.find("{http://www.w3.org/2000/svg}title").text == "Reads & writes"
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", FileFormat)
 def test_a_figure_carries_the_digest_of_what_made_it(archive: zipfile.ZipFile, form: FileFormat) -> None:
     assert f"spec sha256:{DIGEST}".encode() in archive.read(form.value)
 
@@ -297,14 +295,3 @@ def test_a_table_becomes_an_archive_with_its_rows() -> None:
     assert r"\textbf{90.0 (88.0 to 92.0)}" in archive.read("table.tex").decode()
     assert csv.read_csv(io.BytesIO(archive.read("data.csv"))).to_pydict()["right (%)"] == [90.0, 50.0]
     assert files.table_bundle(table, SIDECAR) == files.table_bundle(table, SIDECAR)
-
-
-def test_pgf_says_what_it_needs(monkeypatch) -> None:
-    monkeypatch.setattr(shutil, "which", lambda name: None)
-    with pytest.raises(ValueError, match="PGF needs XeLaTeX"):
-        files.render(draw(lines(), Paper(venue="icml")), FileFormat.PGF)
-    monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}")
-    with pytest.raises(ValueError, match="PGF keeps images in files of their own"):
-        files.render(draw(view(), PAPER), FileFormat.PGF)
-    with pytest.raises(ValueError, match="LaTeX read 'of x_1' as commands"):
-        files.render(draw(lines(), Paper(venue="icml", title="of x_1")), FileFormat.PGF)

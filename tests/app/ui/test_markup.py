@@ -19,7 +19,7 @@ import pytest
 
 import app
 from app.export import files
-from app.export.files import FileFormat, bundle, figure_tex, render, table_bundle
+from app.export.files import FileFormat, bundle, figure_tex, table_bundle
 from app.figures.print.figure import draw as printed
 from app.figures.print.page import Annotation, Paper
 from app.figures.print.text import printable
@@ -180,7 +180,7 @@ def test_every_form_takes_whatever_a_name_holds(kind: str, monkeypatch: pytest.M
     marks = () if kind == "strip" else (Annotation(x=0.6, y=0.6, text=ALL),)
     drawn = printed(view, Paper(venue=Venue.ICLR, title=ALL, height=8.0, annotations=marks))
     archive = zipfile.ZipFile(io.BytesIO(bundle(drawn, {"name": ALL})))
-    assert {form.value for form in FileFormat if form is not FileFormat.PGF} < set(archive.namelist())
+    assert {form.value for form in FileFormat} < set(archive.namelist())
     picture = ElementTree.fromstring(archive.read("fig.svg"))
     assert printable(ALL) in "".join(picture.itertext())  # its title; the rest is drawn as paths
     assert not [

@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from probes.estimators import linear
-from probes.estimators.linear import Engine, Family, Probe, choose, fit, fit_many
+from probes.estimators.linear import Family, Probe, choose, fit, fit_many
 
 DRAW = np.random.default_rng(2)
 N, D = 300, 10
@@ -39,16 +39,15 @@ def same(one: Probe, other: Probe, tolerance: float = 2e-3) -> None:
 
 
 @pytest.mark.parametrize("target", range(3))
-def test_both_engines_are_scikit_learns_logistic_regression(target: int) -> None:
+def test_logistic_probes_are_scikit_learns_logistic_regression(target: int) -> None:
     book = StandardScaler().fit(X)
     model = LogisticRegression(C=0.5, tol=1e-8, max_iter=10_000).fit(book.transform(X).astype(float), LABELS[target])
-    for engine in Engine:
-        probe = fit(X, LABELS[target], CLASSES[target], strength=0.5, engine=engine)
-        assert probe.converged and probe.gradient_norm <= 2e-5 and probe.evaluations > 1 and probe.strength == 0.5
-        np.testing.assert_allclose(
-            np.exp(probe.log_probabilities(ASKED)), model.predict_proba(book.transform(ASKED)), atol=2e-3
-        )
-        assert (probe.predict(ASKED) == model.predict(book.transform(ASKED))).mean() >= 0.99
+    probe = fit(X, LABELS[target], CLASSES[target], strength=0.5)
+    assert probe.converged and probe.gradient_norm <= 2e-5 and probe.evaluations > 1 and probe.strength == 0.5
+    np.testing.assert_allclose(
+        np.exp(probe.log_probabilities(ASKED)), model.predict_proba(book.transform(ASKED)), atol=2e-3
+    )
+    assert (probe.predict(ASKED) == model.predict(book.transform(ASKED))).mean() >= 0.99
 
 
 @pytest.mark.parametrize("family", Family)
@@ -120,16 +119,12 @@ def test_lda_gives_scikit_learns_posterior() -> None:
 def test_closed_forms_have_nothing_to_converge() -> None:
     for family in (Family.MASS_MEAN, Family.LDA, Family.RIDGE):
         assert all((one.converged, one.gradient_norm, one.evaluations) == (True, 0.0, 1) for one in many(family))
-    with pytest.raises(ValueError, match="closed forms"):
-        fit(X, LABELS[0], 4, family=Family.RIDGE, engine=Engine.SKLEARN)
 
 
 def test_a_probe_that_has_not_converged_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(linear, "minimise", partial(linear.minimise, limit=3))
-    monkeypatch.setattr(linear, "EVALUATIONS", 0)
-    for engine in Engine:
-        hasty = fit(X, LABELS[0], 4, engine=engine)
-        assert not hasty.converged and hasty.gradient_norm > 1e-4 and hasty.evaluations <= 3
+    hasty = fit(X, LABELS[0], 4)
+    assert not hasty.converged and hasty.gradient_norm > 1e-4 and hasty.evaluations <= 3
 
 
 def test_a_fitted_probe_cannot_be_changed() -> None:

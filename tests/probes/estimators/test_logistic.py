@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
+from scipy.special import log_softmax
 from sklearn.linear_model import LogisticRegression
 
 from probes.estimators import logistic
-from probes.estimators.logistic import Minimum, gradient_norm, minimise
-from probes.stats.metrics import log_softmax
+from probes.estimators.logistic import Minimum, minimise
 
 DRAW = np.random.default_rng(5)
 N, D, TOL = 240, 12, 1e-5
@@ -92,7 +92,6 @@ def test_the_gradient_norm_is_that_of_the_mean_loss() -> None:
     gradient = ROWS.T.astype(float) @ likely / N
     gradient[:-1] += PENALTIES[0] * one.weights[:-1]
     assert one.gradient_norm == pytest.approx(np.abs(gradient).max(), rel=1e-3)
-    assert gradient_norm(ROWS, LABELS[0], PENALTIES[0], one.weights) == pytest.approx(one.gradient_norm, rel=1e-3)
 
 
 def test_a_target_that_may_not_go_on_says_how_far_it_is() -> None:
@@ -122,7 +121,7 @@ def test_loss_and_gradient_are_what_their_definitions_say_however_large_the_logi
     weights = size * DRAW.standard_normal((D + 1, 4))
     weights = (weights - weights.mean(1, keepdims=True)).astype(np.float32)
     loss, gradient = logistic._Objective(ROWS, LABELS[:1], [4], PENALTIES[:1])(weights)
-    said = log_softmax(ROWS.astype(float) @ weights)
+    said = log_softmax(ROWS.astype(float) @ weights, axis=1)
     own = np.eye(4)[LABELS[0]]
     assert loss[0] == pytest.approx(
         -(said * own).sum() / N + PENALTIES[0] / 2 * (weights[:-1].astype(float) ** 2).sum(), rel=1e-5

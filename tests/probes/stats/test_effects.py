@@ -12,7 +12,6 @@ from probes.stats.effects import (
     effects_of_units,
     joint_beside_singles,
     normalised_recovery,
-    simultaneous_band,
     topk_stability,
 )
 from probes.stats.metrics import Answer, Metric, measure
@@ -145,8 +144,6 @@ def test_one_group_has_a_mean_and_no_interval() -> None:
         found = effect(np.array(values), ["story"] * len(values))
         assert found.mean == np.mean(values) and np.isnan(found.low) and np.isnan(found.high) and found.p == 1
     matrix = np.ones((2, 3))
-    band = simultaneous_band(matrix, ["story"] * 3)
-    assert np.isnan(band.low).all() and np.isnan(band.high).all() and np.isnan(band.critical)
     assert np.isnan(topk_stability(matrix, ["story"] * 3, 1))
 
 
@@ -195,29 +192,6 @@ def test_a_unit_is_worth_the_same_alone_and_among_others_but_for_q() -> None:
     assert together[0].values.tolist() == matrix[0].tolist()
 
 
-@pytest.mark.parametrize("groups", [8, 20])
-def test_a_band_holds_all_units_at_once_as_often_as_it_says(groups: int) -> None:
-    draw, held = np.random.default_rng(4), 0
-    for seed in range(40):
-        band = simultaneous_band(*clustered(draw, groups, units=10, each=2), seed)
-        held += bool(((band.low <= 0) & (band.high >= 0)).all())
-    assert held >= 35  # 38 of 40 are expected
-
-
-def test_a_band_is_wider_than_each_interval_and_a_constant_unit_leaves_it_alone() -> None:
-    matrix, groups = clustered(np.random.default_rng(5), 20, units=8)
-    band, found = simultaneous_band(matrix, groups), effects_of_units(matrix, groups)
-    assert all(low < one.low and one.high < high for low, high, one in zip(band.low, band.high, found))
-    more = simultaneous_band(np.concatenate([matrix, np.full((1, 60), 0.1)]), groups)
-    assert more.critical == band.critical and more.low[-1] == more.high[-1] == pytest.approx(0.1)
-    assert simultaneous_band(np.zeros((2, 4)), alone(4)).high.tolist() == [0, 0]
-
-
-def test_a_band_that_few_groups_cannot_bound_is_infinite() -> None:
-    band = simultaneous_band(np.array([[1.0, 2.0]]), alone(2))
-    assert band.low[0] == -np.inf and band.high[0] == np.inf
-
-
 def test_the_top_k_is_stable_where_effects_stand_out_and_not_where_they_do_not() -> None:
     noise, groups = clustered(np.random.default_rng(6), 30, units=20)
     strong = noise.copy()
@@ -257,7 +231,7 @@ def test_units_that_stand_in_for_each_other_weigh_more_together() -> None:
 
 
 @pytest.mark.parametrize(
-    "ask", [effects_of_units, simultaneous_band, lambda matrix, groups: topk_stability(matrix, groups, 1),
+    "ask", [effects_of_units, lambda matrix, groups: topk_stability(matrix, groups, 1),
             lambda matrix, groups: joint_beside_singles(matrix[0], matrix, groups)],
 )  # fmt: skip
 def test_effects_that_are_missing_or_not_finite_are_refused(ask: Callable) -> None:
