@@ -24,10 +24,21 @@ from lm2.serialize import digest_of
 SEAL = "sha256"
 """The name under which values carry their seal."""
 _UNREADABLE = (
-    OSError, EOFError, KeyError, ValueError, TypeError, RuntimeError, OverflowError, MemoryError, SyntaxError,
-    struct.error, tokenize.TokenError,
-    zipfile.BadZipFile, zlib.error, lzma.LZMAError,
-)  # fmt: skip
+    OSError,
+    EOFError,
+    KeyError,
+    ValueError,
+    TypeError,
+    RuntimeError,
+    OverflowError,
+    MemoryError,
+    SyntaxError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+)
 """What zipfile and numpy raise for an archive with changed bytes."""
 
 

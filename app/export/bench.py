@@ -51,11 +51,17 @@ def bench_figure(on_step: Callable[[int, int], None] = lambda done, total: None)
 def _view() -> Heatmap:
     values = np.random.default_rng(0).random((SIDE, SIDE)).astype(np.float32)
     return Heatmap(
-        values=values, row_labels=slot_labels(SIDE), column_labels=tuple(map(str, range(SIDE))), row_title="slot",
+        values=values,
+        row_labels=slot_labels(SIDE),
+        column_labels=tuple(map(str, range(SIDE))),
+        row_title="slot",
         column_title="token",
-        value_title="read weight", low=0.0, high=1.0, boundaries=tuple(range(0, SIDE, 64)),
+        value_title="read weight",
+        low=0.0,
+        high=1.0,
+        boundaries=tuple(range(0, SIDE, 64)),
         segment_labels=tuple(f"segment {at}" for at in range(SIDE // 64)),
-    )  # fmt: skip
+    )
 
 
 def _median(make: Callable[[], bytes], on_step: Callable[[int], None]) -> float:

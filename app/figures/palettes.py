@@ -71,7 +71,7 @@ def colour_map(colours: Colours) -> Colormap:
     )
 
 
-def text_shades(places: Float[np.ndarray, token], colours: Colours | None) -> RGB:
+def text_shades(places: Float[np.ndarray, "token"], colours: Colours | None) -> RGB:
     """The grounds of a text's tokens by their places on the scale, from 0 to 1; None, those of the screen on a white
     page.
 
@@ -143,12 +143,12 @@ def linear(colours: RGB) -> RGB:
     return np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
 
 
-def luminance(colours: RGB) -> Float[np.ndarray, colour]:
+def luminance(colours: RGB) -> Float[np.ndarray, "colour"]:
     """0 (black) to 1 (white)."""
     return linear(colours) @ np.array(LUMINANCE)
 
 
-def contrast(colours: RGB, ground: RGB) -> Float[np.ndarray, colour]:
+def contrast(colours: RGB, ground: RGB) -> Float[np.ndarray, "colour"]:
     """WCAG's contrast of each colour with what is behind it: 1 to 21."""
     one, other = luminance(colours), luminance(ground)
     return (np.maximum(one, other) + 0.05) / (np.minimum(one, other) + 0.05)

@@ -18,15 +18,17 @@ class Theme:
 
 
 LIGHT = Theme(
-    text="#31333F", grid="rgba(49,51,63,0.15)",
+    text="#31333F",
+    grid="rgba(49,51,63,0.15)",
     categories=("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#555555"),
     diverging=("#08519c", "#3182bd", "#6baed6", "#bdd7e7", "#f7f7f7", "#fdd0a2", "#fd8d3c", "#e6550d", "#a63603"),
-)  # fmt: skip
+)
 DARK = Theme(
-    text="#FAFAFA", grid="rgba(250,250,250,0.18)",
+    text="#FAFAFA",
+    grid="rgba(250,250,250,0.18)",
     categories=("#56B4E9", "#E69F00", "#2FC79A", "#E0A3C4", "#4C8FD6", "#F0E442", "#BBBBBB"),
     diverging=("#9ecae1", "#5aa2cf", "#2f78b5", "#1f4a73", "#20242c", "#6b3410", "#b5540f", "#ee8733", "#fdc692"),
-)  # fmt: skip
+)
 
 
 def style(figure: go.Figure, theme: Theme, height: int) -> go.Figure:

@@ -63,11 +63,20 @@ def fresh_checkpoint(seed: int = 0) -> Checkpoint:
     the weights."""
     tokenizer = Tokenizer.load(bundled.FOLDER / "babi-lm2" / "tokenizer.json")
     config = LM2Config(
-        memory=MemoryKind.GATED, d_vocab=tokenizer.size, d_model=128, n_layers=LAYERS, n_heads=4, n_key_value_heads=4,
+        memory=MemoryKind.GATED,
+        d_vocab=tokenizer.size,
+        d_model=128,
+        n_layers=LAYERS,
+        n_heads=4,
+        n_key_value_heads=4,
         d_mlp=256,
-        segment_length=SEGMENT_LENGTH, attention_window=SEGMENT_LENGTH, slots=SLOTS, slot_dim=128, memory_heads=4,
+        segment_length=SEGMENT_LENGTH,
+        attention_window=SEGMENT_LENGTH,
+        slots=SLOTS,
+        slot_dim=128,
+        memory_heads=4,
         memory_layers=tuple(range(LAYERS)),
-    )  # fmt: skip
+    )
     model = LM2(config)
     model.initialise(torch.Generator().manual_seed(seed))
     return Checkpoint(name="fresh", model=model, tokenizer=tokenizer, digest=f"fresh-{seed}")
@@ -115,11 +124,14 @@ def bench_sweep(plain: int | None = None, on_unit: Callable[[int, int], None] = 
         spent += time.process_time() - began
     exact = _planned(checkpoint, asked, units, exact_spent, answer_spent)
     return SweepBench(
-        units=len(units), plain_units=len(chosen), tokens=len(asked.tokens),
+        units=len(units),
+        plain_units=len(chosen),
+        tokens=len(asked.tokens),
         plain_seconds=spent * len(units) / len(chosen),
-        exact_seconds=float(np.median(exact_spent)), answer_seconds=float(np.median(answer_spent)),
+        exact_seconds=float(np.median(exact_spent)),
+        answer_seconds=float(np.median(answer_spent)),
         max_difference=float(np.abs(exact[chosen] - np.stack(logits)).max()),
-    )  # fmt: skip
+    )
 
 
 def _planned(

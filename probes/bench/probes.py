@@ -120,13 +120,15 @@ def _both(d: int, strength: float, on_fit: Callable[[int], None]) -> list[ProbeR
         found = np.stack([probe.predict(features[TRAIN:]) for probe in runs[-1][1][:REFERENCE]])
         rows.append(
             ProbeRow(
-                d=d, targets=targets, sklearn_seconds=float(np.mean(alone)),
+                d=d,
+                targets=targets,
+                sklearn_seconds=float(np.mean(alone)),
                 batched_seconds=float(np.mean([seconds for seconds, _ in runs])),
                 accuracy_difference=float(np.abs((found == truth).mean(1) - (said == truth).mean(1)).max()),
                 agreement=float((found == said).mean(1).min()),
                 unconverged=sum(not probe.converged for probe in runs[-1][1]),
             )
-        )  # fmt: skip
+        )
     return rows
 
 

@@ -230,16 +230,19 @@ class Fitting:
         for targets, left in zip(together, way.left(rows, self._rows.test) or [rows]):
             left = left.reshape(len(left), -1)
             probes = fit_many(
-                left[self._fresh.train], np.stack([own[at].values[self._fresh.train] for at in targets]),
+                left[self._fresh.train],
+                np.stack([own[at].values[self._fresh.train] for at in targets]),
                 [len(own[at].names) for at in targets],
-                family=Family.LOGISTIC, strengths=[Family.LOGISTIC.default] * len(targets),
-            )  # fmt: skip
+                family=Family.LOGISTIC,
+                strengths=[Family.LOGISTIC.default] * len(targets),
+            )
             said[targets] = [probe.predict(left[self._fresh.test]) for probe in probes]
         pooled = Predictions(
             labels=np.concatenate([one.values[self._fresh.test] for one in own]),
-            classes=max(len(one.names) for one in own), predicted=said.ravel(),
+            classes=max(len(one.names) for one in own),
+            predicted=said.ravel(),
             groups=np.tile(self._groups[self._rows.test][self._fresh.test], len(own)),
-        )  # fmt: skip
+        )
         return estimates(Measure.BALANCED_ACCURACY, [pooled])[0]
 
 

@@ -154,10 +154,12 @@ def inlp(
     while len(basis) < len(mean):
         left = (features - (features - mean) @ basis.T @ basis).astype(np.float32)
         probes = fit_many(
-            left[fold.train], np.stack([one.values[fold.train] for one in labels]), [len(one.names) for one in labels],
+            left[fold.train],
+            np.stack([one.values[fold.train] for one in labels]),
+            [len(one.names) for one in labels],
             family=Family.RIDGE,
             strengths=[Family.RIDGE.default] * len(labels),
-        )  # fmt: skip
+        )
         read = [
             probe
             for probe, one in zip(probes, labels)

@@ -255,11 +255,16 @@ class _Training:
         )
         return tuple(
             self._probe(
-                target, Family.LOGISTIC, strengths[target], (one.weights[:-1], one.weights[-1]),
-                converged=one.gradient_norm <= tol, gradient_norm=one.gradient_norm, evaluations=one.evaluations,
+                target,
+                Family.LOGISTIC,
+                strengths[target],
+                (one.weights[:-1], one.weights[-1]),
+                converged=one.gradient_norm <= tol,
+                gradient_norm=one.gradient_norm,
+                evaluations=one.evaluations,
             )
             for target, one in enumerate(minima)
-        )  # fmt: skip
+        )
 
     def _penalty(self, target: int, strength: float) -> float:
         """Of scikit-learn's C, which with two classes penalises their difference alone: its square is twice the sum of
@@ -297,9 +302,17 @@ class _Training:
         return [tuple(found[at, target] for target in range(len(self._labels))) for at in range(len(grid))]
 
     def _probe(
-        self, target: int, family: Family, strength: float, linear: Linear, *, temperature: float = 1.0,
-        converged: bool = True, gradient_norm: float = 0.0, evaluations: int = 1,
-    ) -> Probe:  # fmt: skip
+        self,
+        target: int,
+        family: Family,
+        strength: float,
+        linear: Linear,
+        *,
+        temperature: float = 1.0,
+        converged: bool = True,
+        gradient_norm: float = 0.0,
+        evaluations: int = 1,
+    ) -> Probe:
         """Classes that no row has score less than others: scores sum to 0 over those that there are, or to 1 with
         ridge."""
         present = self._present[target]
@@ -307,11 +320,17 @@ class _Training:
         bias = np.full(len(present), -temperature * np.log(self._known[target]), np.float32)
         direction[:, present], bias[present] = linear
         return Probe(
-            family=family, direction=read_only(direction), bias=read_only(bias), mean=read_only(self._mean),
+            family=family,
+            direction=read_only(direction),
+            bias=read_only(bias),
+            mean=read_only(self._mean),
             scale=read_only(self._scale),
-            temperature=temperature, converged=converged, gradient_norm=gradient_norm, evaluations=evaluations,
+            temperature=temperature,
+            converged=converged,
+            gradient_norm=gradient_norm,
+            evaluations=evaluations,
             strength=float(strength),
-        )  # fmt: skip
+        )
 
 
 def _linear(

@@ -35,9 +35,13 @@ class SlotContext:
     @classmethod
     def of(cls, passage: Passage, signal: Signal, slot: int) -> "SlotContext":
         return cls(
-            group=passage.group, segment=passage.segment, start=passage.start, text=passage.text, spans=passage.spans,
+            group=passage.group,
+            segment=passage.segment,
+            start=passage.start,
+            text=passage.text,
+            spans=passage.spans,
             values=passage.values[signal][:, slot].copy(),
-        )  # fmt: skip
+        )
 
     @property
     def peak(self) -> float:

@@ -120,11 +120,16 @@ def explain(checkpoint: Checkpoint, spec: ExplainSpec, on_document: OnStep = lam
     )
     found = tuple(one for signal in spec.signals for one in _explained(signal, spec, shown, scored))
     return Explanations(
-        spec=spec, checkpoint_digest=checkpoint.digest, corpus_digest=texts.digest, device=checkpoint.device,
+        spec=spec,
+        checkpoint_digest=checkpoint.digest,
+        corpus_digest=texts.digest,
+        device=checkpoint.device,
         dtype=checkpoint.dtype,
-        shown=len(texts.shown), scored=len(texts.scored), slots=found,
+        shown=len(texts.shown),
+        scored=len(texts.scored),
+        slots=found,
         random=tuple(one.text for one in shown.sample.passages),
-    )  # fmt: skip
+    )
 
 
 class _Half:
@@ -211,9 +216,11 @@ def _described(found: Explanations, one: SlotExplanation, chat: Chat, count: Cal
         said.append(describe(chat, slot.signal, slot.contexts))
         count()
     texts = {
-        Text.DESCRIPTION: said[0], Text.OTHER_SLOT: said[1], Text.RANDOM: found.random[rng.integers(len(found.random))],
+        Text.DESCRIPTION: said[0],
+        Text.OTHER_SLOT: said[1],
+        Text.RANDOM: found.random[rng.integers(len(found.random))],
         Text.WORDS: one.words,
-    }  # fmt: skip
+    }
     return Described(
         signal=one.signal,
         slot=one.slot,

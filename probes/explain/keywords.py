@@ -98,10 +98,15 @@ def keywords(shown: Masses, scored: Masses, count: int) -> tuple[tuple[Keyword, 
     def keyword(at: int, slot: int) -> Keyword:
         centre, reach, word = float(odds[at, slot]), float(half[at, slot]), shown.words[at]
         return Keyword(
-            word=word, share=float(own[at, slot]), elsewhere=float(elsewhere[at, slot]), log_odds=centre,
+            word=word,
+            share=float(own[at, slot]),
+            elsewhere=float(elsewhere[at, slot]),
+            log_odds=centre,
             low=centre - reach,
-            high=centre + reach, q=float(q[at, slot]), again=float(again[word][slot]) if word in again else np.nan,
-        )  # fmt: skip
+            high=centre + reach,
+            q=float(q[at, slot]),
+            again=float(again[word][slot]) if word in again else np.nan,
+        )
 
     more = [[at for at in order[:, slot] if odds[at, slot] > 0][:count] for slot in range(mass.shape[1])]
     return tuple(tuple(keyword(at, slot) for at in best) for slot, best in enumerate(more))

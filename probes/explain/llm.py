@@ -69,8 +69,10 @@ class Chat:
         request = {
             "model": self.model,
             "messages": [{"role": "system", "content": system}, {"role": "user", "content": user}],
-            "temperature": 0, "seed": self.seed, "max_tokens": _LONGEST_REPLY,
-        }  # fmt: skip
+            "temperature": 0,
+            "seed": self.seed,
+            "max_tokens": _LONGEST_REPLY,
+        }
         key = digest(request)
         transcript = self._get(key)
         if transcript is None:

@@ -204,10 +204,14 @@ def _cut(laid: _Laid, words: Sequence[str], segment: Segment, values: Mapping[Si
         first, last = spans[0][0], spans[-1][1]
         rows = slice(start - segment.start, stop - segment.start)
         yield Passage(
-            group=laid.entry.group, segment=segment.index, start=start, text=text[first:last],
-            spans=tuple((left - first, right - first) for left, right in spans), words=tuple(words[start:stop]),
+            group=laid.entry.group,
+            segment=segment.index,
+            start=start,
+            text=text[first:last],
+            spans=tuple((left - first, right - first) for left, right in spans),
+            words=tuple(words[start:stop]),
             values={signal: value[rows].copy() for signal, value in values.items() if there[signal]},
-        )  # fmt: skip
+        )
 
 
 def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:

@@ -80,9 +80,11 @@ def descriptions(described: Sequence[Described]) -> Findings:
         "high ",
     )
     return Findings(
-        title="Descriptions", columns=columns, rows=tuple(rows),
+        title="Descriptions",
+        columns=columns,
+        rows=tuple(rows),
         note="Balanced accuracy on stories that the description was not made from, 95 % intervals clustered by story; chance is 50 %",
-    )  # fmt: skip
+    )
 
 
 def scores(described: Sequence[Described]) -> Findings:
@@ -94,10 +96,18 @@ def scores(described: Sequence[Described]) -> Findings:
             if here:
                 rows += _compared(signal, trial, {text: pooled([one.of(trial, text) for one in here]) for text in Text})
     columns = (
-        "slots", "trial", "text", "right (%)", "low", "high", "description ahead by (points)", "low ", "high ",
+        "slots",
+        "trial",
+        "text",
+        "right (%)",
+        "low",
+        "high",
+        "description ahead by (points)",
+        "low ",
+        "high ",
         "replies not read (%)",
         "passages",
-    )  # fmt: skip
+    )
     note = (
         f"{len({one.slot for one in described})} slots; detection: in which passages is the slot active; fuzzing: are"
         " the marked words the active ones. A reply that could not be read counts as wrong. 95 % intervals clustered"
@@ -138,34 +148,50 @@ def tables(found: Explanations, described: Sequence[Described] = ()) -> tuple[Fi
 
 def to_json(found: Explanations, described: Sequence[Described] = ()) -> dict[str, Any]:
     """Plain JSON; a number that is not there is null."""
-    return _plain({
-        "spec": found.spec.to_json(), "spec_digest": found.spec.digest, "checkpoint_digest": found.checkpoint_digest,
-        "corpus_digest": found.corpus_digest, "device": found.device, "dtype": found.dtype,
-        "made": made_by(found.device, found.dtype),
-        "documents": {"shown": found.shown, "scored": found.scored},
-        "slots": [_slot(one) for one in found.slots],
-        "described": [_described(one) for one in described],
-        "tables": [{"title": one.title, "columns": one.columns, "rows": one.rows,
-            "note": one.note} for one in tables(found, described)],
-    })  # fmt: skip
+    return _plain(
+        {
+            "spec": found.spec.to_json(),
+            "spec_digest": found.spec.digest,
+            "checkpoint_digest": found.checkpoint_digest,
+            "corpus_digest": found.corpus_digest,
+            "device": found.device,
+            "dtype": found.dtype,
+            "made": made_by(found.device, found.dtype),
+            "documents": {"shown": found.shown, "scored": found.scored},
+            "slots": [_slot(one) for one in found.slots],
+            "described": [_described(one) for one in described],
+            "tables": [
+                {"title": one.title, "columns": one.columns, "rows": one.rows, "note": one.note}
+                for one in tables(found, described)
+            ],
+        }
+    )
 
 
 def _slot(one: SlotExplanation) -> dict[str, Any]:
     items = [{"drawn": item.drawn.name.lower(), **_context(item.context)} for item in one.items]
     return {
-        "signal": one.signal.value, "slot": one.slot, "share": one.share,
+        "signal": one.signal.value,
+        "slot": one.slot,
+        "share": one.share,
         "keywords": [vars(word) for word in one.keywords],
-        "contexts": [_context(context) for context in one.contexts], "items": items,
-    }  # fmt: skip
+        "contexts": [_context(context) for context in one.contexts],
+        "items": items,
+    }
 
 
 def _context(one: SlotContext) -> dict[str, Any]:
     """`values`: one for each token, whose characters in `text` are its span."""
     return {
-        "story": one.group, "segment": one.segment, "token": one.start, "text": one.text, "marked": one.with_marks(),
+        "story": one.group,
+        "segment": one.segment,
+        "token": one.start,
+        "text": one.text,
+        "marked": one.with_marks(),
         "peak": one.peak,
-        "spans": one.spans, "values": [round(float(value), 6) for value in one.values],
-    }  # fmt: skip
+        "spans": one.spans,
+        "values": [round(float(value), 6) for value in one.values],
+    }
 
 
 def _described(one: Described) -> dict[str, Any]:

@@ -47,10 +47,12 @@ def pooled(verdicts: Sequence[Verdicts]) -> Verdicts:
     if not verdicts:
         raise ValueError("there are no verdicts to pool")
     return Verdicts(
-        trial=verdicts[0].trial, text=verdicts[0].text, unread=sum(one.unread for one in verdicts),
+        trial=verdicts[0].trial,
+        text=verdicts[0].text,
+        unread=sum(one.unread for one in verdicts),
         right=tuple(hit for one in verdicts for hit in one.right),
         groups=tuple(group for one in verdicts for group in one.groups),
-    )  # fmt: skip
+    )
 
 
 def ahead(description: Verdicts, other: Verdicts, *, seed: int = 0) -> Difference:

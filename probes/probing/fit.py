@@ -66,11 +66,17 @@ def probe(
             store.put(source, there[source])
             on_progress(len(there), len(every))
     result = ProbeResult(
-        plan=plan, checkpoint_digest=checkpoint.digest, device=checkpoint.device, dtype=checkpoint.dtype,
+        plan=plan,
+        checkpoint_digest=checkpoint.digest,
+        device=checkpoint.device,
+        dtype=checkpoint.dtype,
         controls=controls,
-        readings={(source, target): reading for source in every for target,
-            reading in zip(plan.labels, there[source], strict=True)},
-    )  # fmt: skip
+        readings={
+            (source, target): reading
+            for source in every
+            for target, reading in zip(plan.labels, there[source], strict=True)
+        },
+    )
     if folder is not None:
         result.write(folder)
     return result
@@ -129,10 +135,13 @@ def _read(
     codes, permuted = _tested(plan, features, tasks, classes, fits) if coded else ([None] * targets,) * 2
     for at in range(targets):
         yield Reading(
-            log_probabilities=said[at], control=said[targets + at].argmax(1),
+            log_probabilities=said[at],
+            control=said[targets + at].argmax(1),
             direction=directions[at].astype(np.float32),
-            fits=tuple(fits[at]), code=codes[at], permuted=permuted[at],
-        )  # fmt: skip
+            fits=tuple(fits[at]),
+            code=codes[at],
+            permuted=permuted[at],
+        )
 
 
 def _fitted(

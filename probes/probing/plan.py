@@ -46,9 +46,13 @@ class ProbePlan:
                     f"{str(target)!r} has {len(names)} class in these documents: there is nothing to tell apart"
                 )
         plan = cls(
-            spec=spec, examples=examples, labels=found.labels, groups=found.groups, sources=named,
+            spec=spec,
+            examples=examples,
+            labels=found.labels,
+            groups=found.groups,
+            sources=named,
             baselines=_baselines(spec.baselines, named, checkpoint.config, spec.moment),
-        )  # fmt: skip
+        )
         for target, (values, _) in found.labels.items():
             if any(len(set(values[fold.train].tolist()) - {-1}) < 2 for fold in plan.folds):
                 raise ValueError(

@@ -1,6 +1,6 @@
 """What probes read: held-out predictions of every source and target, and the tables that follow from them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float, Float32, Int
+from jaxtyping import Bool, Float32, Int
 
 from lm2.files import write_table
 from probes.features.sources import Condition, Source
@@ -68,10 +68,11 @@ class Reading:
     def unpack(cls, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> "Reading":
         code, permuted = header["code"], header["permuted"]
         return cls(
-            **arrays, fits=tuple(Fitted(**fit) for fit in header["fits"]),
+            **arrays,
+            fits=tuple(Fitted(**fit) for fit in header["fits"]),
             code=None if code is None else CodeLength(**code | {"blocks": tuple(code["blocks"])}),
             permuted=None if permuted is None else Permuted(**permuted),
-        )  # fmt: skip
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -179,11 +180,17 @@ class ProbeResult:
         for key, score, selectivity in zip(keys, scored, selectivities):
             reading, whole = self.readings[key[:2]], key[2] == ALL
             found[key] = ProbeCell(
-                source=key[0], target=key[1], segment=key[2], score=score, selectivity=selectivity, gains=gains[key],
+                source=key[0],
+                target=key[1],
+                segment=key[2],
+                score=score,
+                selectivity=selectivity,
+                gains=gains[key],
                 compression=reading.code.compression if whole and reading.code is not None else np.nan,
-                p=p[key[:2]] if whole else np.nan, q=float(q[key[:2]]) if whole else np.nan,
+                p=p[key[:2]] if whole else np.nan,
+                q=float(q[key[:2]]) if whole else np.nan,
                 unconverged=reading.unconverged,
-            )  # fmt: skip
+            )
         return found
 
     def best(self, target: Target) -> Choice:
@@ -217,13 +224,19 @@ class ProbeResult:
     def _cell(self, cell: ProbeCell) -> dict[str, Any]:
         bits = cell.score.estimates[Measure.BITS]
         row = {
-            "source": cell.source.label, "target": str(cell.target), "segment": str(cell.segment),
+            "source": cell.source.label,
+            "target": str(cell.target),
+            "segment": str(cell.segment),
             "baseline": cell.source in self.plan.baselines,
-            "n": cell.score.n, "groups": cell.score.groups, "measure": cell.score.headline.value,
+            "n": cell.score.n,
+            "groups": cell.score.groups,
+            "measure": cell.score.headline.value,
             **_columns("", cell.headline),
-            "chance": cell.score.chance, "majority": cell.score.majority, **_columns("bits_", bits),
+            "chance": cell.score.chance,
+            "majority": cell.score.majority,
+            **_columns("bits_", bits),
             **_columns("selectivity_", cell.selectivity),
-        }  # fmt: skip
+        }
         for name in self.plan.spec.baselines:
             row |= _columns(f"gain_over_{name}_", cell.gains.get(name))
         return row | {"compression": cell.compression, "p": cell.p, "q": cell.q, "unconverged": cell.unconverged}
@@ -235,11 +248,21 @@ class ProbeResult:
         }
         keys = [(source, target, fold) for source, target in self.readings for fold in tests]
         scored = scores([self.task(source, target, tests[fold]) for source, target, fold in keys], self.plan.spec.seed)
-        return pd.DataFrame([
-            {"source": source.label, "target": str(target), "fold": fold, "metric": measure.value,
-                **_columns("", estimate), "n": score.n, "groups": score.groups}
-            for (source, target, fold), score in zip(keys, scored) for measure, estimate in score.estimates.items()
-        ])  # fmt: skip
+        return pd.DataFrame(
+            [
+                {
+                    "source": source.label,
+                    "target": str(target),
+                    "fold": fold,
+                    "metric": measure.value,
+                    **_columns("", estimate),
+                    "n": score.n,
+                    "groups": score.groups,
+                }
+                for (source, target, fold), score in zip(keys, scored)
+                for measure, estimate in score.estimates.items()
+            ]
+        )
 
 
 def _p(reading: Reading) -> float:

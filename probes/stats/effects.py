@@ -99,12 +99,19 @@ def effects_of_units(
     deviation[np.ptp(matrix, 1) == 0] = np.nan
     return tuple(
         Effect(
-            n=len(values), groups=len(sizes), mean=float(mean[unit]), low=float(low[unit]), high=float(high[unit]),
-            interval=Interval.T if few else Interval.BOOTSTRAP, d_z=float(mean[unit] / deviation[unit]),
-            p=float(p[unit]), q=float(q[unit]), values=values,
+            n=len(values),
+            groups=len(sizes),
+            mean=float(mean[unit]),
+            low=float(low[unit]),
+            high=float(high[unit]),
+            interval=Interval.T if few else Interval.BOOTSTRAP,
+            d_z=float(mean[unit] / deviation[unit]),
+            p=float(p[unit]),
+            q=float(q[unit]),
+            values=values,
         )
         for unit, values in enumerate(matrix)
-    )  # fmt: skip
+    )
 
 
 def topk_stability(matrix: Float[np.ndarray, "unit document"], groups: Sequence[str], k: int, seed: int = 0) -> float:

@@ -410,9 +410,11 @@ def _intervals(
 
 
 def _t_interval(
-    value: Float[np.ndarray, "target"], half: Float[np.ndarray, "target"],
-    worst: Float[np.ndarray, "target"], best: Float[np.ndarray, "target"],
-) -> Float[np.ndarray, "2 target"]:  # fmt: skip
+    value: Float[np.ndarray, "target"],
+    half: Float[np.ndarray, "target"],
+    worst: Float[np.ndarray, "target"],
+    best: Float[np.ndarray, "target"],
+) -> Float[np.ndarray, "2 target"]:
     """`half` to each side; where there is a range, on its logit scale (for a correlation that is Fisher's z)."""
     reach = best - worst
     share = (value - worst) / reach
@@ -445,6 +447,10 @@ def _score(predictions: Predictions, member: Int[np.ndarray, "row"], found: Mapp
     counts = np.bincount(predictions.labels[kept], minlength=predictions.classes)
     n = int(counts.sum())
     return Score(
-        n=n, groups=int(np.count_nonzero(np.bincount(member[kept]))), headline=predictions.headline, estimates=found,
-        majority=float(counts.max() / n) if n else np.nan, chance=1 / int((counts > 0).sum()) if n else np.nan,
-    )  # fmt: skip
+        n=n,
+        groups=int(np.count_nonzero(np.bincount(member[kept]))),
+        headline=predictions.headline,
+        estimates=found,
+        majority=float(counts.max() / n) if n else np.nan,
+        chance=1 / int((counts > 0).sum()) if n else np.nan,
+    )

@@ -85,9 +85,13 @@ class CodeLength:
 
 
 def online_code(
-    features: Float32[np.ndarray, "row d"], labels: Int[np.ndarray, "target row"], classes: Sequence[int],
-    groups: Sequence[str] | Shaped[np.ndarray, "row"], fit: Fit, seed: int = 0,
-) -> tuple[CodeLength, ...]:  # fmt: skip
+    features: Float32[np.ndarray, "row d"],
+    labels: Int[np.ndarray, "target row"],
+    classes: Sequence[int],
+    groups: Sequence[str] | Shaped[np.ndarray, "row"],
+    fit: Fit,
+    seed: int = 0,
+) -> tuple[CodeLength, ...]:
     """Minimum description length of each target by online coding (Voita and Titov 2020).
 
     Groups are shuffled and told in blocks that end at the shares in `CODED`, each of at least `FEWEST` groups. The
@@ -148,10 +152,14 @@ class Permuted:
 
 
 def permutation_test(
-    features: Float32[np.ndarray, "row d"], labels: Int[np.ndarray, "target row"],
-    groups: Sequence[str] | Shaped[np.ndarray, "row"], documents: Sequence[str] | Shaped[np.ndarray, "row"], *,
-    permutations: int = 999, seed: int = 0,
-) -> tuple[Permuted, ...]:  # fmt: skip
+    features: Float32[np.ndarray, "row d"],
+    labels: Int[np.ndarray, "target row"],
+    groups: Sequence[str] | Shaped[np.ndarray, "row"],
+    documents: Sequence[str] | Shaped[np.ndarray, "row"],
+    *,
+    permutations: int = 999,
+    seed: int = 0,
+) -> tuple[Permuted, ...]:
     """Do labels go with features? Each target is read again from labels that whole documents have exchanged. -1 leaves
     a row out.
 
@@ -182,9 +190,11 @@ def permutation_test(
             values = np.concatenate([_balanced_accuracy(tests, readers, few) for few in drawn])
             hits = (values[1:] >= values[0] - 1e-6).sum()  # a tie is a tie in whatever order it was summed
             found[target] = Permuted(
-                value=float(values[0]), null=float(values[1:].mean()), p=float((1 + hits) / (1 + permutations)),
+                value=float(values[0]),
+                null=float(values[1:].mean()),
+                p=float((1 + hits) / (1 + permutations)),
                 moving=sum(block.size for block in blocks) / len(rows),
-            )  # fmt: skip
+            )
     return tuple(found[target] for target in range(len(labels)))
 
 
@@ -309,9 +319,10 @@ def _readers(
 
 
 def _balanced_accuracy(
-    tests: Sequence[Float32[np.ndarray, "test column"]], readers: Sequence[Float32[np.ndarray, "test column"]],
+    tests: Sequence[Float32[np.ndarray, "test column"]],
+    readers: Sequence[Float32[np.ndarray, "test column"]],
     labels: Int[np.ndarray, "row draw"],
-) -> Float[np.ndarray, "draw"]:  # fmt: skip
+) -> Float[np.ndarray, "draw"]:
     """Held out, of each draw. All draws have each label as often."""
     counts = np.bincount(labels[:, 0])
     weights = (len(labels) / counts).astype(np.float32)

@@ -20,10 +20,12 @@ _FOLDER = "DIR"
 def add_completion(commands: Commands, tree: argparse.ArgumentParser) -> None:
     """`tree`: what is completed."""
     one = commands.add(
-        "completion", "completion of commands, options and values, for a shell", partial(_completion, tree),
-        "To have it: eval \"$(lm2 completion bash)\" in ~/.bashrc, the same with zsh in ~/.zshrc behind compinit, "
+        "completion",
+        "completion of commands, options and values, for a shell",
+        partial(_completion, tree),
+        'To have it: eval "$(lm2 completion bash)" in ~/.bashrc, the same with zsh in ~/.zshrc behind compinit, '
         "or lm2 completion fish > ~/.config/fish/completions/lm2.fish.",
-    )  # fmt: skip
+    )
     one.add_argument("shell", choices=SHELLS, help="whose script is printed")
 
 
@@ -33,10 +35,12 @@ def _completion(tree: argparse.ArgumentParser, chosen: argparse.Namespace) -> Ou
     from lm2.tasks.stories import TASKS
 
     values = {
-        "checkpoint": _checkpoint(), "length_tokenizer": _checkpoint(), "models": _models(),
+        "checkpoint": _checkpoint(),
+        "length_tokenizer": _checkpoint(),
+        "models": _models(),
         "device": _words("device", "auto", "cpu", "cuda", "mps"),
         "task": _words("task", *(f"qa{task}" for task in TASKS)),
-    }  # fmt: skip
+    }
     for action in _actions(tree):
         if action.type is Path:
             action.complete = shtab.DIRECTORY if action.metavar == _FOLDER else shtab.FILE

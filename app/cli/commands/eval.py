@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 
 def add_eval(commands: Commands) -> None:
     one = commands.add(
-        "eval", "models on BABILong-style tasks by length, beside each other", _eval,
+        "eval",
+        "models on BABILong-style tasks by length, beside each other",
+        _eval,
         "With intervals and paired differences. What was stopped goes on.",
-    )  # fmt: skip
+    )
     add_models(one)
     add_segment_length(one)
     one.add_argument(
@@ -33,29 +35,54 @@ def add_eval(commands: Commands) -> None:
         metavar="qaN-qaN",
         help="a range, or a list qa1,qa3,qa7-qa9 (default %(default)s)",
     )
-    one.add_argument("--lengths", default="0k", metavar="0k,1k",
-                     help="tokens of facts and book text, plus 300: 0k,1k,2k,... 1M (default %(default)s: facts alone)")  # fmt: skip
-    one.add_argument("--samples", default="100", metavar="N",
-                     help="items of each task and seed, one number or one for each length (default %(default)s)")  # fmt: skip
+    one.add_argument(
+        "--lengths",
+        default="0k",
+        metavar="0k,1k",
+        help="tokens of facts and book text, plus 300: 0k,1k,2k,... 1M (default %(default)s: facts alone)",
+    )
+    one.add_argument(
+        "--samples",
+        default="100",
+        metavar="N",
+        help="items of each task and seed, one number or one for each length (default %(default)s)",
+    )
     one.add_argument(
         "--seeds", type=whole(1, 1000), default=1, metavar="S", help="seeds 0..S-1 are pooled (default %(default)s)"
     )
-    one.add_argument("--babi-dir", type=Path, metavar="PATH",
-                     help="folder or archive in the official bAbI layout: its test files, else the last tenth of each file's stories "
-                     "(default: the data folder's, else simulated stories)")  # fmt: skip
+    one.add_argument(
+        "--babi-dir",
+        type=Path,
+        metavar="PATH",
+        help="folder or archive in the official bAbI layout: its test files, else the last tenth of each file's stories "
+        "(default: the data folder's, else simulated stories)",
+    )
     one.add_argument(
         "--books",
         type=Path,
         metavar="PATH",
         help="text or folder of texts to hide facts in (default: the data folder's)",
     )
-    one.add_argument("--length-tokenizer", default="babi-lm2", metavar="NAME",
-                     help="bundled checkpoint or tokenizer.json that counts lengths (default %(default)s)")  # fmt: skip
-    one.add_argument("--style", choices=("plain", "instructed"), default="plain",
-                     help="instructed: the five-part prompt for pretrained models (default %(default)s)")  # fmt: skip
+    one.add_argument(
+        "--length-tokenizer",
+        default="babi-lm2",
+        metavar="NAME",
+        help="bundled checkpoint or tokenizer.json that counts lengths (default %(default)s)",
+    )
+    one.add_argument(
+        "--style",
+        choices=("plain", "instructed"),
+        default="plain",
+        help="instructed: the five-part prompt for pretrained models (default %(default)s)",
+    )
     one.add_argument("--workers", type=whole(1, 1000), metavar="N", help="processes (default: one a core)")
-    one.add_argument("--out", type=Path, required=True, metavar="DIR",
-                     help="folder of answers and tables; what is there already is not asked again")  # fmt: skip
+    one.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder of answers and tables; what is there already is not asked again",
+    )
     one.add_argument(
         "--report",
         type=Path,
@@ -153,12 +180,19 @@ def _evaluation(chosen: argparse.Namespace) -> "Evaluation":
             "or set LM2_DATA_DIR to a folder with books/test"
         )
     return Evaluation(
-        models=tuple(chosen.models.split(",")), tasks=tasks_named(chosen.tasks), lengths=lengths,
-        samples=_numbers(chosen.samples, len(lengths)), seeds=chosen.seeds, babi=None if babi is None else str(babi),
+        models=tuple(chosen.models.split(",")),
+        tasks=tasks_named(chosen.tasks),
+        lengths=lengths,
+        samples=_numbers(chosen.samples, len(lengths)),
+        seeds=chosen.seeds,
+        babi=None if babi is None else str(babi),
         books=None if books is None else str(books),
-        length_tokenizer=chosen.length_tokenizer, style=Style(chosen.style), segment_length=chosen.segment_length,
-        device=chosen.device, dtype=chosen.dtype,
-    )  # fmt: skip
+        length_tokenizer=chosen.length_tokenizer,
+        style=Style(chosen.style),
+        segment_length=chosen.segment_length,
+        device=chosen.device,
+        dtype=chosen.dtype,
+    )
 
 
 def _means(found: "Results", out: Path) -> Iterator[str]:

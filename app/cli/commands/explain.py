@@ -24,13 +24,18 @@ _EXAMPLE = "babi-lm2-qa1"
 
 def add_explain(commands: Commands) -> None:
     one = commands.add(
-        "explain", "tell of every slot what reads and writes it most", _explain,
+        "explain",
+        "tell of every slot what reads and writes it most",
+        _explain,
         "A language model may describe it. Nothing leaves this machine unless an address is given. Where LM2_LLM_KEY is set, it is sent "
         "there as a bearer token.",
-    )  # fmt: skip
+    )
     add_spec(one, "spec.json, explanations.json, report.md and what a language model said")
-    one.add_argument("--model-url", metavar="URL",
-                     help="OpenAI-compatible address of it, such as http://127.0.0.1:8000/v1 (default: none is asked)")  # fmt: skip
+    one.add_argument(
+        "--model-url",
+        metavar="URL",
+        help="OpenAI-compatible address of it, such as http://127.0.0.1:8000/v1 (default: none is asked)",
+    )
     one.add_argument("--model", metavar="NAME", help="the language model's name there (default: the spec's)")
     one.add_argument(
         "--replay", action="store_true", help="descriptions from the transcripts in DIR; nobody is contacted"
@@ -96,7 +101,7 @@ def _write(folder: Path, found: "Explanations", described: "Sequence[Described]"
         "spec.json": json.dumps(found.spec.to_json(), indent=1),
         "explanations.json": json.dumps(to_json(found, described)),
         "report.md": markdown(found, described, command),
-    }  # fmt: skip
+    }
     for name, text in files.items():
         with replace_file(folder / name) as aside:
             aside.write_text(text, encoding="utf-8")

@@ -58,9 +58,12 @@ def add_serve(commands: Commands) -> None:
         help="folder of saved figures (default %(default)s)",
     )
     one.add_argument(
-        "--folders", type=Path, nargs="*", metavar="DIR",
+        "--folders",
+        type=Path,
+        nargs="*",
+        metavar="DIR",
         help="folders whose checkpoints, evaluations and labels visitors may open by their paths; none after it, no path at all (default: the one it is started in)",
-    )  # fmt: skip
+    )
     one.add_argument(
         "--model-url",
         metavar="URL",
@@ -126,11 +129,16 @@ def add_generate(commands: Commands) -> None:
 def _serve(chosen: argparse.Namespace) -> None:
     """Streamlit, which listens on this machine alone, sends no statistics, and shows visitors no traceback."""
     options = {
-        "server.address": "127.0.0.1", "server.port": chosen.port, "server.maxUploadSize": 200,
+        "server.address": "127.0.0.1",
+        "server.port": chosen.port,
+        "server.maxUploadSize": 200,
         "server.enableCORS": "true",
-        "server.enableXsrfProtection": "true", "server.fileWatcherType": "none", "browser.gatherUsageStats": "false",
-        "client.toolbarMode": "minimal", "client.showErrorDetails": "none",
-    }  # fmt: skip
+        "server.enableXsrfProtection": "true",
+        "server.fileWatcherType": "none",
+        "browser.gatherUsageStats": "false",
+        "client.toolbarMode": "minimal",
+        "client.showErrorDetails": "none",
+    }
     flags = [f"--{name}={value}" for name, value in options.items()]
     command = [sys.executable, "-m", "streamlit", "run", str(Path(__file__).parents[2] / "main.py"), *flags]
     os.environ[workspace.VARIABLE] = str(chosen.workspace.absolute())
@@ -151,10 +159,13 @@ def _info(chosen: argparse.Namespace) -> Output:
 
     checkpoint = load(chosen.checkpoint, "cpu")
     found = {
-        "checkpoint": checkpoint.name, "checkpoint_digest": checkpoint.digest, "parameters": checkpoint.parameters,
-        "memory_parameters": checkpoint.memory_parameters, "config": checkpoint.config.to_json(),
+        "checkpoint": checkpoint.name,
+        "checkpoint_digest": checkpoint.digest,
+        "parameters": checkpoint.parameters,
+        "memory_parameters": checkpoint.memory_parameters,
+        "config": checkpoint.config.to_json(),
         "card": checkpoint.card,
-    }  # fmt: skip
+    }
     return Output(found=found, words=_sizes(found))
 
 
@@ -259,12 +270,20 @@ def _generate(chosen: argparse.Namespace) -> Output:
     text = given_text(chosen)
     checkpoint = load(chosen.checkpoint, chosen.device, chosen.dtype)
     made = generate(
-        checkpoint, text, max_tokens=chosen.tokens, segment_length=chosen.segment_length,
-        temperature=chosen.temperature, generator=torch.Generator().manual_seed(chosen.seed),
-    )  # fmt: skip
+        checkpoint,
+        text,
+        max_tokens=chosen.tokens,
+        segment_length=chosen.segment_length,
+        temperature=chosen.temperature,
+        generator=torch.Generator().manual_seed(chosen.seed),
+    )
     found = {
-        "checkpoint": checkpoint.name, **opened(checkpoint), "prompt": text, "text": made.text,
+        "checkpoint": checkpoint.name,
+        **opened(checkpoint),
+        "prompt": text,
+        "text": made.text,
         "pieces": checkpoint.tokenizer.followed(made.prompt, made.ids).shown[len(made.prompt) :],
-        "temperature": chosen.temperature, "seed": chosen.seed,
-    }  # fmt: skip
+        "temperature": chosen.temperature,
+        "seed": chosen.seed,
+    }
     return Output(found=found, words=[text + made.text])

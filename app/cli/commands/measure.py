@@ -28,15 +28,23 @@ def add_recall(commands: Commands) -> None:
         "--babi", type=Path, required=True, metavar="PATH", help="a .txt file, folder or archive in the official format"
     )
     one.add_argument("--task", metavar="qaN", help="only this task of a folder or archive, qa1 to qa10 (default: all)")
-    one.add_argument("--memory", choices=("on", "frozen", "reset"), default="on",
-                     help="frozen: no segment writes; reset: a fresh bank at the question (default %(default)s)")  # fmt: skip
+    one.add_argument(
+        "--memory",
+        choices=("on", "frozen", "reset"),
+        default="on",
+        help="frozen: no segment writes; reset: a fresh bank at the question (default %(default)s)",
+    )
     one.add_argument(
         "--validation",
         action="store_true",
         help="only the last tenth of the stories, which the bundled models have not seen",
     )
-    one.add_argument("--stretch", type=whole(0, MOST), metavar="N",
-                     help="put N more statements about others between facts and question, qa1 only (default: none)")  # fmt: skip
+    one.add_argument(
+        "--stretch",
+        type=whole(0, MOST),
+        metavar="N",
+        help="put N more statements about others between facts and question, qa1 only (default: none)",
+    )
 
 
 def add_mmlu(commands: Commands) -> None:
@@ -56,9 +64,11 @@ def add_mmlu(commands: Commands) -> None:
 
 def add_parity(commands: Commands) -> None:
     one = commands.add(
-        "parity", "compare the RELEASE model with outputs of the released code", _parity,
+        "parity",
+        "compare the RELEASE model with outputs of the released code",
+        _parity,
         f"The exit code is 1 where a logit, gate or bank differs by more than {_TOLERANCE:g}.",
-    )  # fmt: skip
+    )
     one.add_argument("file", type=Path, metavar="FILE.safetensors", help="recorded inputs, weights and outputs")
 
 
@@ -76,15 +86,21 @@ def _recall(chosen: argparse.Namespace) -> Output:
     checkpoint = load(chosen.checkpoint, chosen.device, chosen.dtype)
     with progress("question") as told:
         report = recall(
-            checkpoint, prompts, Memory(chosen.memory), segment_length=chosen.segment_length,
+            checkpoint,
+            prompts,
+            Memory(chosen.memory),
+            segment_length=chosen.segment_length,
             on_question=lambda done: told(done, len(prompts)),
-        )  # fmt: skip
+        )
     rows = [{"distance": distance, **asdict(rate)} for distance, rate in report.by_distance.items()]
     told_as_json = {
-        "checkpoint": checkpoint.name, **opened(checkpoint), "memory": chosen.memory,
+        "checkpoint": checkpoint.name,
+        **opened(checkpoint),
+        "memory": chosen.memory,
         "segment_length": report.segment_length,
-        **asdict(report.overall), "by_distance": rows,
-    }  # fmt: skip
+        **asdict(report.overall),
+        "by_distance": rows,
+    }
     return Output(found=told_as_json, words=_recalled(checkpoint.name, report))
 
 

@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from probes.probing.result import ProbeCell, ProbeResult
 
 _EXAMPLE = {
-    "checkpoint": "babi-lm2-qa1", "documents": {"kind": "Documents", "tasks": [1], "count": 600, "seed": 100_000},
-    "sources": ["bank:mean", "bank:sketch256"], "targets": ["place of *"],
-}  # fmt: skip
+    "checkpoint": "babi-lm2-qa1",
+    "documents": {"kind": "Documents", "tasks": [1], "count": 600, "seed": 100_000},
+    "sources": ["bank:mean", "bank:sketch256"],
+    "targets": ["place of *"],
+}
 
 
 def add_probe(commands: Commands) -> None:

@@ -22,9 +22,11 @@ _EXAMPLE = "babi-lm2-qa1"
 
 def add_sweep(commands: Commands) -> None:
     one = commands.add(
-        "sweep", "replace slots, heads, blocks or gates one by one", _sweep,
+        "sweep",
+        "replace slots, heads, blocks or gates one by one",
+        _sweep,
         "Every unit in many documents; the same folder goes on where it was stopped.",
-    )  # fmt: skip
+    )
     add_spec(one, "each document's results as they come, and the tables")
     one.add_argument(
         "--top",

@@ -81,10 +81,13 @@ def _train(chosen: argparse.Namespace) -> Output | None:
     folder = chosen.out / "checkpoint"
     checkpoint = load(folder, "cpu")
     found = {
-        "checkpoint": str(folder), "checkpoint_digest": checkpoint.digest, "parameters": checkpoint.parameters,
+        "checkpoint": str(folder),
+        "checkpoint_digest": checkpoint.digest,
+        "parameters": checkpoint.parameters,
         "steps": config.steps,
-        "loss": losses[-1] if losses else None, **written(folder),
-    }  # fmt: skip
+        "loss": losses[-1] if losses else None,
+        **written(folder),
+    }
     return Output(found=found, words=[f"{folder} can be opened: lm2 info {folder}"])
 
 
@@ -126,13 +129,20 @@ def _graft(chosen: argparse.Namespace) -> Output:
     plain = load(chosen.checkpoint, "cpu")
     layers = tuple(range(plain.config.n_layers)) if chosen.layers is None else _layers(chosen.layers)
     grafted = graft(
-        plain, slots=chosen.slots, slot_dim=plain.config.d_model, memory_heads=chosen.heads, memory_layers=layers,
+        plain,
+        slots=chosen.slots,
+        slot_dim=plain.config.d_model,
+        memory_heads=chosen.heads,
+        memory_layers=layers,
         generator=torch.Generator().manual_seed(0),
-    )  # fmt: skip
+    )
     save(chosen.out, grafted.model, grafted.tokenizer, grafted.card)
     found = {
-        "checkpoint": str(chosen.out), "checkpoint_digest": grafted.digest, "parameters": grafted.parameters,
-        "memory_parameters": grafted.memory_parameters, **written(chosen.out),
-    }  # fmt: skip
+        "checkpoint": str(chosen.out),
+        "checkpoint_digest": grafted.digest,
+        "parameters": grafted.parameters,
+        "memory_parameters": grafted.memory_parameters,
+        **written(chosen.out),
+    }
     added = f"{grafted.memory_parameters:,} parameters of memory added to {plain.parameters:,}"
     return Output(found=found, words=[f"{chosen.out}: {added}; lm2 info {chosen.out}"])

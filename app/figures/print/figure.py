@@ -12,9 +12,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from app.figures.print import fonts as paper_fonts
-from app.figures.print import forest, heatmap, strip, text
-from app.figures.print import lines as paper_curves
+from app.figures.print import fonts as paper_fonts, forest, heatmap, lines as paper_curves, strip, text
 from app.figures.print.heatmap import PRINTED
 from app.figures.print.page import TALLEST, Grid, Panel, Paper, letters
 from app.figures.print.panel import PanelBox, PendingPanel
@@ -33,10 +31,16 @@ _PAD = 2.0
 """Points around the figure, and between what stands side by side."""
 
 _SETTINGS = {
-    "text.parse_math": False, "text.usetex": False, "axes.linewidth": 0.6, "hatch.linewidth": 0.4,
-    "xtick.major.width": 0.6, "ytick.major.width": 0.6, "pdf.fonttype": 42, "svg.fonttype": "path",
+    "text.parse_math": False,
+    "text.usetex": False,
+    "axes.linewidth": 0.6,
+    "hatch.linewidth": 0.4,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "pdf.fonttype": 42,
+    "svg.fonttype": "path",
     "svg.hashsalt": "figure",
-}  # fmt: skip
+}
 """Text in SVG becomes paths: it looks alike where the font is not installed, and where a browser would take another for
 it."""
 _LOCK = threading.Lock()
@@ -326,8 +330,17 @@ def _annotate(panel: Panel, axes: Axes, size: float) -> None:
             )
         third = min(2, int(3 * (one.x - left) / (right - left)))  # so that it does not reach over an edge that is near
         axes.annotate(
-            text.printable(one.text), (one.x, one.y), fontsize=size, ha=("left", "center", "right")[third], va="center",
+            text.printable(one.text),
+            (one.x, one.y),
+            fontsize=size,
+            ha=("left", "center", "right")[third],
+            va="center",
             zorder=5,
-            bbox={"boxstyle": "round,pad=0.2", "facecolor": "#ffffff", "edgecolor": "#31333f", "linewidth": 0.4,
-                "alpha": 0.9},
-        )  # fmt: skip
+            bbox={
+                "boxstyle": "round,pad=0.2",
+                "facecolor": "#ffffff",
+                "edgecolor": "#31333f",
+                "linewidth": 0.4,
+                "alpha": 0.9,
+            },
+        )

@@ -198,9 +198,17 @@ def _segments(view: Heatmap, room: PanelBox, width: float) -> tuple[str, ...]:
     if len(edges) * 2 > width:
         notes.append(f"Where the {len(view.boundaries)} segments begin is too close together to be shown.")
     else:
-        axes.plot([edge - 0.5 for edge in edges], [1] * len(edges), transform=axes.get_xaxis_transform(), linestyle="",
+        axes.plot(
+            [edge - 0.5 for edge in edges],
+            [1] * len(edges),
+            transform=axes.get_xaxis_transform(),
+            linestyle="",
             marker=TICKUP,
-                  markersize=3, markeredgewidth=0.5, color=EDGE, clip_on=False)  # fmt: skip
+            markersize=3,
+            markeredgewidth=0.5,
+            color=EDGE,
+            clip_on=False,
+        )
     start = text.common_start(view.segment_labels)
     words = [text.printable(label.removeprefix(f"{start} ")) for label in view.segment_labels]
     point, free = columns / width, -math.inf

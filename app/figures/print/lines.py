@@ -62,10 +62,16 @@ def _line(axes: Axes, line: Line, number: int, count: int) -> Line2D:
                 axes.plot(x, edge, color=style.colour, linewidth=0.4, linestyle=style.dash)
     every = max(1, points // _MARKERS)
     (drawn,) = axes.plot(
-        x, line.values, color=style.colour, linewidth=1.2, linestyle=style.dash, marker=style.marker, markersize=3.2,
+        x,
+        line.values,
+        color=style.colour,
+        linewidth=1.2,
+        linestyle=style.dash,
+        marker=style.marker,
+        markersize=3.2,
         markeredgewidth=0,
         markevery=(number * every // max(1, count), every) if every > 1 else None,
-    )  # fmt: skip
+    )
     return drawn
 
 
@@ -90,10 +96,20 @@ def legend(lines: Sequence[Line], room: PanelBox, drawn: list[Line2D]) -> None:
     names, columns = _names(lines, room.width, room.small)
     if names:
         room.axes.legend(
-            drawn, names, ncols=columns, fontsize=room.small, loc="lower left", bbox_to_anchor=(0, 1),
+            drawn,
+            names,
+            ncols=columns,
+            fontsize=room.small,
+            loc="lower left",
+            bbox_to_anchor=(0, 1),
             borderaxespad=0.2,
-            borderpad=0, frameon=False, handlelength=_SAMPLE, handletextpad=0.6, columnspacing=1.4, labelspacing=0.25,
-        )  # fmt: skip
+            borderpad=0,
+            frameon=False,
+            handlelength=_SAMPLE,
+            handletextpad=0.6,
+            columnspacing=1.4,
+            labelspacing=0.25,
+        )
 
 
 def bars(view: Bars, room: PanelBox) -> PendingPanel:

@@ -165,12 +165,7 @@ def _tokens(view: Strip, room: PanelBox, placed: Flow, shades: Float[np.ndarray,
                 )
             )
         axes.text(
-            one.left,
-            _middle(room, one.line),
-            one.text,
-            fontsize=size,
-            color=words[one.token],
-            va="center_baseline",
+            one.left, _middle(room, one.line), one.text, fontsize=size, color=words[one.token], va="center_baseline"
         )
 
 

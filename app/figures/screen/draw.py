@@ -103,10 +103,14 @@ def lines(view: Lines, theme: Theme, height: int = 340) -> go.Figure:
             figure.add_scatter(y=line.high, **band)
             figure.add_scatter(y=line.low, fill="tonexty", fillcolor=_faint(colour), **band)
         figure.add_scatter(
-            x=x, y=line.values, name=line.name, mode="lines+markers" if len(x) <= 64 else "lines",
+            x=x,
+            y=line.values,
+            name=line.name,
+            mode="lines+markers" if len(x) <= 64 else "lines",
             line={"color": colour, "width": 2},
-            customdata=view.ticks, hovertemplate="%{customdata}<br>%{y:.3f}<extra>%{fullData.name}</extra>",
-        )  # fmt: skip
+            customdata=view.ticks,
+            hovertemplate="%{customdata}<br>%{y:.3f}<extra>%{fullData.name}</extra>",
+        )
     # All at once: add_vline looks at every shape there is, and a long text has hundreds of segments.
     edges = [{"x0": edge - 0.5, "x1": edge - 0.5} for edge in view.boundaries[1:]]
     figure.layout.shapes = [
@@ -155,10 +159,16 @@ def forest(view: Forest, theme: Theme, height: int | None = None) -> go.Figure:
             for at, (label, value) in enumerate(zip(view.labels, line.values))
         ]
         figure.add_scatter(
-            x=line.values, y=rows + 0.24 * (number - (len(view.lines) - 1) / 2), name=line.name, mode="markers",
+            x=line.values,
+            y=rows + 0.24 * (number - (len(view.lines) - 1) / 2),
+            name=line.name,
+            mode="markers",
             marker={"color": colour, "size": 8},
-            text=said, hovertemplate="%{text}<extra>%{fullData.name}</extra>", showlegend=len(view.lines) > 1, **spread,
-        )  # fmt: skip
+            text=said,
+            hovertemplate="%{text}<extra>%{fullData.name}</extra>",
+            showlegend=len(view.lines) > 1,
+            **spread,
+        )
     figure.update_xaxes(
         title=view.x_title, range=None if view.x_range is None else [view.x_range[0] - 1, view.x_range[1] + 2]
     )

@@ -55,9 +55,13 @@ def interactive(drawn: PrintFigure) -> str:
 
 def _panel(at: int, view: View, panel: Panel, mark: str) -> str:
     head = " ".join(part for part in (f"({mark})" if mark else "", view.titled(panel.title)) if part)
-    body = _text(view, panel) if isinstance(view, Strip) else to_html(
-        _figure(view, panel), config=_CONFIG, include_plotlyjs=False, full_html=False, div_id=f"figure-{at}"
-    )  # fmt: skip
+    body = (
+        _text(view, panel)
+        if isinstance(view, Strip)
+        else to_html(
+            _figure(view, panel), config=_CONFIG, include_plotlyjs=False, full_html=False, div_id=f"figure-{at}"
+        )
+    )
     return f'<figure aria-label="{_shown(view.alt)}"><figcaption>{_shown(head)}</figcaption>{body}</figure>'
 
 
