@@ -101,9 +101,9 @@ def _check_there(path: Path) -> None:
 def write_arrays(path: Path, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray], of: object) -> None:
     """A compressed .npz without pickle: arrays, and JSON values as "header", with a seal over all of them."""
     sealed = {**header, "arrays": _arrays_digest(arrays)}
-    encoded = np.frombuffer(json.dumps(seal(sealed, of)).encode(), dtype=np.uint8)
+    everything: dict[str, Any] = {"header": np.frombuffer(json.dumps(seal(sealed, of)).encode(), np.uint8), **arrays}
     with replace_file(path) as aside, aside.open("wb") as file:
-        np.savez_compressed(file, header=encoded, **arrays)
+        np.savez_compressed(file, **everything)
 
 
 def read_arrays(path: Path, of: object) -> tuple[Any, dict[str, np.ndarray]]:
@@ -132,9 +132,8 @@ def _arrays_digest(arrays: Mapping[str, np.ndarray]) -> str:
     found = hashlib.sha256()
     for name, values in sorted(arrays.items()):
         found.update(f"{name} {values.dtype.str} {values.shape}".encode())
-        found.update(
-            np.ascontiguousarray(values).reshape(-1).view(np.uint8)
-        )  # no copy: a long text's logits are in a file
+        # Without a copy: a long text's logits are in a file.
+        found.update(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
     return found.hexdigest()
 
 

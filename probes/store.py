@@ -1,17 +1,18 @@
-"""What a sweep has done so far: one sealed file a document, in a folder or nowhere."""
+"""What a sweep or a probe has done so far, in a folder or nowhere: one sealed file a document, or a source."""
 
 import logging
 import math
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 
 from lm2.files import read_json
 from lm2.sealed import DamagedError, read_sealed, write_sealed
 from lm2.weights.checkpoint import Checkpoint
-from probes.claims import claim
+from probes.claims import Claim, claim
 
 _LOG = logging.getLogger(__name__)
 
@@ -19,48 +20,77 @@ Form = tuple[int, ...] | Mapping[str, tuple[int, ...]]
 """The shape of a document's values, or that of each by name."""
 
 
-class Store:
+Name = TypeVar("Name", bound=Hashable)
+Values = TypeVar("Values")
+Forms = TypeVar("Forms")
+
+
+class Resumable(ABC, Generic[Name, Values, Forms]):
     """Results by name. With a folder, each is a file that is written whole or not at all, and believed only as it was
     written."""
+
+    what: ClassVar[str]
+    """Whose results: also the name of the file in the folder that says it."""
 
     def __init__(self, folder: Path | None, key: Mapping[str, Any], checkpoint: Checkpoint) -> None:
         """`key`: everything that the results depend on. Raises ValueError as `claim` does, for a folder with results of
         another one."""
-        self._folder, self._held = folder, {}
-        self._claim = None if folder is None else claim(folder / "sweep.json", key, "sweep", checkpoint)
+        self._held: dict[Name, Values] = {}
+        self._claim = None if folder is None else claim(folder / f"{self.what}.json", key, self.what, checkpoint)
 
-    def get(self, name: str, form: Form) -> Any:
-        """None where it is not there, or damaged, which is logged. Raises ValueError where it then could not be put."""
+    def get(self, name: Name, forms: Forms) -> Values | None:
+        """None where it is not there, or damaged, which is logged. Raises ValueError where it then could not be put.
+
+        `forms`: the shapes that its arrays must have.
+        """
         if self._claim is None:
             return self._held.get(name)
-        found = self._read(name, form)
-        if found is None:
-            self._claim.check_writable()
-        return found
-
-    def _read(self, name: str, form: Form) -> Any:
-        path = self._path(name)
         try:
-            if self._claim.sealed:
-                return read_sealed(path, self._of(name), ("values",))["values"]
-            return _formed(read_json(path), form, path) if path.exists() else None
+            return self._read(self._claim, name, forms)
         except FileNotFoundError:
-            return None
-        except ValueError as error:
+            pass
+        except (ValueError, KeyError, TypeError) as error:  # of an earlier version's, nothing vouches for the names
             _LOG.warning("%s: it is computed again", error)
-            return None
+        self._claim.check_writable()
+        return None
 
-    def put(self, name: str, values: Any) -> None:
+    def put(self, name: Name, values: Values) -> None:
         if self._claim is None:
             self._held[name] = values
-            return
-        write_sealed(self._path(name), {"values": _written(values)}, self._of(name))
+        else:
+            self._write(self._claim, name, values)
 
-    def _of(self, name: str) -> dict[str, str]:
-        return {"key": self._claim.key, "name": name}
+    @abstractmethod
+    def _read(self, claim: Claim, name: Name, forms: Forms) -> Values:
+        """Raises FileNotFoundError where there is no file."""
 
-    def _path(self, name: str) -> Path:
-        return self._folder / "documents" / f"{name}.json"
+    @abstractmethod
+    def _write(self, claim: Claim, name: Name, values: Values) -> None: ...
+
+
+class Store(Resumable[str, Any, Form]):
+    """A sweep's values by document."""
+
+    what = "sweep"
+
+    def _read(self, claim: Claim, name: str, forms: Form) -> Any:
+        path = _path(claim, name)
+        if claim.sealed:
+            return read_sealed(path, _of(claim, name), ("values",))["values"]
+        if not path.exists():
+            raise FileNotFoundError(path)
+        return _formed(read_json(path), forms, path)
+
+    def _write(self, claim: Claim, name: str, values: Any) -> None:
+        write_sealed(_path(claim, name), {"values": _written(values)}, _of(claim, name))
+
+
+def _of(claim: Claim, name: str) -> dict[str, str]:
+    return {"key": claim.key, "name": name}
+
+
+def _path(claim: Claim, name: str) -> Path:
+    return claim.folder / "documents" / f"{name}.json"
 
 
 def _formed(values: Any, form: Form, path: Path) -> Any:

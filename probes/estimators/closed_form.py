@@ -172,10 +172,8 @@ def temperature(scores: Float[np.ndarray, "row class"], labels: Int[np.ndarray, 
         variance = (likely * scores**2).sum(1).mean() - (expected**2).mean()
         if variance <= 0:
             break
-        before, inverse = (
-            inverse,
-            float(np.clip(inverse - (expected.mean() - wanted) / variance, inverse / 4, 4 * inverse)),
-        )
+        before = inverse
+        inverse = float(np.clip(before - (expected.mean() - wanted) / variance, before / 4, 4 * before))
         if abs(inverse - before) <= 1e-4 * before:
             break
     return 1 / inverse

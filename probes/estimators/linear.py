@@ -11,7 +11,7 @@ from itertools import product
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int, Shaped
+from jaxtyping import Bool, Float, Float32, Int
 from scipy.special import log_softmax
 from threadpoolctl import threadpool_limits
 
@@ -27,7 +27,7 @@ from probes.estimators.closed_form import (
     temperature,
 )
 from probes.estimators.logistic import minimise
-from probes.stats.splits import hold_out
+from probes.stats.splits import Names, hold_out
 
 TOLERANCE = 1e-5
 """Of the largest entry of the gradient. At 1e-4, accuracies of the same probe by two solvers differ by up to 0.06."""
@@ -160,7 +160,7 @@ def choose(
     features: Float32[np.ndarray, "row d"],
     labels: Int[np.ndarray, "target row"],
     classes: Sequence[int],
-    groups: Sequence[str] | Shaped[np.ndarray, "row"],
+    groups: Names,
     *,
     family: Family = Family.LOGISTIC,
     strengths: Sequence[float],
@@ -187,10 +187,8 @@ def choose(
     found = [Chosen(usual, float(np.log(count))) for count in classes]
     if able:
         training = _Training(features, labels[able], [classes[at] for at in able], fold.train)
-        path, asked = (
-            training.path(family, [[strength] * len(able) for strength in strengths], tol),
-            features[fold.test],
-        )
+        path = training.path(family, [[strength] * len(able) for strength in strengths], tol)
+        asked = features[fold.test]
         for at, probes in zip(able, zip(*path)):
             losses = [_cross_entropy(probe.log_probabilities(asked), truth[at]) for probe in probes]
             found[at] = Chosen(strengths[int(np.argmin(losses))], min(losses))
@@ -285,19 +283,15 @@ class _Training:
         most = max(int(seen.sum()) for seen in self._present)
         with threadpool_limits(1, "blas"):
             for targets, known in alike(self._labels):
-                rows, labels = (
-                    (self._rows if known.all() else self._rows[known])[:, :-1],
-                    self._labels[np.ix_(targets, known)],
-                )
+                rows = (self._rows if known.all() else self._rows[known])[:, :-1]
+                labels = self._labels[np.ix_(targets, known)]
                 sums = SufficientStatistics.of(rows, labels, most)
                 spectrum = None if family is Family.MASS_MEAN else Spectrum(sums)
                 for (column, target), (at, strengths) in product(enumerate(targets), enumerate(grid)):
                     linear = _linear(family, sums, spectrum, column, strengths[target])
-                    heat = (
-                        1.0
-                        if family is Family.LDA
-                        else temperature(rows @ linear[0].astype(np.float32) + linear[1], labels[column])
-                    )
+                    heat = 1.0
+                    if family is not Family.LDA:
+                        heat = temperature(rows @ linear[0].astype(np.float32) + linear[1], labels[column])
                     found[at, target] = self._probe(target, family, strengths[target], linear, temperature=heat)
         return [tuple(found[at, target] for target in range(len(self._labels))) for at in range(len(grid))]
 

@@ -15,9 +15,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float, Float32, Int
-from scipy.linalg.blas import strmm
-from scipy.linalg.lapack import spotrf, strtri
+from scipy.linalg import get_blas_funcs, get_lapack_funcs
 from threadpoolctl import threadpool_limits
+
+_trmm = get_blas_funcs("trmm", dtype=np.float32)
+_potrf, _trtri = get_lapack_funcs(("potrf", "trtri"), dtype=np.float32)
 
 EVALUATIONS = 1000
 """Of loss and gradient. A target that needs more is left where it is."""
@@ -76,21 +78,21 @@ def minimise(
         tol: a target is done when no entry of its gradient is larger. In float32, 1e-6 can be reached and 1e-8 cannot.
         start: weights to begin with, which sum to 0 over classes as at the minimum; None, zeros.
     """
-    classes, penalties = np.asarray(classes), np.asarray(penalties, np.float64)
+    counts, strengths = np.asarray(classes), np.asarray(penalties, np.float64)
     found: dict[int, Minimum] = {}
     with threadpool_limits(1, "blas"):
         gram = rows.T @ rows / np.float32(len(rows))
-        for batch in _batches(classes, penalties):
-            most = int(classes[batch].max())
+        for batch in _batches(counts, strengths):
+            most = int(counts[batch].max())
             weights = np.zeros((rows.shape[1], most, len(batch)), np.float32)
             for at, target in enumerate(batch):
-                weights[-1, classes[target] :, at] = _NEVER
+                weights[-1, counts[target] :, at] = _NEVER
                 if start is not None:
-                    weights[:, : classes[target], at] = start[target]
-            objective = _Objective(rows, labels[batch], classes[batch], penalties[batch])
-            scaling = _Scaling(gram, most, float(np.exp(np.log(penalties[batch]).mean())))
+                    weights[:, : counts[target], at] = start[target]
+            objective = _Objective(rows, labels[batch], counts[batch], strengths[batch])
+            scaling = _Scaling(gram, most, float(np.exp(np.log(strengths[batch]).mean())))
             for at, minimum in _descend(objective, scaling, weights.reshape(len(weights), -1), tol, limit):
-                found[batch[at]] = replace(minimum, weights=minimum.weights[:, : classes[batch[at]]])
+                found[batch[at]] = replace(minimum, weights=minimum.weights[:, : counts[batch[at]]])
     return tuple(found[target] for target in range(len(labels)))
 
 
@@ -118,13 +120,12 @@ class _Objective:
         self,
         rows: Float32[np.ndarray, "row d+1"],
         labels: Int[np.ndarray, "target row"],
-        classes: Sequence[int],
+        classes: Int[np.ndarray, "target"],
         penalties: Float[np.ndarray, "target"],
     ) -> None:
-        self._rows, self.classes, self._penalties = rows, max(classes), penalties.astype(np.float32)
-        self._own = (
-            ((np.arange(self.classes)[:, None] < classes) / np.asarray(classes)).astype(np.float32).reshape(1, -1)
-        )
+        self._rows, self.classes, self._penalties = rows, int(max(classes)), penalties.astype(np.float32)
+        own = (np.arange(self.classes)[:, None] < classes) / np.asarray(classes)
+        self._own = own.astype(np.float32).reshape(1, -1)
         """[1, column]: 1 / classes for the classes that a target has, 0 for others."""
         kept = labels >= 0
         self._share = np.ascontiguousarray((kept / kept.sum(1, keepdims=True)).T, np.float32)
@@ -174,25 +175,24 @@ class _Scaling:
     """To u = L'w and back, where L L' is about the curvature."""
 
     def __init__(self, gram: Float32[np.ndarray, "d+1 d+1"], classes: int, penalty: float) -> None:
-        penalty, failed = (
-            max(penalty, 1e-6 * float(np.trace(gram)) / classes),
-            True,
-        )  # with less, float32 may find no factor
+        penalty = max(penalty, 1e-6 * float(np.trace(gram)) / classes)  # with less, float32 may find no factor
         features = np.arange(len(gram) - 1)
-        while failed:
+        while True:
             curvature = gram / np.float32(classes)
             curvature[features, features] += penalty
-            factor, failed = spotrf(curvature, lower=True)
+            factor, failed = _potrf(curvature, lower=True)
+            if not failed:
+                break
             penalty *= 10
-        self._inverse, _ = strtri(factor, lower=True)
+        self._inverse, _ = _trtri(factor, lower=True)
 
     def gradient(self, gradient: Float32[np.ndarray, "d+1 column"]) -> Float32[np.ndarray, "d+1 column"]:
         """By u, of one by w."""
-        return strmm(1.0, self._inverse, gradient.T, side=True, lower=True, trans_a=True).T
+        return _trmm(1.0, self._inverse, gradient.T, side=True, lower=True, trans_a=True).T
 
     def direction(self, direction: Float32[np.ndarray, "d+1 column"]) -> Float32[np.ndarray, "d+1 column"]:
         """In w, of one in u."""
-        return strmm(1.0, self._inverse, direction.T, side=True, lower=True).T
+        return _trmm(1.0, self._inverse, direction.T, side=True, lower=True).T
 
 
 class _Memory:
@@ -203,10 +203,7 @@ class _Memory:
         self._inverse, self._scale, self._added = np.zeros((_MEMORY, targets)), np.ones(targets), 0
 
     def keep(self, live: Int[np.ndarray, "live"]) -> None:
-        self._steps, self._changes = (
-            _of(self._steps, live, len(self._scale)),
-            _of(self._changes, live, len(self._scale)),
-        )
+        self._steps, self._changes = (_of(one, live, len(self._scale)) for one in (self._steps, self._changes))
         self._inverse, self._scale = self._inverse[:, live], self._scale[live]
 
     def add(
@@ -260,7 +257,7 @@ def _descend(
             if not len(live):
                 return
             weights, gradient, scaled = (_of(one, live, len(done)) for one in (weights, gradient, scaled))
-            running, spent, size, loss, done = (one[live] for one in (running, spent, size, loss, done))
+            running, spent, size, loss, done = running[live], spent[live], size[live], loss[live], done[live]
             objective.keep(live)
             memory.keep(live)
         direction = memory.direction(scaled)

@@ -101,22 +101,15 @@ class Predictions:
     @property
     def measures(self) -> tuple[Measure, ...]:
         """Those that can be taken."""
-        without = (
-            {Measure.AUC, Measure.BITS}
-            if self.log_probabilities is None
-            else {Measure.AUC}
-            if self.classes > 2
-            else set()
-        )
+        without = set() if self.classes == 2 else {Measure.AUC}
+        if self.log_probabilities is None:
+            without = {Measure.AUC, Measure.BITS}
         return tuple(measure for measure in Measure if measure not in without)
 
     def where(self, rows: Bool[np.ndarray, "row"]) -> "Predictions":
         """A slice: the same rows, all but these left out. It can still be compared with others row by row."""
-        given = (
-            {"predicted": self.predicted}
-            if self.log_probabilities is None
-            else {"log_probabilities": self.log_probabilities}
-        )
+        name = "predicted" if self.log_probabilities is None else "log_probabilities"
+        given = {name: getattr(self, name)}
         return Predictions(labels=np.where(rows, self.labels, -1), groups=self.groups, classes=self.classes, **given)
 
 
@@ -210,9 +203,7 @@ def differences(
         pairs = [[_Target(one, member) for one in side] for side in few]
         one, other = (_STATISTICS[measure](side, groups) for side in pairs)
         held = np.array([min(a.groups, b.groups) for a, b in zip(*pairs)])
-        found += _intervals(
-            lambda weights: one(weights) - other(weights), held, np.full((len(held), 2), np.nan), groups, seed
-        )
+        found += _intervals(_less(one, other), held, np.full((len(held), 2), np.nan), groups, seed)
     return tuple(found)
 
 
@@ -222,6 +213,7 @@ class _Target:
     def __init__(self, predictions: Predictions, member: Int[np.ndarray, "row"]) -> None:
         rows = np.flatnonzero(predictions.labels >= 0)
         self.given, self.rows, self.classes = predictions, rows, predictions.classes
+        assert predictions.predicted is not None  # it was filled in
         self.labels, self.predicted, self.member = predictions.labels[rows], predictions.predicted[rows], member[rows]
         self.groups = int(np.count_nonzero(np.bincount(self.member)))
 
@@ -256,6 +248,10 @@ def _ratio(sums: Float[np.ndarray, "group target"], sizes: Float[np.ndarray, "gr
     return lambda weights: (weights @ sums) / (weights @ sizes)
 
 
+def _less(one: Statistic, other: Statistic) -> Statistic:
+    return lambda weights: one(weights) - other(weights)
+
+
 def _accuracy(targets: Sequence[_Target], groups: int) -> Statistic:
     right = [one.sums(groups, one.predicted == one.labels) for one in targets]
     return _ratio(np.hstack(right), np.hstack([one.sums(groups, None) for one in targets]))
@@ -271,17 +267,14 @@ def _bits(targets: Sequence[_Target], groups: int) -> Statistic:
 def _balanced_accuracy(targets: Sequence[_Target], groups: int) -> Statistic:
     right = [one.sums(groups, one.predicted == one.labels, one.labels, one.classes) for one in targets]
     told = [one.sums(groups, None, one.labels, one.classes) for one in targets]
-    columns, begins = (
-        np.hstack([*right, *told]).astype(np.float32),
-        _begins(targets),
-    )  # whole numbers: nothing is rounded
+    columns = np.hstack([*right, *told]).astype(np.float32)  # whole numbers: nothing is rounded
+    begins = _begins(targets)
 
     def statistic(weights: Float[np.ndarray, "draw group"]) -> Float[np.ndarray, "draw target"]:
         hits, seen = np.split(weights @ columns, 2, axis=1)
         occurs = seen > 0
-        return _over_classes(hits / np.where(occurs, seen, 1), begins) / _over_classes(
-            occurs.astype(np.float32), begins
-        )
+        shares = hits / np.where(occurs, seen, 1)
+        return _over_classes(shares, begins) / _over_classes(occurs.astype(np.float32), begins)
 
     return statistic
 
@@ -298,9 +291,8 @@ def _mcc(targets: Sequence[_Target], groups: int) -> Statistic:
         n = _over_classes(told, begins)
         spread = (n**2 - _over_classes(told**2, begins)) * (n**2 - _over_classes(said**2, begins))
         varies = spread > 0
-        return np.where(varies, right * n - _over_classes(told * said, begins), 0) / np.sqrt(
-            np.where(varies, spread, 1)
-        )
+        together = np.where(varies, right * n - _over_classes(told * said, begins), 0)
+        return together / np.sqrt(np.where(varies, spread, 1))
 
     return statistic
 
@@ -315,12 +307,9 @@ def _auc(targets: Sequence[_Target], groups: int) -> Statistic:
         for own in (positive, ~positive):
             above[own] -= np.where(positive[own], 1, -1) * stats.rankdata(odds[own])
         placement = above / np.maximum(1, np.where(positive, (~positive).sum(), positive.sum())) + ~positive
+        ones = np.ones(len(odds))
         columns.append(
-            [
-                one.sums(groups, kind * value)
-                for kind in (positive, ~positive)
-                for value in (placement, np.ones(len(odds)))
-            ]
+            [one.sums(groups, kind * value) for kind in (positive, ~positive) for value in (placement, ones)]
         )
         whole.append(placement[positive].mean() if positive.any() and not positive.all() else np.nan)
     above, positives, below, negatives = (np.hstack(kind) for kind in zip(*columns))
@@ -377,10 +366,8 @@ def _estimated(
         _STATISTICS[measure]([target for (own, _), target in zip(asked, targets) if own is measure], groups)
         for measure in dict.fromkeys(measure for measure, _ in asked)
     ]
-    held, ends = (
-        np.array([one.groups for one in targets]),
-        np.array([(measure.worst, measure.best) for measure, _ in asked], float),
-    )
+    held = np.array([one.groups for one in targets])
+    ends = np.array([(measure.worst, measure.best) for measure, _ in asked], float)
     found = _intervals(
         lambda weights: np.hstack([statistic(weights) for statistic in statistics]), held, ends, groups, seed
     )

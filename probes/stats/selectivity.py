@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from jaxtyping import Float, Float32, Int, Shaped
+from jaxtyping import Float, Float32, Int
 from scipy import linalg, stats
 
 from probes.stats.scores import Estimate, Measure, Predictions, differences, estimates
-from probes.stats.splits import Fold, folds
+from probes.stats.splits import Fold, Names, folds
 
 CODED = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.0625, 0.125, 0.25, 0.5, 1.0)
 """Shares of the groups at which a probe is fitted anew (Voita and Titov 2020)."""
@@ -27,9 +27,7 @@ _COLUMNS = 500
 """Of permuted one-hot labels in one matrix product."""
 
 
-def control_labels(
-    types: Sequence[str], labels: Int[np.ndarray, "row"], classes: int, seed: int = 0
-) -> Int[np.ndarray, "row"]:
+def control_labels(types: Names, labels: Int[np.ndarray, "row"], classes: int, seed: int = 0) -> Int[np.ndarray, "row"]:
     """The control task (Hewitt and Liang 2019): one label for each type (the text of a statement, a token), the same
     wherever it occurs.
 
@@ -57,8 +55,7 @@ def control_labels(
 class ProbeReader(Protocol):
     """A fitted probe."""
 
-    def log_probabilities(self, features: Float32[np.ndarray, "row d"], /) -> Float[np.ndarray, "row class"]:
-        """Natural logarithms."""
+    def log_probabilities(self, features: Float32[np.ndarray, "row d"], /) -> Float[np.ndarray, "row class"]: ...
 
 
 Fit = Callable[[Float32[np.ndarray, "row d"], Int[np.ndarray, "target row"], Sequence[int]], Sequence[ProbeReader]]
@@ -88,7 +85,7 @@ def online_code(
     features: Float32[np.ndarray, "row d"],
     labels: Int[np.ndarray, "target row"],
     classes: Sequence[int],
-    groups: Sequence[str] | Shaped[np.ndarray, "row"],
+    groups: Names,
     fit: Fit,
     seed: int = 0,
 ) -> tuple[CodeLength, ...]:
@@ -104,22 +101,20 @@ def online_code(
     names, member = np.unique(np.asarray(groups), return_inverse=True)
     if len(names) < 2 * FEWEST:
         raise ValueError(f"an online code needs at least {2 * FEWEST} groups, not {len(names)}")
-    labels, classes, blocks = np.asarray(labels), np.asarray(classes), _blocks(len(names))
-    told = np.empty(len(names), int)  # in which block each group is
-    told[np.random.default_rng(seed).permutation(len(names))] = np.searchsorted(
-        blocks, np.arange(len(names)), side="right"
-    )
-    told, kept, bits = told[member], labels >= 0, np.zeros(len(labels))
+    labels, counts, blocks = np.asarray(labels), np.asarray(classes), _blocks(len(names))
+    order = np.random.default_rng(seed).permutation(len(names))
+    block_of_group = np.searchsorted(blocks, np.argsort(order), side="right")
+    told, kept, bits = block_of_group[member], labels >= 0, np.zeros(len(labels))
     for block in range(len(blocks)):
         before, now = np.flatnonzero(told < block), np.flatnonzero(told == block)
         known = np.flatnonzero([len(np.unique(own[own >= 0])) > 1 for own in labels[:, before]])
         m, likely = np.zeros(len(labels)), np.zeros((len(labels), len(now)))
         m[known] = kept[known][:, before].sum(1)
-        fitted = fit(features[before], labels[known][:, before], classes[known].tolist()) if len(known) else ()
+        fitted = fit(features[before], labels[known][:, before], counts[known].tolist()) if len(known) else ()
         for target, reader in zip(known, fitted, strict=True):
             said = np.exp(np.asarray(reader.log_probabilities(features[now]), np.float64))
             likely[target] = said[np.arange(len(now)), np.maximum(labels[target, now], 0)]
-        bits -= (kept[:, now] * np.log2((m[:, None] * likely + 1) / (m + classes)[:, None])).sum(1)
+        bits -= (kept[:, now] * np.log2((m[:, None] * likely + 1) / (m + counts)[:, None])).sum(1)
     return tuple(
         CodeLength(n=int(n), bits=float(coded), uniform=float(n * np.log2(count)), blocks=blocks)
         for n, coded, count in zip(kept.sum(1), bits, classes)
@@ -154,8 +149,8 @@ class Permuted:
 def permutation_test(
     features: Float32[np.ndarray, "row d"],
     labels: Int[np.ndarray, "target row"],
-    groups: Sequence[str] | Shaped[np.ndarray, "row"],
-    documents: Sequence[str] | Shaped[np.ndarray, "row"],
+    groups: Names,
+    documents: Names,
     *,
     permutations: int = 999,
     seed: int = 0,
@@ -189,7 +184,7 @@ def permutation_test(
             drawn = _exchanged(labels[target, rows], blocks, permutations, seed)
             values = np.concatenate([_balanced_accuracy(tests, readers, few) for few in drawn])
             hits = (values[1:] >= values[0] - 1e-6).sum()  # a tie is a tie in whatever order it was summed
-            found[target] = Permuted(
+            found[int(target)] = Permuted(
                 value=float(values[0]),
                 null=float(values[1:].mean()),
                 p=float((1 + hits) / (1 + permutations)),
@@ -263,7 +258,7 @@ def _blocks(groups: int) -> tuple[int, ...]:
     return tuple(ends[1:])
 
 
-def _exchangeable(groups: Sequence[str], documents: Sequence[str]) -> list[Int[np.ndarray, "unit row"]]:
+def _exchangeable(groups: Names, documents: Names) -> list[Int[np.ndarray, "unit row"]]:
     """Row indexes of what can exchange labels, an array for each set of units that are alike."""
     members: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for row, (group, document) in enumerate(zip(groups, documents, strict=True)):

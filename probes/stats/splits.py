@@ -9,6 +9,9 @@ from jaxtyping import Int, Shaped
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+Names = Sequence[str] | Shaped[np.ndarray, "row"]
+"""What each row belongs to."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Fold:
@@ -17,15 +20,13 @@ class Fold:
 
     train: Int[np.ndarray, "train"]
     test: Int[np.ndarray, "test"]
-    groups: InitVar[Sequence[str] | Shaped[np.ndarray, "row"]]
+    groups: InitVar[Names]
     """The group of every row: looked at and not kept."""
 
-    def __post_init__(self, groups: Sequence[str] | Shaped[np.ndarray, "row"]) -> None:
-        groups, sides = (
-            np.asarray(groups),
-            {"train": np.sort(np.asarray(self.train)), "test": np.sort(np.asarray(self.test))},
-        )
-        for name, rows in sides.items():
+    def __post_init__(self, groups: Names) -> None:
+        groups = np.asarray(groups)
+        for name in ("train", "test"):
+            rows = np.sort(np.asarray(getattr(self, name)))
             if not len(rows) or rows[0] < 0 or rows[-1] >= len(groups):
                 raise ValueError(
                     f"{name} must hold rows, each from 0 to {len(groups) - 1}, not {len(rows)} of {rows[:1]} to"
@@ -41,7 +42,7 @@ class Fold:
             )
 
 
-def groups(*ids: Sequence[str]) -> Shaped[np.ndarray, "row"]:
+def groups(*ids: Names) -> Shaped[np.ndarray, "row"]:
     """The group of each row, where rows that share an id in any column (story, background passage, template) belong
     together.
 
@@ -72,7 +73,7 @@ def groups(*ids: Sequence[str]) -> Shaped[np.ndarray, "row"]:
     return columns[0][first[which]]
 
 
-def folds(groups: Sequence[str] | Shaped[np.ndarray, "row"], count: int = 5, seed: int = 0) -> tuple[Fold, ...]:
+def folds(groups: Names, count: int = 5, seed: int = 0) -> tuple[Fold, ...]:
     """`count` folds; every row is in the test of exactly one.
 
     Groups are shuffled, and each goes to the fold with fewest rows so far: tests differ by no more rows than the
@@ -94,7 +95,7 @@ def folds(groups: Sequence[str] | Shaped[np.ndarray, "row"], count: int = 5, see
     )
 
 
-def hold_out(groups: Sequence[str] | Shaped[np.ndarray, "row"], share: float = 0.25, seed: int = 0) -> Fold:
+def hold_out(groups: Names, share: float = 0.25, seed: int = 0) -> Fold:
     """One fold whose test is about `share` of the rows: shuffled groups, as many as come nearest, and at least one a
     side.
 
