@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -97,7 +98,8 @@ def _both(d: int, strength: float, on_fit: Callable[[int], None]) -> list[ProbeR
     features, labels = data(d, max(TARGETS))
     scaled = standardised(features, np.arange(TRAIN + TEST), *scaler(features, np.arange(TRAIN)))[:, :-1]
     batched: dict[int, list[tuple[float, tuple[Probe, ...]]]] = {targets: [] for targets in TARGETS}
-    alone, said = [], []
+    alone: list[float] = []
+    predicted = []
 
     def fit_batched(targets: int) -> None:
         train, own = features[:TRAIN], labels[:targets, :TRAIN]
@@ -109,13 +111,13 @@ def _both(d: int, strength: float, on_fit: Callable[[int], None]) -> list[ProbeR
     for target in range(REFERENCE):
         model = LogisticRegression(C=strength, tol=TOLERANCE, max_iter=10_000)
         with threadpool_limits(1):
-            alone.append(_timed(lambda: model.fit(scaled[:TRAIN], labels[target, :TRAIN]))[0])
-        said.append(model.predict(scaled[TRAIN:]))
+            alone.append(_timed(partial(model.fit, scaled[:TRAIN], labels[target, :TRAIN]))[0])
+        predicted.append(model.predict(scaled[TRAIN:]))
         on_fit(target + 1)
         if target + 1 == REFERENCE // 2:
             fit_batched(TARGETS[1])
     fit_batched(TARGETS[0])
-    truth, rows = labels[:REFERENCE, TRAIN:], []
+    truth, said, rows = labels[:REFERENCE, TRAIN:], np.stack(predicted), []
     for targets, runs in batched.items():
         found = np.stack([probe.predict(features[TRAIN:]) for probe in runs[-1][1][:REFERENCE]])
         rows.append(

@@ -14,6 +14,7 @@ from jaxtyping import Float, Float32, Int, Shaped
 from lm2.intervals import rate
 from lm2.runs.operations import Erase, Operation, Transport
 from lm2.runs.trace import read_only
+from lm2.serialize import Numbers
 from probes.estimators.linear import Family, Probe, fit_many
 from probes.features.targets import Labels
 from probes.stats.splits import hold_out
@@ -45,10 +46,10 @@ class Eraser(ABC):
     @abstractmethod
     def apply(self, features: Float32[np.ndarray, "row d"]) -> Float32[np.ndarray, "row d"]: ...
 
-    @property
-    @abstractmethod
+    @cached_property
     def operation(self) -> Operation:
         """The same, for a run."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -69,7 +70,11 @@ class Projection(Eraser):
 
     @cached_property
     def operation(self) -> Erase:
-        return Erase(left=self.left, right=self.right, mean=self.mean)
+        return Erase(
+            left=Numbers("left", self.left, 2),
+            right=Numbers("right", self.right, 2),
+            mean=Numbers("mean", self.mean, 1),
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -89,7 +94,9 @@ class TransportEraser(Eraser):
 
     @cached_property
     def operation(self) -> Transport:
-        return Transport(matrix=self.matrix, mean=self.mean, to=self.to)
+        return Transport(
+            matrix=Numbers("matrix", self.matrix, 2), mean=Numbers("mean", self.mean, 1), to=Numbers("to", self.to, 1)
+        )
 
 
 def leace(features: Float32[np.ndarray, "row d"], labels: Sequence[Labels]) -> Projection:
@@ -126,7 +133,8 @@ def qleace(features: Float32[np.ndarray, "row d"], labels: Labels) -> tuple[Eras
     """
     values = np.where(labels.values < 0, len(labels.names), labels.values)
     there = np.flatnonzero(np.bincount(values, minlength=len(labels.names) + 1) > 1)
-    nothing = _eraser(Method.LEACE, *np.zeros((2, 0, features.shape[1])), features.mean(0))
+    none = np.zeros((0, features.shape[1]))
+    nothing = _eraser(Method.LEACE, none, none, features.mean(0))
     found: list[Eraser] = [nothing] * (len(labels.names) + 1)
     if len(there) < 2:
         return tuple(found)

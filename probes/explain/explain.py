@@ -109,15 +109,8 @@ def explain(checkpoint: Checkpoint, spec: ExplainSpec, on_document: OnStep = lam
 
     shown = _Half(checkpoint, spec, texts.shown, most=spec.contexts, each=spec.each, seed=spec.seed, count=count)
     # Of what scores, more of the best than is needed: what was shown word for word is left out.
-    scored = _Half(
-        checkpoint,
-        spec,
-        texts.scored,
-        most=spec.items + spec.contexts,
-        each=spec.items,
-        seed=spec.seed + 1,
-        count=count,
-    )
+    most = spec.items + spec.contexts
+    scored = _Half(checkpoint, spec, texts.scored, most=most, each=spec.items, seed=spec.seed + 1, count=count)
     found = tuple(one for signal in spec.signals for one in _explained(signal, spec, shown, scored))
     return Explanations(
         spec=spec,

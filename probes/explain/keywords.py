@@ -136,4 +136,4 @@ def _jackknife(
     error = np.sqrt((count - 1) / count * np.maximum(0, squares - total**2 / count))
     with np.errstate(divide="ignore", invalid="ignore"):
         p = 2 * stats.t.sf(np.abs(np.where(error > 0, odds / error, 0)), count - 1)
-    return stats.t.ppf(0.975, count - 1) * error, stats.false_discovery_control(p, axis=None).reshape(p.shape)
+    return stats.t.ppf(0.975, count - 1) * error, stats.false_discovery_control(p.ravel()).reshape(p.shape)

@@ -110,22 +110,20 @@ class Chat:
 
     def _post(self, request: Mapping[str, Any]) -> Any:
         """The server's JSON. An overloaded or silent server is tried again."""
-        for left in reversed(range(_TRIES)):
+        words = ""
+        for tried in range(_TRIES):
+            if tried:
+                time.sleep(self._pause * 2 ** (tried - 1))
             try:
                 return self._once(request)
             except urllib.error.HTTPError as error:
-                words = (
-                    f"{self._url} answers {error.code} {error.reason}:"
-                    f" {_without_key(error.read(300).decode('utf-8', 'replace'))}"
-                )
+                reply = _without_key(error.read(300).decode("utf-8", "replace"))
+                words = f"{self._url} answers {error.code} {error.reason}: {reply}"
                 if error.code not in _OVERLOADED:
                     raise ValueError(words) from error
             except (OSError, http.client.HTTPException) as error:
-                words = (
-                    f"{self._url} does not answer: {getattr(error, 'reason', None) or error or type(error).__name__}"
-                )
-            if left:
-                time.sleep(self._pause * 2 ** (_TRIES - 1 - left))
+                reason = getattr(error, "reason", None) or error or type(error).__name__
+                words = f"{self._url} does not answer: {reason}"
         raise OSError(f"{words} ({_TRIES} tries)")
 
     def _once(self, request: Mapping[str, Any]) -> Any:
@@ -137,9 +135,8 @@ class Chat:
         own = [urllib.request.ProxyHandler({})] if urllib.parse.urlsplit(self._url).hostname in _HERE else []
         opener = urllib.request.build_opener(_NoRedirects, *own)
         body = json.dumps(request).encode()
-        with opener.open(
-            urllib.request.Request(f"{self._url}/chat/completions", body, headers), timeout=self._timeout
-        ) as response:
+        question = urllib.request.Request(f"{self._url}/chat/completions", body, headers)
+        with opener.open(question, timeout=self._timeout) as response:
             found = response.read(_LARGEST_BYTES + 1)
         if len(found) > _LARGEST_BYTES:
             raise ValueError(f"{self._url} answers with more than {_LARGEST_BYTES:,} bytes")
@@ -147,7 +144,7 @@ class Chat:
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *_: Any) -> None:
+    def redirect_request(self, *_: Any, **__: Any) -> None:
         return None
 
 
@@ -173,13 +170,14 @@ def _without_key(text: str) -> str:
 
 def _checked(url: str) -> str:
     """The address without a slash at its end."""
+    mistake = ValueError(f"an address looks like http://127.0.0.1:8000/v1, not {url!r}")
     try:
         parts = urllib.parse.urlsplit(url)
         whole = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:  # brackets that do not close, a port that is no number
-        whole = False
+        raise mistake from None
     if not whole:
-        raise ValueError(f"an address looks like http://127.0.0.1:8000/v1, not {url!r}")
+        raise mistake
     if parts.username or parts.password:
         raise ValueError(f"an address holds no name or password; a key goes into the environment variable {KEY}")
     return url.rstrip("/")

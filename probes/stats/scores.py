@@ -2,7 +2,7 @@
 differences."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 import numpy as np
@@ -18,6 +18,7 @@ _TARGETS = 64
 """Resampled together: more would take memory and save nothing."""
 _STEP = 1e-6
 """Of the derivatives by a group's weight."""
+_NOT_GIVEN = np.zeros(0, int)
 
 
 class Measure(Enum):
@@ -58,7 +59,7 @@ class Predictions:
     classes: int
     log_probabilities: Float[np.ndarray, "row class"] | None = None
     """Natural logarithms."""
-    predicted: Int[np.ndarray, "row"] | None = None
+    predicted: Int[np.ndarray, "row"] = field(default_factory=lambda: _NOT_GIVEN)
     """Filled in with the most probable classes."""
 
     def __post_init__(self) -> None:
@@ -75,7 +76,7 @@ class Predictions:
             raise ValueError(f"labels must be from -1 to {self.classes - 1}, not {labels.min()} to {labels.max()}")
         object.__setattr__(self, "labels", labels)
         object.__setattr__(self, "groups", groups)
-        if (self.log_probabilities is None) == (self.predicted is None):
+        if (self.log_probabilities is None) == (self.predicted is _NOT_GIVEN):
             raise ValueError("give either log-probabilities or predicted classes")
         if self.log_probabilities is None:
             predicted = np.asarray(self.predicted)
@@ -213,7 +214,6 @@ class _Target:
     def __init__(self, predictions: Predictions, member: Int[np.ndarray, "row"]) -> None:
         rows = np.flatnonzero(predictions.labels >= 0)
         self.given, self.rows, self.classes = predictions, rows, predictions.classes
-        assert predictions.predicted is not None  # it was filled in
         self.labels, self.predicted, self.member = predictions.labels[rows], predictions.predicted[rows], member[rows]
         self.groups = int(np.count_nonzero(np.bincount(self.member)))
 
