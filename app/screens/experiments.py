@@ -31,8 +31,7 @@ def render() -> None:
     if not loaded.config.memory_layers:
         st.info(
             say.words(
-                "{} has no memory: there is nothing to ablate. Sweeps can replace its attention and MLPs.",
-                loaded.name,
+                "{} has no memory: there is nothing to ablate. Sweeps can replace its attention and MLPs.", loaded.name
             ),
             icon=":material/info:",
         )

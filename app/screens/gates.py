@@ -28,8 +28,7 @@ def render() -> None:
     if not there:
         st.info(
             say.words(
-                "{} has memory tokens, and these have no gates. Memory and Bank show them.",
-                opened.checkpoint.name,
+                "{} has memory tokens, and these have no gates. Memory and Bank show them.", opened.checkpoint.name
             ),
             icon=":material/info:",
         )

@@ -351,11 +351,7 @@ def _each_slot(
         st.caption("Nothing to compare: both answers begin with the same token.")
         return {}
     if loaded.config.slots > _MOST_SLOTS and not st.button(
-        say.words(
-            "Carry over each of the {:,} slots alone",
-            loaded.config.slots,
-        ),
-        icon=":material/play_arrow:",
+        say.words("Carry over each of the {:,} slots alone", loaded.config.slots), icon=":material/play_arrow:"
     ):
         return {}
     with st.spinner("Carrying over each slot alone ..."):

@@ -67,10 +67,7 @@ def _table(title: str, made: ComputedChart) -> None:
         language="latex" if form == "LaTeX" else "markdown",
     )
     widgets.download(
-        say.words(
-            "{}: LaTeX, Markdown, numbers (.zip)",
-            title,
-        ),
+        say.words("{}: LaTeX, Markdown, numbers (.zip)", title),
         lambda: table_bundle(made.view, sidecar(spec, [made])),
         f"{name}.zip",
         "application/zip",
