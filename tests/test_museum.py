@@ -1,0 +1,280 @@
+"""Laws of what is kept: files and links that version 0.1 wrote are opened, and say what they said.
+
+`tests/museum` holds one of each kind; its README says what wrote them. Where names of files, classes and columns
+change, these laws stay: they compare specifications by their digests, and numbers by their values.
+"""
+
+import csv
+import json
+import math
+import shutil
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from streamlit.testing.v1 import AppTest
+
+import lm2
+from app.choices.selection import Selection
+from app.cli.main import main
+from app.export import workspace
+from app.export.figure_spec import FigureSpec
+from lm2.training.train import TrainingConfig
+from probes.experiments.experiment import ExperimentSpec
+from probes.explain.spec import ExplainSpec
+from probes.probing.spec import ProbeSpec
+from probes.sweeps.spec import SweepSpec
+
+MUSEUM = Path(__file__).parent / "museum"
+KINDS = {
+    "run": lm2.RunSpec,
+    "experiment": ExperimentSpec,
+    "sweep": SweepSpec,
+    "probe": ProbeSpec,
+    "explain": ExplainSpec,
+    "figure": FigureSpec,
+    "training": TrainingConfig,
+}
+"""Of specifications, by their folders."""
+TOLERANCE = 1e-4
+"""Of numbers that are computed again, relative: another machine adds up in another order."""
+
+Command = Callable[..., Any]
+
+
+@pytest.fixture(autouse=True)
+def museum(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checkpoints and files are named as seen from the museum; stories are the simulator's."""
+    monkeypatch.chdir(MUSEUM)
+    monkeypatch.delenv("LM2_DATA_DIR", raising=False)
+
+
+@pytest.fixture
+def copy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The museum where it may be written to."""
+    shutil.copytree(MUSEUM, tmp_path / "museum")
+    monkeypatch.chdir(tmp_path / "museum")
+    return tmp_path / "museum"
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Command:
+    """Runs a command; what it finds, as JSON."""
+
+    def run(*arguments: str) -> Any:
+        capsys.readouterr()
+        code = main([*arguments, "--json"])
+        told = capsys.readouterr()
+        assert code == 0, told.err
+        return json.loads(told.out)
+
+    return run
+
+
+def read(path: str | Path) -> Any:
+    return json.loads((MUSEUM / path).read_text(encoding="utf-8"))
+
+
+def names(folder: str, ending: str = ".json") -> list[str]:
+    return sorted(path.stem for path in (MUSEUM / folder).glob(f"*{ending}"))
+
+
+def leaves(value: Any) -> Iterator[Any]:
+    """What stands in JSON, in its order, whatever the fields are called."""
+    if isinstance(value, dict | list | tuple):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from leaves(one)
+    else:
+        yield value
+
+
+def cells(path: Path) -> list[Any]:
+    """What stands in a table, row by row, whatever the columns are called; a missing number is None."""
+    with path.open(encoding="utf-8", newline="") as file:
+        _, *rows = csv.reader(file)
+    return [plain(cell) for row in rows for cell in row]
+
+
+def plain(cell: str) -> str | float | None:
+    try:
+        number = float(cell)
+    except ValueError:
+        return cell or None
+    return None if math.isnan(number) else number
+
+
+def same(found: Any, kept: Any) -> bool:
+    """Whether both say the same, numbers to the tolerance."""
+    there, here = list(leaves(kept)), list(leaves(found))
+    return len(there) == len(here) and all(map(_alike, here, there))
+
+
+def _alike(one: Any, other: Any) -> bool:
+    numbers = (int, float)
+    if isinstance(one, numbers) and isinstance(other, numbers):
+        return math.isclose(one, other, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+    return one == other
+
+
+@pytest.mark.parametrize("name", read("specs/digests.json"))
+def test_a_specification_of_every_kind_is_read_and_is_the_same(name: str) -> None:
+    spec = KINDS[name.partition("/")[0]].from_json(read(f"specs/{name}.json"))
+    assert spec.digest == read("specs/digests.json")[name]
+    assert spec.to_json() == read(f"specs/{name}.json")
+
+
+def test_every_public_name_and_every_hook_is_there() -> None:
+    kept = read("names.json")
+    assert all(getattr(lm2, name) is not None for name in kept["public"])
+    assert {name: lm2.Site[name].template for name in kept["hooks"]} == kept["hooks"]
+
+
+@pytest.mark.parametrize("name", read("checkpoints/digests.json"))
+def test_a_checkpoint_of_every_memory_is_opened_and_computes_the_same(name: str) -> None:
+    kept = read("checkpoints/digests.json")[name]
+    checkpoint = lm2.load(f"checkpoints/{name}", "cpu")
+    assert (checkpoint.digest, checkpoint.weights_digest) == (kept["digest"], kept["weights_digest"])
+    trace = lm2.run(checkpoint, lm2.RunSpec(checkpoint=checkpoint.name, text="Mary moved.\fWhere is Mary?"))
+    np.testing.assert_allclose(trace.logits[-1, : len(kept["logits"])], kept["logits"], rtol=TOLERANCE, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("name", names("traces", ".npz"))
+def test_a_trace_is_opened_and_is_what_its_specification_gives(name: str, tmp_path: Path) -> None:
+    kept = lm2.Trace.load(MUSEUM / f"traces/{name}.npz")
+    checkpoint = lm2.load(kept.spec.checkpoint, "cpu")
+    assert kept.checkpoint_digest == checkpoint.digest
+    kept.save(tmp_path / "again.npz")
+    for found in (lm2.run(checkpoint, kept.spec), lm2.Trace.load(tmp_path / "again.npz")):
+        assert found.spec == kept.spec and found.tokens == kept.tokens and found.segments == kept.segments
+        assert list(found.records) == list(kept.records)
+        for one, other in zip((found.logits, found.bank, *found.records.values()), _arrays(kept)):
+            np.testing.assert_allclose(one, other, rtol=TOLERANCE, atol=TOLERANCE)
+
+
+def _arrays(trace: lm2.Trace) -> tuple[Any, ...]:
+    return (trace.logits, trace.bank, *trace.records.values())
+
+
+def test_every_intervention_does_what_it_did(command: Command) -> None:
+    assert same(
+        command("ablate", "specs/run/changes.json", "--show", "2", "--device", "cpu"), read("results/ablate.json")
+    )
+
+
+def _opened(queries: list[dict[str, str]]) -> None:
+    import streamlit as st
+
+    from app.ui import state
+
+    found = []
+    for query in queries:
+        for name in ("selection", "notices", "digests"):
+            st.session_state.pop(name, None)
+        st.query_params.from_dict(query)
+        state.current()
+        state.write_link()
+        found.append((state.current(), st.session_state["notices"], st.query_params.to_dict()))
+    st.session_state["opened"] = found
+
+
+def _pages() -> None:
+    import streamlit as st
+
+    from app.main import pages
+
+    st.session_state["pages"] = [page.url_path for page in pages]
+
+
+def _ablations() -> None:
+    from app.screens import ablations
+    from app.ui import sidebar, state
+
+    sidebar.render()
+    ablations.render()
+    state.publish()
+
+
+def test_a_link_to_every_screen_chooses_the_same() -> None:
+    links = read("links.json")
+    test = AppTest.from_function(_opened, args=([link["query"] for link in links],), default_timeout=120).run()
+    assert not test.exception
+    for link, (chosen, notices, written) in zip(links, test.session_state["opened"]):
+        other = {
+            one.name: getattr(chosen, one.name) for one in fields(Selection) if getattr(chosen, one.name) != one.default
+        }
+        assert {name: _written(value) for name, value in other.items()} == link["selection"]
+        assert not notices and written == link["query"], link["screen"]
+
+
+def _written(value: Any) -> Any:
+    return value.value if isinstance(value, Enum) else list(value) if isinstance(value, tuple) else value
+
+
+def test_links_choose_something_in_every_field_that_there_was() -> None:
+    assert {name for link in read("links.json") for name in link["selection"]} >= {
+        one.name for one in fields(Selection)
+    }
+
+
+def _page(script: Callable[[], None], screen: str) -> AppTest:
+    test = AppTest.from_function(script, default_timeout=120)
+    for name, value in next(link["query"] for link in read("links.json") if link["screen"] == screen).items():
+        test.query_params[name] = value
+    return test.run()
+
+
+def test_every_screen_that_a_link_leads_to_has_its_address_and_the_first_opens() -> None:
+    test = _page(_pages, "memory")
+    assert not (test.exception or test.error or test.warning)
+    assert {link["screen"] for link in read("links.json")} <= set(test.session_state["pages"])
+
+
+def test_a_link_with_every_toggle_opens_on_what_its_maker_saw() -> None:
+    test = _page(_ablations, "ablations")
+    assert not (test.exception or test.error or test.warning)
+
+
+@pytest.mark.parametrize("name", names("sidecars"))
+def test_a_figure_of_every_kind_of_chart_is_made_again_with_the_same_numbers(
+    name: str, command: Command, copy: Path
+) -> None:
+    ending = "md" if name in ("benchmark", "table") else "svg"
+    results = ("--results", name) if name in ("sweep", "probe") else ()
+    found = command("figure", f"sidecars/{name}.json", "-o", f"{name}.{ending}", "--device", "cpu", *results)
+    kept = read(f"sidecars/{name}.json")
+    assert found["figure"] == kept["figure"] and found["figure_digest"] == kept["figure_digest"]
+    told = ("the numbers", "the checkpoint", "the evaluation")
+    assert not [line for line in found["otherwise"] if line.startswith(told)]
+
+
+def test_a_figure_that_is_kept_by_name_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LM2_WORKSPACE", "workspace")
+    assert workspace.names() == ["Each slot alone - no. 1"]
+    assert workspace.read("Each slot alone - no. 1") == read("sidecars/patching.json")
+
+
+def test_a_bundle_is_made_again_from_the_sidecar_in_it(command: Command, copy: Path) -> None:
+    with zipfile.ZipFile(MUSEUM / "bundle/table.zip") as kept:
+        kept.extractall("kept")
+    command("figure", "kept/sidecar.json", "-o", "table.zip", "--device", "cpu")
+    with zipfile.ZipFile("table.zip") as made:
+        made.extractall("made")
+    assert names_in(copy / "made") == names_in(copy / "kept")
+    assert same(cells(copy / "made/data.csv"), cells(copy / "kept/data.csv"))
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_files_of_labels_and_every_source_and_target_are_read(command: Command, tmp_path: Path) -> None:
+    rows = {
+        name: command("probe", f"specs/probe/{name}.json", "--rows", str(tmp_path / f"{name}.csv"))["rows"]
+        for name in ("labels", "sources")
+    }
+    assert rows == {"labels": 57, "sources": 295}
