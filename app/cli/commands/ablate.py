@@ -43,11 +43,7 @@ def add_ablate(commands: Commands) -> None:
         "spec", type=Path, metavar="SPEC.json", help="a run's or an experiment's spec, as the screens hand it out"
     )
     one.add_argument(
-        "--show",
-        type=whole(0, MOST),
-        default=10,
-        metavar="N",
-        help="tokens to list whose prediction changed most (default %(default)s)",
+        "--show", type=whole(0, MOST), default=10, metavar="N", help="tokens to list whose prediction changed most"
     )
     add_device(one)
     _add_out(one)
@@ -63,18 +59,9 @@ def add_experiment(commands: Commands) -> None:
     )
     add_checkpoint(one, required=False)
     add_segment_length(one)
+    one.add_argument("--task", default="qa1", metavar="qaN", help="held-out questions of this bAbI task, qa1 to qa10")
     one.add_argument(
-        "--task",
-        default="qa1",
-        metavar="qaN",
-        help="held-out questions of this bAbI task, qa1 to qa10 (default %(default)s)",
-    )
-    one.add_argument(
-        "--questions",
-        type=whole(1, MOST),
-        default=64,
-        metavar="N",
-        help="the last one of each story first (default %(default)s)",
+        "--questions", type=whole(1, MOST), default=64, metavar="N", help="the last one of each story first"
     )
     add_seed(one, "for whatever is drawn")
     _add_out(one)

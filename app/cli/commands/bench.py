@@ -24,9 +24,7 @@ def add_bench(commands: Commands) -> None:
         help="units to run the long way; the others are extrapolated (default: all)",
     )
     probes = kinds.add("probes", "logistic probes: one by one by scikit-learn, beside all at once", _probes)
-    probes.add_argument(
-        "--strength", type=float, default=0.01, metavar="C", help="scikit-learn's C of every fit (default %(default)s)"
-    )
+    probes.add_argument("--strength", type=float, default=0.01, metavar="C", help="scikit-learn's C of every fit")
     kinds.add("figures", "a heatmap of 512 x 512 for print: matplotlib's imshow, beside ours", _figures)
 
 

@@ -29,12 +29,7 @@ def add_eval(commands: Commands) -> None:
     )
     add_models(one)
     add_segment_length(one)
-    one.add_argument(
-        "--tasks",
-        default="qa1-qa10",
-        metavar="qaN-qaN",
-        help="a range, or a list qa1,qa3,qa7-qa9 (default %(default)s)",
-    )
+    one.add_argument("--tasks", default="qa1-qa10", metavar="qaN-qaN", help="a range, or a list qa1,qa3,qa7-qa9")
     one.add_argument(
         "--lengths",
         default="0k",
@@ -42,14 +37,9 @@ def add_eval(commands: Commands) -> None:
         help="tokens of facts and book text, plus 300: 0k,1k,2k,... 1M (default %(default)s: facts alone)",
     )
     one.add_argument(
-        "--samples",
-        default="100",
-        metavar="N",
-        help="items of each task and seed, one number or one for each length (default %(default)s)",
+        "--samples", default="100", metavar="N", help="items of each task and seed, one number or one for each length"
     )
-    one.add_argument(
-        "--seeds", type=whole(1, 1000), default=1, metavar="S", help="seeds 0..S-1 are pooled (default %(default)s)"
-    )
+    one.add_argument("--seeds", type=whole(1, 1000), default=1, metavar="S", help="seeds 0..S-1 are pooled")
     one.add_argument(
         "--babi-dir",
         type=Path,
@@ -67,13 +57,13 @@ def add_eval(commands: Commands) -> None:
         "--length-tokenizer",
         default="babi-lm2",
         metavar="NAME",
-        help="bundled checkpoint or tokenizer.json that counts lengths (default %(default)s)",
+        help="bundled checkpoint or tokenizer.json that counts lengths",
     )
     one.add_argument(
         "--style",
         choices=("plain", "instructed"),
         default="plain",
-        help="instructed: the five-part prompt for pretrained models (default %(default)s)",
+        help="instructed: the five-part prompt for pretrained models",
     )
     one.add_argument("--workers", type=whole(1, 1000), metavar="N", help="processes (default: one a core)")
     one.add_argument(
@@ -95,16 +85,8 @@ def add_language(commands: Commands) -> None:
     one = commands.add("language", "bits per byte of a held-out text, on the same passages", _language)
     add_models(one, "; the others are measured against the first")
     one.add_argument("--text", type=Path, required=True, metavar="FILE", help="a UTF-8 text, plain or .xz")
-    one.add_argument(
-        "--passages", type=whole(2, MOST), default=40, metavar="N", help="how many passages of it (default %(default)s)"
-    )
-    one.add_argument(
-        "--characters",
-        type=whole(100, MOST),
-        default=4000,
-        metavar="N",
-        help="characters of each (default %(default)s)",
-    )
+    one.add_argument("--passages", type=whole(2, MOST), default=40, metavar="N", help="how many passages of it")
+    one.add_argument("--characters", type=whole(100, MOST), default=4000, metavar="N", help="characters of each")
 
 
 def tasks_named(text: str) -> tuple[int, ...]:

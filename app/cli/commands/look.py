@@ -47,15 +47,9 @@ MOST_TOKENS = 1_000_000
 
 def add_serve(commands: Commands) -> None:
     one = commands.add("serve", "open the workbench in the browser", _serve, _VISITORS)
+    one.add_argument("--port", type=whole(1, 65_535), default=8501, metavar="N", help="port of the page")
     one.add_argument(
-        "--port", type=whole(1, 65_535), default=8501, metavar="N", help="port of the page (default %(default)s)"
-    )
-    one.add_argument(
-        "--workspace",
-        type=Path,
-        default=Path(workspace.DEFAULT),
-        metavar="DIR",
-        help="folder of saved figures (default %(default)s)",
+        "--workspace", type=Path, default=Path(workspace.DEFAULT), metavar="DIR", help="folder of saved figures"
     )
     one.add_argument(
         "--folders",
@@ -93,9 +87,7 @@ def add_run(commands: Commands) -> None:
     )
     add_text(source, "a text of your own")
     source.add_argument("--file", type=Path, metavar="FILE", help="a UTF-8 text file")
-    one.add_argument(
-        "--index", type=whole(0, MOST), default=0, metavar="N", help="story of the task, from 0 (default %(default)s)"
-    )
+    one.add_argument("--index", type=whole(0, MOST), default=0, metavar="N", help="story of the task, from 0")
     one.add_argument(
         "--question",
         type=whole(-MOST, MOST),
@@ -113,16 +105,8 @@ def add_generate(commands: Commands) -> None:
     add_checkpoint(one)
     add_segment_length(one)
     add_text(one.add_mutually_exclusive_group(required=True), "what the model goes on from")
-    one.add_argument(
-        "--tokens",
-        type=whole(1, MOST_TOKENS),
-        default=20,
-        metavar="N",
-        help="how many tokens to write (default %(default)s)",
-    )
-    one.add_argument(
-        "--temperature", type=float, default=0.0, metavar="T", help="0 takes the likeliest token (default %(default)s)"
-    )
+    one.add_argument("--tokens", type=whole(1, MOST_TOKENS), default=20, metavar="N", help="how many tokens to write")
+    one.add_argument("--temperature", type=float, default=0.0, metavar="T", help="0 takes the likeliest token")
     add_seed(one, "of sampling")
 
 

@@ -32,7 +32,7 @@ def add_recall(commands: Commands) -> None:
         "--memory",
         choices=("on", "frozen", "reset"),
         default="on",
-        help="frozen: no segment writes; reset: a fresh bank at the question (default %(default)s)",
+        help="frozen: no segment writes; reset: a fresh bank at the question",
     )
     one.add_argument(
         "--validation",
@@ -56,7 +56,7 @@ def add_mmlu(commands: Commands) -> None:
     one.add_argument(
         "--data", type=Path, required=True, metavar="PATH", help="folder or tar archive with dev/SUBJECT_dev.csv, ..."
     )
-    one.add_argument("--split", choices=("val", "test"), default="val", help="which questions (default %(default)s)")
+    one.add_argument("--split", choices=("val", "test"), default="val", help="which questions")
     one.add_argument(
         "--samples", type=whole(1, MOST), metavar="N", help="only the first N questions of each subject (default: all)"
     )

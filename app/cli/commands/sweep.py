@@ -29,11 +29,7 @@ def add_sweep(commands: Commands) -> None:
     )
     add_spec(one, "each document's results as they come, and the tables")
     one.add_argument(
-        "--top",
-        type=whole(0, MOST),
-        default=10,
-        metavar="N",
-        help="units to list; JSON and tables have all (default %(default)s)",
+        "--top", type=whole(0, MOST), default=10, metavar="N", help="units to list; JSON and tables have all"
     )
 
 

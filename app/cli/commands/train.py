@@ -35,11 +35,7 @@ def add_tokenizer(commands: Commands) -> None:
         "folder", type=Path, metavar="DIR", help="holds babi/babi-v1.2-en-train.tar.xz and books/train/*.txt.xz"
     )
     one.add_argument(
-        "--pieces",
-        type=whole(1, 10**7),
-        default=2048,
-        metavar="N",
-        help="tokens of the vocabulary, at most (default %(default)s)",
+        "--pieces", type=whole(1, 10**7), default=2048, metavar="N", help="tokens of the vocabulary, at most"
     )
     one.add_argument(
         "--out", type=Path, required=True, metavar="FILE.json", help="the tokenizer, in Hugging Face's format"

@@ -49,12 +49,7 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device", default="auto", help="where it runs: auto, cpu, cuda or mps (default %(default)s: the fastest)"
     )
-    parser.add_argument(
-        "--dtype",
-        choices=("float32", "bfloat16"),
-        default="float32",
-        help="numbers it computes in (default %(default)s)",
-    )
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="numbers it computes in")
 
 
 def add_segment_length(parser: argparse.ArgumentParser) -> None:
@@ -91,9 +86,7 @@ def given_text(chosen: argparse.Namespace) -> str:
 
 
 def add_seed(parser: argparse.ArgumentParser, what: str) -> None:
-    parser.add_argument(
-        "--seed", type=whole(0, MOST_SEED), default=0, metavar="N", help=f"seed {what} (default %(default)s)"
-    )
+    parser.add_argument("--seed", type=whole(0, MOST_SEED), default=0, metavar="N", help=f"seed {what}")
 
 
 def add_spec(parser: argparse.ArgumentParser, keeps: str) -> None:

@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from app.cli.shell.errors import MEANING
 from app.cli.shell.output import Output
@@ -19,6 +19,12 @@ _DEBUG = "show where an error comes from: print its traceback"
 
 class Parser(argparse.ArgumentParser):
     """A parser that raises mistakes, which `main` tells in one line as it does all others."""
+
+    def add_argument(self, *names: str, default: Any = None, help: str = "", **how: Any) -> argparse.Action:
+        """As argparse does, and the help ends with the default, where there is one that it does not tell already."""
+        if default not in (None, argparse.SUPPRESS) and "%(default)s" not in help:
+            help += " (default %(default)s)"
+        return super().add_argument(*names, default=default, help=help, **how)
 
     def error(self, message: str) -> NoReturn:
         raise ValueError(f"{message}; {self.prog} --help tells what there is")
