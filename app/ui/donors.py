@@ -5,7 +5,9 @@ from dataclasses import replace
 from app.choices.context import Context
 from app.choices.selection import Selection, TextSource
 from app.ui import sidebar
-from lm2.tasks import stories, world
+from lm2.tasks import stories
+from lm2.tasks.questions import UnanswerableError, answer
+from lm2.tasks.world import WorldError
 
 _TRIED = 50
 """Stories that are looked through for one with other answers."""
@@ -63,8 +65,8 @@ def told(donor: Context, recipient: Context) -> str | None:
         return None
     end = donor.quizzes[-1].end if donor.quizzes else len(donor.text)
     try:
-        return world.answer(
+        return answer(
             recipient.quizzes[-1].question, [donor.text[first:last] for first, last in donor.statements if last <= end]
         )[0]
-    except (world.WorldError, world.UnanswerableError):
+    except (WorldError, UnanswerableError):
         return None

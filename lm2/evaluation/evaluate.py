@@ -19,11 +19,12 @@ from lm2.evaluation.answer_store import AnsweringModel, AnswerStore
 from lm2.evaluation.cells import Answered, Evaluation, EvaluationCell, Style, cells
 from lm2.evaluation.items import key_of, mixtures
 from lm2.evaluation.results import DIFFERENCES, TABLE, seal_results
-from lm2.evaluation.tables import Answers, differences, table
+from lm2.evaluation.tables import differences, table
 from lm2.files import write_table
 from lm2.model.finite import of_model
 from lm2.runs.generation import answers
-from lm2.tasks.babilong import Mixture, instructed_prompt, length_tokens, plain_prompt
+from lm2.tasks.babilong import Mixture, length_tokens
+from lm2.tasks.instructions import instructed_prompt, plain_prompt
 from lm2.weights.checkpoint import Checkpoint, load
 
 _LOG = logging.getLogger(__name__)

@@ -61,8 +61,8 @@ def key_of(evaluation: Evaluation, cell: EvaluationCell) -> dict[str, object]:
         "task": cell.task, "length": cell.length, "samples": cell.samples, "seeds": evaluation.seeds,
         "babi": _digest_of(evaluation.babi),
         "books": _digest_of(evaluation.books) if length_tokens(cell.length) else None,
-        "length_tokenizer": short_digest(_tokenizer(evaluation.length_tokenizer).to_json()), "style": evaluation.style.value,
-        "segment_length": evaluation.segment_length, "dtype": evaluation.dtype,
+        "length_tokenizer": short_digest(_tokenizer(evaluation.length_tokenizer).to_json()),
+        "style": evaluation.style.value, "segment_length": evaluation.segment_length, "dtype": evaluation.dtype,
     }  # fmt: skip
 
 

@@ -1,4 +1,5 @@
-"""The tables of an evaluation: how often each model is right, and by how much more often than another on the same items."""
+"""The tables of an evaluation: how often each model is right, and how much more often than another on the same
+items."""
 
 import itertools
 from collections import Counter

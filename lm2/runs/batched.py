@@ -1,5 +1,6 @@
 """Documents side by side, as rows of one batch; for models whose segments meet only through the bank."""
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
@@ -52,7 +53,7 @@ def run_batch(
 
     Raises ValueError for another order, and NotFiniteError as `run_segments` does.
     """
-    if any(len(document) < len(other) for document, other in zip(documents, documents[1:])):
+    if any(len(document) < len(other) for document, other in itertools.pairwise(documents)):
         raise ValueError(
             f"documents must come longest first, not with {[len(document) for document in documents]} segments"
         )

@@ -1,7 +1,7 @@
 """Random stories of the sentence patterns of bAbI tasks 1-10, with the exact world after each statement.
 
 Places of people and objects are drawn first and hidden; every statement is legal in that hidden world
-(nobody takes what is elsewhere). Answers come from lm2.tasks.world, which reads the text alone, so a question is
+(nobody takes what is elsewhere). Answers come from lm2.tasks.questions, which reads the text alone, so a question is
 asked only when the statements above it tell its answer.
 """
 
@@ -14,6 +14,7 @@ from random import Random
 
 from lm2.tasks import world as rules
 from lm2.tasks.babi import Question, Statement, Story
+from lm2.tasks.questions import UnanswerableError, answer, answer_in
 from lm2.tasks.world import FactKind, World
 
 _PEOPLE = ("Mary", "John", "Sandra", "Daniel")
@@ -234,7 +235,7 @@ def _directions(cast: _Task, draw: Random) -> list[Statement | Question]:
     draw.shuffle(texts)
     asked = draw.choice((towards, rules.OPPOSITE[towards]))
     text = draw.choice((f"What is {asked} of the {middle}?", f"What is the {middle} {asked} of?"))
-    said, support = rules.answer(text, texts)
+    said, support = answer(text, texts)
     question = Question(line=3, text=text, answer=said, support=tuple(index + 1 for index in support))
     return [*(Statement(line=index, text=told) for index, told in enumerate(texts, start=1)), question]
 
@@ -256,8 +257,8 @@ def _answerable(task: int, cast: _Task, facts: Sequence[rules.Fact], world: Worl
     found: dict[str, list[_Answered]] = {}
     for text in _candidates(task, cast, facts):
         try:
-            said, support = rules.answer_in(text, facts, world)
-        except rules.UnanswerableError:
+            said, support = answer_in(text, facts, world)
+        except UnanswerableError:
             continue
         found.setdefault(said, []).append((text, said, support))
     return found

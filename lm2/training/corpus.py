@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lm2.files import read_text
-from lm2.tasks.babi import Question, read
+from lm2.tasks.babi import Question
+from lm2.tasks.babi_files import read
 
 
 def texts(folder: Path) -> Iterator[str]:

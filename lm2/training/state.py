@@ -16,7 +16,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import safetensors
 import torch
@@ -29,9 +29,7 @@ from lm2.model.lm2 import LM2
 from lm2.origin import differing, made_by
 from lm2.sealed import DamagedError, is_sealed, unseal, write_sealed
 from lm2.serialize import as_json
-
-if TYPE_CHECKING:
-    from lm2.training.train import TrainingConfig
+from lm2.training.config import TrainingConfig
 
 _LOG = logging.getLogger(__name__)
 _KIND = "training"

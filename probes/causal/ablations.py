@@ -18,7 +18,7 @@ from lm2.runs.operations import Patch, Permute, Set
 from lm2.runs.runner import run
 from lm2.tasks import encoded_prompt
 from lm2.tasks.encoded_prompt import EncodedPrompt
-from lm2.tasks.world import UnanswerableError, answer
+from lm2.tasks.questions import UnanswerableError, answer
 from lm2.weights.checkpoint import Checkpoint
 from probes.causal.batch import Unit
 from probes.causal.planner import answers_under

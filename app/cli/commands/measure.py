@@ -74,10 +74,10 @@ def add_parity(commands: Commands) -> None:
 
 def _recall(chosen: argparse.Namespace) -> Output:
     from lm2.evaluation.recall import Memory, recall
-    from lm2.tasks import babi
+    from lm2.tasks import babi, babi_files
     from lm2.weights.checkpoint import load
 
-    found = babi.read(chosen.babi, task=task_named(chosen.task) if chosen.task else None)
+    found = babi_files.read(chosen.babi, task=task_named(chosen.task) if chosen.task else None)
     if chosen.validation:
         found = babi.split(found)[1]
     if chosen.stretch is not None:

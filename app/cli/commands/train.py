@@ -56,7 +56,8 @@ def add_graft(commands: Commands) -> None:
 def _train(chosen: argparse.Namespace) -> Output | None:
     from accelerate import PartialState
 
-    from lm2.training.train import TrainingConfig, train
+    from lm2.training.config import TrainingConfig
+    from lm2.training.train import train
     from lm2.weights.checkpoint import load
 
     check_folder(chosen.out, "training", "checkpoint")

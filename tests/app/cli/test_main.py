@@ -17,7 +17,7 @@ from app.ui.sidebar import context_of
 from lm2.evaluation.results import DIFFERENCES, TABLE, read_results
 from lm2.files import decode_text
 from lm2.runs.trace import Trace
-from lm2.tasks import babi
+from lm2.tasks import babi_files
 from lm2.tasks.simulator import simulate
 from lm2.text.tokens import Tokenizer
 from lm2.training.curriculum import Phase, Stage
@@ -63,7 +63,7 @@ def test_run_gives_the_same_as_json_and_as_a_trace_on_disk(capsys, tmp_path: Pat
 
 
 def test_recall_prints_counts_and_intervals_as_json(capsys, tmp_path: Path) -> None:
-    babi.write([simulate(1, seed=seed).story for seed in range(3)], tmp_path / "qa1_small.txt")
+    babi_files.write([simulate(1, seed=seed).story for seed in range(3)], tmp_path / "qa1_small.txt")
     assert (
         main(
             [
@@ -146,7 +146,7 @@ def test_train_tells_what_it_wrote(gated: Checkpoint, capsys, monkeypatch: pytes
 
     monkeypatch.setattr("lm2.training.train.train", train)
     monkeypatch.setattr(
-        "lm2.training.train.TrainingConfig.load",
+        "lm2.training.config.TrainingConfig.load",
         lambda path: SimpleNamespace(steps=2, at=lambda step: (Stage(steps=2, phase=Phase.OPEN, tasks=(1,)), 0)),
     )
     order = ["train", "any.json", "--out", str(tmp_path)]
@@ -162,7 +162,9 @@ def test_a_tokenizer_is_learnt_from_a_data_folder(capsys, tmp_path: Path) -> Non
     (tmp_path / "books" / "train").mkdir(parents=True)
     (tmp_path / "books" / "train" / "a.txt.xz").write_bytes(lzma.compress(b"It was a long day. " * 20))
     (tmp_path / "babi").mkdir()
-    babi.write([simulate(1, seed=seed).story for seed in range(3)], tmp_path / "qa1_single-supporting-fact_train.txt")
+    babi_files.write(
+        [simulate(1, seed=seed).story for seed in range(3)], tmp_path / "qa1_single-supporting-fact_train.txt"
+    )
     with tarfile.open(tmp_path / "babi" / "babi-v1.2-en-train.tar.xz", "w:xz") as archive:
         archive.add(tmp_path / "qa1_single-supporting-fact_train.txt", "en/qa1_single-supporting-fact_train.txt")
     out = tmp_path / "tokenizer.json"
@@ -261,7 +263,7 @@ def test_one_model_alone_is_evaluated_and_has_no_differences(
 ) -> None:
     monkeypatch.delenv("LM2_DATA_DIR", raising=False)
     save(tmp_path / "toy", gated.model, gated.tokenizer, "")
-    babi.write([simulate(1, seed=seed).story for seed in range(3)], tmp_path / "qa1_small_test.txt")
+    babi_files.write([simulate(1, seed=seed).story for seed in range(3)], tmp_path / "qa1_small_test.txt")
     order = ["eval", "--models", str(tmp_path / "toy"), "--tasks", "qa1", "--samples", "2", "--workers", "1"]
     order += ["--out", str(tmp_path / "out")]
     source = ["--babi-dir", str(tmp_path / "qa1_small_test.txt")]

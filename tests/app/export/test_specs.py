@@ -29,7 +29,7 @@ from app.charts import (
     UpdateChart,
 )  # fmt: skip
 from app.export.figure_spec import FigureSpec
-from app.figures.print.page import Annotation, Panel, Paper, Grid
+from app.figures.print.page import Annotation, Grid, Panel, Paper
 from app.figures.print.venues import Columns, Venue
 from lm2.files import read_json
 from lm2.model.sites import Site
@@ -49,7 +49,7 @@ from lm2.runs.operations import (
 )
 from lm2.runs.spec import RunSpec
 from lm2.serialize import Spec
-from lm2.training.train import TrainingConfig
+from lm2.training.config import TrainingConfig
 from lm2.weights.bundled import FOLDER
 from probes.causal.patching import PatchSpec
 from probes.causal.plan import Route
@@ -60,7 +60,8 @@ from probes.features.documents import Documents, Origin
 from probes.features.examples import RowPosition
 from probes.probing.spec import ProbeSpec
 from probes.stats.metrics import Metric
-from probes.sweeps.grid import Replacement, UnitGrid as Units
+from probes.sweeps.grid import Replacement
+from probes.sweeps.grid import UnitGrid as Units
 from probes.sweeps.spec import SweepSpec
 
 RUN = RunSpec(

@@ -11,7 +11,7 @@ from app.server import cache
 from lm2.runs.runner import run
 from lm2.runs.spec import RunSpec
 from lm2.tasks import stories
-from lm2.tasks.babi import write
+from lm2.tasks.babi_files import write
 from lm2.tasks.simulator import simulate
 from lm2.weights.checkpoint import Checkpoint, load, save
 

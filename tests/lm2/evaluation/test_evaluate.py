@@ -14,7 +14,7 @@ from lm2.evaluation.evaluate import evaluate
 from lm2.evaluation.items import mixtures
 from lm2.evaluation.tables import best_constant, differences, table
 from lm2.tasks import stories
-from lm2.tasks.babi import write
+from lm2.tasks.babi_files import write
 from lm2.tasks.simulator import simulate
 from lm2.weights.checkpoint import save
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from lm2.tasks.babi import BabiError, Question, Statement, Story, ask, prompts, read, split, stretch, write
+from lm2.tasks.babi import Question, Statement, Story, ask, prompts, split, stretch
+from lm2.tasks.babi_files import BabiError, read, write
 from lm2.text.tokens import BREAK
 
 TEXT = (

@@ -8,16 +8,8 @@ import pytest
 
 import lm2
 from lm2.tasks.babi import Prompt, prompts
-from lm2.tasks.babilong import (
-    Library,
-    exact_score,
-    fits,
-    instructed_prompt,
-    length_tokens,
-    mix,
-    official_score,
-    plain_prompt,
-)
+from lm2.tasks.babilong import Library, exact_score, fits, length_tokens, mix, official_score
+from lm2.tasks.instructions import instructed_prompt, plain_prompt
 from lm2.tasks.simulator import simulate
 from lm2.tasks.stories import data_folder
 from lm2.text.tokens import Tokenizer

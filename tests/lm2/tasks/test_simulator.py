@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from lm2.tasks.babi import Question, Statement, Story, ask, prompts, read, split, stretch, write
+from lm2.tasks.babi import Question, Statement, Story, ask, prompts, split, stretch
+from lm2.tasks.babi_files import read, write
+from lm2.tasks.questions import answer
 from lm2.tasks.simulator import simulate
-from lm2.tasks.world import answer, track
+from lm2.tasks.world import track
 
 TASKS = range(1, 11)
 PERSON = r"\b(?:Mary|John|Sandra|Daniel|Bill|Fred|Jeff|Julie)\b"

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from lm2.tasks.babi import ask, read
-from lm2.tasks.world import UnanswerableError, WorldError, answer, answer_in, track, understand
+from lm2.tasks.babi import ask
+from lm2.tasks.babi_files import read
+from lm2.tasks.questions import UnanswerableError, answer, answer_in
+from lm2.tasks.world import WorldError, track, understand
 
 FACTS = [
     "Mary went back to the garden.",

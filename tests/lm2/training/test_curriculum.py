@@ -6,8 +6,8 @@ import pytest
 
 from lm2.model.config import SegmentEnd
 from lm2.tasks.babi import prompts
+from lm2.tasks.questions import answer
 from lm2.tasks.simulator import simulate
-from lm2.tasks.world import answer
 from lm2.text.segments import split_segments
 from lm2.text.tokens import Tokenizer
 from lm2.training.curriculum import TASKS, Lessons, Phase, Stage, TrainingDocument

@@ -12,12 +12,14 @@ import torch
 
 from lm2.model.config import LM2Config, MemoryKind
 from lm2.model.lm2 import LM2
-from lm2.tasks.babi import write
+from lm2.tasks.babi_files import write
 from lm2.tasks.simulator import simulate
 from lm2.text.tokens import Tokenizer
+from lm2.training.config import TrainingConfig, learning_rate
 from lm2.training.curriculum import Lessons, Phase, Stage, TrainingDocument, TrainingQuestion
+from lm2.training.rollout import Rollout
 from lm2.training.state import Progress, resume, save_state
-from lm2.training.train import Rollout, TrainingConfig, _optimizer, draw, learning_rate, train
+from lm2.training.train import _optimizer, draw, train
 from lm2.weights.bundled import FOLDER
 from lm2.weights.checkpoint import load
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from lm2.tasks.babi import BabiError, read
-from lm2.tasks.mmlu import MmluError, Split, read as read_mmlu
+from lm2.tasks.babi_files import BabiError, read
+from lm2.tasks.mmlu import MmluError, Split
+from lm2.tasks.mmlu import read as read_mmlu
 from lm2.weights import archives
 from lm2.weights.archives import read_members
 

@@ -6,8 +6,9 @@ from collections.abc import Callable
 import pytest
 
 from lm2.tasks.babi import Prompt
+from lm2.tasks.questions import answer
 from lm2.tasks.simulator import simulate
-from lm2.tasks.world import answer, understand
+from lm2.tasks.world import understand
 from lm2.text.tokens import BREAK
 from probes.experiments.controlled_documents import memory_load, overwritten, rivals, stretched
 

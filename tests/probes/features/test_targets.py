@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lm2.tasks.world import FactKind, UnanswerableError, answer, understand
+from lm2.tasks.questions import UnanswerableError, answer
+from lm2.tasks.world import FactKind, understand
 from lm2.weights.checkpoint import Checkpoint
 from probes.features.collect import collect, labelled
 from probes.features.documents import Documents
