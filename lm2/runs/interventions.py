@@ -1,6 +1,6 @@
 """Declared changes to a run: values in a RunSpec, turned into hooks and banks by `run` alone.
 
-An Edit changes an activation at a site. A Handover decides which bank a segment begins with or hands on; a BankEdit is
+An Edit changes an activation at a site. A BankIntervention decides which bank a segment begins with or hands on; a BankEdit is
 one. WriteBlock and MemoryOff cut the ways into the memory and out of it.
 """
 
@@ -13,31 +13,12 @@ from typing import TYPE_CHECKING
 from lm2.model.config import LM2Config, MemoryKind
 from lm2.model.sites import WRITING, Axis, Site
 from lm2.runs.capture import Coordinate, Sizes, check_places, check_there
-from lm2.runs.operations import (
-    Add,
-    Donated,
-    Erase,
-    Initial,
-    Mean,
-    Operation,
-    Patch,
-    Permute,
-    ProjectOut,
-    Scale,
-    Set,
-    Transport,
-)
+from lm2.runs.operations import Donated, Initial, Operation
 from lm2.serialize import Plain, all_written, places
 from lm2.shown import shown
 
 if TYPE_CHECKING:
     from lm2.text.segments import Segment
-
-__all__ = [
-    "Add", "BankEdit", "Carry", "Donors", "Edit", "Erase", "Freeze", "BankIntervention", "Initial", "Intervention", "Mean",
-    "MemoryOff", "Operation",
-    "Patch", "Permute", "Persistence", "ProjectOut", "Reset", "Scale", "Set", "Transport", "WriteBlock",
-]  # fmt: skip
 
 Donors = Mapping[str, Sequence["Segment"]]
 """Other texts that a run takes something from, each cut into segments."""
