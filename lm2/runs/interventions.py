@@ -1,7 +1,7 @@
 """Declared changes to a run: values in a RunSpec, turned into hooks and banks by `run` alone.
 
-An Edit changes an activation at a site. A BankIntervention decides which bank a segment begins with or hands on; a BankEdit is
-one. WriteBlock and MemoryOff cut the ways into the memory and out of it.
+An Edit changes an activation at a site. A BankIntervention decides which bank a segment begins with or hands on; a
+BankEdit is one. WriteBlock and MemoryOff cut the ways into the memory and out of it.
 """
 
 from abc import ABC, abstractmethod

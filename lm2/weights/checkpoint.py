@@ -5,7 +5,7 @@
     tokenizer.json      Hugging Face `tokenizers`
     card.md             what it was trained on and what it can do
 
-Others' Llama weights open too: `lm2.weights.huggingface`.
+Others' Llama weights open too: `lm2.weights.huggingface` and `lm2.weights.gguf_model`.
 """
 
 import difflib
@@ -22,20 +22,18 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lm2.files import read_json, read_text, replace_folder, state
-from lm2.model.config import LM2Config, MemoryKind
+from lm2.files import read_text, replace_folder, state
+from lm2.model.config import LM2Config
 from lm2.model.lm2 import LM2
-from lm2.model.weights import check_shapes
 from lm2.serialize import digest_of
 from lm2.shown import shown
 from lm2.text.tokens import Tokenizer
 from lm2.weights import bundled
 from lm2.weights.cost import WORKING_BYTES
-from lm2.weights.huggingface import is_llama, read_folder, read_gguf
-from lm2.weights.released import RELEASED_SIZE, our_weights
-from lm2.weights.weight_files import read_pickled, read_safetensors, safetensors_shapes
-
-_FORMAT = {"format": "lm2-workbench", "version": 1}
+from lm2.weights.folder import FORMAT, check_size, folder_weights, read_config, read_tokenizer
+from lm2.weights.gguf_model import read_gguf
+from lm2.weights.huggingface import is_llama, read_folder
+from lm2.weights.released import read_released
 
 
 class CheckpointError(ValueError):
@@ -201,13 +199,13 @@ def _opened(name: str, device: torch.device, dtype: torch.dtype) -> Checkpoint:
         return _llama(name, path, device, dtype)
     if name and path.is_dir():
         weights_path = path / "model.safetensors"
-        config = _config(path / "config.json")
-        tokenizer = _tokenizer(path / "tokenizer.json", config)
-        weights = _safetensors(weights_path, config)
+        config = read_config(path / "config.json")
+        tokenizer = read_tokenizer(path / "tokenizer.json", config)
+        weights = folder_weights(weights_path, config)
     elif path.suffix == ".pt" and path.is_file():
         weights_path = path
-        config, weights = _released(path)
-        tokenizer = _tokenizer(path.parent / "tokenizer.json", config)
+        config, weights = read_released(path)
+        tokenizer = read_tokenizer(path.parent / "tokenizer.json", config)
     else:
         near = difflib.get_close_matches(name, bundled.bundled_names(), n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
@@ -240,7 +238,7 @@ def _filled(
 def save(folder: Path, model: LM2, tokenizer: Tokenizer, card: str) -> None:
     """Write a checkpoint folder; an existing one is replaced in one step, or left whole when writing fails."""
     with replace_folder(folder) as fresh:
-        values = {**_FORMAT, "model": model.config.to_json()}
+        values = {**FORMAT, "model": model.config.to_json()}
         (fresh / "config.json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
         save_file(
             {name: weight.contiguous().cpu() for name, weight in model.weights().items()}, fresh / "model.safetensors"
@@ -269,104 +267,14 @@ def digest_of_model(config: LM2Config, tokenizer: Tokenizer, weights_digest: str
     return digest_of({"setup": setup_digest(config, tokenizer), "weights": weights_digest})
 
 
-def _config(path: Path) -> LM2Config:
-    if not path.exists():
-        raise ValueError(
-            f"{path} is missing; a checkpoint folder holds config.json, model.safetensors and tokenizer.json"
-        )
-    values = read_json(path)
-    said = {key: values.get(key) for key in _FORMAT} if isinstance(values, dict) else {}
-    if json.dumps(said) != json.dumps(_FORMAT) or not isinstance(
-        values.get("model"), dict
-    ):  # as JSON, where true is no 1
-        raise ValueError(
-            f'{path} is neither ours, with {json.dumps(_FORMAT)[1:-1]} and "model", nor of a Hugging Face Llama'
-        )
-    try:
-        return LM2Config.from_json(values["model"])
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-
-
 def _llama(name: str, path: Path, device: torch.device, dtype: torch.dtype) -> Checkpoint:
     found = read_gguf(path) if path.is_file() else read_folder(path)
-    _check_size(found.tokenizer, f"the tokenizer of {path}", found.config)
+    check_size(found.tokenizer, f"the tokenizer of {path}", found.config)
     model, weights_digest = _filled(found.config, found.weights, path, device, dtype), _sha256(found.files)
     digest = digest_of_model(found.config, found.tokenizer, weights_digest)
     return Checkpoint(
         name=name, model=model, tokenizer=found.tokenizer, digest=digest, weights_digest=weights_digest, card=found.card
     )
-
-
-def _safetensors(path: Path, config: LM2Config) -> Mapping[str, Tensor]:
-    """What a folder's file of weights holds; it is not read before its header says what the configuration says."""
-    if not path.is_file():
-        raise ValueError(
-            f"{path} is missing; a checkpoint folder holds config.json, model.safetensors and tokenizer.json"
-        )
-    shapes = safetensors_shapes(path)
-    try:
-        check_shapes(LM2.shapes(config, len(shapes)), shapes)
-    except ValueError as error:
-        raise ValueError(f"{path} does not fit {path.parent / 'config.json'}: {error}") from error
-    return read_safetensors(path)
-
-
-def _released(path: Path) -> tuple[LM2Config, Mapping[str, Tensor]]:
-    content = read_pickled(path)
-    for key in ("model", "model_state_dict", "state_dict"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-            break
-    if not isinstance(content, Mapping) or not all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
-    ):
-        raise ValueError(f"{path} holds no table of weights; expected the released code's state_dict")
-    config, size = _released_config(path, content.get("model.embed_tokens.weight")), path.stat().st_size
-    for name, value in content.items():
-        if value.numel() * value.element_size() > size:  # one number may be said to fill a tensor
-            raise ValueError(
-                f"{path} has {size:,} bytes, and {name[:80]} of shape {tuple(value.shape)} would take more"
-            )
-    try:
-        weights = our_weights(content, config.n_layers)
-        check_shapes(LM2.shapes(config, len(weights)), {name: tuple(weight.shape) for name, weight in weights.items()})
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-    return config, weights
-
-
-def _released_config(path: Path, embedding: Tensor | None) -> LM2Config:
-    beside = path.parent / "config.json"
-    if beside.is_file():
-        config = _config(beside)
-        if config.memory is not MemoryKind.RELEASE:
-            raise ValueError(
-                f"{beside} says memory {config.memory.value!r}; a .pt file of the released code is 'release'"
-            )
-        return config
-    if embedding is None or tuple(embedding.shape) != (RELEASED_SIZE.d_vocab, RELEASED_SIZE.d_model):
-        found = "no model.embed_tokens.weight" if embedding is None else f"an embedding of {tuple(embedding.shape)}"
-        raise ValueError(f"{path} has {found}; a model not of the released size needs config.json beside it")
-    return RELEASED_SIZE
-
-
-def _tokenizer(path: Path, config: LM2Config) -> Tokenizer:
-    if not path.is_file():
-        raise ValueError(f"{path} is missing; expected a tokenizer in Hugging Face's JSON format")
-    tokenizer = Tokenizer.load(path)
-    _check_size(tokenizer, str(path), config)
-    return tokenizer
-
-
-def _check_size(tokenizer: Tokenizer, name: str, config: LM2Config) -> None:
-    """Raises ValueError where an id lies beyond the model's, of an added token too; `name` is what the error calls the
-    tokenizer."""
-    if tokenizer.size > config.d_vocab:
-        raise ValueError(
-            f"{name} needs {tokenizer.size} tokens, more than the model's {config.d_vocab}: its largest id is"
-            f" {tokenizer.size - 1}"
-        )
 
 
 def _sha256(paths: tuple[Path, ...]) -> str:

@@ -12,9 +12,10 @@ from lm2.model.config import LM2Config, MemoryKind, RopeScaling
 from lm2.model.finite import is_finite
 from lm2.model.lm2 import LM2
 from lm2.model.sites import Site
-from lm2.model.weights import check_weight
+from lm2.model.weights import check_shapes, check_weight
 from lm2.shown import shown
-from lm2.weights.weight_files import read_safetensors, reason
+from lm2.weights.folder import read_config
+from lm2.weights.weight_files import read_pickled, read_safetensors, reason
 
 LLAMA_3_ROPE = RopeScaling(
     factor=32.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=8192
@@ -161,3 +162,43 @@ def _compare(model: LM2, recorded: Mapping[str, Tensor], segments: int) -> Parit
         bank = cache[Site.BANK_POST.hook_name(model.config.n_layers - 1)]
         note("bank", bank, f"segment{at}/bank_after")
     return Parity(segments=segments, **worst)
+
+
+def read_released(path: Path) -> tuple[LM2Config, Mapping[str, Tensor]]:
+    """What a .pt file of the released code holds, in our terms. Raises ValueError with the path for any other."""
+    content = read_pickled(path)
+    for key in ("model", "model_state_dict", "state_dict"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+            break
+    if not isinstance(content, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
+    ):
+        raise ValueError(f"{path} holds no table of weights; expected the released code's state_dict")
+    config, size = _released_config(path, content.get("model.embed_tokens.weight")), path.stat().st_size
+    for name, value in content.items():
+        if value.numel() * value.element_size() > size:  # one number may be said to fill a tensor
+            raise ValueError(
+                f"{path} has {size:,} bytes, and {name[:80]} of shape {tuple(value.shape)} would take more"
+            )
+    try:
+        weights = our_weights(content, config.n_layers)
+        check_shapes(LM2.shapes(config, len(weights)), {name: tuple(weight.shape) for name, weight in weights.items()})
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return config, weights
+
+
+def _released_config(path: Path, embedding: Tensor | None) -> LM2Config:
+    beside = path.parent / "config.json"
+    if beside.is_file():
+        config = read_config(beside)
+        if config.memory is not MemoryKind.RELEASE:
+            raise ValueError(
+                f"{beside} says memory {config.memory.value!r}; a .pt file of the released code is 'release'"
+            )
+        return config
+    if embedding is None or tuple(embedding.shape) != (RELEASED_SIZE.d_vocab, RELEASED_SIZE.d_model):
+        found = "no model.embed_tokens.weight" if embedding is None else f"an embedding of {tuple(embedding.shape)}"
+        raise ValueError(f"{path} has {found}; a model not of the released size needs config.json beside it")
+    return RELEASED_SIZE

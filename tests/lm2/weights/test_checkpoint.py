@@ -479,7 +479,7 @@ def test_the_digest_covers_configuration_tokenizer_and_weights_and_nothing_else(
 def test_files_that_change_while_they_are_read_are_refused(
     folder: Path, build, gated_config: LM2Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other, read = build(gated_config, 99), lm2.weights.checkpoint._safetensors
+    other, read = build(gated_config, 99), lm2.weights.checkpoint.folder_weights
 
     def replaced(path: Path, config: LM2Config) -> dict[str, torch.Tensor]:
         found = read(path, config)
@@ -487,7 +487,7 @@ def test_files_that_change_while_they_are_read_are_refused(
         return found
 
     with monkeypatch.context() as patch:
-        patch.setattr(lm2.weights.checkpoint, "_safetensors", replaced)
+        patch.setattr(lm2.weights.checkpoint, "folder_weights", replaced)
         with pytest.raises(CheckpointError, match="changed while they were read"):
             load(folder, "cpu")
     assert load(folder, "cpu").weights_digest

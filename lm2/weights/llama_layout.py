@@ -1,0 +1,103 @@
+"""A Llama of others in our terms: its configuration, and our names of its weights."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from lm2.model.config import LM2Config, MemoryKind
+from lm2.model.lm2 import LM2
+from lm2.serialize import as_int, number
+from lm2.shown import shown
+from lm2.text.tokens import Tokenizer
+
+LONGEST_SEGMENT = 2048
+"""Segments are as long as the positions a model was trained on, but no longer than this; tokens see all earlier
+ones."""
+
+NAMES = {
+    "embed.weight": ("model.embed_tokens.weight", "token_embd.weight"),
+    "ln_final.w": ("model.norm.weight", "output_norm.weight"),
+    "unembed.weight": ("lm_head.weight", "output.weight"),
+    "blocks.{}.ln1.w": ("model.layers.{}.input_layernorm.weight", "blk.{}.attn_norm.weight"),
+    "blocks.{}.attn.q.weight": ("model.layers.{}.self_attn.q_proj.weight", "blk.{}.attn_q.weight"),
+    "blocks.{}.attn.k.weight": ("model.layers.{}.self_attn.k_proj.weight", "blk.{}.attn_k.weight"),
+    "blocks.{}.attn.v.weight": ("model.layers.{}.self_attn.v_proj.weight", "blk.{}.attn_v.weight"),
+    "blocks.{}.attn.o.weight": ("model.layers.{}.self_attn.o_proj.weight", "blk.{}.attn_output.weight"),
+    "blocks.{}.ln2.w": ("model.layers.{}.post_attention_layernorm.weight", "blk.{}.ffn_norm.weight"),
+    "blocks.{}.mlp.gate.weight": ("model.layers.{}.mlp.gate_proj.weight", "blk.{}.ffn_gate.weight"),
+    "blocks.{}.mlp.up.weight": ("model.layers.{}.mlp.up_proj.weight", "blk.{}.ffn_up.weight"),
+    "blocks.{}.mlp.out.weight": ("model.layers.{}.mlp.down_proj.weight", "blk.{}.ffn_down.weight"),
+}
+"""Our name of each weight, Hugging Face's and GGUF's."""
+HUGGING_FACE, GGUF = 0, 1
+"""Whose name stands where in `NAMES`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Llama:
+    """What a folder or file holds, in our terms."""
+
+    config: LM2Config
+    weights: Mapping[str, Tensor]
+    """By our names, in the dtype they are stored in; float32 where they were packed."""
+    tokenizer: Tokenizer
+    files: tuple[Path, ...]
+    """The files of weights, in order of name."""
+    card: str
+
+
+def sized_config(
+    values: Mapping[str, Any], names: Mapping[str, str], grouped: str, *, rope_theta: float, tied: bool
+) -> LM2Config:
+    """The configuration of sizes that stand in `values` under their `names`. `grouped`: that of how many heads have
+    keys of their own."""
+    sizes = {
+        ours: (number if ours == "rms_norm_eps" else as_int)(f"{theirs}, here {ours}", values[theirs])
+        for ours, theirs in {
+            **names,
+            **({"n_key_value_heads": grouped} if values.get(grouped) is not None else {}),
+        }.items()
+    }
+    config = LM2Config(
+        memory=MemoryKind.NONE,
+        rope_theta=rope_theta,
+        tied_embeddings=tied,
+        **{"n_key_value_heads": sizes["n_heads"]} | sizes,
+    )
+    return replace(config, segment_length=min(config.segment_length, LONGEST_SEGMENT))
+
+
+def only(values: Mapping[str, Any], allowed: Mapping[str, Any]) -> None:
+    """Raise ValueError for a value, where there is one, that is not the one that our model computes."""
+    for name, value in allowed.items():
+        if values.get(name) not in (None, value):
+            raise ValueError(f"{name} {shown(values[name])} is not computed here, only {value!r}")
+
+
+def present(values: Mapping[str, Any], names: Mapping[str, str]) -> None:
+    """Raise ValueError where one of these names has no value."""
+    if missing := sorted(name for name in names.values() if values.get(name) is None):
+        raise ValueError(f"it lacks {missing}")
+
+
+def fitting(found: Mapping[str, tuple[int, ...]], config: LM2Config, naming: int) -> dict[str, str]:
+    """Our names to theirs, all there and of the right shape. Raises ValueError for what is missing, unknown or of
+    another shape."""
+    shapes = LM2.shapes(config, len(found))
+    names = {
+        ours.format(layer): row[naming].format(layer) for ours, row in NAMES.items() for layer in range(config.n_layers)
+    }
+    names = {ours: names[ours] for ours in shapes}
+    missing, unknown = sorted(set(names.values()) - set(found)), sorted(set(found) - set(names.values()))
+    if missing or unknown:
+        raise ValueError(
+            f"{len(missing)} of {len(names)} tensors are missing {shown(missing[:3])} and {len(unknown)} are unknown"
+            f" {shown(unknown[:3])}"
+        )
+    for ours, theirs in names.items():
+        if found[theirs] != shapes[ours]:
+            raise ValueError(f"{theirs} must be of shape {shapes[ours]}, not {found[theirs]}")
+    return names
