@@ -20,7 +20,7 @@ from app.screens import (
     sweeps,
     updates,
 )
-from app.ui import say, sidebar, state
+from app.ui import sidebar, state
 
 SCREENS = {
     "run": ("Run", ":material/play_arrow:", run.render),

@@ -51,7 +51,7 @@ _HOMES = {
 
 _MODULES = {"babilong": "lm2.tasks.babilong"}
 
-__all__ = sorted([*_HOMES, *_MODULES])
+__all__ = sorted([*_HOMES, *_MODULES])  # noqa: PLE0605 - a list, of the names above
 
 
 def __getattr__(name: str) -> Any:

@@ -144,7 +144,7 @@ def replace_file(path: Path) -> Iterator[Path]:
     try:
         yield aside
         _to_disk(aside)
-        os.replace(aside, path)
+        aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
 
@@ -247,7 +247,7 @@ def restore_folder(path: Path) -> None:
     ]
     if there:
         with suppress(OSError):  # somebody else was faster
-            os.rename(max(there, key=lambda one: one.stat().st_mtime_ns), path)
+            max(there, key=lambda one: one.stat().st_mtime_ns).rename(path)
 
 
 def _put_in_place(aside: Path, path: Path) -> None:
@@ -256,8 +256,8 @@ def _put_in_place(aside: Path, path: Path) -> None:
         old = _aside(path, "old")
         try:
             with suppress(FileNotFoundError):
-                os.rename(path, old)
-            os.rename(aside, path)
+                path.rename(old)
+            aside.rename(path)
             return
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):  # which say that somebody was faster
@@ -265,7 +265,7 @@ def _put_in_place(aside: Path, path: Path) -> None:
         finally:
             with suppress(OSError):
                 if old.exists() and not path.exists():
-                    os.rename(old, path)
+                    old.rename(path)
             shutil.rmtree(old, ignore_errors=True)
 
 

@@ -40,9 +40,12 @@ def imported(tree: ast.Module) -> Iterator[tuple[int, str]]:
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and not node.level:
             yield node.lineno, node.module or ""
-        elif isinstance(node, ast.Call) and called(node) in ("importlib.import_module", "__import__") and node.args:
-            if isinstance(node.args[0], ast.Constant) and isinstance(node.args[0].value, str):
-                yield node.lineno, node.args[0].value
+        elif isinstance(node, ast.Call) and called(node) in ("importlib.import_module", "__import__"):
+            yield from (
+                (node.lineno, one.value)
+                for one in node.args[:1]
+                if isinstance(one, ast.Constant) and isinstance(one.value, str)
+            )
 
 
 def called(node: ast.Call) -> str:
@@ -111,9 +114,9 @@ def except_violations(path: str, tree: ast.Module, lines: list[str]) -> Iterator
             continue
         kinds = node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]
         names = {kind.id for kind in kinds if isinstance(kind, ast.Name)}
-        if node.type is None or names & {"Exception", "BaseException"}:
-            if not (path in MARKED_FILES and MARKED in lines[node.lineno - 1]):
-                yield f"{path}:{node.lineno} catches everything"
+        everything = node.type is None or names & {"Exception", "BaseException"}
+        if everything and not (path in MARKED_FILES and MARKED in lines[node.lineno - 1]):
+            yield f"{path}:{node.lineno} catches everything"
 
 
 def violations(root: Path) -> list[str]:
@@ -158,7 +161,8 @@ def imports_of_modules(root: Path) -> Iterator[tuple[str, str]]:
 
 
 def circle(arrows: set[tuple[str, str]]) -> list[str]:
-    """The folders of circles, sorted: what is left when folders that import nothing left, or that nothing left imports, are taken away."""
+    """The folders of circles, sorted: what is left when folders that import nothing left, or that nothing left imports,
+    are taken away."""
     left = {folder for arrow in arrows for folder in arrow}
     while ends := left - {a for a, b in arrows if {a, b} <= left} | left - {b for a, b in arrows if {a, b} <= left}:
         left -= ends

@@ -13,19 +13,42 @@ from app.charts.updates import OfUpdates, UpdateChart
 from lm2.serialize import build
 
 __all__ = [
-    "AblationChart", "BenchmarkChart", "Chart", "ExperimentChart", "ComputedChart", "OfAblation", "OfBenchmark", "OfExperiment",
-    "OfPatching", "OfProbe",
-    "OfRun", "OfSweep", "OfUpdates", "PatchingChart", "ProbeChart", "RunChart", "SlotChart", "SweepChart",
-    "UpdateChart", "chart_of",
-]  # fmt: skip
+    "AblationChart",
+    "BenchmarkChart",
+    "Chart",
+    "ComputedChart",
+    "ExperimentChart",
+    "OfAblation",
+    "OfBenchmark",
+    "OfExperiment",
+    "OfPatching",
+    "OfProbe",
+    "OfRun",
+    "OfSweep",
+    "OfUpdates",
+    "PatchingChart",
+    "ProbeChart",
+    "RunChart",
+    "SlotChart",
+    "SweepChart",
+    "UpdateChart",
+    "chart_of",
+]
 
 _KINDS = {
     kind.__name__: kind
     for kind in (
-        RunChart, AblationChart, PatchingChart, UpdateChart, SlotChart, ProbeChart, SweepChart, ExperimentChart,
+        RunChart,
+        AblationChart,
+        PatchingChart,
+        UpdateChart,
+        SlotChart,
+        ProbeChart,
+        SweepChart,
+        ExperimentChart,
         BenchmarkChart,
     )
-}  # fmt: skip
+}
 
 
 def chart_of(values: object) -> Chart:

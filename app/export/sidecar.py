@@ -27,11 +27,15 @@ def sidecar(spec: FigureSpec, made: Sequence[ComputedChart]) -> dict[str, Any]:
     from lm2.origin import code_digest, processor, threads  # torch's seconds come after the first paint
 
     return {
-        "figure": spec.to_json(), "figure_digest": spec.digest, "made": [one.to_json() for one in made],
+        "figure": spec.to_json(),
+        "figure_digest": spec.digest,
+        "made": [one.to_json() for one in made],
         "code_digest": code_digest("app", "lm2", "probes"),
-        "versions": versions(), "processor": processor(), "threads": threads(),
+        "versions": versions(),
+        "processor": processor(),
+        "threads": threads(),
         "command": "lm2 figure sidecar.json -o fig.pdf",
-    }  # fmt: skip
+    }
 
 
 def check(told: Mapping[str, Any]) -> None:

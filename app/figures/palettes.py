@@ -61,8 +61,8 @@ _NAMES = {Colours.VIRIDIS: "viridis", Colours.CIVIDIS: "cividis", Colours.BLUES:
 
 
 def colour_map(colours: Colours) -> Colormap:
-    from matplotlib import colormaps  # noqa: PLC0415 - half a second, and only who prints needs it
-    from matplotlib.colors import LinearSegmentedColormap  # noqa: PLC0415
+    from matplotlib import colormaps  # half a second, and only who prints needs it
+    from matplotlib.colors import LinearSegmentedColormap
 
     return (
         LinearSegmentedColormap.from_list(colours.value, LIGHT.diverging)

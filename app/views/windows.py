@@ -1,6 +1,7 @@
 """View -> the same from one token to another."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -21,26 +22,36 @@ def window(view: View, first: int, stop: int) -> View:
     kept = slice(first, stop)
     if isinstance(view, Strip):
         return replace(
-            view, pieces=view.pieces[kept], segment_of=view.segment_of[kept],
+            view,
+            pieces=view.pieces[kept],
+            segment_of=view.segment_of[kept],
             weights=None if view.weights is None else view.weights[kept],
-            notes=view.notes[kept], first=view.first + first,
-            marks=tuple((max(a, first) - first, min(b, stop) - first, word) for a, b,
-                word in view.marks if a < stop and b > first),
-        )  # fmt: skip
+            notes=view.notes[kept],
+            first=view.first + first,
+            marks=tuple(
+                (max(a, first) - first, min(b, stop) - first, word)
+                for a, b, word in view.marks
+                if a < stop and b > first
+            ),
+        )
     starts = [*(at for at in view.boundaries if at < stop), stop]
-    within = [at for at, (start, end) in enumerate(zip(starts, starts[1:])) if end > first]
+    within = [at for at, (start, end) in enumerate(pairwise(starts)) if end > first]
     edges = tuple(max(starts[at], first) - first for at in within)
     if isinstance(view, Lines):
         return replace(
             view, lines=tuple(_cut(line, kept) for line in view.lines), ticks=view.ticks[kept], boundaries=edges
         )
     return replace(
-        view, values=view.values[:, kept], column_labels=view.column_labels[kept], ticks=view.ticks[kept],
-        masked=None if view.masked is None else view.masked[:, kept], boundaries=edges,
+        view,
+        values=view.values[:, kept],
+        column_labels=view.column_labels[kept],
+        ticks=view.ticks[kept],
+        masked=None if view.masked is None else view.masked[:, kept],
+        boundaries=edges,
         column_kinds=view.column_kinds[kept],
         segment_labels=tuple(view.segment_labels[at] for at in within) if view.segment_labels else (),
         first=view.first + first,
-    )  # fmt: skip
+    )
 
 
 def tokens(view: View) -> int | None:

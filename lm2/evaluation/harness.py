@@ -100,10 +100,14 @@ class HarnessModel(LM):
         if sampled and unknown:
             raise ValueError(f"sampling knows a temperature alone, not {', '.join(unknown)}")
         written = generate(
-            self.checkpoint, context, until=stops, segment_length=self.segment_length, generator=self.generator,
+            self.checkpoint,
+            context,
+            until=stops,
+            segment_length=self.segment_length,
+            generator=self.generator,
             max_tokens=int(next((settings[name] for name in _LENGTHS if name in settings), _NEW_TOKENS)),
             temperature=float(settings.get("temperature", 1)) if sampled else 0.0,
-        )  # fmt: skip
+        )
         return written.text[: min((at for at in map(written.text.find, stops) if at >= 0), default=None)]
 
 

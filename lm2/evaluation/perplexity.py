@@ -82,6 +82,6 @@ def compare(
                 more=rate - float(bits[0].sum() / sizes.sum()),
                 more_low=float(more_low),
                 more_high=float(more_high),
-            )  # fmt: skip
+            )
         )
     return measured

@@ -84,12 +84,7 @@ def generate(
 
 
 def answers(
-    checkpoint: Checkpoint,
-    texts: Sequence[str],
-    *,
-    max_tokens: int,
-    stop: str,
-    segment_length: int | None = None,
+    checkpoint: Checkpoint, texts: Sequence[str], *, max_tokens: int, stop: str, segment_length: int | None = None
 ) -> list[str]:
     """How the model continues each text greedily: until what is new spells `stop`, for at most `max_tokens` tokens.
 

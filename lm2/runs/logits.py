@@ -16,7 +16,7 @@ class GrowingLogits:
         """Raises OSError where the system's temporary folder (TMPDIR) cannot be written to."""
         self._shape, self._rows = (tokens, d_vocab), 0
         in_memory = 4 * tokens * d_vocab <= MOST_IN_MEMORY
-        self._file = None if in_memory else tempfile.TemporaryFile(prefix="lm2-logits-")
+        self._file = None if in_memory else tempfile.TemporaryFile(prefix="lm2-logits-")  # noqa: SIM115 - it goes with the array
         self._values = np.empty(self._shape if in_memory else 0, np.float32)
 
     def put(self, rows: Float[np.ndarray, "token d_vocab"]) -> None:

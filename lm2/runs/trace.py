@@ -137,9 +137,12 @@ class Trace:
             raise ValueError(f"its format is {header['format']!r}, and known are 1 and {_FORMAT}")
         tokens = header["tokens"]
         tokens = TokenSequence(
-            text=tokens["text"], ids=tuple(tokens["ids"]), pieces=tuple(tokens["pieces"]),
-            spans=tuple((a, b) for a, b in tokens["spans"]), breaks=tuple(tokens["breaks"]),
-        )  # fmt: skip
+            text=tokens["text"],
+            ids=tuple(tokens["ids"]),
+            pieces=tuple(tokens["pieces"]),
+            spans=tuple((a, b) for a, b in tokens["spans"]),
+            breaks=tuple(tokens["breaks"]),
+        )
         records = {
             (Capture.from_json(capture), Coordinate(segment, layer)): read_only(arrays[f"record{number}"])
             for number, (capture, segment, layer) in enumerate(header["records"])

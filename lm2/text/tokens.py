@@ -259,7 +259,7 @@ class Tokenizer:
         if None in own:  # of no kind that is known here
             return piece
         return "".join(
-            f"<{ord(each) - 0xDC00:02X}>" if "\udc80" <= each else each
+            f"<{ord(each) - 0xDC00:02X}>" if each >= "\udc80" else each
             for each in bytes(own).decode("utf-8", "surrogateescape")
         )
 

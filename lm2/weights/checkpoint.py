@@ -155,7 +155,7 @@ def choose_device(device: str) -> torch.device:
     if device == "auto":
         return torch.device(there[0])
     kind, colon, number = device.partition(":")
-    known = kind in there and (not colon or number.isascii() and number.isdigit() and int(number[:9]) < counts[kind])
+    known = kind in there and (not colon or (number.isascii() and number.isdigit() and int(number[:9]) < counts[kind]))
     if not known:
         named = ", ".join(f"{kind} (0 to {counts[kind] - 1})" if counts[kind] > 1 else kind for kind in there)
         raise CheckpointError(
@@ -195,7 +195,7 @@ def load(name_or_path: str | Path, device: str = "auto", dtype: str = "float32")
 
 def _opened(name: str, device: torch.device, dtype: torch.dtype) -> Checkpoint:
     path = bundled.place(name)
-    if path.suffix == ".gguf" and path.is_file() or name and is_llama(path):
+    if (path.suffix == ".gguf" and path.is_file()) or (name and is_llama(path)):
         return _llama(name, path, device, dtype)
     if name and path.is_dir():
         weights_path = path / "model.safetensors"

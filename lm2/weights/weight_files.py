@@ -16,9 +16,20 @@ from lm2.model.weights import Shapes
 MOST_HEADER_BYTES = 100_000_000
 """The format's own bound."""
 
-_BROKEN = (OSError, RuntimeError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, AssertionError,
+_BROKEN = (
+    OSError,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+    AssertionError,
     EOFError,
-           MemoryError, struct.error, pickle.UnpicklingError)  # fmt: skip
+    MemoryError,
+    struct.error,
+    pickle.UnpicklingError,
+)
 """What torch's reader raises, depending on which byte is wrong."""
 
 

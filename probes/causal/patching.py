@@ -94,14 +94,24 @@ def _put(checkpoint: Checkpoint, spec: PatchSpec) -> EncodedPrompt:
     """The text as planned sweeps want it, with something behind the question: here in a segment of its own, so that
     nothing else changes."""
     prompt = Prompt(
-        story_id="", task=None, text=spec.text, statements=(), statement_spans=(), question=spec.text,
-        question_span=(0, len(spec.text)), answer=".",
+        story_id="",
+        task=None,
+        text=spec.text,
+        statements=(),
+        statement_spans=(),
+        question=spec.text,
+        question_span=(0, len(spec.text)),
+        answer=".",
         support=(),
-    )  # fmt: skip
+    )
     longer = spec.run(f"{spec.text}{BREAK}{prompt.answer}")
     tokens, segments = prepare(checkpoint, longer)
     return EncodedPrompt(
-        prompt=prompt, spec=longer, tokens=tokens, segments=segments, statements=(),
+        prompt=prompt,
+        spec=longer,
+        tokens=tokens,
+        segments=segments,
+        statements=(),
         question=range(spec.row, spec.row + 1),
         answer=range(spec.row + 1, len(tokens)),
-    )  # fmt: skip
+    )

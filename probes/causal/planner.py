@@ -67,16 +67,18 @@ class Planner:
     """One question under many units of interventions, with its clean run, which is made at once."""
 
     def __init__(
-        self, checkpoint: Checkpoint, encoded: EncodedPrompt, units: Sequence[Unit], *, route: Route = Route.EXACT, pack: int = PACK
-    ) -> None:  # fmt: skip
+        self,
+        checkpoint: Checkpoint,
+        encoded: EncodedPrompt,
+        units: Sequence[Unit],
+        *,
+        route: Route = Route.EXACT,
+        pack: int = PACK,
+    ) -> None:
         """Raises ValueError as `answers_under` does and, on its route, `answers_alone_under`."""
         self.units = tuple(units)
-        self._checkpoint, self._model, self._config, self._put = (
-            checkpoint,
-            checkpoint.model,
-            checkpoint.config,
-            encoded,
-        )
+        self._checkpoint, self._model, self._config = checkpoint, checkpoint.model, checkpoint.config
+        self._put = encoded
         self._given = source_activations(checkpoint, replace(encoded.spec, interventions=together(units)))
         held = side_by_side(checkpoint.config, encoded.segments, checkpoint.working_bytes, pack)
         self._plan = plan(checkpoint.config, encoded, self.units, route, min(pack, held))
@@ -168,7 +170,7 @@ class Planner:
             with in_segments(segment.index):
                 if not last:
                     began, written = self._feed(lasting, segment, handed, cache, stream, write=True)
-                if last or pack.apart and (asked or self._config.lookback != 0):
+                if last or (pack.apart and (asked or self._config.lookback != 0)):
                     _, output = self._feed(units, segment, handed, read_cache, stream, write=False)
                 else:
                     output = written

@@ -1,9 +1,9 @@
 """Updates of the bank while a text is being written, and what they do to reading.
 
-The paper's section 4.5 shows the cross-attention of one prompt before and after some steps of generation. Here `generate_traced`
-continues a text token by token: the bank is written whenever a segment is full, or, where the spec has a Freeze, not
-any more. `reread` then reads one and the same probe from every bank on the way, so that nothing differs between two
-readings but the bank.
+The paper's section 4.5 shows the cross-attention of one prompt before and after some steps of generation. Here
+`generate_traced` continues a text token by token: the bank is written whenever a segment is full, or, where the spec
+has a Freeze, not any more. `reread` then reads one and the same probe from every bank on the way, so that nothing
+differs between two readings but the bank.
 """
 
 from collections.abc import Callable, Sequence

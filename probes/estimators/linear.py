@@ -240,10 +240,7 @@ class _Training:
         ended."""
         if family is not Family.LOGISTIC:
             return self._closed(family, grid)
-        found = []
-        for strengths in grid:
-            found.append(start := self._logistic(strengths, tol, start))
-        return found
+        return [start := self._logistic(strengths, tol, start) for strengths in grid]
 
     def _logistic(self, strengths: Sequence[float], tol: float, start: Sequence[Probe] | None) -> tuple[Probe, ...]:
         penalties = [self._penalty(target, strength) for target, strength in enumerate(strengths)]

@@ -15,15 +15,23 @@ AT_ONCE = 5
 _DESCRIPTION = re.compile(r"\W*description\W*:(.*\w.*)", re.IGNORECASE)
 _LIST = re.compile(r"\[[\s01,]*\]")
 
-_DESCRIBE = """You study one slot of a language model's memory. You are given passages in which tokens {active} the slot most; the words \
-that do so most strongly are marked <<like this>>. Say in one short sentence what the marked words, or the passages, have in common: \
-what the slot is {passive} for. Name words or kinds of words. End with one line of the form
-Description: ..."""
-_DETECT = """You are given a description of passages, and {count} numbered passages. Judge for each whether the description fits it: \
-1 if it does, 0 if it does not. Reply with a JSON list of {count} numbers and nothing else, such as {example}."""
-_FUZZ = """You are given a description of words in passages, and {count} numbered passages in which some words are marked \
-<<like this>>. Judge for each whether the marked words are those that the description means: 1 if they are, 0 if they are not. Reply \
-with a JSON list of {count} numbers and nothing else, such as {example}."""
+_DESCRIBE = (
+    "You study one slot of a language model's memory. You are given passages in which tokens {active} the slot most;"
+    " the words that do so most strongly are marked <<like this>>. Say in one short sentence what the marked words,"
+    " or the passages, have in common: what the slot is {passive} for. Name words or kinds of words. End with one"
+    " line of the form\n"
+    "Description: ..."
+)
+_DETECT = (
+    "You are given a description of passages, and {count} numbered passages. Judge for each whether the description"
+    " fits it: 1 if it does, 0 if it does not. Reply with a JSON list of {count} numbers and nothing else, such as"
+    " {example}."
+)
+_FUZZ = (
+    "You are given a description of words in passages, and {count} numbered passages in which some words are marked"
+    " <<like this>>. Judge for each whether the marked words are those that the description means: 1 if they are, 0"
+    " if they are not. Reply with a JSON list of {count} numbers and nothing else, such as {example}."
+)
 
 
 class Trial(Enum):

@@ -124,9 +124,12 @@ class Examples:
         arrays = dict(zip(("segment", "position", "token", "told", "fact_distance", "kind"), columns, strict=True))
         arrays |= {"document": document, "groups": np.asarray(joined)[document]}
         return cls(
-            encoded_prompts=encoded_prompts, moment=moment, digest=checkpoint.digest, slots=checkpoint.config.slots,
+            encoded_prompts=encoded_prompts,
+            moment=moment,
+            digest=checkpoint.digest,
+            slots=checkpoint.config.slots,
             **{name: read_only(array) for name, array in arrays.items()},
-        )  # fmt: skip
+        )
 
     def __len__(self) -> int:
         return len(self.document)
@@ -180,14 +183,22 @@ class Examples:
     def table(self) -> pd.DataFrame:
         """A row per example, in order. A file of own labels counts rows as the column `row` does."""
         ids = [one.prompt.story_id for one in self.encoded_prompts]
-        return pd.DataFrame({
-            "row": np.arange(len(self)), "document": self.document, "story": [ids[at] for at in self.document],
-            "group": self.groups,
-            "segment": self.segment, "position": self.position, "fact_distance": self.fact_distance,
-            "token": [self.encoded_prompts[at].tokens.shown[place] for at, place in zip(self.document, self.place)],
-            "statement": self.kind,
-            "moment": self.moment.value, "policy": POLICY, "checkpoint": self.digest,
-        })  # fmt: skip
+        return pd.DataFrame(
+            {
+                "row": np.arange(len(self)),
+                "document": self.document,
+                "story": [ids[at] for at in self.document],
+                "group": self.groups,
+                "segment": self.segment,
+                "position": self.position,
+                "fact_distance": self.fact_distance,
+                "token": [self.encoded_prompts[at].tokens.shown[place] for at, place in zip(self.document, self.place)],
+                "statement": self.kind,
+                "moment": self.moment.value,
+                "policy": POLICY,
+                "checkpoint": self.digest,
+            }
+        )
 
 
 def _columns(encoded: EncodedPrompt, moment: RowPosition) -> tuple[np.ndarray, ...]:

@@ -22,9 +22,18 @@ from probes.features.slot_views import MeanSlot, OneSlot, ReadWeighted, Sketch, 
 
 _TOKEN_SITES = {
     site.name.lower(): site
-    for site in (Site.EMBED, Site.RESID_MID, Site.RESID_POST, Site.ATTN_OUT, Site.MLP_OUT,
-                 Site.MEM_OUT, Site.READ, Site.READ_PATTERN, Site.GATE_OUT)
-}  # fmt: skip
+    for site in (
+        Site.EMBED,
+        Site.RESID_MID,
+        Site.RESID_POST,
+        Site.ATTN_OUT,
+        Site.MLP_OUT,
+        Site.MEM_OUT,
+        Site.READ,
+        Site.READ_PATTERN,
+        Site.GATE_OUT,
+    )
+}
 _SLOT_SITES = {site.name.lower(): site for site in (Site.CANDIDATE, Site.GATE_IN, Site.GATE_FORGET)}
 _WIDEST_PATTERN = 4096
 """Features that a read pattern may have with its heads side by side; wider ones are averaged over heads."""
@@ -249,9 +258,11 @@ _VIEWS = {
 }
 _FORMS = (
     *(f"{name}.N" if site.per_layer else name for name, site in _TOKEN_SITES.items()),
-    "bank:VIEW", *(f"{name}.N:VIEW" for name in _SLOT_SITES), *_BASELINES,
+    "bank:VIEW",
+    *(f"{name}.N:VIEW" for name in _SLOT_SITES),
+    *_BASELINES,
     "with views mean, slotN, sketchN and, of the bank, read.N",
-)  # fmt: skip
+)
 
 
 def expand(texts: Sequence[str], config: LM2Config, moment: RowPosition) -> tuple[Source, ...]:

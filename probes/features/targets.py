@@ -315,9 +315,19 @@ class OwnLabels(Target):
 
 
 KINDS: tuple[type[Target], ...] = (
-    PlaceOf, PreviousPlaceOf, HolderOf, CorrectAnswer, FactTold, FactsTold, QuestionType, SegmentIndex, FactDistance,
-    TokenBack, SlotOverwritten, OwnLabels,
-)  # fmt: skip
+    PlaceOf,
+    PreviousPlaceOf,
+    HolderOf,
+    CorrectAnswer,
+    FactTold,
+    FactsTold,
+    QuestionType,
+    SegmentIndex,
+    FactDistance,
+    TokenBack,
+    SlotOverwritten,
+    OwnLabels,
+)
 
 
 def _place(world: World, name: str) -> str | None:

@@ -40,7 +40,7 @@ class ProbePlan:
         if spec.labels:
             targets += (OwnLabels(file=spec.labels),)
         found = labelled(checkpoint, examples, targets)
-        for target, (values, names) in found.labels.items():
+        for target, (_, names) in found.labels.items():
             if len(names) < 2:
                 raise ValueError(
                     f"{str(target)!r} has {len(names)} class in these documents: there is nothing to tell apart"
@@ -72,10 +72,11 @@ class ProbePlan:
         spec, sources = self.spec, len(self.sources) + len(self.baselines)
         targets = "target" if len(self.labels) == 1 else "targets"
         fits = sources * len(self.labels) * spec.folds * (len(spec.strengths) + 1)
+        documents, groups = len(self.examples.encoded_prompts), len(set(self.groups.tolist()))
         return (
-            f"{len(self.examples.encoded_prompts):,} documents, {len(self.examples):,} rows in {len(set(self.groups.tolist())):,}"
-            f" groups; {sources} sources, {len(self.baselines)} of them baselines, x {len(self.labels)} {targets}:"
-            f" {fits:,} fits, each as often for the control task"
+            f"{documents:,} documents, {len(self.examples):,} rows in {groups:,} groups; {sources} sources,"
+            f" {len(self.baselines)} of them baselines, x {len(self.labels)} {targets}: {fits:,} fits, each as often"
+            " for the control task"
         )
 
 

@@ -8,6 +8,7 @@ controls that were fitted and held out as the tasks were.
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Protocol
 
 import numpy as np
@@ -267,7 +268,7 @@ def _exchangeable(groups: Names, documents: Names) -> list[Int[np.ndarray, "unit
     for parts in members.values():
         by_length = sorted(parts.values(), key=len)
         alike[tuple(map(len, by_length))].append(by_length)
-    blocks = [np.array([sum(parts, []) for parts in units]) for units in alike.values() if len(units) > 1]
+    blocks = [np.array([[*chain(*parts)] for parts in units]) for units in alike.values() if len(units) > 1]
     for lengths, units in alike.items():
         for length in set(lengths) if len(units) == 1 else ():
             same = np.array([part for part in units[0] if len(part) == length])

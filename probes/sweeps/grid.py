@@ -230,7 +230,7 @@ def sources(
             left_out.append(asked.prompt.story_id)
     if not found:
         raise ValueError(
-            f"none of {len(encoded_prompts)} documents has {reach} segments before the answer's and other stories to take a"
-            f" {replacement.value} from"
+            f"none of {len(encoded_prompts)} documents has {reach} segments before the answer's and other stories to"
+            f" take a {replacement.value} from"
         )
     return tuple(found), tuple(left_out)

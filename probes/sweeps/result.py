@@ -118,12 +118,15 @@ class SweepResult:
             "values": pd.DataFrame([row for metric in metrics for row in self._values(metric)]),
             "units": pd.DataFrame([row for metric in metrics for row in self._units(metric)]),
             "joints": pd.DataFrame([row for metric in metrics for row in self._joints(metric)]),
-            "curves": pd.DataFrame([
-                {"metric": metric.value, "order": order, "units": count, **_columns(effect)}
-                for metric in metrics for order, effects in self.curves(metric).items() for count,
-                effect in zip(self.counts, effects)
-            ]),
-        }  # fmt: skip
+            "curves": pd.DataFrame(
+                [
+                    {"metric": metric.value, "order": order, "units": count, **_columns(effect)}
+                    for metric in metrics
+                    for order, effects in self.curves(metric).items()
+                    for count, effect in zip(self.counts, effects)
+                ]
+            ),
+        }
 
     def write(self, folder: Path) -> None:
         """Each table as CSV and as Parquet."""
@@ -133,13 +136,18 @@ class SweepResult:
     def _values(self, metric: Metric) -> list[dict[str, Any]]:
         return [
             {
-                "unit": unit, **_place(self.parts[unit]), "document": document, "story": story, "metric": metric.value,
-                "baseline": self.baseline[metric][document], "edited": edited,
+                "unit": unit,
+                **_place(self.parts[unit]),
+                "document": document,
+                "story": story,
+                "metric": metric.value,
+                "baseline": self.baseline[metric][document],
+                "edited": edited,
                 "effect": edited - self.baseline[metric][document],
             }
-            for unit, row in zip(self.measured, self.values[metric]) for document,
-            (story, edited) in enumerate(zip(self.stories, row))
-        ]  # fmt: skip
+            for unit, row in zip(self.measured, self.values[metric])
+            for document, (story, edited) in enumerate(zip(self.stories, row))
+        ]
 
     def _units(self, metric: Metric) -> list[dict[str, Any]]:
         effects = dict(zip(self.measured, self.effects(metric)))
@@ -150,11 +158,15 @@ class SweepResult:
         )
         return [
             {
-                "unit": unit, **_place(part), "metric": metric.value, "measured": unit in effects,
-                **_columns(effects.get(unit)), "screened": scores[unit],
+                "unit": unit,
+                **_place(part),
+                "metric": metric.value,
+                "measured": unit in effects,
+                **_columns(effects.get(unit)),
+                "screened": scores[unit],
             }
             for unit, part in enumerate(self.parts)
-        ]  # fmt: skip
+        ]
 
     def _joints(self, metric: Metric) -> list[dict[str, Any]]:
         rows = []
@@ -180,9 +192,13 @@ class SweepResult:
 
 def _place(part: ModelPart) -> dict[str, Any]:
     return {
-        "what": part.what, "block": part.layer, "index": part.index, "segments_back": part.back, "value": part.value,
+        "what": part.what,
+        "block": part.layer,
+        "index": part.index,
+        "segments_back": part.back,
+        "value": part.value,
         "label": part.label,
-    }  # fmt: skip
+    }
 
 
 def _columns(effect: Effect | None) -> dict[str, float]:

@@ -156,8 +156,9 @@ class _Way:
         marked = tuple(replace(change, operation=Set(value=1.0)) for change in unit)
         return {
             point: _through(functions, torch.zeros_like(self._own[point])) > 0
-            for point, functions in self._functions(marked, self._given).items() if point in self._own
-        }  # fmt: skip
+            for point, functions in self._functions(marked, self._given).items()
+            if point in self._own
+        }
 
     def _functions(self, unit: Unit, given: SourceActivations) -> dict[_Point, list[_Mover]]:
         """What a unit does at each point, in its order."""

@@ -95,9 +95,12 @@ class _Layout:
         """Everything that results depend on."""
         documents = hashlib.sha256("\f\f".join(self._texts).encode()).hexdigest()
         return {
-            "spec": self.spec.to_json(), "spec_digest": self.spec.digest, "checkpoint_digest": self.checkpoint.digest,
-            "dtype": self.checkpoint.dtype, "documents_digest": documents,
-        }  # fmt: skip
+            "spec": self.spec.to_json(),
+            "spec_digest": self.spec.digest,
+            "checkpoint_digest": self.checkpoint.digest,
+            "dtype": self.checkpoint.dtype,
+            "documents_digest": documents,
+        }
 
     @property
     def steps(self) -> int:
@@ -133,9 +136,13 @@ def predict(spec: SweepSpec, checkpoint: Checkpoint) -> Prediction:
     share = len(layout.sources) / len(sample)
     plain_pace, planned_pace = _paces(layout)
     return Prediction(
-        documents=len(layout.sources), units=measured, naive=naive * share, planned=planned * share,
-        naive_seconds=naive * share * plain_pace, planned_seconds=planned * share * planned_pace,
-    )  # fmt: skip
+        documents=len(layout.sources),
+        units=measured,
+        naive=naive * share,
+        planned=planned * share,
+        naive_seconds=naive * share * plain_pace,
+        planned_seconds=planned * share * planned_pace,
+    )
 
 
 def _paces(layout: _Layout) -> tuple[float, float]:
@@ -180,13 +187,23 @@ def sweep(
     counts = layout.counts(len(measured))
     best, worst = work.curves(measured, baseline, values, counts) if counts else ({}, {})
     result = SweepResult(
-        spec=spec, checkpoint_digest=checkpoint.digest, device=checkpoint.device, dtype=checkpoint.dtype,
-        parts=layout.parts, measured=measured,
-        prompts=tuple(source.asked.prompt for source in layout.sources), left_out=layout.left_out, baseline=baseline,
+        spec=spec,
+        checkpoint_digest=checkpoint.digest,
+        device=checkpoint.device,
+        dtype=checkpoint.dtype,
+        parts=layout.parts,
+        measured=measured,
+        prompts=tuple(source.asked.prompt for source in layout.sources),
+        left_out=layout.left_out,
+        baseline=baseline,
         values=values,
-        joints=layout.joints, joint_values=joint_values, counts=counts, best_first=best, worst_first=worst,
+        joints=layout.joints,
+        joint_values=joint_values,
+        counts=counts,
+        best_first=best,
+        worst_first=worst,
         screening=screening,
-    )  # fmt: skip
+    )
     if out is not None:
         result.write(out)
     return result

@@ -112,7 +112,7 @@ def main(address: str) -> None:
         with _bare() as nothing:
             page = browser.new_page(viewport={"width": 1440, "height": 1400})
             page.goto(nothing)
-            said = lambda words: lambda p: p.locator("p", has_text=f"Toggled: {words}").wait_for()  # noqa: E731
+            said = lambda words: lambda p: p.locator("p", has_text=f"Toggled: {words}").wait_for()
             said("on")(page)
             _tell(
                 "Streamlit alone: one control",
@@ -130,15 +130,15 @@ def main(address: str) -> None:
         blocks = [str(at % 3) for at in range(12)]
         map_of = lambda block: (
             lambda p: p.locator(f"canvas[data-rows][aria-label*='block {block},']").first.wait_for(state="attached")
-        )  # noqa: E731
+        )
         _tell("Memory: another block", [_press(page, "Block", block, map_of(block)) for block in blocks])
         page.close()
         page, _ = fresh("gates")
-        spread_of = lambda block: lambda p: p.get_by_role("heading", name=f"Spread in block {block}").wait_for()  # noqa: E731
+        spread_of = lambda block: lambda p: p.get_by_role("heading", name=f"Spread in block {block}").wait_for()
         _tell("Gates: another block", [_press(page, "Block", block, spread_of(block)) for block in blocks])
         page.close()
         page, _ = fresh("bank")
-        after = lambda at: lambda p: p.get_by_role("heading", name=f"after segment {at}").wait_for()  # noqa: E731
+        after = lambda at: lambda p: p.get_by_role("heading", name=f"after segment {at}").wait_for()
         steps = [
             ("ArrowLeft", 4),
             ("ArrowLeft", 3),
@@ -150,7 +150,7 @@ def main(address: str) -> None:
         _tell("Bank: another segment", [_slide(page, "After segment", key, after(at)) for key, at in steps])
         page.close()
         page, _ = fresh("ablations?policy=off&")
-        toggled = lambda words: lambda p: p.locator("p", has_text="Toggled:").filter(has_text=words).wait_for()  # noqa: E731
+        toggled = lambda words: lambda p: p.locator("p", has_text="Toggled:").filter(has_text=words).wait_for()
         policies = [("frozen", "writes frozen"), ("reset", "bank reset"), ("off", "memory off")] * 4
         _tell(
             "Ablations: what the memory may do",
@@ -158,7 +158,7 @@ def main(address: str) -> None:
         )
         page.close()
         page, _ = fresh("")
-        told = lambda count: lambda p: p.wait_for_url(f"**statements={count}*")  # noqa: E731
+        told = lambda count: lambda p: p.wait_for_url(f"**statements={count}*")
         _tell(
             "Memory: a longer story, run anew",
             [_slide(page, "Statements", "ArrowRight", told(count)) for count in range(11, 19)],

@@ -138,7 +138,8 @@ POOLED = """(() => {
     }
     found.push([across.length === width, mixed, end - first - seen.size]);
   }
-  const ranks = (pooling) => colourTables({ low: 0, high: 1, unit: 1, pooling, diverging: pooling === "most extreme" }, false).ranks;
+  const ranks = (pooling) =>
+    colourTables({ low: 0, high: 1, unit: 1, pooling, diverging: pooling === "most extreme" }, false).ranks;
   const half = (value) => HALF.findIndex((one) => Math.abs(one - value) < 1e-6); // exact for the values below
   const first = (pooling) => [0.125, 0.5, 0.75].sort((a, b) => ranks(pooling)[half(b)] - ranks(pooling)[half(a)])[0];
   return [found, ["largest", "least", "most extreme"].map(first)];

@@ -44,8 +44,8 @@ def add_eval(commands: Commands) -> None:
         "--babi-dir",
         type=Path,
         metavar="PATH",
-        help="folder or archive in the official bAbI layout: its test files, else the last tenth of each file's stories "
-        "(default: the data folder's, else simulated stories)",
+        help="folder or archive in the official bAbI layout: its test files, else the last tenth of each file's stories"
+        " (default: the data folder's, else simulated stories)",
     )
     one.add_argument(
         "--books",

@@ -56,7 +56,8 @@ def add_serve(commands: Commands) -> None:
         type=Path,
         nargs="*",
         metavar="DIR",
-        help="folders whose checkpoints, evaluations and labels visitors may open by their paths; none after it, no path at all (default: the one it is started in)",
+        help="folders whose checkpoints, evaluations and labels visitors may open by their paths; none after it, no"
+        " path at all (default: the one it is started in)",
     )
     one.add_argument(
         "--model-url",

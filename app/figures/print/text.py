@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from itertools import pairwise
 
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
@@ -138,7 +139,7 @@ def along(labels: Sequence[str], title: str, size: float, room: float) -> Ticks:
 def _side_by_side(words: Sequence[str], size: float) -> float:
     """Least distance between neighbours' middles."""
     widths = [width(word, size) for word in words]
-    return max(((one + other) / 2 for one, other in zip(widths, widths[1:])), default=0.0) + 0.5 * size
+    return max(((one + other) / 2 for one, other in pairwise(widths)), default=0.0) + 0.5 * size
 
 
 def _thinned(words: tuple[str, ...], letters: int, takes: Callable[[Sequence[str]], float], room: float) -> Ticks:

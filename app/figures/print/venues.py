@@ -66,8 +66,8 @@ MEASURES = {
     Venue.NEURIPS: _template("NeurIPS", fontsizes.neurips2024, figsizes.neurips2024),
     Venue.ICLR: _template("ICLR", fontsizes.iclr2024, figsizes.iclr2024),
     # Columns of 7.7 cm with 0.6 cm between them (ACL's paper formatting guidelines,
-    # acl-org.github.io/ACLPUB/formatting.html). They would like the document's 11 pt in figures "whenever possible"; 9 is
-    # the smallest size that they set text in.
+    # acl-org.github.io/ACLPUB/formatting.html). They would like the document's 11 pt in figures "whenever possible"; 9
+    # is the smallest size that they set text in.
     Venue.ACL: Measures(name="ACL", single=3.03, double=6.3, size=9.0),
     Venue.AAAI: _template("AAAI", fontsizes.aaai2024, figsizes.aaai2024_half, figsizes.aaai2024_full),
     Venue.CVPR: _template("CVPR", fontsizes.cvpr2024, figsizes.cvpr2024_half, figsizes.cvpr2024_full),

@@ -31,9 +31,9 @@ _CONFIG = {
     "typesetMath": False,
 }
 _STYLE = (
-    "body{font:14px"
-    " sans-serif;margin:24px;color:#31333f}main{display:grid;gap:24px}figure{margin:0;min-width:0}figcaption{font-weight:600;margin-bottom:4px}.text{line-height:1.9;white-space:pre-wrap}.text"
-    " span{unicode-bidi:isolate}.mark{border-bottom:2px solid #d74f03}"
+    "body{font:14px sans-serif;margin:24px;color:#31333f}main{display:grid;gap:24px}figure{margin:0;min-width:0}"
+    "figcaption{font-weight:600;margin-bottom:4px}.text{line-height:1.9;white-space:pre-wrap}"
+    ".text span{unicode-bidi:isolate}.mark{border-bottom:2px solid #d74f03}"
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -47,7 +48,7 @@ def _pieces(context: SlotContext) -> list[str]:
     """Each token's characters with the blanks before them; a token that goes on with a character of the one before it
     is shown as such."""
     ends = np.maximum.accumulate([0, *(right for _, right in context.spans)])
-    return [context.text[left:right] or CONTINUED for left, right in zip(ends, ends[1:])]
+    return [context.text[left:right] or CONTINUED for left, right in pairwise(ends)]
 
 
 def _marks(contexts: tuple[SlotContext, ...]) -> list[tuple[int, int, str]]:

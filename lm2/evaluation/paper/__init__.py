@@ -26,36 +26,40 @@ class Note:
 
 NOTES = (
     Note(
-        text="Length: the paper's 0k is plain bAbI. Its sample count, prompt, decoding and answer matching are not stated; every cell of "
-        "Table 3 is a whole number, which fits 100 samples, so a cell near 50 % has a standard error of 5 points."
-    ),  # fmt: skip
-    Note(
-        text="Table 1's row >=8K is the mean over 8k, 16k, 32k and 64k. 128k is left out, although caption and text say it is included."
+        text="Length: the paper's 0k is plain bAbI. Its sample count, prompt, decoding and answer matching are not"
+        " stated; every cell of Table 3 is a whole number, which fits 100 samples, so a cell near 50 % has a standard"
+        " error of 5 points."
     ),
     Note(
-        text="Three cells of that row do not follow from Table 3, each exactly 10 points too low: Llama-3.2 qa5 (printed 36.5, is 46.5), vanilla qa6 "
-        "(44.0, 54.0), vanilla qa10 (36.3, 46.3). No LM2 or RMT cell is affected.",
+        text="Table 1's row >=8K is the mean over 8k, 16k, 32k and 64k. 128k is left out, although caption and text"
+        " say it is included."
+    ),
+    Note(
+        text="Three cells of that row do not follow from Table 3, each exactly 10 points too low: Llama-3.2 qa5"
+        " (printed 36.5, is 46.5), vanilla qa6 (44.0, 54.0), vanilla qa10 (36.3, 46.3). No LM2 or RMT cell is"
+        " affected.",
         tasks=("qa5", "qa6", "qa10"),
-    ),  # fmt: skip
+    ),
     Note(
-        text="The headline gains could not be reproduced from the tables: 37.1 % over RMT and 86.3 % over Llama-3.2. By the ratio of overall means "
-        "Table 1 gives 33.1 and 80.9 %.",
+        text="The headline gains could not be reproduced from the tables: 37.1 % over RMT and 86.3 % over Llama-3.2."
+        " By the ratio of overall means Table 1 gives 33.1 and 80.9 %.",
         tasks=("mean",),
-    ),  # fmt: skip
+    ),
     Note(
-        text='qa7: under the benchmark\'s own rule the answer "none" can never count, so on its full test split no model can score above 53.2 %. '
-        'The paper\'s 91 to 96 % were not made with that rule; always answering "none" scores 95.6 % where any substring counts.',
+        text='qa7: under the benchmark\'s own rule the answer "none" can never count, so on its full test split no'
+        ' model can score above 53.2 %. The paper\'s 91 to 96 % were not made with that rule; always answering "none"'
+        " scores 95.6 % where any substring counts.",
         tasks=("qa7", "mean"),
-    ),  # fmt: skip
+    ),
     Note(
-        text="LM2's lead over RMT shrinks with length: +16.1 points at 0k, +8.3 at 8k, +0.1 at 128k. Without qa7 RMT is ahead from 64k on "
-        "(30.8 to 29.2).",
+        text="LM2's lead over RMT shrinks with length: +16.1 points at 0k, +8.3 at 8k, +0.1 at 128k. Without qa7 RMT"
+        " is ahead from 64k on (30.8 to 29.2).",
         tasks=("mean",),
-    ),  # fmt: skip
+    ),
     Note(
-        text="Best constant answers, percent of the 1,000 official test items: qa1 18.7, qa2 18.7, qa3 21.5, qa4 17.7, qa5 18.9, qa6 50.3, qa7 48.8, "
-        "qa8 33.6, qa9 63.8, qa10 43.7; mean 33.6."
-    ),  # fmt: skip
+        text="Best constant answers, percent of the 1,000 official test items: qa1 18.7, qa2 18.7, qa3 21.5, qa4 17.7,"
+        " qa5 18.9, qa6 50.3, qa7 48.8, qa8 33.6, qa9 63.8, qa10 43.7; mean 33.6."
+    ),
 )
 
 

@@ -3,7 +3,6 @@ character."""
 
 import io
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -98,7 +97,7 @@ def test_a_place_that_cannot_be_written_to_is_refused_before_anything_is_compute
     assert "nothing can be written to" in refused(
         capsys, "experiment", "swap", *MODEL, "--out", str(tmp_path / "file" / "a.json")
     )
-    assert sorted(os.listdir(tmp_path)) == ["file", "run.json", "spec.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "run.json", "spec.json"]
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])

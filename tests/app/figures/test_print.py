@@ -4,7 +4,7 @@ import dataclasses
 import io
 import subprocess
 import sys
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import matplotlib
@@ -57,13 +57,15 @@ def effects() -> Heatmap:
 def lines(count: int = 4, points: int = 8) -> Lines:
     middle = [50 + 9 * at + RANDOM.normal(size=points) for at in range(count)]
     return Lines(
-        lines=tuple(Line(name=f"model {at}, fine-tuned", values=one, low=one - 4, high=one + 5) for at,
-            one in enumerate(middle)),
-        ticks=tuple(f"{2**at}k" for at in range(points)) if points < 12 else tuple(f"{at}: ·the" for at in range(points)),
-        x_title="length (tokens of facts and book text, plus 300)", y_title="accuracy (%, official), mean over tasks",
+        lines=tuple(
+            Line(name=f"model {at}, fine-tuned", values=one, low=one - 4, high=one + 5) for at, one in enumerate(middle)
+        ),
+        ticks=tuple(f"{2**at}k" if points < 12 else f"{at}: ·the" for at in range(points)),
+        x_title="length (tokens of facts and book text, plus 300)",
+        y_title="accuracy (%, official), mean over tasks",
         y_range=(0, 102),
         boundaries=(0, points // 2),
-    )  # fmt: skip
+    )
 
 
 def strip(tokens: int = 66) -> Strip:
@@ -162,7 +164,7 @@ def test_no_label_of_an_axis_stands_over_another(drawn) -> None:
     for axes in drawn.figure.axes:
         for axis in (axes.xaxis, axes.yaxis):
             boxes = [label.get_window_extent() for label in axis.get_ticklabels() if label in printed]
-            assert not any(one.overlaps(other) for one, other in zip(boxes, boxes[1:]))
+            assert not any(one.overlaps(other) for one, other in pairwise(boxes))
 
 
 def test_a_figure_is_as_wide_as_its_venue_wants_it(drawn) -> None:

@@ -9,8 +9,8 @@ from streamlit.testing.v1 import AppTest
 
 from app.views.study import benchmark
 from lm2.evaluation.cells import Answered, EvaluationCell
-from lm2.evaluation.tables import differences, table
 from lm2.evaluation.results import Results, read_results
+from lm2.evaluation.tables import differences, table
 
 
 def _said(outputs: list[str], targets: list[str]) -> list[Answered]:
@@ -86,7 +86,7 @@ def _page(**link: str) -> AppTest:
 def test_the_screen_shows_a_folder_of_results(folder: Path) -> None:
     test = _page(results=str(folder))
     assert not test.exception and not test.error
-    assert [heading.value for heading in test.subheader][0] == "Measured here"
+    assert next(heading.value for heading in test.subheader) == "Measured here"
     assert any("headline gains" in note.value for note in test.markdown)
     test.selectbox(key="widget_shown").set_value("qa6").run()
     assert not test.exception and not any("headline gains" in note.value for note in test.markdown)

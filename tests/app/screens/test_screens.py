@@ -91,7 +91,6 @@ def test_the_url_says_what_was_chosen() -> None:
 
 
 def test_nonsense_in_a_link_falls_back_to_the_default_and_is_told() -> None:
-    from app.ui import state
 
     def script() -> None:
         from app.ui import state

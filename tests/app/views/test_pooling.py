@@ -104,7 +104,7 @@ def test_the_extreme_that_matters_is_drawn_at_its_place_on_screen_and_paper_and_
     changes: dict, pooling: Pooling, reduce
 ) -> None:
     view = long_map(**changes)
-    down, along = view.down(screen.MOST_CELLS), view.along(screen.MOST_CELLS)
+    along = view.along(screen.MOST_CELLS)
     drawn = np.asarray(screen.heatmap(view, LIGHT).data[0].z)
     assert view.pooling is pooling and drawn.shape == (6, along.count) and along.count <= screen.MOST_CELLS
     for cell in range(along.count):

@@ -177,7 +177,8 @@ def test_foils_that_a_tokenizer_has_no_token_for_are_left_out(gated) -> None:
     own = replace(gated, tokenizer=Tokenizer(FAMILIES["wordpiece"]()))
     read = context.of_text("Mary moved to the garden. Where is Mary?", "")
     quiz = context.Quiz(question="Where is Mary?", end=len(read.text), answer="garden")
-    assert quiz.answerable((trace := run(own, RunSpec(checkpoint=own.name, text=read.text))).tokens, own.tokenizer)
+    trace = run(own, RunSpec(checkpoint=own.name, text=read.text))
+    assert quiz.answerable(trace.tokens, own.tokenizer)
     assert not replace(quiz, answer="bathroom").answerable(trace.tokens, own.tokenizer)
     tables = [
         ablations.quizzes(compare(trace, trace), replace(read, quizzes=(quiz,)), own.tokenizer, answers).rows

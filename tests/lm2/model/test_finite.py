@@ -42,14 +42,14 @@ def test_nothing_is_made_of_numbers_that_are_none_and_the_first_place_is_named(
         own = build(config, 31)
         with torch.no_grad():
             own.model.get_parameter(weight).view(-1)[3] = float("nan")
-        for ask in (
+        for read in (
             lambda: run(own, RunSpec(checkpoint="toy", text=text)),
             lambda: generate(own, text, max_tokens=2),
             lambda: answers(own, [text, "Mary"], max_tokens=2, stop="."),
             lambda: log_likelihoods(own, [(text, " garden.")]),
         ):
             with pytest.raises(NotFiniteError, match=f"first (at )?{place}.*, in segment \\d"):
-                ask()
+                read()
 
 
 @pytest.mark.parametrize(

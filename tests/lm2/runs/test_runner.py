@@ -355,8 +355,7 @@ def test_a_run_with_interventions_can_be_gone_on_with_and_ends_alike(
     spec = RunSpec(checkpoint=checkpoint.name, text=text, interventions=(*every_way(text), read_only))
     trace, given = run(checkpoint, spec), source_activations(checkpoint, spec)
     with checkpoint.lock, torch.inference_mode():
-        for _, output in run_segments(checkpoint.model, trace.segments[:3], spec, {}, sources=given):
-            pass
+        *_, (_, output) = run_segments(checkpoint.model, trace.segments[:3], spec, {}, sources=given)
         rest = run_segments(checkpoint.model, trace.segments[3:], spec, {}, Carried(output.bank, None), given)
         rows = [output.logits[0].numpy() for _, output in rest]
     assert np.array_equal(np.concatenate(rows), trace.logits[trace.segments[3].start :])

@@ -1,6 +1,7 @@
 """Laws of lm2.text.segments: no token is lost, and padding is marked."""
 
 import random
+from itertools import pairwise
 
 import pytest
 import torch
@@ -31,7 +32,7 @@ def test_no_token_is_lost_and_no_segment_is_too_long_or_crosses_a_break(seed: in
         assert segment.ids == tokens.ids[segment.start : segment.end]
         assert not any(segment.start < at < segment.end for at in breaks)
     edges = [0, *breaks, count]
-    assert len(segments) == sum(-(-(right - left) // length) for left, right in zip(edges, edges[1:]))
+    assert len(segments) == sum(-(-(right - left) // length) for left, right in pairwise(edges))
 
 
 def test_no_tokens_make_no_segments() -> None:

@@ -207,7 +207,7 @@ def test_a_missing_shard_and_a_broken_index_are_named(shards: Path) -> None:
     index.write_text(good.replace("model-00001", "../model-00001"))
     assert "is not a file there" in refused(shards)
     index.write_text(good)
-    gone = sorted(shards.glob("*.safetensors"))[0]
+    gone = min(shards.glob("*.safetensors"))
     gone.unlink()
     assert str(gone) in refused(shards)
 
@@ -256,11 +256,11 @@ def test_embeddings_tied_by_hand_are_tied_though_the_configuration_does_not_say_
 
 def test_a_tensor_in_two_shards_or_not_in_the_one_that_the_index_says_is_refused(shards: Path) -> None:
     first, second = sorted(shards.glob("*.safetensors"))[:2]
-    own, name = load_file(first), sorted(load_file(second))[0]
+    own, name = load_file(first), min(load_file(second))
     save_file(own | {name: torch.zeros(1)}, first)
     assert f"holds {name!r}, which another of" in refused(shards)
-    save_file({each: weight for each, weight in own.items() if each != sorted(own)[0]}, first)
-    assert f"{first} lacks ['{sorted(own)[0]}'], which model.safetensors.index.json lists in it" in refused(shards)
+    save_file({each: weight for each, weight in own.items() if each != min(own)}, first)
+    assert f"{first} lacks ['{min(own)}'], which model.safetensors.index.json lists in it" in refused(shards)
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def test_batches_hold_every_target_once_and_what_is_alike() -> None:
     classes = np.array([2, 10, 3, 2, 700, 9, 2])
     penalties = np.array([1e-3, 1, 1e-2, 1, 1, 1e-1, 0.02])
     batches = list(logistic._batches(classes, penalties))
-    assert sorted(sum(batches, [])) == list(range(7))
+    assert sorted(target for batch in batches for target in batch) == list(range(7))
     for batch in batches:
         assert (
             classes[batch].max() <= 2 * classes[batch].min() and penalties[batch].max() <= 100 * penalties[batch].min()

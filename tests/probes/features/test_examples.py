@@ -31,9 +31,11 @@ def test_every_row_is_where_its_moment_says(rows: Callable[..., Examples], momen
             last = segment.end - 1
             for place in range(segment.start, segment.end):
                 there = {
-                    RowPosition.SEGMENT: place == last and segment.index < encoded.segment, RowPosition.STATEMENT: place in ends,
-                    RowPosition.QUESTION: place == encoded.question[-1], RowPosition.TOKEN: place in inside,
-                }[moment]  # fmt: skip
+                    RowPosition.SEGMENT: place == last and segment.index < encoded.segment,
+                    RowPosition.STATEMENT: place in ends,
+                    RowPosition.QUESTION: place == encoded.question[-1],
+                    RowPosition.TOKEN: place in inside,
+                }[moment]
                 if there:
                     wanted.append(
                         (

@@ -139,7 +139,7 @@ def test_a_spec_is_the_same_after_a_way_through_json():
 
 
 @pytest.mark.parametrize(
-    "values, words",
+    ("values", "words"),
     [
         ({"family": "svm"}, "family must be of"),
         ({"folds": 1}, "2 folds at least"),

@@ -272,7 +272,7 @@ def test_a_difference_is_paired() -> None:
     for measure in one.measures:
         found, apart = differences(measure, [better], [one])[0], estimates(measure, [better, one])
         assert found.value == pytest.approx(apart[0].value - apart[1].value)
-        assert 0 < found.low and found.high - found.low < 0.5 * (apart[0].high - apart[0].low)
+        assert found.low > 0 and found.high - found.low < 0.5 * (apart[0].high - apart[0].low)
     nothing = differences(Measure.ACCURACY, [one], [one])[0]
     assert (nothing.value, nothing.low, nothing.high) == (0, 0, 0)
 
