@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from lm2 import serialize
 from lm2.tasks.babi import Prompt, Question, Story, ask
-from lm2.text.tokens import BREAK, Tokenizer, TokenSequence
+from lm2.text.sequence import TokenSequence
+from lm2.text.tokens import BREAK, Tokenizer
 
 MAX_CHARACTERS = 400_000
 """Longest text that the workbench takes: about 100,000 tokens."""

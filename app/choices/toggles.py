@@ -28,7 +28,7 @@ from lm2.runs.operations import (
     Permute,  # fmt: skip
     Set,  # fmt: skip
 )
-from lm2.text.tokens import TokenSequence
+from lm2.text.sequence import TokenSequence
 
 
 class Policy(Enum):

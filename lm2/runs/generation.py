@@ -20,7 +20,7 @@ from lm2.runs.runner import prepare
 from lm2.runs.spec import RunSpec
 from lm2.runs.trace import read_only
 from lm2.text.segments import Segment, is_full
-from lm2.text.tokens import TokenSequence
+from lm2.text.sequence import TokenSequence
 from lm2.weights.checkpoint import Checkpoint
 
 

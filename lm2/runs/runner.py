@@ -19,7 +19,7 @@ from lm2.runs.loop import Carried, Records, in_turns, run_segments, to_numpy
 from lm2.runs.spec import RunSpec
 from lm2.runs.trace import Trace
 from lm2.text.segments import Segment, split_segments
-from lm2.text.tokens import TokenSequence
+from lm2.text.sequence import TokenSequence
 from lm2.weights.checkpoint import Checkpoint
 from lm2.weights.cost import TooLargeError, check_working
 

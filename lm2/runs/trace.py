@@ -15,7 +15,7 @@ from lm2.runs.capture import Capture, Coordinate, Reduction
 from lm2.runs.spec import RunSpec
 from lm2.sealed import read_arrays, write_arrays
 from lm2.text.segments import Segment
-from lm2.text.tokens import TokenSequence
+from lm2.text.sequence import TokenSequence
 
 _ROWS = 1024
 """Rows of logits that are worked on at a time: a long text's are not held in float64 all at once."""

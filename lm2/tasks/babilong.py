@@ -15,7 +15,8 @@ from pathlib import Path
 from lm2.files import read_text
 from lm2.shown import shown
 from lm2.tasks.babi import Prompt
-from lm2.text.tokens import Tokenizer, TokenSequence
+from lm2.text.sequence import TokenSequence
+from lm2.text.tokens import Tokenizer
 
 PROMPT_TOKENS = 300
 """What a length leaves for instructions and question."""

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from lm2.model.config import SegmentEnd
-from lm2.text.tokens import TokenSequence
+from lm2.text.sequence import TokenSequence
 
 PADDING_ID = 0
 """Any id would do: padding changes nothing."""

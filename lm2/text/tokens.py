@@ -3,11 +3,7 @@ text."""
 
 import json
 import re
-from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from itertools import accumulate
 from os.path import commonprefix
 from pathlib import Path
 from typing import Any
@@ -18,6 +14,7 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 from lm2 import serialize
 from lm2.files import read_text
 from lm2.shown import shown
+from lm2.text.sequence import PART, TokenSequence
 
 END = "<|end|>"
 """The one special token: ends a text, and fills padding."""
@@ -31,8 +28,6 @@ LARGEST_ID = 2**24
 BREAK = "\f"
 """A form feed in a text opens a new segment; it is no token itself."""
 
-PART = "\ufffd"
-"""What a token spells that is part of a character, and no character itself."""
 
 _FALLBACK = re.compile(r"<0x([0-9A-F]{2})>")
 """What SentencePiece calls a byte that is a token."""
@@ -43,69 +38,6 @@ _BYTES = {chr(byte): byte for byte in _OWN} | {
 }
 """The byte that each character of a byte-level vocabulary stands for: printable ones for themselves, the others from
 U+0100 on."""
-
-CONTINUED = "◂"
-"""Shown for a token that goes on with a character of the token before it."""
-
-NOTHING = "∅"
-"""Shown for a token that stands for no character: a blank that the tokenizer has put in front of a text."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TokenSequence:
-    """A text as tokens."""
-
-    text: str
-    ids: tuple[int, ...]
-    pieces: tuple[str, ...]
-    """What of the text the model has seen in each token. One that is part of a character spells U+FFFD, one that stands
-    for whatever is unknown its own name, and one that stands for no character nothing."""
-    spans: tuple[tuple[int, int], ...]
-    """Character range of each token in `text`. Tokens that are parts of one character all have it; blanks that a
-    tokenizer drops belong to the token after them, and what else it drops to none."""
-    breaks: tuple[int, ...] = ()
-    """Tokens before which the text asks for a new segment."""
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def within(self, start: int, end: int) -> tuple[int, ...]:
-        """The tokens that share a character with text[start:end]."""
-        lefts, rights = self._edges
-        near = range(bisect_right(rights, start), bisect_left(lefts, end))
-        return tuple(at for at in near if max(self.spans[at][0], start) < min(self.spans[at][1], end))
-
-    @cached_property
-    def _edges(self) -> tuple[list[int], list[int]]:
-        """Per token, the least start of it and those after it, and the largest end up to it: both rise, whatever the
-        spans do."""
-        lefts = list(accumulate((left for left, _ in reversed(self.spans)), min))[::-1]
-        return lefts, list(accumulate((right for _, right in self.spans), max))
-
-    def first_after(self, at: int) -> int:
-        """The place of the first token that holds a character after text[:at]: where what was put after that begins;
-        where there is none, how many tokens there are.
-
-        This, of both encoded together, is the one way to an answer's tokens: encoded alone a word can be others. A
-        token that holds the end of the one and the beginning of the other is the first, and so is a blank that the
-        tokenizer puts in front of a part.
-        """
-        place = next(iter(self.within(at, len(self.text))), len(self))
-        while place and self.spans[place - 1] == (at, at):
-            place -= 1
-        return place
-
-    @cached_property
-    def shown(self) -> tuple[str, ...]:
-        """The pieces as people read them: a character that is several tokens stands on the first one, and `CONTINUED`
-        on the others."""
-        shown, done = [], 0
-        for piece, (start, end) in zip(self.pieces, self.spans):
-            if PART in piece or not piece:
-                piece = (CONTINUED if start < done else "") + self.text[max(start, done) : end] or NOTHING
-            shown.append(piece)
-            done = max(done, end)
-        return tuple(shown)
 
 
 class Tokenizer:

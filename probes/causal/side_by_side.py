@@ -12,7 +12,7 @@ from lm2.runs.spec import RunSpec
 from lm2.tasks.encoded_prompt import EncodedPrompt
 from lm2.text.segments import Segment
 from lm2.weights.checkpoint import Checkpoint
-from probes.causal.ablations import Observed, OnDocument
+from probes.causal.observe import Observed, OnDocument
 
 
 def together(

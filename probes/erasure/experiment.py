@@ -22,7 +22,7 @@ from lm2.intervals import Difference, Rate, difference
 from lm2.tasks.encoded_prompt import EncodedPrompt
 from lm2.tasks.world import track
 from lm2.weights.checkpoint import Checkpoint
-from probes.causal.ablations import Observed, OnDocument, check_foils, constant, measured, observe
+from probes.causal.observe import Observed, OnDocument, check_foils, constant, measured, observe
 from probes.erasure.conditions import Bank, ErasureCondition, Fitting, LabelAware, Place, Uniform
 from probes.features.collect import collect
 from probes.features.documents import Documents

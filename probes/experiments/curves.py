@@ -17,7 +17,7 @@ from lm2.intervals import Rate, rate
 from lm2.tasks.encoded_prompt import EncodedPrompt
 from lm2.tasks.world import FactKind, track, understand
 from lm2.weights.checkpoint import Checkpoint
-from probes.causal.ablations import Observed, OnDocument, answers
+from probes.causal.observe import Observed, OnDocument, answers
 from probes.causal.side_by_side import together
 from probes.stats.effects import Effect, effect
 from probes.stats.half_life import HalfLife, half_life

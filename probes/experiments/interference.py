@@ -12,7 +12,7 @@ from lm2.intervals import Rate
 from lm2.tasks.encoded_prompt import encode_prompt
 from lm2.text.tokens import BREAK
 from lm2.weights.checkpoint import Checkpoint
-from probes.causal.ablations import Observed, OnDocument, measured
+from probes.causal.observe import Observed, OnDocument, measured
 from probes.causal.side_by_side import banks_after, together
 from probes.experiments.controlled_documents import Rivals
 from probes.stats.effects import Effect, effect

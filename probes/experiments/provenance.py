@@ -17,7 +17,7 @@ from lm2.runs.runner import run
 from lm2.runs.trace import Trace
 from lm2.tasks.encoded_prompt import EncodedPrompt
 from lm2.weights.checkpoint import Checkpoint
-from probes.causal.ablations import OnDocument, answers, check_foils
+from probes.causal.observe import OnDocument, answers, check_foils
 from probes.causal.planner import answers_under
 from probes.stats.metrics import Answer, Metric, measure
 

@@ -9,7 +9,7 @@ from lm2.tasks.babi import Prompt
 from lm2.tasks.encoded_prompt import EncodedPrompt, encode_prompt
 from lm2.weights.checkpoint import Checkpoint
 from probes.causal import ablations, attribution as attributed
-from probes.causal.ablations import OnDocument
+from probes.causal.observe import OnDocument, answers, check_foils, constant
 from probes.erasure import experiment as erased
 from probes.experiments import (
     controlled_documents,
@@ -65,7 +65,7 @@ def policies(
     checkpoint: Checkpoint, encoded_prompts: Sequence[EncodedPrompt], seed: int, count: OnDocument
 ) -> tuple[Findings, ...]:
     found = ablations.policies(checkpoint, encoded_prompts, on_document=count)
-    chance = ("best constant answer (chance)", *_share(ablations.constant(encoded_prompts)), *[float("nan")] * 5)
+    chance = ("best constant answer (chance)", *_share(constant(encoded_prompts)), *[float("nan")] * 5)
     return (
         Findings(
             title="What the memory may do",
@@ -188,9 +188,9 @@ def _points(effect: Effect) -> tuple[float, float, float]:
 def attribution(
     checkpoint: Checkpoint, encoded_prompts: Sequence[EncodedPrompt], seed: int, count: OnDocument
 ) -> tuple[Findings, ...]:
-    ablations.check_foils(encoded_prompts)
+    check_foils(encoded_prompts)
     found = []
-    for one, answer in zip(encoded_prompts, ablations.answers(encoded_prompts)):
+    for one, answer in zip(encoded_prompts, answers(encoded_prompts)):
         found.append(attributed.attribute(checkpoint, one.spec, one.rows[0], token=answer.ids[0], foils=answer.foils))
         count()
     mean = attributed.average(found, [one.prompt.story_id for one in encoded_prompts], seed=seed)

@@ -23,7 +23,7 @@ from lm2.runs.hooks import watch
 from lm2.runs.loop import to_numpy
 from lm2.runs.trace import read_only
 from lm2.weights.checkpoint import Checkpoint
-from probes.causal.ablations import OnDocument
+from probes.causal.observe import OnDocument
 from probes.features.examples import Examples
 from probes.features.slot_views import ViewRows
 from probes.features.sources import Activation, Change, Condition, OfText, Source

@@ -16,8 +16,8 @@ from lm2.runs.runner import run
 from lm2.tasks import stories
 from lm2.tasks.encoded_prompt import encode_prompt
 from lm2.weights.checkpoint import Checkpoint
-from probes.causal.ablations import answers
 from probes.causal.batch import Unit, together
+from probes.causal.observe import answers
 from probes.causal.plan import cost
 from probes.causal.planner import PACK, Planner
 from probes.stats.metrics import Answer, measure

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from app.views.kinds import Strip
-from lm2.text.tokens import CONTINUED
+from lm2.text.sequence import CONTINUED
 
 if TYPE_CHECKING:
     from probes.explain.contexts import SlotContext

@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 from app.cli.main import main
 from app.server import cache, owner
 from app.views.run import slots as views
-from lm2.text.tokens import CONTINUED
+from lm2.text.sequence import CONTINUED
 from lm2.weights.checkpoint import Checkpoint
 from probes.explain.contexts import SlotContext
 from probes.explain.explain import SlotExplanation

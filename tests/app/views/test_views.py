@@ -18,7 +18,8 @@ from lm2.runs.capture import Capture
 from lm2.runs.runner import run
 from lm2.runs.spec import RunSpec
 from lm2.tasks.simulator import simulate
-from lm2.text.tokens import CONTINUED, Tokenizer
+from lm2.text.sequence import CONTINUED
+from lm2.text.tokens import Tokenizer
 from probes.causal.compare import compare
 
 SITES = (

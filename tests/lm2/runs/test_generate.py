@@ -12,7 +12,7 @@ from lm2.runs.generation import Generation, generate
 from lm2.runs.runner import prepare, run
 from lm2.runs.spec import RunSpec
 from lm2.text.segments import pad, split_segments
-from lm2.text.tokens import TokenSequence
+from lm2.text.sequence import TokenSequence
 from lm2.weights.checkpoint import Checkpoint
 
 PROMPT = "Mary moved to the office.\fJohn went to the garden. Where"

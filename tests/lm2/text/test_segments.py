@@ -8,7 +8,7 @@ import torch
 
 from lm2.model.config import SegmentEnd
 from lm2.text.segments import Segment, pad, split_segments
-from lm2.text.tokens import TokenSequence
+from lm2.text.sequence import TokenSequence
 
 
 def sequence(length: int, breaks: tuple[int, ...] = ()) -> TokenSequence:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from lm2.text.tokens import BREAK, END, Tokenizer, TokenSequence
+from lm2.text.sequence import TokenSequence
+from lm2.text.tokens import BREAK, END, Tokenizer
 
 TEXTS = [
     "", " ", "a", "Mary moved to the bathroom.", "🙂", "👩‍👩‍👧 family", "Zoë", "Zoe\u0308", "日本語テキスト", "עברית",

@@ -21,7 +21,8 @@ from lm2.tasks.babilong import Library, mix
 from lm2.tasks.encoded_prompt import encode_prompt
 from lm2.tasks.mmlu import LETTERS, ChoiceQuestion, Subject, ask as exam_ask, prompt as exam_prompt
 from lm2.text.segments import is_full
-from lm2.text.tokens import CONTINUED, NOTHING, Tokenizer, TokenSequence
+from lm2.text.sequence import CONTINUED, NOTHING, TokenSequence
+from lm2.text.tokens import Tokenizer
 from lm2.weights.checkpoint import Checkpoint
 
 TEXTS = (

@@ -10,7 +10,8 @@ from lm2.tasks.babi import ask
 from lm2.tasks.encoded_prompt import EncodedPrompt, encode_prompt
 from lm2.tasks.simulator import simulate
 from lm2.weights.checkpoint import Checkpoint
-from probes.causal.ablations import before, constant, donors_bank, gates, measured, observe, permutation, policies, swap
+from probes.causal.ablations import donors_bank, gates, permutation, policies, swap
+from probes.causal.observe import before, constant, measured, observe
 from probes.stats.metrics import Metric
 
 

@@ -11,7 +11,7 @@ from lm2.runs.runner import run
 from lm2.tasks.encoded_prompt import EncodedPrompt, encode_prompt
 from lm2.tasks.simulator import simulate
 from lm2.weights.checkpoint import Checkpoint
-from probes.causal.ablations import answers
+from probes.causal.observe import answers
 from probes.experiments.controlled_documents import memory_load, overwritten, stretched
 from probes.experiments.curves import Curve, Point, capacity, forgetting, overwrites
 from probes.stats.metrics import Metric, measure

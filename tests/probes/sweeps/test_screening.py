@@ -11,8 +11,8 @@ from lm2.tasks.babi import ask
 from lm2.tasks.encoded_prompt import EncodedPrompt, encode_prompt
 from lm2.tasks.simulator import simulate
 from lm2.weights.checkpoint import Checkpoint
-from probes.causal.ablations import answers
 from probes.causal.batch import Unit, together
+from probes.causal.observe import answers
 from probes.causal.planner import answers_under
 from probes.stats.metrics import Answer, Metric, measure
 from probes.sweeps.grid import Replacement, UnitGrid, parts, sources

@@ -18,8 +18,8 @@ from lm2.tasks.babi import Prompt, ask
 from lm2.tasks.encoded_prompt import encode_prompt
 from lm2.tasks.simulator import simulate
 from lm2.weights.checkpoint import Checkpoint
-from probes.causal.ablations import answers
 from probes.causal.batch import together
+from probes.causal.observe import answers
 from probes.causal.plan import Route
 from probes.causal.planner import answers_alone_under, answers_under
 from probes.stats.effects import Redundancy
