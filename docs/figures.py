@@ -1,8 +1,8 @@
-"""`make figures`: every figure and table of the README and the pages that comes from the bundled models, made anew.
+"""`make figures` recomputes every figure and table of the README and the pages that shows the bundled models.
 
-Each is a spec in `docs/figures`, which `lm2 figure` takes too. Figures become PNG files beside their specs; tables take
-their places in the pages, between `<!-- NAME -->` and `<!-- end -->`. Held-out stories are those of the folder
-LM2_DATA_DIR. With names behind it, it makes these alone.
+Each is a spec in `docs/figures`, which `lm2 figure` takes, too. Figures become PNG files next to their specs; tables are
+inserted into the pages between `<!-- NAME -->` and `<!-- end -->`. Held-out stories come from the folder LM2_DATA_DIR.
+Names given as arguments select the figures and tables to make.
 """
 
 import json
@@ -26,7 +26,7 @@ PAGES = (DOCS.parent / "README.md", *sorted(DOCS.rglob("*.md")))
 
 
 def main(names: list[str]) -> None:
-    found: dict[Any, Any] = {}  # several figures show one result
+    found: dict[Any, Any] = {}  # several figures show the same result
     open_model = cache(lambda name: load(name, "cpu"))
     for path in [DOCS / "figures" / f"{name}.json" for name in names] or sorted((DOCS / "figures").glob("*.json")):
         spec = FigureSpec.from_json(json.loads(path.read_text(encoding="utf-8")))
@@ -49,7 +49,7 @@ def _find(chart: Chart, checkpoint: Checkpoint | None) -> Any:
 
 
 def _insert(page: Path, name: str, table: str) -> bool:
-    """Whether the page has a place for the table."""
+    """Insert the table into the page, and return whether the page has a place for it."""
     text = page.read_text(encoding="utf-8")
     place = re.compile(rf"(<!-- {re.escape(name)} -->\n).*?(<!-- end -->)", re.DOTALL)
     if not place.search(text):

@@ -1,4 +1,4 @@
-"""What the documentation site takes from the code as it is built: the commands, and docstrings as they are written."""
+"""Hooks of the documentation build: they generate the command reference, and keep docstrings as written."""
 
 import argparse
 import re
@@ -8,15 +8,15 @@ from typing import Any
 import griffe
 
 COMMANDS = "<!-- commands -->"
-"""Where a page has this, the commands stand."""
+"""The marker in a page that the command reference replaces."""
 _MARKUP = re.compile(r"(`[^`]*`)|([*_\[\]])|<")
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Called for every page before it is drawn."""
+    """Called for every page before it is rendered."""
     if COMMANDS not in markdown:
         return markdown
-    from app.cli.main import parser  # noqa: PLC0415 - of all pages, one has commands
+    from app.cli.main import parser  # noqa: PLC0415 - only one page has commands
 
     tree = parser()
     return markdown.replace(
@@ -29,7 +29,7 @@ def _block(text: str) -> str:
 
 
 def _commands(parser: argparse.ArgumentParser) -> Iterator[tuple[argparse.ArgumentParser, str]]:
-    """The commands right below a parser, each with the line that the list of commands has for it."""
+    """The direct subcommands of a parser, each with its line in the list of commands."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             said = {choice.dest: choice.help or "" for choice in action._choices_actions}
@@ -37,7 +37,7 @@ def _commands(parser: argparse.ArgumentParser) -> Iterator[tuple[argparse.Argume
 
 
 def _command(parser: argparse.ArgumentParser, said: str, level: int) -> str:
-    """A command with its usage, its arguments and the commands below it."""
+    """A command with its usage, arguments and subcommands."""
     formatter = argparse.HelpFormatter(parser.prog, width=100)
     formatter.add_usage(parser.usage, parser._actions, parser._mutually_exclusive_groups)
     shown = [
@@ -58,7 +58,7 @@ def _argument(action: argparse.Action, formatter: argparse.HelpFormatter) -> str
     """A row of the table of arguments."""
     invoked = formatter._format_action_invocation(action)
     said = formatter._expand_help(action) if action.help else ""
-    needed = " (must be given)" if action.required and action.option_strings else ""
+    needed = " (required)" if action.required and action.option_strings else ""
     return (
         "| "
         + " | ".join(cell.replace("|", r"\|") for cell in (f"`{invoked}`", f"{plain(said)}{needed}".strip()))
@@ -72,12 +72,12 @@ def _sentence(text: str) -> str:
 
 
 def plain(text: str) -> str:
-    """A text that says what it says, outside backticks: what Markdown would take for markup is escaped."""
+    """Escape what Markdown would take for markup, except within backticks."""
     return _MARKUP.sub(lambda found: found[1] or (f"\\{found[2]}" if found[2] else "&lt;"), text)
 
 
 class AsWritten(griffe.Extension):
-    """Docstrings are plain sentences: shapes such as [head, token, slot] are no links, and * is no emphasis."""
+    """Shows docstrings literally: shapes such as [head, token, slot] are not links, and * is not emphasis."""
 
     def on_instance(self, *, obj: griffe.Object, **_: Any) -> None:
         if obj.docstring is not None:
