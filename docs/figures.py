@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from app.charts import Chart
+from app.charts.chart import Computing
 from app.cli.shell.progress import note, progress
 from app.export.figure_spec import FigureSpec
 from app.export.files import FileFormat, render
@@ -30,7 +31,7 @@ def main(names: list[str]) -> None:
     open_model = cache(lambda name: load(name, "cpu"))
     for path in [DOCS / "figures" / f"{name}.json" for name in names] or sorted((DOCS / "figures").glob("*.json")):
         spec = FigureSpec.from_json(json.loads(path.read_text(encoding="utf-8")))
-        made = list(spec.made(open_model, _find, found))
+        made = list(spec.made(open_model, _result_of, found))
         if isinstance(made[0].view, Table):
             pages = [page for page in PAGES if _insert(page, path.stem, markdown(made[0].view))]
             note(
@@ -43,9 +44,9 @@ def main(names: list[str]) -> None:
             note(f"{path.stem}: {path.with_suffix('.png').name}")
 
 
-def _find(chart: Chart, checkpoint: Checkpoint | None) -> Any:
+def _result_of(chart: Chart, checkpoint: Checkpoint | None) -> Any:
     with progress("step", chart.words) as on_step:
-        return chart.find(checkpoint, on_step, None)
+        return chart.result(checkpoint, Computing(on_step=on_step))
 
 
 def _insert(page: Path, name: str, table: str) -> bool:

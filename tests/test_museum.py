@@ -10,8 +10,8 @@ import math
 import shutil
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import fields
 from enum import Enum
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import lm2
-from app.choices.selection import Selection
+from app.choices.selection import LINKS
 from app.cli.main import main
 from app.export import workspace
 from app.export.figure_spec import FigureSpec
@@ -214,10 +214,9 @@ def test_a_link_to_every_screen_chooses_the_same() -> None:
     test = AppTest.from_function(_opened, args=([link["query"] for link in links],), default_timeout=120).run()
     assert not test.exception
     for link, (chosen, notices, written) in zip(links, test.session_state["opened"]):
-        other = {
-            one.name: getattr(chosen, one.name) for one in fields(Selection) if getattr(chosen, one.name) != one.default
-        }
-        assert {name: _written(value) for name, value in other.items()} == link["selection"]
+        values = {name: attrgetter(field.path)(chosen) for name, field in LINKS.items()}
+        other = {name: _written(value) for name, value in values.items() if value != LINKS[name].default}
+        assert other == link["selection"]
         assert not notices and written == link["query"], link["screen"]
 
 

@@ -6,16 +6,15 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from app.charts.chart import OnStep
+from app.charts.chart import Computing
 from app.charts.run import TextChart
 from app.views.run import text
 from app.views.study import ablations
 from app.views.windows import window
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from app.views.numbers import View
+    from lm2.runs.spec import RunSpec
     from lm2.weights.checkpoint import Checkpoint
     from probes.causal.compare import Comparison
 
@@ -37,14 +36,18 @@ class AblationChart(TextChart):
     window: tuple[int, int] | None = None
     """The first token, and the one behind the last; None, all."""
 
-    def find(self, checkpoint: Checkpoint, on_step: OnStep, folder: Path | None) -> Comparison:
-        from lm2.runs.runner import run  # noqa: PLC0415 - see app/cache.py
-        from probes.causal.compare import compare  # noqa: PLC0415
+    @property
+    def runs(self) -> tuple[RunSpec, ...]:
+        return replace(self.spec, interventions=()), self.spec
 
-        before, after = (
-            run(checkpoint, spec, on_segment=on_step) for spec in (replace(self.spec, interventions=()), self.spec)
+    def result(self, checkpoint: Checkpoint, computing: Computing) -> Comparison:
+        from probes.causal.compare import compare
+
+        return computing.part(
+            checkpoint,
+            ("comparison", self.spec.digest),
+            lambda: compare(*(computing.run(checkpoint, spec) for spec in self.runs)),
         )
-        return compare(before, after)
 
     def view(self, checkpoint: Checkpoint, result: Comparison) -> View:
         view = (

@@ -8,7 +8,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.charts.chart import Chart, OnStep, check_there
+from app.charts.chart import Chart, Computing, check_there
 from app.views.kinds import Provenance
 from app.views.study import benchmark
 from lm2.evaluation import results
@@ -62,7 +62,7 @@ class BenchmarkChart(Chart):
         return None
 
     @property
-    def result_key(self) -> Hashable:
+    def result_key(self) -> tuple[Hashable, ...]:
         return type(self), self.spec
 
     @property
@@ -71,8 +71,8 @@ class BenchmarkChart(Chart):
             return Provenance(item="the paper's own numbers")
         return Provenance(item=f"the evaluation in {self.spec}" if self.spec else "the bundled evaluation")
 
-    def find(self, checkpoint: None, on_step: OnStep, folder: Path | None) -> Results:
-        return results.read_results(folder or (Path(self.spec) if self.spec else results.BUNDLED))
+    def result(self, checkpoint: None, computing: Computing) -> Results:
+        return results.read_results(computing.folder or (Path(self.spec) if self.spec else results.BUNDLED))
 
     def _origin(self, checkpoint: Checkpoint | None, result: Results) -> dict[str, str]:
         return {"results_digest": result.digest}

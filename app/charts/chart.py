@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from app.views.kinds import Drawable, Provenance
 from app.views.numbers import View, digest, sketch
@@ -15,10 +15,32 @@ from lm2.serialize import Plain, settled
 
 if TYPE_CHECKING:
     from app.views.kinds import Table
+    from lm2.runs.spec import RunSpec
+    from lm2.runs.trace import Trace
     from lm2.weights.checkpoint import Checkpoint
 
+Part = TypeVar("Part")
 OnStep = Callable[[int, int | None], None]
-"""Hears (steps done, steps in all), where that is known."""
+"""Called with (steps done, steps in all), where that is known."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Computing:
+    """How a chart's result is computed: all of it, here and now. The server's takes the parts that it has kept."""
+
+    on_step: OnStep = lambda done, total=None: None
+    folder: Path | None = None
+    """Of a sweep, probe or evaluation that has run, whose files serve instead."""
+
+    def run(self, checkpoint: Checkpoint, spec: RunSpec) -> Trace:
+        """The trace of a spec; it may keep more than the spec asks for."""
+        from lm2.runs.runner import run
+
+        return run(checkpoint, spec, on_segment=self.on_step)
+
+    def part(self, checkpoint: Checkpoint, key: tuple[Hashable, ...], make: Callable[[], Part]) -> Part:
+        """What `make` makes of what the key says."""
+        return make()
 
 
 _LATER = "later"
@@ -74,7 +96,7 @@ class Chart(Plain):
     def from_json(values: object) -> Chart:
         """A chart of any kind. Raises ValueError for a kind or field that does not exist, and for values that make no
         sense."""
-        from app.charts import chart_of  # noqa: PLC0415 - which imports this module
+        from app.charts import chart_of
 
         return chart_of(values)
 
@@ -103,14 +125,18 @@ class Chart(Plain):
         return self.spec.seed
 
     @property
-    def result_key(self) -> Hashable:
+    def runs(self) -> tuple[RunSpec, ...]:
+        """The texts that it runs, where that is what its result takes."""
+        return ()
+
+    @property
+    def result_key(self) -> tuple[Hashable, ...]:
         """Charts that share it are of one result."""
         return type(self), self.spec.digest
 
     @abstractmethod
-    def find(self, checkpoint: Checkpoint | None, on_step: OnStep, folder: Path | None) -> Any:
-        """Compute the result. `folder`: of a sweep, probe or evaluation that has run, whose files serve instead. Raises
-        ValueError."""
+    def result(self, checkpoint: Checkpoint | None, computing: Computing) -> Any:
+        """What it shows something of. Raises ValueError."""
 
     @abstractmethod
     def view(self, checkpoint: Checkpoint | None, result: Any) -> View | Table:

@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from app.charts.chart import Chart, OnStep, check_there
+from app.charts.chart import Chart, Computing, check_there
 from app.views.kinds import Provenance
 from app.views.study import experiments
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from app.views.kinds import Table
     from app.views.numbers import View
     from lm2.weights.checkpoint import Checkpoint
@@ -39,7 +37,7 @@ class ExperimentChart(Chart):
 
     @staticmethod
     def _spec_kind() -> type[ExperimentSpec]:
-        from probes.experiments.experiment import ExperimentSpec  # noqa: PLC0415 - see app/cache.py
+        from probes.experiments.experiment import ExperimentSpec
 
         return ExperimentSpec
 
@@ -57,11 +55,11 @@ class ExperimentChart(Chart):
             model=self.spec.checkpoint, item=item, changes=(experiment.title[:1].lower() + experiment.title[1:],)
         )
 
-    def find(self, checkpoint: Checkpoint, on_step: OnStep, folder: Path | None) -> ExperimentReport:
-        from probes.experiments.experiment import perform  # noqa: PLC0415 - see app/cache.py
+    def result(self, checkpoint: Checkpoint, computing: Computing) -> ExperimentReport:
+        from probes.experiments.experiment import perform
 
         expected = experiments.documents(self.spec.experiment.key, self.spec.task, self.spec.questions)
-        return perform(checkpoint, self.spec, lambda done: on_step(done, expected))
+        return perform(checkpoint, self.spec, lambda done: computing.on_step(done, expected))
 
     def view(self, checkpoint: Checkpoint, result: ExperimentReport) -> View | Table:
         check_there("finding", self.finding, range(len(result.findings)))

@@ -7,16 +7,15 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from app.charts.chart import Chart, OnStep, check_there, later
+from app.charts.chart import Chart, Computing, check_there, later
 from app.choices.intervention_words import excerpt
 from app.views.kinds import Provenance
 from app.views.run import memory
 from app.views.study import patching
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from app.views.numbers import View
+    from lm2.runs.spec import RunSpec
     from lm2.weights.checkpoint import Checkpoint
     from probes.causal.patching import PatchSpec
 
@@ -42,7 +41,7 @@ class PatchingChart(Chart):
 
     @staticmethod
     def _spec_kind() -> type[PatchSpec]:
-        from probes.causal.patching import PatchSpec  # noqa: PLC0415 - see app/cache.py
+        from probes.causal.patching import PatchSpec
 
         return PatchSpec
 
@@ -58,22 +57,23 @@ class PatchingChart(Chart):
         return Provenance(model=self.spec.checkpoint, item=f"{own} (recipient) and {other} (donor)", changes=changes)
 
     @property
-    def result_key(self) -> Hashable:
+    def result_key(self) -> tuple[Hashable, ...]:
         return type(self), self.spec.digest, self.shown
 
-    def find(self, checkpoint: Checkpoint, on_step: OnStep, folder: Path | None) -> Any:
-        from lm2.model.sites import Site  # noqa: PLC0415
-        from lm2.runs.capture import Capture  # noqa: PLC0415 - see app/cache.py
-        from lm2.runs.runner import run  # noqa: PLC0415
-        from probes.causal.patching import slots_alone  # noqa: PLC0415
+    @property
+    def runs(self) -> tuple[RunSpec, ...]:
+        from lm2.model.sites import Site
+        from lm2.runs.capture import Capture
 
-        if self.shown is OfPatching.ALONE:
-            return slots_alone(checkpoint, self.spec)
         captures = (Capture(Site.READ_PATTERN),)
-        return tuple(
-            run(checkpoint, replace(self.spec.run(text), captures=captures), on_segment=on_step)
-            for text in (self.spec.text, self.spec.donor)
-        )
+        return tuple(replace(self.spec.run(text), captures=captures) for text in (self.spec.text, self.spec.donor))
+
+    def result(self, checkpoint: Checkpoint, computing: Computing) -> Any:
+        from probes.causal.patching import slots_alone
+
+        if self.shown is OfPatching.READING:
+            return tuple(computing.run(checkpoint, spec) for spec in self.runs)
+        return computing.part(checkpoint, ("slots alone", self.spec.digest), lambda: slots_alone(checkpoint, self.spec))
 
     def view(self, checkpoint: Checkpoint, result: Any) -> View:
         if self.shown is OfPatching.ALONE:

@@ -6,17 +6,16 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from app.charts.chart import Chart, OnStep, check_there
+from app.charts.chart import Chart, Computing, check_there
 from app.views.kinds import Provenance
 from app.views.study import probes
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from app.views.kinds import Table
     from app.views.numbers import View
     from app.views.study.probes import Probed
     from lm2.weights.checkpoint import Checkpoint
+    from probes.probing.plan import ProbePlan
     from probes.probing.spec import ProbeSpec
 
 
@@ -46,7 +45,7 @@ class ProbeChart(Chart):
 
     @staticmethod
     def _spec_kind() -> type[ProbeSpec]:
-        from probes.probing.spec import ProbeSpec  # noqa: PLC0415 - see app/cache.py
+        from probes.probing.spec import ProbeSpec
 
         return ProbeSpec
 
@@ -58,10 +57,18 @@ class ProbeChart(Chart):
     def provenance(self) -> Provenance:
         return Provenance(model=self.spec.checkpoint, item=self.spec.documents.words)
 
-    def find(self, checkpoint: Checkpoint, on_step: OnStep, folder: Path | None) -> Probed:
-        from probes.probing.fit import probe  # noqa: PLC0415 - see app/cache.py
+    def result(self, checkpoint: Checkpoint, computing: Computing) -> Probed:
+        from probes.probing.fit import probe
 
-        return probes.gather(probe(self.spec, checkpoint, folder, on_step))
+        plan = self.plan(checkpoint, computing)
+        return probes.gather(probe(self.spec, checkpoint, computing.folder, computing.on_step, plan=plan))
+
+    def plan(self, checkpoint: Checkpoint, computing: Computing) -> ProbePlan:
+        """The probe's rows and labels. Raises ValueError as `ProbePlan.of` does, and OSError for a file of labels that
+        is not there."""
+        from probes.probing.plan import ProbePlan
+
+        return computing.part(checkpoint, ("plan", self.spec.digest), lambda: ProbePlan.of(self.spec, checkpoint))
 
     def view(self, checkpoint: Checkpoint, result: Probed) -> View | Table:
         targets, sources = {str(one): one for one in result.targets}, {one.label: one for one in result.rows}

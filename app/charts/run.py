@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from app.charts.chart import Chart, OnStep, check_there, later
+from app.charts.chart import Chart, Computing, check_there, later
 from app.choices.intervention_words import excerpt, words
 from app.views.kinds import Provenance
 from app.views.run import bank, gates, memory, text
@@ -14,8 +14,6 @@ from app.views.windows import window
 from lm2.runs.spec import RunSpec
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from app.views.numbers import View
     from lm2.runs.trace import Trace
     from lm2.weights.checkpoint import Checkpoint
@@ -54,6 +52,10 @@ class TextChart(Chart):
         return RunSpec
 
     @property
+    def runs(self) -> tuple[RunSpec, ...]:
+        return (self.spec,)
+
+    @property
     def provenance(self) -> Provenance:
         item = ", ".join(filter(None, (self.item, excerpt(self.spec.text))))
         return Provenance(model=self.spec.checkpoint, item=item, changes=words(self.spec.interventions))
@@ -90,10 +92,8 @@ class RunChart(TextChart):
             if getattr(self, name) not in there:
                 raise ValueError(f"{name} must be of {list(there)}, not {getattr(self, name)!r}")
 
-    def find(self, checkpoint: Checkpoint, on_step: OnStep, folder: Path | None) -> Trace:
-        from lm2.runs.runner import run  # noqa: PLC0415 - see app/cache.py
-
-        return run(checkpoint, self.spec, on_segment=on_step)
+    def result(self, checkpoint: Checkpoint, computing: Computing) -> Trace:
+        return computing.run(checkpoint, self.spec)
 
     def view(self, checkpoint: Checkpoint, result: Trace) -> View:
         view = self._whole(checkpoint, result)

@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from app.charts.chart import Chart, OnStep, check_there
+from app.charts.chart import Chart, Computing, check_there
 from app.views.kinds import Provenance
 from app.views.run import slots
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from app.views.numbers import View
     from lm2.weights.checkpoint import Checkpoint
     from probes.explain.explain import Explanations
@@ -39,7 +37,7 @@ class SlotChart(Chart):
 
     @staticmethod
     def _spec_kind() -> type[ExplainSpec]:
-        from probes.explain.spec import ExplainSpec  # noqa: PLC0415 - see app/cache.py
+        from probes.explain.spec import ExplainSpec
 
         return ExplainSpec
 
@@ -55,13 +53,13 @@ class SlotChart(Chart):
     def provenance(self) -> Provenance:
         return Provenance(model=self.spec.checkpoint, item=self.spec.file or self.spec.documents.words)
 
-    def find(self, checkpoint: Checkpoint, on_step: OnStep, folder: Path | None) -> Explanations:
-        from probes.explain.explain import explain  # noqa: PLC0415 - see app/cache.py
+    def result(self, checkpoint: Checkpoint, computing: Computing) -> Explanations:
+        from probes.explain.explain import explain
 
-        return explain(checkpoint, self.spec, on_step)
+        return explain(checkpoint, self.spec, computing.on_step)
 
     def view(self, checkpoint: Checkpoint, result: Explanations) -> View:
-        from probes.explain.spec import Signal  # noqa: PLC0415 - see app/cache.py
+        from probes.explain.spec import Signal
 
         signal = Signal.READ if self.side == "read" else Signal.WRITE
         check_there("slot", (signal.value, self.slot), [(one.signal.value, one.slot) for one in result.slots])

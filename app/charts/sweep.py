@@ -6,15 +6,13 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from app.charts.chart import Chart, OnStep, check_there
-from app.choices.toggles import ranges
+from app.charts.chart import Chart, Computing, check_there
+from app.choices.ranges import ranges
 from app.views.kinds import Provenance
 from app.views.study import sweeps
 from probes.stats.metrics import Metric
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from app.views.kinds import Table
     from app.views.numbers import View
     from app.views.study.sweeps import Swept
@@ -52,7 +50,7 @@ class SweepChart(Chart):
 
     @staticmethod
     def _spec_kind() -> type[SweepSpec]:
-        from probes.sweeps.spec import SweepSpec  # noqa: PLC0415 - see app/cache.py
+        from probes.sweeps.spec import SweepSpec
 
         return SweepSpec
 
@@ -70,10 +68,10 @@ class SweepChart(Chart):
             changes=(f"each {unit} {by} in {back}",),
         )
 
-    def find(self, checkpoint: Checkpoint, on_step: OnStep, folder: Path | None) -> Swept:
-        from probes.sweeps.sweep import sweep  # noqa: PLC0415 - see app/cache.py
+    def result(self, checkpoint: Checkpoint, computing: Computing) -> Swept:
+        from probes.sweeps.sweep import sweep
 
-        return sweeps.gather(sweep(self.spec, checkpoint, folder, on_step))
+        return sweeps.gather(sweep(self.spec, checkpoint, computing.folder, computing.on_step))
 
     def view(self, checkpoint: Checkpoint, result: Swept) -> View | Table:
         metric = self.metric or result.result.metric

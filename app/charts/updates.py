@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from app.charts.chart import OnStep, check_there
+from app.charts.chart import Computing, check_there
 from app.charts.run import TextChart
 from app.choices.intervention_words import words
 from app.views.kinds import Provenance
@@ -15,11 +15,14 @@ from app.views.study import updates
 from lm2.runs.interventions import Freeze
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from app.views.numbers import View
+    from lm2.runs.spec import RunSpec
     from lm2.weights.checkpoint import Checkpoint
     from probes.causal.updates import Rereading, TracedGeneration
+
+
+_READING_BYTES = 256 * 1024**2
+"""What a probe's readings may keep with all blocks."""
 
 
 class OfUpdates(Enum):
@@ -55,7 +58,7 @@ class UpdateChart(TextChart):
     writes: str = "on"
     """Which of both is shown, where one is."""
     probe: tuple[int, ...]
-    """Tokens that are read from every bank, by their ids."""
+    """Tokens that are read from every bank, by their ids; none, and only what is written can be shown."""
     before: int = 0
     after: int = 0
     """Segments that have written to the two banks."""
@@ -81,21 +84,43 @@ class UpdateChart(TextChart):
         return replace(made_of, item=f"{made_of.item}, with {written}", changes=changes)
 
     @property
-    def result_key(self) -> Hashable:
+    def runs(self) -> tuple[RunSpec, ...]:
+        return self.spec, replace(self.spec, interventions=(Freeze(segment=self.frozen),))
+
+    @property
+    def result_key(self) -> tuple[Hashable, ...]:
         return type(self), self.spec.digest, self.tokens, self.frozen, self.layer, self.probe
 
-    def find(self, checkpoint: Checkpoint, on_step: OnStep, folder: Path | None) -> Continued:
-        from probes.causal.updates import generate_traced, reread  # noqa: PLC0415 - see app/cache.py
-
-        specs = {"on": self.spec, "off": replace(self.spec, interventions=(Freeze(segment=self.frozen),))}
-        layers = (self.layer,)
-        walks = {
-            name: generate_traced(checkpoint, spec, tokens=self.tokens, layers=layers, on_segment=on_step)
-            for name, spec in specs.items()
-        }
+    def result(self, checkpoint: Checkpoint, computing: Computing) -> Continued:
+        on, off = (self._walk(checkpoint, spec, computing) for spec in self.runs)
+        walks = {"on": on, "off": off}
+        probed = walks if self.probe else {}
         return Continued(
-            walks=walks,
-            readings={name: reread(checkpoint, self.probe, one.banks, layers=layers) for name, one in walks.items()},
+            walks=walks, readings={name: self._reading(checkpoint, walk, computing) for name, walk in probed.items()}
+        )
+
+    def _walk(self, checkpoint: Checkpoint, spec: RunSpec, computing: Computing) -> TracedGeneration:
+        """All blocks are kept: what one token reads is little."""
+        from probes.causal.updates import generate_traced
+
+        layers = tuple(sorted(checkpoint.config.memory_layers))
+        return computing.part(
+            checkpoint,
+            ("walk", spec.digest, self.tokens),
+            lambda: generate_traced(checkpoint, spec, tokens=self.tokens, layers=layers, on_segment=computing.on_step),
+        )
+
+    def _reading(self, checkpoint: Checkpoint, walk: TracedGeneration, computing: Computing) -> Rereading:
+        """All blocks are kept where that is little, so that another one is shown at once."""
+        from probes.causal.updates import reread
+
+        config = checkpoint.config
+        one = 4 * len(walk.banks) * config.memory_heads * len(self.probe) * config.slots
+        layers = walk.layers if one * len(walk.layers) <= _READING_BYTES else (self.layer,)
+        return computing.part(
+            checkpoint,
+            ("reading", walk.spec.digest, self.tokens, self.probe, layers),
+            lambda: reread(checkpoint, self.probe, walk.banks, layers=layers),
         )
 
     def view(self, checkpoint: Checkpoint, result: Continued) -> View:
@@ -106,6 +131,8 @@ class UpdateChart(TextChart):
             check_there("bank", bank, range(len(walk.banks)))
         if self.shown is OfUpdates.STEPS:
             return updates.reads_by_step(walk, layer, head)
+        if not result.readings:
+            raise ValueError(f"{self.words} is of a probe of 1 token at least, and this one has 0")
         read = result.readings[self.writes]
         check_there("token", self.token, range(checkpoint.config.d_vocab))
         match self.shown:

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from app.choices.toggles import GATES, ranges
+from app.choices.ranges import ranges
+from app.choices.toggles import GATES
 from lm2.runs.interventions import (  # fmt: skip
     BankEdit,
     Carry,

@@ -5,12 +5,12 @@ import binascii
 import re
 import zlib
 from collections.abc import Container, Mapping
-from dataclasses import Field, dataclass
 from enum import Enum
 from typing import Any, NamedTuple
 
 from app.choices.context import MAX_CHARACTERS
-from app.choices.toggles import numbers, ranges
+from app.choices.fields import SelectionField, TextForm
+from app.choices.ranges import numbers, ranges
 
 LONGEST = 6_000
 """Characters of a field in an address; a longer one is left out."""
@@ -25,18 +25,6 @@ _PLACES = range(100_000)
 """Numbers in a field that holds several and says nothing else."""
 SHOWN = 40
 """Characters of a value that a problem quotes."""
-
-
-@dataclass(frozen=True)
-class TextForm:
-    """Texts that are written in one way."""
-
-    pattern: str
-    words: str
-    """That way, as "There are ..." goes on."""
-
-    def __contains__(self, text: object) -> bool:
-        return isinstance(text, str) and re.fullmatch(self.pattern, text, re.ASCII) is not None
 
 
 class Link(NamedTuple):
@@ -64,16 +52,16 @@ def fits(value: Any) -> bool:
     return not (isinstance(value, str) and len(value) > MAX_CHARACTERS) and len(write(value)) <= LONGEST
 
 
-def read(written: Mapping[str, str], fields: Mapping[str, Field], allowed: Mapping[str, Container]) -> Link:
-    """The fields that a link names. `allowed`: the values of those that have a closed set, or a range."""
+def read(written: Mapping[str, str], choices: Mapping[str, SelectionField]) -> Link:
+    """What a link chooses, of all that there is to choose, by its names in an address."""
     values: dict[str, Any] = {}
     problems = []
     for name, text in written.items():
-        if name not in fields:
+        if name not in choices:
             problems.append(f"This link names {name[:SHOWN]!r}, which this version cannot read: it was left out.")
             continue
         try:
-            values[name] = _checked(_read(text, fields[name].default), allowed.get(name))
+            values[name] = _checked(_read(text, choices[name].default), choices[name].allowed)
         except ValueError as error:
             problems.append(f"This part of the link was left out: {name}={text[:SHOWN]!r}. {error}.")
     return Link(values, tuple(problems))

@@ -2,10 +2,11 @@
 interventions."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import Enum
-from typing import Any
 
+from app.choices.fields import TextForm, choice
+from app.choices.ranges import ranges
 from lm2.model.config import LM2Config
 from lm2.model.sites import Site
 from lm2.runs.capture import check_there
@@ -51,6 +52,9 @@ class ManualChange(Enum):
     PERMUTE = "permute"
 
 
+_SEGMENTS = range(2**31)
+_SHARE = TextForm(r"|0|1|0?\.[0-9]{1,6}|[0-9.]{1,7}e-[0-9]{1,2}", "numbers from 0 to 1")
+
 GATES = {"input_gate": Site.GATE_IN, "forget_gate": Site.GATE_FORGET, "output_gate": Site.GATE_OUT}
 """Fields of Toggles that clamp a gate."""
 
@@ -60,7 +64,7 @@ class Toggles:
     """All that can be toggled on one text. Numbers of places; an empty tuple names none, but for `blocks`."""
 
     policy: Policy = Policy.ON
-    freeze_at: int = 0
+    freeze_at: int = choice(0, _SEGMENTS)
     """Segment from which on nothing is written."""
     reset_at: int = -1
     """Segment that begins with a fresh bank; -1, the last."""
@@ -72,19 +76,19 @@ class Toggles:
     heads: tuple[int, ...] = ()
     """Memory heads whose read is replaced."""
     head_change: ManualChange = ManualChange.RESAMPLE
-    input_gate: str = ""
+    input_gate: str = choice("", _SHARE)
     """A value from 0 to 1; empty, the gate stays as it is."""
-    forget_gate: str = ""
-    output_gate: str = ""
+    forget_gate: str = choice("", _SHARE)
+    output_gate: str = choice("", _SHARE)
     blocks: tuple[int, ...] = ()
     """Blocks in which heads and gates are changed; none named, all."""
     muted: tuple[int, ...] = ()
     """Statements that cannot write."""
-    since: int = 0
+    since: int = choice(0, _SEGMENTS)
     """First segment in which blocks, slots, heads and gates are changed."""
-    other: int = 1
+    other: int = choice(1, range(1, 10_000))
     """The story to take something from, counted from the text's own."""
-    others: int = 3
+    others: int = choice(3, range(1, 17))
     """Stories that a mean is over, and that are read before this one, from `other` on."""
 
     @property
@@ -214,11 +218,6 @@ class Toggles:
         }[change]
 
 
-def toggles_of(chosen: Any) -> Toggles:
-    """The toggles among the fields of a larger selection."""
-    return Toggles(**{field.name: getattr(chosen, field.name) for field in fields(Toggles)})
-
-
 def head_site(config: LM2Config) -> Site:
     """Where what one memory head reads can be replaced.
 
@@ -275,28 +274,3 @@ def _gate(field: str) -> str:
 
 def _many(what: str, numbers: tuple[int, ...]) -> str:
     return f"{what}{'s' if len(numbers) > 1 else ''} {ranges(numbers)}"
-
-
-def ranges(numbers: Sequence[int]) -> str:
-    """(0, 3, 4, 5) is "0,3-5"."""
-    runs: list[list[int]] = []
-    for number in sorted(set(numbers)):
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
-
-
-def numbers(text: str) -> tuple[int, ...]:
-    """ "0,3-5" is (0, 3, 4, 5). Raises ValueError for anything that is not written so, and for more than 100,000
-    numbers."""
-    found: set[int] = set()
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        first, dash, last = part.partition("-")
-        if not (first.isdecimal() and (last.isdecimal() if dash else True)) or int(last or first) - int(
-            first
-        ) not in range(100_000):
-            raise ValueError(f"numbers are written 0,3-5, not {text!r}")
-        found |= set(range(int(first), int(last or first) + 1))
-    return tuple(sorted(found))

@@ -76,7 +76,7 @@ def _median(make: Callable[[], bytes], on_step: Callable[[int], None]) -> float:
 
 
 def _plain(view: Heatmap, width: float) -> bytes:
-    from matplotlib.figure import Figure  # noqa: PLC0415 - beside our own settings
+    from matplotlib.figure import Figure
 
     made = io.BytesIO()
     with printing():

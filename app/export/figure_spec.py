@@ -36,7 +36,7 @@ class FigureSpec(Spec):
     def made(
         self,
         open_model: Callable[[str], Checkpoint],
-        find: Callable[[Chart, Checkpoint | None], Any],
+        result_of: Callable[[Chart, Checkpoint | None], Any],
         found: dict[Hashable, Any] | None = None,
     ) -> Iterator[ComputedChart]:
         """Every chart with its view; what several of them show is computed once. `found` keeps results for other
@@ -45,13 +45,13 @@ class FigureSpec(Spec):
         for chart in self.charts:
             checkpoint = None if chart.checkpoint is None else open_model(chart.checkpoint)
             if chart.result_key not in found:
-                found[chart.result_key] = find(chart, checkpoint)
+                found[chart.result_key] = result_of(chart, checkpoint)
             yield chart.made(checkpoint, found[chart.result_key])
 
     def drawn(self, made: Sequence[ComputedChart]) -> PrintFigure:
         """The figure. Raises ValueError for what does not fit the page, and for tables, which are written and not
         drawn."""
-        from app.figures.print.figure import compose  # noqa: PLC0415 - matplotlib takes half a second to import
+        from app.figures.print.figure import compose
 
         tables = [one.chart.words for one in made if isinstance(one.view, Table)]
         if tables:

@@ -5,10 +5,11 @@ from dataclasses import replace
 import streamlit as st
 
 from app.charts import BenchmarkChart, OfBenchmark
+from app.charts.chart import Computing
 from app.server import owner
 from app.ui import export_panel, panels, say, state, widgets
 from app.views.study import benchmark
-from lm2.evaluation import paper, results
+from lm2.evaluation import paper
 
 _SHOWN = {
     "Measured here": OfBenchmark.CURVES, "Printed in the paper": OfBenchmark.PRINTED, "Difference": OfBenchmark.LEAD,
@@ -25,75 +26,60 @@ def render() -> None:
     )
     named = widgets.line(
         "Results",
-        "results",
+        "benchmark.results",
         help=(
             "A folder that `lm2 eval ... --out FOLDER` wrote, where the server's owner opens it; empty: what the"
             " bundled models scored."
         ),
     )
     try:
-        found = results.read_results(owner.place(named) if named else results.BUNDLED)
+        chart = BenchmarkChart(spec=named, shown=OfBenchmark.CURVES)
+        found = chart.result(None, Computing(folder=owner.place(named) if named else None))
     except ValueError as error:
         if named:
-            st.info(say.words("{}.", error), icon=":material/info:")
+            say.info("{}.", error)
         else:
             st.info(
                 "No results are bundled. Make some with `lm2 eval --models A,B --lengths 0k,1k,4k --out FOLDER`, and"
                 " name FOLDER above.",
                 icon=":material/info:",
             )
-        st.subheader("Printed in the paper")
-        panels.figure(benchmark.printed_curves("mean"), "printed")
+        panels.panel(benchmark.printed_curves("mean"), "printed", "Printed in the paper")
         _notes("mean")
         return
     state.shows("evaluation", found.digest)
     left, middle, right = st.columns(3)
-    with left:
-        task = widgets.select(
-            "Task", "shown", found.tasks, show=lambda task: "mean over tasks" if task == "mean" else task
-        )
-    with middle:
-        metric = widgets.buttons("Scoring", "metric", list(benchmark.METRICS))
-    with right:
-        pairs = benchmark.pairs(found)
-        pair = widgets.select("Difference", "rival", pairs) if pairs else None
+    mean = {"mean": "mean over tasks"}
+    task = widgets.select("Task", "benchmark.task", found.tasks, show=lambda task: mean.get(task, task), at=left)
+    metric = widgets.buttons("Scoring", "benchmark.metric", at=middle)
+    pairs = list(benchmark.pairs(found))
+    pair = widgets.select("Difference", "benchmark.pair", pairs, at=right) if pairs else ""
     st.caption(benchmark.METRICS[metric])
-    if state.current().at not in found.lengths:
-        state.settle("at", found.lengths[0])
-    length = state.current().at
-    chart = BenchmarkChart(
-        spec=named, shown=OfBenchmark.CURVES, task=task, metric=metric, pair=pair or "", length=length
-    )
+    if state.current().benchmark.length not in found.lengths:
+        state.settle("benchmark.length", found.lengths[0])
+    chart = replace(chart, task=task, metric=metric, pair=pair, length=state.current().benchmark.length)
     made = {
         title: replace(chart, shown=shown).made(None, found)
         for title, shown in _SHOWN.items()
         if pair or shown not in _OF_PAIRS
     }
     left, right = st.columns(2)
-    with left:
-        st.subheader("Measured here")
-        panels.figure(made["Measured here"].view, "curves")
-    with right:
-        st.subheader("Printed in the paper")
-        panels.figure(made["Printed in the paper"].view, "printed")
+    panels.panel(made["Measured here"].view, "curves", "Measured here", at=left)
+    panels.panel(made["Printed in the paper"].view, "printed", "Printed in the paper", at=right)
     st.caption(
         "Two different things: small models trained here on bAbI and a few books, and 1.7 billion parameters trained on"
         " 248 billion tokens; other books, prompts and tokenizers. Compare shapes and leads, not levels."
     )
-    if pair is not None:
+    if pair:
         left, right = st.columns(2)
-        with left:
-            st.subheader(say.words("{}, same items", pair))
-            panels.figure(made["Difference"].view, "lead")
-        with right:
-            st.subheader("Relative lead, mean over tasks")
-            panels.table(made["Relative lead"].view, "ratios")
-            st.caption(
-                "Ratio of overall means less 1, the rule that the paper's headline percentages do not state; intervals"
-                " resample whole stories."
-            )
+        panels.panel(made["Difference"].view, "lead", f"{pair}, same items", at=left)
+        note = (
+            "Ratio of overall means less 1, the rule that the paper's headline percentages do not state; intervals"
+            " resample whole stories."
+        )
+        panels.panel(made["Relative lead"].view, "ratios", "Relative lead, mean over tasks", note, at=right)
     st.subheader("Every task")
-    widgets.buttons("Length", "at", found.lengths)
+    widgets.buttons("Length", "benchmark.length", found.lengths)
     panels.table(made["Every task"].view, "beside")
     export_panel.hand_out(made)
     _notes(task)

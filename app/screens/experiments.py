@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from app.charts import ComputedChart, ExperimentChart, OfExperiment
-from app.server import cache
 from app.ui import export_panel, job_panel, panels, say, session, state, widgets
 from app.views.study import experiments
 
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def render() -> None:
-    from probes.experiments.experiment import ExperimentSpec, perform  # noqa: PLC0415 - see app/cache.py
+    from probes.experiments.experiment import ExperimentSpec
 
     st.header("Experiments")
     st.write(
@@ -39,28 +38,29 @@ def render() -> None:
     experiment = _experiment()
     if job_panel.questions() is None:
         return
-    chosen = state.current()
+    asked = state.current().questions
     spec = ExperimentSpec(
-        experiment=experiment, checkpoint=loaded.name, task=chosen.exam_task, questions=chosen.exam_questions,
-        segment_length=chosen.length or None, seed=chosen.exam_seed,
+        experiment=experiment, checkpoint=loaded.name, task=asked.task, questions=asked.count,
+        segment_length=session.segment_length(), seed=asked.seed,
     )  # fmt: skip
+    chart = ExperimentChart(spec=spec, shown=OfExperiment.TABLE)
     expected = experiments.documents(experiment.key, spec.task, spec.questions)
     words = f"{spec.questions} questions" if expected is None else f"about {expected:,} documents"
-    report = job_panel.result(
-        cache.key(loaded, spec),
-        lambda job: perform(loaded, spec, lambda done: job.report(done, expected)), f"Run {words}", "document",
-    )  # fmt: skip
+    report = job_panel.result_of(chart, loaded, f"Run {words}", "document")
     if report is not None:
         _show(loaded, report)
-    job_panel.again(loaded, experiment.key, spec, "lm2 ablate {}", None if report is None else report.to_json())
+    found = None if report is None else report.to_json()
+    job_panel.again(loaded, experiment.key, spec, "lm2 ablate {}", found=found)
 
 
 def _experiment() -> Experiment:
     """Choose an experiment; shows what it asks, and its control."""
-    from probes.experiments.experiment import Experiment  # noqa: PLC0415 - see app/cache.py
+    from probes.experiments.experiment import Experiment
 
     keys = [one.key for one in Experiment]
-    chosen = Experiment.of(widgets.select("Experiment", "experiment", keys, show=lambda key: Experiment.of(key).title))
+    chosen = Experiment.of(
+        widgets.select("Experiment", "experiments.experiment", keys, show=lambda key: Experiment.of(key).title)
+    )
     st.markdown(say.words("**{}** Control: {}.", chosen.question, chosen.control))
     return chosen
 

@@ -13,7 +13,7 @@ import streamlit as st
 from app.export import workspace
 from app.export.figure_spec import FigureSpec
 from app.figures.print.page import Annotation, Grid, Panel
-from app.server import cache, owner
+from app.server import cache, owner, results
 from app.ui import job_panel, say, state, widgets
 from app.ui.export_panel import PlacedPanel, files, page_of, preview
 from app.views.kinds import Strip
@@ -77,15 +77,15 @@ def _opened(name: str, pressed: float, placed: list[PlacedPanel]) -> None:
         for file in {file for chart in spec.charts for file in chart.files}:
             owner.place(file)
     except ValueError as error:
-        st.info(say.words("{}.", error), icon=":material/info:")
+        say.info("{}.", error)
         return
-    chosen = state.current()
+    chosen = state.current().model
 
     def work(job: Job) -> list[ComputedChart]:
         return list(
             spec.made(
                 lambda model: cache.checkpoint(model, chosen.device, chosen.dtype),
-                lambda chart, checkpoint: chart.find(checkpoint, job.report, None),
+                lambda chart, checkpoint: results.compute(chart, checkpoint, job),
             )
         )
 
@@ -98,6 +98,7 @@ def _opened(name: str, pressed: float, placed: list[PlacedPanel]) -> None:
     placed[:] = [PlacedPanel(made=one, panel=panel) for one, panel in zip(made, spec.page.panels)]
     page = spec.page
     state.update(
+        "print",
         venue=page.venue.value,
         columns=page.columns.value,
         across=getattr(page, "across", 1),
@@ -112,8 +113,8 @@ def _opened(name: str, pressed: float, placed: list[PlacedPanel]) -> None:
 def _page(placed: list[PlacedPanel]) -> Grid:
     """The whole figure's choices."""
     page = page_of("figure")
-    across = widgets.number("Panels in a row", "across", 1, len(placed)) if len(placed) > 1 else 1
-    shared = widgets.buttons("One colour scale for all maps", "shared", ["off", "on"]) == "on"
+    across = widgets.number("Panels in a row", "print.across", 1, len(placed)) if len(placed) > 1 else 1
+    shared = widgets.buttons("One colour scale for all maps", "print.shared", ["off", "on"]) == "on"
     return Grid(**page, panels=tuple(one.panel for one in placed), across=across, shared_scale=shared)
 
 
@@ -177,8 +178,8 @@ def _annotations(panel: Panel, key: str) -> tuple[Annotation, ...]:
 
 def _preview(placed: list[PlacedPanel], grid: Grid) -> None:
     """The figure at its printed size, its files, and its name."""
-    from app.export.files import caption  # noqa: PLC0415 - see app/cache.py
-    from app.export.sidecar import sidecar  # noqa: PLC0415
+    from app.export.files import caption
+    from app.export.sidecar import sidecar
 
     made = [one.made for one in placed]
     grid = replace(grid, panels=tuple(one.panel for one in placed))
@@ -186,7 +187,7 @@ def _preview(placed: list[PlacedPanel], grid: Grid) -> None:
     try:
         drawn = spec.drawn(made)
     except ValueError as error:
-        st.info(say.words("This does not fit: {}.", error), icon=":material/info:")
+        say.info("This does not fit: {}.", error)
         return
     preview(drawn)
     with st.container(horizontal=True):
@@ -202,7 +203,7 @@ def _preview(placed: list[PlacedPanel], grid: Grid) -> None:
         try:
             path = workspace.save(named, sidecar(spec, made))
         except (ValueError, OSError) as error:
-            st.info(say.words("{}.", error), icon=":material/info:")
+            say.info("{}.", error)
         else:
             st.success(
                 say.words(

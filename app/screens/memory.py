@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app.charts import OfRun, RunChart
+from app.charts import ComputedChart, OfRun, RunChart
 from app.components.multiples import multiples
 from app.figures.palettes import Stretch
 from app.ui import export_panel, panels, say, session, state, widgets
@@ -27,24 +27,16 @@ def render() -> None:
     session.subtitle(opened)
     config, trace = opened.checkpoint.config, opened.trace
     left, middle, right = st.columns([2, 3, 2])
-    with left:
-        layer = widgets.block(config)
-    with middle:
-        head = widgets.head(config)
-    with right:
-        stretch = Stretch(
-            widgets.buttons("Colours", "scale", [one.value for one in Stretch], help="sqrt lifts small weights.")
-        )
+    layer, head = widgets.block(config, left), widgets.head(config, middle)
+    stretch = Stretch(widgets.buttons("Colours", "memory.scale", help="sqrt lifts small weights.", at=right))
     writes = Site.WRITE_PATTERN.layers(config) != ()
-    token = state.choice("token", len(trace.tokens))
-    slot = state.choice("slot", config.slots)
-
-    side = state.current().side if writes else "read"
+    token, slot = state.choice("run.token", len(trace.tokens)), state.choice("run.slot", config.slots)
+    side = state.current().run.side if writes else "read"
     window = panels.part(len(trace.tokens), token, "memory")
     chart = RunChart(
         spec=trace.spec, item=opened.context.origin, shown=OfRun.READS, layer=layer, head=head, window=window
     )
-    relative = state.current().coloured == "slot"
+    relative = state.current().memory.coloured == "slot"
     marks = text.marks(trace, opened.context)
     charts = {
         "Reads": chart,
@@ -54,16 +46,16 @@ def render() -> None:
         charts["Writes"] = replace(chart, shown=OfRun.WRITES)
     if token is not None:
         charts["Slots of the token"] = replace(chart, shown=OfRun.TOKEN, token=token, window=None)
-    made = {title: one.made(opened.checkpoint, trace) for title, one in charts.items()}
-    _select(token=panels.strip(made["Text"].view, "strip_memory", token, stretch))
+    made = session.computed(charts, opened.checkpoint)
+    state.click("run", token=panels.strip(made["Text"].view, "strip_memory", token, stretch))
     if slot is None:
         st.caption("Click a cell of a map, or choose a slot below, to colour the text by its weights.")
     height = min(720, max(240, 14 * config.slots + 90))
     for title, of_map in (("Reads", "read"), *([("Writes", "wrote")] if writes else [])):
-        st.subheader(say.words("{}", title))
+        say.subheader("{}", title)
         cell = panels.map_to_click(made[title].view, title.lower(), slot, token, stretch, height)
         if cell is not None:
-            _select(token=cell.column, slot=cell.row, side=of_map)
+            state.click("run", token=cell.column, slot=cell.row, side=of_map)
     if not writes:
         st.subheader("Writes")
         st.info(
@@ -71,37 +63,34 @@ def render() -> None:
             " the gates decide what stays. See Gates and Bank.",
             icon=":material/info:",
         )
-    _details(trace, layer, head, writes)
+    _details(trace, layer, head, writes, made.get("Slots of the token"))
     _overview(trace, opened.layers, layer, head, writes, stretch)
     export_panel.hand_out(made, stretch)
 
 
-def _details(trace: Trace, layer: int, head: str, writes: bool) -> None:
+def _details(trace: Trace, layer: int, head: str, writes: bool, slots_of_token: ComputedChart | None) -> None:
     """The chosen token's slots and the chosen slot's tokens."""
     left, right = st.columns(2)
     with left:
-        token = widgets.choice_of_number("Token", "token", len(trace.tokens), help="Empty it to choose none.")
-        if token is not None:
+        token = widgets.choice_of_number("Token", "run.token", len(trace.tokens), help="Empty it to choose none.")
+        if slots_of_token is not None:
             piece = trace.tokens.shown[token].strip() or "blank"
-            st.caption(say.words("What token {} ({}, segment {}) reads", token, piece, text.segment_of(trace)[token]))
-            panels.figure(
-                memory.slots_of_token(memory.read_map(trace, layer, head), token, memory.read_title(layer, head)),
-                "slots_of_token",
-            )
+            say.caption("What token {} ({}, segment {}) reads", token, piece, text.segment_of(trace)[token])
+            panels.figure(slots_of_token.view, "slots_of_token")
         else:
             st.caption("Click a token, or a cell of a map, to see which slots it reads.")
     with right:
         count = trace.bank.shape[0]  # there is one: screens of models without memory end before this
-        slot = widgets.choice_of_number("Slot", "slot", count, help="Empty it to choose none.")
+        slot = widgets.choice_of_number("Slot", "run.slot", count, help="Empty it to choose none.")
         if slot is not None:
             side = "read"
             if writes:
                 side = widgets.buttons(
-                    "Tokens that", "side", ["read", "wrote"], show=lambda side: f"{side} slot {slot}",
+                    "Tokens that", "run.side", show=lambda side: f"{side} slot {slot}",
                     help="They are listed here, and colour the text. A click on a map chooses too: Reads those that read, Writes those that wrote.",
                 )  # fmt: skip
             widgets.buttons(
-                "The text's colours", "coloured", ["map", "slot"],
+                "The text's colours", "memory.coloured",
                 show={"map": "as in the map", "slot": "relative to the slot"}.__getitem__,
                 help="Relative to the slot: the brightest colour is this slot's own largest weight, however small it is.",
             )  # fmt: skip
@@ -130,22 +119,11 @@ def _overview(trace: Trace, layers: tuple[int, ...], layer: int, head: str, writ
             stretch=stretch,
             alt=f"{title} of {len(layers)} blocks and {len(heads) - 2} heads, largest {maps.max():.3f}",
         )  # fmt: skip
-        if picked is not None and picked != selected:
-            state.update(layer=layers[picked[0]], head=heads[picked[1]])
-            st.rerun()
+        if picked is not None:
+            state.click("run", layer=layers[picked[0]], head=heads[picked[1]])
     with st.expander("Read heads in numbers"):
         panels.table(memory.heads(trace, layers), "heads")
         st.caption(
             "Means over all tokens. Selectivity is the mutual information of token and slot: 0 bits when every token"
             " reads alike."
         )
-
-
-def _select(**clicked: int | str | None) -> None:
-    """A click: choose the token, the slot, the side of the map, or all of them, and draw again."""
-    changes = {
-        name: value for name, value in clicked.items() if value is not None and value != getattr(state.current(), name)
-    }
-    if changes:
-        state.update(**changes)
-        st.rerun()

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from app.charts import ComputedChart, OfPatching, PatchingChart
 from app.choices.context import Context
-from app.choices.selection import Patched, Selection, TextSource
+from app.choices.selection import Patched, TextChoice, TextSource
 from app.figures.palettes import Stretch
 from app.server import cache
 from app.ui import donors, export_panel, job_panel, panels, say, session, sidebar, state, widgets
@@ -79,17 +78,17 @@ def render() -> None:
     if other is None:
         return
     recipient, donor = (
-        _Side(opened=one, asked=patching.asked(one.trace, one.context, one.checkpoint.tokenizer))
-        for one in (opened, other)
+        _Side(opened=side, asked=patching.asked(side.trace, side.context, side.checkpoint.tokenizer))
+        for side in (opened, other)
     )
-    for column, title, side in zip(st.columns(2), ("Recipient", "Donor"), (recipient, donor)):
+    for column, title, side in zip(st.columns(2), ("Recipient", "Donor"), (recipient, donor), strict=True):
         with column:
             _story(title, side)
     part = _choose_part(recipient, donor)
     try:
         after, wanted = _patched(recipient, donor, part), _donors_reply(recipient, donor, part)
     except ValueError as error:
-        st.warning(say.words("This cannot be carried over: {}.", error), icon=":material/warning:")
+        say.warning("This cannot be carried over: {}.", error)
         return
     if after is None:
         return
@@ -100,22 +99,21 @@ def render() -> None:
         item=recipient.context.origin,
         donor_item=donor.context.origin,
     )
-    made = {"Slots read by both": chart.made(opened.checkpoint, (recipient.trace, donor.trace))}
+    made = session.computed({"Slots read by both": chart}, opened.checkpoint)
     if part is Patched.BANK:
-        made |= _each_slot(recipient, donor, after, wanted, chart)
+        made |= _each_slot(recipient, after, wanted, replace(chart, shown=OfPatching.ALONE))
     export_panel.hand_out(made, Stretch.SQRT)
     st.subheader("Run it again")
-    job_panel.again(opened.checkpoint, "patch", after.spec, "lm2 ablate {}", None)
+    job_panel.again(opened.checkpoint, "patch", after.spec, "lm2 ablate {}")
 
 
 def _spec(recipient: _Side, donor: _Side, wanted: Reply) -> PatchSpec:
-    from probes.causal.patching import PatchSpec  # noqa: PLC0415 - see app/cache.py
+    from probes.causal.patching import PatchSpec
 
     read, own = recipient.trace.spec, recipient.asked
     return PatchSpec(
         checkpoint=read.checkpoint, text=read.text, segment_length=read.segment_length, row=own.row,
-        own=own.reply.token,
-        donor=donor.context.text, donor_row=donor.asked.row, other=wanted.token,
+        own=own.reply.token, donor=donor.context.text, donor_row=donor.asked.row, other=wanted.token,
     )  # fmt: skip
 
 
@@ -123,83 +121,65 @@ def _choose_donor(opened: Opened) -> Opened | None:
     """The other story, which has been run; None while it runs, and once a mistake has been explained."""
     with st.container(border=True):
         where, what, swap = st.columns([3, 7, 2], vertical_alignment="bottom")
-        with where:
-            source = widgets.buttons("Donor", "donor_source", list(_SOURCES), show=_SOURCES.__getitem__)
+        source = widgets.buttons("Donor", "donor.source", list(_SOURCES), show=_SOURCES.__getitem__, at=where)
         with what:
             if source is TextSource.PASTED:
-                widgets.area(
-                    "Text",
-                    "donor_text",
-                    placeholder="Mary moved to the bathroom. John went to the hallway. Where is Mary?",
-                )
+                widgets.area("Text", "donor.pasted", placeholder=sidebar.EXAMPLE)
             else:
                 _choose_story(source)
-        swapped = swap.button(
-            "Swap",
-            icon=":material/swap_horiz:",
-            help="The donor becomes the recipient, and the recipient the donor.",
-            width="stretch",
-        )
+        both = "The donor becomes the recipient, and the recipient the donor."
+        swapped = swap.button("Swap", icon=":material/swap_horiz:", help=both, width="stretch")
     loaded = opened.checkpoint
     try:
-        chosen = donors.donor(state.current(), opened.context)
+        chosen = donors.donor(state.current().text, state.current().donor, opened.context)
         read = sidebar.context_of(chosen)
         state.shows("donor", read.text)
         if swapped:
             _swap(chosen)
-        spec = cache.spec_for(loaded, read.text, state.current().length or None, opened.layers[0])
-        trace = session.ran(loaded, spec)
+        trace = session.ran(loaded, cache.spec_for(loaded, read.text, session.segment_length(), opened.layers[0]))
     except ValueError as error:
-        st.info(say.words("There is no donor yet. {}.", error), icon=":material/info:")
+        say.info("There is no donor yet. {}.", error)
         return None
-    return (
-        None
-        if trace is None
-        else Opened(checkpoint=loaded, context=session.answerable(read, loaded, trace), trace=trace)
-    )
+    if trace is None:
+        return None
+    return Opened(checkpoint=loaded, context=session.answerable(read, loaded, trace), trace=trace)
 
 
 def _choose_story(source: TextSource) -> None:
     task, which, question = st.columns([3, 2, 2])
-    with task:
-        widgets.select(
-            "bAbI task",
-            "donor_task",
-            [0, *stories.TASKS],
-            show=lambda task: sidebar.task_name(task) if task else "as the recipient's",
-        )
-    with which:
-        last = donors.count(source, state.current().donor_task or state.current().task) - 1
-        label = "Seed" if source is TextSource.SIMULATED else "Story"
-        widgets.number(
-            label,
-            "donor_index",
-            -1,
-            last,
-            help="-1 is the first one behind the recipient with another answer to its question, and to its own.",
-        )
-    with question:
-        widgets.number("Question", "donor_question", -1, 19, help="Counted from 0; -1 is the last.")
+    tasks = [0, *stories.TASKS]
+    own = "as the recipient's"
+    task = widgets.select(
+        "bAbI task", "donor.task", tasks, show=lambda task: sidebar.task_name(task) if task else own, at=task
+    )
+    last = donors.count(source, task or state.current().text.task) - 1
+    label = "Seed" if source is TextSource.SIMULATED else "Story"
+    first = "-1 is the first one behind the recipient with another answer to its question, and to its own."
+    widgets.number(label, "donor.index", -1, last, help=first, at=which)
+    widgets.number("Question", "donor.question", help="Counted from 0; -1 is the last.", at=question)
 
 
-def _swap(donor: Selection) -> None:
+def _swap(donor: TextChoice) -> None:
     """Exchange the two stories, in the sidebar as well."""
-    chosen = state.current()
+    text = state.current().text
     state.update(
-        source=donor.source, task=donor.task, index=donor.index, seed=donor.seed, question=donor.question,
-        text=donor.text, token=None,
-        donor_source=TextSource.PASTED if chosen.source is TextSource.FILE else chosen.source, donor_task=chosen.task,
-        donor_index=chosen.seed if chosen.source is TextSource.SIMULATED else chosen.index, donor_question=chosen.question,
-        donor_text=chosen.text,
-    )  # fmt: skip
+        "donor",
+        source=TextSource.PASTED if text.source is TextSource.FILE else text.source,
+        task=text.task,
+        index=text.seed if text.source is TextSource.SIMULATED else text.index,
+        question=text.question,
+        pasted=text.pasted,
+    )
+    state.update("text", **vars(donor))
+    state.update("run", token=None)
     st.rerun()
 
 
 def _story(title: str, side: _Side) -> None:
     tokenizer, at = side.opened.checkpoint.tokenizer, side.asked
-    st.subheader(say.words("{}", title))
+    say.subheader("{}", title)
     panels.strip(text.strip(side.trace, text.marks(side.trace, side.context), tokenizer), f"strip_{title}", at.row)
-    st.caption(say.words("{}", side.context.origin))
+    say.caption("{}", side.context.origin)
     says, chance = patching.said(side.trace, at.row, tokenizer), text.probabilities(side.trace, at.row).max()
     st.markdown(
         say.words("It says **{}** ({:.3f}). ", says.words, chance)
@@ -212,19 +192,17 @@ def _choose_part(recipient: _Side, donor: _Side) -> Patched:
     config = recipient.opened.checkpoint.config
     with st.container(border=True):
         left, right = st.columns([2, 3])
-        with left:
-            there = [part for part in Patched if part is Patched.BANK or _SITES[part].layers(config)]
-            part = widgets.buttons("Carry over the donor's", "patched", there, show=_PARTS.__getitem__)
-        with right:
-            if part is Patched.BANK:
-                widgets.places("Slots", "patched_slots", range(config.slots), help="None chosen: the whole bank.")
-            else:
-                layers = _SITES[part].layers(config)
-                if state.current().patched_layer not in layers:
-                    state.settle("patched_layer", layers[-1])
-                widgets.buttons("Of block", "patched_layer", layers)
+        there = [part for part in Patched if part is Patched.BANK or _SITES[part].layers(config)]
+        part = widgets.buttons("Carry over the donor's", "patching.part", there, show=_PARTS.__getitem__, at=left)
         if part is Patched.BANK:
+            whole = "None chosen: the whole bank."
+            widgets.places("Slots", "patching.slots", range(config.slots), help=whole, at=right)
             _reading(recipient, donor)
+        else:
+            layers = _SITES[part].layers(config)
+            if state.current().patching.layer not in layers:
+                state.settle("patching.layer", layers[-1])
+            widgets.buttons("Of block", "patching.layer", layers, at=right)
         st.caption(_MEANING[part])
     return part
 
@@ -235,23 +213,20 @@ def _reading(recipient: _Side, donor: _Side) -> None:
     view = patching.reading(runs, recipient.opened.layers)
     cell = panels.map_to_click(view, "patched_reading", None, None, Stretch.SQRT, 70 + 22 * len(view.values))
     if cell is not None:
-        state.update(patched_slots=tuple(sorted({cell.column} ^ set(state.current().patched_slots))))
-        st.rerun()
+        state.click("patching", slots=tuple(sorted({cell.column} ^ set(state.current().patching.slots))))
 
 
 def _patched(recipient: _Side, donor: _Side, part: Patched) -> Trace | None:
     """The recipient's run with the donor's part in it; None while it runs. Raises ValueError as `run` does."""
-    chosen = state.current()
-    if part is Patched.BANK:
-        from probes.causal.patching import bank_edit  # noqa: PLC0415 - see app/cache.py
+    from probes.causal.patching import bank_edit
 
-        change = bank_edit(
-            donor.context.text, donor.asked.segment, recipient.asked.segment, chosen.patched_slots or None
-        )
+    chosen = state.current().patching
+    if part is Patched.BANK:
+        segments = donor.asked.segment, recipient.asked.segment
+        change = bank_edit(donor.context.text, *segments, chosen.slots or None)
     else:
-        change = _activation(recipient, donor, _SITES[part], chosen.patched_layer)
-    spec = dataclasses.replace(recipient.trace.spec, captures=(), interventions=(change,))
-    return session.ran(recipient.opened.checkpoint, spec)
+        change = _activation(recipient, donor, _SITES[part], chosen.layer)
+    return session.ran(recipient.opened.checkpoint, replace(recipient.trace.spec, captures=(), interventions=(change,)))
 
 
 def _activation(recipient: _Side, donor: _Side, site: Site, layer: int) -> Edit:
@@ -283,12 +258,8 @@ def _donors_reply(recipient: _Side, donor: _Side, part: Patched) -> Reply:
 
 
 def _outcome(recipient: _Side, donor: _Side, after: Trace, wanted: Reply) -> None:
-    tokenizer, before, own, row = (
-        recipient.opened.checkpoint.tokenizer,
-        recipient.trace,
-        recipient.asked.reply,
-        recipient.asked.row,
-    )
+    tokenizer = recipient.opened.checkpoint.tokenizer
+    before, own, row = recipient.trace, recipient.asked.reply, recipient.asked.row
     st.subheader("Whose answer?")
     if wanted.token == own.token:
         alike = (
@@ -296,10 +267,7 @@ def _outcome(recipient: _Side, donor: _Side, after: Trace, wanted: Reply) -> Non
             if wanted.words == own.words
             else f"{own.words} and {wanted.words} begin with the same token"
         )
-        st.info(
-            say.words("{}: this donor cannot show whose answer the model gives. Choose another one.", alike),
-            icon=":material/info:",
-        )
+        say.info("{}: this donor cannot show whose answer the model gives. Choose another one.", alike)
     was, says = (patching.said(trace, row, tokenizer) for trace in (before, after))
     whose = {wanted.token: "the donor's answer", own.token: "the recipient's answer"}.get(
         says.token, "neither story's answer"
@@ -317,20 +285,15 @@ def _outcome(recipient: _Side, donor: _Side, after: Trace, wanted: Reply) -> Non
             ("in the donor's own run", donor.trace, donor.asked.row),
         ]
         panels.table(patching.answers(runs, [("recipient", own), ("donor", wanted)]), "patched_answers")
-        one, two = (float(patching.difference(trace.logits[row], own, wanted)) for trace in (before, after))
-        st.caption(
-            say.words(
-                "Probability of each answer's first token. The donor's answer is {}. Logit difference, donor's answer"
-                " less recipient's: {:+.2f} before, {:+.2f} after.",
-                _source(recipient, donor, wanted),
-                one,
-                two,
-            )
-        )
+        first, then = (float(patching.difference(trace.logits[row], own, wanted)) for trace in (before, after))
+        say.caption(
+            "Probability of each answer's first token. The donor's answer is {}. Logit difference, donor's answer less"
+            " recipient's: {:+.2f} before, {:+.2f} after.",
+            _source(recipient, donor, wanted), first, then,
+        )  # fmt: skip
     with right:
-        panels.table(
-            text.beside(before.logits[row], after.logits[row], ("before", "after"), tokenizer.shown, 6), "patched_next"
-        )
+        view = text.beside(before.logits[row], after.logits[row], ("before", "after"), tokenizer.shown, 6)
+        panels.table(view, "patched_next")
 
 
 def _source(recipient: _Side, donor: _Side, wanted: Reply) -> str:
@@ -339,28 +302,25 @@ def _source(recipient: _Side, donor: _Side, wanted: Reply) -> str:
     return "the one to its own question" if donor.asked.known else "what the model says behind it"
 
 
-def _each_slot(
-    recipient: _Side, donor: _Side, after: Trace, wanted: Reply, chart: PatchingChart
-) -> dict[str, ComputedChart]:
+def _each_slot(recipient: _Side, after: Trace, wanted: Reply, chart: PatchingChart) -> dict[str, ComputedChart]:
     """The donor's slots one by one, beside all the chosen ones together; the panel, where there is one."""
-    from probes.causal.patching import slots_alone  # noqa: PLC0415 - see app/cache.py
-
     loaded, own, row = recipient.opened.checkpoint, recipient.asked.reply, recipient.asked.row
     st.subheader("Each slot alone")
     if wanted.token == own.token:
         st.caption("Nothing to compare: both answers begin with the same token.")
         return {}
-    if loaded.config.slots > _MOST_SLOTS and not st.button(
-        say.words("Carry over each of the {:,} slots alone", loaded.config.slots), icon=":material/play_arrow:"
-    ):
+    label = say.words("Carry over each of the {:,} slots alone", loaded.config.slots)
+    if loaded.config.slots > _MOST_SLOTS and not st.button(label, icon=":material/play_arrow:"):
         return {}
     with st.spinner("Carrying over each slot alone ..."):
-        alone = cache.result(loaded, "slots alone", chart.spec, lambda: slots_alone(loaded, chart.spec))
-    made = dataclasses.replace(chart, shown=OfPatching.ALONE).made(loaded, alone)
+        alone = session.result_of(chart, loaded)
+    if alone is None:
+        return {}
+    made = chart.made(loaded, alone)
     left, right = st.columns([5, 1])
     with left:
         panels.figure(made.view, "patched_alone")
-    chosen = list(state.current().patched_slots)
+    chosen = list(state.current().patching.slots)
     before, now = (float(patching.difference(trace.logits[row], own, wanted)) for trace in (recipient.trace, after))
     right.metric(f"{'Chosen' if chosen else 'All'} slots together", f"{now - before:+.2f}")
     right.metric("The same alone, added up", f"{alone.changes[chosen or slice(None)].sum():+.2f}")

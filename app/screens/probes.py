@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,20 +11,19 @@ import streamlit as st
 from app.charts import OfProbe, ProbeChart
 from app.figures.palettes import Stretch
 from app.server import cache, owner
+from app.server.results import Kept
 from app.ui import export_panel, job_panel, panels, say, session, sidebar, state, widgets
 from app.views.study import probes
 from app.views.study.probes import ALL, Probed
-from lm2.files import csv_text, read_text
+from lm2.files import read_text
 from lm2.tasks import stories
 
 if TYPE_CHECKING:
-    from app.server.jobs import Job
     from app.views.kinds import Heatmap
     from lm2.weights.checkpoint import Checkpoint
     from probes.features.examples import RowPosition
     from probes.features.sources import Source
     from probes.features.targets import Target
-    from probes.probing.plan import ProbePlan
     from probes.probing.spec import ProbeSpec
 
 _ORIGINS = {"simulated": "simulated", "held out": "held-out bAbI"}
@@ -93,104 +91,74 @@ def render() -> None:
         return
     try:
         _choose(loaded)
-        spec = _spec(loaded)
-        key = cache.key(loaded, spec)
+        chart = ProbeChart(spec=_spec(loaded), shown=OfProbe.MAP)
         with st.spinner("Laying out the rows ..."):
-            plan = cache.plan(loaded, spec)
+            plan = chart.plan(loaded, Kept(anew=True))
         state.shows("documents", "\f".join(encoded.prompt.text for encoded in plan.examples.encoded_prompts))
-        if spec.files:
-            state.shows("labels", "\f".join(read_text(Path(file)) for file in spec.files))
+        if chart.files:
+            state.shows("labels", "\f".join(read_text(Path(file)) for file in chart.files))
     except ValueError as error:
-        st.info(say.words("There is no such probe: {}.", error), icon=":material/info:")
+        say.info("There is no such probe: {}.", error)
         return
-    if job_panel.finished(key):
-        st.caption(say.words("{}. " + _CONTEXT, plan.cost))
+    if job_panel.finished(chart, loaded):
+        say.caption("{}. " + _CONTEXT, plan.cost)
     else:
         st.markdown(say.words("**{}.**", plan.cost))
         st.caption(_CONTEXT)
-    probed = job_panel.result(key, partial(_probe, loaded, spec, plan), "Fit the probes", "source")
+    probed = job_panel.result_of(chart, loaded, "Fit the probes", "source")
     if probed is not None:
-        _show(loaded, probed)
-    csv = {} if probed is None else {name: partial(_csv, probed, name) for name in ("cells", "metrics", "examples")}
-    job_panel.again(loaded, "probe", spec, "lm2 probe {} --out FOLDER", None, csv)
+        _show(loaded, probed, chart)
+    tables = None if probed is None else probed.result.tables
+    job_panel.again(loaded, "probe", chart.spec, "lm2 probe {} --out FOLDER", tables, ("cells", "metrics", "examples"))
 
 
 def _choose(loaded: Checkpoint) -> None:
     """Documents, what is read of them, and how."""
-    from probes.features.examples import RowPosition  # noqa: PLC0415 - see app/cache.py
+    from probes.features.examples import RowPosition
 
     with st.container(border=True):
         tasks, count, origin, seed = st.columns([4, 2, 3, 2])
-        with tasks:
-            widgets.several(
-                "bAbI tasks",
-                "probe_tasks",
-                list(stories.TASKS),
-                show=sidebar.task_name,
-                placeholder="choose one at least",
-            )
-        with count:
-            widgets.number("Documents", "probe_count", 1, job_panel.MOST_QUESTIONS, help=_HELP["count"])
-        with origin:
-            widgets.buttons(
-                "Stories",
-                "probe_origin",
-                list(_ORIGINS),
-                show=_ORIGINS.__getitem__,
-                help="Simulated ones begin with the seed's.",
-            )
-        with seed:
-            widgets.number(
-                "Seed", "probe_seed", 0, 2**31 - 1, help="For stories, folds, control labels and all that is drawn."
-            )
+        widgets.several(
+            "bAbI tasks", "probes.tasks", list(stories.TASKS), show=sidebar.task_name,
+            placeholder="choose one at least", at=tasks,
+        )  # fmt: skip
+        widgets.number("Documents", "probes.count", help=_HELP["count"], at=count)
+        first = "Simulated ones begin with the seed's."
+        widgets.buttons("Stories", "probes.origin", show=_ORIGINS.__getitem__, help=first, at=origin)
+        drawn = "For stories, folds, control labels and all that is drawn."
+        widgets.number("Seed", "probes.seed", help=drawn, at=seed)
         where, sources, targets = st.columns([3, 4, 4])
-        with where:
-            moment = RowPosition(
-                widgets.select(
-                    "Rows at", "probe_moment", list(_MOMENTS), show=_MOMENTS.__getitem__, help=_HELP["moment"]
-                )
-            )
-        with sources:
-            if not loaded.config.slots and state.current().probe_sources == _BANK:
-                state.update(probe_sources=_STREAM)
-            widgets.texts("Sources", "probe_sources", _sources(loaded, moment), help=_HELP["sources"])
-        with targets:
-            widgets.texts("Targets", "probe_targets", _targets(loaded), help=_HELP["targets"])
+        moment = RowPosition(
+            widgets.select("Rows at", "probes.moment", show=_MOMENTS.__getitem__, help=_HELP["moment"], at=where)
+        )
+        if not loaded.config.slots and state.current().probes.sources == _BANK:
+            state.update("probes", sources=_STREAM)
+        widgets.texts("Sources", "probes.sources", _sources(loaded, moment), help=_HELP["sources"], at=sources)
+        widgets.texts("Targets", "probes.targets", _targets(loaded), help=_HELP["targets"], at=targets)
         _how()
 
 
 def _how() -> None:
     """The probe itself, and what it is beside."""
-    from probes.estimators.linear import Family  # noqa: PLC0415 - see app/cache.py
-    from probes.probing.spec import BASELINES  # noqa: PLC0415
+    from probes.estimators.linear import Family
+    from probes.probing.spec import BASELINES
 
     family, baselines = st.columns([3, 8])
-    with family:
-        families = [one.value for one in reversed(Family)]
-        widgets.select(
-            "Probe",
-            "probe_family",
-            families,
-            help="Logistic is the one to report; ridge, LDA and mass-mean are closed forms, and faster.",
-        )
-    with baselines:
-        widgets.texts("Baselines", "probe_baselines", BASELINES, help=_HELP["baselines"])
+    forms = "Logistic is the one to report; ridge, LDA and mass-mean are closed forms, and faster."
+    widgets.select("Probe", "probes.family", [member.value for member in reversed(Family)], help=forms, at=family)
+    widgets.texts("Baselines", "probes.baselines", BASELINES, help=_HELP["baselines"], at=baselines)
     # No popover: what it holds is only there for the browser once it opens, and then reports its emptiness as a choice.
     with st.expander("Folds, permutations, strengths, labels of one's own", icon=":material/tune:"):
         folds, permutations, strengths, labels = st.columns([1, 1, 2, 2])
-        with folds:
-            widgets.number("Folds", "probe_folds", 2, 20, help="Whole groups go into one fold or another.")
-        with permutations:
-            widgets.number("Permutations", "probe_permutations", 0, 99_999, help=_HELP["permutations"])
-        with strengths:
-            widgets.line("Strengths", "probe_strengths", help=_HELP["strengths"])
-        with labels:
-            widgets.line("Labels of one's own", "probe_labels", help=_HELP["labels"])
+        widgets.number("Folds", "probes.folds", help="Whole groups go into one fold or another.", at=folds)
+        widgets.number("Permutations", "probes.permutations", help=_HELP["permutations"], at=permutations)
+        widgets.line("Strengths", "probes.strengths", help=_HELP["strengths"], at=strengths)
+        widgets.line("Labels of one's own", "probes.labels", help=_HELP["labels"], at=labels)
 
 
 def _sources(loaded: Checkpoint, moment: RowPosition) -> list[str]:
     """What the model has at that moment: first all of a kind, then one by one."""
-    from probes.features.sources import expand  # noqa: PLC0415 - see app/cache.py
+    from probes.features.sources import expand
 
     kinds, single = [], []
     for text in _SOURCES:
@@ -206,23 +174,23 @@ def _sources(loaded: Checkpoint, moment: RowPosition) -> list[str]:
 def _targets(loaded: Checkpoint) -> list[str]:
     """All of a kind, then one by one."""
     named = {
-        what: [one for task in state.current().probe_tasks for one in cache.named(loaded, task, what)]
+        what: [target for task in state.current().probes.tasks for target in cache.named(loaded, task, what)]
         for what in _NAMED
     }
     kinds = [what for what in _NAMED if named[what]]
     overwritten = ["slot * overwritten"] if loaded.config.slots else []
-    return [*kinds, *_TARGETS, *overwritten, *(one for what in kinds for one in named[what])]
+    return [*kinds, *_TARGETS, *overwritten, *(target for what in kinds for target in named[what])]
 
 
 def _spec(loaded: Checkpoint) -> ProbeSpec:
     """What is to be read. Raises ValueError for choices that make no sense."""
-    from probes.estimators.linear import Family  # noqa: PLC0415
-    from probes.features.documents import Documents, Origin  # noqa: PLC0415 - see app/cache.py
-    from probes.features.examples import RowPosition  # noqa: PLC0415
-    from probes.probing.spec import ProbeSpec  # noqa: PLC0415
+    from probes.estimators.linear import Family
+    from probes.features.documents import Documents, Origin
+    from probes.features.examples import RowPosition
+    from probes.probing.spec import ProbeSpec
 
-    chosen = state.current()
-    documents = chosen.probe_count * len(chosen.probe_tasks)
+    chosen = state.current().probes
+    documents = chosen.count * len(chosen.tasks)
     if documents > job_panel.MOST_QUESTIONS:
         raise ValueError(
             f"{documents:,} documents in all are more than the {job_panel.MOST_QUESTIONS:,} that one job may read here;"
@@ -230,14 +198,13 @@ def _spec(loaded: Checkpoint) -> ProbeSpec:
         )
     spec = ProbeSpec(
         checkpoint=loaded.name,
-        documents=Documents(tasks=chosen.probe_tasks, count=chosen.probe_count, origin=Origin(chosen.probe_origin),
-            seed=chosen.probe_seed),
-        moment=RowPosition(chosen.probe_moment), segment_length=chosen.length or None, sources=state.texts("probe_sources"),
-        targets=state.texts("probe_targets"), baselines=state.texts("probe_baselines"),
-        family=Family(chosen.probe_family),
-        strengths=_strengths(), folds=chosen.probe_folds, permutations=chosen.probe_permutations,
-        labels=chosen.probe_labels.strip(),
-        seed=chosen.probe_seed,
+        documents=Documents(
+            tasks=chosen.tasks, count=chosen.count, origin=Origin(chosen.origin), seed=chosen.seed
+        ),
+        moment=RowPosition(chosen.moment), segment_length=session.segment_length(),
+        sources=state.texts("probes.sources"), targets=state.texts("probes.targets"),
+        baselines=state.texts("probes.baselines"), family=Family(chosen.family), strengths=_strengths(),
+        folds=chosen.folds, permutations=chosen.permutations, labels=chosen.labels.strip(), seed=chosen.seed,
     )  # fmt: skip
     for file in spec.files:
         owner.place(file)
@@ -246,80 +213,63 @@ def _spec(loaded: Checkpoint) -> ProbeSpec:
 
 def _strengths() -> tuple[float, ...]:
     try:
-        return tuple(map(float, state.texts("probe_strengths")))
+        return tuple(map(float, state.texts("probes.strengths")))
     except ValueError as error:
-        raise ValueError(
-            f"strengths are numbers with commas between, not {state.current().probe_strengths!r}"
-        ) from error
+        chosen = state.current().probes.strengths
+        raise ValueError(f"strengths are numbers with commas between, not {chosen!r}") from error
 
 
-def _probe(loaded: Checkpoint, spec: ProbeSpec, plan: ProbePlan, job: Job) -> Probed:
-    from probes.probing.fit import probe  # noqa: PLC0415 - see app/cache.py
-
-    return probes.gather(probe(spec, loaded, on_progress=job.report, plan=plan))
-
-
-def _show(loaded: Checkpoint, probed: Probed) -> None:
+def _show(loaded: Checkpoint, probed: Probed, chart: ProbeChart) -> None:
     """The map beside the open source's curves; all sources; what is behind the open cell."""
     target = _target(probed)
     source, segment = _place(probed)
-    chart = ProbeChart(
-        spec=probed.result.plan.spec,
-        shown=OfProbe.MAP,
-        target=str(target),
-        source=source.label,
-        segment=-1 if segment == ALL else segment,
-    )
+    chart = replace(chart, target=str(target), source=source.label, segment=-1 if segment == ALL else segment)
     made = {title: replace(chart, shown=shown).made(loaded, probed) for title, shown in _SHOWN.items()}
     left, right = st.columns([3, 2])
     with left:
         st.subheader("Where it can be read")
         _map(probed, target, source, segment, made["Where it can be read"].view)
-    with right:
-        st.subheader("Segment by segment")
-        panels.figure(made["Segment by segment"].view, "probe_curves", 380)
-        st.caption(say.words("{}. " + _CURVES, source))
+    curves, note = made["Segment by segment"].view, f"{source}. {_CURVES}"
+    panels.panel(curves, "probe_curves", "Segment by segment", note, at=right, height=380)
     st.subheader("Every source, all segments together")
-    panels.table(
-        made["Every source"].view,
-        "probe_sources_told",
-        "content" if len(probed.rows) <= _MOST_ROWS else 36 * _MOST_ROWS,
-    )
+    panels.table(made["Every source"].view, "probe_sources_told", _height(len(probed.rows)))
     best = probes.best(probed, target)
     st.caption(_COLUMNS if best is None else say.words("**{}** " + _COLUMNS, best))
     _behind(loaded, probed, target, source, segment, made["Confusion"].view)
     export_panel.hand_out(made)
 
 
+def _height(rows: int) -> int | str:
+    return "content" if rows <= _MOST_ROWS else 36 * _MOST_ROWS
+
+
 def _target(probed: Probed) -> Target:
     """Choose the target that is shown."""
     names = [str(target) for target in probed.targets]
     choose = widgets.buttons if len(names) <= _MOST_BUTTONS else widgets.select
-    return probed.targets[names.index(choose("Target", "probe_target", names))]
+    return probed.targets[names.index(choose("Target", "probes.target", names))]
 
 
 def _place(probed: Probed) -> tuple[Source, int | str]:
     """The cell that is open: the first, unless another is chosen that is there."""
     labels = [source.label for source in probed.rows]
-    if state.current().probe_source not in ("", *labels):
-        state.settle("probe_source", "")
-    if state.current().probe_segment not in (-1, *probed.result.segments):
-        state.settle("probe_segment", -1)
-    chosen = state.current()
-    source = probed.rows[labels.index(chosen.probe_source)] if chosen.probe_source else probed.rows[0]
-    return source, ALL if chosen.probe_segment == -1 else chosen.probe_segment
+    if state.current().probes.source not in ("", *labels):
+        state.settle("probes.source", "")
+    if state.current().probes.segment not in (-1, *probed.result.segments):
+        state.settle("probes.segment", -1)
+    chosen = state.current().probes
+    source = probed.rows[labels.index(chosen.source)] if chosen.source else probed.rows[0]
+    return source, ALL if chosen.segment == -1 else chosen.segment
 
 
 def _map(probed: Probed, target: Target, source: Source, segment: int | str, view: Heatmap) -> None:
     row, column = probed.rows.index(source), probed.columns.index(segment)
-    cell = panels.map_to_click(
-        view, "probe_map", row, column, Stretch.LINEAR, min(720, max(280, 22 * len(probed.rows) + 110))
-    )
-    st.caption(say.words("{}", probes.pooled(probed, target)))
+    height = min(720, max(280, 22 * len(probed.rows) + 110))
+    cell = panels.map_to_click(view, "probe_map", row, column, Stretch.LINEAR, height)
+    say.caption("{}", probes.pooled(probed, target))
     if cell is not None and (cell.row, cell.column) != (row, column):
         clicked = probed.columns[cell.column]
-        state.update(probe_source=probed.rows[cell.row].label, probe_segment=-1 if clicked == ALL else clicked)
-        st.rerun()
+        state.click("probes", source=probed.rows[cell.row].label, segment=-1 if clicked == ALL else clicked)
 
 
 def _behind(
@@ -327,7 +277,7 @@ def _behind(
 ) -> None:
     """What the open cell says, how it errs, and what its direction says."""
     cell = probed.cells[source, target, segment]
-    st.subheader(say.words("Behind {}", probes.place(source, segment)))
+    say.subheader("Behind {}", probes.place(source, segment))
     if source in probed.result.plan.baselines:
         st.markdown(say.words("A baseline, which the sources are beside.  \n{}", probes.described(cell)))
     else:
@@ -336,7 +286,9 @@ def _behind(
         if not probes.erasable(probed, target):
             erase.caption(_NO_ERASURE)
         elif erase.button("Erase this and run", icon=":material/ink_eraser:", width="stretch", help=_ERASURE):
-            state.open_screen("experiments", experiment="erasure", exam_task=1)
+            state.update("experiments", experiment="erasure")
+            state.update("questions", task=1)
+            state.open_screen("experiments")
     left, right = st.columns([2, 3])
     with left:
         panels.figure(confusion, "probe_confusion", 380)
@@ -349,30 +301,21 @@ def _behind(
         st.caption("No row was read wrongly here.")
         return
     panels.table(table, "probe_misread", "content" if count <= _MOST_ROWS else 380)
-    st.caption(
-        say.words(
-            "The {} most certain of {} rows that were read wrongly; ⟦ ⟧ is the row's token.", len(table.rows), count
-        )
-    )
+    most = len(table.rows)
+    say.caption("The {} most certain of {} rows that were read wrongly; ⟦ ⟧ is the row's token.", most, count)
 
 
 def _direction(loaded: Checkpoint, probed: Probed, target: Target, source: Source) -> None:
-    from probes.probing.directions import spoken  # noqa: PLC0415 - see app/cache.py
+    from probes.probing.directions import spoken
 
     try:
         found = spoken(loaded, source, probed.result.readings[source, target].direction)
     except ValueError as error:
-        st.caption(say.words("Top tokens: {}.", error))
+        say.caption("Top tokens: {}.", error)
         return
     panels.table(probes.tokens(found, probed.result.plan.labels[target].names, loaded.tokenizer.shown), "probe_tokens")
-    st.caption(
-        say.words(
-            "Top tokens of each class's direction (all segments, mean over folds, less the mean over classes), by {}."
-            " They are the probe's weights: what they say need not be what the model makes of it.",
-            found.way,
-        )
+    say.caption(
+        "Top tokens of each class's direction (all segments, mean over folds, less the mean over classes), by {}. They"
+        " are the probe's weights: what they say need not be what the model makes of it.",
+        found.way,
     )
-
-
-def _csv(probed: Probed, name: str) -> str:
-    return csv_text(probed.result.tables()[name])

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from app.charts import OfRun, RunChart
-from app.ui import export_panel, panels, say, session, state
+from app.ui import export_panel, panels, session, state
 from app.views.run import text
 
 
@@ -16,34 +16,25 @@ def render() -> None:
     session.subtitle(opened)
     trace, tokenizer = opened.trace, opened.checkpoint.tokenizer
     if opened.context.quizzes:
-        st.subheader("Questions")
-        panels.table(text.quizzes(trace, opened.context, tokenizer), "quizzes")
-        st.caption("Probability of the answer's first token, at the question's last token.")
-    chosen = state.choice("token", len(trace.tokens))
+        note = "Probability of the answer's first token, at the question's last token."
+        panels.panel(text.quizzes(trace, opened.context, tokenizer), "quizzes", "Questions", note)
+    chosen = state.choice("run.token", len(trace.tokens))
     token = len(trace.tokens) - 1 if chosen is None else chosen
     st.subheader("Text")
     window = panels.part(len(trace.tokens), token, "run")
-    made = {
-        title: (
-            RunChart(
-                spec=trace.spec,
-                item=opened.context.origin,
-                shown=shown,
-                window=window,
-                marks=text.marks(trace, opened.context),
-            ).made(opened.checkpoint, trace)
+    charts = {
+        title: RunChart(
+            spec=trace.spec,
+            item=opened.context.origin,
+            shown=shown,
+            window=window,
+            marks=text.marks(trace, opened.context),
         )
         for title, shown in (("Text", OfRun.TEXT), ("Surprise", OfRun.SURPRISE))
     }
-    clicked = panels.strip(made["Text"].view, "strip_run", token)
-    if clicked is not None and clicked != token:
-        state.update(token=clicked)
-        st.rerun()
+    made = session.computed(charts, opened.checkpoint)
+    state.click("run", token=panels.strip(made["Text"].view, "strip_run", token))
     left, right = st.columns([1, 2])
-    with left:
-        st.subheader(say.words("After token {}", token))
-        panels.table(text.next_tokens(trace, tokenizer, token), "next_tokens")
-    with right:
-        st.subheader("Surprise")
-        panels.figure(made["Surprise"].view, "surprise")
+    panels.panel(text.next_tokens(trace, tokenizer, token), "next_tokens", f"After token {token}", at=left)
+    panels.panel(made["Surprise"].view, "surprise", "Surprise", at=right)
     export_panel.hand_out(made)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -14,12 +13,10 @@ from app.server import cache
 from app.ui import export_panel, job_panel, panels, progress, say, session, state, widgets
 from app.views.study import sweeps
 from app.views.study.sweeps import Swept
-from lm2.files import csv_text
 from lm2.model.config import MemoryKind
 from probes.stats.metrics import Metric
 
 if TYPE_CHECKING:
-    from app.server.jobs import Job
     from app.views.kinds import Heatmap
     from lm2.model.config import LM2Config
     from lm2.weights.checkpoint import Checkpoint
@@ -83,58 +80,47 @@ def render() -> None:
     if job_panel.questions() is None:
         return
     try:
-        spec = _spec(loaded)
-        key = cache.key(loaded, spec)
-        if not job_panel.finished(key):
-            _cost(loaded, spec)
+        chart = SweepChart(spec=_spec(loaded), shown=OfSweep.EFFECTS)
+        if not job_panel.finished(chart, loaded):
+            _cost(loaded, chart.spec)
     except ValueError as error:
-        st.info(say.words("There is no such sweep: {}.", error), icon=":material/info:")
+        say.info("There is no such sweep: {}.", error)
         return
-    swept = job_panel.result(key, lambda job: _sweep(loaded, spec, job), "Run the sweep", "step")
+    swept = job_panel.result_of(chart, loaded, "Run the sweep", "step")
     if swept is not None:
-        _show(loaded, swept)
-    csv = (
-        {} if swept is None else {name: partial(_csv, swept, name) for name in ("units", "values", "joints", "curves")}
-    )
-    job_panel.again(loaded, f"sweep-{spec.grid.value}", spec, "lm2 sweep {} --out FOLDER", None, csv)
+        _show(loaded, swept, chart)
+    name, tables = f"sweep-{chart.spec.grid.value}", None if swept is None else swept.result.tables
+    titles = ("units", "values", "joints", "curves")
+    job_panel.again(loaded, name, chart.spec, "lm2 sweep {} --out FOLDER", tables, titles)
 
 
 def _choose(config: LM2Config) -> None:
     """The grid, what replaces its units and where, and what is measured."""
     left, middle, right = st.columns([3, 2, 4])
-    with left:
-        grid = widgets.select(
-            "Units", "grid", _grids(config), show=_GRIDS.__getitem__, help="What is replaced, one by one."
-        )
-    with middle:
-        widgets.select(
-            "Metric", "ordered", [metric.value for metric in Metric], show=sweeps.metric_name,
-            help="Puts units in order, and is what a screen estimates. All metrics are measured.",
-        )  # fmt: skip
+    what = "What is replaced, one by one."
+    grid = widgets.select("Units", "sweeps.grid", _grids(config), show=_GRIDS.__getitem__, help=what, at=left)
+    order = "Puts units in order, and is what a screen estimates. All metrics are measured."
+    widgets.select("Metric", "sweeps.ordered", show=sweeps.metric_name, help=order, at=middle)
     if grid == "gates":
         st.caption(_MEANING[grid])
         return
-    with right:
-        replacement = widgets.buttons(
-            "Replaced by", "replacement", [one for one in _REPLACEMENTS if one != "initial" or grid == "slots"]
-        )
+    there = [name for name in _REPLACEMENTS if name != "initial" or grid == "slots"]
+    replacement = widgets.buttons("Replaced by", "sweeps.replacement", there, at=right)
     left, middle, right = st.columns([3, 5, 2])
-    with left:
-        route = widgets.buttons("Computed anew", "route", list(_ROUTES), show=_ROUTES.__getitem__, help=_REACH)
+    route = widgets.buttons("Computed anew", "sweeps.route", show=_ROUTES.__getitem__, help=_REACH, at=left)
     if route == "exact":
-        if not state.current().back:
-            state.update(back=(0,))
-        with middle:
-            widgets.places("Segments", "back", range(_MOST_BACK), show=sweeps.segment_name, help=_BACK)
-        with right:
-            widgets.number("Screen for the best", "screened", 0, 1000, help=_SCREEN)
+        if not state.current().sweeps.back:
+            state.update("sweeps", back=(0,))
+        segments = range(_MOST_BACK)
+        widgets.places("Segments", "sweeps.back", segments, show=sweeps.segment_name, help=_BACK, at=middle)
+        widgets.number("Screen for the best", "sweeps.screened", help=_SCREEN, at=right)
     meaning = _BANK_SLOTS if grid == "slots" and config.memory is MemoryKind.TOKENS else _MEANING[grid]
-    st.caption(say.words("{} It is replaced by " + _REPLACEMENTS[replacement] + ".", meaning))
+    say.caption("{} It is replaced by " + _REPLACEMENTS[replacement] + ".", meaning)
 
 
 def _grids(config: LM2Config) -> list[str]:
     """Those of which the model has something."""
-    from probes.sweeps.grid import UnitGrid, parts  # noqa: PLC0415 - see app/cache.py
+    from probes.sweeps.grid import UnitGrid, parts
 
     there = []
     for grid in UnitGrid:
@@ -148,16 +134,16 @@ def _grids(config: LM2Config) -> list[str]:
 
 def _spec(loaded: Checkpoint) -> SweepSpec:
     """What is to be swept. Raises ValueError for choices that do not go together."""
-    from probes.causal.plan import Route  # noqa: PLC0415
-    from probes.sweeps.grid import Replacement, UnitGrid  # noqa: PLC0415 - see app/cache.py
-    from probes.sweeps.spec import SweepSpec  # noqa: PLC0415
+    from probes.causal.plan import Route
+    from probes.sweeps.grid import Replacement, UnitGrid
+    from probes.sweeps.spec import SweepSpec
 
-    chosen = state.current()
+    chosen, asked = state.current().sweeps, state.current().questions
     first = Metric(chosen.ordered)
     plain = SweepSpec(
-        checkpoint=loaded.name, grid=UnitGrid(chosen.grid), task=chosen.exam_task, questions=chosen.exam_questions,
-        segment_length=chosen.length or None,
-        metrics=(first, *(metric for metric in Metric if metric is not first)), seed=chosen.exam_seed,
+        checkpoint=loaded.name, grid=UnitGrid(chosen.grid), task=asked.task, questions=asked.count,
+        segment_length=session.segment_length(), seed=asked.seed,
+        metrics=(first, *(metric for metric in Metric if metric is not first)),
     )  # fmt: skip
     if plain.grid is UnitGrid.GATES:
         return plain
@@ -184,35 +170,23 @@ def _cost(loaded: Checkpoint, spec: SweepSpec) -> None:
     )
 
 
-def _sweep(loaded: Checkpoint, spec: SweepSpec, job: Job) -> Swept:
-    from probes.sweeps.sweep import sweep  # noqa: PLC0415 - see app/cache.py
-
-    return sweeps.gather(sweep(spec, loaded, on_progress=job.report))
-
-
-def _show(loaded: Checkpoint, swept: Swept) -> None:
+def _show(loaded: Checkpoint, swept: Swept, chart: SweepChart) -> None:
     """The map beside joint effects; what is behind a cell; ranking and curves."""
     result = swept.result
-    others = [metric.value for metric in result.spec.metrics[1:]]
     left, right = st.columns([3, 2])
-    with left:
-        named = widgets.select(
-            "Shown", "effect", ["", *others], show=lambda value: sweeps.metric_name(value or result.metric.value)
-        )
-    with right:
-        hide = (
-            widgets.buttons(
-                "Cells with q > 0.05", "hidden", ["on", "off"], show={"on": "hidden", "off": "shown"}.__getitem__
-            )
-            == "on"
-        )
+    others = ["", *(metric.value for metric in result.spec.metrics[1:])]
+    named = widgets.select(
+        "Shown", "sweeps.metric", others, show=lambda name: sweeps.metric_name(name or result.metric.value), at=left
+    )
+    cells = {"on": "hidden", "off": "shown"}
+    hide = widgets.buttons("Cells with q > 0.05", "sweeps.hidden", show=cells.__getitem__, at=right) == "on"
     metric = Metric(named) if named else result.metric
-    st.caption(say.words("{}", sweeps.unedited(swept, metric)))
+    say.caption("{}", sweeps.unedited(swept, metric))
     screened = sweeps.screen(swept)
     if screened is not None:
-        st.caption(say.words("{}", screened))
-    unit = state.choice("unit", len(result.parts))
-    chart = SweepChart(spec=result.spec, shown=OfSweep.EFFECTS, metric=metric, hide=hide)
+        say.caption("{}", screened)
+    unit = state.choice("sweeps.unit", len(result.parts))
+    chart = replace(chart, metric=metric, hide=hide)
     made = {
         title: replace(chart, shown=shown).made(loaded, swept)
         for title, shown in _SHOWN.items()
@@ -222,21 +196,18 @@ def _show(loaded: Checkpoint, swept: Swept) -> None:
     with left:
         st.subheader("One at a time")
         _map(swept, metric, unit, made["One at a time"].view, hide=hide)
-    with right:
-        st.subheader("Together")
-        together = made["Together"].view
-        panels.table(together, "joints", "content" if len(together.rows) <= _MOST_ROWS else 36 * _MOST_ROWS)
-        st.caption(_TOGETHER if screened is None else f"{_TOGETHER} {_NO_SUM}")
+    together = made["Together"].view
+    height = None if len(together.rows) <= _MOST_ROWS else 36 * _MOST_ROWS
+    note = _TOGETHER if screened is None else f"{_TOGETHER} {_NO_SUM}"
+    panels.panel(together, "joints", "Together", note, at=right, height=height)
     _documents(swept, metric, unit)
     left, right = st.columns(2)
     with left:
         st.subheader("Largest effects")
         _ranking(swept, metric)
     if "More and more together" in made:
-        with right:
-            st.subheader("More and more together")
-            panels.figure(made["More and more together"].view, "cumulative")
-            st.caption(_CUMULATIVE)
+        cumulative = made["More and more together"].view
+        panels.panel(cumulative, "cumulative", "More and more together", _CUMULATIVE, at=right)
     export_panel.hand_out(made)
 
 
@@ -255,14 +226,11 @@ def _map(swept: Swept, metric: Metric, unit: int | None, view: Heatmap, *, hide:
             f"No cell can be told from chance at q ≤ {sweeps.SIGNIFICANT:g}. Ask more questions, or show all cells.",
             icon=":material/info:",
         )
-    cell = panels.map_to_click(
-        view, "sweep", row, column, Stretch.LINEAR, min(720, max(240, 18 * len(where.rows) + 110))
-    )
-    st.caption(say.words("{}" + (" The others are hatched." if hide else ""), sweeps.pooled(swept, metric)))
-    clicked = None if cell is None else where.places.get((cell.row, cell.column))
-    if clicked is not None and clicked != unit:
-        state.update(unit=clicked)
-        st.rerun()
+    height = min(720, max(240, 18 * len(where.rows) + 110))
+    cell = panels.map_to_click(view, "sweep", row, column, Stretch.LINEAR, height)
+    say.caption("{}" + (" The others are hatched." if hide else ""), sweeps.pooled(swept, metric))
+    if cell is not None:
+        state.click("sweeps", unit=where.places.get((cell.row, cell.column)))
 
 
 def _documents(swept: Swept, metric: Metric, unit: int | None) -> None:
@@ -273,26 +241,20 @@ def _documents(swept: Swept, metric: Metric, unit: int | None) -> None:
     elif unit not in swept.result.measured:
         st.caption("This unit was estimated by the screen, and not measured.")
     else:
-        st.caption(say.words("{}", sweeps.effect(swept, unit, metric)))
+        say.caption("{}", sweeps.effect(swept, unit, metric))
         panels.table(sweeps.documents(swept, unit, metric), "documents", 320)
 
 
 def _ranking(swept: Swept, metric: Metric) -> None:
-    from probes.sweeps.screening import TRUSTED  # noqa: PLC0415 - see app/cache.py
+    from probes.sweeps.screening import TRUSTED
 
     ranking = sweeps.ranking(swept, metric)
     if ranking is None:
-        st.warning(
-            say.words(
-                "r(screen, exact) = {:.2f}, not {:g} or more: the screen may have missed the units that matter, so none are ranked. "
-                "Screen for more units, or measure all with 0.",
-                swept.result.screening.r, TRUSTED,
-            ), icon=":material/warning:",
+        say.warning(
+            "r(screen, exact) = {:.2f}, not {:g} or more: the screen may have missed the units that matter, so none are"
+            " ranked. Screen for more units, or measure all with 0.",
+            swept.result.screening.r, TRUSTED,
         )  # fmt: skip
         return
     panels.table(ranking, "ranking")
-    st.caption(say.words("{}", sweeps.stability(swept, metric)))
-
-
-def _csv(swept: Swept, name: str) -> str:
-    return csv_text(swept.result.tables()[name])
+    say.caption("{}", sweeps.stability(swept, metric))

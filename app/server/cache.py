@@ -1,31 +1,21 @@
-"""The only caches: loaded checkpoints and what was computed with them, shared by all sessions of the server."""
+"""What all sessions of the server share beside results: loaded checkpoints, kept texts, questions, costs."""
 
-import atexit
 import gc
 import hashlib
-import threading
-from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeVar
 
 import streamlit as st
-from streamlit import runtime
 
-from app.server import owner
-from app.server.jobs import Job, JobPhase, Jobs
+from app.server import owner, results
+from app.server.results import Key, ResultCache
 from app.server.uploads import PREFIX, Uploads
 from lm2 import files
 from lm2.model.sites import Site
 from lm2.runs.capture import Capture
-from lm2.runs.interventions import Intervention
 from lm2.runs.spec import RunSpec
 from lm2.tasks import stories
 from lm2.tasks.babi import Prompt
 from lm2.weights.bundled import bundled_names, files_of
-
-_STORE_BYTES = 1024**3
-"""What the store of results may hold in all."""
 
 _RUN_BYTES = 256 * 1024**2
 """What one run may keep with all blocks; beyond it, only the chosen block is captured."""
@@ -36,17 +26,8 @@ _WORKING_BYTES = 2 * 1024**3
 _UPLOAD_BYTES = 8 * 1024**3
 """What uploaded checkpoints may take on the disk in all."""
 
-_SHORT_SEGMENTS, _SHORT_WORK = 250, 2e10
-"""Segments, and tokens x parameters, up to which a run is short: some seconds."""
-
 _TEXT_BYTES = 64 * 1024**2
 """What texts may take in all that are too long for a link."""
-
-_LAST_SECONDS = 10.0
-"""How long the server waits for its jobs as it ends."""
-
-_JOBS = 64
-"""How many ended jobs are remembered, with what they found."""
 
 _SITES = (
     Site.READ_PATTERN,
@@ -59,7 +40,7 @@ _SITES = (
 )
 
 
-def checkpoint(name: str, device: str, dtype: str) -> "Checkpoint":  # noqa: F821
+def checkpoint(name: str, device: str, dtype: str) -> "Checkpoint":
     """Load a checkpoint once per name, device and dtype, and again where its files are others than they were.
 
     TransformerLens takes seconds to import, so it is imported here, after the first paint. Raises ValueError where it
@@ -73,7 +54,7 @@ def checkpoint(name: str, device: str, dtype: str) -> "Checkpoint":  # noqa: F82
 
 
 @st.cache_resource(max_entries=2, show_spinner=False)
-def _checkpoint(name: str, device: str, dtype: str, state: files.State, _place: str) -> "Checkpoint":  # noqa: F821
+def _checkpoint(name: str, device: str, dtype: str, state: files.State, _place: str) -> "Checkpoint":
     from lm2.weights.checkpoint import load
 
     loaded = replace(load(_place, device, dtype), name=name, working_bytes=_WORKING_BYTES)
@@ -92,58 +73,6 @@ def _place(name: str) -> str:
 def uploads() -> Uploads:
     """The checkpoints that visitors of this server have uploaded."""
     return Uploads(_UPLOAD_BYTES)
-
-
-class Result(Protocol):
-    """Something computed, which knows its size."""
-
-    @property
-    def bytes(self) -> int: ...
-
-
-Made = TypeVar("Made", bound=Result)
-Key = tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class CachedSources:
-    """What other texts lend to runs."""
-
-    given: "Donations"  # noqa: F821
-
-    @property
-    def bytes(self) -> int:
-        """Bytes held in tensors, some of which serve many places."""
-        return sum(
-            {id(value): value.nbytes for value in (*self.given.values.values(), *self.given.banks.values())}.values()
-        )
-
-
-class ResultCache:
-    """Results by what made them: the spec's digest, that of the weights, and more. The least recently used ones go
-    first."""
-
-    def __init__(self, limit_bytes: int) -> None:
-        self._limit = limit_bytes
-        self._results: OrderedDict[Key, Result] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, key: Key) -> Result | None:
-        with self._lock:
-            if key in self._results:
-                self._results.move_to_end(key)
-            return self._results.get(key)
-
-    def put(self, key: Key, result: Result) -> None:
-        with self._lock:
-            self._results[key] = result
-            while sum(held.bytes for held in self._results.values()) > self._limit and len(self._results) > 1:
-                self._results.popitem(last=False)
-
-
-@st.cache_resource(show_spinner=False)
-def _store() -> ResultCache:
-    return ResultCache(_STORE_BYTES)
 
 
 @dataclass(frozen=True)
@@ -177,7 +106,7 @@ def kept_text(mark: str) -> str | None:
     return None if found is None else found.text
 
 
-def spec_for(loaded: "Checkpoint", text: str, segment_length: int | None, layer: int) -> RunSpec:  # noqa: F821
+def spec_for(loaded: "Checkpoint", text: str, segment_length: int | None, layer: int) -> RunSpec:
     """The run that the screens show: all memory sites of all blocks, or of block `layer` alone where all would be too
     much.
 
@@ -191,7 +120,7 @@ def spec_for(loaded: "Checkpoint", text: str, segment_length: int | None, layer:
 )  # counting a long text's tokens takes a second, and each click asks for its run
 def _spec_for(
     name: str, digest: str, text: str, segment_length: int | None, layer: int, _loaded: "Checkpoint"
-) -> RunSpec:  # noqa: F821
+) -> RunSpec:
     from lm2.runs.runner import predicted_bytes
 
     sites = [site for site in _SITES if site.layers(_loaded.config)]
@@ -203,97 +132,6 @@ def _spec_for(
     # Of the banks that segments begin with, only the first is no bank that a segment has left.
     only = tuple(Capture(site, layers=(layer,), segments=(0,) if site is Site.BANK_PRE else None) for site in sites)
     return replace(full, captures=only)
-
-
-def trace(loaded: "Checkpoint", spec: RunSpec, session: str) -> "Trace | Job":  # noqa: F821
-    """The trace of a spec, where it is in the store; else the job that runs it, the same for all sessions that ask for
-    it.
-
-    A short run begins at once, long ones are run one after the other. Raises ValueError as `run` does.
-    """
-    key, runs = _key(loaded, "trace", spec), _runs()
-    job = runs.find(key)
-    found = _store().get(key)
-    if found is not None:
-        runs.leave(session)
-        return found
-    if job is not None and not job.deserted:
-        if job.cancelling or job.phase is JobPhase.FAILED:
-            return job
-        if job.phase is JobPhase.FINISHED:  # the store had no room for it any more
-            runs.forget(key)
-    return runs.ask(key, lambda job: _run(loaded, spec, job), session=session, at_once=_short(loaded, spec))
-
-
-def forget_run(loaded: "Checkpoint", spec: RunSpec) -> None:  # noqa: F821
-    """That a run failed or was cancelled has been told: who asks again has it run again."""
-    _runs().forget(_key(loaded, "trace", spec))
-
-
-def _run(loaded: "Checkpoint", spec: RunSpec, job: Job) -> None:  # noqa: F821
-    """Put a spec's trace into the store; what its interventions take from other texts is kept apart."""
-    from lm2.runs.runner import run
-
-    result(loaded, "trace", spec, lambda: run(loaded, spec, on_segment=job.report, sources=_lent(loaded, spec)))
-
-
-def _short(loaded: "Checkpoint", spec: RunSpec) -> bool:  # noqa: F821
-    from lm2.runs.runner import prepare
-
-    tokens, segments = prepare(loaded, spec)
-    return len(segments) <= _SHORT_SEGMENTS and len(tokens) * loaded.parameters <= _SHORT_WORK
-
-
-@st.cache_resource(show_spinner=False)
-def _runs() -> Jobs:
-    """The runs of texts, which end with the pages that wait for them."""
-    return _until_the_end(Jobs(_JOBS, _connected))
-
-
-def _connected(session: str) -> bool:
-    """Whether a session's page is open."""
-    return runtime.exists() and runtime.get_instance().is_active_session(session)
-
-
-def _until_the_end(jobs: Jobs) -> Jobs:
-    """A thread that is inside torch as Python ends would end the process with a core dump."""
-    atexit.register(jobs.stop, _LAST_SECONDS)
-    return jobs
-
-
-def _lent(loaded: "Checkpoint", spec: RunSpec) -> "Donations | None":  # noqa: F821
-    """What other texts lend to a run: the same whichever slots, heads and blocks it is for, so one more of them runs no
-    text again."""
-    from lm2.runs.runner import source_activations
-
-    def everywhere(change: Intervention) -> Intervention:
-        return replace(change, **{place: None for place in ("slots", "heads", "layers") if hasattr(change, place)})
-
-    taking = tuple(everywhere(change) for change in spec.interventions if change.donors)
-    if not taking:
-        return None
-    whole = replace(spec, captures=(), interventions=taking)
-    return result(loaded, "lent", whole, lambda: CachedSources(given=source_activations(loaded, whole))).given
-
-
-def result(loaded: "Checkpoint", what: str, spec: "RunSpec | PatchSpec", make: Callable[[], Made]) -> Made:  # noqa: F821
-    """What `make` makes of a spec, made only where it is not in the store; `what` says everything that the spec leaves
-    open."""
-    key = _key(loaded, what, spec)
-    found = _store().get(key)
-    if found is None:
-        found = make()
-        _store().put(key, found)
-    return found
-
-
-def _key(loaded: "Checkpoint", what: str, spec: "RunSpec | PatchSpec") -> Key:  # noqa: F821
-    return (what, spec.digest, loaded.digest, loaded.device, loaded.dtype)
-
-
-def key(loaded: "Checkpoint", spec: "SweepSpec | ProbeSpec | ExplainSpec | ExperimentSpec") -> Key:  # noqa: F821
-    """Everything that decides the result of a spec that names stories: the stories that there are, too."""
-    return (spec.digest, loaded.digest, loaded.device, loaded.dtype, str(stories.origin()))
 
 
 def answers(task: int) -> tuple[str, ...]:
@@ -319,45 +157,26 @@ def _questions(task: int, count: int, origin: files.State) -> tuple[Prompt, ...]
     return stories.questions(task, count)
 
 
-@st.cache_resource(show_spinner=False)
-def jobs() -> Jobs:
-    """The background work of all sessions that is kept to its end, whoever waits for it: sweeps, probes ..."""
-    return _until_the_end(Jobs(_JOBS))
-
-
-def prediction(loaded: "Checkpoint", spec: "SweepSpec") -> "Prediction":  # noqa: F821
+def prediction(loaded: "Checkpoint", spec: "SweepSpec") -> "Prediction":
     """What a sweep will cost, tried out once. Raises ValueError as `predict` does."""
-    return _prediction(key(loaded, spec), spec, loaded)
+    return _prediction(results.key_of(loaded, spec.digest), spec, loaded)
 
 
 @st.cache_resource(max_entries=256, show_spinner=False)
-def _prediction(key: Key, _spec: "SweepSpec", _loaded: "Checkpoint") -> "Prediction":  # noqa: F821
+def _prediction(key: Key, _spec: "SweepSpec", _loaded: "Checkpoint") -> "Prediction":
     from probes.sweeps.sweep import predict
 
     return predict(_spec, _loaded)
 
 
-def plan(loaded: "Checkpoint", spec: "ProbeSpec") -> "ProbePlan":  # noqa: F821
-    """A probe's rows and labels, laid out once. Raises ValueError as `ProbePlan.of` does, and OSError for a file of
-    labels that is not there."""
-    return _plan(key(loaded, spec), spec, loaded)
-
-
-@st.cache_resource(max_entries=16, show_spinner=False)
-def _plan(key: Key, _spec: "ProbeSpec", _loaded: "Checkpoint") -> "ProbePlan":  # noqa: F821
-    from probes.probing.plan import ProbePlan
-
-    return ProbePlan.of(_spec, _loaded)
-
-
-def named(loaded: "Checkpoint", task: int, what: str) -> tuple[str, ...]:  # noqa: F821
+def named(loaded: "Checkpoint", task: int, what: str) -> tuple[str, ...]:
     """The targets that "*" stands for in a few simulated stories of a task; none where these hold nothing of the
     kind."""
     return _named(loaded.digest, stories.origin(), task, what, loaded)
 
 
 @st.cache_data(show_spinner=False)
-def _named(digest: str, origin: files.State, task: int, what: str, _loaded: "Checkpoint") -> tuple[str, ...]:  # noqa: F821
+def _named(digest: str, origin: files.State, task: int, what: str, _loaded: "Checkpoint") -> tuple[str, ...]:
     from probes.features.documents import Documents
     from probes.features.examples import Examples, RowPosition
     from probes.features.targets import expand

@@ -60,7 +60,7 @@ def place(named: str) -> Path:
 def describer(seed: int) -> "Chat | None":
     """The language model that describes slots; None where the owner has named none. Raises ValueError as `Chat`
     does."""
-    from probes.explain.llm import Chat  # noqa: PLC0415 - see app/cache.py
+    from probes.explain.llm import Chat
 
     url, model, transcripts = (os.environ.get(name) for name in (MODEL_URL, MODEL, TRANSCRIPTS))
     if not model or not (url or transcripts):

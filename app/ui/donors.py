@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from app.choices.context import Context
-from app.choices.selection import Selection, TextSource
+from app.choices.selection import DonorChoice, TextChoice, TextSource
 from app.ui import sidebar
 from lm2.tasks import stories
 from lm2.tasks.questions import UnanswerableError, answer
@@ -20,8 +20,8 @@ def count(source: TextSource, task: int) -> int:
     return SEEDS if source is TextSource.SIMULATED else len(stories.real_stories(task)) or 10_000
 
 
-def neighbours(chosen: Selection, first: int, several: int) -> tuple[Selection, ...]:
-    """So many stories of a selection's task, from the `first` one behind its own on; the last one is followed by story
+def neighbours(chosen: TextChoice, first: int, several: int) -> tuple[TextChoice, ...]:
+    """So many stories of a text's task, from the `first` one behind its own on; the last one is followed by story
     0.
 
     For a text of the user's own: from the task's first story on.
@@ -35,20 +35,15 @@ def neighbours(chosen: Selection, first: int, several: int) -> tuple[Selection, 
     )
 
 
-def donor(chosen: Selection, recipient: Context) -> Selection:
-    """The donor that a selection names, as a selection of its own. Raises ValueError where its numbers name no
-    story."""
+def donor(text: TextChoice, chosen: DonorChoice, recipient: Context) -> TextChoice:
+    """The donor that is chosen for a text. Raises ValueError where its numbers name no story."""
     found = replace(
-        chosen,
-        source=chosen.donor_source,
-        task=chosen.donor_task or chosen.task,
-        question=chosen.donor_question,
-        text=chosen.donor_text,
+        text, source=chosen.source, task=chosen.task or text.task, question=chosen.question, pasted=chosen.pasted
     )
     if found.source is TextSource.PASTED:
         return found
-    if chosen.donor_index >= 0:
-        return replace(found, **{"seed" if found.source is TextSource.SIMULATED else "index": chosen.donor_index})
+    if chosen.index >= 0:
+        return replace(found, **{"seed" if found.source is TextSource.SIMULATED else "index": chosen.index})
     near = neighbours(found, 1, min(_TRIED, count(found.source, found.task)))
     return next((one for one in near if _differs(sidebar.context_of(one), recipient)), near[0])
 

@@ -45,10 +45,9 @@ def hand_out(made: Mapping[str, ComputedChart], stretch: Stretch = Stretch.LINEA
 
 def _choose(made: Mapping[str, ComputedChart], stretch: Stretch) -> None:
     if len(made) <= _MOST_BUTTONS:
-        title = widgets.buttons("Panel", "printed", list(made))
+        title = widgets.buttons("Panel", "print.panel", list(made))
     else:
-        with st.columns([2, 3])[0]:
-            title = widgets.select("Panel", "printed", list(made))
+        title = widgets.select("Panel", "print.panel", list(made), at=st.columns([2, 3])[0])
     if isinstance(made[title].view, Table):
         _table(title, made[title])
     else:
@@ -57,21 +56,14 @@ def _choose(made: Mapping[str, ComputedChart], stretch: Stretch) -> None:
 
 
 def _table(title: str, made: ComputedChart) -> None:
-    from app.export.files import table_bundle  # noqa: PLC0415 - see app/cache.py
-    from app.export.sidecar import sidecar  # noqa: PLC0415
+    from app.export.files import table_bundle
+    from app.export.sidecar import sidecar
 
     spec, name = FigureSpec(charts=(made.chart,)), _name(made)
     form = st.segmented_control("As", ["LaTeX", "Markdown"], default="LaTeX", key=f"written_{title}", required=True)
-    st.code(
-        latex(made.view) if form == "LaTeX" else markdown(made.view),
-        language="latex" if form == "LaTeX" else "markdown",
-    )
-    widgets.download(
-        say.words("{}: LaTeX, Markdown, numbers (.zip)", title),
-        lambda: table_bundle(made.view, sidecar(spec, [made])),
-        f"{name}.zip",
-        "application/zip",
-    )
+    st.code(latex(made.view) if form == "LaTeX" else markdown(made.view), language=form.lower())
+    label = say.words("{}: LaTeX, Markdown, numbers (.zip)", title)
+    widgets.download(label, lambda: table_bundle(made.view, sidecar(spec, [made])), f"{name}.zip", "application/zip")
     st.caption(
         "With booktabs. sidecar.json in the archive makes the table again: `lm2 figure sidecar.json -o table.tex`."
     )
@@ -96,14 +88,10 @@ def _figure(title: str, made: ComputedChart, stretch: Stretch) -> None:
         full = len(state.kept("figure")) >= MOST_PANELS
         said = f"The Figure screen puts panels together, {MOST_PANELS} at most."
         # One button for all panels: a press while another panel is being drawn is not lost.
-        if st.button(
-            "Add to the figure", icon=":material/add_photo_alternate:", key="add_panel", help=said, disabled=full
-        ):
+        icon = ":material/add_photo_alternate:"
+        if st.button("Add to the figure", icon=icon, key="add_panel", help=said, disabled=full):
             state.kept("figure").append(PlacedPanel(made=shown, panel=panel))
-            st.toast(
-                say.words("{} is panel {} of the figure.", title, len(state.kept("figure"))),
-                icon=":material/add_photo_alternate:",
-            )
+            st.toast(say.words("{} is panel {} of the figure.", title, len(state.kept("figure"))), icon=icon)
     st.caption(
         "The archive holds PDF, SVG, PNG, the numbers, a draft of the caption, LaTeX lines, and sidecar.json, which"
         " makes the figure again: `lm2 figure sidecar.json -o fig.pdf`."
@@ -112,18 +100,18 @@ def _figure(title: str, made: ComputedChart, stretch: Stretch) -> None:
 
 def preview(drawn: PrintFigure) -> None:
     """The figure at its printed size."""
-    from app.export.files import FileFormat, render  # noqa: PLC0415 - see app/cache.py
+    from app.export.files import FileFormat, render
 
     page = drawn.page
     st.image(render(drawn, FileFormat.PNG_300), width=round(_DOTS * page.width))
-    st.caption(say.words("At its printed size: {:g} in wide, as {}'s template has it.", page.width, page.measures.name))
+    say.caption("At its printed size: {:g} in wide, as {}'s template has it.", page.width, page.measures.name)
 
 
 def files(spec: FigureSpec, made: Sequence[ComputedChart], drawn: PrintFigure, name: str) -> None:
     """Buttons that hand out the figure's files."""
-    from app.export.files import FileFormat, bundle, render  # noqa: PLC0415 - see app/cache.py
-    from app.export.sidecar import sidecar  # noqa: PLC0415
-    from app.figures.screen.html import interactive  # noqa: PLC0415
+    from app.export.files import FileFormat, bundle, render
+    from app.export.sidecar import sidecar
+    from app.figures.screen.html import interactive
 
     widgets.download(
         "All of it (.zip)", lambda: bundle(drawn, sidecar(spec, made), spec.digest), f"{name}.zip", "application/zip"
@@ -134,23 +122,13 @@ def files(spec: FigureSpec, made: Sequence[ComputedChart], drawn: PrintFigure, n
 
 def page_of(key: str) -> dict[str, Any]:
     """Choose where a figure is printed, across how many columns, and how high."""
-    venue = Venue(
-        widgets.select(
-            "Venue", "venue", [venue.value for venue in Venue], show=lambda value: MEASURES[Venue(value)].name
-        )
-    )
+    venue = Venue(widgets.select("Venue", "print.venue", show=lambda value: MEASURES[Venue(value)].name))
     spans = [one.value for one in Columns if one is Columns.SINGLE or MEASURES[venue].double is not None]
-    columns = Columns(widgets.buttons("Columns", "columns", spans))
+    columns = Columns(widgets.buttons("Columns", "print.columns", spans))
     height = st.number_input(
-        "Height (in)",
-        0.5,
-        TALLEST,
-        value=None,
-        step=0.25,
-        key=f"{key}_height",
-        placeholder="what suits",
+        "Height (in)", 0.5, TALLEST, value=None, step=0.25, key=f"{key}_height", placeholder="what suits",
         help="Empty: what suits the panels.",
-    )
+    )  # fmt: skip
     return {"venue": venue, "columns": columns, "height": height}
 
 
@@ -158,11 +136,8 @@ def _panel(title: str, made: ComputedChart, stretch: Stretch) -> Panel:
     """How the view is drawn."""
     view, colours = made.view, None
     if isinstance(view, (Heatmap, Strip)):
-        fitting = [
-            one
-            for one in _COLOURS
-            if one is None or not one.diverging or (isinstance(view, Heatmap) and view.diverging)
-        ]
+        two_sided = isinstance(view, Heatmap) and view.diverging
+        fitting = [one for one in _COLOURS if one is None or not one.diverging or two_sided]
         colours = st.selectbox("Colours", fitting, format_func=_COLOURS.__getitem__, key=f"colours_{title}")
     spread = Stretch.LINEAR
     if (isinstance(view, Heatmap) and not view.counts) or (isinstance(view, Strip) and view.weights is not None):
@@ -184,11 +159,8 @@ def _windowed(title: str, made: ComputedChart) -> ComputedChart:
     first, last = st.slider("Tokens", begin, end, (begin, end), key=f"window_{title}_{begin}_{count}")
     if (first, last) == (begin, end):
         return made
-    return replace(
-        made,
-        chart=replace(made.chart, window=(first, last + 1)),
-        view=window(made.view, first - begin, last + 1 - begin),
-    )
+    part = window(made.view, first - begin, last + 1 - begin)
+    return replace(made, chart=replace(made.chart, window=(first, last + 1)), view=part)
 
 
 def _name(made: ComputedChart) -> str:

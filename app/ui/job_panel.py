@@ -4,18 +4,22 @@ to have it again."""
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Hashable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from app.server import cache
+from app.charts import Chart
+from app.server import cache, results
 from app.server.jobs import JobPhase, Work
 from app.ui import progress, say, sidebar, state, widgets
+from lm2.files import csv_text
 from lm2.tasks import stories
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from lm2.tasks.babi import Prompt
     from lm2.weights.checkpoint import Checkpoint
 
@@ -26,42 +30,35 @@ MOST_QUESTIONS = 2000
 def questions() -> tuple[Prompt, ...] | None:
     """Choose the held-out questions; None once it has been explained why there are not so many."""
     left, middle, right = st.columns(3)
-    with left:
-        task = widgets.select("bAbI task", "exam_task", list(stories.TASKS), show=sidebar.task_name)
-    with middle:
-        count = widgets.number(
-            "Questions",
-            "exam_questions",
-            2,
-            MOST_QUESTIONS,
-            help="The last question of each held-out story, then the one before it, and so on.",
-        )
-    with right:
-        widgets.number("Seed", "exam_seed", 0, 2**31 - 1, help="For whatever is drawn: partners, orders, resamples.")
+    task = widgets.select("bAbI task", "questions.task", show=sidebar.task_name, at=left)
+    order = "The last question of each held-out story, then the one before it, and so on."
+    count = widgets.number("Questions", "questions.count", help=order, at=middle)
+    widgets.number("Seed", "questions.seed", help="For whatever is drawn: partners, orders, resamples.", at=right)
     try:
         found = cache.questions(task, count)
     except ValueError as error:
-        st.info(say.words("{}.", error), icon=":material/info:")
+        say.info("{}.", error)
         return None
     state.shows("questions", "\f".join(prompt.text for prompt in found))
     origin = "held out from training" if stories.real_stories(task) else "simulated"
-    st.caption(
-        say.words(
-            "{} questions about {} stories of qa{}, {}; each in a segment of its own. What the sidebar has under"
-            " Context plays no part here.",
-            count,
-            len({prompt.story_id for prompt in found}),
-            task,
-            origin,
-        )
-    )
+    say.caption(
+        "{} questions about {} stories of qa{}, {}; each in a segment of its own. What the sidebar has under Context"
+        " plays no part here.",
+        count, len({prompt.story_id for prompt in found}), task, origin,
+    )  # fmt: skip
     return found
 
 
-def finished(key: Hashable) -> bool:
-    """Whether a job has found something that is still there."""
-    job = cache.jobs().find(key)
+def finished(chart: Chart, loaded: Checkpoint) -> bool:
+    """Whether a chart's result has been found, and is still there."""
+    job = results.jobs().find(results.key_of(loaded, *chart.result_key))
     return job is not None and job.phase is JobPhase.FINISHED
+
+
+def result_of(chart: Chart, loaded: Checkpoint, label: str, unit: str) -> Any:
+    """What a chart shows something of, as `result`."""
+    key = results.key_of(loaded, *chart.result_key)
+    return result(key, partial(results.compute, chart, loaded), label, unit)
 
 
 def result(key: Hashable, work: Work, label: str, unit: str) -> Any:
@@ -70,7 +67,7 @@ def result(key: Hashable, work: Work, label: str, unit: str) -> Any:
 
     Whoever opens the same link meets the same job.
     """
-    jobs = cache.jobs()
+    jobs = results.jobs()
     job = jobs.find(key)
     if job is not None and not job.phase.ended:
         progress.show(job, unit)
@@ -81,9 +78,9 @@ def result(key: Hashable, work: Work, label: str, unit: str) -> Any:
     if job is None:
         st.caption("Not run yet. It runs in the background: go on working here, and come back by this page's link.")
     if job is not None and job.phase is JobPhase.FAILED:
-        st.info(say.words("It could not be run: {}.", job.sentence.removesuffix(".")), icon=":material/info:")
+        say.info("It could not be run: {}.", job.sentence.removesuffix("."))
     if job is not None and job.phase is JobPhase.CANCELLED:
-        st.caption(say.words("Stopped after {}.", progress.counted(job.done, unit)))
+        say.caption("Stopped after {}.", progress.counted(job.done, unit))
     return None
 
 
@@ -92,26 +89,27 @@ def again(
     name: str,
     spec: Any,
     command: str,
-    found: dict[str, Any] | None,
-    tables: Mapping[str, Callable[[], str]] = MappingProxyType({}),
+    tables: Callable[[], Mapping[str, pd.DataFrame]] | None = None,
+    titles: Sequence[str] = (),
+    *,
+    found: dict[str, Any] | None = None,
 ) -> None:
-    """How to have the same numbers elsewhere: the spec, the command, and what was found. `tables`: CSV files, made when
-    asked for."""
+    """How to have the same numbers elsewhere: the spec, the command, and what was found. `tables`: made into CSV files
+    when they are asked for by their `titles`."""
     file = f"{name}-{spec.digest[:10]}"
-    st.caption(
-        say.words(
-            "Spec {} of {} ({}), {} on {}. To have the same numbers again:",
-            spec.digest,
-            loaded.name,
-            loaded.digest[:10],
-            loaded.dtype,
-            loaded.device,
-        )
-    )
+    say.caption(
+        "Spec {} of {} ({}), {} on {}. To have the same numbers again:",
+        spec.digest, loaded.name, loaded.digest[:10], loaded.dtype, loaded.device,
+    )  # fmt: skip
     st.code(command.format(f"{file}.json"), language="bash")
     with st.container(horizontal=True):
         widgets.download("Spec (JSON)", json.dumps(spec.to_json(), indent=1), f"{file}.json", "application/json")
         if found is not None:
             widgets.download("Results (JSON)", json.dumps(found, indent=1), f"results-{file}.json", "application/json")
-        for title, make in tables.items():
-            widgets.download(f"{title.capitalize()} (CSV)", make, f"{title}-{file}.csv", "text/csv")
+        for title in titles if tables else ():
+            csv = partial(_csv, tables, title)
+            widgets.download(f"{title.capitalize()} (CSV)", csv, f"{title}-{file}.csv", "text/csv")
+
+
+def _csv(tables: Callable[[], Mapping[str, pd.DataFrame]], title: str) -> str:
+    return csv_text(tables()[title])

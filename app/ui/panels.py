@@ -11,7 +11,7 @@ from app.components.heatmap import HeatmapCell, heatmap
 from app.components.token_strip import token_strip
 from app.figures.palettes import Stretch
 from app.figures.screen import draw
-from app.ui import session
+from app.ui import say, session
 from app.views.kinds import Heatmap, Strip, Table
 from app.views.latex import decimals
 from app.views.numbers import View
@@ -89,6 +89,18 @@ def figure(view: View, key: str, height: int | None = None) -> None:
     st.plotly_chart(draw.figure(view, session.theme(), height), key=key, theme=None, config=_BAR, alt=view.alt)
 
 
+def panel(view: View | Table, key: str, title: str, note: str = "", *, at: Any = st, height: int | None = None) -> None:
+    """A figure or table below its title, with a note below it."""
+    with at.container():
+        say.subheader("{}", title)
+        if isinstance(view, Table):
+            table(view, key, height or "content")
+        else:
+            figure(view, key, height)
+        if note:
+            say.caption("{}", note)
+
+
 def table(view: Table, key: str, height: int | str = "content") -> None:
     st.dataframe(_cells(view), key=key, hide_index=True, column_config=_formats(view), height=height, placeholder="")
 
@@ -101,14 +113,9 @@ def table_to_choose(view: Table, key: str, take: Callable[[int], None]) -> None:
             take(row)
 
     st.dataframe(
-        _cells(view),
-        key=key,
-        hide_index=True,
-        column_config=_formats(view),
-        height="content",
-        on_select=ticked,
+        _cells(view), key=key, hide_index=True, column_config=_formats(view), height="content", on_select=ticked,
         selection_mode="single-row",
-    )
+    )  # fmt: skip
 
 
 def _cells(view: Table) -> dict[str, list[str | int | float]]:

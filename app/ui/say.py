@@ -7,6 +7,8 @@ import string
 from dataclasses import dataclass
 from typing import Any
 
+import streamlit as st
+
 from app.server import owner
 from app.views.markdown import code, plain
 from app.views.texts import shortened
@@ -28,6 +30,27 @@ def words(template: str, *values: object) -> str:
     An error stands there as its sentence without the full stop, and without folders of this machine.
     """
     return _Words().format(template, *values)
+
+
+def subheader(template: str, *values: object) -> None:
+    said = words(template, *values)
+    st.subheader(said)
+
+
+def caption(template: str, *values: object) -> None:
+    said = words(template, *values)
+    st.caption(said)
+
+
+def info(template: str, *values: object) -> None:
+    """What there is to know before something can be shown."""
+    said = words(template, *values)
+    st.info(said, icon=":material/info:")
+
+
+def warning(template: str, *values: object) -> None:
+    said = words(template, *values)
+    st.warning(said, icon=":material/warning:")
 
 
 class _Words(string.Formatter):

@@ -4,7 +4,7 @@ import streamlit as st
 
 from app.choices import context
 from app.choices.context import Context
-from app.choices.selection import Selection, TextKind, TextSource
+from app.choices.selection import TextChoice, TextKind, TextSource
 from app.server import cache
 from app.ui import state, widgets
 from lm2.files import decode_text
@@ -25,6 +25,7 @@ _ASKED = {
 }
 _NAMES = {1: "one fact", 2: "two facts", 3: "three facts", 4: "two-argument relations", 5: "three-argument relations",
           6: "yes/no", 7: "counting", 8: "lists", 9: "negation", 10: "indefinite knowledge"}  # fmt: skip
+EXAMPLE = "Mary moved to the bathroom. John went to the hallway. Where is Mary?"
 
 
 def render() -> None:
@@ -33,52 +34,44 @@ def render() -> None:
         with st.expander("Model", expanded=True, icon=":material/memory:"):
             _model()
         with st.expander("Context", expanded=True, icon=":material/article:"):
-            widgets.buttons("What the model reads", "source", list(TextSource), show=_SOURCES.__getitem__)
-            _SOURCE_WIDGETS[state.current().source]()
+            _SOURCE_WIDGETS[widgets.buttons("What the model reads", "text.source", show=_SOURCES.__getitem__)]()
 
 
 def _model() -> None:
     widgets.known_or_typed(
-        "Checkpoint", "checkpoint", bundled_names(),
+        "Checkpoint", "model.checkpoint", bundled_names(),
         help="A bundled one, or type the path of a folder (ours or a Hugging Face Llama), a .gguf file, or a .pt file of the released code, "
         "where the server's owner opens it.",
     )  # fmt: skip
     left, right = st.columns(2)
-    with left:
-        widgets.select("Device", "device", ["auto", "cpu", "cuda", "mps"], help="auto is CUDA, then MPS, then CPU.")
-    with right:
-        widgets.select("Numbers", "dtype", ["float32", "bfloat16"])
-    widgets.number(
-        "Segment length (tokens)",
-        "length",
-        0,
-        1_000_000,
-        help="Tokens the model sees at once; 0 is the checkpoint's own.",
-    )
+    widgets.select("Device", "model.device", help="auto is CUDA, then MPS, then CPU.", at=left)
+    widgets.select("Numbers", "model.dtype", at=right)
+    about = "Tokens the model sees at once; 0 is the checkpoint's own."
+    widgets.number("Segment length (tokens)", "model.length", help=about)
     widgets.upload(
-        "Your own checkpoint, a folder as .zip", "checkpoint", "zip", lambda content: cache.uploads().add(content),
+        "Your own checkpoint, a folder as .zip", "model.checkpoint", "zip", lambda content: cache.uploads().add(content),
         help="config.json, model.safetensors, tokenizer.json (ours or a Hugging Face Llama's); or a released .pt with tokenizer.json; or a .gguf.",
     )  # fmt: skip
 
 
 def _story() -> None:
     _task()
-    real = stories.real_stories(state.current().task)
+    real = stories.real_stories(state.current().text.task)
     last = len(real) - 1 if real else 9_999
-    widgets.number("Story", "index", 0, last, help=f"0 to {last}.")
+    widgets.number("Story", "text.index", 0, last, help=f"0 to {last}.")
     _question()
 
 
 def _simulated() -> None:
     _task()
-    widgets.number("Seed", "seed", 0, 1_000_000)
-    if state.current().task != 4:  # the stories of task 4 are two statements and a question
-        widgets.slider("Statements", "statements", 1, 60)
+    widgets.number("Seed", "text.seed")
+    if state.current().text.task != 4:  # the stories of task 4 are two statements and a question
+        widgets.slider("Statements", "text.statements")
     _question()
 
 
 def _task() -> None:
-    widgets.select("bAbI task", "task", list(stories.TASKS), show=task_name)
+    widgets.select("bAbI task", "text.task", show=task_name)
 
 
 def task_name(task: int) -> str:
@@ -86,21 +79,20 @@ def task_name(task: int) -> str:
 
 
 def _question() -> None:
-    widgets.select("Asked as", "asked", list(TextKind), show=_ASKED.__getitem__)
-    if state.current().asked is not TextKind.WHOLE_STORY:
-        widgets.number("Question", "question", -1, 19, help="Counted from 0; -1 is the last.")
+    asked = widgets.select("Asked as", "text.asked", show=_ASKED.__getitem__)
+    if asked is not TextKind.WHOLE_STORY:
+        widgets.number("Question", "text.question", help="Counted from 0; -1 is the last.")
 
 
 def _pasted() -> None:
-    widgets.area("Text", "text", placeholder="Mary moved to the bathroom. John went to the hallway. Where is Mary?")
-    _tell_how_it_is_linked("text")
+    widgets.area("Text", "text.pasted", placeholder=EXAMPLE)
+    _tell_how_it_is_linked("text.pasted")
 
 
 def _file() -> None:
-    widgets.upload(
-        "Text file (.txt, UTF-8)", "uploaded", "txt", _text_of, help=f"At most {context.MAX_CHARACTERS:,} characters."
-    )
-    _tell_how_it_is_linked("uploaded")
+    about = f"At most {context.MAX_CHARACTERS:,} characters."
+    widgets.upload("Text file (.txt, UTF-8)", "text.uploaded", "txt", _text_of, help=about)
+    _tell_how_it_is_linked("text.uploaded")
 
 
 def _tell_how_it_is_linked(field: str) -> None:
@@ -124,15 +116,10 @@ _SOURCE_WIDGETS = {
 }
 
 
-def chosen_context() -> Context:
-    """The text that this session's selection names. Raises ValueError as `context_of` does."""
-    return context_of(state.current())
-
-
-def context_of(chosen: Selection) -> Context:
-    """The text that a selection names. Raises ValueError saying what is missing or wrong."""
+def context_of(chosen: TextChoice) -> Context:
+    """The text that is chosen. Raises ValueError saying what is missing or wrong."""
     if chosen.source is TextSource.PASTED:
-        return context.of_text(chosen.text, "pasted text")
+        return context.of_text(chosen.pasted, "pasted text")
     if chosen.source is TextSource.FILE:
         if not chosen.uploaded:
             raise ValueError("No file yet. Upload a .txt file in the sidebar, or choose a story.")
@@ -142,12 +129,8 @@ def context_of(chosen: Selection) -> Context:
         story, origin = picked.story, picked.origin
     else:
         statements = None if chosen.task == 4 else chosen.statements
-        story = simulate(
-            chosen.task,
-            seed=chosen.seed,
-            statements=statements,
-            questions=None if statements is None else min(5, statements),
-        ).story
+        questions = None if statements is None else min(5, statements)
+        story = simulate(chosen.task, seed=chosen.seed, statements=statements, questions=questions).story
         origin = f"simulated story of qa{chosen.task}, seed {chosen.seed}"
     if chosen.asked is TextKind.WHOLE_STORY:
         return context.of_story(story, origin)

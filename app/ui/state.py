@@ -8,18 +8,18 @@ import dataclasses
 import hashlib
 import re
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from app.choices import links
-from app.choices.selection import ALLOWED, DECIDED_BY, Selection, TextSource
+from app.choices.selection import CHOICES, DECIDED_BY, LINKS, Selection, TextSource
 from app.server import cache
 from app.ui import say
 
 _NOTHING = object()
-_FIELDS = {field.name: field for field in dataclasses.fields(Selection)}
 _DIGITS = 12
 _DIGEST = re.compile(f"[0-9a-f]{{{_DIGITS}}}")
 _MARK = re.compile(r"@[0-9a-f]{64}")
@@ -31,8 +31,8 @@ class _Known:
     """A digest of what is shown, or was when a link was made."""
 
     digest: str
-    chosen: tuple[Any, ...]
-    """The fields that chose it."""
+    chosen: Any
+    """What chose it."""
     linked: bool
     """Whether a link says so, and nothing has been compared with it yet."""
 
@@ -47,28 +47,52 @@ def current() -> Selection:
     return st.session_state["selection"]
 
 
-def update(**changes: Any) -> Selection:
-    """Replace fields of the selection; what was told of the link has been heard."""
-    st.session_state["selection"] = dataclasses.replace(current(), **changes)
-    st.session_state["from_link"].difference_update(changes)
+def value(field: str) -> Any:
+    """What is chosen at a place of the selection, such as "text.task"."""
+    return attrgetter(field)(current())
+
+
+def update(part: str, **changes: Any) -> None:
+    """Replace fields of a part of the selection; what was told of the link has been heard."""
+    _replace(part, changes)
+    st.session_state["from_link"] -= {f"{part}.{name}" for name in changes}
     st.session_state["told"] = []
-    return st.session_state["selection"]
+
+
+def click(part: str, **clicked: Any) -> None:
+    """What was clicked on, if anything: it is chosen, and the page is drawn again."""
+    chosen = getattr(current(), part)
+    changes = {name: place for name, place in clicked.items() if place is not None and place != getattr(chosen, name)}
+    if changes:
+        update(part, **changes)
+        st.rerun()
+
+
+def put(field: str, value: Any) -> None:
+    """Replace one field."""
+    part, _, name = field.partition(".")
+    update(part, **{name: value})
+
+
+def _replace(part: str, changes: dict[str, Any]) -> None:
+    changed = dataclasses.replace(getattr(current(), part), **changes)
+    st.session_state["selection"] = dataclasses.replace(current(), **{part: changed})
 
 
 def _begin(written: dict[str, str]) -> None:
     """Begin a session by a link. What of it cannot be shown is told."""
     digests = {name: written.pop(name) for name in DECIDED_BY if _DIGEST.fullmatch(written.get(name, ""))}
-    free = [name for name, field in _FIELDS.items() if isinstance(field.default, str) and name not in ALLOWED]
+    free = [name for name, choice in LINKS.items() if isinstance(choice.default, str) and choice.allowed is None]
     marks = {name: written.pop(name)[1:] for name in free if _MARK.fullmatch(written.get(name, ""))}
     kept = {name: cache.kept_text(mark) for name, mark in marks.items()}
-    link = links.read(written, _FIELDS, ALLOWED)
+    link = links.read(written, LINKS)
     values = link.values | {name: text for name, text in kept.items() if text is not None}
     if (
         values.get("source") is TextSource.FILE and "uploaded" not in values and "text" in values
     ):  # links of before pasted and uploaded texts were parted
         values["uploaded"] = values.pop("text")
-    st.session_state["selection"] = Selection(**values)
-    st.session_state["from_link"] = set(values)
+    st.session_state["selection"] = Selection.of(values)
+    st.session_state["from_link"] = {LINKS[name].path for name in values}
     st.session_state["digests"] = {
         name: _Known(digest, _choosing(name), linked=True) for name, digest in digests.items()
     }
@@ -80,8 +104,8 @@ def _begin(written: dict[str, str]) -> None:
     st.session_state["notices"], st.session_state["told"] = [*link.problems, *lost], []
 
 
-def _choosing(what: str) -> tuple[Any, ...]:
-    return tuple(getattr(current(), field) for field in DECIDED_BY[what][1])
+def _choosing(what: str) -> Any:
+    return attrgetter(*DECIDED_BY[what][1])(current())
 
 
 def shows(what: str, content: str) -> None:
@@ -97,14 +121,14 @@ def shows(what: str, content: str) -> None:
     st.session_state["digests"][what] = _Known(digest, chosen, linked=False)
 
 
-def settle(field: str, value: Any) -> None:
+def settle(field: str, settled: Any) -> None:
     """A field takes another value, since what it had is not there. Told where a link asked for that."""
-    asked = getattr(current(), field)
-    if asked != value and field in st.session_state["from_link"]:
-        shown = "nothing is chosen" if value is None else f"{field}={links.write(value)} is shown"
-        tell(f"This link asks for {field}={links.write(asked)[:_DIGITS]}, which is not there: {shown}.")
+    asked, choice = value(field), CHOICES[field]
+    if asked != settled and field in st.session_state["from_link"]:
+        shown = "nothing is chosen" if settled is None else f"{choice.link}={links.write(settled)} is shown"
+        tell(f"This link asks for {choice.link}={links.write(asked)[:_DIGITS]}, which is not there: {shown}.")
         st.session_state["from_link"].discard(field)
-    st.session_state["selection"] = dataclasses.replace(current(), **{field: value})
+    _replace(choice.part, {choice.name: settled})
 
 
 def tell(notice: str) -> None:
@@ -121,27 +145,25 @@ def begin_page() -> None:
 
 def choice(field: str, count: int) -> int | None:
     """A field that chooses one of `count` things; None where it chooses none, or one that is not there."""
-    chosen = getattr(current(), field)
-    if chosen is not None and not 0 <= chosen < count:
+    if value(field) is not None and not 0 <= value(field) < count:
         settle(field, None)
-    return getattr(current(), field)
+    return value(field)
 
 
 def texts(field: str) -> tuple[str, ...]:
     """What a field holds that is several texts with commas between."""
-    return tuple(filter(None, (part.strip() for part in getattr(current(), field).split(","))))
+    return tuple(filter(None, (part.strip() for part in value(field).split(","))))
 
 
 def write_link() -> None:
     """Write the selection to the URL, leaving out what is at its default. The server keeps texts that are too long for
     it."""
-    chosen = current()
-    changed = {name: getattr(chosen, name) for name in _FIELDS if getattr(chosen, name) != _FIELDS[name].default}
-    values = {name: links.write(value) for name, value in changed.items() if links.fits(value)}
+    changed = {name: value(choice.path) for name, choice in LINKS.items() if value(choice.path) != choice.default}
+    values = {name: links.write(content) for name, content in changed.items() if links.fits(content)}
     values |= {
-        name: f"@{cache.keep_text(value)}"
-        for name, value in changed.items()
-        if name not in values and isinstance(value, str)
+        name: f"@{cache.keep_text(content)}"
+        for name, content in changed.items()
+        if name not in values and isinstance(content, str)
     }
     values |= {
         what: known.digest for what, known in st.session_state["digests"].items() if known.chosen == _choosing(what)
@@ -160,15 +182,14 @@ def publish() -> None:
     st.session_state["notices"] = []
 
 
-def open_screen(screen: str, **changes: Any) -> None:
-    """Change the selection and go to another screen, named as in the URL."""
-    update(**changes)
+def open_screen(screen: str) -> None:
+    """Go to another screen, named as in the URL."""
     st.switch_page(st.Page(lambda: None, title=screen, url_path=screen))  # pages are known by their path
 
 
 def fits_url(field: str) -> bool:
     """Whether a text is short enough to be part of a link."""
-    return links.fits(getattr(current(), field))
+    return links.fits(value(field))
 
 
 def session() -> str:
@@ -176,20 +197,25 @@ def session() -> str:
     return get_script_run_ctx().session_id
 
 
-def widget_key(field: str, value: Any) -> str:
-    """The session key of a field's widget, which will show `value`; pass `take` as the widget's on_change."""
-    key, screen = f"widget_{field}", get_script_run_ctx().page_script_hash
+def widget_key(field: str, shown: Any) -> str:
+    """The session key of a field's widget, which will show a value; pass `take` as the widget's on_change."""
+    key, screen = f"widget_{CHOICES[field].link}", get_script_run_ctx().page_script_hash
     drawn = st.session_state.setdefault("drawn", {})
     if (
-        st.session_state.get(key, _NOTHING) != value or drawn.get(key) != screen
+        st.session_state.get(key, _NOTHING) != shown or drawn.get(key) != screen
     ):  # another screen's widget of this key is not this one
-        st.session_state[key], drawn[key] = value, screen
+        st.session_state[key], drawn[key] = shown, screen
     return key
+
+
+def taken(field: str) -> Any:
+    """What a field's widget holds."""
+    return st.session_state[f"widget_{CHOICES[field].link}"]
 
 
 def take(field: str) -> None:
     """The user has moved a field's widget: the selection follows."""
-    update(**{field: st.session_state[f"widget_{field}"]})
+    put(field, taken(field))
 
 
 def kept(name: str) -> list[Any]:

@@ -49,6 +49,11 @@ class SourceActivations:
     banks: Mapping[tuple[str, ...], Float[Tensor, "slot slot_dim"]] = field(default_factory=dict)
     """The bank that reading some texts one after the other has left."""
 
+    @property
+    def bytes(self) -> int:
+        """Bytes held in tensors, some of which serve many places."""
+        return sum({id(value): value.nbytes for value in (*self.values.values(), *self.banks.values())}.values())
+
 
 NOTHING = SourceActivations()
 

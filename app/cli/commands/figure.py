@@ -49,6 +49,7 @@ def add_figure(commands: Commands) -> None:
 
 
 def _figure(chosen: argparse.Namespace) -> Output:
+    from app.charts.chart import Computing
     from app.export.figure_spec import FigureSpec
     from app.export.files import bundle, table_bundle
     from app.export.sidecar import check, differences, sidecar
@@ -76,12 +77,12 @@ def _figure(chosen: argparse.Namespace) -> Output:
             "--results is the folder of one result, and this figure shows several: they are computed again without it"
         )
 
-    def find(chart: "Chart", checkpoint: "Checkpoint | None") -> Any:
+    def result_of(chart: "Chart", checkpoint: "Checkpoint | None") -> Any:
         with progress("step", chart.words) as on_step:
-            return chart.find(checkpoint, on_step, chosen.results)
+            return chart.result(checkpoint, Computing(on_step=on_step, folder=chosen.results))
 
     with asked_in(chosen.sidecar):
-        made = list(spec.made(cache(lambda name: load(name, chosen.device, chosen.dtype)), find))
+        made = list(spec.made(cache(lambda name: load(name, chosen.device, chosen.dtype)), result_of))
     now = sidecar(spec, made)
     if isinstance(made[0].view, Table) and len(made) == 1:
         content = table_bundle(made[0].view, now) if ending == ".zip" else _written(made[0].view, ending)

@@ -27,6 +27,7 @@ from app.charts import (
     UpdateChart,
     chart_of,
 )  # fmt: skip
+from app.charts.chart import Computing
 from app.export.figure_spec import FigureSpec
 from app.export.files import FileFormat, bundle, render
 from app.figures.print.figure import draw as printed
@@ -111,7 +112,7 @@ def test_json_gives_it_back_and_all_that_is_shown_can_be_printed(kind: str, gate
     for chart in charts(gated.name)[kind]:
         assert chart_of(json.loads(json.dumps(chart.to_json()))) == chart
         if chart.result_key not in found:
-            found[chart.result_key] = chart.find(gated, lambda done, total=None: None, None)
+            found[chart.result_key] = chart.result(gated, Computing())
         made = chart.made(gated, found[chart.result_key])
         assert made.to_json()["numbers"] == chart.made(gated, found[chart.result_key]).to_json()["numbers"]
         if isinstance(made.view, Table):
@@ -124,10 +125,10 @@ def test_json_gives_it_back_and_all_that_is_shown_can_be_printed(kind: str, gate
 
 def test_what_a_screen_shows_is_what_the_chart_holds(gated: Checkpoint) -> None:
     [_, change] = charts(gated.name)["ablation"]
-    found = change.find(gated, lambda done, total=None: None, None)
+    found = change.result(gated, Computing())
     assert np.array_equal(change.view(gated, found).lines[1].values, ablations.lines(found).lines[1].values[2:9])
     [effects, *_] = charts(gated.name)["sweep"]
-    swept = effects.find(gated, lambda done, total=None: None, None)
+    swept = effects.result(gated, Computing())
     assert np.array_equal(
         effects.view(gated, swept).values, sweeps.effect_map(swept, Metric.EXACT, hide=False).values, equal_nan=True
     )
@@ -145,7 +146,7 @@ def test_what_a_screen_shows_is_what_the_chart_holds(gated: Checkpoint) -> None:
 )  # fmt: skip
 def test_what_is_not_there_is_refused_with_what_is(kind: str, fields: dict, said: str, gated: Checkpoint) -> None:
     chart = charts(gated.name)[kind][0]
-    found = chart.find(gated, lambda done, total=None: None, None)
+    found = chart.result(gated, Computing())
     with pytest.raises(ValueError, match=said):
         replace(chart, **fields).view(gated, found)
 
@@ -207,7 +208,7 @@ def test_intervals_of_findings_share_the_first_columns_unit() -> None:
 
 def test_a_text_keeps_its_marks_where_it_is_cut(gated: Checkpoint) -> None:
     chart = charts(gated.name)["ablation"][0]
-    view = replace(chart, window=(0, 5)).view(gated, chart.find(gated, lambda done, total=None: None, None))
+    view = replace(chart, window=(0, 5)).view(gated, chart.result(gated, Computing()))
     assert isinstance(view, Strip) and view.marks == ((1, 2, "fact"),)
 
 

@@ -1,10 +1,10 @@
 """Laws of links: they open what they name, and what they cannot open is told as the page opens."""
 
 import base64
-import dataclasses
 import zlib
 from collections.abc import Mapping
 from enum import Enum
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,10 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app.choices import links
-from app.choices.selection import ALLOWED, Selection, TextSource
+from app.choices.selection import CHOICES, LINKS, Selection, TextSource
 from app.figures.palettes import Stretch
 from app.figures.print.venues import Columns, Venue
-from app.screens import ablations, probes, sweeps, updates
+from app.screens import ablations, probes, sweeps
 from app.server import cache
 from app.ui import state
 from app.views.run.gates import SITES
@@ -27,7 +27,6 @@ from probes.features.documents import Origin
 from probes.features.examples import RowPosition
 from probes.stats.metrics import Metric
 
-FIELDS = {field.name: field for field in dataclasses.fields(Selection)}
 SCREENS = (
     "run",
     "memory",
@@ -59,13 +58,18 @@ def _packed(content: bytes) -> str:
     return "~" + base64.urlsafe_b64encode(content).decode()
 
 
+def _chosen(test: AppTest, link: str) -> Any:
+    """What a session has chosen, by its name in a link."""
+    return attrgetter(LINKS[link].path)(test.session_state["selection"])
+
+
 def _read(**link: str) -> links.Link:
-    return links.read(link, FIELDS, ALLOWED)
+    return links.read(link, LINKS)
 
 
 def _other(name: str) -> Any:
     """A value of a field that is not its default."""
-    default, allowed = FIELDS[name].default, ALLOWED.get(name)
+    default, allowed = LINKS[name].default, LINKS[name].allowed
     if isinstance(default, Enum):
         return list(type(default))[-1]
     if isinstance(default, tuple):
@@ -77,7 +81,7 @@ def _other(name: str) -> Any:
     return 7 if default is None or isinstance(default, int) else "~short"
 
 
-@pytest.mark.parametrize("name", FIELDS)
+@pytest.mark.parametrize("name", LINKS)
 def test_a_link_gives_back_what_was_written_into_it(name: str) -> None:
     assert _read(**{name: links.write(_other(name))}) == ({name: _other(name)}, ())
 
@@ -89,8 +93,8 @@ def test_a_text_comes_back_from_its_link_as_it_was(text: str) -> None:
 
 @pytest.mark.parametrize("value", NASTY, ids=lambda value: value.encode("utf-8", "backslashreplace").decode()[:20])
 def test_a_value_is_taken_as_it_is_or_left_out_with_a_sentence(value: str) -> None:
-    link = _read(**dict.fromkeys(FIELDS, value))
-    assert len(link.values) + len(link.problems) == len(FIELDS)
+    link = _read(**dict.fromkeys(LINKS, value))
+    assert len(link.values) + len(link.problems) == len(LINKS)
     for problem in link.problems:
         assert (
             problem.startswith("This part of the link was left out: ")
@@ -100,15 +104,20 @@ def test_a_value_is_taken_as_it_is_or_left_out_with_a_sentence(value: str) -> No
         )
     for name, taken in link.values.items():
         assert taken == value or links.write(taken) == value or isinstance(taken, tuple), f"{name} became {taken!r}"
-    Selection(**link.values)
+    Selection.of(link.values)
 
 
 def test_every_text_is_of_a_closed_set_or_known_to_be_free() -> None:
-    texts = {name for name, field in FIELDS.items() if isinstance(field.default, str)}
-    assert texts - set(ALLOWED) == FREE and set(ALLOWED) <= set(FIELDS)
-    for name, allowed in ALLOWED.items():
-        default = FIELDS[name].default
+    closed = {name: choice.allowed for name, choice in LINKS.items() if choice.allowed is not None}
+    texts = {name for name, choice in LINKS.items() if isinstance(choice.default, str)}
+    assert texts - set(closed) == FREE
+    for name, allowed in closed.items():
+        default = LINKS[name].default
         assert default is None or all(one in allowed for one in (default if isinstance(default, tuple) else [default]))
+
+
+def test_no_two_fields_share_a_name_in_a_link() -> None:
+    assert len(LINKS) == len(CHOICES)
 
 
 def test_closed_sets_are_those_that_the_screens_offer() -> None:
@@ -121,12 +130,12 @@ def test_closed_sets_are_those_that_the_screens_offer() -> None:
         "probe_family": [one.value for one in Family],
         "venue": [one.value for one in Venue], "columns": [one.value for one in Columns],
         "scale": [one.value for one in Stretch],
-        "task": stories.TASKS, "probe_tasks": stories.TASKS, "written": range(1, updates.MOST_TOKENS + 1),
+        "task": stories.TASKS, "probe_tasks": stories.TASKS,
     }  # fmt: skip
     for name, values in offered.items():
-        assert set(ALLOWED[name]) == set(values), name
-    assert set(probes._ORIGINS) == set(ALLOWED["probe_origin"]) and set(ablations._POLICIES) == set(
-        type(FIELDS["policy"].default)
+        assert set(LINKS[name].allowed) == set(values), name
+    assert set(probes._ORIGINS) == set(LINKS["probe_origin"].allowed) and set(ablations._POLICIES) == set(
+        type(LINKS["policy"].default)
     )
 
 
@@ -162,7 +171,7 @@ def test_links_of_earlier_versions_open(old: dict[str, str], values: dict[str, A
     for name, value in old.items():
         test.query_params[name] = value
     test.run()
-    assert {name: getattr(test.session_state["selection"], name) for name in values} == values and not test.warning
+    assert {name: _chosen(test, name) for name in values} == values and not test.warning
 
 
 def _page(screen: str, link: Mapping[str, str | list[str]]) -> AppTest:
@@ -212,7 +221,7 @@ def simulated(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_nonsense_in_every_field_is_told_at_once_on_every_screen_and_shows_no_path(
     screen: str, simulated: None
 ) -> None:
-    closed = [name for name in FIELDS if name not in FREE]
+    closed = [name for name in LINKS if name not in FREE]
     nasty = [value for value in NASTY if "\ud800" not in value]
     link = {name: nasty[at % len(nasty)] for at, name in enumerate(closed)} | {
         "side": "zzz",
@@ -222,7 +231,7 @@ def test_nonsense_in_every_field_is_told_at_once_on_every_screen_and_shows_no_pa
     }
     test = _page(screen, link)
     assert not test.exception and not test.error
-    left_out = links.read({name: value for name, value in link.items()}, FIELDS, ALLOWED).problems
+    left_out = links.read({name: value for name, value in link.items()}, LINKS).problems
     assert len(left_out) > 50 and all(_bare(problem) in _warned(test) for problem in left_out)
     assert not [said for said in _said(test) if str(Path(state.__file__).parents[2]) in said or "site-packages" in said]
 
@@ -253,10 +262,8 @@ def test_what_a_link_asks_for_and_is_not_there_is_told_at_once(screen: str, simu
 
 def test_a_mark_of_a_kept_text_fills_no_field_but_a_free_text(simulated: None) -> None:
     mark = f"@{cache.keep_text('a text that the server keeps')}"
-    test = _page("run", dict.fromkeys(FIELDS, mark))
-    taken = {
-        name for name in FIELDS if getattr(test.session_state["selection"], name) == "a text that the server keeps"
-    }
+    test = _page("run", dict.fromkeys(LINKS, mark))
+    taken = {name for name in LINKS if _chosen(test, name) == "a text that the server keeps"}
     assert (
         not test.exception
         and taken <= FREE
@@ -297,7 +304,7 @@ def test_what_was_told_stays_until_something_else_is_chosen(simulated: None) -> 
 
 def test_a_field_that_a_link_names_more_than_once_is_told(simulated: None) -> None:
     test = _page("run", {"index": ["1", "3"]})
-    assert test.session_state["selection"].index == 3 and "'index' more than once: the last is taken" in _warned(test)
+    assert _chosen(test, "index") == 3 and "'index' more than once: the last is taken" in _warned(test)
 
 
 def test_all_that_is_told_of_a_link_stands_in_one_box(simulated: None) -> None:
@@ -332,8 +339,7 @@ def test_a_pasted_text_and_an_uploaded_file_are_two_texts(simulated: None) -> No
     assert any("uploaded file" in caption.value for caption in test.caption)
     test.segmented_control(key="widget_source").set_value(TextSource.PASTED).run()
     assert (
-        any("pasted text" in caption.value for caption in test.caption)
-        and test.session_state["selection"].uploaded == "John moved."
+        any("pasted text" in caption.value for caption in test.caption) and _chosen(test, "uploaded") == "John moved."
     )
 
 

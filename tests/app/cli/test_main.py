@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from tokenizers_of_others import FAMILIES
 
-from app.choices.selection import Selection, TextSource
+from app.choices.selection import TextChoice, TextSource
 from app.cli.main import main
 from app.ui.sidebar import context_of
 from lm2.evaluation.results import DIFFERENCES, TABLE, read_results
@@ -400,7 +400,7 @@ def test_a_file_is_the_same_text_on_the_command_line_and_uploaded(
     content = "\ufeffMary\r\nmoved\rto\u2028the \ufeffgarden.\f🙂\n".encode()
     (tmp_path / "text.txt").write_bytes(content)
     assert main(["run", "--checkpoint", folder(gated), "--file", str(tmp_path / "text.txt"), "--json"]) == 0
-    uploaded = context_of(Selection(source=TextSource.FILE, uploaded=decode_text(content, "the file"))).text
+    uploaded = context_of(TextChoice(source=TextSource.FILE, uploaded=decode_text(content, "the file"))).text
     assert (
         json.loads(capsys.readouterr().out)["spec"]["text"]
         == uploaded

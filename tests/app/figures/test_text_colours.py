@@ -108,5 +108,5 @@ def test_a_click_on_a_map_colours_and_lists_by_that_map(
     app = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60)
     app.query_params["source"], app.query_params["side"] = "simulated", before
     app.run()
-    assert not app.exception and app.session_state["selection"].side == side
+    assert not app.exception and app.session_state["selection"].run.side == side
     assert shown[-1].legend.startswith(f"how much each token {side} slot 3")

@@ -1,14 +1,15 @@
 """Laws of the Ablations screen: what is toggled is what runs, and what is shown is what ran."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from app.choices import context
+from app.choices.ranges import numbers, ranges
 from app.choices.selection import Selection
-from app.choices.toggles import ManualChange, Policy, Toggles, head_changes, numbers, ranges, toggles_of
+from app.choices.toggles import ManualChange, Policy, Toggles, head_changes
 from app.views.run import text
 from app.views.study import ablations
 from lm2.runs.interventions import Persistence
@@ -135,7 +136,7 @@ def test_a_pattern_of_another_story_is_not_offered_where_heads_have_no_values_of
 
 def test_a_selection_holds_toggles() -> None:
     for toggled in (*EVERY.values(), *GATED_ONLY.values()):
-        assert toggles_of(Selection(**asdict(toggled))) == toggled
+        assert Selection.of(vars(toggled)).toggles == toggled
 
 
 @pytest.fixture(scope="module")
@@ -308,7 +309,7 @@ def test_models_of_every_kind_are_taken_or_explained(kind: str, request: pytest.
     if kind == "plain":
         assert any("no memory" in info.value for info in test.info)
     else:
-        assert any("Tokens behind which most has changed" == heading.value for heading in test.subheader)
+        assert any(heading.value == "Tokens behind which most has changed" for heading in test.subheader)
 
 
 @pytest.mark.parametrize("part", ["Memory", "Slots", "Heads and gates", "Statements"])

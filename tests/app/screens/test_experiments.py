@@ -9,7 +9,7 @@ import pytest
 from pages import finished
 from streamlit.testing.v1 import AppTest
 
-from app.server import cache
+from app.server import results
 from app.server.jobs import JobPhase
 from app.views.study import experiments as views
 from probes.experiments import experiment as experiments
@@ -38,9 +38,9 @@ def test_a_table_has_the_findings_rows() -> None:
 def apart(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Simulated stories, which are quick to have, and no jobs of other tests."""
     monkeypatch.delenv("LM2_DATA_DIR", raising=False)
-    cache.jobs.clear()
+    results.jobs.clear()
     yield
-    cache.jobs.clear()
+    results.jobs.clear()
 
 
 SEVERAL = (
@@ -183,13 +183,16 @@ def test_a_second_session_joins_the_job_of_the_first(slow: threading.Event, gate
     assert any(button.label == "Cancel" for button in second.button)
     slow.set()
     assert finished(first).dataframe[0].value.equals(finished(second).dataframe[0].value)
-    assert cache.jobs().find(next(iter(cache.jobs()._jobs))).phase is JobPhase.FINISHED and len(cache.jobs()._jobs) == 1
+    assert (
+        results.jobs().find(next(iter(results.jobs()._jobs))).phase is JobPhase.FINISHED
+        and len(results.jobs()._jobs) == 1
+    )
 
 
 def test_an_experiments_results_are_plain_json(slow: threading.Event, gated, folder) -> None:
     slow.set()
     test = finished(_press(_page(checkpoint=folder(gated)), "Run"))
     assert not test.exception
-    (job,) = cache.jobs()._jobs.values()
+    (job,) = results.jobs()._jobs.values()
     assert json.loads(json.dumps(job.result.to_json()))["findings"][0]["rows"] == [list(row) for row in ROWS]
     assert np.isfinite(ROWS).all()

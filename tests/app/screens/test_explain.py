@@ -10,7 +10,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app.cli.main import main
-from app.server import cache, owner
+from app.server import owner, results
 from app.views.run import slots as views
 from lm2.text.sequence import CONTINUED
 from lm2.weights.checkpoint import Checkpoint
@@ -23,9 +23,9 @@ from probes.explain.spec import Signal
 def apart(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Simulated stories, which are quick to have, and no jobs of other tests."""
     monkeypatch.delenv("LM2_DATA_DIR", raising=False)
-    cache.jobs.clear()
+    results.jobs.clear()
     yield
-    cache.jobs.clear()
+    results.jobs.clear()
 
 
 def _rule(system: str, user: str) -> str:
@@ -140,7 +140,7 @@ def _finished(test: AppTest) -> AppTest:
     """Look again once nothing runs any more."""
     waited = threading.Event()
     for _ in range(1200):
-        if all(job.phase.ended for job in cache.jobs()._jobs.values()):
+        if all(job.phase.ended for job in results.jobs()._jobs.values()):
             test.run()
             assert not test.exception
             return test

@@ -58,7 +58,7 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[Held]:
 
     monkeypatch.setattr(lm2.runs.runner, "run", run)
     monkeypatch.setattr(Job, "run", followed)
-    monkeypatch.setattr("app.server.cache._SHORT_SEGMENTS", 0)
+    monkeypatch.setattr("app.server.results._SHORT_SEGMENTS", 0)
     yield held
     held.gate.set()
     for job in held.jobs:
@@ -142,7 +142,7 @@ def test_a_short_text_does_not_wait_for_a_long_one(
 ) -> None:
     _page("run", **link)
     assert held.begun.wait(PATIENCE)
-    monkeypatch.setattr("app.server.cache._SHORT_SEGMENTS", 250)
+    monkeypatch.setattr("app.server.results._SHORT_SEGMENTS", 250)
     done = threading.Thread(target=lambda: _page("run", **{**link, "text": "Mary left."}))
     done.start()
     held.begun.clear()
@@ -183,7 +183,7 @@ def test_of_a_long_text_only_the_part_that_is_looked_at_is_drawn_and_its_tokens_
         assert sent[key]["column_labels"][0].startswith("10: ")
     clicked.append(5)
     test.run()
-    assert test.session_state["selection"].token == 15
+    assert test.session_state["selection"].run.token == 15
     for screen in ("run", "gates", "ablations"):
         test = _page(screen, **link, token=str(count - 1), gate="out")
         assert not test.exception and test.select_slider[0].value == (count - 1) // 10
@@ -194,12 +194,12 @@ def test_a_link_brings_back_a_text_that_is_too_long_for_it_while_the_server_has_
     link: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.choices.links.LONGEST", 64)
-    monkeypatch.setattr("app.server.cache._SHORT_SEGMENTS", 250)
+    monkeypatch.setattr("app.server.results._SHORT_SEGMENTS", 250)
     link["checkpoint"], text = "babi-lm2-qa1", f"{LONG} {LONG}"
     first = _page("run", **{**link, "text": text})
     mark = first.query_params["text"][0] if isinstance(first.query_params["text"], list) else first.query_params["text"]
     assert mark.startswith("@") and len(mark) == 65
     again = _page("run", **{**link, "text": mark})
-    assert again.session_state["selection"].text == text and _shown(again)
+    assert again.session_state["selection"].text.pasted == text and _shown(again)
     gone = _page("run", **{**link, "text": f"@{'0' * 64}"})
     assert not gone.exception and "server does not have it any more" in gone.session_state["notices"][0]

@@ -7,7 +7,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app.choices import context
-from app.choices.selection import Patched, Selection, TextSource
+from app.choices.selection import Patched, TextChoice, TextSource
 from app.screens import patching as screen
 from app.ui import donors, state
 from app.ui.session import Opened
@@ -158,17 +158,16 @@ def test_reading_is_shown_for_both_questions(sides) -> None:
 
 
 def test_neighbours_are_the_stories_behind_and_begin_again_behind_the_last() -> None:
-    chosen = Selection(source=TextSource.SIMULATED, seed=donors.SEEDS - 1)
+    chosen = TextChoice(source=TextSource.SIMULATED, seed=donors.SEEDS - 1)
     assert [one.seed for one in donors.neighbours(chosen, 1, 2)] == [0, 1]
     last = donors.count(TextSource.STORY, 1) - 1
-    assert [one.index for one in donors.neighbours(Selection(index=last - 1), 1, 2)] == [last, 0]
-    pasted = donors.neighbours(Selection(source=TextSource.PASTED, text="a", task=3), 2, 1)
+    assert [one.index for one in donors.neighbours(TextChoice(index=last - 1), 1, 2)] == [last, 0]
+    pasted = donors.neighbours(TextChoice(source=TextSource.PASTED, pasted="a", task=3), 2, 1)
     assert [(one.source, one.index, one.task) for one in pasted] == [(TextSource.STORY, 1, 3)]
 
 
 def _script() -> None:
     from app.screens import patching
-    from app.ui import state
 
     patching.render()
     state.publish()

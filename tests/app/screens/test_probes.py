@@ -9,7 +9,7 @@ import pytest
 from pages import as_read, finished, told
 from streamlit.testing.v1 import AppTest
 
-from app.server import cache
+from app.server import results
 from app.views.study import probes as views
 from lm2.model.config import LM2Config, MemoryKind
 from probes.features.documents import Documents
@@ -30,9 +30,9 @@ SPEC = ProbeSpec(
 def apart(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Simulated stories, which are quick to have, and no jobs of other tests."""
     monkeypatch.delenv("LM2_DATA_DIR", raising=False)
-    cache.jobs.clear()
+    results.jobs.clear()
     yield
-    cache.jobs.clear()
+    results.jobs.clear()
 
 
 @pytest.fixture(scope="module")

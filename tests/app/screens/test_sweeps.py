@@ -8,7 +8,7 @@ import pytest
 from pages import finished, told
 from streamlit.testing.v1 import AppTest
 
-from app.server import cache
+from app.server import results
 from app.views.study import sweeps as views
 from lm2.tasks import stories
 from lm2.weights.checkpoint import Checkpoint
@@ -23,9 +23,9 @@ from probes.sweeps.spec import SweepSpec
 def apart(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Simulated stories, which are quick to have, and no jobs of other tests."""
     monkeypatch.delenv("LM2_DATA_DIR", raising=False)
-    cache.jobs.clear()
+    results.jobs.clear()
     yield
-    cache.jobs.clear()
+    results.jobs.clear()
 
 
 BACK = (0, 2)

@@ -13,7 +13,7 @@ from app.export import workspace
 from app.export.figure_spec import FigureSpec
 from app.export.sidecar import sidecar
 from app.figures.print.page import Annotation, Grid, Panel
-from app.server import cache
+from app.server import results
 from app.ui.export_panel import PlacedPanel
 from lm2.model.sites import Site
 from lm2.runs.capture import Capture
@@ -27,9 +27,9 @@ TEXT = "Mary moved to the garden. John went to the office.\fWhere is Mary?"
 @pytest.fixture(autouse=True)
 def apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setenv(workspace.VARIABLE, str(tmp_path / "space"))
-    cache.jobs.clear()
+    results.jobs.clear()
     yield
-    cache.jobs.clear()
+    results.jobs.clear()
 
 
 @pytest.fixture(scope="module")
@@ -138,10 +138,11 @@ def test_annotations_are_kept_with_the_figure(made: tuple[ComputedChart, ...]) -
 
 def _hand_out_script() -> None:
     from app.charts import BenchmarkChart, OfBenchmark
+    from app.charts.chart import Computing
     from app.ui import export_panel
 
     chart = BenchmarkChart(shown=OfBenchmark.LENGTHS)
-    found = chart.find(None, lambda done, total=None: None, None)
+    found = chart.result(None, Computing())
     export_panel._choose({"Models by length": chart.made(None, found)}, export_panel.Stretch.LINEAR)
 
 

@@ -41,7 +41,7 @@ def test_a_command_that_is_told_to_end_leaves_no_half_written_file(
 def test_a_server_that_ends_with_a_job_inside_torch_ends_in_order() -> None:
     program = """
         import torch
-        from app.server import cache
+        from app.server import results
 
         def work(job):
             numbers = torch.ones(400, 400)
@@ -49,7 +49,7 @@ def test_a_server_that_ends_with_a_job_inside_torch_ends_in_order() -> None:
                 numbers = (numbers @ numbers).tanh()
                 job.report(step)
 
-        jobs = cache.jobs(), cache._runs()
+        jobs = results.jobs(), results._runs()
         running = [jobs[0].ask("kept", work), jobs[1].ask("run", work, session="tab"), jobs[1].ask("short", work, session="tab", at_once=True)]
         while not all(job.done for job in running):
             running[0].wait(0.01)
