@@ -106,11 +106,11 @@ def ask(story: Story, question: Question, *, own_segment: bool = True) -> Prompt
     )
 
 
-def prompts(stories: Sequence[Story], *, own_segment: bool = True) -> Iterator[Prompt]:
+def prompts(stories: Sequence[Story]) -> Iterator[Prompt]:
     """Every question of every story, in order, each as its own prompt."""
     for story in stories:
         for question in story.questions:
-            yield ask(story, question, own_segment=own_segment)
+            yield ask(story, question)
 
 
 def split(stories: Sequence[Story], *, validation: float = 0.1) -> tuple[tuple[Story, ...], tuple[Story, ...]]:

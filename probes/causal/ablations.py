@@ -33,29 +33,24 @@ class AblationCondition:
     name: str
     right: Rate
     effect: Effect
-    """Of the chosen metric, ablated less unablated."""
+    """Of the logit difference, ablated less unablated."""
 
 
-def _condition(name: str, clean: Observed, edited: Observed, metric: Metric) -> AblationCondition:
+def _condition(name: str, clean: Observed, edited: Observed) -> AblationCondition:
     return AblationCondition(
-        name=name, right=edited.share(), effect=effect(measured(clean, edited, metric), clean.stories)
+        name=name, right=edited.share(), effect=effect(measured(clean, edited, Metric.LOGIT_DIFFERENCE), clean.stories)
     )
 
 
 def policies(
-    checkpoint: Checkpoint,
-    encoded_prompts: Sequence[EncodedPrompt],
-    *,
-    metric: Metric = Metric.LOGIT_DIFFERENCE,
-    on_document: OnDocument = lambda: None,
+    checkpoint: Checkpoint, encoded_prompts: Sequence[EncodedPrompt], *, on_document: OnDocument = lambda: None
 ) -> tuple[AblationCondition, ...]:
     """What the memory may do: write, not write, be reset, be silent, or begin with what other documents left.
 
     Control: writes frozen from the question's own segment on, which can change nothing. `on_document` is called once a
-    question. Raises ValueError for questions of fewer than 4 stories, and for those with one answer where the metric
-    compares answers.
+    question. Raises ValueError for questions of fewer than 4 stories, and for those with one answer.
     """
-    check_foils(encoded_prompts, metric)
+    check_foils(encoded_prompts)
     conditions: dict[str, list[Unit]] = {
         "memory on": [()] * len(encoded_prompts),
         "writes frozen from the question on (control)": [
@@ -71,7 +66,7 @@ def policies(
         ],
     }
     seen = observe(checkpoint, encoded_prompts, [*conditions.values()], on_document)
-    return tuple(_condition(name, seen[0], edited, metric) for name, edited in zip(conditions, seen))
+    return tuple(_condition(name, seen[0], edited) for name, edited in zip(conditions, seen))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,14 +86,13 @@ def gates(
     encoded_prompts: Sequence[EncodedPrompt],
     *,
     values: Sequence[float] = (0.0, 0.5, 1.0),
-    metric: Metric = Metric.LOGIT_DIFFERENCE,
     on_document: OnDocument = lambda: None,
 ) -> tuple[Clamped, ...]:
     """Each gate clamped to each value and to its own mean. `on_document` is called twice a question.
 
-    Raises ValueError for a model without gates, and for questions with one answer where the metric compares answers.
+    Raises ValueError for a model without gates, and for questions with one answer.
     """
-    check_foils(encoded_prompts, metric)
+    check_foils(encoded_prompts)
     there = {name: site for name, site in GATES.items() if site.layers(checkpoint.config)}
     if not there:
         raise ValueError(f"{checkpoint.name} has {checkpoint.config.memory.value} memory, which has no gates to clamp")
@@ -115,9 +109,7 @@ def gates(
     found = []
     for (gate, value, of_mean), edited in zip(clamps, seen):
         name = f"{gate} gate at {value:.2f}" + (", its mean (control)" if of_mean else "")
-        found.append(
-            Clamped(gate=gate, value=value, of_mean=of_mean, condition=_condition(name, clean, edited, metric))
-        )
+        found.append(Clamped(gate=gate, value=value, of_mean=of_mean, condition=_condition(name, clean, edited)))
     return tuple(found)
 
 

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -9,6 +10,16 @@ from jaxtyping import Float, Int
 from lm2.model.config import LM2Config
 from lm2.text.segments import Segment
 from probes.features.examples import Examples
+
+
+class SegmentRows(NamedTuple):
+    """The rows of one segment."""
+
+    segment: Segment
+    positions: Int[np.ndarray, "row"]
+    """Of the rows' tokens in the segment."""
+    examples: Examples
+    embedding: Float[np.ndarray, "d_vocab d_model"]
 
 
 @dataclass(frozen=True)
@@ -20,13 +31,7 @@ class Baseline(ABC):
         """Features of a row."""
 
     @abstractmethod
-    def rows(
-        self,
-        segment: Segment,
-        positions: Int[np.ndarray, "row"],
-        examples: Examples,
-        embedding: Float[np.ndarray, "d_vocab d_model"],
-    ) -> Float[np.ndarray, "row d"]:
+    def rows(self, at: SegmentRows) -> Float[np.ndarray, "row d"]:
         """The features of the rows of one segment."""
 
 
@@ -40,14 +45,8 @@ class Tokens(Baseline):
     def width(self, config: LM2Config, examples: Examples) -> int:
         return len(examples.vocabulary)
 
-    def rows(
-        self,
-        segment: Segment,
-        positions: Int[np.ndarray, "row"],
-        examples: Examples,
-        embedding: Float[np.ndarray, "d_vocab d_model"],
-    ) -> Float[np.ndarray, "row d"]:
-        return (np.array(segment.ids)[:, None] == examples.vocabulary).cumsum(0)[positions]
+    def rows(self, at: SegmentRows) -> Float[np.ndarray, "row d"]:
+        return (np.array(at.segment.ids)[:, None] == at.examples.vocabulary).cumsum(0)[at.positions]
 
 
 @dataclass(frozen=True)
@@ -60,14 +59,8 @@ class Embedding(Baseline):
     def width(self, config: LM2Config, examples: Examples) -> int:
         return config.d_model
 
-    def rows(
-        self,
-        segment: Segment,
-        positions: Int[np.ndarray, "row"],
-        examples: Examples,
-        embedding: Float[np.ndarray, "d_vocab d_model"],
-    ) -> Float[np.ndarray, "row d"]:
-        return embedding[list(segment.ids)].cumsum(0)[positions] / (positions + 1)[:, None]
+    def rows(self, at: SegmentRows) -> Float[np.ndarray, "row d"]:
+        return at.embedding[list(at.segment.ids)].cumsum(0)[at.positions] / (at.positions + 1)[:, None]
 
 
 @dataclass(frozen=True)
@@ -80,14 +73,9 @@ class Position(Baseline):
     def width(self, config: LM2Config, examples: Examples) -> int:
         return int(examples.segment.max() + examples.position.max()) + 2
 
-    def rows(
-        self,
-        segment: Segment,
-        positions: Int[np.ndarray, "row"],
-        examples: Examples,
-        embedding: Float[np.ndarray, "d_vocab d_model"],
-    ) -> Float[np.ndarray, "row d"]:
-        found = np.zeros((len(positions), int(examples.segment.max() + examples.position.max()) + 2))
-        found[:, segment.index] = 1
-        found[np.arange(len(positions)), examples.segment.max() + 1 + positions] = 1
+    def rows(self, at: SegmentRows) -> Float[np.ndarray, "row d"]:
+        segments, tokens = int(at.examples.segment.max()) + 1, int(at.examples.position.max()) + 1
+        found = np.zeros((len(at.positions), segments + tokens))
+        found[:, at.segment.index] = 1
+        found[np.arange(len(at.positions)), segments + at.positions] = 1
         return found

@@ -2,7 +2,6 @@
 stands behind it."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +16,7 @@ from lm2.runs.trace import Trace
 from lm2.tasks.babi import ask
 from lm2.tasks.simulator import simulate
 from lm2.weights.checkpoint import Checkpoint
-from probes.features.collect import collect, file_name, labelled, untrained
+from probes.features.collect import collect, labelled, untrained
 from probes.features.documents import Document
 from probes.features.examples import Examples, RowPosition
 from probes.features.slot_views import Sketch, ViewRows
@@ -206,30 +205,18 @@ def test_a_sketch_is_linear_and_keeps_squared_distances() -> None:
     assert ratios.mean() == pytest.approx(1, abs=0.05) and ratios.std() < (8 / 1000) ** 0.5
 
 
-def test_what_is_put_in_a_folder_is_what_is_held(gated: Checkpoint, tmp_path: Path) -> None:
+def test_each_document_is_told_once_for_each_condition_and_features_are_read_only(gated: Checkpoint) -> None:
     examples = Examples.among(gated, documents(33), RowPosition.STATEMENT)
     sources = expand(
         ["resid_post.*", "untrained bank:sketch7", "reset bank:slot2", "tokens"], gated.config, examples.moment
     )
     heard: list[None] = []
     held = collect(gated, examples, sources)
-    encoded = collect(gated, examples, sources, tmp_path, on_document=lambda: heard.append(None))
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(map(file_name, sources))
+    again = collect(gated, examples, sources, on_document=lambda: heard.append(None))
     assert len(heard) == 3 * len(examples.encoded_prompts)
     for source in sources:
-        np.testing.assert_array_equal(held[source], encoded[source])
-        np.testing.assert_array_equal(held[source], np.load(tmp_path / file_name(source)))
-        assert not encoded[source].flags.writeable
-
-
-def test_a_collection_that_breaks_off_leaves_no_file(gated: Checkpoint, tmp_path: Path) -> None:
-    def stop() -> None:
-        raise InterruptedError
-
-    examples = Examples.among(gated, documents(1), RowPosition.STATEMENT)
-    with pytest.raises(InterruptedError):
-        collect(gated, examples, expand(["embed", "tokens"], gated.config, examples.moment), tmp_path, on_document=stop)
-    assert list(tmp_path.iterdir()) == []
+        np.testing.assert_array_equal(held[source], again[source])
+        assert not held[source].flags.writeable
 
 
 @pytest.mark.parametrize(
