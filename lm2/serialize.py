@@ -105,7 +105,7 @@ class Numbers:
             raise ValueError(f"{name} must have {ndim} axes, not {array.ndim}")
         if array.size and np.abs(array).max() > np.finfo(np.float32).max:
             raise ValueError(f"{name} must be finite numbers in float32, not {shown(values)}")
-        self.array: Float32[np.ndarray, "..."] = array.astype(np.float32).reshape(
+        self.array: Float32[np.ndarray, ...] = array.astype(np.float32).reshape(
             array.shape if array.size else (0,) * ndim
         )
         self.array.setflags(write=False)
@@ -150,7 +150,7 @@ def settled(name: str, wanted: Any, value: object) -> Any:
         return Numbers(name, value, of[1])
     if origin in (Union, UnionType):
         kinds = [kind for kind in of if kind is not NoneType]
-        if value is None and NoneType in of or len(kinds) > 1 and isinstance(value, tuple(kinds)):
+        if (value is None and NoneType in of) or (len(kinds) > 1 and isinstance(value, tuple(kinds))):
             return value
         return (
             settled(name, kinds[0], value)
@@ -159,12 +159,12 @@ def settled(name: str, wanted: Any, value: object) -> Any:
         )
     if origin is tuple:
         return _settled_entries(name, of, as_sequence(name, value))
-    if issubclass(wanted, Enum):
-        return value if isinstance(value, wanted) else member(name, wanted, value)
-    if isinstance(value, wanted) and hasattr(wanted, "from_json"):
+    if isinstance(value, wanted) and (issubclass(wanted, Enum) or hasattr(wanted, "from_json")):
         return value
+    if issubclass(wanted, Enum) and not hasattr(wanted, "from_json"):
+        return member(name, wanted, value)
     if hasattr(wanted, "from_json"):
-        if not isinstance(value, Mapping) and not issubclass(wanted, Plain):
+        if not isinstance(value, Mapping) and not issubclass(wanted, Plain | Enum):
             raise ValueError(f"{name}: {wanted.__name__} is an object with fields, not {shown(value)}")
         return wanted.from_json(value)
     return _CHECKS[wanted](name, value)

@@ -81,6 +81,15 @@ def import_violations(path: str, tree: ast.Module) -> Iterator[str]:
             yield f"{path}:{node.lineno} relative import"
 
 
+def kind_violations(path: str, tree: ast.Module) -> Iterator[str]:
+    """What depends on a kind of memory asks its declaration."""
+    for node in ast.walk(tree):
+        if path.startswith("lm2/model/") or not isinstance(node, ast.Attribute) or not node.attr.isupper():
+            continue
+        if ast.unparse(node.value).split(".")[-1] == "MemoryKind":
+            yield f"{path}:{node.lineno} MemoryKind.{node.attr} is named outside lm2/model"
+
+
 def call_violations(path: str, tree: ast.Module) -> Iterator[str]:
     pickles = {alias.asname or alias.name for node in ast.walk(tree) if isinstance(node,
         ast.ImportFrom) and node.module == "pickle"
@@ -122,7 +131,8 @@ def except_violations(path: str, tree: ast.Module, lines: list[str]) -> Iterator
 def violations(root: Path) -> list[str]:
     found: list[str] = []
     for path, tree, lines in sources(root):
-        found += [*import_violations(path, tree), *call_violations(path, tree), *except_violations(path, tree, lines)]
+        found += [*import_violations(path, tree), *kind_violations(path, tree), *call_violations(path, tree)]
+        found += except_violations(path, tree, lines)
     return found
 
 
@@ -235,6 +245,8 @@ def test_tests_are_no_package() -> None:
         ("app/export/files.py", "import torch", "a drawing module imports torch"),
         ("app/screens/a.py", "from transformer_lens import HookedRootModule",
             "only lm2/model/hooks.py imports transformer_lens"),
+        ("probes/a.py", "f(config.memory is MemoryKind.GATED)", "MemoryKind.GATED is named outside lm2/model"),
+        ("app/a.py", "import lm2\nf(lm2.MemoryKind.NONE)", "MemoryKind.NONE is named outside lm2/model"),
         ("lm2/a.py", "from . import b", "relative import"),
         ("lm2/a.py", "print(1)", "print"),
         ("probes/a.py", "out = model.segment(ids, bank)", "segment is called outside the segment loops"),
@@ -266,6 +278,8 @@ def test_a_planted_violation_is_found(tmp_path: Path, path: str, line: str, said
         ("app/a.py", "import lm2.runs.runner, probes.causal.lens, streamlit, torch"),
         ("probes/a.py", "from lm2.model.lm2 import LM2\nimport torch"),
         ("lm2/model/hooks.py", "from transformer_lens import HookedRootModule"),
+        ("lm2/model/kinds/a.py", "replace(config, memory=MemoryKind.GATED)"),
+        ("probes/a.py", "def f(kind: MemoryKind) -> bool:\n    return MemoryKind(word).design.causal"),
         ("lm2/runs/loop.py", "model.segment(ids, bank)"),
         ("app/cli/commands/eval.py", "print(1)"),
         (

@@ -17,7 +17,6 @@ from app.ui import donors, export_panel, job_panel, panels, say, session, sideba
 from app.ui.session import Opened
 from app.views.run import text
 from app.views.study import ablations
-from lm2.model.config import MemoryKind
 from lm2.runs.interventions import Persistence
 
 if TYPE_CHECKING:
@@ -46,14 +45,6 @@ _CHANGE_HELP = (
     " of the same. Zero is a value that the model may never have seen: what it breaks says little."
 )
 _PERSISTENCE = {Persistence.PERSIST: "reading and writing", Persistence.READ_ONLY: "reading alone"}
-_READ_PATTERN = (
-    "Memory tokens are read by the same attention as all tokens. A head's read is replaced at READ_PATTERN: how much of"
-    " its attention goes to the memory tokens, while what goes to other tokens stays. There are no gates."
-)
-_READ_V = (
-    "A head's read is replaced at READ_V, what the slots offer that head, and so before the output gate, which sees the"
-    " change. Its pattern stays as it is."
-)
 
 
 def render() -> None:
@@ -137,13 +128,13 @@ def _heads_and_gates(opened: Opened) -> None:
     gates = [name for name, site in toggles.GATES.items() if site.layers(config)]
     for column, name in zip(st.columns(3), gates, strict=False):
         widgets.share(name.replace("_", " ").capitalize(), f"toggles.{name}", help=clamped, at=column)
-    st.caption(_READ_PATTERN if config.memory is MemoryKind.TOKENS else _READ_V)
+    st.caption(config.memory.design.head_edit)
 
 
 def _statements(opened: Opened) -> None:
     ranges, whole = opened.context.statements, opened.context.text
-    if opened.checkpoint.config.memory is MemoryKind.RELEASE:
-        st.caption("In the released arithmetic a token reads what it writes: its writing cannot be blocked alone.")
+    if refused := opened.checkpoint.config.memory.design.write_block_refused:
+        st.caption(f"{refused[0].upper()}{refused[1:]}.")
         return
     widgets.several(
         "Cannot write", "toggles.muted", range(len(ranges)), show=lambda at: f"{at}: {whole[slice(*ranges[at])]}",

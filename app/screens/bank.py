@@ -8,7 +8,6 @@ from app.charts import ComputedChart, OfRun, RunChart
 from app.ui import export_panel, panels, say, session, state, widgets
 from app.ui.session import Opened
 from app.views.run import bank
-from lm2.model.config import MemoryKind
 
 
 def render() -> None:
@@ -47,19 +46,11 @@ def _one_segment(opened: Opened, chart: RunChart, above: dict[str, ComputedChart
     read = session.readout(opened, bank.after(trace, layers, segment), layer)
     said = bank.readout(read, opened.checkpoint.tokenizer.shown)
     panels.panel(said, "readout", f"What slots say, through block {layer}", at=right, height=420)
-    way = (
-        "Each memory token's final state goes through the output head"
-        if config.memory is MemoryKind.TOKENS
-        else (
-            "Each slot goes through the block's value projection, output gate and W_O, the final norm and the output"
-            " head, as if a token read it alone"
-        )
-    )
     say.caption(
         "{}; logits are centred over the vocabulary. The baseline is 256 random slots of the bank's own norms on the"
         " same way: random 95 % is the top logit that 95 % of them stay below, above random the share of them that this"
         " slot's top logit exceeds. A slot within the random range says nothing.",
-        way,
+        config.memory.design.slot_way,
     )
     export_panel.hand_out({**above, **made})
     state.publish()

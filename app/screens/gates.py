@@ -8,7 +8,6 @@ from app.charts import ComputedChart, OfRun, RunChart
 from app.ui import export_panel, panels, say, session, state, widgets
 from app.ui.session import Opened
 from app.views.run import gates
-from lm2.model.config import GatePooling, MemoryKind
 
 _OF_BLOCK = {"Spread": OfRun.GATE_SPREAD, "Saturation": OfRun.GATE_SATURATION}
 _WRITES = "Mean over the features of each slot. A segment's blocks write one after the other, in order of the columns."
@@ -22,17 +21,12 @@ def render() -> None:
         return
     session.subtitle(opened)
     config, trace = opened.checkpoint.config, opened.trace
-    if config.memory is MemoryKind.RELEASE and config.gate_pooling is GatePooling.SEGMENT:
-        st.warning(
-            "This model's gates pool over the whole segment, so they see the future: a gate value, and every logit,"
-            " also depends on later tokens of its segment. There is one value per segment, not per token. The released"
-            " arithmetic has no output gate.",
-            icon=":material/warning:",
-        )
+    if warning := config.memory.design.gates_warning(config):
+        st.warning(warning, icon=":material/warning:")
     there = [gate for gate, site in gates.SITES.items() if site.layers(config)]
     if not there:
         name = opened.checkpoint.name
-        say.info("{} has memory tokens, and these have no gates. Memory and Bank show them.", name)
+        say.info("{} has {}. Memory and Bank show them.", name, config.memory.design.no_gates)
         return
     gate = widgets.buttons("Gate", "gates.gate", there)
     st.caption(gates.MEANING[gate])

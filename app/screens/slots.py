@@ -12,7 +12,7 @@ from app.charts import SlotChart
 from app.server import owner, results
 from app.ui import export_panel, job_panel, panels, say, session, state, widgets
 from app.views.study import experiments
-from lm2.model.config import MemoryKind
+from lm2.model.sites import Site
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,7 +73,7 @@ def _spec(loaded: Checkpoint) -> ExplainSpec:
     return ExplainSpec(
         checkpoint=loaded.name, documents=Documents(tasks=(asked.task,), count=asked.count, origin=Origin.HELD_OUT),
         segment_length=session.segment_length(), seed=asked.seed,
-        signals=(Signal.READ,) if loaded.config.memory is MemoryKind.RELEASE else tuple(Signal),
+        signals=tuple(Signal) if Site.WRITE_PATTERN.layers(loaded.config) else (Signal.READ,),
     )  # fmt: skip
 
 

@@ -13,7 +13,6 @@ from app.server import cache
 from app.ui import export_panel, job_panel, panels, progress, say, session, state, widgets
 from app.views.study import sweeps
 from app.views.study.sweeps import Swept
-from lm2.model.config import MemoryKind
 from probes.stats.metrics import Metric
 
 if TYPE_CHECKING:
@@ -114,7 +113,7 @@ def _choose(config: LM2Config) -> None:
         segments = range(_MOST_BACK)
         widgets.places("Segments", "sweeps.back", segments, show=sweeps.segment_name, help=_BACK, at=middle)
         widgets.number("Screen for the best", "sweeps.screened", help=_SCREEN, at=right)
-    meaning = _BANK_SLOTS if grid == "slots" and config.memory is MemoryKind.TOKENS else _MEANING[grid]
+    meaning = _BANK_SLOTS if grid == "slots" and config.memory.design.bank_in_stream else _MEANING[grid]
     say.caption("{} It is replaced by " + _REPLACEMENTS[replacement] + ".", meaning)
 
 

@@ -14,7 +14,6 @@ from app.ui import export_panel, panels, say, session, state, widgets
 from app.ui.session import Opened
 from app.views.run import memory, text
 from app.views.study import updates
-from lm2.model.config import MemoryKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,16 +34,6 @@ _PROBED = (
     "Read weights of block {layer}, {pooled}, both maps on one scale. The probe is read as a segment of its own with"
     " nothing else in sight, so only the bank differs; it is that of the text written with writes {shown}."
 )
-
-_BESIDES = {
-    MemoryKind.RELEASE: (
-        " In the released arithmetic a block reads what the block before it has just written: behind the first block, a"
-        " reading also holds what the probe itself writes."
-    ),
-    MemoryKind.TOKENS: (
-        " Tokens also attend to tokens: a column does not sum to 1, and what is left counts as one more slot."
-    ),
-}
 
 _PROBES = {ProbeText.QUESTION: "the question", ProbeText.SEGMENT: "the prompt's last segment"}
 _MOVED = (
@@ -201,7 +190,7 @@ def _before_and_after(opened: Opened, continued: Continued, chart: UpdateChart) 
             say.caption("Read from {}.", updates.bank(walk, bank))
             panels.figure(made[title].view, title.lower(), height)
     probed = _PROBED.format(layer=chart.layer, pooled=memory.over(chart.head), shown=chart.writes)
-    say.caption("{}{}", probed, _BESIDES.get(opened.checkpoint.config.memory, ""))
+    say.caption("{}", " ".join(filter(None, (probed, opened.checkpoint.config.memory.design.rereading))))
     left, right = st.columns(2)
     panels.panel(made["Difference"].view, "difference", "Difference", at=left, height=height)
     moved = updates.most_moved(read, chart.layer, chart.head, before, after)

@@ -4,24 +4,12 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from enum import Enum
 
+from lm2.model.memory import MemoryKind, divides
 from lm2.serialize import Spec, within
 from lm2.shown import shown
 
 LARGEST = 2**28
 """No size is larger: far beyond every model, and products of two still count what memory can address."""
-
-
-class MemoryKind(Enum):
-    """The arithmetic by which a model remembers."""
-
-    NONE = "none"
-    """Plain Llama decoder: no bank."""
-    GATED = "gated"
-    """LM2 as the paper's equations say: read by cross-attention; input, forget and output gates; causal."""
-    RELEASE = "release"
-    """The arithmetic of the released LM2 code, number for number."""
-    TOKENS = "tokens"
-    """RMT: memory tokens before and after the segment, through a plain decoder."""
 
 
 class GatePooling(Enum):
@@ -117,8 +105,8 @@ class LM2Config(Spec):
         for name in ("slots", "slot_dim", "memory_heads"):
             within(name, getattr(self, name), 0, LARGEST)
         self._check_numbers()
-        _divides("d_model", self.d_model, "n_heads", self.n_heads)
-        _divides("n_heads", self.n_heads, "n_key_value_heads", self.n_key_value_heads)
+        divides("d_model", self.d_model, "n_heads", self.n_heads)
+        divides("n_heads", self.n_heads, "n_key_value_heads", self.n_key_value_heads)
         if self.d_head % 2:
             raise ValueError(
                 f"rotary positions need an even head size: d_model {self.d_model} / n_heads {self.n_heads} ="
@@ -128,14 +116,7 @@ class LM2Config(Spec):
             raise ValueError(
                 f"attention_window {self.attention_window} is shorter than segment_length {self.segment_length}"
             )
-        if self.memory is MemoryKind.NONE:
-            if self.memory_layers or self.slots:
-                raise ValueError(
-                    f"a model without memory has 0 slots and no memory_layers, not {self.slots} and"
-                    f" {shown(self.memory_layers)}"
-                )
-            return
-        self._check_memory()
+        self.memory.design.check(self)
 
     def _check_numbers(self) -> None:
         if not 1 <= self.rope_theta <= 1e30:  # of more, float32 has no powers
@@ -144,50 +125,6 @@ class LM2Config(Spec):
             raise ValueError(f"rms_norm_eps must be between 0 and 1, not {self.rms_norm_eps}")
         if self.embedding_std < 0:
             raise ValueError(f"embedding_std must not be negative, as {self.embedding_std} is")
-
-    def _check_memory(self) -> None:
-        for name in ("slots", "slot_dim", "memory_heads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"a {self.memory.value} memory needs {name} of at least 1, not {getattr(self, name)}")
-        outside = [layer for layer in self.memory_layers if not 0 <= layer < self.n_layers]
-        if outside or len(set(self.memory_layers)) != len(self.memory_layers) or not self.memory_layers:
-            raise ValueError(
-                f"memory_layers must be distinct blocks of 0..{self.n_layers - 1}, not {shown(self.memory_layers)}"
-            )
-        _divides("d_model", self.d_model, "memory_heads", self.memory_heads)
-        _divides("slot_dim", self.slot_dim, "memory_heads", self.memory_heads)
-        if self.bank_start is BankStart.IDENTITY and self.slots > self.slot_dim:
-            raise ValueError(f"an identity bank needs slots <= slot_dim, not {self.slots} > {self.slot_dim}")
-        if self.read_top_k is not None and not 1 <= self.read_top_k <= self.slots:
-            raise ValueError(f"read_top_k must be within 1..{self.slots} (slots), not {self.read_top_k}")
-        if self.memory is MemoryKind.TOKENS:
-            self._check_memory_tokens()
-        if self.memory is MemoryKind.RELEASE and self.segment_end is not SegmentEnd.LENGTH:
-            raise ValueError(
-                "the released arithmetic runs on full segments: segment_end must be 'length', not"
-                f" {self.segment_end.value!r}"
-            )
-        if self.memory is MemoryKind.RELEASE and not self.d_model == self.slots == self.slot_dim == self.segment_length:
-            raise ValueError(
-                "the released arithmetic needs segment_length = slots = slot_dim = d_model, not "
-                f"{self.segment_length}, {self.slots}, {self.slot_dim}, {self.d_model}"
-            )
-
-    def _check_memory_tokens(self) -> None:
-        """Memory tokens are tokens: as wide, seen by the same heads, in every block; and segments meet only through
-        them."""
-        wanted = {
-            "slot_dim": self.d_model, "memory_heads": self.n_heads, "bank_start": BankStart.LEARNED,
-            "attention_window": self.segment_length, "read_top_k": None,
-        }  # fmt: skip
-        for name, value in wanted.items():
-            if getattr(self, name) != value:
-                raise ValueError(f"memory tokens need {name} = {value}, not {getattr(self, name)}")
-        if self.memory_layers != tuple(range(min(self.n_layers, len(self.memory_layers) + 1))):
-            raise ValueError(
-                f"memory tokens need memory_layers = 0..{self.n_layers - 1}, every block in order, not"
-                f" {shown(self.memory_layers)}"
-            )
 
     @property
     def d_head(self) -> int:
@@ -198,6 +135,11 @@ class LM2Config(Spec):
         """Tokens before its own segment that a token may still attend to; None, all of them."""
         return None if self.attention_window is None else self.attention_window - self.segment_length
 
+    @property
+    def learned_bank(self) -> bool:
+        """Whether the bank at the start of a document is a trained parameter."""
+        return self.bank_start is BankStart.LEARNED
+
     @classmethod
     def from_json(cls, values: object) -> "LM2Config":
         """Raises ValueError naming the fields that are unknown or missing, or the one whose value cannot be."""
@@ -207,8 +149,3 @@ class LM2Config(Spec):
             if unknown or missing:
                 raise ValueError(f"model config has unknown fields {shown(unknown)} and lacks {missing}")
         return super().from_json(values)
-
-
-def _divides(whole_name: str, whole: int, part_name: str, part: int) -> None:
-    if part < 1 or whole % part:
-        raise ValueError(f"{whole_name} {whole} does not divide among {part_name} {part}")

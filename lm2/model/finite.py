@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from lm2.model.hooks import HookedModel, HookPoint
+from lm2.model.memory import MemoryKind
 from lm2.model.sites import Site
-
-_SITES = {site.template: site for site in Site}
 
 
 class NotFiniteError(ValueError):
@@ -29,7 +28,8 @@ def is_finite(value: Tensor) -> bool:
 def place_of(name: str) -> str:
     """A hook point in words: its site, its block and its name."""
     block = re.match(r"blocks\.(\d+)\.", name)
-    site = _SITES.get(re.sub(r"^blocks\.\d+\.", "blocks.{layer}.", name))
+    sites = {site.template: site for site in (*Site, *(site for kind in MemoryKind for site in kind.design.sites))}
+    site = sites.get(re.sub(r"^blocks\.\d+\.", "blocks.{layer}.", name))
     words = [*([site.name] if site else []), *([f"block {block[1]}"] if block else [])]
     return f"{', '.join(words)} ({name})" if words else name
 

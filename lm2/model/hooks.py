@@ -12,8 +12,6 @@ from transformer_lens import ActivationCache, HookedRootModule
 from transformer_lens.hook_points import HookPoint
 from transformer_lens.utilities import Slice
 
-from lm2.model.config import MemoryKind
-
 __all__ = ["HookPoint", "HookedModel", "LM2Cache"]
 
 NamesFilter = str | list[str] | Callable[[str], bool] | None
@@ -172,7 +170,8 @@ class LM2Cache(ActivationCache):
         positions = pos_slice if isinstance(pos_slice, Slice) else Slice(pos_slice)
         where = positions.slice
         named = [where.start, where.stop] if isinstance(where, slice) else np.asarray(where).ravel().tolist()
-        if self.model.config.memory is MemoryKind.TOKENS and any(at is not None and at < 0 for at in named):
+        config = self.model.config
+        if config.memory.design.back_rows(config) and any(at is not None and at < 0 for at in named):
             raise ValueError(
                 f"positions {where} count from the end, where this model has rows of memory tokens: count from the"
                 " front"

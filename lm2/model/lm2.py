@@ -4,21 +4,19 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
-from functools import cached_property, partial
+from functools import cached_property
 from types import SimpleNamespace
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from lm2.model.config import BankStart, LM2Config, MemoryKind
+from lm2.model.block import Block
+from lm2.model.config import LM2Config
 from lm2.model.finite import NotFiniteError, Unembedding, first_place, is_finite
-from lm2.model.gated import GatedMemory, MemoryStep
 from lm2.model.hooks import HookedModel, HookPoint
-from lm2.model.llama import MLP, Attention, KVCache, RMSNorm, rotary_frequencies
-from lm2.model.release import ReleaseMemory
-from lm2.model.rmt import TokenMemory, TokenRows, with_copies
-from lm2.model.stream import Cache, Stream
+from lm2.model.llama import RMSNorm, rotary_frequencies
+from lm2.model.stream import Cache, Stream, TokenRows, with_memory_rows
 from lm2.model.weights import Shapes, check_shapes, check_weight
 
 
@@ -51,11 +49,11 @@ class ReturnType(Enum):
 def _padded_after(
     non_padding: Bool[Tensor, "batch token"], input_ids: Int[Tensor, "batch token"]
 ) -> Bool[Tensor, "batch token"]:
-    """`non_padding` as it is. Raises ValueError unless it marks at least one token of every row, and none after padding."""
+    """`non_padding` as it is. Raises ValueError unless it marks a token of every row, and none after padding."""
     if non_padding.shape != input_ids.shape or non_padding.dtype is not torch.bool:
         raise ValueError(
-            f"non_padding must be true or false for each of {tuple(input_ids.shape)} tokens, not {non_padding.dtype} of shape"
-            f" {tuple(non_padding.shape)}"
+            f"non_padding must be true or false for each of {tuple(input_ids.shape)} tokens, not {non_padding.dtype}"
+            f" of shape {tuple(non_padding.shape)}"
         )
     wrong = torch.cat([~non_padding[:, :1], non_padding[:, 1:] & ~non_padding[:, :-1]], dim=1)
     if wrong.any():
@@ -63,60 +61,6 @@ def _padded_after(
         what = f"token {token} is real after padding" if token else "its first token is padding"
         raise ValueError(f"row {row} must be real tokens, one at least, and then padding, but {what}")
     return non_padding
-
-
-class Block(nn.Module):
-    """One decoder block.
-
-    h ──┬─ ln1 ─ attn ─ a ─┬───────────── + ── resid_mid ──┬─ ln2 ─ mlp ─ + ── resid_post
-        └──────────────────┤              │                └──────────────┘
-    bank_start ─ read ─ gate_out ─ mem_out┘
-    bank ── write (gate_in, gate_forget) ──────────────────────────────────── bank
-    """
-
-    hook_out_is_single_residual_stream = True  # TransformerLens' logit_lens asks
-
-    def __init__(self, config: LM2Config, layer: int) -> None:
-        super().__init__()
-        self.ln1 = RMSNorm(config.d_model, config.rms_norm_eps)
-        self.attn = Attention(config)
-        self.mem = _memory(config, layer) if layer in config.memory_layers else None
-        self.ln2 = RMSNorm(config.d_model, config.rms_norm_eps)
-        self.mlp = MLP(config)
-        self.hook_resid_pre, self.hook_attn_out, self.hook_resid_mid = HookPoint(), HookPoint(), HookPoint()
-        self.hook_mlp_out, self.hook_resid_post = HookPoint(), HookPoint()
-        if self.mem is not None and not isinstance(self.mem, TokenMemory):
-            self.hook_mem_out = HookPoint()
-
-    def forward(
-        self,
-        resid: Float[Tensor, "batch token d_model"],
-        angles: Float[Tensor, "batch token half"],
-        visible: Bool[Tensor, "batch one token key"],
-        cache: KVCache | None,
-        bank_start: Float[Tensor, "batch slot slot_dim"] | None,
-        bank: Float[Tensor, "batch slot slot_dim"] | None,
-        non_padding: Bool[Tensor, "batch token"],
-        write: bool,
-    ) -> tuple[Float[Tensor, "batch token d_model"], KVCache, Float[Tensor, "batch slot slot_dim"] | None]:
-        tokens = self.mem if isinstance(self.mem, TokenMemory) else None
-        resid = self.hook_resid_pre(resid if tokens is None else tokens.begin(resid, write))
-        look = None if tokens is None else partial(tokens.look, write=write)
-        attn_out, cache = self.attn(self.ln1(resid), angles, visible, cache, look)
-        attn_out = self.hook_attn_out(attn_out)
-        mid = resid + attn_out
-        if self.mem is not None and tokens is None:
-            step: MemoryStep = self.mem(mid, attn_out, bank_start, bank, non_padding, write)
-            mid, bank = mid + self.hook_mem_out(step.mem_out), step.bank
-        mid = self.hook_resid_mid(mid)
-        post = mid + self.hook_mlp_out(self.mlp(self.ln2(mid)))
-        return self.hook_resid_post(post if tokens is None else tokens.end(post, write)), cache, bank
-
-
-def _memory(config: LM2Config, layer: int) -> GatedMemory | ReleaseMemory | TokenMemory:
-    if config.memory is MemoryKind.TOKENS:
-        return TokenMemory(config.slots, last=layer == config.n_layers - 1)
-    return GatedMemory(config) if config.memory is MemoryKind.GATED else ReleaseMemory(config)
 
 
 class LM2(HookedModel):
@@ -136,7 +80,7 @@ class LM2(HookedModel):
         self.unembed = Unembedding(config.d_model, config.d_vocab, bias=False)
         if config.tied_embeddings:
             self.unembed.weight = self.embed.weight
-        if config.memory is not MemoryKind.NONE and config.bank_start is BankStart.LEARNED:
+        if config.memory_layers and config.learned_bank:
             self.bank_start = nn.Parameter(torch.zeros(config.slots, config.slot_dim))
         self.hook_embed = HookPoint()
         self.setup()
@@ -182,9 +126,9 @@ class LM2(HookedModel):
         if not self.config.tied_embeddings:
             self.unembed.weight.normal_(0.0, 1 / math.sqrt(self.config.d_model), generator=generator)
         if isinstance(getattr(self, "bank_start", None), nn.Parameter):
-            tokens = self.config.memory is MemoryKind.TOKENS  # memory tokens start as embeddings do
-            std = self.config.embedding_std if tokens else 1 / math.sqrt(self.config.slot_dim)
-            self.bank_start.normal_(0.0, std, generator=generator)
+            self.bank_start.normal_(0.0, self.config.memory.design.bank_std(self.config), generator=generator)
+        for block in self.blocks:
+            block.mem.initialise(generator)
 
     def weights(self) -> dict[str, Tensor]:
         """Every weight once, by name (a tied unembedding is the embedding); what checkpoints hold."""
@@ -206,14 +150,8 @@ class LM2(HookedModel):
 
     def fresh_bank(self, batch: int) -> Float[Tensor, "batch slot slot_dim"] | None:
         """The bank at the start of a document; None for a model without memory."""
-        config, like = self.config, self.embed.weight
-        if config.memory is MemoryKind.NONE:
-            return None
-        if config.bank_start is BankStart.LEARNED:
-            start = self.bank_start
-        else:
-            start = torch.eye(config.slots, config.slot_dim, dtype=like.dtype, device=like.device)
-        return start.expand(batch, -1, -1).clone()
+        start = self.config.memory.design.first_bank(self)
+        return None if start is None else start.expand(batch, -1, -1).clone()
 
     def segment(
         self,
@@ -266,10 +204,12 @@ class LM2(HookedModel):
             seen = torch.cat([cache.positions, seen], dim=1)
         rows, keys = TokenRows(own, non_padding), seen
         resid = self.embed(input_ids)
-        if self.config.memory is MemoryKind.TOKENS:
-            rows = with_copies(rows, self.config.slots, first, write)
-            keys = torch.cat([torch.where(seen < 0, seen, seen + self.config.slots), rows.positions[:, tokens:]], dim=1)
-            resid = torch.cat([resid, bank, bank] if write else [resid, bank], dim=1)
+        design = self.config.memory.design
+        front, back = design.front_rows(self.config), design.back_rows(self.config) if write else 0
+        if front or back:
+            rows = with_memory_rows(rows, front, back, first)
+            keys = torch.cat([torch.where(seen < 0, seen, seen + front), rows.positions[:, tokens:]], dim=1)
+            resid = torch.cat([resid, *design.memory_rows(self, bank, write)], dim=1)
         resid = self.hook_embed(resid)
         # A padded query sees no real restriction it could break; letting it see itself keeps its softmax finite.
         visible = (keys[:, None, :] <= rows.positions[:, :, None]) & (
@@ -318,10 +258,8 @@ class LM2(HookedModel):
         final = self.ln_final(stream.resid)
         if not stream.write or stream.bank is None:
             bank = None
-        elif self.config.memory is MemoryKind.TOKENS:
-            bank = self.blocks[-1].mem.handed_on(final)
         else:
-            bank = stream.bank.expand(len(final), -1, -1)
+            bank = self.config.memory.design.bank_out(self, final, stream.bank).expand(len(final), -1, -1)
         before = 0 if stream.earlier is None else stream.earlier.next_position
         cache = Cache(stream.kept, stream.seen, before + stream.non_padding.sum(1)).repeated(len(final))
         return SegmentOutput(final[:, : stream.tokens], bank, cache, self.unembed)

@@ -1,13 +1,36 @@
 """Stream: one segment on its way through the blocks, a value that can be kept at any block and gone on from."""
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lm2.model.llama import KVCache
-from lm2.model.rmt import TokenRows
+
+
+class TokenRows(NamedTuple):
+    """Where the rows of a segment stand, and which of them are no padding."""
+
+    positions: Int[Tensor, "batch row"]
+    non_padding: Bool[Tensor, "batch row"]
+
+
+def with_memory_rows(rows: TokenRows, front: int, back: int, before: Int[Tensor, "batch"]) -> TokenRows:
+    """The rows of tokens, followed by those of a memory.
+
+    The front rows stand at positions 0..front-1, tokens after them, and the back rows after the last token. Attention
+    goes by position, not by row: with the tokens first, every site's token axis begins with the tokens.
+    `before`: tokens of each row that were fed earlier.
+    """
+    positions, non_padding = rows
+    place = torch.arange(max(front, back), device=positions.device).expand(len(positions), -1)
+    behind = (front + before + non_padding.sum(1))[:, None] + place[:, :back]
+    always = torch.ones_like(non_padding[:, :1]).expand(-1, front + back)
+    return TokenRows(
+        torch.cat([positions + front, place[:, :front], behind], dim=1), torch.cat([non_padding, always], dim=1)
+    )
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from lm2.model.config import LM2Config, MemoryKind
+from lm2.model.config import LM2Config
 from lm2.model.finite import in_segments
 from lm2.model.lm2 import LM2, SegmentOutput
 from lm2.runs.hooks import Hook
@@ -28,7 +28,7 @@ _ROWS = 32
 def meet_in_the_bank(config: LM2Config) -> bool:
     """Whether nothing but the bank goes from segment to segment, and segments may be padded: documents can then be read
     side by side."""
-    return config.lookback == 0 and config.memory is not MemoryKind.RELEASE
+    return config.lookback == 0 and config.memory.design.batches
 
 
 class BatchStep(NamedTuple):

@@ -7,7 +7,7 @@ from math import ceil
 from typing import TYPE_CHECKING
 
 from lm2.model.config import LM2Config
-from lm2.model.sites import Axis, Site
+from lm2.model.sites import AnySite, Axis
 from lm2.serialize import Plain, Spec, places
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ class Capture(Spec):
     Raises ValueError when the reduction does not fit the site's axes.
     """
 
-    site: Site
+    site: AnySite
     reduction: Reduction = Whole()
     layers: tuple[int, ...] | None = None
     """Blocks to keep; None, all that have the site."""
@@ -208,7 +208,11 @@ def check_there(what: str, wanted: tuple[int, ...] | None, there: Sequence[int])
 
 
 def check_places(
-    site: Site, layers: tuple[int, ...] | None, segments: tuple[int, ...] | None, config: LM2Config, segment_count: int
+    site: AnySite,
+    layers: tuple[int, ...] | None,
+    segments: tuple[int, ...] | None,
+    config: LM2Config,
+    segment_count: int,
 ) -> None:
     """Raise ValueError when the model lacks the site, or the run a block or segment that is named."""
     held = site.layers(config)

@@ -11,7 +11,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lm2.model.config import MemoryKind
 from lm2.model.lm2 import LM2
 from lm2.model.stream import Cache
 from lm2.runs.batched import BatchStep, meet_in_the_bank, run_batch
@@ -184,7 +183,7 @@ def decode(
 class Alone:
     """One text: its open segment is read token by token with its key/value cache, and once more whole when it is full.
 
-    Gates that pool over the segment, as RELEASE's, change with every token: there it is always read whole.
+    Where a segment cannot be read on token by token, it is always read whole.
     """
 
     def __init__(self, model: LM2, spec: RunSpec, records: Records) -> None:
@@ -196,7 +195,7 @@ class Alone:
     def predict(self, texts: Sequence[OpenText]) -> Float[Tensor, "one d_vocab"]:
         (text,) = texts
         segment, before = text.segment, text.before
-        if self._read is not None and self._model.config.memory is not MemoryKind.RELEASE:
+        if self._read is not None and self._model.config.memory.design.decodes_with_cache:
             segment = replace(segment, start=segment.end - 1, ids=segment.ids[-1:])
             before = Carried(before.bank, self._read)
         _, output = next(run_segments(self._model, [segment], self._spec, self._records, before, write=False))

@@ -7,8 +7,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lm2.model.config import LM2Config, MemoryKind
+from lm2.model.config import LM2Config
 from lm2.model.hooks import HookPoint
+from lm2.model.memory import Fill
 from lm2.model.sites import Axis, Site
 from lm2.runs.capture import Coordinate, Sizes
 from lm2.runs.interventions import BankEdit, Carry, Edit, Freeze, Intervention, MemoryOff, Reset, WriteBlock
@@ -208,32 +209,22 @@ def _edits(change: Edit, config: LM2Config, segment: Segment, given: SourceActiv
         yield change.site.hook_name(layer), edit
 
 
-def _put(number: float, chosen: Mapping[int, Sequence[int]]) -> Callable[[Tensor, HookPoint], Tensor]:
-    return lambda value, hook: value.masked_fill(_there(value, chosen), number)
+def _filled(fills: Iterable[Fill], layer: int) -> Iterator[Hook]:
+    for site, number, places in fills:
+        yield (
+            site.hook_name(layer),
+            lambda value, hook, number=number, places=places: value.masked_fill(_there(value, places), number),
+        )
 
 
 def _unread(change: MemoryOff, config: LM2Config, segment: Segment, write: bool) -> Iterator[Hook]:
     for layer in sorted(config.memory_layers):
         if not change.at(Coordinate(segment.index, layer)):
             continue
-        if config.memory is MemoryKind.TOKENS:
-            behind = config.slots if write else 0  # the keys of the back copy
-            hidden = {2: range(len(segment.ids)), 3: range(-config.slots - behind, -behind)}
-            yield Site.ATTN_SCORES.hook_name(layer), _put(float("-inf"), hidden)
-        else:
-            yield Site.MEM_OUT.hook_name(layer), _put(0.0, {})
+        yield from _filled(config.memory.design.unread(config, layer, len(segment.ids), write), layer)
 
 
 def _unwritten(tokens: Sequence[int], config: LM2Config, all_of_them: bool) -> Iterator[Hook]:
     """`tokens` of a segment write nothing."""
     for layer in sorted(config.memory_layers):
-        if (
-            config.memory is MemoryKind.TOKENS
-        ):  # segments do not look back, so a token's place in its segment is its key
-            yield Site.ATTN_SCORES.hook_name(layer), _put(float("-inf"), {2: range(-config.slots, 0), 3: tokens})
-            continue
-        yield Site.WRITE_SCORES.hook_name(layer), _put(float("-inf"), {3: tokens})
-        if all_of_them:  # a softmax over nothing is no number; closed input gates and open forget gates keep the bank
-            yield Site.WRITE_PATTERN.hook_name(layer), _put(0.0, {})
-            yield Site.GATE_IN.hook_name(layer), _put(0.0, {})
-            yield Site.GATE_FORGET.hook_name(layer), _put(1.0, {})
+        yield from _filled(config.memory.design.unwritten(config, layer, tokens, all_of_them), layer)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from lm2.model.config import LM2Config, MemoryKind
-from lm2.model.sites import WRITING, Axis, Site
+from lm2.model.config import LM2Config
+from lm2.model.sites import AnySite, Axis, Site
 from lm2.runs.capture import Coordinate, Sizes, check_places, check_there
 from lm2.runs.operations import Donated, Initial, Operation
 from lm2.serialize import Plain, all_written, places
@@ -119,7 +119,7 @@ class Edit(_Editing):
     another story) or take a Mean; Set(value=0) asks the model about values that it has never seen.
     """
 
-    site: Site
+    site: AnySite
     layers: tuple[int, ...] | None = None
     """Blocks; None, all that have the site."""
     heads: tuple[int, ...] | None = None
@@ -195,7 +195,7 @@ class Edit(_Editing):
             return
         if not config.memory_layers:
             raise ValueError(f"a {config.memory.value} model has no bank: READ_ONLY has no meaning there")
-        if self.site in WRITING and config.memory is not MemoryKind.RELEASE:
+        if self.site.writing and not config.memory.design.reads_own_writes:
             raise ValueError(
                 f"no token of the segment sees {self.site.name}: with READ_ONLY the edit would change nothing"
             )
@@ -288,10 +288,8 @@ class WriteBlock(Intervention):
     def check(self, config: LM2Config, segments: Sequence["Segment"], donors: Donors) -> None:
         if not config.memory_layers:
             raise ValueError(f"a {config.memory.value} model has no bank: nothing is written that could be blocked")
-        if config.memory is MemoryKind.RELEASE:
-            raise ValueError(
-                "in the released arithmetic a token reads what it writes: its writing cannot be blocked alone"
-            )
+        if refused := config.memory.design.write_block_refused:
+            raise ValueError(refused)
         check_there("token", self.tokens, range(segments[-1].end))
 
 

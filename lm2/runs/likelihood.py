@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from lm2.model.config import MemoryKind
 from lm2.model.lm2 import SegmentOutput
 from lm2.runs.loop import carried, run_segments
 from lm2.runs.runner import prepare
@@ -119,10 +118,9 @@ def _reading(checkpoint: Checkpoint, context: str, continuation: str, segment_le
             f"the tokenizer has no token for some of {shown(continuation)}: its likelihood would be that of other"
             " texts, too"
         )
-    if checkpoint.config.memory is not MemoryKind.RELEASE:
+    if checkpoint.config.memory.design.causal:
         # The last token predicts nothing that counts. Left out, one-token continuations of a context are one text to
         # read.
-        # The released arithmetic alone needs it: its gates see the whole segment.
         last = replace(segments[-1], ids=segments[-1].ids[:-1])
         segments = (*segments[:-1], last) if last.ids else segments[:-1]
     return _Reading(spec=spec, ids=tokens.ids, segments=segments, first=first)

@@ -11,10 +11,9 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from lm2.model.config import LM2Config, MemoryKind
+from lm2.model.config import LM2Config
 from lm2.model.finite import in_segments
 from lm2.model.lm2 import LM2, SegmentOutput
-from lm2.model.sites import WRITING
 from lm2.model.stream import Cache
 from lm2.runs.capture import Capture, Coordinate
 from lm2.runs.hooks import NOTHING, Hook, SourceActivations, bank_in, bank_out, hooks, non_padding, watch
@@ -73,12 +72,12 @@ def run_segments(
         captures = (*by_segment[None], *by_segment.get(segment.index, ()))
         apart = read_cache is not cache or any(change.read_only and change.reaches(segment) for change in changes)
         bank = bank_in(lasting, config, segment, handed, fresh, sources)
-        seen = [capture for capture in captures if not apart or capture.site in WRITING]
+        seen = [capture for capture in captures if not apart or capture.site.writing]
         added = [*hooks(lasting, config, segment, sources, write=write), *_watching(config, segment, seen, records)]
         written = output = _feed(model, segment, bank, cache, added, write)
         if apart:
             read = bank_in(changes, config, segment, handed, fresh, sources)
-            seen = [capture for capture in captures if capture.site not in WRITING]
+            seen = [capture for capture in captures if not capture.site.writing]
             added = [*hooks(changes, config, segment, sources, write=False), *_watching(config, segment, seen, records)]
             output = _feed(model, segment, read, read_cache, added, write=False)
         handed = bank_out(lasting, segment, bank, written.bank)
@@ -114,8 +113,7 @@ def _feed(
     added: Sequence[Hook],
     write: bool,
 ) -> SegmentOutput:
-    # The released arithmetic runs on full segments only; nothing else needs padding when rows come one by one.
-    length = model.config.slots if model.config.memory is MemoryKind.RELEASE else None
+    length = model.config.memory.design.full_length(model.config)
     input_ids, there = pad([segment.ids], length, model.embed.weight.device)
     with in_segments(segment.index), model.hooks(fwd_hooks=added):
         return model.segment(input_ids, bank, cache=cache, non_padding=there, write=write)
@@ -138,12 +136,7 @@ def _by_segment(captures: Sequence[Capture]) -> Mapping[int | None, Sequence[Cap
     return found
 
 
-def _watching(
-    config: LM2Config,
-    segment: Segment,
-    captures: Sequence[Capture],
-    records: Records,
-) -> Iterator[Hook]:
+def _watching(config: LM2Config, segment: Segment, captures: Sequence[Capture], records: Records) -> Iterator[Hook]:
     """Hooks that keep what is captured. They come behind those that edit, and so show what the model really used."""
 
     def keep(capture: Capture, place: Coordinate, value: Tensor) -> None:

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lm2.model.config import LM2Config, MemoryKind
+from lm2.model.config import LM2Config
 from lm2.origin import processor, threads
 from lm2.runs.capture import Capture, Coordinate
 from lm2.runs.hooks import SourceActivations, SourceRequest, takings
@@ -38,8 +38,9 @@ def prepare(checkpoint: Checkpoint, spec: RunSpec) -> tuple[TokenSequence, tuple
     if spec.checkpoint != checkpoint.name:
         raise ValueError(f"the spec is for checkpoint {spec.checkpoint!r}, not {checkpoint.name!r}")
     length = spec.segment_length or config.segment_length
-    if config.memory is MemoryKind.RELEASE and length != config.slots:
-        raise ValueError(f"this model's segments are {config.slots} tokens long, as many as it has slots, not {length}")
+    full = config.memory.design.full_length(config)
+    if full not in (None, length):
+        raise ValueError(f"this model's segments are {full} tokens long, as many as it has slots, not {length}")
     tokens = checkpoint.tokenizer.encode(spec.text)
     if not tokens.ids:
         raise ValueError("the text is empty: a run needs at least one token")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lm2.files import read_json
-from lm2.model.config import LM2Config, MemoryKind
+from lm2.model.config import LM2Config
 from lm2.serialize import MOST, Spec, within
 from lm2.tasks.stories import data_folder
 from lm2.training.curriculum import Stage
@@ -50,7 +50,7 @@ class TrainingConfig(Spec):
                 raise ValueError(f"{name} must not be negative, not {getattr(self, name):g}")
         if not self.stories or not self.stages:
             raise ValueError(f"needs stories and stages, not {self.stories} and {self.stages}")
-        if self.memory_from_attention and self.model.memory is not MemoryKind.GATED:
+        if self.memory_from_attention and not self.model.memory.design.begins_as_attention:
             raise ValueError(f"only a gated memory can begin as attention, not a {self.model.memory.value} one")
 
     @property

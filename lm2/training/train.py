@@ -92,9 +92,8 @@ def train(config: TrainingConfig, folder: Path, on_step: Callable[[Progress, flo
         began = time.perf_counter()
         stage, _ = config.at(progress.step)
         if config.memory_from_attention and progress.step == first_with_memory:
-            for block in model.blocks:
-                if block.mem is not None:
-                    block.mem.begin_as(block.attn)
+            for layer in config.model.memory_layers:
+                model.blocks[layer].mem.begin_as(model.blocks[layer].attn)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(config, progress.step)
         with _step(progress.step + 1, folder):

@@ -2,15 +2,13 @@
 
 from collections.abc import Sequence
 
-from lm2.model.config import LM2Config, MemoryKind
+from lm2.model.config import LM2Config
 from lm2.text.segments import Segment
 
 WORKING_BYTES = 8 * 1024**3
 """What a segment may take unless its checkpoint says otherwise; the workbench allows visitors less."""
 _COPIES = 3
 """Arrays as large as the attention pattern that are there at once: scores, masked scores, pattern."""
-_LOOKS = 2
-"""As many again where memory tokens look at the pattern part by part."""
 _WIDE = 8
 """Arrays as wide as the stream that are there at once."""
 
@@ -22,10 +20,10 @@ class TooLargeError(ValueError):
 def working_bytes(config: LM2Config, segment: Segment) -> int:
     """About how many bytes reading a segment takes at its peak, beside the weights: attention, memory, MLP and logits,
     in float32."""
-    copies = 2 * config.slots if config.memory is MemoryKind.TOKENS else 0
-    rows = len(segment.ids) + copies
+    design = config.memory.design
+    rows = len(segment.ids) + design.front_rows(config) + design.back_rows(config)
     keys = rows + (segment.start if config.lookback is None else min(segment.start, config.lookback))
-    patterns = _COPIES + (_LOOKS if config.memory is MemoryKind.TOKENS else 0)
+    patterns = _COPIES + design.pattern_copies
     attention = rows * keys * (patterns * config.n_heads + 1)  # and who may see whom
     memory = _COPIES * rows * config.slots * config.memory_heads
     wide = rows * (_WIDE * config.d_model + _COPIES * config.d_mlp)

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lm2.model.config import LM2Config, RopeScaling
+from lm2.model.kinds.release import LLAMA_3_ROPE
 from lm2.model.llama import rotary_frequencies
 from lm2.model.weights import check_weight
 from lm2.serialize import number
@@ -18,7 +19,6 @@ from lm2.shown import shown
 from lm2.weights.gguf_file import read_gguf_file
 from lm2.weights.gguf_tokenizer import entry, gguf_tokenizer
 from lm2.weights.llama_layout import GGUF, Llama, fitting, only, present, sized_config
-from lm2.weights.released import LLAMA_3_ROPE
 
 _GGUF_SIZES = {
     "d_model": "embedding_length", "n_layers": "block_count", "n_heads": "attention.head_count",

@@ -1,12 +1,11 @@
 """A memory put onto a trained model that has none."""
 
 import hashlib
-from dataclasses import replace
 
 import safetensors.torch
 import torch
 
-from lm2.model.config import MemoryKind
+from lm2.model.kinds.gated import grafted, silence
 from lm2.model.lm2 import LM2
 from lm2.weights.checkpoint import Checkpoint, digest_of_model
 
@@ -28,26 +27,17 @@ def graft(
     Raises ValueError for a model that has a memory already, and for sizes that cannot be built.
     """
     before = checkpoint.config
-    if before.memory is not MemoryKind.NONE:
+    if before.memory_layers:
         raise ValueError(
             f"{checkpoint.name!r} has a {before.memory.value} memory already; a memory is grafted onto a model"
             " without one"
         )
-    config = replace(
-        before,
-        memory=MemoryKind.GATED,
-        slots=slots,
-        slot_dim=slot_dim,
-        memory_heads=memory_heads,
-        memory_layers=memory_layers,
-    )
+    config = grafted(before, slots=slots, slot_dim=slot_dim, memory_heads=memory_heads, memory_layers=memory_layers)
     with torch.random.fork_rng(devices=()):  # layers draw from torch's own generator as they are built
         model = LM2(config)
     model.initialise(generator)
     model.load_weights(model.weights() | checkpoint.model.weights())
-    with torch.no_grad():
-        for layer in memory_layers:
-            model.blocks[layer].mem.o.weight.zero_()
+    silence(model)
     like = checkpoint.model.embed.weight
     model.to(device=like.device, dtype=like.dtype)
     weights = safetensors.torch.save({name: weight.contiguous().cpu() for name, weight in model.weights().items()})

@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from lm2.model.config import LM2Config, MemoryKind
+from lm2.model.config import LM2Config
+from lm2.model.kinds.plain import NO_MEMORY
 from lm2.model.lm2 import LM2
 from lm2.serialize import as_int, number
 from lm2.shown import shown
@@ -62,10 +63,7 @@ def sized_config(
         }.items()
     }
     config = LM2Config(
-        memory=MemoryKind.NONE,
-        rope_theta=rope_theta,
-        tied_embeddings=tied,
-        **{"n_key_value_heads": sizes["n_heads"]} | sizes,
+        memory=NO_MEMORY, rope_theta=rope_theta, tied_embeddings=tied, **{"n_key_value_heads": sizes["n_heads"]} | sizes
     )
     return replace(config, segment_length=min(config.segment_length, LONGEST_SEGMENT))
 

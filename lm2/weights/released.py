@@ -1,32 +1,22 @@
 """Weights under the names of the released LM2 code, and the comparison with its recorded outputs."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import safetensors
 import torch
 from torch import Tensor
 
-from lm2.model.config import LM2Config, MemoryKind, RopeScaling
+from lm2.model.config import LM2Config
 from lm2.model.finite import is_finite
+from lm2.model.kinds.release import RELEASED_SIZE
 from lm2.model.lm2 import LM2
 from lm2.model.sites import Site
 from lm2.model.weights import check_shapes, check_weight
 from lm2.shown import shown
 from lm2.weights.folder import read_config
 from lm2.weights.weight_files import read_pickled, read_safetensors, reason
-
-LLAMA_3_ROPE = RopeScaling(
-    factor=32.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=8192
-)
-"""Rotary scaling of Llama-3.2-1B, whose shape the released model has."""
-
-RELEASED_SIZE = LM2Config(
-    memory=MemoryKind.RELEASE, d_vocab=128_256, d_model=2048, n_layers=16, n_heads=32, n_key_value_heads=8, d_mlp=8192,
-    segment_length=2048, attention_window=2048, rope_theta=500_000.0, rope_scaling=LLAMA_3_ROPE, tied_embeddings=True,
-    slots=2048, slot_dim=2048, memory_heads=8, memory_layers=tuple(range(16)),
-)  # fmt: skip
 
 _ROOT = {"embed.weight": "model.embed_tokens.weight", "ln_final.w": "model.norm.weight"}
 _BLOCK = {
@@ -132,11 +122,11 @@ def parity(path: Path) -> Parity:
 
 def _config_of(sizes: Mapping[str, str]) -> LM2Config:
     width, layers = int(sizes["hidden_size"]), int(sizes["layers"])
-    return LM2Config(
-        memory=MemoryKind.RELEASE, d_vocab=int(sizes["vocab"]), d_model=width, n_layers=layers,
+    return replace(
+        RELEASED_SIZE, rope_scaling=None, d_vocab=int(sizes["vocab"]), d_model=width, n_layers=layers,
         n_heads=int(sizes["heads"]),
         n_key_value_heads=int(sizes["kv_heads"]), d_mlp=int(sizes["ffn"]), segment_length=width, attention_window=width,
-        rope_theta=float(sizes["rope_theta"]), rms_norm_eps=float(sizes["rms_norm_eps"]), tied_embeddings=True,
+        rope_theta=float(sizes["rope_theta"]), rms_norm_eps=float(sizes["rms_norm_eps"]),
         slots=int(sizes["slots"]), slot_dim=width, memory_heads=int(sizes["memory_heads"]),
         memory_layers=tuple(range(layers)),
     )  # fmt: skip
@@ -193,7 +183,7 @@ def _released_config(path: Path, embedding: Tensor | None) -> LM2Config:
     beside = path.parent / "config.json"
     if beside.is_file():
         config = read_config(beside)
-        if config.memory is not MemoryKind.RELEASE:
+        if config.memory is not RELEASED_SIZE.memory:
             raise ValueError(
                 f"{beside} says memory {config.memory.value!r}; a .pt file of the released code is 'release'"
             )

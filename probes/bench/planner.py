@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lm2.model.config import LM2Config, MemoryKind
+from lm2.model.config import SegmentEnd
 from lm2.model.lm2 import LM2
 from lm2.model.sites import Site
 from lm2.runs.interventions import Edit
@@ -18,9 +18,7 @@ from lm2.runs.runner import run
 from lm2.tasks.babi import ask
 from lm2.tasks.encoded_prompt import EncodedPrompt, encode_prompt
 from lm2.tasks.simulator import simulate
-from lm2.text.tokens import Tokenizer
-from lm2.weights import bundled
-from lm2.weights.checkpoint import Checkpoint
+from lm2.weights.checkpoint import Checkpoint, load
 from probes.causal.batch import Unit
 from probes.causal.planner import answers_alone_under, answers_under
 
@@ -61,25 +59,20 @@ class SweepBench:
 def fresh_checkpoint(seed: int = 0) -> Checkpoint:
     """An untrained GATED model of 6 blocks, 32 slots and segments of 64 tokens: what a sweep costs does not depend on
     the weights."""
-    tokenizer = Tokenizer.load(bundled.FOLDER / "babi-lm2" / "tokenizer.json")
-    config = LM2Config(
-        memory=MemoryKind.GATED,
-        d_vocab=tokenizer.size,
-        d_model=128,
+    trained = load("babi-lm2")
+    config = replace(
+        trained.config,
         n_layers=LAYERS,
-        n_heads=4,
-        n_key_value_heads=4,
         d_mlp=256,
         segment_length=SEGMENT_LENGTH,
+        segment_end=SegmentEnd.LENGTH,
         attention_window=SEGMENT_LENGTH,
         slots=SLOTS,
-        slot_dim=128,
-        memory_heads=4,
         memory_layers=tuple(range(LAYERS)),
     )
     model = LM2(config)
     model.initialise(torch.Generator().manual_seed(seed))
-    return Checkpoint(name="fresh", model=model, tokenizer=tokenizer, digest=f"fresh-{seed}")
+    return Checkpoint(name="fresh", model=model, tokenizer=trained.tokenizer, digest=f"fresh-{seed}")
 
 
 def document(checkpoint: Checkpoint) -> EncodedPrompt:

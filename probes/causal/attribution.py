@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from lm2.model.config import LM2Config, MemoryKind
+from lm2.model.config import LM2Config
 from lm2.model.sites import Site
 from lm2.runs.capture import Capture
 from lm2.runs.loop import to_numpy
@@ -62,8 +62,8 @@ class Attribution:
     """A block's attention by head; the heads sum to the block's component."""
     slots: Float[np.ndarray, "memory_block head slot"] | None
     """A block's memory by memory head and slot, which sum to the block's component: read pattern times value, through
-    the output gate and W_O. The gate depends on all that is read and is held as it was. GATED alone; None elsewhere:
-    what a RELEASE memory adds is no sum over slots, and the states of memory tokens are kept by no site."""
+    the way out, with the output gate as it was, though it depends on all that is read. None where what a memory adds is
+    no sum over slots (RELEASE), or where no site keeps the terms (TOKENS)."""
     logit: float
     """As the model computed it."""
 
@@ -109,18 +109,18 @@ def attribute(checkpoint: Checkpoint, spec: RunSpec, row: int, *, token: int, fo
         components=components,
         values=read_only(values),
         heads=read_only(heads),
-        slots=read_only(token_at.slots()) if checkpoint.config.memory is MemoryKind.GATED else None,
+        slots=read_only(token_at.slots()) if checkpoint.config.memory.design.terms_by_slot else None,
         logit=float(logits[token] - (logits[list(foils)].mean() if len(foils) else 0)),
     )
 
 
 def _sites(config: LM2Config) -> tuple[Site, ...]:
-    always = (Site.EMBED, Site.ATTN_OUT, Site.ATTN_Z, Site.MLP_OUT, Site.LN_FINAL_SCALE)
-    if config.memory is MemoryKind.GATED:
-        return (*always, Site.MEM_OUT, Site.READ_PATTERN, Site.READ_V, Site.GATE_OUT)
-    if config.memory is MemoryKind.RELEASE:
-        return (*always, Site.MEM_OUT)
-    return (*always, Site.ATTN_PATTERN, Site.ATTN_V) if config.memory is MemoryKind.TOKENS else always
+    found = [Site.EMBED, Site.ATTN_OUT, Site.ATTN_Z, Site.MLP_OUT, Site.LN_FINAL_SCALE, Site.MEM_OUT]
+    if config.memory.design.terms_by_slot:
+        found += [Site.READ_PATTERN, Site.READ_V, Site.GATE_OUT]
+    if config.memory.design.bank_in_stream:
+        found += [Site.ATTN_PATTERN, Site.ATTN_V]
+    return tuple(site for site in found if site.layers(config))
 
 
 class _Token:
@@ -163,20 +163,17 @@ class _Token:
         )
 
     def _from_tokens(self, layer: int) -> Float[np.ndarray, "head d_head"]:
-        """A TOKENS model's attention to the tokens of its segment; the rest of z is from the front copy of the bank."""
+        """Attention to the tokens of the segment; where slots are rows of the stream, the rest of z is from them."""
         pattern = self._trace.at(Site.ATTN_PATTERN, segment=self._segment, layer=layer)[:, self._place]
         v = self._trace.at(Site.ATTN_V, segment=self._segment, layer=layer)
         return np.einsum("hk,khe->he", pattern, v.repeat(len(pattern) // v.shape[1], axis=1), dtype=float)
 
     def slots(self) -> Float[np.ndarray, "memory_block head slot"]:
         """What each slot adds along the direction, by memory head, with the output gate as it was."""
-        found = []
-        for layer in sorted(self._checkpoint.config.memory_layers):
-            back = (
-                to_numpy(self._checkpoint.model.blocks[layer].mem.o.weight).T
-                @ self._direction
-                * self._of(Site.GATE_OUT, layer)
-            )
+        config, found = self._checkpoint.config, []
+        for layer in sorted(config.memory_layers):
+            gate = self._of(Site.GATE_OUT, layer) if Site.GATE_OUT.layers(config) else None
+            back = config.memory.design.way_out(self._checkpoint.model.blocks[layer].mem, self._direction, gate)
             pattern = self._trace.at(Site.READ_PATTERN, segment=self._segment, layer=layer)[:, self._place]
             v = self._trace.at(Site.READ_V, segment=self._segment, layer=layer)
             found.append(pattern * np.einsum("she,he->hs", v, back.reshape(v.shape[1:])))

@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lm2.model.config import MemoryKind
 from lm2.runs.loop import to_numpy
 from lm2.weights.checkpoint import Checkpoint
 
@@ -141,12 +140,5 @@ def _said(
     """What slots say, in logits centred over the vocabulary. Whoever asks holds the lock and is in inference mode."""
     model, like = checkpoint.model, checkpoint.model.embed.weight
     added = torch.as_tensor(slots, dtype=like.dtype).to(like.device)
-    if model.config.memory is MemoryKind.TOKENS:
-        logits = model.unembed(added).float()
-        return logits - logits.mean(-1, keepdim=True)
-    if model.config.memory is MemoryKind.GATED:
-        memory = model.blocks[layer].mem
-        read = memory.read_v(memory.ln_read(added))
-        added = memory.o(memory.out_gate(read).sigmoid() * read)
-    logits = model.unembed(model.ln_final(added)).float()
+    logits = model.unembed(model.config.memory.design.slot_states(model, layer, added)).float()
     return logits - logits.mean(-1, keepdim=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from lm2.model.config import LM2Config, MemoryKind
+from lm2.model.config import LM2Config
 from lm2.model.sites import Axis, Site
 from lm2.runs.capture import Coordinate
 from lm2.runs.interventions import BankEdit, Carry, Edit, Freeze, Intervention, MemoryOff, Reset, WriteBlock
@@ -83,8 +83,7 @@ def plan(config: LM2Config, encoded: EncodedPrompt, units: Sequence[Unit], route
 
 def _first(change: Intervention, config: LM2Config, segment: Segment) -> int | None:
     """The block in which `change` first does something in a segment; None where it does nothing."""
-    # Memory tokens are rows of the stream; other banks are first met in the first block that has a memory.
-    bank = BEFORE if config.memory is MemoryKind.TOKENS else min(config.memory_layers, default=BEFORE)
+    bank = BEFORE if config.memory.design.bank_in_stream else min(config.memory_layers, default=BEFORE)
     match change:
         case Edit():
             layers = change.blocks(config) if change.reaches(segment) else ()
@@ -120,10 +119,10 @@ def layer_of(hook_name: str, config: LM2Config) -> int:
 
 def _check_alone(config: LM2Config, encoded: EncodedPrompt, units: Sequence[Unit]) -> None:
     """Raise ValueError for what the answer's route cannot follow."""
-    if config.memory is MemoryKind.RELEASE:
+    if not config.memory.design.causal:
         raise ValueError(
-            "in the released arithmetic all tokens of a segment depend on each other: the answer's cannot be computed"
-            " alone"
+            f"in {config.memory.design.title} all tokens of a segment depend on each other: the answer's cannot be"
+            " computed alone"
         )
     at = {encoded.segment_of(row) for row in encoded.rows}
     if len(at) > 1:

@@ -14,7 +14,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lm2.model.config import MemoryKind
 from lm2.model.finite import in_segments
 from lm2.model.lm2 import SegmentOutput
 from lm2.model.stream import Cache, Stream
@@ -83,7 +82,7 @@ class Planner:
         held = side_by_side(checkpoint.config, encoded.segments, checkpoint.working_bytes, pack)
         self._plan = plan(checkpoint.config, encoded, self.units, route, min(pack, held))
         self._segments = encoded.segments[: encoded.segment_of(encoded.rows[-1]) + 1]
-        self._folds = route is Route.ANSWER and checkpoint.config.memory in (MemoryKind.GATED, MemoryKind.NONE)
+        self._folds = route is Route.ANSWER and checkpoint.config.memory.design.folds
         self._begun: dict[int, Carried] = {}
         """What came to each segment in which a unit begins."""
         self._streams: dict[tuple[int, int], Stream] = {}
@@ -149,9 +148,7 @@ class Planner:
         return [row - segment.start for row in self._put.rows if segment.start <= row < segment.end]
 
     def _begin(self, segment: Segment, count: int, bank: Tensor | None, cache: Cache | None, *, write: bool) -> Stream:
-        length = (
-            self._config.slots if self._config.memory is MemoryKind.RELEASE else None
-        )  # it runs on full segments only
+        length = self._config.memory.design.full_length(self._config)
         ids, non_padding = pad([segment.ids] * count, length, self._model.embed.weight.device)
         bank = None if bank is None else bank.expand(count, -1, -1)
         cache = None if cache is None else cache.repeated(count)

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from lm2.model.config import MemoryKind
 from lm2.model.sites import Site
 from lm2.runs.capture import Capture, Coordinate, check_there
 from lm2.runs.generation import Alone, OpenText, decode
@@ -207,10 +206,10 @@ def reread(
     _check_layers(checkpoint, layers)
     if not ids:
         raise ValueError("a probe has at least 1 token; this one has 0")
-    if config.memory is MemoryKind.RELEASE and len(ids) > config.slots:
+    full = config.memory.design.full_length(config)
+    if full is not None and len(ids) > full:
         raise ValueError(
-            f"this model's segments are {config.slots} tokens long: a probe has at most {config.slots}; this one has"
-            f" {len(ids)}"
+            f"this model's segments are {full} tokens long: a probe has at most {full}; this one has {len(ids)}"
         )
     if banks.ndim != 3 or banks.shape[1:] != (config.slots, config.slot_dim):
         raise ValueError(

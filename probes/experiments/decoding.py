@@ -9,7 +9,6 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from lm2.intervals import Rate, rate
-from lm2.model.config import MemoryKind
 from lm2.model.sites import Site
 from lm2.runs.capture import Capture, HeadMean
 from lm2.runs.runner import run
@@ -107,8 +106,7 @@ class _Reading(NamedTuple):
 
 
 def _reading(checkpoint: Checkpoint, encoded: EncodedPrompt) -> dict[int, _Reading]:
-    """By block. Only the released code's blocks read what the block before wrote; elsewhere all read the bank as the
-    segment began."""
+    """By block: what the block before wrote, or the bank as the segment began."""
     config, row = checkpoint.config, encoded.rows[0]
     segment = encoded.segments[encoded.segment_of(row)]
     captures = (
@@ -116,12 +114,10 @@ def _reading(checkpoint: Checkpoint, encoded: EncodedPrompt) -> dict[int, _Readi
         Capture(Site.READ_PATTERN, HeadMean(), segments=(segment.index,)),
     )
     trace = run(checkpoint, replace(encoded.spec, captures=captures))
-    begun = min(config.memory_layers)
+    begun = None if config.memory.design.reads_own_writes else min(config.memory_layers)
     return {
         layer: _Reading(
-            trace.at(
-                Site.BANK_PRE, segment=segment.index, layer=layer if config.memory is MemoryKind.RELEASE else begun
-            ),
+            trace.at(Site.BANK_PRE, segment=segment.index, layer=layer if begun is None else begun),
             trace.at(Site.READ_PATTERN, segment=segment.index, layer=layer)[row - segment.start],
         )
         for layer in config.memory_layers

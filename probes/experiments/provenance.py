@@ -9,7 +9,6 @@ from jaxtyping import Float
 from scipy.stats import spearmanr
 
 from lm2.intervals import bootstrap, rate
-from lm2.model.config import MemoryKind
 from lm2.model.sites import Site
 from lm2.runs.capture import Capture, HeadMean
 from lm2.runs.interventions import WriteBlock
@@ -129,7 +128,7 @@ def trace_answer(checkpoint: Checkpoint, encoded: EncodedPrompt, answer: Answer)
 
 
 def _check_gated(checkpoint: Checkpoint) -> None:
-    if checkpoint.config.memory is not MemoryKind.GATED:
+    if not all(site.layers(checkpoint.config) for site in _WRITING):
         raise ValueError(
             f"{checkpoint.name} has {checkpoint.config.memory.value} memory; write credit needs a gated one's pattern"
             " and gates"

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-from lm2.model.config import LM2Config, MemoryKind
+from lm2.model.config import LM2Config
 from lm2.model.sites import Site
 from lm2.runs.capture import Capture, SlotMass
 from lm2.runs.interventions import Freeze
@@ -66,11 +66,11 @@ class Usage:
     read_share: Float[np.ndarray, "slot"]
     """Of all reading: every token, block and head."""
     write_share: Float[np.ndarray, "slot"]
-    """Of all that is written: the norm of what the input gate admits of the candidate (TOKENS: the slot's change)."""
+    """Of all that is written: the norm of what the input gate admits of the candidate; without gates, of the change."""
     change: Float[np.ndarray, "slot"]
     """How far a segment moves the slot (Euclidean)."""
     forget: Float[np.ndarray, "slot"] | None
-    """Forget gate: share of the slot that a block keeps; None for TOKENS, which have no gates."""
+    """Forget gate: share of the slot that a block keeps; None where there are no gates."""
     read: MeanEffect
     """Effective slots of a document: participation ratio of its reading. Uniform reading would give the number of
     slots."""
@@ -116,8 +116,8 @@ def usage(
     memory, and as `run` does.
     """
     config = checkpoint.config
-    if config.memory is MemoryKind.NONE:
-        raise ValueError("a none model has no slots to use")
+    if not config.memory_layers:
+        raise ValueError(f"a {config.memory.value} model has no slots to use")
     if not specs:
         raise ValueError("how slots are used takes at least 1 document to say")
     found, frozen = [], []
@@ -139,7 +139,7 @@ def usage(
         read_share=shares(read).mean(0),
         write_share=shares(write).mean(0),
         change=change.mean(0),
-        forget=None if config.memory is MemoryKind.TOKENS else forget.mean(0),
+        forget=forget.mean(0) if Site.GATE_FORGET.layers(config) else None,
         read=_mean(reading, groups, seed),
         write=_mean(participation_ratio(write), groups, seed),
         rank=_mean(ranks, groups, seed),
@@ -155,8 +155,8 @@ _READ = Capture(Site.READ_PATTERN, SlotMass())
 
 
 def _sites(config: LM2Config) -> tuple[Site, ...]:
-    always = (Site.BANK_PRE, Site.BANK_POST)
-    return always if config.memory is MemoryKind.TOKENS else (*always, Site.CANDIDATE, Site.GATE_IN, Site.GATE_FORGET)
+    wanted = (Site.BANK_PRE, Site.BANK_POST, Site.CANDIDATE, Site.GATE_IN, Site.GATE_FORGET)
+    return tuple(site for site in wanted if site.layers(config))
 
 
 class _Used(NamedTuple):
@@ -176,7 +176,7 @@ def _used(trace: Trace, config: LM2Config) -> _Used:
         for segment in trace.segments
     ]
     change = np.linalg.norm(moved, axis=-1)
-    if config.memory is MemoryKind.TOKENS:
+    if not Site.GATE_FORGET.layers(config):
         write, forget = change.sum(0), np.full(config.slots, np.nan)
     else:
         gated = [_gated(trace, segment, layer, config) for segment in trace.segments for layer in config.memory_layers]
@@ -192,7 +192,7 @@ def _gated(
         _at(trace, Site.GATE_IN, segment, layer) * _at(trace, Site.CANDIDATE, segment, layer), axis=-1
     )
     kept = _at(trace, Site.GATE_FORGET, segment, layer).mean(-1)
-    if config.memory is MemoryKind.RELEASE:  # rows past the segment's tokens stay as they are, whatever the gates say
+    if config.memory.design.slots_are_tokens:  # rows past the segment's tokens stay as they are, whatever the gates say
         written = np.arange(config.slots) < len(segment.ids)
         return np.where(written, admitted, 0.0), np.where(written, kept, 1.0)
     return admitted, kept

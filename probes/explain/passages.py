@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from lm2.model.config import LM2Config, MemoryKind
+from lm2.model.config import LM2Config
 from lm2.model.sites import Site
 from lm2.runs.batched import ReadStep, read_documents
 from lm2.runs.capture import Capture, HeadMean
@@ -83,11 +83,8 @@ def _check(config: LM2Config, spec: ExplainSpec) -> None:
         raise ValueError(f"a {config.memory.value} model has no slots to explain")
     if spec.block is not None and spec.block not in config.memory_layers:
         raise ValueError(f"block {spec.block} has no memory; blocks {sorted(config.memory_layers)} have one")
-    if Signal.WRITE in spec.signals and config.memory is MemoryKind.RELEASE:
-        raise ValueError(
-            "the released arithmetic has no write attention, row j of its bank belongs to token j of the segment: "
-            "explain what reads its slots, with signals [read]"
-        )
+    if Signal.WRITE in spec.signals and not Site.WRITE_PATTERN.layers(config):
+        raise ValueError(f"{config.memory.design.no_write_pattern}: explain what reads its slots, with signals [read]")
     outside = [slot for slot in spec.slots or () if not 0 <= slot < config.slots]
     if outside:
         raise ValueError(f"there is no slot {', '.join(map(str, outside))}; this model has slots 0..{config.slots - 1}")
@@ -143,10 +140,11 @@ def _captures(config: LM2Config, spec: ExplainSpec) -> tuple[Capture, ...]:
     found = [Capture(Site.READ_PATTERN, HeadMean(), layers)] if Signal.READ in spec.signals else []
     if Signal.WRITE in spec.signals:
         found.append(Capture(Site.WRITE_PATTERN, HeadMean(), layers))
-        if config.memory is MemoryKind.TOKENS:
-            found += [Capture(Site.BANK_PRE, layers=(0,)), Capture(Site.BANK_POST, layers=(config.n_layers - 1,))]
-        else:
+        if Site.GATE_FORGET.layers(config):
             found += [Capture(site, layers=layers) for site in _GATES]
+        else:
+            first, last = min(config.memory_layers), max(config.memory_layers)
+            found += [Capture(Site.BANK_PRE, layers=(first,)), Capture(Site.BANK_POST, layers=(last,))]
     return tuple(found)
 
 
@@ -171,10 +169,11 @@ def _values(
 def _sizes(
     config: LM2Config, layers: Sequence[int], kept: Mapping[tuple[Site, int], np.ndarray]
 ) -> list[Float[np.ndarray, "row slot"]]:
-    """The norm of what is left of each block's write as the segment ends; of memory tokens, of an equal part of how far
-    they moved."""
-    if config.memory is MemoryKind.TOKENS:
-        moved = np.linalg.norm(kept[Site.BANK_POST, config.n_layers - 1] - kept[Site.BANK_PRE, 0], axis=-1)
+    """The norm of what is left of each block's write as the segment ends; without gates, of an equal part of how
+    far the slot moved."""
+    if not Site.GATE_FORGET.layers(config):
+        first, last = min(config.memory_layers), max(config.memory_layers)
+        moved = np.linalg.norm(kept[Site.BANK_POST, last] - kept[Site.BANK_PRE, first], axis=-1)
         return [moved / len(layers) for _ in layers]
     gates = [[kept[site, layer] for site in _GATES] for layer in layers]
     return [np.linalg.norm(left, axis=-1) for left in left_of(gates)]

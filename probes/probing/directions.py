@@ -8,14 +8,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lm2.model.config import MemoryKind
+from lm2.model.memory import OUTPUT
 from lm2.model.sites import Site
 from lm2.runs.loop import to_numpy
 from lm2.weights.checkpoint import Checkpoint
 from probes.features.slot_views import ReadWeighted, Sketch
 from probes.features.sources import AtToken, Condition, OfSlots, Source
 
-_OUTPUT = "the final norm's gain and the unembedding"
 _STREAM = (Site.EMBED, Site.RESID_MID, Site.RESID_POST, Site.ATTN_OUT, Site.MLP_OUT, Site.MEM_OUT)
 """What is in the stream, or added to it."""
 
@@ -60,22 +59,19 @@ def _said(
     checkpoint: Checkpoint, source: Source, vectors: Float[Tensor, "class d"]
 ) -> tuple[Float[Tensor, "class d_vocab"], str]:
     """Logits, and the way in words."""
-    model, kind = checkpoint.model, checkpoint.config.memory
-    way = _OUTPUT
+    model, config, design = checkpoint.model, checkpoint.config, checkpoint.config.memory.design
+    found = None
     if isinstance(source, OfSlots) and source.site in (None, Site.CANDIDATE) and not isinstance(source.view, Sketch):
-        if kind is MemoryKind.TOKENS:
-            return model.unembed(vectors).float(), "the unembedding alone, for memory tokens are final states"
-        if kind is MemoryKind.GATED:
-            layer = source.view.layer if isinstance(source.view, ReadWeighted) else max(checkpoint.config.memory_layers)
-            memory = model.blocks[layer].mem
-            vectors = memory.o(memory.read_v(memory.ln_read.w * vectors))
-            way = f"the read path of block {layer} (its norm's gain, W_V and W_O, without its output gate), {_OUTPUT}"
-    elif isinstance(source, AtToken) and source.site is Site.READ and kind is MemoryKind.GATED:
-        vectors = model.blocks[source.layer].mem.o(vectors)
-        way = f"W_O of block {source.layer}, without its output gate, {_OUTPUT}"
-    elif not (isinstance(source, AtToken) and source.site in _STREAM):
+        layer = source.view.layer if isinstance(source.view, ReadWeighted) else max(config.memory_layers)
+        found = design.slot_directions(model, layer, vectors)
+    elif isinstance(source, AtToken) and source.site is Site.READ:
+        found = design.read_directions(model, source.layer, vectors)
+    elif isinstance(source, AtToken) and source.site in _STREAM:
+        found = model.ln_final.w * vectors, OUTPUT
+    if found is None:
         raise ValueError(
             f"the features of {source.own} are no vector of the stream or of a slot, so its directions have no way to"
             " the vocabulary"
         )
-    return model.unembed(model.ln_final.w * vectors).float(), way
+    final, way = found
+    return model.unembed(final).float(), way

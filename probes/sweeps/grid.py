@@ -6,7 +6,7 @@ from enum import Enum
 
 import numpy as np
 
-from lm2.model.config import LM2Config, MemoryKind
+from lm2.model.config import LM2Config
 from lm2.model.sites import Axis, Site
 from lm2.runs.interventions import BankEdit, Edit, Persistence
 from lm2.runs.operations import Initial, Mean, Operation, Patch, Set
@@ -98,7 +98,7 @@ def parts(grid: UnitGrid, config: LM2Config, back: Sequence[int], values: Sequen
         )
     if grid in (UnitGrid.SLOTS, UnitGrid.MEMORY_HEADS) and not config.memory_layers:
         raise ValueError(f"a {config.memory.value} model has no {grid.value.replace('_', ' ')}")
-    if grid is UnitGrid.SLOTS and config.memory is MemoryKind.TOKENS:
+    if grid is UnitGrid.SLOTS and config.memory.design.bank_in_stream:
         return tuple(
             ModelPart(what="slot", sites=(), index=slot, back=at) for at in back for slot in range(config.slots)
         )

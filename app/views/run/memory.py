@@ -78,7 +78,7 @@ def _heatmap(trace: Trace, values: Map, title: str, masked: np.ndarray | None = 
 def reads(trace: Trace, layer: int, head: str, kind: MemoryKind) -> Heatmap:
     values = read_map(trace, layer, head)
     masked = None
-    if kind is MemoryKind.RELEASE:  # token i sees slots 0..i of its segment's rows
+    if kind.design.slots_are_tokens:  # token i sees slots 0..i of its segment's rows
         place = np.concatenate([np.arange(len(segment.ids)) for segment in trace.segments])
         masked = np.arange(len(values))[:, None] > place[None, :]
     return _heatmap(trace, values, read_title(layer, head), masked)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lm2.model.config import MemoryKind
-from lm2.model.sites import WRITING, Axis, Site, sites_of
+from lm2.model.sites import Axis, Site, sites_of
 from lm2.runs.capture import Capture
 from lm2.runs.interventions import (  # fmt: skip
     BankEdit,
@@ -433,7 +433,7 @@ def test_with_read_only_the_sites_of_writing_are_those_of_the_pass_that_wrote(
         lasting = trace_of(remembering, text, replace(change, persistence=Persistence.PERSIST), captures=captures)
         assert edited.records.keys() == clean.records.keys()
         for key, value in edited.records.items():
-            if key[0].site in WRITING:
+            if key[0].site.writing:
                 assert np.array_equal(value, clean.records[key])
             elif key[1].segment <= change.segments[0]:
                 np.testing.assert_allclose(value, lasting.records[key], atol=1e-5)

@@ -5,31 +5,28 @@ reading and writing each get their own attention. The gates hear the write's att
 """
 
 import math
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from jaxtyping import Bool, Float
+from numpy import ndarray
 from torch import Tensor, nn
 
+from lm2.model.block import BlockMemory, MemoryStep
 from lm2.model.config import LM2Config
 from lm2.model.hooks import HookPoint
 from lm2.model.llama import Attention, RMSNorm
-
-
-class MemoryStep(NamedTuple):
-    """What one block's memory did to one segment."""
-
-    mem_out: Float[Tensor, "batch token d_model"]
-    """Exactly what is added to the residual stream."""
-    bank: Float[Tensor, "batch slot slot_dim"]
-    """The bank handed to the next block's write; as it came where nothing was to be written."""
+from lm2.model.lm2 import LM2
+from lm2.model.memory import OUTPUT, Fill, MemoryDesign, MemoryKind
+from lm2.model.sites import Site
 
 
 def split_heads(x: Float[Tensor, "batch row width"], heads: int) -> Float[Tensor, "batch row head d_head"]:
     return x.unflatten(-1, (heads, -1))
 
 
-class GatedMemory(nn.Module):
+class GatedMemory(BlockMemory):
     """One block's door to the bank.
 
         read    P = softmax(Q K^T / sqrt(d_head)),  Q from tokens, K and V from the bank as the segment began
@@ -149,3 +146,68 @@ class GatedMemory(nn.Module):
         gate_in = self.hook_gate_in((self.in_gate(update) + self.in_gate_bank(slots)).sigmoid())
         gate_forget = self.hook_gate_forget((self.forget_gate(update) + self.forget_gate_bank(slots)).sigmoid())
         return self.hook_bank_post(gate_in * candidate + gate_forget * bank)
+
+
+class Gated(MemoryDesign):
+    """LM2 as the paper's equations say: read by cross-attention; input, forget and output gates; causal."""
+
+    title = "a gated memory"
+    sites = tuple(site for site in Site if site.in_memory)
+    terms_by_slot = True
+    begins_as_attention = True
+
+    def block(self, config: LM2Config, layer: int) -> GatedMemory:
+        return GatedMemory(config)
+
+    def unwritten(self, config: LM2Config, layer: int, tokens: Sequence[int], all_of_them: bool) -> Iterator[Fill]:
+        yield Fill(Site.WRITE_SCORES, -math.inf, {3: tokens})
+        if all_of_them:  # a softmax over nothing is no number; closed input gates and open forget gates keep the bank
+            yield Fill(Site.WRITE_PATTERN, 0.0, {})
+            yield Fill(Site.GATE_IN, 0.0, {})
+            yield Fill(Site.GATE_FORGET, 1.0, {})
+
+    def slot_states(
+        self, model: LM2, layer: int, slots: Float[Tensor, "slot slot_dim"]
+    ) -> Float[Tensor, "slot d_model"]:
+        memory = model.blocks[layer].mem
+        read = memory.read_v(memory.ln_read(slots))
+        return model.ln_final(memory.o(memory.out_gate(read).sigmoid() * read))
+
+    def slot_directions(
+        self, model: LM2, layer: int, directions: Float[Tensor, "direction slot_dim"]
+    ) -> tuple[Float[Tensor, "direction d_model"], str]:
+        memory = model.blocks[layer].mem
+        way = f"the read path of block {layer} (its norm's gain, W_V and W_O, without its output gate), {OUTPUT}"
+        return model.ln_final.w * memory.o(memory.read_v(memory.ln_read.w * directions)), way
+
+    def read_directions(
+        self, model: LM2, layer: int, directions: Float[Tensor, "direction d_model"]
+    ) -> tuple[Float[Tensor, "direction d_model"], str]:
+        way = f"W_O of block {layer}, without its output gate, {OUTPUT}"
+        return model.ln_final.w * model.blocks[layer].mem.o(directions), way
+
+    def way_out(
+        self, memory: BlockMemory, direction: Float[ndarray, "d_model"], gate: Float[ndarray, "d_model"] | None
+    ) -> Float[ndarray, "d_model"]:
+        return memory.o.weight.detach().float().cpu().numpy().T @ direction * gate
+
+
+def grafted(
+    config: LM2Config, *, slots: int, slot_dim: int, memory_heads: int, memory_layers: tuple[int, ...]
+) -> LM2Config:
+    """The configuration of a model without memory, with a gated one. Raises ValueError for sizes that cannot be
+    built."""
+    return replace(
+        config, memory=MemoryKind.GATED, slots=slots, slot_dim=slot_dim, memory_heads=memory_heads,
+        memory_layers=memory_layers,
+    )  # fmt: skip
+
+
+@torch.no_grad()
+def silence(model: LM2) -> None:
+    """What a gated memory reads adds nothing to the stream, until it is trained."""
+    for layer in model.config.memory_layers:
+        model.blocks[layer].mem.o.weight.zero_()
+
+
+DESIGN = Gated()

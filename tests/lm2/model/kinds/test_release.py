@@ -1,4 +1,4 @@
-"""Laws of lm2.model.release: the released code's arithmetic against a second writing of its formulas."""
+"""Laws of lm2.model.kinds.release: the released code's arithmetic against a second writing of its formulas."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lm2.model.config import GatePooling, LM2Config
-from lm2.model.release import ReleaseMemory
+from lm2.model.kinds.release import ReleaseMemory
 from lm2.weights.checkpoint import Checkpoint
 
 

@@ -1,4 +1,4 @@
-"""Laws of lm2.model.rmt: memory tokens are tokens, and the only road between segments."""
+"""Laws of lm2.model.kinds.rmt: memory tokens are tokens, and the only road between segments."""
 
 from dataclasses import replace
 

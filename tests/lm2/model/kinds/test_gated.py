@@ -1,4 +1,4 @@
-"""Laws of lm2.model.gated: the paper's equations, and what follows from them."""
+"""Laws of lm2.model.kinds.gated: the paper's equations, and what follows from them."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lm2.model.config import BankStart, LM2Config, MemoryKind
-from lm2.model.gated import GatedMemory
+from lm2.model.kinds.gated import GatedMemory
 from lm2.model.lm2 import LM2
 from lm2.model.sites import Site
 from lm2.runs.interventions import Edit

@@ -11,9 +11,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from lm2.model.config import GatePooling, LM2Config
-from lm2.model.gated import MemoryStep, split_heads
+from lm2.model.block import BlockMemory, MemoryStep
+from lm2.model.config import GatePooling, LM2Config, RopeScaling, SegmentEnd
 from lm2.model.hooks import HookPoint
+from lm2.model.kinds.gated import split_heads
+from lm2.model.lm2 import LM2
+from lm2.model.memory import OUTPUT, MemoryDesign, MemoryKind
+from lm2.model.sites import Site
 
 
 class _LayerNorm(nn.LayerNorm):
@@ -24,7 +28,7 @@ class _LayerNorm(nn.LayerNorm):
         return super().forward(x).masked_fill(~squares.isfinite(), math.nan)
 
 
-class ReleaseMemory(nn.Module):
+class ReleaseMemory(BlockMemory):
     """One block's memory, with a = self-attention's output and M = the bank that the block before wrote.
 
         P  = softmax(Q K^T / sqrt(d_head)),  Q from a, K and V from M; token i sees slots j <= i
@@ -106,3 +110,79 @@ class ReleaseMemory(nn.Module):
         if self.pooling is GatePooling.SEGMENT:
             return rows.sum(1, keepdim=True) / weight.sum(1, keepdim=True)
         return rows.cumsum(1) / weight.cumsum(1).clamp(min=1)
+
+
+class Release(MemoryDesign):
+    """The arithmetic of the released LM2 code, number for number."""
+
+    title = "the released arithmetic"
+    sites = tuple(
+        site for site in Site if site.in_memory and site not in (Site.GATE_OUT, Site.WRITE_SCORES, Site.WRITE_PATTERN)
+    )
+    causal = False  # gates pool over the segment; PREFIX pooling changes that, and not that the segment is read whole
+    decodes_with_cache = False
+    batches = False
+    folds = False
+    reads_own_writes = True
+    slots_are_tokens = True
+
+    write_block_refused = "in the released arithmetic a token reads what it writes: its writing cannot be blocked alone"
+    no_write_pattern = (
+        "the released arithmetic has no write attention, row j of its bank belongs to token j of the segment"
+    )
+    rereading = (
+        "In the released arithmetic a block reads what the block before it has just written: behind the first block, a"
+        " reading also holds what the probe itself writes."
+    )
+
+    def block(self, config: LM2Config, layer: int) -> ReleaseMemory:
+        return ReleaseMemory(config)
+
+    def check(self, config: LM2Config) -> None:
+        super().check(config)
+        if config.segment_end is not SegmentEnd.LENGTH:
+            raise ValueError(
+                "the released arithmetic runs on full segments: segment_end must be 'length', not"
+                f" {config.segment_end.value!r}"
+            )
+        if not config.d_model == config.slots == config.slot_dim == config.segment_length:
+            raise ValueError(
+                "the released arithmetic needs segment_length = slots = slot_dim = d_model, not "
+                f"{config.segment_length}, {config.slots}, {config.slot_dim}, {config.d_model}"
+            )
+
+    def full_length(self, config: LM2Config) -> int:
+        return config.slots
+
+    def slot_states(
+        self, model: LM2, layer: int, slots: Float[Tensor, "slot slot_dim"]
+    ) -> Float[Tensor, "slot d_model"]:
+        return model.ln_final(slots)  # the slot itself is what is added to the stream
+
+    def slot_directions(
+        self, model: LM2, layer: int, directions: Float[Tensor, "direction slot_dim"]
+    ) -> tuple[Float[Tensor, "direction d_model"], str]:
+        return model.ln_final.w * directions, OUTPUT
+
+    def gates_warning(self, config: LM2Config) -> str | None:
+        if config.gate_pooling is not GatePooling.SEGMENT:
+            return None
+        return (
+            "This model's gates pool over the whole segment, so they see the future: a gate value, and every logit,"
+            " also depends on later tokens of its segment. There is one value per segment, not per token. The released"
+            " arithmetic has no output gate."
+        )
+
+
+DESIGN = Release()
+
+LLAMA_3_ROPE = RopeScaling(
+    factor=32.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=8192
+)
+"""Rotary scaling of Llama-3.2-1B, whose shape the released model has."""
+
+RELEASED_SIZE = LM2Config(
+    memory=MemoryKind.RELEASE, d_vocab=128_256, d_model=2048, n_layers=16, n_heads=32, n_key_value_heads=8, d_mlp=8192,
+    segment_length=2048, attention_window=2048, rope_theta=500_000.0, rope_scaling=LLAMA_3_ROPE, tied_embeddings=True,
+    slots=2048, slot_dim=2048, memory_heads=8, memory_layers=tuple(range(16)),
+)  # fmt: skip

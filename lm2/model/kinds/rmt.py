@@ -1,0 +1,143 @@
+"""TokenMemory: the Recurrent Memory Transformer's memory tokens (Bulatov et al. 2022, arXiv 2207.06881).
+
+The decoder itself is unchanged. Each segment is fed as [memory; segment; memory]: tokens read by attending to the
+front copy, the back copy writes by attending to the tokens, and its final states are the next bank. Only the first
+bank is learned. No gates.
+
+Rows are stored as tokens, front copy, back copy.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lm2.model.block import BlockMemory
+from lm2.model.config import BankStart, LM2Config
+from lm2.model.hooks import HookPoint
+from lm2.model.lm2 import LM2
+from lm2.model.memory import Fill, MemoryDesign
+from lm2.model.sites import Site
+from lm2.shown import shown
+
+
+class TokenMemory(BlockMemory):
+    """One block's view of the memory tokens: it computes nothing, and makes them sites.
+
+    `write`: whether there is a back copy.
+    """
+
+    def __init__(self, slots: int, *, last: bool) -> None:
+        """`last`: whether the block is the decoder's last, whose bank is the normed states behind it."""
+        super().__init__()
+        self.slots, self.last = slots, last
+        self.hook_bank_pre, self.hook_bank_post = HookPoint(), HookPoint()
+        self.hook_read_pattern, self.hook_write_pattern = HookPoint(), HookPoint()
+
+    def enter(self, stream: Float[Tensor, "batch row d_model"], write: bool) -> Float[Tensor, "batch row d_model"]:
+        """The stream as the block begins: its back copy is the bank that the block will write to."""
+        return (
+            stream
+            if not write
+            else torch.cat([stream[:, : -self.slots], self.hook_bank_pre(stream[:, -self.slots :])], dim=1)
+        )
+
+    def leave(
+        self, stream: Float[Tensor, "batch row d_model"], bank: Float[Tensor, "batch slot d_model"], write: bool
+    ) -> tuple[Float[Tensor, "batch row d_model"], Float[Tensor, "batch slot d_model"]]:
+        if write and not self.last:
+            stream = torch.cat([stream[:, : -self.slots], self.hook_bank_post(stream[:, -self.slots :])], dim=1)
+        return stream, bank
+
+    def handed_on(self, final: Float[Tensor, "batch row d_model"]) -> Float[Tensor, "batch slot d_model"]:
+        """The next bank: the normed states of the back copy. Of the last block alone."""
+        return self.hook_bank_post(final[:, -self.slots :])
+
+    def look(self, pattern: Float[Tensor, "batch head row key"], write: bool) -> Float[Tensor, "batch head row key"]:
+        """The attention pattern with the tokens' reading and the back copy's writing passed through their hooks.
+
+        Their rows do not sum to 1: tokens also attend to tokens, memory tokens to memory tokens.
+        """
+        slots, copies = self.slots, 2 if write else 1
+        keys = pattern.shape[-1] - copies * slots
+        tokens, front, *back = pattern.split([pattern.shape[2] - copies * slots, *[slots] * copies], dim=2)
+        read = self.hook_read_pattern(tokens[..., keys : keys + slots])
+        tokens = torch.cat([tokens[..., :keys], read, tokens[..., keys + slots :]], dim=-1)
+        back = [torch.cat([self.hook_write_pattern(rows[..., :keys]), rows[..., keys:]], dim=-1) for rows in back]
+        return torch.cat([tokens, front, *back], dim=2)
+
+
+class MemoryTokens(MemoryDesign):
+    """RMT: memory tokens before and after the segment, through a plain decoder."""
+
+    title = "memory tokens"
+    sites = (Site.BANK_PRE, Site.BANK_POST, Site.READ_PATTERN, Site.WRITE_PATTERN)
+    folds = False
+    bank_in_stream = True
+    pattern_copies = 2  # the pattern is looked at part by part
+
+    no_gates = "memory tokens, and these have no gates"
+    head_edit = (
+        "Memory tokens are read by the same attention as all tokens. A head's read is replaced at READ_PATTERN: how"
+        " much of its attention goes to the memory tokens, while what goes to other tokens stays. There are no gates."
+    )
+    slot_way = "Each memory token's final state goes through the output head"
+    rereading = "Tokens also attend to tokens: a column does not sum to 1, and what is left counts as one more slot."
+
+    def block(self, config: LM2Config, layer: int) -> TokenMemory:
+        return TokenMemory(config.slots, last=layer == config.n_layers - 1)
+
+    def check(self, config: LM2Config) -> None:
+        """Memory tokens are tokens: as wide, seen by the same heads, in every block; and segments meet only through
+        them."""
+        super().check(config)
+        wanted = {
+            "slot_dim": config.d_model, "memory_heads": config.n_heads, "bank_start": BankStart.LEARNED,
+            "attention_window": config.segment_length, "read_top_k": None,
+        }  # fmt: skip
+        for name, value in wanted.items():
+            if getattr(config, name) != value:
+                raise ValueError(f"memory tokens need {name} = {value}, not {getattr(config, name)}")
+        if config.memory_layers != tuple(range(min(config.n_layers, len(config.memory_layers) + 1))):
+            raise ValueError(
+                f"memory tokens need memory_layers = 0..{config.n_layers - 1}, every block in order, not"
+                f" {shown(config.memory_layers)}"
+            )
+
+    def front_rows(self, config: LM2Config) -> int:
+        return config.slots
+
+    def back_rows(self, config: LM2Config) -> int:
+        return config.slots
+
+    def memory_rows(self, model: LM2, bank: Tensor, write: bool) -> tuple[Float[Tensor, "batch slot d_model"], ...]:
+        return (bank, bank) if write else (bank,)
+
+    def bank_std(self, config: LM2Config) -> float:
+        return config.embedding_std  # memory tokens start as embeddings do
+
+    def bank_out(self, model: LM2, final: Float[Tensor, "batch row d_model"], bank: Tensor) -> Tensor:
+        return model.blocks[-1].mem.handed_on(final)
+
+    def unread(self, config: LM2Config, layer: int, tokens: int, write: bool) -> Iterator[Fill]:
+        behind = config.slots if write else 0  # the keys of the back copy
+        yield Fill(Site.ATTN_SCORES, -math.inf, {2: range(tokens), 3: range(-config.slots - behind, -behind)})
+
+    def unwritten(self, config: LM2Config, layer: int, tokens: Sequence[int], all_of_them: bool) -> Iterator[Fill]:
+        # segments do not look back, so a token's place in its segment is its key
+        yield Fill(Site.ATTN_SCORES, -math.inf, {2: range(-config.slots, 0), 3: tokens})
+
+    def slot_states(
+        self, model: LM2, layer: int, slots: Float[Tensor, "slot d_model"]
+    ) -> Float[Tensor, "slot d_model"]:
+        return slots
+
+    def slot_directions(
+        self, model: LM2, layer: int, directions: Float[Tensor, "direction d_model"]
+    ) -> tuple[Float[Tensor, "direction d_model"], str]:
+        return directions, "the unembedding alone, for memory tokens are final states"
+
+
+DESIGN = MemoryTokens()
