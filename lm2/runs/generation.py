@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lm2.model.lm2 import LM2
 from lm2.model.stream import Cache
-from lm2.runs.batched import BatchStep, meet_in_the_bank, run_batch
+from lm2.runs.batched import BatchStep, ReadStep, meet_in_the_bank, read_documents, run_batch
 from lm2.runs.loop import Carried, Records, carried, run_segments, run_up_to, to_numpy
 from lm2.runs.runner import prepare
 from lm2.runs.spec import RunSpec
@@ -100,15 +100,22 @@ def answers(
     model = checkpoint.model
     spec = RunSpec(checkpoint=checkpoint.name, text="", segment_length=segment_length)
     prepared = [prepare(checkpoint, replace(spec, text=text)) for text in texts]
-    written = [OpenText(prompt, segments[-1], Carried(None, None)) for prompt, segments in prepared]
-    order = sorted(range(len(texts)), key=lambda at: -len(prepared[at][1]))
+    fresh = model.fresh_bank(1)
+    written = [OpenText(prompt, segments[-1], Carried(fresh, None)) for prompt, segments in prepared]
+    closed = [segments[:-1] for _, segments in prepared]
+
+    def last(document: int, segment: Segment) -> bool:
+        return segment is closed[document][-1]
+
+    def keep(step: ReadStep) -> None:
+        for row, document, segment in step.rows:
+            if last(document, segment):
+                written[document].before = Carried(step.output.bank[row : row + 1], None)
+
+    if fresh is not None:  # else nothing is carried over: only the open segments are seen
+        read_documents(checkpoint, closed, keep, wanted=last)
     with checkpoint.lock, torch.inference_mode():
-        fresh = model.fresh_bank(len(texts))
-        if fresh is not None:  # else nothing is carried over: only the open segments are seen
-            _hand_on([written[at] for at in order], fresh)
-            for step in run_batch(model, [prepared[at][1][:-1] for at in order], fresh):
-                _hand_on([written[at] for at in order[: len(step.ids)]], step.output.bank)
-        for _ in decode(checkpoint, [written[at] for at in order], _SideBySide(model), spec, max_tokens, (stop,)):
+        for _ in decode(checkpoint, written, _SideBySide(model), spec, max_tokens, (stop,)):
             pass
     return [checkpoint.tokenizer.decode_after(text.prompt.ids, text.new) for text in written]
 
@@ -229,11 +236,6 @@ class _SideBySide:
         banks = [text.before.bank for text in texts if text.before.bank is not None]
         bank = torch.cat(banks) if banks else None
         return next(run_batch(self._model, [[text.segment] for text in texts], bank, writes=writes))
-
-
-def _hand_on(texts: Sequence[OpenText], banks: Float[Tensor, "text slot slot_dim"]) -> None:
-    for text, bank in zip(texts, banks.split(1)):
-        text.before = Carried(bank, None)
 
 
 def _open_next(text: OpenText, before: Carried) -> None:

@@ -88,7 +88,7 @@ def bank_in(
     segment: Segment,
     handed: Float[Tensor, "batch slot slot_dim"] | None,
     fresh: Float[Tensor, "batch slot slot_dim"] | None,
-    given: SourceActivations = NOTHING,
+    sources: SourceActivations = NOTHING,
 ) -> Float[Tensor, "batch slot slot_dim"] | None:
     """The bank that a segment begins with.
 
@@ -102,13 +102,13 @@ def bank_in(
         if isinstance(change, Reset) and change.segment == segment.index:
             bank = fresh
         elif isinstance(change, Carry) and segment.index == 0:
-            bank = given.banks[change.texts].expand_as(fresh)
+            bank = sources.banks[change.texts].expand_as(fresh)
         elif isinstance(change, BankEdit) and change.reaches(segment):
             site, (layer,) = _bank_at(config)
             taken = (
                 fresh[0]
                 if isinstance(change.operation, Initial)
-                else _taken(change.operation, site, Coordinate(segment.index, layer), given)
+                else _taken(change.operation, site, Coordinate(segment.index, layer), sources)
             )
             bank = edited(
                 change.operation, bank, site.axes, taken, {} if change.slots is None else {Axis.SLOT: change.slots}
@@ -133,15 +133,15 @@ def _blocked(interventions: Iterable[Intervention], segment: Segment) -> list[in
     return [place - segment.start for place in range(segment.start, segment.end) if place in places]
 
 
-def _taken(operation: Operation, site: Site, place: Coordinate, given: SourceActivations) -> Tensor | None:
-    return given.values[SourceRequest(operation, site, place)] if isinstance(operation, Donated) else None
+def _taken(operation: Operation, site: Site, place: Coordinate, sources: SourceActivations) -> Tensor | None:
+    return sources.values[SourceRequest(operation, site, place)] if isinstance(operation, Donated) else None
 
 
 def hooks(
     interventions: Sequence[Intervention],
     config: LM2Config,
     segment: Segment,
-    given: SourceActivations = NOTHING,
+    sources: SourceActivations = NOTHING,
     *,
     write: bool = True,
 ) -> list[Hook]:
@@ -154,7 +154,7 @@ def hooks(
     found: list[Hook] = []
     for change in interventions:
         if isinstance(change, Edit):
-            found += _edits(change, config, segment, given)
+            found += _edits(change, config, segment, sources)
         elif isinstance(change, MemoryOff):
             found += _unread(change, config, segment, write)
         elif isinstance(change, WriteBlock) and blocked and write:
@@ -191,11 +191,11 @@ def _there(value: Tensor, chosen: Mapping[int, Sequence[int]]) -> Bool[Tensor, "
     return mask
 
 
-def _edits(change: Edit, config: LM2Config, segment: Segment, given: SourceActivations) -> Iterator[Hook]:
+def _edits(change: Edit, config: LM2Config, segment: Segment, sources: SourceActivations) -> Iterator[Hook]:
     axes, chosen = change.site.axes, change.chosen(segment)
     own = non_padding(axes, change.site.sizes(config, segment.start, len(segment.ids)))
     for layer in change.blocks(config) if change.reaches(segment) else ():
-        taken = _taken(change.operation, change.site, Coordinate(segment.index, layer), given)
+        taken = _taken(change.operation, change.site, Coordinate(segment.index, layer), sources)
 
         def edit(value: Tensor, hook: HookPoint, taken: Tensor | None = taken) -> Tensor:
             old = value[own]

@@ -22,7 +22,7 @@ _Function = Callable[[Tensor, HookPoint], Tensor]
 
 
 def rows_hooks(
-    units: Sequence[Unit], config: LM2Config, segment: Segment, given: SourceActivations, *, write: bool
+    units: Sequence[Unit], config: LM2Config, segment: Segment, sources: SourceActivations, *, write: bool
 ) -> list[Hook]:
     """The hooks of one segment that is fed once a unit: each row has its own unit's edits, in their order.
 
@@ -33,7 +33,7 @@ def rows_hooks(
     made: dict[Hashable, list[Hook]] = {}
     for row, unit in enumerate(units):
         turn: dict[str, int] = defaultdict(int)
-        for key, (name, function), chosen in _changes(unit, config, segment, given, write, made):
+        for key, (name, function), chosen in _changes(unit, config, segment, sources, write, made):
             steps = points[name]
             if turn[name] == len(steps):
                 steps.append({})
@@ -48,14 +48,14 @@ def rows_begin(
     segment: Segment,
     handed: Float[Tensor, "batch slot slot_dim"] | None,
     fresh: Float[Tensor, "one slot slot_dim"] | None,
-    given: SourceActivations,
+    sources: SourceActivations,
 ) -> Float[Tensor, "batch slot slot_dim"] | None:
     """The bank that a segment begins with under each unit; `handed` as it is, be it of one row for all, where none
     changes it."""
     if handed is None or not any(isinstance(change, BankIntervention) for unit in units for change in unit):
         return handed
     before = handed.expand(len(units), -1, -1).split(1)
-    after = [bank_in(unit, config, segment, bank, fresh, given) for unit, bank in zip(units, before)]
+    after = [bank_in(unit, config, segment, bank, fresh, sources) for unit, bank in zip(units, before)]
     return handed if all(one is other for one, other in zip(before, after)) else torch.cat(after)
 
 
@@ -135,7 +135,7 @@ def _changes(
     unit: Unit,
     config: LM2Config,
     segment: Segment,
-    given: SourceActivations,
+    sources: SourceActivations,
     write: bool,
     made: dict[Hashable, list[Hook]],
 ) -> Iterator[tuple[Hashable, Hook, Mapping[int, Sequence[int]]]]:
@@ -154,7 +154,7 @@ def _changes(
             chosen = {1 + change.site.axes.index(axis): places for axis, places in change.chosen(segment).items()}
         if key not in made:
             made[key] = hooks(
-                (_everywhere(change),) if isinstance(change, Edit) else key, config, segment, given, write=write
+                (_everywhere(change),) if isinstance(change, Edit) else key, config, segment, sources, write=write
             )
         for hook in made[key]:
             yield key, hook, chosen

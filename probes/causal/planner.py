@@ -78,7 +78,7 @@ class Planner:
         self.units = tuple(units)
         self._checkpoint, self._model, self._config = checkpoint, checkpoint.model, checkpoint.config
         self._put = encoded
-        self._given = source_activations(checkpoint, replace(encoded.spec, interventions=together(units)))
+        self._sources = source_activations(checkpoint, replace(encoded.spec, interventions=together(units)))
         held = side_by_side(checkpoint.config, encoded.segments, checkpoint.working_bytes, pack)
         self._plan = plan(checkpoint.config, encoded, self.units, route, min(pack, held))
         self._segments = encoded.segments[: encoded.segment_of(encoded.rows[-1]) + 1]
@@ -191,9 +191,9 @@ class Planner:
     ) -> tuple[Tensor | None, SegmentOutput]:
         """The bank that a segment begins with under each unit, and what it comes to. `stream`: where to go on from;
         None, from its tokens."""
-        bank = rows_begin(units, self._config, segment, handed, self._fresh, self._given)
+        bank = rows_begin(units, self._config, segment, handed, self._fresh, self._sources)
         write = write if stream is None else stream.write  # a clean stream that writes can be read as well
-        changes = rows_hooks(units, self._config, segment, self._given, write=write)
+        changes = rows_hooks(units, self._config, segment, self._sources, write=write)
         with self._model.hooks(fwd_hooks=changes):
             if stream is None:
                 return bank, self._model.finish(

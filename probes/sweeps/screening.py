@@ -104,12 +104,12 @@ def scores(
     Raises ValueError as `run` does, and for a metric without a gradient.
     """
     config, joint = checkpoint.config, together(units)
-    given = source_activations(checkpoint, replace(asked.spec, interventions=joint))
+    activations = source_activations(checkpoint, replace(asked.spec, interventions=joint))
     first = min((pack.segment for pack in plan(config, asked, [joint], Route.EXACT, 1)), default=None)
     if first is None:
         return np.zeros(len(units))
     with checkpoint.lock, torch.no_grad():
-        way = _Way(checkpoint, asked, joint, first, given)
+        way = _Way(checkpoint, asked, joint, first, activations)
         with torch.enable_grad():
             moved = way.integrated(lambda logits, clean: _value(metric, answer, logits, clean), steps)
         return np.array([way.share(unit, moved) for unit in units])
@@ -119,14 +119,14 @@ class _Way:
     """From a document's own values to those that replace them, at every point that the units change."""
 
     def __init__(
-        self, checkpoint: Checkpoint, asked: EncodedPrompt, joint: Unit, first: int, given: SourceActivations
+        self, checkpoint: Checkpoint, asked: EncodedPrompt, joint: Unit, first: int, activations: SourceActivations
     ) -> None:
-        self._model, self._asked, self._given = checkpoint.model, asked, given
+        self._model, self._asked, self._activations = checkpoint.model, asked, activations
         self._fresh = self._model.fresh_bank(1)
         segments = asked.segments[: asked.segment_of(asked.rows[-1]) + 1]
         self._before, self._segments = run_up_to(self._model, segments[:first], asked.spec), segments[first:]
         self._own: dict[_Point, Tensor] = {}
-        functions = self._functions(joint, self._given)
+        functions = self._functions(joint)
         self._clean = self._logits({point: partial(self._keep, point) for point in functions})
         self._to = {point: _through(functions[point], value) for point, value in self._own.items()}
         self._there = self._places(joint)
@@ -156,20 +156,22 @@ class _Way:
         marked = tuple(replace(change, operation=Set(value=1.0)) for change in unit)
         return {
             point: _through(functions, torch.zeros_like(self._own[point])) > 0
-            for point, functions in self._functions(marked, self._given).items()
+            for point, functions in self._functions(marked).items()
             if point in self._own
         }
 
-    def _functions(self, unit: Unit, given: SourceActivations) -> dict[_Point, list[_Mover]]:
+    def _functions(self, unit: Unit) -> dict[_Point, list[_Mover]]:
         """What a unit does at each point, in its order."""
         found: dict[_Point, list[_Mover]] = defaultdict(list)
         config = self._model.config
         for segment in self._segments:
             if any(isinstance(change, BankEdit) and change.reaches(segment) for change in unit):
                 found[segment.index, _BANK].append(
-                    partial(bank_in, unit, config, segment, fresh=self._fresh, given=given)
+                    partial(bank_in, unit, config, segment, fresh=self._fresh, sources=self._activations)
                 )
-            for name, function in hooks(unit, config, segment, given, write=segment is not self._segments[-1]):
+            for name, function in hooks(
+                unit, config, segment, self._activations, write=segment is not self._segments[-1]
+            ):
                 found[segment.index, name].append(partial(function, hook=None))
         return found
 
