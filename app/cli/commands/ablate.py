@@ -38,32 +38,37 @@ EXPERIMENTS = (
 
 
 def add_ablate(commands: Commands) -> None:
-    one = commands.add("ablate", "run a spec that a screen handed out: a text or experiment", _ablate)
+    one = commands.add("ablate", "run a spec exported by a screen: a text or an experiment", _ablate)
     one.add_argument(
-        "spec", type=Path, metavar="SPEC.json", help="a run's or an experiment's spec, as the screens hand it out"
+        "spec", type=Path, metavar="SPEC.json", help="spec of a run or an experiment, as exported by a screen"
     )
     one.add_argument(
-        "--show", type=whole(0, MOST), default=10, metavar="N", help="tokens to list whose prediction changed most"
+        "--show",
+        type=whole(0, MOST),
+        default=10,
+        metavar="N",
+        help="tokens to list, largest change of prediction first",
     )
     add_device(one)
     _add_out(one)
 
 
 def add_experiment(commands: Commands) -> None:
-    one = commands.add("experiment", "ablate a memory over many questions, beside a control", _experiment)
+    one = commands.add("experiment", "ablate the memory over many questions, with a control", _experiment)
     one.add_argument(
-        "name",
-        choices=("list", *EXPERIMENTS),
-        metavar="NAME",
-        help=f"list tells what each asks: {', '.join(EXPERIMENTS)}",
+        "name", choices=("list", *EXPERIMENTS), metavar="NAME", help=f"list describes each: {', '.join(EXPERIMENTS)}"
     )
     add_checkpoint(one, required=False)
     add_segment_length(one)
     one.add_argument("--task", default="qa1", metavar="qaN", help="held-out questions of this bAbI task, qa1 to qa10")
     one.add_argument(
-        "--questions", type=whole(1, MOST), default=64, metavar="N", help="the last one of each story first"
+        "--questions",
+        type=whole(1, MOST),
+        default=64,
+        metavar="N",
+        help="their number; the last one of each story first",
     )
-    add_seed(one, "for whatever is drawn")
+    add_seed(one, "of all random draws")
     _add_out(one)
 
 

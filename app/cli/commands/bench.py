@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 
 def add_bench(commands: Commands) -> None:
-    kinds = commands.branch("bench", "measure what short cuts save, beside the long way", "WHAT")
-    sweep = kinds.add("sweep", "a knock-out sweep: a whole document a unit, beside the planner", _sweep)
+    kinds = commands.branch("bench", "measure what the fast methods save over the plain ones", "WHAT")
+    sweep = kinds.add("sweep", "a knock-out sweep: a whole document per unit, and the planner", _sweep)
     sweep.add_argument(
         "--plain",
         type=whole(1, MOST),
         metavar="N",
-        help="units to run the long way; the others are extrapolated (default: all)",
+        help="units to run without the planner; the others are extrapolated (default: all)",
     )
-    probes = kinds.add("probes", "logistic probes: one by one by scikit-learn, beside all at once", _probes)
+    probes = kinds.add("probes", "logistic probes: one by one with scikit-learn, and all at once", _probes)
     probes.add_argument("--strength", type=float, default=0.01, metavar="C", help="scikit-learn's C of every fit")
-    kinds.add("figures", "a heatmap of 512 x 512 for print: matplotlib's imshow, beside ours", _figures)
+    kinds.add("figures", "a heatmap of 512 x 512 for print: matplotlib's imshow, and ours", _figures)
 
 
 def _figures(chosen: argparse.Namespace) -> Output:

@@ -21,12 +21,12 @@ def add_completion(commands: Commands, tree: argparse.ArgumentParser) -> None:
     """`tree`: what is completed."""
     one = commands.add(
         "completion",
-        "completion of commands, options and values, for a shell",
+        "shell completion of commands, options and values",
         partial(_completion, tree),
-        'To have it: eval "$(lm2 completion bash)" in ~/.bashrc, the same with zsh in ~/.zshrc behind compinit, '
-        "or lm2 completion fish > ~/.config/fish/completions/lm2.fish.",
+        'To enable it, put eval "$(lm2 completion bash)" into ~/.bashrc, or the same with zsh into'
+        " ~/.zshrc after compinit, or run lm2 completion fish > ~/.config/fish/completions/lm2.fish.",
     )
-    one.add_argument("shell", choices=SHELLS, help="whose script is printed")
+    one.add_argument("shell", choices=SHELLS, help="the shell whose script is printed")
 
 
 def _completion(tree: argparse.ArgumentParser, chosen: argparse.Namespace) -> Output:

@@ -23,13 +23,15 @@ if TYPE_CHECKING:
 def add_eval(commands: Commands) -> None:
     one = commands.add(
         "eval",
-        "models on BABILong-style tasks by length, beside each other",
+        "compare models on BABILong-style tasks by length",
         _eval,
-        "With intervals and paired differences. What was stopped goes on.",
+        "Tables have intervals and paired differences. A stopped evaluation resumes.",
     )
     add_models(one)
     add_segment_length(one)
-    one.add_argument("--tasks", default="qa1-qa10", metavar="qaN-qaN", help="a range, or a list qa1,qa3,qa7-qa9")
+    one.add_argument(
+        "--tasks", default="qa1-qa10", metavar="qaN-qaN", help="a range, or a list such as qa1,qa3,qa7-qa9"
+    )
     one.add_argument(
         "--lengths",
         default="0k",
@@ -37,15 +39,15 @@ def add_eval(commands: Commands) -> None:
         help="tokens of facts and book text, plus 300: 0k,1k,2k,... 1M (default %(default)s: facts alone)",
     )
     one.add_argument(
-        "--samples", default="100", metavar="N", help="items of each task and seed, one number or one for each length"
+        "--samples", default="100", metavar="N", help="items per task and seed, one number or one for each length"
     )
     one.add_argument("--seeds", type=whole(1, 1000), default=1, metavar="S", help="seeds 0..S-1 are pooled")
     one.add_argument(
         "--babi-dir",
         type=Path,
         metavar="PATH",
-        help="folder or archive in the official bAbI layout: its test files, else the last tenth of each file's stories"
-        " (default: the data folder's, else simulated stories)",
+        help="folder or archive in the official bAbI layout, of which the test files are used, or else the"
+        " last tenth of each file's stories (default: the data folder's, or else simulated stories)",
     )
     one.add_argument(
         "--books",
@@ -57,7 +59,7 @@ def add_eval(commands: Commands) -> None:
         "--length-tokenizer",
         default="babi-lm2",
         metavar="NAME",
-        help="bundled checkpoint or tokenizer.json that counts lengths",
+        help="bundled checkpoint or tokenizer.json whose tokens measure length",
     )
     one.add_argument(
         "--style",
@@ -65,28 +67,28 @@ def add_eval(commands: Commands) -> None:
         default="plain",
         help="instructed: the five-part prompt for pretrained models",
     )
-    one.add_argument("--workers", type=whole(1, 1000), metavar="N", help="processes (default: one a core)")
+    one.add_argument("--workers", type=whole(1, 1000), metavar="N", help="processes (default: one per core)")
     one.add_argument(
         "--out",
         type=Path,
         required=True,
         metavar="DIR",
-        help="folder of answers and tables; what is there already is not asked again",
+        help="folder of answers and tables; answers already there are reused",
     )
     one.add_argument(
         "--report",
         type=Path,
         metavar="FILE.md",
-        help="also write the tables as Markdown, beside the paper's (default: no)",
+        help="also write the tables as Markdown, next to the paper's (default: no)",
     )
 
 
 def add_language(commands: Commands) -> None:
     one = commands.add("language", "bits per byte of a held-out text, on the same passages", _language)
-    add_models(one, "; the others are measured against the first")
+    add_models(one, "; the others are compared with the first")
     one.add_argument("--text", type=Path, required=True, metavar="FILE", help="a UTF-8 text, plain or .xz")
-    one.add_argument("--passages", type=whole(2, MOST), default=40, metavar="N", help="how many passages of it")
-    one.add_argument("--characters", type=whole(100, MOST), default=4000, metavar="N", help="characters of each")
+    one.add_argument("--passages", type=whole(2, MOST), default=40, metavar="N", help="number of passages")
+    one.add_argument("--characters", type=whole(100, MOST), default=4000, metavar="N", help="characters per passage")
 
 
 def tasks_named(text: str) -> tuple[int, ...]:
@@ -184,7 +186,7 @@ def _means(found: "Results", out: Path) -> Iterator[str]:
             f"{row.metric:>8} {row.length:>5}  {row.model:<14} {share}, n = {row.n}; "
             f"best constants {100 * row.constant_mean:.1f}, ceiling {100 * row.ceiling:.1f}"
         )
-    yield f"{out / 'table.csv'} and {out / 'differences.csv'} have every task; the .parquet files the same."
+    yield f"{out / 'table.csv'} and {out / 'differences.csv'} have every task; the .parquet files have the same."
 
 
 def _language(chosen: argparse.Namespace) -> Output:

@@ -25,20 +25,20 @@ _EXAMPLE = "babi-lm2-qa1"
 def add_explain(commands: Commands) -> None:
     one = commands.add(
         "explain",
-        "tell of every slot what reads and writes it most",
+        "find what reads and writes each slot most",
         _explain,
-        "A language model may describe it. Nothing leaves this machine unless an address is given. Where LM2_LLM_KEY is set, it is sent "
-        "there as a bearer token.",
+        "A language model can describe the slots. Nothing leaves this machine unless you give an address."
+        " If LM2_LLM_KEY is set, it is sent there as a bearer token.",
     )
-    add_spec(one, "spec.json, explanations.json, report.md and what a language model said")
+    add_spec(one, "spec.json, explanations.json, report.md and a language model's replies")
     one.add_argument(
         "--model-url",
         metavar="URL",
-        help="OpenAI-compatible address of it, such as http://127.0.0.1:8000/v1 (default: none is asked)",
+        help="OpenAI-compatible address of the language model, such as http://127.0.0.1:8000/v1 (default: none)",
     )
     one.add_argument("--model", metavar="NAME", help="the language model's name there (default: the spec's)")
     one.add_argument(
-        "--replay", action="store_true", help="descriptions from the transcripts in DIR; nobody is contacted"
+        "--replay", action="store_true", help="take descriptions from the transcripts in DIR; nobody is contacted"
     )
 
 
@@ -78,15 +78,15 @@ def _chat(spec: "ExplainSpec", chosen: argparse.Namespace) -> "Chat | None":
     from probes.explain.llm import Chat
 
     if chosen.replay and chosen.model_url is not None:
-        raise ValueError("a replay contacts nobody: give --replay or --model-url, not both")
+        raise ValueError("--replay contacts no server: give --replay or --model-url, not both")
     asked = chosen.replay or chosen.model_url is not None
     if spec.model is None:
         if asked:
-            raise ValueError("which language model? Name it with --model NAME, or in the spec")
+            raise ValueError("no language model is named: give --model NAME, or name it in the spec")
         return None
     if not asked:
         raise ValueError(
-            f"where is {spec.model!r}? Give its address with --model-url, or replay its transcripts with --replay"
+            f"no address of {spec.model!r}: give it with --model-url, or replay its transcripts with --replay"
         )
     return Chat(spec.model, url=chosen.model_url, folder=chosen.out / "transcripts", seed=spec.seed)
 

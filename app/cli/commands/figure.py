@@ -25,26 +25,26 @@ _ENDINGS = (*_DRAWN, ".html", ".tex", ".md", ".zip")
 def add_figure(commands: Commands) -> None:
     one = commands.add(
         "figure", "make a figure or table again from its sidecar", _figure,
-        "The same sidecar gives the same bytes on the same machine; what was otherwise where it was made is told in lines.",
+        "The same sidecar gives the same bytes on the same machine. Differences from where it was made are listed.",
     )  # fmt: skip
     one.add_argument(
         "sidecar",
         type=Path,
         nargs="?",
         metavar="SIDECAR.json",
-        help='what a screen\'s "For a paper" hands out, or --example',
+        help='sidecar exported by "For a paper" on a screen, or a spec as printed by --example',
     )
     one.add_argument(
         "-o", "--out", type=Path, metavar="FILE",
-        help="a .pdf, .svg, .png (600 dots to an inch) or interactive .html; of a table .tex or .md; or a .zip with all of it",
+        help=".pdf, .svg, .png (600 dots per inch) or interactive .html; for a table, .tex or .md; or a .zip of all",
     )  # fmt: skip
     one.add_argument(
         "--results",
         type=Path,
         metavar="DIR",
-        help="what a sweep, probe or eval left there, instead of running it again",
+        help="take the results that a sweep, probe or eval wrote there, instead of computing them again",
     )
-    one.add_argument("--example", action="store_true", help="print a spec to begin with, and do nothing")
+    one.add_argument("--example", action="store_true", help="print a spec to start from, and do nothing else")
     add_device(one)
 
 
@@ -60,7 +60,7 @@ def _figure(chosen: argparse.Namespace) -> Output:
     if chosen.example:
         return Output(found=_example(), words=[json.dumps(_example(), indent=1)])
     if chosen.sidecar is None or chosen.out is None:
-        raise ValueError("figure needs SIDECAR.json and -o FILE; lm2 figure --example prints a spec to begin with")
+        raise ValueError("figure needs SIDECAR.json and -o FILE; lm2 figure --example prints a spec to start from")
     ending = chosen.out.suffix.lower()
     if ending not in _ENDINGS:
         raise ValueError(f"{chosen.out}: a figure becomes one of {', '.join(_ENDINGS)}, by the file's ending")
@@ -74,7 +74,8 @@ def _figure(chosen: argparse.Namespace) -> Output:
     spec = spec_in(chosen.sidecar, figure)
     if chosen.results is not None and len({chart.result_key for chart in spec.charts}) > 1:
         raise ValueError(
-            "--results is the folder of one result, and this figure shows several: they are computed again without it"
+            "--results takes the folder of one result, and this figure shows several: leave it out to compute"
+            " them again"
         )
 
     def result_of(chart: "Chart", checkpoint: "Checkpoint | None") -> Any:
@@ -93,8 +94,8 @@ def _figure(chosen: argparse.Namespace) -> Output:
         aside.write_bytes(content)
     otherwise = differences(told, now)
     words = [f"{chosen.out} has {', '.join(_said(one) for one in made)}; figure {spec.digest[:10]}"]
-    words += [f"otherwise than in {chosen.sidecar}: {line}" for line in otherwise]
-    words += [f"nothing is otherwise than in {chosen.sidecar}"] if "figure" in told and not otherwise else []
+    words += [f"differs from {chosen.sidecar}: {line}" for line in otherwise]
+    words += [f"nothing differs from {chosen.sidecar}"] if "figure" in told and not otherwise else []
     return Output(found={**now, "otherwise": otherwise, **written(chosen.out)}, words=words)
 
 

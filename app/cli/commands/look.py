@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 
 
 _VISITORS = (
-    "It listens on this machine alone. Whoever opens the page is a visitor: files are opened where --folders allows it,"
-    " and a language model is asked where one is named here. Where LM2_LLM_KEY is set, it is sent to that model as a"
-    " bearer token."
+    "The server listens on this machine only. Everyone who opens the page is a visitor: files open"
+    " where --folders allows it, and a language model is used if one is named here. If LM2_LLM_KEY is"
+    " set, it is sent to that model as a bearer token."
 )
 
 
@@ -56,20 +56,20 @@ def add_serve(commands: Commands) -> None:
         type=Path,
         nargs="*",
         metavar="DIR",
-        help="folders whose checkpoints, evaluations and labels visitors may open by their paths; none after it, no"
-        " path at all (default: the one it is started in)",
+        help="folders whose checkpoints, evaluations and labels visitors may open by path; with no folder"
+        " given, no path opens (default: the current folder)",
     )
     one.add_argument(
         "--model-url",
         metavar="URL",
-        help="OpenAI-compatible address of the language model that describes slots (default: none is asked)",
+        help="OpenAI-compatible address of the language model that describes slots (default: none)",
     )
-    one.add_argument("--model", metavar="NAME", help="the language model's name there")
+    one.add_argument("--model", metavar="NAME", help="name of the language model at that address")
     one.add_argument(
         "--transcripts",
         type=Path,
         metavar="DIR",
-        help="folder that keeps what it says; without an address, that is replayed",
+        help="folder that stores its replies; without an address, they are replayed",
     )
 
 
@@ -79,12 +79,14 @@ def add_info(commands: Commands) -> None:
 
 
 def add_run(commands: Commands) -> None:
-    one = commands.add("run", "feed a text or a story: predictions, answer, slots read", _run)
+    one = commands.add("run", "run a text or a story: predictions, answer, slots read", _run)
     add_checkpoint(one)
     add_segment_length(one)
     source = one.add_mutually_exclusive_group(required=True)
     source.add_argument(
-        "--task", metavar="qaN", help="a story of a bAbI task, qa1 to qa10: held out in LM2_DATA_DIR, else simulated"
+        "--task",
+        metavar="qaN",
+        help="a story of a bAbI task, qa1 to qa10: held out if LM2_DATA_DIR is set, else simulated",
     )
     add_text(source, "a text of your own")
     source.add_argument("--file", type=Path, metavar="FILE", help="a UTF-8 text file")
@@ -105,9 +107,9 @@ def add_generate(commands: Commands) -> None:
     one = commands.add("generate", "continue a text", _generate)
     add_checkpoint(one)
     add_segment_length(one)
-    add_text(one.add_mutually_exclusive_group(required=True), "what the model goes on from")
+    add_text(one.add_mutually_exclusive_group(required=True), "the text to continue")
     one.add_argument("--tokens", type=whole(1, MOST_TOKENS), default=20, metavar="N", help="how many tokens to write")
-    one.add_argument("--temperature", type=float, default=0.0, metavar="T", help="0 takes the likeliest token")
+    one.add_argument("--temperature", type=float, default=0.0, metavar="T", help="0 takes the most likely token")
     add_seed(one, "of sampling")
 
 

@@ -21,7 +21,7 @@ _TOLERANCE = 1e-5
 
 
 def add_recall(commands: Commands) -> None:
-    one = commands.add("recall", "accuracy on a bAbI file's questions, by distance in segments", _recall)
+    one = commands.add("recall", "accuracy on the questions of a bAbI file, by distance in segments", _recall)
     add_checkpoint(one)
     add_segment_length(one)
     one.add_argument(
@@ -32,31 +32,34 @@ def add_recall(commands: Commands) -> None:
         "--memory",
         choices=("on", "frozen", "reset"),
         default="on",
-        help="frozen: no segment writes; reset: a fresh bank at the question",
+        help="frozen: nothing is written; reset: a fresh bank at the question",
     )
     one.add_argument(
         "--validation",
         action="store_true",
-        help="only the last tenth of the stories, which the bundled models have not seen",
+        help="only the last tenth of the stories, on which the bundled models were not trained",
     )
     one.add_argument(
         "--stretch",
         type=whole(0, MOST),
         metavar="N",
-        help="put N more statements about others between facts and question, qa1 only (default: none)",
+        help="insert N more statements about other people between facts and question, qa1 only (default: none)",
     )
 
 
 def add_mmlu(commands: Commands) -> None:
     one = commands.add(
-        "mmlu", "accuracy on MMLU, five-shot, by category", _mmlu, "An answer is the letter of the largest likelihood."
+        "mmlu",
+        "accuracy on MMLU, five-shot, by category",
+        _mmlu,
+        "The answer is the letter with the largest likelihood.",
     )
     add_checkpoint(one)
     add_segment_length(one)
     one.add_argument(
         "--data", type=Path, required=True, metavar="PATH", help="folder or tar archive with dev/SUBJECT_dev.csv, ..."
     )
-    one.add_argument("--split", choices=("val", "test"), default="val", help="which questions")
+    one.add_argument("--split", choices=("val", "test"), default="val", help="which set of questions")
     one.add_argument(
         "--samples", type=whole(1, MOST), metavar="N", help="only the first N questions of each subject (default: all)"
     )
@@ -67,7 +70,7 @@ def add_parity(commands: Commands) -> None:
         "parity",
         "compare the RELEASE model with outputs of the released code",
         _parity,
-        f"The exit code is 1 where a logit, gate or bank differs by more than {_TOLERANCE:g}.",
+        f"The exit code is 1 if a logit, gate or bank differs by more than {_TOLERANCE:g}.",
     )
     one.add_argument("file", type=Path, metavar="FILE.safetensors", help="recorded inputs, weights and outputs")
 

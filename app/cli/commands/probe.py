@@ -26,18 +26,18 @@ _EXAMPLE = {
 def add_probe(commands: Commands) -> None:
     one = commands.add(
         "probe",
-        "read what stories tell off memory and stream, beside controls",
+        "fit linear probes to memory and residual stream, with controls",
         _probe,
-        "The same folder goes on where it was stopped.",
+        "A stopped probe resumes with the same folder.",
     )
-    add_spec(one, "each source's predictions as they come, tables and figures")
+    add_spec(one, "predictions of each source, tables and figures")
     one.add_argument(
-        "--rows", type=Path, metavar="FILE.csv", help="write the rows alone, to be labelled by hand, and read nothing"
+        "--rows", type=Path, metavar="FILE.csv", help="only write the rows, to be labelled by hand, and fit nothing"
     )
     one.add_argument(
         "--segments",
         action="store_true",
-        help="tell of every segment, not of all together alone; JSON and tables do always",
+        help="also print the results of every segment; JSON and tables always have them",
     )
 
 
@@ -113,8 +113,8 @@ def _words(found: "ProbeResult", out: Path, *, segments: bool) -> Iterator[str]:
         " groups"
     )
     yield (
-        "held out, 95 % intervals clustered by group; selectivity is balanced accuracy less that of the control task; "
-        "bits beyond each baseline"
+        "held out, 95 % intervals clustered by group; selectivity is balanced accuracy minus that of the"
+        " control task; bits beyond each baseline"
     )
     for target in plan.labels:
         yield f"\n{target} ({len(plan.labels[target].names)} classes)"

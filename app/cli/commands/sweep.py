@@ -25,11 +25,11 @@ def add_sweep(commands: Commands) -> None:
         "sweep",
         "replace slots, heads, blocks or gates one by one",
         _sweep,
-        "Every unit in many documents; the same folder goes on where it was stopped.",
+        "Every unit is replaced in many documents. A stopped sweep resumes with the same folder.",
     )
-    add_spec(one, "each document's results as they come, and the tables")
+    add_spec(one, "results of each document, and tables")
     one.add_argument(
-        "--top", type=whole(0, MOST), default=10, metavar="N", help="units to list; JSON and tables have all"
+        "--top", type=whole(0, MOST), default=10, metavar="N", help="how many units to list; JSON and tables have all"
     )
 
 
@@ -94,7 +94,9 @@ def _words(found: "SweepResult", top: int, out: Path) -> Iterator[str]:
         yield f"screened: r {screen.r:.2f}, slope {screen.slope:.2f} of measured on screened effects; {counted}"
     ranking, effects = found.ranking(), dict(zip(found.measured, found.effects(metric)))
     if ranking is None:
-        yield "no ranking: the screen may have missed what matters, since it does not agree with what was measured"
+        yield (
+            "no ranking: the estimates do not agree with the measurements, so units that matter may have been missed"
+        )
     for unit in (ranking or ())[:top]:
         effect = effects[unit]
         yield f"  {found.parts[unit].label:<24} {_interval(effect)}  q {effect.q:.3f}"

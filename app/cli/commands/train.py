@@ -17,12 +17,14 @@ if TYPE_CHECKING:
 
 
 def add_train(commands: Commands) -> None:
-    one = commands.add("train", "train a model, or go on training it", _train, "What was stopped goes on where it was.")
+    one = commands.add(
+        "train", "train a model, or continue training it", _train, "Training that was stopped resumes where it was."
+    )
     one.add_argument(
         "config",
         type=Path,
         metavar="CONFIG.json",
-        help="model, stories, tokenizer and stages, like a bundled training.json",
+        help="model, stories, tokenizer and stages, as in the bundled training.json files",
     )
     one.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="folder of the checkpoint and of the resumable state"
@@ -30,25 +32,29 @@ def add_train(commands: Commands) -> None:
 
 
 def add_tokenizer(commands: Commands) -> None:
-    one = commands.add("tokenizer", "learn a tokenizer from a data folder's stories and books", _tokenizer)
+    one = commands.add("tokenizer", "train a tokenizer on a data folder's stories and books", _tokenizer)
     one.add_argument(
-        "folder", type=Path, metavar="DIR", help="holds babi/babi-v1.2-en-train.tar.xz and books/train/*.txt.xz"
+        "folder", type=Path, metavar="DIR", help="folder with babi/babi-v1.2-en-train.tar.xz and books/train/*.txt.xz"
     )
-    one.add_argument(
-        "--pieces", type=whole(1, 10**7), default=2048, metavar="N", help="tokens of the vocabulary, at most"
-    )
+    one.add_argument("--pieces", type=whole(1, 10**7), default=2048, metavar="N", help="largest size of the vocabulary")
     one.add_argument(
         "--out", type=Path, required=True, metavar="FILE.json", help="the tokenizer, in Hugging Face's format"
     )
 
 
 def add_graft(commands: Commands) -> None:
-    one = commands.add("graft", "put a silent memory onto a model without one, ready to train", _graft)
+    one = commands.add("graft", "add an untrained memory to a model without one", _graft)
     one.add_argument("checkpoint", metavar="MODEL", help="folder (ours or Hugging Face's) or .gguf file")
     one.add_argument(
-        "--slots", type=whole(1, 10**6), required=True, metavar="N", help="rows of the bank, each as wide as the model"
+        "--slots",
+        type=whole(1, 10**6),
+        required=True,
+        metavar="N",
+        help="rows of the bank, each as wide as the residual stream",
     )
-    one.add_argument("--heads", type=whole(1, 10**6), required=True, metavar="N", help="heads that read and write them")
+    one.add_argument(
+        "--heads", type=whole(1, 10**6), required=True, metavar="N", help="heads that read and write the slots"
+    )
     one.add_argument("--layers", metavar="0,4,8", help="blocks that get a memory, from 0 (default: all)")
     one.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder for the checkpoint")
 
@@ -121,7 +127,7 @@ def _graft(chosen: argparse.Namespace) -> Output:
     from lm2.weights.graft import graft
 
     if chosen.out.exists():
-        raise ValueError(f"{chosen.out} is there already; --out is a folder that is to be made")
+        raise ValueError(f"{chosen.out} exists already; --out must be a new folder")
     check_folder(chosen.out)
     plain = load(chosen.checkpoint, "cpu")
     layers = tuple(range(plain.config.n_layers)) if chosen.layers is None else _layers(chosen.layers)

@@ -26,7 +26,7 @@ def whole(least: int, most: int) -> Callable[[str], int]:
     def read(text: str) -> int:
         digits = text.removeprefix("-")
         if not (digits.isascii() and digits.isdecimal()) or len(digits) > 19 or not least <= int(text) <= most:
-            raise argparse.ArgumentTypeError(f"{shown(text)} is no whole number from {least:,} to {most:,}")
+            raise argparse.ArgumentTypeError(f"{shown(text)} is not a whole number from {least:,} to {most:,}")
         return int(text)
 
     return read
@@ -40,28 +40,30 @@ def add_checkpoint(parser: argparse.ArgumentParser, *, required: bool = True) ->
 
 def add_models(parser: argparse.ArgumentParser, more: str = "") -> None:
     parser.add_argument(
-        "--models", required=True, metavar="A,B,C", help=f"bundled names or paths, with commas between them{more}"
+        "--models", required=True, metavar="A,B,C", help=f"bundled names or paths, separated by commas{more}"
     )
     add_device(parser)
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--device", default="auto", help="where it runs: auto, cpu, cuda or mps (default %(default)s: the fastest)"
+        "--device", default="auto", help="device: auto, cpu, cuda or mps (default %(default)s: the fastest)"
     )
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="numbers it computes in")
+    parser.add_argument(
+        "--dtype", choices=("float32", "bfloat16"), default="float32", help="number format of the computation"
+    )
 
 
 def add_segment_length(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--segment-length", type=whole(1, MOST), metavar="N", help="tokens of a segment (default: the checkpoint's own)"
+        "--segment-length", type=whole(1, MOST), metavar="N", help="tokens per segment (default: the checkpoint's own)"
     )
 
 
 def add_text(group: argparse._MutuallyExclusiveGroup, what: str) -> None:
     """A text, in one argument or in one for each segment; `given_text` reads both."""
     group.add_argument("--text", metavar="TEXT", help=f"{what}; a form feed in it opens a new segment")
-    group.add_argument("--segments", nargs="+", metavar="TEXT", help=f"{what}, each argument a segment of its own")
+    group.add_argument("--segments", nargs="+", metavar="TEXT", help=f"{what}; each argument is a segment of its own")
 
 
 def given_text(chosen: argparse.Namespace) -> str:
@@ -72,8 +74,8 @@ def given_text(chosen: argparse.Namespace) -> str:
     if chosen.segments is None:
         if r"\f" in chosen.text:
             print(
-                r"lm2: note: \f in --text is a backslash and an f, no form feed; --segments TEXT TEXT ... opens"
-                r" segments",
+                "lm2: note: \\f in --text is a backslash and an f, not a form feed; use --segments TEXT TEXT ..."
+                " to give segments",
                 file=sys.stderr,
             )
         return chosen.text
@@ -93,10 +95,14 @@ def add_spec(parser: argparse.ArgumentParser, keeps: str) -> None:
     """A spec and the folder that gets what comes of it, or --example; `wanted` reads them. `keeps`: what the folder
     gets."""
     parser.add_argument(
-        "spec", type=Path, nargs="?", metavar="SPEC.json", help="what to do, as --example or a screen hands it out"
+        "spec",
+        type=Path,
+        nargs="?",
+        metavar="SPEC.json",
+        help="the spec, as printed by --example or exported by a screen",
     )
-    parser.add_argument("--out", type=Path, metavar="DIR", help=f"folder that gets {keeps}")
-    parser.add_argument("--example", action="store_true", help="print a spec to begin with, and do nothing")
+    parser.add_argument("--out", type=Path, metavar="DIR", help=f"output folder for {keeps}")
+    parser.add_argument("--example", action="store_true", help="print a spec to start from, and do nothing else")
     add_device(parser)
 
 
@@ -111,7 +117,7 @@ def wanted(
     """
     if chosen.spec is None or chosen.out is None:
         raise ValueError(
-            f"{command} needs SPEC.json and --out DIR; lm2 {command} --example prints a spec to begin with"
+            f"{command} needs SPEC.json and --out DIR; lm2 {command} --example prints a spec to start from"
         )
     spec = spec_in(chosen.spec, of)
     check_folder(chosen.out, *holds)

@@ -34,12 +34,12 @@ _NO_MEMORY = re.compile(
 
 MEANING = {
     Exit.DONE: "done",
-    Exit.FAILED: "the check that the command makes failed (parity)",
-    Exit.MISTAKE: "a mistake in what was asked for or in a file; one line says which",
-    Exit.UNEXPECTED: "an error that nobody expected; --debug shows where",
+    Exit.FAILED: "the comparison failed (parity)",
+    Exit.MISTAKE: "a mistake in an argument or a file; one line says which",
+    Exit.UNEXPECTED: "an unexpected error; --debug shows where",
     Exit.INTERRUPTED: "interrupted",
-    Exit.UNREAD: "whoever read the output stopped reading",
-    Exit.TOLD_TO_END: "told to end (SIGTERM)",
+    Exit.UNREAD: "the reader of the output stopped reading",
+    Exit.TOLD_TO_END: "terminated (SIGTERM)",
 }
 
 
@@ -85,13 +85,13 @@ class ErrorHandler:
             case KeyboardInterrupt():
                 self.code, said = Exit.INTERRUPTED, "interrupted"
             case ToldToEnd():
-                self.code, said = Exit.TOLD_TO_END, "told to end"
+                self.code, said = Exit.TOLD_TO_END, "terminated"
             case ValueError() | OSError():
                 self.code, said = Exit.MISTAKE, str(error) or repr(error)
             case MemoryError() | RuntimeError() if _NO_MEMORY.search(f"{type(error).__name__}: {error}"):
-                self.code, said = Exit.MISTAKE, "this takes more memory than there is: ask for less at once"
+                self.code, said = Exit.MISTAKE, "out of memory: ask for less at once"
             case RecursionError():
-                self.code, said = Exit.MISTAKE, "something in what was given is nested too deeply"
+                self.code, said = Exit.MISTAKE, "the input is nested too deeply"
             case _:
                 self.code, said = Exit.UNEXPECTED, f"{type(error).__name__}: {error} (--debug shows where)"
         if self.debug:

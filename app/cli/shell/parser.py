@@ -14,7 +14,7 @@ Command = Callable[[argparse.Namespace], Output | None]
 """What a command does with its arguments; None where it has nothing to tell."""
 
 _JSON = "print one JSON document; progress and notes go to standard error"
-_DEBUG = "show where an error comes from: print its traceback"
+_DEBUG = "print the traceback of an error"
 
 
 class Parser(argparse.ArgumentParser):
@@ -27,7 +27,7 @@ class Parser(argparse.ArgumentParser):
         return super().add_argument(*names, default=default, help=help, **how)
 
     def error(self, message: str) -> NoReturn:
-        raise ValueError(f"{message}; {self.prog} --help tells what there is")
+        raise ValueError(f"{message}; see {self.prog} --help")
 
     def print_help(self, file: "SupportsWrite[str] | None" = None) -> None:
         """As answers are told: whoever stopped reading is noticed here, which argparse would pass over."""
@@ -72,7 +72,7 @@ class CommandParser(Parser):
         self.add_argument("--debug", action="store_true", help=_DEBUG)
         self._headings: list[Commands] = []
         self._into = self.add_subparsers(
-            required=True, metavar="COMMAND", help="what is to be done", parser_class=Parser
+            required=True, metavar="COMMAND", help="the command to run", parser_class=Parser
         )
 
     def heading(self, title: str) -> Commands:
@@ -80,7 +80,11 @@ class CommandParser(Parser):
         return self._headings[-1]
 
     def format_help(self) -> str:
-        everywhere = {"--help": "what the command takes, with units and defaults", "--json": _JSON, "--debug": _DEBUG}
+        everywhere = {
+            "--help": "show the arguments of the command, with units and defaults",
+            "--json": _JSON,
+            "--debug": _DEBUG,
+        }
         codes = {str(int(code)): meaning for code, meaning in MEANING.items()}
         lists = [
             *((heading.title, heading.lines) for heading in self._headings),

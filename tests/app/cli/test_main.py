@@ -121,7 +121,7 @@ def test_graft_writes_a_checkpoint_with_a_memory_and_never_over_a_folder(
     )
     assert f"{grafted.memory_parameters:,} parameters of memory" in capsys.readouterr().out
     assert main(order) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "exists already" in capsys.readouterr().err
     assert main([*order[:-1], str(tmp_path / "bad"), "--layers", "0;2"]) == 2
     assert "layers are written 0,4,8, not '0;2'" in capsys.readouterr().err
     assert main([*order[:-1], str(tmp_path / "all")]) == 0

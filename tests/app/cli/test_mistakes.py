@@ -34,11 +34,11 @@ MODEL = ("--checkpoint", "babi-lm2-qa1")
     ("arguments", "said"),
     [
         (("generate", *MODEL, "--text", "a", "--tokens", str(10**12)),
-            "--tokens: '1000000000000' is no whole number from 1 to 1,000,000"),
+            "--tokens: '1000000000000' is not a whole number from 1 to 1,000,000"),
         (("generate", *MODEL, "--text", "a", "--temperature", "nan"), "a finite temperature"),
         (("generate", *MODEL, "--text", "a", "--temperature", "inf"), "a finite temperature"),
         (("generate", *MODEL, "--text", "a", "--seed", str(2**63)), "--seed: "),
-        (("generate", *MODEL, "--text", "a", "--seed", "-1"), "--seed: '-1' is no whole number from 0"),
+        (("generate", *MODEL, "--text", "a", "--seed", "-1"), "--seed: '-1' is not a whole number from 0"),
         (("experiment", "swap", *MODEL, "--questions", "-1"), "--questions: '-1'"),
         (("experiment", "swap", *MODEL, "--questions", str(10**9)), "at most 100,000 stories are simulated"),
         (("experiment", "swap", *MODEL, "--task", "qa" + "9" * 5000), "2 digits at most"),

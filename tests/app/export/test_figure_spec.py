@@ -159,7 +159,7 @@ def test_a_sidecar_makes_the_same_bytes_again_and_says_that_nothing_is_otherwise
         again = sidecar.with_name(f"again{ending}")
         assert main(["figure", str(sidecar), "-o", str(again), "--device", "cpu"]) == 0
         assert again.read_bytes() == sidecar.with_name(first).read_bytes()
-        assert "nothing is otherwise" in capsys.readouterr().out
+        assert "nothing differs from" in capsys.readouterr().out
     page = sidecar.with_name("again.html")
     assert main(["figure", str(sidecar), "-o", str(page), "--device", "cpu"]) == 0
     assert page.read_text(encoding="utf-8").count('<div id="figure-') == 2
@@ -194,7 +194,7 @@ def test_a_table_is_written_and_not_drawn(tmp_path: Path, capsys) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [(["-o", "fig.docx"], "a figure becomes one of .pdf"), (["-o", "fig.tex"], "a figure is drawn"),
-     (["-o", "fig.pdf", "--results", "DIR"], "--results is the folder of one result")],
+     (["-o", "fig.pdf", "--results", "DIR"], "--results takes the folder of one result")],
 )  # fmt: skip
 def test_files_and_folders_that_no_figure_has_are_refused(
     arguments: list[str], said: str, gated: Checkpoint, trace: Trace, tmp_path: Path, capsys

@@ -84,8 +84,8 @@ def test_what_a_language_model_said_can_be_replayed_without_it(
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [(["--model", "m"], "where is 'm'?"), (["--model-url", "http://127.0.0.1:1/v1"], "which language model?"),
-     (["--replay"], "which language model?"), (["--model", "m", "--replay", "--model-url", "http://127.0.0.1:1/v1"],
+    [(["--model", "m"], "no address of 'm'"), (["--model-url", "http://127.0.0.1:1/v1"], "no language model is named"),
+     (["--replay"], "no language model is named"), (["--model", "m", "--replay", "--model-url", "http://127.0.0.1:1/v1"],
          "not both"),
      (["--model", "m", "--model-url", "localhost"], "an address looks like")],
 )  # fmt: skip

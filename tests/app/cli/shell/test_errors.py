@@ -18,7 +18,7 @@ from lm2.files import replace_file
 @pytest.mark.skipif(os.name != "posix", reason="signals are sent as POSIX has them")
 @pytest.mark.parametrize(
     ("number", "code", "said"),
-    [(signal.SIGTERM, Exit.TOLD_TO_END, "told to end"), (signal.SIGINT, Exit.INTERRUPTED, "interrupted")],
+    [(signal.SIGTERM, Exit.TOLD_TO_END, "terminated"), (signal.SIGINT, Exit.INTERRUPTED, "interrupted")],
 )
 def test_a_command_that_is_told_to_end_leaves_no_half_written_file(
     number: signal.Signals, code: Exit, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
