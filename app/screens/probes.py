@@ -158,7 +158,7 @@ def _how() -> None:
 
 def _sources(loaded: Checkpoint, moment: RowPosition) -> list[str]:
     """What the model has at that moment: first all of a kind, then one by one."""
-    from probes.features.sources import expand
+    from probes.features.source_names import expand
 
     kinds, single = [], []
     for text in _SOURCES:

@@ -16,6 +16,7 @@ from lm2.tasks.encoded_prompt import EncodedPrompt
 from probes.causal.batch import Unit
 from probes.erasure.erasers import Eraser, inlp, leace, qleace, random_share, random_subspace
 from probes.estimators.linear import Family, fit_many
+from probes.features import source_names
 from probes.features.sources import Source
 from probes.features.targets import UNKNOWN, Labels
 from probes.stats.scores import Estimate, Measure, Predictions, estimates
@@ -55,7 +56,7 @@ class Bank(Place):
         return config.slots, config.slot_dim
 
     def sources(self, config: LM2Config) -> tuple[Source, ...]:
-        return tuple(Source.parse(f"bank:slot{slot}") for slot in range(config.slots))
+        return tuple(source_names.parse(f"bank:slot{slot}") for slot in range(config.slots))
 
     def unit(self, erasers: Erasers, encoded: EncodedPrompt) -> Unit:
         return tuple(
@@ -75,7 +76,7 @@ class StreamPlace(Place):
         return 1, config.d_model
 
     def sources(self, config: LM2Config) -> tuple[Source, ...]:
-        return (Source.parse(f"resid_post.{self.layer}"),)
+        return (source_names.parse(f"resid_post.{self.layer}"),)
 
     def unit(self, erasers: Erasers, encoded: EncodedPrompt) -> Unit:
         return (

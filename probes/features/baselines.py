@@ -9,7 +9,8 @@ from jaxtyping import Float, Int
 
 from lm2.model.config import LM2Config
 from lm2.text.segments import Segment
-from probes.features.examples import Examples
+from probes.features.examples import Examples, RowPosition
+from probes.features.sources import Condition, Source
 
 
 class SegmentRows(NamedTuple):
@@ -22,25 +23,27 @@ class SegmentRows(NamedTuple):
     embedding: Float[np.ndarray, "d_vocab d_model"]
 
 
-@dataclass(frozen=True)
-class Baseline(ABC):
-    """Features that a probe of a model should be beside."""
+@dataclass(frozen=True, kw_only=True)
+class OfText(Source, ABC):
+    """What the text alone tells: features that a probe of a model should be beside."""
 
-    @abstractmethod
-    def width(self, config: LM2Config, examples: Examples) -> int:
-        """Features of a row."""
+    def check_condition(self, config: LM2Config) -> None:
+        if self.condition is not Condition.TRAINED:
+            raise ValueError(f"{self.own} is the text's own: it cannot be {self.condition.value}")
+
+    def there(self, config: LM2Config, moment: RowPosition) -> bool:
+        return True
 
     @abstractmethod
     def rows(self, at: SegmentRows) -> Float[np.ndarray, "row d"]:
         """The features of the rows of one segment."""
 
 
-@dataclass(frozen=True)
-class Tokens(Baseline):
+@dataclass(frozen=True, kw_only=True)
+class Tokens(OfText):
     """How often each token has occurred; a column for every token of the documents, in the order of their ids."""
 
-    def __str__(self) -> str:
-        return "tokens"
+    own = "tokens"
 
     def width(self, config: LM2Config, examples: Examples) -> int:
         return len(examples.vocabulary)
@@ -49,12 +52,11 @@ class Tokens(Baseline):
         return (np.array(at.segment.ids)[:, None] == at.examples.vocabulary).cumsum(0)[at.positions]
 
 
-@dataclass(frozen=True)
-class Embedding(Baseline):
+@dataclass(frozen=True, kw_only=True)
+class Embedding(OfText):
     """The mean of the tokens' embeddings."""
 
-    def __str__(self) -> str:
-        return "embedding"
+    own = "embedding"
 
     def width(self, config: LM2Config, examples: Examples) -> int:
         return config.d_model
@@ -63,12 +65,11 @@ class Embedding(Baseline):
         return at.embedding[list(at.segment.ids)].cumsum(0)[at.positions] / (at.positions + 1)[:, None]
 
 
-@dataclass(frozen=True)
-class Position(Baseline):
+@dataclass(frozen=True, kw_only=True)
+class Position(OfText):
     """The number of the segment and the token's place in it, a column for each number of either."""
 
-    def __str__(self) -> str:
-        return "position"
+    own = "position"
 
     def width(self, config: LM2Config, examples: Examples) -> int:
         return int(examples.segment.max() + examples.position.max()) + 2

@@ -22,10 +22,11 @@ from lm2.runs.loop import to_numpy
 from lm2.runs.trace import read_only
 from lm2.weights.checkpoint import Checkpoint
 from probes.causal.observe import OnDocument
-from probes.features.baselines import SegmentRows
+from probes.features.baselines import OfText, SegmentRows
 from probes.features.examples import Examples
 from probes.features.slot_views import ViewRows
-from probes.features.sources import Activation, Change, Condition, OfText, Source
+from probes.features.source_names import check
+from probes.features.sources import Activation, Change, Condition, Source
 from probes.features.targets import Labels, OwnLabels, SlotOverwritten, Target
 from probes.stats.splits import groups
 
@@ -63,7 +64,7 @@ def collect(
             f" {checkpoint.digest[:12]}"
         )
     for source in sources:
-        source.check(checkpoint.config, examples.moment)
+        check(source, checkpoint.config, examples.moment)
     arrays = {
         source: np.empty((len(examples), source.width(checkpoint.config, examples)), np.float32) for source in sources
     }
@@ -111,7 +112,7 @@ def _read_texts(checkpoint: Checkpoint, examples: Examples, wanted: Mapping[OfTe
     for source, array in wanted.items():
         for (document, segment), rows in examples.pieces.items():
             read = SegmentRows(examples.read[document][segment], examples.position[rows], examples, embedding)
-            array[rows] = source.baseline.rows(read)
+            array[rows] = source.rows(read)
 
 
 def _read_activations(

@@ -9,7 +9,7 @@ from jaxtyping import Shaped
 
 from lm2.model.config import LM2Config
 from lm2.weights.checkpoint import Checkpoint
-from probes.features import sources as written
+from probes.features import source_names
 from probes.features.collect import labelled
 from probes.features.examples import Examples, RowPosition
 from probes.features.sources import Activation, Condition, Source
@@ -35,7 +35,7 @@ class ProbePlan:
         """Raises ValueError for documents, sources and targets that there are not, for targets of one class, and for
         too few groups."""
         examples = Examples.of(checkpoint, spec.documents, spec.moment, spec.segment_length)
-        named = written.expand(spec.sources, checkpoint.config, spec.moment)
+        named = source_names.expand(spec.sources, checkpoint.config, spec.moment)
         targets = expand(spec.targets, examples) if spec.targets else ()
         if spec.labels:
             targets += (OwnLabels(file=spec.labels),)
@@ -88,8 +88,8 @@ def _baselines(
     found: dict[Source, None] = {}
     for name in names:
         if name not in conditions:
-            found[Source.parse(name)] = None
+            found[source_names.parse(name)] = None
             continue
-        others = [Source.parse(f"{name} {source.own}") for source in sources if isinstance(source, Activation)]
+        others = [source_names.parse(f"{name} {source.own}") for source in sources if isinstance(source, Activation)]
         found |= dict.fromkeys(other for other in others if name != Condition.RESET.value or config.memory_layers)
     return tuple(source for source in found if source not in sources)

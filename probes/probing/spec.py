@@ -13,7 +13,7 @@ from probes.features.label_files import MOST_BYTES, TARGET
 
 BASELINES = ("tokens", "embedding", "position", "untrained", "reset")
 """What a source is compared with: what the segment's words alone tell, or its place; and the same source where the
-weights are drawn anew, or where nothing is remembered. See `probes.features.sources`."""
+weights are drawn anew, or where nothing is remembered. See `probes.features.source_names`."""
 MOST_PERMUTATIONS = 100_000
 
 
@@ -27,7 +27,7 @@ class ProbeSpec(Spec):
     segment_length: int | None = None
     """Tokens; None, the checkpoint's own."""
     sources: tuple[str, ...] = ("bank:mean",)
-    """As `probes.features.sources` writes them; "*" stands for every block or slot."""
+    """As `probes.features.source_names` writes them; "*" stands for every block or slot."""
     targets: tuple[str, ...] = ("place of *",)
     """As `probes.features.targets` writes them; "*" stands for every name."""
     baselines: tuple[str, ...] = BASELINES

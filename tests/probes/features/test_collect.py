@@ -16,11 +16,13 @@ from lm2.runs.trace import Trace
 from lm2.tasks.babi import ask
 from lm2.tasks.simulator import simulate
 from lm2.weights.checkpoint import Checkpoint
+from probes.features import source_names
 from probes.features.collect import collect, labelled, untrained
 from probes.features.documents import Document
 from probes.features.examples import Examples, RowPosition
 from probes.features.slot_views import Sketch, ViewRows
-from probes.features.sources import Condition, Source, expand
+from probes.features.source_names import expand
+from probes.features.sources import Condition, Source
 from probes.features.targets import Target
 
 REMEMBERING = ("gated", "release", "rmt")
@@ -226,7 +228,9 @@ def test_each_document_is_told_once_for_each_condition_and_features_are_read_onl
      "candidate.0:slot4", "gate_forget.2:sketch8", "tokens", "embedding", "position"],
 )  # fmt: skip
 def test_a_source_is_its_text(text: str) -> None:
-    assert Source.parse(text).label == text and Source.parse(Source.parse(text).label) == Source.parse(text)
+    assert source_names.parse(text).label == text and source_names.parse(
+        source_names.parse(text).label
+    ) == source_names.parse(text)
 
 
 @pytest.mark.parametrize(
@@ -246,7 +250,7 @@ def test_a_source_is_its_text(text: str) -> None:
 )
 def test_a_text_that_is_no_source_is_told_which_there_are(text: str) -> None:
     with pytest.raises(ValueError, match="no source is called .* resid_post.N, .* bank:VIEW"):
-        Source.parse(text)
+        source_names.parse(text)
 
 
 def test_what_a_model_or_a_moment_lacks_is_refused_with_what_there_is(gated: Checkpoint, plain: Checkpoint) -> None:
@@ -268,7 +272,7 @@ def test_what_a_model_or_a_moment_lacks_is_refused_with_what_there_is(gated: Che
     with pytest.raises(ValueError, match="cannot be untrained"):
         expand(["untrained tokens"], gated.config, RowPosition.SEGMENT)
     with pytest.raises(ValueError, match="laid out for weights toy-gated-2"):
-        collect(plain, Examples.among(gated, documents(1), RowPosition.TOKEN), [Source.parse("embed")])
+        collect(plain, Examples.among(gated, documents(1), RowPosition.TOKEN), [source_names.parse("embed")])
 
 
 def test_a_star_stands_for_every_block_and_slot_that_there_is(gated: Checkpoint) -> None:

@@ -8,8 +8,8 @@ import pytest
 
 from lm2.model.config import LM2Config, MemoryKind
 from probes.estimators.linear import Family
+from probes.features import source_names
 from probes.features.documents import Documents
-from probes.features.sources import Source
 from probes.features.targets import Target
 from probes.probing.fit import probe
 from probes.probing.plan import ProbePlan
@@ -17,7 +17,7 @@ from probes.probing.result import ALL, Reading
 from probes.probing.spec import ProbeSpec
 from probes.stats.scores import Measure
 
-MEAN, MARY = Source.parse("bank:mean"), Target.parse("place of Mary")
+MEAN, MARY = source_names.parse("bank:mean"), Target.parse("place of Mary")
 SPEC = ProbeSpec(
     checkpoint="toy", documents=Documents(tasks=(1,), count=24), sources=("bank:mean", "resid_post.1"),
     targets=("place of Mary", "fact told"),
@@ -49,7 +49,7 @@ def test_every_source_and_baseline_is_read_for_every_target(found):
     }  # fmt: skip
     assert len(found.readings) == 7 * 2
     assert set(found.cells[MEAN, MARY, ALL].gains) == {"tokens", "untrained", "reset"}
-    assert found.cells[Source.parse("tokens"), MARY, ALL].gains == {}
+    assert found.cells[source_names.parse("tokens"), MARY, ALL].gains == {}
 
 
 def test_a_row_is_judged_by_a_probe_that_has_not_seen_its_group(found, toy):
@@ -117,7 +117,7 @@ def test_segments_part_the_rows(found):
 def test_q_is_over_all_sources_and_targets(found):
     cells = [found.cells[source, target, ALL] for source in found.plan.sources for target in found.plan.labels]
     assert all(cell.q >= cell.p for cell in cells)
-    assert np.isnan(found.cells[Source.parse("tokens"), MARY, ALL].p)
+    assert np.isnan(found.cells[source_names.parse("tokens"), MARY, ALL].p)
 
 
 def test_the_best_source_is_chosen_without_the_rows_that_judge_it(found):

@@ -16,7 +16,7 @@ from lm2.weights.checkpoint import Checkpoint
 from probes import claims
 from probes.claims import claim
 from probes.explain.llm import Chat, digest
-from probes.features.sources import Source
+from probes.features import source_names
 from probes.probing.result import Reading
 from probes.probing.store import ProbeStore
 from probes.store import Store
@@ -97,7 +97,11 @@ def _reading(seed: int) -> Reading:
 def test_a_damaged_reading_of_a_probe_is_computed_again_and_anothers_too(
     model: Checkpoint, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    store, mean, tokens = ProbeStore(tmp_path, KEY, model), Source.parse("bank:mean"), Source.parse("tokens")
+    store, mean, tokens = (
+        ProbeStore(tmp_path, KEY, model),
+        source_names.parse("bank:mean"),
+        source_names.parse("tokens"),
+    )
     reading = _reading(0)
     store.put(mean, (reading,))
     (path,) = (tmp_path / "readings").iterdir()
@@ -209,7 +213,7 @@ def test_a_document_of_an_earlier_version_with_others_values_is_refused(
 
 def test_a_reading_of_an_earlier_version_with_others_arrays_is_refused(model: Checkpoint, tmp_path: Path) -> None:
     header, arrays = _reading(0).pack()
-    whole, source = [header | {"arrays": sorted(arrays)}], Source.parse("bank:mean")
+    whole, source = [header | {"arrays": sorted(arrays)}], source_names.parse("bank:mean")
     (tmp_path / "readings").mkdir()
     (tmp_path / "probe.json").write_text(json.dumps(KEY | {"checkpoint_digest": "weights"}))
 
