@@ -7,13 +7,19 @@ from typing import Any
 
 import griffe
 
+from lm2.markdown import table
+
 COMMANDS = "<!-- commands -->"
 """The marker in a page that the command reference replaces."""
+EXPERIMENTS = "<!-- experiments -->"
+"""The marker in a page that the list of experiments replaces."""
 _MARKUP = re.compile(r"(`[^`]*`)|([*_\[\]])|<")
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Called for every page before it is rendered."""
+    if EXPERIMENTS in markdown:
+        markdown = markdown.replace(EXPERIMENTS, _experiments())
     if COMMANDS not in markdown:
         return markdown
     from app.cli.main import parser  # noqa: PLC0415 - only one page has commands
@@ -22,6 +28,13 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     return markdown.replace(
         COMMANDS, "\n\n".join([_block(tree.format_help()), *(_command(*one, 2) for one in _commands(tree))])
     )
+
+
+def _experiments() -> str:
+    from probes.experiments.registry import EXPERIMENTS, experiment  # noqa: PLC0415 - only one page has experiments
+
+    rows = [[f"`{key}`", plain(experiment(key).question), plain(experiment(key).control)] for key in EXPERIMENTS]
+    return table(["`lm2 experiment ...`", "question", "control"], rows)
 
 
 def _block(text: str) -> str:
@@ -47,23 +60,22 @@ def _command(parser: argparse.ArgumentParser, said: str, level: int) -> str:
     ]
     rows = [_argument(action, formatter) for action in shown if action.help is not argparse.SUPPRESS]
     parts = [
-        f"{'#' * level} {parser.prog}", _sentence(parser.description or said), _block(formatter.format_help()),
-        "\n".join(["| argument | meaning |", "| --- | --- |", *rows]) if rows else "", _sentence(parser.epilog or ""),
+        f"{'#' * level} {parser.prog}",
+        _sentence(parser.description or said),
+        _block(formatter.format_help()),
+        table(["argument", "meaning"], rows) if rows else "",
+        _sentence(parser.epilog or ""),
         *(_command(*one, level + 1) for one in _commands(parser)),
-    ]  # fmt: skip
+    ]
     return "\n\n".join(filter(None, parts))
 
 
-def _argument(action: argparse.Action, formatter: argparse.HelpFormatter) -> str:
+def _argument(action: argparse.Action, formatter: argparse.HelpFormatter) -> list[str]:
     """A row of the table of arguments."""
     invoked = formatter._format_action_invocation(action)
     said = formatter._expand_help(action) if action.help else ""
     needed = " (required)" if action.required and action.option_strings else ""
-    return (
-        "| "
-        + " | ".join(cell.replace("|", r"\|") for cell in (f"`{invoked}`", f"{plain(said)}{needed}".strip()))
-        + " |"
-    )
+    return [cell.replace("|", r"\|") for cell in (f"`{invoked}`", f"{plain(said)}{needed}".strip())]
 
 
 def _sentence(text: str) -> str:

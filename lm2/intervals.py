@@ -3,9 +3,24 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isnan
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
+
+
+class Bounded(NamedTuple):
+    """A number with the ends of its 95 % interval, which are NaN where it has none."""
+
+    value: float
+    low: float
+    high: float
+
+    def __format__(self, form: str) -> str:
+        """Such as "71.3 (68.0 to 74.4)": each number in the form that is asked for."""
+        ends = "" if isnan(self.low) else f" ({self.low:{form}} to {self.high:{form}})"
+        return f"{self.value:{form}}{ends}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -63,7 +63,11 @@ class ComputedChart:
 
     def to_json(self) -> dict[str, Any]:
         """What a sidecar tells of it; the chart itself is in the figure's spec."""
-        words = self.view.summary if isinstance(self.view, Drawable) else f"Table of {', '.join(self.view.columns)}."
+        words = (
+            self.view.summary
+            if isinstance(self.view, Drawable)
+            else f"Table of {', '.join(column.label for column in self.view.columns)}."
+        )
         told = {"shown": f"{self.chart.words}: {words}", "of": self.view.provenance.words}
         return {
             **self.origin,

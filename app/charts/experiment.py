@@ -7,11 +7,11 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from app.charts.chart import Chart, Computing, check_there
-from app.views.kinds import Provenance
+from app.views.kinds import Provenance, Table
 from app.views.study import experiments
+from probes.experiments.registry import experiment
 
 if TYPE_CHECKING:
-    from app.views.kinds import Table
     from app.views.numbers import View
     from lm2.weights.checkpoint import Checkpoint
     from probes.experiments.experiment import ExperimentReport, ExperimentSpec
@@ -43,30 +43,25 @@ class ExperimentChart(Chart):
 
     @property
     def words(self) -> str:
-        return f"{self.spec.experiment.key} {self.shown.value}"
+        return f"{self.spec.experiment} {self.shown.value}"
 
     @property
     def provenance(self) -> Provenance:
-        experiment = self.spec.experiment
-        item = (
-            f"{self.spec.questions} held-out questions of qa{self.spec.task}, beside a control ({experiment.control})"
-        )
-        return Provenance(
-            model=self.spec.checkpoint, item=item, changes=(experiment.title[:1].lower() + experiment.title[1:],)
-        )
+        asked = experiment(self.spec.experiment)
+        item = f"{self.spec.questions} held-out questions of qa{self.spec.task}, beside a control ({asked.control})"
+        return Provenance(model=self.spec.checkpoint, item=item, changes=(asked.title[:1].lower() + asked.title[1:],))
 
     def result(self, checkpoint: Checkpoint, computing: Computing) -> ExperimentReport:
         from probes.experiments.experiment import perform
 
-        expected = experiments.documents(self.spec.experiment.key, self.spec.task, self.spec.questions)
-        return perform(checkpoint, self.spec, lambda done: computing.on_step(done, expected))
+        return perform(checkpoint, self.spec, computing.on_step)
 
     def view(self, checkpoint: Checkpoint, result: ExperimentReport) -> View | Table:
         check_there("finding", self.finding, range(len(result.findings)))
         found = result.findings[self.finding]
         match self.shown:
             case OfExperiment.TABLE:
-                return experiments.table(found)
+                return Table(columns=found.columns)
             case OfExperiment.CURVE:
                 view = experiments.curve(found)
             case OfExperiment.FOREST:

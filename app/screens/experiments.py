@@ -10,10 +10,11 @@ import streamlit as st
 from app.charts import ComputedChart, ExperimentChart, OfExperiment
 from app.ui import export_panel, job_panel, panels, say, session, state, widgets
 from app.views.study import experiments
+from probes.experiments.registry import EXPERIMENTS, experiment
 
 if TYPE_CHECKING:
     from lm2.weights.checkpoint import Checkpoint
-    from probes.experiments.experiment import Experiment, ExperimentReport
+    from probes.experiments.experiment import ExperimentReport
 
 
 def render() -> None:
@@ -35,34 +36,29 @@ def render() -> None:
             icon=":material/info:",
         )
         return
-    experiment = _experiment()
+    key = _key()
     if job_panel.questions() is None:
         return
     asked = state.current().questions
     spec = ExperimentSpec(
-        experiment=experiment, checkpoint=loaded.name, task=asked.task, questions=asked.count,
+        experiment=key, checkpoint=loaded.name, task=asked.task, questions=asked.count,
         segment_length=session.segment_length(), seed=asked.seed,
     )  # fmt: skip
     chart = ExperimentChart(spec=spec, shown=OfExperiment.TABLE)
-    expected = experiments.documents(experiment.key, spec.task, spec.questions)
-    words = f"{spec.questions} questions" if expected is None else f"about {expected:,} documents"
-    report = job_panel.result_of(chart, loaded, f"Run {words}", "document")
+    report = job_panel.result_of(chart, loaded, f"Run about {spec.documents:,} documents", "document")
     if report is not None:
         _show(loaded, report)
     found = None if report is None else report.to_json()
-    job_panel.again(loaded, experiment.key, spec, "lm2 ablate {}", found=found)
+    job_panel.again(loaded, key, spec, "lm2 ablate {}", found=found)
 
 
-def _experiment() -> Experiment:
+def _key() -> str:
     """Choose an experiment; shows what it asks, and its control."""
-    from probes.experiments.experiment import Experiment
-
-    keys = [one.key for one in Experiment]
-    chosen = Experiment.of(
-        widgets.select("Experiment", "experiments.experiment", keys, show=lambda key: Experiment.of(key).title)
+    key = widgets.select(
+        "Experiment", "experiments.experiment", list(EXPERIMENTS), show=lambda key: experiment(key).title
     )
-    st.markdown(say.words("**{}** Control: {}.", chosen.question, chosen.control))
-    return chosen
+    st.markdown(say.words("**{}** Control: {}.", experiment(key).question, experiment(key).control))
+    return key
 
 
 def _show(loaded: Checkpoint, report: ExperimentReport) -> None:
@@ -71,8 +67,8 @@ def _show(loaded: Checkpoint, report: ExperimentReport) -> None:
     for at, found in enumerate(report.findings):
         st.subheader(say.words("{}", found.title))
         chart = ExperimentChart(spec=report.spec, shown=OfExperiment.TABLE, finding=at)
-        if found.curve is not None or experiments.forest(found) is not None:
-            shown = OfExperiment.FOREST if found.curve is None else OfExperiment.CURVE
+        if found.curve or experiments.forest(found) is not None:
+            shown = OfExperiment.CURVE if found.curve else OfExperiment.FOREST
             made[found.title] = replace(chart, shown=shown).made(loaded, report)
             panels.figure(made[found.title].view, f"curve_{at}")
         table = made[f"{found.title}, table"] = chart.made(loaded, report)

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from lm2.weights.checkpoint import Checkpoint
-    from probes.experiments.tables import Findings
     from probes.explain.explain import Explanations, SlotExplanation
     from probes.explain.spec import ExplainSpec
+    from probes.findings import Findings
 
 _RELEASE = (
     "The released arithmetic has no write attention: row j of the bank belongs to token j of the segment. Only reading"
@@ -83,7 +83,7 @@ def _all(found: Explanations) -> None:
 
     table = summary(found)
     st.subheader("All slots")
-    panels.table_to_choose(experiments.table(table), "slots", lambda slot: state.update("run", slot=slot))
+    panels.table_to_choose(table, "slots", lambda slot: state.update("run", slot=slot))
     say.caption("{}", experiments.note(table))
 
 
@@ -139,7 +139,7 @@ def _description(found: Explanations, one: SlotExplanation, loaded: Checkpoint) 
 
 
 def _table(found: Findings, key: str) -> None:
-    panels.table(experiments.table(found), key)
+    panels.table(found, key)
     say.caption("{}", experiments.note(found))
 
 

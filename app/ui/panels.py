@@ -17,6 +17,7 @@ from app.views.latex import decimals
 from app.views.numbers import View
 from app.views.seen import seen
 from app.views.windows import window
+from probes.findings import Tabular
 
 MOST_TOKENS = 10_000
 """Tokens that a browser is sent at a time: the page of a long text does not grow with it."""
@@ -101,11 +102,11 @@ def panel(view: View | Table, key: str, title: str, note: str = "", *, at: Any =
             say.caption("{}", note)
 
 
-def table(view: Table, key: str, height: int | str = "content") -> None:
+def table(view: Tabular, key: str, height: int | str = "content") -> None:
     st.dataframe(_cells(view), key=key, hide_index=True, column_config=_formats(view), height=height, placeholder="")
 
 
-def table_to_choose(view: Table, key: str, take: Callable[[int], None]) -> None:
+def table_to_choose(view: Tabular, key: str, take: Callable[[int], None]) -> None:
     """A table; `take` hears of the row that is ticked."""
 
     def ticked() -> None:
@@ -118,21 +119,19 @@ def table_to_choose(view: Table, key: str, take: Callable[[int], None]) -> None:
     )  # fmt: skip
 
 
-def _cells(view: Table) -> dict[str, list[str | int | float]]:
+def _cells(view: Tabular) -> dict[str, list[str | int | float]]:
     """The table's columns with every character to be seen."""
     return {
-        seen(name): [seen(cell) if isinstance(cell, str) else cell for cell in cells]
-        for name, cells in view.as_columns().items()
+        seen(series.name): [seen(cell) if isinstance(cell, str) else cell for cell in series.values]
+        for series in view.series
     }
 
 
-def _formats(view: Table) -> dict[str, Any]:
-    """Numbers with as many decimals as their column can do with; the ends of an interval with those of what stands
-    before them."""
-    formats, places = {}, 3
-    for name, values in _cells(view).items():
-        if name.strip() not in ("low", "high"):
-            places = decimals(name)
-        if values and isinstance(values[0], float):
-            formats[name] = st.column_config.NumberColumn(format=f"%.{places}f")
-    return formats
+def _formats(view: Tabular) -> dict[str, Any]:
+    """Numbers, and the ends of their intervals, with as many decimals as their column can do with."""
+    return {
+        seen(series.name): st.column_config.NumberColumn(seen(series.label), format=f"%.{decimals(column)}f")
+        for column in view.columns
+        for series in column.series()
+        if series.values and isinstance(series.values[0], float)
+    }

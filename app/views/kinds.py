@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 from app.views import pooling
 from app.views.pooling import Cells, Pooling
+from probes.findings import Tabular
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -287,18 +288,13 @@ class Best(Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table(Shown):
-    """Rows of named columns."""
+class Table(Shown, Tabular):
+    """Columns to be read, and to be printed."""
 
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str | int | float, ...], ...]
     best: Mapping[str, Best] = field(default_factory=lambda: MappingProxyType({}))
-    """Columns whose best may be told where it is printed."""
+    """Labels of the columns whose best may be told where it is printed."""
     rivals: tuple[str, ...] = ()
-    """Columns of which, row by row, the highest may be told."""
-
-    def as_columns(self) -> dict[str, list[str | int | float]]:
-        return {name: [row[at] for row in self.rows] for at, name in enumerate(self.columns)}
+    """Labels of the columns of which, row by row, the highest may be told."""
 
 
 def slot_labels(count: int) -> tuple[str, ...]:

@@ -6,13 +6,15 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import pairwise, repeat
 
 from app.views.kinds import Best, Table
 from app.views.markdown import plain
 from app.views.seen import code_point, seen
+from lm2.intervals import Bounded
+from lm2.markdown import aligned, table
+from probes.findings import Cell, Column
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +82,7 @@ def latex(view: Table) -> str:
         [_bold(_cell_text(cell.text), r"\textbf{", "}") if cell.bold else _cell_text(cell.text) for cell in row]
         for row in printed.rows
     ]
-    header, *body = _aligned([list(map(_cell_text, printed.columns)), *rows], printed.numeric)
+    header, *body = aligned([list(map(_cell_text, printed.columns)), *rows], printed.numeric)
     kinds = "".join("r" if numeric else "l" for numeric in printed.numeric)
     lines = [
         r"% \usepackage{booktabs}",
@@ -109,12 +111,8 @@ def markdown(view: Table) -> str:
     rows = [
         [_bold(_safe(cell.text), "**", "**") if cell.bold else _safe(cell.text) for cell in row] for row in printed.rows
     ]
-    header, *body = _aligned([list(map(_safe, printed.columns)), *rows], printed.numeric)
-    rule = [
-        "-" * (len(name) - 1) + ":" if numeric else "-" * len(name) for name, numeric in zip(header, printed.numeric)
-    ]
-    lines = [f"| {' | '.join(row)} |" for row in (header, rule, *body)]
-    return "\n".join([*lines, *(f"\n{_safe(note)}" for note in printed.notes)]) + "\n"
+    written = table(list(map(_safe, printed.columns)), rows, printed.numeric)
+    return "\n".join([written, *(f"\n{_safe(note)}" for note in printed.notes)]) + "\n"
 
 
 def _safe(text: str) -> str:
@@ -126,25 +124,8 @@ def _bold(text: str, start: str, end: str) -> str:
     return f"{start}{text}{end}"
 
 
-def _aligned(rows: Sequence[Sequence[str]], numeric: Sequence[bool]) -> list[list[str]]:
-    """Padded so that columns stand below each other in the source too."""
-    widths = [max(3, *map(len, column)) for column in zip(*rows)]
-    return [
-        [cell.rjust(wide) if right else cell.ljust(wide) for cell, wide, right in zip(row, widths, numeric)]
-        for row in rows
-    ]
-
-
 def _printed(view: Table) -> _Printed:
-    columns, cells = [], []
-    at = 0
-    while at < len(view.columns):
-        name, values = view.columns[at], [row[at] for row in view.rows]
-        ends = tuple(other.strip() for other in view.columns[at + 1 : at + 3]) == ("low", "high")
-        intervals = [row[at + 1 : at + 3] for row in view.rows] if ends else [(math.nan, math.nan)] * len(values)
-        columns.append(name.strip())
-        cells.append([_cell(value, low, high, decimals(name)) for value, (low, high) in zip(values, intervals)])
-        at += 3 if ends else 1
+    columns, cells = [column.label for column in view.columns], [_cells(column) for column in view.columns]
     wrong = sorted({*view.best, *view.rivals} - set(columns))
     if wrong:
         raise ValueError(f"there are no columns {wrong}; there are {columns}")
@@ -171,12 +152,18 @@ def _printed(view: Table) -> _Printed:
     return _Printed(columns=tuple(columns), numeric=numeric, rows=tuple(zip(*cells)), notes=tuple(notes))
 
 
-def decimals(column: str) -> int:
+def decimals(column: Column) -> int:
     """A share of a hundred items has one decimal; p can be as small as 1 / 10,000."""
-    return 1 if column.endswith(("(%)", "(points)")) else 4 if column in ("p", "q") else 3
+    return 1 if column.unit in ("%", "points") else 4 if column.name in ("p", "q") else 3
 
 
-def _cell(value: str | int | float, low: float, high: float, places: int) -> _Cell:
+def _cells(column: Column) -> list[_Cell]:
+    unknown = repeat(math.nan)
+    ends = zip(column.low or unknown, column.high or unknown)
+    return [_cell(value, low, high, decimals(column)) for value, (low, high) in zip(column.values, ends)]
+
+
+def _cell(value: Cell, low: float, high: float, places: int) -> _Cell:
     if isinstance(value, str):
         found = _INTERVAL.fullmatch(value)
         numbers = (
@@ -189,8 +176,8 @@ def _cell(value: str | int | float, low: float, high: float, places: int) -> _Ce
         return _Cell(text=str(value), value=value)
     if math.isnan(value):
         return _Cell(text="–")
-    words = f"< {10**-places:g}" if 0 < value < 0.5 * 10**-places and places == 4 else f"{value:.{places}f}"
-    words += "" if math.isnan(low) else f" ({low:.{places}f} to {high:.{places}f})"
+    tiny = places == 4 and 0 < value < 0.5 * 10**-places
+    words = f"< {10**-places:g}" if tiny else f"{Bounded(value, low, high):.{places}f}"
     return _Cell(text=words, value=value, low=low, high=high)
 
 

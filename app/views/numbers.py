@@ -20,7 +20,7 @@ _TOLERANCE = 1e-5
 def digest(view: View | Table) -> str:
     """SHA-256 of the numbers and names, bit by bit."""
     if isinstance(view, Table):
-        return hashlib.sha256(json.dumps([view.columns, view.rows]).encode()).hexdigest()
+        return hashlib.sha256(json.dumps([_names(view), view.rows]).encode()).hexdigest()
     found = hashlib.sha256()
     for name, values in sorted(arrays(view).items()):
         found.update(f"{name} {values.dtype} {values.shape}".encode() + np.ascontiguousarray(values).tobytes())
@@ -67,12 +67,23 @@ def _columns(table: Table) -> dict[str, np.ndarray]:
     def fraction(value: object) -> bool:
         return isinstance(value, float)
 
-    rest = json.dumps([table.columns, [[None if fraction(value) else value for value in row] for row in table.rows]])
+    names = _names(table)
+    rest = json.dumps([names, [[None if fraction(value) else value for value in row] for row in table.rows]])
     columns = {
-        f"{at} {name}": np.array([value if fraction(value) else np.nan for value in cells], float)
-        for at, (name, cells) in enumerate(table.as_columns().items())
+        f"{at} {name}": np.array([value if fraction(value) else np.nan for value in series.values], float)
+        for at, (name, series) in enumerate(zip(names, table.series))
     }
     return columns | {"rest": np.frombuffer(rest.encode(), np.uint8)}
+
+
+def _names(table: Table) -> list[str]:
+    """The names that tables had when ends of intervals were columns, told apart by blanks behind them: kept digests
+    are of these."""
+    names: list[str] = []
+    for series in table.series:
+        before = sum(name.strip() == series.label for name in names) if series.name != series.label else 0
+        names.append(series.label + " " * before)
+    return names
 
 
 def unmasked(view: Heatmap) -> Float[np.ndarray, "row column"]:

@@ -7,6 +7,8 @@ import pandas as pd
 
 from lm2.evaluation import paper
 from lm2.evaluation.results import Results
+from lm2.intervals import Bounded
+from lm2.markdown import table
 
 
 def markdown(results: Results, command: str) -> str:
@@ -76,10 +78,15 @@ def _tasks(results: Results, metric: str, length: str) -> str:
             shares = [share(here.loc[model]) if model in here.index else "" for model in results.models]
             printed = [paper.printed(model, task, length) for model in paper.COMPARED]
             lines.append(
-                [task, *shares, str(first["n"]), f"{first['constant']} {100 * first['constant_mean']:.1f}",
+                [
+                    task,
+                    *shares,
+                    str(first["n"]),
+                    f"{first['constant']} {100 * first['constant_mean']:.1f}",
                     f"{100 * first['ceiling']:.1f}",
-                 *("" if math.isnan(value) else f"{value:.0f}" for value in printed)]
-            )  # fmt: skip
+                    *("" if math.isnan(value) else f"{value:.0f}" for value in printed),
+                ]
+            )
     return table(
         [
             "task",
@@ -101,13 +108,12 @@ def _printed() -> str:
     return table(["length", *paper.COMPARED], rows)
 
 
+def percent(row: pd.Series) -> Bounded:
+    """A row's share or difference of shares."""
+    return Bounded(*(100 * float(row[column]) for column in ("mean", "low", "high")))
+
+
 def share(row: pd.Series, *, sign: bool = False) -> str:
-    """ "71.3 (68.0 to 74.4)", in percent; without an interval where there is none."""
-    form = "+.1f" if sign else ".1f"
-    if math.isnan(row["low"]):
-        return f"{format(100 * row['mean'], form)} (no interval: one story a task)"
-    return f"{format(100 * row['mean'], form)} ({format(100 * row['low'], form)} to {format(100 * row['high'], form)})"
-
-
-def table(header: list[str], rows: list[list[str]]) -> str:
-    return "\n".join(["| " + " | ".join(cells) + " |" for cells in (header, ["---"] * len(header), *rows)])
+    """ "71.3 (68.0 to 74.4)", in percent; it says so where there is no interval."""
+    words = f"{percent(row):{'+.1f' if sign else '.1f'}}"
+    return f"{words} (no interval: one story a task)" if math.isnan(row["low"]) else words

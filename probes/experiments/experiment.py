@@ -1,105 +1,41 @@
-"""The experiments by name: what each asks, its control, and what it found as tables. The list behind the screen and the
-command line."""
+"""What an experiment declares, and how it is run. Each is a module of its own, which the registry finds by its key."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any
 
-from lm2.serialize import MOST, Spec, member, within, written
+from lm2.model.sites import Site
+from lm2.serialize import MOST, Spec, within, written
 from lm2.tasks import stories
-from lm2.tasks.encoded_prompt import encode_prompt
+from lm2.tasks.encoded_prompt import EncodedPrompt, encode_prompt
 from lm2.weights.checkpoint import Checkpoint
-from probes.experiments import tables
-from probes.experiments.tables import Findings
+from probes.causal.observe import OnDocument
+from probes.experiments import registry
+from probes.findings import Findings
 
-OnDocument = Callable[[int], None]
 
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """An experiment, with the question that it asks of a model and the control beside it."""
 
-class Experiment(Enum):
-    """An experiment, with the question it puts to a model and the control beside it."""
-
-    POLICIES = (
-        "policies",
-        "Freeze, reset, carry, off",
-        "Is it the memory that answers?",
-        "writes frozen from the question on, which can change nothing",
-    )
-    GATES = ("gates", "Gates clamped", "Which gate must move, and which may stand still?", "each gate at its own mean")
-    SWAP = (
-        "swap",
-        "Bank swap",
-        "Does the model answer what is true in the story whose bank it got?",
-        "the bank of a story that says the same",
-    )
-    PERMUTATION = ("permutation", "Slots permuted", "Does a slot's number matter?", "another story's slots")
-    PROVENANCE = (
-        "provenance",
-        "Write provenance",
-        "Which statements put into the bank what the answer reads?",
-        "the last statements told; random order",
-    )
-    DECODING = (
-        "decoding",
-        "Slots decoded",
-        "Do slots say, through the read path, the answers that are read from them?",
-        "random slots, another story's, random directions",
-    )
-    ATTRIBUTION = (
-        "attribution",
-        "Direct logit attribution",
-        "Which parts of the model put the answer before its rivals directly?",
-        "the parts sum to the logit difference",
-    )
-    FORGETTING = (
-        "forgetting",
-        "Forgetting curve",
-        "How far back may a fact lie?",
-        "the bank reset before the question",
-    )
-    CAPACITY = (
-        "capacity",
-        "Capacity",
-        "How many people can the bank hold at once?",
-        "the bank reset before the question",
-    )
-    OVERWRITES = (
-        "overwrites",
-        "Overwriting",
-        "Is the last of several places of a person answered?",
-        "the bank reset before the question",
-    )
-    INTERFERENCE = (
-        "interference",
-        "Interference",
-        "Does a fact about someone else damage a fact?",
-        "an old statement told once more",
-    )
-    ERASURE = (
-        "erasure",
-        "Concept erased",
-        "Is what can be read off the bank, where everybody is, used?",
-        "a random subspace of the same rank; where all others are",
-    )
-    SLOTS = ("slots", "Slots in use", "How many slots are used, and which are dead?", "a memory that writes nothing")
-
+    key: str
     title: str
     question: str
     control: str
+    findings: Callable[[Checkpoint, Sequence[EncodedPrompt], int, OnDocument], tuple[Findings, ...]]
+    """From held-out questions, which it may replace by documents of its own, and a seed for whatever it draws."""
+    documents: Callable[[int, int], float] = lambda task, questions: questions
+    """About how many documents it reads, by the task and the number of its questions."""
+    needs: tuple[Site, ...] = (Site.BANK_PRE,)
+    """Sites of the memory without which there is nothing to find out."""
+    lacking: str = "it has no bank"
+    """What is wrong with a memory without these sites."""
 
-    def __new__(cls, key: str, title: str, question: str, control: str) -> "Experiment":
-        made = object.__new__(cls)
-        made._value_, made.title, made.question, made.control = key, title, question, control
-        return made
-
-    @property
-    def key(self) -> str:
-        return self.value
-
-    @classmethod
-    def of(cls, key: str) -> "Experiment":
-        """Raises ValueError, with those there are, for a name that none has."""
-        return member("experiment", cls, key)
+    def check(self, checkpoint: Checkpoint) -> None:
+        """Raises ValueError for a model whose memory lacks what the experiment needs."""
+        if not all(site.layers(checkpoint.config) for site in self.needs):
+            kind = checkpoint.config.memory.value
+            raise ValueError(f"{checkpoint.name} has {kind} memory; {self.lacking}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +43,8 @@ class ExperimentSpec(Spec):
     """One experiment on one checkpoint: everything that its numbers depend on, with the weights. Plain JSON both
     ways."""
 
-    experiment: Experiment
+    experiment: str
+    """Its key."""
     checkpoint: str
     task: int = 1
     questions: int = 64
@@ -119,9 +56,15 @@ class ExperimentSpec(Spec):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        registry.check(self.experiment)
         written("checkpoint", self.checkpoint)
         within("questions", self.questions, 1, MOST)
         within("seed", self.seed, 0, MOST)
+
+    @property
+    def documents(self) -> int:
+        """About how many will be read."""
+        return round(registry.experiment(self.experiment).documents(self.task, self.questions))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,17 +85,15 @@ class ExperimentReport:
             "checkpoint_digest": self.checkpoint_digest,
             "device": self.device,
             "dtype": self.dtype,
-            "findings": [
-                vars(found) | {"rows": [[None if cell != cell else cell for cell in row] for row in found.rows]}
-                for found in self.findings
-            ],
+            "findings": [table.to_json() for table in self.findings],
         }
 
 
 def perform(
-    checkpoint: Checkpoint, spec: ExperimentSpec, on_document: OnDocument = lambda done: None
+    checkpoint: Checkpoint, spec: ExperimentSpec, on_document: Callable[[int, int], None] = lambda done, expected: None
 ) -> ExperimentReport:
-    """Run an experiment. `on_document` hears how many documents have run.
+    """Run an experiment. `on_document` is called after each document, with how many there were and about how many there
+    will be.
 
     Raises ValueError for another checkpoint's spec, for questions that are not there, and where the model lacks what
     the experiment is about.
@@ -161,35 +102,27 @@ def perform(
         raise ValueError(f"the spec is for checkpoint {spec.checkpoint!r}, not {checkpoint.name!r}")
     if not checkpoint.config.memory_layers:
         raise ValueError(f"{checkpoint.name} has no memory: there is nothing to ablate")
-    encoded_prompts = [
-        encode_prompt(checkpoint, prompt, spec.segment_length)
-        for prompt in stories.questions(spec.task, spec.questions)
-    ]
-    done = 0
+    experiment = registry.experiment(spec.experiment)
+    experiment.check(checkpoint)
+    prompts = stories.questions(spec.task, spec.questions)
+    encoded_prompts = [encode_prompt(checkpoint, prompt, spec.segment_length) for prompt in prompts]
+    done, expected = 0, spec.documents
 
     def count() -> None:
         nonlocal done
         done += 1
-        on_document(done)
+        on_document(done, expected)
 
     return ExperimentReport(
-        spec=spec, checkpoint_digest=checkpoint.digest, device=checkpoint.device, dtype=checkpoint.dtype,
-        findings=_TABLES[spec.experiment](checkpoint, encoded_prompts, spec.seed, count),
-    )  # fmt: skip
+        spec=spec,
+        checkpoint_digest=checkpoint.digest,
+        device=checkpoint.device,
+        dtype=checkpoint.dtype,
+        findings=experiment.findings(checkpoint, encoded_prompts, spec.seed, count),
+    )
 
 
-_TABLES = {
-    Experiment.POLICIES: tables.policies,
-    Experiment.GATES: tables.gates,
-    Experiment.SWAP: tables.swap,
-    Experiment.PERMUTATION: tables.permutation,
-    Experiment.PROVENANCE: tables.provenance,
-    Experiment.DECODING: tables.decoding,
-    Experiment.ATTRIBUTION: tables.attribution,
-    Experiment.FORGETTING: tables.forgetting,
-    Experiment.CAPACITY: tables.capacity,
-    Experiment.OVERWRITES: tables.overwrites,
-    Experiment.INTERFERENCE: tables.interference,
-    Experiment.ERASURE: tables.erasure,
-    Experiment.SLOTS: tables.slots,
-}
+def held_out(encoded_prompts: Sequence[EncodedPrompt]) -> str:
+    """What a table's numbers are of, in words."""
+    told = {encoded.prompt.story_id for encoded in encoded_prompts}
+    return f"{len(encoded_prompts)} held-out questions of {len(told)} stories, 95 % intervals clustered by story"

@@ -22,7 +22,7 @@ from lm2.runs.spec import RunSpec
 from lm2.text.segments import Segment
 from lm2.text.sequence import TokenSequence
 from lm2.weights.checkpoint import Checkpoint
-from probes.experiments.provenance import left_of
+from probes.experiments.contents.provenance import left_of
 from probes.explain.corpus import Entry
 from probes.explain.spec import ExplainSpec, Signal
 

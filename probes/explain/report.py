@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lm2.evaluation import report
+from lm2.intervals import Bounded
+from lm2.markdown import table
 from lm2.origin import made_by
-from probes.experiments.tables import Cell, Findings
 from probes.explain.contexts import SlotContext
 from probes.explain.describe import Trial
 from probes.explain.explain import Described, Explanations, SlotExplanation
 from probes.explain.scores import Text, Verdicts, ahead, pooled
 from probes.explain.spec import Signal
+from probes.findings import NOTHING, Cell, Column, Findings, cell_words, columns_of, mean, share
 
-_NOTHING = float("nan")
 _TOLD = 5
 """Keywords of a slot in a summary."""
 _DOING = {Signal.READ: "reading", Signal.WRITE: "writing"}
@@ -29,14 +29,16 @@ def summary(found: Explanations) -> Findings:
     for slot in sorted({one.slot for one in found.slots}):
         here = [found.of(signal, slot) for signal in spec.signals]
         rows.append((slot, *[cell for one in here for cell in (told(one), 100 * one.share)]))
-    columns = [name for signal in spec.signals for name in (f"{signal.done} by", f"share of {_DOING[signal]} (%)")]
+    headers = [
+        name for signal in spec.signals for name in (f"{signal.done} by", Column(f"share of {_DOING[signal]}", "%"))
+    ]
     blocks = "all blocks that have a memory" if spec.block is None else f"block {spec.block}"
     note = (
         f"{found.shown} of {found.shown + found.scored} documents, {blocks}; the others are kept to test words and"
         " descriptions on. Words of which a slot has more than the other slots at q ≤ 0.05, the surest first, with how"
         " many times the odds. A slot without words is not told from the others by single words"
     )
-    return Findings(title="Slots", columns=("slot", *columns), rows=tuple(rows), note=note)
+    return Findings(title="Slots", columns=columns_of(("slot", *headers), rows), note=note)
 
 
 def told(one: SlotExplanation) -> str:
@@ -49,63 +51,47 @@ def words(one: SlotExplanation) -> Findings:
     rows = []
     for word in one.keywords:
         odds, low, high, again = np.exp([word.log_odds, word.low, word.high, word.again]).tolist()
-        rows.append((word.word, 100 * word.share, 100 * word.elsewhere, odds, low, high, word.q, again))
+        rows.append((word.word, 100 * word.share, 100 * word.elsewhere, Bounded(odds, low, high), word.q, again))
     note = (
         "Odds of the word in the slot over its odds in the other slots, with a 95 % interval from a jackknife over"
         " stories; q for all words and slots together. The last column is from the other half of the stories, from"
         " which no word was chosen"
     )
-    shares = (f"of the slot's {_DOING[one.signal]} (%)", "of the other slots' (%)")
-    columns = ("word", *shares, "odds ratio", "low", "high", "q", "odds ratio again")
-    return Findings(
-        title=f"Words that {one.signal.value} slot {one.slot}", columns=columns, rows=tuple(rows), note=note
-    )
+    shares = (Column(f"of the slot's {_DOING[one.signal]}", "%"), Column("of the other slots'", "%"))
+    headers = ("word", *shares, "odds ratio", "q", "odds ratio again")
+    title = f"Words that {one.signal.value} slot {one.slot}"
+    return Findings(title=title, columns=columns_of(headers, rows), note=note)
 
 
 def descriptions(described: Sequence[Described]) -> Findings:
     """What a language model says of each slot, and how far that goes."""
     rows = []
     for one in described:
-        rates = [cell for trial in Trial for cell in _rate(one.of(trial, Text.DESCRIPTION))]
+        rates = [_rate(one.of(trial, Text.DESCRIPTION)) for trial in Trial]
         rows.append((one.slot, one.signal.done, one.description or "(the reply could not be read)", *rates))
-    columns = (
-        "slot",
-        "is",
-        "by, says the language model",
-        "detection (%)",
-        "low",
-        "high",
-        "fuzzing (%)",
-        "low ",
-        "high ",
+    headers = ("slot", "is", "by, says the language model", *(Column(trial.value, "%") for trial in Trial))
+    note = (
+        "Balanced accuracy on stories that the description was not made from, 95 % intervals clustered by story; chance"
+        " is 50 %"
     )
-    return Findings(
-        title="Descriptions",
-        columns=columns,
-        rows=tuple(rows),
-        note="Balanced accuracy on stories that the description was not made from, 95 % intervals clustered by story; chance is 50 %",
-    )
+    return Findings(title="Descriptions", columns=columns_of(headers, rows), note=note)
 
 
 def scores(described: Sequence[Described]) -> Findings:
     """Descriptions beside texts that know nothing of the slot, over all slots."""
-    rows: list[tuple[Cell, ...]] = []
+    rows: list[tuple[Cell | Bounded, ...]] = []
     for signal in dict.fromkeys(one.signal for one in described):
         for trial in Trial:
             here = [one for one in described if one.signal is signal and one.of(trial, Text.DESCRIPTION) is not None]
             if here:
                 rows += _compared(signal, trial, {text: pooled([one.of(trial, text) for one in here]) for text in Text})
-    columns = (
+    headers = (
         "slots",
         "trial",
         "text",
-        "right (%)",
-        "low",
-        "high",
-        "description ahead by (points)",
-        "low ",
-        "high ",
-        "replies not read (%)",
+        Column("right", "%"),
+        Column("description ahead by", "points"),
+        Column("replies not read", "%"),
         "passages",
     )
     note = (
@@ -113,32 +99,26 @@ def scores(described: Sequence[Described]) -> Findings:
         " the marked words the active ones. A reply that could not be read counts as wrong. 95 % intervals clustered"
         " by story; all texts are judged on the same passages"
     )
-    return Findings(title="What the descriptions are worth", columns=columns, rows=tuple(rows), note=note)
+    return Findings(title="What the descriptions are worth", columns=columns_of(headers, rows), note=note)
 
 
-def _compared(signal: Signal, trial: Trial, verdicts: Mapping[Text, Verdicts]) -> Iterator[tuple[Cell, ...]]:
+def _compared(signal: Signal, trial: Trial, verdicts: Mapping[Text, Verdicts]) -> Iterator[tuple[Cell | Bounded, ...]]:
     """A row for each text."""
     for text, one in verdicts.items():
-        points = (_NOTHING,) * 3
-        if text is not Text.DESCRIPTION:
-            lead = ahead(verdicts[Text.DESCRIPTION], one)
-            points = (100 * lead.mean, 100 * lead.low, 100 * lead.high)
+        lead = NOTHING if text is Text.DESCRIPTION else mean(ahead(verdicts[Text.DESCRIPTION], one), 100)
         yield (
             signal.done,
             trial.value,
             text.value,
-            *_rate(one),
-            *points,
+            _rate(one),
+            lead,
             100 * one.unread / len(one.right),
             len(one.right),
         )
 
 
-def _rate(one: Verdicts | None) -> tuple[float, float, float]:
-    if one is None:
-        return (_NOTHING,) * 3
-    rate = one.rate
-    return 100 * rate.accuracy, 100 * rate.low, 100 * rate.high
+def _rate(one: Verdicts | None) -> Cell | Bounded:
+    return NOTHING if one is None else share(one.rate)
 
 
 def tables(found: Explanations, described: Sequence[Described] = ()) -> tuple[Findings, ...]:
@@ -160,10 +140,7 @@ def to_json(found: Explanations, described: Sequence[Described] = ()) -> dict[st
             "documents": {"shown": found.shown, "scored": found.scored},
             "slots": [_slot(one) for one in found.slots],
             "described": [_described(one) for one in described],
-            "tables": [
-                {"title": one.title, "columns": one.columns, "rows": one.rows, "note": one.note}
-                for one in tables(found, described)
-            ],
+            "tables": [table.to_json() for table in tables(found, described)],
         }
     )
 
@@ -266,13 +243,11 @@ def _line(one: SlotContext) -> str:
 
 
 def _table(found: Findings) -> str:
-    return report.table(list(found.columns), [[_cell(cell) for cell in row] for row in found.rows])
+    return table([series.label for series in found.series], [list(map(_cell, row)) for row in found.rows])
 
 
-def _cell(value: Cell) -> str:
-    if isinstance(value, float):
-        return "" if math.isnan(value) else f"{value:.3g}" if abs(value) < 1 else f"{value:.2f}"
-    return str(value) if isinstance(value, int) else _code(value) if value else ""
+def _cell(cell: Cell) -> str:
+    return _code(cell) if isinstance(cell, str) and cell else cell_words(cell)
 
 
 def _code(text: str) -> str:

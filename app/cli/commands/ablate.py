@@ -19,22 +19,15 @@ from app.cli.shell.arguments import (
     task_named,
     whole,
 )
-from app.cli.shell.output import Output, specified, written
+from app.cli.shell.output import Output, specified, table_lines, written
 from app.cli.shell.parser import Commands
 from app.cli.shell.progress import progress
+from probes.experiments.registry import EXPERIMENTS, experiment
 
 if TYPE_CHECKING:
     from lm2.runs.spec import RunSpec
     from lm2.weights.checkpoint import Checkpoint
     from probes.experiments.experiment import ExperimentReport, ExperimentSpec
-    from probes.experiments.tables import Cell, Findings
-
-EXPERIMENTS = (
-    "policies", "gates", "swap", "permutation", "provenance", "decoding", "attribution", "forgetting", "capacity",
-    "overwrites",
-    "interference", "erasure", "slots",
-)  # fmt: skip
-"""The names of `probes.experiments.experiment`, for help and completion, which are there before torch is."""
 
 
 def add_ablate(commands: Commands) -> None:
@@ -99,65 +92,46 @@ def _ablate(chosen: argparse.Namespace) -> Output:
 
 def _experiment(chosen: argparse.Namespace) -> Output:
     from lm2.weights.checkpoint import load
-    from probes.experiments.experiment import Experiment, ExperimentSpec
+    from probes.experiments.experiment import ExperimentSpec
 
     if chosen.name == "list":
         return Output(
             found=[
                 {"experiment": one.key, "title": one.title, "question": one.question, "control": one.control}
-                for one in Experiment
+                for one in map(experiment, EXPERIMENTS)
             ],
-            words=(f"{one.key:>12}  {one.question} Control: {one.control}." for one in Experiment),
+            words=(f"{one.key:>12}  {one.question} Control: {one.control}." for one in map(experiment, EXPERIMENTS)),
         )
     check_file(chosen.out)
     if chosen.checkpoint is None:
         raise ValueError("name a model with --checkpoint, e.g. --checkpoint babi-lm2-qa1")
     checkpoint = load(chosen.checkpoint, chosen.device, chosen.dtype)
     spec = ExperimentSpec(
-        experiment=Experiment.of(chosen.name), checkpoint=checkpoint.name, task=task_named(chosen.task),
+        experiment=chosen.name,
+        checkpoint=checkpoint.name,
+        task=task_named(chosen.task),
         questions=chosen.questions,
-        segment_length=chosen.segment_length, seed=chosen.seed,
-    )  # fmt: skip
+        segment_length=chosen.segment_length,
+        seed=chosen.seed,
+    )
     return _perform(checkpoint, spec, chosen.out)
 
 
 def _perform(checkpoint: "Checkpoint", spec: "ExperimentSpec", out: Path | None) -> Output:
-    from app.views.study.experiments import documents
     from probes.experiments.experiment import perform
 
-    expected = documents(spec.experiment.key, spec.task, spec.questions)
-    with progress("document") as told:
-        report = perform(checkpoint, spec, lambda done: told(done, expected))
+    with progress("document") as on_document:
+        report = perform(checkpoint, spec, on_document)
     return Output(found=_kept(report.to_json(), out), words=_report(report))
 
 
 def _report(report: "ExperimentReport") -> Iterator[str]:
     spec = report.spec
     place = f"{spec.checkpoint} on {report.device}, {report.dtype}; spec {spec.digest[:10]}"
-    yield f"{spec.experiment.title}: {spec.experiment.question} {place}"
-    for found in report.findings:
-        yield from lines_of(found)
-
-
-def lines_of(found: "Findings") -> Iterator[str]:
-    """One table. Columns of words begin at their left, those of numbers end at their right."""
-    yield f"\n{found.title}"
-    cells = [found.columns, *[tuple(map(_cell, row)) for row in found.rows]]
-    widths = [max(len(row[at]) for row in cells) for at in range(len(found.columns))]
-    words = [at == 0 or any(isinstance(row[at], str) for row in found.rows) for at in range(len(found.columns))]
-    for row in cells:
-        yield "  ".join(
-            cell.ljust(width) if left else cell.rjust(width) for cell, width, left in zip(row, widths, words)
-        ).rstrip()
-    yield f"{found.note}."
-
-
-def _cell(value: "Cell") -> str:
-    return (
-        ("" if value != value else f"{value:.3g}" if abs(value) < 1 else f"{value:.2f}")
-        if isinstance(value, float)
-        else str(value)
-    )
+    asked = experiment(spec.experiment)
+    yield f"{asked.title}: {asked.question} {place}"
+    for findings in report.findings:
+        yield from table_lines(findings)
 
 
 def _by_hand(checkpoint: "Checkpoint", spec: "RunSpec", chosen: argparse.Namespace) -> Output:

@@ -6,9 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.cli.commands.ablate import lines_of
 from app.cli.shell.arguments import add_spec, asked_in, wanted
-from app.cli.shell.output import Output, written
+from app.cli.shell.output import Output, table_lines, written
 from app.cli.shell.parser import Commands
 from app.cli.shell.progress import progress
 
@@ -69,7 +68,7 @@ def _words(found: "Explanations", described: "Sequence[Described]", out: Path) -
     from probes.explain.report import tables
 
     for table in tables(found, described):
-        yield from lines_of(table)
+        yield from table_lines(table)
     yield f"\n{out / 'report.md'} has the contexts and every keyword; spec {found.spec.digest[:10]}"
 
 

@@ -3,15 +3,18 @@
 import hashlib
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.views.seen import seen
+from lm2.markdown import aligned
+from probes.findings import cell_words
 
 if TYPE_CHECKING:
     from lm2.weights.checkpoint import Checkpoint
+    from probes.findings import Findings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,3 +66,15 @@ def _sha256(path: Path) -> str:
 def table_files(folder: Path, *names: str) -> list[Path]:
     """What `lm2.files.write_table` makes of tables."""
     return [folder / f"{name}.{ending}" for name in names for ending in ("csv", "parquet")]
+
+
+def table_lines(findings: "Findings") -> Iterator[str]:
+    """One table. Columns of words begin at their left, those of numbers end at their right."""
+    yield f"\n{findings.title}"
+    columns = [(series.label, *map(cell_words, series.values)) for series in findings.series]
+    numeric = [
+        at > 0 and not any(isinstance(cell, str) for cell in series.values) for at, series in enumerate(findings.series)
+    ]
+    for row in aligned(list(zip(*columns)), numeric):
+        yield "  ".join(row).rstrip()
+    yield f"{findings.note}."

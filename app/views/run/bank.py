@@ -10,6 +10,7 @@ from jaxtyping import Float
 from app.views.kinds import Heatmap, Table, slot_labels, visible
 from app.views.run import text
 from lm2.model.sites import Site
+from probes.findings import columns_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,5 +96,4 @@ def readout(read: SlotReadout, piece_of: Callable[[int], str]) -> Table:
             for token, logit in zip(read.tokens[slot], read.logits[slot])
         )
         rows.append((slot, said, float(read.logits[slot, 0]), float(read.random_top[slot]), float(read.exceeds[slot])))
-    columns = ("slot", "top tokens (logit)", "top logit", "random 95 %", "above random")
-    return Table(columns=columns, rows=tuple(rows))
+    return Table(columns=columns_of(("slot", "top tokens (logit)", "top logit", "random 95 %", "above random"), rows))

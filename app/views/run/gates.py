@@ -10,6 +10,7 @@ from jaxtyping import Float
 from app.views.kinds import Heatmap, Line, Lines, Table, slot_labels, token_labels
 from app.views.run import text
 from lm2.model.sites import Site
+from probes.findings import columns_of
 
 if TYPE_CHECKING:
     from lm2.runs.trace import Trace
@@ -142,7 +143,5 @@ def summary(trace: Trace, gate: str, layers: tuple[int, ...]) -> Table:
                 float((values > OPEN).mean()),
             )
         )
-    return Table(
-        columns=("block", "mean", "10 %", "median", "90 %", f"share below {CLOSED}", f"share above {OPEN}"),
-        rows=tuple(rows),
-    )
+    headers = ("block", "mean", "10 %", "median", "90 %", f"share below {CLOSED}", f"share above {OPEN}")
+    return Table(columns=columns_of(headers, rows))

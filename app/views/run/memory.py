@@ -12,6 +12,7 @@ from app.views.numbers import unmasked
 from app.views.run import text
 from lm2.model.config import LM2Config, MemoryKind
 from lm2.model.sites import Site
+from probes.findings import columns_of
 
 if TYPE_CHECKING:
     from lm2.runs.trace import Trace
@@ -98,7 +99,7 @@ def multiples(trace: Trace, site: Site, layers: tuple[int, ...]) -> Float[np.nda
     return np.stack(rows)
 
 
-def coloured(view: Heatmap, slot: int, side: str, *, relative: bool) -> tuple[Float[np.ndarray, "token"], float, str]:
+def coloured(view: Heatmap, slot: int, side: str, *, relative: bool) -> tuple[Float[np.ndarray, token], float, str]:
     """What colours the text by who "read" or who "wrote" a slot: its row of the map, the upper end of the colours, and
     a legend.
 
@@ -127,10 +128,8 @@ def tokens_of_slot(trace: Trace, values: Map, slot: int, count: int = 8) -> Tabl
     """The tokens with the largest weight for a slot."""
     best = np.argsort(-values[slot])[:count]
     where = text.segment_of(trace)
-    return Table(
-        columns=("token", "text", "segment", "weight"),
-        rows=tuple((int(at), visible(trace.tokens.shown[at]), where[at], float(values[slot, at])) for at in best),
-    )
+    rows = [(int(at), visible(trace.tokens.shown[at]), where[at], float(values[slot, at])) for at in best]
+    return Table(columns=columns_of(("token", "text", "segment", "weight"), rows))
 
 
 def heads(trace: Trace, layers: tuple[int, ...]) -> Table:
@@ -146,7 +145,7 @@ def heads(trace: Trace, layers: tuple[int, ...]) -> Table:
             mean = pattern.mean(0)
             top = int(mean.argmax())
             rows.append((layer, head, entropy, 2**entropy, float(_entropy(mean)) - entropy, top, float(mean[top])))
-    columns = (
+    headers = (
         "block",
         "head",
         "entropy (bits)",
@@ -155,7 +154,7 @@ def heads(trace: Trace, layers: tuple[int, ...]) -> Table:
         "slot read most",
         "its share",
     )
-    return Table(columns=columns, rows=tuple(rows))
+    return Table(columns=columns_of(headers, rows))
 
 
 def _entropy(p: np.ndarray) -> np.ndarray:

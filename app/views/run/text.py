@@ -10,6 +10,7 @@ from jaxtyping import Float
 from app.choices.context import Context
 from app.views.kinds import Line, Lines, Strip, Table, token_labels, visible
 from lm2.text.tokens import Tokenizer
+from probes.findings import columns_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,12 +45,12 @@ def marks(trace: Trace, context: Context) -> Marks:
     return tuple(found)
 
 
-def probabilities(trace: Trace, token: int) -> Float[np.ndarray, "d_vocab"]:
+def probabilities(trace: Trace, token: int) -> Float[np.ndarray, d_vocab]:
     """The model's distribution over what follows `token`."""
     return chances(trace.logits[token])
 
 
-def chances(logits: Float[np.ndarray, "d_vocab"]) -> Float[np.ndarray, "d_vocab"]:
+def chances(logits: Float[np.ndarray, d_vocab]) -> Float[np.ndarray, d_vocab]:
     """Probabilities from logits, computed in float64."""
     weights = np.exp(logits.astype(np.float64) - logits.max())
     return weights / weights.sum()
@@ -119,25 +120,21 @@ def quizzes(trace: Trace, context: Context, tokenizer: Tokenizer) -> Table:
                 right,
             )
         )
-    return Table(
-        columns=("question", "true answer", "its probability", "model says", "with probability", "right"),
-        rows=tuple(rows),
-    )
+    headers = ("question", "true answer", "its probability", "model says", "with probability", "right")
+    return Table(columns=columns_of(headers, rows))
 
 
 def next_tokens(trace: Trace, tokenizer: Tokenizer, token: int, count: int = 10) -> Table:
     """What the model expects behind a token."""
     chance = probabilities(trace, token)
     best = np.argsort(-chance)[:count]
-    return Table(
-        columns=("next token", "probability"),
-        rows=tuple((visible(tokenizer.shown(int(at))), float(chance[at])) for at in best),
-    )
+    rows = [(visible(tokenizer.shown(int(at))), float(chance[at])) for at in best]
+    return Table(columns=columns_of(("next token", "probability"), rows))
 
 
 def beside(
-    first: Float[np.ndarray, "d_vocab"],
-    second: Float[np.ndarray, "d_vocab"],
+    first: Float[np.ndarray, d_vocab],
+    second: Float[np.ndarray, d_vocab],
     names: tuple[str, str],
     piece_of: Callable[[int], str],
     count: int = 8,
@@ -145,7 +142,5 @@ def beside(
     """Two next-token distributions side by side, given as logits: the tokens that one of them finds likeliest."""
     one, other = chances(first), chances(second)
     best = np.argsort(-np.maximum(one, other))[:count]
-    return Table(
-        columns=("next token", *names),
-        rows=tuple((visible(piece_of(int(at))), float(one[at]), float(other[at])) for at in best),
-    )
+    rows = [(visible(piece_of(int(at))), float(one[at]), float(other[at])) for at in best]
+    return Table(columns=columns_of(("next token", *names), rows))

@@ -12,6 +12,7 @@ from app.choices.context import Context
 from app.choices.toggles import Toggles
 from app.views.kinds import Line, Lines, Strip, Table, token_labels, visible
 from app.views.run import text
+from probes.findings import columns_of
 from probes.stats.metrics import Answer, Metric, measure
 
 if TYPE_CHECKING:
@@ -47,9 +48,8 @@ def runs(history: Sequence[Ran]) -> Table:
         ("; ".join(one.toggles.words) or "nothing", *([one.answer] if asked else []), one.kl, one.digest[:10])
         for one in history
     ]
-    return Table(
-        columns=("toggled", *(["answer probability"] if asked else []), "KL, mean (nats)", "spec"), rows=tuple(rows)
-    )
+    headers = ("toggled", *(["answer probability"] if asked else []), "KL, mean (nats)", "spec")
+    return Table(columns=columns_of(headers, rows))
 
 
 def _asked(trace: Trace, context: Context, tokenizer: Tokenizer) -> list[tuple[int, int]]:
@@ -89,11 +89,11 @@ def quizzes(found: Comparison, context: Context, tokenizer: Tokenizer, answers: 
                 else float("nan")
             )
         rows.append((quiz.question, quiz.answer, *said, *chances, *differences))
-    columns = (
+    headers = (
         "question", "true answer", "says, before", "says, after", "probability, before", "probability, after",
         "logit difference, before", "logit difference, after",
     )  # fmt: skip
-    return Table(columns=columns, rows=tuple(rows))
+    return Table(columns=columns_of(headers, rows))
 
 
 def strip(found: Comparison, marks: text.Marks, tokenizer: Tokenizer) -> Strip:
@@ -144,7 +144,7 @@ def most_changed(found: Comparison, tokenizer: Tokenizer, count: int = 10) -> Ta
         )
         for at in found.top(count)
     )  # fmt: skip
-    columns = (
+    headers = (
         "token",
         "text",
         "segment",
@@ -154,4 +154,4 @@ def most_changed(found: Comparison, tokenizer: Tokenizer, count: int = 10) -> Ta
         "what follows",
         "its log-probability, change (nats)",
     )
-    return Table(columns=columns, rows=rows)
+    return Table(columns=columns_of(headers, rows))

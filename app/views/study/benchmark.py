@@ -5,8 +5,9 @@ import pandas as pd
 
 from app.views.kinds import Line, Lines, Table
 from lm2.evaluation import paper
-from lm2.evaluation.report import share
+from lm2.evaluation.report import percent, share
 from lm2.evaluation.results import Results
+from probes.findings import Column, columns_of
 
 METRICS = {
     "official": (
@@ -64,14 +65,9 @@ def lead(results: Results, pair: str, task: str, metric: str) -> Lines:
 def ratios(results: Results, pair: str, metric: str) -> Table:
     """How much higher the mean over tasks is, relatively: the ratio of the means less 1."""
     rows = _pair(results, pair, metric, "ratio").set_index("length")
-    found = [(length, rows.loc[length]) for length in results.lengths if length in rows.index]
-    return Table(
-        columns=("length", "ratio of means less 1 (%)", "low", "high", "items"),
-        rows=tuple(
-            (length, 100 * float(row["mean"]), 100 * float(row["low"]), 100 * float(row["high"]), int(row["n"]))
-            for length, row in found
-        ),
-    )
+    there = {length: rows.loc[length] for length in results.lengths if length in rows.index}
+    ratios = [(length, percent(row), int(row["n"])) for length, row in there.items()]
+    return Table(columns=columns_of(("length", Column("ratio of means less 1", "%"), "items"), ratios))
 
 
 def by_length(results: Results, task: str, metric: str) -> Table:
@@ -83,12 +79,9 @@ def by_length(results: Results, task: str, metric: str) -> Table:
         if not ours.empty:
             said = [share(ours.loc[model]) if model in ours.index else "" for model in results.models]
             lines.append((length, *said, f"{100 * ours.iloc[0]['constant_mean']:.1f}", int(ours.iloc[0]["n"])))
-    models = tuple(f"{model} (%)" for model in results.models)
-    return Table(
-        columns=("length", *models, "best constant (%)", "items"),
-        rows=tuple(lines),
-        rivals=models if len(models) > 1 else (),
-    )
+    models = [Column(model, "%") for model in results.models]
+    headers = ("length", *models, Column("best constant", "%"), "items")
+    return Table(columns=columns_of(headers, lines), rivals=_rivals(models))
 
 
 def beside(results: Results, metric: str, length: str) -> Table:
@@ -114,12 +107,13 @@ def beside(results: Results, metric: str, length: str) -> Table:
                 *("" if np.isnan(value) else f"{value:.1f}" for value in theirs),
             )
         )
-    models = tuple(f"{model} (%)" for model in results.models)
-    return Table(
-        columns=("task", *models, "items", "best constant (%)", "ceiling (%)",
-            *(f"paper: {model}" for model in paper.COMPARED)),
-        rows=tuple(lines), rivals=models if len(models) > 1 else (),
-    )  # fmt: skip
+    models, theirs = [Column(model, "%") for model in results.models], [f"paper: {model}" for model in paper.COMPARED]
+    headers = ("task", *models, "items", Column("best constant", "%"), Column("ceiling", "%"), *theirs)
+    return Table(columns=columns_of(headers, lines), rivals=_rivals(models))
+
+
+def _rivals(models: list[Column]) -> tuple[str, ...]:
+    return tuple(model.label for model in models) if len(models) > 1 else ()
 
 
 def _pooled(task: str) -> str:

@@ -1,4 +1,4 @@
-"""Findings -> tables and curves."""
+"""Findings -> tables, intervals and curves."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from app.views.kinds import Forest, Line, Lines, Table
+from app.views.kinds import Forest, Line, Lines
 
 if TYPE_CHECKING:
-    from probes.experiments.tables import Findings
+    from probes.findings import Column, Findings
 
 
 _MEANING = {
@@ -18,81 +18,47 @@ _MEANING = {
 }
 
 
-_DOCUMENTS = {
-    "policies": 1, "gates": 2, "swap": 2, "permutation": 1, "provenance": 1, "decoding": 1, "attribution": 1,
-    "forgetting": 2, "capacity": 6,
-    "overwrites": 10, "interference": 1.5, "slots": 1, "erasure": 1,
-}  # fmt: skip
-"""For each question."""
-_LEAST = {"interference": 12, "forgetting": 320}
-_BESIDE = {"erasure": 4096}
-"""Read whatever the number of questions, to fit on: so many for a bank of 2,048 entries."""
-
-
-def documents(experiment: str, task: int, questions: int) -> int | None:
-    """About how many documents an experiment will read; None for one of which that is not known beforehand."""
-    if experiment not in _DOCUMENTS:
-        return None
-    stretched = experiment != "forgetting" or task == 1  # only stories of qa1 are asked at several distances
-    return max(_LEAST.get(experiment, 0) if stretched else 0, round(_DOCUMENTS[experiment] * questions)) + _BESIDE.get(
-        experiment, 0
+def note(findings: Findings) -> str:
+    """What was pooled, what the control says, and what the columns of statistics are."""
+    return (
+        ". ".join([findings.note, *(_MEANING[column.name] for column in findings.columns if column.name in _MEANING)])
+        + "."
     )
 
 
-def note(found: Findings) -> str:
-    """What was pooled, what the control says, and what the columns of statistics are."""
-    return ". ".join([found.note, *(words for column, words in _MEANING.items() if column in found.columns)]) + "."
-
-
-def table(found: Findings) -> Table:
-    return Table(columns=found.columns, rows=found.rows)
-
-
-def forest(found: Findings) -> Forest | None:
+def forest(findings: Findings) -> Forest | None:
     """The findings' intervals, of those columns that share the first one's unit; None where there are none."""
-    columns = found.columns
-    # A column of numbers is followed by the ends of its intervals; names of columns differ by blanks alone.
-    measured = [
-        at for at in range(len(columns) - 2) if (columns[at + 1].strip(), columns[at + 2].strip()) == ("low", "high")
-    ]
+    measured = [column for column in findings.columns if column.low is not None]
     if not measured:
         return None
-    first = measured[0]
-    unit = _unit(columns[first])
-    same = [at for at in measured if _unit(columns[at]) == unit]
-    named = [", ".join(cell for cell in row[:first] if isinstance(cell, str)) for row in found.rows]
-    labels = tuple(name or str(row[0]) for name, row in zip(named, found.rows))
-    lines = []
-    for at in same:
-        values, low, high = (np.array([row[place] for row in found.rows], float) for place in (at, at + 1, at + 2))
-        lines.append(Line(name=columns[at].strip(), values=values, low=low, high=high))
-    title = columns[first].strip() if len(same) == 1 else unit or "value"
-    rows = "" if any(named) else columns[0]  # numbers do not say of what
+    first, columns = measured[0], findings.columns
+    same = [column for column in measured if column.unit == first.unit]
+    place = columns.index(first)
+    named = [", ".join(cell for cell in row[:place] if isinstance(cell, str)) for row in findings.rows]
+    title = first.label if len(same) == 1 else first.unit or "value"
     return Forest(
-        lines=tuple(lines),
-        labels=labels,
-        y_title=rows,
+        lines=tuple(_line(column.label, column) for column in same),
+        labels=tuple(name or str(value) for name, value in zip(named, columns[0].values)),
+        y_title="" if any(named) else columns[0].label,  # numbers do not say of what
         x_title=f"{title}, with 95 % interval",
-        x_range=(0, 100) if unit == "%" else None,
+        x_range=(0, 100) if first.unit == "%" else None,
     )
 
 
-def _unit(column: str) -> str:
-    """ "right (%)" is in "%"."""
-    return column.strip().removesuffix(")").rpartition("(")[2] if column.strip().endswith(")") else ""
-
-
-def curve(found: Findings) -> Lines | None:
+def curve(findings: Findings) -> Lines | None:
     """The findings' curve with its interval as a band; None where the rows make none."""
-    if found.curve is None:
+    if not findings.curve:
         return None
-    columns = table(found).as_columns()
-    x, y, low, high = found.curve
-    values, lower, upper = (np.array(columns[name], float) for name in (y, low, high))
+    x, y, *_ = findings.columns
     return Lines(
-        lines=(Line(name=f"{y}, with 95 % interval", values=values, low=lower, high=upper),),
-        ticks=tuple(str(place) for place in columns[x]),
-        x_title=x,
-        y_title=y,
-        y_range=(0, 102) if y.endswith("(%)") else None,
+        lines=(_line(f"{y.label}, with 95 % interval", y),),
+        ticks=tuple(map(str, x.values)),
+        x_title=x.label,
+        y_title=y.label,
+        y_range=(0, 102) if y.unit == "%" else None,
     )
+
+
+def _line(name: str, column: Column) -> Line:
+    values, low, high = (np.array(numbers, float) for numbers in (column.values, column.low, column.high))
+    return Line(name=name, values=values, low=low, high=high)

@@ -13,6 +13,7 @@ from app.choices.context import Context
 from app.views.kinds import Bars, Heatmap, Table, visible
 from app.views.run import text
 from lm2.model.sites import Site
+from probes.findings import columns_of
 
 if TYPE_CHECKING:
     from lm2.runs.trace import Trace
@@ -68,7 +69,7 @@ def answers(runs: Sequence[tuple[str, Trace, int]], replies: Sequence[tuple[str,
     """Probability of each reply, which has a name, in each run (name, trace, row): that of its first token."""
     chances = [text.probabilities(trace, row) for _, trace, row in runs]
     rows = tuple((whose, reply.words, *(float(chance[reply.token]) for chance in chances)) for whose, reply in replies)
-    return Table(columns=("answer of", "answer", *(name for name, _, _ in runs)), rows=rows)
+    return Table(columns=columns_of(("answer of", "answer", *(name for name, _, _ in runs)), rows))
 
 
 def difference(logits: Float[np.ndarray, "*rows d_vocab"], own: Reply, other: Reply) -> Float[np.ndarray, "*rows"]:
@@ -99,7 +100,7 @@ def reading(runs: Sequence[tuple[str, Trace, int]], layers: Sequence[int]) -> He
     )
 
 
-def slots(changes: Float[np.ndarray, "slot"]) -> Bars:
+def slots(changes: Float[np.ndarray, slot]) -> Bars:
     """What each slot of the donor's bank does alone to the logit difference, donor's answer less own."""
     return Bars(
         values=changes,

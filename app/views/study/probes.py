@@ -10,6 +10,8 @@ import numpy as np
 
 from app.views.kinds import Best, Heatmap, Line, Lines, Table, visible
 from app.views.markdown import plain
+from lm2.intervals import Bounded
+from probes.findings import columns_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -163,17 +165,13 @@ def sources(probed: Probed, target: Target) -> Table:
         cell = probed.cells[source, target, ALL]
         gains = [cell.gains[label].value if label in cell.gains else np.nan for label in names]
         rows.append((
-            name(probed, source), *_interval(cell.headline), *_interval(cell.selectivity), *gains, cell.compression,
-            cell.p, cell.q,
-            cell.score.n, cell.score.groups,
+            name(probed, source), _bounded(cell.headline), _bounded(cell.selectivity), *gains, cell.compression,
+            cell.p, cell.q, cell.score.n, cell.score.groups,
         ))  # fmt: skip
     label = probed.cells[probed.rows[0], target, ALL].score.headline.label
     beyond = [f"beyond {one}" for one in names]
-    return Table(
-        columns=("source", label, "low", "high", "selectivity", "low ", "high ", *beyond, "compression", "p", "q",
-            "rows", "groups"), rows=tuple(rows),
-        best={label: Best.HIGHEST} if len(rows) > 1 else {},
-    )  # fmt: skip
+    headers = ("source", label, "selectivity", *beyond, "compression", "p", "q", "rows", "groups")
+    return Table(columns=columns_of(headers, rows), best={label: Best.HIGHEST} if len(rows) > 1 else {})
 
 
 def by_target(probed: Probed, source: Source) -> Table:
@@ -184,22 +182,19 @@ def by_target(probed: Probed, source: Source) -> Table:
         cell = probed.cells[source, target, ALL]
         shown = (cell.headline, probed.cells[source, target, last].headline, cell.selectivity)
         others = [probed.cells[one, target, ALL].headline.value for one in baselines.values()]
-        rows.append((str(target), *[end for one in shown for end in _interval(one)], *others))
+        rows.append((str(target), *map(_bounded, shown), *others))
     label = probed.cells[source, probed.targets[0], ALL].score.headline.label
-    ends = ("low", "high", f"in segment {last}", "low ", "high ", "selectivity", "low  ", "high  ")
-    return Table(columns=("target", label, *ends, *baselines), rows=tuple(rows))
+    return Table(columns=columns_of(("target", label, f"in segment {last}", "selectivity", *baselines), rows))
 
 
 def gains(cell: ProbeCell) -> Table:
     """What a cell tells beyond each baseline."""
-    return Table(
-        columns=("beyond", "bits per row", "low", "high"),
-        rows=tuple((label, *_interval(one)) for label, one in cell.gains.items()),
-    )
+    rows = [(label, _bounded(gain)) for label, gain in cell.gains.items()]
+    return Table(columns=columns_of(("beyond", "bits per row"), rows))
 
 
-def _interval(estimate: Estimate) -> tuple[float, float, float]:
-    return estimate.value, estimate.low, estimate.high
+def _bounded(estimate: Estimate) -> Bounded:
+    return Bounded(estimate.value, estimate.low, estimate.high)
 
 
 def best(probed: Probed, target: Target) -> str | None:
@@ -285,9 +280,8 @@ def misread(probed: Probed, source: Source, target: Target, segment: int | str) 
                 story,
             )
         )
-    return Table(
-        columns=("truth", "read as", "p(read as)", "p(truth)", "text", "segment", "story"), rows=tuple(rows)
-    ), len(wrong)
+    headers = ("truth", "read as", "p(read as)", "p(truth)", "text", "segment", "story")
+    return Table(columns=columns_of(headers, rows)), len(wrong)
 
 
 def _passage(examples: Examples, row: int) -> str:
@@ -306,4 +300,4 @@ def tokens(found: Spoken, names: Sequence[str], piece_of: Callable[[int], str]) 
     rows = [
         (class_, "  ".join(visible(piece_of(int(token))) for token in own)) for class_, own in zip(names, found.tokens)
     ]
-    return Table(columns=("class", "top tokens"), rows=tuple(rows))
+    return Table(columns=columns_of(("class", "top tokens"), rows))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from app.views.kinds import Heatmap, Line, Lines, Table
+from probes.findings import columns_of, mean
 from probes.stats.metrics import Metric
 
 if TYPE_CHECKING:
@@ -194,8 +195,11 @@ def ranking(swept: Swept, metric: Metric) -> Table | None:
     if order is None:
         return None
     effects = swept.effects[metric]
-    rows = [(swept.result.parts[unit].label, *_numbers(effects[unit])) for unit in order[:LISTED]]
-    return Table(columns=("unit", "effect", "low", "high", "d_z", "q"), rows=tuple(rows))
+    rows = [
+        (swept.result.parts[unit].label, mean(effects[unit]), effects[unit].d_z, effects[unit].q)
+        for unit in order[:LISTED]
+    ]
+    return Table(columns=columns_of(("unit", "effect", "d_z", "q"), rows))
 
 
 def stability(swept: Swept, metric: Metric) -> str:
@@ -216,14 +220,10 @@ def effect(swept: Swept, unit: int, metric: Metric) -> str:
     """A unit's effect in words."""
     one = swept.effects[metric][unit]
     return (
-        f"Change of {metric.label}: {one.mean:+.3f} ({one.low:+.3f} to {one.high:+.3f}) on average, d_z {one.d_z:.2f},"
+        f"Change of {metric.label}: {mean(one):+.3f} on average, d_z {one.d_z:.2f},"
         f" p {one.p:.2g}, q {one.q:.2g}; {one.n} documents of {one.groups} stories; 95 % interval by"
         f" {one.interval.value}."
     )
-
-
-def _numbers(effect: Effect) -> tuple[float, ...]:
-    return effect.mean, effect.low, effect.high, effect.d_z, effect.q
 
 
 def joints(swept: Swept, metric: Metric) -> Table:
@@ -233,8 +233,8 @@ def joints(swept: Swept, metric: Metric) -> Table:
         for words, one in zip(("at once", "added up", "difference"), found):
             if one is not None:
                 label = joint.label.replace("segment 0 before", "the answer's segment")
-                rows.append((f"{label} ({len(joint.members)})", words, one.mean, one.low, one.high))
-    return Table(columns=("units", "replaced", "mean", "low", "high"), rows=tuple(rows))
+                rows.append((f"{label} ({len(joint.members)})", words, mean(one)))
+    return Table(columns=columns_of(("units", "replaced", "mean"), rows))
 
 
 def cumulative(swept: Swept, metric: Metric) -> Lines | None:
@@ -267,7 +267,7 @@ def documents(swept: Swept, unit: int, metric: Metric) -> Table:
         )
         said = ("yes" if shares[document] else "no" for shares in right)
         rows.append((prompt.story_id, prompt.question, prompt.answer, *map(float, values), *said))
-    columns = (
+    headers = (
         "story",
         "question",
         "answer",
@@ -277,7 +277,7 @@ def documents(swept: Swept, unit: int, metric: Metric) -> Table:
         "right as it is",
         "right replaced",
     )
-    return Table(columns=columns, rows=tuple(rows))
+    return Table(columns=columns_of(headers, rows))
 
 
 def screen(swept: Swept) -> str | None:

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from app.views.kinds import Heatmap, Line, Lines, Strip, Table, slot_labels, token_labels, visible
 from app.views.run import text
 from app.views.run.memory import over, over_heads, read_title
+from probes.findings import columns_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,7 +85,7 @@ def steps(on: TracedGeneration, off: TracedGeneration, piece_of: Callable[[int],
             )
         )
         same = same and token == other
-    columns = (
+    headers = (
         "token",
         "bank just written by",
         "writes on",
@@ -93,7 +94,7 @@ def steps(on: TracedGeneration, off: TracedGeneration, piece_of: Callable[[int],
         "probability (off)",
         "distance",
     )
-    return Table(columns=columns, rows=tuple(rows))
+    return Table(columns=columns_of(headers, rows))
 
 
 def reads_by_step(walk: TracedGeneration, layer: int, head: str) -> Heatmap:
@@ -152,7 +153,7 @@ def most_moved(read: Rereading, layer: int, head: str, before: int, after: int) 
                 "" if still else f"slot {gained} {change[gained, token]:+.3f}",
             )
         )  # fmt: skip
-    return Table(columns=("token", "text", "share moved", "lost most", "gained most"), rows=tuple(rows))
+    return Table(columns=columns_of(("token", "text", "share moved", "lost most", "gained most"), rows))
 
 
 def course(readings: dict[str, Rereading], layer: int, head: str, before: int) -> Lines:

@@ -38,15 +38,16 @@ from app.figures.theme import DARK, LIGHT
 from app.views.kinds import Forest, Line, Strip, Table
 from app.views.latex import latex
 from app.views.study import ablations, experiments, sweeps
+from lm2.intervals import Bounded
 from lm2.runs.interventions import Freeze
 from lm2.runs.spec import RunSpec
 from lm2.weights.checkpoint import Checkpoint
 from probes.causal.patching import PatchSpec
-from probes.experiments.experiment import Experiment, ExperimentSpec
-from probes.experiments.tables import Findings
+from probes.experiments.experiment import ExperimentSpec
 from probes.explain.spec import ExplainSpec
 from probes.features.documents import Documents, Origin
 from probes.features.examples import RowPosition
+from probes.findings import Column, Findings, columns_of
 from probes.probing.spec import ProbeSpec
 from probes.stats.metrics import Metric
 from probes.sweeps.grid import UnitGrid
@@ -90,7 +91,7 @@ def charts(name: str) -> dict[str, tuple[Chart, ...]]:
         "probe": tuple(ProbeChart(spec=probe, shown=shown, target="place of Mary",
             source="embed") for shown in OfProbe),
         "experiment": tuple(
-            ExperimentChart(spec=ExperimentSpec(experiment=Experiment.SWAP, checkpoint=name, questions=4,
+            ExperimentChart(spec=ExperimentSpec(experiment="swap", checkpoint=name, questions=4,
                 segment_length=96), shown=shown)
             for shown in OfExperiment
         ),
@@ -193,17 +194,16 @@ def test_intervals_are_drawn_row_by_row_and_told_in_words(count: int) -> None:
 
 
 def test_intervals_of_findings_share_the_first_columns_unit() -> None:
-    columns = ("condition", "right (%)", "low", "high", "change of logit", "low ", "high ", "own (%)", "low", "high")
-    view = experiments.forest(
-        Findings(title="", columns=columns, rows=(("off", 10.0, 5.0, 15.0, 1.0, 0.5, 1.5, 20.0, 18.0, 22.0),), note="")
-    )
+    headers = ("condition", Column("right", "%"), "change of logit", Column("own", "%"))
+    rows = [("off", Bounded(10.0, 5.0, 15.0), Bounded(1.0, 0.5, 1.5), Bounded(20.0, 18.0, 22.0))]
+    view = experiments.forest(Findings(title="", columns=columns_of(headers, rows), note=""))
     assert (
         [line.name for line in view.lines] == ["right (%)", "own (%)"]
         and view.labels == ("off",)
         and view.x_range == (0, 100)
     )
     assert list(view.lines[1].high) == [22.0]
-    assert experiments.forest(Findings(title="", columns=("a", "b"), rows=((1, 2),), note="")) is None
+    assert experiments.forest(Findings(title="", columns=columns_of(("a", "b"), [(1, 2)]), note="")) is None
 
 
 def test_a_text_keeps_its_marks_where_it_is_cut(gated: Checkpoint) -> None:

@@ -22,7 +22,7 @@ from app.views.run.gates import SITES
 from app.views.study.benchmark import METRICS
 from lm2.tasks import stories
 from probes.estimators.linear import Family
-from probes.experiments.experiment import Experiment
+from probes.experiments.registry import EXPERIMENTS
 from probes.features.documents import Origin
 from probes.features.examples import RowPosition
 from probes.stats.metrics import Metric
@@ -74,7 +74,7 @@ def _other(name: str) -> Any:
         return list(type(default))[-1]
     if isinstance(default, tuple):
         return (2, 3, 5)
-    if isinstance(allowed, (tuple, range)):
+    if isinstance(allowed, (tuple, range, dict)):
         return next(value for value in reversed(allowed) if value != default)
     if allowed is not None:
         return next(value for value in ("max", "qa2", "4k", "0.25") if value in allowed)
@@ -122,7 +122,7 @@ def test_no_two_fields_share_a_name_in_a_link() -> None:
 
 def test_closed_sets_are_those_that_the_screens_offer() -> None:
     offered = {
-        "gate": SITES, "metric": METRICS, "experiment": [one.key for one in Experiment],
+        "gate": SITES, "metric": METRICS, "experiment": list(EXPERIMENTS),
         "ordered": [one.value for one in Metric],
         "effect": ["", *(one.value for one in Metric)], "grid": sweeps._GRIDS, "replacement": sweeps._REPLACEMENTS,
         "route": sweeps._ROUTES,

@@ -30,6 +30,8 @@ from app.figures.screen.html import interactive
 from app.figures.theme import LIGHT
 from app.views import captions, numbers
 from app.views.kinds import Bars, Best, Heatmap, Line, Lines, Strip, Table, slot_labels
+from lm2.intervals import Bounded
+from probes.findings import Column, columns_of
 
 ROOT = Path(__file__).parents[3]
 SIDECAR = {"run": "abc", "seed": 3, "text": "Zoë 🙂"}
@@ -286,12 +288,15 @@ def test_annotations_titles_and_the_spread_of_colours_survive_on_the_page() -> N
 
 def test_a_table_becomes_an_archive_with_its_rows() -> None:
     table = Table(
-        columns=("model", "right (%)", "low", "high"),
-        rows=(("a", 90.0, 88.0, 92.0), ("b", 50.0, 48.0, 52.0)),
+        columns=columns_of(
+            ("model", Column("right", "%")), [("a", Bounded(90.0, 88.0, 92.0)), ("b", Bounded(50.0, 48.0, 52.0))]
+        ),
         best={"right (%)": Best.HIGHEST},
     )
     archive = zipfile.ZipFile(io.BytesIO(files.table_bundle(table, SIDECAR)))
     assert archive.namelist() == ["table.tex", "table.md", "data.csv", "data.parquet", "sidecar.json"]
     assert r"\textbf{90.0 (88.0 to 92.0)}" in archive.read("table.tex").decode()
-    assert csv.read_csv(io.BytesIO(archive.read("data.csv"))).to_pydict()["right (%)"] == [90.0, 50.0]
+    numbers = csv.read_csv(io.BytesIO(archive.read("data.csv"))).to_pydict()
+    assert numbers["right (%)"] == [90.0, 50.0] and numbers["right_low (%)"] == [88.0, 48.0]
+    assert list(numbers) == ["model", "right (%)", "right_low (%)", "right_high (%)"]
     assert files.table_bundle(table, SIDECAR) == files.table_bundle(table, SIDECAR)

@@ -62,8 +62,9 @@ from lm2.runs.spec import RunSpec
 from lm2.serialize import kinds_of
 from lm2.weights.checkpoint import Checkpoint
 from probes.causal.patching import PatchSpec
-from probes.experiments.experiment import Experiment, ExperimentSpec
+from probes.experiments.experiment import ExperimentSpec
 from probes.explain.spec import ExplainSpec
+from probes.findings import columns_of
 from probes.probing.spec import ProbeSpec
 from probes.sweeps.grid import Replacement, UnitGrid
 from probes.sweeps.spec import SweepSpec
@@ -143,7 +144,7 @@ CHARTS: dict[str, Chart] = {
     "sweep": SweepChart(spec=SweepSpec(checkpoint="toy", grid=UnitGrid.SLOTS, replacement=Replacement.ZERO),
         shown=OfSweep.EFFECTS),
     "gate sweep": SweepChart(spec=SweepSpec(checkpoint="toy", grid=UnitGrid.GATES), shown=OfSweep.RANKING),
-    "experiment": ExperimentChart(spec=ExperimentSpec(experiment=Experiment.SWAP, checkpoint="toy"),
+    "experiment": ExperimentChart(spec=ExperimentSpec(experiment="swap", checkpoint="toy"),
         shown=OfExperiment.FOREST),
 }  # fmt: skip
 WORDS = {
@@ -182,7 +183,7 @@ def test_charts_of_many_texts_say_which() -> None:
 
 
 def test_a_table_of_changed_runs_says_so_below_it() -> None:
-    view = Table(columns=("unit", "effect"), rows=(("slot 1", 0.5),))
+    view = Table(columns=columns_of(("unit", "effect"), [("slot 1", 0.5)]))
     changed = replace(view, provenance=CHARTS["sweep"].provenance)
     for write in (latex, markdown):
         assert "each slot zeroed" in write(changed) and "zeroed" not in write(view)

@@ -54,7 +54,7 @@ from lm2.weights.bundled import FOLDER
 from probes.causal.patching import PatchSpec
 from probes.causal.plan import Route
 from probes.estimators.linear import Family
-from probes.experiments.experiment import Experiment, ExperimentSpec
+from probes.experiments.experiment import ExperimentSpec
 from probes.explain.spec import ExplainSpec, Signal
 from probes.features.documents import Documents, Origin
 from probes.features.examples import RowPosition
@@ -131,7 +131,7 @@ EXPLAIN = ExplainSpec(
     items=6,
     seed=7,
 )
-EXPERIMENT = ExperimentSpec(experiment=Experiment.SWAP, checkpoint="a", task=2, questions=7, segment_length=9, seed=3)
+EXPERIMENT = ExperimentSpec(experiment="swap", checkpoint="a", task=2, questions=7, segment_length=9, seed=3)
 PATCH = PatchSpec(checkpoint="a", text="b", row=1, donor="c", donor_row=2, own=3, other=4, segment_length=8)
 CHARTS = (
     RunChart(spec=RUN, shown=OfRun.TEXT, layer=2, head="1", gate="in", slot=1, side="wrote", token=3, segment=0,

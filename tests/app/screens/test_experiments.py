@@ -7,18 +7,22 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from pages import finished
+from planted import CONTROL, QUESTION, plant
 from streamlit.testing.v1 import AppTest
 
+from app.charts import ExperimentChart, OfExperiment
 from app.server import results
 from app.server.jobs import JobPhase
 from app.views.study import experiments as views
+from lm2.intervals import Bounded
 from probes.experiments import experiment as experiments
-from probes.experiments.experiment import Experiment, ExperimentReport, ExperimentSpec, perform
-from probes.experiments.tables import Findings
+from probes.experiments.experiment import ExperimentReport, ExperimentSpec, perform
+from probes.experiments.registry import EXPERIMENTS, experiment
+from probes.findings import Column, Findings, columns_of
 
 ROWS = ((1, 10.0, 5.0, 15.0), (2, 20.0, 12.0, 28.0))
-COLUMNS = ("slots", "donor (%)", "low", "high")
-FOUND = Findings(title="Whose?", columns=COLUMNS, rows=ROWS, note="Two pairs", curve=COLUMNS)
+COLUMNS = columns_of(("slots", Column("donor", "%")), [(slots, Bounded(*donor)) for slots, *donor in ROWS])
+FOUND = Findings(title="Whose?", columns=COLUMNS, note="Two pairs", curve=True)
 
 
 def test_a_curve_is_drawn_from_the_columns_it_names() -> None:
@@ -26,11 +30,13 @@ def test_a_curve_is_drawn_from_the_columns_it_names() -> None:
     assert view.ticks == ("1", "2") and view.x_title == "slots"
     (line,) = view.lines
     assert [list(line.values), list(line.low), list(line.high)] == [[10, 20], [5, 12], [15, 28]]
-    assert views.curve(Findings(title="", columns=("a",), rows=(("b",),), note="")) is None
+    assert views.curve(Findings(title="", columns=columns_of(("a",), [("b",)]), note="")) is None
 
 
 def test_a_table_has_the_findings_rows() -> None:
-    view = views.table(FOUND)
+    chart = ExperimentChart(spec=ExperimentSpec(experiment="swap", checkpoint="a"), shown=OfExperiment.TABLE)
+    report = ExperimentReport(spec=chart.spec, checkpoint_digest="", device="cpu", dtype="float32", findings=(FOUND,))
+    view = chart.view(None, report)
     assert view.columns == FOUND.columns and view.rows == ROWS
 
 
@@ -43,31 +49,16 @@ def apart(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     results.jobs.clear()
 
 
-SEVERAL = (
-    Experiment.GATES,
-    Experiment.SWAP,
-    Experiment.FORGETTING,
-    Experiment.CAPACITY,
-    Experiment.OVERWRITES,
-    Experiment.INTERFERENCE,
-)
+SEVERAL = ("gates", "swap", "forgetting", "capacity", "overwrites", "interference")
 """Those that read more documents, or fewer, than there are questions."""
 
 
-@pytest.mark.parametrize("experiment", SEVERAL, ids=lambda one: one.key)
-def test_the_documents_told_beforehand_are_about_those_that_run(experiment: Experiment, gated) -> None:
+@pytest.mark.parametrize("key", SEVERAL)
+def test_the_documents_told_beforehand_are_about_those_that_run(key: str, gated) -> None:
     heard: list[int] = []
-    perform(
-        gated,
-        ExperimentSpec(experiment=experiment, checkpoint=gated.name, task=2, questions=4, segment_length=96),
-        heard.append,
-    )
-    expected = views.documents(experiment.key, 2, 4)
-    assert len(heard) <= expected <= 2 * len(heard)
-
-
-def test_of_an_experiment_that_is_not_known_no_number_is_told() -> None:
-    assert views.documents("dance", 1, 64) is None
+    spec = ExperimentSpec(experiment=key, checkpoint=gated.name, task=2, questions=4, segment_length=96)
+    perform(gated, spec, lambda done, expected: heard.append(done))
+    assert len(heard) <= spec.documents <= 2 * len(heard)
 
 
 def _script() -> None:
@@ -95,14 +86,21 @@ def _words(test: AppTest) -> str:
     return " ".join(element.value for element in (*test.markdown, *test.caption, *test.info))
 
 
-@pytest.mark.parametrize("experiment", list(Experiment), ids=lambda one: one.key)
-def test_every_experiment_says_what_it_asks_and_its_control_before_it_runs(
-    experiment: Experiment, gated, folder
-) -> None:
-    test = _page(experiment=experiment.key, checkpoint=folder(gated))
+@pytest.mark.parametrize("key", EXPERIMENTS)
+def test_every_experiment_says_what_it_asks_and_its_control_before_it_runs(key: str, gated, folder) -> None:
+    test = _page(experiment=key, checkpoint=folder(gated))
     assert not test.exception
-    assert experiment.question in _words(test) and experiment.control in _words(test)
+    assert experiment(key).question in _words(test) and experiment(key).control in _words(test)
     assert any(button.label.startswith("Run ") for button in test.button)
+
+
+def test_a_new_experiment_is_offered_and_runs(gated, folder, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = plant(tmp_path, monkeypatch)
+    test = _page(experiment=key, checkpoint=folder(gated))
+    assert "A dance" in test.selectbox(key="widget_experiment").options
+    assert QUESTION in _words(test) and CONTROL in _words(test)
+    rows = finished(_press(test, "Run about 3 documents")).dataframe[0].value
+    assert list(rows) == ["step", "danced (%)", "danced_low (%)", "danced_high (%)"] and len(rows) == 3
 
 
 @pytest.mark.parametrize("toy", ["gated", "rmt", "release"])
@@ -156,7 +154,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
 
     def perform(checkpoint, spec, on_document) -> ExperimentReport:
         for done in (1, 2, 3):
-            on_document(done)
+            on_document(done, 3)
             go_on.wait(20)
         return ExperimentReport(spec=spec, checkpoint_digest="", device="cpu", dtype="float32", findings=(FOUND,))
 

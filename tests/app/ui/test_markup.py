@@ -34,6 +34,7 @@ from app.views.markdown import code, plain
 from app.views.numbers import View
 from app.views.seen import in_a_line, seen
 from lm2.files import csv_text, spreadsheet_cell, spreadsheet_text
+from probes.findings import columns_of
 
 HOSTILE = (
     "![x](http://evil.example/a.png)", "[y](https://evil.example)", "www.evil.example", "a@evil.example",
@@ -80,7 +81,7 @@ def test_latex_prints_a_text_with_what_pdflatex_has(text: str) -> None:
 
 
 def test_a_row_of_latex_cannot_begin_with_what_the_row_before_takes_for_its_own() -> None:
-    written = latex(Table(columns=("a",), rows=(("[2cm]",), ("*",), ("x",))))
+    written = latex(Table(columns=columns_of(("a",), (("[2cm]",), ("*",), ("x",)))))
     assert "{[}2cm]" in written and "{*}" in written and not re.search(r"\\\\\s*[\[*]", written)
 
 
@@ -258,7 +259,7 @@ def test_a_view_of_almost_nothing_goes_through_every_form(name: str, monkeypatch
 
 def test_a_table_of_hostile_names_keeps_its_cells_in_every_form() -> None:
     rows = tuple((text, 1.5) for text in HOSTILE)
-    view = Table(columns=("name", "value"), rows=rows)
+    view = Table(columns=columns_of(("name", "value"), rows))
     archive = zipfile.ZipFile(io.BytesIO(table_bundle(view, {})))
     assert len(markdown(view).splitlines()) == len(rows) + 2
     assert all(len(re.findall(r"(?<!\\)\|", line)) == 3 for line in markdown(view).splitlines())

@@ -8,14 +8,18 @@ import pytest
 
 from app.views.kinds import Best, Table
 from app.views.latex import escaped, latex, markdown
+from lm2.intervals import Bounded
+from probes.findings import Column, columns_of
 
 SCORES = Table(
-    columns=("model", "right (%)", "low", "high", "items", "KL (nats)", "low ", "high ", "p"),
-    rows=(
-        ("LM2", 81.24, 77.0, 85.0, 400, 0.5, 0.4, 0.6, 0.00004),
-        ("RMT_small & co", 70.0, 66.5, 73.0, 400, 0.7, 0.55, 0.8, 0.25),
-        ("reset", 12.3, 11.0, 13.6, 90, float("nan"), float("nan"), float("nan"), 1.0),
-    ),
+    columns=columns_of(
+        ("model", Column("right", "%"), "items", Column("KL", "nats"), "p"),
+        (
+            ("LM2", Bounded(81.24, 77.0, 85.0), 400, Bounded(0.5, 0.4, 0.6), 0.00004),
+            ("RMT_small & co", Bounded(70.0, 66.5, 73.0), 400, Bounded(0.7, 0.55, 0.8), 0.25),
+            ("reset", Bounded(12.3, 11.0, 13.6), 90, float("nan"), 1.0),
+        ),
+    )
 )  # fmt: skip
 
 
@@ -46,23 +50,20 @@ def test_where_intervals_meet_none_is_bold_and_a_note_says_so() -> None:
 
 
 def test_ends_that_touch_are_not_clear() -> None:
-    view = Table(columns=("m", "x", "low", "high"), rows=(("a", 2.0, 1.5, 2.5), ("b", 1.0, 0.5, 1.5)))
+    view = Table(columns=columns_of(("m", "x"), [("a", Bounded(2.0, 1.5, 2.5)), ("b", Bounded(1.0, 0.5, 1.5))]))
     assert "textbf" not in latex(replace(view, best={"x": Best.HIGHEST}))
 
 
 def test_an_interval_that_is_missing_is_clear_of_nothing() -> None:
-    view = Table(
-        columns=("m", "x", "low", "high"), rows=(("a", 9.0, 8.0, 10.0), ("b", 1.0, float("nan"), float("nan")))
-    )
+    view = Table(columns=columns_of(("m", "x"), [("a", Bounded(9.0, 8.0, 10.0)), ("b", 1.0)]))
     assert "textbf" not in latex(replace(view, best={"x": Best.HIGHEST})) and "none is bold" in latex(
         replace(view, best={"x": Best.HIGHEST})
     )
 
 
 def test_shares_written_with_their_intervals_count_as_intervals() -> None:
-    view = Table(
-        columns=("task", "ours (%)"), rows=(("qa1", "93.1 (90.0 to 95.5)"), ("qa2", "40.0 (35.0 to 45.0)"), ("qa3", ""))
-    )
+    rows = [("qa1", "93.1 (90.0 to 95.5)"), ("qa2", "40.0 (35.0 to 45.0)"), ("qa3", "")]
+    view = Table(columns=columns_of(("task", Column("ours", "%")), rows))
     assert r"\textbf{93.1 (90.0 to 95.5)}" in latex(replace(view, best={"ours (%)": Best.HIGHEST}))
 
 
@@ -101,8 +102,8 @@ def test_what_latex_reads_as_commands_is_printed_as_it_is() -> None:
 
 
 def test_a_cell_cannot_break_out_of_its_table() -> None:
-    view = Table(columns=("a|b", "c"), rows=(("x\ny|z", "`*_"),))
+    view = Table(columns=columns_of(("a|b", "c"), [("x\ny|z", "`*_")]))
     assert len(markdown(view).strip().splitlines()) == 3 and r"y\|z" in markdown(view) and r"\`\*\_" in markdown(view)
     assert latex(view).count(r"\\") == 2
-    empty = Table(columns=("a", "b"), rows=())
+    empty = Table(columns=columns_of(("a", "b"), ()))
     assert markdown(empty).count("|") == 6 and r"\bottomrule" in latex(empty)

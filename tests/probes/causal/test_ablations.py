@@ -10,8 +10,12 @@ from lm2.tasks.babi import ask
 from lm2.tasks.encoded_prompt import EncodedPrompt, encode_prompt
 from lm2.tasks.simulator import simulate
 from lm2.weights.checkpoint import Checkpoint
-from probes.causal.ablations import donors_bank, gates, permutation, policies, swap
+from probes.causal.ablations import donors_bank
 from probes.causal.observe import before, constant, measured, observe
+from probes.experiments.ablation.gates import gates
+from probes.experiments.ablation.permutation import permutation
+from probes.experiments.ablation.policies import policies
+from probes.experiments.ablation.swap import swap
 from probes.stats.metrics import Metric
 
 

@@ -1,4 +1,4 @@
-"""Laws of probes.causal.lens and probes.experiments.decoding: what slots say, and whether it is the answer."""
+"""Laws of probes.causal.lens and probes.experiments.contents.decoding: what slots say, and whether it is the answer."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,7 +15,7 @@ from lm2.tasks.simulator import simulate
 from lm2.text.tokens import Tokenizer
 from lm2.weights.checkpoint import Checkpoint
 from probes.causal.lens import decoding, read_out
-from probes.experiments.decoding import decode
+from probes.experiments.contents.decoding import decode
 
 
 def bank_of(checkpoint: Checkpoint, seed: int = 0) -> np.ndarray:

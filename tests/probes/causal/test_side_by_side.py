@@ -11,7 +11,7 @@ from lm2.runs.spec import RunSpec
 from lm2.tasks.encoded_prompt import EncodedPrompt, encode_prompt
 from lm2.weights.checkpoint import Checkpoint
 from probes.causal.side_by_side import banks_after, together
-from probes.experiments.controlled_documents import overwritten
+from probes.experiments.retention.controlled_documents import overwritten
 
 REMEMBERING = pytest.mark.parametrize("checkpoint", ["gated", "release", "rmt"], indirect=True)
 ROUNDING = {"atol": 1e-5, "rtol": 1e-5}

@@ -10,7 +10,7 @@ from lm2.runs.capture import Capture, HeadMean
 from lm2.runs.runner import run
 from lm2.runs.spec import RunSpec
 from lm2.weights.checkpoint import Checkpoint
-from probes.experiments.provenance import writes
+from probes.experiments.contents.provenance import writes
 from probes.explain import passages as module
 from probes.explain.corpus import Entry
 from probes.explain.passages import LONGEST, passages

@@ -5,10 +5,10 @@ import json
 from pathlib import Path
 
 import pytest
+from planted import QUESTION, plant
 
-from app.cli.commands.ablate import EXPERIMENTS
 from app.cli.main import main
-from probes.experiments.experiment import Experiment
+from probes.experiments.registry import EXPERIMENTS
 
 TEXT = "Mary moved to the bathroom.\fWhere is Mary?"
 
@@ -94,8 +94,23 @@ def test_the_list_names_every_experiment_with_its_control(capsys: pytest.Capture
     )
 
 
-def test_help_names_every_experiment() -> None:
-    assert list(EXPERIMENTS) == [one.key for one in Experiment]
+def test_help_names_every_experiment(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["experiment", "--help"])
+    assert ", ".join(EXPERIMENTS) in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_new_experiment_is_a_file_and_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = plant(tmp_path, monkeypatch)
+    assert main(["experiment", "list"]) == 0 and QUESTION in capsys.readouterr().out
+    order = ["experiment", key, "--checkpoint", "babi-lm2-qa1", "--questions", "2", "--device", "cpu"]
+    assert main(order) == 0 and "danced (%)" in capsys.readouterr().out
+    assert main([*order, "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)["findings"]
+    assert found["columns"] == ["step", "danced (%)", "danced_low (%)", "danced_high (%)"]
+    assert found["rows"] == [[0, 50, 40, 60], [1, 50, 40, 60]] and found["curve"] == found["columns"]
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,8 @@ from lm2.runs.runner import run
 from lm2.tasks.encoded_prompt import EncodedPrompt
 from lm2.weights.checkpoint import Checkpoint
 from probes.causal.lens import decoding
+from probes.experiments.experiment import Experiment, held_out
+from probes.findings import NOTHING, Column, Findings, columns_of, mean, share
 from probes.stats.effects import Effect, effect
 
 
@@ -136,10 +138,16 @@ def _ranks(
     """The truth's rank in the most-read slot, in a slot drawn from the bank, in the other story's most-read slot and in
     a random direction, all among the candidates; and its rank among all tokens in the most-read slot."""
     found = decoding(
-        checkpoint, own.bank, layer, weights=own.weights, candidates=candidates, truth=truth, other=other.bank,
+        checkpoint,
+        own.bank,
+        layer,
+        weights=own.weights,
+        candidates=candidates,
+        truth=truth,
+        other=other.bank,
         random=1,
         seed=int(rng.integers(2**31)),
-    )  # fmt: skip
+    )
     read, drawn = found.most_read, rng.integers(len(own.bank))
     return (
         found.rank[read],
@@ -167,3 +175,38 @@ def _decoded(
         other_story=other_story,
         random_direction=random_direction,
     )
+
+
+def findings(
+    checkpoint: Checkpoint, questions: Sequence[EncodedPrompt], seed: int, on_document: Callable[[], None]
+) -> tuple[Findings, ...]:
+    decoded = decode(checkpoint, questions, seed=seed, on_document=on_document)
+    return tuple(_table(checkpoint, layer, held_out(questions)) for layer in decoded)
+
+
+def _table(checkpoint: Checkpoint, decoded: Decoded, pooled: str) -> Findings:
+    baselines = {
+        "a slot drawn from the same bank (control)": decoded.random_slot,
+        "the most-read slot of another story (control)": decoded.other_story,
+        "a random direction of a slot's norm (control)": decoded.random_direction,
+    }
+    rows = [
+        ("the most-read slot", share(decoded.most_read), NOTHING),
+        *((name, share(first.rate), mean(first.behind, 100)) for name, first in baselines.items()),
+    ]
+    note = (
+        f"{pooled}; how often the slot's read-out puts the true answer first of {decoded.candidates} candidates; the"
+        f" answer's median rank among all {checkpoint.config.d_vocab:,} tokens in the most-read slot is"
+        f" {decoded.vocabulary_rank:.0f}"
+    )
+    headers = ("slot", Column("answer first", "%"), Column("most-read slot ahead by", "points"))
+    return Findings(title=f"Slots read through block {decoded.layer}", columns=columns_of(headers, rows), note=note)
+
+
+EXPERIMENT = Experiment(
+    key="decoding",
+    title="Slots decoded",
+    question="Do slots say, through the read path, the answers that are read from them?",
+    control="random slots, another story's, random directions",
+    findings=findings,
+)

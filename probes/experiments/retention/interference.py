@@ -8,27 +8,21 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
-from lm2.intervals import Rate
-from lm2.tasks.encoded_prompt import encode_prompt
+from lm2.intervals import Bounded, Rate
+from lm2.tasks.encoded_prompt import EncodedPrompt, encode_prompt
 from lm2.text.tokens import BREAK
 from lm2.weights.checkpoint import Checkpoint
 from probes.causal.observe import Observed, OnDocument, measured
 from probes.causal.side_by_side import banks_after, together
-from probes.experiments.controlled_documents import Rivals
+from probes.experiments.experiment import Experiment
+from probes.experiments.retention.controlled_documents import Rivals, rivals
+from probes.findings import Findings, columns_of, mean
 from probes.stats.effects import Effect, effect
 from probes.stats.metrics import Metric
 
 _RESAMPLES = 2000
-
-
-@dataclass(frozen=True, kw_only=True)
-class Correlation:
-    """Spearman's rank correlation with a 95 % interval, percentiles of a bootstrap over groups; nan where something
-    does not vary."""
-
-    r: float
-    low: float
-    high: float
+_RIVALS = 4
+"""Of each fact."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,9 +55,9 @@ class Interference:
     """Of a rival, over pairs."""
     control: Effect
     """Of one more write that tells nothing new, over documents: first statement repeated less not repeated."""
-    correlation: Correlation
+    correlation: Bounded
     """Of overlap and effect over pairs."""
-    elsewhere: Correlation
+    elsewhere: Bounded
     """Control: of effect and the overlap with another document's fact. Where it is as large, it is not the shared slots
     that matter."""
 
@@ -128,8 +122,9 @@ def interference(
     )
 
 
-def correlation(one: Sequence[float], other: Sequence[float], groups: Sequence[str], *, seed: int = 0) -> Correlation:
-    """Spearman's rank correlation, its interval from resampling whole groups (none, nan, with one group)."""
+def correlation(one: Sequence[float], other: Sequence[float], groups: Sequence[str], *, seed: int = 0) -> Bounded:
+    """Spearman's rank correlation, its interval from resampling whole groups (none, nan, with one group); nan where
+    something does not vary."""
     values, members = np.array([one, other], float), defaultdict(list)
     for at, group in enumerate(groups):
         members[group].append(at)
@@ -141,7 +136,7 @@ def correlation(one: Sequence[float], other: Sequence[float], groups: Sequence[s
         else [np.nan]
     )
     low, high = np.quantile(again, [0.025, 0.975])
-    return Correlation(r=_spearman(values), low=float(low), high=float(high))
+    return Bounded(_spearman(values), float(low), float(high))
 
 
 def _spearman(values: Float[np.ndarray, "two pair"]) -> float:
@@ -173,3 +168,42 @@ def _footprints(
 
 def _cosine(one: Float[np.ndarray, "slot"], other: Float[np.ndarray, "slot"]) -> float:
     return float(one @ other / max(np.linalg.norm(one) * np.linalg.norm(other), 1e-12))
+
+
+def findings(
+    checkpoint: Checkpoint, questions: Sequence[EncodedPrompt], seed: int, on_document: OnDocument
+) -> tuple[Findings, ...]:
+    documents = rivals(max(2, len(questions) // _RIVALS), each=_RIVALS, seed=seed)
+    length = questions[0].spec.segment_length
+    damage = interference(checkpoint, documents, segment_length=length, seed=seed, on_document=on_document)
+    pairs = f"{len(damage.pairs)} pairs in {len(documents)} documents, 95 % intervals clustered by document"
+    effects = [
+        ("a fact about someone else", mean(damage.written), damage.written.p),
+        ("an old statement told once more (control)", mean(damage.control), damage.control.p),
+    ]
+    links = [("the fact's slots", damage.correlation), ("another document's fact's slots (control)", damage.elsewhere)]
+    return (
+        Findings(
+            title="What one more statement does to a fact",
+            columns=columns_of(("statement told behind the fact", "change of answer logit difference", "p"), effects),
+            note=(
+                f"{pairs}; {damage.right.accuracy:.1%} of the facts are answered with a rival told behind them,"
+                f" {damage.alone.accuracy:.1%} without"
+            ),
+        ),
+        Findings(
+            title="Is it the shared slots?",
+            columns=columns_of(("overlap of what the rival wrote with", "Spearman correlation with the change"), links),
+            note=f"{pairs}; overlap is the cosine of how far each statement moved each slot",
+        ),
+    )
+
+
+EXPERIMENT = Experiment(
+    key="interference",
+    title="Interference",
+    question="Does a fact about someone else damage a fact?",
+    control="an old statement told once more",
+    findings=findings,
+    documents=lambda task, questions: (2 + _RIVALS) * max(2, questions // _RIVALS),
+)

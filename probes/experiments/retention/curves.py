@@ -14,13 +14,13 @@ from enum import Enum
 import numpy as np
 
 from lm2.intervals import Rate, rate
-from lm2.tasks.encoded_prompt import EncodedPrompt
-from lm2.tasks.world import FactKind, track, understand
+from lm2.tasks.babi import Prompt
+from lm2.tasks.encoded_prompt import EncodedPrompt, encode_prompt
 from lm2.weights.checkpoint import Checkpoint
 from probes.causal.observe import Observed, OnDocument, answers
 from probes.causal.side_by_side import together
+from probes.findings import Column, Findings, columns_of, share
 from probes.stats.effects import Effect, effect
-from probes.stats.half_life import HalfLife, half_life
 from probes.stats.metrics import Metric, measure
 
 FEWEST = 5
@@ -106,90 +106,7 @@ class Curve:
         return reached
 
 
-@dataclass(frozen=True, kw_only=True)
-class Forgetting:
-    """The forgetting curve, and how fast it falls."""
-
-    curve: Curve
-    half_life: HalfLife
-
-
-def forgetting(
-    checkpoint: Checkpoint,
-    encoded_prompts: Sequence[EncodedPrompt],
-    *,
-    seed: int = 0,
-    on_document: OnDocument = lambda: None,
-) -> Forgetting:
-    """Accuracy by distance in segments between a question and the end of its last supporting fact.
-
-    The further back a fact, the more has been written since: `probes.experiments.controlled_documents.stretched` gives stories of
-    many lengths. `on_document` is called twice a question. Raises ValueError for questions without any supporting fact,
-    and for a model without memory.
-    """
-    curve = _curve(checkpoint, encoded_prompts, Along.DISTANCE, lambda encoded: encoded.distance, seed, on_document)
-    held = [point for point in curve.points if point.right.groups >= FEWEST]
-    kept = [one for one in curve.asked if one.at in {point.at for point in held}]
-    return Forgetting(
-        curve=curve,
-        half_life=half_life(
-            [one.at for one in kept], [one.right for one in kept], [one.group for one in kept],
-            {p.at: p.chance for p in held}, seed=seed
-        ),
-    )  # fmt: skip
-
-
-def capacity(
-    checkpoint: Checkpoint,
-    encoded_prompts: Sequence[EncodedPrompt],
-    *,
-    seed: int = 0,
-    on_document: OnDocument = lambda: None,
-) -> Curve:
-    """Accuracy by load: of how many different people and things the document tells before the question.
-
-    In stories found in the wild load grows with length and distance; `probes.experiments.controlled_documents.memory_load` varies it
-    alone. Raises ValueError as `forgetting` does, and for statements that are none of bAbI tasks 1-10.
-    """
-    return _curve(checkpoint, encoded_prompts, Along.LOAD, _load, seed, on_document)
-
-
-def overwrites(
-    checkpoint: Checkpoint,
-    encoded_prompts: Sequence[EncodedPrompt],
-    *,
-    seed: int = 0,
-    on_document: OnDocument = lambda: None,
-) -> Curve:
-    """Accuracy by how many earlier places of the person asked for the last one had to replace.
-
-    `probes.experiments.controlled_documents.overwritten` varies that alone. Raises ValueError as `capacity` does, and for questions
-    of another form than "Where is Mary?".
-    """
-    return _curve(checkpoint, encoded_prompts, Along.OVERWRITES, _overwritten, seed, on_document)
-
-
-def _load(encoded: EncodedPrompt) -> int:
-    world = track([statement.text for statement in encoded.prompt.statements])[-1]
-    return len(world.people) + len(world.objects)
-
-
-def _overwritten(encoded: EncodedPrompt) -> int:
-    asked = re.fullmatch(r"Where is (\w+)\?", encoded.prompt.question)
-    if asked is None:
-        raise ValueError(
-            f"overwriting is counted for questions like 'Where is Mary?', not for {encoded.prompt.question!r}"
-        )
-    facts = [understand(statement.text) for statement in encoded.prompt.statements]
-    return (
-        sum(
-            fact.words[0] == asked[1] and fact.kind in (FactKind.AT, FactKind.NOT_AT, FactKind.EITHER) for fact in facts
-        )
-        - 1
-    )
-
-
-def _curve(
+def curve(
     checkpoint: Checkpoint,
     encoded_prompts: Sequence[EncodedPrompt],
     along: Along,
@@ -207,11 +124,16 @@ def _curve(
     measured = zip(*(_measured(one, metric) for metric in (Metric.EXACT, Metric.LOG_PROBABILITY) for one in said))
     asked = tuple(
         AnsweredQuestion(
-            encoded=encoded, at=at, group=encoded.prompt.story_id.partition("+")[0],
-            right=bool(right), control=bool(control), log_probability=on, control_log_probability=off,
+            encoded=encoded,
+            at=at,
+            group=encoded.prompt.story_id.partition("+")[0],
+            right=bool(right),
+            control=bool(control),
+            log_probability=on,
+            control_log_probability=off,
         )
         for encoded, at, (right, control, on, off) in zip(kept, places, measured)
-    )  # fmt: skip
+    )
     counts = Counter(encoded.prompt.answer for encoded in kept)
     by_place: dict[int, list[AnsweredQuestion]] = defaultdict(list)
     for one in asked:
@@ -254,3 +176,33 @@ def _guess(encoded: EncodedPrompt, answers: Counter[str]) -> float:
         answers
     )
     return 1 / len(named) if encoded.prompt.answer in named else 0.0
+
+
+def encoded_as(like: EncodedPrompt, checkpoint: Checkpoint, prompts: Sequence[Prompt]) -> list[EncodedPrompt]:
+    """Prompts in segments as long as another's."""
+    return [encode_prompt(checkpoint, prompt, like.spec.segment_length) for prompt in prompts]
+
+
+def table(title: str, curve: Curve, note: str) -> Findings:
+    """A row for each place of a curve."""
+    rows = [
+        (point.at, share(point.right), share(point.control), 100 * point.chance, point.right.n, point.log_probability)
+        for point in curve.points
+    ]
+    reach = (
+        "at the first place already not above chance"
+        if curve.horizon is None
+        else f"above chance up to {curve.horizon}"
+    )
+    pooled = (
+        f"{len(curve.asked)} questions of {curve.groups} stories, 95 % intervals clustered by story; {reach}; {note}"
+    )
+    headers = (
+        curve.along.value,
+        Column("right", "%"),
+        Column("bank reset", "%"),
+        Column("chance", "%"),
+        "questions",
+        Column("answer log-probability", "nats"),
+    )
+    return Findings(title=title, columns=columns_of(headers, rows), note=pooled, curve=True)

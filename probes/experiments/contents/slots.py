@@ -1,7 +1,7 @@
 """How many slots a model really uses: effective and dead slots over many documents, beside a bank in which nothing is
 stored."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -16,8 +16,12 @@ from lm2.runs.loop import to_numpy
 from lm2.runs.runner import run
 from lm2.runs.spec import RunSpec
 from lm2.runs.trace import Trace
+from lm2.tasks.encoded_prompt import EncodedPrompt
 from lm2.text.segments import Segment
 from lm2.weights.checkpoint import Checkpoint
+from probes.causal.observe import OnDocument
+from probes.experiments.experiment import Experiment, held_out
+from probes.findings import NOTHING, Column, Findings, columns_of, mean
 from probes.stats.effects import Effect, effect
 
 
@@ -44,15 +48,6 @@ def unused(mass: Float[np.ndarray, "document slot"], fraction: float) -> Bool[np
     return (shares(mass) < fraction / mass.shape[1]).all(0)
 
 
-@dataclass(frozen=True, kw_only=True)
-class MeanEffect:
-    """A mean over documents with a 95 % interval clustered by group; nan with one group."""
-
-    mean: float
-    low: float
-    high: float
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Usage:
     """What documents do with the slots.
@@ -71,14 +66,14 @@ class Usage:
     """How far a segment moves the slot (Euclidean)."""
     forget: Float[np.ndarray, "slot"] | None
     """Forget gate: share of the slot that a block keeps; None where there are no gates."""
-    read: MeanEffect
+    read: Effect
     """Effective slots of a document: participation ratio of its reading. Uniform reading would give the number of
     slots."""
-    write: MeanEffect
+    write: Effect
     """The same of its writing."""
-    rank: MeanEffect
+    rank: Effect
     """Effective rank of the bank that a document leaves."""
-    fresh_read: MeanEffect
+    fresh_read: Effect
     """As `read`, where every segment of the same documents begins with a fresh bank."""
     read_over_fresh: Effect
     """The difference of the two, document by document."""
@@ -102,7 +97,7 @@ def usage(
     *,
     fraction: float = 0.01,
     seed: int = 0,
-    on_document: Callable[[], None] = lambda: None,
+    on_document: OnDocument = lambda: None,
 ) -> Usage:
     """Run every document twice, as its spec says and with a memory that writes nothing, and sum up what its slots were
     used for.
@@ -122,9 +117,7 @@ def usage(
         raise ValueError("how slots are used takes at least 1 document to say")
     found, frozen = [], []
     for spec in specs:
-        found.append(
-            _used(run(checkpoint, replace(spec, captures=tuple(map(Capture, _sites(config))) + (_READ,))), config)
-        )
+        found.append(_used(run(checkpoint, replace(spec, captures=(*map(Capture, _sites(config)), _READ))), config))
         frozen.append(
             _read(
                 run(checkpoint, replace(spec, captures=(_READ,), interventions=(*spec.interventions, Freeze()))), config
@@ -140,10 +133,10 @@ def usage(
         write_share=shares(write).mean(0),
         change=change.mean(0),
         forget=forget.mean(0) if Site.GATE_FORGET.layers(config) else None,
-        read=_mean(reading, groups, seed),
-        write=_mean(participation_ratio(write), groups, seed),
-        rank=_mean(ranks, groups, seed),
-        fresh_read=_mean(fresh, groups, seed),
+        read=effect(reading, groups, seed=seed),
+        write=effect(participation_ratio(write), groups, seed=seed),
+        rank=effect(ranks, groups, seed=seed),
+        fresh_read=effect(fresh, groups, seed=seed),
         read_over_fresh=effect(reading - fresh, groups, seed=seed),
         fresh_rank=effective_rank(to_numpy(checkpoint.model.fresh_bank(1)[0])),
         unread=tuple(map(int, np.flatnonzero(unused(read, fraction)))),
@@ -216,6 +209,53 @@ def _read(trace: Trace, config: LM2Config) -> Float[np.ndarray, "slot"]:
     )
 
 
-def _mean(values: Float[np.ndarray, "document"], groups: Sequence[str], seed: int) -> MeanEffect:
-    found = effect(values, groups, seed=seed)
-    return MeanEffect(mean=found.mean, low=found.low, high=found.high)
+def findings(
+    checkpoint: Checkpoint, questions: Sequence[EncodedPrompt], seed: int, on_document: OnDocument
+) -> tuple[Findings, ...]:
+    specs, groups = [asked.spec for asked in questions], [asked.prompt.story_id for asked in questions]
+    used = usage(checkpoint, specs, groups, seed=seed, on_document=on_document)
+    measures = (
+        ("effective slots of reading", mean(used.read)),
+        ("the same with a memory that writes nothing (control)", mean(used.fresh_read)),
+        ("effective slots of writing", mean(used.write)),
+        ("effective rank of the bank at the end", mean(used.rank)),
+        ("effective rank of the fresh bank (control)", used.fresh_rank),
+    )
+    note = (
+        f"{held_out(questions)}; participation ratios, of {checkpoint.config.slots} slots. Dead slots, read and changed"
+        f" less than a hundredth of an even share in every document: {', '.join(map(str, used.dead)) or 'none'}"
+    )
+    each = [
+        (
+            slot,
+            100 * used.read_share[slot].item(),
+            100 * used.write_share[slot].item(),
+            used.change[slot].item(),
+            NOTHING if used.forget is None else used.forget[slot].item(),
+            "unread " * (slot in used.unread) + "unchanged" * (slot in used.unchanged),
+        )
+        for slot in range(checkpoint.config.slots)
+    ]
+    headers = (
+        "slot",
+        Column("share of reading", "%"),
+        Column("share of writing", "%"),
+        Column("change a segment", "norm"),
+        "forget gate, mean",
+        "in every document",
+    )
+    return (
+        Findings(title="Effective slots", columns=columns_of(("measure", "mean"), measures), note=note),
+        Findings(
+            title="Slot by slot", columns=columns_of(headers, each), note=f"{held_out(questions)}; means over documents"
+        ),
+    )
+
+
+EXPERIMENT = Experiment(
+    key="slots",
+    title="Slots in use",
+    question="How many slots are used, and which are dead?",
+    control="a memory that writes nothing",
+    findings=findings,
+)

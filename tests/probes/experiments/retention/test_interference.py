@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from lm2.weights.checkpoint import Checkpoint
-from probes.experiments.controlled_documents import rivals
-from probes.experiments.interference import correlation, interference
+from probes.experiments.retention.controlled_documents import rivals
+from probes.experiments.retention.interference import correlation, interference
 from probes.stats.metrics import Metric
 
 DOCUMENTS = rivals(6, each=3)
@@ -48,10 +48,10 @@ def test_a_rival_that_repeats_the_fact_leaves_a_footprint_like_the_facts_own(rmt
 def test_a_perfect_ranking_has_correlation_one_with_no_width_and_one_group_has_no_interval() -> None:
     values, groups = list(range(12)), [str(at // 3) for at in range(12)]
     found = correlation(values, [value**3 for value in values], groups)
-    assert (found.r, found.low, found.high) == pytest.approx((1, 1, 1))
-    assert correlation(values, values[::-1], groups).r == pytest.approx(-1)
+    assert (found.value, found.low, found.high) == pytest.approx((1, 1, 1))
+    assert correlation(values, values[::-1], groups).value == pytest.approx(-1)
     alone = correlation(values, values, ["one"] * 12)
-    assert alone.r == pytest.approx(1) and np.isnan(alone.low)
+    assert alone.value == pytest.approx(1) and np.isnan(alone.low)
 
 
 def test_one_document_is_not_enough(gated: Checkpoint) -> None:

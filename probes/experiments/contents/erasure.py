@@ -18,16 +18,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lm2.intervals import Difference, Rate, difference
+from lm2.intervals import Bounded, Difference, Rate, difference
 from lm2.tasks.encoded_prompt import EncodedPrompt
 from lm2.tasks.world import track
 from lm2.weights.checkpoint import Checkpoint
 from probes.causal.observe import Observed, OnDocument, check_foils, constant, measured, observe
 from probes.erasure.conditions import Bank, ErasureCondition, Fitting, LabelAware, Place, Uniform
+from probes.experiments.experiment import Experiment, held_out
 from probes.features.collect import collect
 from probes.features.documents import Documents
 from probes.features.examples import Examples, RowPosition
 from probes.features.targets import UNKNOWN, CorrectAnswer, Labels, PlaceOf, Target, expand
+from probes.findings import NOTHING, Column, Findings, columns_of, share
 from probes.stats.effects import Effect, effect
 from probes.stats.metrics import Metric
 from probes.stats.scores import Estimate
@@ -37,6 +39,8 @@ SEED = 700_000
 _PER_FEATURE, _FEWEST, _MOST = 2, 400, 10_000
 """Documents to fit on for each feature of all parts together: with fewer, fresh probes still read what erasers have
 missed. And their limits."""
+_DOCUMENTS = 4_096
+"""Read to fit on for a bank of 2,048 entries."""
 _PARTS = 16
 """Fewer of them are read in as many documents."""
 
@@ -163,11 +167,14 @@ def erasure(
         )
     clean, erased, control, *_, other = seen
     return Erasure(
-        targets=targets, guessing=1 / max(len(one.names) for one in labels), chance=constant(encoded_prompts),
+        targets=targets,
+        guessing=1 / max(len(one.names) for one in labels),
+        chance=constant(encoded_prompts),
         documents=len(examples),
         conditions=tuple(_told(fitting, labels, way, clean, edited) for way, edited in zip(ways, seen)),
-        beyond_random=_beyond(erased, control), beyond_other=_beyond(erased, other),
-    )  # fmt: skip
+        beyond_random=_beyond(erased, control),
+        beyond_other=_beyond(erased, other),
+    )
 
 
 def _asked(encoded: EncodedPrompt) -> PlaceOf:
@@ -209,16 +216,21 @@ def _everybody(
         *_beside_random(fitting, labels, "where everybody is"),
         Uniform(name="where the person asked for is, LEACE", sets=alone, asked=asked),
         LabelAware(
-            name="where the person asked for is, QLEACE", sets=by_class, labels=labels, asked=asked,
-            classes=[own[at] for own, at in zip(told, asked)]
+            name="where the person asked for is, QLEACE",
+            sets=by_class,
+            labels=labels,
+            asked=asked,
+            classes=[own[at] for own, at in zip(told, asked)],
         ),
         LabelAware(
-            name="where somebody else is, QLEACE (control)", sets=[by_class[at] for at in after],
-            labels=[labels[at] for at in after], asked=asked,
+            name="where somebody else is, QLEACE (control)",
+            sets=[by_class[at] for at in after],
+            labels=[labels[at] for at in after],
+            asked=asked,
             classes=[own[after[at]] for own, at in zip(told, asked)],
         ),
         Uniform(name="where all others are, LEACE (another concept)", sets=others, asked=asked),
-    ]  # fmt: skip
+    ]
 
 
 def _answer(
@@ -257,11 +269,13 @@ def _told(
     fitting: Fitting, labels: Sequence[Labels], way: ErasureCondition, clean: Observed | None, edited: Observed | None
 ) -> Erased:
     return Erased(
-        name=way.name, rank=max((one.rank for erasers in way.every for one in erasers), default=0),
+        name=way.name,
+        rank=max((one.rank for erasers in way.every for one in erasers), default=0),
         moved=fitting.moved(way),
-        decodable=fitting.decodable(way, labels), right=None if edited is None else edited.share(),
+        decodable=fitting.decodable(way, labels),
+        right=None if edited is None else edited.share(),
         effect=None if edited is None else effect(measured(clean, edited, Metric.LOGIT_DIFFERENCE), clean.stories),
-    )  # fmt: skip
+    )
 
 
 def _beyond(one: Observed | None, other: Observed | None) -> Difference | None:
@@ -271,3 +285,49 @@ def _beyond(one: Observed | None, other: Observed | None) -> Difference | None:
         [said == encoded.answer_ids for said, encoded in zip(each.said, each.encoded_prompts)] for each in (one, other)
     ]
     return difference(*right, one.stories)
+
+
+def findings(
+    checkpoint: Checkpoint, questions: Sequence[EncodedPrompt], seed: int, on_document: OnDocument
+) -> tuple[Findings, ...]:
+    erased = erasure(checkpoint, questions, seed=seed, on_document=on_document)
+    rows = [
+        (
+            condition.name,
+            condition.rank,
+            100 * condition.moved,
+            _estimate(condition.decodable),
+            share(condition.right),
+            condition.effect.mean,
+        )
+        for condition in erased.conditions
+    ]
+    rows.append(("best constant answer (chance)", 0, NOTHING, NOTHING, share(erased.chance), NOTHING))
+    note = (
+        f"{erased.verdict}. {held_out(questions)}; {', '.join(map(str, erased.targets))}, erased from every slot as the"
+        " question's segment begins. Decodable: balanced accuracy, pooled over these, of fresh linear probes of all"
+        f" slots side by side; {erased.documents} simulated stories, a tenth of them for fresh probes"
+    )
+    headers = (
+        "erased",
+        "dimensions a slot",
+        Column("variance taken", "%"),
+        Column("decodable", "%"),
+        Column("right", "%"),
+        "change of answer logit difference",
+    )
+    return (Findings(title="Decodable, and used?", columns=columns_of(headers, rows), note=note),)
+
+
+def _estimate(estimate: Estimate) -> Bounded:
+    return Bounded(100 * estimate.value, 100 * estimate.low, 100 * estimate.high)
+
+
+EXPERIMENT = Experiment(
+    key="erasure",
+    title="Concept erased",
+    question="Is what can be read off the bank, where everybody is, used?",
+    control="a random subspace of the same rank; where all others are",
+    findings=findings,
+    documents=lambda task, questions: questions + _DOCUMENTS,
+)

@@ -10,7 +10,7 @@ from lm2.tasks.questions import answer
 from lm2.tasks.simulator import simulate
 from lm2.tasks.world import understand
 from lm2.text.tokens import BREAK
-from probes.experiments.controlled_documents import memory_load, overwritten, rivals, stretched
+from probes.experiments.retention.controlled_documents import memory_load, overwritten, rivals, stretched
 
 DESIGNS = {"loads": (memory_load, (2, 3, 4), 192), "overwritten": (overwritten, (0, 1, 2, 3, 4), 144)}
 

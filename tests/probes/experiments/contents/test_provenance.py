@@ -14,7 +14,7 @@ from lm2.tasks.babi import ask
 from lm2.tasks.encoded_prompt import EncodedPrompt, encode_prompt
 from lm2.tasks.simulator import simulate
 from lm2.weights.checkpoint import Checkpoint
-from probes.experiments.provenance import provenance, write_credit, writes
+from probes.experiments.contents.provenance import provenance, write_credit, writes
 
 CAPTURES = (
     Capture(Site.READ_PATTERN, HeadMean()), Capture(Site.WRITE_PATTERN, HeadMean()),

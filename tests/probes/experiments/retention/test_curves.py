@@ -12,8 +12,11 @@ from lm2.tasks.encoded_prompt import EncodedPrompt, encode_prompt
 from lm2.tasks.simulator import simulate
 from lm2.weights.checkpoint import Checkpoint
 from probes.causal.observe import answers
-from probes.experiments.controlled_documents import memory_load, overwritten, stretched
-from probes.experiments.curves import Curve, Point, capacity, forgetting, overwrites
+from probes.experiments.retention.capacity import capacity
+from probes.experiments.retention.controlled_documents import memory_load, overwritten, stretched
+from probes.experiments.retention.curves import Curve, Point
+from probes.experiments.retention.forgetting import forgetting
+from probes.experiments.retention.overwrites import overwrites
 from probes.stats.metrics import Metric, measure
 
 STRETCHED = stretched([simulate(1, seed=seed, statements=4, questions=2).story for seed in range(4)], (0, 4))

@@ -1,4 +1,4 @@
-"""Laws of probes.experiments.slot_usage: how many slots are used, and which are not."""
+"""Laws of probes.experiments.contents.slots: how many slots are used, and which are not."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,7 +11,7 @@ from lm2.model.config import LM2Config, MemoryKind
 from lm2.runs.interventions import Freeze
 from lm2.runs.spec import RunSpec
 from lm2.weights.checkpoint import Checkpoint
-from probes.experiments.slot_usage import effective_rank, participation_ratio, unused, usage
+from probes.experiments.contents.slots import effective_rank, participation_ratio, unused, usage
 
 
 @pytest.fixture(params=("gated", "release", "rmt"))
@@ -63,7 +63,7 @@ def test_shares_sum_to_one_and_effective_numbers_stay_within_the_slots(rememberi
 def test_a_memory_that_writes_nothing_is_read_as_a_fresh_one(remembering: Checkpoint, text: str) -> None:
     frozen = [replace(spec, interventions=(Freeze(),)) for spec in documents(remembering, text)]
     found = usage(remembering, frozen, ["a", "b", "c"])
-    assert found.read == found.fresh_read
+    np.testing.assert_array_equal(found.read.values, found.fresh_read.values)
     assert found.rank.mean == pytest.approx(found.fresh_rank)
 
 

@@ -14,10 +14,10 @@ from lm2.tasks.babi import ask
 from lm2.tasks.encoded_prompt import EncodedPrompt, encode_prompt
 from lm2.tasks.simulator import simulate
 from lm2.weights.checkpoint import Checkpoint
-from probes.erasure import experiment as erased
 from probes.erasure.conditions import Bank, Place, StreamPlace
 from probes.erasure.erasers import random_subspace
-from probes.erasure.experiment import Erasure, erasure
+from probes.experiments.contents import erasure as erased
+from probes.experiments.contents.erasure import Erasure, erasure
 
 
 def encoded_prompts(checkpoint: Checkpoint) -> list[EncodedPrompt]:

@@ -1,0 +1,87 @@
+"""Is it the memory that answers? It may write, not write, be reset, be silent, or begin with what other documents
+left."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+from lm2.intervals import Bounded, Rate
+from lm2.runs.interventions import Carry, Freeze, MemoryOff, Reset
+from lm2.tasks.encoded_prompt import EncodedPrompt
+from lm2.weights.checkpoint import Checkpoint
+from probes.causal.batch import Unit
+from probes.causal.observe import Observed, OnDocument, before, check_foils, constant, measured, observe
+from probes.experiments.experiment import Experiment, held_out
+from probes.findings import NOTHING, Cell, Column, Findings, columns_of, mean, share
+from probes.stats.effects import Effect, effect
+from probes.stats.metrics import Metric
+
+CONDITIONS = ("condition", Column("right", "%"), Column("change of answer logit difference"), "d_z", "p")
+"""The columns of `AblationCondition.row`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AblationCondition:
+    """One way to run the same questions."""
+
+    name: str
+    right: Rate
+    effect: Effect
+    """Of the logit difference, ablated less unablated."""
+
+    @classmethod
+    def of(cls, name: str, clean: Observed, edited: Observed) -> Self:
+        """What the questions are worth `edited`, beside what they are `clean`."""
+        return cls(
+            name=name,
+            right=edited.share(),
+            effect=effect(measured(clean, edited, Metric.LOGIT_DIFFERENCE), clean.stories),
+        )
+
+    @property
+    def row(self) -> tuple[Cell | Bounded, ...]:
+        return self.name, share(self.right), mean(self.effect), self.effect.d_z, self.effect.p
+
+
+def policies(
+    checkpoint: Checkpoint, encoded_prompts: Sequence[EncodedPrompt], *, on_document: OnDocument = lambda: None
+) -> tuple[AblationCondition, ...]:
+    """What the memory may do: write, not write, be reset, be silent, or begin with what other documents left.
+
+    Control: writes frozen from the question's own segment on, which can change nothing. `on_document` is called once a
+    question. Raises ValueError for questions of fewer than 4 stories, and for those with one answer.
+    """
+    check_foils(encoded_prompts)
+    conditions: dict[str, list[Unit]] = {
+        "memory on": [()] * len(encoded_prompts),
+        "writes frozen from the question on (control)": [
+            (Freeze(segment=encoded.segment_of(encoded.rows[-1])),) for encoded in encoded_prompts
+        ],
+        "writes frozen from half way on": [(Freeze(segment=encoded.segment // 2),) for encoded in encoded_prompts],
+        "writes frozen from the start": [(Freeze(),)] * len(encoded_prompts),
+        "bank reset before the question": [(Reset(segment=encoded.segment),) for encoded in encoded_prompts],
+        "memory off": [(MemoryOff(),)] * len(encoded_prompts),
+        "bank carried over from 3 documents": [
+            (Carry(texts=tuple(encoded.prompt.text for encoded in before(encoded_prompts, at, 3))),)
+            for at in range(len(encoded_prompts))
+        ],
+    }
+    seen = observe(checkpoint, encoded_prompts, [*conditions.values()], on_document)
+    return tuple(AblationCondition.of(name, seen[0], edited) for name, edited in zip(conditions, seen))
+
+
+def findings(
+    checkpoint: Checkpoint, questions: Sequence[EncodedPrompt], seed: int, on_document: OnDocument
+) -> tuple[Findings, ...]:
+    rows = [condition.row for condition in policies(checkpoint, questions, on_document=on_document)]
+    rows.append(("best constant answer (chance)", share(constant(questions)), *[NOTHING] * 3))
+    return (Findings(title="What the memory may do", columns=columns_of(CONDITIONS, rows), note=held_out(questions)),)
+
+
+EXPERIMENT = Experiment(
+    key="policies",
+    title="Freeze, reset, carry, off",
+    question="Is it the memory that answers?",
+    control="writes frozen from the question on, which can change nothing",
+    findings=findings,
+)

@@ -1,0 +1,149 @@
+"""Does the model answer what is true in the story whose bank it got?"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from lm2.intervals import Rate
+from lm2.tasks.encoded_prompt import EncodedPrompt, encode_prompt
+from lm2.tasks.questions import UnanswerableError, answer
+from lm2.weights.checkpoint import Checkpoint
+from probes.causal.ablations import donors_bank
+from probes.causal.observe import Observed, OnDocument, observe
+from probes.experiments.experiment import Experiment
+from probes.findings import Column, Findings, columns_of, share
+
+
+@dataclass(frozen=True, kw_only=True)
+class Swapped:
+    """Some slots of the bank replaced, as the question's segment begins, by those of another story's bank."""
+
+    slots: int
+    donor: Rate
+    """Share that answers what is true in the donor's story."""
+    own: Rate
+    """Share that still answers what is true in its own story."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Swap:
+    """Does the model answer the donor's value?"""
+
+    pairs: tuple[tuple[EncodedPrompt, EncodedPrompt, str], ...]
+    """(question, donor, what the donor's story answers to it); donors say something else than the own story."""
+    doses: tuple[Swapped, ...]
+    """By number of swapped slots, drawn at random; the last is the whole bank."""
+    agreeing: Rate | None
+    """Control: the whole bank swapped for that of another story that says the same; share that answers it. None without
+    such pairs."""
+
+
+def swap(
+    checkpoint: Checkpoint,
+    encoded_prompts: Sequence[EncodedPrompt],
+    *,
+    doses: Sequence[int] | None = None,
+    seed: int = 0,
+    on_document: OnDocument = lambda: None,
+) -> Swap:
+    """Swap banks between stories, question by question; questions for which no other story has another answer are left
+    out.
+
+    `doses`: numbers of slots to swap; None, powers of two up to the whole bank. `on_document` is called once a question
+    and control. Raises ValueError where no pair can be made.
+    """
+    slots = checkpoint.config.slots
+    doses = [2**at for at in range(slots.bit_length()) if 2**at < slots] + [slots] if doses is None else doses
+    draw = np.random.default_rng(seed)
+    pairs, agreeing = [], []
+    for encoded in encoded_prompts:
+        donors = [encoded_prompts[at] for at in draw.permutation(len(encoded_prompts))]
+        other, same = _partners(
+            encoded, [donor for donor in donors if donor.prompt.story_id != encoded.prompt.story_id]
+        )
+        pairs += [] if other is None else [(encoded, *other)]
+        agreeing += [] if same is None else [(encoded, same)]
+    if not pairs:
+        raise ValueError(
+            f"none of {len(encoded_prompts)} questions has another answer in another of these stories: nothing to swap"
+        )
+    asked = [encoded for encoded, _, _ in pairs]
+    theirs = tuple(
+        encode_prompt(checkpoint, replace(encoded.prompt, answer=value), encoded.spec.segment_length)
+        for encoded, _, value in pairs
+    )
+    orders = [tuple(map(int, draw.permutation(slots))) for _ in pairs]
+    changes = [
+        [(donors_bank(donor, encoded, order[:count]),) for (encoded, donor, _), order in zip(pairs, orders)]
+        for count in doses
+    ]
+    seen = observe(checkpoint, asked, changes, on_document)
+    if all(
+        len(encoded.answer_ids) == 1 for encoded in (*asked, *theirs)
+    ):  # predicted from the question alone, whatever the answer is
+        told = [Observed(encoded_prompts=theirs, logits=one.logits) for one in seen]
+    else:
+        told = observe(checkpoint, theirs, changes)
+    control = observe(
+        checkpoint,
+        [encoded for encoded, _ in agreeing],
+        [[(donors_bank(donor, encoded),) for encoded, donor in agreeing]],
+        on_document,
+    )
+    return Swap(
+        pairs=tuple(pairs),
+        doses=tuple(
+            Swapped(slots=count, donor=other.share(), own=own.share()) for count, other, own in zip(doses, told, seen)
+        ),
+        agreeing=control[0].share() if agreeing else None,
+    )
+
+
+def _partners(
+    encoded: EncodedPrompt, donors: Sequence[EncodedPrompt]
+) -> tuple[tuple[EncodedPrompt, str] | None, EncodedPrompt | None]:
+    """The first donor whose story answers something else to the question, with what it answers; and the first that
+    answers the same."""
+    other, same = None, None
+    for donor in donors:
+        try:
+            value, _ = answer(encoded.prompt.question, [statement.text for statement in donor.prompt.statements])
+        except UnanswerableError:
+            continue
+        if value != encoded.prompt.answer:
+            other = other or (donor, value)
+        else:
+            same = same or donor
+        if other and same:
+            break
+    return other, same
+
+
+def findings(
+    checkpoint: Checkpoint, questions: Sequence[EncodedPrompt], seed: int, on_document: OnDocument
+) -> tuple[Findings, ...]:
+    swapped = swap(checkpoint, questions, seed=seed, on_document=on_document)
+    note = (
+        f"{len(swapped.pairs)} pairs of stories that answer the question differently; slots drawn at random, the last"
+        " row is the whole bank"
+    )
+    if swapped.agreeing is not None:
+        same = swapped.agreeing
+        note += (
+            f". Control: the whole bank of a story that says the same: {same.accuracy:.1%} ({same.low:.1%} to"
+            f" {same.high:.1%}) of {same.n} answer it"
+        )
+    headers = ("slots swapped", Column("donor's answer", "%"), Column("own answer", "%"))
+    rows = [(dose.slots, share(dose.donor), share(dose.own)) for dose in swapped.doses]
+    return (Findings(title="Whose answer?", columns=columns_of(headers, rows), note=note, curve=True),)
+
+
+EXPERIMENT = Experiment(
+    key="swap",
+    title="Bank swap",
+    question="Does the model answer what is true in the story whose bank it got?",
+    control="the bank of a story that says the same",
+    findings=findings,
+    documents=lambda task, questions: 2 * questions,
+)

@@ -1,0 +1,41 @@
+"""Which parts of the model put the answer before its rivals directly?"""
+
+from collections.abc import Sequence
+
+from lm2.tasks.encoded_prompt import EncodedPrompt
+from lm2.weights.checkpoint import Checkpoint
+from probes.causal.attribution import attribute, average
+from probes.causal.observe import OnDocument, answers, check_foils
+from probes.experiments.experiment import Experiment, held_out
+from probes.findings import NOTHING, Column, Findings, columns_of, mean
+
+
+def findings(
+    checkpoint: Checkpoint, questions: Sequence[EncodedPrompt], seed: int, on_document: OnDocument
+) -> tuple[Findings, ...]:
+    check_foils(questions)
+    attributed = []
+    for asked, answer in zip(questions, answers(questions)):
+        attributed.append(attribute(checkpoint, asked.spec, asked.rows[0], token=answer.ids[0], foils=answer.foils))
+        on_document()
+    pooled = average(attributed, [asked.prompt.story_id for asked in questions], seed=seed)
+    rows = [
+        *((label, mean(effect), effect.p) for label, effect in zip(pooled.labels, pooled.effects)),
+        ("sum of the parts", sum(effect.mean for effect in pooled.effects), NOTHING),
+        ("answer logit difference", pooled.logit, NOTHING),
+    ]
+    note = (
+        f"{held_out(questions)}; what each part adds directly, with the final norm's scale as it was; what works by way"
+        " of later blocks shows little here"
+    )
+    headers = ("part", Column("answer logit difference", "logits"), "p")
+    return (Findings(title="Parts of the answer's logit difference", columns=columns_of(headers, rows), note=note),)
+
+
+EXPERIMENT = Experiment(
+    key="attribution",
+    title="Direct logit attribution",
+    question="Which parts of the model put the answer before its rivals directly?",
+    control="the parts sum to the logit difference",
+    findings=findings,
+)
