@@ -6,6 +6,7 @@ from typing import Any
 
 from app.choices.fields import SelectionField, TextForm, choice, choices
 from app.choices.toggles import Toggles
+from probes.experiments.registry import EXPERIMENTS
 
 _ON, _TASKS, _SEEDS, _SIDES = ("on", "off"), range(1, 11), range(2**31), ("read", "wrote")
 _METRICS = ("logit_difference", "log_probability", "kl", "cross_entropy", "exact")
@@ -172,13 +173,7 @@ class QuestionsChoice:
 
 @dataclass(frozen=True, kw_only=True)
 class ExperimentsChoice:
-    experiment: str = choice(
-        "policies",
-        (
-            "policies", "gates", "swap", "permutation", "provenance", "decoding", "attribution", "forgetting",
-            "capacity", "overwrites", "interference", "erasure", "slots",
-        ),
-    )  # fmt: skip
+    experiment: str = choice("policies", EXPERIMENTS)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ import streamlit as st
 from app.charts import ComputedChart, ExperimentChart, OfExperiment
 from app.ui import export_panel, job_panel, panels, say, session, state, widgets
 from app.views.study import experiments
-from probes.experiments.registry import EXPERIMENTS, experiment
+from probes.experiments.registry import experiment
 
 if TYPE_CHECKING:
     from lm2.weights.checkpoint import Checkpoint
@@ -54,9 +54,7 @@ def render() -> None:
 
 def _key() -> str:
     """Choose an experiment; shows what it asks, and its control."""
-    key = widgets.select(
-        "Experiment", "experiments.experiment", list(EXPERIMENTS), show=lambda key: experiment(key).title
-    )
+    key = widgets.select("Experiment", "experiments.experiment", show=lambda key: experiment(key).title)
     st.markdown(say.words("**{}** Control: {}.", experiment(key).question, experiment(key).control))
     return key
 
