@@ -13,9 +13,9 @@ class Signal(Enum):
     READ = "read"
     """The read pattern: the share of the token's reading that goes to the slot, mean over heads and blocks."""
     WRITE = "write"
-    """Write credit, as in `probes.experiments.contents.provenance`: the write pattern (mean over heads) times the norm of what
-    is left of the write as its segment ends, summed over blocks. Memory tokens have no gates: the mean pattern times
-    how far the segment moved the slot."""
+    """Write credit, as in `probes.experiments.contents.provenance`: the write pattern (mean over heads) times the norm
+    of what is left of the write as its segment ends, summed over blocks. Memory tokens have no gates: the mean pattern
+    times how far the segment moved the slot."""
 
     @property
     def done(self) -> str:
