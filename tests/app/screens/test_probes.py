@@ -13,12 +13,12 @@ from app.server import results
 from app.views.study import probes as views
 from lm2.model.config import LM2Config, MemoryKind
 from probes.features.documents import Documents
-from probes.features.sources import Source
+from probes.features import source_names
 from probes.features.targets import Target
 from probes.probing.fit import probe
 from probes.probing.spec import ProbeSpec
 
-MEAN, MARY = Source.parse("bank:mean"), Target.parse("place of Mary")
+MEAN, MARY = source_names.parse("bank:mean"), Target.parse("place of Mary")
 SPEC = ProbeSpec(
     checkpoint="toy", documents=Documents(count=24), sources=("bank:mean", "resid_post.1"),
     targets=("place of Mary", "fact told"),
