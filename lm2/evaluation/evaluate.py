@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
+from typing import cast
 
 import pandas as pd
 from joblib import Parallel, delayed, parallel_config
@@ -70,7 +71,8 @@ def evaluate(
         groups = list(_side_by_side(evaluation, missing))
         if workers > 1:  # the longest first, or one process would be left with them at the end while the others wait
             groups.sort(key=lambda few: -length_tokens(few[0].length))
-        for asked in together(delayed(_ask_cells)(evaluation, few, out, models[few[0].model]) for few in groups):
+        work = (delayed(_ask_cells)(evaluation, few, out, models[few[0].model]) for few in groups)
+        for asked in cast("Iterator[Sequence[EvaluationCell]]", together(work)):
             if on_cell is not None:
                 for cell in asked:
                     on_cell(cell, True)

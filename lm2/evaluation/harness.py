@@ -19,6 +19,8 @@ from lm2.runs.likelihood import log_likelihoods, perplexity
 from lm2.text.tokens import END
 from lm2.weights.checkpoint import load
 
+# pyright: reportMissingImports=false
+# It is an extra, which need not be installed.
 try:
     from lm_eval.__main__ import cli_evaluate
     from lm_eval.api.instance import Instance

@@ -5,6 +5,7 @@ import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -16,7 +17,7 @@ from lm2.tasks.babilong import exact_score, official_score
 METRICS = {"official": official_score, "exact": exact_score}
 
 Answers = dict[EvaluationCell, list[Answered]]
-Row = dict[str, object]
+Row = dict[str, Any]
 
 
 def table(done: Answers) -> list[Row]:

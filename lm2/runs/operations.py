@@ -199,12 +199,17 @@ class Permute(Operation):
         return value.movedim(at, 0)[list(self.order)].movedim(0, at)
 
 
+def _sourced(given: "Tensor | None") -> "Tensor":
+    assert given is not None, "who runs an operation gives it what it takes from elsewhere"
+    return given
+
+
 @dataclass(frozen=True, kw_only=True)
 class Initial(Operation):
     """The bank at the start of a document."""
 
     def replace(self, value: "Tensor", axes: tuple[Axis, ...], given: "Tensor | None") -> "Tensor":
-        return given.expand(value.shape)
+        return _sourced(given).expand(value.shape)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -276,8 +281,8 @@ class Patch(Donated):
 
     def replace(self, value: "Tensor", axes: tuple[Axis, ...], given: "Tensor | None") -> "Tensor":
         if Axis.TOKEN not in axes:
-            return given.expand(value.shape)
-        at = axes.index(Axis.TOKEN)
+            return _sourced(given).expand(value.shape)
+        at, given = axes.index(Axis.TOKEN), _sourced(given)
         count = min(given.shape[at], value.shape[1 + at])
         last = (*[slice(None)] * at, slice(-count, None))
         ended = value.clone()
@@ -311,4 +316,4 @@ class Mean(Donated):
         return (value.mean(axes.index(Axis.TOKEN), keepdim=True) if Axis.TOKEN in axes else value) / len(self.texts)
 
     def replace(self, value: "Tensor", axes: tuple[Axis, ...], given: "Tensor | None") -> "Tensor":
-        return given.expand(value.shape)
+        return _sourced(given).expand(value.shape)

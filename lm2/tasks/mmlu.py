@@ -157,7 +157,7 @@ def read(path: str | Path, split: Split) -> tuple[Subject, ...]:
         )
     files: dict[str, dict[str, tuple[ChoiceQuestion, ...]]] = {"dev": {}, split.value: {}}
     for where, name, data in _folder(path) if path.is_dir() else _archive(path):
-        subject, part = _FILE.fullmatch(name).groups()
+        subject, _, part = name.removesuffix(".csv").rpartition("_")
         if part not in files:
             continue
         if subject not in SUBJECTS:

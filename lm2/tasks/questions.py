@@ -99,7 +99,7 @@ def _gift(asked: Mapping[str, str], facts: Sequence[Fact], world: World) -> _Fou
     """The part of the last matching gift that the question leaves open."""
     for index in range(len(facts) - 1, -1, -1):
         if facts[index].kind is FactKind.GIVE:
-            parts = dict(zip(("giver", "object", "receiver"), facts[index].words, strict=True))
+            parts: dict[str, str] = dict(zip(("giver", "object", "receiver"), facts[index].words, strict=True))
             if all(parts[name] == value for name, value in asked.items() if name in parts):
                 # "Who gave the milk?" leaves two open, and asks for the giver; "Who received" for the receiver.
                 wanted = "receiver" if "got" in asked else next(name for name in parts if name not in asked)

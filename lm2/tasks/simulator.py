@@ -69,9 +69,9 @@ class _Scene:
 
     def __init__(self, task: int, cast: _Task, draw: Random) -> None:
         self._task, self._cast, self._draw = task, cast, draw
-        self.at = {person: draw.choice(cast.places) for person in cast.people}
+        self.at: dict[str, str] = {person: draw.choice(cast.places) for person in cast.people}
         self.holder: dict[str, str | None] = dict.fromkeys(cast.objects)
-        self.lies = {thing: draw.choice(cast.places) for thing in cast.objects}
+        self.lies: dict[str, str] = {thing: draw.choice(cast.places) for thing in cast.objects}
 
     def saved(self) -> tuple[dict[str, str], dict[str, str | None], dict[str, str]]:
         """A copy of the state, for `restore`."""

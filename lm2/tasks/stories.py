@@ -40,8 +40,10 @@ def real_stories(task: int, sets: Sequence[str] = ("en",)) -> tuple[Story, ...]:
     count once.
     """
     folder = data_folder()
+    if folder is None:
+        return ()
     found: dict[object, Story] = {}
-    for name in sets if folder is not None else ():
+    for name in sets:
         for file in sorted((folder / "babi").glob(f"babi-v1.2-{name}-train.*"))[:1]:
             try:
                 found |= {story.lines: story for story in _held_out(file, state(file), name, task)}
@@ -67,6 +69,7 @@ def _stories_in(path: Path, task: int, found: State) -> tuple[Story, ...]:
     sources = [path]
     if path.is_dir() and not next(path.rglob("qa*.txt"), None):  # archive by archive, the largest first
         sources = sorted(path.glob("*.tar.*"), key=lambda file: -file.stat().st_size) or [path]
+    problem = BabiError(f"{path} holds no stories")
     for source in sources:
         for folder in (None, "en"):
             try:

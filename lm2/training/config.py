@@ -86,8 +86,9 @@ class TrainingConfig(Spec):
 def _found(name: str, beside: Path) -> Path:
     """A file: beside the configuration, or else in the data folder if it is there."""
     shared = data_folder()
-    elsewhere = shared is not None and not (beside / name).exists() and (shared / name).exists()
-    return shared / name if elsewhere else beside / name
+    if shared is not None and not (beside / name).exists() and (shared / name).exists():
+        return shared / name
+    return beside / name
 
 
 def learning_rate(config: TrainingConfig, step: int) -> float:

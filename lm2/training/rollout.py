@@ -51,11 +51,12 @@ class Rollout(nn.Module):
         """Each question is a row of its own, which begins with the bank of its document."""
         asked = [(row, question) for row, document in enumerate(documents) for question in document.asked]
         losses, owners, hits = [], [], {}
+        kept = [bank for bank in banks if bank is not None]
         # Rows of like length go together: padding costs as much as text.
         asked.sort(key=lambda pair: len(pair[1].ids))
         for _, group in itertools.groupby(asked, key=lambda pair: (len(pair[1].ids) - 1).bit_length()):
             rows = list(group)
-            bank = None if banks[0] is None else torch.stack([banks[question.after][row] for row, question in rows])
+            bank = torch.stack([kept[question.after][row] for row, question in rows]) if kept else None
             segments = [numbered([question.ids], question.after) for _, question in rows]
             ids, _, output = next(run_batch(self.model, segments, bank, writes=0))
             places = [

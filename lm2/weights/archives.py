@@ -3,12 +3,13 @@ disk."""
 
 import bz2
 import gzip
+import io
 import lzma
 import tarfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any
 
 MOST_MEMBERS = 100_000
 MOST_MEMBER_BYTES = 64 * 1024**2
@@ -16,7 +17,11 @@ MOST_MEMBER_BYTES = 64 * 1024**2
 MOST_BYTES = 2 * 1024**3
 """Of all that is packed in an archive, read or passed over."""
 
-_PACKED: dict[bytes, Callable[[Path], IO[bytes]]] = {b"\xfd7zXZ": lzma.open, b"\x1f\x8b": gzip.open, b"BZh": bz2.open}
+_PACKED: dict[bytes, Callable[[Path], Any]] = {
+    b"\xfd7zXZ": lzma.LZMAFile,
+    b"\x1f\x8b": gzip.GzipFile,
+    b"BZh": bz2.BZ2File,
+}
 """What a file begins with that is packed, and what unpacks it."""
 
 
@@ -51,26 +56,29 @@ def _members(
             continue
         if member.size > MOST_MEMBER_BYTES:
             raise ValueError(f"{path}/{name}: {member.size:,} bytes; expected at most {MOST_MEMBER_BYTES:,}")
-        found.append((name, archive.extractfile(member).read()))
+        content = archive.extractfile(member)
+        assert content is not None, "it is a file"
+        found.append((name, content.read()))
     return found
 
 
-class _Bounded:
+class _Bounded(io.BufferedIOBase):
     """A stream that is not read further than an archive may go: not by headers that lie, nor by what is packed into
     little."""
 
     def __init__(self, stream: IO[bytes], path: Path) -> None:
         self._stream, self._path = stream, path
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int | None = -1, /) -> bytes:
+        size = MOST_BYTES if size is None or size < 0 else size
         if size > MOST_MEMBER_BYTES:
             raise ValueError(f"{self._path}: a header of {size:,} bytes; expected an archive of texts")
         self._check(self.tell() + size)
         return self._stream.read(size)
 
-    def seek(self, place: int) -> int:
+    def seek(self, place: int, whence: int = io.SEEK_SET, /) -> int:
         self._check(place)
-        return self._stream.seek(place)
+        return self._stream.seek(place, whence)
 
     def tell(self) -> int:
         return self._stream.tell()

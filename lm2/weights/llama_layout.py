@@ -55,7 +55,7 @@ def sized_config(
 ) -> LM2Config:
     """The configuration of sizes that stand in `values` under their `names`. `grouped`: that of how many heads have
     keys of their own."""
-    sizes = {
+    sizes: dict[str, Any] = {
         ours: (number if ours == "rms_norm_eps" else as_int)(f"{theirs}, here {ours}", values[theirs])
         for ours, theirs in {
             **names,

@@ -3,7 +3,7 @@
 import pickle
 import struct
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import safetensors
 import torch
@@ -91,7 +91,7 @@ def _checked_shapes(header: Any, data: int) -> Shapes:
     return shapes
 
 
-def _whole(values: Any) -> bool:
+def _whole(values: Any) -> TypeGuard[list[int]]:
     return isinstance(values, list) and all(
         isinstance(value, int) and not isinstance(value, bool) and value >= 0 for value in values
     )

@@ -73,7 +73,7 @@ def data(d: int, targets: int, seed: int = 0) -> tuple[Float32[np.ndarray, "row 
         / np.sqrt(1 + np.arange(d, dtype=np.float32))
         * draw.choice([-1, 1], d)
     )
-    features = np.ascontiguousarray(dct(features, norm="ortho", axis=1)[:, draw.permutation(d)], np.float32)
+    features = np.ascontiguousarray(np.asarray(dct(features, norm="ortho", axis=1))[:, draw.permutation(d)], np.float32)
     features[:, :_ROGUE] = features[:, :_ROGUE] * 30 + 10
     logits = (
         (features - features.mean(0)) / features.std(0) @ draw.standard_normal((d, CLASSES * targets), dtype=np.float32)

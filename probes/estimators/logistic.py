@@ -18,7 +18,7 @@ from jaxtyping import Float, Float32, Int
 from scipy.linalg import get_blas_funcs, get_lapack_funcs
 from threadpoolctl import threadpool_limits
 
-_trmm = get_blas_funcs("trmm", dtype=np.float32)
+(_trmm,) = get_blas_funcs(("trmm",), dtype=np.float32)
 _potrf, _trtri = get_lapack_funcs(("potrf", "trtri"), dtype=np.float32)
 
 EVALUATIONS = 1000

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from jaxtyping import Int
@@ -59,7 +59,7 @@ class Target(ABC):
     def parse(text: str) -> "Target":
         """Raises ValueError, with all forms that there are, for a text of none."""
         for kind in KINDS:
-            types = {field.name: field.type for field in fields(kind)}
+            types: dict[str, Any] = {field.name: field.type for field in fields(kind)}
             pattern = kind.form.format(**{name: rf"(?P<{name}>{_WRITTEN[type_]})" for name, type_ in types.items()})
             found = re.fullmatch(pattern, text)
             if found:
@@ -85,7 +85,7 @@ def expand(texts: Sequence[str], examples: Examples) -> tuple[Target, ...]:
             (kind for kind in KINDS if issubclass(kind, _OneOf) and re.sub(r"\{\w+\}", "*", kind.form) == text), None
         )
         targets = [Target.parse(text)] if kind is None else kind.every(examples)
-        if not targets:
+        if kind is not None and not targets:
             raise ValueError(f"{text!r} stands for nothing: these documents have no {kind.what}")
         for target in targets:
             target.check(examples)
@@ -257,7 +257,8 @@ class TokenBack(Target):
             token: piece for one in examples.encoded_prompts for token, piece in zip(one.tokens.ids, one.tokens.pieces)
         }
         frequent = sorted(counts, key=lambda token: (-counts[token], token))[:_FREQUENT]
-        return _labels([f"{token} {spelling[token]!r}" if token in frequent else None for token in tokens])
+        names = {token: f"{token} {spelling[token]!r}" for token in frequent}
+        return _labels([None if token is None else names.get(token) for token in tokens])
 
 
 @dataclass(frozen=True, kw_only=True)

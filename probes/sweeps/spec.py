@@ -58,6 +58,7 @@ class SweepSpec(Spec):
         self._check_route()
 
     def _check_replacement(self) -> None:
+        assert self.replacement is not None, "it was filled in"
         if (self.grid is UnitGrid.GATES) != (self.replacement is Replacement.CLAMP):
             raise ValueError(
                 f"gates are clamped and nothing else is: {self.grid.value} cannot be replaced by"

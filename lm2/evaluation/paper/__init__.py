@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 LENGTHS = ("0k", "1k", "2k", "4k", "8k", "16k", "32k", "64k", "128k")
@@ -71,11 +72,11 @@ def table(number: int) -> pd.DataFrame:
 
 def printed(model: str, task: str, length: str) -> float:
     """Accuracy in percent from Table 3; task "mean" is the mean over its ten tasks. NaN where nothing is printed."""
-    rows = table(3)
-    found = rows[(rows["model"] == model) & (rows["length"] == length)]
-    if found.empty:
+    rows = table(3).set_index(["model", "length"])
+    if (model, length) not in rows.index:
         return float("nan")
-    return float(found[[f"qa{at}" for at in range(1, 11)]].iloc[0].mean() if task == "mean" else found.iloc[0][task])
+    found = rows.loc[model, length]
+    return float(np.mean([found[f"qa{at}"] for at in range(1, 11)]) if task == "mean" else found[task])
 
 
 def notes(task: str) -> list[str]:
