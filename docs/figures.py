@@ -1,7 +1,8 @@
 """`make figures` recomputes every figure and table of the README and the pages that shows the bundled models.
 
-Each is a spec in `docs/figures`, which `lm2 figure` takes, too. Figures become PNG files next to their specs; tables are
-inserted into the pages between `<!-- NAME -->` and `<!-- end -->`. Held-out stories come from the folder LM2_DATA_DIR.
+Each is a spec in `docs/figures`, which `lm2 figure` takes, too. Figures become PNG files next to their specs; tables
+are inserted into the pages between `<!-- NAME -->` and `<!-- end -->`. Held-out stories come from the folder
+LM2_DATA_DIR.
 Names given as arguments select the figures and tables to make.
 """
 

@@ -27,7 +27,7 @@ _LISTED = 12
 
 
 @dataclass(frozen=True)
-class Spec(ABC):
+class Spec(ABC):  # noqa: B024 - specifications of a kind have abstract methods
     """A frozen value whose fields are checked by their annotations, as it is made and as it is read from JSON.
 
     A field is a bool, int, float, str, a member of an Enum, another value with `from_json`, `Annotated[Numbers, axes]`,

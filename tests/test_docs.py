@@ -41,7 +41,7 @@ def commands(tree: argparse.ArgumentParser) -> Iterator[str]:
 
 def blocks(page: Path, language: str) -> list[str]:
     """The code blocks of a page in a language; "" are those without one."""
-    found = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(encoding="utf-8"), re.M | re.S)
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     return [code for named, code in found if named == language]
 
 
@@ -75,7 +75,7 @@ def test_the_page_of_commands_names_every_command(site: Path) -> None:
     page = (site / "reference" / "cli.html").read_text(encoding="utf-8")
     named = {
         re.sub(r"<[^>]+>|&para;|¶", "", heading).strip()
-        for heading in re.findall(r"<h[23][^>]*>(.*?)</h[23]>", page, re.S)
+        for heading in re.findall(r"<h[23][^>]*>(.*?)</h[23]>", page, re.DOTALL)
     }
     assert {"lm2 run", "lm2 bench sweep"} <= set(commands(parser())) <= named
 
@@ -85,7 +85,9 @@ def test_the_reference_has_every_name_that_the_package_exports_and_every_member_
     there = {name for page in built for name in re.findall(r'id="([\w.]+)"', page)}
     written = [page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "reference").glob("*.md")]
     listed = [block for page in written for block in page.split("\n::: ")[1:]]
-    wanted = {f"{block.split()[0]}.{member}" for block in listed for member in re.findall(r"^ +- (\w+)$", block, re.M)}
+    wanted = {
+        f"{block.split()[0]}.{member}" for block in listed for member in re.findall(r"^ +- (\w+)$", block, re.MULTILINE)
+    }
     assert wanted and wanted <= there, wanted - there
     assert {name for name in lm2.__all__ if not any(one.endswith(f".{name}") for one in there)} == set()
 

@@ -30,9 +30,12 @@ class OfSweep(Enum):
 
 
 _REPLACED = {
-    "resample": "from another story", "mean": "at its mean over other stories", "initial": "as at the start",
-    "zero": "zeroed", "clamp": "clamped",
-}  # fmt: skip
+    "resample": "from another story",
+    "mean": "at its mean over other stories",
+    "initial": "as at the start",
+    "zero": "zeroed",
+    "clamp": "clamped",
+}
 """What takes a unit's place, by the spec's replacement."""
 
 

@@ -4,29 +4,8 @@ from collections.abc import Sequence
 
 from app.choices.ranges import ranges
 from app.choices.toggles import GATES
-from lm2.runs.interventions import (  # fmt: skip
-    BankEdit,
-    Carry,
-    Edit,
-    Freeze,
-    Intervention,
-    MemoryOff,
-    Reset,
-    WriteBlock,
-)
-from lm2.runs.operations import (
-    Add,  # fmt: skip
-    Erase,  # fmt: skip
-    Initial,  # fmt: skip
-    Mean,  # fmt: skip
-    Operation,  # fmt: skip
-    Patch,  # fmt: skip
-    Permute,  # fmt: skip
-    ProjectOut,  # fmt: skip
-    Scale,  # fmt: skip
-    Set,  # fmt: skip
-    Transport,  # fmt: skip
-)
+from lm2.runs.interventions import BankEdit, Carry, Edit, Freeze, Intervention, MemoryOff, Reset, WriteBlock
+from lm2.runs.operations import Add, Erase, Initial, Mean, Operation, Patch, Permute, ProjectOut, Scale, Set, Transport
 
 _GATES = {site: name.replace("_", " ") for name, site in GATES.items()}
 _SHORT = 60

@@ -10,7 +10,7 @@ from app.choices.ranges import ranges
 from lm2.model.config import LM2Config
 from lm2.model.sites import Site
 from lm2.runs.capture import check_there
-from lm2.runs.interventions import (  # fmt: skip
+from lm2.runs.interventions import (
     BankEdit,
     Carry,
     Edit,
@@ -21,14 +21,7 @@ from lm2.runs.interventions import (  # fmt: skip
     Reset,
     WriteBlock,
 )
-from lm2.runs.operations import (
-    Initial,  # fmt: skip
-    Mean,  # fmt: skip
-    Operation,  # fmt: skip
-    Patch,  # fmt: skip
-    Permute,  # fmt: skip
-    Set,  # fmt: skip
-)
+from lm2.runs.operations import Initial, Mean, Operation, Patch, Permute, Set
 from lm2.text.sequence import TokenSequence
 
 
@@ -209,8 +202,9 @@ class Toggles:
         }[self.policy]
 
     def _change_words(self, change: ManualChange) -> str:
+        other = "the next story" if self.other == 1 else f"the story {self.other} further on"
         return {
-            ManualChange.RESAMPLE: f"from {'the next story' if self.other == 1 else f'the story {self.other} further on'}",
+            ManualChange.RESAMPLE: f"from {other}",
             ManualChange.MEAN: f"at the mean of {self.others} other stories",
             ManualChange.INITIAL: "as at the start",
             ManualChange.ZERO: "zeroed",

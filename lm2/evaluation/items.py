@@ -58,12 +58,17 @@ def _library(books: str, found: State, tokenizer: Tokenizer) -> Library:
 def key_of(evaluation: Evaluation, cell: EvaluationCell) -> dict[str, object]:
     """What the answers of a cell depend on, apart from the model."""
     return {
-        "task": cell.task, "length": cell.length, "samples": cell.samples, "seeds": evaluation.seeds,
+        "task": cell.task,
+        "length": cell.length,
+        "samples": cell.samples,
+        "seeds": evaluation.seeds,
         "babi": _digest_of(evaluation.babi),
         "books": _digest_of(evaluation.books) if length_tokens(cell.length) else None,
         "length_tokenizer": short_digest(_tokenizer(evaluation.length_tokenizer).to_json()),
-        "style": evaluation.style.value, "segment_length": evaluation.segment_length, "dtype": evaluation.dtype,
-    }  # fmt: skip
+        "style": evaluation.style.value,
+        "segment_length": evaluation.segment_length,
+        "dtype": evaluation.dtype,
+    }
 
 
 def _digest_of(path: str | None) -> str | None:

@@ -41,12 +41,20 @@ def table(done: Answers) -> list[Row]:
             constant_mean = float(np.mean([score(cell.task, one.question, one.target, constant) for one in found]))
             shares = asdict(rate(right, [one.story for one in found]))
             shares["mean"] = shares.pop("accuracy")
-            rows.append({
-                "model": cell.model, "task": f"qa{cell.task}", "length": cell.length, "metric": metric,
-                **shares, "constant": constant,
-                "constant_mean": constant_mean,
-                "ceiling": float(np.mean([score(cell.task, one.question, one.target, one.target) for one in found])),
-            })  # fmt: skip
+            rows.append(
+                {
+                    "model": cell.model,
+                    "task": f"qa{cell.task}",
+                    "length": cell.length,
+                    "metric": metric,
+                    **shares,
+                    "constant": constant,
+                    "constant_mean": constant_mean,
+                    "ceiling": float(
+                        np.mean([score(cell.task, one.question, one.target, one.target) for one in found])
+                    ),
+                }
+            )
     return rows + [row for group in _by_length(done) for row in _mean_rows(*group, rows)]
 
 
@@ -117,10 +125,19 @@ def _mean_rows(length: str, by_model: dict[str, list[EvaluationCell]], rows: Seq
             float(np.sqrt(sum((row["mean"] - row[end]) ** 2 for row in own))) / len(own) for end in ("low", "high")
         )
         yield {
-            "model": model, "task": "mean", "length": length, "metric": metric, "n": sum(row["n"] for row in own),
-            "groups": sum(row["groups"] for row in own), "mean": mean, "low": mean - below, "high": mean + above,
-            "constant": "", "constant_mean": constant_mean, "ceiling": ceiling,
-        }  # fmt: skip
+            "model": model,
+            "task": "mean",
+            "length": length,
+            "metric": metric,
+            "n": sum(row["n"] for row in own),
+            "groups": sum(row["groups"] for row in own),
+            "mean": mean,
+            "low": mean - below,
+            "high": mean + above,
+            "constant": "",
+            "constant_mean": constant_mean,
+            "ceiling": ceiling,
+        }
 
 
 def _mean_differences(pairs: Sequence[_Pair]) -> Iterator[tuple[str, Row]]:

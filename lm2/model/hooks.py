@@ -71,9 +71,15 @@ class LM2Cache(ActivationCache):
             stack = torch.cat([stack, term if project_output_onto is None else term @ project_output_onto])
         return (stack, labels + names) if return_labels else stack
 
-    def accumulated_resid(self, layer: int | None = None, incl_mid: bool = False, apply_ln: bool = False,
+    def accumulated_resid(
+        self,
+        layer: int | None = None,
+        incl_mid: bool = False,
+        apply_ln: bool = False,
         pos_slice: Any = None,
-                          mlp_input: bool = False, return_labels: bool = False) -> Any:  # fmt: skip
+        mlp_input: bool = False,
+        return_labels: bool = False,
+    ) -> Any:
         """As in TransformerLens."""
         return super().accumulated_resid(
             self._depth(layer, mlp_input), incl_mid, apply_ln, self._positions(pos_slice), mlp_input, return_labels
@@ -92,10 +98,16 @@ class LM2Cache(ActivationCache):
         return super().stack_head_results(layer, return_labels, incl_remainder, self._positions(pos_slice), apply_ln)
 
     def stack_neuron_results(
-        self, layer: int | None, pos_slice: Any = None, neuron_slice: Any = None, return_labels: bool = False,
-        incl_remainder: bool = False, apply_ln: bool = False, project_output_onto: Tensor | None = None,
+        self,
+        layer: int | None,
+        pos_slice: Any = None,
+        neuron_slice: Any = None,
+        return_labels: bool = False,
+        incl_remainder: bool = False,
+        apply_ln: bool = False,
+        project_output_onto: Tensor | None = None,
         mlp_input: bool = False,
-    ) -> Any:  # fmt: skip
+    ) -> Any:
         """As in TransformerLens; what the memory adds is part of the remainder."""
         layer = self._depth(layer, mlp_input, remainder=incl_remainder and not mlp_input)
         positions = self._positions(pos_slice)
@@ -118,10 +130,14 @@ class LM2Cache(ActivationCache):
         return super().stack_activation(activation_name, self._depth(layer), sublayer_type)
 
     def logit_attrs(
-        self, residual_stack: Tensor, tokens: int | Tensor, incorrect_tokens: int | Tensor | None = None,
+        self,
+        residual_stack: Tensor,
+        tokens: int | Tensor,
+        incorrect_tokens: int | Tensor | None = None,
         pos_slice: Any = None,
-        batch_slice: Any = None, has_batch_dim: bool = True,
-    ) -> Tensor:  # fmt: skip
+        batch_slice: Any = None,
+        has_batch_dim: bool = True,
+    ) -> Tensor:
         """As in TransformerLens, of token ids: a model does not know how texts are spelt."""
         if isinstance(tokens, str) or isinstance(incorrect_tokens, str):
             raise ValueError(
@@ -133,10 +149,15 @@ class LM2Cache(ActivationCache):
         )
 
     def apply_ln_to_stack(
-        self, residual_stack: Tensor, layer: int | None = None, mlp_input: bool = False, pos_slice: Any = None,
+        self,
+        residual_stack: Tensor,
+        layer: int | None = None,
+        mlp_input: bool = False,
+        pos_slice: Any = None,
         batch_slice: Any = None,
-        has_batch_dim: bool = True, recompute_ln: bool = False,
-    ) -> Tensor:  # fmt: skip
+        has_batch_dim: bool = True,
+        recompute_ln: bool = False,
+    ) -> Tensor:
         """As in TransformerLens."""
         layer, positions = self._depth(layer, mlp_input), self._positions(pos_slice)
         return super().apply_ln_to_stack(

@@ -219,10 +219,20 @@ class LM2(HookedModel):
             self.config.d_head, self.config.rope_theta, self.config.rope_scaling, input_ids.device
         )
         return Stream(
-            layer=0, tokens=tokens, resid=resid, bank_start=bank, bank=bank, non_padding=non_padding, rows=rows,
+            layer=0,
+            tokens=tokens,
+            resid=resid,
+            bank_start=bank,
+            bank=bank,
+            non_padding=non_padding,
+            rows=rows,
             angles=rows.positions[..., None] * frequencies,
-            visible=visible[:, None], earlier=cache, seen=seen, kept=(), write=write,
-        )  # fmt: skip
+            visible=visible[:, None],
+            earlier=cache,
+            seen=seen,
+            kept=(),
+            write=write,
+        )
 
     def through(self, stream: Stream, until: int | None = None) -> Stream:
         """The stream as it enters block `until`; None, after the last block. It goes on from the block that it enters
@@ -297,12 +307,21 @@ class LM2(HookedModel):
         """The config in TransformerLens' words; device and dtype are read off the weights, so never stale."""
         config, like = self.config, self.embed.weight
         return SimpleNamespace(
-            n_layers=config.n_layers, n_heads=config.n_heads, n_key_value_heads=config.n_key_value_heads,
-            d_model=config.d_model, d_head=config.d_head, d_mlp=config.d_mlp, d_vocab=config.d_vocab,
-            n_ctx=config.segment_length, attn_only=False, normalization_type="RMS", final_rms=True,
+            n_layers=config.n_layers,
+            n_heads=config.n_heads,
+            n_key_value_heads=config.n_key_value_heads,
+            d_model=config.d_model,
+            d_head=config.d_head,
+            d_mlp=config.d_mlp,
+            d_vocab=config.d_vocab,
+            n_ctx=config.segment_length,
+            attn_only=False,
+            normalization_type="RMS",
+            final_rms=True,
             use_attn_result=False,
-            device=like.device, dtype=like.dtype,
-        )  # fmt: skip
+            device=like.device,
+            dtype=like.dtype,
+        )
 
     @property
     def W_E(self) -> Float[Tensor, "d_vocab d_model"]:

@@ -84,10 +84,16 @@ class AnySite(Enum):
         kept = start if config.lookback is None else min(start, config.lookback)
         memory = config.memory.design.sizes(config)
         return {
-            Axis.TOKEN: tokens, Axis.KEY: kept + tokens, Axis.SLOT: config.slots,
-            Axis.D_MODEL: config.d_model, Axis.D_MLP: config.d_mlp, Axis.KV_HEAD: config.n_key_value_heads, Axis.ONE: 1,
-            Axis.HEAD: config.n_heads, Axis.D_HEAD: config.d_head,
-        } | (memory if ".mem." in self.template else {})  # fmt: skip
+            Axis.TOKEN: tokens,
+            Axis.KEY: kept + tokens,
+            Axis.SLOT: config.slots,
+            Axis.D_MODEL: config.d_model,
+            Axis.D_MLP: config.d_mlp,
+            Axis.KV_HEAD: config.n_key_value_heads,
+            Axis.ONE: 1,
+            Axis.HEAD: config.n_heads,
+            Axis.D_HEAD: config.d_head,
+        } | (memory if ".mem." in self.template else {})
 
     @classmethod
     def from_json(cls, name: object) -> AnySite:

@@ -115,7 +115,13 @@ class Stream:
         visible = torch.cat([visible[..., :earlier], visible[..., earlier:].repeat(1, 1, 1, count) & same], dim=-1)
         seen = torch.cat([self.seen[:, :earlier], self.seen[:, earlier:].repeat(1, count)], dim=1)
         return replace(
-            self, tokens=count * tokens, resid=self.resid.flatten(0, 1)[None], non_padding=self.non_padding.repeat(1, count),
-            rows=TokenRows(*(part.repeat(1, count) for part in self.rows)), angles=self.angles.repeat(1, count, 1),
-            visible=visible, seen=seen, kept=(),
-        )  # fmt: skip
+            self,
+            tokens=count * tokens,
+            resid=self.resid.flatten(0, 1)[None],
+            non_padding=self.non_padding.repeat(1, count),
+            rows=TokenRows(*(part.repeat(1, count) for part in self.rows)),
+            angles=self.angles.repeat(1, count, 1),
+            visible=visible,
+            seen=seen,
+            kept=(),
+        )

@@ -141,9 +141,10 @@ class Edit(_Editing):
             )
         self.operation.check_axes(self.site.name, self.site.axes)
         for what, chosen, axes in (
-            ("slots", self.slots, {Axis.SLOT}), ("heads", self.heads, {Axis.HEAD, Axis.KV_HEAD}),
+            ("slots", self.slots, {Axis.SLOT}),
+            ("heads", self.heads, {Axis.HEAD, Axis.KV_HEAD}),
             ("tokens", self.tokens, {Axis.TOKEN}),
-        ):  # fmt: skip
+        ):
             if chosen is not None and axes.isdisjoint(self.site.axes):
                 raise ValueError(f"{self.site.name} has no {what} to choose from")
 

@@ -128,7 +128,7 @@ def _parse(data: bytes, where: str, stem: str) -> tuple[Story, ...]:
             raise BabiError(f"{at}: {len(row):,} characters; expected a line of at most {_LONGEST_LINE:,}")
         digits, _, rest = row.removesuffix("\r").partition(" ")
         # isascii too: isdigit alone lets superscripts through, which int() then refuses.
-        if not (digits.isascii() and digits.isdigit() and 0 < int(digits[:9])) or len(digits) > 9:
+        if not (digits.isascii() and digits.isdigit() and int(digits[:9]) > 0) or len(digits) > 9:
             raise BabiError(f"{at}: bad line number {digits[:40]!r}; expected a whole number from 1, a blank, and text")
         line_id = int(digits)
         if line_id == 1:

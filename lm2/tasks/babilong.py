@@ -5,11 +5,11 @@ not depend on how many were drawn before it, and with the place of every fact ke
 and book with a named tokenizer; 300 of them are left for the prompt, as in the published sets.
 """
 
-import itertools
 import random
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from lm2.files import read_text
@@ -131,7 +131,7 @@ class Library:
         part = text[start : start + max(characters, 2_000)]
         spans = self._splitter.span_tokenize(part)  # one by one: a reader has enough long before the part ends
         next(spans, None)
-        for (first, stop), _ in itertools.pairwise(spans):
+        for (first, stop), _ in pairwise(spans):
             sentence = part[first:stop]
             tokens = self._tokenizer.encode_after(f" {sentence}")
             if len(tokens) >= SHORTEST_SENTENCE:
@@ -177,11 +177,16 @@ def mix(prompt: Prompt, length: int, library: Library | None, tokenizer: Tokeniz
             parts.append(sentences[gap][0])
             at += len(sentences[gap][0]) + 1
     return Mixture(
-        text=" ".join(parts), question=prompt.question, answer=prompt.answer, task=prompt.task or 0,
+        text=" ".join(parts),
+        question=prompt.question,
+        answer=prompt.answer,
+        task=prompt.task or 0,
         story_id=prompt.story_id,
-        fact_spans=tuple(spans), support=prompt.support, tokens=sum(counts) + sum(count for _, count in sentences),
+        fact_spans=tuple(spans),
+        support=prompt.support,
+        tokens=sum(counts) + sum(count for _, count in sentences),
         book=book,
-    )  # fmt: skip
+    )
 
 
 def official_score(task: str | int, question: str, target: str, output: str) -> bool:

@@ -21,16 +21,22 @@ from lm2.weights.gguf_tokenizer import entry, gguf_tokenizer
 from lm2.weights.llama_layout import GGUF, Llama, fitting, only, present, sized_config
 
 _GGUF_SIZES = {
-    "d_model": "embedding_length", "n_layers": "block_count", "n_heads": "attention.head_count",
+    "d_model": "embedding_length",
+    "n_layers": "block_count",
+    "n_heads": "attention.head_count",
     "d_mlp": "feed_forward_length",
-    "rms_norm_eps": "attention.layer_norm_rms_epsilon", "segment_length": "context_length",
-}  # fmt: skip
+    "rms_norm_eps": "attention.layer_norm_rms_epsilon",
+    "segment_length": "context_length",
+}
 
 
 _GGUF_ONLY = {
-    "rope.scaling.type": "none", "expert_count": 0, "expert_used_count": 0, "attention.causal": True,
+    "rope.scaling.type": "none",
+    "expert_count": 0,
+    "expert_used_count": 0,
+    "attention.causal": True,
     "tensor_data_layout": "Meta AI original pth",
-}  # fmt: skip
+}
 
 
 _GGUF_HEAD_SIZES = ("rope.dimension_count", "attention.key_length", "attention.value_length")
@@ -60,9 +66,13 @@ def read_gguf(path: Path) -> Llama:
     stored = ", ".join(f"{count} in {kind}" for kind, count in packed.most_common())
     licence = f" Licence: {known['general.license']}." if "general.license" in known else ""
     return Llama(
-        config=config, weights=weights, tokenizer=tokenizer, files=(path,),
-        card=f"# {known.get('general.name', path.stem)}\n\nA Llama without memory, from {path.name}; tensors stored {stored}.{licence}\n",
-    )  # fmt: skip
+        config=config,
+        weights=weights,
+        tokenizer=tokenizer,
+        files=(path,),
+        card=f"# {known.get('general.name', path.stem)}\n\nA Llama without memory, from {path.name}; tensors stored"
+        f" {stored}.{licence}\n",
+    )
 
 
 def _gguf_config(known: dict[str, Any], *, tied: bool) -> LM2Config:
@@ -85,10 +95,12 @@ def _gguf_config(known: dict[str, Any], *, tied: bool) -> LM2Config:
     if unknown := sorted(set(values) - free):
         raise ValueError(f"{shown(unknown)} of its architecture are not computed here")
     config = sized_config(
-        values | {"tokens": len(entry(known, "tokens", str))}, _GGUF_SIZES | {"d_vocab": "tokens"},
+        values | {"tokens": len(entry(known, "tokens", str))},
+        _GGUF_SIZES | {"d_vocab": "tokens"},
         "attention.head_count_kv",
-        rope_theta=number("rope.freq_base", values.get("rope.freq_base", 10_000.0)), tied=tied,
-    )  # fmt: skip
+        rope_theta=number("rope.freq_base", values.get("rope.freq_base", 10_000.0)),
+        tied=tied,
+    )
     only(values, dict.fromkeys(_GGUF_HEAD_SIZES, config.d_head))
     return config
 

@@ -26,16 +26,26 @@ from lm2.weights.weight_files import read_safetensors, safetensors_shapes
 _HEAD = "lm_head.weight"
 
 _SIZES = {
-    "d_vocab": "vocab_size", "d_model": "hidden_size", "n_layers": "num_hidden_layers",
+    "d_vocab": "vocab_size",
+    "d_model": "hidden_size",
+    "n_layers": "num_hidden_layers",
     "n_heads": "num_attention_heads",
-    "d_mlp": "intermediate_size", "rms_norm_eps": "rms_norm_eps", "segment_length": "max_position_embeddings",
-}  # fmt: skip
+    "d_mlp": "intermediate_size",
+    "rms_norm_eps": "rms_norm_eps",
+    "segment_length": "max_position_embeddings",
+}
 _ONLY = {
-    "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_act": "silu", "attention_bias": False,
+    "model_type": "llama",
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_act": "silu",
+    "attention_bias": False,
     "mlp_bias": False,
-    "sliding_window": None, "rope_interleaved": False, "partial_rotary_factor": 1.0, "quantization_config": None,
+    "sliding_window": None,
+    "rope_interleaved": False,
+    "partial_rotary_factor": 1.0,
+    "quantization_config": None,
     "auto_map": None,
-}  # fmt: skip
+}
 """What a config.json may say, where it says anything at all, for our model to compute the same."""
 
 
@@ -79,10 +89,13 @@ def read_folder(folder: Path) -> Llama:
         raise ValueError(f"the weights in {folder} do not fit {path}: {error}") from error
     stored = ", ".join(sorted({str(weight.dtype).removeprefix("torch.") for weight in weights.values()}))
     return Llama(
-        config=config, tokenizer=tokenizer, files=files,
+        config=config,
+        tokenizer=tokenizer,
+        files=files,
         weights={ours: weights[theirs] for ours, theirs in names.items()},
-        card=f"# {folder.resolve().name}\n\nA Llama without memory, from a Hugging Face folder; weights stored in {stored}.\n",
-    )  # fmt: skip
+        card=f"# {folder.resolve().name}\n\nA Llama without memory, from a Hugging Face folder; weights stored in"
+        f" {stored}.\n",
+    )
 
 
 def _config(values: dict[str, Any]) -> LM2Config:
@@ -100,10 +113,12 @@ def _config(values: dict[str, Any]) -> LM2Config:
     if not isinstance(rope, dict):
         raise ValueError(f"the rotary parameters must be a table, not {shown(rope)}")
     config = sized_config(
-        values, _SIZES, "num_key_value_heads",
+        values,
+        _SIZES,
+        "num_key_value_heads",
         rope_theta=number("rope_theta", rope.get("rope_theta", values.get("rope_theta", 10_000.0))),
         tied=truth("tie_word_embeddings", values.get("tie_word_embeddings") or False),
-    )  # fmt: skip
+    )
     if values.get("head_dim") not in (None, config.d_head):
         raise ValueError(
             f"head_dim {shown(values['head_dim'])} is not computed here, only hidden_size / num_attention_heads ="

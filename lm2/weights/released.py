@@ -30,13 +30,17 @@ _ATTENTION = {f"attn.{part}.weight": f"{part}_proj.weight" for part in "qkvo"}
 _MEMORY = {
     f"mem.{ours}.{kind}": f"{theirs}.{kind}"
     for ours, theirs in {
-        "query": "query_proj", "key": "key_proj", "value": "value_proj", "mlp": "attention_mlp.0",
-        "ln_attended": "attended_memory_layernorm", "ln_mlp": "attended_memory_layernorm2",
-        "gate_tokens": "input_gate_projector.linear", "gate_bank": "memory_gate_projector.linear",
+        "query": "query_proj",
+        "key": "key_proj",
+        "value": "value_proj",
+        "mlp": "attention_mlp.0",
+        "ln_attended": "attended_memory_layernorm",
+        "ln_mlp": "attended_memory_layernorm2",
+        "gate_tokens": "input_gate_projector.linear",
+        "gate_bank": "memory_gate_projector.linear",
     }.items()
     for kind in ("weight", "bias")
-} | {"mem.pool_weight": "input_gate_projector.w", "mem.input_bias": "input_bias",
-"mem.forget_bias": "forget_bias"}  # fmt: skip
+} | {"mem.pool_weight": "input_gate_projector.w", "mem.input_bias": "input_bias", "mem.forget_bias": "forget_bias"}
 
 
 def _table(n_layers: int) -> tuple[dict[str, str], dict[str, str]]:
@@ -123,13 +127,23 @@ def parity(path: Path) -> Parity:
 def _config_of(sizes: Mapping[str, str]) -> LM2Config:
     width, layers = int(sizes["hidden_size"]), int(sizes["layers"])
     return replace(
-        RELEASED_SIZE, rope_scaling=None, d_vocab=int(sizes["vocab"]), d_model=width, n_layers=layers,
+        RELEASED_SIZE,
+        rope_scaling=None,
+        d_vocab=int(sizes["vocab"]),
+        d_model=width,
+        n_layers=layers,
         n_heads=int(sizes["heads"]),
-        n_key_value_heads=int(sizes["kv_heads"]), d_mlp=int(sizes["ffn"]), segment_length=width, attention_window=width,
-        rope_theta=float(sizes["rope_theta"]), rms_norm_eps=float(sizes["rms_norm_eps"]),
-        slots=int(sizes["slots"]), slot_dim=width, memory_heads=int(sizes["memory_heads"]),
+        n_key_value_heads=int(sizes["kv_heads"]),
+        d_mlp=int(sizes["ffn"]),
+        segment_length=width,
+        attention_window=width,
+        rope_theta=float(sizes["rope_theta"]),
+        rms_norm_eps=float(sizes["rms_norm_eps"]),
+        slots=int(sizes["slots"]),
+        slot_dim=width,
+        memory_heads=int(sizes["memory_heads"]),
         memory_layers=tuple(range(layers)),
-    )  # fmt: skip
+    )
 
 
 @torch.inference_mode()

@@ -77,8 +77,8 @@ def check_foils(encoded_prompts: Sequence[EncodedPrompt], metric: Metric = Metri
     """Raise ValueError where the metric is a difference to other questions' answers and there is no other answer."""
     if metric is Metric.LOGIT_DIFFERENCE and len({encoded.answer_ids[0] for encoded in encoded_prompts}) < 2:
         raise ValueError(
-            f"a logit difference is to the other questions' answers, and all of {len(encoded_prompts)} have one answer: ask more"
-            " questions"
+            f"a logit difference is to the other questions' answers, and all of {len(encoded_prompts)} have one answer:"
+            " ask more questions"
         )
 
 
@@ -91,8 +91,8 @@ def before(encoded_prompts: Sequence[EncodedPrompt], at: int, count: int) -> tup
     )
     if len(others) < count:
         raise ValueError(
-            f"a control takes documents of {count} other stories, and {len(encoded_prompts)} questions have {len(others)}: ask"
-            " more questions"
+            f"a control takes documents of {count} other stories, and {len(encoded_prompts)} questions have"
+            f" {len(others)}: ask more questions"
         )
     return tuple(reversed(others))
 

@@ -193,10 +193,13 @@ class Rereading:
 
 
 def reread(
-    checkpoint: Checkpoint, ids: tuple[int, ...], banks: Float[np.ndarray, "bank slot slot_dim"], *,
+    checkpoint: Checkpoint,
+    ids: tuple[int, ...],
+    banks: Float[np.ndarray, "bank slot slot_dim"],
+    *,
     layers: tuple[int, ...],
     limit_bytes: int = LIMIT_BYTES,
-) -> Rereading:  # fmt: skip
+) -> Rereading:
     """Read the tokens `ids` as one segment from each bank, with nothing else in sight, whatever the attention window.
 
     Raises ValueError for a probe without tokens (RELEASE: or of more tokens than there are slots), banks of another

@@ -153,12 +153,17 @@ class ReplacementSource:
         heads = None if part.index is None or part.what == "slot" else (part.index,)
         return tuple(
             Edit(
-                site=site, operation=self._operation(part, site), layers=(part.layer,), segments=(segment,),
-                slots=(part.index,) if part.what == "slot" else None, heads=heads, tokens=self._tokens(part, site),
+                site=site,
+                operation=self._operation(part, site),
+                layers=(part.layer,),
+                segments=(segment,),
+                slots=(part.index,) if part.what == "slot" else None,
+                heads=heads,
+                tokens=self._tokens(part, site),
                 persistence=self.persistence,
             )
             for site in part.sites
-        )  # fmt: skip
+        )
 
     def _operation(self, part: ModelPart, site: Site | None) -> Operation:
         match self.replacement:

@@ -24,9 +24,11 @@ _ENDINGS = (*_DRAWN, ".html", ".tex", ".md", ".zip")
 
 def add_figure(commands: Commands) -> None:
     one = commands.add(
-        "figure", "make a figure or table again from its sidecar", _figure,
+        "figure",
+        "make a figure or table again from its sidecar",
+        _figure,
         "The same sidecar gives the same bytes on the same machine. Differences from where it was made are listed.",
-    )  # fmt: skip
+    )
     one.add_argument(
         "sidecar",
         type=Path,
@@ -35,9 +37,12 @@ def add_figure(commands: Commands) -> None:
         help='sidecar exported by "For a paper" on a screen, or a spec as printed by --example',
     )
     one.add_argument(
-        "-o", "--out", type=Path, metavar="FILE",
+        "-o",
+        "--out",
+        type=Path,
+        metavar="FILE",
         help=".pdf, .svg, .png (600 dots per inch) or interactive .html; for a table, .tex or .md; or a .zip of all",
-    )  # fmt: skip
+    )
     one.add_argument(
         "--results",
         type=Path,

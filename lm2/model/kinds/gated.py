@@ -58,9 +58,22 @@ class GatedMemory(BlockMemory):
         self.in_gate_bank = nn.Linear(slot_dim, slot_dim, bias=False)
         self.forget_gate = nn.Linear(slot_dim, slot_dim)
         self.forget_gate_bank = nn.Linear(slot_dim, slot_dim, bias=False)
-        for name in ("bank_pre", "bank_post", "candidate", "gate_in", "gate_forget", "gate_out", "read", "read_q",
+        for name in (
+            "bank_pre",
+            "bank_post",
+            "candidate",
+            "gate_in",
+            "gate_forget",
+            "gate_out",
+            "read",
+            "read_q",
             "read_k",
-                     "read_v", "read_scores", "read_pattern", "write_scores", "write_pattern"):  # fmt: skip
+            "read_v",
+            "read_scores",
+            "read_pattern",
+            "write_scores",
+            "write_pattern",
+        ):
             self.add_module(f"hook_{name}", HookPoint())
 
     @torch.no_grad()
@@ -198,9 +211,13 @@ def grafted(
     """The configuration of a model without memory, with a gated one. Raises ValueError for sizes that cannot be
     built."""
     return replace(
-        config, memory=MemoryKind.GATED, slots=slots, slot_dim=slot_dim, memory_heads=memory_heads,
+        config,
+        memory=MemoryKind.GATED,
+        slots=slots,
+        slot_dim=slot_dim,
+        memory_heads=memory_heads,
         memory_layers=memory_layers,
-    )  # fmt: skip
+    )
 
 
 @torch.no_grad()

@@ -52,9 +52,19 @@ class ReleaseMemory(BlockMemory):
         self.gate_tokens, self.gate_bank = nn.Linear(size, 2 * size), nn.Linear(size, 2 * size)
         self.input_bias = nn.Parameter(torch.zeros(()))
         self.forget_bias = nn.Parameter(torch.ones(()))
-        for name in ("bank_pre", "bank_post", "candidate", "gate_in", "gate_forget", "read", "read_q", "read_k",
+        for name in (
+            "bank_pre",
+            "bank_post",
+            "candidate",
+            "gate_in",
+            "gate_forget",
+            "read",
+            "read_q",
+            "read_k",
             "read_v",
-                     "read_scores", "read_pattern"):  # fmt: skip
+            "read_scores",
+            "read_pattern",
+        ):
             self.add_module(f"hook_{name}", HookPoint())
 
     def forward(
@@ -182,7 +192,20 @@ LLAMA_3_ROPE = RopeScaling(
 """Rotary scaling of Llama-3.2-1B, whose shape the released model has."""
 
 RELEASED_SIZE = LM2Config(
-    memory=MemoryKind.RELEASE, d_vocab=128_256, d_model=2048, n_layers=16, n_heads=32, n_key_value_heads=8, d_mlp=8192,
-    segment_length=2048, attention_window=2048, rope_theta=500_000.0, rope_scaling=LLAMA_3_ROPE, tied_embeddings=True,
-    slots=2048, slot_dim=2048, memory_heads=8, memory_layers=tuple(range(16)),
-)  # fmt: skip
+    memory=MemoryKind.RELEASE,
+    d_vocab=128_256,
+    d_model=2048,
+    n_layers=16,
+    n_heads=32,
+    n_key_value_heads=8,
+    d_mlp=8192,
+    segment_length=2048,
+    attention_window=2048,
+    rope_theta=500_000.0,
+    rope_scaling=LLAMA_3_ROPE,
+    tied_embeddings=True,
+    slots=2048,
+    slot_dim=2048,
+    memory_heads=8,
+    memory_layers=tuple(range(16)),
+)

@@ -94,9 +94,12 @@ class MemoryTokens(MemoryDesign):
         them."""
         super().check(config)
         wanted = {
-            "slot_dim": config.d_model, "memory_heads": config.n_heads, "bank_start": BankStart.LEARNED,
-            "attention_window": config.segment_length, "read_top_k": None,
-        }  # fmt: skip
+            "slot_dim": config.d_model,
+            "memory_heads": config.n_heads,
+            "bank_start": BankStart.LEARNED,
+            "attention_window": config.segment_length,
+            "read_top_k": None,
+        }
         for name, value in wanted.items():
             if getattr(config, name) != value:
                 raise ValueError(f"memory tokens need {name} = {value}, not {getattr(config, name)}")

@@ -231,7 +231,7 @@ def test_nonsense_in_every_field_is_told_at_once_on_every_screen_and_shows_no_pa
     }
     test = _page(screen, link)
     assert not test.exception and not test.error
-    left_out = links.read({name: value for name, value in link.items()}, LINKS).problems
+    left_out = links.read(dict(link.items()), LINKS).problems
     assert len(left_out) > 50 and all(_bare(problem) in _warned(test) for problem in left_out)
     assert not [said for said in _said(test) if str(Path(state.__file__).parents[2]) in said or "site-packages" in said]
 

@@ -274,7 +274,7 @@ def test_one_model_alone_is_evaluated_and_has_no_differences(
 
 
 @pytest.mark.parametrize(
-    "extra, said",
+    ("extra", "said"),
     [
         (["--tasks", "qb1"], "qa1,qa3-qa5"), (["--lengths", "9"], "like 4k"), (["--samples", "x"], "whole numbers"),
         (["--lengths", "4k"], "books"),

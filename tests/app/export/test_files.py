@@ -277,7 +277,7 @@ def test_annotations_titles_and_the_spread_of_colours_survive_on_the_page() -> N
         annotations=(Annotation(x=1, y=2, text="x < y"),),
     )
     page = interactive(draw(view(), paper))
-    assert "A &lt;b&gt;" in page and '"along"' in page and "x \\u003c y" in page or "x &lt; y" in page
+    assert ("A &lt;b&gt;" in page and '"along"' in page and "x \\u003c y" in page) or "x &lt; y" in page
     drawn = screen.heatmap(view(), LIGHT, stretch=Stretch.SQRT)
     shown, plain = drawn.data[0], screen.heatmap(view(), LIGHT).data[0]
     assert np.allclose(np.asarray(shown.z) ** 2, plain.z, equal_nan=True, atol=1e-6)

@@ -193,7 +193,7 @@ def test_every_form_takes_whatever_a_name_holds(kind: str, monkeypatch: pytest.M
     assert json.loads(archive.read("sidecar.json")) == {"name": ALL}
     rows = pd.read_csv(io.BytesIO(archive.read("data.csv")), keep_default_na=False)
     assert f"a{ALL}" in set(rows.iloc[:, 0 if kind in ("bars", "strip") else 1])
-    assert all(char.isascii() or char in "é" for char in archive.read("figure.tex").decode())
+    assert all(char.isascii() or char == "é" for char in archive.read("figure.tex").decode())
     page = _Page()
     page.feed(interactive(drawn))
     assert page.addresses == [] and seen(ALL) in page.words

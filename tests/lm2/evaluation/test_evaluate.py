@@ -56,7 +56,9 @@ def test_a_stopped_evaluation_goes_on_where_it_stopped(
     class Stopped(Exception):
         """Somebody pulled the plug."""
 
-    def stop_at_the_second(cell: EvaluationCell, asked: bool, seen: list = []) -> None:
+    seen: list[EvaluationCell] = []
+
+    def stop_at_the_second(cell: EvaluationCell, asked: bool) -> None:
         seen.append(cell)
         if len(seen) == 2:
             raise Stopped
@@ -84,7 +86,7 @@ def test_another_question_is_asked_anew_and_a_broken_cell_too(evaluation: Evalua
     assert sorted(told) == [False] * 3 + [True]
 
 
-@pytest.mark.parametrize("samples, jobs", [(1, [10]), (4, [5, 5]), (40, [1] * 10)])
+@pytest.mark.parametrize(("samples", "jobs"), [(1, [10]), (4, [5, 5]), (40, [1] * 10)])
 def test_few_texts_of_many_tasks_are_asked_side_by_side(evaluation: Evaluation, samples: int, jobs: list[int]) -> None:
     wide = replace(evaluation, models=evaluation.models[:1], tasks=tuple(range(1, 11)), samples=(samples,))
     found = list(lm2.evaluation.evaluate._side_by_side(wide, cells(wide)))
@@ -166,7 +168,7 @@ def test_lengths_at_which_a_task_is_missing_have_no_mean() -> None:
 
 
 @pytest.mark.parametrize(
-    "change, said",
+    ("change", "said"),
     [
         ({"tasks": (11,)}, "qa1 to qa10"), ({"lengths": ("4",)}, "like 4k"), ({"samples": (0,)}, "samples"),
         ({"samples": (1, 2)}, "as many numbers"),

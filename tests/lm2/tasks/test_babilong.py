@@ -96,7 +96,7 @@ def test_a_library_without_sentences_is_refused(words: Tokenizer, tmp_path: Path
         Library.read(tmp_path, words)
 
 
-@pytest.mark.parametrize("name, tokens", [("0k", 0), ("4k", 4_000), ("128k", 128_000), ("1M", 1_000_000)])
+@pytest.mark.parametrize(("name", "tokens"), [("0k", 0), ("4k", 4_000), ("128k", 128_000), ("1M", 1_000_000)])
 def test_lengths_are_decimal(name: str, tokens: int) -> None:
     assert length_tokens(name) == tokens
 
@@ -122,7 +122,7 @@ def test_the_official_rule_agrees_with_every_recorded_verdict() -> None:
 
 
 @pytest.mark.parametrize(
-    "task, question, target, output, official, exact",
+    ("task", "question", "target", "output", "official", "exact"),
     [
         ("qa1", "Where is Mary?", "kitchen", "Kitchen. Then the office", True, True),
         ("qa1", "Where is Mary?", "kitchen", "The kitchen", True, False),

@@ -2,6 +2,7 @@
 
 import os
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ FORMS = {
     10: {"P MOVE to the L.", "P is in the L.", "P is either in the L or the L."},
 }
 HANDLING = {"P MOVE to the L.", "P TAKE the O there.", "P DROP the O.", "P DROP the O there."}
-FORMS |= {task: HANDLING for task in (2, 3, 6, 8)} | {task: HANDLING | {"P GIVE the O to P."} for task in (5, 7)}
+FORMS |= dict.fromkeys((2, 3, 6, 8), HANDLING) | {task: HANDLING | {"P GIVE the O to P."} for task in (5, 7)}
 VERBS = {
     "MOVE": "moved|went back|went|travelled|journeyed",
     "TAKE": "took|got|picked up|grabbed",
@@ -90,7 +91,7 @@ def test_every_span_of_a_simulated_prompt_holds_its_statement(task: int) -> None
         assert [prompt.text[start:end] for start, end in prompt.statement_spans] == [s.text for s in prompt.statements]
 
 
-@pytest.mark.parametrize("task", (2, 3, 5, 6, 7, 8))
+@pytest.mark.parametrize("task", [2, 3, 5, 6, 7, 8])
 def test_nobody_takes_drops_or_gives_what_is_elsewhere(task: int) -> None:
     for seed in range(20):
         before = track([])
@@ -113,7 +114,7 @@ def test_questions_come_every_so_many_statements_and_the_last_ends_the_story(sta
     assert (len(story.statements), len(story.questions)) == (statements, questions)
     assert [line.line for line in story.lines] == list(range(1, len(story.lines) + 1))
     above = [len(story.before(q)) for q in story.questions]
-    assert [b - a for a, b in zip(above, above[1:])] == [statements // (questions or 1)] * max(questions - 1, 0)
+    assert [b - a for a, b in pairwise(above)] == [statements // (questions or 1)] * max(questions - 1, 0)
     assert isinstance(story.lines[-1], Question if questions else Statement)
 
 
@@ -124,7 +125,7 @@ def test_given_names_are_the_only_names() -> None:
     assert words & {"Ada", "Bob", "attic", "cellar", "lamp"} and not re.search(PERSON + "|" + PLACE, str(words))
 
 
-@pytest.mark.parametrize("task", (6, 9))
+@pytest.mark.parametrize("task", [6, 9])
 def test_yes_and_no_are_about_equally_often_the_answer(task: int) -> None:
     said = [q.answer for seed in range(60) for q in story_of(task, seed).questions]
     assert set(said) == {"yes", "no"} and 0.4 < said.count("yes") / len(said) < 0.6
