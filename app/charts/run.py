@@ -11,6 +11,7 @@ from app.choices.intervention_words import excerpt, words
 from app.views.kinds import Provenance
 from app.views.run import bank, gates, memory, text
 from app.views.windows import window
+from lm2.model.gates import GATES
 from lm2.runs.spec import RunSpec
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class RunChart(TextChart):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, there in (("gate", tuple(gates.SITES)), ("side", _SIDES)):
+        for name, there in (("gate", tuple(GATES)), ("side", _SIDES)):
             if getattr(self, name) not in there:
                 raise ValueError(f"{name} must be of {list(there)}, not {getattr(self, name)!r}")
 

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 from app.choices.ranges import ranges
-from app.choices.toggles import GATES
+from lm2.model.gates import GATES
 from lm2.runs.interventions import BankEdit, Carry, Edit, Freeze, Intervention, MemoryOff, Reset, WriteBlock
 from lm2.runs.operations import Add, Erase, Initial, Mean, Operation, Patch, Permute, ProjectOut, Scale, Set, Transport
 
-_GATES = {site: name.replace("_", " ") for name, site in GATES.items()}
+_GATES = {gate.site: gate.words for gate in GATES.values()}
 _SHORT = 60
 """Letters of a text that is told by its beginning and end."""
 

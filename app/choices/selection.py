@@ -6,6 +6,7 @@ from typing import Any
 
 from app.choices.fields import SelectionField, TextForm, choice, choices
 from app.choices.toggles import Toggles
+from lm2.model.gates import GATES
 from probes.experiments.registry import EXPERIMENTS
 
 _ON, _TASKS, _SEEDS, _SIDES = ("on", "off"), range(1, 11), range(2**31), ("read", "wrote")
@@ -98,7 +99,7 @@ class MemoryChoice:
 
 @dataclass(frozen=True, kw_only=True)
 class GatesChoice:
-    gate: str = choice("forget", ("in", "forget", "out"))
+    gate: str = choice("forget", tuple(GATES))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from enum import Enum
 from app.choices.fields import TextForm, choice
 from app.choices.ranges import ranges
 from lm2.model.config import LM2Config
+from lm2.model.gates import GATES, Gate
 from lm2.model.sites import Site
 from lm2.runs.capture import check_there
 from lm2.runs.interventions import (
@@ -47,9 +48,6 @@ class ManualChange(Enum):
 
 _SEGMENTS = range(2**31)
 _SHARE = TextForm(r"|0|1|0?\.[0-9]{1,6}|[0-9.]{1,7}e-[0-9]{1,2}", "numbers from 0 to 1")
-
-GATES = {"input_gate": Site.GATE_IN, "forget_gate": Site.GATE_FORGET, "output_gate": Site.GATE_OUT}
-"""Fields of Toggles that clamp a gate."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +89,10 @@ class Toggles:
         if ManualChange.MEAN in changes or self.policy is Policy.CARRY:
             return self.others
         return 1 if ManualChange.RESAMPLE in changes else 0
+
+    def clamp(self, gate: Gate) -> str:
+        """The value that a gate is clamped to, as `input_gate`."""
+        return getattr(self, clamp_field(gate))
 
     def interventions(
         self,
@@ -139,13 +141,10 @@ class Toggles:
                     heads=self.heads,
                 )
             )
-        for name, site in GATES.items():
-            if getattr(self, name):
-                found.append(
-                    Edit(
-                        site=site, operation=Set(value=_share(name, getattr(self, name))), layers=blocks, segments=held
-                    )
-                )
+        for gate in GATES.values():
+            if self.clamp(gate):
+                clamped = Set(value=_share(gate, self.clamp(gate)))
+                found.append(Edit(site=gate.site, operation=clamped, layers=blocks, segments=held))
         if self.muted:
             check_there("statement", self.muted, range(len(statements)))
             found.append(
@@ -185,7 +184,7 @@ class Toggles:
             found.append(
                 f"read of {_many('memory head', self.heads)}{where} {self._change_words(self.head_change)}{since}"
             )
-        found += [f"{_gate(name)} at {getattr(self, name)}{where}{since}" for name in GATES if getattr(self, name)]
+        found += [f"{gate.words} at {self.clamp(gate)}{where}{since}" for gate in GATES.values() if self.clamp(gate)]
         if self.muted:
             found.append(f"{_many('statement', self.muted)} cannot write")
         return tuple(found)
@@ -252,18 +251,19 @@ def _circle(slots: tuple[int, ...], count: int) -> tuple[int, ...]:
     return tuple(order)
 
 
-def _share(name: str, text: str) -> float:
+def clamp_field(gate: Gate) -> str:
+    """The field of Toggles that clamps a gate."""
+    return f"{gate.name}_gate"
+
+
+def _share(gate: Gate, text: str) -> float:
     try:
         value = float(text)
     except ValueError:
         value = -1.0
     if not 0 <= value <= 1:
-        raise ValueError(f"the {_gate(name)} can be clamped to a number from 0 to 1, not {text!r}")
+        raise ValueError(f"the {gate.words} can be clamped to a number from 0 to 1, not {text!r}")
     return value
-
-
-def _gate(field: str) -> str:
-    return field.replace("_", " ")
 
 
 def _many(what: str, numbers: tuple[int, ...]) -> str:

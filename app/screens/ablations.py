@@ -17,6 +17,7 @@ from app.ui import donors, export_panel, job_panel, panels, say, session, sideba
 from app.ui.session import Opened
 from app.views.run import text
 from app.views.study import ablations
+from lm2.model.gates import gates_of
 from lm2.runs.interventions import Persistence
 
 if TYPE_CHECKING:
@@ -125,9 +126,8 @@ def _heads_and_gates(opened: Opened) -> None:
     everywhere = "None chosen: in all of them."
     widgets.places("In blocks", "toggles.blocks", sorted(config.memory_layers), help=everywhere, at=right)
     clamped = "Every entry is clamped to this value; empty, the gate is as it is."
-    gates = [name for name, site in toggles.GATES.items() if site.layers(config)]
-    for column, name in zip(st.columns(3), gates, strict=False):
-        widgets.share(name.replace("_", " ").capitalize(), f"toggles.{name}", help=clamped, at=column)
+    for column, gate in zip(st.columns(3), gates_of(config), strict=False):
+        widgets.share(gate.words.capitalize(), f"toggles.{toggles.clamp_field(gate)}", help=clamped, at=column)
     st.caption(config.memory.design.head_edit)
 
 

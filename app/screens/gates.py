@@ -8,6 +8,7 @@ from app.charts import ComputedChart, OfRun, RunChart
 from app.ui import export_panel, panels, say, session, state, widgets
 from app.ui.session import Opened
 from app.views.run import gates
+from lm2.model.gates import GATES
 
 _OF_BLOCK = {"Spread": OfRun.GATE_SPREAD, "Saturation": OfRun.GATE_SATURATION}
 _WRITES = "Mean over the features of each slot. A segment's blocks write one after the other, in order of the columns."
@@ -23,13 +24,13 @@ def render() -> None:
     config, trace = opened.checkpoint.config, opened.trace
     if warning := config.memory.design.gates_warning(config):
         st.warning(warning, icon=":material/warning:")
-    there = [gate for gate, site in gates.SITES.items() if site.layers(config)]
+    there = [key for key, gate in GATES.items() if gate.there(config)]
     if not there:
         name = opened.checkpoint.name
         say.info("{} has {}. Memory and Bank show them.", name, config.memory.design.no_gates)
         return
     gate = widgets.buttons("Gate", "gates.gate", there)
-    st.caption(gates.MEANING[gate])
+    say.caption("{}: {}", GATES[gate].words, GATES[gate].meaning)
     window = None
     if gate == "out":
         window = panels.part(len(trace.tokens), state.choice("run.token", len(trace.tokens)), "gates")

@@ -4,12 +4,13 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lm2.model.config import LM2Config
+from lm2.model.config import LM2Config, SegmentEnd
 from lm2.origin import processor, threads
 from lm2.runs.capture import Capture, Coordinate
 from lm2.runs.hooks import SourceActivations, SourceRequest, takings
@@ -20,6 +21,7 @@ from lm2.runs.spec import RunSpec
 from lm2.runs.trace import Trace
 from lm2.text.segments import Segment, split_segments
 from lm2.text.sequence import TokenSequence
+from lm2.text.tokens import Tokenizer
 from lm2.weights.checkpoint import Checkpoint
 from lm2.weights.cost import TooLargeError, check_working
 
@@ -41,26 +43,33 @@ def prepare(checkpoint: Checkpoint, spec: RunSpec) -> tuple[TokenSequence, tuple
     full = config.memory.design.full_length(config)
     if full not in (None, length):
         raise ValueError(f"this model's segments are {full} tokens long, as many as it has slots, not {length}")
-    tokens = checkpoint.tokenizer.encode(spec.text)
+    tokens, segments = _cut(checkpoint.tokenizer, spec.text, length, config.segment_end)
     if not tokens.ids:
         raise ValueError("the text is empty: a run needs at least one token")
-    segments = split_segments(tokens, length, config.segment_end)
     check_working(config, segments, checkpoint.working_bytes)
     for capture in spec.captures:
         capture.check(config, len(segments))
     named = dict.fromkeys(text for change in spec.interventions for text in change.donors)
-    donors = {text: _cut(checkpoint, text, length) for text in named}
+    donors = {text: _donor_segments(checkpoint, text, length) for text in named}
     for change in spec.interventions:
         change.check(config, segments, donors)
     return tokens, segments
 
 
-def _cut(checkpoint: Checkpoint, donor: str, segment_length: int | None) -> tuple[Segment, ...]:
+@lru_cache(maxsize=8)
+def _cut(
+    tokenizer: Tokenizer, text: str, length: int, segment_end: SegmentEnd
+) -> tuple[TokenSequence, tuple[Segment, ...]]:
+    """A text's tokens and segments; of a long one they take a third of a second, and several steps ask for them."""
+    tokens = tokenizer.encode(text)
+    return tokens, split_segments(tokens, length, segment_end)
+
+
+def _donor_segments(checkpoint: Checkpoint, donor: str, segment_length: int | None) -> tuple[Segment, ...]:
     """A donor's segments. Raises ValueError for a text without tokens, and TooLargeError as `prepare` does."""
     config = checkpoint.config
-    segments = split_segments(
-        checkpoint.tokenizer.encode(donor), segment_length or config.segment_length, config.segment_end
-    )
+    length = segment_length or config.segment_length
+    _, segments = _cut(checkpoint.tokenizer, donor, length, config.segment_end)
     if not segments:
         raise ValueError(f"the donor {donor!r} is empty: something can be taken from a text of at least one token")
     check_working(config, segments, checkpoint.working_bytes)
@@ -169,7 +178,7 @@ def _source_activations(checkpoint: Checkpoint, spec: RunSpec, segments: Sequenc
 
 def _clean(checkpoint: Checkpoint, donor: RunSpec, wanted: Sequence[SourceRequest]) -> list[Tensor]:
     """What a donor's clean run has at each of the places wanted."""
-    segments = _cut(checkpoint, donor.text, donor.segment_length)
+    segments = _donor_segments(checkpoint, donor.text, donor.segment_length)
     places = [
         Coordinate(taking.operation.of(taking.place.segment, len(segments)), taking.place.layer) for taking in wanted
     ]
@@ -193,7 +202,7 @@ def _bank_after(checkpoint: Checkpoint, texts: Sequence[str], spec: RunSpec) -> 
     bank = model.fresh_bank(1)
     for text in texts:
         clean = replace(spec, text=text, interventions=(), captures=())
-        segments = _cut(checkpoint, text, spec.segment_length)
+        segments = _donor_segments(checkpoint, text, spec.segment_length)
         for _, output in in_turns(checkpoint.lock, run_segments(model, segments, clean, {}, Carried(bank, None))):
             bank = output.bank
     return bank[0]

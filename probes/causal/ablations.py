@@ -1,11 +1,8 @@
 """Ablations that several studies make."""
 
-from lm2.model.sites import Site
 from lm2.runs.interventions import BankEdit
 from lm2.runs.operations import Patch
 from lm2.tasks.encoded_prompt import EncodedPrompt
-
-GATES = {"input": Site.GATE_IN, "forget": Site.GATE_FORGET, "output": Site.GATE_OUT}
 
 
 def donors_bank(donor: EncodedPrompt, encoded: EncodedPrompt, slots: tuple[int, ...] | None = None) -> BankEdit:

@@ -7,11 +7,11 @@ from enum import Enum
 import numpy as np
 
 from lm2.model.config import LM2Config
+from lm2.model.gates import gates_of
 from lm2.model.sites import Axis, Site
 from lm2.runs.interventions import BankEdit, Edit, Persistence
 from lm2.runs.operations import Initial, Mean, Operation, Patch, Set
 from lm2.tasks.encoded_prompt import EncodedPrompt
-from probes.causal.ablations import GATES
 from probes.causal.batch import Unit
 
 
@@ -88,14 +88,10 @@ class ModelPart:
 def parts(grid: UnitGrid, config: LM2Config, back: Sequence[int], values: Sequence[float]) -> tuple[ModelPart, ...]:
     """The units of a grid. Raises ValueError where the model has nothing of the kind."""
     if grid is UnitGrid.GATES:
-        gates = {name: site for name, site in GATES.items() if site.layers(config)}
+        gates = gates_of(config)
         if not gates:
             raise ValueError(f"a {config.memory.value} model has no gates to clamp")
-        return tuple(
-            ModelPart(what=f"{name} gate", sites=(site,), value=value)
-            for name, site in gates.items()
-            for value in values
-        )
+        return tuple(ModelPart(what=gate.words, sites=(gate.site,), value=value) for gate in gates for value in values)
     if grid in (UnitGrid.SLOTS, UnitGrid.MEMORY_HEADS) and not config.memory_layers:
         raise ValueError(f"a {config.memory.value} model has no {grid.value.replace('_', ' ')}")
     if grid is UnitGrid.SLOTS and config.memory.design.bank_in_stream:

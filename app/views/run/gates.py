@@ -9,21 +9,12 @@ from jaxtyping import Float
 
 from app.views.kinds import Heatmap, Line, Lines, Table, slot_labels, token_labels
 from app.views.run import text
+from lm2.model.gates import GATES
 from lm2.model.sites import Site
 from probes.findings import columns_of
 
 if TYPE_CHECKING:
     from lm2.runs.trace import Trace
-
-SITES = {"in": Site.GATE_IN, "forget": Site.GATE_FORGET, "out": Site.GATE_OUT}
-
-UNIT = {"in": "share admitted", "forget": "share kept", "out": "share let through"}
-
-MEANING = {
-    "in": "input gate: share of the candidate admitted (1 admits all)",
-    "forget": "forget gate: share of the old bank kept (1 keeps all, 0 forgets)",
-    "out": "output gate: share of what was read that enters the stream (1 lets all through)",
-}
 
 CLOSED, OPEN = 0.05, 0.95
 """A gate value below CLOSED or above OPEN counts as saturated."""
@@ -31,7 +22,7 @@ CLOSED, OPEN = 0.05, 0.95
 
 def per_slot(trace: Trace, gate: str, layers: tuple[int, ...]) -> Heatmap:
     """Mean over features, of each slot, at each write: segments in order, blocks in order within each."""
-    site = SITES[gate]
+    site = GATES[gate].site
     columns = [(segment.index, layer) for segment in trace.segments for layer in layers]
     values = (
         np.stack([trace.across(site, layer=layer).mean(-1) for layer in layers], axis=1).reshape(len(columns), -1).T
@@ -42,13 +33,13 @@ def per_slot(trace: Trace, gate: str, layers: tuple[int, ...]) -> Heatmap:
         column_labels=tuple(f"segment {segment}, block {layer}" for segment, layer in columns),
         row_title="slot",
         column_title="block that writes, within each segment",
-        value_title=f"{gate} gate ({UNIT[gate]}), mean over features",
+        value_title=f"{gate} gate ({GATES[gate].share}), mean over features",
         low=0.0,
         high=1.0,
         boundaries=tuple(range(0, len(columns), len(layers))),
         segment_labels=text.segment_labels(trace),
         ticks=tuple(str(layer) for _, layer in columns),
-        least=gate == "forget",  # what was forgotten is what such a map is for
+        least=GATES[gate].least,
         row_noun="slot",
         column_noun="segment",  # cells hold one block's columns of neighbouring segments
         column_kinds=tuple(layer for _, layer in columns),
@@ -64,7 +55,7 @@ def per_token(trace: Trace, layers: tuple[int, ...]) -> Heatmap:
         column_labels=token_labels(trace.tokens.shown),
         row_title="block",
         column_title="token",
-        value_title=f"out gate ({UNIT['out']}), mean over features",
+        value_title=f"out gate ({GATES['out'].share}), mean over features",
         low=0.0,
         high=1.0,
         boundaries=text.boundaries(trace),
@@ -76,7 +67,7 @@ def per_token(trace: Trace, layers: tuple[int, ...]) -> Heatmap:
 
 def _entries(trace: Trace, gate: str, layer: int) -> Float[np.ndarray, "place entry"]:
     """All of a block's gate values, per segment, or per token for the output gate."""
-    values = trace.across(SITES[gate], layer=layer)
+    values = trace.across(GATES[gate].site, layer=layer)
     return values.reshape(len(values), -1)
 
 
@@ -103,7 +94,7 @@ def spread(trace: Trace, gate: str, layer: int) -> Lines:
         ),
         ticks=ticks,
         x_title=x_title,
-        y_title=f"{gate} gate ({UNIT[gate]}), block {layer}, over {_over(gate)}",
+        y_title=f"{gate} gate ({GATES[gate].share}), block {layer}, over {_over(gate)}",
         y_range=(0.0, 1.0),
         boundaries=boundaries,
     )

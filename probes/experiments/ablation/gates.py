@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from lm2.model.gates import gates_of
 from lm2.model.sites import Site
 from lm2.runs.capture import Capture
 from lm2.runs.interventions import Edit
@@ -12,7 +13,6 @@ from lm2.runs.operations import Set
 from lm2.runs.runner import run
 from lm2.tasks.encoded_prompt import EncodedPrompt
 from lm2.weights.checkpoint import Checkpoint
-from probes.causal.ablations import GATES
 from probes.causal.observe import OnDocument, check_foils, observe
 from probes.experiments.ablation.policies import CONDITIONS, AblationCondition
 from probes.experiments.experiment import Experiment, held_out
@@ -44,7 +44,7 @@ def gates(
     """
     check_foils(encoded_prompts)
     EXPERIMENT.check(checkpoint)
-    there = {name: site for name, site in GATES.items() if site.layers(checkpoint.config)}
+    there = {gate.name: gate.site for gate in gates_of(checkpoint.config)}
     means = _means(checkpoint, encoded_prompts, there, on_document)
     clamps = [
         (gate, value, of_mean)

@@ -18,8 +18,8 @@ from app.figures.print.venues import Columns, Venue
 from app.screens import ablations, probes, sweeps
 from app.server import cache
 from app.ui import state
-from app.views.run.gates import SITES
 from app.views.study.benchmark import METRICS
+from lm2.model.gates import GATES
 from lm2.tasks import stories
 from probes.estimators.linear import Family
 from probes.experiments.registry import EXPERIMENTS
@@ -122,7 +122,7 @@ def test_no_two_fields_share_a_name_in_a_link() -> None:
 
 def test_closed_sets_are_those_that_the_screens_offer() -> None:
     offered = {
-        "gate": SITES, "metric": METRICS, "experiment": list(EXPERIMENTS),
+        "gate": GATES, "metric": METRICS, "experiment": list(EXPERIMENTS),
         "ordered": [one.value for one in Metric],
         "effect": ["", *(one.value for one in Metric)], "grid": sweeps._GRIDS, "replacement": sweeps._REPLACEMENTS,
         "route": sweeps._ROUTES,
@@ -231,7 +231,7 @@ def test_nonsense_in_every_field_is_told_at_once_on_every_screen_and_shows_no_pa
     }
     test = _page(screen, link)
     assert not test.exception and not test.error
-    left_out = links.read(dict(link.items()), LINKS).problems
+    left_out = links.read(link, LINKS).problems
     assert len(left_out) > 50 and all(_bare(problem) in _warned(test) for problem in left_out)
     assert not [said for said in _said(test) if str(Path(state.__file__).parents[2]) in said or "site-packages" in said]
 

@@ -13,6 +13,7 @@ from app.views.kinds import Heatmap
 from app.views.run import bank, gates, memory, text
 from app.views.study import ablations, patching
 from lm2.model.config import MemoryKind
+from lm2.model.gates import GATES
 from lm2.model.sites import Site
 from lm2.runs.capture import Capture
 from lm2.runs.runner import run
@@ -59,7 +60,7 @@ def test_every_view_is_drawn_in_light_and_dark_with_the_numbers_it_holds(trace, 
         for theme in (LIGHT, DARK):
             assert np.allclose(draw.heatmap(view, theme).data[0].z, view.values, atol=1e-6)
         assert view.alt
-    for gate in gates.SITES:
+    for gate in GATES:
         for lines in (gates.spread(trace, gate, layers[0]), gates.saturation(trace, gate, layers[0])):
             assert np.allclose(draw.lines(lines, LIGHT).data[-1].y, lines.lines[-1].values)
             assert lines.alt
