@@ -6,6 +6,7 @@ import numpy as np
 
 from app.views.kinds import Forest, Line, Lines
 from app.views.numbers import View
+from lm2.intervals import Bounded
 
 _FEW = 8
 """Points of a line whose intervals are all told; of more, the first and the last."""
@@ -36,5 +37,5 @@ def _interval(line: Line, ticks: tuple[str, ...]) -> str:
         if np.isfinite(line.low[at]) and np.isfinite(line.high[at])
     ]
     told = there if len(there) <= _FEW else [there[0], there[-1]]
-    words = [f"{line.values[at]:.3g} ({line.low[at]:.3g} to {line.high[at]:.3g}) at {ticks[at]}" for at in told]
+    words = [f"{Bounded(line.values[at], line.low[at], line.high[at]):.3g} at {ticks[at]}" for at in told]
     return f"{line.name} " + (", ".join(words) or "none")

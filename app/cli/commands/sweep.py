@@ -10,10 +10,10 @@ from app.cli.shell.arguments import MOST, add_spec, asked_in, wanted, whole
 from app.cli.shell.output import Output, specified, table_files, written
 from app.cli.shell.parser import Commands
 from app.cli.shell.progress import note, progress
+from probes.findings import mean
 
 if TYPE_CHECKING:
     from lm2.weights.checkpoint import Checkpoint
-    from probes.stats.effects import Effect
     from probes.sweeps.result import SweepResult
     from probes.sweeps.spec import SweepSpec
 
@@ -99,15 +99,11 @@ def _words(found: "SweepResult", top: int, out: Path) -> Iterator[str]:
         )
     for unit in (ranking or ())[:top]:
         effect = effects[unit]
-        yield f"  {found.parts[unit].label:<24} {_interval(effect)}  q {effect.q:.3f}"
+        yield f"  {found.parts[unit].label:<24} {mean(effect):+.3f}  q {effect.q:.3f}"
     for joint, effect in zip(found.joints, found.joint_effects(metric)):
-        beside = f"   sum of single effects {_interval(effect.singles)}" if isinstance(effect, Redundancy) else ""
+        beside = f"   sum of single effects {mean(effect.singles):+.3f}" if isinstance(effect, Redundancy) else ""
         yield (
             f"  {joint.label + ', at once':<24}"
-            f" {_interval(effect.joint if isinstance(effect, Redundancy) else effect)}{beside}"
+            f" {mean(effect.joint if isinstance(effect, Redundancy) else effect):+.3f}{beside}"
         )
     yield f"{out} has values, units, joints and curves as .csv and .parquet; spec {spec.digest[:10]}"
-
-
-def _interval(effect: "Effect") -> str:
-    return f"{effect.mean:+.3f} ({effect.low:+.3f} to {effect.high:+.3f})"

@@ -65,7 +65,7 @@ class Probed:
 
 def gather(result: ProbeResult) -> Probed:
     """All statistics of a probe."""
-    from probes.stats.scores import Measure, estimates  # noqa: PLC0415 - SciPy takes half a second to import
+    from probes.stats.scores import Measure, estimates  # SciPy takes half a second to import
 
     segments = result.plan.examples.segment
     keys = list(result.cells)
@@ -133,7 +133,7 @@ def pooled(probed: Probed, target: Target) -> str:
 
 def curves(probed: Probed, source: Source, target: Target) -> Lines:
     """Balanced accuracy by segment: the task, the control task, and each baseline."""
-    from probes.stats.scores import Measure  # noqa: PLC0415 - see gather
+    from probes.stats.scores import Measure
 
     segments = probed.result.segments
     lines = {"control task": [probed.controls[source, target, segment] for segment in segments]}

@@ -40,7 +40,7 @@ class Swept:
 
 def gather(result: SweepResult) -> Swept:
     """All statistics of a sweep."""
-    from probes.stats.effects import Redundancy, topk_stability  # noqa: PLC0415 - SciPy takes half a second to import
+    from probes.stats.effects import Redundancy, topk_stability  # SciPy takes half a second to import
 
     metrics = result.spec.metrics
     return Swept(

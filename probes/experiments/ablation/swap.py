@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lm2.intervals import Rate
+from lm2.intervals import Bounded, Rate
 from lm2.tasks.encoded_prompt import EncodedPrompt, encode_prompt
 from lm2.tasks.questions import UnanswerableError, answer
 from lm2.weights.checkpoint import Checkpoint
@@ -131,8 +131,8 @@ def findings(
     if swapped.agreeing is not None:
         same = swapped.agreeing
         note += (
-            f". Control: the whole bank of a story that says the same: {same.accuracy:.1%} ({same.low:.1%} to"
-            f" {same.high:.1%}) of {same.n} answer it"
+            ". Control: the whole bank of a story that says the same:"
+            f" {Bounded(same.accuracy, same.low, same.high):.1%} of {same.n} answer it"
         )
     headers = ("slots swapped", Column("donor's answer", "%"), Column("own answer", "%"))
     rows = [(dose.slots, share(dose.donor), share(dose.own)) for dose in swapped.doses]
