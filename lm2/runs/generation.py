@@ -137,9 +137,11 @@ class Reader(Protocol):
 
     def predict(self, texts: Sequence[OpenText]) -> Float[Tensor, "text d_vocab"]:
         """What comes next in each."""
+        ...
 
     def close(self, texts: Sequence[OpenText]) -> None:
         """Their open segments are full: each is written, and an empty one is opened."""
+        ...
 
 
 def greedy(logits: Float[Tensor, "text d_vocab"]) -> list[int]:

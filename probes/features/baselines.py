@@ -43,7 +43,9 @@ class OfText(Source, ABC):
 class Tokens(OfText):
     """How often each token has occurred; a column for every token of the documents, in the order of their ids."""
 
-    own = "tokens"
+    @property
+    def own(self) -> str:
+        return "tokens"
 
     def width(self, config: LM2Config, examples: Examples) -> int:
         return len(examples.vocabulary)
@@ -56,7 +58,9 @@ class Tokens(OfText):
 class Embedding(OfText):
     """The mean of the tokens' embeddings."""
 
-    own = "embedding"
+    @property
+    def own(self) -> str:
+        return "embedding"
 
     def width(self, config: LM2Config, examples: Examples) -> int:
         return config.d_model
@@ -69,7 +73,9 @@ class Embedding(OfText):
 class Position(OfText):
     """The number of the segment and the token's place in it, a column for each number of either."""
 
-    own = "position"
+    @property
+    def own(self) -> str:
+        return "position"
 
     def width(self, config: LM2Config, examples: Examples) -> int:
         return int(examples.segment.max() + examples.position.max()) + 2
