@@ -179,7 +179,7 @@ def named(loaded: "Checkpoint", task: int, what: str) -> tuple[str, ...]:
 def _named(digest: str, origin: files.State, task: int, what: str, _loaded: "Checkpoint") -> tuple[str, ...]:
     from probes.features.documents import Documents
     from probes.features.examples import Examples, RowPosition
-    from probes.features.targets import expand
+    from probes.features.target_names import expand
 
     few = Examples.of(_loaded, Documents(tasks=(task,), count=20), RowPosition.QUESTION)
     try:

@@ -1,39 +1,25 @@
-"""Targets: what is to be read off a row, with the truth known exactly from the story's state, the text, or a file of
-one's own.
+"""Targets: what is to be read off a row, with the truth known exactly from the text, a run, or a file of one's own."""
 
-Every target is written as a short text and read back from it ("place of Mary", "token 3 back"). A "*" in the place of a
-name or slot stands for every one that the documents hold.
-"""
-
-import re
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from jaxtyping import Int
 
 from lm2.runs.trace import read_only
-from lm2.tasks.world import World
-from probes.features.documents import without_names
 from probes.features.examples import Examples
 from probes.features.label_files import TARGET, read_labels
 
 UNKNOWN = -1
 """The label of a row of which a target says nothing."""
-NOBODY = "nobody"
-"""Who holds an object that lies somewhere."""
 OVERWRITTEN = 0.5
 """A slot is overwritten by a change larger than this share of its norm."""
-_COUNTED = 10
-"""Statements told: so many and more are one class."""
 _FREQUENT = 20
 """Tokens that are classes of their own."""
-_WRITTEN = {str: ".+", int: r"\d+"}
-"""How the values of a target's fields are written, as patterns."""
 
 
 class Labels(NamedTuple):
@@ -47,24 +33,13 @@ class Labels(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Target(ABC):
-    """Something that may be read off a row. Its text gives it back: `Target.parse(str(target)) == target`."""
+    """Something that may be read off a row. Its text gives it back: `parse(str(target)) == target`."""
 
     form: ClassVar[str]
     """How it is written, a field of that name in each brace."""
 
     def __str__(self) -> str:
         return self.form.format(**vars(self))
-
-    @staticmethod
-    def parse(text: str) -> "Target":
-        """Raises ValueError, with all forms that there are, for a text of none."""
-        for kind in KINDS:
-            types: dict[str, Any] = {field.name: field.type for field in fields(kind)}
-            pattern = kind.form.format(**{name: rf"(?P<{name}>{_WRITTEN[type_]})" for name, type_ in types.items()})
-            found = re.fullmatch(pattern, text)
-            if found:
-                return kind(**{name: types[name](value) for name, value in found.groupdict().items()})
-        raise ValueError(f"no target is called {text!r}; targets are {', '.join(kind.form for kind in KINDS)}")
 
     def check(self, examples: Examples) -> None:  # noqa: B027 - most targets are there in all documents
         """Raise ValueError, with those that there are, for a name or slot that these documents do not hold."""
@@ -74,26 +49,7 @@ class Target(ABC):
         """What it says of each row. Raises ValueError as `check` does."""
 
 
-def expand(texts: Sequence[str], examples: Examples) -> tuple[Target, ...]:
-    """The targets that are written, each once; "*" stands for every name or slot there is.
-
-    Raises ValueError for a text that is no target, and for names, slots and files that are not there.
-    """
-    found: dict[Target, None] = {}
-    for text in texts:
-        kind = next(
-            (kind for kind in KINDS if issubclass(kind, _OneOf) and re.sub(r"\{\w+\}", "*", kind.form) == text), None
-        )
-        targets = [Target.parse(text)] if kind is None else kind.every(examples)
-        if kind is not None and not targets:
-            raise ValueError(f"{text!r} stands for nothing: these documents have no {kind.what}")
-        for target in targets:
-            target.check(examples)
-        found |= dict.fromkeys(targets)
-    return tuple(found)
-
-
-class _OneOf(Target, ABC):
+class OneOf(Target, ABC):
     """About one of several things."""
 
     what: ClassVar[str]
@@ -117,107 +73,6 @@ class _OneOf(Target, ABC):
             )
 
 
-class _OfState(Target, ABC):
-    """Follows from the document and the number of statements told."""
-
-    @abstractmethod
-    def said(self, examples: Examples, document: int, told: int) -> str | None:
-        """The class of rows of a document at which so many statements have been told; None where it is not known."""
-
-    def label(self, examples: Examples) -> Labels:
-        self.check(examples)
-        states, which = np.unique(np.stack([examples.document, examples.told]), axis=1, return_inverse=True)
-        classes = [self.said(examples, int(document), int(told)) for document, told in states.T]
-        return _labels([classes[at] for at in which.ravel()])
-
-
-@dataclass(frozen=True, kw_only=True)
-class PlaceOf(_OneOf, _OfState):
-    """Where a person or an object is. Unknown before it is told of, and where the story leaves it open."""
-
-    form, what = "place of {name}", "person or object"
-    name: str
-
-    @staticmethod
-    def there(examples: Examples) -> list[str]:
-        return _told_of(
-            examples, lambda world: [name for name in (*world.people, *world.objects) if _place(world, name)]
-        )
-
-    def said(self, examples: Examples, document: int, told: int) -> str | None:
-        return _place(examples.worlds[document][told - 1], self.name) if told else None
-
-
-@dataclass(frozen=True, kw_only=True)
-class PreviousPlaceOf(PlaceOf):
-    """Where a person or an object was before it came to the place where it is. Unknown, too, while it has been at one
-    place only."""
-
-    form = "previous place of {name}"
-
-    def said(self, examples: Examples, document: int, told: int) -> str | None:
-        places = [_place(world, self.name) for world in examples.worlds[document][:told]]
-        stays = [place for place, before in zip(places, [None, *places]) if place != before]
-        return stays[-2] if len(stays) > 1 and places[-1] else None
-
-
-@dataclass(frozen=True, kw_only=True)
-class HolderOf(_OneOf, _OfState):
-    """Who carries an object: "nobody" where it lies somewhere, unknown before it is told of."""
-
-    form, what = "holder of {name}", "object"
-    name: str
-
-    @staticmethod
-    def there(examples: Examples) -> list[str]:
-        return _told_of(examples, lambda world: world.objects)
-
-    def said(self, examples: Examples, document: int, told: int) -> str | None:
-        objects = examples.worlds[document][told - 1].objects if told else {}
-        return (objects[self.name].holder or NOBODY) if self.name in objects else None
-
-
-@dataclass(frozen=True, kw_only=True)
-class CorrectAnswer(_OfState):
-    """The answer to the coming question."""
-
-    form = "answer"
-
-    def said(self, examples: Examples, document: int, told: int) -> str:
-        return examples.encoded_prompts[document].prompt.answer
-
-
-@dataclass(frozen=True, kw_only=True)
-class FactTold(_OfState):
-    """Whether all supporting facts of the coming question have been told. Unknown where the file names none."""
-
-    form = "fact told"
-
-    def said(self, examples: Examples, document: int, told: int) -> str | None:
-        support = examples.encoded_prompts[document].prompt.support
-        return ("yes" if told > max(support) else "no") if support else None
-
-
-@dataclass(frozen=True, kw_only=True)
-class FactsTold(_OfState):
-    """How many statements have been told: 0 to 9, or "10+"."""
-
-    form = "facts told"
-
-    def said(self, examples: Examples, document: int, told: int) -> str:
-        return str(told) if told < _COUNTED else f"{_COUNTED}+"
-
-
-@dataclass(frozen=True, kw_only=True)
-class QuestionType(_OfState):
-    """The coming question without its names."""
-
-    form = "question type"
-
-    def said(self, examples: Examples, document: int, told: int) -> str:
-        return without_names(examples.encoded_prompts[document].prompt.question, examples.names)
-
-
 @dataclass(frozen=True, kw_only=True)
 class SegmentIndex(Target):
     """The number of the row's segment."""
@@ -225,7 +80,7 @@ class SegmentIndex(Target):
     form = "segment"
 
     def label(self, examples: Examples) -> Labels:
-        return _labels(list(map(str, examples.segment)))
+        return labels_of(list(map(str, examples.segment)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,7 +90,7 @@ class FactDistance(Target):
     form = "distance"
 
     def label(self, examples: Examples) -> Labels:
-        return _labels([str(distance) if distance >= 0 else None for distance in examples.fact_distance])
+        return labels_of([str(distance) if distance >= 0 else None for distance in examples.fact_distance])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,11 +113,11 @@ class TokenBack(Target):
         }
         frequent = sorted(counts, key=lambda token: (-counts[token], token))[:_FREQUENT]
         names = {token: f"{token} {spelling[token]!r}" for token in frequent}
-        return _labels([None if token is None else names.get(token) for token in tokens])
+        return labels_of([None if token is None else names.get(token) for token in tokens])
 
 
 @dataclass(frozen=True, kw_only=True)
-class SlotOverwritten(_OneOf):
+class SlotOverwritten(OneOf):
     """Whether the row's segment overwrites a slot: its change is larger than half of the slot's norm before
     (Euclidean).
 
@@ -283,7 +138,7 @@ class SlotOverwritten(_OneOf):
             raise ValueError(
                 f"{str(self)!r} takes a run of the model to say: label it with probes.features.collect.labelled"
             )
-        return _labels(["yes" if change > OVERWRITTEN else "no" for change in examples.changes[:, self.slot]])
+        return labels_of(["yes" if change > OVERWRITTEN else "no" for change in examples.changes[:, self.slot]])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -305,7 +160,7 @@ class OwnLabels(Target):
         labels: list[str | None] = [None] * len(examples)
         for row, label, _ in read_labels(Path(self.file), len(examples)):
             labels[row] = label or None
-        return _labels(labels)
+        return labels_of(labels)
 
     def groups(self, examples: Examples) -> list[str]:
         """The file's group of each row that it names, "" for the others."""
@@ -315,33 +170,7 @@ class OwnLabels(Target):
         return found
 
 
-KINDS: tuple[type[Target], ...] = (
-    PlaceOf,
-    PreviousPlaceOf,
-    HolderOf,
-    CorrectAnswer,
-    FactTold,
-    FactsTold,
-    QuestionType,
-    SegmentIndex,
-    FactDistance,
-    TokenBack,
-    SlotOverwritten,
-    OwnLabels,
-)
-
-
-def _place(world: World, name: str) -> str | None:
-    """Where a person or an object is known to be."""
-    return world.objects[name].place if name in world.objects else world.where(name)
-
-
-def _told_of(examples: Examples, names: Callable[[World], Iterable[str]]) -> list[str]:
-    """Everything that some world names, in alphabetical order."""
-    return sorted({name for worlds in examples.worlds for world in worlds for name in names(world)})
-
-
-def _labels(classes: Sequence[str | None]) -> Labels:
+def labels_of(classes: Sequence[str | None]) -> Labels:
     there = {name for name in classes if name is not None}
     names = sorted(filter(str.isdecimal, there), key=int) + sorted(name for name in there if not name.isdecimal())
     number = {name: at for at, name in enumerate(names)} | {None: UNKNOWN}

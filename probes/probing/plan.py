@@ -13,7 +13,8 @@ from probes.features import source_names
 from probes.features.collect import labelled
 from probes.features.examples import Examples, RowPosition
 from probes.features.sources import Activation, Condition, Source
-from probes.features.targets import Labels, OwnLabels, Target, expand
+from probes.features.target_names import expand
+from probes.features.targets import Labels, OwnLabels, Target
 from probes.probing.spec import ProbeSpec
 from probes.stats.splits import Fold, folds
 

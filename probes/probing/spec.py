@@ -29,7 +29,7 @@ class ProbeSpec(Spec):
     sources: tuple[str, ...] = ("bank:mean",)
     """As `probes.features.source_names` writes them; "*" stands for every block or slot."""
     targets: tuple[str, ...] = ("place of *",)
-    """As `probes.features.targets` writes them; "*" stands for every name."""
+    """As `probes.features.target_names` writes them; "*" stands for every name."""
     baselines: tuple[str, ...] = BASELINES
     family: Family = Family.LOGISTIC
     strengths: tuple[float, ...] = (0.001, 0.01, 0.1, 1.0)

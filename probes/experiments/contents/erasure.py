@@ -28,7 +28,9 @@ from probes.experiments.experiment import Experiment, held_out
 from probes.features.collect import collect
 from probes.features.documents import Documents
 from probes.features.examples import Examples, RowPosition
-from probes.features.targets import UNKNOWN, CorrectAnswer, Labels, PlaceOf, Target, expand
+from probes.features.target_names import expand
+from probes.features.targets import UNKNOWN, Labels, Target
+from probes.features.world_targets import CorrectAnswer, PlaceOf
 from probes.findings import NOTHING, Column, Findings, columns_of, share
 from probes.stats.effects import Effect, effect
 from probes.stats.metrics import Metric

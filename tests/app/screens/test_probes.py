@@ -12,13 +12,12 @@ from streamlit.testing.v1 import AppTest
 from app.server import results
 from app.views.study import probes as views
 from lm2.model.config import LM2Config, MemoryKind
+from probes.features import source_names, target_names
 from probes.features.documents import Documents
-from probes.features import source_names
-from probes.features.targets import Target
 from probes.probing.fit import probe
 from probes.probing.spec import ProbeSpec
 
-MEAN, MARY = source_names.parse("bank:mean"), Target.parse("place of Mary")
+MEAN, MARY = source_names.parse("bank:mean"), target_names.parse("place of Mary")
 SPEC = ProbeSpec(
     checkpoint="toy", documents=Documents(count=24), sources=("bank:mean", "resid_post.1"),
     targets=("place of Mary", "fact told"),

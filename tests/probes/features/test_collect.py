@@ -16,14 +16,13 @@ from lm2.runs.trace import Trace
 from lm2.tasks.babi import ask
 from lm2.tasks.simulator import simulate
 from lm2.weights.checkpoint import Checkpoint
-from probes.features import source_names
+from probes.features import source_names, target_names
 from probes.features.collect import collect, labelled, untrained
 from probes.features.documents import Document
 from probes.features.examples import Examples, RowPosition
 from probes.features.slot_views import Sketch, ViewRows
 from probes.features.source_names import expand
 from probes.features.sources import Condition, Source
-from probes.features.targets import Target
 
 REMEMBERING = ("gated", "release", "rmt")
 ROUNDING = {"atol": 1e-3, "rtol": 1e-3}
@@ -157,7 +156,7 @@ def test_a_change_is_that_of_the_rows_own_segment(kind: str, request: pytest.Fix
     first, last, target = (
         min(checkpoint.config.memory_layers),
         max(checkpoint.config.memory_layers),
-        Target.parse("slot 3 overwritten"),
+        target_names.parse("slot 3 overwritten"),
     )
     labels = labelled(checkpoint, examples, [target]).labels[target]
     traces = runs(checkpoint, examples, reset=False)

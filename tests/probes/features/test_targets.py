@@ -9,11 +9,14 @@ import pytest
 from lm2.tasks.questions import UnanswerableError, answer
 from lm2.tasks.world import FactKind, understand
 from lm2.weights.checkpoint import Checkpoint
+from probes.features import target_names
 from probes.features.collect import collect, labelled
 from probes.features.documents import Documents
 from probes.features.examples import Examples, RowPosition
 from probes.features.sources import Change
-from probes.features.targets import NOBODY, OwnLabels, Target, expand
+from probes.features.target_names import expand
+from probes.features.targets import OwnLabels
+from probes.features.world_targets import NOBODY
 
 TEXTS = (
     "place of Mary", "previous place of milk", "holder of milk", "answer", "fact told", "facts told", "question type",
@@ -29,7 +32,7 @@ def told(gated: Checkpoint) -> Callable[..., Examples]:
 
 
 def said(examples: Examples, text: str) -> list[str | None]:
-    labels = examples.label(Target.parse(text))
+    labels = examples.label(target_names.parse(text))
     return [None if value < 0 else labels.names[value] for value in labels.values]
 
 
@@ -49,13 +52,13 @@ def answered(question: str, statements: list[str]) -> str | None:
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_a_target_is_its_text(text: str) -> None:
-    assert str(Target.parse(text)) == text
+    assert str(target_names.parse(text)) == text
 
 
 def test_a_text_that_is_none_is_told_which_there_are() -> None:
     for text in ("whereabouts of Mary", "token three back", "slot * overwritten"):
         with pytest.raises(ValueError, match="no target is called .* place of {name}, .* token {back} back"):
-            Target.parse(text)
+            target_names.parse(text)
 
 
 @pytest.mark.parametrize("task", [1, 2, 9, 10])
@@ -114,13 +117,13 @@ def test_what_the_question_rests_on_is_told_from_its_last_fact_on(told: Callable
 
 def test_a_question_keeps_its_type_and_its_answer(told: Callable[..., Examples]) -> None:
     examples = told(1, 6, moment=RowPosition.QUESTION)
-    assert examples.label(Target.parse("question type")).names == ("Is _ in the _?", "Where is _?")
+    assert examples.label(target_names.parse("question type")).names == ("Is _ in the _?", "Where is _?")
     assert said(examples, "answer") == [encoded.prompt.answer for encoded in examples.encoded_prompts]
 
 
 def test_tokens_back_are_those_of_the_text_and_rare_ones_are_unknown(told: Callable[..., Examples]) -> None:
     examples = told(1, moment=RowPosition.TOKEN)
-    labels = examples.label(Target.parse("token 2 back"))
+    labels = examples.label(target_names.parse("token 2 back"))
     assert len(labels.names) == 20
     for value, document, place in zip(labels.values, examples.document, examples.place):
         tokens = examples.encoded_prompts[document].tokens
@@ -131,9 +134,9 @@ def test_tokens_back_are_those_of_the_text_and_rare_ones_are_unknown(told: Calla
 
 
 def test_numbers_stand_in_their_order_and_before_words(told: Callable[..., Examples]) -> None:
-    names = told(2, moment=RowPosition.TOKEN).label(Target.parse("segment")).names
+    names = told(2, moment=RowPosition.TOKEN).label(target_names.parse("segment")).names
     assert names == tuple(map(str, range(len(names)))) and len(names) > 10
-    assert told(2).label(Target.parse("facts told")).names[-2:] == ("9", "10+")
+    assert told(2).label(target_names.parse("facts told")).names[-2:] == ("9", "10+")
 
 
 def test_a_star_stands_for_all_there_is_and_what_is_not_there_is_refused(told: Callable[..., Examples]) -> None:
@@ -206,5 +209,5 @@ def test_a_file_of_labels_that_does_not_fit_is_refused(
 
 def test_labels_cannot_be_changed(told: Callable[..., Examples]) -> None:
     with pytest.raises(ValueError, match="read-only"):
-        told(1).label(Target.parse("answer")).values[0] = 1
-    assert told(1).label(Target.parse("answer")).values.dtype == np.int64
+        told(1).label(target_names.parse("answer")).values[0] = 1
+    assert told(1).label(target_names.parse("answer")).values.dtype == np.int64

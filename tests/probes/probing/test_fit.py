@@ -8,16 +8,15 @@ import pytest
 
 from lm2.model.config import LM2Config, MemoryKind
 from probes.estimators.linear import Family
-from probes.features import source_names
+from probes.features import source_names, target_names
 from probes.features.documents import Documents
-from probes.features.targets import Target
 from probes.probing.fit import probe
 from probes.probing.plan import ProbePlan
 from probes.probing.result import ALL, Reading
 from probes.probing.spec import ProbeSpec
 from probes.stats.scores import Measure
 
-MEAN, MARY = source_names.parse("bank:mean"), Target.parse("place of Mary")
+MEAN, MARY = source_names.parse("bank:mean"), target_names.parse("place of Mary")
 SPEC = ProbeSpec(
     checkpoint="toy", documents=Documents(tasks=(1,), count=24), sources=("bank:mean", "resid_post.1"),
     targets=("place of Mary", "fact told"),
