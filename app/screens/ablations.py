@@ -37,10 +37,12 @@ _POLICY_HELP = (
     " begins with a fresh bank. carried over: the text begins with the bank that other stories have left."
 )
 _CHANGES = {
-    ManualChange.RESAMPLE: "another story's", ManualChange.MEAN: "mean of stories", ManualChange.INITIAL: "as at the start",
+    ManualChange.RESAMPLE: "another story's",
+    ManualChange.MEAN: "mean of stories",
+    ManualChange.INITIAL: "as at the start",
     ManualChange.ZERO: "zero",
     ManualChange.PERMUTE: "permuted",
-}  # fmt: skip
+}
 _CHANGE_HELP = (
     "Another story's: as its last segment begins; a value that the model knows, about something else. Mean of stories:"
     " of the same. Zero is a value that the model may never have seen: what it breaks says little."
@@ -128,13 +130,13 @@ def _heads_and_gates(opened: Opened) -> None:
     clamped = "Every entry is clamped to this value; empty, the gate is as it is."
     for column, gate in zip(st.columns(3), gates_of(config), strict=False):
         widgets.share(gate.words.capitalize(), f"toggles.{toggles.clamp_field(gate)}", help=clamped, at=column)
-    st.caption(config.memory.design.head_edit)
+    say.caption("{}", config.memory.design.head_edit)
 
 
 def _statements(opened: Opened) -> None:
     ranges, whole = opened.context.statements, opened.context.text
     if refused := opened.checkpoint.config.memory.design.write_block_refused:
-        st.caption(f"{refused[0].upper()}{refused[1:]}.")
+        say.caption("{}{}.", refused[0].upper(), refused[1:])
         return
     widgets.several(
         "Cannot write", "toggles.muted", range(len(ranges)), show=lambda at: f"{at}: {whole[slice(*ranges[at])]}",

@@ -88,4 +88,4 @@ def render() -> None:
 def _notes(task: str) -> None:
     st.subheader("Before you read the paper's numbers")
     for note in paper.notes(task):
-        st.markdown(say.words("- {}", note))
+        say.markdown("- {}", note)

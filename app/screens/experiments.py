@@ -29,11 +29,8 @@ def render() -> None:
     if loaded is None:
         return
     if not loaded.config.memory_layers:
-        st.info(
-            say.words(
-                "{} has no memory: there is nothing to ablate. Sweeps can replace its attention and MLPs.", loaded.name
-            ),
-            icon=":material/info:",
+        say.info(
+            "{} has no memory: there is nothing to ablate. Sweeps can replace its attention and MLPs.", loaded.name
         )
         return
     key = _key()
@@ -55,7 +52,7 @@ def render() -> None:
 def _key() -> str:
     """Choose an experiment; shows what it asks, and its control."""
     key = widgets.select("Experiment", "experiments.experiment", show=lambda key: experiment(key).title)
-    st.markdown(say.words("**{}** Control: {}.", experiment(key).question, experiment(key).control))
+    say.markdown("**{}** Control: {}.", experiment(key).question, experiment(key).control)
     return key
 
 
@@ -63,7 +60,7 @@ def _show(loaded: Checkpoint, report: ExperimentReport) -> None:
     """Every table, as a curve where its rows make one, else as intervals."""
     made: dict[str, ComputedChart] = {}
     for at, found in enumerate(report.findings):
-        st.subheader(say.words("{}", found.title))
+        say.subheader("{}", found.title)
         chart = ExperimentChart(spec=report.spec, shown=OfExperiment.TABLE, finding=at)
         if found.curve or experiments.forest(found) is not None:
             shown = OfExperiment.CURVE if found.curve else OfExperiment.FOREST
@@ -71,5 +68,5 @@ def _show(loaded: Checkpoint, report: ExperimentReport) -> None:
             panels.figure(made[found.title].view, f"curve_{at}")
         table = made[f"{found.title}, table"] = chart.made(loaded, report)
         panels.table(table.view, f"table_{at}")
-        st.caption(say.words("{}", experiments.note(found)))
+        say.caption("{}", experiments.note(found))
     export_panel.hand_out(made)

@@ -23,7 +23,7 @@ def render() -> None:
     session.subtitle(opened)
     config, trace = opened.checkpoint.config, opened.trace
     if warning := config.memory.design.gates_warning(config):
-        st.warning(warning, icon=":material/warning:")
+        say.warning("{}", warning)
     there = [key for key, gate in GATES.items() if gate.there(config)]
     if not there:
         name = opened.checkpoint.name

@@ -93,12 +93,8 @@ def render() -> None:
     if after is None:
         return
     _outcome(recipient, donor, after, wanted)
-    chart = PatchingChart(
-        spec=_spec(recipient, donor, wanted),
-        shown=OfPatching.READING,
-        item=recipient.context.origin,
-        donor_item=donor.context.origin,
-    )
+    spec, item, donor_item = _spec(recipient, donor, wanted), recipient.context.origin, donor.context.origin
+    chart = PatchingChart(spec=spec, shown=OfPatching.READING, item=item, donor_item=donor_item)
     made = session.computed({"Slots read by both": chart}, opened.checkpoint)
     if part is Patched.BANK:
         made |= _each_slot(recipient, after, wanted, replace(chart, shown=OfPatching.ALONE))
@@ -250,11 +246,9 @@ def _donors_reply(recipient: _Side, donor: _Side, part: Patched) -> Reply:
     """What a bank of the donor's should answer the recipient's question with; an activation, and where that is not
     told, its own question."""
     told = donors.told(donor.context, recipient.context) if part is Patched.BANK else None
-    return (
-        patching.replied(recipient.trace, recipient.context, told, recipient.opened.checkpoint.tokenizer)
-        if told
-        else donor.asked.reply
-    )
+    if told is None:
+        return donor.asked.reply
+    return patching.replied(recipient.trace, recipient.context, told, recipient.opened.checkpoint.tokenizer)
 
 
 def _outcome(recipient: _Side, donor: _Side, after: Trace, wanted: Reply) -> None:
@@ -262,28 +256,20 @@ def _outcome(recipient: _Side, donor: _Side, after: Trace, wanted: Reply) -> Non
     before, own, row = recipient.trace, recipient.asked.reply, recipient.asked.row
     st.subheader("Whose answer?")
     if wanted.token == own.token:
-        alike = (
-            f"Both stories answer {wanted.words}"
-            if wanted.words == own.words
-            else f"{own.words} and {wanted.words} begin with the same token"
-        )
+        alike = f"Both stories answer {wanted.words}"
+        if wanted.words != own.words:
+            alike = f"{own.words} and {wanted.words} begin with the same token"
         say.info("{}: this donor cannot show whose answer the model gives. Choose another one.", alike)
     was, says = (patching.said(trace, row, tokenizer) for trace in (before, after))
-    whose = {wanted.token: "the donor's answer", own.token: "the recipient's answer"}.get(
-        says.token, "neither story's answer"
-    )
-    st.markdown(
-        say.words(
-            "Before, the model says **{}**; with the donor's part in it, **{}**: {}.", was.words, says.words, whose
-        )
-    )
+    whose = {wanted.token: "the donor's answer", own.token: "the recipient's answer"}
+    say.markdown(
+        "Before, the model says **{}**; with the donor's part in it, **{}**: {}.",
+        was.words, says.words, whose.get(says.token, "neither story's answer"),
+    )  # fmt: skip
     left, right = st.columns([3, 2])
     with left:
-        runs = [
-            ("before", before, row),
-            ("after", after, row),
-            ("in the donor's own run", donor.trace, donor.asked.row),
-        ]
+        own_run = ("in the donor's own run", donor.trace, donor.asked.row)
+        runs = [("before", before, row), ("after", after, row), own_run]
         panels.table(patching.answers(runs, [("recipient", own), ("donor", wanted)]), "patched_answers")
         first, then = (float(patching.difference(trace.logits[row], own, wanted)) for trace in (before, after))
         say.caption(

@@ -50,15 +50,30 @@ _MOST_ROWS = 15
 _STREAM, _BANK = "resid_post.*", "bank:mean, bank:sketch256"
 _HELP = {
     "count": "Of each task. Rows of one story are never parted: a probe is asked of stories that it has not seen.",
-    "moment": "Where the rows are. At a segment's end the bank is the one handed on; elsewhere, the one that the row's segment begins with.",
-    "sources": "Where features come from. * stands for every block or slot. bank:sketchN is a random projection of all slots to N features.",
-    "targets": "What is to be read, known exactly from the story. * stands for every name. Any form of lm2 probe can be typed.",
-    "baselines": "What a source is compared with: the segment's words, their embeddings, the place in the text; the same source with weights "
-    "drawn anew, or with a bank that is fresh in every segment.",
-    "strengths": "C of a logistic probe, lambda of ridge, shrinkage of LDA; chosen for each target by training stories alone.",
-    "labels": "Path of a CSV file with columns row, label and group, where the server's owner opens it. lm2 probe SPEC.json --rows FILE.csv writes the rows.",
+    "moment": (
+        "Where the rows are. At a segment's end the bank is the one handed on; elsewhere, the one that the row's"
+        " segment begins with."
+    ),
+    "sources": (
+        "Where features come from. * stands for every block or slot. bank:sketchN is a random projection of all slots"
+        " to N features."
+    ),
+    "targets": (
+        "What is to be read, known exactly from the story. * stands for every name. Any form of lm2 probe can be typed."
+    ),
+    "baselines": (
+        "What a source is compared with: the segment's words, their embeddings, the place in the text; the same source"
+        " with weights drawn anew, or with a bank that is fresh in every segment."
+    ),
+    "strengths": (
+        "C of a logistic probe, lambda of ridge, shrinkage of LDA; chosen for each target by training stories alone."
+    ),
+    "labels": (
+        "Path of a CSV file with columns row, label and group, where the server's owner opens it. lm2 probe SPEC.json"
+        " --rows FILE.csv writes the rows."
+    ),
     "permutations": "For p: stories exchange their labels. 0 leaves p out.",
-}  # fmt: skip
+}
 _COLUMNS = (
     "Selectivity: balanced accuracy less that of the control task, in which every statement has a label drawn at"
     " random. Beyond a baseline: bits per row, its cross-entropy less the source's. Compression: uniform code over"
@@ -103,7 +118,7 @@ def render() -> None:
     if job_panel.finished(chart, loaded):
         say.caption("{}. " + _CONTEXT, plan.cost)
     else:
-        st.markdown(say.words("**{}.**", plan.cost))
+        say.markdown("**{}.**", plan.cost)
         st.caption(_CONTEXT)
     probed = job_panel.result_of(chart, loaded, "Fit the probes", "source")
     if probed is not None:
@@ -279,7 +294,7 @@ def _behind(
     cell = probed.cells[source, target, segment]
     say.subheader("Behind {}", probes.place(source, segment))
     if source in probed.result.plan.baselines:
-        st.markdown(say.words("A baseline, which the sources are beside.  \n{}", probes.described(cell)))
+        say.markdown("A baseline, which the sources are beside.  \n{}", probes.described(cell))
     else:
         said, erase = st.columns([4, 1], vertical_alignment="center")
         said.markdown(probes.verdict(cell) + ": " + _USE + say.words("  \n{}", probes.described(cell)))

@@ -158,14 +158,12 @@ def _cost(loaded: Checkpoint, spec: SweepSpec) -> None:
     """What the sweep will cost. Raises ValueError where it cannot be run."""
     with st.spinner("Predicting the cost ..."):
         cost = cache.prediction(loaded, spec)
-    st.markdown(
-        say.words(
-            "**{:,} units × {:,} documents: about {}**, where a whole document for every unit would take {}.",
-            cost.units,
-            cost.documents,
-            progress.duration(cost.planned_seconds),
-            progress.duration(cost.naive_seconds),
-        )
+    say.markdown(
+        "**{:,} units × {:,} documents: about {}**, where a whole document for every unit would take {}.",
+        cost.units,
+        cost.documents,
+        progress.duration(cost.planned_seconds),
+        progress.duration(cost.naive_seconds),
     )
 
 

@@ -42,6 +42,11 @@ def caption(template: str, *values: object) -> None:
     st.caption(said)
 
 
+def markdown(template: str, *values: object) -> None:
+    said = words(template, *values)
+    st.markdown(said)
+
+
 def info(template: str, *values: object) -> None:
     """What there is to know before something can be shown."""
     said = words(template, *values)

@@ -14,6 +14,11 @@ from app.choices.ranges import numbers, ranges
 from app.choices.selection import CHOICES
 from app.ui import say, state
 
+Show = Callable[[Any], str]
+Options = Sequence[Any] | None
+Bound = int | None
+Help = str | None
+
 _MOST_PILLS = 64
 """Of more things than this, the chosen ones are written, not clicked."""
 
@@ -31,36 +36,38 @@ def _valid(field: str, options: Sequence[Any]) -> Any:
     return state.value(field)
 
 
-def select(
+def _bound(
+    widget: Callable[..., Any],
     label: str,
     field: str,
-    options: Sequence[Any] | None = None,
-    *,
-    show: Callable[[Any], str] = str,
-    help: str | None = None,
-    at: Any = st,
+    shown: Any,
+    *bounds: Any,
+    take: Callable[[str], None] = state.take,
+    **options: Any,
+) -> Any:
+    """A widget that shows a field's value, and tells `take` of the field once it has been moved."""
+    key = state.widget_key(field, shown)
+    return widget(label, *bounds, key=key, on_change=take, args=(field,), **options)
+
+
+def select(
+    label: str, field: str, options: Options = None, *, show: Show = str, help: Help = None, at: Any = st
 ) -> Any:
     there = _options(field, options)
-    key = state.widget_key(field, _valid(field, there))
-    return at.selectbox(label, there, key=key, format_func=show, help=help, on_change=state.take, args=(field,))
+    return _bound(at.selectbox, label, field, _valid(field, there), there, format_func=show, help=help)
 
 
 def buttons(
-    label: str,
-    field: str,
-    options: Sequence[Any] | None = None,
-    *,
-    show: Callable[[Any], str] = str,
-    help: str | None = None,
-    at: Any = st,
+    label: str, field: str, options: Options = None, *, show: Show = str, help: Help = None, at: Any = st
 ) -> Any:
     """A row of buttons; exactly one is on."""
-    there = _options(field, options)
-    key = state.widget_key(field, _valid(field, there))
-    return at.segmented_control(
-        label, there, required=True, key=key, format_func=lambda option: say.words("{}", show(option)), help=help,
-        on_change=state.take, args=(field,),
-    )  # fmt: skip
+    there, named = _options(field, options), _as_text(show)
+    shown = _valid(field, there)
+    return _bound(at.segmented_control, label, field, shown, there, required=True, format_func=named, help=help)
+
+
+def _as_text(show: Show) -> Show:
+    return lambda option: say.words("{}", show(option))
 
 
 def parts(label: str, field: str, contents: Mapping[str, Callable[[], None]]) -> None:
@@ -71,7 +78,7 @@ def parts(label: str, field: str, contents: Mapping[str, Callable[[], None]]) ->
     contents[buttons(label, field, list(contents))]()
 
 
-def _bounded(field: str, lowest: int | None, highest: int | None) -> tuple[int, int, int]:
+def _bounded(field: str, lowest: Bound, highest: Bound) -> tuple[int, int, int]:
     """The field's value, which takes the nearest one that there is, and its bounds."""
     allowed = CHOICES[field].allowed
     lowest, highest = allowed[0] if lowest is None else lowest, allowed[-1] if highest is None else highest
@@ -81,132 +88,107 @@ def _bounded(field: str, lowest: int | None, highest: int | None) -> tuple[int, 
 
 
 def number(
-    label: str, field: str, lowest: int | None = None, highest: int | None = None, *, help: str | None = None,
-    at: Any = st,
-) -> int:  # fmt: skip
-    value, lowest, highest = _bounded(field, lowest, highest)
-    key = state.widget_key(field, value)
-    return at.number_input(label, lowest, highest, key=key, step=1, help=help, on_change=state.take, args=(field,))
+    label: str, field: str, lowest: Bound = None, highest: Bound = None, *, help: Help = None, at: Any = st
+) -> int:
+    return _bound(at.number_input, label, field, *_bounded(field, lowest, highest), step=1, help=help)
 
 
 def slider(
-    label: str, field: str, lowest: int | None = None, highest: int | None = None, *, help: str | None = None,
-    at: Any = st,
-) -> int:  # fmt: skip
-    value, lowest, highest = _bounded(field, lowest, highest)
-    key = state.widget_key(field, value)
-    return at.slider(label, lowest, highest, key=key, help=help, on_change=state.take, args=(field,))
+    label: str, field: str, lowest: Bound = None, highest: Bound = None, *, help: Help = None, at: Any = st
+) -> int:
+    return _bound(at.slider, label, field, *_bounded(field, lowest, highest), help=help)
 
 
 def choice_of_number(label: str, field: str, count: int, *, help: str, at: Any = st) -> int | None:
     """One of 0 to count - 1, or none of them: an empty box."""
-    key = state.widget_key(field, state.choice(field, count))
-    return at.number_input(
-        label, 0, count - 1, value=None, key=key, step=1, placeholder="none", help=help, on_change=state.take,
-        args=(field,),
-    )  # fmt: skip
+    box = {"value": None, "step": 1, "placeholder": "none"}
+    return _bound(at.number_input, label, field, state.choice(field, count), 0, count - 1, **box, help=help)
 
 
 def places(
-    label: str,
-    field: str,
-    options: Sequence[int],
-    *,
-    show: Callable[[int], str] = str,
-    help: str | None = None,
-    at: Any = st,
+    label: str, field: str, options: Sequence[int], *, show: Show = str, help: Help = None, at: Any = st
 ) -> None:
     """Any of some numbers, or none. What a link names besides is left alone until something is chosen here."""
-    chosen = state.value(field)
     if len(options) > _MOST_PILLS:
-        _written_places(label, field, chosen, help, at)
+        _written_places(label, field, help, at)
         return
-    key = state.widget_key(field, [number for number in chosen if number in options])
-    at.pills(
-        label, options, selection_mode="multi", key=key, format_func=lambda option: say.words("{}", show(option)),
-        help=help, on_change=_take_places, args=(field,), wrap=True,
-    )  # fmt: skip
+    shown, looks = _there(field, options), {"selection_mode": "multi", "wrap": True, "format_func": _as_text(show)}
+    _bound(at.pills, label, field, shown, options, take=_take_places, help=help, **looks)
+
+
+def _there(field: str, options: Sequence[int]) -> list[int]:
+    return [number for number in state.value(field) if number in options]
 
 
 def _take_places(field: str) -> None:
     state.put(field, tuple(sorted(state.taken(field))))
 
 
-def _written_places(label: str, field: str, chosen: tuple[int, ...], help: str | None, at: Any) -> None:
-    key, explanation = state.widget_key(field, ranges(chosen)), f"{field}_error"
+def _written_places(label: str, field: str, help: str | None, at: Any) -> None:
+    explanation = f"{field}_error"
 
-    def take() -> None:
+    def take(field: str) -> None:
         st.session_state.pop(explanation, None)
         try:
             state.put(field, numbers(state.taken(field)))
         except ValueError as error:
             st.session_state[explanation] = error
 
-    at.text_input(label, key=key, help=help, placeholder="such as 0,3-5", on_change=take)
+    written = ranges(state.value(field))
+    _bound(at.text_input, label, field, written, take=take, help=help, placeholder="such as 0,3-5")
     if explanation in st.session_state:
         at.error(say.words("Not taken: {}.", st.session_state[explanation]))
 
 
 def several(
-    label: str,
-    field: str,
-    options: Sequence[int],
-    *,
-    show: Callable[[int], str],
-    placeholder: str,
-    help: str | None = None,
-    at: Any = st,
+    label: str, field: str, options: Sequence[int], *, show: Show, placeholder: str, help: Help = None, at: Any = st
 ) -> None:
     """As `places`, where each has a longer name: found by typing a part of it."""
-    key = state.widget_key(field, [number for number in state.value(field) if number in options])
-    at.multiselect(
-        label, options, key=key, format_func=show, placeholder=placeholder, help=help, on_change=_take_places,
-        args=(field,),
-    )  # fmt: skip
+    shown, named = _there(field, options), {"format_func": show, "placeholder": placeholder}
+    _bound(at.multiselect, label, field, shown, options, take=_take_places, help=help, **named)
 
 
-def texts(label: str, field: str, options: Sequence[str], *, help: str | None = None, at: Any = st) -> None:
+def texts(label: str, field: str, options: Sequence[str], *, help: Help = None, at: Any = st) -> None:
     """Any of some texts, and others that are typed. The field holds them as `state.texts` reads them."""
-    chosen = state.texts(field)
-    key = state.widget_key(field, list(dict.fromkeys(chosen)))
-    at.multiselect(
-        label, list(dict.fromkeys((*options, *chosen))), key=key, help=help, accept_new_options=True,
-        placeholder="choose, or type one", on_change=lambda: state.put(field, ", ".join(state.taken(field))),
-    )  # fmt: skip
+
+    def take(field: str) -> None:
+        state.put(field, ", ".join(state.taken(field)))
+
+    chosen = list(dict.fromkeys(state.texts(field)))
+    there, typed = list(dict.fromkeys((*options, *chosen))), "choose, or type one"
+    _bound(
+        at.multiselect, label, field, chosen, there, take=take, help=help, accept_new_options=True, placeholder=typed
+    )
 
 
-def share(label: str, field: str, *, help: str | None = None, at: Any = st) -> None:
+def share(label: str, field: str, *, help: Help = None, at: Any = st) -> None:
     """A number from 0 to 1, or none: an empty box."""
+
+    def take(field: str) -> None:
+        number = state.taken(field)
+        state.put(field, "" if number is None else f"{number:g}")
+
     try:
         value = float(state.value(field) or "nan")
     except ValueError:
         value = float("nan")
-    key = state.widget_key(field, value if 0 <= value <= 1 else None)
-
-    def take() -> None:
-        number = state.taken(field)
-        state.put(field, "" if number is None else f"{number:g}")
-
-    at.number_input(label, 0.0, 1.0, value=None, key=key, step=0.25, placeholder="as it is", help=help, on_change=take)
+    shown, box = value if 0 <= value <= 1 else None, {"value": None, "step": 0.25, "placeholder": "as it is"}
+    _bound(at.number_input, label, field, shown, 0.0, 1.0, take=take, help=help, **box)
 
 
 def known_or_typed(label: str, field: str, known: Sequence[str], *, help: str) -> str:
     """One of the known names, or anything else that is typed."""
-    key = state.widget_key(field, state.value(field))
-    options = list(dict.fromkeys((*known, state.value(field))))
-    return st.selectbox(
-        label, options, key=key, help=help, accept_new_options=True, on_change=state.take, args=(field,)
-    )
+    chosen = state.value(field)
+    options = list(dict.fromkeys((*known, chosen)))
+    return _bound(st.selectbox, label, field, chosen, options, help=help, accept_new_options=True)
 
 
-def line(label: str, field: str, *, help: str | None = None, at: Any = st) -> str:
-    key = state.widget_key(field, state.value(field))
-    return at.text_input(label, key=key, help=help, on_change=state.take, args=(field,)).strip()
+def line(label: str, field: str, *, help: Help = None, at: Any = st) -> str:
+    return _bound(at.text_input, label, field, state.value(field), help=help).strip()
 
 
-def area(label: str, field: str, *, placeholder: str, at: Any = st) -> str:
-    key = state.widget_key(field, state.value(field))
-    return at.text_area(label, key=key, height=160, placeholder=placeholder, on_change=state.take, args=(field,))
+def area(label: str, field: str, *, placeholder: str) -> str:
+    return _bound(st.text_area, label, field, state.value(field), height=160, placeholder=placeholder)
 
 
 def upload(label: str, field: str, kind: str, read: Callable[[bytes], str], *, help: str) -> None:
