@@ -33,9 +33,9 @@ class Reduction(Plain, ABC):
     def axes(self, axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
         """The axes that are left. Raises ValueError where the reduction makes no sense for these axes."""
 
-    @abstractmethod
     def shape(self, axes: tuple[Axis, ...], sizes: Sizes) -> tuple[int, ...]:
         """The shape that is left, known before anything runs."""
+        return tuple(sizes[axis] for axis in self.axes(axes))
 
     @abstractmethod
     def apply(self, value: "Tensor", axes: tuple[Axis, ...]) -> "Tensor":
@@ -49,9 +49,6 @@ class Whole(Reduction):
     def axes(self, axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
         return axes
 
-    def shape(self, axes: tuple[Axis, ...], sizes: Sizes) -> tuple[int, ...]:
-        return tuple(sizes[axis] for axis in axes)
-
     def apply(self, value: "Tensor", axes: tuple[Axis, ...]) -> "Tensor":
         return value
 
@@ -60,9 +57,6 @@ class Whole(Reduction):
 class _OverHeads(Reduction, ABC):
     def axes(self, axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
         return _without(self, axes, Axis.HEAD)
-
-    def shape(self, axes: tuple[Axis, ...], sizes: Sizes) -> tuple[int, ...]:
-        return tuple(sizes[axis] for axis in self.axes(axes))
 
 
 @dataclass(frozen=True)
@@ -89,9 +83,6 @@ class SlotMass(Reduction):
         if set(axes) != {Axis.HEAD, Axis.TOKEN, Axis.SLOT} or axes[-1] is not Axis.SLOT:
             raise ValueError(f"SlotMass needs a read pattern (head, token, slot), not {_names(axes)}")
         return (Axis.SLOT,)
-
-    def shape(self, axes: tuple[Axis, ...], sizes: Sizes) -> tuple[int, ...]:
-        return tuple(sizes[axis] for axis in self.axes(axes))
 
     def apply(self, value: "Tensor", axes: tuple[Axis, ...]) -> "Tensor":
         return value.mean((0, 1))
@@ -193,9 +184,12 @@ class Capture(Spec):
 
     def blocks(self, config: LM2Config) -> tuple[int | None, ...]:
         """The blocks that are kept; (None,) for a site outside the blocks."""
-        return tuple(
-            layer for layer in self.site.layers(config) if self.layers is None or layer is None or layer in self.layers
-        )
+        return blocks_of(self.site, self.layers, config)
+
+
+def blocks_of(site: AnySite, layers: tuple[int, ...] | None, config: LM2Config) -> tuple[int | None, ...]:
+    """Those of `layers` that have a site, None all; (None,) for a site outside the blocks."""
+    return tuple(layer for layer in site.layers(config) if layers is None or layer is None or layer in layers)
 
 
 def check_there(what: str, wanted: tuple[int, ...] | None, there: Sequence[int]) -> None:

@@ -4,7 +4,6 @@ side."""
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -132,18 +131,6 @@ class OpenText:
     new: list[int] = field(default_factory=list)
 
 
-class Reader(Protocol):
-    """How open segments are read."""
-
-    def predict(self, texts: Sequence[OpenText]) -> Float[Tensor, "text d_vocab"]:
-        """What comes next in each."""
-        ...
-
-    def close(self, texts: Sequence[OpenText]) -> None:
-        """Their open segments are full: each is written, and an empty one is opened."""
-        ...
-
-
 def greedy(logits: Float[Tensor, "text d_vocab"]) -> list[int]:
     """The most probable token of each text."""
     return logits.argmax(-1).tolist()
@@ -152,7 +139,7 @@ def greedy(logits: Float[Tensor, "text d_vocab"]) -> list[int]:
 def decode(
     checkpoint: Checkpoint,
     texts: Sequence[OpenText],
-    reader: Reader,
+    reader: "Alone | _SideBySide",
     spec: RunSpec,
     max_tokens: int,
     until: Sequence[str] = (),
@@ -202,6 +189,7 @@ class Alone:
         """The tokens of the open segment that have been read, and those that it looks back on."""
 
     def predict(self, texts: Sequence[OpenText]) -> Float[Tensor, "one d_vocab"]:
+        """What comes next."""
         (text,) = texts
         segment, before = text.segment, text.before
         if self._read is not None and self._model.config.memory.design.decodes_with_cache:
@@ -212,6 +200,7 @@ class Alone:
         return output.logits[:, len(segment.ids) - 1]
 
     def close(self, texts: Sequence[OpenText]) -> None:
+        """The open segment is full: it is written, and an empty one is opened."""
         (text,) = texts
         _, output = next(run_segments(self._model, [text.segment], self._spec, self._records, text.before))
         _open_next(text, carried(self._model.config, output, text.segment.end))

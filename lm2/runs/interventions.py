@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from lm2.model.config import LM2Config
 from lm2.model.sites import AnySite, Axis, Site
-from lm2.runs.capture import Coordinate, Sizes, check_places, check_there
+from lm2.runs.capture import Coordinate, Sizes, blocks_of, check_places, check_there
 from lm2.runs.operations import Donated, Initial, Operation
 from lm2.serialize import Plain, all_written, places
 from lm2.shown import shown
@@ -153,9 +153,7 @@ class Edit(_Editing):
 
     def blocks(self, config: LM2Config) -> tuple[int | None, ...]:
         """The blocks whose activation it changes; (None,) for a site outside the blocks."""
-        return tuple(
-            layer for layer in self.site.layers(config) if self.layers is None or layer is None or layer in self.layers
-        )
+        return blocks_of(self.site, self.layers, config)
 
     def chosen(self, segment: "Segment") -> dict[Axis, tuple[int, ...]]:
         """What is edited along each axis that is not edited whole; tokens count from the segment's start."""

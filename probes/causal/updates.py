@@ -6,7 +6,7 @@ has a Freeze, not any more. `reread` then reads one and the same probe from ever
 differs between two readings but the bank.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -72,6 +72,7 @@ class TracedGeneration:
         return self.logits.nbytes + self.reads.nbytes + self.banks.nbytes
 
 
+@torch.inference_mode()
 def generate_traced(
     checkpoint: Checkpoint,
     spec: RunSpec,
@@ -104,19 +105,6 @@ def generate_traced(
             "a walk's spec has no captures, and no interventions but one Freeze; this one has"
             f" {spec.captures + spec.interventions}"
         )
-    with torch.inference_mode():
-        return _generate_traced(checkpoint, spec, prompt, segments, tokens, layers, on_segment)
-
-
-def _generate_traced(
-    checkpoint: Checkpoint,
-    spec: RunSpec,
-    prompt: TokenSequence,
-    segments: Sequence[Segment],
-    tokens: int,
-    layers: tuple[int, ...],
-    on_segment: Callable[[int, int], None] | None,
-) -> TracedGeneration:
     model = checkpoint.model
     before = Carried(model.fresh_bank(1), None)
     banks, logits, reads = [before.bank], [], []
