@@ -22,7 +22,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
         markdown = markdown.replace(EXPERIMENTS, _experiments())
     if COMMANDS not in markdown:
         return markdown
-    from app.cli.main import parser  # noqa: PLC0415 - only one page has commands
+    from app.cli.main import parser  # only one page has commands
 
     tree = parser()
     return markdown.replace(
@@ -31,7 +31,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 
 def _experiments() -> str:
-    from probes.experiments.registry import EXPERIMENTS, experiment  # noqa: PLC0415 - only one page has experiments
+    from probes.experiments.registry import EXPERIMENTS, experiment  # only one page has experiments
 
     rows = [[f"`{key}`", plain(experiment(key).question), plain(experiment(key).control)] for key in EXPERIMENTS]
     return table(["`lm2 experiment ...`", "question", "control"], rows)

@@ -106,9 +106,12 @@ class Findings(Tabular):
 
 
 class _Mean(Protocol):
-    mean: float
-    low: float
-    high: float
+    @property
+    def mean(self) -> float: ...
+    @property
+    def low(self) -> float: ...
+    @property
+    def high(self) -> float: ...
 
 
 def share(rate: Rate) -> Bounded:

@@ -52,7 +52,8 @@ def _by_length(results: Results, metric: str) -> str:
 def _leads(results: Results, metric: str) -> str:
     rows = results.differences[(results.differences["task"] == "mean") & (results.differences["metric"] == metric)]
     lines = []
-    for (model, baseline), pair in rows.groupby(["model", "baseline"], sort=False):
+    for model, baseline in dict.fromkeys(zip(rows["model"], rows["baseline"])):
+        pair = rows[(rows["model"] == model) & (rows["baseline"] == baseline)]
         if results.models.index(model) > results.models.index(baseline):
             continue  # the other way round stands there already
         for length in results.lengths:

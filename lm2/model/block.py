@@ -1,7 +1,7 @@
 """One decoder block, and the places at which a memory may touch the stream that passes it."""
 
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -24,6 +24,10 @@ class MemoryStep(NamedTuple):
 
 class BlockMemory(nn.Module):
     """One block's memory. Each method is a place where it may do something to the stream; here it does nothing."""
+
+    if TYPE_CHECKING:  # a kind's hook points and layers are its own
+
+        def __getattr__(self, name: str) -> Any: ...
 
     def enter(self, stream: Float[Tensor, "batch row d_model"], write: bool) -> Float[Tensor, "batch row d_model"]:
         """The stream as the block begins."""

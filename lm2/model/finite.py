@@ -40,9 +40,10 @@ def first_place(model: HookedModel, compute: Callable[[], object]) -> str:
     found: list[str] = []
 
     def look(value: Tensor, hook: HookPoint) -> None:
-        masked = value.masked_fill(value.isneginf(), 0) if hook.name.endswith("scores") else value
+        name = hook.name or ""
+        masked = value.masked_fill(value.isneginf(), 0) if name.endswith("scores") else value
         if not found and not is_finite(masked):
-            found.append(place_of(hook.name))
+            found.append(place_of(name))
 
     with model.hooks(fwd_hooks=[(name, look) for name in model.hook_dict]):
         compute()
@@ -71,8 +72,8 @@ def of_model(name: str) -> Iterator[None]:
 class Unembedding(torch.nn.Linear):
     """States to logits. Raises NotFiniteError where a logit is none though every state before it is finite."""
 
-    def forward(self, states: Tensor) -> Tensor:
-        logits = super().forward(states)
+    def forward(self, input: Tensor) -> Tensor:
+        logits = super().forward(input)
         if not is_finite(logits):
             raise NotFiniteError(
                 "the model computes NaN or infinity: first in the logits, which the unembedding makes of finite states"

@@ -1,11 +1,12 @@
 """LM2: the blocks, the stream, bank in -> logits and bank out."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cached_property
 from types import SimpleNamespace
+from typing import cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -75,7 +76,8 @@ class LM2(HookedModel):
         super().__init__()
         self.config = config
         self.embed = nn.Embedding(config.d_vocab, config.d_model)
-        self.blocks = nn.ModuleList([Block(config, layer) for layer in range(config.n_layers)])
+        blocks = nn.ModuleList([Block(config, layer) for layer in range(config.n_layers)])
+        self.blocks = cast("Sequence[Block]", blocks)
         self.ln_final = RMSNorm(config.d_model, config.rms_norm_eps)
         self.unembed = Unembedding(config.d_model, config.d_vocab, bias=False)
         if config.tied_embeddings:

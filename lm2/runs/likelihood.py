@@ -131,11 +131,12 @@ def _read(checkpoint: Checkpoint, readings: Sequence[_Reading]) -> None:
     ways = [reading.segments for reading in readings]
     shared = next((at for at, column in enumerate(zip(*ways)) if len(set(column)) > 1), min(map(len, ways)))
     model, begun = checkpoint.model, None
+    output, segment = None, None
     with checkpoint.lock, torch.inference_mode():
         for segment, output in run_segments(model, ways[0][:shared], readings[0].spec, {}):
             for reading in readings:
                 reading.hear(segment, output)
-        if shared:
+        if output is not None and segment is not None:
             begun = carried(model.config, output, segment.end)
         for reading in readings:
             for segment, output in run_segments(model, reading.segments[shared:], reading.spec, {}, begun):

@@ -115,10 +115,10 @@ class Library:
             text = self._books[name]
             start = rng.randrange(len(text))
             names.append(name)
-            for sentence, tokens in self._sentences(text, start, 10 * missing):
-                count = min(len(tokens), missing)
-                if count < len(tokens):  # cut before the first character that is not whole
-                    sentence = tokens.text[1 : min(tokens.spans[count - 1][1], tokens.spans[count][0])]
+            for sentence, read in self._sentences(text, start, 10 * missing):
+                count = min(len(read), missing)
+                if count < len(read):  # cut before the first character that is not whole
+                    sentence = read.text[1 : min(read.spans[count - 1][1], read.spans[count][0])]
                 found.append((sentence, count))
                 missing -= count
                 if not missing:

@@ -188,11 +188,12 @@ class Tokenizer:
             return piece
         fallback = _FALLBACK.fullmatch(name)
         own = [int(fallback[1], 16)] if fallback else [_BYTES.get(character) for character in name]
-        if None in own:  # of no kind that is known here
+        known = bytes(byte for byte in own if byte is not None)
+        if len(known) < len(own):  # some are of no kind that is known here
             return piece
         return "".join(
             f"<{ord(each) - 0xDC00:02X}>" if each >= "\udc80" else each
-            for each in bytes(own).decode("utf-8", "surrogateescape")
+            for each in known.decode("utf-8", "surrogateescape")
         )
 
     def spelt(self, ids: Sequence[int]) -> TokenSequence:

@@ -161,19 +161,20 @@ class Planner:
         parts = [rows.expand(len(units), -1, -1) for index, rows in self._rows.items() if index < pack.segment]
         handed, cache = self._begun[pack.segment]
         read_cache = cache
+        began, written = None, None
         for segment in self._segments[pack.segment :]:
             last, asked = segment is self._segments[-1], self._asked(segment)
             stream = self._streams.get((segment.index, pack.layer)) if segment.index == pack.segment else None
             with in_segments(segment.index):
                 if not last:
                     began, written = self._feed(lasting, segment, handed, cache, stream, write=True)
-                if last or (pack.apart and (asked or self._config.lookback != 0)):
+                if written is None or last or (pack.apart and (asked or self._config.lookback != 0)):
                     _, output = self._feed(units, segment, handed, read_cache, stream, write=False)
                 else:
                     output = written
                 if asked:
                     parts.append(output.unembed(output.final[:, asked]))
-            if not last:
+            if written is not None and not last:
                 handed = rows_hand_on(lasting, segment, began, written.bank)
                 cache = carried(self._config, written, segment.end).cache
                 read_cache = carried(self._config, output, segment.end).cache if pack.apart else cache

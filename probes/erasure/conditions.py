@@ -142,7 +142,7 @@ class LabelAware(ErasureCondition):
     """For each class, the last for rows of which it is not known."""
     labels: Sequence[Labels]
     """What each set erases."""
-    asked: Sequence[int]
+    asked: Sequence[int] = ()
     classes: Sequence[int]
     """Of each question, what its set erases."""
 

@@ -50,8 +50,7 @@ _FORMS = (
 def parse(text: str) -> Source:
     """Raises ValueError, with the forms that there are, for a text of none."""
     found = _WRITTEN.fullmatch(text)
-    made = _made(*found.groups()[1:]) if found else None
-    if made is None:
+    if found is None or (made := _made(*found.groups()[1:])) is None:
         raise ValueError(
             f"no source is called {shown(text)}; sources are {', '.join(_FORMS)}, and any of a model behind"
             " untrained or reset"
@@ -100,8 +99,12 @@ def _made(name: str, layer: str | None, view: str | None, number: str | None) ->
     if (name == "bank") == (at is not None) or name not in ("bank", *_SLOT_SITES) or (view == "mean") == bool(number):
         return None
     return OfSlots(
-        site=_SLOT_SITES.get(name), layer=at, view=MeanSlot() if view == "mean" else _VIEWS[view](int(number))
+        site=_SLOT_SITES.get(name), layer=at, view=MeanSlot() if view == "mean" else _VIEWS[view](int(number or 0))
     )
+
+
+def _numbers(layers: Sequence[int | None]) -> list[int]:
+    return [layer for layer in layers if layer is not None]
 
 
 def _forms(config: LM2Config, moment: RowPosition) -> list[str]:
@@ -109,11 +112,11 @@ def _forms(config: LM2Config, moment: RowPosition) -> list[str]:
     found = []
     for name, site in _TOKEN_SITES.items():
         layers = site.layers(config)
-        found += [name if layers == (None,) else f"{name}.{_span(layers)}"] if layers else []
+        found += [name if None in layers else f"{name}.{_span(_numbers(layers))}"] if layers else []
     if config.slots:
         views = ("mean", f"slot{_span(range(config.slots))}", "sketchN")
         found += [f"bank:{view}" for view in (*views, f"read.{_span(sorted(config.memory_layers))}")]
-        blocks = {name: site.layers(config) for name, site in _SLOT_SITES.items() if moment.ends}
+        blocks = {name: _numbers(site.layers(config)) for name, site in _SLOT_SITES.items() if moment.ends}
         found += [f"{name}.{_span(layers)}:{view}" for name, layers in blocks.items() if layers for view in views]
     return [*found, *_BASELINES]
 

@@ -62,6 +62,7 @@ class _Layout:
             encode_prompt(checkpoint, prompt, spec.segment_length)
             for prompt in stories.questions(spec.task, spec.questions)
         ]
+        assert spec.replacement is not None, "it was filled in"
         self.sources, self.left_out = sources(
             spec.replacement, spec.persistence, encoded_prompts, max(spec.back), spec.donors, spec.seed
         )
@@ -249,7 +250,8 @@ class _Work:
         metrics = len(layout.spec.metrics)
         form = {"baseline": (metrics,), "units": (len(measured), metrics), "joints": (len(layout.joints), metrics)}
         held = self._each("units", values, form)
-        return tuple(self._by_metric([one[name] for one in held]) for name in ("baseline", "units", "joints"))
+        baseline, units, joints = (self._by_metric([one[name] for one in held]) for name in form)
+        return baseline, units, joints
 
     def curves(
         self, measured: Sequence[int], baseline: Values, values: Values, counts: Sequence[int]
@@ -273,7 +275,8 @@ class _Work:
 
         points = (len(counts), len(layout.spec.metrics))
         held = self._each("curve", along, {"best": points, "worst": points})
-        return tuple(self._by_metric([one[name] for one in held]) for name in ("best", "worst"))
+        best, worst = (self._by_metric([one[name] for one in held]) for name in ("best", "worst"))
+        return best, worst
 
     def _each(self, name: str, work: Callable[[int], Any], form: Form) -> list[Any]:
         found = []

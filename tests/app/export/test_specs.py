@@ -60,8 +60,7 @@ from probes.features.documents import Documents, Origin
 from probes.features.examples import RowPosition
 from probes.probing.spec import ProbeSpec
 from probes.stats.metrics import Metric
-from probes.sweeps.grid import Replacement
-from probes.sweeps.grid import UnitGrid as Units
+from probes.sweeps.grid import Replacement, UnitGrid as Units
 from probes.sweeps.spec import SweepSpec
 
 RUN = RunSpec(
