@@ -80,7 +80,7 @@ def _read(text: str, default: Any) -> Any:
             raise ValueError("Numbers are written 0,3-5") from None
     if default is None or isinstance(default, int):
         if not _NUMBER.fullmatch(text):
-            raise ValueError("It is no whole number that can be meant")
+            raise ValueError("It is not a usable whole number")
         return int(text)
     found = _unpacked(text[1:]) if text.startswith(_PACKED) else text
     if any(0xD800 <= ord(letter) < 0xE000 for letter in found):
@@ -100,7 +100,7 @@ def _unpacked(text: str) -> str:
     try:
         return found.decode()
     except UnicodeError:
-        raise ValueError("It is no text") from None
+        raise ValueError("It is not text") from None
 
 
 def _checked(value: Any, allowed: Container | None) -> Any:

@@ -33,8 +33,9 @@ _POLICIES = {
     Policy.CARRY: "carried over",
 }
 _POLICY_HELP = (
-    "off: what is read adds nothing to the stream. frozen: from a segment on nothing is written. reset: a segment"
-    " begins with a fresh bank. carried over: the text begins with the bank that other stories have left."
+    "off: reading adds nothing to the residual stream. frozen: from a segment on nothing is written."
+    " reset: a segment begins with a fresh bank. carried over: the text begins with the bank that"
+    " other stories left."
 )
 _CHANGES = {
     ManualChange.RESAMPLE: "another story's",
@@ -44,15 +45,16 @@ _CHANGES = {
     ManualChange.PERMUTE: "permuted",
 }
 _CHANGE_HELP = (
-    "Another story's: as its last segment begins; a value that the model knows, about something else. Mean of stories:"
-    " of the same. Zero is a value that the model may never have seen: what it breaks says little."
+    "Another story's: its value when its last segment begins, which the model knows, but about"
+    " something else. Mean of stories: the mean of such values. Zero is a value that the model may"
+    " never have seen, so what it breaks says little."
 )
 _PERSISTENCE = {Persistence.PERSIST: "reading and writing", Persistence.READ_ONLY: "reading alone"}
 
 
 def render() -> None:
     st.header("Ablations")
-    st.write("Switch off or replace parts of the memory on this text, and see what becomes of every prediction.")
+    st.write("Switch off or replace parts of the memory on this text, and see how every prediction changes.")
     opened = session.open_memory()
     if opened is None:
         return
@@ -94,12 +96,12 @@ def _controls(opened: Opened) -> None:
 
 
 def _slots(opened: Opened) -> None:
-    replaced = "Those whose content is replaced as a segment begins."
+    replaced = "The slots whose content is replaced when a segment begins."
     widgets.places("Slots", "toggles.slots", range(opened.checkpoint.config.slots), help=replaced)
     left, right = st.columns([3, 2])
-    permuted = f"{_CHANGE_HELP} Permuted: the slots chosen change places in a circle."
+    permuted = f"{_CHANGE_HELP} Permuted: the chosen slots are rotated by one place."
     widgets.buttons("By", "toggles.slot_change", show=_CHANGES.__getitem__, help=permuted, at=left)
-    reading = "Reading alone: the tokens see the edit, and the bank is written as if there were none."
+    reading = "Reading alone: the tokens see the change, and the bank is written as if there were none."
     widgets.buttons("For", "toggles.persistence", show=_PERSISTENCE.__getitem__, help=reading, at=right)
 
 
@@ -109,11 +111,11 @@ def _memory(opened: Opened, last: int) -> None:
     if policy is Policy.FREEZE:
         widgets.number("Frozen from segment", "toggles.freeze_at", 0, last, at=middle)
     elif policy is Policy.RESET:
-        asked = "-1 is the last, in which a question alone stands."
+        asked = "-1 is the last, which holds only the question."
         widgets.number("Reset before segment", "toggles.reset_at", -1, last, help=asked, at=middle)
     blocks, silent = (
         sorted(opened.checkpoint.config.memory_layers),
-        "Reading adds nothing to the stream there; writing goes on.",
+        "In these blocks reading adds nothing to the residual stream; writing continues.",
     )
     widgets.places("Silent blocks", "toggles.silent", blocks, help=silent, at=right)
 
@@ -121,13 +123,13 @@ def _memory(opened: Opened, last: int) -> None:
 def _heads_and_gates(opened: Opened) -> None:
     config = opened.checkpoint.config
     left, middle, right = st.columns([2, 3, 2])
-    replaced = "Those whose read is replaced."
+    replaced = "The heads whose read is replaced."
     widgets.places("Memory heads", "toggles.heads", range(config.memory_heads), help=replaced, at=left)
     changes = toggles.head_changes(config)
     widgets.buttons("By", "toggles.head_change", changes, show=_CHANGES.__getitem__, help=_CHANGE_HELP, at=middle)
-    everywhere = "None chosen: in all of them."
+    everywhere = "Choose none for all of them."
     widgets.places("In blocks", "toggles.blocks", sorted(config.memory_layers), help=everywhere, at=right)
-    clamped = "Every entry is clamped to this value; empty, the gate is as it is."
+    clamped = "Every entry is clamped to this value. Leave empty to keep the gate as it is."
     for column, gate in zip(st.columns(3), gates_of(config), strict=False):
         widgets.share(gate.words.capitalize(), f"toggles.{toggles.clamp_field(gate)}", help=clamped, at=column)
     say.caption("{}", config.memory.design.head_edit)
@@ -141,7 +143,8 @@ def _statements(opened: Opened) -> None:
     widgets.several(
         "Cannot write", "toggles.muted", range(len(ranges)), show=lambda at: f"{at}: {whole[slice(*ranges[at])]}",
         placeholder="Choose sentences",
-        help="No slot attends to their tokens. The tokens of their own segment still see them.",
+        help="No slot attends to the tokens of these sentences. The tokens of their own segment still see"
+        " them.",
     )  # fmt: skip
 
 
@@ -151,7 +154,7 @@ def _shared(last: int) -> None:
     if last:
         later = "Blocks, slots, heads and gates are changed in this segment and all later ones."
         widgets.slider("From segment", "toggles.since", 0, last, help=later, at=left)
-    other = f"The story that something is taken from, asked its last question. Counted from {_own_story()}."
+    other = f"The story from which values are taken, asked its last question. Counted from {_own_story()}."
     widgets.number("Other story", "toggles.other", 1, 1000, help=other, at=middle)
     widgets.number("Stories to average or carry", "toggles.others", help="Counted from that one on.", at=right)
 
@@ -201,8 +204,8 @@ def _restore(wanted: Toggles) -> None:
 def _untouched(opened: Opened) -> None:
     """Nothing is toggled: what to do, and what the text is like without."""
     st.info(
-        "Nothing is toggled yet. Switch the memory off above to see what the model knows without it, or choose slots to"
-        " replace. What you toggle is compared with this run:",
+        "Nothing is changed yet. Switch the memory off above to see what the model knows without it, or"
+        " choose slots to replace. Your changes are compared with this run:",
         icon=":material/info:",
     )
     trace, tokenizer = opened.trace, opened.checkpoint.tokenizer
@@ -221,8 +224,8 @@ def _effect(opened: Opened, found: Comparison, chart: AblationChart) -> None:
             ablations.quizzes(found, context, tokenizer, cache.answers(task)),
             "quizzes_ablated",
             "Answers, before and after",
-            "Probability of the answer's first token, at the question's last token. Logit difference: that token's"
-            f" logit less the mean of those of the other answers of qa{task}.",
+            "Probability of the answer's first token, at the question's last token. Logit difference: its logit minus"
+            f" the mean logit of the first tokens of the other answers of qa{task}.",
         )
     st.subheader("Text")
     chosen = state.choice("run.token", len(pieces))
@@ -252,12 +255,14 @@ def _beside(found: Comparison, token: int, tokenizer: Tokenizer) -> None:
 
 
 def _most_changed(found: Comparison, tokenizer: Tokenizer) -> None:
-    panels.panel(ablations.most_changed(found, tokenizer), "ablated_most", "Tokens behind which most has changed")
+    panels.panel(
+        ablations.most_changed(found, tokenizer), "ablated_most", "Tokens after which predictions changed most"
+    )
 
 
 def _along(found: Comparison, view: Lines) -> None:
     most = int(found.kl.argmax())
-    note = f"KL: mean {found.kl.mean():.4f} nats a token, at most {found.kl.max():.3f}, behind token {most}."
+    note = f"KL: mean {found.kl.mean():.4f} nats per token, at most {found.kl.max():.3f}, after token {most}."
     panels.panel(view, "ablated_lines", "Change, token by token", note)
 
 
@@ -275,4 +280,4 @@ def _history(opened: Opened) -> None:
         return
     st.subheader("Runs on this text")
     panels.table_to_choose(ablations.runs(history), "ablation_runs", lambda row: _restore(history[row].toggles))
-    st.caption("This session's, oldest first. Tick one to have its toggles again.")
+    st.caption("Runs of this session, oldest first. Tick one to restore its changes.")

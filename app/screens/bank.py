@@ -13,7 +13,7 @@ from app.views.run import bank
 def render() -> None:
     st.header("Bank")
     st.write(
-        "What is in the slots: their size, how each segment moves them, how alike they are, and what they would say."
+        "What is in the slots: their norms, how each segment moves them, how similar they are, and what they predict."
     )
     opened = session.open_memory()
     if opened is None:
@@ -39,17 +39,18 @@ def _one_segment(opened: Opened, chart: RunChart, above: dict[str, ComputedChart
     left, right = st.columns(2)
     segment = widgets.slider("After segment", "bank.segment", 0, last, at=left) if last else 0
     layer = widgets.block(config, right)
-    made = session.computed({"Likeness of slots": replace(chart, segment=segment)}, opened.checkpoint)
-    likeness = made["Likeness of slots"].view
+    made = session.computed({"Similarity of slots": replace(chart, segment=segment)}, opened.checkpoint)
+    likeness = made["Similarity of slots"].view
     left, right = st.columns(2)
-    panels.panel(likeness, "similarity", f"Likeness of slots after segment {segment}", at=left, height=420)
+    panels.panel(likeness, "similarity", f"Similarity of slots after segment {segment}", at=left, height=420)
     read = session.readout(opened, bank.after(trace, layers, segment), layer)
     said = bank.readout(read, opened.checkpoint.tokenizer.shown)
-    panels.panel(said, "readout", f"What slots say, through block {layer}", at=right, height=420)
+    panels.panel(said, "readout", f"What slots predict, through block {layer}", at=right, height=420)
     say.caption(
-        "{}; logits are centred over the vocabulary. The baseline is 256 random slots of the bank's own norms on the"
-        " same way: random 95 % is the top logit that 95 % of them stay below, above random the share of them that this"
-        " slot's top logit exceeds. A slot within the random range says nothing.",
+        "{}; logits are centred over the vocabulary. The baseline is 256 random slots of the bank's own"
+        " norms, treated the same way. Random 95 % is the top logit below which 95 % of them stay; above"
+        " random is the share of them that this slot's top logit exceeds. A slot within the random range"
+        " says nothing.",
         config.memory.design.slot_way,
     )
     export_panel.hand_out({**above, **made})

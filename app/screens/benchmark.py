@@ -21,15 +21,15 @@ _OF_PAIRS = (OfBenchmark.LEAD, OfBenchmark.RATIOS)
 def render() -> None:
     st.header("Benchmark")
     st.write(
-        "BABILong: bAbI facts hidden in book text of growing length. Our models with 95 % intervals clustered by story,"
-        " beside the paper's numbers."
+        "BABILong: bAbI facts hidden in book text of increasing length. Our models with 95 % intervals"
+        " clustered by story, and the paper's numbers."
     )
     named = widgets.line(
         "Results",
         "benchmark.results",
         help=(
-            "A folder that `lm2 eval ... --out FOLDER` wrote, where the server's owner opens it; empty: what the"
-            " bundled models scored."
+            "A folder written by `lm2 eval ... --out FOLDER`, if the server's owner allows it. Leave empty"
+            " for the results of the bundled models."
         ),
     )
     try:
@@ -40,8 +40,8 @@ def render() -> None:
             say.info("{}.", error)
         else:
             st.info(
-                "No results are bundled. Make some with `lm2 eval --models A,B --lengths 0k,1k,4k --out FOLDER`, and"
-                " name FOLDER above.",
+                "No results are bundled. Run `lm2 eval --models A,B --lengths 0k,1k,4k --out FOLDER`, and enter"
+                " FOLDER above.",
                 icon=":material/info:",
             )
         panels.panel(benchmark.printed_curves("mean"), "printed", "Printed in the paper")
@@ -67,15 +67,16 @@ def render() -> None:
     panels.panel(made["Measured here"].view, "curves", "Measured here", at=left)
     panels.panel(made["Printed in the paper"].view, "printed", "Printed in the paper", at=right)
     st.caption(
-        "Two different things: small models trained here on bAbI and a few books, and 1.7 billion parameters trained on"
-        " 248 billion tokens; other books, prompts and tokenizers. Compare shapes and leads, not levels."
+        "These are different things: small models trained here on bAbI and a few books, and 1.7 billion"
+        " parameters trained on 248 billion tokens, with other books, prompts and tokenizers. Compare"
+        " shapes and leads, not levels."
     )
     if pair:
         left, right = st.columns(2)
         panels.panel(made["Difference"].view, "lead", f"{pair}, same items", at=left)
         note = (
-            "Ratio of overall means less 1, the rule that the paper's headline percentages do not state; intervals"
-            " resample whole stories."
+            "Ratio of overall means minus 1. The paper does not state the rule behind its headline"
+            " percentages. Intervals resample whole stories."
         )
         panels.panel(made["Relative lead"].view, "ratios", "Relative lead, mean over tasks", note, at=right)
     st.subheader("Every task")

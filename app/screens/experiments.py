@@ -22,15 +22,15 @@ def render() -> None:
 
     st.header("Experiments")
     st.write(
-        "One part of the memory at a time is changed while a model answers many held-out questions. Every result stands"
-        " beside its control."
+        "One part of the memory at a time is changed while the model answers many held-out questions."
+        " Every result comes with its control."
     )
     loaded = session.open_checkpoint()
     if loaded is None:
         return
     if not loaded.config.memory_layers:
         say.info(
-            "{} has no memory: there is nothing to ablate. Sweeps can replace its attention and MLPs.", loaded.name
+            "{} has no memory, so there is nothing to ablate. Sweeps can replace its attention and MLPs.", loaded.name
         )
         return
     key = _key()

@@ -23,21 +23,23 @@ if TYPE_CHECKING:
     from app.server.jobs import Job
 
 _KEPT = (
-    f"Kept in the server's workspace, {workspace.MOST} figures at most, for all who visit it: each may open, replace or"
-    " delete it."
+    f"Kept in the server's workspace, {workspace.MOST} figures at most. Every visitor may open, replace or delete it."
 )
-_MARKS = "Texts at places of the data: columns and rows of a map from 0, points and values of curves and bars."
+_MARKS = (
+    "Texts at positions in the data: columns and rows of a map, counted from 0, or points and values"
+    " of curves and bars."
+)
 
 
 def render() -> None:
     st.header("Figure")
-    st.write("Panels of the other screens, put together for a paper: as a grid, with letters, at their printed size.")
+    st.write("Panels of the other screens, combined for a paper: in a grid, with letters, at their printed size.")
     placed: list[PlacedPanel] = state.kept("figure")
     _open(placed)
     if not placed:
         st.info(
-            "Nothing is in the figure yet. On any screen, open **For a paper** below the panels, choose one, and press"
-            " **Add to the figure**.",
+            "The figure is empty. On any screen, open **For a paper** below the panels, choose a panel, and"
+            " press **Add to the figure**.",
             icon=":material/info:",
         )
         return
@@ -155,7 +157,7 @@ def _panel(placed: list[PlacedPanel], at: int) -> None:
             ):
                 placed[at + 1], placed[at] = one, placed[at + 1]
                 st.rerun()
-            if st.button("", icon=":material/delete:", help="Take out", key=f"figure_out_{key}"):
+            if st.button("", icon=":material/delete:", help="Remove", key=f"figure_out_{key}"):
                 del placed[at]
                 st.rerun()
     placed[at] = replace(one, panel=replace(one.panel, **changes))
@@ -192,7 +194,7 @@ def _preview(placed: list[PlacedPanel], grid: Grid) -> None:
     preview(drawn)
     with st.container(horizontal=True):
         files(spec, made, drawn, f"figure-{spec.digest[:10]}")
-    with st.expander("Draft of the caption"):
+    with st.expander("Draft caption"):
         st.write(say.words("{}", caption(drawn)))
     left, right = st.columns([5, 2], vertical_alignment="bottom")
     named = left.text_input("Name", key="figure_name", placeholder="reads-and-writes", help=_KEPT).strip()
@@ -207,7 +209,7 @@ def _preview(placed: list[PlacedPanel], grid: Grid) -> None:
         else:
             st.success(
                 say.words(
-                    "Saved. {}, in the workspace's folder of figures, makes it again.",
+                    "Saved. {}, in the workspace's folder of figures, reproduces it.",
                     say.CodeText(f"lm2 figure {shlex.quote(path.name)} -o fig.pdf"),
                 ),
                 icon=":material/check:",

@@ -11,7 +11,9 @@ from app.views.run import gates
 from lm2.model.gates import GATES
 
 _OF_BLOCK = {"Spread": OfRun.GATE_SPREAD, "Saturation": OfRun.GATE_SATURATION}
-_WRITES = "Mean over the features of each slot. A segment's blocks write one after the other, in order of the columns."
+_WRITES = (
+    "Mean over the features of each slot. The blocks of a segment write one after another, in the order of the columns."
+)
 
 
 def render() -> None:

@@ -28,7 +28,7 @@ def render() -> None:
     config, trace = opened.checkpoint.config, opened.trace
     left, middle, right = st.columns([2, 3, 2])
     layer, head = widgets.block(config, left), widgets.head(config, middle)
-    stretch = Stretch(widgets.buttons("Colours", "memory.scale", help="sqrt lifts small weights.", at=right))
+    stretch = Stretch(widgets.buttons("Colours", "memory.scale", help="sqrt makes small weights visible.", at=right))
     writes = Site.WRITE_PATTERN.layers(config) != ()
     token, slot = state.choice("run.token", len(trace.tokens)), state.choice("run.slot", config.slots)
     side = state.current().run.side if writes else "read"
@@ -72,7 +72,7 @@ def _details(trace: Trace, layer: int, head: str, writes: bool, slots_of_token: 
     """The chosen token's slots and the chosen slot's tokens."""
     left, right = st.columns(2)
     with left:
-        token = widgets.choice_of_number("Token", "run.token", len(trace.tokens), help="Empty it to choose none.")
+        token = widgets.choice_of_number("Token", "run.token", len(trace.tokens), help="Clear it to choose none.")
         if slots_of_token is not None:
             piece = trace.tokens.shown[token].strip() or "blank"
             say.caption("What token {} ({}, segment {}) reads", token, piece, text.segment_of(trace)[token])
@@ -81,18 +81,19 @@ def _details(trace: Trace, layer: int, head: str, writes: bool, slots_of_token: 
             st.caption("Click a token, or a cell of a map, to see which slots it reads.")
     with right:
         count = trace.bank.shape[0]  # there is one: screens of models without memory end before this
-        slot = widgets.choice_of_number("Slot", "run.slot", count, help="Empty it to choose none.")
+        slot = widgets.choice_of_number("Slot", "run.slot", count, help="Clear it to choose none.")
         if slot is not None:
             side = "read"
             if writes:
                 side = widgets.buttons(
                     "Tokens that", "run.side", show=lambda side: f"{side} slot {slot}",
-                    help="They are listed here, and colour the text. A click on a map chooses too: Reads those that read, Writes those that wrote.",
+                    help="These tokens are listed here and coloured in the text. A click on a map also selects:"
+                    " Reads for tokens that read, Writes for tokens that wrote.",
                 )  # fmt: skip
             widgets.buttons(
                 "The text's colours", "memory.coloured",
                 show={"map": "as in the map", "slot": "relative to the slot"}.__getitem__,
-                help="Relative to the slot: the brightest colour is this slot's own largest weight, however small it is.",
+                help="Relative to the slot: the brightest colour is the slot's own largest weight, however small.",
             )  # fmt: skip
             weights = memory.write_map(trace, layer, head) if side == "wrote" else memory.read_map(trace, layer, head)
             panels.table(memory.tokens_of_slot(trace, weights, slot), f"tokens_that_{side}")
@@ -124,6 +125,6 @@ def _overview(trace: Trace, layers: tuple[int, ...], layer: int, head: str, writ
     with st.expander("Read heads in numbers"):
         panels.table(memory.heads(trace, layers), "heads")
         st.caption(
-            "Means over all tokens. Selectivity is the mutual information of token and slot: 0 bits when every token"
-            " reads alike."
+            "Means over all tokens. Selectivity is the mutual information of token and slot: 0 bits if every"
+            " token reads alike."
         )

@@ -31,17 +31,17 @@ _PARTS = {Patched.BANK: "bank", Patched.READ: "read output", Patched.STREAM: "re
 _SITES = {Patched.READ: Site.MEM_OUT, Patched.STREAM: Site.RESID_POST}
 _MEANING = {
     Patched.BANK: (
-        "How much of each slot is read where the answer is expected, mean over heads; click a slot to choose it, or to"
-        " leave it out. The bank is replaced as the recipient's question is about to be read, by the one with which the"
-        " donor's question is read."
+        "How much of each slot is read where the answer is predicted, mean over heads. Click a slot to"
+        " choose it or to leave it out. Just before the recipient's question is read, its bank is"
+        " replaced by the bank with which the donor's question is read."
     ),
     Patched.READ: (
-        "MEM_OUT: what the tokens of the question's segment have read from memory, as it is added to the stream. The"
-        " two segments are laid end to end."
+        "MEM_OUT: what the tokens of the question's segment read from memory, as added to the residual"
+        " stream. The two segments are aligned at their ends."
     ),
     Patched.STREAM: (
-        "RESID_POST: the stream behind this block, of the tokens of the question's segment. The two segments are laid"
-        " end to end."
+        "RESID_POST: the residual stream after this block, at the tokens of the question's segment. The"
+        " two segments are aligned at their ends."
     ),
 }
 _MOST_SLOTS = 64
@@ -67,8 +67,8 @@ class _Side:
 def render() -> None:
     st.header("Patching")
     st.write(
-        "Put the bank, some of its slots, or one activation of another story's run into this one's as its question is"
-        " read. Whose answer does the model give?"
+        "Replace the bank, some of its slots, or one activation by those of another story's run when the"
+        " question is read. Whose answer does the model give?"
     )
     opened = session.open_memory()
     if opened is None:
@@ -150,7 +150,7 @@ def _choose_story(source: TextSource) -> None:
     )
     last = donors.count(source, task or state.current().text.task) - 1
     label = "Seed" if source is TextSource.SIMULATED else "Story"
-    first = "-1 is the first one behind the recipient with another answer to its question, and to its own."
+    first = "-1 is the first story after the recipient that gives another answer to its question, and to its own."
     widgets.number(label, "donor.index", -1, last, help=first, at=which)
     widgets.number("Question", "donor.question", help="Counted from 0; -1 is the last.", at=question)
 
@@ -179,7 +179,7 @@ def _story(title: str, side: _Side) -> None:
     says, chance = patching.said(side.trace, at.row, tokenizer), text.probabilities(side.trace, at.row).max()
     st.markdown(
         say.words("It says **{}** ({:.3f}). ", says.words, chance)
-        + (say.words("True is **{}**.", at.reply.words) if at.known else "What is true is not known.")
+        + (say.words("The true answer is **{}**.", at.reply.words) if at.known else "The true answer is not known.")
     )
 
 
@@ -191,7 +191,7 @@ def _choose_part(recipient: _Side, donor: _Side) -> Patched:
         there = [part for part in Patched if part is Patched.BANK or _SITES[part].layers(config)]
         part = widgets.buttons("Carry over the donor's", "patching.part", there, show=_PARTS.__getitem__, at=left)
         if part is Patched.BANK:
-            whole = "None chosen: the whole bank."
+            whole = "Choose none for the whole bank."
             widgets.places("Slots", "patching.slots", range(config.slots), help=whole, at=right)
             _reading(recipient, donor)
         else:
@@ -228,14 +228,14 @@ def _patched(recipient: _Side, donor: _Side, part: Patched) -> Trace | None:
 def _activation(recipient: _Side, donor: _Side, site: Site, layer: int) -> Edit:
     """A site in the question's segment, as far as both segments reach.
 
-    Raises ValueError where the two questions do not meet once the segments are laid end to end.
+    Raises ValueError if the two questions do not coincide when the segments are aligned at their ends.
     """
     here, there = (side.trace.segments[side.asked.segment] for side in (recipient, donor))
     behind, other = here.end - recipient.asked.row - 1, there.end - donor.asked.row - 1
     if behind != other:
         raise ValueError(
-            f"laid end to end, the questions do not meet: {behind} tokens of its segment stand behind the recipient's,"
-            f" {other} behind the donor's"
+            "the questions do not coincide when the two segments are aligned at their ends:"
+            f" {behind} tokens follow the recipient's, {other} the donor's"
         )
     tokens = tuple(range(max(here.start, here.end - len(there.ids)), here.end))
     operation = Patch(text=donor.context.text, segment=donor.asked.segment)
@@ -273,8 +273,8 @@ def _outcome(recipient: _Side, donor: _Side, after: Trace, wanted: Reply) -> Non
         panels.table(patching.answers(runs, [("recipient", own), ("donor", wanted)]), "patched_answers")
         first, then = (float(patching.difference(trace.logits[row], own, wanted)) for trace in (before, after))
         say.caption(
-            "Probability of each answer's first token. The donor's answer is {}. Logit difference, donor's answer less"
-            " recipient's: {:+.2f} before, {:+.2f} after.",
+            "Probability of each answer's first token. The donor's answer is {}. Logit difference, donor's"
+            " answer minus recipient's: {:+.2f} before, {:+.2f} after.",
             _source(recipient, donor, wanted), first, then,
         )  # fmt: skip
     with right:
@@ -284,8 +284,8 @@ def _outcome(recipient: _Side, donor: _Side, after: Trace, wanted: Reply) -> Non
 
 def _source(recipient: _Side, donor: _Side, wanted: Reply) -> str:
     if wanted != donor.asked.reply:
-        return f"what its story tells of “{recipient.context.quizzes[-1].question}”"
-    return "the one to its own question" if donor.asked.known else "what the model says behind it"
+        return f"what its story says about “{recipient.context.quizzes[-1].question}”"
+    return "the answer to its own question" if donor.asked.known else "the model's answer after it"
 
 
 def _each_slot(recipient: _Side, after: Trace, wanted: Reply, chart: PatchingChart) -> dict[str, ComputedChart]:
@@ -293,7 +293,7 @@ def _each_slot(recipient: _Side, after: Trace, wanted: Reply, chart: PatchingCha
     loaded, own, row = recipient.opened.checkpoint, recipient.asked.reply, recipient.asked.row
     st.subheader("Each slot alone")
     if wanted.token == own.token:
-        st.caption("Nothing to compare: both answers begin with the same token.")
+        st.caption("Nothing to compare: the two answers begin with the same token.")
         return {}
     label = say.words("Carry over each of the {:,} slots alone", loaded.config.slots)
     if loaded.config.slots > _MOST_SLOTS and not st.button(label, icon=":material/play_arrow:"):
@@ -311,8 +311,8 @@ def _each_slot(recipient: _Side, after: Trace, wanted: Reply, chart: PatchingCha
     right.metric(f"{'Chosen' if chosen else 'All'} slots together", f"{now - before:+.2f}")
     right.metric("The same alone, added up", f"{alone.changes[chosen or slice(None)].sum():+.2f}")
     st.caption(
-        "Change of the logit difference, donor's answer less recipient's, in logits, when a slot alone is carried over."
-        " Where together and added up are far apart, slots depend on each other: several hold the same, or it takes"
-        " several at once."
+        "Change of the logit difference, donor's answer minus recipient's, in logits, when a single slot"
+        " is carried over. If the joint change and the sum are far apart, slots depend on each other:"
+        " several hold the same, or several are needed at once."
     )
     return {"Each slot alone": made}

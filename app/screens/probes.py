@@ -49,57 +49,60 @@ _MOST_BUTTONS = 6
 _MOST_ROWS = 15
 _STREAM, _BANK = "resid_post.*", "bank:mean, bank:sketch256"
 _HELP = {
-    "count": "Of each task. Rows of one story are never parted: a probe is asked of stories that it has not seen.",
+    "count": "Number per task. Rows of one story are never split: a probe is tested on stories that it has not seen.",
     "moment": (
-        "Where the rows are. At a segment's end the bank is the one handed on; elsewhere, the one that the row's"
-        " segment begins with."
+        "Where the rows are. At a segment's end the bank is the one passed on; elsewhere, it is the one"
+        " with which the row's segment begins."
     ),
     "sources": (
-        "Where features come from. * stands for every block or slot. bank:sketchN is a random projection of all slots"
-        " to N features."
+        "Where the features come from. * stands for every block or slot. bank:sketchN is a random"
+        " projection of all slots to N features."
     ),
     "targets": (
-        "What is to be read, known exactly from the story. * stands for every name. Any form of lm2 probe can be typed."
+        "What to decode, known exactly from the story. * stands for every name. You can type anything"
+        " that lm2 probe accepts."
     ),
     "baselines": (
-        "What a source is compared with: the segment's words, their embeddings, the place in the text; the same source"
-        " with weights drawn anew, or with a bank that is fresh in every segment."
+        "What a source is compared with: the words of the segment, their embeddings, the position in the"
+        " text; the same source in a model with random weights, or with a bank that is fresh in every"
+        " segment."
     ),
     "strengths": (
-        "C of a logistic probe, lambda of ridge, shrinkage of LDA; chosen for each target by training stories alone."
+        "C of a logistic probe, lambda of ridge, shrinkage of LDA; chosen for each target from training stories alone."
     ),
     "labels": (
-        "Path of a CSV file with columns row, label and group, where the server's owner opens it. lm2 probe SPEC.json"
-        " --rows FILE.csv writes the rows."
+        "Path of a CSV file with columns row, label and group, if the server's owner allows it. lm2 probe"
+        " SPEC.json --rows FILE.csv writes the rows."
     ),
-    "permutations": "For p: stories exchange their labels. 0 leaves p out.",
+    "permutations": "For p: stories exchange their labels. 0 omits p.",
 }
 _COLUMNS = (
-    "Selectivity: balanced accuracy less that of the control task, in which every statement has a label drawn at"
-    " random. Beyond a baseline: bits per row, its cross-entropy less the source's. Compression: uniform code over"
-    " online code. p: stories' labels exchanged; q over all sources and targets."
+    "Selectivity: balanced accuracy minus that of the control task, in which every statement has a"
+    " label drawn at random. Beyond a baseline: bits per row, its cross-entropy minus the source's."
+    " Compression: uniform code length over online code length. p: labels of whole stories exchanged;"
+    " q: adjusted over all sources and targets."
 )
 _CURVES = (
-    "Bands are 95 % intervals, clustered by group. The control task can only be known by heart: what a probe reads of"
-    " it, it has memorised."
+    "Bands are 95 % intervals, clustered by group. The control task can only be memorised: what a"
+    " probe decodes there, it has memorised."
 )
-_CONTEXT = "What the sidebar has under Context plays no part here."
+_CONTEXT = "The settings under Context in the sidebar do not apply here."
 _ERASURE = (
-    "Opens the experiment that erases where people are from every slot, beside random subspaces and beside another"
-    " concept."
+    "Opens the experiment that erases where people are from every slot, with random subspaces and"
+    " another concept as controls."
 )
-_NO_ERASURE = "Erasing is an experiment of where people are, with qa1's questions."
+_NO_ERASURE = "The erasure experiment is about where people are, with questions of qa1."
 _USE = (
-    "that it can be read does not say that the model reads it. Erasing it, and measuring what the model then says,"
-    " does."
+    "that it can be decoded does not mean that the model uses it. To find out, erase it and measure"
+    " what the model answers."
 )
 
 
 def render() -> None:
     st.header("Probes")
     st.write(
-        "What does the memory hold? Linear probes read it off for stories that they have not seen, beside a control"
-        " task and baselines."
+        "What does the memory hold? Linear probes decode it in stories that they have not seen, with a"
+        " control task and baselines."
     )
     loaded = session.open_checkpoint()
     if loaded is None:
@@ -107,7 +110,7 @@ def render() -> None:
     try:
         _choose(loaded)
         chart = ProbeChart(spec=_spec(loaded), shown=OfProbe.MAP)
-        with st.spinner("Laying out the rows ..."):
+        with st.spinner("Preparing the rows ..."):
             plan = chart.plan(loaded, Kept(anew=True))
         state.shows("documents", "\f".join(encoded.prompt.text for encoded in plan.examples.encoded_prompts))
         if chart.files:
@@ -138,9 +141,9 @@ def _choose(loaded: Checkpoint) -> None:
             placeholder="choose one at least", at=tasks,
         )  # fmt: skip
         widgets.number("Documents", "probes.count", help=_HELP["count"], at=count)
-        first = "Simulated ones begin with the seed's."
+        first = "Simulated stories start at the seed."
         widgets.buttons("Stories", "probes.origin", show=_ORIGINS.__getitem__, help=first, at=origin)
-        drawn = "For stories, folds, control labels and all that is drawn."
+        drawn = "For stories, folds, control labels and all other random draws."
         widgets.number("Seed", "probes.seed", help=drawn, at=seed)
         where, sources, targets = st.columns([3, 4, 4])
         moment = RowPosition(
@@ -159,16 +162,16 @@ def _how() -> None:
     from probes.probing.spec import BASELINES
 
     family, baselines = st.columns([3, 8])
-    forms = "Logistic is the one to report; ridge, LDA and mass-mean are closed forms, and faster."
+    forms = "Logistic is the one to report. Ridge, LDA and mass-mean have closed forms and are faster."
     widgets.select("Probe", "probes.family", [member.value for member in reversed(Family)], help=forms, at=family)
     widgets.texts("Baselines", "probes.baselines", BASELINES, help=_HELP["baselines"], at=baselines)
     # No popover: what it holds is only there for the browser once it opens, and then reports its emptiness as a choice.
-    with st.expander("Folds, permutations, strengths, labels of one's own", icon=":material/tune:"):
+    with st.expander("Folds, permutations, strengths, your own labels", icon=":material/tune:"):
         folds, permutations, strengths, labels = st.columns([1, 1, 2, 2])
-        widgets.number("Folds", "probes.folds", help="Whole groups go into one fold or another.", at=folds)
+        widgets.number("Folds", "probes.folds", help="Whole groups go into one fold.", at=folds)
         widgets.number("Permutations", "probes.permutations", help=_HELP["permutations"], at=permutations)
         widgets.line("Strengths", "probes.strengths", help=_HELP["strengths"], at=strengths)
-        widgets.line("Labels of one's own", "probes.labels", help=_HELP["labels"], at=labels)
+        widgets.line("Your own labels", "probes.labels", help=_HELP["labels"], at=labels)
 
 
 def _sources(loaded: Checkpoint, moment: RowPosition) -> list[str]:
@@ -292,9 +295,9 @@ def _behind(
 ) -> None:
     """What the open cell says, how it errs, and what its direction says."""
     cell = probed.cells[source, target, segment]
-    say.subheader("Behind {}", probes.place(source, segment))
+    say.subheader("Details of {}", probes.place(source, segment))
     if source in probed.result.plan.baselines:
-        say.markdown("A baseline, which the sources are beside.  \n{}", probes.described(cell))
+        say.markdown("A baseline for the sources.  \n{}", probes.described(cell))
     else:
         said, erase = st.columns([4, 1], vertical_alignment="center")
         said.markdown(probes.verdict(cell) + ": " + _USE + say.words("  \n{}", probes.described(cell)))
@@ -313,11 +316,11 @@ def _behind(
         _direction(loaded, probed, target, source)
     table, count = probes.misread(probed, source, target, segment)
     if not count:
-        st.caption("No row was read wrongly here.")
+        st.caption("No row was misclassified here.")
         return
     panels.table(table, "probe_misread", "content" if count <= _MOST_ROWS else 380)
     most = len(table.rows)
-    say.caption("The {} most certain of {} rows that were read wrongly; ⟦ ⟧ is the row's token.", most, count)
+    say.caption("The {} most confident of {} misclassified rows; ⟦ ⟧ marks the row's token.", most, count)
 
 
 def _direction(loaded: Checkpoint, probed: Probed, target: Target, source: Source) -> None:
@@ -330,7 +333,7 @@ def _direction(loaded: Checkpoint, probed: Probed, target: Target, source: Sourc
         return
     panels.table(probes.tokens(found, probed.result.plan.labels[target].names, loaded.tokenizer.shown), "probe_tokens")
     say.caption(
-        "Top tokens of each class's direction (all segments, mean over folds, less the mean over classes), by {}. They"
-        " are the probe's weights: what they say need not be what the model makes of it.",
+        "Top tokens of each class's direction (all segments, mean over folds, minus the mean over"
+        " classes), by {}. These are the weights of the probe; the model need not use the same direction.",
         found.way,
     )

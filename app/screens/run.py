@@ -9,7 +9,9 @@ from app.views.run import text
 
 def render() -> None:
     st.header("Run")
-    st.write("The text as the model met it, segment by segment. Click a token to see what the model expected after it.")
+    st.write(
+        "The text as the model sees it, segment by segment. Click a token to see what the model predicts after it."
+    )
     opened = session.open_trace()
     if opened is None:
         return

@@ -23,29 +23,26 @@ if TYPE_CHECKING:
     from probes.findings import Findings
 
 _RELEASE = (
-    "The released arithmetic has no write attention: row j of the bank belongs to token j of the segment. Only reading"
-    " can be told."
+    "The released arithmetic has no write attention: row j of the bank belongs to token j of the"
+    " segment. Only reading is available."
 )
 _CONTEXTS = (
-    "The passages with the largest values, one of a story, no text twice. A passage is a segment, or 32 tokens of a"
-    " long one."
+    "The passages with the largest values, one per story, no text twice. A passage is a segment, or"
+    " 32 tokens of a long one."
 )
 _NO_MODEL = (
-    "Nothing leaves this machine: no language model is asked. Whoever starts the server can name one: `lm2 serve"
-    " --model-url URL --model NAME`."
+    "Nothing leaves this machine: no language model is configured. The owner of the server can name"
+    " one: `lm2 serve --model-url URL --model NAME`."
 )
 _PRIVATE = (
-    "The passages shown here, and others to judge, are sent to {}, the language model that this server's owner has"
-    " named."
+    "The passages shown here, and others to judge, are sent to {}, the language model that the owner"
+    " of this server has configured."
 )
 
 
 def render() -> None:
     st.header("Slots")
-    st.write(
-        "What reads and writes each slot most, over many stories: words that stand out, and passages with what is"
-        " around them."
-    )
+    st.write("What reads and writes each slot most, over many stories: distinctive words, and passages in context.")
     loaded = session.open_checkpoint()
     if loaded is None:
         return
@@ -93,7 +90,7 @@ def _one(found: Explanations, loaded: Checkpoint, chart: SlotChart) -> None:
     from probes.explain.spec import Signal
 
     left, right = st.columns([1, 3])
-    slot = widgets.choice_of_number("Slot", "run.slot", loaded.config.slots, help="Empty it to choose none.", at=left)
+    slot = widgets.choice_of_number("Slot", "run.slot", loaded.config.slots, help="Clear it to choose none.", at=left)
     side = "read"
     if Signal.WRITE in found.spec.signals:
         side = widgets.buttons("Who", "run.side", show=lambda side: f"{side} it", at=right)

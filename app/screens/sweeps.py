@@ -30,33 +30,37 @@ _MEANING = {
     "slots": "A unit is what one block reads in one slot.",
     "memory_heads": "A unit is what one memory head reads in one block.",
     "attention_heads": "A unit is what one head of self-attention adds in one block.",
-    "blocks": "A unit is what self-attention, memory or MLP of one block adds to the stream.",
+    "blocks": "A unit is what self-attention, memory or MLP of one block adds to the residual stream.",
     "gates": "A unit is a gate clamped to 0, 0.5 or 1 in all blocks, segments, slots and features.",
 }
-_BANK_SLOTS = "A unit is one slot of the bank that the segment begins with; all blocks read the same."
+_BANK_SLOTS = "A unit is one slot of the bank with which the segment begins; all blocks read the same one."
 _REPLACEMENTS = {
     "resample": "the same place of another story's run", "mean": "the mean of that place over 8 other stories",
     "initial": "what is read in the bank at the start of a document",
     "zero": "zero, a value that the model may never have seen",
 }  # fmt: skip
-_ROUTES = {"exact": "all behind it", "answer": "the answer alone"}
+_ROUTES = {"exact": "everything after it", "answer": "only the answer"}
 _REACH = (
-    "How far a replaced unit reaches. Everything behind it, as in a run; or only the tokens that predict the answer,"
-    " with the tokens before them as they were: another question, and many times faster."
+    "What is recomputed after a unit is replaced: everything after it, as in a run, or only the"
+    " tokens that predict the answer, with the tokens before them unchanged. The latter is another"
+    " question, and many times faster."
 )
-_BACK = "Counted back from the one in which the answer is predicted."
+_BACK = "Counted back from the segment in which the answer is predicted."
 _SCREEN = (
-    "0 measures every unit. K estimates all of them by joint integrated gradients, and measures the 2K with the largest"
-    " estimates and 32 drawn at random; where estimates and measurements do not agree, no ranking is shown."
+    "0 measures every unit. K estimates all of them by joint integrated gradients, and measures the"
+    " 2K with the largest estimates and 32 drawn at random. If estimates and measurements do not"
+    " agree, no ranking is shown."
 )
 _TOGETHER = (
-    "Mean and 95 % interval. Where units stand in for each other, single effects look harmless and the joint effect"
-    " does not; where each alone breaks the same thing, their sum exceeds it."
+    "Mean and 95 % interval. If units can substitute for each other, single effects look harmless and"
+    " the joint effect does not. If each one alone breaks the same thing, the sum of the single"
+    " effects exceeds the joint effect."
 )
-_NO_SUM = "Single effects add up only where all of them were measured, without a screen."
+_NO_SUM = "The sum of single effects needs all of them to be measured, without estimates."
 _CUMULATIVE = (
-    "Best first: the units that do most harm alone come first; worst first, last. A story's order comes from the other"
-    " half of the stories, so that no curve profits from the noise that chose its order. Bands are 95 % intervals."
+    "Best first: the units that do most harm alone come first; worst first: they come last. The order"
+    " for a story comes from the other half of the stories, so that no curve profits from the noise"
+    " that determined its order. Bands are 95 % intervals."
 )
 _SHOWN = {
     "One at a time": OfSweep.EFFECTS, "Together": OfSweep.JOINTS, "Largest effects": OfSweep.RANKING,
@@ -69,8 +73,8 @@ _MOST_ROWS = 15
 def render() -> None:
     st.header("Sweeps")
     st.write(
-        "Every unit of a grid is replaced, one by one, while the model answers many held-out questions. What does each"
-        " do for the answer?"
+        "Every unit of a grid is replaced, one by one, while the model answers many held-out questions."
+        " What does each contribute to the answer?"
     )
     loaded = session.open_checkpoint()
     if loaded is None:
@@ -98,7 +102,7 @@ def _choose(config: LM2Config) -> None:
     left, middle, right = st.columns([3, 2, 4])
     what = "What is replaced, one by one."
     grid = widgets.select("Units", "sweeps.grid", _grids(config), show=_GRIDS.__getitem__, help=what, at=left)
-    order = "Puts units in order, and is what a screen estimates. All metrics are measured."
+    order = "Ranks the units, and is estimated if you measure only some. All metrics are measured."
     widgets.select("Metric", "sweeps.ordered", show=sweeps.metric_name, help=order, at=middle)
     if grid == "gates":
         st.caption(_MEANING[grid])
@@ -106,13 +110,13 @@ def _choose(config: LM2Config) -> None:
     there = [name for name in _REPLACEMENTS if name != "initial" or grid == "slots"]
     replacement = widgets.buttons("Replaced by", "sweeps.replacement", there, at=right)
     left, middle, right = st.columns([3, 5, 2])
-    route = widgets.buttons("Computed anew", "sweeps.route", show=_ROUTES.__getitem__, help=_REACH, at=left)
+    route = widgets.buttons("Recomputed", "sweeps.route", show=_ROUTES.__getitem__, help=_REACH, at=left)
     if route == "exact":
         if not state.current().sweeps.back:
             state.update("sweeps", back=(0,))
         segments = range(_MOST_BACK)
         widgets.places("Segments", "sweeps.back", segments, show=sweeps.segment_name, help=_BACK, at=middle)
-        widgets.number("Screen for the best", "sweeps.screened", help=_SCREEN, at=right)
+        widgets.number("Measure only the best", "sweeps.screened", help=_SCREEN, at=right)
     meaning = _BANK_SLOTS if grid == "slots" and config.memory.design.bank_in_stream else _MEANING[grid]
     say.caption("{} It is replaced by " + _REPLACEMENTS[replacement] + ".", meaning)
 
@@ -159,7 +163,7 @@ def _cost(loaded: Checkpoint, spec: SweepSpec) -> None:
     with st.spinner("Predicting the cost ..."):
         cost = cache.prediction(loaded, spec)
     say.markdown(
-        "**{:,} units × {:,} documents: about {}**, where a whole document for every unit would take {}.",
+        "**{:,} units × {:,} documents: about {}**; running a whole document for every unit would take {}.",
         cost.units,
         cost.documents,
         progress.duration(cost.planned_seconds),
@@ -232,11 +236,11 @@ def _map(swept: Swept, metric: Metric, unit: int | None, view: Heatmap, *, hide:
 
 def _documents(swept: Swept, metric: Metric, unit: int | None) -> None:
     """The stories behind the chosen cell."""
-    st.subheader("Behind a cell" if unit is None else say.words("Behind {}", swept.result.parts[unit].label))
+    st.subheader("Details of a cell" if unit is None else say.words("Details of {}", swept.result.parts[unit].label))
     if unit is None:
-        st.caption("Click a cell of the map to see what replacing it does in each story.")
+        st.caption("Click a cell of the map to see the effect of replacing it in each story.")
     elif unit not in swept.result.measured:
-        st.caption("This unit was estimated by the screen, and not measured.")
+        st.caption("This unit was only estimated, not measured.")
     else:
         say.caption("{}", sweeps.effect(swept, unit, metric))
         panels.table(sweeps.documents(swept, unit, metric), "documents", 320)
@@ -248,8 +252,8 @@ def _ranking(swept: Swept, metric: Metric) -> None:
     ranking = sweeps.ranking(swept, metric)
     if ranking is None:
         say.warning(
-            "r(screen, exact) = {:.2f}, not {:g} or more: the screen may have missed the units that matter, so none are"
-            " ranked. Screen for more units, or measure all with 0.",
+            "r(estimated, measured) = {:.2f}, which is below {:g}: units that matter may have been missed, so"
+            " none are ranked. Measure more units, or all with 0.",
             swept.result.screening.r, TRUSTED,
         )  # fmt: skip
         return

@@ -31,31 +31,33 @@ _SHOWN = {
 }  # fmt: skip
 
 _PROBED = (
-    "Read weights of block {layer}, {pooled}, both maps on one scale. The probe is read as a segment of its own with"
-    " nothing else in sight, so only the bank differs; it is that of the text written with writes {shown}."
+    "Read weights of block {layer}, {pooled}, both maps on one scale. The probe is read as a segment"
+    " of its own without any context, so only the bank differs. The bank is that of the text written"
+    " with writes {shown}."
 )
 
 _PROBES = {ProbeText.QUESTION: "the question", ProbeText.SEGMENT: "the prompt's last segment"}
 _MOVED = (
-    "Share moved: how much of a token's attention went elsewhere (total variation of each head; then as the maps are"
-    " pooled)."
+    "Share moved: how much of a token's attention went elsewhere (total variation of each head, then"
+    " pooled as in the maps)."
 )
 
 
 def render() -> None:
     st.header("Updates")
     st.write(
-        "The model goes on writing behind the context. Each segment that it fills is written to the bank, so the same"
-        " tokens read something else afterwards; with writes off the bank stays as it is, and so does the reading."
+        "The model continues the context. Each segment it fills is written to the bank, so the same"
+        " tokens read something else afterwards. With writes off, the bank stays the same, and so does"
+        " the reading."
     )
     opened = session.open_memory()
     if opened is None:
         return
     session.subtitle(opened)
     left, middle, right = st.columns(3)
-    count = widgets.slider("Tokens to write", "updates.written", help="The likeliest token each time.", at=left)
+    count = widgets.slider("Tokens to write", "updates.written", help="The most likely token each time.", at=left)
     asked = len(opened.trace.segments) - 1
-    control = "The control: this segment and all later ones hand on the bank that they began with."
+    control = "The control: this segment and all later ones pass on the bank with which they began."
     frozen = _slider("Writes off: from segment", "updates.frozen", asked, asked, control, middle)
     written = widgets.buttons(
         "Show the text written with", "updates.writes", show=lambda writes: f"writes {writes}", at=right
@@ -89,7 +91,7 @@ def _again(found: Continued) -> None:
     on, off = found.walks["on"], found.walks["off"]
     digests = ", ".join(f"writes {name}: run {walk.spec.digest[:10]}" for name, walk in found.walks.items())
     count, layers = len(on.ids), on.layers
-    say.caption("{}; each continued by {} tokens, the likeliest every time.", digests, count)
+    say.caption("{}; each continued by {} tokens, the most likely one every time.", digests, count)
     with st.expander("Run again"):
         st.code(
             "import dataclasses\nimport lm2\nfrom probes.causal.updates import generate_traced\n\n"
@@ -118,7 +120,7 @@ def _written(opened: Opened, found: Continued, chart: UpdateChart) -> None:
     on, off, walk, piece_of = *found.walks.values(), found.walks[chart.writes], opened.checkpoint.tokenizer.shown
     count, start = len(walk.ids), len(walk.prompt)
     say.subheader("Written with writes {}", chart.writes)
-    counted = "Counted from the first that the model wrote."
+    counted = "Counted from the first token that the model wrote."
     step = (widgets.slider("Token", "updates.step", 1, count, help=counted) if count > 1 else 1) - 1
     view = updates.strip(walk, text.marks(opened.trace, opened.context), piece_of)
     _choose(panels.strip(view, "strip_updates", start + step), start)
@@ -130,7 +132,7 @@ def _written(opened: Opened, found: Continued, chart: UpdateChart) -> None:
         cell = panels.map_to_click(steps, "reads_by_step", None, step, Stretch.LINEAR, _height(opened))
         _choose(None if cell is None else start + cell.column, start)
     expected = text.beside(on.logits[step], off.logits[step], ("writes on", "writes off"), piece_of)
-    panels.panel(expected, "expected_at_step", f"Expected as token {step + 1}", at=right)
+    panels.panel(expected, "expected_at_step", f"Predicted as token {step + 1}", at=right)
     _both(on, off, piece_of)
     state.publish()
 
@@ -144,7 +146,7 @@ def _both(on: TracedGeneration, off: TracedGeneration, piece_of: Callable[[int],
         say.caption("With writes on and off the model writes the same {} tokens.", len(on.ids))
     else:
         say.caption(
-            "The two texts part at token {}; behind it, what is expected is about two different texts.", first + 1
+            "The two texts diverge at token {}; after it, the predictions are about two different texts.", first + 1
         )
     with st.expander("Both texts, token by token"):
         panels.table(updates.steps(on, off, piece_of), "steps", 360)
@@ -169,9 +171,9 @@ def _before_and_after(opened: Opened, continued: Continued, chart: UpdateChart) 
     left, middle, right = st.columns(3)
     probes = list(ProbeText) if question else [ProbeText.SEGMENT]
     probe = widgets.select("Probe, read from every bank", "updates.probe", probes, show=_PROBES.__getitem__, at=left)
-    fresh = "0 is the fresh bank that a document begins with."
+    fresh = "0 is the fresh bank with which a document begins."
     before = _slider("Before: segments written", "updates.before", last, walk.segment_of(0), fresh, middle)
-    opens = "The last segment is still open: the bank is what it would hand on now."
+    opens = "The last segment is still open: the bank is what it would pass on now."
     after = _slider("After: segments written", "updates.after", last, last, opens, right)
     by_question = bool(question) and probe is ProbeText.QUESTION
     ids = question if by_question else opened.trace.segments[-1].ids
@@ -197,7 +199,7 @@ def _before_and_after(opened: Opened, continued: Continued, chart: UpdateChart) 
     panels.panel(moved, "most_moved", "Tokens whose reading changed most", _MOVED, at=right)
     pair = read.logits[before], read.logits[after]
     expected = text.beside(*pair, ("before", "after"), opened.checkpoint.tokenizer.shown)
-    panels.panel(expected, "expected_behind", "Expected behind the probe", at=right)
+    panels.panel(expected, "expected_behind", "Predicted after the probe", at=right)
     _courses(opened, made, before, by_question=by_question)
     export_panel.hand_out(made)
     state.publish()
@@ -206,14 +208,16 @@ def _before_and_after(opened: Opened, continued: Continued, chart: UpdateChart) 
 def _courses(opened: Opened, made: dict[str, ComputedChart], before: int, *, by_question: bool) -> None:
     left, right = st.columns(2)
     course = (
-        f"Share of the probe's reading that is elsewhere than before ({before} segments written), mean over its tokens."
+        f"Share of the probe's reading that has moved since ({before} segments written), mean over its tokens."
         " With writes off it stays where it was."
     )
     panels.panel(made["Reading, update by update"].view, "course", "Reading, update by update", course, at=left)
     expected = made["Prediction, update by update"]
     said = repr(opened.checkpoint.tokenizer.shown(expected.chart.token).strip())
-    reason = "the true answer's first token" if by_question else f"the likeliest before ({before} segments written)"
-    note = f"Of {said} behind the probe: {reason}."
+    reason = (
+        "the true answer's first token" if by_question else f"the most likely one before ({before} segments written)"
+    )
+    note = f"Of {said} after the probe: {reason}."
     panels.panel(expected.view, "expected", "Prediction, update by update", note, at=right)
 
 

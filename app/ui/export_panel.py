@@ -65,7 +65,7 @@ def _table(title: str, made: ComputedChart) -> None:
     label = say.words("{}: LaTeX, Markdown, numbers (.zip)", title)
     widgets.download(label, lambda: table_bundle(made.view, sidecar(spec, [made])), f"{name}.zip", "application/zip")
     st.caption(
-        "With booktabs. sidecar.json in the archive makes the table again: `lm2 figure sidecar.json -o table.tex`."
+        "With booktabs. sidecar.json in the archive reproduces the table: `lm2 figure sidecar.json -o table.tex`."
     )
 
 
@@ -86,15 +86,15 @@ def _figure(title: str, made: ComputedChart, stretch: Stretch) -> None:
     with st.container(horizontal=True):
         files(spec, [shown], drawn, _name(shown))
         full = len(state.kept("figure")) >= MOST_PANELS
-        said = f"The Figure screen puts panels together, {MOST_PANELS} at most."
+        said = f"The Figure screen combines up to {MOST_PANELS} panels."
         # One button for all panels: a press while another panel is being drawn is not lost.
         icon = ":material/add_photo_alternate:"
         if st.button("Add to the figure", icon=icon, key="add_panel", help=said, disabled=full):
             state.kept("figure").append(PlacedPanel(made=shown, panel=panel))
             st.toast(say.words("{} is panel {} of the figure.", title, len(state.kept("figure"))), icon=icon)
     st.caption(
-        "The archive holds PDF, SVG, PNG, the numbers, a draft of the caption, LaTeX lines, and sidecar.json, which"
-        " makes the figure again: `lm2 figure sidecar.json -o fig.pdf`."
+        "The archive has PDF, SVG, PNG, the numbers, a draft caption, LaTeX lines, and sidecar.json,"
+        " which reproduces the figure: `lm2 figure sidecar.json -o fig.pdf`."
     )
 
 
@@ -104,7 +104,7 @@ def preview(drawn: PrintFigure) -> None:
 
     page = drawn.page
     st.image(render(drawn, FileFormat.PNG_300), width=round(_DOTS * page.width))
-    say.caption("At its printed size: {:g} in wide, as {}'s template has it.", page.width, page.measures.name)
+    say.caption("At its printed size: {:g} in wide, as in {}'s template.", page.width, page.measures.name)
 
 
 def files(spec: FigureSpec, made: Sequence[ComputedChart], drawn: PrintFigure, name: str) -> None:
@@ -114,7 +114,7 @@ def files(spec: FigureSpec, made: Sequence[ComputedChart], drawn: PrintFigure, n
     from app.figures.screen.html import interactive
 
     widgets.download(
-        "All of it (.zip)", lambda: bundle(drawn, sidecar(spec, made), spec.digest), f"{name}.zip", "application/zip"
+        "Everything (.zip)", lambda: bundle(drawn, sidecar(spec, made), spec.digest), f"{name}.zip", "application/zip"
     )
     widgets.download("PDF", lambda: render(drawn, FileFormat.PDF, spec.digest), f"{name}.pdf", "application/pdf")
     widgets.download("Interactive page (.html)", lambda: interactive(drawn), f"{name}.html", "text/html")
@@ -126,8 +126,8 @@ def page_of(key: str) -> dict[str, Any]:
     spans = [one.value for one in Columns if one is Columns.SINGLE or MEASURES[venue].double is not None]
     columns = Columns(widgets.buttons("Columns", "print.columns", spans))
     height = st.number_input(
-        "Height (in)", 0.5, TALLEST, value=None, step=0.25, key=f"{key}_height", placeholder="what suits",
-        help="Empty: what suits the panels.",
+        "Height (in)", 0.5, TALLEST, value=None, step=0.25, key=f"{key}_height", placeholder="automatic",
+        help="Leave empty for a height that suits the panels.",
     )  # fmt: skip
     return {"venue": venue, "columns": columns, "height": height}
 
@@ -144,7 +144,7 @@ def _panel(title: str, made: ComputedChart, stretch: Stretch) -> Panel:
         spread = st.segmented_control(
             "Spread", list(Stretch), default=stretch, format_func=lambda one: one.value, key=f"spread_{title}",
             required=True,
-            help="How values are spread over the colours: sqrt lifts small ones.",
+            help="How values map to colours: sqrt makes small ones visible.",
         )  # fmt: skip
     return Panel(title=st.text_input("Title", title, key=f"title_{title}"), colours=colours, stretch=spread)
 

@@ -33,7 +33,7 @@ def questions() -> tuple[Prompt, ...] | None:
     task = widgets.select("bAbI task", "questions.task", show=sidebar.task_name, at=left)
     order = "The last question of each held-out story, then the one before it, and so on."
     count = widgets.number("Questions", "questions.count", help=order, at=middle)
-    widgets.number("Seed", "questions.seed", help="For whatever is drawn: partners, orders, resamples.", at=right)
+    widgets.number("Seed", "questions.seed", help="For all random draws: partners, orders, resamples.", at=right)
     try:
         found = cache.questions(task, count)
     except ValueError as error:
@@ -42,8 +42,8 @@ def questions() -> tuple[Prompt, ...] | None:
     state.shows("questions", "\f".join(prompt.text for prompt in found))
     origin = "held out from training" if stories.real_stories(task) else "simulated"
     say.caption(
-        "{} questions about {} stories of qa{}, {}; each in a segment of its own. What the sidebar has under Context"
-        " plays no part here.",
+        "{} questions about {} stories of qa{}, {}; each in a segment of its own. The settings under"
+        " Context in the sidebar do not apply here.",
         count, len({prompt.story_id for prompt in found}), task, origin,
     )  # fmt: skip
     return found
@@ -76,7 +76,7 @@ def result(key: Hashable, work: Work, label: str, unit: str) -> Any:
         return job.result
     st.button(say.words("{}", label), type="primary", icon=":material/play_arrow:", on_click=jobs.ask, args=(key, work))
     if job is None:
-        st.caption("Not run yet. It runs in the background: go on working here, and come back by this page's link.")
+        st.caption("Not run yet. It runs in the background: you can keep working here, and return by this page's link.")
     if job is not None and job.phase is JobPhase.FAILED:
         say.info("It could not be run: {}.", job.sentence.removesuffix("."))
     if job is not None and job.phase is JobPhase.CANCELLED:
@@ -98,7 +98,7 @@ def again(
     when they are asked for by their `titles`."""
     file = f"{name}-{spec.digest[:10]}"
     say.caption(
-        "Spec {} of {} ({}), {} on {}. To have the same numbers again:",
+        "Spec {} of {} ({}), {} on {}. To compute the same numbers again:",
         spec.digest, loaded.name, loaded.digest[:10], loaded.dtype, loaded.device,
     )  # fmt: skip
     st.code(command.format(f"{file}.json"), language="bash")

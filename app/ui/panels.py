@@ -42,7 +42,7 @@ def part(count: int, token: int | None, key: str) -> tuple[int, int] | None:
     chosen = st.select_slider(
         "Part of the text", list(parts), held,
         format_func=lambda at: f"tokens {parts[at][0]:,} to {parts[at][1] - 1:,}", key=f"part_{key}_{count}_{held}",
-        help=f"At most {MOST_TOKENS:,} of the {count:,} tokens are drawn at a time. Choosing a token goes to its part.",
+        help=f"At most {MOST_TOKENS:,} of the {count:,} tokens are shown at a time. Choosing a token goes to its part.",
     )  # fmt: skip
     return parts[chosen]
 

@@ -23,7 +23,7 @@ def _progress(job: Job, unit: str) -> None:
             icon=":material/stop:",
             disabled=job.cancelling,
             on_click=job.cancel,
-            help="Stops it for everybody who waits for it.",
+            help="Stops it for everyone who is waiting for it.",
         )
 
 
@@ -35,7 +35,7 @@ def _how_far(job: Job, unit: str) -> str:
     if job.total is None:
         return f"{counted(job.done, unit)} in {duration(job.seconds)}" if job.done else "Starting ..."
     if job.done >= job.total:
-        return f"All {counted(job.total, unit)} are done; the statistics are being worked out ..."
+        return f"All {counted(job.total, unit)} are done; computing the statistics ..."
     left = "" if job.left is None else f" · about {duration(job.left)} left"
     return f"{job.done:,} of {counted(job.total, unit)} · {duration(job.seconds)}{left}"
 

@@ -111,8 +111,8 @@ def result_of(chart: Chart, loaded: "Checkpoint") -> Any:
     bar.empty()
     if not found.phase.ended:
         st.caption(
-            "A long text runs in the background: go on elsewhere, and come back by this page's link. It stops when no"
-            " page waits for it any more."
+            "A long text runs in the background: you can continue elsewhere, and return by this page's link."
+            " It stops when no page waits for it any more."
         )
         progress.show(found, "segment")
     elif found.phase is JobPhase.FINISHED:
@@ -143,7 +143,7 @@ def open_memory() -> Opened | None:
     opened = open_trace()
     if opened is not None and not opened.layers:
         name = opened.checkpoint.name
-        say.info("{} has no memory: there is nothing to show here. The Run screen shows its predictions.", name)
+        say.info("{} has no memory, so there is nothing to show here. The Run screen shows its predictions.", name)
         return None
     return opened
 

@@ -20,7 +20,7 @@ _SOURCES = {
 }
 _ASKED = {
     TextKind.OWN_SEGMENT: "one question, in a segment of its own",
-    TextKind.SAME_TEXT: "one question, behind the facts",
+    TextKind.SAME_TEXT: "one question, after the facts",
     TextKind.WHOLE_STORY: "the story as written, all questions answered",
 }
 _NAMES = {1: "one fact", 2: "two facts", 3: "three facts", 4: "two-argument relations", 5: "three-argument relations",
@@ -40,13 +40,13 @@ def render() -> None:
 def _model() -> None:
     widgets.known_or_typed(
         "Checkpoint", "model.checkpoint", bundled_names(),
-        help="A bundled one, or type the path of a folder (ours or a Hugging Face Llama), a .gguf file, or a .pt file of the released code, "
-        "where the server's owner opens it.",
+        help="A bundled checkpoint, or the path of a folder (ours or a Hugging Face Llama), a .gguf file, or a"
+        " .pt file of the released code, if the server's owner allows it.",
     )  # fmt: skip
     left, right = st.columns(2)
     widgets.select("Device", "model.device", help="auto is CUDA, then MPS, then CPU.", at=left)
     widgets.select("Numbers", "model.dtype", at=right)
-    about = "Tokens the model sees at once; 0 is the checkpoint's own."
+    about = "Tokens the model sees at once; 0 uses the checkpoint's own."
     widgets.number("Segment length (tokens)", "model.length", help=about)
     widgets.upload(
         "Your own checkpoint, a folder as .zip", "model.checkpoint", "zip", lambda content: cache.uploads().add(content),
@@ -98,8 +98,8 @@ def _file() -> None:
 def _tell_how_it_is_linked(field: str) -> None:
     if not state.fits_url(field):
         st.caption(
-            "This text is too long to be part of a link: a copied link holds a mark of it, which this server alone"
-            " understands, while it runs."
+            "This text is too long to be part of a link. A copied link holds a reference to it, which only"
+            " this server understands, while it runs."
         )
 
 

@@ -126,7 +126,7 @@ def settle(field: str, settled: Any) -> None:
     asked, choice = value(field), CHOICES[field]
     if asked != settled and field in st.session_state["from_link"]:
         shown = "nothing is chosen" if settled is None else f"{choice.link}={links.write(settled)} is shown"
-        tell(f"This link asks for {choice.link}={links.write(asked)[:_DIGITS]}, which is not there: {shown}.")
+        tell(f"This link asks for {choice.link}={links.write(asked)[:_DIGITS]}, which does not exist: {shown}.")
         st.session_state["from_link"].discard(field)
     _replace(choice.part, {choice.name: settled})
 

@@ -221,12 +221,12 @@ def block(config: "LM2Config", at: Any = st) -> int:
     if state.value("run.layer") not in layers:
         state.settle("run.layer", layers[-1])
     return buttons(
-        "Block", "run.layer", layers, help="A block of the decoder; each reads the bank and writes to it.", at=at
+        "Block", "run.layer", layers, help="A block of the decoder; each block reads and writes the bank.", at=at
     )
 
 
 def head(config: "LM2Config", at: Any = st) -> str:
     """Choose a memory head, or the mean or largest over heads."""
     options = ["mean", "max", *map(str, range(config.memory_heads))]
-    explained = "A head of the memory's attention; mean and max are taken over heads, cell by cell."
+    explained = "A head of the memory's attention; mean and max pool over heads, cell by cell."
     return buttons("Head", "run.head", options, help=explained, at=at)

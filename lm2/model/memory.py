@@ -106,8 +106,8 @@ class MemoryDesign(ABC):
     no_gates = "a memory without gates"
     """What a model "has" where there is nothing for a screen of gates."""
     head_edit = (
-        "A head's read is replaced at READ_V, what the slots offer that head, and so before the output gate, which"
-        " sees the change. Its pattern stays as it is."
+        "A head's read is replaced at READ_V, the values that the slots offer to that head. This is before the output"
+        " gate, which sees the change. The read pattern stays the same."
     )
     """How a memory head's read is replaced."""
     slot_way = (

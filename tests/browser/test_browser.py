@@ -216,7 +216,7 @@ def test_a_panel_is_handed_out_put_into_a_figure_kept_by_name_and_opened_again(p
     page.wait_for_selector(_PLOT)
     page.get_by_text("For a paper").click()
     with page.expect_download() as handed:
-        page.get_by_role("button", name="All of it (.zip)").click()
+        page.get_by_role("button", name="Everything (.zip)").click()
     with zipfile.ZipFile(handed.value.path()) as archive:
         assert {"fig.pdf", "data.csv", "sidecar.json"} <= set(archive.namelist())
     for number, panel in enumerate(("Norms", "Change by segment"), start=1):
@@ -235,7 +235,7 @@ def test_a_panel_is_handed_out_put_into_a_figure_kept_by_name_and_opened_again(p
     save = page.locator(_BUTTON).filter(has_text="Save")
     playwright.expect(save).to_be_enabled(timeout=60_000)
     save.click()
-    playwright.expect(page.get_by_text("makes it again")).to_be_visible(timeout=60_000)
+    playwright.expect(page.get_by_text("reproduces it")).to_be_visible(timeout=60_000)
     again = windows["light"].new_page()
     again.goto(f"{address}/figure")
     again.get_by_role("combobox", name="Saved figures").click()

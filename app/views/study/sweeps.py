@@ -288,6 +288,6 @@ def screen(swept: Swept) -> str | None:
     return (
         f"Screened: {len(swept.result.parts)} units estimated by joint integrated gradients,"
         f" {len(swept.result.measured)} of them measured ({len(screening.top)} with the largest estimates,"
-        f" {len(screening.random)} drawn at random). r(screen, exact) = {screening.r:.3f}, slope {screening.slope:.2f}."
-        " Units that were only estimated are hatched."
+        f" {len(screening.random)} drawn at random). r(estimated, measured) = {screening.r:.3f}, slope"
+        f" {screening.slope:.2f}. Units that were only estimated are hatched."
     )

@@ -136,13 +136,15 @@ class Release(MemoryDesign):
     reads_own_writes = True
     slots_are_tokens = True
 
-    write_block_refused = "in the released arithmetic a token reads what it writes: its writing cannot be blocked alone"
+    write_block_refused = (
+        "in the released arithmetic a token reads what it writes, so its writing alone cannot be blocked"
+    )
     no_write_pattern = (
         "the released arithmetic has no write attention, row j of its bank belongs to token j of the segment"
     )
     rereading = (
-        "In the released arithmetic a block reads what the block before it has just written: behind the first block, a"
-        " reading also holds what the probe itself writes."
+        "In the released arithmetic a block reads what the block before it has just written, so after the first block a"
+        " reading also contains what the probe itself writes."
     )
 
     def block(self, config: LM2Config, layer: int) -> ReleaseMemory:
@@ -178,8 +180,8 @@ class Release(MemoryDesign):
         if config.gate_pooling is not GatePooling.SEGMENT:
             return None
         return (
-            "This model's gates pool over the whole segment, so they see the future: a gate value, and every logit,"
-            " also depends on later tokens of its segment. There is one value per segment, not per token. The released"
+            "The gates of this model pool over the whole segment, so they see the future: every gate value and every"
+            " logit also depends on later tokens of its segment. There is one value per segment, not per token. The released"
             " arithmetic has no output gate."
         )
 

@@ -78,13 +78,14 @@ class MemoryTokens(MemoryDesign):
     bank_in_stream = True
     pattern_copies = 2  # the pattern is looked at part by part
 
-    no_gates = "memory tokens, and these have no gates"
+    no_gates = "memory tokens, which have no gates"
     head_edit = (
         "Memory tokens are read by the same attention as all tokens. A head's read is replaced at READ_PATTERN: how"
-        " much of its attention goes to the memory tokens, while what goes to other tokens stays. There are no gates."
+        " much of its attention goes to the memory tokens. Its attention to other tokens stays the same. There are no"
+        " gates."
     )
     slot_way = "Each memory token's final state goes through the output head"
-    rereading = "Tokens also attend to tokens: a column does not sum to 1, and what is left counts as one more slot."
+    rereading = "Tokens also attend to tokens, so a column does not sum to 1, and the rest counts as one more slot."
 
     def block(self, config: LM2Config, layer: int) -> TokenMemory:
         return TokenMemory(config.slots, last=layer == config.n_layers - 1)

@@ -221,7 +221,7 @@ def _errors(test: AppTest) -> list[str]:
 def test_with_nothing_toggled_the_screen_says_what_to_do() -> None:
     test = _page()
     assert not _errors(test)
-    assert any("Nothing is toggled" in info.value for info in test.info)
+    assert any("Nothing is changed" in info.value for info in test.info)
     assert test.button[0].disabled and test.button[1].disabled
 
 
@@ -237,7 +237,7 @@ def test_toggling_shows_both_answers_and_undoing_takes_it_back() -> None:
     test.button[0].click().run()
     assert "silent" not in test.query_params and test.query_params["policy"] == "off"
     test.button[0].click().run()
-    assert any("Nothing is toggled" in info.value for info in test.info)
+    assert any("Nothing is changed" in info.value for info in test.info)
     assert not _errors(test)
 
 
@@ -309,7 +309,7 @@ def test_models_of_every_kind_are_taken_or_explained(kind: str, request: pytest.
     if kind == "plain":
         assert any("no memory" in info.value for info in test.info)
     else:
-        assert any(heading.value == "Tokens behind which most has changed" for heading in test.subheader)
+        assert any(heading.value == "Tokens after which predictions changed most" for heading in test.subheader)
 
 
 @pytest.mark.parametrize("part", ["Memory", "Slots", "Heads and gates", "Statements"])

@@ -131,7 +131,7 @@ def test_the_last_blocks_stream_carries_the_donors_answer_over(sides) -> None:
 def test_questions_that_do_not_meet_are_refused_with_both_distances(gated) -> None:
     behind = _context(RECIPIENT, "kitchen")
     later = replace(behind, text=f"{RECIPIENT} kitchen")
-    with pytest.raises(ValueError, match="[1-9] tokens .* 0 behind the donor's"):
+    with pytest.raises(ValueError, match="[1-9] tokens .* 0 the donor's"):
         screen._activation(_side(gated, later), _side(gated, behind), Site.RESID_POST, 0)
 
 
@@ -208,7 +208,7 @@ def test_swapping_makes_the_donor_the_recipient() -> None:
 def test_an_activation_of_one_block_can_be_carried_over(part: str) -> None:
     test = _page(patched=part, patched_layer="1")
     assert not _errors(test)
-    assert any("laid end to end" in caption.value for caption in test.caption)
+    assert any("aligned at their ends" in caption.value for caption in test.caption)
     assert not test.metric
 
 

@@ -183,7 +183,7 @@ def test_a_probe_tells_its_cost_runs_and_shows_what_it_found(toy, folder) -> Non
         "Where it can be read",
         "Segment by segment",
         "Every source, all segments together",
-        "Behind bank:mean, all segments",
+        "Details of bank:mean, all segments",
     ]
     assert "use not tested" in told(test) and "the read path of block 1" in told(test)
     assert any(button.label == "Erase this and run" for button in test.button)
@@ -193,9 +193,9 @@ def test_a_cell_and_a_target_that_a_link_names_are_opened(toy, folder) -> None:
     path, link = folder(toy), {"probe_targets": "place of Mary, fact told", "probe_sources": "bank:mean, resid_post.*"}
     _fitted(_page(checkpoint=path, **link))
     test = _page(checkpoint=path, probe_source="resid_post.1", probe_segment="1", probe_target="fact told", **link)
-    assert any(as_read(heading.value) == "Behind resid_post.1, segment 1" for heading in test.subheader)
+    assert any(as_read(heading.value) == "Details of resid_post.1, segment 1" for heading in test.subheader)
     assert "ROC AUC" in told(test) and not test.exception
-    assert "Erasing is an experiment of where people are" in told(test)
+    assert "The erasure experiment is about where people are" in told(test)
     assert not any(button.label == "Erase this and run" for button in test.button)
 
 

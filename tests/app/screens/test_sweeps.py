@@ -129,7 +129,7 @@ def test_a_screen_leaves_the_units_that_were_not_measured_out(made) -> None:
     assert views.joints(swept, METRICS[0]).as_columns()["replaced"] == ["at once"] * 2, (
         "single effects that were not measured have no sum"
     )
-    assert "r(screen, exact) = 0.900" in views.screen(swept)
+    assert "r(estimated, measured) = 0.900" in views.screen(swept)
     assert views.ranking(swept, METRICS[0]).rows[0][0] == swept.result.parts[7].label
 
 
@@ -187,7 +187,7 @@ def test_a_sweep_tells_its_cost_runs_and_shows_what_it_found(toy: str, units: in
     _swept(test)
     assert not test.exception
     titles = [heading.value for heading in test.subheader]
-    assert titles == ["One at a time", "Together", "Behind a cell", "Largest effects", "More and more together"]
+    assert titles == ["One at a time", "Together", "Details of a cell", "Largest effects", "More and more together"]
     assert len(test.dataframe[1].value) == units and "documents of 4 stories" in told(test)
 
 
@@ -195,7 +195,7 @@ def test_a_cell_that_a_link_names_is_opened(gated, folder) -> None:
     path = folder(gated)
     _swept(_page(checkpoint=path))
     test = _page(checkpoint=path, unit="7")
-    assert any(heading.value == "Behind block 2, slot 2" for heading in test.subheader)
+    assert any(heading.value == "Details of block 2, slot 2" for heading in test.subheader)
     assert len(test.dataframe[1].value) == 4
 
 
@@ -223,7 +223,7 @@ def test_segments_that_no_story_has_are_explained(gated, folder) -> None:
 
 def test_a_screen_shows_its_agreement(gated, folder) -> None:
     test = _swept(_page(checkpoint=folder(gated), screened="1"))
-    assert not test.exception and "r(screen, exact)" in told(test)
+    assert not test.exception and "r(estimated, measured)" in told(test)
 
 
 def test_the_url_and_the_spec_say_what_was_chosen(gated, folder) -> None:
