@@ -1,25 +1,29 @@
 """Hooks of the documentation build: they generate the command reference, and keep docstrings as written."""
 
 import argparse
+import ast
 import re
 from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import griffe
 
 from lm2.markdown import table
+from probes.experiments.registry import EXPERIMENTS
 
 COMMANDS = "<!-- commands -->"
 """The marker in a page that the command reference replaces."""
-EXPERIMENTS = "<!-- experiments -->"
+LIST = "<!-- experiments -->"
 """The marker in a page that the list of experiments replaces."""
 _MARKUP = re.compile(r"(`[^`]*`)|([*_\[\]])|<")
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Called for every page before it is rendered."""
-    if EXPERIMENTS in markdown:
-        markdown = markdown.replace(EXPERIMENTS, _experiments())
+    if LIST in markdown:
+        markdown = markdown.replace(LIST, _experiments())
     if COMMANDS not in markdown:
         return markdown
     from app.cli.main import parser  # only one page has commands
@@ -31,10 +35,19 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 
 def _experiments() -> str:
-    from probes.experiments.registry import EXPERIMENTS, experiment  # only one page has experiments
-
-    rows = [[f"`{key}`", plain(experiment(key).question), plain(experiment(key).control)] for key in EXPERIMENTS]
+    rows = [[f"`{key}`", *map(plain, _declared(module))] for key, module in EXPERIMENTS.items()]
     return table(["`lm2 experiment ...`", "question", "control"], rows)
+
+
+def _declared(module: str) -> list[str]:
+    """What an experiment's file says of it, read and not imported, as torch would be with it."""
+    [call] = [
+        node.value
+        for node in ast.parse(Path(find_spec(module).origin).read_text(encoding="utf-8")).body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "EXPERIMENT"
+    ]
+    words = {keyword.arg: keyword.value for keyword in call.keywords}
+    return [ast.literal_eval(words[name]) for name in ("question", "control")]
 
 
 def _block(text: str) -> str:

@@ -248,7 +248,7 @@ def test_eval_writes_tables_and_a_report_beside_the_paper(
     assert (
         f"lm2 eval --models {models} --tasks qa1,qa6-qa7" in report
         and "paper: LM2-1.7B" in report
-        and "| qa7 |" in report
+        and "| qa7 " in report
     )
     tables = {"table.csv", "table.parquet", "differences.csv", "differences.parquet"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"cells", *tables}
