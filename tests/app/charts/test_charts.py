@@ -35,10 +35,14 @@ from app.figures.print.page import Paper
 from app.figures.screen import draw
 from app.figures.screen.html import interactive
 from app.figures.theme import DARK, LIGHT
+from app.server import results
+from app.server.results import Kept
 from app.views.kinds import Forest, Line, Strip, Table
 from app.views.latex import latex
 from app.views.study import ablations, experiments, sweeps
 from lm2.intervals import Bounded
+from lm2.model.sites import Site
+from lm2.runs.capture import Capture
 from lm2.runs.interventions import Freeze
 from lm2.runs.spec import RunSpec
 from lm2.weights.checkpoint import Checkpoint
@@ -122,6 +126,27 @@ def test_json_gives_it_back_and_all_that_is_shown_can_be_printed(kind: str, gate
             spec = FigureSpec(charts=(chart,), page=Paper(venue="tmlr"))
             assert render(spec.drawn([made]), FileFormat.SVG).startswith(b"<?xml")
             assert interactive(spec.drawn([made])).endswith("</html>")
+
+
+@pytest.mark.parametrize("kind", ["ablation", "patching", "updates"])
+def test_a_screen_has_the_numbers_of_the_command_and_computes_no_part_twice(
+    kind: str, gated: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import lm2.runs.runner
+
+    specs, run, store = [], lm2.runs.runner.run, results.ResultCache(10**9)
+    monkeypatch.setattr(results, "_store", lambda: store)
+    wide = RunSpec(checkpoint=gated.name, text=TEXT, captures=tuple(map(Capture, (Site.READ_PATTERN, Site.BANK_POST))))
+    Kept(anew=True).run(gated, wide)
+    monkeypatch.setattr(
+        lm2.runs.runner, "run", lambda *given, **named: (specs.append(given[1]), run(*given, **named))[1]
+    )
+    for chart in charts(gated.name)[kind]:
+        shown = chart.made(gated, chart.result(gated, Kept(anew=True))).to_json()
+        assert chart.result(gated, Kept()), "all its parts are kept"
+        assert TEXT not in [spec.text for spec in specs if not spec.interventions], "a run that has kept more serves"
+        assert shown == chart.made(gated, chart.result(gated, Computing())).to_json()
+        specs.clear()
 
 
 def test_what_a_screen_shows_is_what_the_chart_holds(gated: Checkpoint) -> None:

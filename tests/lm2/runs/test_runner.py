@@ -421,3 +421,12 @@ def test_each_segment_looks_only_at_the_captures_that_name_it(
     trace = run(gated, spec)
     assert len(looks) == 2 * count, "once to predict its size, once to keep it"
     assert sorted({place.segment for _, place in trace.records}) == list(range(count))
+
+
+def test_a_text_is_encoded_once_for_all_that_ask_for_it(gated, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts, encode = [], gated.tokenizer.encode
+    monkeypatch.setattr(gated.tokenizer, "encode", lambda text: (texts.append(text), encode(text))[1])
+    spec = RunSpec(checkpoint=gated.name, text="Mary went home, and nobody else did.")
+    assert prepare(gated, spec) == prepare(gated, replace(spec, captures=(Capture(Site.EMBED),))) and len(texts) == 1
+    prepare(gated, replace(spec, segment_length=4))
+    assert len(texts) == 2, "other segments are cut anew"
