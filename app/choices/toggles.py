@@ -118,40 +118,22 @@ class Toggles:
         if self.silent:
             found.append(MemoryOff(layers=self.silent, segments=held))
         if self.slots:
-            permuted = self.slot_change is ManualChange.PERMUTE
-            operation = (
-                Permute(order=_circle(self.slots, config.slots)) if permuted else _operation(self.slot_change, texts)
-            )
-            found.append(
-                BankEdit(
-                    operation=operation,
-                    segments=held,
-                    slots=None if permuted else self.slots,
-                    persistence=self.persistence,
-                )
-            )
+            if self.slot_change is ManualChange.PERMUTE:
+                slots, operation = None, Permute(order=_circle(self.slots, config.slots))
+            else:
+                slots, operation = self.slots, _operation(self.slot_change, texts)
+            found.append(BankEdit(operation=operation, segments=held, slots=slots, persistence=self.persistence))
         if self.heads:
-            site = head_site(config)
-            found.append(
-                Edit(
-                    site=site,
-                    operation=_operation(self.head_change, texts),
-                    layers=blocks,
-                    segments=held,
-                    heads=self.heads,
-                )
-            )
+            site, operation = head_site(config), _operation(self.head_change, texts)
+            found.append(Edit(site=site, operation=operation, layers=blocks, segments=held, heads=self.heads))
         for gate in GATES.values():
             if self.clamp(gate):
                 clamped = Set(value=_share(gate, self.clamp(gate)))
                 found.append(Edit(site=gate.site, operation=clamped, layers=blocks, segments=held))
         if self.muted:
             check_there("statement", self.muted, range(len(statements)))
-            found.append(
-                WriteBlock(
-                    tokens=tuple(sorted({at for number in self.muted for at in tokens.within(*statements[number])}))
-                )
-            )
+            muted = {token for number in self.muted for token in tokens.within(*statements[number])}
+            found.append(WriteBlock(tokens=tuple(sorted(muted))))
         return tuple(found)
 
     def _policy(self, segments: int, texts: tuple[str, ...]) -> tuple[Intervention, ...]:

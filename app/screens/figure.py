@@ -123,40 +123,23 @@ def _page(placed: list[PlacedPanel]) -> Grid:
 def _panel(placed: list[PlacedPanel], at: int) -> None:
     """One panel's title, axes and annotations, and its place."""
     one = placed[at]
-    key = (  # a figure that is opened brings its own texts
-        f"{st.session_state.get('figure_epoch', 0)}_{at}_{one.made.chart.digest[:10]}"
-    )
-    with st.expander(
-        say.words(
-            "{}: {} ({})",
-            chr(ord("a") + at),
-            one.panel.title or one.made.chart.words,
-            one.made.chart.checkpoint or "evaluation",
-        )
-    ):
-        title = st.text_input("Title", one.panel.title, key=f"figure_title_{key}")
-        changes = {"title": title}
+    # A figure that is opened brings its own texts.
+    key = f"{st.session_state.get('figure_epoch', 0)}_{at}_{one.made.chart.digest[:10]}"
+    named, model = one.panel.title or one.made.chart.words, one.made.chart.checkpoint or "evaluation"
+    with st.expander(say.words("{}: {} ({})", chr(ord("a") + at), named, model)):
+        changes = {"title": st.text_input("Title", one.panel.title, key=f"figure_title_{key}")}
         if not isinstance(one.made.view, Strip):  # a text has no axes
-            changes["x_title"] = st.text_input(
-                "Axis along", one.panel.x_title, key=f"figure_x_{key}", placeholder="as on the screen"
-            )
-            changes["y_title"] = st.text_input(
-                "Axis up", one.panel.y_title, key=f"figure_y_{key}", placeholder="as on the screen"
-            )
+            for axis, label in (("x", "Axis along"), ("y", "Axis up")):
+                said = getattr(one.panel, f"{axis}_title")
+                asked = st.text_input(label, said, key=f"figure_{axis}_{key}", placeholder="as on the screen")
+                changes[f"{axis}_title"] = asked
             changes["annotations"] = _annotations(one.panel, key)
         with st.container(horizontal=True):
-            if st.button("", icon=":material/arrow_upward:", help="Earlier", disabled=at == 0, key=f"figure_up_{key}"):
-                placed[at - 1], placed[at] = one, placed[at - 1]
-                st.rerun()
-            if st.button(
-                "",
-                icon=":material/arrow_downward:",
-                help="Later",
-                disabled=at == len(placed) - 1,
-                key=f"figure_down_{key}",
-            ):
-                placed[at + 1], placed[at] = one, placed[at + 1]
-                st.rerun()
+            for name, icon, about, to in (("up", "upward", "Earlier", at - 1), ("down", "downward", "Later", at + 1)):
+                nowhere, icon = to not in range(len(placed)), f":material/arrow_{icon}:"
+                if st.button("", icon=icon, help=about, disabled=nowhere, key=f"figure_{name}_{key}"):
+                    placed[to], placed[at] = one, placed[to]
+                    st.rerun()
             if st.button("", icon=":material/delete:", help="Remove", key=f"figure_out_{key}"):
                 del placed[at]
                 st.rerun()
@@ -199,18 +182,12 @@ def _preview(placed: list[PlacedPanel], grid: Grid) -> None:
     left, right = st.columns([5, 2], vertical_alignment="bottom")
     named = left.text_input("Name", key="figure_name", placeholder="reads-and-writes", help=_KEPT).strip()
     label = "Replace" if named in workspace.names() else "Save"
-    if right.button(
-        say.words("{}", label), icon=":material/save:", type="primary", disabled=not named, width="stretch"
-    ):
+    if right.button(label, icon=":material/save:", type="primary", disabled=not named, width="stretch"):
         try:
             path = workspace.save(named, sidecar(spec, made))
         except (ValueError, OSError) as error:
             say.info("{}.", error)
         else:
-            st.success(
-                say.words(
-                    "Saved. {}, in the workspace's folder of figures, reproduces it.",
-                    say.CodeText(f"lm2 figure {shlex.quote(path.name)} -o fig.pdf"),
-                ),
-                icon=":material/check:",
-            )
+            command = say.CodeText(f"lm2 figure {shlex.quote(path.name)} -o fig.pdf")
+            said = say.words("Saved. {}, in the workspace's folder of figures, reproduces it.", command)
+            st.success(said, icon=":material/check:")
