@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from toys import EVERY
 
 from lm2.model.config import BankStart, LM2Config, MemoryKind
 from lm2.model.lm2 import LM2
@@ -113,6 +114,16 @@ def tokens_config(tokenizer: Tokenizer) -> LM2Config:
 
 
 @pytest.fixture(scope="session")
+def armt_config(tokenizer: Tokenizer) -> LM2Config:
+    """Keys of four entries, so 24 features; memory in two blocks of three."""
+    return LM2Config(
+        memory=MemoryKind.ARMT, d_vocab=tokenizer.size, d_model=16, n_layers=3, n_heads=4, n_key_value_heads=2,
+        d_mlp=24, segment_length=7, attention_window=7, slots=24, slot_dim=2 * 17, memory_heads=1, memory_layers=(0, 2),
+        memory_sizes={"memory_tokens": 3},
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
 def plain(build: Callable[..., Checkpoint], plain_config: LM2Config) -> Checkpoint:
     return build(plain_config, 1, "toy-plain")
 
@@ -132,7 +143,12 @@ def rmt(build: Callable[..., Checkpoint], tokens_config: LM2Config) -> Checkpoin
     return build(tokens_config, 4, "toy-rmt")
 
 
-@pytest.fixture(scope="session", params=("plain", "gated", "release", "rmt"))
+@pytest.fixture(scope="session")
+def armt(build: Callable[..., Checkpoint], armt_config: LM2Config) -> Checkpoint:
+    return build(armt_config, 5, "toy-armt")
+
+
+@pytest.fixture(scope="session", params=EVERY)
 def checkpoint(request: pytest.FixtureRequest) -> Checkpoint:
     """Each kind of model in turn."""
     return request.getfixturevalue(request.param)

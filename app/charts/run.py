@@ -119,6 +119,7 @@ class RunChart(TextChart):
         return self._of_memory(checkpoint, trace, layer, layers, token)
 
     def _of_memory(self, checkpoint: Checkpoint, trace: Trace, layer: int, layers: tuple[int, ...], token: int) -> View:
+        there = checkpoint.config.memory.design.gates
         match self.shown:
             case OfRun.TEXT:
                 read = self.side == "read"
@@ -138,13 +139,13 @@ class RunChart(TextChart):
                     memory.read_map(trace, layer, self.head), token, memory.read_title(layer, self.head)
                 )
             case OfRun.GATE_SLOTS:
-                return gates.per_slot(trace, self.gate, layers)
+                return gates.per_slot(trace, self.gate, layers, there)
             case OfRun.GATE_TOKENS:
                 return gates.per_token(trace, layers)
             case OfRun.GATE_SPREAD:
-                return gates.spread(trace, self.gate, layer)
+                return gates.spread(trace, self.gate, layer, there)
             case OfRun.GATE_SATURATION:
-                return gates.saturation(trace, self.gate, layer)
+                return gates.saturation(trace, self.gate, layer, there)
             case OfRun.NORMS:
                 return bank.norms(trace, layers)
             case OfRun.CHANGES:

@@ -126,10 +126,11 @@ class Toggles:
         if self.heads:
             site, operation = head_site(config), _operation(self.head_change, texts)
             found.append(Edit(site=site, operation=operation, layers=blocks, segments=held, heads=self.heads))
-        for gate in GATES.values():
+        for key, gate in GATES.items():
             if self.clamp(gate):
+                site = config.memory.design.gates.get(key, gate).site
                 clamped = Set(value=_share(gate, self.clamp(gate)))
-                found.append(Edit(site=gate.site, operation=clamped, layers=blocks, segments=held))
+                found.append(Edit(site=site, operation=clamped, layers=blocks, segments=held))
         if self.muted:
             check_there("statement", self.muted, range(len(statements)))
             muted = {token for number in self.muted for token in tokens.within(*statements[number])}

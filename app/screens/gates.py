@@ -8,11 +8,10 @@ from app.charts import ComputedChart, OfRun, RunChart
 from app.ui import export_panel, panels, say, session, state, widgets
 from app.ui.session import Opened
 from app.views.run import gates
-from lm2.model.gates import GATES
 
 _OF_BLOCK = {"Spread": OfRun.GATE_SPREAD, "Saturation": OfRun.GATE_SATURATION}
 _WRITES = (
-    "Mean over the features of each slot. The blocks of a segment write one after another, in the order of the columns."
+    "Mean over the features of each {}. The blocks of a segment write one after another, in the order of the columns."
 )
 
 
@@ -26,26 +25,27 @@ def render() -> None:
     config, trace = opened.checkpoint.config, opened.trace
     if warning := config.memory.design.gates_warning(config):
         say.warning("{}", warning)
-    there = [key for key, gate in GATES.items() if gate.there(config)]
+    there = config.memory.design.gates
     if not there:
         name = opened.checkpoint.name
         say.info("{} has {}. Memory and Bank show them.", name, config.memory.design.no_gates)
         return
-    gate = widgets.buttons("Gate", "gates.gate", there)
-    say.caption("{}: {}", GATES[gate].words, GATES[gate].meaning)
+    gate = widgets.buttons("Gate", "gates.gate", list(there))
+    rows, over = there[gate].rows, there[gate].over
+    say.caption("{}: {}", there[gate].words, there[gate].meaning)
     window = None
-    if gate == "out":
+    if rows == "token":
         window = panels.part(len(trace.tokens), state.choice("run.token", len(trace.tokens)), "gates")
         title, shown, height = "Per token and block", OfRun.GATE_TOKENS, None
     else:
-        title, shown, height = "Per slot, write by write", OfRun.GATE_SLOTS, min(720, max(280, 16 * config.slots + 100))
+        title, shown, height = f"Per {rows}, write by write", OfRun.GATE_SLOTS, min(720, max(280, 16 * config.slots + 100))
     chart = RunChart(spec=trace.spec, item=opened.context.origin, shown=shown, gate=gate, window=window)
     made = session.computed({title: chart}, opened.checkpoint)
-    panels.panel(made[title].view, "gate_map", title, "" if gate == "out" else _WRITES, height=height)
+    panels.panel(made[title].view, "gate_map", title, "" if rows == "token" else _WRITES.format(rows), height=height)
     _one_block(opened, chart, made)
-    over = "tokens" if gate == "out" else "segments, slots"
-    summary = gates.summary(trace, gate, opened.layers)
-    panels.panel(summary, "gate_summary", "All blocks in numbers", f"Over all {over} and features.")
+    everything = f"Over all tokens and {over}." if rows == "token" else f"Over all segments, {over}."
+    summary = gates.summary(trace, gate, opened.layers, there)
+    panels.panel(summary, "gate_summary", "All blocks in numbers", everything)
 
 
 @st.fragment

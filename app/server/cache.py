@@ -29,15 +29,7 @@ _UPLOAD_BYTES = 8 * 1024**3
 _TEXT_BYTES = 64 * 1024**2
 """What texts may take in all that are too long for a link."""
 
-_SITES = (
-    Site.READ_PATTERN,
-    Site.WRITE_PATTERN,
-    Site.GATE_IN,
-    Site.GATE_FORGET,
-    Site.GATE_OUT,
-    Site.BANK_PRE,
-    Site.BANK_POST,
-)
+_SITES = (Site.READ_PATTERN, Site.WRITE_PATTERN, Site.BANK_PRE, Site.BANK_POST)
 
 
 def checkpoint(name: str, device: str, dtype: str) -> "Checkpoint":
@@ -123,7 +115,8 @@ def _spec_for(
 ) -> RunSpec:
     from lm2.runs.runner import predicted_bytes
 
-    sites = [site for site in _SITES if site.layers(_loaded.config)]
+    gates = (gate.site for gate in _loaded.config.memory.design.gates.values())
+    sites = [site for site in (*_SITES, *gates) if site.layers(_loaded.config)]
     full = RunSpec(
         checkpoint=name, text=text, segment_length=segment_length, captures=tuple(Capture(site) for site in sites)
     )

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from enum import Enum
+from typing import Any
 
 from lm2.model.memory import MemoryKind, divides
-from lm2.serialize import Spec, within
+from lm2.serialize import Spec, settled, within
 from lm2.shown import shown
 
 LARGEST = 2**28
@@ -97,6 +98,8 @@ class LM2Config(Spec):
     """Keep only this many slots of each read pattern, renormalised; None keeps all."""
     gate_pooling: GatePooling = GatePooling.SEGMENT
     """RELEASE only."""
+    memory_sizes: Any = None
+    """Sizes that only this kind of memory has, as a value of its design's `own_sizes` or as JSON."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -115,6 +118,13 @@ class LM2Config(Spec):
         if self.attention_window is not None and self.attention_window < self.segment_length:
             raise ValueError(
                 f"attention_window {self.attention_window} is shorter than segment_length {self.segment_length}"
+            )
+        own = self.memory.design.own_sizes
+        if own is not None:
+            self.freeze(memory_sizes=settled("LM2Config.memory_sizes", own, self.memory_sizes))
+        elif self.memory_sizes is not None:
+            raise ValueError(
+                f"{self.memory.design.title} has no memory_sizes of its own, not {shown(self.memory_sizes)}"
             )
         self.memory.design.check(self)
 

@@ -1,9 +1,14 @@
 """The gates of a memory: where they are, what they are called, and what their values say."""
 
-from dataclasses import dataclass
+from __future__ import annotations
 
-from lm2.model.config import LM2Config
-from lm2.model.sites import Site
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lm2.model.sites import AnySite, Site
+
+if TYPE_CHECKING:
+    from lm2.model.config import LM2Config
 
 
 @dataclass(frozen=True)
@@ -12,20 +17,20 @@ class Gate:
 
     name: str
     """As in "input gate"."""
-    site: Site
+    site: AnySite
     share: str
     """What a value is a share of."""
     meaning: str
     least: bool = False
     """Whether low values are what a map of it is looked at for."""
+    rows: str = "slot"
+    """What has a value of its own, or one for each feature: a slot, a token."""
+    over: str = "slots and features"
+    """What all values of one segment are of, or of one token."""
 
     @property
     def words(self) -> str:
         return f"{self.name} gate"
-
-    def there(self, config: LM2Config) -> bool:
-        """Whether a model has it."""
-        return self.site.layers(config) != ()
 
 
 GATES = {
@@ -35,12 +40,13 @@ GATES = {
     ),
     "out": Gate(
         "output", Site.GATE_OUT, "share let through",
-        "share of what was read that enters the stream (1 lets all through)",
+        "share of what was read that enters the stream (1 lets all through)", rows="token", over="features",
     ),
 }  # fmt: skip
-"""By the names that links and figures have for them."""
+"""LM2's, by the names that links and figures have for them. A memory whose gate does the same in another way gives it
+the same name."""
 
 
 def gates_of(config: LM2Config) -> tuple[Gate, ...]:
     """Those that a model has."""
-    return tuple(gate for gate in GATES.values() if gate.there(config))
+    return tuple(config.memory.design.gates.values())

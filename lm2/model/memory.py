@@ -8,7 +8,9 @@ from enum import Enum
 from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple
 
+from lm2.model.gates import GATES, Gate
 from lm2.model.sites import AnySite, Axis, Site
+from lm2.serialize import Spec
 from lm2.shown import shown
 
 if TYPE_CHECKING:
@@ -40,6 +42,8 @@ class MemoryKind(Enum):
     """The arithmetic of the released LM2 code, number for number."""
     TOKENS = ("tokens", "lm2.model.kinds.rmt")
     """RMT: memory tokens before and after the segment, through a plain decoder."""
+    ARMT = ("armt", "lm2.model.kinds.armt")
+    """ARMT: an associative matrix in each block, written by memory tokens behind the segment."""
 
     def __new__(cls, name: str, module: str) -> MemoryKind:
         member = object.__new__(cls)
@@ -118,6 +122,14 @@ class MemoryDesign(ABC):
     rereading = ""
     """What to know of the weights of reading the same tokens from several banks."""
 
+    own_sizes: type[Spec] | None = None
+    """The class of `LM2Config.memory_sizes`; None, this kind has no sizes but those that all have."""
+
+    @property
+    def gates(self) -> Mapping[str, Gate]:
+        """Its gates, by the names that links and figures have for them."""
+        return {name: gate for name, gate in GATES.items() if gate.site in self.sites}
+
     @abstractmethod
     def block(self, config: LM2Config, layer: int) -> BlockMemory:
         """The memory of one block."""
@@ -135,10 +147,14 @@ class MemoryDesign(ABC):
             raise ValueError(f"memory_layers must be distinct blocks of 0..{config.n_layers - 1}, not {shown(layers)}")
         divides("d_model", config.d_model, "memory_heads", config.memory_heads)
         divides("slot_dim", config.slot_dim, "memory_heads", config.memory_heads)
-        if not config.learned_bank and config.slots > config.slot_dim:
-            raise ValueError(f"an identity bank needs slots <= slot_dim, not {config.slots} > {config.slot_dim}")
+        self.check_start(config)
         if config.read_top_k is not None and not 1 <= config.read_top_k <= config.slots:
             raise ValueError(f"read_top_k must be within 1..{config.slots} (slots), not {config.read_top_k}")
+
+    def check_start(self, config: LM2Config) -> None:
+        """Raise ValueError for sizes with which a document's first bank cannot be made."""
+        if not config.learned_bank and config.slots > config.slot_dim:
+            raise ValueError(f"an identity bank needs slots <= slot_dim, not {config.slots} > {config.slot_dim}")
 
     def sizes(self, config: LM2Config) -> dict[Axis, int]:
         """How long the axes of the memory's own sites are that no decoder has."""

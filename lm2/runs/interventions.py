@@ -129,7 +129,7 @@ class Edit(_Editing):
     """Token places in the document; None, all. In a segment, those of them that it has."""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.site, Site):
+        if not isinstance(self.site, AnySite):
             raise ValueError(f"site must be a Site, not {shown(self.site)}")
         super().__post_init__()
         for name in ("layers", "heads", "tokens"):

@@ -175,7 +175,8 @@ def _run(chosen: argparse.Namespace) -> Output:
     checkpoint = load(chosen.checkpoint, chosen.device, chosen.dtype)
     wanted = [Capture(Site.READ_PATTERN, HeadMean())]
     if chosen.out:
-        wanted += [Capture(site) for site in (Site.WRITE_PATTERN, Site.GATE_IN, Site.GATE_FORGET, Site.GATE_OUT)]
+        gates = (gate.site for gate in checkpoint.config.memory.design.gates.values())
+        wanted += [Capture(site) for site in (Site.WRITE_PATTERN, *gates)]
     captures = tuple(capture for capture in wanted if capture.site.layers(checkpoint.config))
     spec = RunSpec(checkpoint=checkpoint.name, text=text, segment_length=chosen.segment_length, captures=captures)
     with progress("segment") as told:

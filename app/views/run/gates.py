@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,8 +10,8 @@ from jaxtyping import Float
 
 from app.views.kinds import Heatmap, Line, Lines, Table, slot_labels, token_labels
 from app.views.run import text
-from lm2.model.gates import GATES
-from lm2.model.sites import Site
+from lm2.model.gates import GATES, Gate
+from lm2.model.sites import Axis, Site
 from probes.findings import columns_of
 
 if TYPE_CHECKING:
@@ -20,9 +21,10 @@ CLOSED, OPEN = 0.05, 0.95
 """A gate value below CLOSED or above OPEN counts as saturated."""
 
 
-def per_slot(trace: Trace, gate: str, layers: tuple[int, ...]) -> Heatmap:
-    """Mean over features, of each slot, at each write: segments in order, blocks in order within each."""
-    site = GATES[gate].site
+def per_slot(trace: Trace, gate: str, layers: tuple[int, ...], gates: Mapping[str, Gate] = GATES) -> Heatmap:
+    """Mean over features, of each of the gate's rows, at each write: segments in order, blocks in order within each."""
+    site, rows = gates[gate].site, gates[gate].rows
+    over = "" if site.axes[-1] is Axis.ONE else ", mean over features"
     columns = [(segment.index, layer) for segment in trace.segments for layer in layers]
     values = (
         np.stack([trace.across(site, layer=layer).mean(-1) for layer in layers], axis=1).reshape(len(columns), -1).T
@@ -31,16 +33,16 @@ def per_slot(trace: Trace, gate: str, layers: tuple[int, ...]) -> Heatmap:
         values=values,
         row_labels=slot_labels(len(values)),
         column_labels=tuple(f"segment {segment}, block {layer}" for segment, layer in columns),
-        row_title="slot",
+        row_title=rows,
         column_title="block that writes, within each segment",
-        value_title=f"{gate} gate ({GATES[gate].share}), mean over features",
+        value_title=f"{gate} gate ({gates[gate].share}){over}",
         low=0.0,
         high=1.0,
         boundaries=tuple(range(0, len(columns), len(layers))),
         segment_labels=text.segment_labels(trace),
         ticks=tuple(str(layer) for _, layer in columns),
-        least=GATES[gate].least,
-        row_noun="slot",
+        least=gates[gate].least,
+        row_noun=rows,
         column_noun="segment",  # cells hold one block's columns of neighbouring segments
         column_kinds=tuple(layer for _, layer in columns),
     )
@@ -65,28 +67,23 @@ def per_token(trace: Trace, layers: tuple[int, ...]) -> Heatmap:
     )
 
 
-def _entries(trace: Trace, gate: str, layer: int) -> Float[np.ndarray, "place entry"]:
+def _entries(trace: Trace, gate: Gate, layer: int) -> Float[np.ndarray, "place entry"]:
     """All of a block's gate values, per segment, or per token for the output gate."""
-    values = trace.across(GATES[gate].site, layer=layer)
+    values = trace.across(gate.site, layer=layer)
     return values.reshape(len(values), -1)
 
 
-def _axis(trace: Trace, gate: str) -> tuple[tuple[str, ...], str, tuple[int, ...]]:
-    if gate == "out":
+def _axis(trace: Trace, gate: Gate) -> tuple[tuple[str, ...], str, tuple[int, ...]]:
+    if gate.rows == "token":
         return token_labels(trace.tokens.shown), "token", text.boundaries(trace)
     return text.segment_labels(trace), "segment", ()
 
 
-def _over(gate: str) -> str:
-    """What the values of one point of a curve are of."""
-    return "features" if gate == "out" else "slots and features"
-
-
-def spread(trace: Trace, gate: str, layer: int) -> Lines:
+def spread(trace: Trace, gate: str, layer: int, gates: Mapping[str, Gate] = GATES) -> Lines:
     """Mean, median and the 10 % and 90 % quantiles of a block's gate across the context."""
-    entries = _entries(trace, gate, layer)
+    entries = _entries(trace, gates[gate], layer)
     low, middle, high = np.quantile(entries, (0.1, 0.5, 0.9), axis=1)
-    ticks, x_title, boundaries = _axis(trace, gate)
+    ticks, x_title, boundaries = _axis(trace, gates[gate])
     return Lines(
         lines=(
             Line(name="median, with 10 % to 90 %", values=middle, low=low, high=high),
@@ -94,16 +91,16 @@ def spread(trace: Trace, gate: str, layer: int) -> Lines:
         ),
         ticks=ticks,
         x_title=x_title,
-        y_title=f"{gate} gate ({GATES[gate].share}), block {layer}, over {_over(gate)}",
+        y_title=f"{gate} gate ({gates[gate].share}), block {layer}, over {gates[gate].over}",
         y_range=(0.0, 1.0),
         boundaries=boundaries,
     )
 
 
-def saturation(trace: Trace, gate: str, layer: int) -> Lines:
+def saturation(trace: Trace, gate: str, layer: int, gates: Mapping[str, Gate] = GATES) -> Lines:
     """Share of a block's gate values below CLOSED and above OPEN across the context."""
-    entries = _entries(trace, gate, layer)
-    ticks, x_title, boundaries = _axis(trace, gate)
+    entries = _entries(trace, gates[gate], layer)
+    ticks, x_title, boundaries = _axis(trace, gates[gate])
     return Lines(
         lines=(
             Line(name=f"closed (below {CLOSED})", values=(entries < CLOSED).mean(1)),
@@ -111,17 +108,17 @@ def saturation(trace: Trace, gate: str, layer: int) -> Lines:
         ),
         ticks=ticks,
         x_title=x_title,
-        y_title=f"share of {gate} gate values, block {layer}, over {_over(gate)}",
+        y_title=f"share of {gate} gate values, block {layer}, over {gates[gate].over}",
         y_range=(0.0, 1.0),
         boundaries=boundaries,
     )
 
 
-def summary(trace: Trace, gate: str, layers: tuple[int, ...]) -> Table:
+def summary(trace: Trace, gate: str, layers: tuple[int, ...], gates: Mapping[str, Gate] = GATES) -> Table:
     """Per block, over the whole context."""
     rows = []
     for layer in layers:
-        values = _entries(trace, gate, layer).ravel()
+        values = _entries(trace, gates[gate], layer).ravel()
         low, middle, high = np.quantile(values, (0.1, 0.5, 0.9))
         rows.append(
             (

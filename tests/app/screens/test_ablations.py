@@ -292,7 +292,7 @@ def test_a_link_opens_what_was_toggled() -> None:
     )
 
 
-@pytest.mark.parametrize("kind", ["plain", "release", "rmt"])
+@pytest.mark.parametrize("kind", ["plain", "release", "rmt", "armt"])
 def test_models_of_every_kind_are_taken_or_explained(kind: str, request: pytest.FixtureRequest, tmp_path) -> None:
     toy = request.getfixturevalue(kind)
     save(tmp_path / "toy", toy.model, toy.tokenizer, "")

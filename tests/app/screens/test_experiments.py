@@ -9,6 +9,7 @@ import pytest
 from pages import finished
 from planted import CONTROL, QUESTION, plant
 from streamlit.testing.v1 import AppTest
+from toys import REMEMBERING
 
 from app.charts import ExperimentChart, OfExperiment
 from app.server import results
@@ -103,7 +104,7 @@ def test_a_new_experiment_is_offered_and_runs(gated, folder, tmp_path, monkeypat
     assert list(rows) == ["step", "danced (%)", "danced_low (%)", "danced_high (%)"] and len(rows) == 3
 
 
-@pytest.mark.parametrize("toy", ["gated", "rmt", "release"])
+@pytest.mark.parametrize("toy", REMEMBERING)
 def test_an_experiment_runs_and_its_link_shows_the_result_to_others(toy: str, folder, request) -> None:
     path = folder(request.getfixturevalue(toy))
     test = finished(_press(_page(checkpoint=path, experiment="permutation"), "Run"))

@@ -202,12 +202,12 @@ def test_a_server_that_does_not_answer_is_told(
     assert "does not answer" in _words(test)
 
 
-@pytest.mark.parametrize("toy", ["rmt", "release"])
+@pytest.mark.parametrize("toy", ["rmt", "release", "armt"])
 def test_other_memories_are_shown(toy: str, folder, request: pytest.FixtureRequest) -> None:
     test = _press(_page(checkpoint=folder(request.getfixturevalue(toy)), slot="0", side="wrote"), "Read 6")
-    heading = "Slot 0, read" if toy == "release" else "Slot 0, written"
+    heading = "Slot 0, written" if toy == "rmt" else "Slot 0, read"
     assert [found.value for found in test.subheader] == ["All slots", heading]
-    assert ("no write attention" in _words(test)) == (toy == "release")
+    assert ("no write attention" in _words(test)) == (toy != "rmt")
 
 
 def test_a_model_without_a_memory_is_explained(plain: Checkpoint, folder) -> None:

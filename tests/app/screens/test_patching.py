@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
+from toys import REMEMBERING
 
 from app.choices import context
 from app.choices.selection import Patched, TextChoice, TextSource
@@ -47,7 +48,7 @@ def _bank(recipient: screen._Side, donor: screen._Side, slots: tuple[int, ...] |
     return bank_edit(donor.context.text, donor.asked.segment, recipient.asked.segment, slots)
 
 
-@pytest.fixture(scope="module", params=("gated", "rmt", "release"))
+@pytest.fixture(scope="module", params=REMEMBERING)
 def sides(request: pytest.FixtureRequest):
     checkpoint = request.getfixturevalue(request.param)
     return _side(checkpoint, _context(RECIPIENT, "kitchen")), _side(checkpoint, _context(DONOR, "kitchen"))
@@ -226,7 +227,7 @@ def test_what_is_not_there_is_explained_in_a_sentence(link: dict[str, str], said
     assert any(said in element.value for element in (*test.warning, *test.info))
 
 
-@pytest.mark.parametrize("kind", ["release", "rmt"])
+@pytest.mark.parametrize("kind", ["release", "rmt", "armt"])
 def test_models_of_every_kind_are_taken(kind: str, request: pytest.FixtureRequest, tmp_path) -> None:
     toy = request.getfixturevalue(kind)
     save(tmp_path / "toy", toy.model, toy.tokenizer, "")

@@ -157,6 +157,14 @@ def test_a_model_with_memory_tokens_is_shown(screen: str, rmt, folder) -> None:
 
 
 @pytest.mark.parametrize("screen", SCREENS)
+def test_a_model_with_an_associative_memory_is_shown(screen: str, armt, folder) -> None:
+    test = _page(screen, checkpoint=folder(armt), source="text", text=TEXT)
+    assert not _errors(test)
+    if screen == "gates":
+        assert test.segmented_control(key="widget_gate").options == ["in"]
+
+
+@pytest.mark.parametrize("screen", SCREENS)
 def test_a_model_without_memory_is_shown_or_said_to_have_none(screen: str, plain, folder) -> None:
     test = _page(screen, checkpoint=folder(plain), source="text", text=TEXT)
     assert not _errors(test)

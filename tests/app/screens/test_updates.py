@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
+from toys import REMEMBERING
 
 from app.figures.screen import draw
 from app.figures.theme import DARK, LIGHT
@@ -131,7 +132,7 @@ def _captions(test: AppTest) -> str:
     return "\n".join(caption.value for caption in test.caption)
 
 
-@pytest.mark.parametrize("kind", ["gated", "release", "rmt"])
+@pytest.mark.parametrize("kind", REMEMBERING)
 @pytest.mark.parametrize("writes", ["on", "off"])
 def test_every_kind_of_memory_is_stepped_through(kind: str, writes: str, request, folder) -> None:
     test = _page(

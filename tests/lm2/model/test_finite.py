@@ -9,7 +9,7 @@ import torch
 
 from lm2.evaluation.perplexity import compare
 from lm2.evaluation.recall import recall
-from lm2.model.config import LM2Config
+from lm2.model.config import LM2Config, MemoryKind
 from lm2.model.finite import NotFiniteError, is_finite
 from lm2.model.llama import RMSNorm
 from lm2.model.sites import Site
@@ -61,6 +61,8 @@ def test_an_intervention_that_overflows_is_told_with_site_block_and_segment(
 ) -> None:
     layers = None if site is Site.EMBED else (1,)
     last = len(prepare(checkpoint, RunSpec(checkpoint=checkpoint.name, text=text))[1]) - 1
+    if checkpoint.config.memory is MemoryKind.ARMT and place.startswith("LN1_SCALE"):
+        place = place.replace("LN1_SCALE", "READ_SCORES")  # it reads before the block's first norm
     if site is Site.RESID_POST and checkpoint.config.n_layers == 2:
         place = "LN_FINAL_SCALE"
     change = Edit(site=site, operation=Set(value=1e38), layers=layers, segments=(last,))

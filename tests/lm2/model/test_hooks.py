@@ -271,12 +271,13 @@ def test_positions_counted_from_the_end_are_no_tokens_where_memory_tokens_stand_
             lambda at: cache.accumulated_resid(pos_slice=at), lambda at: cache.stack_head_results(pos_slice=at),
             lambda at: cache.get_neuron_results(0, pos_slice=at),
             lambda at: cache.logit_lens(positions=at))  # fmt: skip
-    for ask in asks if checkpoint.config.memory is MemoryKind.TOKENS else ():
+    behind = checkpoint.config.memory in (MemoryKind.TOKENS, MemoryKind.ARMT)
+    for ask in asks if behind else ():
         for place in (-1, (-3, None), [0, -1]):
             with pytest.raises(ValueError, match="count from the front"):
                 ask(place)
     last = logits.shape[1] - 1
-    place = last if checkpoint.config.memory is MemoryKind.TOKENS else -1
+    place = last if behind else -1
     attributed = cache.logit_attrs(cache.get_full_resid_decomposition(pos_slice=place), 42, pos_slice=place)
     torch.testing.assert_close(attributed.sum(0), logits[:, last, 42], rtol=1e-4, atol=1e-5)
 

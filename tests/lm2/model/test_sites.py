@@ -3,14 +3,15 @@
 import pytest
 import torch
 
-from lm2.model.config import MemoryKind
 from lm2.model.hooks import HookPoint
 from lm2.model.sites import Axis, Site, sites_of
 from lm2.weights.checkpoint import Checkpoint
 
 
 def names(checkpoint: Checkpoint) -> set[str]:
-    return {site.hook_name(layer) for site in Site for layer in site.layers(checkpoint.config)}
+    return {
+        site.hook_name(layer) for site in sites_of(checkpoint.config.memory) for layer in site.layers(checkpoint.config)
+    }
 
 
 def test_every_hook_point_is_a_site_and_every_site_a_hook_point(checkpoint: Checkpoint) -> None:
@@ -24,9 +25,8 @@ def test_captured_shapes_are_the_axes_of_the_site(checkpoint: Checkpoint, ids) -
     config = checkpoint.config
     tokens = config.segment_length
     _, cache = checkpoint.model.run_with_cache(ids(2, tokens))
-    rows = (
-        tokens + 2 * config.slots if config.memory is MemoryKind.TOKENS else tokens
-    )  # both copies stand behind the tokens
+    design = config.memory.design
+    rows = tokens + design.front_rows(config) + design.back_rows(config)
     sizes = {
         Axis.TOKEN: rows, Axis.KEY: rows, Axis.SLOT: config.slots, Axis.SLOT_DIM: config.slot_dim,
         Axis.D_MODEL: config.d_model,
@@ -35,8 +35,8 @@ def test_captured_shapes_are_the_axes_of_the_site(checkpoint: Checkpoint, ids) -
     for site in sites_of(config.memory):
         heads = config.memory_heads if ".mem." in site.template else config.n_heads
         here = sizes | {Axis.HEAD: heads, Axis.D_HEAD: config.d_model // heads}
-        if ".mem." in site.template:
-            here |= {Axis.TOKEN: tokens}
+        if ".mem." in site.template:  # where slots are rows of the stream, reading is that of tokens alone
+            here |= design.sizes(config) | {Axis.TOKEN: tokens if design.bank_in_stream else rows}
         for layer in site.layers(config):
             assert tuple(cache[site.hook_name(layer)].shape) == (2, *(here[axis] for axis in site.axes)), site
 

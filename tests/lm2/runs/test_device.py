@@ -144,11 +144,11 @@ def test_a_captured_run_with_interventions_stays_on_its_device(
         changes += (
             Edit(site=Site.RESID_MID, operation=Scale(by=2.0), tokens=(3, 4), persistence=Persistence.READ_ONLY),
         )
-    if checkpoint.config.memory in (MemoryKind.GATED, MemoryKind.TOKENS):
+    if checkpoint.config.memory in (MemoryKind.GATED, MemoryKind.TOKENS, MemoryKind.ARMT):
         changes += (WriteBlock(tokens=(2, 3)),)
     if checkpoint.config.segment_length < 16:
         text = "Mary moved to the garden. John went to the office. Where is John?"
-    alone = checkpoint.config.memory is MemoryKind.TOKENS  # whose segments never see earlier tokens
+    alone = checkpoint.config.memory in (MemoryKind.TOKENS, MemoryKind.ARMT)  # whose segments never see earlier tokens
     with pretending():
         for window in (checkpoint.config.segment_length, *(() if alone else (None,))):
             one = pretended(checkpoint, attention_window=window)

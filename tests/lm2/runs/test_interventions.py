@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from toys import REMEMBERING
 
 from lm2.model.config import MemoryKind
 from lm2.model.sites import Axis, Site, sites_of
@@ -68,7 +69,7 @@ def text(text: str) -> str:
     return text[: text.index(" Mary travelled")]
 
 
-@pytest.fixture(params=("gated", "release", "rmt"))
+@pytest.fixture(params=REMEMBERING)
 def remembering(request: pytest.FixtureRequest) -> Checkpoint:
     """Each kind of model with a bank in turn."""
     return request.getfixturevalue(request.param)
@@ -436,7 +437,7 @@ def test_with_read_only_the_sites_of_writing_are_those_of_the_pass_that_wrote(
             if key[0].site.writing:
                 assert np.array_equal(value, clean.records[key])
             elif key[1].segment <= change.segments[0]:
-                np.testing.assert_allclose(value, lasting.records[key], atol=1e-5)
+                np.testing.assert_allclose(value, lasting.records[key], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("window", [14, None])

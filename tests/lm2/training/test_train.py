@@ -84,6 +84,21 @@ def test_interrupted_and_resumed_training_gives_the_same_weights_bitwise(
         assert torch.equal(weight, parts.weights()[name]), name
 
 
+def test_an_associative_memory_is_trained_by_the_same_schedule_and_its_loss_falls(
+    tiny: TrainingConfig, armt_config: LM2Config, tmp_path: Path
+) -> None:
+    model = replace(armt_config, d_vocab=tiny.model.d_vocab, segment_length=8, attention_window=8)
+    losses: list[float] = []
+    stages = (Stage(steps=60, phase=Phase.MEMORY, statements=(2, 3), lengths=(8,)),)
+    config = replace(tiny, model=model, stages=stages, batch=8, warmup_steps=5, learning_rate=1e-2, checkpoint_every=60)
+    trained = train(config, tmp_path / "model", lambda progress, loss: losses.append(loss))
+    assert sum(losses[-10:]) < 0.7 * sum(losses[:10])
+    fresh = LM2(model)
+    fresh.initialise(torch.Generator().manual_seed(config.seed))
+    assert not [name for name, weight in fresh.weights().items() if torch.equal(weight, trained.weights()[name])]
+    assert load(str(tmp_path / "model" / "checkpoint")).config == model
+
+
 def test_training_changes_every_weight_and_another_seed_gives_others(tiny: TrainingConfig, tmp_path: Path) -> None:
     one, other = train(tiny, tmp_path / "one"), train(replace(tiny, seed=2), tmp_path / "two")
     fresh = LM2(tiny.model)

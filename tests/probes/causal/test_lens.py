@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer as Backend, models
+from toys import REMEMBERING
 
 from lm2.model.config import LM2Config
 from lm2.tasks.babi import ask
@@ -37,7 +38,7 @@ def decoded(checkpoint: Checkpoint, bank: np.ndarray, candidates, truth: int, ot
     )
 
 
-@pytest.fixture(params=("gated", "release", "rmt"))
+@pytest.fixture(params=REMEMBERING)
 def remembering(request: pytest.FixtureRequest) -> Checkpoint:
     return request.getfixturevalue(request.param)
 

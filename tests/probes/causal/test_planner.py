@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from toys import EVERY, REMEMBERING
 
 from lm2.model.config import LM2Config, MemoryKind
 from lm2.model.finite import NotFiniteError
@@ -34,7 +35,6 @@ DONOR = (
     "Sandra journeyed to the office. Mary travelled to the kitchen. Daniel went back to the garden. John went to the"
     " hallway. Where is Sandra? office"
 )
-KINDS = ("plain", "gated", "release", "rmt")
 
 
 @pytest.fixture(scope="module")
@@ -68,11 +68,12 @@ def everywhere(checkpoint: Checkpoint, asked: EncodedPrompt) -> list[Unit]:
     units = []
     for at, site in enumerate(sites_of(checkpoint.config.memory)):
         names, layers = [axis.value for axis in site.axes], site.layers(checkpoint.config)
+        heads = 1 if ".mem." in site.template and checkpoint.config.memory_heads == 1 else 2
         units.append((
             Edit(
                 site=site, operation=Scale(by=1.5), layers=None if layers == (None,) else (layers[at % len(layers)],),
                 segments=(max(0, asked.segment - at % 3),), slots=(at % 4, 4) if "slot" in names else None,
-                heads=(at % 2,) if {"head", "kv_head"} & set(names) else None,
+                heads=(at % heads,) if {"head", "kv_head"} & set(names) else None,
             ),
         ))  # fmt: skip
     return units
@@ -107,14 +108,14 @@ def of_the_bank(checkpoint: Checkpoint, asked: EncodedPrompt) -> list[Unit]:
     return units
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EVERY)
 def test_every_site_answers_as_in_a_run(request: pytest.FixtureRequest, question, kind: str) -> None:
     checkpoint = request.getfixturevalue(kind)
     asked = question(checkpoint)
     assert_as_run(checkpoint, asked, everywhere(checkpoint, asked))
 
 
-@pytest.mark.parametrize("kind", ["gated", "release", "rmt"])
+@pytest.mark.parametrize("kind", REMEMBERING)
 def test_every_change_of_the_bank_answers_as_in_a_run(request: pytest.FixtureRequest, question, kind: str) -> None:
     checkpoint = request.getfixturevalue(kind)
     asked = question(checkpoint)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from toys import REMEMBERING
 
 from lm2.runs.interventions import Reset
 from lm2.runs.runner import run
@@ -13,7 +14,7 @@ from lm2.weights.checkpoint import Checkpoint
 from probes.causal.side_by_side import banks_after, together
 from probes.experiments.retention.controlled_documents import overwritten
 
-REMEMBERING = pytest.mark.parametrize("checkpoint", ["gated", "release", "rmt"], indirect=True)
+ALL = pytest.mark.parametrize("checkpoint", REMEMBERING, indirect=True)
 ROUNDING = {"atol": 1e-5, "rtol": 1e-5}
 
 
@@ -32,7 +33,7 @@ def test_side_by_side_every_question_gets_the_logits_it_gets_alone(precise: Chec
     assert len(heard) == len(encoded_prompts)
 
 
-@REMEMBERING
+@ALL
 def test_a_reset_before_the_question_is_the_intervention_of_that_name(precise: Checkpoint) -> None:
     encoded_prompts = asked(precise)
     for rows, one in zip(together(precise, encoded_prompts, reset=True).logits, encoded_prompts, strict=True):
@@ -40,7 +41,7 @@ def test_a_reset_before_the_question_is_the_intervention_of_that_name(precise: C
         np.testing.assert_allclose(rows, alone.logits[list(one.rows)], **ROUNDING)
 
 
-@REMEMBERING
+@ALL
 def test_each_text_leaves_the_bank_that_its_own_run_leaves(precise: Checkpoint, text: str) -> None:
     texts = [text[:30], text[:90], text[:60]]
     for one, bank in zip(texts, banks_after(precise, texts), strict=True):

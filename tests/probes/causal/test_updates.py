@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from toys import REMEMBERING
 
 from lm2.model.config import SegmentEnd
 from lm2.model.sites import Site
@@ -20,11 +21,10 @@ from lm2.weights.cost import TooLargeError
 from probes.causal.updates import TracedGeneration, diverge, generate_traced, reread
 
 PROMPT = "Mary moved to the office. John went to the garden.\fWhere is Mary?"
-MEMORIES = ("gated", "release", "rmt")
 TOKENS = 16
 
 
-@pytest.fixture(scope="module", params=MEMORIES)
+@pytest.fixture(scope="module", params=REMEMBERING)
 def remembering(request: pytest.FixtureRequest) -> Checkpoint:
     """Each kind of model with a memory in turn."""
     return request.getfixturevalue(request.param)

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from toys import REMEMBERING
 
 from lm2.model.sites import Site
 from lm2.runs.capture import Capture
@@ -24,7 +25,6 @@ from probes.features.slot_views import Sketch, ViewRows
 from probes.features.source_names import expand
 from probes.features.sources import Condition, Source
 
-REMEMBERING = ("gated", "release", "rmt")
 ROUNDING = {"atol": 1e-3, "rtol": 1e-3}
 """Memory tokens with random weights carry the last bit on, tenfold a segment."""
 AT_TOKENS = (

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from toys import EVERY
 
 from lm2.model.sites import Site
 from lm2.runs.capture import Capture
@@ -51,7 +52,7 @@ def spec() -> SweepSpec:
     return SweepSpec(checkpoint="toy-gated", questions=4)
 
 
-@pytest.mark.parametrize("kind", ["plain", "gated", "release", "rmt"])
+@pytest.mark.parametrize("kind", EVERY)
 @pytest.mark.parametrize(
     ("grid", "replacements"),
     [
@@ -67,7 +68,7 @@ def test_every_unit_of_every_grid_answers_as_in_a_run(
 ) -> None:
     checkpoint = request.getfixturevalue(kind)
     lacking = (grid in (UnitGrid.SLOTS, UnitGrid.MEMORY_HEADS) and kind == "plain") or (
-        grid is UnitGrid.GATES and kind in ("plain", "rmt")
+        grid is UnitGrid.GATES and kind in ("plain", "rmt", "armt")
     )
     if lacking:
         with pytest.raises(ValueError, match=f"a {checkpoint.config.memory.value} model has no"):

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from toys import REMEMBERING
 
 from lm2.weights.checkpoint import Checkpoint
 from probes.experiments.retention.controlled_documents import rivals
@@ -13,7 +14,7 @@ from probes.stats.metrics import Metric
 DOCUMENTS = rivals(6, each=3)
 
 
-@pytest.mark.parametrize("kind", ["gated", "release", "rmt"])
+@pytest.mark.parametrize("kind", REMEMBERING)
 def test_every_rival_is_compared_with_a_repetition_in_its_own_place(kind: str, request: pytest.FixtureRequest) -> None:
     heard = []
     checkpoint = request.getfixturevalue(kind)
