@@ -38,7 +38,11 @@ def render() -> None:
         window = panels.part(len(trace.tokens), state.choice("run.token", len(trace.tokens)), "gates")
         title, shown, height = "Per token and block", OfRun.GATE_TOKENS, None
     else:
-        title, shown, height = f"Per {rows}, write by write", OfRun.GATE_SLOTS, min(720, max(280, 16 * config.slots + 100))
+        title, shown, height = (
+            f"Per {rows}, write by write",
+            OfRun.GATE_SLOTS,
+            min(720, max(280, 16 * config.slots + 100)),
+        )
     chart = RunChart(spec=trace.spec, item=opened.context.origin, shown=shown, gate=gate, window=window)
     made = session.computed({title: chart}, opened.checkpoint)
     panels.panel(made[title].view, "gate_map", title, "" if rows == "token" else _WRITES.format(rows), height=height)

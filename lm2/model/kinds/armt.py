@@ -19,9 +19,10 @@ from torch import Tensor, nn
 
 from lm2.model.block import BlockMemory
 from lm2.model.config import LM2Config
+from lm2.model.gates import Gate
 from lm2.model.hooks import HookPoint
 from lm2.model.lm2 import LM2
-from lm2.model.memory import OUTPUT, Fill, Gate, MemoryDesign, divides
+from lm2.model.memory import OUTPUT, Fill, MemoryDesign, divides
 from lm2.model.sites import AnySite, Axis, Site
 from lm2.serialize import Spec, within
 
@@ -137,10 +138,10 @@ class AssociativeMemory(BlockMemory):
 
 
 BETA = Gate(
-    name="in",
-    site=AssociativeSite.WRITE_GATE,
-    unit="share admitted",
-    meaning="input gate (beta): share of a memory token's correction that is written (1 writes all)",
+    "input",
+    AssociativeSite.WRITE_GATE,
+    "share admitted",
+    "beta, the share of a memory token's correction that is written (1 writes all)",
     rows="memory token",
     over="memory tokens",
 )

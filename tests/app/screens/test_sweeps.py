@@ -199,7 +199,7 @@ def test_a_cell_that_a_link_names_is_opened(gated, folder) -> None:
     assert len(test.dataframe[1].value) == 4
 
 
-@pytest.mark.parametrize(("toy", "grids"), [("plain", 2), ("rmt", 4), ("release", 5), ("armt", 4)])
+@pytest.mark.parametrize(("toy", "grids"), [("plain", 2), ("rmt", 4), ("release", 5), ("armt", 5)])
 def test_only_what_the_model_has_can_be_swept(toy: str, grids: int, folder, request) -> None:
     test = _page(checkpoint=folder(request.getfixturevalue(toy)))
     assert not test.exception and len(test.selectbox(key="widget_grid").options) == grids

@@ -10,7 +10,8 @@ from toys import TOYS
 
 import lm2
 from lm2.model.config import LM2Config
-from lm2.model.memory import GATES, MemoryDesign, MemoryKind
+from lm2.model.gates import GATES
+from lm2.model.memory import MemoryDesign, MemoryKind
 from lm2.model.sites import AnySite, Site, sites_of
 from lm2.runs.capture import Capture
 from lm2.weights.checkpoint import Checkpoint
@@ -53,7 +54,7 @@ def test_gates_are_sites_of_the_memory_and_lie_between_0_and_1(checkpoint: Check
     assert set(design.gates) <= set(GATES)
     _, cache = checkpoint.model.run_with_cache(ids(2, config.segment_length))
     for name, gate in design.gates.items():
-        assert gate.name == name and gate.site in design.sites and gate.meaning
+        assert gate.name == GATES[name].name and gate.site in design.sites and gate.meaning
         for layer in gate.site.layers(config):
             value = cache[gate.site.hook_name(layer)]
             assert value.min() >= 0 and value.max() <= 1

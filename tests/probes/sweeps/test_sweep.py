@@ -68,7 +68,7 @@ def test_every_unit_of_every_grid_answers_as_in_a_run(
 ) -> None:
     checkpoint = request.getfixturevalue(kind)
     lacking = (grid in (UnitGrid.SLOTS, UnitGrid.MEMORY_HEADS) and kind == "plain") or (
-        grid is UnitGrid.GATES and kind in ("plain", "rmt", "armt")
+        grid is UnitGrid.GATES and kind in ("plain", "rmt")
     )
     if lacking:
         with pytest.raises(ValueError, match=f"a {checkpoint.config.memory.value} model has no"):
