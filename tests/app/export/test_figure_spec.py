@@ -138,20 +138,17 @@ def written(folder: Path, spec: FigureSpec) -> Path:
     return folder / "sidecar.json"
 
 
-@pytest.fixture
-def sidecar(gated: Checkpoint, trace: Trace, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def sidecar(gated: Checkpoint, trace: Trace, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """That of a figure with two panels, of a checkpoint that can be opened by its path."""
-    save(tmp_path / "toy", gated.model, gated.tokenizer, "")
+    folder = tmp_path_factory.mktemp("figure")
+    save(folder / "toy", gated.model, gated.tokenizer, "")
     charts = tuple(
-        of(replace(trace, spec=replace(trace.spec, checkpoint=str(tmp_path / "toy"))), shown)
+        of(replace(trace, spec=replace(trace.spec, checkpoint=str(folder / "toy"))), shown)
         for shown in (OfRun.READS, OfRun.NORMS)
     )
-    return written(
-        tmp_path,
-        FigureSpec(
-            charts=charts, page=Grid(venue=Venue.ACL, columns=Columns.DOUBLE, across=2, panels=(Panel(), Panel()))
-        ),
-    )
+    page = Grid(venue=Venue.ACL, columns=Columns.DOUBLE, across=2, panels=(Panel(), Panel()))
+    return written(folder, FigureSpec(charts=charts, page=page))
 
 
 def test_a_sidecar_makes_the_same_bytes_again_and_says_that_nothing_is_otherwise(sidecar: Path, capsys) -> None:
@@ -165,12 +162,13 @@ def test_a_sidecar_makes_the_same_bytes_again_and_says_that_nothing_is_otherwise
     assert page.read_text(encoding="utf-8").count('<div id="figure-') == 2
 
 
-def test_what_is_otherwise_is_told_part_by_part(sidecar: Path, capsys) -> None:
+def test_what_is_otherwise_is_told_part_by_part(sidecar: Path, tmp_path: Path, capsys) -> None:
     told = json.loads(sidecar.read_text(encoding="utf-8"))
     told["made"][1] |= {"numbers": "0", "checkpoint_digest": "0", "device": "cuda"}
     told |= {"versions": told["versions"] | {"numpy": "0.1"}, "code_digest": "0"}
-    sidecar.write_text(json.dumps(told), encoding="utf-8")
-    assert main(["figure", str(sidecar), "-o", str(sidecar.with_name("again.pdf")), "--device", "cpu", "--json"]) == 0
+    (tmp_path / "other.json").write_text(json.dumps(told), encoding="utf-8")
+    figure = ["figure", str(tmp_path / "other.json"), "-o", str(tmp_path / "again.pdf"), "--device", "cpu", "--json"]
+    assert main(figure) == 0
     otherwise = json.loads(capsys.readouterr().out)["otherwise"]
     said = [
         "the numbers of panel 2",
