@@ -1,9 +1,14 @@
 """Laws of lm2.runs.batched: side by side is as alone."""
 
+import numpy as np
 import pytest
 
-from lm2.runs.batched import run_batch
+from lm2.runs.batched import ReadStep, read_documents, run_batch
 from lm2.runs.generation import answers, generate
+from lm2.runs.interventions import Reset
+from lm2.runs.loop import to_numpy
+from lm2.runs.runner import prepare, run
+from lm2.runs.spec import RunSpec
 from lm2.weights.checkpoint import Checkpoint
 
 TEXTS = [
@@ -35,3 +40,32 @@ def test_documents_in_another_order_and_empty_texts_are_refused(gated: Checkpoin
         list(run_batch(gated.model, [[(1,)], [(1,), (2,)]], gated.model.fresh_bank(2)))
     with pytest.raises(ValueError, match="empty"):
         answers(gated, ["Mary", ""], max_tokens=1, stop=".")
+
+
+@pytest.mark.parametrize("reset", [False, True])
+def test_the_wanted_segments_of_documents_are_read_as_in_a_run_of_each(checkpoint: Checkpoint, reset: bool) -> None:
+    specs = [RunSpec(checkpoint=checkpoint.name, text=text) for text in TEXTS]
+    documents = [prepare(checkpoint, spec)[1] for spec in specs]
+    last = [segments[-1] for segments in documents]
+    reset = reset and bool(checkpoint.config.memory_layers)
+    read: dict[int, np.ndarray] = {}
+    done: list[None] = []
+
+    def keep(step: ReadStep) -> None:
+        for row, document, segment in step.rows:
+            if segment is last[document]:
+                read[document] = to_numpy(step.output.logits[row, : len(segment.ids)])
+
+    read_documents(
+        checkpoint,
+        documents,
+        keep,
+        wanted=lambda document, segment: segment is last[document],
+        resets=[(segment.index,) if reset else () for segment in last],
+        on_document=lambda: done.append(None),
+    )
+    assert len(done) == len(TEXTS)
+    for document, (spec, segment) in enumerate(zip(specs, last)):
+        changes = (Reset(segment=segment.index),) if reset else ()
+        alone = run(checkpoint, RunSpec(checkpoint=spec.checkpoint, text=spec.text, interventions=changes))
+        np.testing.assert_allclose(read[document], alone.logits[segment.start :], atol=5e-5)
