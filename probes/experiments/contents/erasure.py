@@ -31,7 +31,7 @@ from probes.features.examples import Examples, RowPosition
 from probes.features.target_names import expand
 from probes.features.targets import UNKNOWN, Labels, Target
 from probes.features.world_targets import CorrectAnswer, PlaceOf
-from probes.findings import NOTHING, Column, Findings, columns_of, share
+from probes.findings import NOTHING, Cell, Column, Findings, columns_of, share
 from probes.stats.effects import Effect, effect
 from probes.stats.metrics import Metric
 from probes.stats.scores import Estimate
@@ -293,7 +293,7 @@ def findings(
     checkpoint: Checkpoint, questions: Sequence[EncodedPrompt], seed: int, on_document: OnDocument
 ) -> tuple[Findings, ...]:
     erased = erasure(checkpoint, questions, seed=seed, on_document=on_document)
-    rows = [
+    rows: list[tuple[Cell | Bounded, ...]] = [
         (
             condition.name,
             condition.rank,
