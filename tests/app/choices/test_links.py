@@ -15,9 +15,9 @@ from app.choices import links
 from app.choices.selection import CHOICES, LINKS, Selection, TextSource
 from app.figures.palettes import Stretch
 from app.figures.print.venues import Columns, Venue
-from app.screens import ablations, probes, sweeps
+from app.screens import ablations, sweeps
 from app.server import cache
-from app.ui import state
+from app.ui import probe_choices, state
 from app.views.study.benchmark import METRICS
 from lm2.model.gates import GATES
 from lm2.tasks import stories
@@ -134,7 +134,7 @@ def test_closed_sets_are_those_that_the_screens_offer() -> None:
     }  # fmt: skip
     for name, values in offered.items():
         assert set(LINKS[name].allowed) == set(values), name
-    assert set(probes._ORIGINS) == set(LINKS["probe_origin"].allowed) and set(ablations._POLICIES) == set(
+    assert set(probe_choices._ORIGINS) == set(LINKS["probe_origin"].allowed) and set(ablations._POLICIES) == set(
         type(LINKS["policy"].default)
     )
 

@@ -1,0 +1,167 @@
+"""Choosing a linear probe: documents, what is read from them, and how."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from app.server import cache, owner
+from app.ui import job_panel, session, sidebar, state, widgets
+from lm2.tasks import stories
+
+if TYPE_CHECKING:
+    from lm2.weights.checkpoint import Checkpoint
+    from probes.features.examples import RowPosition
+    from probes.probing.spec import ProbeSpec
+
+_ORIGINS = {"simulated": "simulated", "held out": "held-out bAbI"}
+_MOMENTS = {
+    "segment": "each segment's end", "statement": "each statement's end", "question": "the question's end",
+    "token": "each token of statements",
+}  # fmt: skip
+_SOURCES = (
+    "bank:mean", "bank:sketch256", "bank:slot*", "bank:read.*", "resid_post.*", "resid_mid.*", "attn_out.*",
+    "mem_out.*", "mlp_out.*", "read.*",
+    "read_pattern.*", "gate_out.*", "candidate.*:mean", "gate_in.*:mean", "gate_forget.*:mean", "embed",
+)  # fmt: skip
+"""Offered where the model has them; others can be typed."""
+_NAMED = ("place of *", "previous place of *", "holder of *")
+_TARGETS = ("answer", "fact told", "facts told", "question type", "segment", "distance", "token 0 back", "token 1 back")
+_MOST_OFFERED = 64
+_STREAM, _BANK = "resid_post.*", "bank:mean, bank:sketch256"
+_HELP = {
+    "count": "Number per task. Rows of one story are never split: a probe is tested on stories that it has not seen.",
+    "moment": (
+        "Where the rows are. At a segment's end the bank is the one passed on; elsewhere, it is the one"
+        " with which the row's segment begins."
+    ),
+    "sources": (
+        "Where the features come from. * stands for every block or slot. bank:sketchN is a random"
+        " projection of all slots to N features."
+    ),
+    "targets": (
+        "What to decode, known exactly from the story. * stands for every name. You can type anything"
+        " that lm2 probe accepts."
+    ),
+    "baselines": (
+        "What a source is compared with: the words of the segment, their embeddings, the position in the"
+        " text; the same source in a model with random weights, or with a bank that is fresh in every"
+        " segment."
+    ),
+    "strengths": (
+        "C of a logistic probe, lambda of ridge, shrinkage of LDA; chosen for each target from training stories alone."
+    ),
+    "labels": (
+        "Path of a CSV file with columns row, label and group, if the server's owner allows it. lm2 probe"
+        " SPEC.json --rows FILE.csv writes the rows."
+    ),
+    "permutations": "For p: stories exchange their labels. 0 omits p.",
+}
+
+
+def choose(loaded: Checkpoint) -> None:
+    """Documents, what is read of them, and how."""
+    from probes.features.examples import RowPosition
+
+    with st.container(border=True):
+        tasks, count, origin, seed = st.columns([4, 2, 3, 2])
+        widgets.several(
+            "bAbI tasks", "probes.tasks", list(stories.TASKS), show=sidebar.task_name,
+            placeholder="choose one at least", at=tasks,
+        )  # fmt: skip
+        widgets.number("Documents", "probes.count", help=_HELP["count"], at=count)
+        first = "Simulated stories start at the seed."
+        widgets.buttons("Stories", "probes.origin", show=_ORIGINS.__getitem__, help=first, at=origin)
+        drawn = "For stories, folds, control labels and all other random draws."
+        widgets.number("Seed", "probes.seed", help=drawn, at=seed)
+        where, sources, targets = st.columns([3, 4, 4])
+        moment = RowPosition(
+            widgets.select("Rows at", "probes.moment", show=_MOMENTS.__getitem__, help=_HELP["moment"], at=where)
+        )
+        if not loaded.config.slots and state.current().probes.sources == _BANK:
+            state.update("probes", sources=_STREAM)
+        widgets.texts("Sources", "probes.sources", _sources(loaded, moment), help=_HELP["sources"], at=sources)
+        widgets.texts("Targets", "probes.targets", _targets(loaded), help=_HELP["targets"], at=targets)
+        _how()
+
+
+def _how() -> None:
+    """The probe itself, and what it is beside."""
+    from probes.estimators.linear import Family
+    from probes.probing.spec import BASELINES
+
+    family, baselines = st.columns([3, 8])
+    forms = "Logistic is the one to report. Ridge, LDA and mass-mean have closed forms and are faster."
+    widgets.select("Probe", "probes.family", [member.value for member in reversed(Family)], help=forms, at=family)
+    widgets.texts("Baselines", "probes.baselines", BASELINES, help=_HELP["baselines"], at=baselines)
+    # No popover: what it holds is only there for the browser once it opens, and then reports its emptiness as a choice.
+    with st.expander("Folds, permutations, strengths, your own labels", icon=":material/tune:"):
+        folds, permutations, strengths, labels = st.columns([1, 1, 2, 2])
+        widgets.number("Folds", "probes.folds", help="Whole groups go into one fold.", at=folds)
+        widgets.number("Permutations", "probes.permutations", help=_HELP["permutations"], at=permutations)
+        widgets.line("Strengths", "probes.strengths", help=_HELP["strengths"], at=strengths)
+        widgets.line("Your own labels", "probes.labels", help=_HELP["labels"], at=labels)
+
+
+def _sources(loaded: Checkpoint, moment: RowPosition) -> list[str]:
+    """What the model has at that moment: first all of a kind, then one by one."""
+    from probes.features.source_names import expand
+
+    kinds, single = [], []
+    for text in _SOURCES:
+        try:
+            there = [source.label for source in expand((text,), loaded.config, moment)]
+        except ValueError:
+            continue
+        kinds.append(text)
+        single += there if len(there) <= _MOST_OFFERED else []
+    return [*kinds, *single]
+
+
+def _targets(loaded: Checkpoint) -> list[str]:
+    """All of a kind, then one by one."""
+    named = {
+        what: [target for task in state.current().probes.tasks for target in cache.named(loaded, task, what)]
+        for what in _NAMED
+    }
+    kinds = [what for what in _NAMED if named[what]]
+    overwritten = ["slot * overwritten"] if loaded.config.slots else []
+    return [*kinds, *_TARGETS, *overwritten, *(target for what in kinds for target in named[what])]
+
+
+def spec(loaded: Checkpoint) -> ProbeSpec:
+    """What is to be read. Raises ValueError for choices that make no sense."""
+    from probes.estimators.linear import Family
+    from probes.features.documents import Documents, Origin
+    from probes.features.examples import RowPosition
+    from probes.probing.spec import ProbeSpec
+
+    chosen = state.current().probes
+    documents = chosen.count * len(chosen.tasks)
+    if documents > job_panel.MOST_QUESTIONS:
+        raise ValueError(
+            f"{documents:,} documents in all are more than the {job_panel.MOST_QUESTIONS:,} that one job may read here;"
+            " `lm2 probe` reads more"
+        )
+    found = ProbeSpec(
+        checkpoint=loaded.name,
+        documents=Documents(
+            tasks=chosen.tasks, count=chosen.count, origin=Origin(chosen.origin), seed=chosen.seed
+        ),
+        moment=RowPosition(chosen.moment), segment_length=session.segment_length(),
+        sources=state.texts("probes.sources"), targets=state.texts("probes.targets"),
+        baselines=state.texts("probes.baselines"), family=Family(chosen.family), strengths=_strengths(),
+        folds=chosen.folds, permutations=chosen.permutations, labels=chosen.labels.strip(), seed=chosen.seed,
+    )  # fmt: skip
+    for file in found.files:
+        owner.place(file)
+    return found
+
+
+def _strengths() -> tuple[float, ...]:
+    try:
+        return tuple(map(float, state.texts("probes.strengths")))
+    except ValueError as error:
+        chosen = state.current().probes.strengths
+        raise ValueError(f"strengths are numbers with commas between, not {chosen!r}") from error
