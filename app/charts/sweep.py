@@ -89,5 +89,7 @@ class SweepChart(Chart):
             case OfSweep.JOINTS:
                 found = sweeps.joints(result, metric)
         if found is None:
-            raise ValueError(f"this sweep has no {self.words}: its units exclude each other, or its screen failed")
+            raise ValueError(
+                f"this sweep has no {self.words}: its units exclude each other, or its estimates failed the check"
+            )
         return found

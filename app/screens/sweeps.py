@@ -224,7 +224,7 @@ def _map(swept: Swept, metric: Metric, unit: int | None, view: Heatmap, *, hide:
     row, column = (None, None) if unit is None else where.of(unit)
     if hide and view.masked.all():
         st.info(
-            f"No cell can be told from chance at q ≤ {sweeps.SIGNIFICANT:g}. Ask more questions, or show all cells.",
+            f"No cell differs from chance at q ≤ {sweeps.SIGNIFICANT:g}. Ask more questions, or show all cells.",
             icon=":material/info:",
         )
     height = min(720, max(240, 18 * len(where.rows) + 110))

@@ -16,9 +16,7 @@ def window(view: View, first: int, stop: int) -> View:
     if count is None:
         raise ValueError("only views with tokens along have a window")
     if not 0 <= first < stop <= count:
-        raise ValueError(
-            f"a window goes from a token to one behind it, within 0 and {count}, not from {first} to {stop}"
-        )
+        raise ValueError(f"a window goes from a token to a later one, within 0 and {count}, not from {first} to {stop}")
     kept = slice(first, stop)
     if isinstance(view, Strip):
         return replace(

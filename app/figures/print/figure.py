@@ -325,7 +325,7 @@ def _annotate(panel: Panel, axes: Axes, size: float) -> None:
     for one in panel.annotations:
         if not (left <= one.x <= right and low <= one.y <= high):
             raise ValueError(
-                f"the annotation {one.text!r} at ({one.x:g}, {one.y:g}) is beside the axes, "
+                f"the annotation {one.text!r} at ({one.x:g}, {one.y:g}) is outside the axes, "
                 f"which go from {left:g} to {right:g} and {low:g} to {high:g}"
             )
         third = min(2, int(3 * (one.x - left) / (right - left)))  # so that it does not reach over an edge that is near

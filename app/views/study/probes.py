@@ -125,9 +125,9 @@ def pooled(probed: Probed, target: Target) -> str:
     if not all(map(told, cells)):
         words += " Hatched: no rows, or rows of one class alone."
     if len(probed.rows) < len(plan.sources) + len(plan.baselines):
-        words += " What an untrained model and one without memory tell stands in each source's curves."
+        words += " The curves of each source show what an untrained model and one without a memory give."
     if any(name(probed, source).endswith("!") for source in probed.rows):
-        words += " !: some folds' probes did not converge, and their numbers may still change."
+        words += " !: the probes of some folds did not converge, so their numbers may change."
     return words
 
 
@@ -204,7 +204,7 @@ def best(probed: Probed, target: Target) -> str | None:
     choice, plan = probed.best[target], probed.result.plan
     chosen = ", ".join(f"{source} in {count}" for source, count in zip(plan.sources, choice.chosen) if count)
     return (
-        "Best source, chosen in each fold without the rows that judge it:"
+        "Best source, chosen in each fold without the rows that evaluate it:"
         f" {probed.cells[plan.sources[0], target, ALL].score.headline.label} {choice.estimate}; it was {chosen} of"
         f" {plan.spec.folds} folds."
     )
@@ -213,9 +213,9 @@ def best(probed: Probed, target: Target) -> str | None:
 def verdict(cell: ProbeCell) -> str:
     """What may be said of a cell, and what not, as Markdown."""
     if not told(cell):
-        return "Nothing to tell apart here"
+        return "Nothing to distinguish here"
     if not cell.headline.low > cell.score.chance:
-        return "Not told from chance; **use not tested**"
+        return "Not distinguishable from chance; **use not tested**"
     lacking = [] if cell.selectivity.low > 0 else ["the control task"]
     lacking += [label for label, gain in cell.gains.items() if not gain.low > 0]
     words = f"Decodable, but not beyond {', '.join(map(plain, lacking))}" if lacking else "Decodable"

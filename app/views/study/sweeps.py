@@ -205,8 +205,8 @@ def ranking(swept: Swept, metric: Metric) -> Table | None:
 def stability(swept: Swept, metric: Metric) -> str:
     """How far the order depends on which stories were asked."""
     words = (
-        f"Change of {metric.label}; units in the order of their change of {metric_name(swept.result.metric.value)},"
-        " whatever its sign."
+        f"Change of {metric.label}; units ranked by the size of their change of"
+        f" {metric_name(swept.result.metric.value)}, whatever its sign."
     )
     if len(swept.result.measured) <= LISTED or not np.isfinite(swept.stability):
         return words

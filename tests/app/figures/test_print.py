@@ -351,7 +351,7 @@ def test_annotations_stand_at_their_place_and_nowhere_else() -> None:
     note = Annotation(x=12, y=3, text="here")
     axes = draw(heatmap(), Paper(venue="icml", annotations=(note,))).figure.axes[0]
     assert [text.xy for text in axes.texts if text.get_text() == "here"] == [(12, 3)]
-    with pytest.raises(ValueError, match=r"\(66, 3\) is beside the axes, which go from -0.5 to 65.5"):
+    with pytest.raises(ValueError, match=r"\(66, 3\) is outside the axes, which go from -0.5 to 65.5"):
         draw(heatmap(), Paper(venue="icml", annotations=(Annotation(x=66, y=3, text="there"),)))
 
 

@@ -70,7 +70,7 @@ def test_every_source_and_baseline_has_a_row_and_every_segment_a_column(probed) 
 def test_of_many_sources_only_what_they_share_stands_beside_them(probed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(views, "_MOST_ROWS", 4)
     assert [source.label for source in probed.rows] == ["bank:mean", "resid_post.1", "tokens"]
-    assert "stands in each source's curves" in views.pooled(probed, MARY)
+    assert "The curves of each source show" in views.pooled(probed, MARY)
     assert "reset" in [line.name for line in views.curves(probed, MEAN, MARY).lines]
 
 
@@ -88,7 +88,7 @@ def test_cells_of_one_class_are_hatched(probed) -> None:
     some = replace(probed, cells=cells)
     assert views.score_map(some, MARY).masked[:, 1].all() and "Hatched" in views.pooled(some, MARY)
     assert np.isnan(views.curves(some, MEAN, MARY).lines[0].values[0])
-    assert views.verdict(cells[MEAN, MARY, 0]) == "Nothing to tell apart here"
+    assert views.verdict(cells[MEAN, MARY, 0]) == "Nothing to distinguish here"
 
 
 def test_probes_that_did_not_converge_are_marked(probed) -> None:
@@ -133,7 +133,7 @@ def test_a_cell_is_called_decodable_only_beyond_chance_and_says_what_it_is_not_b
         views.verdict(with_lows(0.9, -0.1, -0.1))
         == "**Decodable, but not beyond the control task, tokens; use not tested**"
     )
-    assert "Not told from chance" in views.verdict(with_lows(cell.score.chance - 0.01, 0.1, 0.1))
+    assert "Not distinguishable from chance" in views.verdict(with_lows(cell.score.chance - 0.01, 0.1, 0.1))
 
 
 def test_what_is_read_wrongly_is_what_stands_off_the_diagonal(probed) -> None:
