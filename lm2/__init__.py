@@ -25,7 +25,7 @@ _HOMES = {
     "Initial": "lm2.runs.operations",
     "LM2Config": "lm2.model.config",
     "Mean": "lm2.runs.operations",
-    "MemoryKind": "lm2.model.config",
+    "MemoryKind": "lm2.model.memory",
     "MemoryOff": "lm2.runs.interventions",
     "Patch": "lm2.runs.operations",
     "Permute": "lm2.runs.operations",

@@ -181,8 +181,8 @@ class Release(MemoryDesign):
             return None
         return (
             "The gates of this model pool over the whole segment, so they see the future: every gate value and every"
-            " logit also depends on later tokens of its segment. There is one value per segment, not per token. The released"
-            " arithmetic has no output gate."
+            " logit also depends on later tokens of its segment. There is one value per segment, not per token. The"
+            " released arithmetic has no output gate."
         )
 
 
