@@ -26,12 +26,12 @@ def markdown(results: Results, command: str) -> str:
 
 
 def _by_length(results: Results, metric: str) -> str:
-    rows = results.table[(results.table["task"] == "mean") & (results.table["metric"] == metric)]
+    rows = results.table.loc[(results.table["task"] == "mean") & (results.table["metric"] == metric)]
     if rows.empty:
         return ""
     lines = []
     for length in results.lengths:
-        here = rows[rows["length"] == length].set_index("model")
+        here = rows.loc[rows["length"] == length].set_index("model")
         if not here.empty:
             first = here.iloc[0]
             shares = [share(here.loc[model]) if model in here.index else "" for model in results.models]
@@ -50,14 +50,14 @@ def _by_length(results: Results, metric: str) -> str:
 
 
 def _leads(results: Results, metric: str) -> str:
-    rows = results.differences[(results.differences["task"] == "mean") & (results.differences["metric"] == metric)]
+    rows = results.differences.loc[(results.differences["task"] == "mean") & (results.differences["metric"] == metric)]
     lines = []
     for model, baseline in dict.fromkeys(zip(rows["model"], rows["baseline"])):
-        pair = rows[(rows["model"] == model) & (rows["baseline"] == baseline)]
+        pair = rows.loc[(rows["model"] == model) & (rows["baseline"] == baseline)]
         if results.models.index(model) > results.models.index(baseline):
             continue  # the other way round stands there already
         for length in results.lengths:
-            here = pair[pair["length"] == length].set_index("kind")
+            here = pair.loc[pair["length"] == length].set_index("kind")
             if "difference" in here.index:
                 ratio = share(here.loc["ratio"], sign=True) if "ratio" in here.index else ""
                 lines.append([f"{model} - {baseline}", length, share(here.loc["difference"], sign=True), ratio])
@@ -70,10 +70,10 @@ def _leads(results: Results, metric: str) -> str:
 
 
 def _tasks(results: Results, metric: str, length: str) -> str:
-    rows = results.table[(results.table["metric"] == metric) & (results.table["length"] == length)]
+    rows = results.table.loc[(results.table["metric"] == metric) & (results.table["length"] == length)]
     lines = []
     for task in [task for task in results.tasks if task != "mean"]:
-        here = rows[rows["task"] == task].set_index("model")
+        here = rows.loc[rows["task"] == task].set_index("model")
         if not here.empty:
             first = here.iloc[0]
             shares = [share(here.loc[model]) if model in here.index else "" for model in results.models]

@@ -135,6 +135,7 @@ def run(
             logits.put(to_numpy(output.logits[0, : len(segment.ids)]))
             if on_segment is not None:
                 on_segment(segment.index + 1, len(segments))
+    assert output is not None, "a text has a segment"
     return Trace(
         spec=spec,
         checkpoint_digest=checkpoint.digest,
@@ -205,4 +206,5 @@ def _bank_after(checkpoint: Checkpoint, texts: Sequence[str], spec: RunSpec) -> 
         segments = _donor_segments(checkpoint, text, spec.segment_length)
         for _, output in in_turns(checkpoint.lock, run_segments(model, segments, clean, {}, Carried(bank, None))):
             bank = output.bank
+    assert bank is not None, "Carry asks for a memory"
     return bank[0]

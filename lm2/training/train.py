@@ -100,6 +100,7 @@ def train(config: TrainingConfig, folder: Path, on_step: Callable[[Progress, flo
             loss, _ = rollout(draw(config, lessons, progress.step, accelerator.process_index), stage.language_weight)
             accelerator.backward(loss)
             gradient = accelerator.clip_grad_norm_(rollout.parameters(), config.clip)
+            assert gradient is not None, "nothing scales it"
             if not (loss.isfinite() and gradient.isfinite()):
                 raise NotFiniteError(f"the loss is {loss.item():.6g}, the length of its gradient {gradient.item():.6g}")
         optimizer.step()

@@ -89,7 +89,7 @@ def _first(change: Intervention, config: LM2Config, segment: Segment) -> int | N
             layers = change.blocks(config) if change.reaches(segment) else ()
             if layers == (None,):
                 return BEFORE if change.site is Site.EMBED else config.n_layers
-            return min(layers, default=None)
+            return min((layer for layer in layers if layer is not None), default=None)
         case BankEdit():
             return bank if change.reaches(segment) else None
         case Reset():

@@ -129,7 +129,7 @@ def _read(checkpoint: Checkpoint, few: Sequence[_Laid], spec: ExplainSpec) -> li
     hooks = [
         watch(capture.site.hook_name(layer), partial(see, capture, layer))
         for capture in _captures(checkpoint.config, spec)
-        for layer in capture.layers
+        for layer in capture.layers or ()
     ]
     read_documents(checkpoint, [one.segments for one in few], keep, hooks=hooks)
     return found
@@ -161,7 +161,8 @@ def _values(
         found[Signal.READ] = np.mean([kept[Site.READ_PATTERN, layer] for layer in layers], axis=0)
     if Signal.WRITE in spec.signals:
         patterns = [kept[Site.WRITE_PATTERN, layer] for layer in layers]
-        credit = sum(size[..., None] * pattern for size, pattern in zip(_sizes(config, layers, kept), patterns))
+        sizes = _sizes(config, layers, kept)
+        credit = sum((size[..., None] * pattern for size, pattern in zip(sizes, patterns)), start=np.zeros(()))
         found[Signal.WRITE] = credit.swapaxes(1, 2)
     return found
 

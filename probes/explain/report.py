@@ -84,7 +84,8 @@ def scores(described: Sequence[Described]) -> Findings:
         for trial in Trial:
             here = [one for one in described if one.signal is signal and one.of(trial, Text.DESCRIPTION) is not None]
             if here:
-                rows += _compared(signal, trial, {text: pooled([one.of(trial, text) for one in here]) for text in Text})
+                of = {text: [found for one in here if (found := one.of(trial, text)) is not None] for text in Text}
+                rows += _compared(signal, trial, {text: pooled(verdicts) for text, verdicts in of.items()})
     headers = (
         "slots",
         "trial",

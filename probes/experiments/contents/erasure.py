@@ -286,7 +286,7 @@ def _beyond(one: Observed | None, other: Observed | None) -> Difference | None:
     right = [
         [said == encoded.answer_ids for said, encoded in zip(each.said, each.encoded_prompts)] for each in (one, other)
     ]
-    return difference(*right, one.stories)
+    return difference(right[0], right[1], one.stories)
 
 
 def findings(

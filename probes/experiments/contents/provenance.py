@@ -58,13 +58,18 @@ class Write:
     """g_in * tanh(U W_C), multiplied by the forget gates of all writes since."""
 
 
+def _layers(trace: Trace, site: Site) -> list[int]:
+    """The blocks that a site was kept of."""
+    return sorted({at.layer for capture, at in trace.records if capture.site is site and at.layer is not None})
+
+
 def writes(trace: Trace, before: int) -> tuple[Write, ...]:
     """What the bank with which segment `before` begins is made of, beside what is left of the fresh one.
 
     Exactly so: each write multiplies the bank by its forget gate and adds, so the bank is the sum of what is left of
     every write and of the fresh bank. Raises KeyError where the trace lacks a site of writing.
     """
-    layers = sorted({at.layer for capture, at in trace.records if capture.site is Site.WRITE_PATTERN})
+    layers = _layers(trace, Site.WRITE_PATTERN)
     places = [(segment, layer) for segment in trace.segments[:before] for layer in layers]
     found = [[trace.at(site, segment=segment.index, layer=layer) for site in _WRITING] for segment, layer in places]
     return tuple(
@@ -93,7 +98,7 @@ def write_credit(trace: Trace, row: int) -> Float[np.ndarray, "token"]:
     not readable yet. Raises KeyError where the trace lacks a site of writing or the read pattern.
     """
     segment = next(segment for segment in trace.segments if segment.start <= row < segment.end)
-    layers = sorted({at.layer for capture, at in trace.records if capture.site is Site.READ_PATTERN})
+    layers = _layers(trace, Site.READ_PATTERN)
     read = np.mean(
         [trace.at(Site.READ_PATTERN, segment=segment.index, layer=layer)[row - segment.start] for layer in layers],
         axis=0,
@@ -191,9 +196,7 @@ def provenance(
         found.append(_found("random order (control)", among, traced, chances, seed))
     with np.errstate(invalid="ignore"):
         agreement = [
-            float(spearmanr(one.statement_credit, one.lost).statistic)
-            for one in traced
-            if len(one.encoded.statements) > 2
+            float(spearmanr(one.statement_credit, one.lost)[0]) for one in traced if len(one.encoded.statements) > 2
         ]
     return WriteProvenance(
         traced=tuple(traced), found=tuple(found), agreement=float(np.nanmean(agreement)) if agreement else float("nan")

@@ -202,11 +202,12 @@ def _read(trace: Trace, config: LM2Config) -> Float[np.ndarray, "slot"]:
             f"a document of a single segment ({len(trace.tokens)} tokens) reads nothing that was written; at least 2"
             " are needed"
         )
-    return sum(
+    masses = (
         len(segment.ids) * _at(trace, Site.READ_PATTERN, segment, layer)
         for segment in trace.segments[1:]
         for layer in config.memory_layers
     )
+    return sum(masses, start=np.zeros(config.slots))
 
 
 def findings(

@@ -122,7 +122,9 @@ def interference(
     )
 
 
-def correlation(one: Sequence[float], other: Sequence[float], groups: Sequence[str], *, seed: int = 0) -> Bounded:
+def correlation(
+    one: Sequence[float], other: Sequence[float] | np.ndarray, groups: Sequence[str], *, seed: int = 0
+) -> Bounded:
     """Spearman's rank correlation, its interval from resampling whole groups (none, nan, with one group); nan where
     something does not vary."""
     values, members = np.array([one, other], float), defaultdict(list)
