@@ -288,12 +288,13 @@ LINKS: dict[str, SelectionField] = {one.link: one for one in CHOICES.values()}
 """The same, by the names in an address."""
 
 DECIDED_BY = {
-    "context": ("another text", ("text",)), "weights": ("another model", ("model.checkpoint",)),
+    "context": ("another text", ("text",)),
+    "weights": ("another model", ("model.checkpoint",)),
     "donor": ("another donor", ("text", "donor")),
     "documents": ("other documents", ("probes.tasks", "probes.count", "probes.origin", "probes.seed")),
     "labels": ("other labels", ("probes.labels", "probes.targets")),
     "questions": ("other questions", ("questions.task", "questions.count")),
     "evaluation": ("another evaluation", ("benchmark.results",)),
-}  # fmt: skip
+}
 """What a link names by its digest, in words where it differs, and what chooses it here; others' files and folders may
 hold something else."""

@@ -141,11 +141,13 @@ def _statements(opened: Opened) -> None:
         say.caption("{}{}.", refused[0].upper(), refused[1:])
         return
     widgets.several(
-        "Cannot write", "toggles.muted", range(len(ranges)), show=lambda at: f"{at}: {whole[slice(*ranges[at])]}",
+        "Cannot write",
+        "toggles.muted",
+        range(len(ranges)),
+        show=lambda at: f"{at}: {whole[slice(*ranges[at])]}",
         placeholder="Choose sentences",
-        help="No slot attends to the tokens of these sentences. The tokens of their own segment still see"
-        " them.",
-    )  # fmt: skip
+        help="No slot attends to the tokens of these sentences. The tokens of their own segment still see them.",
+    )
 
 
 def _shared(last: int) -> None:
@@ -175,9 +177,11 @@ def _chart(opened: Opened, toggled: Toggles) -> AblationChart:
         opened.checkpoint.config, trace.tokens, len(trace.segments), context.statements, texts
     )
     return AblationChart(
-        spec=replace(trace.spec, captures=(), interventions=changes), item=context.origin, shown=OfAblation.TEXT,
+        spec=replace(trace.spec, captures=(), interventions=changes),
+        item=context.origin,
+        shown=OfAblation.TEXT,
         marks=text.marks(trace, context),
-    )  # fmt: skip
+    )
 
 
 def _toggled(opened: Opened, toggled: Toggles) -> None:

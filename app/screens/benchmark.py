@@ -12,9 +12,13 @@ from app.views.study import benchmark
 from lm2.evaluation import paper
 
 _SHOWN = {
-    "Measured here": OfBenchmark.CURVES, "Printed in the paper": OfBenchmark.PRINTED, "Difference": OfBenchmark.LEAD,
-    "Relative lead": OfBenchmark.RATIOS, "Models by length": OfBenchmark.LENGTHS, "Every task": OfBenchmark.TASKS,
-}  # fmt: skip
+    "Measured here": OfBenchmark.CURVES,
+    "Printed in the paper": OfBenchmark.PRINTED,
+    "Difference": OfBenchmark.LEAD,
+    "Relative lead": OfBenchmark.RATIOS,
+    "Models by length": OfBenchmark.LENGTHS,
+    "Every task": OfBenchmark.TASKS,
+}
 _OF_PAIRS = (OfBenchmark.LEAD, OfBenchmark.RATIOS)
 
 

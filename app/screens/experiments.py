@@ -38,9 +38,13 @@ def render() -> None:
         return
     asked = state.current().questions
     spec = ExperimentSpec(
-        experiment=key, checkpoint=loaded.name, task=asked.task, questions=asked.count,
-        segment_length=session.segment_length(), seed=asked.seed,
-    )  # fmt: skip
+        experiment=key,
+        checkpoint=loaded.name,
+        task=asked.task,
+        questions=asked.count,
+        segment_length=session.segment_length(),
+        seed=asked.seed,
+    )
     chart = ExperimentChart(spec=spec, shown=OfExperiment.TABLE)
     report = job_panel.result_of(chart, loaded, f"Run about {spec.documents:,} documents", "document")
     if report is not None:

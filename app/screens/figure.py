@@ -92,9 +92,11 @@ def _opened(name: str, pressed: float, placed: list[PlacedPanel]) -> None:
         )
 
     made = job_panel.result(
-        ("figure", spec.digest, chosen.device, chosen.dtype, pressed), work,
-        f"Compute its {len(spec.charts)} panel{'s' if len(spec.charts) > 1 else ''}", "step",
-    )  # fmt: skip
+        ("figure", spec.digest, chosen.device, chosen.dtype, pressed),
+        work,
+        f"Compute its {len(spec.charts)} panel{'s' if len(spec.charts) > 1 else ''}",
+        "step",
+    )
     if made is None:
         return
     placed[:] = [PlacedPanel(made=one, panel=panel) for one, panel in zip(made, spec.page.panels)]

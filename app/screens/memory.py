@@ -86,15 +86,18 @@ def _details(trace: Trace, layer: int, head: str, writes: bool, slots_of_token: 
             side = "read"
             if writes:
                 side = widgets.buttons(
-                    "Tokens that", "run.side", show=lambda side: f"{side} slot {slot}",
+                    "Tokens that",
+                    "run.side",
+                    show=lambda side: f"{side} slot {slot}",
                     help="These tokens are listed here and coloured in the text. A click on a map also selects:"
                     " Reads for tokens that read, Writes for tokens that wrote.",
-                )  # fmt: skip
+                )
             widgets.buttons(
-                "The text's colours", "memory.coloured",
+                "The text's colours",
+                "memory.coloured",
                 show={"map": "as in the map", "slot": "relative to the slot"}.__getitem__,
                 help="Relative to the slot: the brightest colour is the slot's own largest weight, however small.",
-            )  # fmt: skip
+            )
             weights = memory.write_map(trace, layer, head) if side == "wrote" else memory.read_map(trace, layer, head)
             panels.table(memory.tokens_of_slot(trace, weights, slot), f"tokens_that_{side}")
         else:
@@ -113,13 +116,18 @@ def _overview(trace: Trace, layers: tuple[int, ...], layer: int, head: str, writ
     ):
         maps = memory.multiples(trace, site, layers)
         picked = multiples(
-            key=f"multiples_{site.name}", panels=maps, low=0.0, high=float(maps.max()),
+            key=f"multiples_{site.name}",
+            panels=maps,
+            low=0.0,
+            high=float(maps.max()),
             layer_labels=[f"block {at}" for at in layers],
             head_labels=[f"head {at}" if at.isdigit() else at for at in heads],
-            selected=selected, boundaries=text.boundaries(trace), title=f"{title}: slots down, tokens along",
+            selected=selected,
+            boundaries=text.boundaries(trace),
+            title=f"{title}: slots down, tokens along",
             stretch=stretch,
             alt=f"{title} of {len(layers)} blocks and {len(heads) - 2} heads, largest {maps.max():.3f}",
-        )  # fmt: skip
+        )
         if picked is not None:
             state.click("run", layer=layers[picked[0]], head=heads[picked[1]])
     with st.expander("Read heads in numbers"):

@@ -108,9 +108,15 @@ def _spec(recipient: _Side, donor: _Side, wanted: Reply) -> PatchSpec:
 
     read, own = recipient.trace.spec, recipient.asked
     return PatchSpec(
-        checkpoint=read.checkpoint, text=read.text, segment_length=read.segment_length, row=own.row,
-        own=own.reply.token, donor=donor.context.text, donor_row=donor.asked.row, other=wanted.token,
-    )  # fmt: skip
+        checkpoint=read.checkpoint,
+        text=read.text,
+        segment_length=read.segment_length,
+        row=own.row,
+        own=own.reply.token,
+        donor=donor.context.text,
+        donor_row=donor.asked.row,
+        other=wanted.token,
+    )
 
 
 def _choose_donor(opened: Opened) -> Opened | None:
@@ -264,8 +270,10 @@ def _outcome(recipient: _Side, donor: _Side, after: Trace, wanted: Reply) -> Non
     whose = {wanted.token: "the donor's answer", own.token: "the recipient's answer"}
     say.markdown(
         "Before, the model says **{}**; with the donor's part in it, **{}**: {}.",
-        was.words, says.words, whose.get(says.token, "neither story's answer"),
-    )  # fmt: skip
+        was.words,
+        says.words,
+        whose.get(says.token, "neither story's answer"),
+    )
     left, right = st.columns([3, 2])
     with left:
         own_run = ("in the donor's own run", donor.trace, donor.asked.row)
@@ -275,8 +283,10 @@ def _outcome(recipient: _Side, donor: _Side, after: Trace, wanted: Reply) -> Non
         say.caption(
             "Probability of each answer's first token. The donor's answer is {}. Logit difference, donor's"
             " answer minus recipient's: {:+.2f} before, {:+.2f} after.",
-            _source(recipient, donor, wanted), first, then,
-        )  # fmt: skip
+            _source(recipient, donor, wanted),
+            first,
+            then,
+        )
     with right:
         view = text.beside(before.logits[row], after.logits[row], ("before", "after"), tokenizer.shown, 6)
         panels.table(view, "patched_next")

@@ -23,10 +23,12 @@ if TYPE_CHECKING:
     from probes.features.targets import Target
 
 _SHOWN = {
-    "Where it can be read": OfProbe.MAP, "Segment by segment": OfProbe.CURVES, "Confusion": OfProbe.CONFUSION,
+    "Where it can be read": OfProbe.MAP,
+    "Segment by segment": OfProbe.CURVES,
+    "Confusion": OfProbe.CONFUSION,
     "Every source": OfProbe.SOURCES,
     "Every target": OfProbe.TARGETS,
-}  # fmt: skip
+}
 _MOST_BUTTONS = 6
 _MOST_ROWS = 15
 _COLUMNS = (

@@ -68,10 +68,12 @@ def _spec(loaded: Checkpoint) -> ExplainSpec:
 
     asked = state.current().questions
     return ExplainSpec(
-        checkpoint=loaded.name, documents=Documents(tasks=(asked.task,), count=asked.count, origin=Origin.HELD_OUT),
-        segment_length=session.segment_length(), seed=asked.seed,
+        checkpoint=loaded.name,
+        documents=Documents(tasks=(asked.task,), count=asked.count, origin=Origin.HELD_OUT),
+        segment_length=session.segment_length(),
+        seed=asked.seed,
         signals=tuple(Signal) if Site.WRITE_PATTERN.layers(loaded.config) else (Signal.READ,),
-    )  # fmt: skip
+    )
 
 
 def _all(found: Explanations) -> None:

@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     from probes.sweeps.spec import SweepSpec
 
 _GRIDS = {
-    "slots": "Slot × block × segment", "memory_heads": "Memory head × block",
+    "slots": "Slot × block × segment",
+    "memory_heads": "Memory head × block",
     "attention_heads": "Attention head × block",
-    "blocks": "Attention, memory, MLP × block", "gates": "Gate × value",
-}  # fmt: skip
+    "blocks": "Attention, memory, MLP × block",
+    "gates": "Gate × value",
+}
 _MEANING = {
     "slots": "A unit is what one block reads in one slot.",
     "memory_heads": "A unit is what one memory head reads in one block.",
@@ -35,10 +37,11 @@ _MEANING = {
 }
 _BANK_SLOTS = "A unit is one slot of the bank with which the segment begins; all blocks read the same one."
 _REPLACEMENTS = {
-    "resample": "the same place of another story's run", "mean": "the mean of that place over 8 other stories",
+    "resample": "the same place of another story's run",
+    "mean": "the mean of that place over 8 other stories",
     "initial": "what is read in the bank at the start of a document",
     "zero": "zero, a value that the model may never have seen",
-}  # fmt: skip
+}
 _ROUTES = {"exact": "everything after it", "answer": "only the answer"}
 _REACH = (
     "What is recomputed after a unit is replaced: everything after it, as in a run, or only the"
@@ -63,9 +66,11 @@ _CUMULATIVE = (
     " that determined its order. Bands are 95 % intervals."
 )
 _SHOWN = {
-    "One at a time": OfSweep.EFFECTS, "Together": OfSweep.JOINTS, "Largest effects": OfSweep.RANKING,
+    "One at a time": OfSweep.EFFECTS,
+    "Together": OfSweep.JOINTS,
+    "Largest effects": OfSweep.RANKING,
     "More and more together": OfSweep.CUMULATIVE,
-}  # fmt: skip
+}
 _MOST_BACK = 8
 _MOST_ROWS = 15
 
@@ -144,18 +149,24 @@ def _spec(loaded: Checkpoint) -> SweepSpec:
     chosen, asked = state.current().sweeps, state.current().questions
     first = Metric(chosen.ordered)
     plain = SweepSpec(
-        checkpoint=loaded.name, grid=UnitGrid(chosen.grid), task=asked.task, questions=asked.count,
-        segment_length=session.segment_length(), seed=asked.seed,
+        checkpoint=loaded.name,
+        grid=UnitGrid(chosen.grid),
+        task=asked.task,
+        questions=asked.count,
+        segment_length=session.segment_length(),
+        seed=asked.seed,
         metrics=(first, *(metric for metric in Metric if metric is not first)),
-    )  # fmt: skip
+    )
     if plain.grid is UnitGrid.GATES:
         return plain
     route = Route(chosen.route)
     return replace(
-        plain, replacement=Replacement(chosen.replacement), back=chosen.back if route is Route.EXACT else (0,),
+        plain,
+        replacement=Replacement(chosen.replacement),
+        back=chosen.back if route is Route.EXACT else (0,),
         route=route,
         screen=(chosen.screened or None) if route is Route.EXACT else None,
-    )  # fmt: skip
+    )
 
 
 def _cost(loaded: Checkpoint, spec: SweepSpec) -> None:
@@ -254,8 +265,9 @@ def _ranking(swept: Swept, metric: Metric) -> None:
         say.warning(
             "r(estimated, measured) = {:.2f}, which is below {:g}: units that matter may have been missed, so"
             " none are ranked. Measure more units, or all with 0.",
-            swept.result.screening.r, TRUSTED,
-        )  # fmt: skip
+            swept.result.screening.r,
+            TRUSTED,
+        )
         return
     panels.table(ranking, "ranking")
     say.caption("{}", sweeps.stability(swept, metric))

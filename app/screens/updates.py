@@ -25,10 +25,13 @@ if TYPE_CHECKING:
     from probes.causal.updates import TracedGeneration
 
 _SHOWN = {
-    "Slots read, token by token": OfUpdates.STEPS, "Before": OfUpdates.BEFORE, "After": OfUpdates.AFTER,
+    "Slots read, token by token": OfUpdates.STEPS,
+    "Before": OfUpdates.BEFORE,
+    "After": OfUpdates.AFTER,
     "Difference": OfUpdates.DIFFERENCE,
-    "Reading, update by update": OfUpdates.COURSE, "Prediction, update by update": OfUpdates.EXPECTED,
-}  # fmt: skip
+    "Reading, update by update": OfUpdates.COURSE,
+    "Prediction, update by update": OfUpdates.EXPECTED,
+}
 
 _PROBED = (
     "Read weights of block {layer}, {pooled}, both maps on one scale. The probe is read as a segment"
@@ -66,9 +69,16 @@ def render() -> None:
     with left:
         layer = session.captured(opened, widgets.block(opened.checkpoint.config))
     chart = UpdateChart(
-        spec=replace(opened.trace.spec, captures=()), item=opened.context.origin, shown=OfUpdates.STEPS, tokens=count,
-        frozen=frozen, layer=layer, head=widgets.head(opened.checkpoint.config, right), writes=written, probe=(),
-    )  # fmt: skip
+        spec=replace(opened.trace.spec, captures=()),
+        item=opened.context.origin,
+        shown=OfUpdates.STEPS,
+        tokens=count,
+        frozen=frozen,
+        layer=layer,
+        head=widgets.head(opened.checkpoint.config, right),
+        writes=written,
+        probe=(),
+    )
     found = _result_of(chart, opened)
     if found is None:
         return
@@ -97,7 +107,8 @@ def _again(found: Continued) -> None:
             "import dataclasses\nimport lm2\nfrom probes.causal.updates import generate_traced\n\n"
             f"on = lm2.RunSpec.from_json({on.spec.to_json()!r})\n"
             f"off = dataclasses.replace(on, interventions=(lm2.{off.spec.interventions[0]!r},))\n"
-            f"walks = [generate_traced(lm2.load(on.checkpoint), spec, tokens={count}, layers={layers}) for spec in (on, off)]",
+            f"walks = [generate_traced(lm2.load(on.checkpoint), spec, tokens={count}, layers={layers})"
+            " for spec in (on, off)]",
             wrap_lines=True,
         )
 

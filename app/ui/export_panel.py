@@ -126,9 +126,15 @@ def page_of(key: str) -> dict[str, Any]:
     spans = [one.value for one in Columns if one is Columns.SINGLE or MEASURES[venue].double is not None]
     columns = Columns(widgets.buttons("Columns", "print.columns", spans))
     height = st.number_input(
-        "Height (in)", 0.5, TALLEST, value=None, step=0.25, key=f"{key}_height", placeholder="automatic",
+        "Height (in)",
+        0.5,
+        TALLEST,
+        value=None,
+        step=0.25,
+        key=f"{key}_height",
+        placeholder="automatic",
         help="Leave empty for a height that suits the panels.",
-    )  # fmt: skip
+    )
     return {"venue": venue, "columns": columns, "height": height}
 
 
@@ -142,10 +148,14 @@ def _panel(title: str, made: ComputedChart, stretch: Stretch) -> Panel:
     spread = Stretch.LINEAR
     if (isinstance(view, Heatmap) and not view.counts) or (isinstance(view, Strip) and view.weights is not None):
         spread = st.segmented_control(
-            "Spread", list(Stretch), default=stretch, format_func=lambda one: one.value, key=f"spread_{title}",
+            "Spread",
+            list(Stretch),
+            default=stretch,
+            format_func=lambda one: one.value,
+            key=f"spread_{title}",
             required=True,
             help="How values map to colours: sqrt makes small ones visible.",
-        )  # fmt: skip
+        )
     return Panel(title=st.text_input("Title", title, key=f"title_{title}"), colours=colours, stretch=spread)
 
 

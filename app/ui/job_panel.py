@@ -44,8 +44,11 @@ def questions() -> tuple[Prompt, ...] | None:
     say.caption(
         "{} questions about {} stories of qa{}, {}; each in a segment of its own. The settings under"
         " Context in the sidebar do not apply here.",
-        count, len({prompt.story_id for prompt in found}), task, origin,
-    )  # fmt: skip
+        count,
+        len({prompt.story_id for prompt in found}),
+        task,
+        origin,
+    )
     return found
 
 
@@ -99,8 +102,12 @@ def again(
     file = f"{name}-{spec.digest[:10]}"
     say.caption(
         "Spec {} of {} ({}), {} on {}. To compute the same numbers again:",
-        spec.digest, loaded.name, loaded.digest[:10], loaded.dtype, loaded.device,
-    )  # fmt: skip
+        spec.digest,
+        loaded.name,
+        loaded.digest[:10],
+        loaded.dtype,
+        loaded.device,
+    )
     st.code(command.format(f"{file}.json"), language="bash")
     with st.container(horizontal=True):
         widgets.download("Spec (JSON)", json.dumps(spec.to_json(), indent=1), f"{file}.json", "application/json")

@@ -40,10 +40,13 @@ def part(count: int, token: int | None, key: str) -> tuple[int, int] | None:
     held = (token or 0) // MOST_TOKENS
     parts = {at: (at * MOST_TOKENS, min(count, (at + 1) * MOST_TOKENS)) for at in range(-(-count // MOST_TOKENS))}
     chosen = st.select_slider(
-        "Part of the text", list(parts), held,
-        format_func=lambda at: f"tokens {parts[at][0]:,} to {parts[at][1] - 1:,}", key=f"part_{key}_{count}_{held}",
+        "Part of the text",
+        list(parts),
+        held,
+        format_func=lambda at: f"tokens {parts[at][0]:,} to {parts[at][1] - 1:,}",
+        key=f"part_{key}_{count}_{held}",
         help=f"At most {MOST_TOKENS:,} of the {count:,} tokens are shown at a time. Choosing a token goes to its part.",
-    )  # fmt: skip
+    )
     return parts[chosen]
 
 
@@ -52,11 +55,20 @@ def strip(view: Strip, key: str, selected: int | None, stretch: Stretch = Stretc
     shown = part(len(view.pieces), selected, key)
     view = view if shown is None else window(view, *shown)
     clicked = token_strip(
-        key=key, pieces=view.pieces, weights=view.weights, segment_of=view.segment_of,
+        key=key,
+        pieces=view.pieces,
+        weights=view.weights,
+        segment_of=view.segment_of,
         selected=_within(view.first, len(view.pieces), selected),
-        marks=view.marks, notes=view.notes, legend=view.legend, first=view.first, low=view.low, high=view.high,
-        stretch=stretch, alt=view.alt,
-    )  # fmt: skip
+        marks=view.marks,
+        notes=view.notes,
+        legend=view.legend,
+        first=view.first,
+        low=view.low,
+        high=view.high,
+        stretch=stretch,
+        alt=view.alt,
+    )
     return None if clicked is None else view.first + clicked
 
 
@@ -72,16 +84,29 @@ def map_to_click(
     if len(set(view.row_kinds)) > 1:
         height = max(height, len(view.row_kinds) + 130)
     cell = heatmap(
-        key=key, values=view.values, low=view.low, high=view.high, row_labels=view.row_labels,
+        key=key,
+        values=view.values,
+        low=view.low,
+        high=view.high,
+        row_labels=view.row_labels,
         column_labels=view.column_labels,
-        row_title=view.row_title, column_title=view.column_title, value_title=view.value_title,
+        row_title=view.row_title,
+        column_title=view.column_title,
+        value_title=view.value_title,
         boundaries=view.boundaries,
-        segment_labels=view.segment_labels, masked=view.masked, selected_row=row,
-        selected_column=_within(view.first, len(view.column_labels), column), first=view.first,
+        segment_labels=view.segment_labels,
+        masked=view.masked,
+        selected_row=row,
+        selected_column=_within(view.first, len(view.column_labels), column),
+        first=view.first,
         diverging=view.diverging,
-        row_noun=view.row_noun, column_noun=view.column_noun, pooling=view.pooling, stretch=stretch, height=height,
+        row_noun=view.row_noun,
+        column_noun=view.column_noun,
+        pooling=view.pooling,
+        stretch=stretch,
+        height=height,
         alt=view.alt,
-    )  # fmt: skip
+    )
     return None if cell is None else HeatmapCell(cell.row, view.first + cell.column)
 
 
@@ -114,9 +139,14 @@ def table_to_choose(view: Tabular, key: str, take: Callable[[int], None]) -> Non
             take(row)
 
     st.dataframe(
-        _cells(view), key=key, hide_index=True, column_config=_formats(view), height="content", on_select=ticked,
+        _cells(view),
+        key=key,
+        hide_index=True,
+        column_config=_formats(view),
+        height="content",
+        on_select=ticked,
         selection_mode="single-row",
-    )  # fmt: skip
+    )
 
 
 def _cells(view: Tabular) -> dict[str, list[str | int | float]]:

@@ -84,8 +84,9 @@ def answerable(read: Context, loaded: "Checkpoint", trace: "Trace") -> Context:
     if lost:
         say.info(
             "The tokenizer of {} has no tokens for {}: questions with this answer are left out.",
-            loaded.name, ", ".join(lost),
-        )  # fmt: skip
+            loaded.name,
+            ", ".join(lost),
+        )
     return replace(read, quizzes=quizzes)
 
 
@@ -161,9 +162,15 @@ def subtitle(opened: Opened) -> None:
     trace, config = opened.trace, opened.checkpoint.config
     say.caption(
         "{} ({} memory) on {}, {} · {} · {} tokens in {} segments · run {}",
-        opened.checkpoint.name, config.memory.value, trace.device, trace.dtype, opened.context.origin,
-        len(trace.tokens), len(trace.segments), trace.spec.digest[:10],
-    )  # fmt: skip
+        opened.checkpoint.name,
+        config.memory.value,
+        trace.device,
+        trace.dtype,
+        opened.context.origin,
+        len(trace.tokens),
+        len(trace.segments),
+        trace.spec.digest[:10],
+    )
     if opened.layers and len(opened.layers) < len(config.memory_layers):
         say.caption(
             "All blocks together would be too much to keep: only block {} was captured. Choosing another runs the text"

@@ -23,8 +23,18 @@ _ASKED = {
     TextKind.SAME_TEXT: "one question, after the facts",
     TextKind.WHOLE_STORY: "the story as written, all questions answered",
 }
-_NAMES = {1: "one fact", 2: "two facts", 3: "three facts", 4: "two-argument relations", 5: "three-argument relations",
-          6: "yes/no", 7: "counting", 8: "lists", 9: "negation", 10: "indefinite knowledge"}  # fmt: skip
+_NAMES = {
+    1: "one fact",
+    2: "two facts",
+    3: "three facts",
+    4: "two-argument relations",
+    5: "three-argument relations",
+    6: "yes/no",
+    7: "counting",
+    8: "lists",
+    9: "negation",
+    10: "indefinite knowledge",
+}
 EXAMPLE = "Mary moved to the bathroom. John went to the hallway. Where is Mary?"
 
 
@@ -39,19 +49,25 @@ def render() -> None:
 
 def _model() -> None:
     widgets.known_or_typed(
-        "Checkpoint", "model.checkpoint", bundled_names(),
+        "Checkpoint",
+        "model.checkpoint",
+        bundled_names(),
         help="A bundled checkpoint, or the path of a folder (ours or a Hugging Face Llama), a .gguf file, or a"
         " .pt file of the released code, if the server's owner allows it.",
-    )  # fmt: skip
+    )
     left, right = st.columns(2)
     widgets.select("Device", "model.device", help="auto is CUDA, then MPS, then CPU.", at=left)
     widgets.select("Numbers", "model.dtype", at=right)
     about = "Tokens the model sees at once; 0 uses the checkpoint's own."
     widgets.number("Segment length (tokens)", "model.length", help=about)
     widgets.upload(
-        "Your own checkpoint, a folder as .zip", "model.checkpoint", "zip", lambda content: cache.uploads().add(content),
-        help="config.json, model.safetensors, tokenizer.json (ours or a Hugging Face Llama's); or a released .pt with tokenizer.json; or a .gguf.",
-    )  # fmt: skip
+        "Your own checkpoint, a folder as .zip",
+        "model.checkpoint",
+        "zip",
+        lambda content: cache.uploads().add(content),
+        help="config.json, model.safetensors, tokenizer.json (ours or a Hugging Face Llama's); or a released .pt with"
+        " tokenizer.json; or a .gguf.",
+    )
 
 
 def _story() -> None:

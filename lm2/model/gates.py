@@ -39,10 +39,14 @@ GATES = {
         "forget", Site.GATE_FORGET, "share kept", "share of the old bank kept (1 keeps all, 0 forgets)", least=True
     ),
     "out": Gate(
-        "output", Site.GATE_OUT, "share let through",
-        "share of what was read that enters the stream (1 lets all through)", rows="token", over="features",
+        "output",
+        Site.GATE_OUT,
+        "share let through",
+        "share of what was read that enters the stream (1 lets all through)",
+        rows="token",
+        over="features",
     ),
-}  # fmt: skip
+}
 """LM2's, by the names that links and figures have for them. A memory whose gate does the same in another way gives it
 the same name."""
 

@@ -159,9 +159,11 @@ class MemoryDesign(ABC):
     def sizes(self, config: LM2Config) -> dict[Axis, int]:
         """How long the axes of the memory's own sites are that no decoder has."""
         return {
-            Axis.SLOT: config.slots, Axis.SLOT_DIM: config.slot_dim, Axis.HEAD: config.memory_heads,
+            Axis.SLOT: config.slots,
+            Axis.SLOT_DIM: config.slot_dim,
+            Axis.HEAD: config.memory_heads,
             Axis.D_HEAD: config.d_model // max(1, config.memory_heads),
-        }  # fmt: skip
+        }
 
     def full_length(self, config: LM2Config) -> int | None:
         """The length that every segment must have, or is padded to; None, any."""
@@ -222,8 +224,8 @@ class MemoryDesign(ABC):
         return None
 
     def way_out(
-        self, memory: BlockMemory, direction: Float[ndarray, d_model], gate: Float[ndarray, d_model] | None
-    ) -> Float[ndarray, d_model]:
+        self, memory: BlockMemory, direction: Float[ndarray, "d_model"], gate: Float[ndarray, "d_model"] | None
+    ) -> Float[ndarray, "d_model"]:
         """A direction of the stream as one of what is read. `gate`: the token's output gate, where there is one."""
         raise NotImplementedError
 

@@ -90,9 +90,15 @@ def quizzes(found: Comparison, context: Context, tokenizer: Tokenizer, answers: 
             )
         rows.append((quiz.question, quiz.answer, *said, *chances, *differences))
     headers = (
-        "question", "true answer", "says, before", "says, after", "probability, before", "probability, after",
-        "logit difference, before", "logit difference, after",
-    )  # fmt: skip
+        "question",
+        "true answer",
+        "says, before",
+        "says, after",
+        "probability, before",
+        "probability, after",
+        "logit difference, before",
+        "logit difference, after",
+    )
     return Table(columns=columns_of(headers, rows))
 
 
@@ -138,12 +144,17 @@ def most_changed(found: Comparison, tokenizer: Tokenizer, count: int = 10) -> Ta
     pieces, where = found.after.tokens.shown, text.segment_of(found.after)
     rows = tuple(
         (
-            int(at), visible(pieces[at]), where[at], float(found.kl[at]), _said(found.before, tokenizer, at),
+            int(at),
+            visible(pieces[at]),
+            where[at],
+            float(found.kl[at]),
+            _said(found.before, tokenizer, at),
             _said(found.after, tokenizer, at),
-            visible(pieces[at + 1]) if at + 1 < len(pieces) else "", float(found.change[at]),
+            visible(pieces[at + 1]) if at + 1 < len(pieces) else "",
+            float(found.change[at]),
         )
         for at in found.top(count)
-    )  # fmt: skip
+    )
     headers = (
         "token",
         "text",

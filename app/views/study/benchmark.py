@@ -31,9 +31,12 @@ def curves(results: Results, task: str, metric: str) -> Lines:
     constant = rows.drop_duplicates("length").set_index("length")["constant_mean"].reindex(lengths).to_numpy(float)
     lines.append(Line(name="best constant answer", values=100 * constant))
     return Lines(
-        lines=tuple(lines), ticks=tuple(lengths), x_title="length (tokens of facts and book text, plus 300)",
-        y_title=f"accuracy (%, {metric}), {_pooled(task)}", y_range=(0, 102),
-    )  # fmt: skip
+        lines=tuple(lines),
+        ticks=tuple(lengths),
+        x_title="length (tokens of facts and book text, plus 300)",
+        y_title=f"accuracy (%, {metric}), {_pooled(task)}",
+        y_range=(0, 102),
+    )
 
 
 def printed_curves(task: str) -> Lines:
@@ -43,10 +46,12 @@ def printed_curves(task: str) -> Lines:
         for model in paper.COMPARED
     ]
     return Lines(
-        lines=tuple(lines), ticks=paper.LENGTHS, x_title="length (as printed)",
+        lines=tuple(lines),
+        ticks=paper.LENGTHS,
+        x_title="length (as printed)",
         y_title=f"accuracy (%), {_pooled(task)}",
         y_range=(0, 102),
-    )  # fmt: skip
+    )
 
 
 def lead(results: Results, pair: str, task: str, metric: str) -> Lines:
@@ -59,7 +64,7 @@ def lead(results: Results, pair: str, task: str, metric: str) -> Lines:
         ticks=tuple(lengths),
         x_title="length (tokens of facts and book text, plus 300)",
         y_title=f"points ({metric}), {_pooled(task)}",
-    )  # fmt: skip
+    )
 
 
 def ratios(results: Results, pair: str, metric: str) -> Table:

@@ -75,10 +75,11 @@ def gather(result: ProbeResult) -> Probed:
     ]
     several = len(result.plan.sources) > 1
     return Probed(
-        result=result, cells=result.cells,
+        result=result,
+        cells=result.cells,
         best={target: result.best(target) for target in result.plan.labels} if several else {},
         controls=dict(zip(keys, estimates(Measure.BALANCED_ACCURACY, controls, result.plan.spec.seed))),
-    )  # fmt: skip
+    )
 
 
 def told(cell: ProbeCell) -> bool:
@@ -145,9 +146,11 @@ def curves(probed: Probed, source: Source, target: Target) -> Lines:
     known = np.array([told(probed.cells[source, target, segment]) for segment in segments])
     return Lines(
         lines=tuple(_line(label, estimates, known) for label, estimates in lines.items()),
-        ticks=tuple(map(str, segments)), x_title="segment",
-        y_title=Measure.BALANCED_ACCURACY.label, y_range=(0, 1.02),
-    )  # fmt: skip
+        ticks=tuple(map(str, segments)),
+        x_title="segment",
+        y_title=Measure.BALANCED_ACCURACY.label,
+        y_range=(0, 1.02),
+    )
 
 
 def _line(label: str, estimates: Sequence[Estimate], known: np.ndarray) -> Line:
@@ -164,10 +167,19 @@ def sources(probed: Probed, target: Target) -> Table:
     for source in probed.rows:
         cell = probed.cells[source, target, ALL]
         gains = [cell.gains[label].value if label in cell.gains else np.nan for label in names]
-        rows.append((
-            name(probed, source), _bounded(cell.headline), _bounded(cell.selectivity), *gains, cell.compression,
-            cell.p, cell.q, cell.score.n, cell.score.groups,
-        ))  # fmt: skip
+        rows.append(
+            (
+                name(probed, source),
+                _bounded(cell.headline),
+                _bounded(cell.selectivity),
+                *gains,
+                cell.compression,
+                cell.p,
+                cell.q,
+                cell.score.n,
+                cell.score.groups,
+            )
+        )
     label = probed.cells[probed.rows[0], target, ALL].score.headline.label
     beyond = [f"beyond {one}" for one in names]
     headers = ("source", label, "selectivity", *beyond, "compression", "p", "q", "rows", "groups")
@@ -250,10 +262,18 @@ def confusion(probed: Probed, source: Source, target: Target, segment: int | str
     counts = probed.result.confusion(source, target, segment)
     names = probed.result.plan.labels[target].names
     return Heatmap(
-        values=counts.astype(float), row_labels=names, column_labels=names, row_title="truth", column_title="read as",
+        values=counts.astype(float),
+        row_labels=names,
+        column_labels=names,
+        row_title="truth",
+        column_title="read as",
         value_title="held-out rows",
-        low=0.0, high=float(max(1, counts.max())), counts=True, row_kinds=names, column_kinds=names,
-    )  # fmt: skip
+        low=0.0,
+        high=float(max(1, counts.max())),
+        counts=True,
+        row_kinds=names,
+        column_kinds=names,
+    )
 
 
 def misread(probed: Probed, source: Source, target: Target, segment: int | str) -> tuple[Table, int]:

@@ -148,11 +148,13 @@ def most_moved(read: Rereading, layer: int, head: str, before: int, after: int) 
         still = moved[token] == 0
         rows.append(
             (
-                int(token), visible(read.pieces[token]), float(moved[token]),
+                int(token),
+                visible(read.pieces[token]),
+                float(moved[token]),
                 "" if still else f"slot {lost} {change[lost, token]:+.3f}",
                 "" if still else f"slot {gained} {change[gained, token]:+.3f}",
             )
-        )  # fmt: skip
+        )
     return Table(columns=columns_of(("token", "text", "share moved", "lost most", "gained most"), rows))
 
 

@@ -152,9 +152,15 @@ class Associative(MemoryDesign):
 
     title = "an associative memory"
     sites = (
-        Site.MEM_OUT, Site.BANK_PRE, Site.BANK_POST, Site.READ_SCORES, Site.READ_PATTERN, Site.READ_V, Site.READ,
+        Site.MEM_OUT,
+        Site.BANK_PRE,
+        Site.BANK_POST,
+        Site.READ_SCORES,
+        Site.READ_PATTERN,
+        Site.READ_V,
+        Site.READ,
         *AssociativeSite,
-    )  # fmt: skip
+    )
     own_sizes = AssociativeSizes
     terms_by_slot = True
 
@@ -181,9 +187,11 @@ class Associative(MemoryDesign):
     def check(self, config: LM2Config) -> None:
         super().check(config)
         wanted = {
-            "slot_dim": len(config.memory_layers) * (config.d_model + 1), "memory_heads": 1, "read_top_k": None,
+            "slot_dim": len(config.memory_layers) * (config.d_model + 1),
+            "memory_heads": 1,
+            "read_top_k": None,
             "attention_window": config.segment_length,
-        }  # fmt: skip
+        }
         for name, value in wanted.items():
             if getattr(config, name) != value:
                 raise ValueError(f"an associative memory needs {name} = {value}, not {getattr(config, name)}")
