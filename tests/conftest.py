@@ -28,6 +28,11 @@ TEXT = (
 )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest come first: of two processes, one takes over what the other has left, and that should be short."""
+    items.sort(key=lambda item: item.path.parent.name not in ("browser", "notebooks"))
+
+
 @pytest.fixture(scope="session")
 def text() -> str:
     """At least four segments for every toy model."""
