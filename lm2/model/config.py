@@ -150,6 +150,13 @@ class LM2Config(Spec):
         """Whether the bank at the start of a document is a trained parameter."""
         return self.bank_start is BankStart.LEARNED
 
+    def to_json(self) -> dict[str, Any]:
+        """As in `Spec`, without `memory_sizes` where there are none: digests of other models stay what they were."""
+        values = super().to_json()
+        if self.memory_sizes is None:
+            del values["memory_sizes"]
+        return values
+
     @classmethod
     def from_json(cls, values: object) -> "LM2Config":
         """Raises ValueError naming the fields that are unknown or missing, or the one whose value cannot be."""
