@@ -30,7 +30,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
     tree = parser()
     return markdown.replace(
-        COMMANDS, "\n\n".join([_block(tree.format_help()), *(_command(*one, 2) for one in _commands(tree))])
+        COMMANDS, "\n\n".join([_block(tree.format_help()), *(_command(*command, 2) for command in _commands(tree))])
     )
 
 
@@ -78,7 +78,7 @@ def _command(parser: argparse.ArgumentParser, said: str, level: int) -> str:
         _block(formatter.format_help()),
         table(["argument", "meaning"], rows) if rows else "",
         _sentence(parser.epilog or ""),
-        *(_command(*one, level + 1) for one in _commands(parser)),
+        *(_command(*command, level + 1) for command in _commands(parser)),
     ]
     return "\n\n".join(filter(None, parts))
 

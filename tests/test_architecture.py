@@ -42,9 +42,9 @@ def imported(tree: ast.Module) -> Iterator[tuple[int, str]]:
             yield node.lineno, node.module or ""
         elif isinstance(node, ast.Call) and called(node) in ("importlib.import_module", "__import__"):
             yield from (
-                (node.lineno, one.value)
-                for one in node.args[:1]
-                if isinstance(one, ast.Constant) and isinstance(one.value, str)
+                (node.lineno, arg.value)
+                for arg in node.args[:1]
+                if isinstance(arg, ast.Constant) and isinstance(arg.value, str)
             )
 
 

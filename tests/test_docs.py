@@ -34,9 +34,9 @@ def commands(tree: argparse.ArgumentParser) -> Iterator[str]:
     """Every command as it is typed, those below others too."""
     for action in tree._actions:
         if isinstance(action, argparse._SubParsersAction):
-            for one in action.choices.values():
-                yield one.prog
-                yield from commands(one)
+            for choice in action.choices.values():
+                yield choice.prog
+                yield from commands(choice)
 
 
 def blocks(page: Path, language: str) -> list[str]:

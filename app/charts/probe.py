@@ -71,7 +71,7 @@ class ProbeChart(Chart):
         return computing.part(checkpoint, ("plan", self.spec.digest), lambda: ProbePlan.of(self.spec, checkpoint))
 
     def view(self, checkpoint: Checkpoint, result: Probed) -> View | Table:
-        targets, sources = {str(one): one for one in result.targets}, {one.label: one for one in result.rows}
+        targets, sources = {str(target): target for target in result.targets}, {row.label: row for row in result.rows}
         name, label = self.target or next(iter(targets)), self.source or next(iter(sources))
         segment = probes.ALL if self.segment == -1 else self.segment
         check_there("target", name, targets)

@@ -62,6 +62,6 @@ class SlotChart(Chart):
         from probes.explain.spec import Signal
 
         signal = Signal.READ if self.side == "read" else Signal.WRITE
-        check_there("slot", (signal.value, self.slot), [(one.signal.value, one.slot) for one in result.slots])
+        check_there("slot", (signal.value, self.slot), [(slot.signal.value, slot.slot) for slot in result.slots])
         one = result.of(signal, self.slot)
         return slots.strip(replace(one, contexts=one.contexts[: self.passages]))

@@ -78,7 +78,7 @@ class SweepChart(Chart):
 
     def view(self, checkpoint: Checkpoint, result: Swept) -> View | Table:
         metric = self.metric or result.result.metric
-        check_there("metric", metric.value, [one.value for one in result.result.spec.metrics])
+        check_there("metric", metric.value, [metric.value for metric in result.result.spec.metrics])
         match self.shown:
             case OfSweep.EFFECTS:
                 found = sweeps.effect_map(result, metric, hide=self.hide)

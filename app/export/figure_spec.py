@@ -53,7 +53,7 @@ class FigureSpec(Spec):
         drawn."""
         from app.figures.print.figure import compose
 
-        tables = [one.chart.words for one in made if isinstance(one.view, Table)]
+        tables = [computed_chart.chart.words for computed_chart in made if isinstance(computed_chart.view, Table)]
         if tables:
             raise ValueError(f"a table is written as .tex or .md, and not drawn: {', '.join(tables)}")
-        return compose([one.view for one in made], self.page)
+        return compose([computed_chart.view for computed_chart in made], self.page)

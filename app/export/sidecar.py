@@ -29,7 +29,7 @@ def sidecar(spec: FigureSpec, made: Sequence[ComputedChart]) -> dict[str, Any]:
     return {
         "figure": spec.to_json(),
         "figure_digest": spec.digest,
-        "made": [one.to_json() for one in made],
+        "made": [computed_chart.to_json() for computed_chart in made],
         "code_digest": code_digest("app", "lm2", "probes"),
         "versions": versions(),
         "processor": processor(),

@@ -119,7 +119,7 @@ def _page(placed: list[PlacedPanel]) -> Grid:
     page = page_of("figure")
     across = widgets.number("Panels in a row", "print.across", 1, len(placed)) if len(placed) > 1 else 1
     shared = widgets.buttons("One colour scale for all maps", "print.shared", ["off", "on"]) == "on"
-    return Grid(**page, panels=tuple(one.panel for one in placed), across=across, shared_scale=shared)
+    return Grid(**page, panels=tuple(placed_panel.panel for placed_panel in placed), across=across, shared_scale=shared)
 
 
 def _panel(placed: list[PlacedPanel], at: int) -> None:
@@ -168,8 +168,8 @@ def _preview(placed: list[PlacedPanel], grid: Grid) -> None:
     from app.export.files import caption
     from app.export.sidecar import sidecar
 
-    made = [one.made for one in placed]
-    grid = replace(grid, panels=tuple(one.panel for one in placed))
+    made = [placed_panel.made for placed_panel in placed]
+    grid = replace(grid, panels=tuple(placed_panel.panel for placed_panel in placed))
     spec = FigureSpec(charts=tuple(one.chart for one in made), page=grid)
     try:
         drawn = spec.drawn(made)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _DOTS = 96
 """CSS pixels to an inch: at this width an image on the screen has its printed size."""
-_COLOURS = {None: "as on the screen", **{one: one.value for one in Colours}}
+_COLOURS = {None: "as on the screen", **{colour: colour.value for colour in Colours}}
 _MOST_BUTTONS = 4
 
 
@@ -123,7 +123,7 @@ def files(spec: FigureSpec, made: Sequence[ComputedChart], drawn: PrintFigure, n
 def page_of(key: str) -> dict[str, Any]:
     """Choose where a figure is printed, across how many columns, and how high."""
     venue = Venue(widgets.select("Venue", "print.venue", show=lambda value: MEASURES[Venue(value)].name))
-    spans = [one.value for one in Columns if one is Columns.SINGLE or MEASURES[venue].double is not None]
+    spans = [column.value for column in Columns if column is Columns.SINGLE or MEASURES[venue].double is not None]
     columns = Columns(widgets.buttons("Columns", "print.columns", spans))
     height = st.number_input(
         "Height (in)",
@@ -143,7 +143,7 @@ def _panel(title: str, made: ComputedChart, stretch: Stretch) -> Panel:
     view, colours = made.view, None
     if isinstance(view, (Heatmap, Strip)):
         two_sided = isinstance(view, Heatmap) and view.diverging
-        fitting = [one for one in _COLOURS if one is None or not one.diverging or two_sided]
+        fitting = [colour for colour in _COLOURS if colour is None or not colour.diverging or two_sided]
         colours = st.selectbox("Colours", fitting, format_func=_COLOURS.__getitem__, key=f"colours_{title}")
     spread = Stretch.LINEAR
     if (isinstance(view, Heatmap) and not view.counts) or (isinstance(view, Strip) and view.weights is not None):

@@ -137,7 +137,7 @@ def _held(
     for cell in cells(evaluation):
         answers = store.get(cell.file, key_of(evaluation, cell), models[cell.model])
         try:
-            found[cell] = None if answers is None else [Answered(**one) for one in answers]
+            found[cell] = None if answers is None else [Answered(**answer) for answer in answers]
         except TypeError:  # an earlier version's, which nothing vouches for
             found[cell] = None
     return found

@@ -75,7 +75,7 @@ class HarnessModel(LM):
             for _, group in groupby((request.args for request in requests), key=lambda pair: pair[0]):
                 pairs = list(group)
                 likelihoods = log_likelihoods(self.checkpoint, pairs, segment_length=self.segment_length)
-                found += [(one.log_probability, one.greedy) for one in likelihoods]
+                found += [(likelihood.log_probability, likelihood.greedy) for likelihood in likelihoods]
                 bar.update(len(pairs))
         return found
 

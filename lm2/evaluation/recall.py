@@ -100,4 +100,4 @@ def recall(
 
 
 def _rate(asked: Sequence[RecallResult]) -> Rate:
-    return rate([one.right for one in asked], [one.story for one in asked])
+    return rate([recall_result.right for recall_result in asked], [recall_result.story for recall_result in asked])

@@ -269,6 +269,11 @@ def tally(asked: Sequence[ChoiceResult]) -> Tally:
     """Every question counts as a group of its own: those of a subject share no facts. Raises ValueError when there is
     none."""
     return Tally(
-        rate=rate([one.predicted == one.answer for one in asked], [str(at) for at in range(len(asked))]),
-        constants={letter: sum(one.answer == letter for one in asked) / len(asked) for letter in LETTERS},
+        rate=rate(
+            [choice_result.predicted == choice_result.answer for choice_result in asked],
+            [str(at) for at in range(len(asked))],
+        ),
+        constants={
+            letter: sum(choice_result.answer == letter for choice_result in asked) / len(asked) for letter in LETTERS
+        },
     )

@@ -162,7 +162,7 @@ def _told(config: TrainingConfig) -> dict[str, Any]:
         field.name: getattr(config, field.name) for field in fields(config) if field.name not in (*_FREE, "model")
     }
     values |= {f"model.{name}": value for name, value in config.model.to_json().items()}
-    values |= {name: [_file(Path(one)) for one in values[name]] for name in ("stories", "books")}
+    values |= {name: [_file(Path(value)) for value in values[name]] for name in ("stories", "books")}
     values["tokenizer"] = _file(Path(config.tokenizer))
     values["stages"] = [{name: as_json(value) for name, value in asdict(stage).items()} for stage in config.stages]
     values["processes"] = PartialState().num_processes

@@ -200,14 +200,14 @@ def average(attributions: Sequence[Attribution], groups: Sequence[str], *, seed:
 
     Raises ValueError when there is none, or when they are of models with other parts.
     """
-    if len({one.components for one in attributions}) != 1:
+    if len({attribution.components for attribution in attributions}) != 1:
         raise ValueError(
             f"a mean needs attributions to the same components, not {len(attributions)} to"
             f" {[len(one.values) for one in attributions]}"
         )
-    values = np.stack([one.values for one in attributions], axis=1)
+    values = np.stack([attribution.values for attribution in attributions], axis=1)
     return MeanAttribution(
         components=attributions[0].components,
         effects=effects_of_units(values, groups, seed),
-        logit=float(np.mean([one.logit for one in attributions])),
+        logit=float(np.mean([attribution.logit for attribution in attributions])),
     )

@@ -181,7 +181,7 @@ class Fitting:
         self._fresh = hold_out(groups[self._rows.test], 0.5, seed)
 
     def leace(self, labels: Sequence[Labels]) -> Erasers:
-        own = [_at(one, self._rows.train) for one in labels]
+        own = [_at(label, self._rows.train) for label in labels]
         return self._each(lambda features, part: leace(features, own))
 
     def qleace(self, one: Labels) -> list[Erasers]:
@@ -190,7 +190,7 @@ class Fitting:
         return [*zip(*self._each(lambda features, part: qleace(features, own)))]
 
     def inlp(self, labels: Sequence[Labels]) -> Erasers:
-        own, groups = [_at(one, self._rows.train) for one in labels], self._groups[self._rows.train]
+        own, groups = [_at(label, self._rows.train) for label in labels], self._groups[self._rows.train]
         return self._each(lambda features, part: inlp(features, own, groups, self._seed))
 
     def subspaces(self, like: Erasers) -> list[Erasers]:
@@ -226,7 +226,7 @@ class Fitting:
     def decodable(self, way: ErasureCondition, labels: Sequence[Labels]) -> Estimate:
         """What fresh probes read off all parts side by side. All targets as one: a row for each target of each
         document."""
-        rows, own = self._features[self._rows.test], [_at(one, self._rows.test) for one in labels]
+        rows, own = self._features[self._rows.test], [_at(label, self._rows.test) for label in labels]
         said = np.empty((len(own), len(self._fresh.test)), int)
         together = [[at] for at in range(len(own))] if way.asked is not None else [[*range(len(own))]]
         for targets, left in zip(together, way.left(rows, self._rows.test) or [rows]):

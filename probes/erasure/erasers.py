@@ -110,7 +110,7 @@ def leace(features: Float32[np.ndarray, "row d"], labels: Sequence[Labels]) -> P
     explain of a column is about d / rows of its variance, rows being those that were fitted on.
     """
     concept = np.concatenate(
-        [(one.values[:, None] == np.arange(len(one.names))).astype(np.float64) for one in labels], axis=1
+        [(label.values[:, None] == np.arange(len(label.names))).astype(np.float64) for label in labels], axis=1
     )
     # LEACE never adds variance, so there is nothing to constrain; rounding alone could make the library think so, and
     # mix another map in.
@@ -163,8 +163,8 @@ def inlp(
         left = (features - (features - mean) @ basis.T @ basis).astype(np.float32)
         probes = fit_many(
             left[fold.train],
-            np.stack([one.values[fold.train] for one in labels]),
-            [len(one.names) for one in labels],
+            np.stack([label.values[fold.train] for label in labels]),
+            [len(label.names) for label in labels],
             family=Family.RIDGE,
             strengths=[Family.RIDGE.default] * len(labels),
         )

@@ -75,10 +75,10 @@ class Tops:
 
     def add(self, passages: Sequence[Passage]) -> None:
         """Those of one document."""
-        passages = [one for one in passages if self._signal in one.values]
+        passages = [passage for passage in passages if self._signal in passage.values]
         if not passages:
             return
-        peaks = np.array([one.values[self._signal].max(0) for one in passages])
+        peaks = np.array([passage.values[self._signal].max(0) for passage in passages])
         best = np.argsort(-peaks, axis=0, kind="stable")[: self._each + self._count]
         for slot, held in enumerate(self._held):
             full = len({one.group for one in held}) == self._count
@@ -108,12 +108,12 @@ class Sample:
         self.passages: list[Passage] = []
 
     def add(self, passages: Sequence[Passage]) -> None:
-        for one in passages:
+        for passage in passages:
             self._met += 1
             if len(self.passages) < self._most:
-                self.passages.append(one)
+                self.passages.append(passage)
             elif (at := self._rng.integers(self._met)) < self._most:
-                self.passages[at] = one
+                self.passages[at] = passage
 
 
 class Sampling(Enum):
@@ -142,8 +142,8 @@ class Scoring:
 
     def __init__(self, signal: Signal, tops: Tops, sample: Sample) -> None:
         self._signal, self._tops = signal, tops
-        self._passages = [one for one in sample.passages if signal in one.values]
-        self._peaks = np.array([one.values[signal].max(0) for one in self._passages])
+        self._passages = [passage for passage in sample.passages if signal in passage.values]
+        self._peaks = np.array([passage.values[signal].max(0) for passage in self._passages])
         self._ranks = rankdata(self._peaks, axis=0) / len(self._passages) if self._passages else self._peaks
 
     def items(self, slot: int, count: int, *, without: Collection[str], rng: np.random.Generator) -> tuple[Item, ...]:
@@ -183,10 +183,10 @@ class _Draw:
 
     def take(self, drawn: Sampling, contexts: Sequence[SlotContext], count: int) -> None:
         """The first `count` whose text is new."""
-        for one in contexts:
-            if count > 0 and one.text not in self._told:
-                self._told.add(one.text)
-                self.items.append(Item(context=one, drawn=drawn))
+        for context in contexts:
+            if count > 0 and context.text not in self._told:
+                self._told.add(context.text)
+                self.items.append(Item(context=context, drawn=drawn))
                 count -= 1
 
     def balanced(self, rng: np.random.Generator) -> tuple[Item, ...]:

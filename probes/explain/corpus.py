@@ -72,7 +72,7 @@ def of_file(path: Path) -> tuple[Entry, ...]:
 def halves(entries: Sequence[Entry], seed: int) -> Corpus:
     """Whole groups to either side, as many entries on each as the groups allow. Raises ValueError for fewer than 2
     groups."""
-    belongs = [one.group for one in entries]
+    belongs = [entry.group for entry in entries]
     if len(set(belongs)) < 2:
         raise ValueError(
             f"explanations are scored on other texts than those shown: at least 2 are needed, not {len(set(belongs))}"

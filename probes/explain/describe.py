@@ -47,7 +47,7 @@ def describe(chat: Chat, signal: Signal, contexts: Sequence[SlotContext]) -> str
     """A slot in one sentence, from the contexts shown; None where the reply has no such sentence. Raises as `Chat.ask`
     does."""
     system = _DESCRIBE.format(active=signal.value, passive=signal.done)
-    return description(chat.ask(system, _numbered([one.with_marks() for one in contexts])))
+    return description(chat.ask(system, _numbered([context.with_marks() for context in contexts])))
 
 
 def description(reply: str) -> str | None:

@@ -40,12 +40,12 @@ class SlotExplanation:
 
     @property
     def significant(self) -> tuple[Keyword, ...]:
-        return tuple(one for one in self.keywords if one.q <= SIGNIFICANT)
+        return tuple(keyword for keyword in self.keywords if keyword.q <= SIGNIFICANT)
 
     @property
     def words(self) -> str:
         """The plain list of keywords."""
-        return ", ".join(one.word for one in self.keywords)
+        return ", ".join(keyword.word for keyword in self.keywords)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,7 @@ class Described:
 
     def of(self, trial: Trial, text: Text) -> Verdicts | None:
         """None where there was no passage to judge."""
-        return next((one for one in self.verdicts if (one.trial, one.text) == (trial, text)), None)
+        return next((verdict for verdict in self.verdicts if (verdict.trial, verdict.text) == (trial, text)), None)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -90,7 +90,7 @@ class Explanations:
 
     @cached_property
     def _by_place(self) -> dict[tuple[Signal, int], SlotExplanation]:
-        return {(one.signal, one.slot): one for one in self.slots}
+        return {(slot.signal, slot.slot): slot for slot in self.slots}
 
 
 def explain(checkpoint: Checkpoint, spec: ExplainSpec, on_document: OnStep = lambda done, total: None) -> Explanations:
@@ -111,7 +111,9 @@ def explain(checkpoint: Checkpoint, spec: ExplainSpec, on_document: OnStep = lam
     # Of what scores, more of the best than is needed: what was shown word for word is left out.
     most = spec.items + spec.contexts
     scored = _Half(checkpoint, spec, texts.scored, most=most, each=spec.items, seed=spec.seed + 1, count=count)
-    found = tuple(one for signal in spec.signals for one in _explained(signal, spec, shown, scored))
+    found = tuple(
+        slot_explanation for signal in spec.signals for slot_explanation in _explained(signal, spec, shown, scored)
+    )
     return Explanations(
         spec=spec,
         checkpoint_digest=checkpoint.digest,
@@ -121,7 +123,7 @@ def explain(checkpoint: Checkpoint, spec: ExplainSpec, on_document: OnStep = lam
         shown=len(texts.shown),
         scored=len(texts.scored),
         slots=found,
-        random=tuple(one.text for one in shown.sample.passages),
+        random=tuple(passage.text for passage in shown.sample.passages),
     )
 
 
@@ -161,7 +163,9 @@ def _explained(signal: Signal, spec: ExplainSpec, shown: _Half, scored: _Half) -
     found = []
     for slot, (share, words) in enumerate(zip(masses.share, keywords(masses, scored.masses[signal], spec.keywords))):
         contexts = tops.of(slot)
-        items = scoring.items(slot, spec.items, without={one.text for one in contexts}, rng=_rng(spec, signal, slot))
+        items = scoring.items(
+            slot, spec.items, without={context.text for context in contexts}, rng=_rng(spec, signal, slot)
+        )
         found.append(
             SlotExplanation(
                 signal=signal, slot=slot, share=float(share), contexts=contexts, keywords=words, items=items
@@ -185,9 +189,9 @@ def describe_slots(
     """
     spec = found.spec
     wanted = [
-        one for one in found.slots if one.signal in spec.signals and (spec.slots is None or one.slot in spec.slots)
+        slot for slot in found.slots if slot.signal in spec.signals and (spec.slots is None or slot.slot in spec.slots)
     ]
-    if len({one.slot for one in found.slots}) < 2:
+    if len({slot.slot for slot in found.slots}) < 2:
         raise ValueError("a description is judged beside another slot's: at least 2 slots are needed")
     judged = sum(-(-len(one.items) // AT_ONCE) + -(-(len(one.items) // 2) // AT_ONCE) for one in wanted)
     total, done = 2 * len(wanted) + len(Text) * judged, 0

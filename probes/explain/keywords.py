@@ -51,12 +51,12 @@ class Masses:
         self._tokens = 0
 
     def add(self, passages: Sequence[Passage]) -> None:
-        for one in passages:
-            if self._signal not in one.values:
+        for passage in passages:
+            if self._signal not in passage.values:
                 continue
-            part = self._parts.setdefault(one.group, len(self._parts) % _GROUPS)
-            self._tokens += len(one.words)
-            for word, row in zip(one.words, one.values[self._signal]):
+            part = self._parts.setdefault(passage.group, len(self._parts) % _GROUPS)
+            self._tokens += len(passage.words)
+            for word, row in zip(passage.words, passage.values[self._signal]):
                 at = self._words.get(word)
                 if at is None and len(self._words) < self._most:
                     at = self._words[word] = len(self._words)

@@ -71,7 +71,7 @@ def passages(
     config = checkpoint.config
     _check(config, spec)
     run = RunSpec(checkpoint=spec.checkpoint, text="", segment_length=spec.segment_length)
-    laid = (_Laid(one, *prepare(checkpoint, replace(run, text=one.text))) for one in entries)
+    laid = (_Laid(entry, *prepare(checkpoint, replace(run, text=entry.text))) for entry in entries)
     for few in _few(laid, config.slots):
         for each in _read(checkpoint, few, spec):
             on_document()

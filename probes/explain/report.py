@@ -26,7 +26,7 @@ def summary(found: Explanations) -> Findings:
     """Every slot with the words that read and write it."""
     spec = found.spec
     rows = []
-    for slot in sorted({one.slot for one in found.slots}):
+    for slot in sorted({slot.slot for slot in found.slots}):
         here = [found.of(signal, slot) for signal in spec.signals]
         rows.append((slot, *[cell for one in here for cell in (told(one), 100 * one.share)]))
     headers = [
@@ -139,7 +139,7 @@ def to_json(found: Explanations, described: Sequence[Described] = ()) -> dict[st
             "dtype": found.dtype,
             "made": made_by(found.device, found.dtype),
             "documents": {"shown": found.shown, "scored": found.scored},
-            "slots": [_slot(one) for one in found.slots],
+            "slots": [_slot(slot) for slot in found.slots],
             "described": [_described(one) for one in described],
             "tables": [table.to_json() for table in tables(found, described)],
         }
@@ -196,7 +196,11 @@ def _described(one: Described) -> dict[str, Any]:
 def keyword_rows(found: Explanations) -> pd.DataFrame:
     """One row for each keyword of each slot."""
     return pd.DataFrame(
-        [{"signal": one.signal.value, "slot": one.slot, **vars(word)} for one in found.slots for word in one.keywords]
+        [
+            {"signal": slot.signal.value, "slot": slot.slot, **vars(word)}
+            for slot in found.slots
+            for word in slot.keywords
+        ]
     )
 
 
@@ -204,9 +208,9 @@ def context_rows(found: Explanations) -> pd.DataFrame:
     """One row for each context of each slot."""
     kept = ("story", "segment", "token", "peak", "marked")
     rows = [
-        ({"signal": one.signal.value, "slot": one.slot}, _context(context))
-        for one in found.slots
-        for context in one.contexts
+        ({"signal": slot.signal.value, "slot": slot.slot}, _context(context))
+        for slot in found.slots
+        for context in slot.contexts
     ]
     return pd.DataFrame([place | {name: values[name] for name in kept} for place, values in rows])
 
@@ -234,8 +238,8 @@ def markdown(found: Explanations, described: Sequence[Described], command: str) 
         ),
         *[f"## {one.title}\n\n{_table(one)}\n\n{one.note}." for one in tables(found, described)],
     ]
-    for one in found.slots:
-        parts += [f"## Slot {one.slot}, {one.signal.done}", "\n".join(map(_line, one.contexts)), _table(words(one))]
+    for slot in found.slots:
+        parts += [f"## Slot {slot.slot}, {slot.signal.done}", "\n".join(map(_line, slot.contexts)), _table(words(slot))]
     return "\n\n".join(parts) + "\n"
 
 

@@ -49,9 +49,9 @@ def pooled(verdicts: Sequence[Verdicts]) -> Verdicts:
     return Verdicts(
         trial=verdicts[0].trial,
         text=verdicts[0].text,
-        unread=sum(one.unread for one in verdicts),
-        right=tuple(hit for one in verdicts for hit in one.right),
-        groups=tuple(group for one in verdicts for group in one.groups),
+        unread=sum(verdict.unread for verdict in verdicts),
+        right=tuple(hit for verdict in verdicts for hit in verdict.right),
+        groups=tuple(group for verdict in verdicts for group in verdict.groups),
     )
 
 
@@ -111,7 +111,9 @@ def _fuzzed(items: Sequence[Item], rng: np.random.Generator) -> list[_Asked]:
     """The active passages, half of them with the tokens marked that have the largest values, half with as many of the
     others."""
     contexts = [one.context for one in items if one.drawn.active]
-    contexts = [one for one in contexts if 2 * one.marked.sum() <= len(one.values)]  # else there are not as many others
+    contexts = [
+        context for context in contexts if 2 * context.marked.sum() <= len(context.values)
+    ]  # else there are not as many others
     contexts = contexts[: len(contexts) // 2 * 2]
     asked = []
     for at, place in enumerate(rng.permutation(len(contexts))):

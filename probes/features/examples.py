@@ -119,8 +119,13 @@ class Examples:
         """The rows of these documents. Those that share a story, a passage or a template are one group."""
         encoded_prompts = tuple(encode_prompt(checkpoint, document.prompt, segment_length) for document in documents)
         joined = groups(*zip(*(document.shared for document in documents)))
-        columns = [np.concatenate(column) for column in zip(*(_columns(one, moment) for one in encoded_prompts))]
-        document = np.repeat(np.arange(len(encoded_prompts)), [len(moment.places(one)) for one in encoded_prompts])
+        columns = [
+            np.concatenate(column)
+            for column in zip(*(_columns(encoded_prompt, moment) for encoded_prompt in encoded_prompts))
+        ]
+        document = np.repeat(
+            np.arange(len(encoded_prompts)), [len(moment.places(encoded_prompt)) for encoded_prompt in encoded_prompts]
+        )
         arrays = dict(zip(("segment", "position", "token", "told", "fact_distance", "kind"), columns, strict=True))
         arrays |= {"document": document, "groups": np.asarray(joined)[document]}
         return cls(
@@ -137,7 +142,9 @@ class Examples:
     @cached_property
     def place(self) -> Int[np.ndarray, "row"]:
         """Of the token in its document."""
-        starts = [np.array([segment.start for segment in one.segments]) for one in self.encoded_prompts]
+        starts = [
+            np.array([segment.start for segment in encoded_prompt.segments]) for encoded_prompt in self.encoded_prompts
+        ]
         return read_only(
             np.array([starts[at][segment] for at, segment in zip(self.document, self.segment)]) + self.position
         )
@@ -169,12 +176,15 @@ class Examples:
     @cached_property
     def worlds(self) -> tuple[tuple[World, ...], ...]:
         """Of each document, what is known after each of its statements."""
-        return tuple(track([statement.text for statement in one.prompt.statements]) for one in self.encoded_prompts)
+        return tuple(
+            track([statement.text for statement in encoded_prompt.prompt.statements])
+            for encoded_prompt in self.encoded_prompts
+        )
 
     @cached_property
     def names(self) -> frozenset[str]:
         """Every person, place and object that a statement names."""
-        return names(one.prompt for one in self.encoded_prompts)
+        return names(encoded_prompt.prompt for encoded_prompt in self.encoded_prompts)
 
     def label(self, target: "Target") -> "Labels":
         """What a target says of each row. Raises ValueError for one that these documents do not hold."""
@@ -182,7 +192,7 @@ class Examples:
 
     def table(self) -> pd.DataFrame:
         """A row per example, in order. A file of own labels counts rows as the column `row` does."""
-        ids = [one.prompt.story_id for one in self.encoded_prompts]
+        ids = [encoded_prompt.prompt.story_id for encoded_prompt in self.encoded_prompts]
         return pd.DataFrame(
             {
                 "row": np.arange(len(self)),

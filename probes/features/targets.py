@@ -109,7 +109,9 @@ class TokenBack(Target):
         tokens = [examples.encoded_prompts[at].tokens.ids[place] if place >= 0 else None for at, place in places]
         counts = Counter(token for token in tokens if token is not None)
         spelling = {
-            token: piece for one in examples.encoded_prompts for token, piece in zip(one.tokens.ids, one.tokens.pieces)
+            token: piece
+            for encoded_prompt in examples.encoded_prompts
+            for token, piece in zip(encoded_prompt.tokens.ids, encoded_prompt.tokens.pieces)
         }
         frequent = sorted(counts, key=lambda token: (-counts[token], token))[:_FREQUENT]
         names = {token: f"{token} {spelling[token]!r}" for token in frequent}

@@ -111,8 +111,8 @@ def _read(
     coded: bool,
 ) -> Iterator[Reading]:
     """The reading of each target. `coded`: with code length and permutations, which baselines can do without."""
-    classes = [len(one.names) for one in plan.labels.values()]
-    tasks = np.stack([one.values for one in plan.labels.values()])
+    classes = [len(label.names) for label in plan.labels.values()]
+    tasks = np.stack([label.values for label in plan.labels.values()])
     asked, kinds, targets = np.concatenate([tasks, np.stack(list(controls.values()))]), 2 * classes, len(classes)
     said = [
         np.full((len(features), count), -np.log(count), np.float32) for count in kinds

@@ -158,7 +158,7 @@ class ProbeResult:
         seed = self.plan.spec.seed
         scored = scores(list(tasks.values()), seed)
         selectivities = differences(
-            Measure.BALANCED_ACCURACY, [_classes_alone(one) for one in tasks.values()], controls, seed
+            Measure.BALANCED_ACCURACY, [_classes_alone(task) for task in tasks.values()], controls, seed
         )
         pairs = [
             (key, name, (baseline, *key[1:]))

@@ -253,20 +253,23 @@ def _less(one: Statistic, other: Statistic) -> Statistic:
 
 
 def _accuracy(targets: Sequence[_Target], groups: int) -> Statistic:
-    right = [one.sums(groups, one.predicted == one.labels) for one in targets]
-    return _ratio(np.hstack(right), np.hstack([one.sums(groups, None) for one in targets]))
+    right = [target.sums(groups, target.predicted == target.labels) for target in targets]
+    return _ratio(np.hstack(right), np.hstack([target.sums(groups, None) for target in targets]))
 
 
 def _bits(targets: Sequence[_Target], groups: int) -> Statistic:
     losses = [
-        one.sums(groups, -one.log_probabilities[np.arange(len(one.labels)), one.labels] / np.log(2)) for one in targets
+        target.sums(groups, -target.log_probabilities[np.arange(len(target.labels)), target.labels] / np.log(2))
+        for target in targets
     ]
-    return _ratio(np.hstack(losses), np.hstack([one.sums(groups, None) for one in targets]))
+    return _ratio(np.hstack(losses), np.hstack([target.sums(groups, None) for target in targets]))
 
 
 def _balanced_accuracy(targets: Sequence[_Target], groups: int) -> Statistic:
-    right = [one.sums(groups, one.predicted == one.labels, one.labels, one.classes) for one in targets]
-    told = [one.sums(groups, None, one.labels, one.classes) for one in targets]
+    right = [
+        target.sums(groups, target.predicted == target.labels, target.labels, target.classes) for target in targets
+    ]
+    told = [target.sums(groups, None, target.labels, target.classes) for target in targets]
     columns = np.hstack([*right, *told]).astype(np.float32)  # whole numbers: nothing is rounded
     begins = _begins(targets)
 
@@ -280,11 +283,11 @@ def _balanced_accuracy(targets: Sequence[_Target], groups: int) -> Statistic:
 
 
 def _mcc(targets: Sequence[_Target], groups: int) -> Statistic:
-    told = [one.sums(groups, None, one.labels, one.classes) for one in targets]
-    said = [one.sums(groups, None, one.predicted, one.classes) for one in targets]
-    right = [one.sums(groups, one.predicted == one.labels) for one in targets]
+    told = [target.sums(groups, None, target.labels, target.classes) for target in targets]
+    said = [target.sums(groups, None, target.predicted, target.classes) for target in targets]
+    right = [target.sums(groups, target.predicted == target.labels) for target in targets]
     columns, begins = np.hstack([*told, *said, *right]).astype(np.float32), _begins(targets)
-    classes = sum(one.classes for one in targets)
+    classes = sum(target.classes for target in targets)
 
     def statistic(weights: Float[np.ndarray, "draw group"]) -> Float[np.ndarray, "draw target"]:
         told, said, right = np.split(weights @ columns, [classes, 2 * classes], axis=1)
@@ -328,7 +331,7 @@ _STATISTICS: Mapping[Measure, Callable[[Sequence[_Target], int], Statistic]] = {
 
 def _begins(targets: Sequence[_Target]) -> Int[np.ndarray, "target"]:
     """The column of each target's first class, where columns are the classes of all targets."""
-    return np.cumsum([0, *(one.classes for one in targets[:-1])])
+    return np.cumsum([0, *(target.classes for target in targets[:-1])])
 
 
 def _over_classes(
@@ -366,7 +369,7 @@ def _estimated(
         _STATISTICS[measure]([target for (own, _), target in zip(asked, targets) if own is measure], groups)
         for measure in dict.fromkeys(measure for measure, _ in asked)
     ]
-    held = np.array([one.groups for one in targets])
+    held = np.array([target.groups for target in targets])
     ends = np.array([(measure.worst, measure.best) for measure, _ in asked], float)
     found = _intervals(
         lambda weights: np.hstack([statistic(weights) for statistic in statistics]), held, ends, groups, seed

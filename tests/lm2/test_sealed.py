@@ -151,8 +151,8 @@ def test_a_file_is_created_by_one_of_those_who_try_at_once(tmp_path: Path) -> No
     threads = [threading.Thread(target=attempt, args=(name,)) for name in "abcdefgh"]
     for one in threads:
         one.start()
-    for one in threads:
-        one.join()
+    for thread in threads:
+        thread.join()
     assert len(won) == 1 and (tmp_path / "head").read_text() == won[0] * 1000
     assert [path.name for path in tmp_path.iterdir()] == ["head"]
 
@@ -170,8 +170,8 @@ def _at_once(work: Callable[[int], None], count: int = 6) -> list[BaseException]
     threads = [threading.Thread(target=guarded, args=(number,)) for number in range(count)]
     for one in threads:
         one.start()
-    for one in threads:
-        one.join()
+    for thread in threads:
+        thread.join()
     return errors
 
 

@@ -204,14 +204,13 @@ def _language(chosen: argparse.Namespace) -> Output:
 
 def _compared(found: "list[Measured]", text: str) -> Iterator[str]:
     yield f"{found[0].passages} passages of {text}, {found[0].bytes:,} bytes; 95 % intervals resample passages"
-    for one in found:
+    for measured in found:
         above = (
-            ""
-            if one is found[0]
-            else f"; {one.more:+.3f} ({one.more_low:+.3f} to {one.more_high:+.3f}) against {found[0].model}"
+            f"; {measured.more:+.3f} ({measured.more_low:+.3f} to {measured.more_high:+.3f}) against {found[0].model}"
         )
-        bits = f"{one.bits_per_byte:.3f} bits per byte ({one.low:.3f} to {one.high:.3f})"
-        yield f"{one.model:<14} {bits}, perplexity {one.token_perplexity:.1f} a token{above}"
+        above = "" if measured is found[0] else above
+        bits = f"{measured.bits_per_byte:.3f} bits per byte ({measured.low:.3f} to {measured.high:.3f})"
+        yield f"{measured.model:<14} {bits}, perplexity {measured.token_perplexity:.1f} a token{above}"
 
 
 def _shown(chosen: argparse.Namespace) -> str:

@@ -107,8 +107,8 @@ def _texts(value: object) -> Iterator[str]:
         for part in value:
             yield from _texts(part)
     elif is_dataclass(value):
-        for one in fields(value):
-            yield from _texts(getattr(value, one.name))
+        for field in fields(value):
+            yield from _texts(getattr(value, field.name))
 
 
 def _compose(views: tuple[View, ...], page: Paper | Grid, rows: list[float], fonts: tuple[str, ...]) -> PrintFigure:
@@ -275,7 +275,7 @@ def _panel(view: View, panel: Panel, room: PanelBox, shared: heatmap.ColourScale
 def _name_axes(view: View, panel: Panel, room: PanelBox, wide: float, high: float) -> bool:
     """Titles of axes that are so many inches wide and high; whether they have changed."""
     if isinstance(view, Strip):
-        given = (panel.x_title, panel.y_title, *(one.text for one in panel.annotations))
+        given = (panel.x_title, panel.y_title, *(annotation.text for annotation in panel.annotations))
         if any(given):
             raise ValueError(f"a text has no axes for {next(filter(None, given))!r}")
         return False
@@ -322,16 +322,18 @@ def _snap(axes: Axes) -> None:
 
 def _annotate(panel: Panel, axes: Axes, size: float) -> None:
     (left, right), (low, high) = sorted(axes.get_xlim()), sorted(axes.get_ylim())
-    for one in panel.annotations:
-        if not (left <= one.x <= right and low <= one.y <= high):
+    for annotation in panel.annotations:
+        if not (left <= annotation.x <= right and low <= annotation.y <= high):
             raise ValueError(
-                f"the annotation {one.text!r} at ({one.x:g}, {one.y:g}) is outside the axes, "
+                f"the annotation {annotation.text!r} at ({annotation.x:g}, {annotation.y:g}) is outside the axes, "
                 f"which go from {left:g} to {right:g} and {low:g} to {high:g}"
             )
-        third = min(2, int(3 * (one.x - left) / (right - left)))  # so that it does not reach over an edge that is near
+        third = min(
+            2, int(3 * (annotation.x - left) / (right - left))
+        )  # so that it does not reach over an edge that is near
         axes.annotate(
-            text.printable(one.text),
-            (one.x, one.y),
+            text.printable(annotation.text),
+            (annotation.x, annotation.y),
             fontsize=size,
             ha=("left", "center", "right")[third],
             va="center",

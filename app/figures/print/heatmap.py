@@ -60,7 +60,7 @@ class ColourScale:
         both = diverging == {True}
         chosen = colours or (Colours.BLUE_ORANGE if both else Colours.VIRIDIS)
         if chosen.diverging and not both:
-            others = ", ".join(one.value for one in Colours if not one.diverging)
+            others = ", ".join(colour.value for colour in Colours if not colour.diverging)
             raise ValueError(f"{chosen.value} has a middle, and {views[0].value_title!r} has none: choose {others}")
         low, high = min(view.low for view in views), max(view.high for view in views)
         return cls(

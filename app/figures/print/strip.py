@@ -153,19 +153,24 @@ def _tokens(view: Strip, room: PanelBox, placed: Flow, shades: Float[np.ndarray,
     words = ink(np.nan_to_num(shades, nan=1.0))
     for line, segment in placed.numbers:
         axes.text(0, _middle(room, line), str(segment), fontsize=size, color="#5f626c", va="center_baseline")
-    for one in placed.tokens:
-        if coloured[one.token]:
+    for token in placed.tokens:
+        if coloured[token.token]:
             axes.add_patch(
                 Rectangle(
-                    (one.left, _middle(room, one.line) - 0.62 * size),
-                    one.width,
+                    (token.left, _middle(room, token.line) - 0.62 * size),
+                    token.width,
                     1.24 * size,
-                    facecolor=shades[one.token],
+                    facecolor=shades[token.token],
                     linewidth=0,
                 )
             )
         axes.text(
-            one.left, _middle(room, one.line), one.text, fontsize=size, color=words[one.token], va="center_baseline"
+            token.left,
+            _middle(room, token.line),
+            token.text,
+            fontsize=size,
+            color=words[token.token],
+            va="center_baseline",
         )
 
 
@@ -187,7 +192,9 @@ def _marks(view: Strip, room: PanelBox, placed: Flow) -> None:
 
 def _runs(placed: Flow, first: int, end: int, size: float) -> Iterator[tuple[int, float, float]]:
     """(line, left, right) of tokens that stand together, without the blank before them."""
-    for line, members in groupby((one for one in placed.tokens if first <= one.token < end), key=lambda one: one.line):
+    for line, members in groupby(
+        (token for token in placed.tokens if first <= token.token < end), key=lambda one: one.line
+    ):
         found = list(members)
         blank = len(found[0].text) - len(found[0].text.lstrip(" "))
         yield line, found[0].left + paper_text.width(" " * blank, size), found[-1].left + found[-1].width

@@ -73,11 +73,11 @@ def _figure(view: View, panel: Panel) -> go.Figure:
         figure.update_xaxes(title=spelled(panel.x_title))
     if panel.y_title:
         figure.update_yaxes(title=spelled(panel.y_title))
-    for one in panel.annotations:
+    for annotation in panel.annotations:
         figure.add_annotation(
-            x=one.x,
-            y=one.y,
-            text=spelled(one.text),
+            x=annotation.x,
+            y=annotation.y,
+            text=spelled(annotation.text),
             showarrow=False,
             bgcolor="rgba(255,255,255,0.9)",
             bordercolor=LIGHT.text,

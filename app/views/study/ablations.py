@@ -43,10 +43,10 @@ def ran(trace: Trace, kl: float, toggles: Toggles, context: Context, tokenizer: 
 
 def runs(history: Sequence[Ran]) -> Table:
     """What was toggled and what became of it; without a question there are no answers to show."""
-    asked = not all(np.isnan(one.answer) for one in history)
+    asked = not all(np.isnan(ran.answer) for ran in history)
     rows = [
-        ("; ".join(one.toggles.words) or "nothing", *([one.answer] if asked else []), one.kl, one.digest[:10])
-        for one in history
+        ("; ".join(ran.toggles.words) or "nothing", *([ran.answer] if asked else []), ran.kl, ran.digest[:10])
+        for ran in history
     ]
     headers = ("toggled", *(["answer probability"] if asked else []), "KL, mean (nats)", "spec")
     return Table(columns=columns_of(headers, rows))

@@ -52,7 +52,7 @@ class Probed:
         """What is shown side by side: the sources, then their baselines; of many, those that all of them share."""
         plan = self.result.plan
         few = len(plan.sources) + len(plan.baselines) <= _MOST_ROWS
-        return (*plan.sources, *(one for one in plan.baselines if few or one.label == one.own))
+        return (*plan.sources, *(baseline for baseline in plan.baselines if few or baseline.label == baseline.own))
 
     @property
     def columns(self) -> tuple[int | str, ...]:
@@ -155,7 +155,7 @@ def curves(probed: Probed, source: Source, target: Target) -> Lines:
 
 def _line(label: str, estimates: Sequence[Estimate], known: np.ndarray) -> Line:
     values, low, high = (
-        np.where(known, [getattr(one, end) for one in estimates], np.nan) for end in ("value", "low", "high")
+        np.where(known, [getattr(estimate, end) for estimate in estimates], np.nan) for end in ("value", "low", "high")
     )
     return Line(name=label, values=values, low=low, high=high)
 
@@ -181,7 +181,7 @@ def sources(probed: Probed, target: Target) -> Table:
             )
         )
     label = probed.cells[probed.rows[0], target, ALL].score.headline.label
-    beyond = [f"beyond {one}" for one in names]
+    beyond = [f"beyond {name}" for name in names]
     headers = ("source", label, "selectivity", *beyond, "compression", "p", "q", "rows", "groups")
     return Table(columns=columns_of(headers, rows), best={label: Best.HIGHEST} if len(rows) > 1 else {})
 
@@ -193,7 +193,7 @@ def by_target(probed: Probed, source: Source) -> Table:
     for target in probed.targets:
         cell = probed.cells[source, target, ALL]
         shown = (cell.headline, probed.cells[source, target, last].headline, cell.selectivity)
-        others = [probed.cells[one, target, ALL].headline.value for one in baselines.values()]
+        others = [probed.cells[baseline, target, ALL].headline.value for baseline in baselines.values()]
         rows.append((str(target), *map(_bounded, shown), *others))
     label = probed.cells[source, probed.targets[0], ALL].score.headline.label
     return Table(columns=columns_of(("target", label, f"in segment {last}", "selectivity", *baselines), rows))

@@ -243,7 +243,7 @@ def cumulative(swept: Swept, metric: Metric) -> Lines | None:
         return None
     lines = []
     for order, effects in swept.curves[metric].items():
-        values, low, high = np.array([(one.mean, one.low, one.high) for one in effects]).T
+        values, low, high = np.array([(effect.mean, effect.low, effect.high) for effect in effects]).T
         lines.append(Line(name=order, values=values, low=low, high=high))
     return Lines(
         lines=tuple(lines),

@@ -170,7 +170,7 @@ def erasure(
     clean, erased, control, *_, other = seen
     return Erasure(
         targets=targets,
-        guessing=1 / max(len(one.names) for one in labels),
+        guessing=1 / max(len(label.names) for label in labels),
         chance=constant(encoded_prompts),
         documents=len(examples),
         conditions=tuple(_told(fitting, labels, way, clean, edited) for way, edited in zip(ways, seen)),
@@ -211,8 +211,8 @@ def _everybody(
     fitting: Fitting, labels: Sequence[Labels], asked: Sequence[int], told: Sequence[Sequence[int]]
 ) -> list[ErasureCondition]:
     """`told`: where each question's document has everybody at its end."""
-    alone, by_class = [fitting.leace([one]) for one in labels], [fitting.qleace(one) for one in labels]
-    others = [fitting.leace([other for other in labels if other is not one]) for one in labels]
+    alone, by_class = [fitting.leace([label]) for label in labels], [fitting.qleace(label) for label in labels]
+    others = [fitting.leace([other for other in labels if other is not label]) for label in labels]
     after = [(at + 1) % len(labels) for at in range(len(labels))]
     return [
         *_beside_random(fitting, labels, "where everybody is"),
@@ -259,9 +259,9 @@ def _answer(
 def _somebody_else(examples: Examples, people: Sequence[PlaceOf]) -> Labels:
     """Where the person is who comes after the one that each row's question asks for."""
     labels = [examples.label(target) for target in people]
-    names = sorted({name for one in labels for name in one.names})
+    names = sorted({name for label in labels for name in label.names})
     places = np.array(
-        [[names.index(one.names[value]) if value >= 0 else UNKNOWN for value in one.values] for one in labels]
+        [[names.index(label.names[value]) if value >= 0 else UNKNOWN for value in label.values] for label in labels]
     )
     asked = np.array([people.index(_asked(encoded)) for encoded in examples.encoded_prompts])[examples.document]
     return Labels(places[(asked + 1) % len(people), np.arange(len(asked))], tuple(names))
@@ -272,7 +272,7 @@ def _told(
 ) -> Erased:
     return Erased(
         name=way.name,
-        rank=max((one.rank for erasers in way.every for one in erasers), default=0),
+        rank=max((eraser.rank for erasers in way.every for eraser in erasers), default=0),
         moved=fitting.moved(way),
         decodable=fitting.decodable(way, labels),
         right=None if edited is None else edited.share(),

@@ -152,21 +152,23 @@ def _measured(said: Observed, metric: Metric) -> list[float]:
 
 
 def _point(at: int, asked: Sequence[AnsweredQuestion], counts: Counter[str], seed: int) -> Point:
-    groups = [one.group for one in asked]
+    groups = [answered_question.group for answered_question in asked]
     on, control = (
-        np.array([getattr(one, name) for one in asked]) for name in ("log_probability", "control_log_probability")
+        np.array([getattr(answered_question, name) for answered_question in asked])
+        for name in ("log_probability", "control_log_probability")
     )
     return Point(
         at=at,
-        right=rate([one.right for one in asked], groups),
-        control=rate([one.control for one in asked], groups),
+        right=rate([answered_question.right for answered_question in asked], groups),
+        control=rate([answered_question.control for answered_question in asked], groups),
         log_probability=float(on.mean()),
         control_log_probability=float(control.mean()),
         gain=effect(on - control, groups, seed=seed),
         chance=max(
-            max(counts.values()) / counts.total(), float(np.mean([_guess(one.encoded, counts) for one in asked]))
+            max(counts.values()) / counts.total(),
+            float(np.mean([_guess(answered_question.encoded, counts) for answered_question in asked])),
         ),
-        distance=float(np.mean([one.encoded.distance for one in asked])),
+        distance=float(np.mean([answered_question.encoded.distance for answered_question in asked])),
     )
 
 

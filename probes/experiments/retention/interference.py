@@ -82,9 +82,9 @@ def interference(
 
     own = [at for at, document in enumerate(documents) for _ in document.rivals]
     prompts = [
-        [one.alone for one in documents],
-        [one.repeated for one in documents],
-        [rival for one in documents for rival in one.rivals],
+        [document.alone for document in documents],
+        [document.repeated for document in documents],
+        [rival for document in documents for rival in document.rivals],
     ]
     alone, repeated, told = (
         together(

@@ -208,7 +208,7 @@ def test_intervals_are_drawn_row_by_row_and_told_in_words(count: int) -> None:
     view = forest(count)
     drawn = printed(view, Paper(venue="icml"))
     [axes] = drawn.figure.axes
-    assert [one.get_text().replace("\n", " ") for one in axes.get_yticklabels()] == list(view.labels)
+    assert [yticklabel.get_text().replace("\n", " ") for yticklabel in axes.get_yticklabels()] == list(view.labels)
     assert (axes.get_legend() is None) == (count == 1)
     again = bundle(drawn, {}, "")
     assert again == bundle(printed(view, Paper(venue="icml")), {}, "")

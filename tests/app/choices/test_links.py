@@ -128,7 +128,7 @@ def test_closed_sets_are_those_that_the_screens_offer() -> None:
         "route": sweeps._ROUTES,
         "probe_origin": [one.value for one in Origin], "probe_moment": [one.value for one in RowPosition],
         "probe_family": [one.value for one in Family],
-        "venue": [one.value for one in Venue], "columns": [one.value for one in Columns],
+        "venue": [one.value for one in Venue], "columns": [column.value for column in Columns],
         "scale": [one.value for one in Stretch],
         "task": stories.TASKS, "probe_tasks": stories.TASKS,
     }  # fmt: skip

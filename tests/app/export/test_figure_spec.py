@@ -87,7 +87,9 @@ def test_a_window_of_a_text_and_of_a_curve_keeps_their_tokens(gated: Checkpoint,
 
 
 def part_boundaries(trace: Trace, first: int, stop: int) -> tuple[int, ...]:
-    return tuple(max(one.start, first) - first for one in trace.segments if one.start < stop and one.end > first)
+    return tuple(
+        max(segment.start, first) - first for segment in trace.segments if segment.start < stop and segment.end > first
+    )
 
 
 @pytest.mark.parametrize(

@@ -263,7 +263,8 @@ def test_a_page_for_the_browser_has_every_panel_needs_no_network_and_offers_no_u
     assert not re.search(r"<script[^>]+src=|<link[^>]+href=", page)
     configs = [json.loads(found) for found in re.findall(r"(\{[^{}]*\"modeBarButtonsToRemove\"[^{}]*\})", page)]
     assert len(configs) == 3 and all(
-        one["modeBarButtonsToRemove"] == ["sendChartToCloud"] and one["displaylogo"] is False for one in configs
+        config["modeBarButtonsToRemove"] == ["sendChartToCloud"] and config["displaylogo"] is False
+        for config in configs
     )
 
 

@@ -100,7 +100,7 @@ def test_an_intervention_is_told_in_words(one) -> None:
 
 
 def test_every_kind_of_intervention_has_words() -> None:
-    assert {type(one) for one in EDITS} == set(kinds_of(Intervention).values())
+    assert {type(edit) for edit in EDITS} == set(kinds_of(Intervention).values())
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +158,7 @@ WORDS = {
 @pytest.mark.parametrize("kind", CHARTS)
 def test_every_kind_of_chart_that_changes_a_run_says_what_it_changes_and_of_what(kind: str) -> None:
     made_of = CHARTS[kind].provenance
-    assert any(WORDS[kind] in one for one in made_of.changes) and made_of.model and made_of.item
+    assert any(WORDS[kind] in change for change in made_of.changes) and made_of.model and made_of.item
 
 
 def test_every_replacement_and_every_grid_of_a_sweep_has_words() -> None:

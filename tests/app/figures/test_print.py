@@ -200,7 +200,7 @@ def test_dollars_and_backslashes_are_printed_as_they_are() -> None:
 
 @pytest.mark.parametrize("vision", Vision)
 def test_lines_can_be_told_apart_by_colour_alone_whoever_looks(vision: Vision) -> None:
-    colours = palettes.rgb([one.colour for one in MARKS])
+    colours = palettes.rgb([mark.colour for mark in MARKS])
     if vision is Vision.GREY:
         steps = np.diff(np.sort(lightness(colours, vision)))
         assert steps.min() > 8
@@ -210,13 +210,13 @@ def test_lines_can_be_told_apart_by_colour_alone_whoever_looks(vision: Vision) -
 
 
 def test_lines_can_be_told_apart_without_their_colours() -> None:
-    assert len({one.dash for one in MARKS}) == len({one.marker for one in MARKS}) == len(MARKS)
+    assert len({mark.dash for mark in MARKS}) == len({mark.marker for mark in MARKS}) == len(MARKS)
     found = [palettes.mark(number) for number in range(len(MARKS) ** 2)]
     assert all(one != other for one, other in combinations(found, 2))
 
 
 @pytest.mark.parametrize("vision", Vision)
-@pytest.mark.parametrize("colours", [one for one in Colours if not one.diverging])
+@pytest.mark.parametrize("colours", [colour for colour in Colours if not colour.diverging])
 def test_lightness_goes_one_way_along_a_sequential_map_whoever_looks(colours: Colours, vision: Vision) -> None:
     steps = np.diff(lightness(palettes.colour_map(colours)(np.linspace(0, 1, 256))[:, :3], vision))
     assert (steps > 0).all() or (steps < 0).all()
@@ -314,7 +314,7 @@ def test_segments_begin_and_are_named_where_the_view_says() -> None:
 def test_the_lines_on_paper_are_the_lines_of_the_view() -> None:
     view = lines()
     axes = draw(view, Paper(venue="acl")).figure.axes[0]
-    drawn = [one for one in axes.lines if one.get_linewidth() == 1.2]
+    drawn = [line for line in axes.lines if line.get_linewidth() == 1.2]
     for line, found, label in zip(view.lines, drawn, axes.get_legend().get_texts(), strict=True):
         assert np.array_equal(found.get_ydata(), line.values)
         assert np.abs(found.get_xdata() - np.arange(8)).max() < 0.1

@@ -65,7 +65,7 @@ def test_a_printed_text_has_the_screens_colours_and_the_numbers_at_the_ends_of_i
         marks=(), legend="read weight", high=0.6,
     )  # fmt: skip
     drawn = printed(view, Paper(venue="icml", stretch=stretch.value))
-    grounds = [one.get_facecolor()[:3] for one in drawn.figure.axes[0].patches if isinstance(one, Rectangle)]
+    grounds = [patch.get_facecolor()[:3] for patch in drawn.figure.axes[0].patches if isinstance(patch, Rectangle)]
     places = stretch.place(np.array([0.007, 0.3]) / 0.6, diverging=False)
     assert np.allclose(grounds, text_shades(places, None))
     words = [text.get_text() for text in drawn.figure.axes[0].texts]

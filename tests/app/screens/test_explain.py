@@ -75,7 +75,7 @@ def test_what_a_language_model_said_can_be_replayed_without_it(
     server.close()
     assert main(["explain", str(out / "spec.json"), "--out", str(out), "--device", "cpu", "--replay"]) == 0
     assert (out / "explanations.json").read_bytes() == first
-    assert [one["slot"] for one in json.loads(first)["described"]] == [0, 2, 0, 2]
+    assert [load["slot"] for load in json.loads(first)["described"]] == [0, 2, 0, 2]
     assert (
         main(["explain", str(out / "spec.json"), "--out", str(tmp_path / "other"), "--device", "cpu", "--replay"]) == 2
     )

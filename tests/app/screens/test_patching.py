@@ -160,9 +160,9 @@ def test_reading_is_shown_for_both_questions(sides) -> None:
 
 def test_neighbours_are_the_stories_behind_and_begin_again_behind_the_last() -> None:
     chosen = TextChoice(source=TextSource.SIMULATED, seed=donors.SEEDS - 1)
-    assert [one.seed for one in donors.neighbours(chosen, 1, 2)] == [0, 1]
+    assert [neighbour.seed for neighbour in donors.neighbours(chosen, 1, 2)] == [0, 1]
     last = donors.count(TextSource.STORY, 1) - 1
-    assert [one.index for one in donors.neighbours(TextChoice(index=last - 1), 1, 2)] == [last, 0]
+    assert [neighbour.index for neighbour in donors.neighbours(TextChoice(index=last - 1), 1, 2)] == [last, 0]
     pasted = donors.neighbours(TextChoice(source=TextSource.PASTED, pasted="a", task=3), 2, 1)
     assert [(one.source, one.index, one.task) for one in pasted] == [(TextSource.STORY, 1, 3)]
 

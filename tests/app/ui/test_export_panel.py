@@ -67,7 +67,11 @@ def test_an_empty_figure_says_what_to_do() -> None:
 
 
 def test_panels_are_titled_moved_and_taken_out(made: tuple[ComputedChart, ...]) -> None:
-    test = _page(tuple(PlacedPanel(made=one, panel=Panel(title=one.chart.words)) for one in made))
+    test = _page(
+        tuple(
+            PlacedPanel(made=computed_chart, panel=Panel(title=computed_chart.chart.words)) for computed_chart in made
+        )
+    )
     assert not test.exception and [one.label.partition(":")[0] for one in test.expander][:3] == ["a", "b", "c"]
     next(one for one in test.text_input if one.label == "Title" and one.value == "reads").set_value(
         "Who reads what"
@@ -95,7 +99,12 @@ def test_what_does_not_fit_is_explained_and_loses_nothing(made: tuple[ComputedCh
 
 
 def test_a_figure_is_kept_by_name_and_opened_again(made: tuple[ComputedChart, ...]) -> None:
-    test = _page(tuple(PlacedPanel(made=one, panel=Panel(title=one.chart.words)) for one in made[::2]))
+    test = _page(
+        tuple(
+            PlacedPanel(made=computed_chart, panel=Panel(title=computed_chart.chart.words))
+            for computed_chart in made[::2]
+        )
+    )
     test.query_params.clear()
     next(one for one in test.text_input if one.label == "Name").set_value("banks 1").run()
     next(button for button in test.button if button.label == "Save").click().run()
@@ -107,7 +116,9 @@ def test_a_figure_is_kept_by_name_and_opened_again(made: tuple[ComputedChart, ..
     finished(again)
     placed = again.session_state["kept_figure"]
     assert [one.panel.title for one in placed] == ["reads", "norms"] and not again.exception
-    assert [one.made.to_json()["numbers"] for one in placed] == [one.to_json()["numbers"] for one in made[::2]]
+    assert [one.made.to_json()["numbers"] for one in placed] == [
+        computed_chart.to_json()["numbers"] for computed_chart in made[::2]
+    ]
 
 
 def test_a_name_that_is_no_files_is_refused_in_a_sentence(made: tuple[ComputedChart, ...]) -> None:

@@ -142,7 +142,7 @@ def test_writing_stops_before_the_first_string_that_ends_it(saved: Path) -> None
         {"until": sooner, "max_new_tokens": 12, "do_sample": False, "temperature": 0.7, "top_p": 0.9},
         {"max_gen_toks": 12, "temperature": 0.0},
     ]
-    found = model.generate_until(instances("generate_until", *((CONTEXT, one) for one in settings)))
+    found = model.generate_until(instances("generate_until", *((CONTEXT, setting) for setting in settings)))
     cut = whole[: min(whole.index(sooner), whole.index(later))]
     assert found == [whole, cut, whole[: whole.index(sooner)], whole]
     sampled = model.generate_until(

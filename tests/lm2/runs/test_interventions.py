@@ -269,7 +269,7 @@ def test_attention_over_tokens_is_patched_where_there_are_as_many_alone(gated: C
 def test_a_mean_is_over_texts_and_over_tokens(gated: Checkpoint, text: str) -> None:
     captures = (Capture(Site.RESID_MID, layers=(1,)), Capture(Site.GATE_IN, layers=(0,)))
     texts = (OTHER, text, "Mary moved to the garden.")
-    donors = [trace_of(gated, one, captures=captures) for one in texts]
+    donors = [trace_of(gated, text, captures=captures) for text in texts]
     changes = tuple(
         Edit(site=c.site, operation=Mean(texts=texts, segment=0), layers=c.layers, segments=(2,)) for c in captures
     )

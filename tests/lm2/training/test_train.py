@@ -240,8 +240,8 @@ def _without_places(config: TrainingConfig) -> TrainingConfig:
     """Files by their names alone: where there is no data folder, each configuration looks for them beside itself."""
     return replace(
         config,
-        stories=tuple(Path(one).name for one in config.stories),
-        books=tuple(Path(one).name for one in config.books),
+        stories=tuple(Path(story).name for story in config.stories),
+        books=tuple(Path(book).name for book in config.books),
     )
 
 

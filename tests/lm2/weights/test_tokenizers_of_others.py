@@ -179,7 +179,10 @@ def test_letters_that_are_one_unknown_token_are_no_choice(foreign: Tokenizer, mo
     subject = Subject(name="anatomy", examples=(question,) * 5, questions=(question,))
     if foreign.unknown is None or foreign.unknown not in foreign.encode(" A").ids:
         asked = exam_prompt(subject, question)
-        worth = [one.log_probability for one in log_likelihoods(model, [(asked, f" {letter}") for letter in LETTERS])]
+        worth = [
+            log_likelihood.log_probability
+            for log_likelihood in log_likelihoods(model, [(asked, f" {letter}") for letter in LETTERS])
+        ]
         assert len(set(worth)) == 4 and exam_ask(model, subject, question).predicted == LETTERS[int(np.argmax(worth))]
     else:
         with pytest.raises(ValueError, match="no token for some of ' A'"):

@@ -31,20 +31,20 @@ def encoded_prompts() -> Callable[[Checkpoint], list[EncodedPrompt]]:
 
 
 def test_freezing_writes_at_the_question_changes_nothing(gated: Checkpoint, encoded_prompts: Callable) -> None:
-    control = next(one for one in policies(gated, encoded_prompts(gated)) if "control" in one.name)
+    control = next(policy for policy in policies(gated, encoded_prompts(gated)) if "control" in policy.name)
     assert not control.effect.values.any()
 
 
 def test_a_bank_never_written_answers_as_one_reset_before_the_question(
     gated: Checkpoint, encoded_prompts: Callable
 ) -> None:
-    found = {one.name: one.effect.values for one in policies(gated, encoded_prompts(gated))}
+    found = {policy.name: policy.effect.values for policy in policies(gated, encoded_prompts(gated))}
     np.testing.assert_array_equal(found["writes frozen from the start"], found["bank reset before the question"])
     assert found["writes frozen from the start"].any()
 
 
 def test_every_policy_runs_on_memory_tokens(rmt: Checkpoint, encoded_prompts: Callable) -> None:
-    assert len({one.right.n for one in policies(rmt, encoded_prompts(rmt))}) == 1
+    assert len({policy.right.n for policy in policies(rmt, encoded_prompts(rmt))}) == 1
 
 
 def test_each_gate_is_held_at_each_value_and_at_its_mean(gated: Checkpoint, encoded_prompts: Callable) -> None:
@@ -92,7 +92,7 @@ def test_a_metric_of_an_unchanged_run_has_not_changed(gated: Checkpoint, encoded
 
 
 def test_chance_is_the_most_frequent_answer(gated: Checkpoint, encoded_prompts: Callable) -> None:
-    answers = [one.prompt.answer for one in encoded_prompts(gated)]
+    answers = [encoded_prompt.prompt.answer for encoded_prompt in encoded_prompts(gated)]
     assert constant(encoded_prompts(gated)).accuracy == max(map(answers.count, answers)) / len(answers)
 
 

@@ -108,7 +108,7 @@ def test_an_attribution_is_linear_in_the_direction(gated: Checkpoint, text: str)
     spec = spec_of(gated, text)
     token, *foils = (attribute(gated, spec, 20, token=one) for one in (TOKEN, *FOILS))
     both = attribute(gated, spec, 20, token=TOKEN, foils=FOILS)
-    assert both.values == pytest.approx(token.values - np.mean([one.values for one in foils], axis=0), abs=1e-6)
+    assert both.values == pytest.approx(token.values - np.mean([foil.values for foil in foils], axis=0), abs=1e-6)
 
 
 def test_what_an_edit_adds_to_the_stream_itself_is_what_the_components_lack(gated: Checkpoint, text: str) -> None:

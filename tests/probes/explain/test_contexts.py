@@ -77,7 +77,7 @@ def test_a_sample_is_bounded_and_every_passage_has_the_same_chance() -> None:
     sample = Sample(SLOTS, seed=0)
     for at in range(40):
         sample.add([_passage(str(at), place, [1] * SLOTS) for place in range(100)])
-    groups = [int(one.group) for one in sample.passages]
+    groups = [int(passage.group) for passage in sample.passages]
     assert len(groups) == 1024
     assert np.mean(groups) == pytest.approx(19.5, abs=3 * 40 / np.sqrt(12 * 1024))
 

@@ -27,7 +27,7 @@ def found(gated: Checkpoint) -> Explanations:
 
 def test_every_slot_has_contexts_and_words_and_shares_sum_to_one(found: Explanations, gated: Checkpoint) -> None:
     slots = gated.config.slots
-    assert [(one.signal, one.slot) for one in found.slots] == [
+    assert [(slot.signal, slot.slot) for slot in found.slots] == [
         (signal, slot) for signal in Signal for slot in range(slots)
     ]
     for signal in Signal:
@@ -39,9 +39,9 @@ def test_every_slot_has_contexts_and_words_and_shares_sum_to_one(found: Explanat
 
 
 def test_no_story_is_shown_and_scored_and_no_scored_passage_was_shown_word_for_word(found: Explanations) -> None:
-    for one in found.slots:
-        assert not {context.group for context in one.contexts} & {item.context.group for item in one.items}
-        assert not {context.text for context in one.contexts} & {item.context.text for item in one.items}
+    for slot in found.slots:
+        assert not {context.group for context in slot.contexts} & {item.context.group for item in slot.items}
+        assert not {context.text for context in slot.contexts} & {item.context.text for item in slot.items}
 
 
 def test_the_same_spec_finds_the_same_and_steps_are_told(found: Explanations, gated: Checkpoint) -> None:
@@ -65,7 +65,7 @@ def test_a_report_is_complete_without_a_language_model(found: Explanations, gate
     assert json.loads(json.dumps(to_json(found), allow_nan=False))["described"] == []
     text = markdown(found, (), "lm2 explain spec.json --out there")
     assert "lm2 explain spec.json --out there" in text and text.count("\n## Slot ") == 2 * gated.config.slots
-    assert len(keyword_rows(found)) == sum(len(one.keywords) for one in found.slots)
+    assert len(keyword_rows(found)) == sum(len(slot.keywords) for slot in found.slots)
     assert list(context_rows(found)) == ["signal", "slot", "story", "segment", "token", "peak", "marked"]
 
 
@@ -111,9 +111,9 @@ def test_a_file_has_a_text_a_line_or_between_blank_lines_and_equal_ones_count_on
 ) -> None:
     file = tmp_path / "texts.txt"
     file.write_text("one\ntwo\none\n", encoding="utf-8")
-    assert [one.text for one in of_file(file)] == ["one", "two"]
+    assert [entry.text for entry in of_file(file)] == ["one", "two"]
     file.write_text("one\nmore\n \ntwo\n\n\nthree", encoding="utf-8")
-    assert [one.text for one in of_file(file)] == ["one\nmore", "two", "three"]
+    assert [entry.text for entry in of_file(file)] == ["one\nmore", "two", "three"]
     found = corpus(_spec(gated, file=str(file)), gated.tokenizer)
     assert len(found.shown) + len(found.scored) == 3
     file.write_bytes(b"\xff\xfe\x00")

@@ -145,8 +145,8 @@ def test_of_many_who_claim_a_folder_at_once_with_other_specs_one_has_it(model: C
         threads = [threading.Thread(target=attempt_claim, args=(number,)) for number in range(4)]
         for one in threads:
             one.start()
-        for one in threads:
-            one.join()
+        for thread in threads:
+            thread.join()
         assert (
             len(won) == 1
             and len(refused) == 3

@@ -136,7 +136,8 @@ def test_a_linearised_auc_varies_as_one_counted_anew_in_every_resample() -> None
 def test_the_interval_holds_the_truth_as_often_as_it_says_and_that_of_rows_does_not() -> None:
     documents = hits(np.random.default_rng(1), 250, 120)
     rows = [
-        Predictions(labels=one.labels, groups=alone(720), classes=3, predicted=one.predicted) for one in documents[:40]
+        Predictions(labels=document.labels, groups=alone(720), classes=3, predicted=document.predicted)
+        for document in documents[:40]
     ]
     assert 0.92 <= held(estimates(Measure.BALANCED_ACCURACY, documents), 0.6) <= 0.97
     assert held(estimates(Measure.BALANCED_ACCURACY, rows), 0.6) < 0.88

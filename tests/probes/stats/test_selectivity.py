@@ -179,11 +179,14 @@ def clustered(draw: np.random.Generator, targets: int) -> tuple[np.ndarray, np.n
 
 def test_where_there_is_nothing_p_is_uniform_for_documents_and_not_for_rows() -> None:
     features, labels, documents = clustered(np.random.default_rng(6), 250)
-    ps = [one.p for one in permutation_test(features, labels, documents, documents, permutations=99)]
+    ps = [permuted.p for permuted in permutation_test(features, labels, documents, documents, permutations=99)]
     assert 0.03 <= np.mean([p <= 0.05 for p in ps]) <= 0.07 and np.mean(ps) == pytest.approx(0.5, abs=0.05)
     rows = np.arange(720).astype(str)
     assert (
-        np.mean([one.p <= 0.05 for one in permutation_test(features, labels[:30], rows, rows, permutations=99)]) > 0.15
+        np.mean(
+            [permuted.p <= 0.05 for permuted in permutation_test(features, labels[:30], rows, rows, permutations=99)]
+        )
+        > 0.15
     )
 
 
@@ -248,7 +251,7 @@ def test_targets_are_tested_as_if_alone() -> None:
     features = planted(draw, labels[2], 3, clear=0.5)
     together = permutation_test(features, labels, DOCUMENTS, DOCUMENTS, permutations=49)
     assert list(together) == [
-        permutation_test(features, one[None], DOCUMENTS, DOCUMENTS, permutations=49)[0] for one in labels
+        permutation_test(features, label[None], DOCUMENTS, DOCUMENTS, permutations=49)[0] for label in labels
     ]
 
 

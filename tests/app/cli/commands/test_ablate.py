@@ -88,7 +88,7 @@ def test_the_list_names_every_experiment_with_its_control(capsys: pytest.Capture
     assert all(line.strip().endswith(".") and "Control:" in line for line in lines)
     assert main(["experiment", "list", "--json"]) == 0
     assert (
-        [one["experiment"] for one in json.loads(capsys.readouterr().out)]
+        [load["experiment"] for load in json.loads(capsys.readouterr().out)]
         == list(EXPERIMENTS)
         == [line.split()[0] for line in lines]
     )

@@ -75,7 +75,7 @@ def test_decodable_and_used_stand_side_by_side_with_their_controls(found: Erasur
     assert least.rank == control.rank and projected.rank == as_many.rank and least.moved <= large.moved + 0.1
     assert alone.rank <= others.rank <= least.rank
     assert knowing.rank == somebody_else.rank == 12 and knowing.moved > 0 < somebody_else.moved
-    assert {one.right.n for one in found.conditions} == {6} and found.chance.n == 6
+    assert {condition.right.n for condition in found.conditions} == {6} and found.chance.n == 6
     assert all(
         word in found.verdict
         for word in (
@@ -96,7 +96,7 @@ def test_a_report_without_the_models_answers_says_that_use_was_not_tested(gated:
         gated, encoded_prompts(gated), StreamPlace(layer=2), use=False, on_document=lambda: documents.append(None)
     )
     assert found.verdict.endswith("use not tested") and len(documents) == found.documents
-    assert all(one.right is one.effect is None for one in found.conditions)
+    assert all(condition.right is condition.effect is None for condition in found.conditions)
 
 
 def test_a_concept_is_used_where_answers_suffer_more_than_by_either_control(found: Erasure) -> None:

@@ -51,10 +51,10 @@ def test_facts_are_looked_for_among_as_many_statements_as_there_are_facts(gated:
     shares = {one.ranking: one.recall for one in found.found if one.among is None}
     assert set(shares) == {"write credit", "loss when blocked", "last told (control)", "random order (control)"}
     assert shares["random order (control)"] == pytest.approx(
-        np.mean([1 / len(one.encoded.statements) for one in found.traced])
+        np.mean([1 / len(traced.encoded.statements) for traced in found.traced])
     )
     assert all(more.recall >= one.recall for one, more in zip(found.found[::2], found.found[1::2]))
-    last = [max(one.facts) == len(one.encoded.statements) - 1 for one in found.traced]
+    last = [max(traced.facts) == len(traced.encoded.statements) - 1 for traced in found.traced]
     assert shares["last told (control)"] == pytest.approx(np.mean(last))
 
 

@@ -28,7 +28,7 @@ def asked_for(prompt: Prompt) -> str:
     [
         memory_load(each=24),
         overwritten(each=24),
-        [p for one in rivals(24) for p in (one.alone, one.repeated, *one.rivals)],
+        [p for rival in rivals(24) for p in (rival.alone, rival.repeated, *rival.rivals)],
     ],
 )
 def test_every_answer_and_its_support_are_what_the_statements_tell(prompts: list[Prompt]) -> None:

@@ -47,7 +47,7 @@ def test_a_stretched_story_is_the_same_story(gated: Checkpoint, encoded_prompts:
 def test_the_mean_log_probabilities_are_those_of_the_answers_and_their_difference_is_the_gain(
     gated: Checkpoint, encoded_prompts: list[EncodedPrompt]
 ) -> None:
-    logits = [run(gated, one.spec).logits[list(one.rows)] for one in encoded_prompts]
+    logits = [run(gated, encoded_prompt.spec).logits[list(encoded_prompt.rows)] for encoded_prompt in encoded_prompts]
     known = [
         measure(Metric.LOG_PROBABILITY, answer, rows, rows) for answer, rows in zip(answers(encoded_prompts), logits)
     ]
