@@ -139,7 +139,7 @@ class MemoryDesign(ABC):
         for name in ("slots", "slot_dim", "memory_heads"):
             if getattr(config, name) < 1:
                 raise ValueError(
-                    f"a {config.memory.value} memory needs {name} of at least 1, not {getattr(config, name)}"
+                    f"memory kind {config.memory.value!r} needs {name} of at least 1, not {getattr(config, name)}"
                 )
         layers = config.memory_layers
         outside = [layer for layer in layers if not 0 <= layer < config.n_layers]

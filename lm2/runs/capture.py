@@ -211,7 +211,7 @@ def check_places(
     """Raise ValueError when the model lacks the site, or the run a block or segment that is named."""
     held = site.layers(config)
     if not held:
-        raise ValueError(f"a {config.memory.value} model has no site {site.name}")
+        raise ValueError(f"a model of memory kind {config.memory.value!r} has no site {site.name}")
     check_there("block", layers, [layer for layer in held if layer is not None])
     check_there("segment", segments, range(segment_count))
 

@@ -193,7 +193,9 @@ class Edit(_Editing):
         if not self.read_only:
             return
         if not config.memory_layers:
-            raise ValueError(f"a {config.memory.value} model has no bank: READ_ONLY has no meaning there")
+            raise ValueError(
+                f"a model of memory kind {config.memory.value!r} has no bank: READ_ONLY has no meaning there"
+            )
         if self.site.writing and not config.memory.design.reads_own_writes:
             raise ValueError(
                 f"no token of the segment sees {self.site.name}: with READ_ONLY the edit would change nothing"
@@ -206,7 +208,7 @@ class BankIntervention(Intervention, ABC):
 
     def check(self, config: LM2Config, segments: Sequence["Segment"], donors: Donors) -> None:
         if not config.memory_layers:
-            raise ValueError(f"a {config.memory.value} model has no bank")
+            raise ValueError(f"a model of memory kind {config.memory.value!r} has no bank")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -286,7 +288,9 @@ class WriteBlock(Intervention):
 
     def check(self, config: LM2Config, segments: Sequence["Segment"], donors: Donors) -> None:
         if not config.memory_layers:
-            raise ValueError(f"a {config.memory.value} model has no bank: nothing is written that could be blocked")
+            raise ValueError(
+                f"a model of memory kind {config.memory.value!r} has no bank: nothing is written that could be blocked"
+            )
         if refused := config.memory.design.write_block_refused:
             raise ValueError(refused)
         check_there("token", self.tokens, range(segments[-1].end))
@@ -316,6 +320,6 @@ class MemoryOff(Intervention):
 
     def check(self, config: LM2Config, segments: Sequence["Segment"], donors: Donors) -> None:
         if not config.memory_layers:
-            raise ValueError(f"a {config.memory.value} model has no memory to turn off")
+            raise ValueError(f"a model of memory kind {config.memory.value!r} has no memory to turn off")
         check_there("block", self.layers, sorted(config.memory_layers))
         check_there("segment", self.segments, range(len(segments)))

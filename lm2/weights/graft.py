@@ -29,8 +29,8 @@ def graft(
     before = checkpoint.config
     if before.memory_layers:
         raise ValueError(
-            f"{checkpoint.name!r} has a {before.memory.value} memory already; a memory is grafted onto a model"
-            " without one"
+            f"{checkpoint.name!r} has a memory of kind {before.memory.value!r} already; a memory is grafted onto a "
+            "model without one"
         )
     config = grafted(before, slots=slots, slot_dim=slot_dim, memory_heads=memory_heads, memory_layers=memory_layers)
     with torch.random.fork_rng(devices=()):  # layers draw from torch's own generator as they are built

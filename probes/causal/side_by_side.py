@@ -28,7 +28,7 @@ def together(
     Raises ValueError where there is no bank to reset.
     """
     if reset and not checkpoint.config.memory_layers:
-        raise ValueError(f"a {checkpoint.config.memory.value} model has no bank to reset")
+        raise ValueError(f"a model of memory kind {checkpoint.config.memory.value!r} has no bank to reset")
     logits: list[list[np.ndarray]] = [[] for _ in encoded_prompts]
 
     def rows(document: int, segment: Segment) -> list[int]:
@@ -58,7 +58,7 @@ def banks_after(
     """The bank that each text leaves, read alone from a fresh one. Raises ValueError for a model without memory, and as
     `run` does."""
     if not checkpoint.config.memory_layers:
-        raise ValueError(f"a {checkpoint.config.memory.value} model has no bank")
+        raise ValueError(f"a model of memory kind {checkpoint.config.memory.value!r} has no bank")
     specs = [RunSpec(checkpoint=checkpoint.name, text=text, segment_length=segment_length) for text in texts]
     documents = [prepare(checkpoint, spec)[1] for spec in specs]
     left: dict[int, np.ndarray] = {}

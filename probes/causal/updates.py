@@ -234,7 +234,7 @@ def reread(
 def _check_layers(checkpoint: Checkpoint, layers: tuple[int, ...]) -> None:
     held = sorted(checkpoint.config.memory_layers)
     if not held:
-        raise ValueError(f"a {checkpoint.config.memory.value} model has no bank to update")
+        raise ValueError(f"a model of memory kind {checkpoint.config.memory.value!r} has no bank to update")
     if not layers:
         raise ValueError(f"at least one block must be read, of {held}")
     check_there("block", layers, held)

@@ -80,7 +80,7 @@ def passages(
 
 def _check(config: LM2Config, spec: ExplainSpec) -> None:
     if not config.memory_layers:
-        raise ValueError(f"a {config.memory.value} model has no slots to explain")
+        raise ValueError(f"a model of memory kind {config.memory.value!r} has no slots to explain")
     if spec.block is not None and spec.block not in config.memory_layers:
         raise ValueError(f"block {spec.block} has no memory; blocks {sorted(config.memory_layers)} have one")
     if Signal.WRITE in spec.signals and not Site.WRITE_PATTERN.layers(config):

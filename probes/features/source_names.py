@@ -64,7 +64,8 @@ def check(source: Source, config: LM2Config, moment: RowPosition) -> None:
     if not source.there(config, moment):
         there = ", ".join(_forms(config, moment))
         raise ValueError(
-            f"{moment.value} rows of a {config.memory.value} model have no source {source.own!r}; they have {there}"
+            f"{moment.value} rows of a model of memory kind {config.memory.value!r} have no source {source.own!r}; "
+            f"they have {there}"
         )
     source.check_condition(config)
 

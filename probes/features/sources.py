@@ -68,7 +68,7 @@ class Activation(Source, ABC):
 
     def check_condition(self, config: LM2Config) -> None:
         if self.condition is Condition.RESET and not config.memory_layers:
-            raise ValueError(f"a {config.memory.value} model has no bank to reset")
+            raise ValueError(f"a model of memory kind {config.memory.value!r} has no bank to reset")
 
     @abstractmethod
     def hooks(self, config: LM2Config, moment: RowPosition) -> tuple[str, ...]:

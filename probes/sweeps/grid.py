@@ -90,10 +90,10 @@ def parts(grid: UnitGrid, config: LM2Config, back: Sequence[int], values: Sequen
     if grid is UnitGrid.GATES:
         gates = gates_of(config)
         if not gates:
-            raise ValueError(f"a {config.memory.value} model has no gates to clamp")
+            raise ValueError(f"a model of memory kind {config.memory.value!r} has no gates to clamp")
         return tuple(ModelPart(what=gate.words, sites=(gate.site,), value=value) for gate in gates for value in values)
     if grid in (UnitGrid.SLOTS, UnitGrid.MEMORY_HEADS) and not config.memory_layers:
-        raise ValueError(f"a {config.memory.value} model has no {grid.value.replace('_', ' ')}")
+        raise ValueError(f"a model of memory kind {config.memory.value!r} has no {grid.value.replace('_', ' ')}")
     if grid is UnitGrid.SLOTS and config.memory.design.bank_in_stream:
         return tuple(
             ModelPart(what="slot", sites=(), index=slot, back=at) for at in back for slot in range(config.slots)

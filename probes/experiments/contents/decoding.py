@@ -64,7 +64,9 @@ def decode(
     """
     layers, stories = sorted(checkpoint.config.memory_layers), [encoded.prompt.story_id for encoded in encoded_prompts]
     if not layers:
-        raise ValueError(f"a {checkpoint.config.memory.value} model has no slots that could say anything")
+        raise ValueError(
+            f"a model of memory kind {checkpoint.config.memory.value!r} has no slots that could say anything"
+        )
     candidates = sorted({encoded.answer_ids[0] for encoded in encoded_prompts})
     if len(candidates) < len({encoded.answer_ids for encoded in encoded_prompts}):
         raise ValueError("some of the answers begin with the same token: what a slot says of it tells none of them")

@@ -112,7 +112,7 @@ def usage(
     """
     config = checkpoint.config
     if not config.memory_layers:
-        raise ValueError(f"a {config.memory.value} model has no slots to use")
+        raise ValueError(f"a model of memory kind {config.memory.value!r} has no slots to use")
     if not specs:
         raise ValueError("how slots are used takes at least 1 document to say")
     found, frozen = [], []

@@ -609,21 +609,24 @@ def test_models_refuse_changes_to_what_they_lack(
     plain: Checkpoint, release: Checkpoint, rmt: Checkpoint, text: str
 ) -> None:
     for change, said in (
-        (Edit(site=Site.GATE_IN, operation=ZERO), "a none model has no site GATE_IN"),
-        (Edit(site=Site.EMBED, operation=ZERO, persistence=READ_ONLY), "a none model has no bank: READ_ONLY"),
-        (BankEdit(operation=ZERO), "a none model has no bank"),
-        (Freeze(), "a none model has no bank"),
-        (Carry(texts=("Mary.",)), "a none model has no bank"),
-        (WriteBlock(tokens=(0,)), "a none model has no bank"),
-        (MemoryOff(), "a none model has no memory"),
+        (Edit(site=Site.GATE_IN, operation=ZERO), "a model of memory kind 'none' has no site GATE_IN"),
+        (
+            Edit(site=Site.EMBED, operation=ZERO, persistence=READ_ONLY),
+            "a model of memory kind 'none' has no bank: READ_ONLY",
+        ),
+        (BankEdit(operation=ZERO), "a model of memory kind 'none' has no bank"),
+        (Freeze(), "a model of memory kind 'none' has no bank"),
+        (Carry(texts=("Mary.",)), "a model of memory kind 'none' has no bank"),
+        (WriteBlock(tokens=(0,)), "a model of memory kind 'none' has no bank"),
+        (MemoryOff(), "a model of memory kind 'none' has no memory"),
     ):
         with pytest.raises(ValueError, match=said):
             trace_of(plain, text, change)
-    with pytest.raises(ValueError, match="a release model has no site GATE_OUT"):
+    with pytest.raises(ValueError, match="a model of memory kind 'release' has no site GATE_OUT"):
         trace_of(release, text, Edit(site=Site.GATE_OUT, operation=ZERO))
     with pytest.raises(ValueError, match="in the released arithmetic a token reads what it writes"):
         trace_of(release, text, WriteBlock(tokens=(0,)))
-    with pytest.raises(ValueError, match="a tokens model has no site MEM_OUT"):
+    with pytest.raises(ValueError, match="a model of memory kind 'tokens' has no site MEM_OUT"):
         trace_of(rmt, text, Edit(site=Site.MEM_OUT, operation=ZERO))
 
 

@@ -243,7 +243,7 @@ def test_what_a_model_cannot_run_is_refused(gated: Checkpoint, plain: Checkpoint
         run(gated, RunSpec(checkpoint="other", text="a"))
     with pytest.raises(ValueError, match="16 tokens long, as many as it has slots, not 8"):
         run(release, RunSpec(checkpoint=release.name, text="a", segment_length=8))
-    with pytest.raises(ValueError, match="a none model has no site GATE_IN"):
+    with pytest.raises(ValueError, match="a model of memory kind 'none' has no site GATE_IN"):
         run(plain, RunSpec(checkpoint=plain.name, text="a", captures=(Capture(Site.GATE_IN),)))
 
 

@@ -71,7 +71,7 @@ def test_device_and_dtype_stay(build, plain_config, ids) -> None:
 
 
 def test_a_memory_is_refused_where_there_is_one_or_where_it_does_not_fit(plain: Checkpoint, gated: Checkpoint) -> None:
-    with pytest.raises(ValueError, match="'toy-gated' has a gated memory already"):
+    with pytest.raises(ValueError, match="'toy-gated' has a memory of kind 'gated' already"):
         grafted(gated)
     for sizes, said in (
         ({"slots": 13}, "slots <= slot_dim, not 13 > 12"),

@@ -131,7 +131,7 @@ def test_slots_of_one_story_or_of_no_memory_are_not_compared(
 ) -> None:
     with pytest.raises(ValueError, match="at least 2 stories and 2 answers, not 1 and"):
         decode(gated, [encode_prompt(gated, prompt) for prompt in prompts[:2]])
-    with pytest.raises(ValueError, match="a none model has no slots"):
+    with pytest.raises(ValueError, match="a model of memory kind 'none' has no slots"):
         decode(plain, [encode_prompt(plain, prompt) for prompt in prompts])
 
 

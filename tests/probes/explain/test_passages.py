@@ -110,7 +110,7 @@ def test_the_released_arithmetic_can_be_read_and_has_no_write_attention(release:
 
 
 def test_what_is_not_there_is_refused(gated: Checkpoint, plain: Checkpoint) -> None:
-    with pytest.raises(ValueError, match="a none model has no slots"):
+    with pytest.raises(ValueError, match="a model of memory kind 'none' has no slots"):
         _read(plain)
     with pytest.raises(ValueError, match=r"block 1 has no memory; blocks \[0, 2\] have one"):
         _read(gated, block=1)

@@ -86,7 +86,7 @@ def test_uniform_reading_uses_every_slot_and_an_input_gate_that_is_shut_changes_
 
 
 def test_what_has_nothing_to_say_about_slots_is_refused(gated: Checkpoint, plain: Checkpoint, text: str) -> None:
-    with pytest.raises(ValueError, match="a none model has no slots"):
+    with pytest.raises(ValueError, match="a model of memory kind 'none' has no slots"):
         usage(plain, documents(plain, text), ["a", "b", "c"])
     with pytest.raises(ValueError, match="at least 1 document"):
         usage(gated, [], [])
