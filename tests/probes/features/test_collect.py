@@ -257,8 +257,8 @@ def test_what_a_model_or_a_moment_lacks_is_refused_with_what_there_is(gated: Che
         with pytest.raises(
             ValueError,
             match=(
-                "segment rows of a model of memory kind 'gated' have no source .* resid_post.0-2, .* bank:slot0-4, bank:sketchN,"
-                " bank:read.0,2"
+                "segment rows of a model of memory kind 'gated' have no source .* resid_post.0-2, .* bank:slot0-4, "
+                "bank:sketchN, bank:read.0,2"
             ),
         ):
             expand([text], gated.config, RowPosition.SEGMENT)
@@ -266,7 +266,7 @@ def test_what_a_model_or_a_moment_lacks_is_refused_with_what_there_is(gated: Che
         ValueError, match="token rows of a model of memory kind 'gated' have no source 'gate_in.0:mean'"
     ):
         expand(["gate_in.0:mean"], gated.config, RowPosition.TOKEN)
-    with pytest.raises(ValueError, match="none model have no source"):
+    with pytest.raises(ValueError, match="kind 'none' have no source"):
         expand(["bank:slot*"], plain.config, RowPosition.SEGMENT)
     with pytest.raises(ValueError, match="no bank to reset"):
         expand(["reset embed"], plain.config, RowPosition.SEGMENT)
