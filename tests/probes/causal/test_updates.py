@@ -213,5 +213,5 @@ def test_an_impossible_reading_is_refused_with_its_numbers(
         reread(gated, (1,), fresh[0], layers=(0,))
     with pytest.raises(TooLargeError, match="more than the 10 allowed"):
         reread(gated, (1,), fresh, layers=(0,), limit_bytes=10)
-    with pytest.raises(ValueError, match="none model has no bank"):
+    with pytest.raises(ValueError, match="kind 'none' has no bank"):
         generate_traced(plain, RunSpec(checkpoint=plain.name, text=PROMPT), tokens=1, layers=(0,))

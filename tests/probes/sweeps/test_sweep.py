@@ -71,7 +71,7 @@ def test_every_unit_of_every_grid_answers_as_in_a_run(
         grid is UnitGrid.GATES and kind in ("plain", "rmt")
     )
     if lacking:
-        with pytest.raises(ValueError, match=f"a {checkpoint.config.memory.value} model has no"):
+        with pytest.raises(ValueError, match=f"kind {checkpoint.config.memory.value!r} has no"):
             parts(grid, checkpoint.config, (0,), (0.5,))
         return
     encoded_prompts = [encode_prompt(checkpoint, prompt) for prompt in stories.questions(1, 8)]
