@@ -51,10 +51,10 @@ _HOMES = {
 
 _MODULES = {"babilong": "lm2.tasks.babilong"}
 
-__all__ = sorted([*_HOMES, *_MODULES])  # noqa: PLE0605 - a list, of the names above
-
 
 def __getattr__(name: str) -> Any:
+    if name == "__all__":  # asked for by `from lm2 import *`
+        return __dir__()
     if name in _MODULES:
         return importlib.import_module(_MODULES[name])
     if name not in _HOMES:
@@ -63,4 +63,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return sorted([*_HOMES, *_MODULES])

@@ -6,6 +6,7 @@ import math
 import numbers
 from abc import ABC
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import MISSING, dataclass, fields
 from enum import Enum
 from functools import cache
@@ -159,14 +160,15 @@ def settled(name: str, wanted: Any, value: object) -> Any:
         )
     if origin is tuple:
         return _settled_entries(name, of, as_sequence(name, value))
-    if isinstance(value, wanted) and (issubclass(wanted, Enum) or hasattr(wanted, "from_json")):
+    from_json = getattr(wanted, "from_json", None)
+    if isinstance(value, wanted) and (issubclass(wanted, Enum) or from_json is not None):
         return value
-    if issubclass(wanted, Enum) and not hasattr(wanted, "from_json"):
-        return member(name, wanted, value)
-    if hasattr(wanted, "from_json"):
+    if from_json is not None:
         if not isinstance(value, Mapping) and not issubclass(wanted, Plain | Enum):
             raise ValueError(f"{name}: {wanted.__name__} is an object with fields, not {shown(value)}")
-        return wanted.from_json(value)
+        return from_json(value)
+    if issubclass(wanted, Enum):
+        return member(name, wanted, value)
     return _CHECKS[wanted](name, value)
 
 
@@ -204,7 +206,7 @@ def build(what: str, kinds: Mapping[str, type[_Kind]], values: object) -> _Kind:
     return _read(kinds[kind], values)
 
 
-def as_json(value: object) -> Any:
+def as_json(value: Any) -> Any:
     """A field's JSON form: values with a form of their own by that, members of an Enum by value or, where that is no
     text, by name."""
     if hasattr(value, "to_json"):
@@ -237,13 +239,11 @@ def member(name: str, kind: type[_Member], value: object) -> _Member:
 
 def number(name: str, value: object) -> float:
     """Raises ValueError for anything but a finite number."""
-    try:
-        finite = not isinstance(value, bool) and isinstance(value, numbers.Real) and math.isfinite(value)
-    except OverflowError:  # a whole number beyond all floats
-        finite = False
-    if not finite:
-        raise ValueError(f"{name} must be a finite number, not {shown(value)}")
-    return float(value)
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        with suppress(OverflowError):  # a whole number beyond all floats
+            if math.isfinite(value):
+                return float(value)
+    raise ValueError(f"{name} must be a finite number, not {shown(value)}")
 
 
 def as_int(name: str, value: object) -> int:

@@ -111,10 +111,10 @@ def _printed() -> str:
 
 def percent(row: pd.Series) -> Bounded:
     """A row's share or difference of shares."""
-    return Bounded(*(100 * float(row[column]) for column in ("mean", "low", "high")))
+    return Bounded(*(100 * float(row.at[column]) for column in ("mean", "low", "high")))
 
 
 def share(row: pd.Series, *, sign: bool = False) -> str:
     """ "71.3 (68.0 to 74.4)", in percent; it says so where there is no interval."""
     words = f"{percent(row):{'+.1f' if sign else '.1f'}}"
-    return f"{words} (no interval: one story a task)" if math.isnan(row["low"]) else words
+    return f"{words} (no interval: one story a task)" if math.isnan(row.at["low"]) else words

@@ -107,9 +107,9 @@ class Block(nn.Module):
         write: bool,
     ) -> tuple[Float[Tensor, "batch row d_model"], KVCache, Float[Tensor, "batch slot slot_dim"] | None]:
         resid = self.hook_resid_pre(self.mem.enter(resid, write))
-        mem_out = self.mem.before_attention(resid, bank_start)
+        mem_out = None if bank_start is None else self.mem.before_attention(resid, bank_start)
         resid = resid if mem_out is None else resid + self.hook_mem_out(mem_out)
-        attn_out, cache = self.attn(self.ln1(resid), angles, visible, cache, partial(self.mem.look, write=write))
+        attn_out, kept = self.attn(self.ln1(resid), angles, visible, cache, partial(self.mem.look, write=write))
         attn_out = self.hook_attn_out(attn_out)
         mid = resid + attn_out
         step = self.mem(mid, attn_out, bank_start, bank, non_padding, write)
@@ -117,5 +117,6 @@ class Block(nn.Module):
             mid, bank = mid + self.hook_mem_out(step.mem_out), step.bank
         mid = self.hook_resid_mid(mid)
         post = mid + self.hook_mlp_out(self.mlp(self.ln2(mid)))
-        post, bank = self.mem.leave(post, bank, write)
-        return self.hook_resid_post(post), cache, bank
+        if bank is not None:
+            post, bank = self.mem.leave(post, bank, write)
+        return self.hook_resid_post(post), kept, bank

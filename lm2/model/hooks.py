@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.modules import module as every_module
 from transformer_lens import ActivationCache, HookedRootModule
 from transformer_lens.hook_points import HookPoint
-from transformer_lens.utilities import Slice
+from transformer_lens.utilities.slice import Slice
 
 __all__ = ["HookPoint", "HookedModel", "LM2Cache"]
 
@@ -23,6 +23,9 @@ class LM2Cache(ActivationCache):
     Its blocks are counted as there (0, those before block 0; -1 and None, all of them), and others are refused. Rows of
     memory tokens stand after the tokens: positions are named from the front, as -1 would be no token.
     """
+
+    model: Any
+    """An LM2, which has more than TransformerLens asks of a model."""
 
     def decompose_resid(
         self,
@@ -41,7 +44,7 @@ class LM2Cache(ActivationCache):
         layer, positions = self._depth(layer, mlp_input), self._positions(pos_slice)
         if mode not in ("all", "attn", "mlp"):
             raise ValueError(f"mode must be 'all', 'attn' or 'mlp', not {mode!r}")
-        stack, labels = super().decompose_resid(layer, mlp_input, mode, False, positions, incl_embeds, True)
+        stack, labels = _labelled(super().decompose_resid(layer, mlp_input, mode, False, positions, incl_embeds, True))
         if mode == "all":
             terms, names = self._memory_terms(layer, mlp_input, positions)
             stack, labels = torch.cat([stack, *terms]), labels + names
@@ -61,8 +64,10 @@ class LM2Cache(ActivationCache):
     ) -> Any:
         """As in TransformerLens, plus one `{l}_mem_out` component per block with a memory, after all others."""
         layer, positions = self._depth(layer, mlp_input), self._positions(pos_slice)
-        stack, labels = super().get_full_resid_decomposition(
-            layer, mlp_input, expand_neurons, apply_ln, positions, True, project_output_onto
+        stack, labels = _labelled(
+            super().get_full_resid_decomposition(
+                layer, mlp_input, expand_neurons, apply_ln, positions, True, project_output_onto
+            )
         )
         terms, names = self._memory_terms(layer, mlp_input, positions)
         for term in terms:
@@ -132,8 +137,8 @@ class LM2Cache(ActivationCache):
     def logit_attrs(
         self,
         residual_stack: Tensor,
-        tokens: int | Tensor,
-        incorrect_tokens: int | Tensor | None = None,
+        tokens: str | int | Tensor,
+        incorrect_tokens: str | int | Tensor | None = None,
         pos_slice: Any = None,
         batch_slice: Any = None,
         has_batch_dim: bool = True,
@@ -200,6 +205,11 @@ class LM2Cache(ActivationCache):
         return positions
 
 
+def _labelled(stack: Tensor | tuple[Tensor, list[str]]) -> tuple[Tensor, list[str]]:
+    assert isinstance(stack, tuple), "labels were asked for"
+    return stack
+
+
 class _HookNames(dict):
     """Modules by name, where a wrong name says which names are near."""
 
@@ -249,7 +259,7 @@ class HookedModel(HookedRootModule):
         self._check(names_filter)
         return super().add_caching_hooks(names_filter, *args, **kwargs)
 
-    def run_with_cache(
+    def run_with_cache(  # pyright: ignore[reportIncompatibleMethodOverride] - TransformerLens' models, too, give caches
         self,
         *args: Any,
         return_cache_object: bool = True,

@@ -209,6 +209,7 @@ class LM2(HookedModel):
         design = self.config.memory.design
         front, back = design.front_rows(self.config), design.back_rows(self.config) if write else 0
         if front or back:
+            assert bank is not None, "rows of memory tokens are made from a bank"
             rows = with_memory_rows(rows, front, back, first)
             keys = torch.cat([torch.where(seen < 0, seen, seen + front), rows.positions[:, tokens:]], dim=1)
             resid = torch.cat([resid, *design.memory_rows(self, bank, write)], dim=1)

@@ -113,7 +113,7 @@ def read_documents(
     left = Counter(at for at, segments in enumerate(documents) for segment in segments if wanted(at, segment))
     steps = _read_batches(checkpoint, documents, wanted, resets)
     while True:
-        with checkpoint.lock, torch.inference_mode(), checkpoint.model.hooks(fwd_hooks=hooks):
+        with checkpoint.lock, torch.inference_mode(), checkpoint.model.hooks(fwd_hooks=[*hooks]):
             step = next(steps, None)
             if step is None:
                 return

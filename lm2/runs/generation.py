@@ -107,6 +107,7 @@ def answers(
         return segment is closed[document][-1]
 
     def keep(step: ReadStep) -> None:
+        assert step.output.bank is not None, "what is carried over is the bank"
         for row, document, segment in step.rows:
             if last(document, segment):
                 written[document].before = Carried(step.output.bank[row : row + 1], None)

@@ -10,7 +10,7 @@ from torch import Tensor
 from lm2.model.config import LM2Config
 from lm2.model.hooks import HookPoint
 from lm2.model.memory import Fill
-from lm2.model.sites import Axis, Site
+from lm2.model.sites import AnySite, Axis, Site
 from lm2.runs.capture import Coordinate, Sizes
 from lm2.runs.interventions import BankEdit, Carry, Edit, Freeze, Intervention, MemoryOff, Reset, WriteBlock
 from lm2.runs.operations import Donated, Initial, Operation
@@ -37,7 +37,7 @@ class SourceRequest:
     """An operation that takes something from other texts, and the place that it is for."""
 
     operation: Donated
-    site: Site
+    site: AnySite
     place: Coordinate
 
 
@@ -97,6 +97,8 @@ def bank_in(
         handed: what the segment before handed on; for the first one, `fresh`.
         fresh: the bank at the start of a document.
     """
+    if fresh is None:  # a model without memory, in which no bank can be changed
+        return handed
     bank = handed
     for change in interventions:
         if isinstance(change, Reset) and change.segment == segment.index:
@@ -104,6 +106,7 @@ def bank_in(
         elif isinstance(change, Carry) and segment.index == 0:
             bank = sources.banks[change.texts].expand_as(fresh)
         elif isinstance(change, BankEdit) and change.reaches(segment):
+            assert bank is not None, "the segment before has written"
             site, (layer,) = _bank_at(config)
             taken = (
                 fresh[0]
@@ -133,7 +136,7 @@ def _blocked(interventions: Iterable[Intervention], segment: Segment) -> list[in
     return [place - segment.start for place in range(segment.start, segment.end) if place in places]
 
 
-def _taken(operation: Operation, site: Site, place: Coordinate, sources: SourceActivations) -> Tensor | None:
+def _taken(operation: Operation, site: AnySite, place: Coordinate, sources: SourceActivations) -> Tensor | None:
     return sources.values[SourceRequest(operation, site, place)] if isinstance(operation, Donated) else None
 
 

@@ -163,7 +163,7 @@ class Edit(_Editing):
             Axis.KV_HEAD: self.heads,
             Axis.TOKEN: self._own(segment),
         }
-        return {axis: chosen[axis] for axis in self.site.axes if chosen.get(axis) is not None}
+        return {axis: own for axis in self.site.axes if (own := chosen.get(axis)) is not None}
 
     def _own(self, segment: "Segment") -> tuple[int, ...] | None:
         if self.tokens is None:
@@ -183,8 +183,10 @@ class Edit(_Editing):
                 there = ", ".join(f"{segment.start}..{segment.end - 1}" for segment in held) or "none"
                 raise ValueError(f"token {place} is in none of the segments that are edited; their tokens are {there}")
         self._check_read_only(config)
+        if not isinstance(self.operation, Donated):
+            return
         for segment in filter(self.reaches, held):
-            tokens = len(segment.ids) - (0 if self.tokens is None else min(self._own(segment)))
+            tokens = len(segment.ids) - min(self._own(segment) or (0,))
             for donor in self._donor_segments(segment.index, donors):
                 one, other = (self.site.sizes(config, each.start, len(each.ids)) for each in (segment, donor))
                 self.operation.check_sizes(self.site.name, self.site.axes, one, other, tokens)

@@ -17,6 +17,7 @@ from lm2.model.lm2 import LM2, SegmentOutput
 from lm2.model.stream import Cache
 from lm2.runs.capture import Capture, Coordinate
 from lm2.runs.hooks import NOTHING, Hook, SourceActivations, bank_in, bank_out, hooks, non_padding, watch
+from lm2.runs.interventions import BankEdit, Edit
 from lm2.runs.spec import RunSpec
 from lm2.runs.trace import read_only
 from lm2.text.segments import Segment, pad
@@ -70,7 +71,9 @@ def run_segments(
     by_segment = _by_segment(spec.captures)
     for segment in segments:
         captures = (*by_segment[None], *by_segment.get(segment.index, ()))
-        apart = read_cache is not cache or any(change.read_only and change.reaches(segment) for change in changes)
+        apart = read_cache is not cache or any(
+            isinstance(change, Edit | BankEdit) and change.read_only and change.reaches(segment) for change in changes
+        )
         bank = bank_in(lasting, config, segment, handed, fresh, sources)
         seen = [capture for capture in captures if not apart or capture.site.writing]
         added = [*hooks(lasting, config, segment, sources, write=write), *_watching(config, segment, seen, records)]
@@ -115,7 +118,7 @@ def _feed(
 ) -> SegmentOutput:
     length = model.config.memory.design.full_length(model.config)
     input_ids, there = pad([segment.ids], length, model.embed.weight.device)
-    with in_segments(segment.index), model.hooks(fwd_hooks=added):
+    with in_segments(segment.index), model.hooks(fwd_hooks=[*added]):
         return model.segment(input_ids, bank, cache=cache, non_padding=there, write=write)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from lm2.model.sites import Axis, Site
+from lm2.model.sites import AnySite, Axis
 from lm2.runs.capture import Capture, Coordinate, Reduction
 from lm2.runs.spec import RunSpec
 from lm2.sealed import read_arrays, write_arrays
@@ -49,7 +49,7 @@ class Trace:
     records: Mapping[tuple[Capture, Coordinate], np.ndarray]
 
     def at(
-        self, site: Site, *, segment: int, layer: int | None = None, reduction: Reduction | None = None
+        self, site: AnySite, *, segment: int, layer: int | None = None, reduction: Reduction | None = None
     ) -> np.ndarray:
         """What was kept of a site at one place, its axes as in the capture.
 
@@ -65,7 +65,7 @@ class Trace:
             f"{'several captures hold' if found else 'no capture holds'} {what}; kept: {', '.join(kept) or 'nothing'}"
         )
 
-    def across(self, site: Site, *, layer: int | None = None, reduction: Reduction | None = None) -> np.ndarray:
+    def across(self, site: AnySite, *, layer: int | None = None, reduction: Reduction | None = None) -> np.ndarray:
         """A site over the whole context: joined along its token axis, or stacked as [segment, ...] where it has
         none."""
         parts = [self.at(site, segment=s.index, layer=layer, reduction=reduction) for s in self.segments]
@@ -74,9 +74,9 @@ class Trace:
         return np.concatenate(parts, axes.index(Axis.TOKEN)) if Axis.TOKEN in axes else np.stack(parts)
 
     @cached_property
-    def _index(self) -> Mapping[tuple[Site, Coordinate], list[tuple[Capture, np.ndarray]]]:
+    def _index(self) -> Mapping[tuple[AnySite, Coordinate], list[tuple[Capture, np.ndarray]]]:
         """The records by their places: a long text has tens of thousands, and each place is asked for."""
-        found: dict[tuple[Site, Coordinate], list[tuple[Capture, np.ndarray]]] = defaultdict(list)
+        found: dict[tuple[AnySite, Coordinate], list[tuple[Capture, np.ndarray]]] = defaultdict(list)
         for (capture, at), value in self.records.items():
             found[capture.site, at].append((capture, value))
         return dict(found)

@@ -23,9 +23,9 @@ from lm2.model.sites import Site
 class _LayerNorm(nn.LayerNorm):
     """NaN where the squares overflow float32, as in `RMSNorm`."""
 
-    def forward(self, x: Float[Tensor, "... width"]) -> Float[Tensor, "... width"]:
-        squares = x.float().pow(2).sum(-1, keepdim=True)
-        return super().forward(x).masked_fill(~squares.isfinite(), math.nan)
+    def forward(self, input: Float[Tensor, "... width"]) -> Float[Tensor, "... width"]:
+        squares = input.float().pow(2).sum(-1, keepdim=True)
+        return super().forward(input).masked_fill(~squares.isfinite(), math.nan)
 
 
 class ReleaseMemory(BlockMemory):
