@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 from importlib import import_module
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from lm2.model.gates import GATES, Gate
 from lm2.model.sites import AnySite, Axis, Site
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from lm2.model.config import LM2Config
     from lm2.model.lm2 import LM2
 
+
+_Bank = TypeVar("_Bank")
 
 OUTPUT = "the final norm's gain and the unembedding"
 """How a direction of the stream comes to the vocabulary, in words."""
@@ -57,6 +59,12 @@ class MemoryKind(Enum):
     def design(self) -> MemoryDesign:
         """What this kind declares."""
         return import_module(self.module).DESIGN
+
+
+def of_memory(bank: _Bank | None) -> _Bank:
+    """The bank of a model that is known to have a memory."""
+    assert bank is not None, "only a model without memory has none"
+    return bank
 
 
 class Fill(NamedTuple):

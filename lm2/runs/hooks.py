@@ -18,6 +18,8 @@ from lm2.text.segments import Segment
 
 Hook = tuple[str, Callable[[Tensor, HookPoint], Tensor | None]]
 """The name of a hook point, and what is done there."""
+EditHook = tuple[str, Callable[[Tensor, HookPoint], Tensor]]
+"""One that puts something in the value's place."""
 
 
 def watch(name: str, see: Callable[[Tensor], object]) -> Hook:
@@ -147,14 +149,14 @@ def hooks(
     sources: SourceActivations = NOTHING,
     *,
     write: bool = True,
-) -> list[Hook]:
+) -> list[EditHook]:
     """The hooks of one segment, in the interventions' order.
 
     Every row of a batch is edited alike, and no tensor is changed in place. Padding and the rows of memory tokens are
     left alone. `write`: whether the segment is fed so that it writes.
     """
     blocked = _blocked(interventions, segment)
-    found: list[Hook] = []
+    found: list[EditHook] = []
     for change in interventions:
         if isinstance(change, Edit):
             found += _edits(change, config, segment, sources)
@@ -194,7 +196,7 @@ def _there(value: Tensor, chosen: Mapping[int, Sequence[int]]) -> Bool[Tensor, "
     return mask
 
 
-def _edits(change: Edit, config: LM2Config, segment: Segment, sources: SourceActivations) -> Iterator[Hook]:
+def _edits(change: Edit, config: LM2Config, segment: Segment, sources: SourceActivations) -> Iterator[EditHook]:
     axes, chosen = change.site.axes, change.chosen(segment)
     own = non_padding(axes, change.site.sizes(config, segment.start, len(segment.ids)))
     for layer in change.blocks(config) if change.reaches(segment) else ():
@@ -212,7 +214,7 @@ def _edits(change: Edit, config: LM2Config, segment: Segment, sources: SourceAct
         yield change.site.hook_name(layer), edit
 
 
-def _filled(fills: Iterable[Fill], layer: int) -> Iterator[Hook]:
+def _filled(fills: Iterable[Fill], layer: int) -> Iterator[EditHook]:
     for site, number, places in fills:
         yield (
             site.hook_name(layer),
@@ -220,14 +222,14 @@ def _filled(fills: Iterable[Fill], layer: int) -> Iterator[Hook]:
         )
 
 
-def _unread(change: MemoryOff, config: LM2Config, segment: Segment, write: bool) -> Iterator[Hook]:
+def _unread(change: MemoryOff, config: LM2Config, segment: Segment, write: bool) -> Iterator[EditHook]:
     for layer in sorted(config.memory_layers):
         if not change.at(Coordinate(segment.index, layer)):
             continue
         yield from _filled(config.memory.design.unread(config, layer, len(segment.ids), write), layer)
 
 
-def _unwritten(tokens: Sequence[int], config: LM2Config, all_of_them: bool) -> Iterator[Hook]:
+def _unwritten(tokens: Sequence[int], config: LM2Config, all_of_them: bool) -> Iterator[EditHook]:
     """`tokens` of a segment write nothing."""
     for layer in sorted(config.memory_layers):
         yield from _filled(config.memory.design.unwritten(config, layer, tokens, all_of_them), layer)

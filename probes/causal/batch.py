@@ -11,7 +11,8 @@ from torch import Tensor
 
 from lm2.model.config import LM2Config
 from lm2.model.hooks import HookPoint
-from lm2.runs.hooks import Hook, SourceActivations, bank_in, bank_out, hooks
+from lm2.model.memory import of_memory
+from lm2.runs.hooks import EditHook, SourceActivations, bank_in, bank_out, hooks
 from lm2.runs.interventions import BankIntervention, Edit, Freeze, Intervention, WriteBlock
 from lm2.text.segments import Segment
 
@@ -23,14 +24,14 @@ _Function = Callable[[Tensor, HookPoint], Tensor]
 
 def rows_hooks(
     units: Sequence[Unit], config: LM2Config, segment: Segment, sources: SourceActivations, *, write: bool
-) -> list[Hook]:
+) -> list[EditHook]:
     """The hooks of one segment that is fed once a unit: each row has its own unit's edits, in their order.
 
     Edits that differ only in which slots, heads and tokens they change are computed once for all rows. An activation
     that all rows share as a batch of 1 comes out with a row for each.
     """
     points: dict[str, list[_Step]] = defaultdict(list)
-    made: dict[Hashable, list[Hook]] = {}
+    made: dict[Hashable, list[EditHook]] = {}
     for row, unit in enumerate(units):
         turn: dict[str, int] = defaultdict(int)
         for key, (name, function), chosen in _changes(unit, config, segment, sources, write, made):
@@ -55,7 +56,7 @@ def rows_begin(
     if handed is None or not any(isinstance(change, BankIntervention) for unit in units for change in unit):
         return handed
     before = handed.expand(len(units), -1, -1).split(1)
-    after = [bank_in(unit, config, segment, bank, fresh, sources) for unit, bank in zip(units, before)]
+    after = [of_memory(bank_in(unit, config, segment, bank, fresh, sources)) for unit, bank in zip(units, before)]
     return handed if all(one is other for one, other in zip(before, after)) else torch.cat(after)
 
 
@@ -68,8 +69,8 @@ def rows_hand_on(
     """The bank that a segment hands on under each unit."""
     if written is None or not any(isinstance(change, Freeze | WriteBlock) for unit in units for change in unit):
         return written
-    both = zip(units, began.expand(len(units), -1, -1).split(1), written.split(1))
-    return torch.cat([bank_out(unit, segment, one, other) for unit, one, other in both])
+    both = zip(units, of_memory(began).expand(len(units), -1, -1).split(1), written.split(1))
+    return torch.cat([of_memory(bank_out(unit, segment, one, other)) for unit, one, other in both])
 
 
 def together(units: Iterable[Unit]) -> Unit:
@@ -137,8 +138,8 @@ def _changes(
     segment: Segment,
     sources: SourceActivations,
     write: bool,
-    made: dict[Hashable, list[Hook]],
-) -> Iterator[tuple[Hashable, Hook, Mapping[int, Sequence[int]]]]:
+    made: dict[Hashable, list[EditHook]],
+) -> Iterator[tuple[Hashable, EditHook, Mapping[int, Sequence[int]]]]:
     """A unit's hooks in a segment with what tells them apart, and the places that each changes. `made`: hooks that are
     there already."""
     blocks = tuple(
@@ -146,7 +147,8 @@ def _changes(
     )  # which tokens write, all of them decide together
     for change in unit:
         chosen: Mapping[int, Sequence[int]] = {}
-        key: Hashable = blocks if isinstance(change, WriteBlock) else (change,)
+        alike: Unit = blocks if isinstance(change, WriteBlock) else (change,)
+        key: Hashable = alike
         if isinstance(change, Edit):
             if not change.reaches(segment):
                 continue
@@ -154,7 +156,7 @@ def _changes(
             chosen = {1 + change.site.axes.index(axis): places for axis, places in change.chosen(segment).items()}
         if key not in made:
             made[key] = hooks(
-                (_everywhere(change),) if isinstance(change, Edit) else key, config, segment, sources, write=write
+                (_everywhere(change),) if isinstance(change, Edit) else alike, config, segment, sources, write=write
             )
         for hook in made[key]:
             yield key, hook, chosen

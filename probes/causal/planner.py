@@ -195,7 +195,7 @@ class Planner:
         bank = rows_begin(units, self._config, segment, handed, self._fresh, self._sources)
         write = write if stream is None else stream.write  # a clean stream that writes can be read as well
         changes = rows_hooks(units, self._config, segment, self._sources, write=write)
-        with self._model.hooks(fwd_hooks=changes):
+        with self._model.hooks(fwd_hooks=[*changes]):
             if stream is None:
                 return bank, self._model.finish(
                     self._model.through(self._begin(segment, len(units), bank, cache, write=write))

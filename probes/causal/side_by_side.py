@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
+from lm2.model.memory import of_memory
 from lm2.runs.batched import ReadStep, read_documents
 from lm2.runs.loop import to_numpy
 from lm2.runs.runner import prepare
@@ -69,7 +70,7 @@ def banks_after(
     def keep(step: ReadStep) -> None:
         left.update(
             {
-                document: to_numpy(step.output.bank[row])
+                document: to_numpy(of_memory(step.output.bank)[row])
                 for row, document, segment in step.rows
                 if last(document, segment)
             }

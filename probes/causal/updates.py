@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from lm2.model.memory import of_memory
 from lm2.model.sites import Site
 from lm2.runs.capture import Capture, Coordinate, check_there
 from lm2.runs.generation import Alone, OpenText, decode
@@ -52,7 +53,7 @@ class TracedGeneration:
 
     def writes(self, segment: int) -> bool:
         """Whether a segment writes to the bank that it hands on."""
-        return all(segment < change.segment for change in self.spec.interventions)
+        return all(segment < change.segment for change in self.spec.interventions if isinstance(change, Freeze))
 
     def predictor(self, step: int) -> int:
         """Place of the token that new token `step` was predicted from."""
@@ -138,12 +139,12 @@ def generate_traced(
         layers=layers,
         logits=read_only(np.stack(logits)),
         reads=read_only(np.stack(reads)),
-        banks=read_only(np.stack([to_numpy(bank[0]) for bank in banks])),
+        banks=read_only(np.stack([to_numpy(of_memory(bank)[0]) for bank in banks])),
     )
 
 
 def _stacked(records: Records, capture: Capture, segment: Segment) -> Float[np.ndarray, "block head token slot"]:
-    return np.stack([records[capture, Coordinate(segment.index, layer)] for layer in capture.layers])
+    return np.stack([records[capture, Coordinate(segment.index, layer)] for layer in capture.layers or ()])
 
 
 def diverge(one: TracedGeneration, other: TracedGeneration) -> int | None:

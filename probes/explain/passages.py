@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lm2.model.config import LM2Config
-from lm2.model.sites import Site
+from lm2.model.sites import AnySite, Site
 from lm2.runs.batched import ReadStep, read_documents
 from lm2.runs.capture import Capture, HeadMean
 from lm2.runs.hooks import watch
@@ -114,7 +114,7 @@ def _read(checkpoint: Checkpoint, few: Sequence[_Laid], spec: ExplainSpec) -> li
     """The passages of documents that are read together."""
     found: list[list[Passage]] = [[] for _ in few]
     words = [words_of(one.tokens) for one in few]
-    kept: dict[tuple[Site, int], np.ndarray] = {}
+    kept: dict[tuple[AnySite, int], np.ndarray] = {}
 
     def see(capture: Capture, layer: int, value: Tensor) -> None:
         over_heads = isinstance(capture.reduction, HeadMean)
@@ -153,7 +153,7 @@ def _layers(config: LM2Config, spec: ExplainSpec) -> tuple[int, ...]:
 
 
 def _values(
-    config: LM2Config, spec: ExplainSpec, kept: Mapping[tuple[Site, int], np.ndarray]
+    config: LM2Config, spec: ExplainSpec, kept: Mapping[tuple[AnySite, int], np.ndarray]
 ) -> dict[Signal, Float[np.ndarray, "row token slot"]]:
     """What each token of one segment has to do with each slot, from what was captured."""
     layers, found = _layers(config, spec), {}
@@ -168,7 +168,7 @@ def _values(
 
 
 def _sizes(
-    config: LM2Config, layers: Sequence[int], kept: Mapping[tuple[Site, int], np.ndarray]
+    config: LM2Config, layers: Sequence[int], kept: Mapping[tuple[AnySite, int], np.ndarray]
 ) -> list[Float[np.ndarray, "row slot"]]:
     """The norm of what is left of each block's write as the segment ends; without gates, of an equal part of how
     far the slot moved."""

@@ -64,7 +64,7 @@ def _said(
     if isinstance(source, OfSlots) and source.site in (None, Site.CANDIDATE) and not isinstance(source.view, Sketch):
         layer = source.view.layer if isinstance(source.view, ReadWeighted) else max(config.memory_layers)
         found = design.slot_directions(model, layer, vectors)
-    elif isinstance(source, AtToken) and source.site is Site.READ:
+    elif isinstance(source, AtToken) and source.site is Site.READ and source.layer is not None:
         found = design.read_directions(model, source.layer, vectors)
     elif isinstance(source, AtToken) and source.site in _STREAM:
         found = model.ln_final.w * vectors, OUTPUT

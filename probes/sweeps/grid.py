@@ -8,7 +8,7 @@ import numpy as np
 
 from lm2.model.config import LM2Config
 from lm2.model.gates import gates_of
-from lm2.model.sites import Axis, Site
+from lm2.model.sites import AnySite, Axis, Site
 from lm2.runs.interventions import BankEdit, Edit, Persistence
 from lm2.runs.operations import Initial, Mean, Operation, Patch, Set
 from lm2.tasks.encoded_prompt import EncodedPrompt
@@ -60,7 +60,7 @@ class ModelPart:
 
     what: str
     """"slot", "memory head", ..., or the gate's name."""
-    sites: tuple[Site, ...]
+    sites: tuple[AnySite, ...]
     """Empty for the bank itself."""
     layer: int | None = None
     index: int | None = None
@@ -136,40 +136,40 @@ class ReplacementSource:
             return tuple(
                 Edit(site=site, operation=Set(value=part.value), persistence=self.persistence) for site in part.sites
             )
+        assert part.back is not None, "of all segments are gates alone"
         segment = answer_segment(self.asked) - part.back
+        index = None if part.index is None else (part.index,)
         if not part.sites:
             return (
                 BankEdit(
-                    operation=self._operation(part, None),
+                    operation=self._operation(part.back, None),
                     segments=(segment,),
-                    slots=(part.index,),
+                    slots=index,
                     persistence=self.persistence,
                 ),
             )
-        heads = None if part.index is None or part.what == "slot" else (part.index,)
         return tuple(
             Edit(
                 site=site,
-                operation=self._operation(part, site),
-                layers=(part.layer,),
+                operation=self._operation(part.back, site),
+                layers=None if part.layer is None else (part.layer,),
                 segments=(segment,),
-                slots=(part.index,) if part.what == "slot" else None,
-                heads=heads,
-                tokens=self._tokens(part, site),
+                slots=index if part.what == "slot" else None,
+                heads=None if part.what == "slot" else index,
+                tokens=self._tokens(part.back, site),
                 persistence=self.persistence,
             )
             for site in part.sites
         )
 
-    def _operation(self, part: ModelPart, site: Site | None) -> Operation:
+    def _operation(self, back: int, site: AnySite | None) -> Operation:
         match self.replacement:
             case Replacement.RESAMPLE:
                 (donor,) = self.donors
-                return Patch(text=donor.spec.text, segment=answer_segment(donor) - part.back)
+                return Patch(text=donor.spec.text, segment=answer_segment(donor) - back)
             case Replacement.MEAN:
                 return Mean(
-                    texts=tuple(donor.spec.text for donor in self.donors),
-                    segment=answer_segment(self.asked) - part.back,
+                    texts=tuple(donor.spec.text for donor in self.donors), segment=answer_segment(self.asked) - back
                 )
             case Replacement.INITIAL:
                 # A document's first segment reads the bank at the start of a document.
@@ -177,12 +177,12 @@ class ReplacementSource:
             case _:
                 return Set(value=0.0)
 
-    def _tokens(self, part: ModelPart, site: Site) -> tuple[int, ...] | None:
+    def _tokens(self, back: int, site: AnySite) -> tuple[int, ...] | None:
         """The tokens that are resampled, counted from the segment's end: as many as the donor's segment has; None,
         all."""
         if self.replacement is not Replacement.RESAMPLE or Axis.TOKEN not in site.axes:
             return None
-        own, other = (encoded.segments[answer_segment(encoded) - part.back] for encoded in (self.asked, *self.donors))
+        own, other = (encoded.segments[answer_segment(encoded) - back] for encoded in (self.asked, *self.donors))
         return None if len(other.ids) >= len(own.ids) else tuple(range(own.end - len(other.ids), own.end))
 
 

@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lm2.model.hooks import HookPoint
+from lm2.model.memory import of_memory
 from lm2.runs.hooks import SourceActivations, bank_in, hooks
 from lm2.runs.interventions import BankEdit
 from lm2.runs.loop import carried, run_segments, run_up_to
@@ -167,12 +168,14 @@ class _Way:
         for segment in self._segments:
             if any(isinstance(change, BankEdit) and change.reaches(segment) for change in unit):
                 found[segment.index, _BANK].append(
-                    partial(bank_in, unit, config, segment, fresh=self._fresh, sources=self._activations)
+                    lambda bank, segment=segment: of_memory(
+                        bank_in(unit, config, segment, bank, self._fresh, self._activations)
+                    )
                 )
             for name, function in hooks(
                 unit, config, segment, self._activations, write=segment is not self._segments[-1]
             ):
-                found[segment.index, name].append(partial(function, hook=None))
+                found[segment.index, name].append(lambda value, function=function: function(value, HookPoint()))
         return found
 
     def _logits(self, movers: Mapping[_Point, _Mover]) -> Float[Tensor, "row d_vocab"]:
@@ -180,7 +183,7 @@ class _Way:
         before, rows = self._before, []
         for segment in self._segments:
             here = {name: mover for (index, name), mover in movers.items() if index == segment.index}
-            bank = here.pop(_BANK)(before.bank) if _BANK in here else before.bank
+            bank = here.pop(_BANK)(of_memory(before.bank)) if _BANK in here else before.bank
             write = segment is not self._segments[-1]
             with self._model.hooks(fwd_hooks=[(name, partial(_at_hook, mover)) for name, mover in here.items()]):
                 begun = before._replace(bank=bank)

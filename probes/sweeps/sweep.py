@@ -177,7 +177,7 @@ def sweep(
     layout = _Layout(spec, checkpoint)
     store = Store(out, layout.key, checkpoint)
     work = _Work(layout, store, on_progress)
-    screening = None if spec.screen is None else work.screen()
+    screening = None if spec.screen is None else work.screen(spec.screen)
     measured = (
         tuple(range(len(layout.parts))) if screening is None else tuple(sorted({*screening.top, *screening.random}))
     )
@@ -217,8 +217,8 @@ class _Work:
         self._layout, self._store, self._on_progress = layout, store, on_progress
         self._done = 0
 
-    def screen(self) -> Screening:
-        """Scores of all units, and which of them to measure."""
+    def screen(self, k: int) -> Screening:
+        """Scores of all units, and which of them to measure for the sake of the best k."""
         layout, spec = self._layout, self._layout.spec
 
         def scored(index: int) -> list[float]:
@@ -227,7 +227,7 @@ class _Work:
                 layout.checkpoint, source.asked, layout.units(source), spec.metrics[0], layout.answers[index]
             ).tolist()
 
-        return Screening.of(np.mean(self._each("screen", scored, (len(layout.parts),)), axis=0), spec.screen, spec.seed)
+        return Screening.of(np.mean(self._each("screen", scored, (len(layout.parts),)), axis=0), k, spec.seed)
 
     def measure(self, measured: Sequence[int]) -> tuple[Values, Values, Values]:
         """By metric: the unedited values [document], those of the measured units and those of the joints [unit,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lm2.model.gates import gates_of
-from lm2.model.sites import Site
+from lm2.model.sites import AnySite, Site
 from lm2.runs.capture import Capture
 from lm2.runs.interventions import Edit
 from lm2.runs.operations import Set
@@ -65,7 +65,10 @@ def gates(
 
 
 def _means(
-    checkpoint: Checkpoint, encoded_prompts: Sequence[EncodedPrompt], sites: Mapping[str, Site], on_document: OnDocument
+    checkpoint: Checkpoint,
+    encoded_prompts: Sequence[EncodedPrompt],
+    sites: Mapping[str, AnySite],
+    on_document: OnDocument,
 ) -> dict[str, float]:
     """The mean of each site over the questions' documents and all that it has."""
     sums, counts = dict.fromkeys(sites, 0.0), dict.fromkeys(sites, 0)

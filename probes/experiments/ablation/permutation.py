@@ -44,7 +44,9 @@ def permutation(
     permuted = [
         (BankEdit(operation=order, segments=(encoded.segment,)),) for encoded, order in zip(encoded_prompts, orders)
     ]
-    replaced = [(donors_bank(*before(encoded_prompts, at, 1), encoded),) for at, encoded in enumerate(encoded_prompts)]
+    replaced = [
+        (donors_bank(before(encoded_prompts, at, 1)[0], encoded),) for at, encoded in enumerate(encoded_prompts)
+    ]
     clean, moved, foreign = observe(
         checkpoint, encoded_prompts, [[()] * len(encoded_prompts), permuted, replaced], on_document
     )

@@ -104,7 +104,8 @@ class Erasure:
         return f"{read}; {'used' if used else 'no use shown'} ({said})"
 
 
-def _percent(share: Estimate | Rate) -> str:
+def _percent(share: Estimate | Rate | None) -> str:
+    assert share is not None, "the model was asked"
     return f"{share.value if isinstance(share, Estimate) else share.accuracy:.1%} [{share.low:.1%}, {share.high:.1%}]"
 
 
@@ -276,7 +277,9 @@ def _told(
         moved=fitting.moved(way),
         decodable=fitting.decodable(way, labels),
         right=None if edited is None else edited.share(),
-        effect=None if edited is None else effect(measured(clean, edited, Metric.LOGIT_DIFFERENCE), clean.stories),
+        effect=None
+        if clean is None or edited is None
+        else effect(measured(clean, edited, Metric.LOGIT_DIFFERENCE), clean.stories),
     )
 
 
@@ -299,8 +302,8 @@ def findings(
             condition.rank,
             100 * condition.moved,
             _estimate(condition.decodable),
-            share(condition.right),
-            condition.effect.mean,
+            NOTHING if condition.right is None else share(condition.right),
+            NOTHING if condition.effect is None else condition.effect.mean,
         )
         for condition in erased.conditions
     ]

@@ -196,7 +196,9 @@ def provenance(
         found.append(_found("random order (control)", among, traced, chances, seed))
     with np.errstate(invalid="ignore"):
         agreement = [
-            float(spearmanr(one.statement_credit, one.lost)[0]) for one in traced if len(one.encoded.statements) > 2
+            float(spearmanr(one.statement_credit, one.lost)[0])  # pyright: ignore[reportArgumentType] - scipy's is untyped
+            for one in traced
+            if len(one.encoded.statements) > 2
         ]
     return WriteProvenance(
         traced=tuple(traced), found=tuple(found), agreement=float(np.nanmean(agreement)) if agreement else float("nan")

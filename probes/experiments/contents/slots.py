@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from lm2.model.config import LM2Config
+from lm2.model.memory import of_memory
 from lm2.model.sites import Site
 from lm2.runs.capture import Capture, SlotMass
 from lm2.runs.interventions import Freeze
@@ -138,7 +139,7 @@ def usage(
         rank=effect(ranks, groups, seed=seed),
         fresh_read=effect(fresh, groups, seed=seed),
         read_over_fresh=effect(reading - fresh, groups, seed=seed),
-        fresh_rank=effective_rank(to_numpy(checkpoint.model.fresh_bank(1)[0])),
+        fresh_rank=effective_rank(to_numpy(of_memory(checkpoint.model.fresh_bank(1))[0])),
         unread=tuple(map(int, np.flatnonzero(unused(read, fraction)))),
         unchanged=tuple(map(int, np.flatnonzero(unused(change, fraction)))),
     )
@@ -174,7 +175,7 @@ def _used(trace: Trace, config: LM2Config) -> _Used:
     else:
         gated = [_gated(trace, segment, layer, config) for segment in trace.segments for layer in config.memory_layers]
         write, forget = np.sum([one[0] for one in gated], axis=0), np.mean([one[1] for one in gated], axis=0)
-    return _Used(_read(trace, config), write, change.mean(0), forget, effective_rank(trace.bank))
+    return _Used(_read(trace, config), write, change.mean(0), forget, effective_rank(of_memory(trace.bank)))
 
 
 def _gated(

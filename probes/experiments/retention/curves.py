@@ -168,8 +168,14 @@ def _point(at: int, asked: Sequence[AnsweredQuestion], counts: Counter[str], see
             max(counts.values()) / counts.total(),
             float(np.mean([_guess(answered_question.encoded, counts) for answered_question in asked])),
         ),
-        distance=float(np.mean([answered_question.encoded.distance for answered_question in asked])),
+        distance=float(np.mean([distance(answered_question.encoded) for answered_question in asked])),
     )
+
+
+def distance(encoded: EncodedPrompt) -> int:
+    """Segments since the last supporting fact of a question on a curve."""
+    assert encoded.distance is not None, "questions without one are left out"
+    return encoded.distance
 
 
 def _guess(encoded: EncodedPrompt, answers: Counter[str]) -> float:

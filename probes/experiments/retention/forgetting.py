@@ -9,7 +9,7 @@ from lm2.weights.checkpoint import Checkpoint
 from probes.causal.observe import OnDocument
 from probes.experiments.experiment import Experiment
 from probes.experiments.retention.controlled_documents import stretched
-from probes.experiments.retention.curves import FEWEST, Along, Curve, curve, encoded_as, table
+from probes.experiments.retention.curves import FEWEST, Along, Curve, curve, distance, encoded_as, table
 from probes.findings import Findings
 from probes.stats.half_life import HalfLife, half_life
 
@@ -38,7 +38,7 @@ def forgetting(
     is called twice a question. Raises ValueError for questions without any supporting fact, and for a model without
     memory.
     """
-    fall = curve(checkpoint, encoded_prompts, Along.DISTANCE, lambda encoded: encoded.distance, seed, on_document)
+    fall = curve(checkpoint, encoded_prompts, Along.DISTANCE, distance, seed, on_document)
     held = [point for point in fall.points if point.right.groups >= FEWEST]
     kept = [one for one in fall.asked if one.at in {point.at for point in held}]
     return Forgetting(
