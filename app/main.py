@@ -54,9 +54,8 @@ def page(render: Callable[[], None]) -> Callable[[], None]:
     return st.fragment(show)
 
 
-st.set_option(
-    "client.showErrorDetails", "none"
-)  # `lm2 serve` says so too; where streamlit itself is called, nobody else does
+# `lm2 serve` sets it, too; where Streamlit itself is called, nothing else does.
+st.set_option("client.showErrorDetails", "none")
 st.set_page_config(page_title="LM2 Workbench", page_icon="🧠", layout="wide")
 pages = [
     st.Page(page(screen), title=title, icon=icon, url_path="" if path == FIRST else path, default=path == FIRST)

@@ -50,10 +50,8 @@ def tokenizer() -> Tokenizer:
 def randomised(config: LM2Config, seed: int) -> LM2:
     """A model in which no gain is 1 and no bias is 0, so that no law holds by accident."""
     generator = torch.Generator().manual_seed(seed)
-    with (
-        torch.inference_mode(False),
-        torch.no_grad(),
-    ):  # a test that asks for a fixture may already be in inference mode
+    # A test that asks for a fixture may already be in inference mode.
+    with torch.inference_mode(False), torch.no_grad():
         model = LM2(config)
         model.initialise(generator)
         for weight in model.parameters():

@@ -28,9 +28,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # others, as a notebook's, take every character
-            stream.reconfigure(
-                errors="backslashreplace"
-            )  # a console that lacks a character shows its code: nothing is lost
+            # A console that lacks a character shows its code: nothing is lost.
+            stream.reconfigure(errors="backslashreplace")
     logging.basicConfig(format="%(message)s")
     logging.getLogger("lm2").setLevel(logging.INFO)  # ours alone: fonts' subsetter, for one, tells every glyph
     with ErrorHandler() as ending:

@@ -107,9 +107,8 @@ def spec_for(loaded: "Checkpoint", text: str, segment_length: int | None, layer:
     return _spec_for(loaded.name, loaded.digest, text, segment_length, layer, loaded)
 
 
-@st.cache_resource(
-    max_entries=64, show_spinner=False
-)  # counting a long text's tokens takes a second, and each click asks for its run
+# Counting a long text's tokens takes a second, and each click asks for its run.
+@st.cache_resource(max_entries=64, show_spinner=False)
 def _spec_for(
     name: str, digest: str, text: str, segment_length: int | None, layer: int, _loaded: "Checkpoint"
 ) -> RunSpec:

@@ -87,9 +87,8 @@ def _begin(written: dict[str, str]) -> None:
     kept = {name: cache.kept_text(mark) for name, mark in marks.items()}
     link = links.read(written, LINKS)
     values = link.values | {name: text for name, text in kept.items() if text is not None}
-    if (
-        values.get("source") is TextSource.FILE and "uploaded" not in values and "text" in values
-    ):  # links of before pasted and uploaded texts were parted
+    # Links of before pasted and uploaded texts were parted.
+    if values.get("source") is TextSource.FILE and "uploaded" not in values and "text" in values:
         values["uploaded"] = values.pop("text")
     st.session_state["selection"] = Selection.of(values)
     st.session_state["from_link"] = {LINKS[name].path for name in values}
@@ -201,9 +200,8 @@ def widget_key(field: str, shown: Any) -> str:
     """The session key of a field's widget, which will show a value; pass `take` as the widget's on_change."""
     key, screen = f"widget_{CHOICES[field].link}", get_script_run_ctx().page_script_hash
     drawn = st.session_state.setdefault("drawn", {})
-    if (
-        st.session_state.get(key, _NOTHING) != shown or drawn.get(key) != screen
-    ):  # another screen's widget of this key is not this one
+    # Another screen's widget of this key is not this one.
+    if st.session_state.get(key, _NOTHING) != shown or drawn.get(key) != screen:
         st.session_state[key], drawn[key] = shown, screen
     return key
 

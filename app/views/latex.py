@@ -219,9 +219,8 @@ def _marked(name: str, cells: list[_Cell], best: Best) -> tuple[list[_Cell], boo
     sign, first = 1 if best is Best.HIGHEST else -1, _first(cells, best)
     near = [cells[at].high if best is Best.HIGHEST else cells[at].low for at in there if at != first]
     own = cells[first].low if best is Best.HIGHEST else cells[first].high
-    clear = bool(near) and all(
-        sign * own > sign * other for other in near
-    )  # NaN, an interval that is missing, is clear of nothing
+    # NaN, an interval that is missing, is clear of nothing.
+    clear = bool(near) and all(sign * own > sign * other for other in near)
     return [replace(cell, bold=clear and at == first) for at, cell in enumerate(cells)], clear
 
 

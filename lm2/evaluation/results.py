@@ -98,9 +98,8 @@ def _read(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     if not path.is_file():
         raise ValueError(f"{path} is missing: expected a folder that `lm2 eval ... --out` wrote")
     try:
-        rows = pd.read_csv(
-            path, keep_default_na=False, na_values={"low": ["nan"], "high": ["nan"]}
-        )  # elsewhere "none" is an answer
+        # Elsewhere "none" is an answer.
+        rows = pd.read_csv(path, keep_default_na=False, na_values={"low": ["nan"], "high": ["nan"]})
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not readable as a table: {' '.join(str(error).split())}") from error
     missing = [column for column in columns if column not in rows]

@@ -39,9 +39,8 @@ def draw(config: TrainingConfig, lessons: Lessons, step: int, process: int) -> l
     statements, prose = (round(low + share * (high - low)) for low, high in (stage.statements, stage.prose))
     length = rng.choice(stage.lengths)
     documents = []
-    while len(documents) < (
-        config.batch if stage.phase is Phase.MEMORY else 6 * config.batch
-    ):  # the early ones are short
+    # The early ones are short.
+    while len(documents) < (config.batch if stage.phase is Phase.MEMORY else 6 * config.batch):
         task = rng.choice(stage.tasks)
         if stage.phase is Phase.REPEAT or rng.random() < 0.05:
             documents.append(lessons.repeat(rng))
@@ -114,9 +113,8 @@ def train(config: TrainingConfig, folder: Path, on_step: Callable[[Progress, flo
         ):
             with _step(progress.step, folder):
                 hits = held_out_accuracy(model, lessons, held, config, 50)
-            save_state(
-                folder / "training", config, model, optimizer, progress
-            )  # after its weights have been seen to work
+            # After its weights have been seen to work.
+            save_state(folder / "training", config, model, optimizer, progress)
             held_out = " ".join(
                 f"{label}:{right / count:.0%}"
                 for label, (right, count) in sorted(hits.items(), key=lambda one: int(one[0][2:]))

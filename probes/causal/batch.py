@@ -142,9 +142,8 @@ def _changes(
 ) -> Iterator[tuple[Hashable, EditHook, Mapping[int, Sequence[int]]]]:
     """A unit's hooks in a segment with what tells them apart, and the places that each changes. `made`: hooks that are
     there already."""
-    blocks = tuple(
-        change for change in unit if isinstance(change, WriteBlock)
-    )  # which tokens write, all of them decide together
+    # Which tokens write, all of them decide together.
+    blocks = tuple(change for change in unit if isinstance(change, WriteBlock))
     for change in unit:
         chosen: Mapping[int, Sequence[int]] = {}
         alike: Unit = blocks if isinstance(change, WriteBlock) else (change,)

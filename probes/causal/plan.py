@@ -97,9 +97,8 @@ def _first(change: Intervention, config: LM2Config, segment: Segment) -> int | N
         case Carry():
             return bank if segment.index == 0 else None
         case Freeze():
-            return (
-                config.n_layers if change.segment <= segment.index else None
-            )  # what it hands on, once all blocks are through
+            # What it hands on, once all blocks are through.
+            return config.n_layers if change.segment <= segment.index else None
         case WriteBlock():
             return bank if any(segment.start <= place < segment.end for place in change.tokens) else None
         case MemoryOff():

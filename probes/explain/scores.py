@@ -111,9 +111,8 @@ def _fuzzed(items: Sequence[Item], rng: np.random.Generator) -> list[_Asked]:
     """The active passages, half of them with the tokens marked that have the largest values, half with as many of the
     others."""
     contexts = [one.context for one in items if one.drawn.active]
-    contexts = [
-        context for context in contexts if 2 * context.marked.sum() <= len(context.values)
-    ]  # else there are not as many others
+    # Else there are not as many others.
+    contexts = [context for context in contexts if 2 * context.marked.sum() <= len(context.values)]
     contexts = contexts[: len(contexts) // 2 * 2]
     asked = []
     for at, place in enumerate(rng.permutation(len(contexts))):

@@ -114,9 +114,8 @@ def _read(
     classes = [len(label.names) for label in plan.labels.values()]
     tasks = np.stack([label.values for label in plan.labels.values()])
     asked, kinds, targets = np.concatenate([tasks, np.stack(list(controls.values()))]), 2 * classes, len(classes)
-    said = [
-        np.full((len(features), count), -np.log(count), np.float32) for count in kinds
-    ]  # where a fold has nothing to learn from
+    # Where a fold has nothing to learn from.
+    said = [np.full((len(features), count), -np.log(count), np.float32) for count in kinds]
     fits: list[list[Fitted]] = [[] for _ in kinds]
     directions = [np.zeros((features.shape[1], count)) for count in kinds]
     for fold in plan.folds:

@@ -34,9 +34,8 @@ page()
 
 
 def _seconds(page: Page, action: Callable[[], None]) -> float:
-    page.wait_for_timeout(
-        1000
-    )  # whoever uses it looks before pressing again: what the last press still draws is not the next one's
+    # Whoever uses it looks before pressing again: what the last press still draws is not the next one's.
+    page.wait_for_timeout(1000)
     began = time.perf_counter()
     action()
     return time.perf_counter() - began

@@ -64,9 +64,8 @@ class ErrorHandler:
         self.debug = False
 
     def __enter__(self) -> "ErrorHandler":
-        self._in_main_thread = (
-            threading.current_thread() is threading.main_thread()
-        )  # no other may say what a signal does
+        # No other may say what a signal does.
+        self._in_main_thread = threading.current_thread() is threading.main_thread()
         if self._in_main_thread:
             self._before = signal.signal(signal.SIGTERM, _end)
         return self

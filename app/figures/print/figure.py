@@ -328,9 +328,8 @@ def _annotate(panel: Panel, axes: Axes, size: float) -> None:
                 f"the annotation {annotation.text!r} at ({annotation.x:g}, {annotation.y:g}) is outside the axes, "
                 f"which go from {left:g} to {right:g} and {low:g} to {high:g}"
             )
-        third = min(
-            2, int(3 * (annotation.x - left) / (right - left))
-        )  # so that it does not reach over an edge that is near
+        # So that it does not reach over an edge that is near.
+        third = min(2, int(3 * (annotation.x - left) / (right - left)))
         axes.annotate(
             text.printable(annotation.text),
             (annotation.x, annotation.y),

@@ -59,9 +59,8 @@ def forest(view: Forest, room: PanelBox) -> PendingPanel:
     axes.set_ylim(len(rows) - 0.4, -0.6)
     if view.x_range is not None:
         low, high = view.x_range
-        axes.set_xlim(
-            low - 0.02 * (high - low), high + 0.02 * (high - low)
-        )  # or half a mark would be cut off at its ends
+        # Or half a mark would be cut off at its ends.
+        axes.set_xlim(low - 0.02 * (high - low), high + 0.02 * (high - low))
     else:
         axes.axvline(0, color=FAINT, linewidth=0.9, zorder=0)
     axes.xaxis.set_major_locator(

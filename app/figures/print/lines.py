@@ -39,9 +39,8 @@ def lines(view: Lines, room: PanelBox) -> PendingPanel:
     axes.set_xlim(-side, max(points, 1) - 1 + side)
     if view.y_range is not None:
         low, high = view.y_range
-        axes.set_ylim(
-            low - 0.02 * (high - low), high + 0.02 * (high - low)
-        )  # or half a marker would be cut off at its ends
+        # Or half a marker would be cut off at its ends.
+        axes.set_ylim(low - 0.02 * (high - low), high + 0.02 * (high - low))
     legend(view.lines, room, drawn)
     return PendingPanel(lift=legend_height(view.lines, room.width, room.small), settle=lambda: tuple(notes))
 
@@ -51,9 +50,8 @@ def _line(axes: Axes, line: Line, number: int, count: int) -> Line2D:
     x = np.arange(points, dtype=float)
     if line.low is not None and line.high is not None:
         if points <= _FEW:
-            x += (
-                0.12 * (number - (count - 1) / 2) / max(1, count - 1)
-            )  # side by side, or intervals would hide each other
+            # Side by side, or intervals would hide each other.
+            x += 0.12 * (number - (count - 1) / 2) / max(1, count - 1)
             middle, half = (line.high + line.low) / 2, (line.high - line.low) / 2  # an interval need not hold the value
             axes.errorbar(x, middle, half, fmt="none", ecolor=style.colour, elinewidth=0.8, capsize=1.8, capthick=0.8)
         else:

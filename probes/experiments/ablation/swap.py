@@ -79,9 +79,8 @@ def swap(
         for count in doses
     ]
     seen = observe(checkpoint, asked, changes, on_document)
-    if all(
-        len(encoded.answer_ids) == 1 for encoded in (*asked, *theirs)
-    ):  # predicted from the question alone, whatever the answer is
+    # Predicted from the question alone, whatever the answer is.
+    if all(len(encoded.answer_ids) == 1 for encoded in (*asked, *theirs)):
         told = [Observed(encoded_prompts=theirs, logits=one.logits) for one in seen]
     else:
         told = observe(checkpoint, theirs, changes)

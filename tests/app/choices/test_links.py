@@ -254,9 +254,8 @@ def test_what_a_link_asks_for_and_is_not_there_is_told_at_once(screen: str, simu
     test = _page(screen, {"source": "simulated", "statements": "2"} | asked)
     assert not test.exception and not test.error
     told = [name for name, value in asked.items() if f"asks for {name}={value}" in _warned(test)]
-    wanted = [
-        name for name in asked if name not in ("policy", "patched", "exam_task", "probe_tasks", "gate")
-    ]  # these are there
+    # These are there.
+    wanted = [name for name in asked if name not in ("policy", "patched", "exam_task", "probe_tasks", "gate")]
     assert told == wanted, _warned(test)
 
 

@@ -270,9 +270,8 @@ def test_a_table_of_hostile_names_keeps_its_cells_in_every_form() -> None:
 
 def test_the_page_of_a_figure_asks_nobody_for_anything() -> None:
     page = interactive(printed(views(str)["lines"], Paper(venue=Venue.ICML)))
-    outside = re.sub(
-        r"<script>/\*\*.*?</script>", "", page, flags=re.DOTALL
-    )  # Plotly itself, which is part of the page
+    # Plotly itself, which is part of the page.
+    outside = re.sub(r"<script>/\*\*.*?</script>", "", page, flags=re.DOTALL)
     assert len(outside) < 100_000 and not re.search(r"https?://(?!www\.w3\.org)", outside)
     assert '"sendDataToCloud"' not in outside and "cdn" not in outside.lower()
 

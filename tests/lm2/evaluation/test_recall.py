@@ -22,9 +22,8 @@ def test_distance_is_counted_in_segments_from_the_end_of_the_last_supporting_fac
     gated: Checkpoint, support: tuple[int, ...], distance: int | None
 ) -> None:
     one = prompt(*support)
-    assert (
-        len(gated.tokenizer.encode(one.text.split("\f")[0])) == 18
-    )  # so three segments of six, and the question's own
+    # So three segments of six, and the question's own.
+    assert len(gated.tokenizer.encode(one.text.split("\f")[0])) == 18
     assert ask_model(gated, one, Memory.ON, segment_length=6).distance == distance
 
 

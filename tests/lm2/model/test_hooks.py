@@ -204,6 +204,7 @@ def _none_of_it(ask: Callable[[LM2Cache], object]) -> Callable[[LM2Cache], None]
     return refused
 
 
+# No numbers of their own.
 EXAMINED: dict[str, Callable[[LM2Cache], None]] = {
     "decompose_resid": lambda cache: _sums(cache, cache.decompose_resid, 0),
     "get_full_resid_decomposition": lambda cache: (
@@ -223,9 +224,7 @@ EXAMINED: dict[str, Callable[[LM2Cache], None]] = {
     "ssm_layers": _none_of_it(lambda cache: cache._over_ssm_layers(cache.ssm_layers)),
     "compute_ssm_state": _none_of_it(lambda cache: cache.compute_ssm_state()),
     "compute_ssm_effective_attention": _none_of_it(lambda cache: cache.compute_ssm_effective_attention()),
-} | dict.fromkeys(
-    ("items", "keys", "values", "to", "remove_batch_dim", "toggle_autodiff"), lambda cache: None
-)  # no numbers of their own
+} | dict.fromkeys(("items", "keys", "values", "to", "remove_batch_dim", "toggle_autodiff"), lambda cache: None)
 """Every public method of TransformerLens' cache, with the law that it keeps here."""
 
 
@@ -291,9 +290,8 @@ def test_logit_attributions_sum_to_the_logit(checkpoint: Checkpoint, ids) -> Non
         cache.get_full_resid_decomposition(),
         cache.get_full_resid_decomposition(expand_neurons=False),
     ):
-        attributed = cache.logit_attrs(parts, token).sum(0)[
-            :, : tokens.shape[1]
-        ]  # memory tokens stand behind the tokens
+        # Memory tokens stand behind the tokens.
+        attributed = cache.logit_attrs(parts, token).sum(0)[:, : tokens.shape[1]]
         torch.testing.assert_close(attributed, logits[..., token], rtol=1e-4, atol=1e-5)
 
 

@@ -297,9 +297,8 @@ def test_a_permutation_of_slots_changes_no_logit_and_permutes_the_bank(gated: Ch
     for segment in (0, 2):
         permuted = trace_of(gated, text, BankEdit(operation=Permute(order=order), segments=(segment,)))
         for value, expected in ((permuted.logits, clean.logits), (permuted.bank, clean.bank[list(order)])):
-            np.testing.assert_allclose(
-                value, expected, atol=1e-5 * np.abs(expected).max()
-            )  # slots are summed in another order
+            # Slots are summed in another order.
+            np.testing.assert_allclose(value, expected, atol=1e-5 * np.abs(expected).max())
 
 
 def test_the_bank_swapped_at_the_question_gives_the_donors_logits(remembering: Checkpoint, text: str) -> None:

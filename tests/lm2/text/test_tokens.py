@@ -110,16 +110,8 @@ def test_the_end_mark_is_one_token(tokenizer: Tokenizer) -> None:
 
 
 def test_tokens_of_a_span_are_found_whatever_order_spans_are_in() -> None:
-    spans = (
-        (0, 0),
-        (0, 4),
-        (4, 4),
-        (4, 6),
-        (6, 9),
-        (6, 9),
-        (9, 12),
-        (0, 0),
-    )  # marks around the text spell nothing; one character is two tokens
+    # Marks around the text spell nothing; one character is two tokens.
+    spans = ((0, 0), (0, 4), (4, 4), (4, 6), (6, 9), (6, 9), (9, 12), (0, 0))
     tokens = TokenSequence(text="Mary, 🙂 left", ids=(1,) * len(spans), pieces=("",) * len(spans), spans=spans)
     for start in range(13):
         for end in range(start, 14):

@@ -190,7 +190,7 @@ def test_the_learning_rate_rises_in_a_line_and_falls_in_half_a_cosine(tiny: Trai
     )
     rates = [learning_rate(config, step) for step in range(100)]
     assert rates[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
-    assert rates[10] == 1.0 and all(a > b for a, b in pairwise(rates))
+    assert rates[10] == 1.0 and all(a > b for a, b in pairwise(rates[10:]))
     assert rates[55] == pytest.approx(0.55) and rates[99] == pytest.approx(0.1, abs=1e-3)
 
 

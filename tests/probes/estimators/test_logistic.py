@@ -36,9 +36,8 @@ def probabilities(one: Minimum) -> np.ndarray:
 
 def test_the_minimum_is_scikit_learns() -> None:
     for target, one in enumerate(minimise(ROWS, LABELS, CLASSES, PENALTIES, tol=TOL)):
-        scale = (
-            2 if CLASSES[target] == 2 else 1
-        )  # with two classes, scikit-learn penalises one direction, their difference
+        # With two classes, scikit-learn penalises one direction, their difference.
+        scale = 2 if CLASSES[target] == 2 else 1
         model = LogisticRegression(C=scale / (PENALTIES[target] * N), tol=1e-7, max_iter=10_000).fit(
             X.astype(float), LABELS[target]
         )

@@ -180,9 +180,8 @@ def test_a_stopped_sweep_goes_on_to_the_same_tables_and_loses_nothing(
             sweep(replace(spec, screen=1), gated, out, stop_at(step))
         assert len(list((out / "documents").iterdir())) == step
     kept = {path: path.stat().st_mtime_ns for path in (out / "documents").iterdir()}
-    (out / "documents" / "units-00001.json").write_text(
-        '{"baseline": ['
-    )  # as a machine that lost its power may leave it
+    # As a machine that lost its power may leave it.
+    (out / "documents" / "units-00001.json").write_text('{"baseline": [')
     sweep(replace(spec, screen=1), gated, out, stop_at(99))
     assert heard[-1] == (12, 12) and not list(out.rglob("*.part"))
     assert {path for path, time in kept.items() if path.stat().st_mtime_ns != time} == {

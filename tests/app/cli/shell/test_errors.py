@@ -24,9 +24,8 @@ def test_a_command_that_is_told_to_end_leaves_no_half_written_file(
     number: signal.Signals, code: Exit, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = signal.getsignal(signal.SIGTERM)
-    interrupt = signal.signal(
-        signal.SIGINT, signal.default_int_handler
-    )  # which a shell has ignored in what it starts in the background
+    # Which a shell has ignored in what it starts in the background.
+    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with ErrorHandler() as ending, replace_file(tmp_path / "result.json") as aside:
             aside.write_text('{"half": ')
