@@ -8,10 +8,10 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from app.charts.chart import Chart, Computing, check_there, later
-from app.choices.intervention_words import excerpt
 from app.views.kinds import Provenance
 from app.views.run import memory
 from app.views.study import patching
+from lm2.shown import excerpt
 
 if TYPE_CHECKING:
     from app.views.numbers import View

@@ -7,12 +7,12 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from app.charts.chart import Chart, Computing, check_there, later
-from app.choices.intervention_words import excerpt, words
 from app.views.kinds import Provenance
 from app.views.run import bank, gates, memory, text
 from app.views.windows import window
 from lm2.model.gates import GATES
 from lm2.runs.spec import RunSpec
+from lm2.shown import excerpt
 
 if TYPE_CHECKING:
     from app.views.numbers import View
@@ -59,7 +59,9 @@ class TextChart(Chart):
     @property
     def provenance(self) -> Provenance:
         item = ", ".join(filter(None, (self.item, excerpt(self.spec.text))))
-        return Provenance(model=self.spec.checkpoint, item=item, changes=words(self.spec.interventions))
+        return Provenance(
+            model=self.spec.checkpoint, item=item, changes=tuple(change.words for change in self.spec.interventions)
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

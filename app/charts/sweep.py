@@ -7,9 +7,9 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from app.charts.chart import Chart, Computing, check_there
-from app.choices.ranges import ranges
 from app.views.kinds import Provenance
 from app.views.study import sweeps
+from lm2.shown import ranges
 from probes.stats.metrics import Metric
 
 if TYPE_CHECKING:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from app.charts.chart import Computing, check_there
 from app.charts.run import TextChart
-from app.choices.intervention_words import words
 from app.views.kinds import Provenance
 from app.views.study import updates
 from lm2.runs.interventions import Freeze
@@ -74,10 +73,7 @@ class UpdateChart(TextChart):
 
     @property
     def provenance(self) -> Provenance:
-        frozen, written = (
-            words((Freeze(segment=self.frozen),))[0],
-            f"{self.tokens} tokens that the model wrote behind it",
-        )
+        frozen, written = (Freeze(segment=self.frozen).words, f"{self.tokens} tokens that the model wrote behind it")
         both = self.shown in (OfUpdates.COURSE, OfUpdates.EXPECTED)
         changes = (f"{frozen} where writes are off",) if both else (frozen,) if self.writes == "off" else ()
         made_of = super().provenance

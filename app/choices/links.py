@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 from app.choices.context import MAX_CHARACTERS
 from app.choices.fields import SelectionField, TextForm
-from app.choices.ranges import numbers, ranges
+from app.choices.ranges import numbers
+from lm2.shown import ranges
 
 LONGEST = 6_000
 """Characters of a field in an address; a longer one is left out."""

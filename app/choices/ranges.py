@@ -1,17 +1,4 @@
-"""Sets of numbers as they are written: 0,3-5."""
-
-from collections.abc import Sequence
-
-
-def ranges(numbers: Sequence[int]) -> str:
-    """(0, 3, 4, 5) is "0,3-5"."""
-    runs: list[list[int]] = []
-    for number in sorted(set(numbers)):
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+"""Sets of numbers as people type them: 0,3-5."""
 
 
 def numbers(text: str) -> tuple[int, ...]:

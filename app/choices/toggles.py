@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from enum import Enum
 
 from app.choices.fields import TextForm, choice
-from app.choices.ranges import ranges
 from lm2.model.config import LM2Config
 from lm2.model.gates import GATES, Gate
 from lm2.model.sites import Site
@@ -23,6 +22,7 @@ from lm2.runs.interventions import (
     WriteBlock,
 )
 from lm2.runs.operations import Initial, Mean, Operation, Patch, Permute, Set
+from lm2.shown import ranges
 from lm2.text.sequence import TokenSequence
 
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import streamlit as st
 
-from app.choices.ranges import numbers, ranges
+from app.choices.ranges import numbers
 from app.choices.selection import CHOICES
 from app.ui import say, state
+from lm2.shown import ranges
 
 Show = Callable[[Any], str]
 Options = Sequence[Any] | None

@@ -12,7 +12,17 @@ from lm2.model.hooks import HookPoint
 from lm2.model.memory import Fill
 from lm2.model.sites import AnySite, Axis, Site
 from lm2.runs.capture import Coordinate, Sizes
-from lm2.runs.interventions import BankEdit, Carry, Edit, Freeze, Intervention, MemoryOff, Reset, WriteBlock
+from lm2.runs.interventions import (
+    BankEdit,
+    BankIntervention,
+    Carry,
+    Edit,
+    Freeze,
+    Intervention,
+    MemoryOff,
+    Reset,
+    WriteBlock,
+)
 from lm2.runs.operations import Donated, Initial, Operation
 from lm2.text.segments import Segment
 
@@ -103,11 +113,13 @@ def bank_in(
         return handed
     bank = handed
     for change in interventions:
-        if isinstance(change, Reset) and change.segment == segment.index:
+        if not isinstance(change, BankIntervention) or not change.starts(segment):
+            continue
+        if isinstance(change, Reset):
             bank = fresh
-        elif isinstance(change, Carry) and segment.index == 0:
+        elif isinstance(change, Carry):
             bank = sources.banks[change.texts].expand_as(fresh)
-        elif isinstance(change, BankEdit) and change.reaches(segment):
+        elif isinstance(change, BankEdit):
             assert bank is not None, "the segment before has written"
             site, (layer,) = _bank_at(config)
             taken = (

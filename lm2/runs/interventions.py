@@ -11,14 +11,20 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from lm2.model.config import LM2Config
+from lm2.model.gates import GATES
 from lm2.model.sites import AnySite, Axis, Site
 from lm2.runs.capture import Coordinate, Sizes, blocks_of, check_places, check_there
 from lm2.runs.operations import Donated, Initial, Operation
 from lm2.serialize import Plain, all_written, places
-from lm2.shown import shown
+from lm2.shown import excerpts, numbered, shown
 
 if TYPE_CHECKING:
     from lm2.text.segments import Segment
+
+_GATES = {gate.site: gate.words for gate in GATES.values()}
+
+BEFORE = -1
+"""In place of a block's number: before the first one."""
 
 Donors = Mapping[str, Sequence["Segment"]]
 """Other texts that a run takes something from, each cut into segments."""
@@ -36,6 +42,16 @@ class Persistence(Enum):
 @dataclass(frozen=True, kw_only=True)
 class Intervention(Plain, ABC):
     """A change to a run. Subclasses are frozen, hold plain values only, and refuse what makes no sense anywhere."""
+
+    @property
+    @abstractmethod
+    def words(self) -> str:
+        """What it changes and where, in a few words for titles and captions."""
+
+    @abstractmethod
+    def first_block(self, config: LM2Config, segment: "Segment") -> int | None:
+        """The block in which it first does something in a segment: BEFORE all of them, or the number of blocks for
+        after the last. None where it does nothing."""
 
     @property
     def read_only(self) -> bool:
@@ -85,6 +101,10 @@ class _Editing(Intervention, ABC):
     def donors(self) -> tuple[str, ...]:
         return self.operation.donors if isinstance(self.operation, Donated) else ()
 
+    @property
+    def _reach(self) -> str:
+        return ", for reading alone" if self.read_only else ""
+
     def reaches(self, segment: "Segment") -> bool:
         """Whether there is something in a segment that it changes."""
         return (self.segments is None or segment.index in self.segments) and self.slots != ()
@@ -104,6 +124,12 @@ class _Editing(Intervention, ABC):
                     f"there is no segment {at} in the donor {_short(text)}; it has segments 0..{len(donors[text]) - 1}"
                 )
             yield donors[text][at]
+
+
+def _where(**places: tuple[int, ...] | None) -> str:
+    """Where something happens: the numbers of each kind of place that is not all of them."""
+    named = [numbered(noun, numbers) for noun, numbers in places.items() if numbers is not None]
+    return f" in {', '.join(named)}" if named else ""
 
 
 def _short(text: str) -> str:
@@ -147,6 +173,17 @@ class Edit(_Editing):
         ):
             if chosen is not None and axes.isdisjoint(self.site.axes):
                 raise ValueError(f"{self.site.name} has no {what} to choose from")
+
+    @property
+    def words(self) -> str:
+        where = _where(slot=self.slots, head=self.heads, token=self.tokens, block=self.layers, segment=self.segments)
+        return f"{_GATES.get(self.site, self.site.name)} {self.operation.words}{where}{self._reach}"
+
+    def first_block(self, config: LM2Config, segment: "Segment") -> int | None:
+        layers = self.blocks(config) if self.reaches(segment) else ()
+        if layers == (None,):
+            return BEFORE if self.site is Site.EMBED else config.n_layers
+        return min((layer for layer in layers if layer is not None), default=None)
 
     def reaches(self, segment: "Segment") -> bool:
         return super().reaches(segment) and () not in (self.layers, self.heads, self._own(segment))
@@ -204,6 +241,11 @@ class Edit(_Editing):
             )
 
 
+def _first_reader(config: LM2Config) -> int:
+    """The block from which on another bank makes a difference."""
+    return BEFORE if config.memory.design.bank_in_stream else min(config.memory_layers, default=BEFORE)
+
+
 @dataclass(frozen=True, kw_only=True)
 class BankIntervention(Intervention, ABC):
     """Decides which bank a segment begins with, or which it hands on."""
@@ -211,6 +253,13 @@ class BankIntervention(Intervention, ABC):
     def check(self, config: LM2Config, segments: Sequence["Segment"], donors: Donors) -> None:
         if not config.memory_layers:
             raise ValueError(f"a model of memory kind {config.memory.value!r} has no bank")
+
+    @abstractmethod
+    def starts(self, segment: "Segment") -> bool:
+        """Whether a segment begins with another bank because of it."""
+
+    def first_block(self, config: LM2Config, segment: "Segment") -> int | None:
+        return _first_reader(config) if self.starts(segment) else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,6 +273,14 @@ class BankEdit(_Editing, BankIntervention):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.operation.check_axes("the bank", Site.BANK_PRE.axes)
+
+    @property
+    def words(self) -> str:
+        what = "bank" if self.slots is None else numbered("slot", self.slots)
+        return f"{what} {self.operation.words}{_where(segment=self.segments)}{self._reach}"
+
+    def starts(self, segment: "Segment") -> bool:
+        return self.reaches(segment)
 
     def check(self, config: LM2Config, segments: Sequence["Segment"], donors: Donors) -> None:
         BankIntervention.check(self, config, segments, donors)
@@ -250,10 +307,28 @@ class Freeze(_AtSegment):
 
     segment: int = 0
 
+    @property
+    def words(self) -> str:
+        return f"writes frozen from segment {self.segment} on"
+
+    def starts(self, segment: "Segment") -> bool:
+        return False
+
+    def first_block(self, config: LM2Config, segment: "Segment") -> int | None:
+        # What it hands on, once all blocks are through.
+        return config.n_layers if self.segment <= segment.index else None
+
 
 @dataclass(frozen=True, kw_only=True)
 class Reset(_AtSegment):
     """`segment` begins with a fresh bank."""
+
+    @property
+    def words(self) -> str:
+        return f"bank reset before segment {self.segment}"
+
+    def starts(self, segment: "Segment") -> bool:
+        return self.segment == segment.index
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -272,6 +347,13 @@ class Carry(BankIntervention):
         all_written("texts", self.texts)
 
     @property
+    def words(self) -> str:
+        return f"bank carried over from {excerpts(self.texts)}"
+
+    def starts(self, segment: "Segment") -> bool:
+        return segment.index == 0
+
+    @property
     def donors(self) -> tuple[str, ...]:
         return self.texts
 
@@ -287,6 +369,13 @@ class WriteBlock(Intervention):
     def __post_init__(self) -> None:
         super().__post_init__()
         places("tokens", self.tokens)
+
+    @property
+    def words(self) -> str:
+        return f"{numbered('token', self.tokens)} cannot write"
+
+    def first_block(self, config: LM2Config, segment: "Segment") -> int | None:
+        return _first_reader(config) if any(segment.start <= at < segment.end for at in self.tokens) else None
 
     def check(self, config: LM2Config, segments: Sequence["Segment"], donors: Donors) -> None:
         if not config.memory_layers:
@@ -314,6 +403,13 @@ class MemoryOff(Intervention):
         super().__post_init__()
         places("layers", self.layers)
         places("segments", self.segments)
+
+    @property
+    def words(self) -> str:
+        return f"memory off{_where(block=self.layers, segment=self.segments)}"
+
+    def first_block(self, config: LM2Config, segment: "Segment") -> int | None:
+        return min((at for at in config.memory_layers if self.at(Coordinate(segment.index, at))), default=None)
 
     def at(self, place: Coordinate) -> bool:
         return (self.layers is None or place.layer in self.layers) and (

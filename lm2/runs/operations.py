@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from lm2.model.sites import Axis
 from lm2.runs.capture import Sizes
 from lm2.serialize import Numbers, Plain, all_written, written
-from lm2.shown import shown
+from lm2.shown import excerpt, excerpts, shown
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,6 +18,11 @@ _FEATURES = (Axis.D_MODEL, Axis.D_HEAD, Axis.D_MLP, Axis.SLOT_DIM)
 @dataclass(frozen=True, kw_only=True)
 class Operation(Plain, ABC):
     """What becomes of a value. Axes never include the batch, which is axis 0 of every tensor."""
+
+    @property
+    @abstractmethod
+    def words(self) -> str:
+        """What it does, in a few words that follow the name of what it changes."""
 
     def check_axes(self, where: str, axes: tuple[Axis, ...]) -> None:
         """Raise ValueError where it makes no sense for a value with these axes."""
@@ -37,6 +42,10 @@ class Set(Operation):
 
     value: float
 
+    @property
+    def words(self) -> str:
+        return "zeroed" if self.value == 0 else f"set to {self.value:g}"
+
     def replace(self, value: "Tensor", axes: tuple[Axis, ...], given: "Tensor | None") -> "Tensor":
         return value.new_full(value.shape, self.value)
 
@@ -46,6 +55,10 @@ class Scale(Operation):
     """Every entry is multiplied."""
 
     by: float
+
+    @property
+    def words(self) -> str:
+        return f"scaled by {self.by:g}"
 
     def replace(self, value: "Tensor", axes: tuple[Axis, ...], given: "Tensor | None") -> "Tensor":
         return value * self.by
@@ -87,6 +100,10 @@ class Add(_Along):
 
     by: float = 1.0
 
+    @property
+    def words(self) -> str:
+        return "moved along a direction"
+
     def replace(self, value: "Tensor", axes: tuple[Axis, ...], given: "Tensor | None") -> "Tensor":
         return value + self.by * value.new_tensor(self.direction)
 
@@ -94,6 +111,10 @@ class Add(_Along):
 @dataclass(frozen=True, kw_only=True)
 class ProjectOut(_Along):
     """What lies along a direction is taken away, whatever the direction's length."""
+
+    @property
+    def words(self) -> str:
+        return "without a direction"
 
     def replace(self, value: "Tensor", axes: tuple[Axis, ...], given: "Tensor | None") -> "Tensor":
         wide = value.float()
@@ -139,6 +160,10 @@ class Erase(_Affine):
                 f"left and right must be as many rows of {d} entries, as mean has, not of shapes {left} and {right}"
             )
 
+    @property
+    def words(self) -> str:
+        return "with a concept erased"
+
     def replace(self, value: "Tensor", axes: tuple[Axis, ...], given: "Tensor | None") -> "Tensor":
         if not len(self.left.array):
             return value
@@ -169,6 +194,10 @@ class Transport(_Affine):
                 f" {self.to.array.shape}"
             )
 
+    @property
+    def words(self) -> str:
+        return "carried by an affine map"
+
     def replace(self, value: "Tensor", axes: tuple[Axis, ...], given: "Tensor | None") -> "Tensor":
         wide = value.float()
         matrix, mean, to = (wide.new_tensor(one.array) for one in (self.matrix, self.mean, self.to))
@@ -194,6 +223,10 @@ class Permute(Operation):
         if len(self.order) != sizes[Axis.SLOT]:
             raise ValueError(f"order must name each of the {sizes[Axis.SLOT]} slots, not {len(self.order)}")
 
+    @property
+    def words(self) -> str:
+        return "permuted"
+
     def replace(self, value: "Tensor", axes: tuple[Axis, ...], given: "Tensor | None") -> "Tensor":
         at = 1 + axes.index(Axis.SLOT)
         return value.movedim(at, 0)[list(self.order)].movedim(0, at)
@@ -207,6 +240,10 @@ def _sourced(given: "Tensor | None") -> "Tensor":
 @dataclass(frozen=True, kw_only=True)
 class Initial(Operation):
     """The bank at the start of a document."""
+
+    @property
+    def words(self) -> str:
+        return "as at the start"
 
     def replace(self, value: "Tensor", axes: tuple[Axis, ...], given: "Tensor | None") -> "Tensor":
         return _sourced(given).expand(value.shape)
@@ -279,6 +316,10 @@ class Patch(Donated):
                 f"the last {tokens} tokens of a segment are to be replaced; the donor's segment has {donor[Axis.TOKEN]}"
             )
 
+    @property
+    def words(self) -> str:
+        return f"from the text {excerpt(self.text)}"
+
     def replace(self, value: "Tensor", axes: tuple[Axis, ...], given: "Tensor | None") -> "Tensor":
         if Axis.TOKEN not in axes:
             return _sourced(given).expand(value.shape)
@@ -314,6 +355,10 @@ class Mean(Donated):
     def share(self, value: "Tensor", axes: tuple[Axis, ...]) -> "Tensor":
         value = value.float()
         return (value.mean(axes.index(Axis.TOKEN), keepdim=True) if Axis.TOKEN in axes else value) / len(self.texts)
+
+    @property
+    def words(self) -> str:
+        return f"at the mean of {excerpts(self.texts)}"
 
     def replace(self, value: "Tensor", axes: tuple[Axis, ...], given: "Tensor | None") -> "Tensor":
         return _sourced(given).expand(value.shape)

@@ -8,15 +8,11 @@ from enum import Enum
 
 from lm2.model.config import LM2Config
 from lm2.model.sites import Axis, Site
-from lm2.runs.capture import Coordinate
-from lm2.runs.interventions import BankEdit, Carry, Edit, Freeze, Intervention, MemoryOff, Reset, WriteBlock
+from lm2.runs.interventions import BEFORE, Edit, Reset
 from lm2.runs.operations import Patch
 from lm2.tasks.encoded_prompt import EncodedPrompt
 from lm2.text.segments import Segment
 from probes.causal.batch import Unit
-
-BEFORE = -1
-"""In the place of a block: what goes into block 0. Their number stands for what comes out of the last."""
 
 
 class Route(Enum):
@@ -69,7 +65,7 @@ def plan(config: LM2Config, encoded: EncodedPrompt, units: Sequence[Unit], route
     for index, unit in enumerate(units):
         for segment in segments:
             seen = segment.index in asked or config.lookback != 0  # what is only read shows in no other segment
-            layers = [_first(change, config, segment) for change in unit if seen or not change.read_only]
+            layers = [change.first_block(config, segment) for change in unit if seen or not change.read_only]
             there = [layer for layer in layers if layer is not None]
             if there:
                 groups[segment.index, min(there), any(change.read_only for change in unit)].append(index)
@@ -79,34 +75,6 @@ def plan(config: LM2Config, encoded: EncodedPrompt, units: Sequence[Unit], route
         for (segment, layer, apart), members in sorted(groups.items())
         for at in range(0, len(members), size)
     )
-
-
-def _first(change: Intervention, config: LM2Config, segment: Segment) -> int | None:
-    """The block in which `change` first does something in a segment; None where it does nothing."""
-    bank = BEFORE if config.memory.design.bank_in_stream else min(config.memory_layers, default=BEFORE)
-    match change:
-        case Edit():
-            layers = change.blocks(config) if change.reaches(segment) else ()
-            if layers == (None,):
-                return BEFORE if change.site is Site.EMBED else config.n_layers
-            return min((layer for layer in layers if layer is not None), default=None)
-        case BankEdit():
-            return bank if change.reaches(segment) else None
-        case Reset():
-            return bank if change.segment == segment.index else None
-        case Carry():
-            return bank if segment.index == 0 else None
-        case Freeze():
-            # What it hands on, once all blocks are through.
-            return config.n_layers if change.segment <= segment.index else None
-        case WriteBlock():
-            return bank if any(segment.start <= place < segment.end for place in change.tokens) else None
-        case MemoryOff():
-            return min(
-                (layer for layer in config.memory_layers if change.at(Coordinate(segment.index, layer))), default=None
-            )
-        case _:
-            raise ValueError(f"{type(change).__name__} cannot be planned: a run can do it")
 
 
 def layer_of(hook_name: str, config: LM2Config) -> int:

@@ -17,6 +17,7 @@ from torch import Tensor
 from lm2.model.finite import in_segments
 from lm2.model.lm2 import SegmentOutput
 from lm2.model.stream import Cache, Stream
+from lm2.runs.interventions import BEFORE
 from lm2.runs.loop import Carried, carried, to_numpy
 from lm2.runs.runner import source_activations
 from lm2.tasks.encoded_prompt import EncodedPrompt
@@ -24,7 +25,7 @@ from lm2.text.segments import Segment, pad
 from lm2.weights.checkpoint import Checkpoint
 from lm2.weights.cost import side_by_side
 from probes.causal.batch import Unit, rows_begin, rows_hand_on, rows_hooks, together
-from probes.causal.plan import BEFORE, Pack, Route, answer_part, layer_of, plan
+from probes.causal.plan import Pack, Route, answer_part, layer_of, plan
 
 PACK = 32
 """Units side by side. With more of them matrix products gain nothing, and what they work on outgrows a core's cache."""

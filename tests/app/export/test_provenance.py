@@ -25,7 +25,6 @@ from app.charts import (
     SweepChart,
     UpdateChart,
 )  # fmt: skip
-from app.choices import intervention_words
 from app.export.figure_spec import FigureSpec
 from app.export.files import FileFormat, caption, render
 from app.export.sidecar import sidecar
@@ -96,7 +95,7 @@ EDITS = {
 
 @pytest.mark.parametrize("one", EDITS, ids=lambda one: type(one).__name__)
 def test_an_intervention_is_told_in_words(one) -> None:
-    assert intervention_words.words((one,)) == (EDITS[one],)
+    assert one.words == EDITS[one]
 
 
 def test_every_kind_of_intervention_has_words() -> None:

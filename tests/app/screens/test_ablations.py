@@ -7,7 +7,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app.choices import context
-from app.choices.ranges import numbers, ranges
+from app.choices.ranges import numbers
 from app.choices.selection import Selection
 from app.choices.toggles import ManualChange, Policy, Toggles, head_changes
 from app.views.run import text
@@ -15,6 +15,7 @@ from app.views.study import ablations
 from lm2.runs.interventions import Persistence
 from lm2.runs.runner import run
 from lm2.runs.spec import RunSpec
+from lm2.shown import ranges
 from lm2.tasks.simulator import simulate
 from lm2.weights.checkpoint import save
 from probes.causal.compare import compare

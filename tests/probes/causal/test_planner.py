@@ -11,7 +11,17 @@ from toys import EVERY, REMEMBERING
 from lm2.model.config import LM2Config, MemoryKind
 from lm2.model.finite import NotFiniteError
 from lm2.model.sites import Site, sites_of
-from lm2.runs.interventions import BankEdit, Carry, Edit, Freeze, MemoryOff, Persistence, Reset, WriteBlock  # fmt: skip
+from lm2.runs.interventions import (  # fmt: skip
+    BEFORE,
+    BankEdit,
+    Carry,
+    Edit,
+    Freeze,
+    MemoryOff,
+    Persistence,
+    Reset,
+    WriteBlock,
+)
 from lm2.runs.operations import (
     Add,  # fmt: skip
     Initial,  # fmt: skip
@@ -28,7 +38,7 @@ from lm2.tasks.encoded_prompt import EncodedPrompt, encode_prompt
 from lm2.tasks.simulator import simulate
 from lm2.weights.checkpoint import Checkpoint
 from probes.causal.batch import Unit, together
-from probes.causal.plan import BEFORE, Route, cost, plan
+from probes.causal.plan import Route, cost, plan
 from probes.causal.planner import Planner, answers_alone_under, answers_under
 
 DONOR = (
