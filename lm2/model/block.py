@@ -56,7 +56,8 @@ class BlockMemory(nn.Module):
 
         Args:
             mid: the stream plus self-attention's output.
-            bank_start: the bank as the segment began. bank: as the blocks so far have written it.
+            bank_start: the bank as the segment began.
+            bank: the bank as the blocks so far have written it.
             non_padding: which tokens are no padding.
         """
         return None
