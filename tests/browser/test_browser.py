@@ -90,6 +90,19 @@ def page(tabs) -> "playwright.Page":
 def _open(page, url: str) -> None:
     page.goto(url)
     page.wait_for_selector("canvas[data-rows]", state="attached")
+    _settle(page)
+
+
+def _settle(page) -> None:
+    """Wait for the end of the page's run: a click on what the last run left would call back the screen it was on."""
+    page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]")
+
+
+def _go(page, screen: str) -> None:
+    """Follow the sidebar's link, and wait until its screen is there."""
+    page.get_by_role("link", name=screen, exact=True).click()
+    page.wait_for_selector(f"h2:has-text('{screen}')")
+    _settle(page)
 
 
 def test_the_memory_map_is_drawn_and_says_its_numbers(page, address: str) -> None:
@@ -223,6 +236,7 @@ def _photograph(page, path: Path) -> None:
 def test_a_panel_is_handed_out_put_into_a_figure_kept_by_name_and_opened_again(page, windows, address: str) -> None:
     page.goto(f"{address}/bank?source=simulated&seed=5")
     page.wait_for_selector(_PLOT)
+    _settle(page)
     page.get_by_text("For a paper").click()
     with page.expect_download() as handed:
         page.get_by_role("button", name="Everything (.zip)").click()
@@ -231,11 +245,15 @@ def test_a_panel_is_handed_out_put_into_a_figure_kept_by_name_and_opened_again(p
     for number, panel in enumerate(("Norms", "Change by segment"), start=1):
         if number > 1:
             page.locator('[data-testid="stExpander"]').get_by_text(panel, exact=True).click()
+            playwright.expect(page.get_by_role("textbox", name="Title")).to_have_value(panel)
+        _settle(page)
         page.get_by_role("button", name="Add to the figure").click()
         playwright.expect(page.get_by_text(f"{panel} is panel {number} of the figure")).to_be_visible(timeout=60_000)
-    page.get_by_role("link", name="Figure").click()
+    _go(page, "Figure")
     page.get_by_text("double", exact=True).click()
+    page.wait_for_url(re.compile("columns=double"))
     page.wait_for_selector('[data-testid="stImage"] img')
+    _settle(page)
     name = page.get_by_role("textbox", name="Name", exact=True)
     name.fill("two banks")
     name.press("Enter")
@@ -243,12 +261,17 @@ def test_a_panel_is_handed_out_put_into_a_figure_kept_by_name_and_opened_again(p
         _photograph(page, Path(TOUR) / "figure.png")
     save = page.locator(_BUTTON).filter(has_text="Save")
     playwright.expect(save).to_be_enabled(timeout=60_000)
+    _settle(page)
     save.click()
     playwright.expect(page.get_by_text("reproduces it")).to_be_visible(timeout=60_000)
     again = windows["light"].new_page()
     again.goto(f"{address}/figure")
+    again.wait_for_selector("h2:has-text('Figure')")
+    _settle(again)
     again.get_by_role("combobox", name="Saved figures").click()
     again.get_by_role("option", name="two banks").click()
+    playwright.expect(again.locator("button").filter(has_text="folder_open")).to_be_enabled()
+    _settle(again)
     again.locator("button").filter(has_text="folder_open").click()
     again.locator(_BUTTON).filter(has_text="Compute its 2 panels").click()
     again.wait_for_selector('[data-testid="stImage"] img')
@@ -263,10 +286,9 @@ def test_token_text_is_never_read_as_html(page, address: str) -> None:
 
 
 def test_what_was_chosen_on_one_screen_is_chosen_on_the_next(page, address: str) -> None:
-    page.goto(f"{address}/?source=simulated&seed=5&layer=1")
+    _open(page, f"{address}/?source=simulated&seed=5&layer=1")
     for screen in ("Gates", "Bank", "Memory"):
-        page.get_by_role("link", name=screen, exact=True).click()
-        page.wait_for_selector(f"h2:has-text('{screen}')")
+        _go(page, screen)
         assert page.get_by_role("radiogroup", name="Block").get_by_role("radio", checked=True).inner_text() == "1", (
             screen
         )
@@ -282,7 +304,7 @@ def test_no_screen_asks_anybody_but_the_server_whatever_a_link_names(windows, ad
     for screen in sorted(path.stem for path in (Path(__file__).parents[2] / "app/screens").glob("[a-z]*.py")):
         page.goto(f"{address}/{screen}?{hostile}")
         page.wait_for_selector("[data-testid=stHeading]")
-        page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]")
+        _settle(page)
         assert page.locator("a[href*=evil], img[src*=evil], [data-testid=stMarkdownContainer] .katex").count() == 0
     playwright.expect(page.locator("[data-testid=stAlert]").first).to_contain_text("www.evil.example")
     page.close()
