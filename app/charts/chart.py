@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from app.views.kinds import Drawable, Provenance
 from app.views.numbers import View, digest, sketch
-from lm2.serialize import Plain, settled
+from lm2.serialize import Plain, parse_field
 
 if TYPE_CHECKING:
     from app.views.kinds import Table
@@ -88,7 +88,7 @@ class Chart(Plain):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.freeze(spec=settled(f"{type(self).__name__}.spec", self._spec_kind(), self.spec))
+        self.freeze(spec=parse_field(f"{type(self).__name__}.spec", self._spec_kind(), self.spec))
 
     def to_json(self) -> dict[str, Any]:
         left_out = {

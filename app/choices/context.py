@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from lm2 import serialize
+from lm2.serialize import as_text
 from lm2.tasks.babi import Prompt, Question, Story, ask
 from lm2.text.sequence import TokenSequence
 from lm2.text.tokens import BREAK, Tokenizer
@@ -81,7 +81,7 @@ def of_text(text: str, origin: str) -> Context:
     Raises ValueError for a text without any character to read, for one with a character that UTF-8 does not have, and
     for one that is too long.
     """
-    serialize.text("The text", text)
+    as_text("The text", text)
     if not text.replace(BREAK, "").strip():
         raise ValueError("The text is empty. Paste some text, or choose a story.")
     if len(text) > MAX_CHARACTERS:

@@ -6,7 +6,7 @@ from enum import Enum
 from typing import Any
 
 from lm2.model.memory import MemoryKind, divides
-from lm2.serialize import Spec, settled, within
+from lm2.serialize import Spec, parse_field, within
 from lm2.shown import shown
 
 LARGEST = 2**28
@@ -121,7 +121,7 @@ class LM2Config(Spec):
             )
         own = self.memory.design.own_sizes
         if own is not None:
-            self.freeze(memory_sizes=settled("LM2Config.memory_sizes", own, self.memory_sizes))
+            self.freeze(memory_sizes=parse_field("LM2Config.memory_sizes", own, self.memory_sizes))
         elif self.memory_sizes is not None:
             raise ValueError(
                 f"{self.memory.design.title} has no memory_sizes of its own, not {shown(self.memory_sizes)}"

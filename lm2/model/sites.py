@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from lm2.serialize import member
+from lm2.serialize import as_member
 
 if TYPE_CHECKING:
     from lm2.model.config import LM2Config
@@ -104,7 +104,7 @@ class AnySite(Enum):
             own = {site.name: site for kind in MemoryKind for site in kind.design.sites}
             if name in own:
                 return own[name]
-        return member("site", Site, name)
+        return as_member("site", Site, name)
 
 
 class Site(AnySite):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lm2.model.config import LM2Config
 from lm2.model.sites import AnySite, Axis
-from lm2.serialize import Plain, Spec, places
+from lm2.serialize import Plain, Spec, distinct
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -169,8 +169,8 @@ class Capture(Spec):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        places("layers", self.layers)
-        places("segments", self.segments)
+        distinct("layers", self.layers)
+        distinct("segments", self.segments)
         self.reduction.axes(self.site.axes)
 
     @property

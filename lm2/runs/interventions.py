@@ -15,7 +15,7 @@ from lm2.model.gates import GATES
 from lm2.model.sites import AnySite, Axis, Site
 from lm2.runs.capture import Coordinate, Sizes, blocks_of, check_places, check_there
 from lm2.runs.operations import Donated, Initial, Operation
-from lm2.serialize import Plain, all_written, places
+from lm2.serialize import Plain, distinct, none_empty
 from lm2.shown import excerpts, numbered, shown
 
 if TYPE_CHECKING:
@@ -90,8 +90,8 @@ class _Editing(Intervention, ABC):
         if not isinstance(self.persistence, Persistence):
             raise ValueError(f"persistence must be a Persistence, not {shown(self.persistence)}")
         super().__post_init__()
-        places("segments", self.segments)
-        places("slots", self.slots)
+        distinct("segments", self.segments)
+        distinct("slots", self.slots)
 
     @property
     def read_only(self) -> bool:
@@ -159,7 +159,7 @@ class Edit(_Editing):
             raise ValueError(f"site must be a Site, not {shown(self.site)}")
         super().__post_init__()
         for name in ("layers", "heads", "tokens"):
-            places(name, getattr(self, name))
+            distinct(name, getattr(self, name))
         if isinstance(self.operation, Initial):
             raise ValueError(
                 "Initial is what the bank holds at the start of a document: it needs a BankEdit, not an Edit of"
@@ -344,7 +344,7 @@ class Carry(BankIntervention):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        all_written("texts", self.texts)
+        none_empty("texts", self.texts)
 
     @property
     def words(self) -> str:
@@ -368,7 +368,7 @@ class WriteBlock(Intervention):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        places("tokens", self.tokens)
+        distinct("tokens", self.tokens)
 
     @property
     def words(self) -> str:
@@ -401,8 +401,8 @@ class MemoryOff(Intervention):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        places("layers", self.layers)
-        places("segments", self.segments)
+        distinct("layers", self.layers)
+        distinct("segments", self.segments)
 
     @property
     def words(self) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from lm2.model.sites import Axis
 from lm2.runs.capture import Sizes
-from lm2.serialize import Numbers, Plain, all_written, written
+from lm2.serialize import Numbers, Plain, none_empty, not_empty
 from lm2.shown import excerpt, excerpts, shown
 
 if TYPE_CHECKING:
@@ -295,7 +295,7 @@ class Patch(Donated):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        written("text", self.text)
+        not_empty("text", self.text)
 
     @property
     def donors(self) -> tuple[str, ...]:
@@ -342,7 +342,7 @@ class Mean(Donated):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        all_written("texts", self.texts)
+        none_empty("texts", self.texts)
 
     @property
     def donors(self) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from lm2.runs.capture import Capture
 from lm2.runs.interventions import Intervention
-from lm2.serialize import MOST, Spec, within
+from lm2.serialize import LARGEST_INT, Spec, within
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class RunSpec(Spec):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        within("seed", self.seed, 0, MOST)
+        within("seed", self.seed, 0, LARGEST_INT)
         if self.segment_length is not None and self.segment_length < 1:
             raise ValueError(f"segment_length must be at least 1 token, not {self.segment_length}")
         if len(set(self.captures)) != len(self.captures):

@@ -11,8 +11,8 @@ from typing import Any
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from lm2 import serialize
 from lm2.files import read_text
+from lm2.serialize import as_text
 from lm2.shown import shown
 from lm2.text.sequence import PART, TokenSequence
 
@@ -108,7 +108,7 @@ class Tokenizer:
         Raises ValueError for a character that UTF-8 does not have, and where the tokenizer has no token for what it
         does not know.
         """
-        serialize.text("what is encoded", text)
+        as_text("what is encoded", text)
         ids: list[int] = []
         spans: list[tuple[int, int]] = []
         breaks: list[int] = []

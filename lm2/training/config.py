@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lm2.files import read_json
 from lm2.model.config import LM2Config
-from lm2.serialize import MOST, Spec, within
+from lm2.serialize import LARGEST_INT, Spec, within
 from lm2.tasks.stories import data_folder
 from lm2.training.curriculum import Stage
 
@@ -44,7 +44,7 @@ class TrainingConfig(Spec):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, least in (("batch", 1), ("questions", 1), ("checkpoint_every", 1), ("warmup_steps", 0), ("seed", 0)):
-            within(name, getattr(self, name), least, MOST)
+            within(name, getattr(self, name), least, LARGEST_INT)
         for name in ("learning_rate", "final_learning_rate", "weight_decay", "clip"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, not {getattr(self, name):g}")

@@ -14,7 +14,7 @@ from lm2.model.config import LM2Config, RopeScaling
 from lm2.model.kinds.release import LLAMA_3_ROPE
 from lm2.model.llama import rotary_frequencies
 from lm2.model.weights import check_weight
-from lm2.serialize import number
+from lm2.serialize import as_float
 from lm2.shown import shown
 from lm2.weights.gguf_file import read_gguf_file
 from lm2.weights.gguf_tokenizer import entry, gguf_tokenizer
@@ -98,7 +98,7 @@ def _gguf_config(known: dict[str, Any], *, tied: bool) -> LM2Config:
         values | {"tokens": len(entry(known, "tokens", str))},
         _GGUF_SIZES | {"d_vocab": "tokens"},
         "attention.head_count_kv",
-        rope_theta=number("rope.freq_base", values.get("rope.freq_base", 10_000.0)),
+        rope_theta=as_float("rope.freq_base", values.get("rope.freq_base", 10_000.0)),
         tied=tied,
     )
     only(values, dict.fromkeys(_GGUF_HEAD_SIZES, config.d_head))

@@ -17,7 +17,7 @@ from torch import Tensor
 from lm2.files import read_json
 from lm2.model.config import LM2Config, RopeScaling
 from lm2.model.weights import Shapes, check_weight
-from lm2.serialize import number, truth
+from lm2.serialize import as_bool, as_float
 from lm2.shown import shown
 from lm2.text.tokens import Tokenizer
 from lm2.weights.llama_layout import HUGGING_FACE, Llama, fitting, only, present, sized_config
@@ -116,8 +116,8 @@ def _config(values: dict[str, Any]) -> LM2Config:
         values,
         _SIZES,
         "num_key_value_heads",
-        rope_theta=number("rope_theta", rope.get("rope_theta", values.get("rope_theta", 10_000.0))),
-        tied=truth("tie_word_embeddings", values.get("tie_word_embeddings") or False),
+        rope_theta=as_float("rope_theta", rope.get("rope_theta", values.get("rope_theta", 10_000.0))),
+        tied=as_bool("tie_word_embeddings", values.get("tie_word_embeddings") or False),
     )
     if values.get("head_dim") not in (None, config.d_head):
         raise ValueError(

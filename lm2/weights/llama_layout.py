@@ -10,7 +10,7 @@ from torch import Tensor
 from lm2.model.config import LM2Config
 from lm2.model.kinds.plain import NO_MEMORY
 from lm2.model.lm2 import LM2
-from lm2.serialize import as_int, number
+from lm2.serialize import as_float, as_int
 from lm2.shown import shown
 from lm2.text.tokens import Tokenizer
 
@@ -56,7 +56,7 @@ def sized_config(
     """The configuration of sizes that stand in `values` under their `names`. `grouped`: that of how many heads have
     keys of their own."""
     sizes: dict[str, Any] = {
-        ours: (number if ours == "rms_norm_eps" else as_int)(f"{theirs}, here {ours}", values[theirs])
+        ours: (as_float if ours == "rms_norm_eps" else as_int)(f"{theirs}, here {ours}", values[theirs])
         for ours, theirs in {
             **names,
             **({"n_key_value_heads": grouped} if values.get(grouped) is not None else {}),

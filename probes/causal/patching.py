@@ -11,7 +11,7 @@ from lm2.runs.operations import Patch
 from lm2.runs.runner import prepare, run
 from lm2.runs.spec import RunSpec
 from lm2.runs.trace import read_only
-from lm2.serialize import Spec, written
+from lm2.serialize import Spec, not_empty
 from lm2.tasks.babi import Prompt
 from lm2.tasks.encoded_prompt import EncodedPrompt
 from lm2.text.segments import Segment
@@ -42,7 +42,7 @@ class PatchSpec(Spec):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("checkpoint", "text", "donor"):
-            written(name, getattr(self, name))
+            not_empty(name, getattr(self, name))
         for name in ("row", "donor_row", "own", "other", "seed"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, not {getattr(self, name)}")

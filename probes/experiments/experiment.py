@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lm2.model.sites import Site
-from lm2.serialize import MOST, Spec, within, written
+from lm2.serialize import LARGEST_INT, Spec, not_empty, within
 from lm2.tasks import stories
 from lm2.tasks.encoded_prompt import EncodedPrompt, encode_prompt
 from lm2.weights.checkpoint import Checkpoint
@@ -57,9 +57,9 @@ class ExperimentSpec(Spec):
     def __post_init__(self) -> None:
         super().__post_init__()
         registry.check(self.experiment)
-        written("checkpoint", self.checkpoint)
-        within("questions", self.questions, 1, MOST)
-        within("seed", self.seed, 0, MOST)
+        not_empty("checkpoint", self.checkpoint)
+        within("questions", self.questions, 1, LARGEST_INT)
+        within("seed", self.seed, 0, LARGEST_INT)
 
     @property
     def documents(self) -> int:

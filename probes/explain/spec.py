@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum
 
-from lm2.serialize import MOST, Spec, places, within, written
+from lm2.serialize import LARGEST_INT, Spec, distinct, not_empty, within
 from probes.features.documents import Documents, Origin
 
 
@@ -53,11 +53,11 @@ class ExplainSpec(Spec):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, least in (("contexts", 1), ("each", 1), ("keywords", 1), ("items", 4), ("seed", 0)):
-            within(name, getattr(self, name), least, MOST)
+            within(name, getattr(self, name), least, LARGEST_INT)
         for name in ("checkpoint", "file", "model"):
             if getattr(self, name) is not None:
-                written(name, getattr(self, name))
-        places("slots", self.slots)
+                not_empty(name, getattr(self, name))
+        distinct("slots", self.slots)
         if not self.signals or len(set(self.signals)) != len(self.signals):
             raise ValueError(
                 f"signals must name one at least, and each once, not {[signal.value for signal in self.signals]}"

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lm2.files import read_bytes
-from lm2.serialize import Spec, all_written, digest_of, within, written
+from lm2.serialize import Spec, digest_of, none_empty, not_empty, within
 from lm2.shown import shown
 from probes.estimators.linear import Family
 from probes.features.documents import Documents
@@ -43,9 +43,9 @@ class ProbeSpec(Spec):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        written("checkpoint", self.checkpoint)
+        not_empty("checkpoint", self.checkpoint)
         for name in ("sources", "targets"):
-            all_written(name, getattr(self, name))
+            none_empty(name, getattr(self, name))
         unknown = sorted(set(self.baselines) - set(BASELINES))
         if unknown:
             raise ValueError(f"baselines are of {', '.join(BASELINES)}, not {shown(unknown)}")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from lm2.runs.interventions import Persistence
-from lm2.serialize import Spec, written
+from lm2.serialize import Spec, not_empty
 from lm2.shown import shown
 from probes.causal.plan import Route
 from probes.stats.metrics import Metric
@@ -41,7 +41,7 @@ class SweepSpec(Spec):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        written("checkpoint", self.checkpoint)
+        not_empty("checkpoint", self.checkpoint)
         for name in ("back", "values", "metrics"):
             if not getattr(self, name) or len(set(getattr(self, name))) != len(getattr(self, name)):
                 raise ValueError(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from app.figures.palettes import Colours, Stretch
 from app.figures.print.venues import MEASURES, Columns, Measures, Venue
-from lm2.serialize import Plain, build, written
+from lm2.serialize import Plain, build, not_empty
 
 TALLEST = 9.0
 """Inches: what a page of any of the venues holds with a caption below."""
@@ -25,7 +25,7 @@ class Annotation(Plain):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        written("text", self.text)
+        not_empty("text", self.text)
 
 
 @dataclass(frozen=True, kw_only=True)
