@@ -1,1 +1,0 @@
-"""The workbench's own browser components: canvas heatmap, token text, small multiples."""

@@ -1,4 +1,4 @@
-"""What the three components share: registration, the byte payload, and reading triggers back."""
+"""What the three components share: how they are registered, sent their data and read back."""
 
 import functools
 import json
@@ -13,17 +13,18 @@ import streamlit as st
 
 from app.views.seen import seen
 
-FOLDER = Path(__file__).parent
+_FOLDER = Path(__file__).parent
 
 
 @functools.cache
 def _renderer(name: str) -> Any:
-    """The mounting command of component `name`, registered at its first use."""
-    text = {
-        suffix: "\n".join((FOLDER / f"{stem}.{suffix}").read_text("utf-8") for stem in ("common", name))
-        for suffix in ("js", "css")
+    """The command that shows component `name`, registered at its first use."""
+    stems = ("common", *(["heatmap_drawing"] if name == "heatmap" else []), name)
+    paths = {suffix: [_FOLDER / f"{stem}.{suffix}" for stem in stems] for suffix in ("js", "css")}
+    sources = {
+        suffix: "\n".join(path.read_text("utf-8") for path in paths if path.exists()) for suffix, paths in paths.items()
     }
-    return st.components.v2.component(f"lm2_{name}", **text)
+    return st.components.v2.component(f"lm2_{name}", **sources)
 
 
 def mount(name: str, key: str, event: str, header: Mapping[str, Any], values: np.ndarray) -> Any:
@@ -33,21 +34,17 @@ def mount(name: str, key: str, event: str, header: Mapping[str, Any], values: np
     """
     text = json.dumps(_seen(header), default=operator.index).encode()
     data = b"".join((struct.pack("<I", len(text)), text, values.tobytes()))
-    result = _renderer(name)(key=key, data=data, **{f"on_{event}_change": _nothing})
-    return result.get(event)
+    # Triggers come back in the result, but Streamlit learns their names from callbacks.
+    return _renderer(name)(key=key, data=data, **{f"on_{event}_change": lambda: None}).get(event)
 
 
 def _seen(value: Any) -> Any:
-    """A header whose texts have no character that hides, or that turns others around."""
+    """A header whose texts have no invisible characters, and none that reverse others."""
     if isinstance(value, str):
         return seen(value)
     if isinstance(value, Mapping):
-        return {name: _seen(part) for name, part in value.items()}
+        return {name: _seen(entry) for name, entry in value.items()}
     return list(map(_seen, value)) if isinstance(value, (list, tuple)) else value
-
-
-def _nothing() -> None:
-    """Triggers come back in the result; Streamlit wants a callback to know their names."""
 
 
 def half(values: np.ndarray, masked: np.ndarray | None = None) -> tuple[np.ndarray, float]:
@@ -69,7 +66,7 @@ def half(values: np.ndarray, masked: np.ndarray | None = None) -> tuple[np.ndarr
 
 
 def index(value: Any, length: int) -> int | None:
-    """`value` from the browser if it is an index below `length`, else None (say, a click on older data)."""
+    """`value` from the browser if it is an index below `length`; None otherwise, as after a click on older data."""
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < length else None
 
 

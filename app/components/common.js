@@ -5,18 +5,22 @@ const DIVERGING = ["#08519c", "#3182bd", "#6baed6", "#bdd7e7", "#f7f7f7", "#fdd0
 const DIVERGING_DARK = ["#9ecae1", "#5aa2cf", "#2f78b5", "#1f4a73", "#20242c", "#6b3410", "#b5540f", "#ee8733", "#fdc692"];
 const SEGMENTS = ["#56b4e9", "#e69f00", "#009e73", "#cc79a7"];
 
-/** [red, green, blue], 0..255, at place `at` (0..1) of a list of anchor colours. */
-function colourAt(anchors, at) {
-  const place = Math.min(Math.max(at, 0), 1) * (anchors.length - 1);
-  const index = Math.min(Math.floor(place), anchors.length - 2);
+/** How far each arrow key goes: [down, right]. */
+const ARROWS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
+
+const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
+
+/** [red, green, blue], 0..255, at `place` (0..1) of a list of anchor colours. */
+function colourAt(anchors, place) {
+  const scaled = clamp(place, 0, 1) * (anchors.length - 1);
+  const index = Math.min(Math.floor(scaled), anchors.length - 2);
   const channel = (hex, k) => parseInt(hex.slice(1 + 2 * k, 3 + 2 * k), 16);
   return [0, 1, 2].map((k) => {
     const [from, to] = [channel(anchors[index], k), channel(anchors[index + 1], k)];
-    return Math.round(from + (place - index) * (to - from));
+    return Math.round(from + (scaled - index) * (to - from));
   });
 }
 
-/** A CSS gradient through evenly spaced colours. */
 const gradient = (colours) => `linear-gradient(to right, ${colours.join(", ")})`;
 
 /** [red, green, blue] of any CSS colour. */
@@ -33,7 +37,7 @@ function luminance(channels) {
   return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
 }
 
-/** Streamlit's theme as seen by `element`: CSS colours, but [red, green, blue] for the background. */
+/** Streamlit's theme at `element`: CSS colours, but [red, green, blue] for the background. */
 function themeOf(element) {
   const style = getComputedStyle(element);
   const read = (name) => style.getPropertyValue(`--st-${name}`).trim();
@@ -57,7 +61,7 @@ function unpack(data) {
   return { header, raw: data.subarray(4 + length) };
 }
 
-/** `raw` bytes as an array of `Type`, copied only where they are not aligned. */
+/** `raw` bytes as an array of `Type`, copied only if they are not aligned. */
 function typed(raw, Type) {
   const aligned = raw.byteOffset % Type.BYTES_PER_ELEMENT ? raw.slice() : raw;
   return new Type(aligned.buffer, aligned.byteOffset, aligned.byteLength / Type.BYTES_PER_ELEMENT);
@@ -74,9 +78,9 @@ const HALF = Float32Array.from({ length: 65536 }, (_, bits) => {
   return bits & 32768 ? -size : size;
 });
 
-/** Place 0..1 on the colour map of `value` (the middle of low..high is 0.5 when diverging). */
+/** The place 0..1 of `value` on the colour map. */
 function placeOf(value, { low, high, scale, diverging }) {
-  const linear = Math.min(Math.max((value - low) / (high - low), 0), 1);
+  const linear = clamp((value - low) / (high - low), 0, 1);
   if (scale !== "sqrt") return linear;
   const side = 2 * linear - 1; // -1..1 around the middle
   return diverging ? (1 + Math.sign(side) * Math.sqrt(Math.abs(side))) / 2 : Math.sqrt(linear);
@@ -89,13 +93,13 @@ function valueAt(place, { low, high, scale, diverging }) {
   return low + linear * (high - low);
 }
 
-/** How much a value is the one to show when several cells share a pixel: `pooling` as app/views/pooling.py has it. */
+/** Of several cells that share a pixel, the one with the largest weight is shown: `pooling` as in app/views/pooling.py. */
 function weightOf(value, { pooling, low, high }) {
   return pooling === "least" ? -value : pooling === "most extreme" ? Math.abs(value - (low + high) / 2) : value;
 }
 
 /**
- * Ranks are bytes whose maximum is the cell to show when several share a pixel; 0 is masked.
+ * Ranks are bytes: of several cells that share a pixel, the one with the largest rank is shown; 0 is masked.
  * `ranks[bits]` is the rank of a float16, `colours[rank]` its pixel (ABGR).
  */
 function colourTables(header, dark) {
@@ -134,34 +138,32 @@ function poolRows(bits, ranks, rows, columns, target) {
 /** The cells [first, last) that pixel `pixel` covers with `per` cells per pixel, from cell `start` on. */
 function span(pixel, per, count, start = 0) {
   const first = Math.min(Math.floor(start + pixel * per + 1e-9), count - 1);
-  return [first, Math.min(Math.max(Math.ceil(start + (pixel + 1) * per - 1e-9), first + 1), count)];
+  return [first, clamp(Math.ceil(start + (pixel + 1) * per - 1e-9), first + 1, count)];
 }
 
 /**
- * The columns [first, last) of each of `width` pixels that show columns [start, start + extent) of `columns`, several a pixel.
+ * The columns [first, last) that each of `width` pixels shows, when columns [start, start + extent) of `columns` share them.
  * No pixel has columns of two segments, which begin at `starts`, unless more segments are in view than there are pixels.
  */
 function spans(start, extent, columns, starts, width) {
   const per = extent / width;
   const end = Math.min(columns, Math.ceil(start + extent - 1e-9));
   const first = Math.floor(start + 1e-9);
-  const edges = [first, ...starts.filter((at) => at > first && at < end)];
+  const edges = [first, ...starts.filter((start) => start > first && start < end)];
   if (edges.length > width) return Array.from({ length: width }, (_, pixel) => span(pixel, per, columns, start));
-  const pixels = edges.map((at, k) => (k ? Math.round((at - start) / per) : 0));
+  const pixels = edges.map((edge, k) => (k ? Math.round((edge - start) / per) : 0));
   for (let k = 1; k < pixels.length; k += 1) pixels[k] = Math.max(pixels[k], pixels[k - 1] + 1);
   for (let k = pixels.length - 1, most = width; k >= 0; k -= 1) most = pixels[k] = Math.min(pixels[k], most - 1);
-  const found = [];
-  edges.forEach((from, k) => {
+  return edges.flatMap((from, k) => {
     const [to, count] = [edges[k + 1] ?? end, (pixels[k + 1] ?? width) - pixels[k]];
-    for (let pixel = 0; pixel < count; pixel += 1) {
+    return Array.from({ length: count }, (_, pixel) => {
       const left = from + Math.floor((pixel * (to - from)) / count);
-      found.push([left, Math.max(left + 1, from + Math.ceil(((pixel + 1) * (to - from)) / count))]);
-    }
+      return [left, Math.max(left + 1, from + Math.ceil(((pixel + 1) * (to - from)) / count))];
+    });
   });
-  return found;
 }
 
-/** Draw columns [start, start + extent) of pooled ranks into `box` (device pixels) of `context`; `across`: `spans`, where columns share pixels. */
+/** Draw columns [start, start + extent) of pooled ranks into `box` (device pixels); `across`: `spans`, if columns share pixels. */
 function drawRanks(context, { pooled, height }, columns, colours, start, extent, box, across) {
   const first = Math.floor(start);
   const width = across ? box.width : Math.min(columns, Math.ceil(start + extent)) - first;
@@ -171,7 +173,7 @@ function drawRanks(context, { pooled, height }, columns, colours, start, extent,
     const [from, to] = across ? across[x] : [first + x, first + x + 1];
     for (let y = 0; y < height; y += 1) {
       let best = 0;
-      for (let at = y * columns + from; at < y * columns + to; at += 1) if (pooled[at] > best) best = pooled[at];
+      for (let cell = y * columns + from; cell < y * columns + to; cell += 1) if (pooled[cell] > best) best = pooled[cell];
       pixels[y * width + x] = colours[best];
     }
   }
@@ -190,21 +192,16 @@ function number(value) {
   return size < 1e-4 || size >= 1e6 ? value.toExponential(2) : String(Number(value.toPrecision(4)));
 }
 
-/** Token text with its line breaks made visible. */
+/** A token's text with visible line breaks. */
 const visible = (text) => text.replaceAll("\n", "⏎");
 
-/** `amount` and its noun. */
 const counted = (amount, noun) => `${amount} ${noun}${amount === 1 ? "" : "s"}`;
 
-/** A new element with a class and, if given, its text. */
 function element(tag, className, text = "") {
-  const made = document.createElement(tag);
-  made.className = className;
-  made.textContent = text;
-  return made;
+  return Object.assign(document.createElement(tag), { className, textContent: text });
 }
 
-/** The hover text of a component: shown near a point of `root` (CSS pixels), kept inside its width. */
+/** The hover text of a component, shown near a point of `root` (CSS pixels) and inside it. */
 class Tooltip {
   constructor(root) {
     this.root = root;
@@ -228,7 +225,7 @@ class Tooltip {
   }
 }
 
-/** A legend line: text, and a colour bar between two words or numbers, which no line break parts from it. */
+/** A legend line: text, and a colour bar between two numbers, on one line. */
 function legendLine(text, background, low, high) {
   const line = element("div", "lm2-legend");
   const bar = element("span", "lm2-bar");
@@ -243,7 +240,7 @@ const instances = new WeakMap();
 
 /**
  * Streamlit calls a component again for every rerun and theme change, on the same parent and without cleaning up in
- * between. So one view per parent lives on: `make(root)` once, then `view.update(component)` at every call, and
+ * between. So each parent keeps one view: `make(root)` once, then `view.update(component)` at every call, and
  * `view.destroy()` when the last call's destructor runs (an earlier call's may run late, and must do nothing).
  */
 function live(component, make) {

@@ -1,8 +1,7 @@
-const LABEL = 11; // px, row labels, ticks and token texts
 const MOST_ZOOM = 8; // columns left in view
-const TEXT_CELL = 9; // px of cell width from which each token's text is written
 
-class Heatmap extends Canvases {
+/** How a heatmap is used: pointer, wheel and keyboard. */
+class Heatmap extends HeatmapDrawing {
   constructor(root) {
     super();
     this.canvas = element("canvas", "lm2-map");
@@ -18,7 +17,7 @@ class Heatmap extends Canvases {
     this.watch(root);
   }
 
-  /** Take new data; the zoom stays unless the number of columns changed. */
+  /** Take new data. The zoom stays unless the number of columns has changed. */
   update({ data, setTriggerValue }) {
     const { header, raw } = unpack(data);
     const { rows, columns } = header;
@@ -42,306 +41,26 @@ class Heatmap extends Canvases {
     this.redraw();
   }
 
-  // ---- geometry -----------------------------------------------------------------------------------------------
-
-  /** The map's rectangle in CSS pixels, and which labels the room allows. */
-  layout(context) {
-    const { header, view } = this;
-    const width = this.canvas.clientWidth;
-    const measure = (text) => context.measureText(text).width;
-    if (!this.labelWidths) {
-      const longest = (labels, most) => Math.min(most, Math.max(...labels.slice(0, 2000).map((label) => measure(shortened(label)))));
-      const bar = [0, 0.5, 1].map((place) => number(valueAt(place, header)));
-      this.labelWidths = {
-        row: longest(header.rowLabels, 110),
-        column: longest(header.columnLabels, 76),
-        bar: longest(bar, 60),
-      };
-    }
-    const left = 22 + this.labelWidths.row + 8;
-    const right = width - (14 + 12 + 6 + this.labelWidths.bar + 24);
-    const top = header.starts.length > 1 || header.segmentLabels.length ? 22 : 8;
-    const box = { left: Math.round(left), top, width: Math.max(16, Math.round(right - left)) };
-    const cell = box.width / view.extent;
-    const texts = cell >= this.labelWidths.column + 8 ? "level" : cell >= TEXT_CELL ? "upright" : "ticks";
-    const labels = texts === "upright" ? this.labelWidths.column + 8 : LABEL + 9;
-    box.height = Math.max(16, Math.round(header.height - top - labels - 22));
-    return { box, cell, texts, labels };
-  }
-
-  /** The cell under a point of the canvas (CSS pixels): the one that is drawn of those that share its pixel; null outside. */
-  cellAt(x, y) {
-    const { box } = this.drawn;
-    if (x < box.left || y < box.top || x >= box.left + box.width || y >= box.top + box.height) return null;
-    const { rows, columns, unit } = this.header;
-    const { perColumn, perRow, ratio, across: spans } = this.drawn;
-    const across = (x - box.left) * ratio;
-    const down = (y - box.top) * ratio;
-    const column = this.view.start + across * perColumn;
-    const [left, right] = spans
-      ? spans[Math.min(Math.floor(across), spans.length - 1)]
-      : [Math.min(Math.floor(column), columns - 1), Math.min(Math.floor(column) + 1, columns)];
-    const [top, bottom] = perRow > 1
-      ? span(Math.floor(down), perRow, rows)
-      : [Math.min(Math.floor(down * perRow), rows - 1), Math.min(Math.floor(down * perRow) + 1, rows)];
-    let best = { row: top, column: left, size: -Infinity };
-    for (let row = top; row < bottom; row += 1) {
-      for (let at = left; at < right; at += 1) {
-        const value = HALF[this.bits[row * columns + at]] * unit;
-        const size = weightOf(value, this.header);
-        if (size > best.size) best = { row, column: at, size };
-      }
-    }
-    return { row: best.row, column: best.column };
-  }
-
-  /** The rectangle of a cell, or of a whole row or column where the other is null (CSS pixels). */
-  rectangle(row, column) {
-    const { box, cell } = this.drawn;
-    const high = box.height / this.header.rows;
-    const left = column === null ? box.left : box.left + (column - this.view.start) * cell;
-    const top = row === null ? box.top : box.top + row * high;
-    const width = column === null ? box.width : cell;
-    const height = row === null ? box.height : high;
-    return [left, top, width, height];
-  }
-
+  /** Show `extent` columns from `start` on. */
   look(start, extent) {
-    const { columns } = this.header;
-    const wide = Math.min(columns, Math.max(Math.min(columns, MOST_ZOOM), extent));
-    this.view = { start: Math.min(Math.max(start, 0), columns - wide), extent: wide };
+    this.view = { start: clamp(start, 0, this.header.columns - extent), extent };
     this.redraw();
   }
 
-  zoom(factor, place = 0.5) {
-    const { start, extent } = this.view;
-    const wide = Math.min(this.header.columns, Math.max(Math.min(this.header.columns, MOST_ZOOM), extent * factor));
-    this.look(start + place * (extent - wide), wide);
+  /** Show `factor` times as many columns; `place` (0..1) of the view stays where it is. */
+  zoom(factor, place) {
+    const { columns } = this.header;
+    const extent = clamp(this.view.extent * factor, Math.min(columns, MOST_ZOOM), columns);
+    this.look(this.view.start + place * (this.view.extent - extent), extent);
   }
-
-  // ---- drawing ------------------------------------------------------------------------------------------------
-
-  draw() {
-    const began = performance.now();
-    const { canvas, header, view, theme } = this;
-    if (!header || !canvas.clientWidth) return;
-    const ratio = window.devicePixelRatio || 1;
-    canvas.width = Math.round(canvas.clientWidth * ratio);
-    canvas.height = Math.round(header.height * ratio);
-    const context = canvas.getContext("2d");
-    context.font = `${LABEL}px ${theme.font}`;
-    const { box, cell, texts, labels } = this.layout(context);
-    const device = Object.fromEntries(Object.entries(box).map(([side, px]) => [side, Math.round(px * ratio)]));
-    const perColumn = view.extent / device.width;
-    const perRow = header.rows / device.height;
-    const across = perColumn > 1 ? spans(view.start, view.extent, header.columns, header.starts, device.width) : null;
-    this.drawn = { box, cell, ratio, perColumn, perRow, across };
-
-    this.hatch(context, device, ratio);
-    if (this.ranks?.target !== device.height) {
-      this.ranks = poolRows(this.bits, this.tables.ranks, header.rows, header.columns, device.height);
-      this.ranks.target = device.height;
-    }
-    drawRanks(context, this.ranks, header.columns, this.tables.colours, view.start, view.extent, device, across);
-
-    context.scale(ratio, ratio);
-    context.font = `${LABEL}px ${theme.font}`;
-    this.drawSegments(context, box, cell);
-    this.drawSelection(context, box);
-    context.strokeStyle = theme.border;
-    context.lineWidth = 1;
-    context.strokeRect(box.left - 0.5, box.top - 0.5, box.width + 1, box.height + 1);
-    this.drawRowLabels(context, box);
-    this.drawColumnLabels(context, box, cell, texts);
-    this.drawTitles(context, box, labels);
-    this.drawBar(context, box);
-    this.describe();
-    canvas.dataset.milliseconds = (performance.now() - began).toFixed(1);
-  }
-
-  /** The grey hatching that shows through masked cells. */
-  hatch(context, box, ratio) {
-    const size = Math.round(6 * ratio);
-    const tile = new OffscreenCanvas(size, size);
-    const ink = tile.getContext("2d");
-    ink.fillStyle = this.theme.dark ? "#3a3d45" : "#e4e5e9";
-    ink.fillRect(0, 0, size, size);
-    ink.strokeStyle = this.theme.dark ? "#5b5f69" : "#bcbfc7";
-    ink.lineWidth = ratio;
-    ink.beginPath();
-    for (const shift of [-size, 0, size]) {
-      ink.moveTo(shift, size);
-      ink.lineTo(shift + size, 0);
-    }
-    ink.stroke();
-    context.fillStyle = context.createPattern(tile, "repeat");
-    context.fillRect(box.left, box.top, box.width, box.height);
-  }
-
-  /** Lines where segments begin, and above the map a tinted band with their labels. */
-  drawSegments(context, box, cell) {
-    const { starts, segmentLabels, columns, diverging } = this.header;
-    if (starts.length < 2 && !segmentLabels.length) return;
-    const right = box.left + box.width;
-    const line = diverging ? this.theme.text : "#ffffff";
-    let free = box.left;
-    starts.forEach((start, index) => {
-      const end = starts[index + 1] ?? columns;
-      const from = Math.max(box.left, box.left + (start - this.view.start) * cell);
-      const to = Math.min(right, box.left + (end - this.view.start) * cell);
-      if (to <= box.left || from >= right) return;
-      context.fillStyle = SEGMENTS[index % SEGMENTS.length];
-      context.globalAlpha = 0.75;
-      context.fillRect(from, box.top - 5, to - from, 3);
-      if (from > box.left && (end - start) * cell >= 5) {
-        context.fillStyle = line;
-        context.globalAlpha = diverging ? 0.45 : 0.7;
-        context.fillRect(Math.round(from) - 0.5, box.top, 1, box.height);
-      }
-      context.globalAlpha = 1;
-      const label = segmentLabels[index];
-      const width = label ? context.measureText(label).width : 0;
-      if (!label || from < free || from + width > right) return;
-      context.fillStyle = this.theme.muted;
-      context.textAlign = "left";
-      context.textBaseline = "alphabetic";
-      context.fillText(label, from, box.top - 9);
-      free = from + width + 10;
-    });
-  }
-
-  drawSelection(context, box) {
-    const { selectedRow, selectedColumn } = this.header;
-    context.save();
-    context.beginPath();
-    context.rect(box.left - 3, box.top - 3, box.width + 6, box.height + 6);
-    context.clip();
-    if (selectedRow !== null) this.outline(context, this.rectangle(selectedRow, null), 1.5);
-    if (selectedColumn !== null) this.outline(context, this.rectangle(null, selectedColumn), 1.5);
-    if (this.cursor) this.outline(context, this.rectangle(this.cursor.row, this.cursor.column), 2);
-    context.restore();
-  }
-
-  outline(context, [left, top, width, height], line) {
-    const pad = line / 2;
-    const [x, y] = [Math.round(left), Math.round(top)];
-    const [right, bottom] = [Math.round(left + Math.max(width, 2)), Math.round(top + Math.max(height, 2))];
-    for (const [colour, extra] of [["rgb(255 255 255 / 55%)", 2], [this.theme.primary, 0]]) {
-      context.strokeStyle = colour;
-      context.lineWidth = line + extra;
-      context.strokeRect(x - pad, y - pad, right - x + line, bottom - y + line);
-    }
-  }
-
-  drawRowLabels(context, box) {
-    const { rowLabels, rows } = this.header;
-    const high = box.height / rows;
-    const step = niceStep((LABEL + 3) / high);
-    context.fillStyle = this.theme.text;
-    context.textAlign = "right";
-    context.textBaseline = "middle";
-    for (let row = 0; row < rows; row += step) {
-      const y = Math.max(box.top + 5, box.top + (row + 0.5) * high);
-      context.fillText(fit(context, shortened(rowLabels[row]), this.labelWidths.row + 1), box.left - 7, y);
-    }
-  }
-
-  drawColumnLabels(context, box, cell, texts) {
-    const { columnLabels, columns, first } = this.header;
-    const { start, extent } = this.view;
-    const bottom = box.top + box.height;
-    const centre = (column) => box.left + (column - start + 0.5) * cell;
-    const step = texts === "ticks" ? niceStep(60 / cell) : 1;
-    const last = Math.min(columns - 1, Math.ceil(start + extent));
-    for (let column = Math.ceil(Math.max(0, start - 0.5) / step) * step; column <= last; column += step) {
-      const x = centre(column);
-      if (x < box.left || x > box.left + box.width) continue;
-      context.fillStyle = this.theme.text;
-      if (texts === "upright") {
-        context.save();
-        context.translate(x, bottom + 6);
-        context.rotate(-Math.PI / 2);
-        context.textAlign = "right";
-        context.textBaseline = "middle";
-        context.fillText(fit(context, shortened(columnLabels[column]), this.labelWidths.column + 1), 0, 0);
-        context.restore();
-      } else {
-        context.textAlign = "center";
-        context.textBaseline = "top";
-        context.fillText(texts === "level" ? shortened(columnLabels[column]) : String(first + column), x, bottom + 7);
-        context.fillStyle = this.theme.border;
-        context.fillRect(x - 0.5, bottom + 1, 1, 4);
-      }
-    }
-  }
-
-  drawTitles(context, box, labels) {
-    const { rowTitle, columnTitle, valueTitle, scale } = this.header;
-    context.fillStyle = this.theme.muted;
-    context.font = `12px ${this.theme.font}`;
-    context.textAlign = "center";
-    context.textBaseline = "middle";
-    context.fillText(columnTitle, box.left + box.width / 2, box.top + box.height + labels + 11);
-    const upright = (text, x, middle, room) => {
-      context.save();
-      context.translate(x, middle);
-      context.rotate(-Math.PI / 2);
-      context.fillText(fit(context, text, room), 0, 0);
-      context.restore();
-    };
-    upright(rowTitle, 9, box.top + box.height / 2, box.height + 30);
-    const high = this.header.height; // nothing else stands at the right edge
-    upright(scale === "sqrt" ? `${valueTitle} (√)` : valueTitle, this.canvas.clientWidth - 9, high / 2, high - 8);
-    context.font = `${LABEL}px ${this.theme.font}`;
-  }
-
-  drawBar(context, box) {
-    const left = box.left + box.width + 14;
-    const paint = context.createLinearGradient(0, box.top + box.height, 0, box.top);
-    this.tables.anchors.forEach((colour, k) => paint.addColorStop(k / (this.tables.anchors.length - 1), colour));
-    context.fillStyle = paint;
-    context.fillRect(left, box.top, 12, box.height);
-    context.strokeStyle = this.theme.border;
-    context.lineWidth = 1;
-    context.strokeRect(left - 0.5, box.top - 0.5, 13, box.height + 1);
-    context.fillStyle = this.theme.text;
-    context.textAlign = "left";
-    [["bottom", 0], ["middle", 0.5], ["top", 1]].forEach(([baseline, place]) => {
-      context.textBaseline = baseline;
-      context.fillText(number(valueAt(place, this.header)), left + 18, box.top + (1 - place) * box.height);
-    });
-  }
-
-  /** The caption (what is shown, and how it is pooled) and the numbers that tests read. */
-  describe() {
-    const { rows, columns, rowNoun, columnNoun, pooling, starts } = this.header;
-    const { perColumn, perRow, across } = this.drawn;
-    const first = Math.floor(this.view.start);
-    const last = Math.min(columns, Math.ceil(this.view.start + this.view.extent));
-    const from = this.header.first;
-    const window = last - first < columns ? `${columnNoun}s ${from + first}–${from + last - 1} of ${columns}` : counted(columns, columnNoun);
-    const parts = [`${counted(rows, rowNoun)} × ${window}`];
-    const pooled = perRow > 1 ? [counted(Math.ceil(perRow), rowNoun)] : [];
-    if (across) pooled.push(counted(across.reduce((most, [from, to]) => Math.max(most, to - from), 1), columnNoun));
-    if (pooled.length) {
-      const crowded = across && starts.filter((at) => at > first && at < last).length >= across.length;
-      parts.push(`each pixel the ${pooling} of up to ${pooled.join(" × ")}${crowded ? " of several segments" : ""}`);
-    }
-    this.note.textContent = parts.join(" · ");
-    const { selectedRow, selectedColumn } = this.header;
-    const { row, column } = this.cursor ?? { row: selectedRow, column: selectedColumn };
-    Object.assign(this.canvas.dataset, { selected: `${row ?? ""},${column ?? ""}`, first, last });
-  }
-
-  // ---- pointer and keyboard -----------------------------------------------------------------------------------
 
   listen() {
     const { canvas } = this;
-    const at = (event) => {
+    const position = (event) => {
       const edge = canvas.getBoundingClientRect();
       return [event.clientX - edge.left, event.clientY - edge.top];
     };
-    let drag = null; // while the button is down: where it began, and the view then
+    let drag = null; // while the button is down: where the press began, and the view then
     let dragged = false; // whether the last press became a pan
     canvas.addEventListener("pointerdown", (event) => {
       if (event.button !== 0 || !this.drawn) return;
@@ -355,16 +74,16 @@ class Heatmap extends Canvases {
       if (drag && dragged) {
         this.tooltip.hide();
         this.look(drag.start - (event.clientX - drag.x) / this.drawn.cell, this.view.extent);
-      } else this.hover(this.cellAt(...at(event)), ...at(event));
+      } else this.hover(this.cellAt(...position(event)), ...position(event));
     });
     for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, () => (drag = null));
     canvas.addEventListener("click", (event) => {
-      const cell = dragged || event.detail > 1 || !this.drawn ? null : this.cellAt(...at(event));
+      const cell = dragged || event.detail > 1 || !this.drawn ? null : this.cellAt(...position(event));
       if (cell) this.choose(cell);
     });
     canvas.addEventListener("pointerleave", () => this.tooltip.hide());
     canvas.addEventListener("dblclick", () => this.look(0, this.header.columns));
-    canvas.addEventListener("wheel", (event) => this.wheel(event, ...at(event)), { passive: false });
+    canvas.addEventListener("wheel", (event) => this.wheel(event, ...position(event)), { passive: false });
     canvas.addEventListener("keydown", (event) => this.key(event));
     canvas.addEventListener("blur", () => this.tooltip.hide());
   }
@@ -375,24 +94,21 @@ class Heatmap extends Canvases {
     if (!this.cellAt(x, y)) return;
     const { start, extent } = this.view;
     const sideways = event.shiftKey || Math.abs(event.deltaX) > Math.abs(event.deltaY);
-    const whole = extent === this.header.columns;
-    if (whole && (sideways || event.deltaY > 0)) return; // nowhere to go: the page may scroll
+    const full = extent === this.header.columns;
+    if (full && (sideways || event.deltaY > 0)) return; // nowhere to go: the page may scroll
     event.preventDefault();
     this.tooltip.hide();
     if (sideways) this.look(start + (event.deltaX || event.deltaY) / cell, extent);
-    else this.zoom(Math.exp(Math.min(Math.max(event.deltaY, -150), 150) * 0.003), (x - box.left) / box.width);
+    else this.zoom(Math.exp(clamp(event.deltaY, -150, 150) * 0.003), (x - box.left) / box.width);
   }
 
   key(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || !this.drawn) return;
     const { rows, columns, selectedRow, selectedColumn } = this.header;
-    const steps = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
-    if (event.key in steps) {
-      const stride = event.shiftKey ? 10 : 1;
-      const [down, right] = steps[event.key].map((step) => step * stride);
+    if (event.key in ARROWS) {
+      const [down, right] = ARROWS[event.key].map((step) => step * (event.shiftKey ? 10 : 1));
       const from = this.cursor ?? { row: selectedRow ?? 0, column: selectedColumn ?? Math.floor(this.view.start) };
-      const within = (value, count) => Math.min(Math.max(value, 0), count - 1);
-      this.cursor = { row: within(from.row + down, rows), column: within(from.column + right, columns) };
+      this.cursor = { row: clamp(from.row + down, 0, rows - 1), column: clamp(from.column + right, 0, columns - 1) };
       const { start, extent } = this.view;
       const shift = Math.min(0, this.cursor.column - start) + Math.max(0, this.cursor.column + 1 - start - extent);
       this.view.start += shift;
@@ -408,7 +124,7 @@ class Heatmap extends Canvases {
     event.preventDefault();
   }
 
-  /** Where the cursor stands in the view, 0..1: the middle when it is out of sight. */
+  /** Where the cursor is in the view, 0..1; the middle if it is outside. */
   cursorPlace() {
     const place = this.cursor ? (this.cursor.column + 0.5 - this.view.start) / this.view.extent : 0.5;
     return place >= 0 && place <= 1 ? place : 0.5;
@@ -432,23 +148,6 @@ class Heatmap extends Canvases {
       y,
     );
   }
-}
-
-/** A label for an axis: without the spaces around it, or a mark where there is nothing else. */
-const shortened = (text) => visible(text).trim() || "␣";
-
-/** The smallest of 1, 2, 5, 10, 20, 50, ... that is at least `least`. */
-function niceStep(least) {
-  const power = 10 ** Math.max(0, Math.floor(Math.log10(least)));
-  return [1, 2, 5, 10].map((k) => k * power).find((step) => step >= least) ?? 1;
-}
-
-/** `text`, cut with an ellipsis where it is wider than `width` pixels. */
-function fit(context, text, width) {
-  if (context.measureText(text).width <= width) return text;
-  let length = text.length;
-  while (length > 1 && context.measureText(`${text.slice(0, length)}…`).width > width) length -= 1;
-  return `${text.slice(0, length)}…`;
 }
 
 export default (component) => live(component, (root) => new Heatmap(root));

@@ -1,13 +1,10 @@
 """A map of rows x columns on a canvas: slots down, tokens along, zoomed and read without a rerun."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
 
 from app.components.browser import check_range, half, index, mount, segment_starts
 from app.figures.palettes import Stretch
-from app.views.pooling import Pooling
+from app.views.kinds import Heatmap
 
 
 @dataclass(frozen=True)
@@ -19,78 +16,51 @@ class HeatmapCell:
 
 
 def heatmap(
-    *,
-    key: str,
-    values: np.ndarray,
-    low: float,
-    high: float,
-    row_labels: Sequence[str],
-    column_labels: Sequence[str],
-    row_title: str,
-    column_title: str,
-    row_noun: str = "row",
-    column_noun: str = "column",
-    value_title: str,
-    boundaries: Sequence[int],
-    segment_labels: Sequence[str],
-    masked: np.ndarray | None,
-    selected_row: int | None,
-    selected_column: int | None,
-    diverging: bool = False,
-    first: int = 0,
-    pooling: Pooling = Pooling.LARGEST,
-    stretch: Stretch = Stretch.LINEAR,
-    height: int = 320,
-    alt: str,
+    view: Heatmap, *, key: str, selected_row: int | None, selected_column: int | None, stretch: Stretch, height: int
 ) -> HeatmapCell | None:
-    """Draw `values` [rows, columns] between `low` and `high`; the cell clicked in this very rerun, or None.
+    """Draw a view; the cell clicked in this very rerun, or None.
 
-    `boundaries`: columns before which a segment begins (0 may be left out); `segment_labels`: one per segment, or none.
-    `masked` [rows, columns]: cells that do not exist; they, and NaN values, are hatched. `first`: what the first column
-    is numbered, where columns are; the cell returned, and what is selected, are counted from 0. `diverging`: two-sided
-    colours around the middle of low..high. `height`: of the canvas with its axes, CSS pixels. Where several cells share
-    a pixel the one that `pooling` says is drawn, and it is the one that hovering and clicking name; the caption tells
-    it with `row_noun` and `column_noun`, what a row and a column are called. Columns of two segments share a pixel only
-    where there are more segments in view than pixels, which the caption tells too.
+    The cell and the selection are counted from 0, whatever number the first column has. Masked cells and NaN are
+    hatched. `height`: of the canvas with its axes, CSS pixels. Where several cells share a pixel, the one that
+    `view.pooling` chooses is drawn, and hovering and clicking name it. Columns of two segments share a pixel only where
+    more segments are in view than there are pixels.
     """
-    if values.ndim != 2 or 0 in values.shape:
-        raise ValueError(f"a heatmap needs [rows, columns], not shape {values.shape}")
-    rows, columns = values.shape
-    if (len(row_labels), len(column_labels)) != (rows, columns):
-        raise ValueError(f"{len(row_labels)} x {len(column_labels)} labels for {rows} x {columns} values")
-    if masked is not None and masked.shape != values.shape:
-        raise ValueError(f"the mask's shape is {masked.shape}, the values' {values.shape}")
-    starts = segment_starts(boundaries, columns)
-    if segment_labels and len(segment_labels) != len(starts):
-        raise ValueError(f"{len(segment_labels)} segment labels for {len(starts)} segments")
-    check_range(low, high)
-    small, unit = half(values, masked)
+    if 0 in view.values.shape:
+        raise ValueError(f"a heatmap needs rows and columns, not shape {view.values.shape}")
+    rows, columns = view.values.shape
+    if view.masked is not None and view.masked.shape != view.values.shape:
+        raise ValueError(f"the mask's shape is {view.masked.shape}, the values' {view.values.shape}")
+    starts = segment_starts(view.boundaries, columns)
+    if view.segment_labels and len(view.segment_labels) != len(starts):
+        raise ValueError(f"{len(view.segment_labels)} segment labels for {len(starts)} segments")
+    check_range(view.low, view.high)
+    small, unit = half(view.values, view.masked)
     header = {
         "rows": rows,
         "columns": columns,
         "unit": unit,
-        "low": float(low),
-        "high": float(high),
-        "rowLabels": list(row_labels),
-        "columnLabels": list(column_labels),
-        "rowTitle": row_title,
-        "columnTitle": column_title,
-        "rowNoun": row_noun,
-        "columnNoun": column_noun,
-        "valueTitle": value_title,
+        "low": float(view.low),
+        "high": float(view.high),
+        "rowLabels": view.row_labels,
+        "columnLabels": view.column_labels,
+        "rowTitle": view.row_title,
+        "columnTitle": view.column_title,
+        "rowNoun": view.row_noun,
+        "columnNoun": view.column_noun,
+        "valueTitle": view.value_title,
         "starts": starts,
-        "segmentLabels": list(segment_labels),
+        "segmentLabels": view.segment_labels,
         "selectedRow": selected_row,
         "selectedColumn": selected_column,
-        "first": first,
-        "diverging": diverging,
-        "pooling": pooling.value,
+        "first": view.first,
+        "diverging": view.diverging,
+        "pooling": view.pooling.value,
         "scale": stretch.value,
         "height": height,
-        "alt": alt,
+        "alt": view.alt,
     }
-    value = mount("heatmap", key, "cell", header, small)
-    if not isinstance(value, dict):
+    cell = mount("heatmap", key, "cell", header, small)
+    if not isinstance(cell, dict):
         return None
-    row, column = index(value.get("row"), rows), index(value.get("column"), columns)
+    row, column = index(cell.get("row"), rows), index(cell.get("column"), columns)
     return None if row is None or column is None else HeatmapCell(row, column)

@@ -66,7 +66,7 @@ class Multiples extends Canvases {
     return this.bits.subarray((layer * heads + head) * size, (layer * heads + head + 1) * size);
   }
 
-  /** Hover title and spoken name of each panel: its place and its largest value. */
+  /** Hover text and spoken name of each panel: its layer and head, and its largest value. */
   name() {
     const { layerLabels, headLabels, unit } = this.header;
     this.each((panel, layer, head) => {
@@ -82,7 +82,6 @@ class Multiples extends Canvases {
 
   draw() {
     if (!this.header || !this.grid.clientWidth) return;
-    const began = performance.now();
     const ratio = window.devicePixelRatio || 1;
     const [, , rows, columns] = this.header.shape;
     const box = { left: 0, top: 0, height: Math.round(this.header.panelHeight * ratio) };
@@ -101,7 +100,6 @@ class Multiples extends Canvases {
       context.fillStyle = "rgb(255 255 255 / 45%)";
       for (const line of lines) context.fillRect(line, 0, ratio, box.height);
     });
-    this.grid.dataset.milliseconds = (performance.now() - began).toFixed(1);
   }
 
   press(selected) {
@@ -113,8 +111,7 @@ class Multiples extends Canvases {
   listen() {
     this.grid.addEventListener("click", (event) => this.choose(event.target.closest(".lm2-panel")));
     this.grid.addEventListener("keydown", (event) => {
-      const steps = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
-      const [down, right] = steps[event.key] ?? [0, 0];
+      const [down, right] = ARROWS[event.key] ?? [0, 0];
       if (down || right) {
         const { layer, head } = this.current.dataset;
         this.focus(this.panels[Number(layer) + down]?.[Number(head) + right]);

@@ -12,7 +12,6 @@ class TokenStrip {
   }
 
   update({ data, setTriggerValue }) {
-    const began = performance.now();
     const { header, raw } = unpack(data);
     const before = this.header;
     this.header = header;
@@ -28,7 +27,6 @@ class TokenStrip {
     this.press(header.selected);
     this.tooltip.hide();
     if (!same("selected") && this.pressed) this.reveal(this.pressed);
-    this.text.dataset.milliseconds = (performance.now() - began).toFixed(1);
   }
 
   destroy() {}
@@ -104,7 +102,7 @@ class TokenStrip {
     this.pressed?.setAttribute("aria-pressed", "true");
   }
 
-  /** Scroll the text, never the page, so that a token is in sight. */
+  /** Scroll the text, never the page, until a token is visible. */
   reveal(token) {
     const [frame, box] = [this.text.getBoundingClientRect(), token.getBoundingClientRect()];
     if (box.top < frame.top || box.bottom > frame.bottom) {
@@ -137,26 +135,26 @@ class TokenStrip {
       Home: () => 0,
       End: () => last,
     };
-    if (event.key in targets) this.focus(Math.min(Math.max(targets[event.key](), 0), last));
+    if (event.key in targets) this.focus(clamp(targets[event.key](), 0, last));
     else if (event.key === "Enter" || event.key === " ") this.choose(this.current);
     else if (event.key === "Escape") this.tooltip.hide();
     else return;
     event.preventDefault();
   }
 
-  /** The token on the line above (-1) or below (1) that stands nearest to the current one. */
+  /** The token on the line above (-1) or below (1) that is nearest to the current one. */
   lineAway(direction) {
     const from = this.tokens[this.current].getBoundingClientRect();
     let best = this.current;
     let line = null;
     let nearest = Infinity;
-    for (let at = this.current + direction; this.tokens[at]; at += direction) {
-      const box = this.tokens[at].getBoundingClientRect();
+    for (let index = this.current + direction; this.tokens[index]; index += direction) {
+      const box = this.tokens[index].getBoundingClientRect();
       if (line === null && (box.top - from.top) * direction > 4) line = box.top;
       if (line !== null && Math.abs(box.top - line) > 4) break;
       if (line !== null && Math.abs(box.left - from.left) < nearest) {
         nearest = Math.abs(box.left - from.left);
-        best = at;
+        best = index;
       }
     }
     return best;
@@ -190,13 +188,13 @@ class TokenStrip {
   }
 }
 
-/** [red, green, blue, "/", alpha] at a place 0..1 of the scale: faint when low, so that only what matters stands out. */
+/** [red, green, blue, "/", alpha] at a place 0..1 of the scale: low weights are faint. */
 function weightColour(place) {
-  const at = Math.min(Math.max(place, 0), 1);
-  return [...colourAt(SEQUENTIAL, at), "/", Math.min(1, 1.6 * Math.sqrt(at) * Math.min(1, 0.25 + 1.5 * at)).toFixed(3)];
+  const alpha = Math.min(1, 1.6 * Math.sqrt(place) * Math.min(1, 0.25 + 1.5 * place));
+  return [...colourAt(SEQUENTIAL, place), "/", alpha.toFixed(3)];
 }
 
-/** The text colour that reads on a translucent colour over the page: the theme's own ("") wherever it does. */
+/** The text colour that is readable on a translucent colour over the page: the theme's own ("") where possible. */
 function readable(colour, { background, textLuminance }) {
   const alpha = Number(colour[4]);
   const light = luminance(background.map((under, k) => alpha * colour[k] + (1 - alpha) * under));

@@ -234,7 +234,7 @@ def _effect(opened: Opened, found: Comparison, chart: AblationChart) -> None:
     st.subheader("Text")
     chosen = state.choice("run.token", len(pieces))
     token = ablations.asked_at(found, context, tokenizer) if chosen is None else chosen
-    chart = replace(chart, window=panels.part(len(pieces), token, "ablations"))
+    chart = replace(chart, window=panels.choose_window(len(pieces), token, "ablations"))
     charts = {"Text": chart, "Change, token by token": replace(chart, shown=OfAblation.CHANGE)}
     made = session.computed(charts, opened.checkpoint)
     state.click("run", token=panels.strip(made["Text"].view, "strip_ablated", token))

@@ -35,7 +35,7 @@ def render() -> None:
     say.caption("{}: {}", there[gate].words, there[gate].meaning)
     window = None
     if rows == "token":
-        window = panels.part(len(trace.tokens), state.choice("run.token", len(trace.tokens)), "gates")
+        window = panels.choose_window(len(trace.tokens), state.choice("run.token", len(trace.tokens)), "gates")
         title, shown, height = "Per token and block", OfRun.GATE_TOKENS, None
     else:
         title, shown, height = (

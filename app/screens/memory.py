@@ -32,7 +32,7 @@ def render() -> None:
     writes = Site.WRITE_PATTERN.layers(config) != ()
     token, slot = state.choice("run.token", len(trace.tokens)), state.choice("run.slot", config.slots)
     side = state.current().run.side if writes else "read"
-    window = panels.part(len(trace.tokens), token, "memory")
+    window = panels.choose_window(len(trace.tokens), token, "memory")
     chart = RunChart(
         spec=trace.spec, item=opened.context.origin, shown=OfRun.READS, layer=layer, head=head, window=window
     )
@@ -118,8 +118,6 @@ def _overview(trace: Trace, layers: tuple[int, ...], layer: int, head: str, writ
         picked = multiples(
             key=f"multiples_{site.name}",
             panels=maps,
-            low=0.0,
-            high=float(maps.max()),
             layer_labels=[f"block {at}" for at in layers],
             head_labels=[f"head {at}" if at.isdigit() else at for at in heads],
             selected=selected,

@@ -23,7 +23,7 @@ def render() -> None:
     chosen = state.choice("run.token", len(trace.tokens))
     token = len(trace.tokens) - 1 if chosen is None else chosen
     st.subheader("Text")
-    window = panels.part(len(trace.tokens), token, "run")
+    window = panels.choose_window(len(trace.tokens), token, "run")
     charts = {
         title: RunChart(
             spec=trace.spec,

@@ -20,7 +20,7 @@ from app.views.windows import window
 from probes.findings import Tabular
 
 MOST_TOKENS = 10_000
-"""Tokens that a browser is sent at a time: the page of a long text does not grow with it."""
+"""Tokens that a browser is sent at a time, however long the text is."""
 
 _BAR = {
     "displaylogo": False,
@@ -29,89 +29,51 @@ _BAR = {
 }
 
 
-def part(count: int, token: int | None, key: str) -> tuple[int, int] | None:
+def choose_window(count: int, token: int | None, key: str) -> tuple[int, int] | None:
     """Choose which part of a text of `count` tokens is drawn, at first that of `token`: its first token, and the one
-    behind its last.
-
-    None, all of it: a text that a browser draws at once.
-    """
+    after its last. None for all of a text that a browser draws at once."""
     if count <= MOST_TOKENS:
         return None
-    held = (token or 0) // MOST_TOKENS
-    parts = {at: (at * MOST_TOKENS, min(count, (at + 1) * MOST_TOKENS)) for at in range(-(-count // MOST_TOKENS))}
-    chosen = st.select_slider(
+    default = (token or 0) // MOST_TOKENS
+    starts = range(0, count, MOST_TOKENS)
+    index = st.select_slider(
         "Part of the text",
-        list(parts),
-        held,
-        format_func=lambda at: f"tokens {parts[at][0]:,} to {parts[at][1] - 1:,}",
-        key=f"part_{key}_{count}_{held}",
+        range(len(starts)),
+        default,
+        format_func=lambda index: f"tokens {starts[index]:,} to {min(count, starts[index] + MOST_TOKENS) - 1:,}",
+        key=f"part_{key}_{count}_{default}",
         help=f"At most {MOST_TOKENS:,} of the {count:,} tokens are shown at a time. Choosing a token goes to its part.",
     )
-    return parts[chosen]
+    return starts[index], min(count, starts[index] + MOST_TOKENS)
 
 
 def strip(view: Strip, key: str, selected: int | None, stretch: Stretch = Stretch.LINEAR) -> int | None:
     """The text; returns the token clicked on. `stretch`: of the map beside it."""
-    shown = part(len(view.pieces), selected, key)
-    view = view if shown is None else window(view, *shown)
-    clicked = token_strip(
-        key=key,
-        pieces=view.pieces,
-        weights=view.weights,
-        segment_of=view.segment_of,
-        selected=_within(view.first, len(view.pieces), selected),
-        marks=view.marks,
-        notes=view.notes,
-        legend=view.legend,
-        first=view.first,
-        low=view.low,
-        high=view.high,
-        stretch=stretch,
-        alt=view.alt,
-    )
+    bounds = choose_window(len(view.pieces), selected, key)
+    view = view if bounds is None else window(view, *bounds)
+    selected = _within(view.first, len(view.pieces), selected)
+    clicked = token_strip(view, key=key, selected=selected, stretch=stretch)
     return None if clicked is None else view.first + clicked
 
 
 def _within(first: int, count: int, place: int | None) -> int | None:
-    """A place as counted in a part; None where it is not in it."""
+    """A place counted from `first`; None if it is not among the `count` shown."""
     return None if place is None or not first <= place < first + count else place - first
 
 
 def map_to_click(
     view: Heatmap, key: str, row: int | None, column: int | None, stretch: Stretch, height: int
 ) -> HeatmapCell | None:
-    """A heatmap; returns the cell clicked on. `height`: CSS pixels; unlike rows get a pixel each at least."""
+    """A heatmap; returns the cell clicked on. `height`: CSS pixels, more if rows of different kinds need a pixel
+    each."""
     if len(set(view.row_kinds)) > 1:
         height = max(height, len(view.row_kinds) + 130)
-    cell = heatmap(
-        key=key,
-        values=view.values,
-        low=view.low,
-        high=view.high,
-        row_labels=view.row_labels,
-        column_labels=view.column_labels,
-        row_title=view.row_title,
-        column_title=view.column_title,
-        value_title=view.value_title,
-        boundaries=view.boundaries,
-        segment_labels=view.segment_labels,
-        masked=view.masked,
-        selected_row=row,
-        selected_column=_within(view.first, len(view.column_labels), column),
-        first=view.first,
-        diverging=view.diverging,
-        row_noun=view.row_noun,
-        column_noun=view.column_noun,
-        pooling=view.pooling,
-        stretch=stretch,
-        height=height,
-        alt=view.alt,
-    )
+    column = _within(view.first, len(view.column_labels), column)
+    cell = heatmap(view, key=key, selected_row=row, selected_column=column, stretch=stretch, height=height)
     return None if cell is None else HeatmapCell(cell.row, view.first + cell.column)
 
 
 def figure(view: View, key: str, height: int | None = None) -> None:
-    """A figure to look at."""
     st.plotly_chart(draw.figure(view, session.theme(), height), key=key, theme=None, config=_BAR, alt=view.alt)
 
 
@@ -132,7 +94,7 @@ def table(view: Tabular, key: str, height: int | str = "content") -> None:
 
 
 def table_to_choose(view: Tabular, key: str, take: Callable[[int], None]) -> None:
-    """A table; `take` hears of the row that is ticked."""
+    """A table; `take` is called with the row that is ticked."""
 
     def ticked() -> None:
         for row in st.session_state[key].selection.rows:
@@ -150,7 +112,7 @@ def table_to_choose(view: Tabular, key: str, take: Callable[[int], None]) -> Non
 
 
 def _cells(view: Tabular) -> dict[str, list[str | int | float]]:
-    """The table's columns with every character to be seen."""
+    """The table's columns, without invisible characters."""
     return {
         seen(series.name): [seen(cell) if isinstance(cell, str) else cell for cell in series.values]
         for series in view.series
@@ -158,7 +120,7 @@ def _cells(view: Tabular) -> dict[str, list[str | int | float]]:
 
 
 def _formats(view: Tabular) -> dict[str, Any]:
-    """Numbers, and the ends of their intervals, with as many decimals as their column can do with."""
+    """How many decimals the numbers of each column have, and the ends of their intervals."""
     return {
         seen(series.name): st.column_config.NumberColumn(seen(series.label), format=f"%.{decimals(column)}f")
         for column in view.columns

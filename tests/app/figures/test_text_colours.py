@@ -79,7 +79,7 @@ def test_a_printed_text_has_the_screens_colours_and_the_numbers_at_the_ends_of_i
 
 def test_what_is_faint_on_the_screen_is_faint_on_paper() -> None:
     script = (ROOT / "app" / "components" / "token_strip.js").read_text("utf-8")
-    assert "1.6 * Math.sqrt(at) * Math.min(1, 0.25 + 1.5 * at)" in script  # the formula of text_shades
+    assert "1.6 * Math.sqrt(place) * Math.min(1, 0.25 + 1.5 * place)" in script  # the formula of text_shades
     white, full = text_shades(np.array([0.0, 1.0]), None)
     assert np.allclose(white, 1) and np.allclose(full, palettes.colour_map(Colours.VIRIDIS)(1.0)[:3])
 

@@ -7,6 +7,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app.server.jobs import Job
+from app.views.kinds import Heatmap, Strip
 
 PATIENCE = 30.0
 LONG = "Mary moved to the garden. John went to the office. Mary went to the kitchen."
@@ -160,13 +161,16 @@ def test_of_a_long_text_only_the_part_that_is_looked_at_is_drawn_and_its_tokens_
     sent: dict[str, dict] = {}
     clicked: list[int | None] = [None]
 
-    def strip(**given: object) -> int | None:
-        sent["strip"] = given
+    def strip(view: Strip, **options: object) -> int | None:
+        sent["strip"] = vars(view) | options
         return clicked.pop() if clicked else None
+
+    def heatmap(view: Heatmap, *, key: str, **options: object) -> None:
+        sent[key] = vars(view) | options
 
     monkeypatch.setattr(app.ui.panels, "MOST_TOKENS", 10)
     monkeypatch.setattr(app.ui.panels, "token_strip", strip)
-    monkeypatch.setattr(app.ui.panels, "heatmap", lambda **given: sent.__setitem__(given["key"], given))
+    monkeypatch.setattr(app.ui.panels, "heatmap", heatmap)
     link["text"] = f"{LONG} {LONG}"
     test = _page("memory", **link)
     count = max(
