@@ -1,4 +1,4 @@
-"""Patching: something of another story's run is put into this one's, as its question is read."""
+"""Patching: a part of another story's run is put into this one's when its question is read."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from app.charts import ComputedChart, OfPatching, PatchingChart
-from app.choices.context import Context
-from app.choices.selection import Patched, TextChoice, TextSource
+from app.choices.selection import Patched
 from app.figures.palettes import Stretch
-from app.server import cache
-from app.ui import donors, export_panel, job_panel, panels, say, session, sidebar, state, widgets
+from app.ui import donors, export_panel, job_panel, panels, say, session, state, widgets
 from app.ui.session import Opened
 from app.views.run import text
 from app.views.study import patching
@@ -20,13 +18,11 @@ from app.views.study.patching import PatchedAnswer, Reply
 from lm2.model.sites import Site
 from lm2.runs.interventions import Edit
 from lm2.runs.operations import Patch
-from lm2.tasks import stories
 
 if TYPE_CHECKING:
     from lm2.runs.trace import Trace
     from probes.causal.patching import PatchSpec
 
-_SOURCES = {TextSource.STORY: "Story", TextSource.SIMULATED: "Simulated", TextSource.PASTED: "Text"}
 _PARTS = {Patched.BANK: "bank", Patched.READ: "read output", Patched.STREAM: "residual stream"}
 _SITES = {Patched.READ: Site.MEM_OUT, Patched.STREAM: Site.RESID_POST}
 _MEANING = {
@@ -49,19 +45,10 @@ _MOST_SLOTS = 64
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Side:
-    """One of the two stories: its run, and where it is asked what."""
+class _Side(Opened):
+    """One of the two stories: its run, its question and the answer."""
 
-    opened: Opened
     asked: PatchedAnswer
-
-    @property
-    def trace(self) -> Trace:
-        return self.opened.trace
-
-    @property
-    def context(self) -> Context:
-        return self.opened.context
 
 
 def render() -> None:
@@ -74,11 +61,11 @@ def render() -> None:
     if opened is None:
         return
     session.subtitle(opened)
-    other = _choose_donor(opened)
+    other = donors.choose(opened)
     if other is None:
         return
     recipient, donor = (
-        _Side(opened=side, asked=patching.asked(side.trace, side.context, side.checkpoint.tokenizer))
+        _Side(**vars(side), asked=patching.asked(side.trace, side.context, side.checkpoint.tokenizer))
         for side in (opened, other)
     )
     for column, title, side in zip(st.columns(2), ("Recipient", "Donor"), (recipient, donor), strict=True):
@@ -86,119 +73,66 @@ def render() -> None:
             _story(title, side)
     part = _choose_part(recipient, donor)
     try:
-        after, wanted = _patched(recipient, donor, part), _donors_reply(recipient, donor, part)
+        after, expected = _patched(recipient, donor, part), _donors_reply(recipient, donor, part)
     except ValueError as error:
         say.warning("This cannot be carried over: {}.", error)
         return
     if after is None:
         return
-    _outcome(recipient, donor, after, wanted)
-    spec, item, donor_item = _spec(recipient, donor, wanted), recipient.context.origin, donor.context.origin
+    _outcome(recipient, donor, after, expected)
+    spec, item, donor_item = _spec(recipient, donor, expected), recipient.context.origin, donor.context.origin
     chart = PatchingChart(spec=spec, shown=OfPatching.READING, item=item, donor_item=donor_item)
     made = session.computed({"Slots read by both": chart}, opened.checkpoint)
     if part is Patched.BANK:
-        made |= _each_slot(recipient, after, wanted, replace(chart, shown=OfPatching.ALONE))
+        made |= _each_slot(recipient, after, expected, replace(chart, shown=OfPatching.ALONE))
     export_panel.hand_out(made, Stretch.SQRT)
     st.subheader("Run it again")
     job_panel.again(opened.checkpoint, "patch", after.spec, "lm2 ablate {}")
 
 
-def _spec(recipient: _Side, donor: _Side, wanted: Reply) -> PatchSpec:
+def _spec(recipient: _Side, donor: _Side, expected: Reply) -> PatchSpec:
     from probes.causal.patching import PatchSpec
 
-    read, own = recipient.trace.spec, recipient.asked
+    run = recipient.trace.spec
     return PatchSpec(
-        checkpoint=read.checkpoint,
-        text=read.text,
-        segment_length=read.segment_length,
-        row=own.row,
-        own=own.reply.token,
+        checkpoint=run.checkpoint,
+        text=run.text,
+        segment_length=run.segment_length,
+        row=recipient.asked.row,
+        own=recipient.asked.reply.token,
         donor=donor.context.text,
         donor_row=donor.asked.row,
-        other=wanted.token,
+        other=expected.token,
     )
-
-
-def _choose_donor(opened: Opened) -> Opened | None:
-    """The other story, which has been run; None while it runs, and once a mistake has been explained."""
-    with st.container(border=True):
-        where, what, swap = st.columns([3, 7, 2], vertical_alignment="bottom")
-        source = widgets.buttons("Donor", "donor.source", list(_SOURCES), show=_SOURCES.__getitem__, at=where)
-        with what:
-            if source is TextSource.PASTED:
-                widgets.area("Text", "donor.pasted", placeholder=sidebar.EXAMPLE)
-            else:
-                _choose_story(source)
-        both = "The donor becomes the recipient, and the recipient the donor."
-        swapped = swap.button("Swap", icon=":material/swap_horiz:", help=both, width="stretch")
-    loaded = opened.checkpoint
-    try:
-        chosen = donors.donor(state.current().text, state.current().donor, opened.context)
-        read = sidebar.context_of(chosen)
-        state.shows("donor", read.text)
-        if swapped:
-            _swap(chosen)
-        trace = session.ran(loaded, cache.spec_for(loaded, read.text, session.segment_length(), opened.layers[0]))
-    except ValueError as error:
-        say.info("There is no donor yet. {}.", error)
-        return None
-    if trace is None:
-        return None
-    return Opened(checkpoint=loaded, context=session.answerable(read, loaded, trace), trace=trace)
-
-
-def _choose_story(source: TextSource) -> None:
-    task, which, question = st.columns([3, 2, 2])
-    tasks = [0, *stories.TASKS]
-    own = "as the recipient's"
-    task = widgets.select(
-        "bAbI task", "donor.task", tasks, show=lambda task: sidebar.task_name(task) if task else own, at=task
-    )
-    last = donors.count(source, task or state.current().text.task) - 1
-    label = "Seed" if source is TextSource.SIMULATED else "Story"
-    first = "-1 is the first story after the recipient that gives another answer to its question, and to its own."
-    widgets.number(label, "donor.index", -1, last, help=first, at=which)
-    widgets.number("Question", "donor.question", help="Counted from 0; -1 is the last.", at=question)
-
-
-def _swap(donor: TextChoice) -> None:
-    """Exchange the two stories, in the sidebar as well."""
-    text = state.current().text
-    state.update(
-        "donor",
-        source=TextSource.PASTED if text.source is TextSource.FILE else text.source,
-        task=text.task,
-        index=text.seed if text.source is TextSource.SIMULATED else text.index,
-        question=text.question,
-        pasted=text.pasted,
-    )
-    state.update("text", **vars(donor))
-    state.update("run", token=None)
-    st.rerun()
 
 
 def _story(title: str, side: _Side) -> None:
-    tokenizer, at = side.opened.checkpoint.tokenizer, side.asked
+    tokenizer, asked = side.checkpoint.tokenizer, side.asked
     say.subheader("{}", title)
-    panels.strip(text.strip(side.trace, text.marks(side.trace, side.context), tokenizer), f"strip_{title}", at.row)
+    panels.strip(text.strip(side.trace, text.marks(side.trace, side.context), tokenizer), f"strip_{title}", asked.row)
     say.caption("{}", side.context.origin)
-    says, chance = patching.said(side.trace, at.row, tokenizer), text.probabilities(side.trace, at.row).max()
+    reply = patching.said(side.trace, asked.row, tokenizer)
+    probability = text.probabilities(side.trace, asked.row).max()
     st.markdown(
-        say.words("It says **{}** ({:.3f}). ", says.words, chance)
-        + (say.words("The true answer is **{}**.", at.reply.words) if at.known else "The true answer is not known.")
+        say.words("It says **{}** ({:.3f}). ", reply.words, probability)
+        + (
+            say.words("The true answer is **{}**.", asked.reply.words)
+            if asked.known
+            else "The true answer is not known."
+        )
     )
 
 
 def _choose_part(recipient: _Side, donor: _Side) -> Patched:
-    """What is carried over."""
-    config = recipient.opened.checkpoint.config
+    """Choose what is carried over."""
+    config = recipient.checkpoint.config
     with st.container(border=True):
         left, right = st.columns([2, 3])
-        there = [part for part in Patched if part is Patched.BANK or _SITES[part].layers(config)]
-        part = widgets.buttons("Carry over the donor's", "patching.part", there, show=_PARTS.__getitem__, at=left)
+        parts = [part for part in Patched if part is Patched.BANK or _SITES[part].layers(config)]
+        part = widgets.buttons("Carry over the donor's", "patching.part", parts, show=_PARTS.__getitem__, at=left)
         if part is Patched.BANK:
-            whole = "Choose none for the whole bank."
-            widgets.places("Slots", "patching.slots", range(config.slots), help=whole, at=right)
+            help = "Choose none for the whole bank."
+            widgets.places("Slots", "patching.slots", range(config.slots), help=help, at=right)
             _reading(recipient, donor)
         else:
             layers = _SITES[part].layers(config)
@@ -212,114 +146,121 @@ def _choose_part(recipient: _Side, donor: _Side) -> Patched:
 def _reading(recipient: _Side, donor: _Side) -> None:
     """What the two questions read; a click chooses a slot, or leaves it out."""
     runs = [(name, side.trace, side.asked.row) for name, side in (("recipient", recipient), ("donor", donor))]
-    view = patching.reading(runs, recipient.opened.layers)
+    view = patching.reading(runs, recipient.layers)
     cell = panels.map_to_click(view, "patched_reading", None, None, Stretch.SQRT, 70 + 22 * len(view.values))
     if cell is not None:
         state.click("patching", slots=tuple(sorted({cell.column} ^ set(state.current().patching.slots))))
 
 
 def _patched(recipient: _Side, donor: _Side, part: Patched) -> Trace | None:
-    """The recipient's run with the donor's part in it; None while it runs. Raises ValueError as `run` does."""
+    """The recipient's run with a part of the donor's in it; None while it runs. Raises ValueError as `run` does."""
     from probes.causal.patching import bank_edit
 
-    chosen = state.current().patching
+    choice = state.current().patching
     if part is Patched.BANK:
-        segments = donor.asked.segment, recipient.asked.segment
-        change = bank_edit(donor.context.text, *segments, chosen.slots or None)
+        change = bank_edit(donor.context.text, donor.asked.segment, recipient.asked.segment, choice.slots or None)
     else:
-        change = _activation(recipient, donor, _SITES[part], chosen.layer)
-    return session.ran(recipient.opened.checkpoint, replace(recipient.trace.spec, captures=(), interventions=(change,)))
+        change = _activation(recipient, donor, _SITES[part], choice.layer)
+    return session.ran(recipient.checkpoint, replace(recipient.trace.spec, captures=(), interventions=(change,)))
 
 
 def _activation(recipient: _Side, donor: _Side, site: Site, layer: int) -> Edit:
-    """A site in the question's segment, as far as both segments reach.
+    """The donor's activation at a site, at as many last tokens of the question's segment as both segments have.
 
     Raises ValueError if the two questions do not coincide when the segments are aligned at their ends.
     """
-    here, there = (side.trace.segments[side.asked.segment] for side in (recipient, donor))
-    behind, other = here.end - recipient.asked.row - 1, there.end - donor.asked.row - 1
-    if behind != other:
+    own, other = (side.trace.segments[side.asked.segment] for side in (recipient, donor))
+    after_own, after_other = own.end - recipient.asked.row - 1, other.end - donor.asked.row - 1
+    if after_own != after_other:
         raise ValueError(
             "the questions do not coincide when the two segments are aligned at their ends:"
-            f" {behind} tokens follow the recipient's, {other} the donor's"
+            f" {after_own} tokens follow the recipient's, {after_other} the donor's"
         )
-    tokens = tuple(range(max(here.start, here.end - len(there.ids)), here.end))
+    tokens = tuple(range(max(own.start, own.end - len(other.ids)), own.end))
     operation = Patch(text=donor.context.text, segment=donor.asked.segment)
     return Edit(site=site, operation=operation, layers=(layer,), segments=(recipient.asked.segment,), tokens=tokens)
 
 
 def _donors_reply(recipient: _Side, donor: _Side, part: Patched) -> Reply:
-    """What a bank of the donor's should answer the recipient's question with; an activation, and where that is not
-    told, its own question."""
-    told = donors.told(donor.context, recipient.context) if part is Patched.BANK else None
-    if told is None:
+    """The reply that the donor's part should bring: with the bank, what the donor's story answers to the recipient's
+    question, if it does; else the donor's answer to its own question."""
+    answer = donors.answer_from(donor.context, recipient.context) if part is Patched.BANK else None
+    if answer is None:
         return donor.asked.reply
-    return patching.replied(recipient.trace, recipient.context, told, recipient.opened.checkpoint.tokenizer)
+    return patching.replied(recipient.trace, recipient.context, answer, recipient.checkpoint.tokenizer)
 
 
-def _outcome(recipient: _Side, donor: _Side, after: Trace, wanted: Reply) -> None:
-    tokenizer = recipient.opened.checkpoint.tokenizer
+def _outcome(recipient: _Side, donor: _Side, after: Trace, expected: Reply) -> None:
+    tokenizer = recipient.checkpoint.tokenizer
     before, own, row = recipient.trace, recipient.asked.reply, recipient.asked.row
     st.subheader("Whose answer?")
-    if wanted.token == own.token:
-        alike = f"Both stories answer {wanted.words}"
-        if wanted.words != own.words:
-            alike = f"{own.words} and {wanted.words} begin with the same token"
+    if expected.token == own.token:
+        alike = f"Both stories answer {expected.words}"
+        if expected.words != own.words:
+            alike = f"{own.words} and {expected.words} begin with the same token"
         say.info("{}: this donor cannot show whose answer the model gives. Choose another one.", alike)
-    was, says = (patching.said(trace, row, tokenizer) for trace in (before, after))
-    whose = {wanted.token: "the donor's answer", own.token: "the recipient's answer"}
+    reply_before, reply_after = (patching.said(trace, row, tokenizer) for trace in (before, after))
+    whose = {expected.token: "the donor's answer", own.token: "the recipient's answer"}
     say.markdown(
         "Before, the model says **{}**; with the donor's part in it, **{}**: {}.",
-        was.words,
-        says.words,
-        whose.get(says.token, "neither story's answer"),
+        reply_before.words,
+        reply_after.words,
+        whose.get(reply_after.token, "neither story's answer"),
     )
     left, right = st.columns([3, 2])
     with left:
-        own_run = ("in the donor's own run", donor.trace, donor.asked.row)
-        runs = [("before", before, row), ("after", after, row), own_run]
-        panels.table(patching.answers(runs, [("recipient", own), ("donor", wanted)]), "patched_answers")
-        first, then = (float(patching.difference(trace.logits[row], own, wanted)) for trace in (before, after))
+        runs = [
+            ("before", before, row),
+            ("after", after, row),
+            ("in the donor's own run", donor.trace, donor.asked.row),
+        ]
+        panels.table(patching.answers(runs, [("recipient", own), ("donor", expected)]), "patched_answers")
         say.caption(
             "Probability of each answer's first token. The donor's answer is {}. Logit difference, donor's"
             " answer minus recipient's: {:+.2f} before, {:+.2f} after.",
-            _source(recipient, donor, wanted),
-            first,
-            then,
+            _source(recipient, donor, expected),
+            *_differences(recipient, after, expected),
         )
     with right:
         view = text.beside(before.logits[row], after.logits[row], ("before", "after"), tokenizer.shown, 6)
         panels.table(view, "patched_next")
 
 
-def _source(recipient: _Side, donor: _Side, wanted: Reply) -> str:
-    if wanted != donor.asked.reply:
+def _differences(recipient: _Side, after: Trace, expected: Reply) -> tuple[float, float]:
+    """The logit difference before and after, donor's answer minus recipient's."""
+    own, row = recipient.asked.reply, recipient.asked.row
+    before, then = (float(patching.difference(trace.logits[row], own, expected)) for trace in (recipient.trace, after))
+    return before, then
+
+
+def _source(recipient: _Side, donor: _Side, expected: Reply) -> str:
+    if expected != donor.asked.reply:
         return f"what its story says about “{recipient.context.quizzes[-1].question}”"
     return "the answer to its own question" if donor.asked.known else "the model's answer after it"
 
 
-def _each_slot(recipient: _Side, after: Trace, wanted: Reply, chart: PatchingChart) -> dict[str, ComputedChart]:
-    """The donor's slots one by one, beside all the chosen ones together; the panel, where there is one."""
-    loaded, own, row = recipient.opened.checkpoint, recipient.asked.reply, recipient.asked.row
+def _each_slot(recipient: _Side, after: Trace, expected: Reply, chart: PatchingChart) -> dict[str, ComputedChart]:
+    """The donor's slots one by one, beside all chosen ones together. Returns the panel, if there is one."""
+    checkpoint, slots = recipient.checkpoint, recipient.checkpoint.config.slots
     st.subheader("Each slot alone")
-    if wanted.token == own.token:
+    if expected.token == recipient.asked.reply.token:
         st.caption("Nothing to compare: the two answers begin with the same token.")
         return {}
-    label = say.words("Carry over each of the {:,} slots alone", loaded.config.slots)
-    if loaded.config.slots > _MOST_SLOTS and not st.button(label, icon=":material/play_arrow:"):
+    label = say.words("Carry over each of the {:,} slots alone", slots)
+    if slots > _MOST_SLOTS and not st.button(label, icon=":material/play_arrow:"):
         return {}
     with st.spinner("Carrying over each slot alone ..."):
-        alone = session.result_of(chart, loaded)
-    if alone is None:
+        result = session.result_of(chart, checkpoint)
+    if result is None:
         return {}
-    made = chart.made(loaded, alone)
+    made = chart.made(checkpoint, result)
     left, right = st.columns([5, 1])
     with left:
         panels.figure(made.view, "patched_alone")
     chosen = list(state.current().patching.slots)
-    before, now = (float(patching.difference(trace.logits[row], own, wanted)) for trace in (recipient.trace, after))
+    before, now = _differences(recipient, after, expected)
     right.metric(f"{'Chosen' if chosen else 'All'} slots together", f"{now - before:+.2f}")
-    right.metric("The same alone, added up", f"{alone.changes[chosen or slice(None)].sum():+.2f}")
+    right.metric("The same alone, added up", f"{result.changes[chosen or slice(None)].sum():+.2f}")
     st.caption(
         "Change of the logit difference, donor's answer minus recipient's, in logits, when a single slot"
         " is carried over. If the joint change and the sum are far apart, slots depend on each other:"

@@ -1,16 +1,20 @@
-"""Other stories than the one that is read: its neighbours, and one to take something from."""
+"""Other stories than the one that is read: its neighbours, and the donor from which something is taken."""
 
 from dataclasses import replace
 
+import streamlit as st
+
 from app.choices.context import Context
 from app.choices.selection import DonorChoice, TextChoice, TextSource
-from app.ui import sidebar
+from app.ui import say, session, sidebar, state, widgets
+from app.ui.session import Opened
 from lm2.tasks import stories
 from lm2.tasks.questions import UnanswerableError, answer
 from lm2.tasks.world import WorldError
 
+_SOURCES = {TextSource.STORY: "Story", TextSource.SIMULATED: "Simulated", TextSource.PASTED: "Text"}
 _TRIED = 50
-"""Stories that are looked through for one with other answers."""
+"""Stories that are searched for one with other answers."""
 
 SEEDS = 1_000_001
 
@@ -20,48 +24,100 @@ def count(source: TextSource, task: int) -> int:
     return SEEDS if source is TextSource.SIMULATED else len(stories.real_stories(task)) or 10_000
 
 
-def neighbours(chosen: TextChoice, first: int, several: int) -> tuple[TextChoice, ...]:
-    """So many stories of a text's task, from the `first` one behind its own on; the last one is followed by story
-    0.
+def neighbours(text: TextChoice, first: int, number: int) -> tuple[TextChoice, ...]:
+    """The stories of a text's task that follow it, from the `first` after it on; story 0 follows the last.
 
     For a text of the user's own: from the task's first story on.
     """
-    if chosen.source is TextSource.SIMULATED:
-        return tuple(replace(chosen, seed=(chosen.seed + first + step) % SEEDS) for step in range(several))
-    own = chosen.index if chosen.source is TextSource.STORY else -1
-    there = count(TextSource.STORY, chosen.task)
-    return tuple(
-        replace(chosen, source=TextSource.STORY, index=(own + first + step) % there) for step in range(several)
-    )
+    if text.source is TextSource.SIMULATED:
+        return tuple(replace(text, seed=(text.seed + first + step) % SEEDS) for step in range(number))
+    index = text.index if text.source is TextSource.STORY else -1
+    total = count(TextSource.STORY, text.task)
+    return tuple(replace(text, source=TextSource.STORY, index=(index + first + step) % total) for step in range(number))
 
 
-def donor(text: TextChoice, chosen: DonorChoice, recipient: Context) -> TextChoice:
-    """The donor that is chosen for a text. Raises ValueError where its numbers name no story."""
-    found = replace(
-        text, source=chosen.source, task=chosen.task or text.task, question=chosen.question, pasted=chosen.pasted
+def _chosen(text: TextChoice, choice: DonorChoice, recipient: Context) -> TextChoice:
+    """The donor that is chosen for a text. Raises ValueError if there is no such story."""
+    donor = replace(
+        text, source=choice.source, task=choice.task or text.task, question=choice.question, pasted=choice.pasted
     )
-    if found.source is TextSource.PASTED:
-        return found
-    if chosen.index >= 0:
-        return replace(found, **{"seed" if found.source is TextSource.SIMULATED else "index": chosen.index})
-    near = neighbours(found, 1, min(_TRIED, count(found.source, found.task)))
-    return next((one for one in near if _differs(sidebar.context_of(one), recipient)), near[0])
+    if donor.source is TextSource.PASTED:
+        return donor
+    if choice.index >= 0:
+        return replace(donor, **{"seed" if donor.source is TextSource.SIMULATED else "index": choice.index})
+    nearest = neighbours(donor, 1, min(_TRIED, count(donor.source, donor.task)))
+    return next((story for story in nearest if _differs(sidebar.context_of(story), recipient)), nearest[0])
 
 
 def _differs(donor: Context, recipient: Context) -> bool:
-    """Whether the donor answers both the recipient's question and its own otherwise."""
-    answer = told(donor, recipient)
+    """Whether the donor's story gives other answers to the recipient's question and to its own."""
+    answer = answer_from(donor, recipient)
     return answer is not None and recipient.quizzes[-1].answer not in (answer, donor.quizzes[-1].answer)
 
 
-def told(donor: Context, recipient: Context) -> str | None:
-    """What the donor's story answers to the recipient's last question; None where it does not say."""
+def answer_from(donor: Context, recipient: Context) -> str | None:
+    """What the donor's story answers to the recipient's last question; None if it does not say."""
     if not recipient.quizzes:
         return None
     end = donor.quizzes[-1].end if donor.quizzes else len(donor.text)
+    statements = [donor.text[start:stop] for start, stop in donor.statements if stop <= end]
     try:
-        return answer(
-            recipient.quizzes[-1].question, [donor.text[first:last] for first, last in donor.statements if last <= end]
-        )[0]
+        return answer(recipient.quizzes[-1].question, statements)[0]
     except (WorldError, UnanswerableError):
         return None
+
+
+def choose(recipient: Opened) -> Opened | None:
+    """Choose the donor, and run it; None while it runs, and after explaining a mistake."""
+    with st.container(border=True):
+        left, middle, right = st.columns([3, 7, 2], vertical_alignment="bottom")
+        source = widgets.buttons("Donor", "donor.source", list(_SOURCES), show=_SOURCES.__getitem__, at=left)
+        with middle:
+            if source is TextSource.PASTED:
+                widgets.area("Text", "donor.pasted", placeholder=sidebar.EXAMPLE)
+            else:
+                _choose_story(source)
+        both = "The donor becomes the recipient, and the recipient the donor."
+        swapped = right.button("Swap", icon=":material/swap_horiz:", help=both, width="stretch")
+    try:
+        text = _chosen(state.current().text, state.current().donor, recipient.context)
+        context = sidebar.context_of(text)
+        state.shows("donor", context.text)
+        if swapped:
+            _swap(text)
+        return session.read(recipient.checkpoint, context, recipient.layers[0])
+    except ValueError as error:
+        say.info("There is no donor yet. {}.", error)
+        return None
+
+
+def _choose_story(source: TextSource) -> None:
+    left, middle, right = st.columns([3, 2, 2])
+    task = widgets.select(
+        "bAbI task",
+        "donor.task",
+        [0, *stories.TASKS],
+        show=lambda task: sidebar.task_name(task) if task else "as the recipient's",
+        at=left,
+    )
+    last = count(source, task or state.current().text.task) - 1
+    label = "Seed" if source is TextSource.SIMULATED else "Story"
+    first = "-1 is the first story after the recipient that gives another answer to its question, and to its own."
+    widgets.number(label, "donor.index", -1, last, help=first, at=middle)
+    widgets.number("Question", "donor.question", help="Counted from 0; -1 is the last.", at=right)
+
+
+def _swap(donor: TextChoice) -> None:
+    """Exchange the two stories, in the sidebar as well."""
+    text = state.current().text
+    state.update(
+        "donor",
+        source=TextSource.PASTED if text.source is TextSource.FILE else text.source,
+        task=text.task,
+        index=text.seed if text.source is TextSource.SIMULATED else text.index,
+        question=text.question,
+        pasted=text.pasted,
+    )
+    state.update("text", **vars(donor))
+    state.update("run", token=None)
+    st.rerun()

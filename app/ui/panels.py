@@ -11,7 +11,8 @@ from app.components.heatmap import HeatmapCell, heatmap
 from app.components.token_strip import token_strip
 from app.figures.palettes import Stretch
 from app.figures.screen import draw
-from app.ui import say, session
+from app.figures.theme import DARK, LIGHT
+from app.ui import say
 from app.views.kinds import Heatmap, Strip, Table
 from app.views.latex import decimals
 from app.views.numbers import View
@@ -74,7 +75,8 @@ def map_to_click(
 
 
 def figure(view: View, key: str, height: int | None = None) -> None:
-    st.plotly_chart(draw.figure(view, session.theme(), height), key=key, theme=None, config=_BAR, alt=view.alt)
+    theme = DARK if st.context.theme.type == "dark" else LIGHT
+    st.plotly_chart(draw.figure(view, theme, height), key=key, theme=None, config=_BAR, alt=view.alt)
 
 
 def panel(view: View | Table, key: str, title: str, note: str = "", *, at: Any = st, height: int | None = None) -> None:

@@ -1,4 +1,4 @@
-"""What every screen starts from: the loaded checkpoint, the context, and the trace of the one on the other."""
+"""What every screen starts from: the checkpoint, the text, and the trace of its run."""
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
@@ -9,19 +9,15 @@ import streamlit as st
 
 from app.charts import Chart, ComputedChart, OfRun, RunChart
 from app.choices.context import Context
-from app.figures.theme import DARK, LIGHT, Theme
 from app.server import cache, results
 from app.server.jobs import Job, JobPhase
 from app.ui import progress, say, sidebar, state
 from app.views.run import memory
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from lm2.runs.spec import RunSpec
     from lm2.runs.trace import Trace
     from lm2.weights.checkpoint import Checkpoint
-    from probes.causal.lens import SlotReadout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,104 +35,105 @@ class Opened:
 
 
 def open_checkpoint() -> "Checkpoint | None":
-    """Load the chosen checkpoint; None once it has been explained why there is none."""
-    chosen = state.current().model
-    state.write_link()  # a page that is loaded again while this takes its time must find what was chosen
+    """Load the chosen checkpoint; None after explaining why it cannot be loaded."""
+    model = state.current().model
+    state.write_link()  # for a page that is reloaded while this takes its time
     try:
-        with st.spinner(say.words("Loading {} ...", chosen.checkpoint)):
-            loaded = cache.checkpoint(chosen.checkpoint, chosen.device, chosen.dtype)
+        with st.spinner(say.words("Loading {} ...", model.checkpoint)):
+            checkpoint = cache.checkpoint(model.checkpoint, model.device, model.dtype)
     except ValueError as error:
         say.info("{}.", error)
         return None
-    state.shows("weights", loaded.digest)
-    return loaded
+    state.shows("weights", checkpoint.digest)
+    return checkpoint
 
 
 def segment_length() -> int | None:
-    """The one that is chosen; None, the checkpoint's own."""
+    """The chosen one, in tokens; None for the checkpoint's own."""
     return state.current().model.length or None
 
 
 def open_trace() -> Opened | None:
-    """Load and run what the selection names; None while a long text runs, and once a user's mistake has been
-    explained."""
-    loaded = open_checkpoint()
-    if loaded is None:
+    """Load and run what is selected; None while a long text runs, and after explaining a user's mistake."""
+    checkpoint = open_checkpoint()
+    if checkpoint is None:
         return None
     try:
-        read = sidebar.context_of(state.current().text)
-        state.shows("context", read.text)
-        layers = sorted(loaded.config.memory_layers)
+        context = sidebar.context_of(state.current().text)
+        state.shows("context", context.text)
+        layers = sorted(checkpoint.config.memory_layers)
         if layers and state.current().run.layer not in layers:
             state.settle("run.layer", layers[-1])
-        spec = cache.spec_for(loaded, read.text, segment_length(), state.current().run.layer)
-        trace = ran(loaded, spec)
+        return read(checkpoint, context, state.current().run.layer)
     except ValueError as error:
         say.info("{}.", error)
         return None
-    return None if trace is None else Opened(checkpoint=loaded, context=answerable(read, loaded, trace), trace=trace)
 
 
-def answerable(read: Context, loaded: "Checkpoint", trace: "Trace") -> Context:
-    """The context without the questions whose answers the model has no tokens for, which is said."""
-    quizzes = tuple(quiz for quiz in read.quizzes if quiz.answerable(trace.tokens, loaded.tokenizer))
-    lost = dict.fromkeys(quiz.answer for quiz in read.quizzes if quiz not in quizzes)
+def read(checkpoint: "Checkpoint", context: Context, layer: int) -> Opened | None:
+    """Run a text, as `result_of` does; questions whose answers the model has no tokens for are left out."""
+    trace = ran(checkpoint, cache.spec_for(checkpoint, context.text, segment_length(), layer))
+    if trace is None:
+        return None
+    quizzes = tuple(quiz for quiz in context.quizzes if quiz.answerable(trace.tokens, checkpoint.tokenizer))
+    lost = dict.fromkeys(quiz.answer for quiz in context.quizzes if quiz not in quizzes)
     if lost:
         say.info(
             "The tokenizer of {} has no tokens for {}: questions with this answer are left out.",
-            loaded.name,
+            checkpoint.name,
             ", ".join(lost),
         )
-    return replace(read, quizzes=quizzes)
+    return Opened(checkpoint=checkpoint, context=replace(context, quizzes=quizzes), trace=trace)
 
 
-def ran(loaded: "Checkpoint", spec: "RunSpec") -> "Trace | None":
-    """The trace of a spec, as `result_of` has it."""
-    return result_of(RunChart(spec=spec, shown=OfRun.TEXT), loaded)
+def ran(checkpoint: "Checkpoint", spec: "RunSpec") -> "Trace | None":
+    """The trace of a spec, computed as `result_of` does."""
+    return result_of(RunChart(spec=spec, shown=OfRun.TEXT), checkpoint)
 
 
-def result_of(chart: Chart, loaded: "Checkpoint") -> Any:
-    """What a chart shows something of. Work on a short text is waited for; of a long one the page shows how far it is,
-    and None comes back.
+def result_of(chart: Chart, checkpoint: "Checkpoint") -> Any:
+    """A chart's result. On a short text, it is waited for; on a long one, the page shows the progress, and the result
+    is None.
 
-    Whoever asks for the same result meets it: on another screen, after a reload, in another session. Raises ValueError
-    as `Chart.result` does.
+    Whoever asks for the same result gets the same job: another screen, a reloaded page, another session. Raises
+    ValueError as `Chart.result` does.
     """
-    found = results.result_of(chart, loaded, state.session())
-    if not isinstance(found, Job):
-        return found
+    result = results.result_of(chart, checkpoint, state.session())
+    if not isinstance(result, Job):
+        return result
+    job = result
     state.write_link()
     bar = st.empty()
-    while found.at_once and not found.wait(0.1):
-        bar.progress(found.done / (found.total or 1), say.words("Segment {} of {}", found.done, found.total or "..."))
+    while job.at_once and not job.wait(0.1):
+        bar.progress(job.done / (job.total or 1), say.words("Segment {} of {}", job.done, job.total or "..."))
     bar.empty()
-    if not found.phase.ended:
+    if not job.phase.ended:
         st.caption(
             "A long text runs in the background: you can continue elsewhere, and return by this page's link."
             " It stops when no page waits for it any more."
         )
-        progress.show(found, "segment")
-    elif found.phase is JobPhase.FINISHED:
-        return result_of(chart, loaded)
-    elif found.phase is JobPhase.FAILED:
-        results.forget(chart, loaded)
-        raise ValueError(found.sentence)
+        progress.show(job, "segment")
+    elif job.phase is JobPhase.FINISHED:
+        return result_of(chart, checkpoint)
+    elif job.phase is JobPhase.FAILED:
+        results.forget(chart, checkpoint)
+        raise ValueError(job.sentence)
     else:
-        forget = partial(results.forget, chart, loaded)
+        forget = partial(results.forget, chart, checkpoint)
         st.button("Run the text", type="primary", icon=":material/play_arrow:", on_click=forget)
-        say.caption("Stopped after {}.", progress.counted(found.done, "segment"))
+        say.caption("Stopped after {}.", progress.counted(job.done, "segment"))
     return None
 
 
-def computed(charts: Mapping[str, Chart], loaded: "Checkpoint") -> dict[str, ComputedChart]:
-    """Charts of results that are there, with their views."""
-    found: dict[Hashable, Any] = {}
+def computed(charts: Mapping[str, Chart], checkpoint: "Checkpoint") -> dict[str, ComputedChart]:
+    """Charts with the views of their results, which have been computed."""
+    results_by_key: dict[Hashable, Any] = {}
     for chart in charts.values():
-        if chart.result_key not in found:
-            found[chart.result_key] = result_of(chart, loaded)
-        if found[chart.result_key] is None:  # somebody else's results have just taken its room
+        if chart.result_key not in results_by_key:
+            results_by_key[chart.result_key] = result_of(chart, checkpoint)
+        if results_by_key[chart.result_key] is None:  # somebody else's results have just taken its place in the store
             st.stop()
-    return {title: chart.made(loaded, found[chart.result_key]) for title, chart in charts.items()}
+    return {title: chart.made(checkpoint, results_by_key[chart.result_key]) for title, chart in charts.items()}
 
 
 def open_memory() -> Opened | None:
@@ -150,8 +147,7 @@ def open_memory() -> Opened | None:
 
 
 def captured(opened: Opened, layer: int) -> int:
-    """`layer`, if the trace holds it; else the text is run again for it, when a fragment that has only this trace chose
-    it."""
+    """`layer`; if the trace does not hold it, the page is drawn again, and runs the text for it."""
     if layer not in opened.layers:
         st.rerun()
     return layer
@@ -177,15 +173,3 @@ def subtitle(opened: Opened) -> None:
             " again.",
             opened.layers[0],
         )
-
-
-def readout(opened: Opened, bank: "np.ndarray", layer: int) -> "SlotReadout":
-    """What the slots of a bank say through a block."""
-    from probes.causal.lens import read_out
-
-    return read_out(opened.checkpoint, bank, layer, top=5, random=256, seed=0)
-
-
-def theme() -> Theme:
-    """The figures' colours for the browser's light or dark appearance."""
-    return DARK if st.context.theme.type == "dark" else LIGHT

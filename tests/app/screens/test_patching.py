@@ -11,7 +11,6 @@ from app.choices import context
 from app.choices.selection import Patched, TextChoice, TextSource
 from app.screens import patching as screen
 from app.ui import donors
-from app.ui.session import Opened
 from app.views.run import text
 from app.views.study import patching
 from lm2.model.sites import Site
@@ -38,10 +37,8 @@ def _context(whole: str, answer: str) -> context.Context:
 def _side(checkpoint, read: context.Context) -> screen._Side:
     spec = RunSpec(checkpoint=checkpoint.name, text=read.text, captures=(Capture(Site.READ_PATTERN),))
     trace = run(checkpoint, spec)
-    return screen._Side(
-        opened=Opened(checkpoint=checkpoint, context=read, trace=trace),
-        asked=patching.asked(trace, read, checkpoint.tokenizer),
-    )
+    asked = patching.asked(trace, read, checkpoint.tokenizer)
+    return screen._Side(checkpoint=checkpoint, context=read, trace=trace, asked=asked)
 
 
 def _bank(recipient: screen._Side, donor: screen._Side, slots: tuple[int, ...] | None) -> BankEdit:
@@ -59,7 +56,7 @@ def test_a_question_is_asked_where_it_ends(sides) -> None:
         own, segment = side.asked, side.trace.segments[side.asked.segment]
         assert own.row == len(side.trace.tokens) - 1 and segment.start <= own.row < segment.end
         assert own.known and own.reply == patching.replied(
-            side.trace, side.context, "kitchen", side.opened.checkpoint.tokenizer
+            side.trace, side.context, "kitchen", side.checkpoint.tokenizer
         )
 
 
@@ -71,21 +68,21 @@ def test_a_text_without_a_question_is_asked_what_the_model_says_behind_it(gated)
 
 def test_the_donors_answer_is_what_its_story_tells_of_the_recipients_question(sides) -> None:
     recipient, donor = sides
-    assert donors.told(donor.context, recipient.context) == "bedroom"
+    assert donors.answer_from(donor.context, recipient.context) == "bedroom"
     assert screen._donors_reply(recipient, donor, Patched.BANK).words == "bedroom"
     assert screen._donors_reply(recipient, donor, Patched.STREAM) == donor.asked.reply
 
 
 def test_a_story_that_does_not_say_and_a_question_that_is_none_have_no_answer() -> None:
     asked = _context(RECIPIENT, "kitchen")
-    assert donors.told(context.of_text("John went to the office.", ""), asked) is None
-    assert donors.told(context.of_text("It rained.", ""), asked) is None
-    assert donors.told(asked, context.of_text(DONOR, "")) is None
+    assert donors.answer_from(context.of_text("John went to the office.", ""), asked) is None
+    assert donors.answer_from(context.of_text("It rained.", ""), asked) is None
+    assert donors.answer_from(asked, context.of_text(DONOR, "")) is None
 
 
 def test_each_slot_alone_is_what_a_run_of_its_own_says(sides) -> None:
     recipient, donor = sides
-    checkpoint, row, own = recipient.opened.checkpoint, recipient.asked.row, recipient.asked.reply
+    checkpoint, row, own = recipient.checkpoint, recipient.asked.row, recipient.asked.reply
     wanted = patching.replied(recipient.trace, recipient.context, "bedroom", checkpoint.tokenizer)
     alone = slots_alone(checkpoint, screen._spec(recipient, donor, wanted))
     assert alone.changes.shape == (checkpoint.config.slots,) and alone.bytes == alone.changes.nbytes
@@ -109,7 +106,7 @@ def test_a_patchs_spec_goes_through_json_and_refuses_what_makes_no_sense(sides) 
         with pytest.raises(ValueError, match=said):
             PatchSpec.from_json(spec.to_json() | values)
     with pytest.raises(ValueError, match="there is no token 999"):
-        slots_alone(recipient.opened.checkpoint, replace(spec, row=999))
+        slots_alone(recipient.checkpoint, replace(spec, row=999))
 
 
 def test_a_whole_bank_makes_the_question_answered_as_in_the_donors_story(gated) -> None:
@@ -123,7 +120,7 @@ def test_a_whole_bank_makes_the_question_answered_as_in_the_donors_story(gated) 
 
 def test_the_last_blocks_stream_carries_the_donors_answer_over(sides) -> None:
     recipient, donor = sides
-    checkpoint = recipient.opened.checkpoint
+    checkpoint = recipient.checkpoint
     change = screen._activation(recipient, donor, Site.RESID_POST, checkpoint.config.n_layers - 1)
     after = run(checkpoint, replace(recipient.trace.spec, captures=(), interventions=(change,)))
     assert np.allclose(after.logits[recipient.asked.row], donor.trace.logits[donor.asked.row], atol=1e-5)
@@ -138,7 +135,7 @@ def test_questions_that_do_not_meet_are_refused_with_both_distances(gated) -> No
 
 def test_the_table_of_answers_has_each_runs_probability(sides) -> None:
     recipient, donor = sides
-    wanted = patching.replied(recipient.trace, recipient.context, "bedroom", recipient.opened.checkpoint.tokenizer)
+    wanted = patching.replied(recipient.trace, recipient.context, "bedroom", recipient.checkpoint.tokenizer)
     replies = [("recipient", recipient.asked.reply), ("donor", wanted)]
     table = patching.answers(
         [("before", recipient.trace, recipient.asked.row), ("own", donor.trace, donor.asked.row)], replies
@@ -149,11 +146,11 @@ def test_the_table_of_answers_has_each_runs_probability(sides) -> None:
 
 
 def test_reading_is_shown_for_both_questions(sides) -> None:
-    layers = sorted(sides[0].opened.checkpoint.config.memory_layers)
+    layers = sorted(sides[0].checkpoint.config.memory_layers)
     view = patching.reading(
         [(name, side.trace, side.asked.row) for name, side in zip(("recipient", "donor"), sides)], layers
     )
-    assert view.values.shape == (2 * len(layers), sides[0].opened.checkpoint.config.slots)
+    assert view.values.shape == (2 * len(layers), sides[0].checkpoint.config.slots)
     own = sides[0].trace.across(Site.READ_PATTERN, layer=layers[0])[:, sides[0].asked.row].mean(0)
     assert np.allclose(view.values[0], own)
 
