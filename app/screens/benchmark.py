@@ -38,7 +38,7 @@ def render() -> None:
     )
     try:
         chart = BenchmarkChart(spec=named, shown=OfBenchmark.CURVES)
-        found = chart.result(None, Computing(folder=owner.place(named) if named else None))
+        found = chart.result(None, Computing(folder=owner.allowed_path(named) if named else None))
     except ValueError as error:
         if named:
             say.info("{}.", error)

@@ -25,12 +25,13 @@ def render() -> None:
         "One part of the memory at a time is changed while the model answers many held-out questions."
         " Every result comes with its control."
     )
-    loaded = session.open_checkpoint()
-    if loaded is None:
+    checkpoint = session.open_checkpoint()
+    if checkpoint is None:
         return
-    if not loaded.config.memory_layers:
+    if not checkpoint.config.memory_layers:
         say.info(
-            "{} has no memory, so there is nothing to ablate. Sweeps can replace its attention and MLPs.", loaded.name
+            "{} has no memory, so there is nothing to ablate. Sweeps can replace its attention and MLPs.",
+            checkpoint.name,
         )
         return
     key = _key()
@@ -39,18 +40,18 @@ def render() -> None:
     asked = state.current().questions
     spec = ExperimentSpec(
         experiment=key,
-        checkpoint=loaded.name,
+        checkpoint=checkpoint.name,
         task=asked.task,
         questions=asked.count,
         segment_length=session.segment_length(),
         seed=asked.seed,
     )
     chart = ExperimentChart(spec=spec, shown=OfExperiment.TABLE)
-    report = job_panel.result_of(chart, loaded, f"Run about {spec.documents:,} documents", "document")
+    report = job_panel.result_of(chart, checkpoint, f"Run about {spec.documents:,} documents", "document")
     if report is not None:
-        _show(loaded, report)
+        _show(checkpoint, report)
     found = None if report is None else report.to_json()
-    job_panel.again(loaded, key, spec, "lm2 ablate {}", found=found)
+    job_panel.again(checkpoint, key, spec, "lm2 ablate {}", found=found)
 
 
 def _key() -> str:
@@ -60,7 +61,7 @@ def _key() -> str:
     return key
 
 
-def _show(loaded: Checkpoint, report: ExperimentReport) -> None:
+def _show(checkpoint: Checkpoint, report: ExperimentReport) -> None:
     """Every table, as a curve where its rows make one, else as intervals."""
     made: dict[str, ComputedChart] = {}
     for at, found in enumerate(report.findings):
@@ -68,9 +69,9 @@ def _show(loaded: Checkpoint, report: ExperimentReport) -> None:
         chart = ExperimentChart(spec=report.spec, shown=OfExperiment.TABLE, finding=at)
         if found.curve or experiments.forest(found) is not None:
             shown = OfExperiment.CURVE if found.curve else OfExperiment.FOREST
-            made[found.title] = replace(chart, shown=shown).made(loaded, report)
+            made[found.title] = replace(chart, shown=shown).made(checkpoint, report)
             panels.figure(made[found.title].view, f"curve_{at}")
-        table = made[f"{found.title}, table"] = chart.made(loaded, report)
+        table = made[f"{found.title}, table"] = chart.made(checkpoint, report)
         panels.table(table.view, f"table_{at}")
         say.caption("{}", experiments.note(found))
     export_panel.hand_out(made)

@@ -77,7 +77,7 @@ def _opened(name: str, pressed: float, placed: list[PlacedPanel]) -> None:
         told = workspace.read(name)
         spec = FigureSpec.from_json(told.get("figure", {}))
         for file in {file for chart in spec.charts for file in chart.files}:
-            owner.place(file)
+            owner.allowed_path(file)
     except ValueError as error:
         say.info("{}.", error)
         return

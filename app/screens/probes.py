@@ -59,38 +59,40 @@ def render() -> None:
         "What does the memory hold? Linear probes decode it in stories that they have not seen, with a"
         " control task and baselines."
     )
-    loaded = session.open_checkpoint()
-    if loaded is None:
+    checkpoint = session.open_checkpoint()
+    if checkpoint is None:
         return
     try:
-        probe_choices.choose(loaded)
-        chart = ProbeChart(spec=probe_choices.spec(loaded), shown=OfProbe.MAP)
+        probe_choices.choose(checkpoint)
+        chart = ProbeChart(spec=probe_choices.spec(checkpoint), shown=OfProbe.MAP)
         with st.spinner("Preparing the rows ..."):
-            plan = chart.plan(loaded, Kept(anew=True))
+            plan = chart.plan(checkpoint, Kept(anew=True))
         state.shows("documents", "\f".join(encoded.prompt.text for encoded in plan.examples.encoded_prompts))
         if chart.files:
             state.shows("labels", "\f".join(read_text(Path(file)) for file in chart.files))
     except ValueError as error:
         say.info("There is no such probe: {}.", error)
         return
-    if job_panel.finished(chart, loaded):
+    if job_panel.finished(chart, checkpoint):
         say.caption("{}. " + _CONTEXT, plan.cost)
     else:
         say.markdown("**{}.**", plan.cost)
         st.caption(_CONTEXT)
-    probed = job_panel.result_of(chart, loaded, "Fit the probes", "source")
+    probed = job_panel.result_of(chart, checkpoint, "Fit the probes", "source")
     if probed is not None:
-        _show(loaded, probed, chart)
+        _show(checkpoint, probed, chart)
     tables = None if probed is None else probed.result.tables
-    job_panel.again(loaded, "probe", chart.spec, "lm2 probe {} --out FOLDER", tables, ("cells", "metrics", "examples"))
+    job_panel.again(
+        checkpoint, "probe", chart.spec, "lm2 probe {} --out FOLDER", tables, ("cells", "metrics", "examples")
+    )
 
 
-def _show(loaded: Checkpoint, probed: Probed, chart: ProbeChart) -> None:
+def _show(checkpoint: Checkpoint, probed: Probed, chart: ProbeChart) -> None:
     """The map beside the open source's curves; all sources; what is behind the open cell."""
     target = _target(probed)
     source, segment = _place(probed)
     chart = replace(chart, target=str(target), source=source.label, segment=-1 if segment == ALL else segment)
-    made = {title: replace(chart, shown=shown).made(loaded, probed) for title, shown in _SHOWN.items()}
+    made = {title: replace(chart, shown=shown).made(checkpoint, probed) for title, shown in _SHOWN.items()}
     left, right = st.columns([3, 2])
     with left:
         st.subheader("Where it can be read")
@@ -101,7 +103,7 @@ def _show(loaded: Checkpoint, probed: Probed, chart: ProbeChart) -> None:
     panels.table(made["Every source"].view, "probe_sources_told", _height(len(probed.rows)))
     best = probes.best(probed, target)
     st.caption(_COLUMNS if best is None else say.words("**{}** " + _COLUMNS, best))
-    _behind(loaded, probed, target, source, segment, made["Confusion"].view)
+    _behind(checkpoint, probed, target, source, segment, made["Confusion"].view)
     export_panel.hand_out(made)
 
 
@@ -139,7 +141,7 @@ def _map(probed: Probed, target: Target, source: Source, segment: int | str, vie
 
 
 def _behind(
-    loaded: Checkpoint, probed: Probed, target: Target, source: Source, segment: int | str, confusion: Heatmap
+    checkpoint: Checkpoint, probed: Probed, target: Target, source: Source, segment: int | str, confusion: Heatmap
 ) -> None:
     """What the open cell says, how it errs, and what its direction says."""
     cell = probed.cells[source, target, segment]
@@ -161,7 +163,7 @@ def _behind(
         if cell.gains:
             panels.table(probes.gains(cell), "probe_gains")
     with right:
-        _direction(loaded, probed, target, source)
+        _direction(checkpoint, probed, target, source)
     table, count = probes.misread(probed, source, target, segment)
     if not count:
         st.caption("No row was misclassified here.")
@@ -171,15 +173,17 @@ def _behind(
     say.caption("The {} most confident of {} misclassified rows; ⟦ ⟧ marks the row's token.", most, count)
 
 
-def _direction(loaded: Checkpoint, probed: Probed, target: Target, source: Source) -> None:
+def _direction(checkpoint: Checkpoint, probed: Probed, target: Target, source: Source) -> None:
     from probes.probing.directions import spoken
 
     try:
-        found = spoken(loaded, source, probed.result.readings[source, target].direction)
+        found = spoken(checkpoint, source, probed.result.readings[source, target].direction)
     except ValueError as error:
         say.caption("Top tokens: {}.", error)
         return
-    panels.table(probes.tokens(found, probed.result.plan.labels[target].names, loaded.tokenizer.shown), "probe_tokens")
+    panels.table(
+        probes.tokens(found, probed.result.plan.labels[target].names, checkpoint.tokenizer.shown), "probe_tokens"
+    )
     say.caption(
         "Top tokens of each class's direction (all segments, mean over folds, minus the mean over"
         " classes), by {}. These are the weights of the probe; the model need not use the same direction.",

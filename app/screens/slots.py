@@ -43,36 +43,36 @@ _PRIVATE = (
 def render() -> None:
     st.header("Slots")
     st.write("What reads and writes each slot most, over many stories: distinctive words, and passages in context.")
-    loaded = session.open_checkpoint()
-    if loaded is None:
+    checkpoint = session.open_checkpoint()
+    if checkpoint is None:
         return
-    if not loaded.config.memory_layers:
-        say.info("{} has no memory: there are no slots to explain.", loaded.name)
+    if not checkpoint.config.memory_layers:
+        say.info("{} has no memory: there are no slots to explain.", checkpoint.name)
         return
     if job_panel.questions() is None:
         return
-    chart = SlotChart(spec=_spec(loaded), slot=0)
+    chart = SlotChart(spec=_spec(checkpoint), slot=0)
     label = f"Read {state.current().questions.count} documents"
-    found = job_panel.result_of(chart, loaded, label, "document")
+    found = job_panel.result_of(chart, checkpoint, label, "document")
     if found is not None:
         _all(found)
-        _one(found, loaded, chart)
+        _one(found, checkpoint, chart)
     tables = None if found is None else partial(_tables, found)
     titles = ("keywords", "contexts")
-    job_panel.again(loaded, "slots", chart.spec, "lm2 explain {} --out FOLDER", tables, titles)
+    job_panel.again(checkpoint, "slots", chart.spec, "lm2 explain {} --out FOLDER", tables, titles)
 
 
-def _spec(loaded: Checkpoint) -> ExplainSpec:
+def _spec(checkpoint: Checkpoint) -> ExplainSpec:
     from probes.explain.spec import ExplainSpec, Signal
     from probes.features.documents import Documents, Origin
 
     asked = state.current().questions
     return ExplainSpec(
-        checkpoint=loaded.name,
+        checkpoint=checkpoint.name,
         documents=Documents(tasks=(asked.task,), count=asked.count, origin=Origin.HELD_OUT),
         segment_length=session.segment_length(),
         seed=asked.seed,
-        signals=tuple(Signal) if Site.WRITE_PATTERN.layers(loaded.config) else (Signal.READ,),
+        signals=tuple(Signal) if Site.WRITE_PATTERN.layers(checkpoint.config) else (Signal.READ,),
     )
 
 
@@ -86,13 +86,15 @@ def _all(found: Explanations) -> None:
     say.caption("{}", experiments.note(table))
 
 
-def _one(found: Explanations, loaded: Checkpoint, chart: SlotChart) -> None:
+def _one(found: Explanations, checkpoint: Checkpoint, chart: SlotChart) -> None:
     """The chosen slot: its contexts, its words, and a description."""
     from probes.explain.report import words
     from probes.explain.spec import Signal
 
     left, right = st.columns([1, 3])
-    slot = widgets.choice_of_number("Slot", "run.slot", loaded.config.slots, help="Clear it to choose none.", at=left)
+    slot = widgets.choice_of_number(
+        "Slot", "run.slot", checkpoint.config.slots, help="Clear it to choose none.", at=left
+    )
     side = "read"
     if Signal.WRITE in found.spec.signals:
         side = widgets.buttons("Who", "run.side", show=lambda side: f"{side} it", at=right)
@@ -103,16 +105,16 @@ def _one(found: Explanations, loaded: Checkpoint, chart: SlotChart) -> None:
         return
     one = found.of(Signal.READ if side == "read" else Signal.WRITE, slot)
     say.subheader("Slot {}, {}", slot, one.signal.done)
-    made = replace(chart, slot=slot, side=side, passages=len(one.contexts)).made(loaded, found)
+    made = replace(chart, slot=slot, side=side, passages=len(one.contexts)).made(checkpoint, found)
     panels.strip(made.view, "strip_slots", None)
     st.caption(_CONTEXTS)
     _table(words(one), "words")
     with st.expander("A language model's description", icon=":material/forum:"):
-        _description(found, one, loaded)
+        _description(found, one, checkpoint)
     export_panel.hand_out({f"Passages of slot {slot}": made})
 
 
-def _description(found: Explanations, one: SlotExplanation, loaded: Checkpoint) -> None:
+def _description(found: Explanations, one: SlotExplanation, checkpoint: Checkpoint) -> None:
     """Off unless the server's owner has named a language model: visitors choose neither where passages are sent nor
     what is written."""
     from probes.explain.explain import describe_slots
@@ -130,7 +132,7 @@ def _description(found: Explanations, one: SlotExplanation, loaded: Checkpoint) 
     spec = replace(found.spec, model=chat.model, signals=(one.signal,), slots=(one.slot,))
     asked = replace(found, spec=spec)
     label = f"Describe slot {one.slot}, {one.signal.done}"
-    key = results.key_of(loaded, spec.digest, "described")
+    key = results.key_of(checkpoint, spec.digest, "described")
     described = job_panel.result(key, lambda job: describe_slots(asked, chat, job.report), label, "reply")
     if described is not None:
         _table(descriptions(described), "descriptions")

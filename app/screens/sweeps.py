@@ -81,25 +81,25 @@ def render() -> None:
         "Every unit of a grid is replaced, one by one, while the model answers many held-out questions."
         " What does each contribute to the answer?"
     )
-    loaded = session.open_checkpoint()
-    if loaded is None:
+    checkpoint = session.open_checkpoint()
+    if checkpoint is None:
         return
-    _choose(loaded.config)
+    _choose(checkpoint.config)
     if job_panel.questions() is None:
         return
     try:
-        chart = SweepChart(spec=_spec(loaded), shown=OfSweep.EFFECTS)
-        if not job_panel.finished(chart, loaded):
-            _cost(loaded, chart.spec)
+        chart = SweepChart(spec=_spec(checkpoint), shown=OfSweep.EFFECTS)
+        if not job_panel.finished(chart, checkpoint):
+            _cost(checkpoint, chart.spec)
     except ValueError as error:
         say.info("There is no such sweep: {}.", error)
         return
-    swept = job_panel.result_of(chart, loaded, "Run the sweep", "step")
+    swept = job_panel.result_of(chart, checkpoint, "Run the sweep", "step")
     if swept is not None:
-        _show(loaded, swept, chart)
+        _show(checkpoint, swept, chart)
     name, tables = f"sweep-{chart.spec.grid.value}", None if swept is None else swept.result.tables
     titles = ("units", "values", "joints", "curves")
-    job_panel.again(loaded, name, chart.spec, "lm2 sweep {} --out FOLDER", tables, titles)
+    job_panel.again(checkpoint, name, chart.spec, "lm2 sweep {} --out FOLDER", tables, titles)
 
 
 def _choose(config: LM2Config) -> None:
@@ -140,7 +140,7 @@ def _grids(config: LM2Config) -> list[str]:
     return there
 
 
-def _spec(loaded: Checkpoint) -> SweepSpec:
+def _spec(checkpoint: Checkpoint) -> SweepSpec:
     """What is to be swept. Raises ValueError for choices that do not go together."""
     from probes.causal.plan import Route
     from probes.sweeps.grid import Replacement, UnitGrid
@@ -149,7 +149,7 @@ def _spec(loaded: Checkpoint) -> SweepSpec:
     chosen, asked = state.current().sweeps, state.current().questions
     first = Metric(chosen.ordered)
     plain = SweepSpec(
-        checkpoint=loaded.name,
+        checkpoint=checkpoint.name,
         grid=UnitGrid(chosen.grid),
         task=asked.task,
         questions=asked.count,
@@ -169,10 +169,10 @@ def _spec(loaded: Checkpoint) -> SweepSpec:
     )
 
 
-def _cost(loaded: Checkpoint, spec: SweepSpec) -> None:
+def _cost(checkpoint: Checkpoint, spec: SweepSpec) -> None:
     """What the sweep will cost. Raises ValueError where it cannot be run."""
     with st.spinner("Predicting the cost ..."):
-        cost = cache.prediction(loaded, spec)
+        cost = cache.prediction(checkpoint, spec)
     say.markdown(
         "**{:,} units × {:,} documents: about {}**; running a whole document for every unit would take {}.",
         cost.units,
@@ -182,7 +182,7 @@ def _cost(loaded: Checkpoint, spec: SweepSpec) -> None:
     )
 
 
-def _show(loaded: Checkpoint, swept: Swept, chart: SweepChart) -> None:
+def _show(checkpoint: Checkpoint, swept: Swept, chart: SweepChart) -> None:
     """The map beside joint effects; what is behind a cell; ranking and curves."""
     result = swept.result
     left, right = st.columns([3, 2])
@@ -200,7 +200,7 @@ def _show(loaded: Checkpoint, swept: Swept, chart: SweepChart) -> None:
     unit = state.choice("sweeps.unit", len(result.parts))
     chart = replace(chart, metric=metric, hide=hide)
     made = {
-        title: replace(chart, shown=shown).made(loaded, swept)
+        title: replace(chart, shown=shown).made(checkpoint, swept)
         for title, shown in _SHOWN.items()
         if _there(swept, metric, shown)
     }

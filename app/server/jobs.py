@@ -1,5 +1,5 @@
-"""Background work, shared by all sessions of the server: each job is found again by its key, and ends with those who
-wait for it."""
+"""Background work, shared by all sessions of the server. A job is found by its key, and stops when nobody waits for it
+any more."""
 
 import queue
 import sys
@@ -7,19 +7,16 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
 from enum import Enum
-from functools import partial
 from typing import Any
 
 from app.server import owner
 
 PATIENCE = 30.0
-"""Seconds that a job goes on when every session that waited for it has gone: one that reloads its page is back
-sooner."""
+"""Seconds that a job goes on after all sessions that waited for it have gone; a reloaded page is back sooner."""
 
 Work = Callable[["Job"], Any]
-"""What a job does. It reports its steps to the job, and its result is what it returns."""
+"""What a job does: it reports its steps to the job, and returns the result."""
 
 
 class JobPhase(Enum):
@@ -37,31 +34,37 @@ class JobPhase(Enum):
 
 
 class CancelledError(Exception):
-    """Ends the work of a job that nobody wants any more."""
+    """Ends the work of a cancelled job."""
 
 
 class Job:
     """One piece of work. Sessions read it and may cancel it; one thread alone runs it."""
 
-    def __init__(self, work: Work, awaited: Callable[[], bool] = lambda: True, *, at_once: bool = False) -> None:
+    def __init__(
+        self, work: Work, awaited: Callable[["Job"], bool] = lambda job: True, *, at_once: bool = False
+    ) -> None:
         """
         Args:
-            awaited: whether anybody still waits for it; where nobody does, it stops as if cancelled.
+            awaited: whether anybody still waits for it; if nobody does, it stops as if cancelled.
             at_once: whether it runs beside others, not after them.
         """
         self.at_once = at_once
         self.phase = JobPhase.WAITING
         self.done = 0
         self.total: int | None = None
-        """Steps; None until the work has told."""
+        """Steps; None until the work has reported it."""
         self.result: Any = None
         """What the work returned; None before."""
         self.sentence = ""
-        """Why it failed, as visitors may read it: an unforeseen error by its kind alone."""
+        """Why it failed, for visitors; of an unforeseen error, only its type."""
         self.cancelling = False
-        """Whether it has been told to stop; where it runs, it does so at its next step."""
+        """Whether it is to stop at its next step."""
         self.deserted = False
         """Whether it was stopped because nobody waited for it any more."""
+        self.sessions: set[str] = set()
+        """Those that wait for it."""
+        self.seen = time.monotonic()
+        """When one of them was last there."""
         self._work: Work | None = work
         self._awaited = awaited
         self._over = threading.Event()
@@ -83,23 +86,22 @@ class Job:
         return max(0.0, (now - began) / (last - first) * (self.total - last) - (time.monotonic() - now))
 
     def report(self, done: int, total: int | None = None) -> None:
-        """The work has done so many steps, of so many. Raises CancelledError once it has been told to stop."""
-        here = (time.monotonic(), done)
+        """Called by the work after each step. Raises CancelledError once the job is to stop."""
+        self._last = (time.monotonic(), done)
         if not self._first[0]:
-            self._first = here  # what a resumed work had done before says nothing of its pace
-        self._last = here
+            self._first = self._last  # what was done before the work was resumed says nothing about its pace
         self.done, self.total = done, total or self.total
         self._leave_if_deserted()
         if self.cancelling:
             raise CancelledError
 
     def _leave_if_deserted(self) -> None:
-        if not self.cancelling and not self._awaited():
+        if not self.cancelling and not self._awaited(self):
             self.deserted = True
             self.cancel()
 
     def cancel(self) -> None:
-        """Tell it to stop. One that waits will not begin; one that runs stops at its next step."""
+        """A waiting job will not begin; a running one stops at its next step."""
         with self._lock:
             self.cancelling = True
             if self.phase is JobPhase.WAITING:
@@ -107,11 +109,11 @@ class Job:
                 self._over.set()
 
     def wait(self, seconds: float) -> bool:
-        """Wait for its end, so long at most; whether it has ended."""
+        """Wait for its end, at most so long; returns whether it has ended."""
         return self._over.wait(seconds)
 
     def run(self) -> None:
-        """Do the work. A user's mistake (ValueError, OSError) is kept as its sentence; any other error goes on to the
+        """Do the work. A user's mistake (ValueError, OSError) is kept as its sentence; other errors reach the
         caller."""
         work, self._work = self._work, None  # an ended job holds no checkpoint
         self._leave_if_deserted()
@@ -119,27 +121,19 @@ class Job:
             if self.cancelling:
                 return
             self._began, self.phase = time.monotonic(), JobPhase.RUNNING
-        ended = JobPhase.FAILED
+        phase = JobPhase.FAILED
         try:
             self.result = work(self)
-            ended = JobPhase.FINISHED
+            phase = JobPhase.FINISHED
         except CancelledError:
-            ended = JobPhase.CANCELLED
+            phase = JobPhase.CANCELLED
         except (ValueError, OSError) as error:
             self.sentence = owner.without_folders(str(error))
         finally:
-            if ended is JobPhase.FAILED and not self.sentence:
+            if phase is JobPhase.FAILED and not self.sentence:
                 self.sentence = f"the program failed with {sys.exc_info()[0].__name__}; the server's log says where"
-            self._ended, self.phase = time.monotonic(), ended
+            self._ended, self.phase = time.monotonic(), phase
             self._over.set()
-
-
-@dataclass
-class _Waiting:
-    """The sessions that wait for a job, and when one of them was there last."""
-
-    sessions: set[str] = field(default_factory=set)
-    seen: float = field(default_factory=time.monotonic)
 
 
 class Jobs:
@@ -148,48 +142,46 @@ class Jobs:
     def __init__(self, kept: int, connected: Callable[[str], bool] = lambda session: False) -> None:
         """
         Args:
-            kept: how many ended jobs are remembered; those least recently asked for go first.
+            kept: how many ended jobs are remembered; the least recently used are forgotten first.
             connected: whether a session's page is still open.
         """
         self._kept, self._connected = kept, connected
-        self._waiters: dict[Hashable, _Waiting] = {}
         self._jobs: OrderedDict[Hashable, Job] = OrderedDict()
-        self._waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Job] = queue.SimpleQueue()
         self._lock = threading.Lock()
-        self._next()
+        self._start_thread()
 
     def find(self, key: Hashable) -> Job | None:
-        """The job of a key, in whatever phase it is; None for one that nobody asked for, or that was forgotten."""
+        """The job of a key, in whatever phase; None if there is none, or it was forgotten."""
         with self._lock:
             if key in self._jobs:
                 self._jobs.move_to_end(key)
             return self._jobs.get(key)
 
     def ask(self, key: Hashable, work: Work, *, session: str | None = None, at_once: bool = False) -> Job:
-        """The job of a key: the one that waits, runs or has finished; else `work` as a new one.
+        """The job of a key that waits, runs or has finished; if there is none, `work` becomes a new one.
 
         Args:
-            session: who waits for it, and from now on for no other one; None, it is kept to its end whoever waits.
+            session: who waits for it, and from now on for no other; None to run it to its end whoever waits.
             at_once: run it beside the others, not after them.
         """
         with self._lock:
             job = self._jobs.get(key)
             if job is None or job.cancelling or job.phase is JobPhase.FAILED:
-                waiting = self._waiters[key] = _Waiting()
-                awaited = partial(self._awaited, waiting) if session is not None else lambda: True
+                awaited = (lambda job: True) if session is None else self._awaited
                 job = self._jobs[key] = Job(work, awaited, at_once=at_once)
                 if at_once:
                     threading.Thread(target=job.run, name="job", daemon=True).start()
                 else:
-                    self._waiting.put(job)
+                    self._queue.put(job)
             if session is not None:
                 self._leave(session)
-                self._waiters[key].sessions.add(session)
-                self._waiters[key].seen = time.monotonic()
+                job.sessions.add(session)
+                job.seen = time.monotonic()
             self._jobs.move_to_end(key)
-            ended = [held for held, one in self._jobs.items() if one.phase.ended]
-            for held in ended[: max(0, len(ended) - self._kept)]:
-                del self._jobs[held], self._waiters[held]
+            ended = [key for key, job in self._jobs.items() if job.phase.ended]
+            for old in ended[: max(0, len(ended) - self._kept)]:
+                del self._jobs[old]
             return job
 
     def leave(self, session: str) -> None:
@@ -198,13 +190,13 @@ class Jobs:
             self._leave(session)
 
     def forget(self, key: Hashable) -> None:
-        """What a job found, or why it failed, has been told: who asks again has it run again."""
+        """Forget an ended job: it runs again if it is asked for again."""
         with self._lock:
             if key in self._jobs and self._jobs[key].phase.ended:
-                del self._jobs[key], self._waiters[key]
+                del self._jobs[key]
 
     def stop(self, seconds: float) -> None:
-        """Cancel all jobs and wait for their end, so long at most: the server ends."""
+        """Cancel all jobs and wait for their end, at most so long."""
         until = time.monotonic() + seconds
         with self._lock:
             jobs = [job for job in self._jobs.values() if not job.phase.ended]
@@ -214,22 +206,22 @@ class Jobs:
             job.wait(max(0.0, until - time.monotonic()))
 
     def _leave(self, session: str) -> None:
-        for waiting in self._waiters.values():
-            waiting.sessions.discard(session)
+        for job in self._jobs.values():
+            job.sessions.discard(session)
 
-    def _awaited(self, waiting: _Waiting) -> bool:
+    def _awaited(self, job: Job) -> bool:
         with self._lock:
             now = time.monotonic()
-            if any(map(self._connected, waiting.sessions)):
-                waiting.seen = now
-            return now - waiting.seen < PATIENCE
+            if any(map(self._connected, job.sessions)):
+                job.seen = now
+            return now - job.seen < PATIENCE
 
-    def _next(self) -> None:
-        threading.Thread(target=self._run_one, name="jobs", daemon=True).start()
+    def _start_thread(self) -> None:
+        threading.Thread(target=self._run_next, name="jobs", daemon=True).start()
 
-    def _run_one(self) -> None:
-        """A thread does one job and starts its successor, so that no error of a job can end the work of all."""
+    def _run_next(self) -> None:
+        """Run one job in this thread and start the next thread, so that an error in a job cannot end all work."""
         try:
-            self._waiting.get().run()
+            self._queue.get().run()
         finally:
-            self._next()
+            self._start_thread()

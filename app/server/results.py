@@ -1,4 +1,4 @@
-"""What charts show, computed once for all sessions: its parts are kept in a store, and long work runs in jobs."""
+"""Results of charts, computed once for all sessions: their parts are kept in a store, and long work runs in jobs."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ _STORE_BYTES = 1024**3
 """What the store of results may hold in all."""
 
 _ASSUMED_BYTES = 8 * 1024**2
-"""What a result counts for that does not know its size."""
+"""What a result without a known size counts as."""
 
 _SHORT_SEGMENTS, _SHORT_WORK = 250, 2e10
-"""Segments, and tokens x parameters, up to which a run is short: some seconds."""
+"""Up to so many segments, and tokens x parameters, a run is short: a few seconds."""
 
 _LAST_SECONDS = 10.0
-"""How long the server waits for its jobs as it ends."""
+"""How long the server waits for its jobs when it ends."""
 
 _JOBS = 64
-"""How many ended jobs are remembered, with what they found."""
+"""How many ended jobs are remembered, with their results."""
 
 
 class ResultCache:
-    """Results by what made them. The least recently used ones go first."""
+    """Results by key. The least recently used are dropped first."""
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit = limit_bytes
@@ -51,13 +51,13 @@ class ResultCache:
         self._lock = threading.Lock()
 
     def get(self, key: Key) -> Any:
-        """What is kept under a key; None where nothing is."""
-        return self.first(lambda held: held == key)
+        """The result under a key, or None."""
+        return self.first(lambda other: other == key)
 
-    def first(self, wanted: Callable[[Key], bool]) -> Any:
-        """What was used last of all under a key that is wanted; None where nothing is."""
+    def first(self, matches: Callable[[Key], bool]) -> Any:
+        """The most recently used result under a key that matches, or None."""
         with self._lock:
-            key = next(filter(wanted, reversed(self._results)), None)
+            key = next(filter(matches, reversed(self._results)), None)
             if key is None:
                 return None
             self._results.move_to_end(key)
@@ -71,7 +71,7 @@ class ResultCache:
 
 
 def _bytes(result: Any) -> int:
-    return getattr(result, "bytes", _ASSUMED_BYTES)
+    return 4 * len(result) if isinstance(result, str) else getattr(result, "bytes", _ASSUMED_BYTES)
 
 
 @st.cache_resource(show_spinner=False)
@@ -79,19 +79,19 @@ def _store() -> ResultCache:
     return ResultCache(_STORE_BYTES)
 
 
-def key_of(loaded: Checkpoint | None, *what: Hashable) -> Key:
-    """A key with everything else that decides a result: the model, how it runs, and the stories that there are."""
-    model = () if loaded is None else (loaded.digest, loaded.device, loaded.dtype)
-    return (*what, *model, str(stories.origin()))
+def key_of(checkpoint: Checkpoint | None, *parts: Hashable) -> Key:
+    """A key with everything else that decides a result: the model, how it runs, and the stories there are."""
+    model = () if checkpoint is None else (checkpoint.digest, checkpoint.device, checkpoint.dtype)
+    return (*parts, *model, str(stories.origin()))
 
 
 class _NotKeptError(Exception):
-    """The store does not have a part of a result."""
+    """A part of a result is not in the store."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kept(Computing):
-    """Parts of results as the store has them; others are computed and kept there, where that is asked for."""
+    """Takes the parts of results from the store. If `anew`, other parts are computed and kept there."""
 
     anew: bool = False
 
@@ -106,7 +106,7 @@ class Kept(Computing):
         return kept
 
     def run(self, checkpoint: Checkpoint, spec: RunSpec) -> Trace:
-        """A run that has kept more serves as well: observing changes nothing."""
+        """A run with more captures serves as well, because captures change nothing."""
         from lm2.runs.runner import run
 
         alone = key_of(checkpoint, "run", replace(spec, captures=()).digest)
@@ -120,39 +120,37 @@ class Kept(Computing):
         )
 
     def _sources(self, checkpoint: Checkpoint, spec: RunSpec) -> SourceActivations | None:
-        """What a run takes from other texts: the same whichever slots, heads and blocks it is for, so that one more of
-        them runs no text again."""
+        """What a run takes from other texts: for all slots, heads and blocks, so that choosing another one runs no text
+        again."""
         from lm2.runs.runner import source_activations
 
-        taking = tuple(map(_everywhere, (change for change in spec.interventions if change.donors)))
-        if not taking:
+        changes = tuple(_everywhere(change) for change in spec.interventions if change.donors)
+        if not changes:
             return None
-        whole = replace(spec, captures=(), interventions=taking)
-        return self.part(checkpoint, ("sources", whole.digest), lambda: source_activations(checkpoint, whole))
+        spec = replace(spec, captures=(), interventions=changes)
+        return self.part(checkpoint, ("sources", spec.digest), lambda: source_activations(checkpoint, spec))
 
 
 def _narrowed(trace: Trace, spec: RunSpec) -> Trace:
-    """The run as the spec asks for it, of one that has kept more."""
+    """A run with more captures as the spec's run."""
     return replace(
         trace, spec=spec, records={place: value for place, value in trace.records.items() if place[0] in spec.captures}
     )
 
 
 def _everywhere(change: Intervention) -> Intervention:
-    return replace(change, **{place: None for place in ("slots", "heads", "layers") if hasattr(change, place)})
+    return replace(change, **{axis: None for axis in ("slots", "heads", "layers") if hasattr(change, axis)})
 
 
-def result_of(chart: Chart, loaded: Checkpoint, session: str) -> Any | Job:
-    """What a chart shows something of, where its parts are in the store; else the job that computes it, the same for
-    all sessions that ask for it.
+def result_of(chart: Chart, checkpoint: Checkpoint, session: str) -> Any | Job:
+    """A chart's result, if its parts are in the store; else the job that computes it, the same for all sessions.
 
-    Work on short texts begins at once; long ones are read one after the other. Raises ValueError as `Chart.result`
-    does.
+    Short texts are run at once, long ones one after the other. Raises ValueError as `Chart.result` does.
     """
-    key, runs = key_of(loaded, *chart.result_key), _runs()
+    key, runs = key_of(checkpoint, *chart.result_key), _runs()
     job = runs.find(key)
     try:
-        result = chart.result(loaded, Kept())
+        result = chart.result(checkpoint, Kept())
     except _NotKeptError:
         pass
     else:
@@ -165,41 +163,41 @@ def result_of(chart: Chart, loaded: Checkpoint, session: str) -> Any | Job:
         if job.phase is JobPhase.FINISHED:  # the store has no room for it any more
             runs.forget(key)
             return job.result
-    runs_already = job is not None and not job.cancelling and not job.phase.ended
-    at_once = not runs_already and all(_short(loaded, spec) for spec in chart.runs)
-    return runs.ask(key, partial(compute, chart, loaded), session=session, at_once=at_once)
+    underway = job is not None and not job.cancelling and not job.phase.ended
+    at_once = not underway and all(_short(checkpoint, spec) for spec in chart.runs)
+    return runs.ask(key, partial(compute, chart, checkpoint), session=session, at_once=at_once)
 
 
-def forget(chart: Chart, loaded: Checkpoint) -> None:
-    """That its job failed or was cancelled has been told: who asks again has it computed again."""
-    _runs().forget(key_of(loaded, *chart.result_key))
+def forget(chart: Chart, checkpoint: Checkpoint) -> None:
+    """Forget a chart's job that failed or was cancelled, so that the result can be computed again."""
+    _runs().forget(key_of(checkpoint, *chart.result_key))
 
 
-def compute(chart: Chart, loaded: Checkpoint | None, job: Job) -> Any:
-    """A chart's result, as the work of a job; what somebody else has asked for already is taken."""
-    asked = jobs().find(key_of(loaded, *chart.result_key))
-    if asked is not None and asked.phase is JobPhase.FINISHED:
-        return asked.result
-    return chart.result(loaded, Kept(anew=True, on_step=job.report))
+def compute(chart: Chart, checkpoint: Checkpoint | None, job: Job) -> Any:
+    """A chart's result, as the work of a job; a finished job's result is taken."""
+    finished = jobs().find(key_of(checkpoint, *chart.result_key))
+    if finished is not None and finished.phase is JobPhase.FINISHED:
+        return finished.result
+    return chart.result(checkpoint, Kept(anew=True, on_step=job.report))
 
 
-def _short(loaded: Checkpoint, spec: RunSpec) -> bool:
+def _short(checkpoint: Checkpoint, spec: RunSpec) -> bool:
     from lm2.runs.runner import prepare
 
-    tokens, segments = prepare(loaded, spec)
-    return len(segments) <= _SHORT_SEGMENTS and len(tokens) * loaded.parameters <= _SHORT_WORK
+    tokens, segments = prepare(checkpoint, spec)
+    return len(segments) <= _SHORT_SEGMENTS and len(tokens) * checkpoint.parameters <= _SHORT_WORK
 
 
 @st.cache_resource(show_spinner=False)
 def _runs() -> Jobs:
-    """The runs of texts, which end with the pages that wait for them."""
-    return _until_the_end(Jobs(_JOBS, _connected))
+    """The runs of texts, which stop when no page waits for them."""
+    return _stopped_at_exit(Jobs(_JOBS, _connected))
 
 
 @st.cache_resource(show_spinner=False)
 def jobs() -> Jobs:
-    """The background work of all sessions that is kept to its end, whoever waits for it: sweeps, probes ..."""
-    return _until_the_end(Jobs(_JOBS))
+    """The background work that runs to its end, whoever waits for it: sweeps, probes ..."""
+    return _stopped_at_exit(Jobs(_JOBS))
 
 
 def _connected(session: str) -> bool:
@@ -207,7 +205,7 @@ def _connected(session: str) -> bool:
     return runtime.exists() and runtime.get_instance().is_active_session(session)
 
 
-def _until_the_end(jobs: Jobs) -> Jobs:
-    """A thread that is inside torch as Python ends would end the process with a core dump."""
+def _stopped_at_exit(jobs: Jobs) -> Jobs:
+    """A thread that is inside torch when Python ends would end the process with a core dump."""
     atexit.register(jobs.stop, _LAST_SECONDS)
     return jobs

@@ -1,4 +1,4 @@
-"""Checkpoints that visitors upload: zip files, unpacked into a folder that is this server's alone and goes with it."""
+"""Checkpoints that visitors upload: zip files, unpacked into a folder that is deleted when the server ends."""
 
 import hashlib
 import io
@@ -13,7 +13,7 @@ from collections import OrderedDict
 from pathlib import Path
 
 PREFIX = "upload:"
-"""What the names of uploads begin with, in links and specs: the path on this machine is nobody's business."""
+"""How the names of uploads begin in links and specs, which do not show paths of this machine."""
 _LARGEST = 2 * 1024**3
 """Bytes that one upload may unpack to."""
 _MOST_FILES = 1_000
@@ -21,31 +21,25 @@ _DEEPEST, _LONGEST_NAME = 8, 200
 _BLOCK = 1024**2
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _BROKEN = (
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    EOFError,
-    NotImplementedError,
-    OverflowError,
-    RuntimeError,
+    zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, OverflowError, RuntimeError,
     UnicodeError,
-)
-"""What Python's zipfile raises for files that are damaged or made to mislead."""
+)  # fmt: skip
+"""What Python's zipfile raises for damaged and malicious files."""
 
 
 class Uploads:
-    """Unpacked uploads by name. The least recently used are deleted first, and all as the server ends."""
+    """Unpacked uploads by name. The least recently used are deleted first, and all when the server ends."""
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit = limit_bytes
-        self._root = tempfile.TemporaryDirectory(prefix="lm2-workbench-")  # fresh, and nobody else's to read
+        self._root = tempfile.TemporaryDirectory(prefix="lm2-workbench-")  # new, and only readable for this user
         self._sizes: OrderedDict[str, int] = OrderedDict()
         self._lock = threading.Lock()
 
     def add(self, data: bytes) -> str:
         """Unpack a zip file and return its name; the same file has the same name.
 
-        Raises ValueError for what is no zip file of a checkpoint; it then leaves nothing.
+        Raises ValueError if it is no zip file of a checkpoint, and leaves nothing.
         """
         name = f"{PREFIX}{hashlib.sha256(data).hexdigest()[:16]}"
         with self._lock:
@@ -61,8 +55,7 @@ class Uploads:
         return name
 
     def path(self, name: str) -> Path:
-        """The checkpoint's folder, or its .pt or .gguf file. Raises ValueError for an upload that is not here any
-        more."""
+        """The checkpoint's folder, or its .pt or .gguf file. Raises ValueError if the upload has been deleted."""
         with self._lock:
             if name not in self._sizes:
                 raise ValueError(f"{name[:80]!r} is not on this server any more: upload the checkpoint again")
@@ -77,7 +70,7 @@ class Uploads:
         shutil.rmtree(self._folder(name), ignore_errors=True)
 
     def _unpack(self, data: bytes, folder: Path) -> int:
-        """Write the files; returns their bytes."""
+        """Write the files; returns their size in bytes."""
         try:
             with zipfile.ZipFile(io.BytesIO(data)) as archive:
                 members = _checked(archive)
@@ -90,13 +83,13 @@ class Uploads:
             raise ValueError(
                 f"it is no zip file that can be unpacked: {' '.join(str(error).split())[:120] or type(error).__name__}"
             ) from error
-        except OSError as error:  # its own words name paths of this machine
+        except OSError as error:  # its message names paths of this machine
             raise ValueError(f"it cannot be unpacked here: {error.strerror or type(error).__name__}") from error
         return size
 
 
 def _checked(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
-    """The files in an archive. Raises ValueError for one that no ordinary folder would give."""
+    """The files in an archive. Raises ValueError for one that could not come from an ordinary folder."""
     members = [member for member in archive.infolist() if not member.orig_filename.endswith("/")]
     size = sum(member.file_size for member in members)
     if len(members) > _MOST_FILES or size > _LARGEST:
@@ -105,16 +98,16 @@ def _checked(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
         )
     names: set[str] = set()
     for member in members:
-        wrong = _fault(member) or ("is in it twice" if member.filename.casefold() in names else "")
-        if wrong:
-            raise ValueError(f"{member.orig_filename[:80]!r} {wrong}")
+        fault = _fault(member) or ("is in it twice" if member.filename.casefold() in names else "")
+        if fault:
+            raise ValueError(f"{member.orig_filename[:80]!r} {fault}")
         names.add(member.filename.casefold())
     return members
 
 
 def _fault(member: zipfile.ZipInfo) -> str:
-    """Why a file is not unpacked; empty where it is."""
-    name = member.orig_filename  # as it stands in the archive; zipfile cuts it at a NUL
+    """Why a file is not unpacked; empty if it is."""
+    name = member.orig_filename  # as in the archive; zipfile cuts it at a NUL
     parts = name.split("/")
     if any(ord(letter) < 32 or letter in "\\:" for letter in name) or any(part in ("", ".", "..") for part in parts):
         return "is no name of a file inside a folder"
@@ -133,7 +126,7 @@ def _fault(member: zipfile.ZipInfo) -> str:
 
 
 def _write(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> None:
-    """Unpack one file; zipfile reads no more than the size that was declared, and checks it."""
+    """Unpack one file; zipfile reads no more than the declared size, and checks it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with archive.open(member) as packed, path.open("xb") as file:
         shutil.copyfileobj(packed, file, _BLOCK)
@@ -141,7 +134,7 @@ def _write(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> Non
 
 def _checkpoint_in(folder: Path) -> Path:
     for pattern in ("config.json", "*.pt", "*.gguf"):
-        found = sorted(folder.rglob(pattern))
-        if found:
-            return found[0].parent if pattern == "config.json" else found[0]
+        paths = sorted(folder.rglob(pattern))
+        if paths:
+            return paths[0].parent if pattern == "config.json" else paths[0]
     raise ValueError("it holds neither config.json nor a .pt or .gguf file")

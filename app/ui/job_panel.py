@@ -52,16 +52,16 @@ def questions() -> tuple[Prompt, ...] | None:
     return found
 
 
-def finished(chart: Chart, loaded: Checkpoint) -> bool:
+def finished(chart: Chart, checkpoint: Checkpoint) -> bool:
     """Whether a chart's result has been found, and is still there."""
-    job = results.jobs().find(results.key_of(loaded, *chart.result_key))
+    job = results.jobs().find(results.key_of(checkpoint, *chart.result_key))
     return job is not None and job.phase is JobPhase.FINISHED
 
 
-def result_of(chart: Chart, loaded: Checkpoint, label: str, unit: str) -> Any:
+def result_of(chart: Chart, checkpoint: Checkpoint, label: str, unit: str) -> Any:
     """What a chart shows something of, as `result`."""
-    key = results.key_of(loaded, *chart.result_key)
-    return result(key, partial(results.compute, chart, loaded), label, unit)
+    key = results.key_of(checkpoint, *chart.result_key)
+    return result(key, partial(results.compute, chart, checkpoint), label, unit)
 
 
 def result(key: Hashable, work: Work, label: str, unit: str) -> Any:
@@ -88,7 +88,7 @@ def result(key: Hashable, work: Work, label: str, unit: str) -> Any:
 
 
 def again(
-    loaded: Checkpoint,
+    checkpoint: Checkpoint,
     name: str,
     spec: Any,
     command: str,
@@ -103,10 +103,10 @@ def again(
     say.caption(
         "Spec {} of {} ({}), {} on {}. To compute the same numbers again:",
         spec.digest,
-        loaded.name,
-        loaded.digest[:10],
-        loaded.dtype,
-        loaded.device,
+        checkpoint.name,
+        checkpoint.digest[:10],
+        checkpoint.dtype,
+        checkpoint.device,
     )
     st.code(command.format(f"{file}.json"), language="bash")
     with st.container(horizontal=True):

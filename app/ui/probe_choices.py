@@ -60,7 +60,7 @@ _HELP = {
 }
 
 
-def choose(loaded: Checkpoint) -> None:
+def choose(checkpoint: Checkpoint) -> None:
     """Documents, what is read of them, and how."""
     from probes.features.examples import RowPosition
 
@@ -79,10 +79,10 @@ def choose(loaded: Checkpoint) -> None:
         moment = RowPosition(
             widgets.select("Rows at", "probes.moment", show=_MOMENTS.__getitem__, help=_HELP["moment"], at=where)
         )
-        if not loaded.config.slots and state.current().probes.sources == _BANK:
+        if not checkpoint.config.slots and state.current().probes.sources == _BANK:
             state.update("probes", sources=_STREAM)
-        widgets.texts("Sources", "probes.sources", _sources(loaded, moment), help=_HELP["sources"], at=sources)
-        widgets.texts("Targets", "probes.targets", _targets(loaded), help=_HELP["targets"], at=targets)
+        widgets.texts("Sources", "probes.sources", _sources(checkpoint, moment), help=_HELP["sources"], at=sources)
+        widgets.texts("Targets", "probes.targets", _targets(checkpoint), help=_HELP["targets"], at=targets)
         _how()
 
 
@@ -104,14 +104,14 @@ def _how() -> None:
         widgets.line("Your own labels", "probes.labels", help=_HELP["labels"], at=labels)
 
 
-def _sources(loaded: Checkpoint, moment: RowPosition) -> list[str]:
+def _sources(checkpoint: Checkpoint, moment: RowPosition) -> list[str]:
     """What the model has at that moment: first all of a kind, then one by one."""
     from probes.features.source_names import expand
 
     kinds, single = [], []
     for text in _SOURCES:
         try:
-            there = [source.label for source in expand((text,), loaded.config, moment)]
+            there = [source.label for source in expand((text,), checkpoint.config, moment)]
         except ValueError:
             continue
         kinds.append(text)
@@ -119,18 +119,18 @@ def _sources(loaded: Checkpoint, moment: RowPosition) -> list[str]:
     return [*kinds, *single]
 
 
-def _targets(loaded: Checkpoint) -> list[str]:
+def _targets(checkpoint: Checkpoint) -> list[str]:
     """All of a kind, then one by one."""
     named = {
-        what: [target for task in state.current().probes.tasks for target in cache.named(loaded, task, what)]
+        what: [target for task in state.current().probes.tasks for target in cache.targets(checkpoint, task, what)]
         for what in _NAMED
     }
     kinds = [what for what in _NAMED if named[what]]
-    overwritten = ["slot * overwritten"] if loaded.config.slots else []
+    overwritten = ["slot * overwritten"] if checkpoint.config.slots else []
     return [*kinds, *_TARGETS, *overwritten, *(target for what in kinds for target in named[what])]
 
 
-def spec(loaded: Checkpoint) -> ProbeSpec:
+def spec(checkpoint: Checkpoint) -> ProbeSpec:
     """What is to be read. Raises ValueError for choices that make no sense."""
     from probes.estimators.linear import Family
     from probes.features.documents import Documents, Origin
@@ -145,7 +145,7 @@ def spec(loaded: Checkpoint) -> ProbeSpec:
             " `lm2 probe` reads more"
         )
     found = ProbeSpec(
-        checkpoint=loaded.name,
+        checkpoint=checkpoint.name,
         documents=Documents(
             tasks=chosen.tasks, count=chosen.count, origin=Origin(chosen.origin), seed=chosen.seed
         ),
@@ -155,7 +155,7 @@ def spec(loaded: Checkpoint) -> ProbeSpec:
         folds=chosen.folds, permutations=chosen.permutations, labels=chosen.labels.strip(), seed=chosen.seed,
     )  # fmt: skip
     for file in found.files:
-        owner.place(file)
+        owner.allowed_path(file)
     return found
 
 

@@ -34,16 +34,16 @@ def inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("named", OUTSIDE)
 def test_what_lies_outside_the_owners_folders_is_refused(named: str, inside: Path) -> None:
     with pytest.raises(ValueError, match="is no path|is not in a folder"):
-        owner.place(named)
+        owner.allowed_path(named)
 
 
 def test_what_lies_inside_is_opened_and_no_way_leads_out(inside: Path) -> None:
-    assert owner.place(str(inside / "a")) == inside / "a"
+    assert owner.allowed_path(str(inside / "a")) == inside / "a"
     (inside / "link").symlink_to(inside.parent / "closed")
     (inside / "circle").symlink_to(inside / "circle")
     for way in (inside / "link", inside / "link" / "x", inside / ".." / "closed", inside.parent / "opened"):
         with pytest.raises(ValueError, match="is not in a folder"):
-            owner.place(str(way))
+            owner.allowed_path(str(way))
 
 
 def test_without_a_word_of_the_owner_it_is_the_folder_that_the_server_was_started_in(
@@ -51,12 +51,12 @@ def test_without_a_word_of_the_owner_it_is_the_folder_that_the_server_was_starte
 ) -> None:
     monkeypatch.delenv(owner.FOLDERS)
     monkeypatch.chdir(tmp_path)
-    assert owner.place("mine") == Path("mine")
+    assert owner.allowed_path("mine") == Path("mine")
     with pytest.raises(ValueError, match="is not in a folder"):
-        owner.place("../mine")
+        owner.allowed_path("../mine")
     monkeypatch.setenv(owner.FOLDERS, "")
     with pytest.raises(ValueError, match="is not in a folder"):
-        owner.place("mine")
+        owner.allowed_path("mine")
 
 
 def _page(screen: str, **link: str) -> AppTest:
