@@ -1,5 +1,4 @@
-"""Whose results a folder holds: one sweep's or one probe's, as one code computes it on one kind of device, and nobody
-else's."""
+"""A results folder belongs to one sweep or one probe, computed by one version of the code on one kind of device."""
 
 import json
 import logging
@@ -19,74 +18,69 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """A folder that is ours to read, and unless it is `foreign` to write."""
+    """A folder whose results may be read and, unless it is `foreign`, added to."""
 
     folder: Path
-    what: str
+    kind: str
+    """Whose results: "sweep" or "probe"."""
     key: str
     """Digest of everything that the results depend on: part of the seal of each of them."""
     foreign: str
-    """By whom it was begun, in words; empty where it was as we would do it."""
+    """How its origin differs from ours, in words; empty if it does not."""
     sealed: bool
     """Whether results carry seals; those of an earlier version do not."""
 
     def check_writable(self) -> None:
-        """Raises ValueError where other results than ours would then stand beside ours."""
+        """Raises ValueError if the folder is foreign: results of different origins must not be mixed."""
         if self.foreign:
             raise ValueError(
-                f"{self.folder} was begun {self.foreign}: what is in it can be read, but a {self.what} that lacks"
-                " results cannot go on there; give this one a folder of its own"
+                f"{self.folder} was begun {self.foreign}: its results can be read, but a {self.kind} that lacks results"
+                " cannot go on there; give this one a folder of its own"
             )
 
 
-def claim(head: Path, key: Mapping[str, Any], what: str, checkpoint: Checkpoint) -> Claim:
-    """Make a folder that of one sweep or probe: `head` in it says of which, and what made it. Of several who try at
-    once one does.
+def claim(header: Path, key: Mapping[str, Any], kind: str, checkpoint: Checkpoint) -> Claim:
+    """Claim a folder for one sweep or probe by creating its `header` file, or check the one that is there. Of several
+    processes that try at once, one creates it.
 
-    Raises ValueError where it is another's already, and where `head` is damaged.
+    Raises ValueError if the folder belongs to another one, or the header is damaged.
     """
-    made, own = made_by(checkpoint.device, checkpoint.dtype), json.loads(json.dumps(key))
-    ours = {**own, "made": made}
-    there = ours if create_file(head, json.dumps(seal(ours, what), indent=1)) else _read(head, what)
-    sealed = "made" in there
-    # Earlier versions knew a checkpoint by its weights alone, and said less.
-    expected = (
-        own if sealed else {name: own.get(name) for name in there} | {"checkpoint_digest": checkpoint.weights_digest}
-    )
-    others = sorted(name for name in {*there, *expected} - {"made"} if there.get(name) != expected.get(name))
+    origin, own = made_by(checkpoint.device, checkpoint.dtype), json.loads(json.dumps(key))
+    new = {**own, "made": origin}
+    stored = new if create_file(header, json.dumps(seal(new, kind), indent=1)) else _read(header, kind)
+    sealed = "made" in stored
+    if sealed:
+        expected, changed = own, differing(stored["made"], origin)
+        foreign = f"where {', '.join(changed)} differed" if changed else ""
+    else:  # earlier versions stored less, and knew a checkpoint by its weights alone
+        expected = {name: own.get(name) for name in stored} | {"checkpoint_digest": checkpoint.weights_digest}
+        foreign = "by an earlier version, which did not keep what made it"
+    others = sorted(name for name in {*stored, *expected} - {"made"} if stored.get(name) != expected.get(name))
     if others:
         raise ValueError(
-            f"{head.parent} holds the results of another {what}: its {', '.join(others)} differ; give this one a folder"
-            " of its own"
+            f"{header.parent} holds the results of another {kind}: its {', '.join(others)} differ; give this one a"
+            " folder of its own"
         )
-    changed = differing(there["made"], made) if sealed else []
-    foreign = (
-        f"where {', '.join(changed)} differed"
-        if changed
-        else ""
-        if sealed
-        else "by an earlier version, which did not keep what made it"
-    )
     if foreign:
-        _LOG.warning("%s was begun %s: what is in it is read as it is", head.parent, foreign)
-    return Claim(folder=head.parent, what=what, key=digest_of(own), foreign=foreign, sealed=sealed)
+        _LOG.warning("%s was begun %s: its results are read as they are", header.parent, foreign)
+    return Claim(folder=header.parent, kind=kind, key=digest_of(own), foreign=foreign, sealed=sealed)
 
 
-def _read(head: Path, what: str) -> dict[str, Any]:
-    """Its values, with "made" where it is not of an earlier version."""
-    broken = (
-        f"{head} is broken: expected the spec of the {what} whose results are in {head.parent}; give this one a folder"
-        " of its own"
+def _read(header: Path, kind: str) -> dict[str, Any]:
+    """The header's values, without its seal. Only earlier versions' lack both a seal and "made"."""
+    damaged = (
+        f"{header} is broken: expected the spec of the {kind} whose results are in {header.parent}; give this one a"
+        " folder of its own"
     )
     try:
-        values = read_json(head)
-        there = unseal(values, what, set(values) - {SEAL}, str(head)) if is_sealed(values) else values
+        values = read_json(header)
+        stored = unseal(values, kind, set(values) - {SEAL}, str(header)) if is_sealed(values) else values
     except ValueError as error:
-        raise ValueError(broken) from error
+        raise ValueError(damaged) from error
     if (
-        not isinstance(there, dict)
-        or not {"spec", "checkpoint_digest"} <= set(there)
-        or is_sealed(values) != ("made" in there)
+        not isinstance(stored, dict)
+        or not {"spec", "checkpoint_digest"} <= set(stored)
+        or is_sealed(values) != ("made" in stored)
     ):
-        raise ValueError(broken)
-    return there
+        raise ValueError(damaged)
+    return stored

@@ -1,4 +1,4 @@
-"""What was found, as tables: named columns with their units, each with the ends of its own intervals."""
+"""Results as tables: named columns with units and, where there are any, 95 % intervals."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -8,22 +8,22 @@ from lm2.intervals import Bounded, Rate
 
 Cell = str | int | float
 NOTHING = float("nan")
-"""In a row that has no such number."""
+"""The cell of a row that has no such number."""
 
 
 class Series(NamedTuple):
-    """A column of numbers or texts alone: a `Column` without intervals, or one of its ends."""
+    """A plain column: the values of a `Column`, or one end of their intervals."""
 
     name: str
-    """In files, where no other column of the table may share it, such as "right_low (%)"."""
+    """Unique in the table, for files, such as "right_low (%)"."""
     label: str
-    """For people, to whom its place says whose end it is, such as "low"."""
+    """For display, where an end stands beside its column, such as "low"."""
     values: tuple[Cell, ...]
 
 
 @dataclass(frozen=True)
 class Column:
-    """A quantity, a value for each row; `low` and `high` are the ends of each value's 95 % interval."""
+    """A value for each row; `low` and `high` are the ends of their 95 % intervals."""
 
     name: str
     unit: str = ""
@@ -32,31 +32,31 @@ class Column:
     high: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        for words in (self.name, self.unit):
-            if words != words.strip():
-                raise ValueError(f"a column's name and unit have no outer blanks, as {words!r} has")
+        for text in (self.name, self.unit):
+            if text != text.strip():
+                raise ValueError(f"a column's name and unit must not begin or end with a blank, as {text!r} does")
 
     @property
     def label(self) -> str:
         """Such as "right (%)"."""
-        return self._named(self.name)
+        return self._with_unit(self.name)
 
     def series(self) -> Iterator[Series]:
-        """The values, then the ends of their intervals where there are any."""
+        """The values, then the ends of their intervals if there are any."""
         yield Series(self.label, self.label, self.values)
         for end, values in (("low", self.low), ("high", self.high)):
             if values is not None:
-                yield Series(self._named(f"{self.name}_{end}"), end, values)
+                yield Series(self._with_unit(f"{self.name}_{end}"), end, values)
 
-    def _named(self, name: str) -> str:
+    def _with_unit(self, name: str) -> str:
         return f"{name} ({self.unit})" if self.unit else name
 
 
 def columns_of(headers: Sequence[Column | str], rows: Sequence[Sequence[Cell | Bounded]]) -> tuple[Column, ...]:
-    """The headers filled row by row. A column with a `Bounded` in one of its rows has intervals in all."""
+    """Columns from a table's rows. A column with a `Bounded` in one of its rows has intervals in all."""
     return tuple(
-        _filled(header if isinstance(header, Column) else Column(header), [row[place] for row in rows])
-        for place, header in enumerate(headers)
+        _filled(header if isinstance(header, Column) else Column(header), [row[i] for row in rows])
+        for i, header in enumerate(headers)
     )
 
 
@@ -83,22 +83,22 @@ class Tabular:
         return tuple(zip(*(series.values for series in self.series)))
 
     def as_columns(self) -> dict[str, list[Cell]]:
-        """The series by their names in files."""
+        """The values of every series, by its name in files."""
         return {series.name: list(series.values) for series in self.series}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Findings(Tabular):
-    """One table of a report."""
+    """A table with a title and a note."""
 
     title: str
     note: str
     """What was pooled, and what the control says."""
     curve: bool = False
-    """Whether the second column is a curve along the first."""
+    """Whether the second column is drawn as a curve over the first."""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON; a number that is not there is null."""
+        """Plain JSON; a missing number is null."""
         names = [series.name for series in self.series]
         rows = [[None if cell != cell else cell for cell in row] for row in self.rows]
         curve = names[:4] if self.curve else None
@@ -115,17 +115,17 @@ class _Mean(Protocol):
 
 
 def share(rate: Rate) -> Bounded:
-    """In percent."""
+    """A rate in percent."""
     return Bounded(100 * rate.accuracy, 100 * rate.low, 100 * rate.high)
 
 
 def mean(effect: _Mean, scale: float = 1) -> Bounded:
-    """Of an effect, in units of which `scale` make one of its own."""
+    """An effect's mean and interval, times `scale`."""
     return Bounded(scale * effect.mean, scale * effect.low, scale * effect.high)
 
 
 def cell_words(cell: Cell) -> str:
-    """A cell in a table that is printed as plain text; nothing for a number that is not there."""
+    """A cell as plain text; empty for a missing number."""
     if not isinstance(cell, float):
         return str(cell)
     return "" if cell != cell else f"{cell:.3g}" if abs(cell) < 1 else f"{cell:.2f}"

@@ -1,4 +1,4 @@
-"""What a sweep or a probe has done so far, in a folder or nowhere: one sealed file a document, or a source."""
+"""Results of a sweep or probe that can be resumed: in memory, or in a folder with one sealed file per result."""
 
 import logging
 import math
@@ -16,40 +16,38 @@ from probes.claims import Claim, claim
 
 _LOG = logging.getLogger(__name__)
 
-Form = tuple[int, ...] | Mapping[str, tuple[int, ...]]
-"""The shape of a document's values, or that of each by name."""
-
+Shapes = tuple[int, ...] | Mapping[str, tuple[int, ...]]
+"""The shape of a document's values, or of each array by name."""
 
 Name = TypeVar("Name", bound=Hashable)
 Values = TypeVar("Values")
-Forms = TypeVar("Forms")
+Expected = TypeVar("Expected")
 
 
-class Resumable(ABC, Generic[Name, Values, Forms]):
-    """Results by name. With a folder, each is a file that is written whole or not at all, and believed only as it was
-    written."""
+class Resumable(ABC, Generic[Name, Values, Expected]):
+    """Results by name. With a folder, each is a file that is written whole or not at all; a changed file is not
+    used."""
 
-    what: ClassVar[str]
-    """Whose results: also the name of the file in the folder that says it."""
+    kind: ClassVar[str]
+    """Whose results: "sweep" or "probe". The folder's header file is named after it."""
 
     def __init__(self, folder: Path | None, key: Mapping[str, Any], checkpoint: Checkpoint) -> None:
-        """`key`: everything that the results depend on. Raises ValueError as `claim` does, for a folder with results of
-        another one."""
+        """`key`: everything that the results depend on. Raises ValueError as `claim` does."""
         self._held: dict[Name, Values] = {}
-        self._claim = None if folder is None else claim(folder / f"{self.what}.json", key, self.what, checkpoint)
+        self._claim = None if folder is None else claim(folder / f"{self.kind}.json", key, self.kind, checkpoint)
 
-    def get(self, name: Name, forms: Forms) -> Values | None:
-        """None where it is not there, or damaged, which is logged. Raises ValueError where it then could not be put.
+    def get(self, name: Name, shapes: Expected) -> Values | None:
+        """The result whose arrays have these shapes; None if it is missing or damaged, which is logged.
 
-        `forms`: the shapes that its arrays must have.
+        Raises ValueError if it then could not be written.
         """
         if self._claim is None:
             return self._held.get(name)
         try:
-            return self._read(self._claim, name, forms)
+            return self._read(self._claim, name, shapes)
         except FileNotFoundError:
             pass
-        except (ValueError, KeyError, TypeError) as error:  # of an earlier version's, nothing vouches for the names
+        except (ValueError, KeyError, TypeError) as error:  # files without a seal may lack names
             _LOG.warning("%s: it is computed again", error)
         self._claim.check_writable()
         return None
@@ -61,31 +59,34 @@ class Resumable(ABC, Generic[Name, Values, Forms]):
             self._write(self._claim, name, values)
 
     @abstractmethod
-    def _read(self, claim: Claim, name: Name, forms: Forms) -> Values:
-        """Raises FileNotFoundError where there is no file."""
+    def _read(self, claim: Claim, name: Name, shapes: Expected) -> Values:
+        """Raises FileNotFoundError if there is no file."""
 
     @abstractmethod
     def _write(self, claim: Claim, name: Name, values: Values) -> None: ...
 
 
-class Store(Resumable[str, Any, Form]):
+class Store(Resumable[str, Any, Shapes]):
     """A sweep's values by document."""
 
-    what = "sweep"
+    kind = "sweep"
 
-    def _read(self, claim: Claim, name: str, forms: Form) -> Any:
+    def _read(self, claim: Claim, name: str, shapes: Shapes) -> Any:
         path = _path(claim, name)
         if claim.sealed:
-            return read_sealed(path, _of(claim, name), ("values",))["values"]
+            return read_sealed(path, _identity(claim, name), ("values",))["values"]
         if not path.exists():
             raise FileNotFoundError(path)
-        return _formed(read_json(path), forms, path)
+        values = read_json(path)
+        if _shapes(values) != shapes:
+            raise DamagedError(f"{path} is damaged: its values are not those of a document of this sweep")
+        return values
 
     def _write(self, claim: Claim, name: str, values: Any) -> None:
-        write_sealed(_path(claim, name), {"values": _written(values)}, _of(claim, name))
+        write_sealed(_path(claim, name), {"values": _to_json(values)}, _identity(claim, name))
 
 
-def _of(claim: Claim, name: str) -> dict[str, str]:
+def _identity(claim: Claim, name: str) -> dict[str, str]:
     return {"key": claim.key, "name": name}
 
 
@@ -93,25 +94,20 @@ def _path(claim: Claim, name: str) -> Path:
     return claim.folder / "documents" / f"{name}.json"
 
 
-def _formed(values: Any, form: Form, path: Path) -> Any:
-    """The values of a file without a seal. Raises DamagedError for others than a document of this sweep has."""
+def _shapes(values: Any) -> Shapes | None:
+    """None if they are not arrays of numbers."""
     try:
-        there = (
-            {name: np.array(value, float).shape for name, value in values.items()}
-            if isinstance(values, dict)
-            else np.array(values, float).shape
-        )
+        if isinstance(values, dict):
+            return {name: np.array(value, float).shape for name, value in values.items()}
+        return np.array(values, float).shape
     except (TypeError, ValueError):
-        there = None
-    if there != form:
-        raise DamagedError(f"{path} is damaged: its values are not those of a document of this sweep")
-    return values
+        return None
 
 
-def _written(values: Any) -> Any:
-    """Numbers that JSON does not have as texts, which numpy reads as those numbers again."""
+def _to_json(values: Any) -> Any:
+    """NaN and infinity become texts, which numpy reads as numbers again."""
     if isinstance(values, dict):
-        return {name: _written(value) for name, value in values.items()}
+        return {name: _to_json(value) for name, value in values.items()}
     if isinstance(values, list):
-        return [_written(value) for value in values]
+        return [_to_json(value) for value in values]
     return str(values) if isinstance(values, float) and not math.isfinite(values) else values

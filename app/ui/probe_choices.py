@@ -88,7 +88,7 @@ def choose(checkpoint: Checkpoint) -> None:
 
 def _how() -> None:
     """The probe itself, and what it is beside."""
-    from probes.estimators.linear import Family
+    from probes.estimators.probe import Family
     from probes.probing.spec import BASELINES
 
     family, baselines = st.columns([3, 8])
@@ -132,7 +132,7 @@ def _targets(checkpoint: Checkpoint) -> list[str]:
 
 def spec(checkpoint: Checkpoint) -> ProbeSpec:
     """What is to be read. Raises ValueError for choices that make no sense."""
-    from probes.estimators.linear import Family
+    from probes.estimators.probe import Family
     from probes.features.documents import Documents, Origin
     from probes.features.examples import RowPosition
     from probes.probing.spec import ProbeSpec

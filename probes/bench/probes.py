@@ -12,7 +12,8 @@ from scipy.fft import dct
 from threadpoolctl import threadpool_limits
 
 from probes.estimators.closed_form import scaler, standardised
-from probes.estimators.linear import TOLERANCE, Probe, fit_many
+from probes.estimators.linear import TOLERANCE, fit_many
+from probes.estimators.probe import Probe
 
 T = TypeVar("T")
 

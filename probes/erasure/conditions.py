@@ -15,11 +15,13 @@ from lm2.runs.interventions import BankEdit, Edit
 from lm2.tasks.encoded_prompt import EncodedPrompt
 from probes.causal.batch import Unit
 from probes.erasure.erasers import Eraser, inlp, leace, qleace, random_share, random_subspace
-from probes.estimators.linear import Family, fit_many
+from probes.estimators.linear import fit_many
+from probes.estimators.probe import Family
 from probes.features import source_names
 from probes.features.sources import Source
 from probes.features.targets import UNKNOWN, Labels
-from probes.stats.scores import Estimate, Measure, Predictions, estimates
+from probes.stats.predictions import Measure, Predictions
+from probes.stats.scores import Estimate, estimates
 from probes.stats.splits import hold_out
 
 _FRESH = 0.1

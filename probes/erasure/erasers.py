@@ -15,7 +15,8 @@ from lm2.intervals import rate
 from lm2.runs.operations import Erase, Operation, Transport
 from lm2.runs.trace import read_only
 from lm2.serialize import Numbers
-from probes.estimators.linear import Family, Probe, fit_many
+from probes.estimators.linear import fit_many
+from probes.estimators.probe import Family, Probe
 from probes.features.targets import Labels
 from probes.stats.splits import hold_out
 

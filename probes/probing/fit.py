@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Float32, Int
 
 from lm2.weights.checkpoint import Checkpoint
-from probes.estimators.linear import Probe, choose, fit_many
+from probes.estimators.linear import choose, fit_many
+from probes.estimators.probe import Probe
 from probes.features.collect import collect
 from probes.features.sources import Source
 from probes.features.targets import Target
@@ -17,7 +18,8 @@ from probes.probing.plan import ProbePlan
 from probes.probing.result import Fitted, ProbeResult, Reading
 from probes.probing.spec import ProbeSpec
 from probes.probing.store import ProbeStore
-from probes.stats.selectivity import CodeLength, Permuted, control_labels, online_code, permutation_test
+from probes.stats.permutation import Permuted, permutation_test
+from probes.stats.selectivity import CodeLength, control_labels, online_code
 from probes.stats.splits import Fold
 
 OnProgress = Callable[[int, int], None]

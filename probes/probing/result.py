@@ -14,8 +14,10 @@ from lm2.files import write_table
 from probes.features.sources import Condition, Source
 from probes.features.targets import Target
 from probes.probing.plan import ProbePlan
-from probes.stats.scores import Estimate, Measure, Predictions, Score, differences, scores
-from probes.stats.selectivity import Choice, CodeLength, Permuted, bits_gained, nested_choice, q_values
+from probes.stats.permutation import Permuted
+from probes.stats.predictions import Measure, Predictions
+from probes.stats.scores import Estimate, Score, differences, scores
+from probes.stats.selectivity import Choice, CodeLength, bits_gained, nested_choice, q_values
 
 ALL = "all"
 """In the place of a segment or a fold: all of them."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from lm2.files import read_bytes
 from lm2.serialize import Spec, digest_of, none_empty, not_empty, within
 from lm2.shown import shown
-from probes.estimators.linear import Family
+from probes.estimators.probe import Family
 from probes.features.documents import Documents
 from probes.features.examples import RowPosition
 from probes.features.label_files import MOST_BYTES, TARGET

@@ -1,4 +1,4 @@
-"""What a probe has done so far: one sealed file a source, in a folder or nowhere."""
+"""A probe's results by source: in memory, or in a folder with one sealed file per source."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,34 +9,34 @@ from probes.features.sources import Source
 from probes.probing.result import Reading
 from probes.store import Resumable
 
-Forms = Sequence[Mapping[str, tuple[int, ...]]]
-"""The shape of each of the arrays, by name, of one reading after the other."""
+Shapes = Sequence[Mapping[str, tuple[int, ...]]]
+"""The shape of each array by name, for each reading of a source."""
 
 
-class ProbeStore(Resumable[Source, tuple[Reading, ...], Forms]):
+class ProbeStore(Resumable[Source, tuple[Reading, ...], Shapes]):
     """A probe's readings by source."""
 
-    what = "probe"
+    kind = "probe"
 
-    def _read(self, claim: Claim, name: Source, forms: Forms) -> tuple[Reading, ...]:
+    def _read(self, claim: Claim, name: Source, shapes: Shapes) -> tuple[Reading, ...]:
         path = _path(claim, name)
-        header, arrays = read_arrays(path, _of(claim, name))
+        header, arrays = read_arrays(path, _identity(claim, name))
         if isinstance(header, dict) != claim.sealed:
             raise DamagedError(f"{path} is damaged: its seal is missing")
         headers = header["readings"] if claim.sealed else header
-        packed = [(one, {name: arrays[f"{at}.{name}"] for name in one["arrays"]}) for at, one in enumerate(headers)]
-        if [{name: array.shape for name, array in own.items()} for _, own in packed] != list(forms):
+        arrays_of = [{name: arrays[f"{i}.{name}"] for name in header["arrays"]} for i, header in enumerate(headers)]
+        if [{name: array.shape for name, array in own.items()} for own in arrays_of] != list(shapes):
             raise DamagedError(f"{path} is damaged: its arrays are not those of this source")
-        return tuple(Reading.unpack(*one) for one in packed)
+        return tuple(map(Reading.unpack, headers, arrays_of))
 
     def _write(self, claim: Claim, name: Source, values: tuple[Reading, ...]) -> None:
         packed = [reading.pack() for reading in values]
-        arrays = {f"{at}.{name}": array for at, (_, own) in enumerate(packed) for name, array in own.items()}
+        arrays = {f"{i}.{name}": array for i, (_, own) in enumerate(packed) for name, array in own.items()}
         headers = [header | {"arrays": sorted(own)} for header, own in packed]
-        write_arrays(_path(claim, name), {"readings": headers}, arrays, _of(claim, name))
+        write_arrays(_path(claim, name), {"readings": headers}, arrays, _identity(claim, name))
 
 
-def _of(claim: Claim, source: Source) -> dict[str, str]:
+def _identity(claim: Claim, source: Source) -> dict[str, str]:
     return {"key": claim.key, "source": source.stem}
 
 

@@ -1,4 +1,4 @@
-"""What one document's run shows of an intervention: a number from the logits of the rows that predict its answer."""
+"""The effect of an intervention on one document: a number from the logits of the rows that predict its answer."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -9,16 +9,15 @@ from scipy.special import log_softmax
 
 
 class Metric(Enum):
-    """What is read off the logits. `label` has the unit; `harm` is the sign of a change that means the model does
-    worse."""
+    """A function of the logits. `label` has the unit; `harm` is the sign of a change for the worse."""
 
     LOGIT_DIFFERENCE = "logit_difference", "answer logit difference (logits)", -1
-    """The answer's first token less the mean of its foils: linear in the logits, so it hides neither helping nor
+    """The answer's first token less the mean of its foils. Linear in the logits, so it hides neither helping nor
     hindering parts."""
     LOG_PROBABILITY = "log_probability", "answer log-probability (nats)", -1
     """Sum over the answer's tokens."""
     KL = "kl", "KL(clean || edited) at the answer (nats)", 1
-    """Mean over the answer's rows. Never negative, so a p of it says that something changed, and not to which side."""
+    """Mean over the answer's rows. Never negative: its p says that something changed, but not in which direction."""
     CROSS_ENTROPY = "cross_entropy", "next-token cross-entropy (nats per token)", 1
     """Mean over all rows given."""
     EXACT = "exact", "exact match (share)", -1
@@ -35,14 +34,14 @@ class Metric(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What the rows of a document should say."""
+    """The tokens that the rows of a document should predict."""
 
     ids: tuple[int, ...]
     """The answer's tokens, predicted by the last rows."""
     foils: tuple[int, ...] = ()
     """First tokens of the task's wrong answers, each once."""
     before: tuple[int, ...] = ()
-    """What the rows above those predict, where any are given: one token a row, for the cross-entropy."""
+    """Predicted by the rows before those, one token per row, for the cross-entropy."""
 
     def __post_init__(self) -> None:
         if not self.ids:
@@ -58,11 +57,11 @@ class Answer:
 def measure(
     metric: Metric, answer: Answer, logits: Float[np.ndarray, "row d_vocab"], baseline: Float[np.ndarray, "row d_vocab"]
 ) -> float:
-    """`metric` of the edited run's `logits`; `baseline` is the clean run's, and KL alone reads it.
+    """`metric` of the edited run's `logits`, in float64. `baseline`: the clean run's, used only by KL.
 
-    Row r predicts token r of `answer.before` and `answer.ids` together. All is computed in float64.
+    Row r predicts token r of `answer.before + answer.ids`.
 
-    Raises ValueError for other shapes than these, for ids beyond d_vocab and for a logit difference without foils.
+    Raises ValueError for other shapes, for ids beyond d_vocab and for a logit difference without foils.
     """
     targets = answer.before + answer.ids
     rows = len(targets)
@@ -83,7 +82,7 @@ def measure(
         case Metric.KL:
             clean = log_softmax(baseline[-len(answer.ids) :].astype(np.float64), axis=-1)
             edited = log_softmax(edited, axis=-1)
-            # Rounding alone could make it negative.
+            # Rounding could make it negative.
             return max(0.0, float((np.exp(clean) * (clean - edited)).sum(-1).mean()))
         case Metric.CROSS_ENTROPY:
             return -float(log_softmax(logits.astype(np.float64), axis=-1)[np.arange(rows), targets].mean())

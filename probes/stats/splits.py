@@ -1,5 +1,4 @@
-"""Which rows a probe may learn from and which judge it: whole groups go to one side or the other. Nothing else splits
-rows."""
+"""Splits of rows into training and test rows, by whole groups."""
 
 from collections.abc import Sequence
 from dataclasses import InitVar, dataclass
@@ -10,18 +9,17 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 Names = Sequence[str] | Shaped[np.ndarray, "row"]
-"""What each row belongs to."""
+"""A name for each row: its group, document or type."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Fold:
-    """Row indexes, ascending and read-only. Raises ValueError for a group on both sides, naming it, and for an empty
-    side."""
+    """Row indexes, ascending and read-only. Raises ValueError for a group on both sides and for an empty side."""
 
     train: Int[np.ndarray, "train"]
     test: Int[np.ndarray, "test"]
     groups: InitVar[Names]
-    """The group of every row: looked at and not kept."""
+    """The group of every row: checked, and not stored."""
 
     def __post_init__(self, groups: Names) -> None:
         groups = np.asarray(groups)
@@ -37,17 +35,16 @@ class Fold:
         shared = np.intersect1d(groups[self.train], groups[self.test])
         if len(shared):
             raise ValueError(
-                f"group {str(shared[0])!r} and {len(shared) - 1} others are on both sides: it would be asked what it"
-                " knows"
+                f"group {str(shared[0])!r} and {len(shared) - 1} others are both in training and in test rows"
             )
 
 
 def groups(*ids: Names) -> Shaped[np.ndarray, "row"]:
-    """The group of each row, where rows that share an id in any column (story, background passage, template) belong
-    together.
+    """The group of each row: rows that share an id in a column (story, background passage, template) belong together,
+    as do rows linked through others.
 
-    So do rows that are linked through others. A group is called by its first row's id in the first column. An empty id
-    links nothing: a row without a background passage has "" there. The same id in two columns is not the same thing.
+    A group has the name of its first row's id in the first column. An empty id links nothing (a row without a
+    background passage has "" there), and equal ids in different columns are different things.
 
     Raises ValueError without a column, for columns of unequal length and for an empty id in the first column.
     """
@@ -74,30 +71,28 @@ def groups(*ids: Names) -> Shaped[np.ndarray, "row"]:
 
 
 def folds(groups: Names, count: int = 5, seed: int = 0) -> tuple[Fold, ...]:
-    """`count` folds; every row is in the test of exactly one.
+    """`count` folds; every row is a test row of exactly one.
 
-    Groups are shuffled, and each goes to the fold with fewest rows so far: tests differ by no more rows than the
-    largest group has. Raises ValueError for fewer than 2 folds and for fewer groups than folds.
+    Groups are shuffled, and each goes to the fold with the fewest rows so far, so that test sizes differ by no more
+    than the largest group. Raises ValueError for fewer than 2 folds and for fewer groups than folds.
     """
     names, member = np.unique(np.asarray(groups), return_inverse=True)
     if not 2 <= count <= len(names):
         raise ValueError(
-            f"folds must be at least 2 and no more than there are groups: not {count} of {len(names)} groups"
+            f"there must be at least 2 folds and no more than there are groups, not {count} of {len(names)} groups"
         )
-    sizes, filled, home = np.bincount(member), np.zeros(count, int), np.zeros(len(names), int)
+    sizes, filled, fold_of_group = np.bincount(member), np.zeros(count, int), np.zeros(len(names), int)
     for group in np.random.default_rng(seed).permutation(len(names)):
-        home[group] = filled.argmin()
-        filled[home[group]] += sizes[group]
-    fold_of = home[member]
+        fold_of_group[group] = filled.argmin()
+        filled[fold_of_group[group]] += sizes[group]
+    fold_of = fold_of_group[member]
     return tuple(
-        Fold(train=np.flatnonzero(fold_of != at), test=np.flatnonzero(fold_of == at), groups=groups)
-        for at in range(count)
+        Fold(train=np.flatnonzero(fold_of != i), test=np.flatnonzero(fold_of == i), groups=groups) for i in range(count)
     )
 
 
 def hold_out(groups: Names, share: float = 0.25, seed: int = 0) -> Fold:
-    """One fold whose test is about `share` of the rows: shuffled groups, as many as come nearest, and at least one a
-    side.
+    """One fold that tests about `share` of the rows: shuffled groups, as many as come nearest, one at least a side.
 
     Raises ValueError for a share outside (0, 1) and for a single group.
     """
@@ -107,6 +102,6 @@ def hold_out(groups: Names, share: float = 0.25, seed: int = 0) -> Fold:
             f"holding out needs a share between 0 and 1 and at least 2 groups, not {share} of {len(names)} groups"
         )
     order = np.random.default_rng(seed).permutation(len(names))
-    reached = np.bincount(member)[order].cumsum()[:-1]
-    held = np.isin(member, order[: 1 + np.abs(reached - share * len(member)).argmin()])
-    return Fold(train=np.flatnonzero(~held), test=np.flatnonzero(held), groups=groups)
+    rows = np.bincount(member)[order].cumsum()[:-1]
+    is_test = np.isin(member, order[: 1 + np.abs(rows - share * len(member)).argmin()])
+    return Fold(train=np.flatnonzero(~is_test), test=np.flatnonzero(is_test), groups=groups)

@@ -21,7 +21,7 @@ from probes.causal.observe import answers
 from probes.causal.plan import cost
 from probes.causal.planner import PACK, Planner
 from probes.stats.metrics import Answer, measure
-from probes.store import Form, Store
+from probes.store import Shapes, Store
 from probes.sweeps.grid import ReplacementSource, UnitGrid, parts, sources
 from probes.sweeps.result import Joint, SweepResult, Values
 from probes.sweeps.screening import RANDOM, STEPS, Screening, scores
@@ -278,7 +278,7 @@ class _Work:
         best, worst = (self._by_metric([one[name] for one in held]) for name in ("best", "worst"))
         return best, worst
 
-    def _each(self, name: str, work: Callable[[int], Any], form: Form) -> list[Any]:
+    def _each(self, name: str, work: Callable[[int], Any], form: Shapes) -> list[Any]:
         found = []
         for index in range(len(self._layout.sources)):
             file = f"{name}-{index:05}"

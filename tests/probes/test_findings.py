@@ -42,7 +42,7 @@ def test_a_column_keeps_the_ends_of_its_own_intervals() -> None:
 
 @pytest.mark.parametrize(("name", "unit"), [("low ", ""), (" right", "%"), ("right", "% ")])
 def test_no_column_is_named_with_outer_blanks(name: str, unit: str) -> None:
-    with pytest.raises(ValueError, match="outer blanks"):
+    with pytest.raises(ValueError, match="begin or end with a blank"):
         Column(name, unit)
 
 

@@ -65,7 +65,8 @@ class Probed:
 
 def gather(result: ProbeResult) -> Probed:
     """All statistics of a probe."""
-    from probes.stats.scores import Measure, estimates  # SciPy takes half a second to import
+    from probes.stats.predictions import Measure
+    from probes.stats.scores import estimates  # SciPy takes half a second to import
 
     segments = result.plan.examples.segment
     keys = list(result.cells)
@@ -134,7 +135,7 @@ def pooled(probed: Probed, target: Target) -> str:
 
 def curves(probed: Probed, source: Source, target: Target) -> Lines:
     """Balanced accuracy by segment: the task, the control task, and each baseline."""
-    from probes.stats.scores import Measure
+    from probes.stats.predictions import Measure
 
     segments = probed.result.segments
     lines = {"control task": [probed.controls[source, target, segment] for segment in segments]}

@@ -21,7 +21,7 @@ from app.ui import probe_choices, state
 from app.views.study.benchmark import METRICS
 from lm2.model.gates import GATES
 from lm2.tasks import stories
-from probes.estimators.linear import Family
+from probes.estimators.probe import Family
 from probes.experiments.registry import EXPERIMENTS
 from probes.features.documents import Origin
 from probes.features.examples import RowPosition

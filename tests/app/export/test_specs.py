@@ -53,7 +53,7 @@ from lm2.training.config import TrainingConfig
 from lm2.weights.bundled import FOLDER
 from probes.causal.patching import PatchSpec
 from probes.causal.plan import Route
-from probes.estimators.linear import Family
+from probes.estimators.probe import Family
 from probes.experiments.experiment import ExperimentSpec
 from probes.explain.spec import ExplainSpec, Signal
 from probes.features.documents import Documents, Origin

@@ -11,7 +11,7 @@ from probes.estimators import closed_form
 from probes.estimators.closed_form import (
     Spectrum,
     SufficientStatistics,
-    alike,
+    by_rows,
     mass_mean,
     scaler,
     standardised,
@@ -88,7 +88,7 @@ def test_a_class_that_does_not_occur_takes_no_part() -> None:
 def test_targets_with_labels_on_the_same_rows_are_found() -> None:
     labels = LABELS.copy()
     labels[[0, 2], 5] = -1
-    found = {tuple(targets): known for targets, known in alike(labels)}
+    found = {tuple(targets): known for targets, known in by_rows(labels)}
     assert set(found) == {(0, 2), (1,)} and found[1,].all() and (~found[0, 2]).nonzero()[0].tolist() == [5]
 
 

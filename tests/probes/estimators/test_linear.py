@@ -11,7 +11,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from probes.estimators import linear
-from probes.estimators.linear import Family, Probe, choose, fit, fit_many
+from probes.estimators.linear import choose, fit, fit_many
+from probes.estimators.probe import Family, Probe
 
 DRAW = np.random.default_rng(2)
 N, D = 300, 10
@@ -193,7 +194,7 @@ def test_what_does_not_fit_is_refused_with_its_numbers() -> None:
         (dict(features=holes), "finite; 1 of 10"),
         (dict(labels=LABELS - 2), "target 0 must be -1 to 3, not -2"),
         (dict(labels=LABELS[[0, 0, 2]]), "target 1 must be -1 to 1, not 0 to 3"),
-        (dict(labels=one_class), r"target 2 needs rows of at least two classes .* \[0, 5, 0\]"),
+        (dict(labels=one_class), r"target 2 needs rows of at least two classes.* \[0, 5, 0\]"),
         (dict(strengths=[0.1, 0.1, 0.0]), "above 0"),
         (dict(strengths=[0.1, 0.1]), "3 in all"),
         (dict(strengths=[0.1, np.nan, 1]), "above 0"),

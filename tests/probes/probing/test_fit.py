@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from lm2.model.config import LM2Config, MemoryKind
-from probes.estimators.linear import Family
+from probes.estimators.probe import Family
 from probes.features import source_names, target_names
 from probes.features.documents import Documents
 from probes.probing.fit import probe
 from probes.probing.plan import ProbePlan
 from probes.probing.result import ALL, Reading
 from probes.probing.spec import ProbeSpec
-from probes.stats.scores import Measure
+from probes.stats.predictions import Measure
 
 MEAN, MARY = source_names.parse("bank:mean"), target_names.parse("place of Mary")
 SPEC = ProbeSpec(

@@ -8,7 +8,8 @@ from scipy import special, stats
 from sklearn import metrics
 
 from probes.stats.effects import FEW_GROUPS, Interval, effect
-from probes.stats.scores import Measure, Predictions, differences, estimates, scores
+from probes.stats.predictions import Measure, Predictions
+from probes.stats.scores import differences, estimates, scores
 
 DRAW = np.random.default_rng(11)
 DOCUMENTS = np.repeat([str(at) for at in range(120)], 6)

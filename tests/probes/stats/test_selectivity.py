@@ -10,8 +10,10 @@ from sklearn.linear_model import Ridge
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.preprocessing import StandardScaler
 
-from probes.stats.scores import Measure, Predictions, differences, estimates
-from probes.stats.selectivity import bits_gained, control_labels, nested_choice, online_code, permutation_test, q_values
+from probes.stats.permutation import permutation_test
+from probes.stats.predictions import Measure, Predictions
+from probes.stats.scores import differences, estimates
+from probes.stats.selectivity import bits_gained, control_labels, nested_choice, online_code, q_values
 from probes.stats.splits import folds
 
 DOCUMENTS = np.repeat([f"document {at}" for at in range(60)], 6)

@@ -66,7 +66,7 @@ def test_the_seed_alone_decides_who_goes_where() -> None:
 
 
 def test_a_fold_refuses_a_group_on_both_sides_and_names_it() -> None:
-    with pytest.raises(ValueError, match="'b' and 0 others are on both sides"):
+    with pytest.raises(ValueError, match="'b' and 0 others are both in training and in test rows"):
         Fold(train=np.array([0, 1]), test=np.array([2, 3]), groups=["a", "b", "b", "c"])
     for train, test in (([], [0]), ([0], []), ([0], [4]), ([-1], [0])):
         with pytest.raises(ValueError, match="each from 0 to 3"):
