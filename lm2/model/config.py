@@ -6,11 +6,9 @@ from enum import Enum
 from typing import Any
 
 from lm2.model.memory import MemoryKind, divides
+from lm2.model.rope import LARGEST, DynamicRope, RopeScaling
 from lm2.serialize import Spec, parse_field, within
 from lm2.shown import shown
-
-LARGEST = 2**28
-"""No size is larger: far beyond every model, and products of two still count what memory can address."""
 
 
 class GatePooling(Enum):
@@ -40,25 +38,7 @@ class BankStart(Enum):
     """A trained parameter."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class RopeScaling(Spec):
-    """Llama 3's stretching of the rotary wavelengths beyond the length a model was first trained on."""
-
-    factor: float
-    low_freq_factor: float
-    high_freq_factor: float
-    original_max_position_embeddings: int
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        within("rope_scaling.original_max_position_embeddings", self.original_max_position_embeddings, 1, LARGEST)
-        if not 1 <= self.factor <= LARGEST:
-            raise ValueError(f"rope_scaling.factor must be within 1..{LARGEST:,}, not {self.factor}")
-        if not 0 < self.low_freq_factor < self.high_freq_factor <= LARGEST:
-            raise ValueError(
-                "rope_scaling needs 0 < low_freq_factor < high_freq_factor "
-                f"<= {LARGEST:,}, not {self.low_freq_factor} and {self.high_freq_factor}"
-            )
+_NEWER = ("head_dim", "qkv_bias", "o_bias", "mlp_bias", "memory_sizes")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +64,14 @@ class LM2Config(Spec):
     rope_scaling: RopeScaling | None = None
     rms_norm_eps: float = 1e-5
     tied_embeddings: bool = False
+    head_dim: int | None = None
+    """Width of a head; None, d_model / n_heads."""
+    qkv_bias: bool = False
+    """Whether queries, keys and values have biases."""
+    o_bias: bool = False
+    """Whether the output of attention has one."""
+    mlp_bias: bool = False
+    """Whether the MLP's three matrices have them."""
     embedding_std: float = 0.3
     """Standard deviation of fresh embeddings; all other matrices start at 1/sqrt(fan-in)."""
     slots: int = 0
@@ -108,13 +96,16 @@ class LM2Config(Spec):
         for name in ("slots", "slot_dim", "memory_heads"):
             within(name, getattr(self, name), 0, LARGEST)
         self._check_numbers()
-        divides("d_model", self.d_model, "n_heads", self.n_heads)
+        if self.head_dim is None:
+            divides("d_model", self.d_model, "n_heads", self.n_heads)
+        else:
+            within("head_dim", self.head_dim, 1, LARGEST)
         divides("n_heads", self.n_heads, "n_key_value_heads", self.n_key_value_heads)
         if self.d_head % 2:
-            raise ValueError(
-                f"rotary positions need an even head size: d_model {self.d_model} / n_heads {self.n_heads} ="
-                f" {self.d_head}"
-            )
+            said = f"d_model {self.d_model} / n_heads {self.n_heads}" if self.head_dim is None else "head_dim"
+            raise ValueError(f"rotary positions need an even head size: {said} = {self.d_head}")
+        if self.rope_scaling is not None:
+            self.rope_scaling.check(self.rope_theta, self.d_head)
         if self.attention_window is not None and self.attention_window < self.segment_length:
             raise ValueError(
                 f"attention_window {self.attention_window} is shorter than segment_length {self.segment_length}"
@@ -138,7 +129,7 @@ class LM2Config(Spec):
 
     @property
     def d_head(self) -> int:
-        return self.d_model // self.n_heads
+        return self.head_dim or self.d_model // self.n_heads
 
     @property
     def lookback(self) -> int | None:
@@ -146,16 +137,19 @@ class LM2Config(Spec):
         return None if self.attention_window is None else self.attention_window - self.segment_length
 
     @property
+    def causal(self) -> bool:
+        """Whether no token of a segment depends on a later one, nor on how many there are."""
+        return self.memory.design.causal and not isinstance(self.rope_scaling, DynamicRope)
+
+    @property
     def learned_bank(self) -> bool:
         """Whether the bank at the start of a document is a trained parameter."""
         return self.bank_start is BankStart.LEARNED
 
     def to_json(self) -> dict[str, Any]:
-        """As in `Spec`, without `memory_sizes` where there are none: digests of other models stay what they were."""
-        values = super().to_json()
-        if self.memory_sizes is None:
-            del values["memory_sizes"]
-        return values
+        """As in `Spec`, without newer fields that are at their default: digests of other models stay what they were."""
+        newer = {field.name: field.default for field in fields(self) if field.name in _NEWER}
+        return {name: value for name, value in super().to_json().items() if name not in newer or value != newer[name]}
 
     @classmethod
     def from_json(cls, values: object) -> "LM2Config":

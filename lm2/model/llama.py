@@ -11,8 +11,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from lm2.model.config import LM2Config, RopeScaling
+from lm2.model.config import LM2Config
 from lm2.model.hooks import HookPoint
+from lm2.model.rope import RopeScaling
 
 
 class RMSNorm(nn.Module):
@@ -55,28 +56,29 @@ class KVCache:
 
 
 def rotary_frequencies(
-    d_head: int, theta: float, scaling: RopeScaling | None, device: torch.device
-) -> Float[Tensor, "half"]:
-    """Angle per position of each rotary pair (Su et al. 2021, arXiv 2104.09864), with Llama 3's scaling if any.
+    d_head: int, theta: float, scaling: RopeScaling | None, lengths: Int[Tensor, "batch"]
+) -> Float[Tensor, "... half"]:
+    """Angle per position of each rotary pair (Su et al. 2021, arXiv 2104.09864), stretched as `scaling` says.
 
-    Waves longer than original/low are slowed by `factor`, shorter than original/high are kept, and between
-    the two the frequency is a straight mix.
+    `lengths`: how many tokens of each row's document have been read; the result has their device.
     """
-    inverse = 1.0 / theta ** (torch.arange(0, d_head, 2, dtype=torch.float32, device=device) / d_head)
-    if scaling is None:
-        return inverse
-    turns = scaling.original_max_position_embeddings * inverse / (2 * math.pi)
-    keep = ((turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)).clamp(0, 1)
-    return keep * inverse + (1 - keep) * inverse / scaling.factor
+    inverse = 1.0 / theta ** (torch.arange(0, d_head, 2, dtype=torch.float32, device=lengths.device) / d_head)
+    return inverse if scaling is None else scaling.frequencies(inverse, theta, lengths)
 
 
 def rotate(
-    x: Float[Tensor, "batch token head d_head"], angles: Float[Tensor, "batch token half"]
+    x: Float[Tensor, "batch token head d_head"], angles: Float[Tensor, "batch token half"], scale: float = 1.0
 ) -> Float[Tensor, "batch token head d_head"]:
-    """Turn each pair (i, i + d_head/2) by its angle: the half-split order of Hugging Face's Llama."""
-    cos, sin = angles.cos()[:, :, None].to(x.dtype), angles.sin()[:, :, None].to(x.dtype)
+    """Turn each pair (i, i + d_head/2) by its angle and multiply it by `scale`: the half-split order of Hugging Face's
+    Llama."""
+    cos, sin = ((scale * value)[:, :, None].to(x.dtype) for value in (angles.cos(), angles.sin()))
     low, high = x.chunk(2, dim=-1)
     return torch.cat([low * cos - high * sin, high * cos + low * sin], dim=-1)
+
+
+def bias_of(layer: nn.Linear) -> Float[Tensor, "width"]:
+    """A layer's bias; zeros where it has none."""
+    return torch.zeros_like(layer.weight[:, 0]) if layer.bias is None else layer.bias
 
 
 class Attention(nn.Module):
@@ -85,10 +87,11 @@ class Attention(nn.Module):
     def __init__(self, config: LM2Config) -> None:
         super().__init__()
         self.n_heads, self.n_kv, self.d_head = config.n_heads, config.n_key_value_heads, config.d_head
-        self.q = nn.Linear(config.d_model, self.n_heads * self.d_head, bias=False)
-        self.k = nn.Linear(config.d_model, self.n_kv * self.d_head, bias=False)
-        self.v = nn.Linear(config.d_model, self.n_kv * self.d_head, bias=False)
-        self.o = nn.Linear(self.n_heads * self.d_head, config.d_model, bias=False)
+        self.rope_scale = 1.0 if config.rope_scaling is None else config.rope_scaling.scale
+        self.q = nn.Linear(config.d_model, self.n_heads * self.d_head, bias=config.qkv_bias)
+        self.k = nn.Linear(config.d_model, self.n_kv * self.d_head, bias=config.qkv_bias)
+        self.v = nn.Linear(config.d_model, self.n_kv * self.d_head, bias=config.qkv_bias)
+        self.o = nn.Linear(self.n_heads * self.d_head, config.d_model, bias=config.o_bias)
         self.hook_q, self.hook_k, self.hook_v = HookPoint(), HookPoint(), HookPoint()
         self.hook_rot_q, self.hook_rot_k = HookPoint(), HookPoint()
         self.hook_attn_scores, self.hook_pattern, self.hook_z = HookPoint(), HookPoint(), HookPoint()
@@ -96,6 +99,22 @@ class Attention(nn.Module):
     @property
     def W_O(self) -> Float[Tensor, "head d_head d_model"]:
         return self.o.weight.T.reshape(self.n_heads, self.d_head, -1)
+
+    @property
+    def b_Q(self) -> Float[Tensor, "head d_head"]:
+        return bias_of(self.q).view(self.n_heads, self.d_head)
+
+    @property
+    def b_K(self) -> Float[Tensor, "kv_head d_head"]:
+        return bias_of(self.k).view(self.n_kv, self.d_head)
+
+    @property
+    def b_V(self) -> Float[Tensor, "kv_head d_head"]:
+        return bias_of(self.v).view(self.n_kv, self.d_head)
+
+    @property
+    def b_O(self) -> Float[Tensor, "d_model"]:
+        return bias_of(self.o)
 
     def forward(
         self,
@@ -108,8 +127,10 @@ class Attention(nn.Module):
         """Also returns the cache with the own tokens appended. `look`: what the pattern passes through before it is
         used."""
         batch, tokens, _ = x.shape
-        q = self.hook_rot_q(rotate(self.hook_q(self.q(x).view(batch, tokens, self.n_heads, self.d_head)), angles))
-        k = self.hook_rot_k(rotate(self.hook_k(self.k(x).view(batch, tokens, self.n_kv, self.d_head)), angles))
+        q = self.hook_q(self.q(x).view(batch, tokens, self.n_heads, self.d_head))
+        k = self.hook_k(self.k(x).view(batch, tokens, self.n_kv, self.d_head))
+        q = self.hook_rot_q(rotate(q, angles, self.rope_scale))
+        k = self.hook_rot_k(rotate(k, angles, self.rope_scale))
         v = self.hook_v(self.v(x).view(batch, tokens, self.n_kv, self.d_head))
         if cache is not None:
             k, v = torch.cat([cache.k, k], dim=1), torch.cat([cache.v, v], dim=1)
@@ -127,14 +148,26 @@ class MLP(nn.Module):
 
     def __init__(self, config: LM2Config) -> None:
         super().__init__()
-        self.gate = nn.Linear(config.d_model, config.d_mlp, bias=False)
-        self.up = nn.Linear(config.d_model, config.d_mlp, bias=False)
-        self.out = nn.Linear(config.d_mlp, config.d_model, bias=False)
+        self.gate = nn.Linear(config.d_model, config.d_mlp, bias=config.mlp_bias)
+        self.up = nn.Linear(config.d_model, config.d_mlp, bias=config.mlp_bias)
+        self.out = nn.Linear(config.d_mlp, config.d_model, bias=config.mlp_bias)
         self.hook_pre, self.hook_pre_linear, self.hook_post = HookPoint(), HookPoint(), HookPoint()
 
     @property
     def W_out(self) -> Float[Tensor, "d_mlp d_model"]:
         return self.out.weight.T
+
+    @property
+    def b_gate(self) -> Float[Tensor, "d_mlp"]:
+        return bias_of(self.gate)
+
+    @property
+    def b_in(self) -> Float[Tensor, "d_mlp"]:
+        return bias_of(self.up)
+
+    @property
+    def b_out(self) -> Float[Tensor, "d_model"]:
+        return bias_of(self.out)
 
     def forward(self, x: Float[Tensor, "batch token d_model"]) -> Float[Tensor, "batch token d_model"]:
         gated = nn.functional.silu(self.hook_pre(self.gate(x))) * self.hook_pre_linear(self.up(x))

@@ -219,7 +219,7 @@ class LM2(HookedModel):
             (keys >= 0)[:, None, :] | ~rows.non_padding[:, :, None]
         )
         frequencies = rotary_frequencies(
-            self.config.d_head, self.config.rope_theta, self.config.rope_scaling, input_ids.device
+            self.config.d_head, self.config.rope_theta, self.config.rope_scaling, first + non_padding.sum(1)
         )
         return Stream(
             layer=0,
@@ -345,5 +345,10 @@ class LM2(HookedModel):
     def accumulated_bias(
         self, layer: int, mlp_input: bool = False, include_mlp_biases: bool = True
     ) -> Float[Tensor, "d_model"]:
-        """Zero: no part of the stream has a bias."""
-        return torch.zeros_like(self.ln_final.w)
+        """What the biases of attention and MLP have added to the stream that enters block `layer`, or its MLP."""
+        found = torch.zeros_like(self.ln_final.w)
+        for at, block in enumerate(self.blocks[: layer + bool(mlp_input)]):
+            found = found + block.attn.b_O
+            if include_mlp_biases and at < layer:
+                found = found + block.mlp.b_out
+        return found

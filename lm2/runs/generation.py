@@ -192,8 +192,8 @@ class Alone:
     def predict(self, texts: Sequence[OpenText]) -> Float[Tensor, "one d_vocab"]:
         """What comes next."""
         (text,) = texts
-        segment, before = text.segment, text.before
-        if self._read is not None and self._model.config.memory.design.decodes_with_cache:
+        segment, before, config = text.segment, text.before, self._model.config
+        if self._read is not None and config.causal and config.memory.design.decodes_with_cache:
             segment = replace(segment, start=segment.end - 1, ids=segment.ids[-1:])
             before = Carried(before.bank, self._read)
         _, output = next(run_segments(self._model, [segment], self._spec, self._records, before, write=False))

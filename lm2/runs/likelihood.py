@@ -118,7 +118,7 @@ def _reading(checkpoint: Checkpoint, context: str, continuation: str, segment_le
             f"the tokenizer has no token for some of {shown(continuation)}: its likelihood would be that of other"
             " texts, too"
         )
-    if checkpoint.config.memory.design.causal:
+    if checkpoint.config.causal:
         # The last token predicts nothing that counts. Left out, one-token continuations of a context are one text to
         # read.
         last = replace(segments[-1], ids=segments[-1].ids[:-1])

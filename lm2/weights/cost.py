@@ -26,7 +26,7 @@ def working_bytes(config: LM2Config, segment: Segment) -> int:
     patterns = _COPIES + design.pattern_copies
     attention = rows * keys * (patterns * config.n_heads + 1)  # and who may see whom
     memory = _COPIES * rows * config.slots * config.memory_heads
-    wide = rows * (_WIDE * config.d_model + _COPIES * config.d_mlp)
+    wide = rows * (_WIDE * max(config.d_model, config.n_heads * config.d_head) + _COPIES * config.d_mlp)
     return 4 * (attention + memory + wide + len(segment.ids) * config.d_vocab)
 
 

@@ -10,6 +10,7 @@ from lm2.files import read_json
 from lm2.model.config import LM2Config
 from lm2.model.lm2 import LM2
 from lm2.model.weights import check_shapes
+from lm2.shown import shown
 from lm2.text.tokens import Tokenizer
 from lm2.weights.weight_files import read_safetensors, safetensors_shapes
 
@@ -26,8 +27,10 @@ def read_config(path: Path) -> LM2Config:
     said = {key: values.get(key) for key in FORMAT} if isinstance(values, dict) else {}
     # Compared as JSON, where true is no 1.
     if json.dumps(said) != json.dumps(FORMAT) or not isinstance(values.get("model"), dict):
+        other = f", but of model_type {shown(values['model_type'])}" if "model_type" in (values or ()) else ""
         raise ValueError(
-            f'{path} is neither ours, with {json.dumps(FORMAT)[1:-1]} and "model", nor of a Hugging Face Llama'
+            f'{path} is neither ours, with {json.dumps(FORMAT)[1:-1]} and "model", nor of a Hugging Face Llama or'
+            f" Qwen2{other}"
         )
     try:
         return LM2Config.from_json(values["model"])

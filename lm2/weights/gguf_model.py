@@ -10,9 +10,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lm2.model.config import LM2Config, RopeScaling
+from lm2.model.config import LM2Config
 from lm2.model.kinds.release import LLAMA_3_ROPE
 from lm2.model.llama import rotary_frequencies
+from lm2.model.rope import Llama3Rope
 from lm2.model.weights import check_weight
 from lm2.serialize import as_float
 from lm2.shown import shown
@@ -97,7 +98,7 @@ def _gguf_config(known: dict[str, Any], *, tied: bool) -> LM2Config:
     config = sized_config(
         values | {"tokens": len(entry(known, "tokens", str))},
         _GGUF_SIZES | {"d_vocab": "tokens"},
-        "attention.head_count_kv",
+        {"n_key_value_heads": "attention.head_count_kv"},
         rope_theta=as_float("rope.freq_base", values.get("rope.freq_base", 10_000.0)),
         tied=tied,
     )
@@ -118,11 +119,11 @@ def _unpacked(tensor: gguf.ReaderTensor) -> Tensor:
         raise ValueError(f"{tensor.name} is stored in {tensor.tensor_type.name}, which is not unpacked here") from error
 
 
-def _scaling(stretch: Tensor, config: LM2Config) -> RopeScaling:
+def _scaling(stretch: Tensor, config: LM2Config) -> Llama3Rope:
     """Llama 3's scaling; GGUF stores what comes of it, by how much each rotary wave is stretched."""
     scaling = replace(LLAMA_3_ROPE, factor=float(stretch.max()))
     plain, slowed = (
-        rotary_frequencies(config.d_head, config.rope_theta, each, torch.device("cpu")) for each in (None, scaling)
+        rotary_frequencies(config.d_head, config.rope_theta, each, torch.ones(1)) for each in (None, scaling)
     )
     expected = plain / slowed
     if stretch.shape != expected.shape or not torch.allclose(stretch, expected, rtol=1e-4):

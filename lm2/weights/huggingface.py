@@ -1,12 +1,13 @@
 """Llama weights of others: Hugging Face folders, opened as models without memory.
 
-    FOLDER      config.json, tokenizer.json, and model.safetensors or its shards with model.safetensors.index.json
+    FOLDER      config.json, tokenizer.json, and model.safetensors or its shards with model.safetensors.index.json;
+                tokenizer_config.json, where there is one, says whether texts begin with a token of their own
 
-What our model does not compute is refused. Texts are encoded as they stand: no token is put in front of them.
+Models of type llama and qwen2 are computed; what our model does not compute is refused.
 """
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ import torch
 from torch import Tensor
 
 from lm2.files import read_json
-from lm2.model.config import LM2Config, RopeScaling
+from lm2.model.config import LM2Config
+from lm2.model.rope import DynamicRope, LinearRope, Llama3Rope, RopeScaling, YarnRope
 from lm2.model.weights import Shapes, check_weight
 from lm2.serialize import as_bool, as_float
 from lm2.shown import shown
@@ -35,28 +37,39 @@ _SIZES = {
     "segment_length": "max_position_embeddings",
 }
 _ONLY = {
-    "model_type": "llama",
-    "architectures": ["LlamaForCausalLM"],
     "hidden_act": "silu",
-    "attention_bias": False,
-    "mlp_bias": False,
-    "sliding_window": None,
     "rope_interleaved": False,
     "partial_rotary_factor": 1.0,
     "quantization_config": None,
     "auto_map": None,
 }
 """What a config.json may say, where it says anything at all, for our model to compute the same."""
+_TYPES = {
+    "llama": {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "sliding_window": None},
+    "qwen2": {"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"], "use_sliding_window": False},
+}
+"""The same by type of model; Qwen2 does not read its sliding_window where use_sliding_window is false."""
+_ROPES = {"linear": LinearRope, "dynamic": DynamicRope, "yarn": YarnRope, "llama3": Llama3Rope}
 
 
 def is_llama(folder: Path) -> bool:
-    """Whether config.json there is that of a Hugging Face Llama."""
+    """Whether config.json there is that of a Hugging Face Llama, or of a Qwen2, which is a Llama with biases."""
     try:
         values = read_json(folder / "config.json")
     except ValueError:
         return False
-    return isinstance(values, dict) and (
-        values.get("model_type") == "llama" or values.get("architectures") == ["LlamaForCausalLM"]
+    return isinstance(values, dict) and _type(values) is not None
+
+
+def _type(values: dict[str, Any]) -> str | None:
+    """The type of model that a config.json names; None where it is not computed here."""
+    return next(
+        (
+            name
+            for name, only in _TYPES.items()
+            if values.get("model_type") == name or values.get("architectures") == only["architectures"]
+        ),
+        None,
     )
 
 
@@ -72,7 +85,7 @@ def read_folder(folder: Path) -> Llama:
     files = _files(folder)
     found = _all_shapes(files)
     try:
-        # Whoever ties them by hand saves one tensor, and a configuration that does not say so.
+        # Whoever ties them by hand saves one tensor or two equal ones, and a configuration that does not say so.
         config = replace(config, tied_embeddings=config.tied_embeddings or _HEAD not in found)
         names = fitting(
             {name: shape for name, shape in found.items() if not (config.tied_embeddings and name == _HEAD)},
@@ -80,8 +93,11 @@ def read_folder(folder: Path) -> Llama:
             HUGGING_FACE,
         )
         weights = {name: weight for file in files for name, weight in read_safetensors(file).items() if name in found}
-        twin = weights.pop(_HEAD, None) if config.tied_embeddings else None
-        if twin is not None and not _same(twin, weights[names["embed.weight"]]):
+        if _HEAD in weights and _same(weights[_HEAD], weights[names["embed.weight"]]):
+            config = replace(config, tied_embeddings=True)
+            del weights[_HEAD]
+            names.pop("unembed.weight", None)
+        elif _HEAD in weights and config.tied_embeddings:
             raise ValueError(f"tie_word_embeddings is true, but {_HEAD} differs from model.embed_tokens.weight")
         for name, weight in weights.items():
             check_weight(name, weight)
@@ -102,7 +118,12 @@ def _config(values: dict[str, Any]) -> LM2Config:
     """Ours, from the values of a Hugging Face config.json."""
     if not isinstance(values, dict):
         raise ValueError(f"it must be a table, not {shown(values)}")
-    only(values, _ONLY)
+    kind = _type(values)
+    assert kind is not None, "only what `is_llama` knows is read"
+    only(values, _ONLY | _TYPES[kind])
+    layers = values.get("layer_types") or []
+    if not isinstance(layers, list) or any(layer != "full_attention" for layer in layers):
+        raise ValueError(f"layer_types {shown(layers)} are not computed here, only 'full_attention'")
     present(values, _SIZES)
     newer, older = (values.get(name) or {} for name in ("rope_parameters", "rope_scaling"))
     if newer and older and newer != older:
@@ -115,27 +136,39 @@ def _config(values: dict[str, Any]) -> LM2Config:
     config = sized_config(
         values,
         _SIZES,
-        "num_key_value_heads",
+        {"n_key_value_heads": "num_key_value_heads", "head_dim": "head_dim"},
         rope_theta=as_float("rope_theta", rope.get("rope_theta", values.get("rope_theta", 10_000.0))),
         tied=as_bool("tie_word_embeddings", values.get("tie_word_embeddings") or False),
     )
-    if values.get("head_dim") not in (None, config.d_head):
-        raise ValueError(
-            f"head_dim {shown(values['head_dim'])} is not computed here, only hidden_size / num_attention_heads ="
-            f" {config.d_head}"
-        )
-    return replace(config, rope_scaling=_rope_scaling(rope))
+    attention, mlp = (as_bool(name, values.get(name) or False) for name in ("attention_bias", "mlp_bias"))
+    return replace(
+        config,
+        rope_scaling=_rope_scaling(rope, values),
+        qkv_bias=kind == "qwen2" or attention,
+        o_bias=kind == "llama" and attention,
+        mlp_bias=kind == "llama" and mlp,
+    )
 
 
-def _rope_scaling(rope: dict[str, Any]) -> RopeScaling | None:
+def _rope_scaling(rope: dict[str, Any], values: dict[str, Any]) -> RopeScaling | None:
     kind = rope.get("rope_type", rope.get("type", "default"))
-    if kind not in ("default", "llama3"):
-        raise ValueError(f"rope type {shown(kind)} is not computed here, only 'default' and 'llama3'")
-    needed = {field.name for field in fields(RopeScaling)} if kind == "llama3" else set()
-    given = {name: value for name, value in rope.items() if name not in ("rope_type", "type", "rope_theta")}
-    if set(given) != needed:
+    if kind not in ("default", *_ROPES):
+        raise ValueError(f"rope type {shown(kind)} is not computed here, only {sorted(['default', *_ROPES])}")
+    only(rope, {"partial_rotary_factor": 1.0})
+    left_out = ("rope_type", "type", "rope_theta", "partial_rotary_factor")
+    given = {name: value for name, value in rope.items() if name not in left_out and value is not None}
+    if kind == "dynamic":  # the length that transformers counts from, whatever else is said
+        given = {"original_max_position_embeddings": values["max_position_embeddings"]} | given
+        only(given, {"original_max_position_embeddings": values["max_position_embeddings"]})
+    elif kind in ("llama3", "yarn"):
+        original = values.get("original_max_position_embeddings")
+        given = {"original_max_position_embeddings": values["max_position_embeddings"]} | given
+        given |= {} if original is None else {"original_max_position_embeddings": original}
+    known = fields(_ROPES[kind]) if kind in _ROPES else ()
+    needed = {field.name for field in known if field.default is MISSING}
+    if not needed <= set(given) <= {field.name for field in known}:
         raise ValueError(f"rope type {kind!r} takes numbers for {sorted(needed)}, not {shown(given)}")
-    return RopeScaling.from_json(given) if given else None
+    return _ROPES[kind].from_json(given) if known else None
 
 
 def _files(folder: Path) -> tuple[Path, ...]:

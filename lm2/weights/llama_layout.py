@@ -33,6 +33,11 @@ NAMES = {
     "blocks.{}.mlp.out.weight": ("model.layers.{}.mlp.down_proj.weight", "blk.{}.ffn_down.weight"),
 }
 """Our name of each weight, Hugging Face's and GGUF's."""
+NAMES |= {
+    ours.replace("weight", "bias"): tuple(theirs.replace(".weight", ".bias") for theirs in names)
+    for ours, names in NAMES.items()
+    if ".attn." in ours or ".mlp." in ours
+}
 HUGGING_FACE, GGUF = 0, 1
 """Whose name stands where in `NAMES`."""
 
@@ -51,21 +56,22 @@ class Llama:
 
 
 def sized_config(
-    values: Mapping[str, Any], names: Mapping[str, str], grouped: str, *, rope_theta: float, tied: bool
+    values: Mapping[str, Any], names: Mapping[str, str], optional: Mapping[str, str], *, rope_theta: float, tied: bool
 ) -> LM2Config:
-    """The configuration of sizes that stand in `values` under their `names`. `grouped`: that of how many heads have
-    keys of their own."""
+    """The configuration of sizes that stand in `values` under their `names`; those of `optional` may be missing."""
     sizes: dict[str, Any] = {
         ours: (as_float if ours == "rms_norm_eps" else as_int)(f"{theirs}, here {ours}", values[theirs])
         for ours, theirs in {
             **names,
-            **({"n_key_value_heads": grouped} if values.get(grouped) is not None else {}),
+            **{ours: theirs for ours, theirs in optional.items() if values.get(theirs) is not None},
         }.items()
     }
     config = LM2Config(
         memory=NO_MEMORY, rope_theta=rope_theta, tied_embeddings=tied, **{"n_key_value_heads": sizes["n_heads"]} | sizes
     )
-    return replace(config, segment_length=min(config.segment_length, LONGEST_SEGMENT))
+    usual = config.head_dim is not None and config.head_dim * config.n_heads == config.d_model
+    length = min(config.segment_length, LONGEST_SEGMENT)
+    return replace(config, segment_length=length, head_dim=None if usual else config.head_dim)
 
 
 def only(values: Mapping[str, Any], allowed: Mapping[str, Any]) -> None:

@@ -59,7 +59,8 @@ class Attribution:
     """In the order in which they add to the stream."""
     values: Float[np.ndarray, "component"]
     heads: Float[np.ndarray, "block head"]
-    """A block's attention by head; the heads sum to the block's component."""
+    """A block's attention by head; the heads, and the bias of the output where there is one, sum to the block's
+    component."""
     slots: Float[np.ndarray, "memory_block head slot"] | None
     """A block's memory by memory head and slot, which sum to the block's component: read pattern times value, through
     the way out, with the output gate as it was, though it depends on all that is read. None where what a memory adds is

@@ -86,7 +86,7 @@ def layer_of(hook_name: str, config: LM2Config) -> int:
 
 def _check_alone(config: LM2Config, encoded: EncodedPrompt, units: Sequence[Unit]) -> None:
     """Raise ValueError for what the answer's route cannot follow."""
-    if not config.memory.design.causal:
+    if not config.causal:
         raise ValueError(
             f"in {config.memory.design.title} all tokens of a segment depend on each other: the answer's cannot be"
             " computed alone"

@@ -90,10 +90,10 @@ class GatedMemory(BlockMemory):
             tuple(weight.shape)
             for weight in (attention.q.weight, attention.k.weight, self.read_k.weight, self.write_v.weight)
         }
-        if len(shapes) != 1 or attention.n_heads != self.heads:
+        if len(shapes) != 1 or attention.n_heads != self.heads or attention.q.bias is not None:
             raise ValueError(
-                "a memory can begin as attention where slot_dim is d_model and memory_heads, n_heads and"
-                " n_key_value_heads are equal"
+                "a memory can begin as attention where slot_dim is d_model, memory_heads, n_heads and"
+                " n_key_value_heads are equal, and queries, keys and values have no biases"
             )
         for own, learnt in (
             (self.read_q, attention.q),

@@ -12,11 +12,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from lm2.model.block import BlockMemory, MemoryStep
-from lm2.model.config import GatePooling, LM2Config, RopeScaling, SegmentEnd
+from lm2.model.config import GatePooling, LM2Config, SegmentEnd
 from lm2.model.hooks import HookPoint
 from lm2.model.kinds.gated import split_heads
 from lm2.model.lm2 import LM2
 from lm2.model.memory import OUTPUT, MemoryDesign, MemoryKind
+from lm2.model.rope import Llama3Rope
 from lm2.model.sites import Site
 
 
@@ -188,9 +189,7 @@ class Release(MemoryDesign):
 
 DESIGN = Release()
 
-LLAMA_3_ROPE = RopeScaling(
-    factor=32.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=8192
-)
+LLAMA_3_ROPE = Llama3Rope(factor=32.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=8192)
 """Rotary scaling of Llama-3.2-1B, whose shape the released model has."""
 
 RELEASED_SIZE = LM2Config(

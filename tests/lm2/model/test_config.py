@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from lm2.model.config import BankStart, GatePooling, LM2Config, MemoryKind, RopeScaling
+from lm2.model.config import BankStart, GatePooling, LM2Config, MemoryKind
+from lm2.model.rope import Llama3Rope
 
 ROPE = {"factor": 2.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64}
 
@@ -43,7 +44,7 @@ def test_a_learned_bank_may_have_more_slots_than_columns(gated_config: LM2Config
 
 
 def test_json_gives_the_config_back(gated_config: LM2Config) -> None:
-    scaling = RopeScaling(factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=64)
+    scaling = Llama3Rope(factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=64)
     config = replace(
         gated_config, rope_scaling=scaling, bank_start=BankStart.LEARNED, gate_pooling=GatePooling.PREFIX, read_top_k=2
     )
@@ -76,7 +77,7 @@ def test_json_gives_the_config_back(gated_config: LM2Config) -> None:
         ({"memory_layers": [0, 1.5]}, "memory_layers must be a whole number, not 1.5"),
         ({"memory_layers": list(range(10**5))}, r"distinct blocks of 0..2, not \(0, 1, 2, 3, 4, 5, \.\.\.\)"),
         ({"rope_scaling": 8}, "RopeScaling is an object with fields, not 8"),
-        ({"rope_scaling": {"factor": 2}}, "RopeScaling cannot be made from"),
+        ({"rope_scaling": {"factor": 2}}, "Llama3Rope cannot be made from"),
         ({"rope_scaling": ROPE | {"factor": "2"}}, "factor must be a finite number, not '2'"),
         ({"rope_scaling": ROPE | {"factor": 0.5}}, "factor must be within 1..268,435,456, not 0.5"),
         ({"rope_scaling": ROPE | {"high_freq_factor": 1.0}}, "needs 0 < low_freq_factor < high_freq_factor"),

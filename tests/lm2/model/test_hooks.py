@@ -243,6 +243,42 @@ def test_every_decomposition_sums_to_the_stream(checkpoint: Checkpoint, ids, nam
         )
 
 
+@pytest.mark.parametrize("kind", ["plain_config", "gated_config"])
+def test_biases_and_heads_of_another_width_belong_to_every_decomposition(
+    build: Callable[..., Checkpoint], ids, request: pytest.FixtureRequest, kind: str
+) -> None:
+    sizes = {"head_dim": 6, "qkv_bias": True, "o_bias": True, "mlp_bias": True}
+    checkpoint = build(replace(request.getfixturevalue(kind), **sizes))
+    model, config = checkpoint.model, checkpoint.config
+    with torch.inference_mode():
+        _, cache = _asked(checkpoint, ids)
+        _sums(cache, cache.decompose_resid, 0)
+        _sums(cache, cache.get_full_resid_decomposition, 0)
+        _projected(cache)
+        for depth in range(1, config.n_layers + 1):
+            for parts, bias, of in (
+                (cache.stack_head_results, lambda block: block.attn.b_O, "attn_out"),
+                (cache.stack_neuron_results, lambda block: block.mlp.b_out, "mlp_out"),
+            ):
+                added = sum(cache[of, at] for at in range(depth))
+                biases = sum(bias(block) for block in model.blocks[:depth])
+                torch.testing.assert_close(parts(depth).sum(0) + biases, added, rtol=1e-4, atol=1e-5)
+                whole = parts(depth, incl_remainder=True)
+                torch.testing.assert_close(whole.sum(0), _stream(cache, depth, False, False), rtol=1e-4, atol=1e-5)
+        block, x = model.blocks[1], cache["blocks.1.ln1.hook_normalized"] * model.blocks[1].ln1.w
+        for name, layer in (("q", block.attn.q), ("k", block.attn.k), ("v", block.attn.v)):
+            heads = (x @ layer.weight.T).unflatten(-1, (-1, 6)) + getattr(block.attn, f"b_{name.upper()}")
+            torch.testing.assert_close(heads, cache[f"blocks.1.attn.hook_{name}"], rtol=1e-4, atol=1e-5)
+        x = cache["blocks.1.ln2.hook_normalized"] * block.ln2.w
+        for site, layer, bias in (
+            ("pre", block.mlp.gate, block.mlp.b_gate),
+            ("pre_linear", block.mlp.up, block.mlp.b_in),
+        ):
+            torch.testing.assert_close(
+                x @ layer.weight.T + bias, cache[f"blocks.1.mlp.hook_{site}"], rtol=1e-4, atol=1e-5
+            )
+
+
 def test_what_would_be_another_stream_is_refused(checkpoint: Checkpoint, ids) -> None:
     cache = _asked(checkpoint, ids)[1]
     depth = checkpoint.config.n_layers

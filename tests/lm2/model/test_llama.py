@@ -7,11 +7,12 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from lm2.model.config import LM2Config, RopeScaling
+from lm2.model.config import LM2Config
 from lm2.model.llama import KVCache, RMSNorm, rotary_frequencies
 from lm2.model.lm2 import LM2
+from lm2.model.rope import Llama3Rope
 
-SCALING = RopeScaling(factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=16)
+SCALING = Llama3Rope(factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=16)
 LAW = {"rtol": 0.0, "atol": 1e-5}
 
 
@@ -56,7 +57,7 @@ def twins(config: LM2Config) -> tuple[LM2, LlamaForCausalLM]:
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])
 @torch.inference_mode()
 def test_logits_equal_hugging_face_llama(
-    plain_config: LM2Config, ids, scaling: RopeScaling | None, tied: bool, kv_heads: int
+    plain_config: LM2Config, ids, scaling: Llama3Rope | None, tied: bool, kv_heads: int
 ) -> None:
     config = replace(plain_config, rope_scaling=scaling, tied_embeddings=tied, n_key_value_heads=kv_heads, d_model=32)
     with torch.inference_mode(False):
@@ -68,7 +69,7 @@ def test_logits_equal_hugging_face_llama(
 @pytest.mark.parametrize("scaling", [None, SCALING])
 @torch.no_grad()
 def test_two_pieces_through_the_cache_equal_hugging_face_llama_with_its_own(
-    plain_config: LM2Config, ids, scaling: RopeScaling | None
+    plain_config: LM2Config, ids, scaling: Llama3Rope | None
 ) -> None:
     with torch.enable_grad():
         ours, theirs = twins(replace(plain_config, rope_scaling=scaling))
@@ -90,9 +91,9 @@ def test_rms_norm_is_computed_in_float32_and_cast_back() -> None:
 
 
 def test_scaled_rotary_keeps_short_waves_and_slows_long_ones() -> None:
-    scaling = RopeScaling(factor=32.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=8192)
-    plain = rotary_frequencies(64, 500_000.0, None, torch.device("cpu"))
-    scaled = rotary_frequencies(64, 500_000.0, scaling, torch.device("cpu"))
+    scaling = Llama3Rope(factor=32.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=8192)
+    plain = rotary_frequencies(64, 500_000.0, None, torch.ones(1))
+    scaled = rotary_frequencies(64, 500_000.0, scaling, torch.ones(1))
     waves = 2 * math.pi / plain
     torch.testing.assert_close(scaled[waves < 8192 / 4], plain[waves < 8192 / 4])
     torch.testing.assert_close(scaled[waves > 8192], plain[waves > 8192] / 32)

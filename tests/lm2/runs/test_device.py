@@ -17,8 +17,9 @@ import lm2.model.finite
 import lm2.model.lm2
 import lm2.runs.loop
 import lm2.runs.runner
-from lm2.model.config import BankStart, GatePooling, MemoryKind, RopeScaling
+from lm2.model.config import BankStart, GatePooling, MemoryKind
 from lm2.model.lm2 import LM2
+from lm2.model.rope import Llama3Rope
 from lm2.model.sites import Site, sites_of
 from lm2.runs.capture import Capture, PooledMax, TopSlots
 from lm2.runs.interventions import BankEdit, Carry, Edit, Freeze, MemoryOff, Persistence, Reset, WriteBlock
@@ -102,7 +103,7 @@ def test_the_model_runs_on_another_device_through_its_cache(checkpoint: Checkpoi
 
 
 def test_every_option_of_a_model_runs_on_another_device(gated: Checkpoint, release: Checkpoint) -> None:
-    scaling = RopeScaling(factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=64)
+    scaling = Llama3Rope(factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=64)
     with pretending(), torch.inference_mode():
         for one in (
             pretended(gated, bank_start=BankStart.LEARNED, read_top_k=2, rope_scaling=scaling, tied_embeddings=True),

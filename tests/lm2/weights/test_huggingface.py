@@ -13,9 +13,18 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GgufConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
 
-from lm2.model.config import MemoryKind, RopeScaling
+from lm2.model.config import MemoryKind
+from lm2.model.rope import Llama3Rope
 from lm2.runs.generation import generate
 from lm2.text.tokens import Tokenizer
 from lm2.weights.checkpoint import Checkpoint, CheckpointError, load, save
@@ -32,7 +41,9 @@ def llama(tokenizer: Tokenizer, **changes: object) -> LlamaForCausalLM:
         "num_attention_heads": 4,
         "num_key_value_heads": 2, "max_position_embeddings": 128, "rms_norm_eps": 1e-5, "attn_implementation": "eager",
     }  # fmt: skip
-    model = LlamaForCausalLM(LlamaConfig(**sizes | changes)).eval()
+    qwen2 = changes.pop("model_type", "llama") == "qwen2"
+    config = (Qwen2Config if qwen2 else LlamaConfig)(**sizes | changes)
+    model = (Qwen2ForCausalLM if qwen2 else LlamaForCausalLM)(config).eval()
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for weight in model.parameters():
@@ -87,6 +98,91 @@ def test_a_folder_gives_the_logits_of_transformers(
     )
     assert (ours.model.unembed.weight is ours.model.embed.weight) == tied
     same(ours, theirs, ids(2, 40))
+
+
+ROPES = [
+    {"rope_type": "linear", "factor": 4.0},
+    {"rope_type": "dynamic", "factor": 4.0},
+    {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32},
+    {"rope_type": "yarn", "factor": 8.0, "beta_fast": 16, "beta_slow": 2, "truncate": False, "attention_factor": 1.3,
+     "original_max_position_embeddings": 16},
+    {"rope_type": "yarn", "factor": 4.0, "mscale": 0.7, "mscale_all_dim": 0.4, "original_max_position_embeddings": 16},
+    {"rope_type": "yarn", "factor": 4.0},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("rope", ROPES)
+@torch.no_grad()
+def test_stretched_rotary_positions_are_those_of_transformers_below_and_beyond_the_trained_length(
+    tokenizer: Tokenizer, ids, tmp_path: Path, rope: dict
+) -> None:
+    """Each text a model of its own in transformers, which remembers the longest one; the second in two pieces."""
+    path, rope = tmp_path / "one", {"rope_theta": 1e4} | rope
+    longest = 32 if rope["rope_type"] == "dynamic" else 128
+    saved(path, llama(tokenizer, rope_parameters=rope, max_position_embeddings=longest), tokenizer)
+    ours, tokens = load(path, "cpu"), ids(2, 60)
+    theirs = [LlamaForCausalLM.from_pretrained(path, attn_implementation="eager").eval() for _ in range(3)]
+    same(ours, theirs[0], tokens[:, :20])
+    same(ours, theirs[1], tokens)
+    first, before = ours.model.segment(tokens[:, :41]), theirs[2](tokens[:, :41], use_cache=True)
+    after = theirs[2](tokens[:, 41:], past_key_values=before.past_key_values).logits
+    torch.testing.assert_close(ours.model.segment(tokens[:, 41:], cache=first.cache).logits, after, **LAW)
+
+
+def test_rows_of_a_batch_are_stretched_each_by_its_own_length(tokenizer: Tokenizer, ids, tmp_path: Path) -> None:
+    rope = {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 1e4}
+    theirs = llama(tokenizer, rope_parameters=rope, max_position_embeddings=8)
+    ours = load(saved(tmp_path / "one", theirs, tokenizer), "cpu").model
+    tokens = ids(2, 20)
+    there = torch.ones(2, 20, dtype=torch.bool)
+    there[1, 12:] = False
+    both = ours.segment(tokens, non_padding=there).logits
+    for row, length in ((0, 20), (1, 12)):
+        alone = ours(tokens[row : row + 1, :length])
+        torch.testing.assert_close(both[row : row + 1, :length], alone, **LAW)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"head_dim": 24},
+        {"head_dim": 8, "attention_bias": True},
+        {"attention_bias": True, "num_key_value_heads": 1},
+        {"mlp_bias": True},
+        {"attention_bias": True, "mlp_bias": True, "rope_parameters": LLAMA_3, "tie_word_embeddings": True},
+        {"model_type": "qwen2"},
+        {"model_type": "qwen2", "tie_word_embeddings": True, "use_sliding_window": False, "sliding_window": 64},
+        {"model_type": "qwen2", "rope_parameters": {"rope_type": "yarn", "factor": 4.0, "rope_theta": 1e6,
+            "original_max_position_embeddings": 16}},
+    ],
+)  # fmt: skip
+def test_heads_of_another_width_and_biases_give_the_logits_of_transformers(
+    tokenizer: Tokenizer, ids, tmp_path: Path, changes: dict
+) -> None:
+    theirs = llama(tokenizer, **changes)
+    ours = load(saved(tmp_path / "one", theirs, tokenizer), "cpu")
+    same(ours, theirs, ids(2, 40))
+    save(tmp_path / "copy", ours.model, ours.tokenizer, ours.card)
+    back = load(tmp_path / "copy", "cpu")
+    assert back.config == ours.config
+    same(back, theirs, ids(2, 40))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"use_sliding_window": True}, "use_sliding_window True is not computed here, only False"),
+        ({"architectures": ["Qwen2ForTokenClassification"]}, "architectures ['Qwen2ForTokenClassification']"),
+        ({"layer_types": ["sliding_attention"] * 2}, "layer_types ['sliding_attention', 'sliding_attention']"),
+    ],
+)
+def test_what_is_not_computed_of_a_qwen2_is_refused(
+    tokenizer: Tokenizer, tmp_path: Path, change: dict, said: str
+) -> None:
+    path = saved(tmp_path / "one", llama(tokenizer, model_type="qwen2"), tokenizer) / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    message = refused(path.parent)
+    assert str(path) in message and said in message
 
 
 def test_its_tokenizer_its_card_and_our_copy_of_it(
@@ -147,18 +243,26 @@ def test_a_config_as_older_versions_wrote_it_means_the_same(tokenizer: Tokenizer
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"attention_bias": True}, "attention_bias True is not computed here, only False"),
-        ({"mlp_bias": True}, "mlp_bias True"),
+        ({"attention_bias": True}, "8 of 29 tensors are missing ['model.layers.0.self_attn.k_proj.bias'"),
+        ({"attention_bias": "yes"}, "attention_bias must be true or false, not 'yes'"),
+        ({"mlp_bias": True}, "6 of 27 tensors are missing ['model.layers.0.mlp.down_proj.bias'"),
         ({"hidden_act": "gelu"}, "hidden_act 'gelu' is not computed here, only 'silu'"),
-        ({"head_dim": 32}, "head_dim 32 is not computed here, only hidden_size / num_attention_heads = 16"),
+        ({"head_dim": 32}, "model.layers.0.self_attn.q_proj.weight must be of shape (128, 64), not (64, 64)"),
+        ({"head_dim": 15}, "rotary positions need an even head size: head_dim = 15"),
+        ({"layer_types": ["sliding_attention"]}, "layer_types ['sliding_attention'] are not computed here"),
+        ({"partial_rotary_factor": 0.5}, "partial_rotary_factor 0.5 is not computed here, only 1.0"),
         ({"quantization_config": {"bits": 4}}, "quantization_config {'bits': 4}"),
         ({"sliding_window": 64}, "sliding_window 64"),
         ({"auto_map": {"AutoModel": "code.Model"}}, "auto_map"),
         ({"architectures": ["LlamaForSequenceClassification"]}, "architectures ['LlamaForSequenceClassification']"),
         ({"model_type": "mistral"}, "model_type 'mistral'"),
-        ({"rope_parameters": {"rope_type": "yarn", "factor": 4.0}},
-            "rope type 'yarn' is not computed here, only 'default' and 'llama3'"),
-        ({"rope_parameters": None, "rope_scaling": {"type": "linear", "factor": 2.0}}, "rope type 'linear'"),
+        ({"rope_parameters": {"rope_type": "longrope", "factor": 4.0}}, "rope type 'longrope' is not computed here"),
+        ({"rope_parameters": None, "rope_scaling": {"type": "linear"}}, "rope type 'linear' takes numbers for"),
+        ({"rope_parameters": {"rope_type": "linear", "factor": 2.0, "beta": 1}}, "takes numbers for ['factor']"),
+        ({"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "original_max_position_embeddings": 64}},
+            "original_max_position_embeddings 64 is not computed here, only 128"),
+        ({"rope_parameters": {"rope_type": "yarn", "factor": 4.0, "rope_theta": 1.0}}, "rope_theta above 1, not 1.0"),
+        ({"rope_parameters": {"rope_type": "yarn", "factor": 0.5}}, "factor must be within 1..268,435,456, not 0.5"),
         ({"rope_parameters": {"rope_type": "llama3", "factor": 8.0}},
             "takes numbers for ['factor', 'high_freq_factor'"),
         ({"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}}, "partial_rotary_factor"),
@@ -183,6 +287,7 @@ def test_a_folder_of_another_model_is_none_of_ours(folder: Path) -> None:
     (folder / "config.json").write_text('{"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}')
     message = refused(folder)
     assert str(folder / "config.json") in message and "nor of a Hugging Face Llama" in message
+    assert "model_type 'gpt2'" in message
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
@@ -251,7 +356,9 @@ def test_embeddings_tied_by_hand_are_tied_though_the_configuration_does_not_say_
     assert "lm_head.weight" not in weights
     for stored in (weights, weights | {"lm_head.weight": weights["model.embed_tokens.weight"].clone()}):
         save_file(stored, path / "model.safetensors")
-        same(load(path, "cpu"), theirs, ids(2, 20))
+        ours = load(path, "cpu")
+        assert ours.model.unembed.weight is ours.model.embed.weight
+        same(ours, theirs, ids(2, 20))
 
 
 def test_a_tensor_in_two_shards_or_not_in_the_one_that_the_index_says_is_refused(shards: Path) -> None:
@@ -431,7 +538,7 @@ def test_llama_3_scaling_is_recognised_from_its_stretched_waves(tokenizer: Token
     )
     found = ours.config.rope_scaling
     assert found.factor == pytest.approx(32.0)
-    assert replace(found, factor=32.0) == RopeScaling(
+    assert replace(found, factor=32.0) == Llama3Rope(
         factor=32.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=8192
     )
     same(ours, theirs, ids(2, 40))

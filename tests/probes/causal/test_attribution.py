@@ -62,6 +62,20 @@ def test_the_heads_sum_to_their_blocks_attention(checkpoint: Checkpoint, text: s
         assert heads.sum() == pytest.approx(value_of(found, LogitPart.ATTENTION, layer), abs=1e-5)
 
 
+def test_the_heads_and_the_bias_of_the_output_sum_to_their_blocks_attention(
+    build: Callable[..., Checkpoint], gated_config: LM2Config, text: str
+) -> None:
+    biased = build(replace(gated_config, qkv_bias=True, o_bias=True, mlp_bias=True, head_dim=6))
+    found = attribute(biased, spec_of(biased, text), 20, token=TOKEN)
+    spec = replace(spec_of(biased, text), captures=(Capture(Site.LN_FINAL_SCALE),))
+    scale = run(biased, spec).across(Site.LN_FINAL_SCALE)[20]
+    direction = biased.model.tokens_to_residual_directions(TOKEN).detach().numpy() / scale
+    for layer, heads in enumerate(found.heads):
+        bias = biased.model.blocks[layer].attn.b_O.detach().numpy() @ direction
+        assert heads.sum() + bias == pytest.approx(value_of(found, LogitPart.ATTENTION, layer), abs=1e-5)
+    assert found.total == pytest.approx(found.logit, abs=1e-4)
+
+
 def test_the_slots_sum_to_their_blocks_memory_where_it_is_a_sum_over_slots(checkpoint: Checkpoint, text: str) -> None:
     config, found = checkpoint.config, attribute(checkpoint, spec_of(checkpoint, text), 20, token=TOKEN, foils=FOILS)
     if config.memory not in (MemoryKind.GATED, MemoryKind.ARMT):
