@@ -1,17 +1,17 @@
-"""LM2 Workbench: memory-augmented language models, opened.
+"""LM2 Workbench: memory-augmented language models, and what happens inside them.
 
     checkpoint = lm2.load("babi-lm2-qa1")
     spec = lm2.RunSpec(checkpoint="babi-lm2-qa1", text="...", captures=(lm2.Capture(lm2.Site.READ_PATTERN),))
     trace = lm2.run(checkpoint, spec)
     trace.at(lm2.Site.READ_PATTERN, segment=1, layer=0)      # [head, token, slot]
 
-Importing this package is light; torch and TransformerLens are imported with the first name that needs them.
+Importing this package is fast; torch and TransformerLens are imported with the first name that needs them.
 """
 
 import importlib
 from typing import Any
 
-_HOMES = {
+_SOURCES = {
     "Add": "lm2.runs.operations",
     "BankEdit": "lm2.runs.interventions",
     "Capture": "lm2.runs.capture",
@@ -53,14 +53,14 @@ _MODULES = {"babilong": "lm2.tasks.babilong"}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "__all__":  # asked for by `from lm2 import *`
+    if name == "__all__":  # for `from lm2 import *`
         return __dir__()
     if name in _MODULES:
         return importlib.import_module(_MODULES[name])
-    if name not in _HOMES:
+    if name not in _SOURCES:
         raise AttributeError(f"module 'lm2' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    return getattr(importlib.import_module(_SOURCES[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*_HOMES, *_MODULES])
+    return sorted([*_SOURCES, *_MODULES])

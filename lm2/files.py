@@ -1,4 +1,4 @@
-"""Files: read in one way by every door, and written so that a reader never meets half of one."""
+"""Files: reading text, JSON and tables, and writing so that no reader ever sees half a file."""
 
 import errno
 import hashlib
@@ -24,8 +24,7 @@ MOST_BYTES = 1024**3
 
 
 def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
-    """All bytes of a regular file. Raises ValueError with the path for anything else, and for more than `most`
-    bytes."""
+    """All bytes of a regular file. Raises ValueError with the path for any other, or one of more than `most` bytes."""
     if "\0" in str(path):
         raise ValueError(f"{str(path)!r} is no file's name: it has a character 0")
     try:
@@ -41,9 +40,9 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
 
 
 def decode_text(content: bytes, name: str) -> str:
-    """A text file's text: UTF-8, its byte order mark left out, line ends as "\\n".
+    """UTF-8 text without byte order mark, with line ends as "\\n".
 
-    `name`: what an error calls the file. Raises ValueError naming the byte that is not UTF-8.
+    `name` is what errors call the file. Raises ValueError naming the byte that is not UTF-8.
     """
     try:
         text = content.decode("utf-8-sig")
@@ -53,9 +52,9 @@ def decode_text(content: bytes, name: str) -> str:
 
 
 def read_text(path: Path, most: int = MOST_BYTES) -> str:
-    """The text of a file, as `decode_text` reads it; of one that ends in .xz, what is compressed in it.
+    """The text of a file, unpacked if its name ends in .xz.
 
-    Raises ValueError with the path for a file that is not there, is no text, or has more than `most` bytes.
+    Raises ValueError with the path for a file that is missing, is no text, or has more than `most` bytes.
     """
     if path.suffix != ".xz":
         return decode_text(read_bytes(path, most), str(path))
@@ -71,10 +70,10 @@ def read_text(path: Path, most: int = MOST_BYTES) -> str:
 
 
 def parse_json(text: str | bytes, name: str) -> Any:
-    """A JSON document's values. `name`: what an error calls it.
+    """The values of a JSON document, which errors call `name`.
 
-    Raises ValueError for what is not JSON, NaN and Infinity among it, which JSON does not have, for a table that has a
-    name twice, and for one that is nested too deeply.
+    Raises ValueError for anything that is not JSON (NaN and Infinity are not), for repeated names in an object, and for
+    values nested too deeply.
     """
     if isinstance(text, bytes):
         text = decode_text(text, name)
@@ -82,19 +81,19 @@ def parse_json(text: str | bytes, name: str) -> Any:
         return json.loads(text, parse_constant=_no_constant, object_pairs_hook=_table)
     except RecursionError:
         raise ValueError(f"{name} is nested too deeply to be read") from None
-    except ValueError as error:  # of numbers with thousands of digits, too
+    except ValueError as error:  # also for numbers with thousands of digits
         raise ValueError(f"{name} is not JSON: {error}") from error
 
 
 def read_json(path: Path, most: int = MOST_BYTES) -> Any:
-    """A JSON file's values. Raises ValueError with the path, as `read_bytes` and `parse_json` do."""
+    """The values of a JSON file. Raises ValueError with the path, as `read_bytes` and `parse_json` do."""
     return parse_json(read_bytes(path, most), str(path))
 
 
 def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     table = dict(pairs)
     if len(table) != len(pairs):
-        twice = next(name for at, (name, _) in enumerate(pairs) if name in dict(pairs[:at]))
+        twice = next(name for i, (name, _) in enumerate(pairs) if name in dict(pairs[:i]))
         raise ValueError(f"a table has the name {twice[:80]!r} twice")
     return table
 
@@ -107,34 +106,26 @@ State = tuple[tuple[str, int, int, int, int], ...]
 
 
 def state(*paths: Path) -> State:
-    """Name, times of the last change, size and inode of files; of folders, of the files that lie in them. What is not
-    there is left out.
+    """Name, modification time, change time, size and inode of each file, and of the files in each folder. Missing ones
+    are left out.
 
-    It is part of the key under which what was read is remembered: other files in their place have another state. The
-    first of the times is kept by tools that copy over a file; the second nobody can set.
+    Caches have it in their keys: replaced files have another state. Copying may keep the modification time, but nobody
+    can set the change time.
     """
-    files = (file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path]))
-    return tuple(
-        (str(file), found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino)
-        for file in files
-        if (found := _stat(file)) is not None
-    )
-
-
-def _stat(path: Path) -> os.stat_result | None:
-    try:
-        found = path.stat()
-    except (OSError, ValueError):  # ValueError: a name that no file can have
-        return None
-    return None if S_ISDIR(found.st_mode) else found
+    states = []
+    for file in (file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])):
+        with suppress(OSError, ValueError):  # ValueError: a name that no file can have
+            stat = file.stat()
+            if not S_ISDIR(stat.st_mode):
+                states.append((str(file), stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino))
+    return tuple(states)
 
 
 @contextmanager
 def replace_file(path: Path) -> Iterator[Path]:
-    """A path to write to, which takes the place of `path` when the block ends well and vanishes when it does not.
+    """A temporary path, which replaces `path` when the block ends and is removed when it fails.
 
-    Whoever else writes the same file has a path of their own; the last one to end stays. Raises ValueError where `path`
-    is a folder.
+    Concurrent writers each have their own; the last one to finish wins. Raises ValueError where `path` is a folder.
     """
     if path.is_dir():
         raise ValueError(f"{path} is a folder, and a file is to be written there")
@@ -150,8 +141,7 @@ def replace_file(path: Path) -> Iterator[Path]:
 
 
 def create_file(path: Path, text: str) -> bool:
-    """Write a file whole where there is none; False, and nothing is written, where there is one already, another
-    writer's a moment ago too."""
+    """Write a file unless it exists; whether it was written. Of concurrent writers only one succeeds."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = _aside(path, "part")
     try:
@@ -172,10 +162,10 @@ def create_file(path: Path, text: str) -> bool:
 
 
 def spreadsheet_cell(text: str) -> str:
-    """A text that a spreadsheet takes for a text: what begins as a formula does (= + - @), and is no number, has an
-    apostrophe before it.
+    """A text that no spreadsheet takes for a formula: an apostrophe is put before one that begins with = + - or @ and
+    is no number.
 
-    So has what begins with apostrophes before such a sign: `spreadsheet_text` takes the first one off again.
+    Apostrophes in front of such a sign get another one, so that `spreadsheet_text` can take the first one off again.
     """
     if not _FORMULA.match(text):
         return text
@@ -192,20 +182,14 @@ def spreadsheet_text(cell: str) -> str:
 
 
 def csv_text(table: "DataFrame") -> str:
-    """A table as CSV; its texts and names are none of a spreadsheet's formulas, and "nan" is a number that is
-    missing."""
-    texts = table.select_dtypes(exclude="number").columns
-    safe = table.assign(
-        **{
-            name: table[name].map(lambda cell: spreadsheet_cell(cell) if isinstance(cell, str) else cell)
-            for name in texts
-        }
-    )
+    """A table as CSV in which no spreadsheet finds a formula, and missing numbers are "nan"."""
+    texts = table.select_dtypes(exclude="number")
+    safe = table.assign(**texts.map(lambda cell: spreadsheet_cell(cell) if isinstance(cell, str) else cell))
     return safe.rename(columns=spreadsheet_cell).to_csv(index=False, na_rep="nan")
 
 
 def write_table(table: "DataFrame", folder: Path, name: str) -> None:
-    """A table as CSV and as Parquet."""
+    """Write a table as CSV and as Parquet."""
     with replace_file(folder / f"{name}.csv") as aside:
         aside.write_text(csv_text(table), encoding="utf-8", newline="")
     with replace_file(folder / f"{name}.parquet") as aside:
@@ -214,9 +198,9 @@ def write_table(table: "DataFrame", folder: Path, name: str) -> None:
 
 @contextmanager
 def replace_folder(path: Path) -> Iterator[Path]:
-    """A fresh folder to write into, which takes the place of `path` when the block ends well.
+    """A temporary folder, which replaces `path` when the block ends and is removed when it fails.
 
-    Two renames make the change. Where a writer was killed between them, `path` is not there; `restore_folder` brings it
+    This takes two renames. If the process is killed between them, `path` is missing until `restore_folder` brings it
     back. Raises ValueError where `path` is a file.
     """
     if path.is_file():
@@ -236,22 +220,21 @@ def replace_folder(path: Path) -> Iterator[Path]:
 
 
 def restore_folder(path: Path) -> None:
-    """Bring back the folder that a writer had put aside as it was killed; nothing happens where `path` is there, or was
-    never written."""
+    """Bring back a missing folder whose writer was killed while replacing it."""
     if path.exists() or not path.parent.is_dir():
         return
-    there = [
-        one
-        for one in path.parent.iterdir()
-        if one.name.startswith(f".{path.name}.") and one.suffix == ".old" and one.is_dir()
+    old = [
+        folder
+        for folder in path.parent.iterdir()
+        if folder.name.startswith(f".{path.name}.") and folder.suffix == ".old" and folder.is_dir()
     ]
-    if there:
-        with suppress(OSError):  # somebody else was faster
-            max(there, key=lambda one: one.stat().st_mtime_ns).rename(path)
+    if old:
+        with suppress(OSError):  # another process was faster
+            max(old, key=lambda folder: folder.stat().st_mtime_ns).rename(path)
 
 
 def _put_in_place(aside: Path, path: Path) -> None:
-    """Others may write the same folder, or restore it, at any moment: whoever is last stays."""
+    """Replace a folder that others may replace or restore at the same time."""
     while True:
         old = _aside(path, "old")
         try:
@@ -260,7 +243,7 @@ def _put_in_place(aside: Path, path: Path) -> None:
             aside.rename(path)
             return
         except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):  # which say that somebody was faster
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):  # with these, another process was faster
                 raise
         finally:
             with suppress(OSError):
@@ -270,26 +253,26 @@ def _put_in_place(aside: Path, path: Path) -> None:
 
 
 def _machine() -> str:
-    """Folders may be shared: process numbers of another machine say nothing of ours."""
+    """Part of temporary names: in a shared folder, process numbers may be another machine's."""
     return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 
 
 def _aside(path: Path, ending: str) -> Path:
-    """A name that nobody else has: of another process, thread or machine neither."""
+    """A temporary name that no other process, thread or machine uses."""
     return path.with_name(f".{path.name}.{_machine()}-{os.getpid()}-{secrets.token_hex(6)}.{ending}")
 
 
 def _clear(path: Path) -> None:
-    """Remove what processes of this machine that are no more have left aside of `path`."""
+    """Remove the temporary files and folders of `path` that dead processes of this machine have left."""
     pattern = re.compile(rf"\.{re.escape(path.name)}\.(?:(?:{_machine()}-)?(\d+)(?:-[0-9a-f]+)?)\.(?:part|old)")
-    for one in path.parent.iterdir():
-        made = pattern.fullmatch(one.name)
-        if made and not _alive(int(made[1])):
-            shutil.rmtree(one, ignore_errors=True) if one.is_dir() else one.unlink(missing_ok=True)
+    for entry in path.parent.iterdir():
+        match = pattern.fullmatch(entry.name)
+        if match and not _alive(int(match[1])):
+            shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(missing_ok=True)
 
 
 def _alive(process: int) -> bool:
-    """Whether a process of this machine runs; True where that cannot be told."""
+    """Whether a process of this machine runs; True where that is unknown."""
     if os.name != "posix":
         return True
     try:
@@ -297,12 +280,12 @@ def _alive(process: int) -> bool:
     except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
-        return True
+        pass
     return True
 
 
 def _to_disk(path: Path) -> None:
-    """A name must not reach the disk before its content: a machine that stops would leave an empty file under it."""
+    """Flush a file before it is renamed: if the machine stopped in between, its name would lead to an empty file."""
     if path.is_file():
         with path.open("rb+") as file:
             os.fsync(file.fileno())

@@ -1,10 +1,10 @@
-"""Tables in Markdown, whose columns stand below each other in the source too."""
+"""Markdown tables whose columns are aligned in the source."""
 
 from collections.abc import Sequence
 
 
 def aligned(rows: Sequence[Sequence[str]], numeric: Sequence[bool]) -> list[list[str]]:
-    """Cells as wide as the widest of their column: numbers end at its right, words begin at its left."""
+    """Cells padded to the width of their column, numbers on the left and words on the right."""
     widths = [max(3, *map(len, column)) for column in zip(*rows, strict=True)]
     return [
         [cell.rjust(width) if right else cell.ljust(width) for cell, width, right in zip(row, widths, numeric)]
@@ -13,7 +13,7 @@ def aligned(rows: Sequence[Sequence[str]], numeric: Sequence[bool]) -> list[list
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[bool] = ()) -> str:
-    """Cells are Markdown, in which a bar has a backslash before it. `numeric`: of each column; none, all are words."""
+    """Cells are Markdown, where a bar must be escaped. `numeric`: for each column; if empty, no column is numeric."""
     right = numeric or [False] * len(header)
     names, *body = aligned([header, *rows], right)
     rule = ["-" * (len(name) - 1) + ":" if number else "-" * len(name) for name, number in zip(names, right)]
