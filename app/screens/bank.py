@@ -52,7 +52,7 @@ def _one_segment(opened: Opened, chart: RunChart, above: dict[str, ComputedChart
         " norms, treated the same way. Random 95 % is the top logit below which 95 % of them stay; above"
         " random is the share of them that this slot's top logit exceeds. A slot within the random range"
         " says nothing.",
-        checkpoint.config.memory.design.slot_way,
+        checkpoint.config.memory.design.slot_path,
     )
     export_panel.hand_out({**above, **made})
     state.publish()

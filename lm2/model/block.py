@@ -1,4 +1,4 @@
-"""One decoder block, and the places at which a memory may touch the stream that passes it."""
+"""A decoder block, and what its memory may do to the stream."""
 
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,37 +10,41 @@ from torch import Tensor, nn
 from lm2.model.config import LM2Config
 from lm2.model.hooks import HookPoint
 from lm2.model.llama import MLP, Attention, KVCache, RMSNorm
-from lm2.model.sites import Site
 
 
 class MemoryStep(NamedTuple):
-    """What one block's memory did to one segment."""
+    """What a block's memory did in one segment."""
 
     mem_out: Float[Tensor, "batch token d_model"]
-    """Exactly what is added to the residual stream."""
+    """Added to the residual stream."""
     bank: Float[Tensor, "batch slot slot_dim"]
-    """The bank handed to the next block's write; as it came where nothing was to be written."""
+    """The bank for the next block; unchanged where nothing was to be written."""
 
 
 class BlockMemory(nn.Module):
-    """One block's memory. Each method is a place where it may do something to the stream; here it does nothing."""
+    """A block's memory. Each method may change the stream at one place; those of this class change nothing.
 
-    if TYPE_CHECKING:  # a kind's hook points and layers are its own
+    The block adds a hook point for each of the kind's sites.
+    """
+
+    if TYPE_CHECKING:  # for the hook points and layers of each kind
 
         def __getattr__(self, name: str) -> Any: ...
 
     def enter(self, stream: Float[Tensor, "batch row d_model"], write: bool) -> Float[Tensor, "batch row d_model"]:
-        """The stream as the block begins."""
+        """The stream at the start of the block."""
         return stream
 
     def before_attention(
         self, stream: Float[Tensor, "batch row d_model"], bank_start: Float[Tensor, "batch slot slot_dim"]
     ) -> Float[Tensor, "batch row d_model"] | None:
-        """What is read before self-attention and added to the stream; None, nothing is."""
+        """What is added to the stream before self-attention; None for nothing."""
         return None
 
-    def look(self, pattern: Float[Tensor, "batch head row key"], write: bool) -> Float[Tensor, "batch head row key"]:
-        """The attention pattern as it is used."""
+    def edit_pattern(
+        self, pattern: Float[Tensor, "batch head row key"], write: bool
+    ) -> Float[Tensor, "batch head row key"]:
+        """The attention pattern that self-attention uses."""
         return pattern
 
     def forward(
@@ -52,24 +56,21 @@ class BlockMemory(nn.Module):
         non_padding: Bool[Tensor, "batch token"],
         write: bool,
     ) -> MemoryStep | None:
-        """What is read and written behind self-attention; None, nothing is.
+        """What is read and written after self-attention; None for nothing.
 
-        Args:
-            mid: the stream plus self-attention's output.
-            bank_start: the bank as the segment began.
-            bank: the bank as the blocks so far have written it.
-            non_padding: which tokens are no padding.
+        `mid` is the stream with self-attention's output, `bank_start` the bank at the start of the segment, and `bank`
+        the bank that the block before has written.
         """
         return None
 
     def leave(
         self, stream: Float[Tensor, "batch row d_model"], bank: Float[Tensor, "batch slot slot_dim"], write: bool
     ) -> tuple[Float[Tensor, "batch row d_model"], Float[Tensor, "batch slot slot_dim"]]:
-        """The stream and the bank as the block ends."""
+        """The stream and the bank at the end of the block."""
         return stream, bank
 
     def initialise(self, generator: torch.Generator) -> None:
-        """Draw what is no matrix of a linear layer."""
+        """Draw the weights that are not matrices of linear layers."""
 
 
 class Block(nn.Module):
@@ -81,20 +82,22 @@ class Block(nn.Module):
     bank ── write (gate_in, gate_forget) ──────────────────────────────────── bank
     """
 
-    hook_out_is_single_residual_stream = True  # TransformerLens' logit_lens asks
+    hook_mem_out: HookPoint
+    hook_out_is_single_residual_stream = True  # for TransformerLens' logit_lens
 
     def __init__(self, config: LM2Config, layer: int) -> None:
         super().__init__()
-        design, remembers = config.memory.design, layer in config.memory_layers
+        design, has_memory = config.memory.design, layer in config.memory_layers
         self.ln1 = RMSNorm(config.d_model, config.rms_norm_eps)
         self.attn = Attention(config)
-        self.mem = design.block(config, layer) if remembers else BlockMemory()
+        self.mem = design.block(config, layer) if has_memory else BlockMemory()
         self.ln2 = RMSNorm(config.d_model, config.rms_norm_eps)
         self.mlp = MLP(config)
         self.hook_resid_pre, self.hook_attn_out, self.hook_resid_mid = HookPoint(), HookPoint(), HookPoint()
         self.hook_mlp_out, self.hook_resid_post = HookPoint(), HookPoint()
-        if remembers and Site.MEM_OUT in design.sites:
-            self.hook_mem_out = HookPoint()
+        for site in design.sites if has_memory else ():
+            owner, _, hook = site.template.removeprefix("blocks.{layer}.").rpartition(".")
+            self.get_submodule(owner).add_module(hook, HookPoint())
 
     def forward(
         self,
@@ -110,7 +113,8 @@ class Block(nn.Module):
         resid = self.hook_resid_pre(self.mem.enter(resid, write))
         mem_out = None if bank_start is None else self.mem.before_attention(resid, bank_start)
         resid = resid if mem_out is None else resid + self.hook_mem_out(mem_out)
-        attn_out, kept = self.attn(self.ln1(resid), angles, visible, cache, partial(self.mem.look, write=write))
+        edit_pattern = partial(self.mem.edit_pattern, write=write)
+        attn_out, new_cache = self.attn(self.ln1(resid), angles, visible, cache, edit_pattern)
         attn_out = self.hook_attn_out(attn_out)
         mid = resid + attn_out
         step = self.mem(mid, attn_out, bank_start, bank, non_padding, write)
@@ -120,4 +124,4 @@ class Block(nn.Module):
         post = mid + self.hook_mlp_out(self.mlp(self.ln2(mid)))
         if bank is not None:
             post, bank = self.mem.leave(post, bank, write)
-        return self.hook_resid_post(post), kept, bank
+        return self.hook_resid_post(post), new_cache, bank

@@ -1,4 +1,4 @@
-"""What a model is made of: sizes, kind of memory, and the laws its sizes must obey."""
+"""The configuration of a model: its sizes, its kind of memory, and checks that they fit together."""
 
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
@@ -15,9 +15,9 @@ class GatePooling(Enum):
     """Which tokens the gates of a RELEASE model average over."""
 
     SEGMENT = "segment"
-    """Every token of the segment, as released: gates see the future."""
+    """Every token of the segment, as in the released code: gates see the future."""
     PREFIX = "prefix"
-    """Slot j averages over tokens 0..j: causal."""
+    """Tokens 0..j for slot j: causal."""
 
 
 class SegmentEnd(Enum):
@@ -26,11 +26,11 @@ class SegmentEnd(Enum):
     LENGTH = "length"
     """After `segment_length` tokens."""
     SENTENCE = "sentence"
-    """Behind the first sentence that ends in the second half of the length, and after the length at the latest."""
+    """After the first sentence that ends in the second half of `segment_length`, or after `segment_length` tokens."""
 
 
 class BankStart(Enum):
-    """What the bank holds before the first segment of a document."""
+    """The bank before the first segment of a document."""
 
     IDENTITY = "identity"
     """The first `slots` rows of the identity matrix."""
@@ -39,13 +39,14 @@ class BankStart(Enum):
 
 
 _NEWER = ("head_dim", "qkv_bias", "o_bias", "mlp_bias", "memory_sizes")
+"""Fields that the digests of earlier versions lack."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LM2Config(Spec):
-    """Sizes of a decoder and its memory; refuses sizes that cannot be built, with the numbers.
+    """Sizes of a decoder and its memory, named as in TransformerLens where it has them (`d_model`, `n_heads`, ...).
 
-    Names follow TransformerLens where it has one (`d_model`, `n_heads`, `d_mlp`, ...).
+    Raises ValueError, with the numbers, for sizes that cannot be built.
     """
 
     memory: MemoryKind
@@ -56,38 +57,38 @@ class LM2Config(Spec):
     n_key_value_heads: int
     d_mlp: int
     segment_length: int
-    """Tokens fed at once when a run does not say otherwise."""
+    """Tokens in a segment, unless a run says otherwise."""
     segment_end: SegmentEnd = SegmentEnd.LENGTH
     attention_window: int | None = None
-    """Tokens that self-attention may reach: None, all earlier ones; `segment_length`, the own segment alone."""
+    """How many tokens self-attention sees: None for all earlier ones, `segment_length` for the own segment alone."""
     rope_theta: float = 10_000.0
     rope_scaling: RopeScaling | None = None
     rms_norm_eps: float = 1e-5
     tied_embeddings: bool = False
     head_dim: int | None = None
-    """Width of a head; None, d_model / n_heads."""
+    """Width of a head; None for d_model / n_heads."""
     qkv_bias: bool = False
     """Whether queries, keys and values have biases."""
     o_bias: bool = False
-    """Whether the output of attention has one."""
+    """Whether the output of attention has a bias."""
     mlp_bias: bool = False
-    """Whether the MLP's three matrices have them."""
+    """Whether the three matrices of the MLP have biases."""
     embedding_std: float = 0.3
-    """Standard deviation of fresh embeddings; all other matrices start at 1/sqrt(fan-in)."""
+    """Standard deviation of fresh embeddings. That of other matrices is 1/sqrt(fan-in)."""
     slots: int = 0
     slot_dim: int = 0
     memory_heads: int = 0
     memory_layers: tuple[int, ...] = ()
-    """Blocks that have a memory module."""
+    """Blocks with a memory."""
     bank_start: BankStart = BankStart.IDENTITY
     forget_bias: float = 3.0
-    """Starting value of the forget gate's bias: sigmoid(3) = 0.95 of an untouched slot survives a block."""
+    """Initial bias of the forget gate: sigmoid(3) = 0.95 of an untouched slot survives a block."""
     read_top_k: int | None = None
-    """Keep only this many slots of each read pattern, renormalised; None keeps all."""
+    """Slots kept in each read pattern, which is then renormalised; None keeps all."""
     gate_pooling: GatePooling = GatePooling.SEGMENT
     """RELEASE only."""
     memory_sizes: Any = None
-    """Sizes that only this kind of memory has, as a value of its design's `own_sizes` or as JSON."""
+    """Sizes that only this kind of memory has: a value of its design's `own_sizes`, or its JSON form."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -95,37 +96,32 @@ class LM2Config(Spec):
             within(name, getattr(self, name), 1, LARGEST)
         for name in ("slots", "slot_dim", "memory_heads"):
             within(name, getattr(self, name), 0, LARGEST)
-        self._check_numbers()
+        if not 1 <= self.rope_theta <= 1e30:  # float32 cannot raise more to its powers
+            raise ValueError(f"rope_theta must be within 1..1e30, not {self.rope_theta}")
+        if not 0 < self.rms_norm_eps < 1:
+            raise ValueError(f"rms_norm_eps must be between 0 and 1, not {self.rms_norm_eps}")
+        if self.embedding_std < 0:
+            raise ValueError(f"embedding_std must not be negative, as {self.embedding_std} is")
         if self.head_dim is None:
             divides("d_model", self.d_model, "n_heads", self.n_heads)
         else:
             within("head_dim", self.head_dim, 1, LARGEST)
         divides("n_heads", self.n_heads, "n_key_value_heads", self.n_key_value_heads)
         if self.d_head % 2:
-            said = f"d_model {self.d_model} / n_heads {self.n_heads}" if self.head_dim is None else "head_dim"
-            raise ValueError(f"rotary positions need an even head size: {said} = {self.d_head}")
+            size = f"d_model {self.d_model} / n_heads {self.n_heads}" if self.head_dim is None else "head_dim"
+            raise ValueError(f"rotary positions need an even head size: {size} = {self.d_head}")
         if self.rope_scaling is not None:
             self.rope_scaling.check(self.rope_theta, self.d_head)
         if self.attention_window is not None and self.attention_window < self.segment_length:
             raise ValueError(
                 f"attention_window {self.attention_window} is shorter than segment_length {self.segment_length}"
             )
-        own = self.memory.design.own_sizes
-        if own is not None:
-            self.freeze(memory_sizes=parse_field("LM2Config.memory_sizes", own, self.memory_sizes))
+        design = self.memory.design
+        if design.own_sizes is not None:
+            self.freeze(memory_sizes=parse_field("LM2Config.memory_sizes", design.own_sizes, self.memory_sizes))
         elif self.memory_sizes is not None:
-            raise ValueError(
-                f"{self.memory.design.title} has no memory_sizes of its own, not {shown(self.memory_sizes)}"
-            )
-        self.memory.design.check(self)
-
-    def _check_numbers(self) -> None:
-        if not 1 <= self.rope_theta <= 1e30:  # of more, float32 has no powers
-            raise ValueError(f"rope_theta must be within 1..1e30, not {self.rope_theta}")
-        if not 0 < self.rms_norm_eps < 1:
-            raise ValueError(f"rms_norm_eps must be between 0 and 1, not {self.rms_norm_eps}")
-        if self.embedding_std < 0:
-            raise ValueError(f"embedding_std must not be negative, as {self.embedding_std} is")
+            raise ValueError(f"{design.title} has no memory_sizes of its own, not {shown(self.memory_sizes)}")
+        design.check(self)
 
     @property
     def d_head(self) -> int:
@@ -133,7 +129,7 @@ class LM2Config(Spec):
 
     @property
     def lookback(self) -> int | None:
-        """Tokens before its own segment that a token may still attend to; None, all of them."""
+        """Tokens before its own segment that a token may still attend to; None for all."""
         return None if self.attention_window is None else self.attention_window - self.segment_length
 
     @property
@@ -147,13 +143,13 @@ class LM2Config(Spec):
         return self.bank_start is BankStart.LEARNED
 
     def to_json(self) -> dict[str, Any]:
-        """As in `Spec`, without newer fields that are at their default: digests of other models stay what they were."""
+        """As in `Spec`, but without newer fields at their default, so that digests stay those of earlier versions."""
         newer = {field.name: field.default for field in fields(self) if field.name in _NEWER}
         return {name: value for name, value in super().to_json().items() if name not in newer or value != newer[name]}
 
     @classmethod
     def from_json(cls, values: object) -> "LM2Config":
-        """Raises ValueError naming the fields that are unknown or missing, or the one whose value cannot be."""
+        """Raises ValueError naming unknown, missing or invalid fields."""
         if isinstance(values, Mapping):
             unknown = sorted(set(values) - {field.name for field in fields(cls)})
             missing = [field.name for field in fields(cls) if field.default is MISSING and field.name not in values]

@@ -1,7 +1,4 @@
-"""NaN and infinity: noticed as a segment is computed, and followed to the first place that had one.
-
-Looking costs one pass over a few activations a segment; the places are walked through only where something was noticed.
-"""
+"""NaN and infinity: a check of each segment, and a search for the hook point where they first appear."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -16,17 +13,17 @@ from lm2.model.sites import Site
 
 
 class NotFiniteError(ValueError):
-    """A model has computed NaN or infinity; the message says where first. Nothing is made of such numbers."""
+    """A model has computed NaN or infinity; the message says where it first did."""
 
 
 def is_finite(value: Tensor) -> bool:
     """Whether every entry is a finite number."""
-    # A finite sum has finite terms. The other way round it need not be so, and only then is every entry looked at.
+    # A finite sum has finite terms. Finite terms can overflow a sum, so then every entry is checked.
     return bool(value.detach().sum().isfinite()) or bool(value.isfinite().all())
 
 
-def place_of(name: str) -> str:
-    """A hook point in words: its site, its block and its name."""
+def _describe(name: str) -> str:
+    """A hook point's site, block and name."""
     block = re.match(r"blocks\.(\d+)\.", name)
     sites = {site.template: site for site in (*Site, *(site for kind in MemoryKind for site in kind.design.sites))}
     site = sites.get(re.sub(r"^blocks\.\d+\.", "blocks.{layer}.", name))
@@ -35,34 +32,33 @@ def place_of(name: str) -> str:
 
 
 def first_place(model: HookedModel, compute: Callable[[], object]) -> str:
-    """Where a value is not finite first as `compute` runs the model, with the hooks that are on it; a mask's -inf in
-    scores is none."""
-    found: list[str] = []
+    """The first hook point with a value that is not finite when `compute` runs the model with its current hooks. The
+    mask's -inf in attention scores does not count."""
+    places: list[str] = []
 
-    def look(value: Tensor, hook: HookPoint) -> None:
+    def check(value: Tensor, hook: HookPoint) -> None:
         name = hook.name or ""
-        masked = value.masked_fill(value.isneginf(), 0) if name.endswith("scores") else value
-        if not found and not is_finite(masked):
-            found.append(place_of(name))
+        unmasked = value.masked_fill(value.isneginf(), 0) if name.endswith("scores") else value
+        if not places and not is_finite(unmasked):
+            places.append(_describe(name))
 
-    with model.hooks(fwd_hooks=[(name, look) for name in model.hook_dict]):
+    with model.hooks(fwd_hooks=[(name, check) for name in model.hook_dict]):
         compute()
-    return found[0] if found else "a place between its hook points"
+    return places[0] if places else "a place between its hook points"
 
 
 @contextmanager
 def in_segments(*indexes: int) -> Iterator[None]:
-    """Whatever is not finite within is said to be in these segments."""
+    """Add these segments to the message of a NotFiniteError raised within."""
     try:
         yield
     except NotFiniteError as error:
-        named = ", ".join(map(str, sorted(set(indexes))))
-        raise NotFiniteError(f"{error}, in segment {named}") from None
+        raise NotFiniteError(f"{error}, in segment {', '.join(map(str, sorted(set(indexes))))}") from None
 
 
 @contextmanager
 def of_model(name: str) -> Iterator[None]:
-    """Whatever is not finite within is said to be this model's: for whoever asks several."""
+    """Add this model's name to the message of a NotFiniteError raised within."""
     try:
         yield
     except NotFiniteError as error:
@@ -70,7 +66,7 @@ def of_model(name: str) -> Iterator[None]:
 
 
 class Unembedding(torch.nn.Linear):
-    """States to logits. Raises NotFiniteError where a logit is none though every state before it is finite."""
+    """States to logits. Raises NotFiniteError for logits that are not finite."""
 
     def forward(self, input: Tensor) -> Tensor:
         logits = super().forward(input)

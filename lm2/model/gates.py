@@ -1,4 +1,4 @@
-"""The gates of a memory: where they are, what they are called, and what their values say."""
+"""The gates of a memory: their names, their sites and what their values mean."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Gate:
-    """One of a memory's gates, whose values lie between 0 and 1."""
+    """A gate of a memory, with values between 0 and 1."""
 
     name: str
     """As in "input gate"."""
@@ -22,11 +22,11 @@ class Gate:
     """What a value is a share of."""
     meaning: str
     least: bool = False
-    """Whether low values are what a map of it is looked at for."""
+    """Whether low values are the interesting ones."""
     rows: str = "slot"
-    """What has a value of its own, or one for each feature: a slot, a token."""
+    """What each row of values belongs to: a slot or a token."""
     over: str = "slots and features"
-    """What all values of one segment are of, or of one token."""
+    """What a mean over one segment's values, or one token's, runs over."""
 
     @property
     def words(self) -> str:
@@ -47,10 +47,9 @@ GATES = {
         over="features",
     ),
 }
-"""LM2's, by the names that links and figures have for them. A memory whose gate does the same in another way gives it
-the same name."""
+"""LM2's gates by the names that links and figures use. Other memories use the same names for gates of the same use."""
 
 
 def gates_of(config: LM2Config) -> tuple[Gate, ...]:
-    """Those that a model has."""
+    """The gates of a model."""
     return tuple(config.memory.design.gates.values())

@@ -1,4 +1,4 @@
-"""The only door to TransformerLens: hook points, the hooked model, and a cache that knows the memory."""
+"""TransformerLens: hook points, the hooked model, and an activation cache that knows the memory."""
 
 import difflib
 from collections.abc import Callable
@@ -18,14 +18,14 @@ NamesFilter = str | list[str] | Callable[[str], bool] | None
 
 
 class LM2Cache(ActivationCache):
-    """TransformerLens' ActivationCache that knows the memory: what a stream is decomposed into sums to the stream.
+    """TransformerLens' ActivationCache with the memory's term, so that decompositions sum to the stream.
 
-    Its blocks are counted as there (0, those before block 0; -1 and None, all of them), and others are refused. Rows of
-    memory tokens stand after the tokens: positions are named from the front, as -1 would be no token.
+    `layer` counts as in TransformerLens (0 for the embeddings, -1 and None for all blocks); others are refused. Rows of
+    memory tokens come after the tokens, so positions of such models cannot be counted from the end.
     """
 
     model: Any
-    """An LM2, which has more than TransformerLens asks of a model."""
+    """An LM2."""
 
     def decompose_resid(
         self,
@@ -37,10 +37,8 @@ class LM2Cache(ActivationCache):
         incl_embeds: bool = True,
         return_labels: bool = False,
     ) -> Any:
-        """As in TransformerLens, plus one `{l}_mem_out` component per block with a memory (mode "all").
-
-        The components sum to the residual stream at `layer`.
-        """
+        """As in TransformerLens, plus one `{l}_mem_out` component per block with a memory (mode "all"). The components
+        sum to the residual stream at `layer`."""
         layer, positions = self._depth(layer, mlp_input), self._positions(pos_slice)
         if mode not in ("all", "attn", "mlp"):
             raise ValueError(f"mode must be 'all', 'attn' or 'mlp', not {mode!r}")
@@ -123,7 +121,7 @@ class LM2Cache(ActivationCache):
     def get_neuron_results(
         self, layer: int, neuron_slice: Any = None, pos_slice: Any = None, project_output_onto: Tensor | None = None
     ) -> Tensor:
-        """As in TransformerLens, for one block of 0 and above."""
+        """As in TransformerLens. Raises ValueError for a block that the model lacks."""
         if layer not in range(self.model.cfg.n_layers):
             raise ValueError(f"there is no block {layer}; this model has blocks 0..{self.model.cfg.n_layers - 1}")
         return super().get_neuron_results(layer, neuron_slice, self._positions(pos_slice), project_output_onto)
@@ -131,7 +129,7 @@ class LM2Cache(ActivationCache):
     def stack_activation(
         self, activation_name: str, layer: int | None = -1, sublayer_type: str | None = None
     ) -> Tensor:
-        """As in TransformerLens; an activation of the memory, where every block before `layer` has one."""
+        """As in TransformerLens; for an activation of the memory, every block before `layer` must have one."""
         return super().stack_activation(activation_name, self._depth(layer), sublayer_type)
 
     def logit_attrs(
@@ -143,7 +141,7 @@ class LM2Cache(ActivationCache):
         batch_slice: Any = None,
         has_batch_dim: bool = True,
     ) -> Tensor:
-        """As in TransformerLens, of token ids: a model does not know how texts are spelt."""
+        """As in TransformerLens, but only for token ids, as the model has no tokenizer."""
         if isinstance(tokens, str) or isinstance(incorrect_tokens, str):
             raise ValueError(
                 f"tokens are asked for by their ids, not as {tokens!r} and {incorrect_tokens!r}: a checkpoint's"
@@ -171,35 +169,34 @@ class LM2Cache(ActivationCache):
 
     def apply_slice_to_batch_dim(self, batch_slice: Any) -> "LM2Cache":
         """As in TransformerLens."""
-        cut = super().apply_slice_to_batch_dim(batch_slice)
-        return LM2Cache(cut.cache_dict, self.model, has_batch_dim=cut.has_batch_dim)
+        part = super().apply_slice_to_batch_dim(batch_slice)
+        return LM2Cache(part.cache_dict, self.model, has_batch_dim=part.has_batch_dim)
 
     def _memory_terms(self, layer: int, mlp_input: bool, positions: Slice) -> tuple[list[Tensor], list[str]]:
-        """What the memory of each block adds to the stream at `layer`, each a stack of one, and their labels."""
-        blocks = [at for at in range(layer + bool(mlp_input)) if f"blocks.{at}.hook_mem_out" in self.model.hook_dict]
-        return [positions.apply(self[f"blocks.{at}.hook_mem_out"], dim=-2)[None] for at in blocks], [
-            f"{at}_mem_out" for at in blocks
-        ]
+        """What each block's memory adds to the stream before `layer`, as stacks of one, and their labels."""
+        blocks = [i for i in range(layer + bool(mlp_input)) if f"blocks.{i}.hook_mem_out" in self.model.hook_dict]
+        terms = [positions.apply(self[f"blocks.{i}.hook_mem_out"], dim=-2)[None] for i in blocks]
+        return terms, [f"{i}_mem_out" for i in blocks]
 
     def _depth(self, layer: int | None, mlp_input: bool = False, remainder: bool = False) -> int:
-        """How many blocks are in front. Raises ValueError where there are not that many."""
+        """The number of blocks before `layer`. Raises ValueError where the model has fewer."""
         blocks = self.model.cfg.n_layers
         depth = blocks if layer is None or layer == -1 else layer
         first, last = int(remainder), blocks - bool(mlp_input)
         if depth not in range(first, last + 1):
-            asked = "the MLP's input" if mlp_input else "a remainder" if remainder else "a stream"
-            raise ValueError(f"layer must be within {first}..{last} for {asked} of this model, not {layer}")
+            what = "the MLP's input" if mlp_input else "a remainder" if remainder else "a stream"
+            raise ValueError(f"layer must be within {first}..{last} for {what} of this model, not {layer}")
         return depth
 
     def _positions(self, pos_slice: Any) -> Slice:
-        """Raises ValueError for positions counted from the end where memory tokens stand there."""
+        """Raises ValueError for positions counted from the end of a model with memory tokens there."""
         positions = pos_slice if isinstance(pos_slice, Slice) else Slice(pos_slice)
-        where = positions.slice
-        named = [where.start, where.stop] if isinstance(where, slice) else np.asarray(where).ravel().tolist()
+        index = positions.slice
+        numbers = [index.start, index.stop] if isinstance(index, slice) else np.asarray(index).ravel().tolist()
         config = self.model.config
-        if config.memory.design.back_rows(config) and any(at is not None and at < 0 for at in named):
+        if config.memory.design.back_rows(config) and any(number is not None and number < 0 for number in numbers):
             raise ValueError(
-                f"positions {where} count from the end, where this model has rows of memory tokens: count from the"
+                f"positions {index} count from the end, where this model has rows of memory tokens: count from the"
                 " front"
             )
         return positions
@@ -211,7 +208,7 @@ def _labelled(stack: Tensor | tuple[Tensor, list[str]]) -> tuple[Tensor, list[st
 
 
 class _HookNames(dict):
-    """Modules by name, where a wrong name says which names are near."""
+    """Modules by name; a KeyError for a wrong name has the nearest ones."""
 
     def __missing__(self, name: str) -> Any:
         near = difflib.get_close_matches(name, self, n=3, cutoff=0.5)
@@ -219,7 +216,7 @@ class _HookNames(dict):
 
 
 class HookedModel(HookedRootModule):
-    """HookedRootModule that refuses unknown hook names and whose cache knows the memory term."""
+    """TransformerLens' HookedRootModule, with errors for unknown hook names and a cache that knows the memory."""
 
     def setup(self) -> None:
         super().setup()
@@ -227,16 +224,10 @@ class HookedModel(HookedRootModule):
         self.hook_dict = _HookNames(self.hook_dict)
 
     def refuse_hooks(self) -> None:
-        """Raise ValueError, with the modules, where somebody has left hooks that change what the model computes, or
-        might."""
-        everywhere = (
-            ["every module of torch"]
-            if every_module._global_forward_hooks or every_module._global_forward_pre_hooks
-            else []
-        )
-        hooked = everywhere + [
-            name for name, module in self.mod_dict.items() if module._forward_hooks or module._forward_pre_hooks
-        ]
+        """Raise ValueError, with the modules, where hooks have been left that might change what the model computes."""
+        hooked = [name for name, module in self.mod_dict.items() if module._forward_hooks or module._forward_pre_hooks]
+        if every_module._global_forward_hooks or every_module._global_forward_pre_hooks:
+            hooked.insert(0, "every module of torch")
         if hooked:
             others = f" and {len(hooked) - 3} more" if len(hooked) > 3 else ""
             raise ValueError(
@@ -267,8 +258,7 @@ class HookedModel(HookedRootModule):
         pos_slice: Any = None,
         **kwargs: Any,
     ) -> tuple[Tensor, LM2Cache | dict[str, Tensor]]:
-        """As in TransformerLens; `pos_slice` is refused, since memory activations have no position axis where it would
-        cut."""
+        """As in TransformerLens, without `pos_slice`: the position axis of memory activations is elsewhere."""
         if pos_slice is not None:
             raise ValueError(
                 "pos_slice would cut slots instead of tokens in memory activations: cut the cached tensors instead"

@@ -1,6 +1,6 @@
-"""The Llama decoder's parts: RMSNorm, rotary positions, attention with its cache, MLP.
+"""The parts of a Llama decoder: RMSNorm, rotary positions, attention with its cache, MLP.
 
-Written to agree with transformers' LlamaForCausalLM; a test holds it to 1e-5.
+They agree with transformers' LlamaForCausalLM to 1e-5.
 """
 
 import math
@@ -17,14 +17,13 @@ from lm2.model.rope import RopeScaling
 
 
 class RMSNorm(nn.Module):
-    """x / sqrt(mean(x^2) + eps) * w, the norm computed in float32 and cast back (Zhang and Sennrich 2019, arXiv
-    1910.07467).
+    """x / sqrt(mean(x^2) + eps) * w (Zhang and Sennrich 2019, arXiv 1910.07467), with the norm in float32.
 
-    Where the squares overflow float32 the result is NaN: divided by infinity, the largest entries would come out as 0.
+    NaN where the squares overflow float32, as dividing by infinity would give 0 for the largest entries.
     """
 
     def __init__(self, width: int, eps: float, *, hooked: bool = True) -> None:
-        """`hooked`: whether its scale and its result are sites."""
+        """`hooked`: whether its scale and its result have hook points."""
         super().__init__()
         self.w = nn.Parameter(torch.ones(width))
         self.eps = eps
@@ -40,27 +39,27 @@ class RMSNorm(nn.Module):
 
 @dataclass(frozen=True)
 class KVCache:
-    """Rotated keys and values of one block's earlier tokens."""
+    """Rotated keys and values of earlier tokens in one block."""
 
     k: Float[Tensor, "batch token kv_head d_head"]
     v: Float[Tensor, "batch token kv_head d_head"]
 
     def take(self, columns: Int[Tensor, "batch key"]) -> "KVCache":
-        """The same cache with only these keys of each row."""
+        """Only these keys of each row."""
         index = columns[..., None, None].expand(-1, -1, *self.k.shape[2:])
         return KVCache(k=self.k.gather(1, index), v=self.v.gather(1, index))
 
     def first(self, count: int) -> "KVCache":
-        """The same cache with only its first `count` keys."""
+        """Only the first `count` keys."""
         return self if count == self.k.shape[1] else KVCache(k=self.k[:, :count], v=self.v[:, :count])
 
 
 def rotary_frequencies(
     d_head: int, theta: float, scaling: RopeScaling | None, lengths: Int[Tensor, "batch"]
 ) -> Float[Tensor, "... half"]:
-    """Angle per position of each rotary pair (Su et al. 2021, arXiv 2104.09864), stretched as `scaling` says.
+    """Angle per position of each rotary pair (Su et al. 2021, arXiv 2104.09864), with `scaling` if any.
 
-    `lengths`: how many tokens of each row's document have been read; the result has their device.
+    `lengths`: how many tokens of each document have been read; the result is on its device.
     """
     inverse = 1.0 / theta ** (torch.arange(0, d_head, 2, dtype=torch.float32, device=lengths.device) / d_head)
     return inverse if scaling is None else scaling.frequencies(inverse, theta, lengths)
@@ -69,8 +68,8 @@ def rotary_frequencies(
 def rotate(
     x: Float[Tensor, "batch token head d_head"], angles: Float[Tensor, "batch token half"], scale: float = 1.0
 ) -> Float[Tensor, "batch token head d_head"]:
-    """Turn each pair (i, i + d_head/2) by its angle and multiply it by `scale`: the half-split order of Hugging Face's
-    Llama."""
+    """Rotate each pair (i, i + d_head/2) by its angle and multiply it by `scale`, in the half-split order of Hugging
+    Face's Llama."""
     cos, sin = ((scale * value)[:, :, None].to(x.dtype) for value in (angles.cos(), angles.sin()))
     low, high = x.chunk(2, dim=-1)
     return torch.cat([low * cos - high * sin, high * cos + low * sin], dim=-1)
@@ -82,7 +81,7 @@ def bias_of(layer: nn.Linear) -> Float[Tensor, "width"]:
 
 
 class Attention(nn.Module):
-    """Causal grouped-query self-attention over the cached tokens and the own ones."""
+    """Causal grouped-query self-attention over cached and new tokens."""
 
     def __init__(self, config: LM2Config) -> None:
         super().__init__()
@@ -122,10 +121,9 @@ class Attention(nn.Module):
         angles: Float[Tensor, "batch token half"],
         visible: Bool[Tensor, "batch one token key"],
         cache: KVCache | None,
-        look: Callable[[Tensor], Tensor] | None = None,
+        edit_pattern: Callable[[Tensor], Tensor],
     ) -> tuple[Float[Tensor, "batch token d_model"], KVCache]:
-        """Also returns the cache with the own tokens appended. `look`: what the pattern passes through before it is
-        used."""
+        """Also returns the cache with the new tokens appended. `edit_pattern` gives the pattern that is used."""
         batch, tokens, _ = x.shape
         q = self.hook_q(self.q(x).view(batch, tokens, self.n_heads, self.d_head))
         k = self.hook_k(self.k(x).view(batch, tokens, self.n_kv, self.d_head))
@@ -137,8 +135,7 @@ class Attention(nn.Module):
         group = self.n_heads // self.n_kv
         scores = torch.einsum("bthe,bkhe->bhtk", q, k.repeat_interleave(group, dim=2)) / math.sqrt(self.d_head)
         scores = self.hook_attn_scores(scores.masked_fill(~visible, float("-inf")))
-        pattern = self.hook_pattern(scores.float().softmax(-1).to(x.dtype))
-        pattern = pattern if look is None else look(pattern)
+        pattern = edit_pattern(self.hook_pattern(scores.float().softmax(-1).to(x.dtype)))
         z = self.hook_z(torch.einsum("bhtk,bkhe->bthe", pattern, v.repeat_interleave(group, dim=2)))
         return self.o(z.flatten(2)), KVCache(k=k, v=v)
 
@@ -170,5 +167,5 @@ class MLP(nn.Module):
         return bias_of(self.out)
 
     def forward(self, x: Float[Tensor, "batch token d_model"]) -> Float[Tensor, "batch token d_model"]:
-        gated = nn.functional.silu(self.hook_pre(self.gate(x))) * self.hook_pre_linear(self.up(x))
-        return self.out(self.hook_post(gated))
+        post = nn.functional.silu(self.hook_pre(self.gate(x))) * self.hook_pre_linear(self.up(x))
+        return self.out(self.hook_post(post))

@@ -1,4 +1,4 @@
-"""What a memory kind is: everything that the rest of the program asks of it, declared in the kind's own file."""
+"""Memory kinds: the registry, and what each kind declares in its own file."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ if TYPE_CHECKING:
 _Bank = TypeVar("_Bank")
 
 OUTPUT = "the final norm's gain and the unembedding"
-"""How a direction of the stream comes to the vocabulary, in words."""
+"""The path from the stream to the vocabulary, in words."""
 
 
 class MemoryKind(Enum):
-    """The arithmetic by which a model remembers.
+    """How a model remembers.
 
-    One line registers a kind: its name in files, and the module whose `DESIGN` says all else about it. That module is
-    imported when it is first asked, for it needs torch.
+    A kind is registered by one line: its name in files, and the module that has its `DESIGN`, imported on first use
+    because it needs torch.
     """
 
     NONE = ("none", "lm2.model.kinds.plain")
     """Plain Llama decoder: no bank."""
     GATED = ("gated", "lm2.model.kinds.gated")
-    """LM2 as the paper's equations say: read by cross-attention; input, forget and output gates; causal."""
+    """LM2 by the paper's equations: read by cross-attention; input, forget and output gates; causal."""
     RELEASE = ("release", "lm2.model.kinds.release")
     """The arithmetic of the released LM2 code, number for number."""
     TOKENS = ("tokens", "lm2.model.kinds.rmt")
     """RMT: memory tokens before and after the segment, through a plain decoder."""
     ARMT = ("armt", "lm2.model.kinds.armt")
-    """ARMT: an associative matrix in each block, written by memory tokens behind the segment."""
+    """ARMT: an associative matrix in each block, written by memory tokens after the segment."""
 
     def __new__(cls, name: str, module: str) -> MemoryKind:
         member = object.__new__(cls)
@@ -57,85 +57,83 @@ class MemoryKind(Enum):
 
     @property
     def design(self) -> MemoryDesign:
-        """What this kind declares."""
         return import_module(self.module).DESIGN
 
 
 def of_memory(bank: _Bank | None) -> _Bank:
-    """The bank of a model that is known to have a memory."""
+    """A bank that is not None, as the model has a memory."""
     assert bank is not None, "only a model without memory has none"
     return bank
 
 
 class Fill(NamedTuple):
-    """A number that is put in place of some entries of a site's value."""
+    """A number that replaces entries of a site's value."""
 
     site: AnySite
     number: float
     places: Mapping[int, Sequence[int]]
-    """Along which axes of [batch, *axes] the entries are chosen, and which; along all others they all are."""
+    """The entries by axis of [batch, *axes]; along other axes, all."""
 
 
 class MemoryDesign(ABC):
-    """A memory kind. What is written here holds for a bank that is read and written in some blocks, causally.
+    """What a memory kind declares. The defaults are for a bank that some blocks read and write, causally.
 
-    The answers are facts about the arithmetic; whoever asks decides what to do about them. Texts are for screens.
+    Flags are facts about the arithmetic; callers decide what follows from them. Texts are for screens and errors.
     """
 
     title: str
-    """What a model of this kind has, in words that end no sentence."""
+    """What a model of this kind has, as part of a sentence."""
     sites: tuple[AnySite, ...]
-    """The memory's own, beside those that every decoder has. They say much: it adds to the stream where MEM_OUT is one
-    of them, has gates where these are, and writes by attention where WRITE_PATTERN is."""
+    """The memory's own sites. With MEM_OUT it adds to the stream, and with WRITE_PATTERN it writes by attention."""
     causal = True
     """Whether no token of a segment depends on a later one."""
     decodes_with_cache = True
-    """Whether a segment can be read on token by token, with the keys and values of the tokens before."""
+    """Whether a segment can be continued token by token, with a cache of keys and values."""
     batches = True
-    """Whether documents whose segments meet in the bank alone can be read as rows of a batch, padded."""
+    """Whether documents whose segments share nothing but the bank can be padded into a batch."""
     folds = True
-    """Whether tokens of several documents that read one bank and write nothing can stand in one row, which only their
-    attention has to keep apart."""
+    """Whether several documents that read one bank and do not write can be in one row, kept apart by an attention
+    mask alone."""
     reads_own_writes = False
-    """Whether a block reads what the block before it has written; otherwise all read the bank as the segment began."""
+    """Whether a block reads what the block before it has written, and not the bank at the start of the segment."""
     slots_are_tokens = False
-    """Whether row j of the bank belongs to token j of the segment: the token reads rows 0..j, and rows behind the
-    segment's last token stay as they are."""
+    """Whether row j of the bank belongs to token j of the segment, which reads rows 0..j. Rows after the last token
+    keep the old bank."""
     bank_in_stream = False
-    """Whether slots are rows of the stream, which tokens read by self-attention; their states are final ones."""
+    """Whether slots are rows of the stream that tokens read by self-attention."""
     terms_by_slot = False
-    """Whether what a block's memory adds to the stream is a sum over slots, with gates as they are: of the read
-    pattern's weight times the slot's value, on a way out that is linear (`way_out`)."""
+    """Whether a block's memory adds a sum over slots to the stream: the weight in the read pattern times the slot's
+    value, on a path that is linear if the gates are fixed (`pull_back`)."""
     begins_as_attention = False
-    """Whether fresh weights can be set by what self-attention has learnt (`begin_as` of a block's memory)."""
+    """Whether a block's memory can be initialised from self-attention, by its `begin_as`."""
     pattern_copies = 0
-    """Arrays as large as the attention pattern that are there at once beside those of any decoder."""
+    """Extra arrays as large as the attention pattern that are in memory at once."""
 
     write_block_refused: str | None = None
-    """Why the writing of single tokens cannot be blocked; None, it can (`unwritten`)."""
+    """Why the writing of single tokens cannot be blocked; None if it can (`without_writing`)."""
     no_write_pattern = "this memory has no write attention"
     """What to say where there is no WRITE_PATTERN."""
     no_gates = "a memory without gates"
-    """What a model "has" where there is nothing for a screen of gates."""
+    """What a model has instead of gates, on the screen of gates."""
     head_edit = (
         "A head's read is replaced at READ_V, the values that the slots offer to that head. This is before the output"
         " gate, which sees the change. The read pattern stays the same."
     )
     """How a memory head's read is replaced."""
-    slot_way = (
+    slot_path = (
         "Each slot goes through the block's value projection, output gate and W_O, the final norm and the output"
         " head, as if a token read it alone"
     )
-    """How slots are read through the output head, in words (`slot_states`)."""
+    """How slots are read through the output head (`slot_states`)."""
     rereading = ""
-    """What to know of the weights of reading the same tokens from several banks."""
+    """A caution about read weights of the same tokens with several banks."""
 
     own_sizes: type[Spec] | None = None
-    """The class of `LM2Config.memory_sizes`; None, this kind has no sizes but those that all have."""
+    """The class of `LM2Config.memory_sizes`; None if this kind needs none."""
 
     @property
     def gates(self) -> Mapping[str, Gate]:
-        """Its gates, by the names that links and figures have for them."""
+        """Its gates by the names that links and figures use."""
         return {name: gate for name, gate in GATES.items() if gate.site in self.sites}
 
     @abstractmethod
@@ -160,12 +158,12 @@ class MemoryDesign(ABC):
             raise ValueError(f"read_top_k must be within 1..{config.slots} (slots), not {config.read_top_k}")
 
     def check_start(self, config: LM2Config) -> None:
-        """Raise ValueError for sizes with which a document's first bank cannot be made."""
+        """Raise ValueError for sizes that do not allow a first bank."""
         if not config.learned_bank and config.slots > config.slot_dim:
             raise ValueError(f"an identity bank needs slots <= slot_dim, not {config.slots} > {config.slot_dim}")
 
     def sizes(self, config: LM2Config) -> dict[Axis, int]:
-        """How long the axes of the memory's own sites are that no decoder has."""
+        """Lengths of the axes of the memory's own sites."""
         return {
             Axis.SLOT: config.slots,
             Axis.SLOT_DIM: config.slot_dim,
@@ -174,23 +172,23 @@ class MemoryDesign(ABC):
         }
 
     def full_length(self, config: LM2Config) -> int | None:
-        """The length that every segment must have, or is padded to; None, any."""
+        """The length that every segment is padded to; None for no padding."""
         return None
 
     def front_rows(self, config: LM2Config) -> int:
-        """Rows of the memory in the stream that stand before the segment's tokens."""
+        """Rows of the stream that the memory puts before the segment's tokens."""
         return 0
 
     def back_rows(self, config: LM2Config) -> int:
-        """Those that stand behind them where the segment writes."""
+        """Rows of the stream that it puts after them in a segment that writes."""
         return 0
 
     def memory_rows(self, model: LM2, bank: Tensor, write: bool) -> tuple[Float[Tensor, "batch row d_model"], ...]:
-        """The front rows as a segment begins and, where it writes, the back rows."""
+        """The front rows and, in a segment that writes, the back rows, before block 0."""
         raise NotImplementedError
 
     def first_bank(self, model: LM2) -> Float[Tensor, "slot slot_dim"] | None:
-        """The bank at the start of a document; None where there is none."""
+        """The bank at the start of a document; None without memory."""
         config = model.config
         if config.learned_bank:
             return model.bank_start
@@ -201,15 +199,15 @@ class MemoryDesign(ABC):
         return config.slot_dim**-0.5
 
     def bank_out(self, model: LM2, final: Float[Tensor, "batch row d_model"], bank: Tensor) -> Tensor:
-        """The bank that a segment hands on. `final`: the normed states; `bank`: as the last block left it."""
+        """The bank after a segment, from the normed final states and the bank after the last block."""
         return bank
 
-    def unread(self, config: LM2Config, layer: int, tokens: int, write: bool) -> Iterator[Fill]:
-        """What turns off a block's reading, in a segment of `tokens` tokens that writes or does not."""
+    def without_reading(self, config: LM2Config, layer: int, tokens: int, write: bool) -> Iterator[Fill]:
+        """What turns off a block's reading in a segment of `tokens` tokens."""
         yield Fill(Site.MEM_OUT, 0.0, {})
 
-    def unwritten(self, config: LM2Config, layer: int, tokens: Sequence[int], all_of_them: bool) -> Iterator[Fill]:
-        """What keeps `tokens` of a segment from writing in a block. `all_of_them`: the segment has no others."""
+    def without_writing(self, config: LM2Config, layer: int, tokens: Sequence[int], all_tokens: bool) -> Iterator[Fill]:
+        """What keeps `tokens` of a segment from writing in a block. `all_tokens`: the segment has no others."""
         raise NotImplementedError
 
     def slot_states(
@@ -221,28 +219,29 @@ class MemoryDesign(ABC):
     def slot_directions(
         self, model: LM2, layer: int, directions: Float[Tensor, "direction slot_dim"]
     ) -> tuple[Float[Tensor, "direction d_model"], str]:
-        """Directions of slots as directions of final states, without what depends on what else is there, and the way
+        """Directions of slots as directions of final states, by the linear part of the path between them, and that path
         in words."""
         raise NotImplementedError
 
     def read_directions(
         self, model: LM2, layer: int, directions: Float[Tensor, "direction d_model"]
     ) -> tuple[Float[Tensor, "direction d_model"], str] | None:
-        """The same for directions of READ; None where these have no way of their own to the stream."""
+        """The same for directions of READ; None for a memory without such a path."""
         return None
 
-    def way_out(
+    def pull_back(
         self, memory: BlockMemory, direction: Float[ndarray, "d_model"], gate: Float[ndarray, "d_model"] | None
     ) -> Float[ndarray, "d_model"]:
-        """A direction of the stream as one of what is read. `gate`: the token's output gate, where there is one."""
+        """The gradient, with respect to what a token reads, of the stream's component along `direction`; `gate` is the
+        token's output gate."""
         raise NotImplementedError
 
     def gates_warning(self, config: LM2Config) -> str | None:
-        """What to know before looking at gates; None, nothing."""
+        """A caution for readers of its gates."""
         return None
 
 
-def divides(whole_name: str, whole: int, part_name: str, part: int) -> None:
-    """Raise ValueError unless `whole` divides among `part`."""
-    if part < 1 or whole % part:
-        raise ValueError(f"{whole_name} {whole} does not divide among {part_name} {part}")
+def divides(total_name: str, total: int, count_name: str, count: int) -> None:
+    """Raise ValueError unless `total` is a multiple of `count`."""
+    if count < 1 or total % count:
+        raise ValueError(f"{total_name} {total} does not divide among {count_name} {count}")

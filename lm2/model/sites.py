@@ -1,4 +1,4 @@
-"""Every place where a model can be looked at: the list of its hook points, with their axes."""
+"""Sites: the hook points of a model, with the axes of their activations."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class Axis(Enum):
     D_MLP = "d_mlp"
     SLOT_DIM = "slot_dim"
     MEMORY_TOKEN = "memory_token"
-    """Rows of memory tokens that stand behind a segment's tokens."""
+    """Memory tokens after a segment's tokens."""
     ONE = "one"
-    """A single value kept as an axis, as TransformerLens keeps it for norm scales."""
+    """An axis of length 1, such as TransformerLens' norm scales have."""
     RANK = "rank"
     """Largest first; made by the TopSlots reduction."""
     SLOT_AND_VALUE = "slot_and_value"
-    """Two entries: a slot's number, and the value there."""
+    """Two entries: a slot's number and its value."""
 
 
 _T, _K, _S, _H, _G = Axis.TOKEN, Axis.KEY, Axis.SLOT, Axis.HEAD, Axis.KV_HEAD
@@ -39,18 +39,17 @@ _D, _E, _F, _M, _1 = Axis.D_MODEL, Axis.D_HEAD, Axis.D_MLP, Axis.SLOT_DIM, Axis.
 
 
 class AnySite(Enum):
-    """A kind of activation: its hook name (with the block as `{layer}`) and its axes, batch left out.
+    """A kind of activation: its hook name (with the block as `{layer}`) and its axes without the batch.
 
-    A site fires once per segment, and once per block where the name has a block. `Site` lists those that several kinds
-    of memory share; a memory with places of its own has a closed set of them in its own file.
+    A site fires once per segment, and in each block where its name has `{layer}`. `Site` has those shared by several
+    kinds of memory; a kind with other sites lists them in its own file.
     """
 
     def __init__(self, template: str, axes: tuple[Axis, ...], writing: bool = False) -> None:
         self.template = template
         self.axes = axes
         self.writing = writing
-        """Whether it is of a segment's writing, which no token of the segment sees where blocks read the bank as the
-        segment began."""
+        """Whether it is part of writing, which no token of the segment sees if blocks read the bank at its start."""
 
     @property
     def per_layer(self) -> bool:
@@ -58,20 +57,20 @@ class AnySite(Enum):
 
     @property
     def in_memory(self) -> bool:
-        """Whether it exists only in blocks that have a memory."""
+        """Whether only blocks with a memory have it."""
         return ".mem." in self.template or self is Site.MEM_OUT
 
     def hook_name(self, layer: int | None = None) -> str:
         """The TransformerLens name, e.g. `blocks.3.mem.hook_gate_in`.
 
-        Raises ValueError when a block is missing for a site that has one, or given for one that has none.
+        Raises ValueError where a block is missing or not expected.
         """
         if self.per_layer != (layer is not None):
             raise ValueError(f"{self.name} {'needs a layer' if self.per_layer else 'has no layer'}: {self.template}")
         return self.template.format(layer=layer)
 
     def layers(self, config: LM2Config) -> tuple[int | None, ...]:
-        """The blocks in which this site fires; (None,) for a site outside the blocks; () where the model lacks it."""
+        """The blocks where it fires; (None,) for a site outside the blocks, () for one that the model lacks."""
         if not self.per_layer:
             return (None,)
         if not self.in_memory:
@@ -79,13 +78,12 @@ class AnySite(Enum):
         return tuple(sorted(config.memory_layers)) if self in config.memory.design.sites else ()
 
     def sizes(self, config: LM2Config, start: int, tokens: int) -> dict[Axis, int]:
-        """How long each axis is here, in a segment of `tokens` tokens whose first stands at place `start` of its
-        document."""
-        kept = start if config.lookback is None else min(start, config.lookback)
+        """The length of each axis in a segment of `tokens` tokens that begins at token `start` of its document."""
+        earlier = start if config.lookback is None else min(start, config.lookback)
         memory = config.memory.design.sizes(config)
         return {
             Axis.TOKEN: tokens,
-            Axis.KEY: kept + tokens,
+            Axis.KEY: earlier + tokens,
             Axis.SLOT: config.slots,
             Axis.D_MODEL: config.d_model,
             Axis.D_MLP: config.d_mlp,
@@ -97,7 +95,7 @@ class AnySite(Enum):
 
     @classmethod
     def from_json(cls, name: object) -> AnySite:
-        """The site of this name. Raises ValueError, with those that there are."""
+        """The site of this name. Raises ValueError, listing the sites, for any other name."""
         if isinstance(name, str) and name not in Site.__members__:
             from lm2.model.memory import MemoryKind
 
@@ -108,7 +106,7 @@ class AnySite(Enum):
 
 
 class Site(AnySite):
-    """The sites of a decoder, and those of memories that are not one kind's alone."""
+    """The sites of a decoder and those that several kinds of memory share."""
 
     EMBED = ("hook_embed", (_T, _D))
     RESID_PRE = ("blocks.{layer}.hook_resid_pre", (_T, _D))
@@ -151,5 +149,5 @@ class Site(AnySite):
 
 
 def sites_of(kind: MemoryKind) -> tuple[AnySite, ...]:
-    """The sites that a model with this kind of memory has: those of every decoder, and the memory's own."""
+    """The sites of a model with this kind of memory."""
     return (*(site for site in Site if not site.in_memory), *kind.design.sites)

@@ -1,4 +1,4 @@
-"""What can be a weight of a model, and what cannot, which is refused by name."""
+"""Checks of a model's weights: their names, shapes, formats and values."""
 
 from collections.abc import Mapping
 
@@ -8,15 +8,13 @@ from torch import Tensor
 from lm2.model.finite import is_finite
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
-"""What weights may be stored in. They are rounded to the format that a checkpoint is loaded in, which loses something
-of all but float32."""
+"""Formats that weights may be stored in."""
 
 Shapes = Mapping[str, tuple[int, ...]]
 
 
 def check_weight(name: str, weight: Tensor, dtype: torch.dtype = torch.float32) -> None:
-    """Raise ValueError for what cannot be a weight: numbers that are not stored as floating point, or are not finite in
-    `dtype`."""
+    """Raise ValueError for a tensor that is not floating point, or not finite in `dtype`."""
     if weight.dtype not in FLOATS or weight.layout is not torch.strided or weight.is_meta:
         stored = f"{weight.dtype} without numbers" if weight.is_meta else f"{weight.dtype}"
         stored += "" if weight.layout is torch.strided else f" in layout {weight.layout}"
@@ -32,17 +30,17 @@ def check_weight(name: str, weight: Tensor, dtype: torch.dtype = torch.float32) 
         )
 
 
-def check_shapes(wanted: Shapes, found: Shapes) -> None:
-    """Raise ValueError for names that are missing or unexpected, and for a weight of another shape."""
-    missing, unexpected = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
+def check_shapes(expected: Shapes, actual: Shapes) -> None:
+    """Raise ValueError for missing and unexpected names, and for a weight of another shape."""
+    missing, unexpected = sorted(set(expected) - set(actual)), sorted(set(actual) - set(expected))
     if missing or unexpected:
         raise ValueError(
             f"weights lack {len(missing)} names {_few(missing)} and have {len(unexpected)} unknown ones"
             f" {_few(unexpected)}"
         )
-    for name, shape in wanted.items():
-        if found[name] != shape:
-            raise ValueError(f"{name} must be of shape {shape}, not {found[name]}")
+    for name, shape in expected.items():
+        if actual[name] != shape:
+            raise ValueError(f"{name} must be of shape {shape}, not {actual[name]}")
 
 
 def _few(names: list[str]) -> list[str]:

@@ -238,10 +238,10 @@ def _unread(change: MemoryOff, config: LM2Config, segment: Segment, write: bool)
     for layer in sorted(config.memory_layers):
         if not change.at(Coordinate(segment.index, layer)):
             continue
-        yield from _filled(config.memory.design.unread(config, layer, len(segment.ids), write), layer)
+        yield from _filled(config.memory.design.without_reading(config, layer, len(segment.ids), write), layer)
 
 
 def _unwritten(tokens: Sequence[int], config: LM2Config, all_of_them: bool) -> Iterator[EditHook]:
     """`tokens` of a segment write nothing."""
     for layer in sorted(config.memory_layers):
-        yield from _filled(config.memory.design.unwritten(config, layer, tokens, all_of_them), layer)
+        yield from _filled(config.memory.design.without_writing(config, layer, tokens, all_of_them), layer)

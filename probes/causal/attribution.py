@@ -174,7 +174,7 @@ class _Token:
         config, found = self._checkpoint.config, []
         for layer in sorted(config.memory_layers):
             gate = self._of(Site.GATE_OUT, layer) if Site.GATE_OUT.layers(config) else None
-            back = config.memory.design.way_out(self._checkpoint.model.blocks[layer].mem, self._direction, gate)
+            back = config.memory.design.pull_back(self._checkpoint.model.blocks[layer].mem, self._direction, gate)
             pattern = self._trace.at(Site.READ_PATTERN, segment=self._segment, layer=layer)[:, self._place]
             v = self._trace.at(Site.READ_V, segment=self._segment, layer=layer)
             found.append(pattern * np.einsum("she,he->hs", v, back.reshape(v.shape[1:])))

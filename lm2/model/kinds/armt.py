@@ -1,11 +1,11 @@
-"""AssociativeMemory: the Associative Recurrent Memory Transformer's (Rodkin et al. 2024, arXiv 2407.04841).
+"""The memory of the Associative Recurrent Memory Transformer (ARMT; Rodkin et al. 2024, arXiv 2407.04841).
 
-As in RMT a segment carries memory tokens, here behind its own; what goes from segment to segment is an associative
-matrix A and a normaliser z in each block. Every row of the stream reads them as the block begins; the memory tokens
-write to them as it ends, by the delta rule.
+Each block has an associative matrix A and a normaliser z, which are passed from segment to segment. Every row of the
+stream reads them at the start of the block. Memory tokens, which follow the segment's own, write to them at its end by
+the delta rule.
 
 The bank is [slot, slot_dim] = [features of a key, blocks * (d_model + 1)]: a slot is one feature of the keys, and its
-row holds, for each block with a memory in turn, a column of that block's A and an entry of its z. It begins as zeros.
+row has a column of A and an entry of z for each block with a memory. It starts as zeros.
 """
 
 import math
@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from lm2.model.block import BlockMemory
 from lm2.model.config import LM2Config
 from lm2.model.gates import Gate
-from lm2.model.hooks import HookPoint
 from lm2.model.lm2 import LM2
 from lm2.model.memory import OUTPUT, Fill, MemoryDesign, divides
 from lm2.model.sites import AnySite, Axis, Site
@@ -29,11 +28,11 @@ from lm2.serialize import Spec, within
 NU = 3
 """Shifts of the feature map."""
 TINY = 1e-5
-"""Added to what is divided by: an empty memory reads as 0."""
+"""Added to denominators, so that an empty memory reads as 0."""
 
 
 class AssociativeSite(AnySite):
-    """What the memory tokens write with, once per segment and block."""
+    """What the memory tokens write."""
 
     WRITE_KEY = ("blocks.{layer}.mem.hook_write_key", (Axis.MEMORY_TOKEN, Axis.SLOT), True)
     WRITE_VALUE = ("blocks.{layer}.mem.hook_write_value", (Axis.MEMORY_TOKEN, Axis.D_MODEL), True)
@@ -43,7 +42,7 @@ class AssociativeSite(AnySite):
 
 @dataclass(frozen=True, kw_only=True)
 class AssociativeSizes(Spec):
-    """Sizes that no other memory has."""
+    """Sizes that only this kind of memory has."""
 
     memory_tokens: int
 
@@ -53,9 +52,9 @@ class AssociativeSizes(Spec):
 
 
 def features(key: Float[Tensor, "... d_key"]) -> Float[Tensor, "... slot"]:
-    """DPFP (Schlag et al. 2021, arXiv 2102.11174): with r = [relu(k), relu(-k)], r * roll(r, j) for j = 1..NU, joined.
+    """DPFP (Schlag et al. 2021, arXiv 2102.11174): r * roll(r, j) for j = 1..NU, joined, with r = [relu(k), relu(-k)].
 
-    No feature is negative, so that z is none either and what is read is a weighted mean of values.
+    No feature is negative, so z is not either, and what is read is a weighted mean of values.
     """
     r = torch.cat([key.relu(), (-key).relu()], dim=-1)
     return torch.cat([r * r.roll(shift, dims=-1) for shift in range(1, NU + 1)], dim=-1)
@@ -65,15 +64,15 @@ class AssociativeMemory(BlockMemory):
     """One block's A and z.
 
         read    q = W_Q x;  mem_out = A phi(q) / (z . phi(q)),  added to the stream before self-attention
-        write   of every memory token m as it leaves the block, all at once:
+        write   by all memory tokens m at once, at the end of the block:
                 k = W_K m;  v = W_V m;  beta = sigmoid(W_beta m + b)
                 delta = v - A phi(k) / (z . phi(k));  A <- A + beta * delta phi(k)^T
                 gamma = 1 - (z . phi(k)) / |phi(k)|^2;  z <- z + gamma * phi(k)
 
-    What is read is a mean of the slots' values, the columns of A over the entries of z, by the shares that their
-    features have in z . phi(q). gamma is kept within 0 and 1: memory tokens write at once, and where their keys are
-    alike z would else swing ever further about its goal. Every block reads the bank as the segment began, so no logit
-    depends on a later token.
+    The value of a slot is its column of A divided by its entry of z, and what is read is a mean of these values,
+    weighted by the slots' shares in z . phi(q). gamma is clamped to 0..1: memory tokens write at the same time, and
+    without the clamp z would oscillate ever more where their keys are alike. Every block reads the bank at the start of
+    the segment, so no logit depends on a later token.
     """
 
     def __init__(self, config: LM2Config, layer: int) -> None:
@@ -88,12 +87,9 @@ class AssociativeMemory(BlockMemory):
         self.beta = nn.Linear(config.d_model, 1)
         if layer == layers[0]:
             self.tokens = nn.Parameter(torch.zeros(self.count, config.d_model))
-        names = ("read_scores", "read_pattern", "read_v", "read", "bank_pre", "bank_post", "write_key", "write_value")
-        for name in (*names, "write_gate", "write_delta"):
-            self.add_module(f"hook_{name}", HookPoint())
 
     def initialise(self, generator: torch.Generator) -> None:
-        self.value.weight.mul_(0.1)  # reading starts as a whisper
+        self.value.weight.mul_(0.1)  # at first, reading adds little to the stream
         if hasattr(self, "tokens"):
             self.tokens.normal_(0.0, self.std, generator=generator)
 
@@ -101,16 +97,16 @@ class AssociativeMemory(BlockMemory):
         self, bank: Float[Tensor, "batch slot slot_dim"]
     ) -> tuple[Float[Tensor, "batch slot d_model"], Float[Tensor, "batch slot"]]:
         """This block's A, transposed, and z."""
-        own = bank[..., self.columns]
-        return own[..., :-1], own[..., -1]
+        columns = bank[..., self.columns]
+        return columns[..., :-1], columns[..., -1]
 
     def before_attention(
         self, stream: Float[Tensor, "batch row d_model"], bank_start: Float[Tensor, "batch slot slot_dim"]
     ) -> Float[Tensor, "batch row d_model"]:
         values, z = self.split(bank_start)
         scores = self.hook_read_scores(features(self.query(stream))[:, None])
-        known = scores * z[:, None, None]
-        pattern = self.hook_read_pattern(known / (known.sum(-1, keepdim=True) + TINY))
+        weights = scores * z[:, None, None]
+        pattern = self.hook_read_pattern(weights / (weights.sum(-1, keepdim=True) + TINY))
         values = self.hook_read_v((values / z.clamp(min=TINY)[..., None])[:, :, None])
         return self.hook_read(torch.einsum("bhts,bshd->bthd", pattern, values).flatten(2))
 
@@ -119,22 +115,17 @@ class AssociativeMemory(BlockMemory):
     ) -> tuple[Float[Tensor, "batch row d_model"], Float[Tensor, "batch slot slot_dim"]]:
         if not write:
             return stream, bank
-        bank = self.hook_bank_pre(bank.expand(len(stream), -1, -1))
-        return stream, self.hook_bank_post(self._written(stream[:, -self.count :], bank))
-
-    def _written(
-        self, tokens: Float[Tensor, "batch memory_token d_model"], bank: Float[Tensor, "batch slot slot_dim"]
-    ) -> Float[Tensor, "batch slot slot_dim"]:
+        bank, tokens = self.hook_bank_pre(bank.expand(len(stream), -1, -1)), stream[:, -self.count :]
         values, z = self.split(bank)
         key = self.hook_write_key(features(self.key(tokens)))
         value = self.hook_write_value(self.value(tokens))
         gate = self.hook_write_gate(self.beta(tokens).sigmoid())
-        known = torch.einsum("bms,bs->bm", key, z)[..., None]
-        delta = self.hook_write_delta(value - torch.einsum("bms,bsd->bmd", key, values) / (known + TINY))
-        gamma = (1 - known / (key.pow(2).sum(-1, keepdim=True) + TINY)).clamp(0, 1)
+        weight = torch.einsum("bms,bs->bm", key, z)[..., None]
+        delta = self.hook_write_delta(value - torch.einsum("bms,bsd->bmd", key, values) / (weight + TINY))
+        gamma = (1 - weight / (key.pow(2).sum(-1, keepdim=True) + TINY)).clamp(0, 1)
         added = torch.cat([torch.einsum("bms,bmd->bsd", key, gate * delta), (gamma * key).sum(1)[..., None]], dim=-1)
         before, after = bank[..., : self.columns.start], bank[..., self.columns.stop :]
-        return torch.cat([before, bank[..., self.columns] + added, after], dim=-1)
+        return stream, self.hook_bank_post(torch.cat([before, bank[..., self.columns] + added, after], dim=-1))
 
 
 BETA = Gate(
@@ -148,7 +139,7 @@ BETA = Gate(
 
 
 class Associative(MemoryDesign):
-    """ARMT: an associative matrix in each block, written by memory tokens behind the segment."""
+    """ARMT: an associative matrix in each block, written by memory tokens after the segment."""
 
     title = "an associative memory"
     sites = (
@@ -169,7 +160,7 @@ class Associative(MemoryDesign):
         "The one head's read is replaced at READ_V, the values of the slots. How much of each a token reads stays as it"
         " is."
     )
-    slot_way = (
+    slot_path = (
         "Each slot's value in the block goes through the final norm and the output head, as if a token read it alone"
     )
     rereading = (
@@ -186,13 +177,13 @@ class Associative(MemoryDesign):
 
     def check(self, config: LM2Config) -> None:
         super().check(config)
-        wanted = {
+        required = {
             "slot_dim": len(config.memory_layers) * (config.d_model + 1),
             "memory_heads": 1,
             "read_top_k": None,
             "attention_window": config.segment_length,
         }
-        for name, value in wanted.items():
+        for name, value in required.items():
             if getattr(config, name) != value:
                 raise ValueError(f"an associative memory needs {name} = {value}, not {getattr(config, name)}")
         divides("slots", config.slots, "features of one entry of a key", 2 * NU)
@@ -219,14 +210,14 @@ class Associative(MemoryDesign):
     def first_bank(self, model: LM2) -> Float[Tensor, "slot slot_dim"]:
         return model.embed.weight.new_zeros(model.config.slots, model.config.slot_dim)
 
-    def unwritten(self, config: LM2Config, layer: int, tokens: Sequence[int], all_of_them: bool) -> Iterator[Fill]:
-        # segments do not look back, so a token's place in its segment is its key
+    def without_writing(self, config: LM2Config, layer: int, tokens: Sequence[int], all_tokens: bool) -> Iterator[Fill]:
+        # There are no keys of earlier segments, so token i has key i.
         yield Fill(Site.ATTN_SCORES, -math.inf, {2: range(-self.back_rows(config), 0), 3: tokens})
 
     def slot_states(
         self, model: LM2, layer: int, slots: Float[Tensor, "slot slot_dim"]
     ) -> Float[Tensor, "slot d_model"]:
-        return model.ln_final(model.blocks[layer].mem.split(slots)[0])  # the norm takes out the division by z
+        return model.ln_final(model.blocks[layer].mem.split(slots)[0])  # the norm cancels the division by z
 
     def slot_directions(
         self, model: LM2, layer: int, directions: Float[Tensor, "direction slot_dim"]
@@ -238,7 +229,7 @@ class Associative(MemoryDesign):
     ) -> tuple[Float[Tensor, "direction d_model"], str]:
         return model.ln_final.w * directions, OUTPUT
 
-    def way_out(
+    def pull_back(
         self, memory: BlockMemory, direction: Float[ndarray, "d_model"], gate: Float[ndarray, "d_model"] | None
     ) -> Float[ndarray, "d_model"]:
         return direction

@@ -1,7 +1,7 @@
-"""GatedMemory: the paper's read, gates and write, with shapes that fit any segment, bank and width.
+"""GatedMemory: the paper's read, gates and write, for any segment length, slots and widths.
 
-LM2 (arXiv 2502.06049) equations (1)-(6) type-check only when tokens = slots; the forms are kept here and
-reading and writing each get their own attention. The gates hear the write's attention and the old bank.
+The shapes of LM2's equations (1)-(6) (arXiv 2502.06049) fit only where tokens = slots. Here reading and writing each
+have their own attention, and the gates depend on the write's attention and the old bank.
 """
 
 import math
@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from lm2.model.block import BlockMemory, MemoryStep
 from lm2.model.config import LM2Config
-from lm2.model.hooks import HookPoint
 from lm2.model.llama import Attention, RMSNorm
 from lm2.model.lm2 import LM2
 from lm2.model.memory import OUTPUT, Fill, MemoryDesign, MemoryKind
@@ -27,15 +26,15 @@ def split_heads(x: Float[Tensor, "batch row width"], heads: int) -> Float[Tensor
 
 
 class GatedMemory(BlockMemory):
-    """One block's door to the bank.
+    """A block's memory.
 
         read    P = softmax(Q K^T / sqrt(d_head)),  Q from tokens, K and V from the bank as the segment began
         out     mem_out = (sigmoid(R W_out + b_out) * R) W_O
         write   P' = softmax(Q' K'^T / sqrt(d_head)),  Q' from slots, K' and V' from tokens
                 bank <- g_in * tanh(U W_C) + g_forget * bank
 
-    Every block reads the same starting bank, so no logit depends on a later token; writes chain through the
-    blocks and become readable in the next segment.
+    Every block reads the bank at the start of the segment, so no logit depends on a later token. Each block writes to
+    the bank of the block before, and the next segment reads the result.
     """
 
     def __init__(self, config: LM2Config) -> None:
@@ -58,31 +57,14 @@ class GatedMemory(BlockMemory):
         self.in_gate_bank = nn.Linear(slot_dim, slot_dim, bias=False)
         self.forget_gate = nn.Linear(slot_dim, slot_dim)
         self.forget_gate_bank = nn.Linear(slot_dim, slot_dim, bias=False)
-        for name in (
-            "bank_pre",
-            "bank_post",
-            "candidate",
-            "gate_in",
-            "gate_forget",
-            "gate_out",
-            "read",
-            "read_q",
-            "read_k",
-            "read_v",
-            "read_scores",
-            "read_pattern",
-            "write_scores",
-            "write_pattern",
-        ):
-            self.add_module(f"hook_{name}", HookPoint())
 
     @torch.no_grad()
     def begin_as(self, attention: Attention) -> None:
-        """Fresh weights that put to use what self-attention has learnt already.
+        """Initialise from trained self-attention.
 
-        Reading begins as a copy of attention's own projections, and what is written as a copy of a token: values and
-        candidate pass it on as it is, and all heads of a slot attend to the same token, sharply, so that a slot is
-        filled by one token and not by a mean of many, in which nobody could tell whose place is whose.
+        Reading starts with copies of its projections. Writing starts by copying tokens: values and candidate are
+        identities, and all heads of a slot attend to the same token, sharply, so that a slot holds one token and not a
+        mean of many, which would lose what belongs together.
 
         Raises ValueError for sizes that cannot be copied.
         """
@@ -95,18 +77,15 @@ class GatedMemory(BlockMemory):
                 "a memory can begin as attention where slot_dim is d_model, memory_heads, n_heads and"
                 " n_key_value_heads are equal, and queries, keys and values have no biases"
             )
-        for own, learnt in (
-            (self.read_q, attention.q),
-            (self.read_k, attention.k),
-            (self.read_v, attention.v),
-            (self.o, attention.o),
-        ):
-            own.weight.copy_(learnt.weight)
-        for own in (self.write_v, self.candidate):
-            own.weight.copy_(torch.eye(len(own.weight)))
-        for own in (self.write_q, self.write_k):
-            one_head = own.weight.unflatten(0, (self.heads, -1))[:1]
-            own.weight.copy_(2 * one_head.expand(self.heads, -1, -1).flatten(0, 1))
+        self.read_q.weight.copy_(attention.q.weight)
+        self.read_k.weight.copy_(attention.k.weight)
+        self.read_v.weight.copy_(attention.v.weight)
+        self.o.weight.copy_(attention.o.weight)
+        for layer in (self.write_v, self.candidate):
+            nn.init.eye_(layer.weight)
+        for layer in (self.write_q, self.write_k):
+            first_head = layer.weight.unflatten(0, (self.heads, -1))[0]
+            layer.weight.copy_(2 * first_head.repeat(self.heads, 1))
 
     def forward(
         self,
@@ -117,12 +96,11 @@ class GatedMemory(BlockMemory):
         non_padding: Bool[Tensor, "batch token"],
         write: bool,
     ) -> MemoryStep:
-        """`mid` is the stream plus self-attention's output; `non_padding` marks tokens that are not padding."""
         tokens = self.ln_token(mid)
         mem_out = self._read(tokens, bank_start)
-        return MemoryStep(
-            mem_out=mem_out, bank=self._write(tokens, self.hook_bank_pre(bank), non_padding) if write else bank
-        )
+        if write:
+            bank = self._write(tokens, self.hook_bank_pre(bank), non_padding)
+        return MemoryStep(mem_out, bank)
 
     def _read(
         self, tokens: Float[Tensor, "batch token d_model"], bank_start: Float[Tensor, "batch slot slot_dim"]
@@ -134,8 +112,8 @@ class GatedMemory(BlockMemory):
         scores = self.hook_read_scores(torch.einsum("bthe,bshe->bhts", q, k) / math.sqrt(q.shape[-1]))
         pattern = scores.float().softmax(-1)
         if self.top_k is not None:
-            kept = torch.zeros_like(pattern).scatter(-1, pattern.topk(self.top_k, -1).indices, 1.0)
-            pattern = pattern * kept
+            top = pattern.topk(self.top_k, -1)
+            pattern = torch.zeros_like(pattern).scatter(-1, top.indices, top.values)
             pattern = pattern / pattern.sum(-1, keepdim=True)
         pattern = self.hook_read_pattern(pattern.to(tokens.dtype))
         read = self.hook_read(torch.einsum("bhts,bshe->bthe", pattern, v).flatten(2))
@@ -162,7 +140,7 @@ class GatedMemory(BlockMemory):
 
 
 class Gated(MemoryDesign):
-    """LM2 as the paper's equations say: read by cross-attention; input, forget and output gates; causal."""
+    """LM2 by the paper's equations: read by cross-attention; input, forget and output gates; causal."""
 
     title = "a gated memory"
     sites = tuple(site for site in Site if site.in_memory)
@@ -172,9 +150,9 @@ class Gated(MemoryDesign):
     def block(self, config: LM2Config, layer: int) -> GatedMemory:
         return GatedMemory(config)
 
-    def unwritten(self, config: LM2Config, layer: int, tokens: Sequence[int], all_of_them: bool) -> Iterator[Fill]:
+    def without_writing(self, config: LM2Config, layer: int, tokens: Sequence[int], all_tokens: bool) -> Iterator[Fill]:
         yield Fill(Site.WRITE_SCORES, -math.inf, {3: tokens})
-        if all_of_them:  # a softmax over nothing is no number; closed input gates and open forget gates keep the bank
+        if all_tokens:  # a softmax over nothing is NaN; closed input gates and open forget gates keep the bank
             yield Fill(Site.WRITE_PATTERN, 0.0, {})
             yield Fill(Site.GATE_IN, 0.0, {})
             yield Fill(Site.GATE_FORGET, 1.0, {})
@@ -190,16 +168,16 @@ class Gated(MemoryDesign):
         self, model: LM2, layer: int, directions: Float[Tensor, "direction slot_dim"]
     ) -> tuple[Float[Tensor, "direction d_model"], str]:
         memory = model.blocks[layer].mem
-        way = f"the read path of block {layer} (its norm's gain, W_V and W_O, without its output gate), {OUTPUT}"
-        return model.ln_final.w * memory.o(memory.read_v(memory.ln_read.w * directions)), way
+        path = f"the read path of block {layer} (its norm's gain, W_V and W_O, without its output gate), {OUTPUT}"
+        return model.ln_final.w * memory.o(memory.read_v(memory.ln_read.w * directions)), path
 
     def read_directions(
         self, model: LM2, layer: int, directions: Float[Tensor, "direction d_model"]
     ) -> tuple[Float[Tensor, "direction d_model"], str]:
-        way = f"W_O of block {layer}, without its output gate, {OUTPUT}"
-        return model.ln_final.w * model.blocks[layer].mem.o(directions), way
+        path = f"W_O of block {layer}, without its output gate, {OUTPUT}"
+        return model.ln_final.w * model.blocks[layer].mem.o(directions), path
 
-    def way_out(
+    def pull_back(
         self, memory: BlockMemory, direction: Float[ndarray, "d_model"], gate: Float[ndarray, "d_model"] | None
     ) -> Float[ndarray, "d_model"]:
         return memory.o.weight.detach().float().cpu().numpy().T @ direction * gate
@@ -208,8 +186,7 @@ class Gated(MemoryDesign):
 def grafted(
     config: LM2Config, *, slots: int, slot_dim: int, memory_heads: int, memory_layers: tuple[int, ...]
 ) -> LM2Config:
-    """The configuration of a model without memory, with a gated one. Raises ValueError for sizes that cannot be
-    built."""
+    """The configuration of a model with a gated memory added. Raises ValueError for sizes that cannot be built."""
     return replace(
         config,
         memory=MemoryKind.GATED,
@@ -222,7 +199,7 @@ def grafted(
 
 @torch.no_grad()
 def silence(model: LM2) -> None:
-    """What a gated memory reads adds nothing to the stream, until it is trained."""
+    """Make a gated memory add nothing to the stream until it is trained."""
     for layer in model.config.memory_layers:
         model.blocks[layer].mem.o.weight.zero_()
 

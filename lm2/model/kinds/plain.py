@@ -1,4 +1,4 @@
-"""No memory: the plain Llama decoder, as a memory kind."""
+"""The plain Llama decoder, as a memory kind."""
 
 from typing import NoReturn
 
@@ -8,11 +8,11 @@ from lm2.model.memory import MemoryDesign, MemoryKind
 from lm2.shown import shown
 
 NO_MEMORY = MemoryKind.NONE
-"""The kind of models that others trained without a bank."""
+"""The kind of Llamas from other projects."""
 
 
 class NoMemory(MemoryDesign):
-    """A decoder without a bank: its segments meet in what attention looks back on, or not at all."""
+    """A decoder without a bank: its segments are connected by attention alone."""
 
     title = "a plain decoder"
     sites = ()

@@ -1,8 +1,8 @@
 """ReleaseMemory: the arithmetic of the released LM2 code, written from its formulas.
 
-It differs from the paper's equations: no output gate (the updated bank itself is added to the stream), content
-that passes a two-step MLP and two layer norms, gates that pool over the whole segment, and blocks that read
-what the block before wrote. Row j of the bank belongs to token j: tokens = slots = widths is forced.
+It differs from the paper's equations: there is no output gate (the updated bank itself is added to the stream), the
+candidate passes through a two-step MLP and two layer norms, gates pool over the whole segment, and a block reads what
+the block before wrote. Row j of the bank belongs to token j, so tokens = slots = widths.
 """
 
 import math
@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from lm2.model.block import BlockMemory, MemoryStep
 from lm2.model.config import GatePooling, LM2Config, SegmentEnd
-from lm2.model.hooks import HookPoint
 from lm2.model.kinds.gated import split_heads
 from lm2.model.lm2 import LM2
 from lm2.model.memory import OUTPUT, MemoryDesign, MemoryKind
@@ -30,16 +29,16 @@ class _LayerNorm(nn.LayerNorm):
 
 
 class ReleaseMemory(BlockMemory):
-    """One block's memory, with a = self-attention's output and M = the bank that the block before wrote.
+    """A block's memory, with a = self-attention's output and M = the bank that the block before wrote.
 
         P  = softmax(Q K^T / sqrt(d_head)),  Q from a, K and V from M; token i sees slots j <= i
-        R  = heads joined of P V
+        R  = P V, heads joined
         Z  = LN1(M + R);  Z' = LN2(Z + relu(L relu(L Z)))           one Linear L, applied twice
         G  = W (mean over tokens of relu(w * a)) + W' tanh(M)       two halves: input and forget
         M' = sigmoid(G_in + b_in) * tanh(Z') + sigmoid(G_forget + b_forget) * M;  mem_out = M'
 
-    Rows past the segment's real tokens keep the old bank, and padding is left out of the pooled mean, so that
-    padding ids change nothing. The released code has no such mask: it only runs on full segments.
+    Rows of padding keep the old bank and are left out of the mean, so padding changes nothing. The released code has no
+    such mask, as it only runs on full segments.
     """
 
     def __init__(self, config: LM2Config) -> None:
@@ -53,20 +52,6 @@ class ReleaseMemory(BlockMemory):
         self.gate_tokens, self.gate_bank = nn.Linear(size, 2 * size), nn.Linear(size, 2 * size)
         self.input_bias = nn.Parameter(torch.zeros(()))
         self.forget_bias = nn.Parameter(torch.ones(()))
-        for name in (
-            "bank_pre",
-            "bank_post",
-            "candidate",
-            "gate_in",
-            "gate_forget",
-            "read",
-            "read_q",
-            "read_k",
-            "read_v",
-            "read_scores",
-            "read_pattern",
-        ):
-            self.add_module(f"hook_{name}", HookPoint())
 
     def forward(
         self,
@@ -77,11 +62,9 @@ class ReleaseMemory(BlockMemory):
         non_padding: Bool[Tensor, "batch token"],
         write: bool,
     ) -> MemoryStep:
-        """Uses `attn_out` and `bank`, and writes always, for what it adds to the stream is the bank it wrote.
+        """Always writes, as it adds the written bank to the stream.
 
-        The other arguments belong to the interface that GatedMemory shares.
-
-        Raises ValueError when the segment is not exactly as long as the bank.
+        Raises ValueError where the segment is not exactly as long as the bank.
         """
         if attn_out.shape[1] != bank.shape[1]:
             raise ValueError(
@@ -115,7 +98,7 @@ class ReleaseMemory(BlockMemory):
     def _pooled(
         self, tokens: Float[Tensor, "batch token slot_dim"], non_padding: Bool[Tensor, "batch token"]
     ) -> Float[Tensor, "batch row slot_dim"]:
-        """One row for all slots (SEGMENT), or one per slot over the tokens up to it (PREFIX)."""
+        """A mean over all tokens (SEGMENT), or one for each slot over the tokens up to it (PREFIX)."""
         weight = non_padding[..., None].to(tokens.dtype)
         rows = (self.pool_weight * tokens).relu() * weight
         if self.pooling is GatePooling.SEGMENT:
@@ -130,7 +113,7 @@ class Release(MemoryDesign):
     sites = tuple(
         site for site in Site if site.in_memory and site not in (Site.GATE_OUT, Site.WRITE_SCORES, Site.WRITE_PATTERN)
     )
-    causal = False  # gates pool over the segment; PREFIX pooling changes that, and not that the segment is read whole
+    causal = False  # even with PREFIX pooling a segment is only read as a whole
     decodes_with_cache = False
     batches = False
     folds = False
@@ -170,7 +153,7 @@ class Release(MemoryDesign):
     def slot_states(
         self, model: LM2, layer: int, slots: Float[Tensor, "slot slot_dim"]
     ) -> Float[Tensor, "slot d_model"]:
-        return model.ln_final(slots)  # the slot itself is what is added to the stream
+        return model.ln_final(slots)  # the slot itself is added to the stream
 
     def slot_directions(
         self, model: LM2, layer: int, directions: Float[Tensor, "direction slot_dim"]
@@ -190,7 +173,7 @@ class Release(MemoryDesign):
 DESIGN = Release()
 
 LLAMA_3_ROPE = Llama3Rope(factor=32.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=8192)
-"""Rotary scaling of Llama-3.2-1B, whose shape the released model has."""
+"""Rotary scaling of Llama-3.2-1B, on which the released model is based."""
 
 RELEASED_SIZE = LM2Config(
     memory=MemoryKind.RELEASE,

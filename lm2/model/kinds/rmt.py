@@ -1,10 +1,10 @@
-"""TokenMemory: the Recurrent Memory Transformer's memory tokens (Bulatov et al. 2022, arXiv 2207.06881).
+"""The memory tokens of the Recurrent Memory Transformer (RMT; Bulatov et al. 2022, arXiv 2207.06881).
 
-The decoder itself is unchanged. Each segment is fed as [memory; segment; memory]: tokens read by attending to the
-front copy, the back copy writes by attending to the tokens, and its final states are the next bank. Only the first
-bank is learned. No gates.
+The decoder itself is unchanged. Each segment is read as [memory; segment; memory]: tokens read by attending to the
+front copy, the back copy writes by attending to the tokens, and its final states are the next bank. The first bank is
+learned, and there are no gates.
 
-Rows are stored as tokens, front copy, back copy.
+Rows are stored as tokens, front copy, back copy. There is a back copy only where the segment writes.
 """
 
 import math
@@ -16,7 +16,6 @@ from torch import Tensor
 
 from lm2.model.block import BlockMemory
 from lm2.model.config import BankStart, LM2Config
-from lm2.model.hooks import HookPoint
 from lm2.model.lm2 import LM2
 from lm2.model.memory import Fill, MemoryDesign
 from lm2.model.sites import Site
@@ -24,25 +23,17 @@ from lm2.shown import shown
 
 
 class TokenMemory(BlockMemory):
-    """One block's view of the memory tokens: it computes nothing, and makes them sites.
-
-    `write`: whether there is a back copy.
-    """
+    """Hook points for memory tokens in one block; it computes nothing."""
 
     def __init__(self, slots: int, *, last: bool) -> None:
-        """`last`: whether the block is the decoder's last, whose bank is the normed states behind it."""
+        """`last`: whether this is the last block, whose written bank is the normed states after it."""
         super().__init__()
         self.slots, self.last = slots, last
-        self.hook_bank_pre, self.hook_bank_post = HookPoint(), HookPoint()
-        self.hook_read_pattern, self.hook_write_pattern = HookPoint(), HookPoint()
 
     def enter(self, stream: Float[Tensor, "batch row d_model"], write: bool) -> Float[Tensor, "batch row d_model"]:
-        """The stream as the block begins: its back copy is the bank that the block will write to."""
-        return (
-            stream
-            if not write
-            else torch.cat([stream[:, : -self.slots], self.hook_bank_pre(stream[:, -self.slots :])], dim=1)
-        )
+        if write:
+            stream = torch.cat([stream[:, : -self.slots], self.hook_bank_pre(stream[:, -self.slots :])], dim=1)
+        return stream
 
     def leave(
         self, stream: Float[Tensor, "batch row d_model"], bank: Float[Tensor, "batch slot d_model"], write: bool
@@ -51,15 +42,11 @@ class TokenMemory(BlockMemory):
             stream = torch.cat([stream[:, : -self.slots], self.hook_bank_post(stream[:, -self.slots :])], dim=1)
         return stream, bank
 
-    def handed_on(self, final: Float[Tensor, "batch row d_model"]) -> Float[Tensor, "batch slot d_model"]:
-        """The next bank: the normed states of the back copy. Of the last block alone."""
-        return self.hook_bank_post(final[:, -self.slots :])
-
-    def look(self, pattern: Float[Tensor, "batch head row key"], write: bool) -> Float[Tensor, "batch head row key"]:
-        """The attention pattern with the tokens' reading and the back copy's writing passed through their hooks.
-
-        Their rows do not sum to 1: tokens also attend to tokens, memory tokens to memory tokens.
-        """
+    def edit_pattern(
+        self, pattern: Float[Tensor, "batch head row key"], write: bool
+    ) -> Float[Tensor, "batch head row key"]:
+        """Passes the parts of the pattern by which tokens read and the back copy writes through their hooks. Their rows
+        do not sum to 1, as tokens and memory tokens also attend to their like."""
         slots, copies = self.slots, 2 if write else 1
         keys = pattern.shape[-1] - copies * slots
         tokens, front, *back = pattern.split([pattern.shape[2] - copies * slots, *[slots] * copies], dim=2)
@@ -76,7 +63,7 @@ class MemoryTokens(MemoryDesign):
     sites = (Site.BANK_PRE, Site.BANK_POST, Site.READ_PATTERN, Site.WRITE_PATTERN)
     folds = False
     bank_in_stream = True
-    pattern_copies = 2  # the pattern is looked at part by part
+    pattern_copies = 2  # `edit_pattern` splits and joins it
 
     no_gates = "memory tokens, which have no gates"
     head_edit = (
@@ -84,24 +71,23 @@ class MemoryTokens(MemoryDesign):
         " much of its attention goes to the memory tokens. Its attention to other tokens stays the same. There are no"
         " gates."
     )
-    slot_way = "Each memory token's final state goes through the output head"
+    slot_path = "Each memory token's final state goes through the output head"
     rereading = "Tokens also attend to tokens, so a column does not sum to 1, and the rest counts as one more slot."
 
     def block(self, config: LM2Config, layer: int) -> TokenMemory:
         return TokenMemory(config.slots, last=layer == config.n_layers - 1)
 
     def check(self, config: LM2Config) -> None:
-        """Memory tokens are tokens: as wide, seen by the same heads, in every block; and segments meet only through
-        them."""
+        """Memory tokens have the width and heads of other tokens, are in every block, and alone connect segments."""
         super().check(config)
-        wanted = {
+        required = {
             "slot_dim": config.d_model,
             "memory_heads": config.n_heads,
             "bank_start": BankStart.LEARNED,
             "attention_window": config.segment_length,
             "read_top_k": None,
         }
-        for name, value in wanted.items():
+        for name, value in required.items():
             if getattr(config, name) != value:
                 raise ValueError(f"memory tokens need {name} = {value}, not {getattr(config, name)}")
         if config.memory_layers != tuple(range(min(config.n_layers, len(config.memory_layers) + 1))):
@@ -120,17 +106,17 @@ class MemoryTokens(MemoryDesign):
         return (bank, bank) if write else (bank,)
 
     def bank_std(self, config: LM2Config) -> float:
-        return config.embedding_std  # memory tokens start as embeddings do
+        return config.embedding_std
 
     def bank_out(self, model: LM2, final: Float[Tensor, "batch row d_model"], bank: Tensor) -> Tensor:
-        return model.blocks[-1].mem.handed_on(final)
+        return model.blocks[-1].mem.hook_bank_post(final[:, -model.config.slots :])
 
-    def unread(self, config: LM2Config, layer: int, tokens: int, write: bool) -> Iterator[Fill]:
-        behind = config.slots if write else 0  # the keys of the back copy
-        yield Fill(Site.ATTN_SCORES, -math.inf, {2: range(tokens), 3: range(-config.slots - behind, -behind)})
+    def without_reading(self, config: LM2Config, layer: int, tokens: int, write: bool) -> Iterator[Fill]:
+        back = config.slots if write else 0
+        yield Fill(Site.ATTN_SCORES, -math.inf, {2: range(tokens), 3: range(-config.slots - back, -back)})
 
-    def unwritten(self, config: LM2Config, layer: int, tokens: Sequence[int], all_of_them: bool) -> Iterator[Fill]:
-        # segments do not look back, so a token's place in its segment is its key
+    def without_writing(self, config: LM2Config, layer: int, tokens: Sequence[int], all_tokens: bool) -> Iterator[Fill]:
+        # There are no keys of earlier segments, so token i has key i.
         yield Fill(Site.ATTN_SCORES, -math.inf, {2: range(-config.slots, 0), 3: tokens})
 
     def slot_states(
