@@ -1,4 +1,4 @@
-"""Colours on paper."""
+"""Colours of figures, and how values are spread over them."""
 
 from __future__ import annotations
 
@@ -29,8 +29,7 @@ class Colours(Enum):
     GREYS = "greys"
     """From white to black, for print without colours."""
     BLUE_ORANGE = "blue-orange"
-    """Blue below the middle, orange above, as on the screen. Both ends are dark: in greyscale it takes more to tell
-    them apart."""
+    """Blue below the middle, orange above, as on the screen. Both ends are dark, and so look alike in greyscale."""
 
     @property
     def diverging(self) -> bool:
@@ -42,40 +41,35 @@ class Stretch(Enum):
 
     LINEAR = "linear"
     SQRT = "sqrt"
-    """By the square root, from the low end, or to both sides of a middle: small values are told apart."""
+    """By the square root of the distance from the low end, or from the middle: small values differ visibly."""
 
     def place(self, places: np.ndarray, *, diverging: bool) -> np.ndarray:
-        """Of values from 0 to 1 on the scale, where their colours are, from 0 to 1."""
+        """Places of colours, from 0 to 1, for values from 0 to 1."""
         if self is Stretch.LINEAR:
             return places
         return (np.sign(places - 0.5) * np.sqrt(np.abs(2 * places - 1)) + 1) / 2 if diverging else np.sqrt(places)
 
     def undo(self, places: np.ndarray, *, diverging: bool) -> np.ndarray:
-        """Takes places of colours back to those of values."""
+        """Values for places of colours."""
         if self is Stretch.LINEAR:
             return places
         return (np.sign(places - 0.5) * (2 * places - 1) ** 2 + 1) / 2 if diverging else places**2
 
 
-_NAMES = {Colours.VIRIDIS: "viridis", Colours.CIVIDIS: "cividis", Colours.BLUES: "Blues", Colours.GREYS: "Greys"}
-
-
 def colour_map(colours: Colours) -> Colormap:
-    from matplotlib import colormaps  # half a second, and only who prints needs it
+    from matplotlib import colormaps  # takes half a second, and only print needs it
     from matplotlib.colors import LinearSegmentedColormap
 
-    return (
-        LinearSegmentedColormap.from_list(colours.value, LIGHT.diverging)
-        if colours.diverging
-        else colormaps[_NAMES[colours]]
-    )
+    if colours.diverging:
+        return LinearSegmentedColormap.from_list(colours.value, LIGHT.diverging)
+    return colormaps[{Colours.BLUES: "Blues", Colours.GREYS: "Greys"}.get(colours, colours.value)]
 
 
 def text_shades(places: Float[np.ndarray, "token"], colours: Colours | None) -> RGB:
-    """The grounds of a text's tokens by their places on the scale, from 0 to 1; None, those of the screen on a white
-    page.
+    """Colours behind a text's tokens for places on the scale, from 0 to 1.
 
-    The screen's are faint where they are low, so that only what matters stands out: `weightColour` in token_strip.js.
+    `colours`: None for the screen's on a white page, which are faint for low values, as in `weightColour` in
+    token_strip.js.
     """
     if colours is not None:
         return colour_map(colours)(places)[:, :3]
@@ -87,23 +81,21 @@ _SEGMENTS = ("#56b4e9", "#e69f00", "#009e73", "#cc79a7")
 
 
 def segment_shades(segment_of: Sequence[int]) -> RGB:
-    """The grounds of a text's tokens by their segments, as on the screen: faint, on a white page."""
+    """Colours behind a text's tokens by segment, as on the screen: faint, on a white page."""
     opacity = 64 / 255
     return opacity * rgb(_SEGMENTS)[np.array(segment_of, int) % len(_SEGMENTS)] + 1 - opacity
 
 
 def steps(colours: Colours) -> list[tuple[float, str]]:
-    """Plotly's form of it: places from 0 to 1 with their colours."""
+    """A colour scale for Plotly: places from 0 to 1 with their colours."""
     places = np.linspace(0, 1, 33)
-    return [
-        (float(at), "rgb({:.0f},{:.0f},{:.0f})".format(*(255 * shade[:3])))
-        for at, shade in zip(places, colour_map(colours)(places))
-    ]
+    shades = 255 * colour_map(colours)(places)[:, :3]
+    return [(float(place), "rgb({:.0f},{:.0f},{:.0f})".format(*shade)) for place, shade in zip(places, shades)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mark:
-    """How one of several lines is drawn: any one of the three tells it from the others."""
+    """How one of several lines is drawn: each of the three is enough to tell it from the others."""
 
     colour: str
     dash: str | tuple[int, tuple[float, ...]]
@@ -118,13 +110,12 @@ MARKS = (
     Mark(colour="#755e68", dash=(0, (8, 2)), marker="v"),
     Mark(colour="#70140d", dash=(0, (5, 1.5, 1, 1.5, 1, 1.5)), marker="X"),
 )
-"""Found by search: lightness in even steps (for greyscale) with a contrast of 3 to white, hues as far apart as these
-allow for colour-blind readers, too. The order keeps the first few furthest apart."""
+"""Found by search: lightness in even steps (for greyscale) with a contrast of 3 to white, and hues as far apart as
+that allows, for colour-blind readers too. The first few are furthest apart."""
 
 
 def mark(number: int) -> Mark:
-    """The mark of a line. Beyond the last colour they begin again, with markers and dashes that go with other
-    colours."""
+    """The mark of a line. After the last colour, colours begin again, with the markers and dashes of others."""
     turn, place = divmod(number, len(MARKS))
     other = MARKS[(place + turn) % len(MARKS)]
     return Mark(colour=MARKS[place].colour, dash=other.dash, marker=other.marker)
@@ -135,11 +126,11 @@ LUMINANCE = (0.2126729, 0.7151522, 0.0721750)
 
 def rgb(colours: Sequence[str]) -> RGB:
     """From "#rrggbb"."""
-    return np.array([[int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)] for colour in colours])
+    return np.array([list(bytes.fromhex(colour[1:])) for colour in colours]) / 255
 
 
 def linear(colours: RGB) -> RGB:
-    """Light, of which sRGB is a curve."""
+    """Linear light of sRGB colours."""
     return np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
 
 
@@ -149,12 +140,12 @@ def luminance(colours: RGB) -> Float[np.ndarray, "colour"]:
 
 
 def contrast(colours: RGB, ground: RGB) -> Float[np.ndarray, "colour"]:
-    """WCAG's contrast of each colour with what is behind it: 1 to 21."""
-    one, other = luminance(colours), luminance(ground)
-    return (np.maximum(one, other) + 0.05) / (np.minimum(one, other) + 0.05)
+    """WCAG's contrast of each colour with its ground: 1 to 21."""
+    front, back = luminance(colours), luminance(ground)
+    return (np.maximum(front, back) + 0.05) / (np.minimum(front, back) + 0.05)
 
 
 def ink(ground: RGB) -> list[str]:
-    """Black or white for each ground, whichever is easier to read there."""
+    """Black or white for each ground, whichever is easier to read."""
     black, white = (contrast(rgb((colour,)), ground) for colour in ("#000000", "#ffffff"))
     return np.where(black >= white, "#000000", "#ffffff").tolist()

@@ -1,4 +1,4 @@
-"""Names and tokens in Plotly, which reads texts as a kind of HTML: after this they are read as what they are."""
+"""Texts for Plotly, which reads them as a kind of HTML: escaped, they are shown as they are."""
 
 from functools import partial
 from html import escape
@@ -13,10 +13,10 @@ _MOST_OF_A_LABEL = 120
 
 
 def spelled(text: str, most: int = _MOST) -> str:
-    """A text of at most so many letters as Plotly shows it, in one line: tags and entities are what they are."""
+    """A text of at most `most` letters, in one line, with tags and entities escaped."""
     return escape(in_a_line(shortened(text, most)), quote=False)
 
 
 def view_spelled(view: View) -> View:
-    """A view with all of its texts spelled for Plotly."""
+    """The view with all of its texts spelled for Plotly."""
     return with_texts(view, spelled, partial(spelled, most=_MOST_OF_A_LABEL))

@@ -1,4 +1,4 @@
-"""How figures look: decided here once, for light and dark."""
+"""How figures look on the screen, in light and dark."""
 
 from dataclasses import dataclass
 
@@ -7,13 +7,13 @@ import plotly.graph_objects as go
 
 @dataclass(frozen=True, kw_only=True)
 class Theme:
-    """Colours of one appearance. Categories are Okabe and Ito's, safe for colour-blind readers."""
+    """Colours of one appearance. Categories are Okabe and Ito's, which colour-blind readers can tell apart."""
 
     text: str
     grid: str
     categories: tuple[str, ...]
     diverging: tuple[str, ...]
-    """Blue below the middle, orange above, evenly spaced: those of the components' common.js and of print."""
+    """Blue below the middle, orange above, evenly spaced; the same as in the components' common.js and in print."""
     sequential: str = "Viridis"
 
 
@@ -32,7 +32,7 @@ DARK = Theme(
 
 
 def style(figure: go.Figure, theme: Theme, height: int) -> go.Figure:
-    """Give a figure the theme's text, grid and margins, on a see-through ground."""
+    """Give a figure the theme's text, grid and margins, on a transparent ground."""
     figure.update_layout(
         height=height,
         margin={"l": 60, "r": 20, "t": 28, "b": 50},

@@ -1,23 +1,23 @@
-"""How figures are to be printed: plain values, the same after a way through JSON. `app.figures.print.figure` draws by
-them."""
+"""How figures are to be printed: plain values, unchanged by a round trip through JSON."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from string import ascii_lowercase
 
 from app.figures.palettes import Colours, Stretch
 from app.figures.print.venues import MEASURES, Columns, Measures, Venue
 from lm2.serialize import Plain, build, not_empty
 
 TALLEST = 9.0
-"""Inches: what a page of any of the venues holds with a caption below."""
+"""Inches: room for a caption is left on a page of every venue."""
 MOST_PANELS = 26
-"""Of a figure: as many as there are letters."""
+"""As many as there are letters."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Annotation(Plain):
-    """A text at a place of the data: columns and rows of a heatmap from 0, points and values of lines and bars."""
+    """A text at data coordinates: columns and rows of a heatmap from 0, points and values of lines and bars."""
 
     x: float
     y: float
@@ -30,40 +30,37 @@ class Annotation(Plain):
 
 @dataclass(frozen=True, kw_only=True)
 class Panel(Plain):
-    """How one view is drawn; empty texts leave what the view says."""
+    """How one view is drawn; an empty text keeps the view's own."""
 
     title: str = ""
     x_title: str = ""
     y_title: str = ""
     letter: str = ""
     colours: Colours | None = None
-    """Of heatmaps and strips; None, those that go with the view."""
+    """Of heatmaps and strips; None for those that suit the view."""
     stretch: Stretch = Stretch.LINEAR
-    """How values are spread over them."""
     annotations: tuple[Annotation, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Page(Plain):
-    """Where a figure is printed, and how large."""
+    """Where a figure is printed, and its size."""
 
     venue: Venue
     columns: Columns = Columns.SINGLE
     height: float | None = None
     """Inches."""
     aspect: float | None = None
-    """Height over width, where no height is given; with neither, what suits the views."""
+    """Height divided by width. Without height and aspect, the height suits the views."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         width = self.measures.width(self.columns)
         if self.height is not None and self.aspect is not None:
             raise ValueError(f"a figure takes a height or an aspect, not both ({self.height} and {self.aspect})")
-        for name, unit in (("height", 1.0), ("aspect", width)):
-            if getattr(self, name) is not None:
-                size = getattr(self, name)
-                if not 0.5 <= size * unit <= TALLEST:
-                    raise ValueError(f"a figure is 0.5 to {TALLEST:g} in high, not {size * unit:g} ({name} {size:g})")
+        for name, size, unit in (("height", self.height, 1.0), ("aspect", self.aspect, width)):
+            if size is not None and not 0.5 <= size * unit <= TALLEST:
+                raise ValueError(f"a figure is 0.5 to {TALLEST:g} in high, not {size * unit:g} ({name} {size:g})")
 
     @property
     def measures(self) -> Measures:
@@ -76,14 +73,16 @@ class Page(Plain):
 
     @staticmethod
     def from_json(values: object) -> Page:
-        """A Paper or a Grid. Raises ValueError for a kind or field that does not exist, and for values that make no
-        sense."""
+        """A Paper or a Grid. Raises ValueError for unknown kinds and fields, and for wrong values."""
         return build("page", {"Paper": Paper, "Grid": Grid}, values)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Paper(Page, Panel):
     """A figure of one view."""
+
+    across = 1
+    shared_scale = False
 
     @property
     def panels(self) -> tuple[Panel, ...]:
@@ -92,13 +91,13 @@ class Paper(Page, Panel):
 
 @dataclass(frozen=True, kw_only=True)
 class Grid(Page):
-    """A figure of several views, row by row. Panels have the letters a, b, c ... where they name none."""
+    """A figure of several views, row by row. Panels without a letter of their own get a, b, c ..."""
 
     panels: tuple[Panel, ...]
     across: int
     """Panels in a row."""
     shared_scale: bool = False
-    """Whether all heatmaps have one colour scale."""
+    """Whether all heatmaps share one colour scale."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -110,7 +109,7 @@ class Grid(Page):
 
 
 def letters(page: Paper | Grid) -> tuple[str, ...]:
-    """Each panel's letter; a figure of one panel has the one it names."""
+    """Each panel's letter; a single panel has only the letter that it names."""
     if len(page.panels) == 1:
         return (page.panels[0].letter,)
-    return tuple(panel.letter or chr(ord("a") + at) for at, panel in enumerate(page.panels))
+    return tuple(panel.letter or letter for panel, letter in zip(page.panels, ascii_lowercase))

@@ -1,4 +1,4 @@
-"""A panel's room on the page, and what panels of all kinds share."""
+"""What panels of all kinds share: their box on the page, and drawing after the layout."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ class PanelBox:
     axes: Axes
     width: float
     height: float
-    """About what the axes will have: how many labels fit is decided before the layout is."""
+    """An estimate: how many labels fit is decided before the layout is computed."""
     base: float
-    """Type of axis titles."""
+    """Type size of axis titles."""
     small: float
-    """Type of ticks, legends and the rest."""
+    """Type size of ticks, legends and the rest."""
 
     def inches(self) -> tuple[float, float]:
-        """Width and height of the axes, once they are settled."""
+        """Width and height of the axes after the layout."""
         box, (wide, high) = self.axes.get_position(), self.axes.figure.get_size_inches()
         return box.width * wide, box.height * high
 
 
 @dataclass(frozen=True, kw_only=True)
 class PendingPanel:
-    """A panel that waits for the layout."""
+    """A panel that is finished after the layout."""
 
     settle: Callable[[], tuple[str, ...]]
-    """Draws what needs to know how large the axes have become; returns what a caption must say."""
+    """Draws what depends on the final size of the axes; returns what a caption must say."""
     lift: float = 0.0
-    """Points that are taken above the axes."""
+    """Points above the axes that are in use."""

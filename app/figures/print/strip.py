@@ -1,9 +1,10 @@
-"""The text on paper, token by token: a line or more for each segment, coloured by weight, marks underlined."""
+"""The text on paper, token by token: segments begin on new lines, colours show weights, and marks are underlined."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 
 import numpy as np
@@ -16,11 +17,11 @@ from app.figures.print.panel import EDGE, PanelBox, PendingPanel
 from app.views.kinds import Strip
 
 _LINE = 1.9
-"""Height of a line over the size of its type: underlines stand between."""
+"""Height of a line divided by its type size; underlines stand between lines."""
 _GAP = 6.0
 """Points between a segment's number and its tokens."""
 _SAMPLE = 4.6
-"""Room for a sample of the colours, in sizes of the type."""
+"""Room for a sample of the colours, in multiples of the type size."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,17 +57,18 @@ def flow(view: Strip, width: float, size: float) -> Flow:
                 line, left = line + 1, margin
             for token in word:
                 text = _piece(view, token)
-                text = text.lstrip(" ") or text if left == margin else text
-                wide = paper_text.width(text, size)
-                if left + wide > width and left > margin:  # a word that is longer than a line
+                if left == margin:
+                    text = text.lstrip(" ") or text
+                text_width = paper_text.width(text, size)
+                if left + text_width > width and left > margin:  # a word that is longer than a line
                     line, left = line + 1, margin
-                tokens.append(PlacedText(token=token, text=text, line=line, left=left, width=wide))
-                left += wide
+                tokens.append(PlacedText(token=token, text=text, line=line, left=left, width=text_width))
+                left += text_width
     return Flow(tokens=tuple(tokens), numbers=tuple(numbers), lines=line + 1)
 
 
 def _words(view: Strip, tokens: list[int]) -> list[list[int]]:
-    """Tokens that stand together: a new word begins with a blank."""
+    """Tokens by word: a new word begins with a blank."""
     words: list[list[int]] = []
     for token in tokens:
         if not words or view.pieces[token][:1].isspace():
@@ -81,20 +83,17 @@ def _piece(view: Strip, token: int) -> str:
 
 def height(view: Strip, width: float, size: float) -> float:
     """Points that the text takes with its legend, `width` points wide."""
-    return max(1, flow(view, width, size).lines + _legend_lines(view, width, size)) * size * _LINE
+    lines = flow(view, width, size).lines + bool(view.marks)
+    if view.weights is not None:
+        lines += 1 + _legend_words(view, Stretch.SQRT, width, size).count("\n")
+    return max(1, lines) * size * _LINE
 
 
-def lacks(view: Strip, room: PanelBox) -> float:
+def missing(view: Strip, box: PanelBox) -> float:
     """Inches by which the axes are too low for the text."""
-    wide, high = room.inches()
-    missing = height(view, 72 * wide, room.small) / 72 - high
-    return missing if missing > 0.01 else 0.0
-
-
-def _legend_lines(view: Strip, width: float, size: float) -> int:
-    return bool(view.marks) + (
-        0 if view.weights is None else 1 + _legend_words(view, Stretch.SQRT, width, size).count("\n")
-    )
+    width, available = box.inches()
+    inches = height(view, 72 * width, box.small) / 72 - available
+    return inches if inches > 0.01 else 0.0
 
 
 def _ends(view: Strip) -> tuple[str, str]:
@@ -102,44 +101,43 @@ def _ends(view: Strip) -> tuple[str, str]:
     return f"{view.low:.3g}", f"{view.high:.3g}"
 
 
-def _sample(view: Strip, size: float) -> float:
+def _sample_width(view: Strip, size: float) -> float:
     """Points that the sample of the colours takes with the numbers at its ends."""
     return _SAMPLE * size + sum(paper_text.width(end, size) + 0.4 * size for end in _ends(view))
 
 
 def _legend_words(view: Strip, stretch: Stretch, width: float, size: float) -> str:
     words = view.legend + ("" if stretch is Stretch.LINEAR else f"; {stretch.value} colours")
-    return paper_text.wrapped(paper_text.printable(words), size, width - _sample(view, size))
+    return paper_text.wrapped(paper_text.printable(words), size, width - _sample_width(view, size))
 
 
-def strip(view: Strip, room: PanelBox, colours: Colours | None, stretch: Stretch) -> PendingPanel:
-    room.axes.set_axis_off()
+def strip(view: Strip, box: PanelBox, colours: Colours | None, stretch: Stretch) -> PendingPanel:
+    box.axes.set_axis_off()
 
     def settle() -> tuple[str, ...]:
-        wide, high = (72 * inches for inches in room.inches())
-        missing = lacks(view, room)
-        if missing:
+        width, available = (72 * inches for inches in box.inches())
+        if inches := missing(view, box):
             raise ValueError(
-                f"the text takes {missing:.2f} in more height than the {high / 72:.2f} that it has: choose fewer tokens"
-                " or a taller figure"
+                f"the text takes {inches:.2f} in more height than the {available / 72:.2f} that it has: choose fewer"
+                " tokens or a taller figure"
             )
-        room.axes.set(xlim=(0, wide), ylim=(high, 0))
-        placed = flow(view, wide, room.small)
-        _tokens(view, room, placed, grounds(view, colours, stretch))
-        _marks(view, room, placed)
-        _legend(view, room, placed.lines, wide, colours, stretch)
+        box.axes.set(xlim=(0, width), ylim=(available, 0))
+        placed = flow(view, width, box.small)
+        _tokens(box, placed, grounds(view, colours, stretch))
+        _underline(view, box, placed)
+        _legend(view, box, placed.lines, width, colours, stretch)
         return ()
 
     return PendingPanel(settle=settle)
 
 
-def _middle(room: PanelBox, line: int) -> float:
-    return (line + 0.5) * room.small * _LINE
+def _middle(box: PanelBox, line: int) -> float:
+    return (line + 0.5) * box.small * _LINE
 
 
 def grounds(view: Strip, colours: Colours | None, stretch: Stretch) -> Float[np.ndarray, "token 3"]:
-    """The colour behind each token, NaN for a plain one: by weight; without weights by segment, where colours are the
-    screen's."""
+    """The colour behind each token, NaN for none: by weight; without weights by segment, in the screen's colours
+    only."""
     if view.weights is None:
         return segment_shades(view.segment_of) if colours is None else np.full((len(view.pieces), 3), np.nan)
     linear = np.clip((view.weights - view.low) / max(view.high - view.low, 1e-30), 0, 1)
@@ -147,94 +145,63 @@ def grounds(view: Strip, colours: Colours | None, stretch: Stretch) -> Float[np.
     return np.where(np.isfinite(linear)[:, None], shades, np.nan)
 
 
-def _tokens(view: Strip, room: PanelBox, placed: Flow, shades: Float[np.ndarray, "token 3"]) -> None:
-    axes, size = room.axes, room.small
-    coloured = np.isfinite(shades[:, 0])
-    words = ink(np.nan_to_num(shades, nan=1.0))
+def _tokens(box: PanelBox, placed: Flow, shades: Float[np.ndarray, "token 3"]) -> None:
+    write = partial(box.axes.text, fontsize=box.small, va="center_baseline")
+    inks = ink(np.nan_to_num(shades, nan=1.0))
     for line, segment in placed.numbers:
-        axes.text(0, _middle(room, line), str(segment), fontsize=size, color="#5f626c", va="center_baseline")
+        write(0, _middle(box, line), str(segment), color="#5f626c")
     for token in placed.tokens:
-        if coloured[token.token]:
-            axes.add_patch(
-                Rectangle(
-                    (token.left, _middle(room, token.line) - 0.62 * size),
-                    token.width,
-                    1.24 * size,
-                    facecolor=shades[token.token],
-                    linewidth=0,
-                )
-            )
-        axes.text(
-            token.left,
-            _middle(room, token.line),
-            token.text,
-            fontsize=size,
-            color=words[token.token],
-            va="center_baseline",
-        )
+        middle, shade = _middle(box, token.line), shades[token.token]
+        if np.isfinite(shade[0]):
+            corner = token.left, middle - 0.62 * box.small
+            box.axes.add_patch(Rectangle(corner, token.width, 1.24 * box.small, facecolor=shade, linewidth=0))
+        write(token.left, middle, token.text, color=inks[token.token])
 
 
-def _marks(view: Strip, room: PanelBox, placed: Flow) -> None:
+def _underline(view: Strip, box: PanelBox, placed: Flow) -> None:
     kinds = list(dict.fromkeys(word for _, _, word in view.marks))
     for first, end, word in view.marks:
         style = mark(kinds.index(word) + 1)
-        for line, left, right in _runs(placed, first, end, room.small):
-            below = _middle(room, line) + 0.82 * room.small
-            room.axes.plot(
-                (left, right),
-                (below, below),
-                color=style.colour,
-                linestyle=style.dash,
-                linewidth=1.0,
-                solid_capstyle="butt",
-            )
+        for line, left, right in _runs(placed, first, end, box.small):
+            y = _middle(box, line) + 0.82 * box.small
+            look = {"color": style.colour, "linestyle": style.dash, "linewidth": 1.0, "solid_capstyle": "butt"}
+            box.axes.plot((left, right), (y, y), **look)
 
 
 def _runs(placed: Flow, first: int, end: int, size: float) -> Iterator[tuple[int, float, float]]:
-    """(line, left, right) of tokens that stand together, without the blank before them."""
-    for line, members in groupby(
-        (token for token in placed.tokens if first <= token.token < end), key=lambda one: one.line
-    ):
-        found = list(members)
-        blank = len(found[0].text) - len(found[0].text.lstrip(" "))
-        yield line, found[0].left + paper_text.width(" " * blank, size), found[-1].left + found[-1].width
+    """(line, left, right) of the tokens from `first` to `end`, without the blank before them."""
+    chosen = (token for token in placed.tokens if first <= token.token < end)
+    for line, members in groupby(chosen, key=lambda token: token.line):
+        start, *_, last = [*members] * 2
+        blanks = len(start.text) - len(start.text.lstrip(" "))
+        yield line, start.left + paper_text.width(" " * blanks, size), last.left + last.width
 
 
-def _legend(view: Strip, room: PanelBox, line: int, width: float, colours: Colours | None, stretch: Stretch) -> None:
-    axes, size = room.axes, room.small
+def _legend(view: Strip, box: PanelBox, line: int, width: float, colours: Colours | None, stretch: Stretch) -> None:
+    axes, size = box.axes, box.small
+    write = partial(axes.text, fontsize=size, va="center_baseline", color=EDGE)
     if view.marks:
-        left = 0.0
+        left, middle = 0.0, _middle(box, line)
         for number, word in enumerate(dict.fromkeys(word for _, _, word in view.marks)):
-            style, middle = mark(number + 1), _middle(room, line)
+            style = mark(number + 1)
             axes.plot(
                 (left, left + 2.6 * size), (middle, middle), color=style.colour, linestyle=style.dash, linewidth=1.0
             )
-            axes.text(
-                left + 3 * size, middle, paper_text.printable(word), fontsize=size, va="center_baseline", color=EDGE
-            )
+            write(left + 3 * size, middle, paper_text.printable(word))
             left += 4.5 * size + paper_text.width(word, size)
         line += 1
-    if view.weights is not None:  # without them the legend speaks of segments, which have numbers
-        middle, bottom = _middle(room, line), axes.get_ylim()[0]
+    if view.weights is not None:  # without weights the legend would name the segments, which have their numbers
+        middle, bottom = _middle(box, line), axes.get_ylim()[0]
         low, high = _ends(view)
-        axes.text(0, middle, low, fontsize=size, va="center_baseline", color=EDGE)
+        write(0, middle, low)
         left = paper_text.width(low, size) + 0.4 * size
-        shades = text_shades(np.linspace(0, 1, 64), colours)[None]
         axes.imshow(
-            shades,
+            text_shades(np.linspace(0, 1, 64), colours)[None],
             extent=(left, left + 4 * size, middle + 0.4 * size, middle - 0.4 * size),
             aspect="auto",
             interpolation="nearest",
         )
-        axes.set(xlim=(0, width), ylim=(bottom, 0))  # as before the image
-        axes.text(left + 4.4 * size, middle, high, fontsize=size, va="center_baseline", color=EDGE)
+        axes.set(xlim=(0, width), ylim=(bottom, 0))  # the image has changed them
+        write(left + 4.4 * size, middle, high)
         words = _legend_words(view, stretch, width, size)
-        axes.text(
-            _sample(view, size),
-            middle - 0.5 * size,
-            words,
-            fontsize=size,
-            va="top",
-            color=EDGE,
-            linespacing=paper_text.LEADING,
-        )
+        write(_sample_width(view, size), middle - 0.5 * size, words, va="top", linespacing=paper_text.LEADING)

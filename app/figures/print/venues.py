@@ -1,4 +1,4 @@
-"""Where papers are printed: how wide a figure is there, and how large its type."""
+"""Where papers are printed: width and type size of a figure for each venue."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Venue(Enum):
 
 
 class Columns(Enum):
-    """How many columns of the text a figure spans."""
+    """How many columns of text a figure spans."""
 
     SINGLE = "single"
     DOUBLE = "double"
@@ -27,34 +27,31 @@ class Columns(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Measures:
-    """What a template leaves for a figure: inches and points."""
+    """Widths in inches and type size in points that a template gives a figure."""
 
     name: str
     single: float
-    """Width of one column; of the whole text where it is set in one."""
+    """Width of one column, or of the text where it is set in one column."""
     double: float | None = None
-    """Width of both columns; None where there is but one."""
+    """Width of both columns; None where there is only one."""
     size: float
-    """Type of axis titles. Ticks and legends are smaller, down to `SMALLEST`."""
+    """Of axis titles. Ticks and legends are smaller, down to `SMALLEST`."""
 
     def width(self, columns: Columns) -> float:
         """Raises ValueError for two columns where the text is set in one."""
         if columns is Columns.SINGLE:
             return self.single
         if self.double is None:
-            raise ValueError(
-                f"{self.name} sets its text in one column of {self.single:g} in: columns must be"
-                f" {Columns.SINGLE.value!r}"
-            )
+            raise ValueError(f"{self.name} sets its text in one column of {self.single:g} in: columns must be 'single'")
         return self.double
 
 
 SMALLEST = 7.0
-"""Points: no text of a figure is smaller. tueplots goes down to 6 for ICML and CVPR, which few can read in print."""
+"""Points. tueplots goes down to 6 for ICML and CVPR, which few can read in print."""
 
 
 def _template(name: str, sizes: Callable[[], dict], *widths: Callable[[], dict]) -> Measures:
-    """tueplots' measures of a template: its type, and the widths of one column and, where there are two, of both."""
+    """tueplots' measures of a template; `widths`: of one column, and of both where there are two."""
     single, *double = (width()["figure.figsize"][0] for width in widths)
     return Measures(
         name=name, single=single, double=double[0] if double else None, size=float(sizes()["axes.labelsize"])
@@ -78,5 +75,5 @@ MEASURES = {
 
 
 def small(size: float) -> float:
-    """Type of ticks, legends and segment names beside axis titles of `size` points."""
+    """Type size of ticks, legends and segment names where axis titles have `size` points."""
     return max(SMALLEST, size - 2)

@@ -1,5 +1,6 @@
-"""View -> Plotly figure. Heatmaps with tokens to click on are drawn by the browser component instead."""
+"""View -> Plotly figure. Heatmaps whose tokens can be clicked are drawn by the browser component instead."""
 
+from collections.abc import Sequence
 from html import unescape
 from textwrap import wrap
 
@@ -14,11 +15,10 @@ from app.views.numbers import View, unmasked
 from app.views.pooling import Cells, pooled
 
 MOST_CELLS = 512
-"""Longest axis that Plotly draws well; neighbours on longer ones are pooled first, which the axis' title then says."""
-
-_THIN_TICKS = 24
+"""Cells along an axis that Plotly draws well; of more, neighbours are pooled, and the axis title says so."""
+_MOST_TICKS = 24
 _MOST_LINES = 64
-"""Segments whose beginnings are lines."""
+"""Segments whose beginnings are marked by lines."""
 _MOST_NAMES = 8
 """Segments whose names stand above a map."""
 
@@ -31,7 +31,7 @@ def figure(
     stretch: Stretch = Stretch.LINEAR,
     colours: Colours | None = None,
 ) -> go.Figure:
-    """Any view but a text. `stretch` and `colours` are of heatmaps; None, the theme's."""
+    """Any view other than a text. `stretch` and `colours` apply to heatmaps; None for the theme's colours."""
     size = {} if height is None else {"height": height}
     if isinstance(view, Heatmap):
         return heatmap(view, theme, **size, stretch=stretch, colours=colours)
@@ -45,16 +45,12 @@ def heatmap(
     view = view_spelled(view)
     values = pooled(unmasked(view), down, along, view.pooling, view.middle)
     rows, columns = down.labels(view.row_labels), along.labels(view.column_labels)
-    own = (
-        [(float(at), colour) for at, colour in zip(np.linspace(0, 1, len(theme.diverging)), theme.diverging)]
-        if view.diverging
-        else theme.sequential
-    )
+    scale = list(theme.diverging) if view.diverging else theme.sequential
     figure = go.Figure(
         go.Heatmap(
             **_coloured(view, values, stretch, height),
             **{name: axis.edges - 0.5 for name, axis in (("x", along), ("y", down)) if not axis.whole},
-            colorscale=own if colours is None else steps(colours),
+            colorscale=scale if colours is None else steps(colours),
             customdata=np.dstack([np.array(columns, object)[None, :].repeat(len(rows), 0), values.astype(np.float32)]),
             text=np.array(rows)[:, None].repeat(len(columns), 1),
             hovertemplate="%{text}<br>%{customdata[0]}<br>%{customdata[1]:"
@@ -82,15 +78,20 @@ def heatmap(
 
 
 def _segments(figure: go.Figure, view: Heatmap, along: Cells, theme: Theme) -> None:
-    """Names where segments begin, and lines, unless they would hide the cells between them or run through some."""
+    """Name segments where they begin, with lines unless these would hide cells or cut through some."""
     edges, names = view.boundaries, list(zip(view.boundaries, view.segment_labels))
     if len(edges) <= _MOST_LINES and set(edges) <= set(along.edges):
-        line = {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "line": {"color": theme.text, "width": 1.5}}
-        figure.layout.shapes = [line | {"x0": edge - 0.5, "x1": edge - 0.5} for edge in edges if edge]
+        figure.layout.shapes = _edges([edge for edge in edges if edge], theme.text, 1.5)
     for edge, name in names[:: -(-len(names) // _MOST_NAMES) or 1]:
         figure.add_annotation(
             x=edge - 0.5, y=1, yref="paper", xanchor="left", yanchor="bottom", showarrow=False, text=name
         )
+
+
+def _edges(columns: Sequence[int], colour: str, width: float) -> list[dict]:
+    """Lines before columns. They are set all at once, because add_vline takes longer with every shape there is."""
+    line = {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "line": {"color": colour, "width": width}}
+    return [line | {"x0": column - 0.5, "x1": column - 0.5} for column in columns]
 
 
 def lines(view: Lines, theme: Theme, height: int = 340) -> go.Figure:
@@ -111,12 +112,7 @@ def lines(view: Lines, theme: Theme, height: int = 340) -> go.Figure:
             customdata=view.ticks,
             hovertemplate="%{customdata}<br>%{y:.3f}<extra>%{fullData.name}</extra>",
         )
-    # All at once: add_vline looks at every shape there is, and a long text has hundreds of segments.
-    edges = [{"x0": edge - 0.5, "x1": edge - 0.5} for edge in view.boundaries[1:]]
-    figure.layout.shapes = [
-        {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "line": {"color": theme.grid, "width": 1}} | edge
-        for edge in edges
-    ]
+    figure.layout.shapes = _edges(view.boundaries[1:], theme.grid, 1)
     figure.update_xaxes(title=view.x_title, **_ticks(view.ticks))
     figure.update_yaxes(title=_upright(view.y_title, height), range=view.y_range)
     return style(figure, theme, height)
@@ -124,7 +120,7 @@ def lines(view: Lines, theme: Theme, height: int = 340) -> go.Figure:
 
 def bars(view: Bars, theme: Theme, height: int = 220) -> go.Figure:
     view = view_spelled(view)
-    colours = [theme.categories[1] if at == view.marked else theme.categories[0] for at in range(len(view.values))]
+    colours = [theme.categories[i == view.marked] for i in range(len(view.values))]
     figure = go.Figure(
         go.Bar(
             x=np.arange(len(view.values)),
@@ -139,35 +135,26 @@ def bars(view: Bars, theme: Theme, height: int = 220) -> go.Figure:
 
 
 def forest(view: Forest, theme: Theme, height: int | None = None) -> go.Figure:
-    """A row for each thing, the first on top."""
+    """A row for each label, the first on top."""
     view, figure, rows = view_spelled(view), go.Figure(), np.arange(len(view.labels), dtype=float)
     for number, line in enumerate(view.lines):
         colour = theme.categories[number % len(theme.categories)]
-        spread = {}
+        words = [f"{label}<br>{value:.3g}" for label, value in zip(view.labels, line.values)]
+        error = None
         if line.low is not None and line.high is not None:
-            spread = {
-                "error_x": {
-                    "array": line.high - line.values,
-                    "arrayminus": line.values - line.low,
-                    "color": colour,
-                    "thickness": 1.5,
-                    "width": 4,
-                }
-            }
-        said = [
-            f"{label}<br>{value:.3g}" + ("" if line.low is None else f" ({line.low[at]:.3g} to {line.high[at]:.3g})")
-            for at, (label, value) in enumerate(zip(view.labels, line.values))
-        ]
+            error = {"array": line.high - line.values, "arrayminus": line.values - line.low}
+            error |= {"color": colour, "thickness": 1.5, "width": 4}
+            words = [f"{word} ({low:.3g} to {high:.3g})" for word, low, high in zip(words, line.low, line.high)]
         figure.add_scatter(
             x=line.values,
             y=rows + 0.24 * (number - (len(view.lines) - 1) / 2),
             name=line.name,
             mode="markers",
             marker={"color": colour, "size": 8},
-            text=said,
+            text=words,
             hovertemplate="%{text}<extra>%{fullData.name}</extra>",
             showlegend=len(view.lines) > 1,
-            **spread,
+            error_x=error,
         )
     figure.update_xaxes(
         title=view.x_title, range=None if view.x_range is None else [view.x_range[0] - 1, view.x_range[1] + 2]
@@ -184,44 +171,34 @@ def forest(view: Forest, theme: Theme, height: int | None = None) -> go.Figure:
 
 
 def _coloured(view: Heatmap, values: np.ndarray, stretch: Stretch, height: int) -> dict:
-    """A heatmap's values, their range and the colours' ticks; Plotly's own scale is linear."""
-    bar = {
-        "thickness": 12,
-        "len": 1.0,
-        "outlinewidth": 0,
-        "title": {"text": _upright(view.value_title, height), "side": "right"},
-    }
+    """A heatmap's values, their range and colour bar; stretched here, as Plotly's own scale is linear."""
+    title = {"text": _upright(view.value_title, height), "side": "right"}
+    bar = {"thickness": 12, "len": 1.0, "outlinewidth": 0, "title": title}
     if stretch is Stretch.LINEAR:
         return {"z": values.astype(np.float32), "zmin": view.low, "zmax": view.high, "colorbar": bar}
-    ticks, wide = np.linspace(0, 1, 6), max(view.high - view.low, 1e-30)
-    words = [f"{view.low + wide * place:.3g}" for place in stretch.undo(ticks, diverging=view.diverging)]
-    places = stretch.place(np.clip((values - view.low) / wide, 0, 1), diverging=view.diverging)
-    return {
-        "z": places.astype(np.float32),
-        "zmin": 0,
-        "zmax": 1,
-        "colorbar": bar | {"tickmode": "array", "tickvals": ticks, "ticktext": words},
-    }
+    ticks, span = np.linspace(0, 1, 6), max(view.high - view.low, 1e-30)
+    words = [f"{view.low + span * place:.3g}" for place in stretch.undo(ticks, diverging=view.diverging)]
+    places = stretch.place(np.clip((values - view.low) / span, 0, 1), diverging=view.diverging)
+    bar |= {"tickmode": "array", "tickvals": ticks, "ticktext": words}
+    return {"z": places.astype(np.float32), "zmin": 0, "zmax": 1, "colorbar": bar}
 
 
 def _upright(title: str, height: int) -> str:
-    """A title beside axes of a figure so many pixels high, broken into lines that fit."""
+    """A vertical title, broken into lines that fit a figure `height` pixels high."""
     return "<br>".join(map(spelled, wrap(unescape(title), max(20, (height - 80) // 7)))) or title
 
 
-def _ticks(labels: "list[str] | tuple[str, ...]") -> dict:
-    step = max(1, -(-len(labels) // _THIN_TICKS))
-    shown = list(range(0, len(labels), step))
-    return {"tickmode": "array", "tickvals": shown, "ticktext": [labels[at] for at in shown]}
+def _ticks(labels: Sequence[str]) -> dict:
+    step = max(1, -(-len(labels) // _MOST_TICKS))
+    return {"tickmode": "array", "tickvals": list(range(0, len(labels), step)), "ticktext": labels[::step]}
 
 
-def _cell_ticks(labels: "list[str] | tuple[str, ...]", axis: Cells) -> dict:
+def _cell_ticks(labels: Sequence[str], axis: Cells) -> dict:
     """Ticks at the middles of an axis' cells."""
     edges, firsts = axis.edges, axis.order[axis.edges[:-1]]
-    found = _ticks([labels[first] for first in firsts])
-    return found | {"tickvals": [(edges[cell] + edges[cell + 1] - 1) / 2 for cell in found["tickvals"]]}
+    ticks = _ticks([labels[first] for first in firsts])
+    return ticks | {"tickvals": [(edges[cell] + edges[cell + 1] - 1) / 2 for cell in ticks["tickvals"]]}
 
 
 def _faint(colour: str) -> str:
-    red, green, blue = (int(colour[at : at + 2], 16) for at in (1, 3, 5))
-    return f"rgba({red},{green},{blue},0.2)"
+    return "rgba({},{},{},0.2)".format(*bytes.fromhex(colour[1:]))

@@ -1,4 +1,4 @@
-"""Figure -> a web page of its own to point at and zoom in, which needs no network and sends nothing anywhere."""
+"""Figure -> an interactive web page, which needs no network and sends nothing."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import plotly.graph_objects as go
+from matplotlib.colors import to_hex
 from plotly.io import to_html
 from plotly.offline import get_plotlyjs
 
@@ -38,36 +39,29 @@ _STYLE = (
 
 
 def interactive(drawn: PrintFigure) -> str:
-    """The figure's panels as they stand on its page, in the light theme; annotations stay at their places."""
-    across = getattr(drawn.page, "across", 1)
-    marks = letters(drawn.page)
-    parts = [
-        _panel(at, view, panel, mark)
-        for at, (view, panel, mark) in enumerate(zip(drawn.views, drawn.page.panels, marks))
-    ]
+    """The figure's panels and annotations, placed as on its page, in the light theme."""
+    panels = map(_panel, range(len(drawn.views)), drawn.views, drawn.page.panels, letters(drawn.page))
     return (
         '<!DOCTYPE html><html lang="en"><head><meta'
         f' charset="utf-8"><title>{_shown(drawn.title)}</title><style>{_STYLE}'
-        f"main{{grid-template-columns:repeat({across},minmax(0,1fr))}}</style>"
-        f"<script>{get_plotlyjs()}</script></head><body><main>{''.join(parts)}</main></body></html>"
+        f"main{{grid-template-columns:repeat({drawn.page.across},minmax(0,1fr))}}</style>"
+        f"<script>{get_plotlyjs()}</script></head><body><main>{''.join(panels)}</main></body></html>"
     )
 
 
-def _panel(at: int, view: View, panel: Panel, mark: str) -> str:
-    head = " ".join(part for part in (f"({mark})" if mark else "", view.titled(panel.title)) if part)
-    body = (
-        _text(view, panel)
-        if isinstance(view, Strip)
-        else to_html(
-            _figure(view, panel), config=_CONFIG, include_plotlyjs=False, full_html=False, div_id=f"figure-{at}"
-        )
-    )
+def _panel(number: int, view: View, panel: Panel, letter: str) -> str:
+    head = " ".join(filter(None, (f"({letter})" if letter else "", view.titled(panel.title))))
+    if isinstance(view, Strip):
+        body = _text(view, panel)
+    else:
+        options = {"config": _CONFIG, "include_plotlyjs": False, "full_html": False, "div_id": f"figure-{number}"}
+        body = to_html(_figure(view, panel), **options)
     return f'<figure aria-label="{_shown(view.alt)}"><figcaption>{_shown(head)}</figcaption>{body}</figure>'
 
 
 def _figure(view: View, panel: Panel) -> go.Figure:
     if isinstance(view, Heatmap) and panel.x_title:
-        view = replace(view, column_title=panel.x_title)  # with what its cells stand for behind it
+        view = replace(view, column_title=panel.x_title)  # to which drawing adds what each cell stands for
     figure = draw.figure(view, LIGHT, stretch=panel.stretch, colours=panel.colours)
     if panel.x_title and not isinstance(view, Heatmap):
         figure.update_xaxes(title=spelled(panel.x_title))
@@ -90,34 +84,30 @@ def _text(view: Strip, panel: Panel) -> str:
     shades = grounds(view, panel.colours, panel.stretch)
     inks = ink(np.nan_to_num(shades, nan=1.0))
     words = []
-    for at, piece in enumerate(view.pieces):
-        if at and view.segment_of[at] != view.segment_of[at - 1]:
+    for i, piece in enumerate(view.pieces):
+        if i and view.segment_of[i] != view.segment_of[i - 1]:
             words.append("<br>")
-        look = f"background:{_hex(shades[at])};color:{inks[at]}" if np.isfinite(shades[at, 0]) else ""
-        named = next((word for first, stop, word in view.marks if first <= at < stop), "")
-        notes = " · ".join(part for part in (view.notes[at] if view.notes else "", named) if part)
+        look = f"background:{to_hex(shades[i])};color:{inks[i]}" if np.isfinite(shades[i, 0]) else ""
+        mark = next((word for first, stop, word in view.marks if first <= i < stop), "")
+        notes = " · ".join(filter(None, (view.notes[i] if view.notes else "", mark)))
         words.append(
-            f'<span class="{"mark" if named else ""}" style="{look}" title="{_shown(notes)}">{_shown(piece)}</span>'
+            f'<span class="{"mark" if mark else ""}" style="{look}" title="{_shown(notes)}">{_shown(piece)}</span>'
         )
     return f'<div class="text">{"".join(words)}</div><small>{_scale(view, panel)}{_shown(view.legend)}</small>'
 
 
 def _shown(text: str) -> str:
-    """A text in the page, and in its attributes."""
+    """A text for the page or an attribute."""
     return escape(seen(text))
 
 
 def _scale(view: Strip, panel: Panel) -> str:
-    """The colours with the numbers at their ends."""
+    """The colour scale with the numbers at its ends."""
     if view.weights is None:
         return ""
-    stops = ",".join(map(_hex, text_shades(np.linspace(0, 1, 17), panel.colours)))
+    stops = ",".join(map(to_hex, text_shades(np.linspace(0, 1, 17), panel.colours)))
     spread = "" if panel.stretch is Stretch.LINEAR else f", {panel.stretch.value} colours"
     bar = (
         f'<span style="display:inline-block;width:8em;height:.8em;background:linear-gradient(to right,{stops})"></span>'
     )
     return f"{view.low:.3g} {bar} {view.high:.3g}{spread} · "
-
-
-def _hex(shade: np.ndarray) -> str:
-    return "#" + "".join(f"{round(255 * part):02x}" for part in shade)

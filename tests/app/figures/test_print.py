@@ -192,6 +192,10 @@ def test_characters_that_the_font_lacks_are_told_by_their_code() -> None:
     assert paper_text.printable("a·⏎ 漢🙂\a") == "a·⏎ U+6F22U+1F642U+0007"
 
 
+def test_a_word_is_broken_into_letters_where_there_is_no_room_at_all() -> None:
+    assert paper_text.wrapped("how it", 7, -20) == "h\no\nw\ni\nt"
+
+
 def test_dollars_and_backslashes_are_printed_as_they_are() -> None:
     figure = draw(heatmap(), Paper(venue="icml", title=r"$5 and \alpha for $6"))
     assert any(text.get_text() == r"$5 and \alpha for $6" for text in texts(figure))
