@@ -1,5 +1,4 @@
-"""What a figure for print takes: a large heatmap as PDF, beside matplotlib's own imshow of the same numbers in the same
-run."""
+"""How long a figure for print takes: a large heatmap as PDF, and matplotlib's own imshow of the same numbers."""
 
 import io
 import statistics
@@ -23,7 +22,7 @@ _REPEATS = 7
 
 @dataclass(frozen=True, kw_only=True)
 class FigureBench:
-    """Wall-clock seconds of one figure, median of `_REPEATS` after one that warms up."""
+    """Wall-clock seconds of one figure: median of `_REPEATS`, after a warm-up."""
 
     width: float
     """Inches."""
@@ -32,7 +31,7 @@ class FigureBench:
 
     @property
     def ratio(self) -> float:
-        """How many times longer ours takes."""
+        """Our time divided by imshow's."""
         return self.own_seconds / self.plain_seconds
 
     def to_json(self) -> dict[str, Any]:
@@ -40,9 +39,7 @@ class FigureBench:
 
 
 def bench_figure(on_step: Callable[[int, int], None] = lambda done, total: None) -> FigureBench:
-    """Draw the same map both ways."""
-    view = _view()
-    page = Paper(venue=Venue.ICML)
+    view, page = _view(), Paper(venue=Venue.ICML)
     own = _median(lambda: render(draw(view, page), FileFormat.PDF), lambda done: on_step(done, 2 * _REPEATS))
     plain = _median(lambda: _plain(view, page.width), lambda done: on_step(_REPEATS + done, 2 * _REPEATS))
     return FigureBench(width=page.width, own_seconds=own, plain_seconds=plain)
@@ -60,29 +57,29 @@ def _view() -> Heatmap:
         low=0.0,
         high=1.0,
         boundaries=tuple(range(0, SIDE, 64)),
-        segment_labels=tuple(f"segment {at}" for at in range(SIDE // 64)),
+        segment_labels=tuple(f"segment {i}" for i in range(SIDE // 64)),
     )
 
 
 def _median(make: Callable[[], bytes], on_step: Callable[[int], None]) -> float:
     make()
     seconds = []
-    for at in range(_REPEATS):
+    for done in range(1, _REPEATS + 1):
         start = time.perf_counter()
         make()
         seconds.append(time.perf_counter() - start)
-        on_step(at + 1)
+        on_step(done)
     return statistics.median(seconds)
 
 
 def _plain(view: Heatmap, width: float) -> bytes:
     from matplotlib.figure import Figure
 
-    made = io.BytesIO()
+    file = io.BytesIO()
     with printing():
         figure = Figure(figsize=(width, width * 0.62), layout="constrained")
         axes = figure.subplots()
         figure.colorbar(axes.imshow(view.values, vmin=view.low, vmax=view.high, aspect="auto"), label=view.value_title)
         axes.set(xlabel=view.column_title, ylabel=view.row_title)
-        figure.savefig(made, format="pdf", dpi=600)
-    return made.getvalue()
+        figure.savefig(file, format="pdf", dpi=600)
+    return file.getvalue()

@@ -1,5 +1,4 @@
-"""FigureSpec: everything that a figure depends on. It drives the panels on the screen, the file and the command
-line."""
+"""FigureSpec: everything that a figure depends on. Screen, file and command line make figures from it."""
 
 from __future__ import annotations
 
@@ -20,10 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class FigureSpec(Spec):
-    """A chart in each panel of a page. Plain JSON both ways.
-
-    Raises ValueError for more or fewer charts than panels.
-    """
+    """A chart in each panel of a page. Raises ValueError unless there is a chart for each panel."""
 
     charts: tuple[Chart, ...]
     page: Paper | Grid = Paper(venue=Venue.ICML)
@@ -37,23 +33,22 @@ class FigureSpec(Spec):
         self,
         open_model: Callable[[str], Checkpoint],
         result_of: Callable[[Chart, Checkpoint | None], Any],
-        found: dict[Hashable, Any] | None = None,
+        results: dict[Hashable, Any] | None = None,
     ) -> Iterator[ComputedChart]:
-        """Every chart with its view; what several of them show is computed once. `found` keeps results for other
+        """Every chart with its view. A result that charts share is computed once; `results` keeps them for other
         figures. Raises ValueError."""
-        found = {} if found is None else found
+        results = {} if results is None else results
         for chart in self.charts:
             checkpoint = None if chart.checkpoint is None else open_model(chart.checkpoint)
-            if chart.result_key not in found:
-                found[chart.result_key] = result_of(chart, checkpoint)
-            yield chart.made(checkpoint, found[chart.result_key])
+            if chart.result_key not in results:
+                results[chart.result_key] = result_of(chart, checkpoint)
+            yield chart.made(checkpoint, results[chart.result_key])
 
     def drawn(self, made: Sequence[ComputedChart]) -> PrintFigure:
-        """The figure. Raises ValueError for what does not fit the page, and for tables, which are written and not
-        drawn."""
+        """The figure. Raises ValueError for content that does not fit the page, and for tables."""
         from app.figures.print.figure import compose
 
-        tables = [computed_chart.chart.words for computed_chart in made if isinstance(computed_chart.view, Table)]
+        tables = [computed.chart.words for computed in made if isinstance(computed.view, Table)]
         if tables:
             raise ValueError(f"a table is written as .tex or .md, and not drawn: {', '.join(tables)}")
-        return compose([computed_chart.view for computed_chart in made], self.page)
+        return compose([computed.view for computed in made], self.page)

@@ -1,49 +1,49 @@
-"""The workspace: a folder of named figures. Each is its sidecar, which `lm2 figure` makes files of."""
+"""The workspace: a folder of named figures, kept as sidecars from which `lm2 figure` makes files."""
 
-import json
 import os
 import re
 from pathlib import Path
 from typing import Any
 
+from app.export.sidecar import to_json
 from lm2.files import read_json, replace_file
 
 VARIABLE = "LM2_WORKSPACE"
-"""Environment variable by which `lm2 serve` tells the app its folder."""
+"""Environment variable in which `lm2 serve` passes the folder to the app."""
 DEFAULT = "lm2-workspace"
 MOST = 200
-"""Figures: whoever visits the server may keep some, and nobody may fill its disk."""
+"""Figures, so that visitors of a server cannot fill its disk."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,79}")
 
 
 def figures() -> Path:
-    """The folder of figures; it is made with the first of them."""
+    """The folder of figures, which exists after the first one is saved."""
     return Path(os.environ.get(VARIABLE) or DEFAULT) / "figures"
 
 
 def names() -> list[str]:
-    """The figures that there are, in the order of the alphabet. Files of other names are none."""
+    """Names of the figures, sorted. Files whose names `save` would refuse are left out."""
     return sorted(path.stem for path in figures().glob("*.json") if _is_name(path.stem))
 
 
 def save(name: str, sidecar: dict[str, Any]) -> Path:
-    """Write a figure, in place of one of that name.
+    """Write a figure, or replace the one of that name.
 
-    Raises ValueError for a name that is no file's and for one figure more than there may be, OSError where the folder
-    cannot be written.
+    Raises ValueError for a name that a file cannot have and if there are `MOST` figures, OSError if the folder cannot
+    be written.
     """
-    there = names()
-    if name not in there and len(there) >= MOST:
+    existing = names()
+    if name not in existing and len(existing) >= MOST:
         raise ValueError(
-            f"{len(there)} figures are kept, and {MOST} are the most: delete one, or replace one by its name"
+            f"{len(existing)} figures are kept, and {MOST} are the most: delete one, or replace one by its name"
         )
-    with replace_file(_path(name)) as aside:
-        aside.write_text(json.dumps(sidecar, indent=1, sort_keys=True, ensure_ascii=False), encoding="utf-8")
+    with replace_file(_path(name)) as temporary:
+        temporary.write_text(to_json(sidecar), encoding="utf-8")
     return _path(name)
 
 
 def read(name: str) -> dict[str, Any]:
-    """A figure's sidecar. Raises ValueError for one that is not there, or is no JSON object."""
+    """A figure's sidecar. Raises ValueError if it does not exist or is no JSON object."""
     if not _path(name).exists():
         raise ValueError(f"no figure is called {name!r} in {figures()}")
     values = read_json(_path(name))
@@ -53,7 +53,7 @@ def read(name: str) -> dict[str, Any]:
 
 
 def delete(name: str) -> None:
-    """Raises ValueError for a name that is no file's."""
+    """Raises ValueError for a name that a file cannot have."""
     _path(name).unlink(missing_ok=True)
 
 
