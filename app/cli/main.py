@@ -1,7 +1,7 @@
 """The command line: `lm2 run`, `lm2 ablate`, `lm2 eval` and all others that `lm2 --help` lists.
 
-A command takes its arguments and returns an `Answer`, which is told here in words or as JSON; what it raises becomes
-one line on standard error and an exit code. The modules that need torch are imported by the commands that use them:
+A command takes its arguments and returns an `Output`, which is printed as text or as JSON; an exception becomes one
+line on standard error and an exit code. Modules that need torch are imported inside the commands, so that
 `lm2 --help`, `lm2 serve` and `lm2 completion` answer at once.
 """
 
@@ -27,19 +27,18 @@ from app.cli.shell.parser import CommandParser
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # others, as a notebook's, take every character
-            # A console that lacks a character shows its code: nothing is lost.
-            stream.reconfigure(errors="backslashreplace")
+        if isinstance(stream, io.TextIOWrapper):  # not so in a notebook, which prints every character
+            stream.reconfigure(errors="backslashreplace")  # a console prints the code of a character that it lacks
     logging.basicConfig(format="%(message)s")
-    logging.getLogger("lm2").setLevel(logging.INFO)  # ours alone: fonts' subsetter, for one, tells every glyph
-    with ErrorHandler() as ending:
+    logging.getLogger("lm2").setLevel(logging.INFO)  # only ours: the font subsetter logs every glyph
+    with ErrorHandler() as handler:
         chosen = parser().parse_args(arguments)
-        ending.debug = chosen.debug
-        answer = chosen.command(chosen)
-        if answer is not None:
-            answer.tell(as_json=chosen.json)
-            ending.code = answer.code
-    return ending.code
+        handler.debug = chosen.debug
+        output = chosen.command(chosen)
+        if output is not None:
+            output.print(as_json=chosen.json)
+            handler.code = output.code
+    return handler.code
 
 
 _HEADINGS = {

@@ -1,12 +1,13 @@
 """`lm2 completion`: what a shell needs to complete commands, options and their values.
 
-The script is made by shtab from the tree of commands, and holds everything: completing starts no Python.
+shtab makes the script from the tree of commands. It holds everything, so that completing starts no Python.
 """
 
 import argparse
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from app.cli.shell.output import Output
 from app.cli.shell.parser import Commands
@@ -14,19 +15,19 @@ from lm2.weights.bundled import bundled_names
 
 SHELLS = ("bash", "zsh", "fish")
 _FOLDER = "DIR"
-"""How help calls a path that is a folder's."""
+"""Metavar of a path that is a folder."""
 
 
 def add_completion(commands: Commands, tree: argparse.ArgumentParser) -> None:
-    """`tree`: what is completed."""
-    one = commands.add(
+    """`tree`: the parser of all commands, which is completed."""
+    parser = commands.add(
         "completion",
         "shell completion of commands, options and values",
         partial(_completion, tree),
         'To enable it, put eval "$(lm2 completion bash)" into ~/.bashrc, or the same with zsh into'
         " ~/.zshrc after compinit, or run lm2 completion fish > ~/.config/fish/completions/lm2.fish.",
     )
-    one.add_argument("shell", choices=SHELLS, help="the shell whose script is printed")
+    parser.add_argument("shell", choices=SHELLS, help="the shell whose script is printed")
 
 
 def _completion(tree: argparse.ArgumentParser, chosen: argparse.Namespace) -> Output:
@@ -34,12 +35,13 @@ def _completion(tree: argparse.ArgumentParser, chosen: argparse.Namespace) -> Ou
 
     from lm2.tasks.stories import TASKS
 
+    bundled = " ".join(bundled_names())
     values = {
-        "checkpoint": _checkpoint(),
-        "length_tokenizer": _checkpoint(),
-        "models": _models(),
-        "device": _words("device", "auto", "cpu", "cuda", "mps"),
-        "task": _words("task", *(f"qa{task}" for task in TASKS)),
+        "checkpoint": _checkpoint(bundled),
+        "length_tokenizer": _checkpoint(bundled),
+        "models": _models(bundled),
+        "device": _choice("device", "auto", "cpu", "cuda", "mps"),
+        "task": _choice("task", *(f"qa{task}" for task in TASKS)),
     }
     for action in _actions(tree):
         if action.type is Path:
@@ -47,41 +49,42 @@ def _completion(tree: argparse.ArgumentParser, chosen: argparse.Namespace) -> Ou
         elif action.dest in values:
             action.complete = values[action.dest]
     script = shtab.complete(tree, chosen.shell)
-    return Output(found={"shell": chosen.shell, "script": script}, words=[script])
+    return Output(document={"shell": chosen.shell, "script": script}, lines=[script])
 
 
 def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
-    """The arguments of a parser and of all commands below it."""
+    """The arguments of a parser and of all its commands."""
     for action in parser._actions:
         yield action
         if isinstance(action, argparse._SubParsersAction):
-            for below in action.choices.values():
-                yield from _actions(below)
+            for command in action.choices.values():
+                yield from _actions(command)
 
 
-def _words(name: str, *words: str) -> dict[str, object]:
-    """Any of some words."""
+def _completer(name: str, bash: str, zsh: str, fish: str, zsh_body: str = "") -> dict[str, Any]:
+    """What shtab takes for an action; `bash` and `zsh_body`: bodies of functions, `zsh` and `fish`: expressions."""
+    preamble = {"bash": f"{name}() {{\n  {bash}\n}}"}
+    if zsh_body:
+        preamble["zsh"] = f"{name}() {{\n  {zsh_body}\n}}"
+    return {"bash": name, "zsh": zsh, "fish": fish, "preamble": preamble}
+
+
+def _choice(name: str, *words: str) -> dict[str, Any]:
     listed = " ".join(words)
-    bash = f'_lm2_{name}() {{\n  compgen -W "{listed}" -- "$1"\n}}'
-    return {"bash": f"_lm2_{name}", "zsh": f"({listed})", "fish": listed, "preamble": {"bash": bash}}
+    return _completer(f"_lm2_{name}", f'compgen -W "{listed}" -- "$1"', f"({listed})", listed)
 
 
-def _checkpoint() -> dict[str, object]:
+def _checkpoint(listed: str) -> dict[str, Any]:
     """A bundled checkpoint, or a path."""
-    listed, name = " ".join(bundled_names()), "_lm2_checkpoint_or_file"
-    bash = f'{name}() {{\n  compgen -W "{listed}" -- "$1"\n  compgen -f -- "$1"\n}}'
-    zsh = f'{name}() {{\n  _alternative "checkpoints:bundled checkpoint:({listed})" "files:path:_files"\n}}'
-    return {
-        "bash": name,
-        "zsh": name,
-        "fish": f"{listed} (__fish_complete_path (commandline -ct))",
-        "preamble": {"bash": bash, "zsh": zsh},
-    }
+    name = "_lm2_checkpoint_or_file"
+    bash = f'compgen -W "{listed}" -- "$1"\n  compgen -f -- "$1"'
+    zsh = f'_alternative "checkpoints:bundled checkpoint:({listed})" "files:path:_files"'
+    return _completer(name, bash, name, f"{listed} (__fish_complete_path (commandline -ct))", zsh)
 
 
-def _models() -> dict[str, object]:
-    """Bundled checkpoints with commas between them."""
-    listed, name = " ".join(bundled_names()), "_lm2_models"
-    bash = f'{name}() {{\n  compgen -P "${{1%"${{1##*,}}"}}" -W "{listed}" -- "${{1##*,}}"\n}}'
-    zsh = f"{name}() {{\n  compset -P '*,'\n  compadd -S '' {listed}\n}}"
-    return {"bash": name, "zsh": name, "fish": f"(__fish_append , {listed})", "preamble": {"bash": bash, "zsh": zsh}}
+def _models(listed: str) -> dict[str, Any]:
+    """Bundled checkpoints, separated by commas."""
+    name = "_lm2_models"
+    bash = f'compgen -P "${{1%"${{1##*,}}"}}" -W "{listed}" -- "${{1##*,}}"'
+    zsh = f"compset -P '*,'\n  compadd -S '' {listed}"
+    return _completer(name, bash, name, f"(__fish_append , {listed})", zsh)

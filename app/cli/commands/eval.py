@@ -1,4 +1,4 @@
-"""`lm2 eval` and `lm2 language`: models beside models."""
+"""`lm2 eval` and `lm2 language`: comparisons of models."""
 
 import argparse
 import os
@@ -8,8 +8,16 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.cli.shell.arguments import MOST, add_models, add_segment_length, check_file, check_folder, whole
-from app.cli.shell.output import Output, table_files, written
+from app.cli.shell.arguments import (
+    MOST,
+    add_models,
+    add_segment_length,
+    check_file,
+    check_folder,
+    load_model,
+    whole_number,
+)
+from app.cli.shell.output import Output, table_files, write_file, written
 from app.cli.shell.parser import Commands
 from app.cli.shell.progress import progress
 from lm2.shown import shown
@@ -21,92 +29,65 @@ if TYPE_CHECKING:
 
 
 def add_eval(commands: Commands) -> None:
-    one = commands.add(
+    parser = commands.add(
         "eval",
         "compare models on BABILong-style tasks by length",
         _eval,
         "Tables have intervals and paired differences. A stopped evaluation resumes.",
     )
-    add_models(one)
-    add_segment_length(one)
-    one.add_argument(
-        "--tasks", default="qa1-qa10", metavar="qaN-qaN", help="a range, or a list such as qa1,qa3,qa7-qa9"
+    add_models(parser)
+    add_segment_length(parser)
+    words = "a range, or a list such as qa1,qa3,qa7-qa9"
+    parser.add_argument("--tasks", default="qa1-qa10", metavar="qaN-qaN", help=words)
+    words = "tokens of facts and book text, plus 300: 0k,1k,2k,... 1M (default %(default)s: facts alone)"
+    parser.add_argument("--lengths", default="0k", metavar="0k,1k", help=words)
+    words = "items per task and seed, one number or one for each length"
+    parser.add_argument("--samples", default="100", metavar="N", help=words)
+    parser.add_argument("--seeds", type=whole_number(1, 1000), default=1, metavar="S", help="seeds 0..S-1 are pooled")
+    words = (
+        "folder or archive in the official bAbI layout, of which the test files are used, or else the"
+        " last tenth of each file's stories (default: the data folder's, or else simulated stories)"
     )
-    one.add_argument(
-        "--lengths",
-        default="0k",
-        metavar="0k,1k",
-        help="tokens of facts and book text, plus 300: 0k,1k,2k,... 1M (default %(default)s: facts alone)",
-    )
-    one.add_argument(
-        "--samples", default="100", metavar="N", help="items per task and seed, one number or one for each length"
-    )
-    one.add_argument("--seeds", type=whole(1, 1000), default=1, metavar="S", help="seeds 0..S-1 are pooled")
-    one.add_argument(
-        "--babi-dir",
-        type=Path,
-        metavar="PATH",
-        help="folder or archive in the official bAbI layout, of which the test files are used, or else the"
-        " last tenth of each file's stories (default: the data folder's, or else simulated stories)",
-    )
-    one.add_argument(
-        "--books",
-        type=Path,
-        metavar="PATH",
-        help="text or folder of texts to hide facts in (default: the data folder's)",
-    )
-    one.add_argument(
-        "--length-tokenizer",
-        default="babi-lm2",
-        metavar="NAME",
-        help="bundled checkpoint or tokenizer.json whose tokens measure length",
-    )
-    one.add_argument(
-        "--style",
-        choices=("plain", "instructed"),
-        default="plain",
-        help="instructed: the five-part prompt for pretrained models",
-    )
-    one.add_argument("--workers", type=whole(1, 1000), metavar="N", help="processes (default: one per core)")
-    one.add_argument(
-        "--out",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help="folder of answers and tables; answers already there are reused",
-    )
-    one.add_argument(
-        "--report",
-        type=Path,
-        metavar="FILE.md",
-        help="also write the tables as Markdown, next to the paper's (default: no)",
-    )
+    parser.add_argument("--babi-dir", type=Path, metavar="PATH", help=words)
+    words = "text or folder of texts to hide facts in (default: the data folder's)"
+    parser.add_argument("--books", type=Path, metavar="PATH", help=words)
+    words = "bundled checkpoint or tokenizer.json whose tokens measure length"
+    parser.add_argument("--length-tokenizer", default="babi-lm2", metavar="NAME", help=words)
+    words = "instructed: the five-part prompt for pretrained models"
+    parser.add_argument("--style", choices=("plain", "instructed"), default="plain", help=words)
+    parser.add_argument("--workers", type=whole_number(1, 1000), metavar="N", help="processes (default: one per core)")
+    words = "folder of answers and tables; answers already there are reused"
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help=words)
+    words = "also write the tables as Markdown, next to the paper's (default: no)"
+    parser.add_argument("--report", type=Path, metavar="FILE.md", help=words)
 
 
 def add_language(commands: Commands) -> None:
-    one = commands.add("language", "bits per byte of a held-out text, on the same passages", _language)
-    add_models(one, "; the others are compared with the first")
-    one.add_argument("--text", type=Path, required=True, metavar="FILE", help="a UTF-8 text, plain or .xz")
-    one.add_argument("--passages", type=whole(2, MOST), default=40, metavar="N", help="number of passages")
-    one.add_argument("--characters", type=whole(100, MOST), default=4000, metavar="N", help="characters per passage")
+    parser = commands.add("language", "bits per byte of a held-out text, on the same passages", _language)
+    add_models(parser, "; the others are compared with the first")
+    parser.add_argument("--text", type=Path, required=True, metavar="FILE", help="a UTF-8 text, plain or .xz")
+    parser.add_argument("--passages", type=whole_number(2, MOST), default=40, metavar="N", help="number of passages")
+    words = "characters per passage"
+    parser.add_argument("--characters", type=whole_number(100, MOST), default=4000, metavar="N", help=words)
 
 
-def tasks_named(text: str) -> tuple[int, ...]:
+def parse_tasks(text: str) -> tuple[int, ...]:
     """ "qa1,qa3-qa5" is 1, 3, 4, 5. Raises ValueError for anything else."""
-    found: list[int] = []
-    for part in text.split(","):
-        ends = [end.removeprefix("qa") for end in part.strip().split("-")]
+    tasks: list[int] = []
+    for span in text.split(","):
+        ends = [end.removeprefix("qa") for end in span.strip().split("-")]
         if len(ends) > 2 or not all(end.isascii() and end.isdecimal() and len(end) <= 2 for end in ends):
             raise ValueError(f"tasks are written like qa1,qa3-qa5, with 2 digits at most, not {shown(text)}")
-        found += range(int(ends[0]), int(ends[-1]) + 1)
-    return tuple(dict.fromkeys(found))
+        tasks += range(int(ends[0]), int(ends[-1]) + 1)
+    return tuple(dict.fromkeys(tasks))
 
 
-def _numbers(text: str, count: int) -> tuple[int, ...]:
-    parts = text.split(",")
-    if not all(part.strip().isascii() and part.strip().isdecimal() and len(part) <= 9 for part in parts):
+def _parse_samples(text: str, lengths: int) -> tuple[int, ...]:
+    """A number for each length; a single one is for all."""
+    numbers = text.split(",")
+    if not all(number.strip().isascii() and number.strip().isdecimal() and len(number) <= 9 for number in numbers):
         raise ValueError(f"samples are whole numbers of 9 digits at most, not {shown(text)}")
-    return tuple(map(int, parts)) * (count if len(parts) == 1 else 1)
+    return tuple(map(int, numbers)) * (lengths if len(numbers) == 1 else 1)
 
 
 def _eval(chosen: argparse.Namespace) -> Output:
@@ -114,7 +95,6 @@ def _eval(chosen: argparse.Namespace) -> Output:
     from lm2.evaluation.evaluate import evaluate
     from lm2.evaluation.report import markdown
     from lm2.evaluation.results import read_results
-    from lm2.files import replace_file
     from lm2.tasks.babilong import length_tokens
 
     check_folder(chosen.out, "cells")
@@ -122,31 +102,26 @@ def _eval(chosen: argparse.Namespace) -> Output:
     evaluation = _evaluation(chosen)
 
     def cost(cell: "EvaluationCell") -> int:
-        """Tokens, roughly: what the bar's time left is reckoned by."""
+        """Roughly the tokens of a cell, for the progress bar."""
         return cell.samples * evaluation.seeds * max(200, length_tokens(cell.length))
 
     total, done = sum(map(cost, cells(evaluation))), 0
-    with progress("token", scale=True) as told:
+    with progress("token", scale=True) as on_progress:
 
-        def on_cell(cell: "EvaluationCell", asked: bool) -> None:
+        def on_cell(cell: "EvaluationCell", computed: bool) -> None:
             nonlocal done
             done += cost(cell)
-            told(done, total, f"{cell.model} qa{cell.task} {cell.length}{'' if asked else ' (was there)'}")
+            source = "" if computed else " (was there)"
+            on_progress(done, total, f"{cell.model} qa{cell.task} {cell.length}{source}")
 
-        evaluate(
-            evaluation,
-            chosen.out,
-            workers=(os.cpu_count() or 1) if chosen.workers is None else chosen.workers,
-            on_cell=on_cell,
-        )
-    found = read_results(chosen.out)
+        evaluate(evaluation, chosen.out, workers=chosen.workers or os.cpu_count() or 1, on_cell=on_cell)
+    results = read_results(chosen.out)
     files = table_files(chosen.out, "table", "differences")
     if chosen.report:
-        with replace_file(chosen.report) as path:
-            path.write_text(markdown(found, f"lm2 eval {_shown(chosen)} --out FOLDER"), encoding="utf-8")
+        write_file(chosen.report, markdown(results, f"lm2 eval {_arguments(chosen)} --out FOLDER"))
         files.append(chosen.report)
-    tables = {"table": found.table.to_dict("records"), "differences": found.differences.to_dict("records")}
-    return Output(found={**tables, **written(*files)}, words=_means(found, chosen.out))
+    tables = {name: getattr(results, name).to_dict("records") for name in ("table", "differences")}
+    return Output(document={**tables, **written(*files)}, lines=_means(results, chosen.out))
 
 
 def _evaluation(chosen: argparse.Namespace) -> "Evaluation":
@@ -165,9 +140,9 @@ def _evaluation(chosen: argparse.Namespace) -> "Evaluation":
         )
     return Evaluation(
         models=tuple(chosen.models.split(",")),
-        tasks=tasks_named(chosen.tasks),
+        tasks=parse_tasks(chosen.tasks),
         lengths=lengths,
-        samples=_numbers(chosen.samples, len(lengths)),
+        samples=_parse_samples(chosen.samples, len(lengths)),
         seeds=chosen.seeds,
         babi=None if babi is None else str(babi),
         books=None if books is None else str(books),
@@ -179,8 +154,8 @@ def _evaluation(chosen: argparse.Namespace) -> "Evaluation":
     )
 
 
-def _means(found: "Results", out: Path) -> Iterator[str]:
-    for row in found.table[found.table["task"] == "mean"].itertuples():
+def _means(results: "Results", out: Path) -> Iterator[str]:
+    for row in results.table[results.table["task"] == "mean"].itertuples():
         share = f"{100 * row.mean:5.1f} % ({100 * row.low:.1f} to {100 * row.high:.1f})"
         yield (
             f"{row.metric:>8} {row.length:>5}  {row.model:<14} {share}, n = {row.n}; "
@@ -192,37 +167,28 @@ def _means(found: "Results", out: Path) -> Iterator[str]:
 def _language(chosen: argparse.Namespace) -> Output:
     from lm2.evaluation.perplexity import compare, passages
     from lm2.files import read_text
-    from lm2.weights.checkpoint import load
 
     texts = passages(read_text(chosen.text), chosen.passages, chosen.characters)
-    checkpoints = [load(name, chosen.device, chosen.dtype) for name in chosen.models.split(",")]
+    checkpoints = [load_model(chosen, name) for name in chosen.models.split(",")]
     total, steps = len(texts) * len(checkpoints), count(1)
-    with progress("passage") as told:
-        found = compare(checkpoints, texts, on_text=lambda: told(next(steps), total))
-    return Output(found=[asdict(one) for one in found], words=_compared(found, chosen.text.name))
+    with progress("passage") as on_passage:
+        measured = compare(checkpoints, texts, on_text=lambda: on_passage(next(steps), total))
+    return Output(document=list(map(asdict, measured)), lines=_language_lines(measured, chosen.text.name))
 
 
-def _compared(found: "list[Measured]", text: str) -> Iterator[str]:
-    yield f"{found[0].passages} passages of {text}, {found[0].bytes:,} bytes; 95 % intervals resample passages"
-    for measured in found:
-        above = (
-            f"; {measured.more:+.3f} ({measured.more_low:+.3f} to {measured.more_high:+.3f}) against {found[0].model}"
-        )
-        above = "" if measured is found[0] else above
-        bits = f"{measured.bits_per_byte:.3f} bits per byte ({measured.low:.3f} to {measured.high:.3f})"
-        yield f"{measured.model:<14} {bits}, perplexity {measured.token_perplexity:.1f} a token{above}"
+def _language_lines(measured: "list[Measured]", text: str) -> Iterator[str]:
+    first = measured[0]
+    yield f"{first.passages} passages of {text}, {first.bytes:,} bytes; 95 % intervals resample passages"
+    for each in measured:
+        bits = f"{each.bits_per_byte:.3f} bits per byte ({each.low:.3f} to {each.high:.3f})"
+        more = f"; {each.more:+.3f} ({each.more_low:+.3f} to {each.more_high:+.3f}) against {first.model}"
+        more = "" if each is first else more
+        yield f"{each.model:<14} {bits}, perplexity {each.token_perplexity:.1f} a token{more}"
 
 
-def _shown(chosen: argparse.Namespace) -> str:
-    """The arguments that decide the numbers: those always to be said, and those that were given."""
-    always = {name: getattr(chosen, name) for name in ("models", "tasks", "lengths", "samples", "seeds")}
-    usual = {
-        "babi_dir": None,
-        "books": None,
-        "length_tokenizer": "babi-lm2",
-        "style": "plain",
-        "segment_length": None,
-        "dtype": "float32",
-    }
-    given = {name: getattr(chosen, name) for name, default in usual.items() if getattr(chosen, name) != default}
-    return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in {**always, **given}.items())
+def _arguments(chosen: argparse.Namespace) -> str:
+    """The arguments on which the numbers depend; of the later ones, those that are not the defaults."""
+    defaults = dict.fromkeys(("models", "tasks", "lengths", "samples", "seeds", "babi_dir", "books"))
+    defaults |= {"length_tokenizer": "babi-lm2", "style": "plain", "segment_length": None, "dtype": "float32"}
+    values = {name: getattr(chosen, name) for name in defaults}
+    return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in values.items() if value != defaults[name])

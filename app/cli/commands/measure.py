@@ -1,14 +1,15 @@
-"""`lm2 recall`, `lm2 mmlu` and `lm2 parity`: what a model gets right."""
+"""`lm2 recall`, `lm2 mmlu` and `lm2 parity`: accuracy, and agreement with the released code."""
 
 import argparse
 from collections.abc import Iterator
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.cli.shell.arguments import MOST, add_checkpoint, add_segment_length, task_named, whole
+from app.cli.shell.arguments import MOST, add_checkpoint, add_segment_length, load_model, parse_task, whole_number
 from app.cli.shell.errors import Exit
-from app.cli.shell.output import Output, opened
+from app.cli.shell.output import Output, identity
 from app.cli.shell.parser import Commands
 from app.cli.shell.progress import progress
 
@@ -17,97 +18,83 @@ if TYPE_CHECKING:
     from lm2.tasks.mmlu import Tally
 
 _TOLERANCE = 1e-5
-"""Rounding in float32, and no more."""
+"""Rounding in float32."""
 
 
 def add_recall(commands: Commands) -> None:
-    one = commands.add("recall", "accuracy on the questions of a bAbI file, by distance in segments", _recall)
-    add_checkpoint(one)
-    add_segment_length(one)
-    one.add_argument(
-        "--babi", type=Path, required=True, metavar="PATH", help="a .txt file, folder or archive in the official format"
-    )
-    one.add_argument("--task", metavar="qaN", help="only this task of a folder or archive, qa1 to qa10 (default: all)")
-    one.add_argument(
-        "--memory",
-        choices=("on", "frozen", "reset"),
-        default="on",
-        help="frozen: nothing is written; reset: a fresh bank at the question",
-    )
-    one.add_argument(
-        "--validation",
-        action="store_true",
-        help="only the last tenth of the stories, on which the bundled models were not trained",
-    )
-    one.add_argument(
-        "--stretch",
-        type=whole(0, MOST),
-        metavar="N",
-        help="insert N more statements about other people between facts and question, qa1 only (default: none)",
-    )
+    parser = commands.add("recall", "accuracy on the questions of a bAbI file, by distance in segments", _recall)
+    add_checkpoint(parser)
+    add_segment_length(parser)
+    words = "a .txt file, folder or archive in the official format"
+    parser.add_argument("--babi", type=Path, required=True, metavar="PATH", help=words)
+    words = "only this task of a folder or archive, qa1 to qa10 (default: all)"
+    parser.add_argument("--task", metavar="qaN", help=words)
+    words = "frozen: nothing is written; reset: a fresh bank at the question"
+    parser.add_argument("--memory", choices=("on", "frozen", "reset"), default="on", help=words)
+    words = "only the last tenth of the stories, on which the bundled models were not trained"
+    parser.add_argument("--validation", action="store_true", help=words)
+    words = "insert N more statements about other people between facts and question, qa1 only (default: none)"
+    parser.add_argument("--stretch", type=whole_number(0, MOST), metavar="N", help=words)
 
 
 def add_mmlu(commands: Commands) -> None:
-    one = commands.add(
+    parser = commands.add(
         "mmlu",
         "accuracy on MMLU, five-shot, by category",
         _mmlu,
         "The answer is the letter with the largest likelihood.",
     )
-    add_checkpoint(one)
-    add_segment_length(one)
-    one.add_argument(
-        "--data", type=Path, required=True, metavar="PATH", help="folder or tar archive with dev/SUBJECT_dev.csv, ..."
-    )
-    one.add_argument("--split", choices=("val", "test"), default="val", help="which set of questions")
-    one.add_argument(
-        "--samples", type=whole(1, MOST), metavar="N", help="only the first N questions of each subject (default: all)"
-    )
+    add_checkpoint(parser)
+    add_segment_length(parser)
+    words = "folder or tar archive with dev/SUBJECT_dev.csv, ..."
+    parser.add_argument("--data", type=Path, required=True, metavar="PATH", help=words)
+    parser.add_argument("--split", choices=("val", "test"), default="val", help="which set of questions")
+    words = "only the first N questions of each subject (default: all)"
+    parser.add_argument("--samples", type=whole_number(1, MOST), metavar="N", help=words)
 
 
 def add_parity(commands: Commands) -> None:
-    one = commands.add(
+    parser = commands.add(
         "parity",
         "compare the RELEASE model with outputs of the released code",
         _parity,
         f"The exit code is 1 if a logit, gate or bank differs by more than {_TOLERANCE:g}.",
     )
-    one.add_argument("file", type=Path, metavar="FILE.safetensors", help="recorded inputs, weights and outputs")
+    parser.add_argument("file", type=Path, metavar="FILE.safetensors", help="recorded inputs, weights and outputs")
 
 
 def _recall(chosen: argparse.Namespace) -> Output:
     from lm2.evaluation.recall import Memory, recall
     from lm2.tasks import babi, babi_files
-    from lm2.weights.checkpoint import load
 
-    found = babi_files.read(chosen.babi, task=task_named(chosen.task) if chosen.task else None)
+    stories = babi_files.read(chosen.babi, task=parse_task(chosen.task) if chosen.task else None)
     if chosen.validation:
-        found = babi.split(found)[1]
+        stories = babi.split(stories)[1]
     if chosen.stretch is not None:
-        found = babi.stretch_all(found, statements=chosen.stretch)
-    prompts = list(babi.prompts(found))
-    checkpoint = load(chosen.checkpoint, chosen.device, chosen.dtype)
-    with progress("question") as told:
+        stories = babi.stretch_all(stories, statements=chosen.stretch)
+    prompts = list(babi.prompts(stories))
+    checkpoint = load_model(chosen, chosen.checkpoint)
+    with progress("question") as on_progress:
         report = recall(
             checkpoint,
             prompts,
             Memory(chosen.memory),
             segment_length=chosen.segment_length,
-            on_question=lambda done: told(done, len(prompts)),
+            on_question=partial(on_progress, total=len(prompts)),
         )
     rows = [{"distance": distance, **asdict(rate)} for distance, rate in report.by_distance.items()]
-    told_as_json = {
+    document = {
         "checkpoint": checkpoint.name,
-        **opened(checkpoint),
+        **identity(checkpoint),
         "memory": chosen.memory,
         "segment_length": report.segment_length,
         **asdict(report.overall),
         "by_distance": rows,
     }
-    return Output(found=told_as_json, words=_recalled(checkpoint.name, report))
+    return Output(document=document, lines=_recall_lines(checkpoint.name, report))
 
 
-def _recalled(name: str, report: "RecallReport") -> Iterator[str]:
+def _recall_lines(name: str, report: "RecallReport") -> Iterator[str]:
     yield (
         f"{name}, memory {report.memory.value}, segments of {report.segment_length} tokens, each question in a segment"
         " of its own"
@@ -121,29 +108,27 @@ def _recalled(name: str, report: "RecallReport") -> Iterator[str]:
 
 def _mmlu(chosen: argparse.Namespace) -> Output:
     from lm2.tasks import mmlu
-    from lm2.weights.checkpoint import load
 
     subjects = [
         replace(subject, questions=subject.questions[: chosen.samples])
         for subject in mmlu.read(chosen.data, mmlu.Split(chosen.split))
     ]
-    checkpoint = load(chosen.checkpoint, chosen.device, chosen.dtype)
+    checkpoint = load_model(chosen, chosen.checkpoint)
     total = sum(len(subject.questions) for subject in subjects)
-    with progress("question") as told:
-        report = mmlu.examine(
-            checkpoint, subjects, segment_length=chosen.segment_length, on_question=lambda done: told(done, total)
-        )
-    rows = {"all": report.overall, **{category.value: found for category, found in report.by_category.items()}}
+    with progress("question") as on_progress:
+        on_question = partial(on_progress, total=total)
+        report = mmlu.examine(checkpoint, subjects, segment_length=chosen.segment_length, on_question=on_question)
+    rows = {"all": report.overall, **{category.value: tally for category, tally in report.by_category.items()}}
     title = f"{checkpoint.name}, MMLU {chosen.split}, {mmlu.SHOTS}-shot"
-    found = {name: {**asdict(tally.rate), "always": tally.constants} for name, tally in rows.items()}
-    return Output(found=found, words=_examined(title, rows))
+    document = {name: {**asdict(tally.rate), "always": tally.constants} for name, tally in rows.items()}
+    return Output(document=document, lines=_mmlu_lines(title, rows))
 
 
-def _examined(title: str, rows: "dict[str, Tally]") -> Iterator[str]:
+def _mmlu_lines(title: str, rows: "dict[str, Tally]") -> Iterator[str]:
     yield title
     yield "category           questions  accuracy  95 % interval     always D  best letter"
-    for name, found in rows.items():
-        rate, best, always = found.rate, found.best_constant, found.constants
+    for name, tally in rows.items():
+        rate, best, always = tally.rate, tally.best_constant, tally.constants
         interval = f"{rate.low:.1%} to {rate.high:.1%}"
         yield (
             f"{name:<17}  {rate.n:>9}  {rate.accuracy:>8.1%}  {interval:<16}  {always['D']:>8.1%}  {best}"
@@ -154,14 +139,12 @@ def _examined(title: str, rows: "dict[str, Tally]") -> Iterator[str]:
 def _parity(chosen: argparse.Namespace) -> Output:
     from lm2.weights.released import parity
 
-    found = parity(chosen.file)
-    words = (
-        f"largest differences over {found.segments} segments: logits {found.logits:.2e}, gates {found.gates:.2e}, bank"
-        f" {found.bank:.2e}"
-    )
-    same = found.worst <= _TOLERANCE
+    largest = parity(chosen.file)
+    line = f"largest differences over {largest.segments} segments: logits {largest.logits:.2e}"
+    line += f", gates {largest.gates:.2e}, bank {largest.bank:.2e}"
+    same = largest.worst <= _TOLERANCE
     return Output(
-        found={**asdict(found), "tolerance": _TOLERANCE, "same": same},
-        words=[words],
+        document={**asdict(largest), "tolerance": _TOLERANCE, "same": same},
+        lines=[line],
         code=Exit.DONE if same else Exit.FAILED,
     )

@@ -1,13 +1,12 @@
-"""`lm2 sweep`: every unit of a grid replaced in many documents."""
+"""`lm2 sweep`: replaces every unit of a grid in many documents."""
 
 import argparse
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.cli.shell.arguments import MOST, add_spec, asked_in, wanted, whole
-from app.cli.shell.output import Output, specified, table_files, written
+from app.cli.shell.arguments import MOST, add_spec, errors_name, load_model, read_spec_and_folder, whole_number
+from app.cli.shell.output import Output, example, provenance, table_files, written
 from app.cli.shell.parser import Commands
 from app.cli.shell.progress import note, progress
 from probes.findings import mean
@@ -17,35 +16,30 @@ if TYPE_CHECKING:
     from probes.sweeps.result import SweepResult
     from probes.sweeps.spec import SweepSpec
 
-_EXAMPLE = "babi-lm2-qa1"
-
 
 def add_sweep(commands: Commands) -> None:
-    one = commands.add(
+    parser = commands.add(
         "sweep",
         "replace slots, heads, blocks or gates one by one",
         _sweep,
         "Every unit is replaced in many documents. A stopped sweep resumes with the same folder.",
     )
-    add_spec(one, "results of each document, and tables")
-    one.add_argument(
-        "--top", type=whole(0, MOST), default=10, metavar="N", help="how many units to list; JSON and tables have all"
-    )
+    add_spec(parser, "results of each document, and tables")
+    words = "how many units to list; JSON and tables have all"
+    parser.add_argument("--top", type=whole_number(0, MOST), default=10, metavar="N", help=words)
 
 
 def _sweep(chosen: argparse.Namespace) -> Output:
-    from lm2.weights.checkpoint import load
     from probes.sweeps.spec import SweepSpec
 
     if chosen.example:
-        example = SweepSpec(checkpoint=_EXAMPLE).to_json()
-        return Output(found=example, words=[json.dumps(example, indent=1)])
-    spec, out = wanted(chosen, "sweep", SweepSpec.from_json, "sweep.json")
-    with asked_in(chosen.spec):
-        return _swept(spec, load(spec.checkpoint, chosen.device, chosen.dtype), out, chosen.top)
+        return example(SweepSpec(checkpoint="babi-lm2-qa1"))
+    spec, out = read_spec_and_folder(chosen, "sweep", SweepSpec.from_json, "sweep.json")
+    with errors_name(chosen.spec):
+        return _run_sweep(spec, load_model(chosen, spec.checkpoint), out, chosen.top)
 
 
-def _swept(spec: "SweepSpec", checkpoint: "Checkpoint", out: Path, top: int) -> Output:
+def _run_sweep(spec: "SweepSpec", checkpoint: "Checkpoint", out: Path, top: int) -> Output:
     from probes.sweeps.sweep import predict, sweep
 
     cost = predict(spec, checkpoint)
@@ -54,53 +48,45 @@ def _swept(spec: "SweepSpec", checkpoint: "Checkpoint", out: Path, top: int) -> 
         f" {_time(cost.naive_seconds)}; as planned {cost.planned:,.0f}, about {_time(cost.planned_seconds)}, less what"
         f" {out} holds already"
     )
-    with progress("document") as told:
-        found = sweep(spec, checkpoint, out, told)
-    tables = {name: table.to_dict("records") for name, table in found.tables().items()}
-    # The values of every single document are in the files alone: they are what is large.
-    told_alone = {name: rows for name, rows in tables.items() if name != "values"}
-    result = {**specified(spec, checkpoint), **told_alone, **written(*table_files(out, *tables))}
-    return Output(found=result, words=_words(found, top, out))
+    with progress("document") as on_document:
+        result = sweep(spec, checkpoint, out, on_document)
+    tables = {name: table.to_dict("records") for name, table in result.tables().items()}
+    files = written(*table_files(out, *tables))
+    del tables["values"]  # of every document: large, and in the files only
+    return Output(document={**provenance(spec, checkpoint), **tables, **files}, lines=_lines(result, top, out))
 
 
 def _time(seconds: float) -> str:
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 120
-        else f"{seconds / 60:.0f} min"
-        if seconds < 7200
-        else f"{seconds / 3600:.1f} h"
-    )
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def _words(found: "SweepResult", top: int, out: Path) -> Iterator[str]:
+def _lines(result: "SweepResult", top: int, out: Path) -> Iterator[str]:
     from probes.stats.effects import Redundancy
 
-    spec, metric = found.spec, found.metric
-    documents = f"{len(found.stories)} documents of {len(set(found.stories))} stories"
-    documents += (
-        f"; {len(found.left_out)} left out, which lack the segments or another story to take from"
-        if found.left_out
-        else ""
-    )
+    spec, metric = result.spec, result.metric
+    documents = f"{len(result.stories)} documents of {len(set(result.stories))} stories"
+    if result.left_out:
+        documents += f"; {len(result.left_out)} left out, which lack the segments or another story to take from"
     yield (
-        f"{spec.checkpoint} on {found.device}, {found.dtype}: {spec.grid.value}, {spec.replacement.value},"
+        f"{spec.checkpoint} on {result.device}, {result.dtype}: {spec.grid.value}, {spec.replacement.value},"
         f" qa{spec.task}, {documents}"
     )
     yield f"change of {metric.label}, mean with 95 % interval clustered by story"
-    if found.screening is not None:
-        screen = found.screening
-        counted = f"{len(found.measured)} of {len(found.parts)} units measured"
+    if result.screening is not None:
+        screen = result.screening
+        counted = f"{len(result.measured)} of {len(result.parts)} units measured"
         yield f"screened: r {screen.r:.2f}, slope {screen.slope:.2f} of measured on screened effects; {counted}"
-    ranking, effects = found.ranking(), dict(zip(found.measured, found.effects(metric)))
+    ranking, effects = result.ranking(), dict(zip(result.measured, result.effects(metric)))
     if ranking is None:
         yield (
             "no ranking: the estimates do not agree with the measurements, so units that matter may have been missed"
         )
     for unit in (ranking or ())[:top]:
         effect = effects[unit]
-        yield f"  {found.parts[unit].label:<24} {mean(effect):+.3f}  q {effect.q:.3f}"
-    for joint, effect in zip(found.joints, found.joint_effects(metric)):
+        yield f"  {result.parts[unit].label:<24} {mean(effect):+.3f}  q {effect.q:.3f}"
+    for joint, effect in zip(result.joints, result.joint_effects(metric)):
         beside = f"   sum of single effects {mean(effect.singles):+.3f}" if isinstance(effect, Redundancy) else ""
         yield (
             f"  {joint.label + ', at once':<24}"

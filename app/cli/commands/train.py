@@ -1,4 +1,4 @@
-"""`lm2 train`, `lm2 tokenizer` and `lm2 graft`: new checkpoints, and what they are made of."""
+"""`lm2 train`, `lm2 tokenizer` and `lm2 graft`: make checkpoints and tokenizers."""
 
 import argparse
 from collections.abc import Iterable, Iterator
@@ -6,10 +6,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.cli.shell.arguments import asked_in, check_file, check_folder, whole
-from app.cli.shell.output import Output, written
+from app.cli.shell.arguments import check_file, check_folder, errors_name, whole_number
+from app.cli.shell.output import Output, write_file, written
 from app.cli.shell.parser import Commands
-from app.cli.shell.progress import Told, progress
+from app.cli.shell.progress import OnProgress, progress
 from lm2.shown import shown
 
 if TYPE_CHECKING:
@@ -17,46 +17,34 @@ if TYPE_CHECKING:
 
 
 def add_train(commands: Commands) -> None:
-    one = commands.add(
+    parser = commands.add(
         "train", "train a model, or continue training it", _train, "Training that was stopped resumes where it was."
     )
-    one.add_argument(
-        "config",
-        type=Path,
-        metavar="CONFIG.json",
-        help="model, stories, tokenizer and stages, as in the bundled training.json files",
-    )
-    one.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="folder of the checkpoint and of the resumable state"
-    )
+    words = "model, stories, tokenizer and stages, as in the bundled training.json files"
+    parser.add_argument("config", type=Path, metavar="CONFIG.json", help=words)
+    words = "folder of the checkpoint and of the resumable state"
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help=words)
 
 
 def add_tokenizer(commands: Commands) -> None:
-    one = commands.add("tokenizer", "train a tokenizer on a data folder's stories and books", _tokenizer)
-    one.add_argument(
-        "folder", type=Path, metavar="DIR", help="folder with babi/babi-v1.2-en-train.tar.xz and books/train/*.txt.xz"
-    )
-    one.add_argument("--pieces", type=whole(1, 10**7), default=2048, metavar="N", help="largest size of the vocabulary")
-    one.add_argument(
-        "--out", type=Path, required=True, metavar="FILE.json", help="the tokenizer, in Hugging Face's format"
-    )
+    parser = commands.add("tokenizer", "train a tokenizer on a data folder's stories and books", _tokenizer)
+    words = "folder with babi/babi-v1.2-en-train.tar.xz and books/train/*.txt.xz"
+    parser.add_argument("folder", type=Path, metavar="DIR", help=words)
+    words = "largest size of the vocabulary"
+    parser.add_argument("--pieces", type=whole_number(1, 10**7), default=2048, metavar="N", help=words)
+    words = "the tokenizer, in Hugging Face's format"
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE.json", help=words)
 
 
 def add_graft(commands: Commands) -> None:
-    one = commands.add("graft", "add an untrained memory to a model without one", _graft)
-    one.add_argument("checkpoint", metavar="MODEL", help="folder (ours or Hugging Face's) or .gguf file")
-    one.add_argument(
-        "--slots",
-        type=whole(1, 10**6),
-        required=True,
-        metavar="N",
-        help="rows of the bank, each as wide as the residual stream",
-    )
-    one.add_argument(
-        "--heads", type=whole(1, 10**6), required=True, metavar="N", help="heads that read and write the slots"
-    )
-    one.add_argument("--layers", metavar="0,4,8", help="blocks that get a memory, from 0 (default: all)")
-    one.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder for the checkpoint")
+    parser = commands.add("graft", "add an untrained memory to a model without one", _graft)
+    parser.add_argument("checkpoint", metavar="MODEL", help="folder (ours or Hugging Face's) or .gguf file")
+    words = "rows of the bank, each as wide as the residual stream"
+    parser.add_argument("--slots", type=whole_number(1, 10**6), required=True, metavar="N", help=words)
+    words = "heads that read and write the slots"
+    parser.add_argument("--heads", type=whole_number(1, 10**6), required=True, metavar="N", help=words)
+    parser.add_argument("--layers", metavar="0,4,8", help="blocks that get a memory, from 0 (default: all)")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder for the checkpoint")
 
 
 def _train(chosen: argparse.Namespace) -> Output | None:
@@ -68,22 +56,22 @@ def _train(chosen: argparse.Namespace) -> Output | None:
 
     check_folder(chosen.out, "training", "checkpoint")
     config, losses = TrainingConfig.load(chosen.config), []
-    with ExitStack() as shown, asked_in(chosen.config):
-        bars: list[Told] = []
+    with ExitStack() as stack, errors_name(chosen.config):
+        bars: list[OnProgress] = []
 
-        def heard(state: "Progress", loss: float) -> None:
+        def on_step(state: "Progress", loss: float) -> None:
             losses.append(loss)
-            if PartialState().is_main_process:  # of several that train together, one tells
-                if not bars:  # what is drawn begins with the first step: before it there is much to read
-                    bars.append(shown.enter_context(progress("step")))
+            if PartialState().is_main_process:  # one of several that train together
+                if not bars:  # begun here, so that the bar does not count the time that reading takes
+                    bars.append(stack.enter_context(progress("step")))
                 bars[0](state.step, config.steps, f"{config.at(state.step - 1)[0].phase.value}, loss {loss:.3f}")
 
-        train(config, chosen.out, heard)
-    if not PartialState().is_main_process:  # of several that train together, one writes and tells
+        train(config, chosen.out, on_step)
+    if not PartialState().is_main_process:
         return None
     folder = chosen.out / "checkpoint"
     checkpoint = load(folder, "cpu")
-    found = {
+    document = {
         "checkpoint": str(folder),
         "checkpoint_digest": checkpoint.digest,
         "parameters": checkpoint.parameters,
@@ -91,29 +79,28 @@ def _train(chosen: argparse.Namespace) -> Output | None:
         "loss": losses[-1] if losses else None,
         **written(folder),
     }
-    return Output(found=found, words=[f"{folder} can be opened: lm2 info {folder}"])
+    return Output(document=document, lines=[f"{folder} can be opened: lm2 info {folder}"])
 
 
 def _tokenizer(chosen: argparse.Namespace) -> Output:
-    from lm2.files import replace_file
     from lm2.text.tokens import Tokenizer
     from lm2.training.corpus import texts
 
     check_file(chosen.out)
-    with progress("text") as told:
-        learnt = Tokenizer.train(_counted(texts(chosen.folder), told), chosen.pieces)
-    with replace_file(chosen.out) as aside:
-        aside.write_text(learnt.to_json(), encoding="utf-8")
-    return Output(found={"pieces": learnt.size, **written(chosen.out)}, words=[f"{chosen.out}: {learnt.size} pieces"])
+    with progress("text") as on_text:
+        tokenizer = Tokenizer.train(_counted(texts(chosen.folder), on_text), chosen.pieces)
+    write_file(chosen.out, tokenizer.to_json())
+    line = f"{chosen.out}: {tokenizer.size} pieces"
+    return Output(document={"pieces": tokenizer.size, **written(chosen.out)}, lines=[line])
 
 
-def _counted(texts: Iterable[str], told: Told) -> Iterator[str]:
+def _counted(texts: Iterable[str], on_text: OnProgress) -> Iterator[str]:
     for done, text in enumerate(texts, start=1):
         yield text
-        told(done)
+        on_text(done)
 
 
-def _layers(text: str) -> tuple[int, ...]:
+def _parse_layers(text: str) -> tuple[int, ...]:
     layers = [layer.strip() for layer in text.split(",")]
     if not all(layer.isascii() and layer.isdecimal() and len(layer) <= 9 for layer in layers):
         raise ValueError(f"layers are written 0,4,8, not {shown(text)}")
@@ -130,7 +117,7 @@ def _graft(chosen: argparse.Namespace) -> Output:
         raise ValueError(f"{chosen.out} exists already; --out must be a new folder")
     check_folder(chosen.out)
     plain = load(chosen.checkpoint, "cpu")
-    layers = tuple(range(plain.config.n_layers)) if chosen.layers is None else _layers(chosen.layers)
+    layers = tuple(range(plain.config.n_layers)) if chosen.layers is None else _parse_layers(chosen.layers)
     grafted = graft(
         plain,
         slots=chosen.slots,
@@ -140,7 +127,7 @@ def _graft(chosen: argparse.Namespace) -> Output:
         generator=torch.Generator().manual_seed(0),
     )
     save(chosen.out, grafted.model, grafted.tokenizer, grafted.card)
-    found = {
+    document = {
         "checkpoint": str(chosen.out),
         "checkpoint_digest": grafted.digest,
         "parameters": grafted.parameters,
@@ -148,4 +135,4 @@ def _graft(chosen: argparse.Namespace) -> Output:
         **written(chosen.out),
     }
     added = f"{grafted.memory_parameters:,} parameters of memory added to {plain.parameters:,}"
-    return Output(found=found, words=[f"{chosen.out}: {added}; lm2 info {chosen.out}"])
+    return Output(document=document, lines=[f"{chosen.out}: {added}; lm2 info {chosen.out}"])

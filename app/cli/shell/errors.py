@@ -1,4 +1,4 @@
-"""How commands end: exit codes, and one line for whatever goes wrong."""
+"""How commands end: exit codes, and one line for every error."""
 
 import os
 import re
@@ -13,15 +13,20 @@ from app.views.seen import seen
 
 
 class Exit(IntEnum):
-    """Exit codes."""
+    """Exit codes and what they mean."""
 
-    DONE = 0
-    FAILED = 1
-    MISTAKE = 2
-    UNEXPECTED = 70
-    INTERRUPTED = 130
-    UNREAD = 141
-    TOLD_TO_END = 143
+    DONE = 0, "done"
+    FAILED = 1, "the comparison failed (parity)"
+    MISTAKE = 2, "a mistake in an argument or a file; one line says which"
+    UNEXPECTED = 70, "an unexpected error; --debug shows where"
+    INTERRUPTED = 130, "interrupted"
+    UNREAD = 141, "the reader of the output stopped reading"
+    TERMINATED = 143, "terminated (SIGTERM)"
+
+    def __new__(cls, code: int, meaning: str) -> "Exit":
+        member = int.__new__(cls, code)
+        member._value_, member.meaning = code, meaning
+        return member
 
 
 _LONGEST = 300
@@ -30,44 +35,29 @@ _LONGEST = 300
 _NO_MEMORY = re.compile(
     "MemoryError|OutOfMemory|out of memory|not enough memory|allocate memory|tried to allocate", re.IGNORECASE
 )
-"""How libraries say that there is no memory left: torch's processors and cards by a RuntimeError."""
-
-MEANING = {
-    Exit.DONE: "done",
-    Exit.FAILED: "the comparison failed (parity)",
-    Exit.MISTAKE: "a mistake in an argument or a file; one line says which",
-    Exit.UNEXPECTED: "an unexpected error; --debug shows where",
-    Exit.INTERRUPTED: "interrupted",
-    Exit.UNREAD: "the reader of the output stopped reading",
-    Exit.TOLD_TO_END: "terminated (SIGTERM)",
-}
+"""How libraries report that no memory is left; torch raises RuntimeError on CPU and GPU."""
 
 
-class ToldToEnd(BaseException):
-    """The process was sent SIGTERM. Raised where the command stands, so that it leaves no half-written file behind."""
+class Terminated(BaseException):
+    """The process was sent SIGTERM. Raised in the running command, so that it removes half-written files."""
 
 
-def _end(number: int, frame: FrameType | None) -> None:
-    raise ToldToEnd
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise Terminated
 
 
 class ErrorHandler:
-    """Around a command: what it raises becomes an exit code and one line on standard error, with `debug` behind a
-    traceback.
-
-    Nothing that a command raises goes on from here, but nothing is passed over in silence either: each kind has its
-    code.
-    """
+    """Context of a command: turns any exception into an exit code and one line on standard error, after a traceback if
+    `debug` is set."""
 
     def __init__(self) -> None:
         self.code: int = Exit.DONE
         self.debug = False
 
     def __enter__(self) -> "ErrorHandler":
-        # No other may say what a signal does.
         self._in_main_thread = threading.current_thread() is threading.main_thread()
-        if self._in_main_thread:
-            self._before = signal.signal(signal.SIGTERM, _end)
+        if self._in_main_thread:  # other threads cannot set signal handlers
+            self._before = signal.signal(signal.SIGTERM, _terminate)
         return self
 
     def __exit__(
@@ -79,28 +69,25 @@ class ErrorHandler:
             case None | SystemExit():
                 return False
             case BrokenPipeError():
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left must go somewhere
-                self.code, said = Exit.UNREAD, ""
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still buffered
+                self.code, message = Exit.UNREAD, ""
             case KeyboardInterrupt():
-                self.code, said = Exit.INTERRUPTED, "interrupted"
-            case ToldToEnd():
-                self.code, said = Exit.TOLD_TO_END, "terminated"
+                self.code, message = Exit.INTERRUPTED, "interrupted"
+            case Terminated():
+                self.code, message = Exit.TERMINATED, "terminated"
             case ValueError() | OSError():
-                self.code, said = Exit.MISTAKE, str(error) or repr(error)
+                self.code, message = Exit.MISTAKE, str(error) or repr(error)
             case MemoryError() | RuntimeError() if _NO_MEMORY.search(f"{type(error).__name__}: {error}"):
-                self.code, said = Exit.MISTAKE, "out of memory: ask for less at once"
+                self.code, message = Exit.MISTAKE, "out of memory: ask for less at once"
             case RecursionError():
-                self.code, said = Exit.MISTAKE, "the input is nested too deeply"
+                self.code, message = Exit.MISTAKE, "the input is nested too deeply"
             case _:
-                self.code, said = Exit.UNEXPECTED, f"{type(error).__name__}: {error} (--debug shows where)"
+                self.code, message = Exit.UNEXPECTED, f"{type(error).__name__}: {error} (--debug shows where)"
         if self.debug:
             traceback.print_exception(error)
-        if said:
-            print(f"lm2: {_line(said)}", file=sys.stderr)
+        if message:
+            line = seen(" ".join(message.split()))
+            if len(line) > _LONGEST:  # the middle of a long quotation is left out
+                line = f"{line[: _LONGEST - 100]} … {line[-97:]}"
+            print(f"lm2: {line}", file=sys.stderr)
         return True
-
-
-def _line(said: str) -> str:
-    """A sentence on one line that can be read at once, whatever is quoted in it: both ends of a long one."""
-    line = seen(" ".join(said.split()))
-    return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 100]} … {line[-97:]}"

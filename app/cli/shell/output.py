@@ -1,4 +1,4 @@
-"""What a command found, told in words or as JSON: every command returns one of these, and `main` tells it."""
+"""What a command returns, printed as text or as JSON."""
 
 import hashlib
 import json
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.views.seen import seen
+from lm2.files import replace_file
 from lm2.markdown import aligned
 from probes.findings import cell_words
 
@@ -19,42 +20,50 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
-    """What a command found in both forms, and the exit code that goes with it."""
+    """A command's result in both forms, and its exit code."""
 
-    found: Any
-    """The document of --json: dictionaries, lists, words and numbers."""
-    words: Iterable[str] = ()
-    """Lines for people; made only where they are told."""
+    document: Any
+    """For --json: dictionaries, lists, strings and numbers."""
+    lines: Iterable[str] = ()
+    """For people; iterated only if they are printed."""
     code: int = 0
 
-    def tell(self, *, as_json: bool) -> None:
-        """Print one form, all of it: whoever stopped reading is noticed here. A terminal obeys no character of a text
-        or name."""
-        for line in [_document(self.found)] if as_json else self.words:
+    def print(self, *, as_json: bool) -> None:
+        """Print one form and flush it, so that a closed pipe raises here. Control characters are escaped."""
+        for line in [_json(self.document)] if as_json else self.lines:
             print(seen(line))
         sys.stdout.flush()
 
 
-def _document(found: Any) -> str:
-    # JSON has no NaN, though Python would write it: a number that is not there is null.
-    return json.dumps(json.loads(json.dumps(found), parse_constant=lambda _: None))
+def _json(document: Any) -> str:
+    # JSON has no NaN and no infinity, though Python would write them: they become null.
+    return json.dumps(json.loads(json.dumps(document), parse_constant=lambda _: None))
 
 
-def opened(checkpoint: "Checkpoint") -> dict[str, str]:
-    """Which weights, where and in which numbers, named as the screens' results name them."""
+def example(spec: Any) -> Output:
+    """A spec to start from, as JSON in both forms."""
+    return Output(document=spec.to_json(), lines=[json.dumps(spec.to_json(), indent=1)])
+
+
+def identity(checkpoint: "Checkpoint") -> dict[str, str]:
+    """Which weights, on which device, in which number format."""
     return {"checkpoint_digest": checkpoint.digest, "device": checkpoint.device, "dtype": checkpoint.dtype}
 
 
-def specified(spec: Any, checkpoint: "Checkpoint") -> dict[str, Any]:
-    """Everything that decided the numbers."""
-    return {"spec": spec.to_json(), "spec_digest": spec.digest, **opened(checkpoint)}
+def provenance(spec: Any, checkpoint: "Checkpoint") -> dict[str, Any]:
+    """Everything that determines the numbers."""
+    return {"spec": spec.to_json(), "spec_digest": spec.digest, **identity(checkpoint)}
+
+
+def write_file(path: Path, content: str | bytes) -> None:
+    """Write a file, whole or not at all."""
+    with replace_file(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def written(*paths: Path) -> dict[str, list[dict[str, str]]]:
-    """The files that a command left, each with its SHA-256; of a folder, all that are in it."""
-    files = [
-        file for path in paths for file in ([path] if path.is_file() else sorted(path.rglob("*"))) if file.is_file()
-    ]
+    """Files that a command has written, each with its SHA-256; a folder stands for all files in it."""
+    files = [file for path in paths for file in (path, *sorted(path.rglob("*"))) if file.is_file()]
     return {"written": [{"path": str(file), "sha256": _sha256(file)} for file in files]}
 
 
@@ -64,16 +73,17 @@ def _sha256(path: Path) -> str:
 
 
 def table_files(folder: Path, *names: str) -> list[Path]:
-    """What `lm2.files.write_table` makes of tables."""
+    """The files that `lm2.files.write_table` writes for tables."""
     return [folder / f"{name}.{ending}" for name in names for ending in ("csv", "parquet")]
 
 
 def table_lines(findings: "Findings") -> Iterator[str]:
-    """One table. Columns of words begin at their left, those of numbers end at their right."""
+    """A table with its title and note. Words are aligned left, numbers right."""
     yield f"\n{findings.title}"
     columns = [(series.label, *map(cell_words, series.values)) for series in findings.series]
     numeric = [
-        at > 0 and not any(isinstance(cell, str) for cell in series.values) for at, series in enumerate(findings.series)
+        number > 0 and not any(isinstance(cell, str) for cell in series.values)
+        for number, series in enumerate(findings.series)
     ]
     for row in aligned(list(zip(*columns)), numeric):
         yield "  ".join(row).rstrip()

@@ -1,4 +1,4 @@
-"""What a command tells while it works, all of it on standard error: a bar, and notes."""
+"""What a command shows while it works, on standard error: a progress bar, and notes."""
 
 import sys
 from collections.abc import Iterator
@@ -6,29 +6,27 @@ from contextlib import contextmanager
 from typing import Protocol
 
 
-class Told(Protocol):
-    """How far it is: `done` of `total`, where that is known; `about`: what was done last."""
+class OnProgress(Protocol):
+    """Called with how much is `done` of `total`, if that is known; `about`: the last step."""
 
     def __call__(self, done: int, total: int | None = None, about: str = "") -> None: ...
 
 
 @contextmanager
-def progress(unit: str, desc: str | None = None, *, scale: bool = False) -> Iterator[Told]:
-    """What work tells its steps to, counted in `unit`s; `scale`: in thousands and millions. Nothing is drawn where
-    nobody looks."""
+def progress(unit: str, desc: str | None = None, *, scale: bool = False) -> Iterator[OnProgress]:
+    """A bar, drawn only in a terminal, that counts in `unit`s; `scale`: in thousands and millions."""
     from tqdm import tqdm
 
     with tqdm(unit=unit, desc=desc, unit_scale=scale, disable=None) as bar:
 
-        def told(done: int, total: int | None = None, about: str = "") -> None:
+        def on_progress(done: int, total: int | None = None, about: str = "") -> None:
             bar.total = total
             if about:
                 bar.set_postfix_str(about, refresh=False)
             bar.update(done - bar.n)
 
-        yield told
+        yield on_progress
 
 
 def note(words: str) -> None:
-    """Say something before the answer is there."""
     print(words, file=sys.stderr, flush=True)

@@ -18,7 +18,7 @@ from lm2.files import replace_file
 @pytest.mark.skipif(os.name != "posix", reason="signals are sent as POSIX has them")
 @pytest.mark.parametrize(
     ("number", "code", "said"),
-    [(signal.SIGTERM, Exit.TOLD_TO_END, "terminated"), (signal.SIGINT, Exit.INTERRUPTED, "interrupted")],
+    [(signal.SIGTERM, Exit.TERMINATED, "terminated"), (signal.SIGINT, Exit.INTERRUPTED, "interrupted")],
 )
 def test_a_command_that_is_told_to_end_leaves_no_half_written_file(
     number: signal.Signals, code: Exit, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -27,13 +27,13 @@ def test_a_command_that_is_told_to_end_leaves_no_half_written_file(
     # Which a shell has ignored in what it starts in the background.
     interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        with ErrorHandler() as ending, replace_file(tmp_path / "result.json") as aside:
+        with ErrorHandler() as handler, replace_file(tmp_path / "result.json") as aside:
             aside.write_text('{"half": ')
             os.kill(os.getpid(), number)
             threading.Event().wait(10)
     finally:
         signal.signal(signal.SIGINT, interrupt)
-    assert (ending.code, capsys.readouterr().err) == (code, f"lm2: {said}\n")
+    assert (handler.code, capsys.readouterr().err) == (code, f"lm2: {said}\n")
     assert list(tmp_path.iterdir()) == [] and signal.getsignal(signal.SIGTERM) is before
 
 

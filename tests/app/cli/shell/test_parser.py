@@ -142,7 +142,7 @@ def test_what_goes_wrong_is_one_line_and_a_traceback_where_that_is_asked_for(
 
 
 def test_a_document_has_null_for_a_number_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
-    Output(found={"a": [float("nan"), 1.5], "b": float("inf")}).tell(as_json=True)
+    Output(document={"a": [float("nan"), 1.5], "b": float("inf")}).print(as_json=True)
     assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail) == {"a": [None, 1.5], "b": None}
 
 
