@@ -4,7 +4,8 @@ import re
 from dataclasses import dataclass
 
 from lm2.serialize import as_text
-from lm2.tasks.babi import Prompt, Question, Story, ask
+from lm2.tasks.babi import Question, Story, ask
+from lm2.tasks.prompt import Prompt
 from lm2.text.sequence import TokenSequence
 from lm2.text.tokens import BREAK, Tokenizer
 

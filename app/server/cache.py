@@ -17,7 +17,7 @@ from lm2.model.sites import Site
 from lm2.runs.capture import Capture
 from lm2.runs.spec import RunSpec
 from lm2.tasks import stories
-from lm2.tasks.babi import Prompt
+from lm2.tasks.prompt import Prompt
 from lm2.weights.bundled import bundled_names, files_of
 
 if TYPE_CHECKING:

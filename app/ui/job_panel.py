@@ -20,7 +20,7 @@ from lm2.tasks import stories
 if TYPE_CHECKING:
     import pandas as pd
 
-    from lm2.tasks.babi import Prompt
+    from lm2.tasks.prompt import Prompt
     from lm2.weights.checkpoint import Checkpoint
 
 MOST_QUESTIONS = 2000
@@ -45,7 +45,7 @@ def questions() -> tuple[Prompt, ...] | None:
         "{} questions about {} stories of qa{}, {}; each in a segment of its own. The settings under"
         " Context in the sidebar do not apply here.",
         count,
-        len({prompt.story_id for prompt in found}),
+        len({prompt.group for prompt in found}),
         task,
         origin,
     )

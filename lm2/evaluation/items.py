@@ -8,8 +8,9 @@ from pathlib import Path
 
 from lm2.evaluation.cells import Evaluation, EvaluationCell, short_digest
 from lm2.files import State, state
-from lm2.tasks.babi import Prompt, prompts
+from lm2.tasks.babi import prompts
 from lm2.tasks.babilong import Library, Mixture, fits, length_tokens, mix
+from lm2.tasks.prompt import Prompt
 from lm2.tasks.simulator import simulate
 from lm2.tasks.stories import files_state, stories_in
 from lm2.text.tokens import Tokenizer

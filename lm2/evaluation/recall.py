@@ -8,8 +8,8 @@ from enum import Enum
 from lm2.intervals import Rate, rate
 from lm2.runs.interventions import Freeze, Intervention, Reset
 from lm2.runs.runner import run
-from lm2.tasks.babi import Prompt
 from lm2.tasks.encoded_prompt import encode_prompt
+from lm2.tasks.prompt import Prompt
 from lm2.weights.checkpoint import Checkpoint
 
 
@@ -60,7 +60,7 @@ def ask(checkpoint: Checkpoint, prompt: Prompt, memory: Memory, segment_length: 
     trace = run(checkpoint, replace(asked.spec, interventions=changes))
     said = tuple(map(int, trace.logits[list(asked.rows)].argmax(-1)))
     return RecallResult(
-        story=prompt.story_id,
+        story=prompt.group,
         right=said == asked.answer_ids,
         distance=asked.distance,
         answer=prompt.answer,

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from lm2.tasks.prompt import Prompt
 from lm2.text.tokens import BREAK
 
 
@@ -58,27 +59,6 @@ class Story:
         return tuple(s for s in self.statements if s.line < question.line)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Prompt:
-    """One question asked alone after the statements above it, without the story's earlier questions.
-
-    The model's continuation is a blank and the answer; neither is part of `text`.
-    """
-
-    story_id: str
-    task: int | None
-    text: str
-    """Statements joined by one blank, the segment break (or a blank), the question."""
-    statements: tuple[Statement, ...]
-    statement_spans: tuple[tuple[int, int], ...]
-    """Start and end character of each statement: text[start:end] is its text."""
-    question: str
-    question_span: tuple[int, int]
-    answer: str
-    support: tuple[int, ...]
-    """Indexes into `statements` (from 0) of the facts that justify the answer."""
-
-
 def ask(story: Story, question: Question, *, own_segment: bool = True) -> Prompt:
     """The prompt that asks `question`; with `own_segment` a form feed parts it from the facts, else a blank.
 
@@ -94,15 +74,13 @@ def ask(story: Story, question: Question, *, own_segment: bool = True) -> Prompt
     joint = (BREAK if own_segment else " ") if statements else ""
     index_of = {s.line: index for index, s in enumerate(statements)}
     return Prompt(
-        story_id=story.id,
-        task=story.task,
         text=facts + joint + question.text,
-        statements=statements,
-        statement_spans=tuple(spans),
-        question=question.text,
         question_span=(start, start + len(question.text)),
-        answer=question.answer,
+        answers=(question.answer,),
+        group=story.id,
+        statement_spans=tuple(spans),
         support=tuple(index_of[line] for line in question.support),
+        task=story.task,
     )
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lm2.files import read_text
 from lm2.shown import shown
-from lm2.tasks.babi import Prompt
+from lm2.tasks.prompt import Prompt
 from lm2.text.sequence import TokenSequence
 from lm2.text.tokens import Tokenizer
 
@@ -152,9 +152,9 @@ def mix(prompt: Prompt, length: int, library: Library | None, tokenizer: Tokeniz
 
     Raises ValueError when facts alone are longer than that, and for a length above 0 without books.
     """
-    facts = [statement.text for statement in prompt.statements]
+    facts = [*prompt.statements]
     counts = [len(tokenizer.encode_after(f" {fact}")) for fact in facts]
-    rng = random.Random(f"{seed}/{prompt.story_id}/{prompt.question_span[0]}/{length}")
+    rng = random.Random(f"{seed}/{prompt.group}/{prompt.question_span[0]}/{length}")
     sentences: list[tuple[str, int]] = []
     book = ""
     if length:
@@ -181,7 +181,7 @@ def mix(prompt: Prompt, length: int, library: Library | None, tokenizer: Tokeniz
         question=prompt.question,
         answer=prompt.answer,
         task=prompt.task or 0,
-        story_id=prompt.story_id,
+        story_id=prompt.group,
         fact_spans=tuple(spans),
         support=prompt.support,
         tokens=sum(counts) + sum(count for _, count in sentences),

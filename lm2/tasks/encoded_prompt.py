@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from lm2.runs.runner import prepare
 from lm2.runs.spec import RunSpec
-from lm2.tasks.babi import Prompt
+from lm2.tasks.prompt import Prompt
 from lm2.text.segments import Segment
 from lm2.text.sequence import TokenSequence
 from lm2.weights.checkpoint import Checkpoint

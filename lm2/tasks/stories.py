@@ -8,8 +8,9 @@ from pathlib import Path
 
 from lm2.files import State, state
 from lm2.shown import shown
-from lm2.tasks.babi import Prompt, Story, ask, split
+from lm2.tasks.babi import Story, ask, split
 from lm2.tasks.babi_files import BabiError, NoSuchTaskError, read
+from lm2.tasks.prompt import Prompt
 from lm2.tasks.simulator import simulate
 
 TASKS = tuple(range(1, 11))

@@ -33,7 +33,7 @@ class Observed:
 
     @property
     def stories(self) -> list[str]:
-        return [encoded.prompt.story_id for encoded in self.encoded_prompts]
+        return [encoded.prompt.group for encoded in self.encoded_prompts]
 
     def share(self) -> Rate:
         """Share of questions answered with the answer behind them, clustered by story."""
@@ -87,7 +87,7 @@ def before(encoded_prompts: Sequence[EncodedPrompt], at: int, count: int) -> tup
     are fewer."""
     around = (encoded_prompts[at - back] for back in range(1, len(encoded_prompts)))
     others = list(
-        islice((encoded for encoded in around if encoded.prompt.story_id != encoded_prompts[at].prompt.story_id), count)
+        islice((encoded for encoded in around if encoded.prompt.group != encoded_prompts[at].prompt.group), count)
     )
     if len(others) < count:
         raise ValueError(
@@ -112,4 +112,4 @@ def constant(encoded_prompts: Sequence[EncodedPrompt]) -> Rate:
     """Chance: the share of questions that the best constant answer gets right."""
     answers = [encoded.prompt.answer for encoded in encoded_prompts]
     best = max(sorted(set(answers)), key=answers.count)
-    return rate([answer == best for answer in answers], [encoded.prompt.story_id for encoded in encoded_prompts])
+    return rate([answer == best for answer in answers], [encoded.prompt.group for encoded in encoded_prompts])

@@ -12,8 +12,8 @@ from lm2.runs.runner import prepare, run
 from lm2.runs.spec import RunSpec
 from lm2.runs.trace import read_only
 from lm2.serialize import Spec, not_empty
-from lm2.tasks.babi import Prompt
 from lm2.tasks.encoded_prompt import EncodedPrompt
+from lm2.tasks.prompt import Prompt
 from lm2.text.segments import Segment
 from lm2.text.tokens import BREAK
 from lm2.weights.checkpoint import Checkpoint
@@ -93,17 +93,7 @@ def _segment(segments: tuple[Segment, ...], row: int) -> int:
 def _put(checkpoint: Checkpoint, spec: PatchSpec) -> EncodedPrompt:
     """The text as planned sweeps want it, with something behind the question: here in a segment of its own, so that
     nothing else changes."""
-    prompt = Prompt(
-        story_id="",
-        task=None,
-        text=spec.text,
-        statements=(),
-        statement_spans=(),
-        question=spec.text,
-        question_span=(0, len(spec.text)),
-        answer=".",
-        support=(),
-    )
+    prompt = Prompt(text=spec.text, question_span=(0, len(spec.text)), answers=(".",), group="")
     longer = spec.run(f"{spec.text}{BREAK}{prompt.answer}")
     tokens, segments = prepare(checkpoint, longer)
     return EncodedPrompt(

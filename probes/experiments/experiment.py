@@ -124,5 +124,5 @@ def perform(
 
 def held_out(encoded_prompts: Sequence[EncodedPrompt]) -> str:
     """What a table's numbers are of, in words."""
-    told = {encoded.prompt.story_id for encoded in encoded_prompts}
+    told = {encoded.prompt.group for encoded in encoded_prompts}
     return f"{len(encoded_prompts)} held-out questions of {len(told)} stories, 95 % intervals clustered by story"

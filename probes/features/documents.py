@@ -12,8 +12,9 @@ from lm2.files import read_text
 from lm2.serialize import Plain
 from lm2.shown import shown
 from lm2.tasks import stories
-from lm2.tasks.babi import Prompt, ask
+from lm2.tasks.babi import ask
 from lm2.tasks.babilong import PROMPT_TOKENS, Library, length_tokens, mix
+from lm2.tasks.prompt import Prompt
 from lm2.tasks.simulator import simulate
 from lm2.tasks.world import OPPOSITE, understand
 from lm2.text.tokens import BREAK, Tokenizer
@@ -94,7 +95,7 @@ class Documents(Plain):
         without books.
         """
         prompts = [prompt for task in self.tasks for prompt in self._prompts(task)]
-        shared = [[prompt.story_id for prompt in prompts]]
+        shared = [[prompt.group for prompt in prompts]]
         if self.length is not None:
             prompts, passages = _among_books(prompts, self.length, self.seed, tokenizer)
             shared.append(passages)
@@ -112,7 +113,7 @@ class Documents(Plain):
 
 def names(prompts: Iterable[Prompt]) -> frozenset[str]:
     """Every person, place and object that the statements of any of these name."""
-    told = {statement.text for prompt in prompts for statement in prompt.statements}
+    told = {text for prompt in prompts for text in prompt.statements}
     return frozenset(word for text in told for word in understand(text).words) - set(OPPOSITE)
 
 
@@ -123,9 +124,7 @@ def without_names(text: str, known: frozenset[str]) -> str:
 
 def template(prompt: Prompt, known: frozenset[str]) -> str:
     """The sentences of a document without names."""
-    return " ".join(
-        without_names(text, known) for text in (*(statement.text for statement in prompt.statements), prompt.question)
-    )
+    return " ".join(without_names(text, known) for text in (*prompt.statements, prompt.question))
 
 
 def _among_books(

@@ -176,10 +176,7 @@ class Examples:
     @cached_property
     def worlds(self) -> tuple[tuple[World, ...], ...]:
         """Of each document, what is known after each of its statements."""
-        return tuple(
-            track([statement.text for statement in encoded_prompt.prompt.statements])
-            for encoded_prompt in self.encoded_prompts
-        )
+        return tuple(track(encoded_prompt.prompt.statements) for encoded_prompt in self.encoded_prompts)
 
     @cached_property
     def names(self) -> frozenset[str]:
@@ -192,7 +189,7 @@ class Examples:
 
     def table(self) -> pd.DataFrame:
         """A row per example, in order. A file of own labels counts rows as the column `row` does."""
-        ids = [encoded_prompt.prompt.story_id for encoded_prompt in self.encoded_prompts]
+        ids = [encoded_prompt.prompt.group for encoded_prompt in self.encoded_prompts]
         return pd.DataFrame(
             {
                 "row": np.arange(len(self)),
@@ -221,7 +218,7 @@ def _columns(encoded: EncodedPrompt, moment: RowPosition) -> tuple[np.ndarray, .
     if encoded.facts:
         last = max(encoded.prompt.support)
         distance = np.where(told > last, segment - encoded.segment_of(encoded.statements[last][-1]), -1)
-    kinds = np.array(["", *(statement.text for statement in encoded.prompt.statements)])
+    kinds = np.array(["", *encoded.prompt.statements])
     return segment, places - starts[segment], np.array(encoded.tokens.ids)[places], told, distance, kinds[told]
 
 

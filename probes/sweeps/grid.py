@@ -210,7 +210,7 @@ def sources(
     found, left_out = [], []
     for index, asked in enumerate(encoded_prompts):
         at = answer_segment(asked)
-        others = [encoded for encoded in encoded_prompts if encoded.prompt.story_id != asked.prompt.story_id]
+        others = [encoded for encoded in encoded_prompts if encoded.prompt.group != asked.prompt.group]
         taken: list[EncodedPrompt] = []
         enough = at >= reach
         if enough and replacement in (Replacement.RESAMPLE, Replacement.MEAN):
@@ -228,7 +228,7 @@ def sources(
                 ReplacementSource(replacement=replacement, persistence=persistence, asked=asked, donors=tuple(taken))
             )
         else:
-            left_out.append(asked.prompt.story_id)
+            left_out.append(asked.prompt.group)
     if not found:
         raise ValueError(
             f"none of {len(encoded_prompts)} documents has {reach} segments before the answer's and other stories to"

@@ -11,7 +11,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from lm2.files import write_table
-from lm2.tasks.babi import Prompt
+from lm2.tasks.prompt import Prompt
 from probes.stats.effects import Effect, Redundancy, effects_of_units, joint_beside_singles
 from probes.stats.metrics import Metric
 from probes.sweeps.grid import ModelPart
@@ -63,7 +63,7 @@ class SweepResult:
     @property
     def stories(self) -> tuple[str, ...]:
         """Per document; documents of one story are one group."""
-        return tuple(prompt.story_id for prompt in self.prompts)
+        return tuple(prompt.group for prompt in self.prompts)
 
     @property
     def metric(self) -> Metric:

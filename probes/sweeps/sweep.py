@@ -259,7 +259,7 @@ class _Work:
         """By metric, [point, document]: units replaced together, best first and worst first."""
         layout, metric = self._layout, self._layout.spec.metrics[0]
         harm = metric.harm * (values[metric] - baseline[metric])
-        folds = _folds([source.asked.prompt.story_id for source in layout.sources])
+        folds = _folds([source.asked.prompt.group for source in layout.sources])
 
         def along(index: int) -> dict[str, Any]:
             source = layout.sources[index]

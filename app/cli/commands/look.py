@@ -30,7 +30,7 @@ from lm2.files import read_text
 
 if TYPE_CHECKING:
     from lm2.runs.trace import Trace
-    from lm2.tasks.babi import Prompt
+    from lm2.tasks.prompt import Prompt
     from lm2.text.tokens import Tokenizer
     from lm2.weights.checkpoint import Checkpoint
 

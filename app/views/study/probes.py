@@ -288,7 +288,7 @@ def misread(probed: Probed, source: Source, target: Target, segment: int | str) 
     rows = []
     for row in wrong[:_MISREAD]:
         read, truth = int(task.predicted[row]), int(task.labels[row])
-        story = plan.examples.encoded_prompts[plan.examples.document[row]].prompt.story_id
+        story = plan.examples.encoded_prompts[plan.examples.document[row]].prompt.group
         words = _passage(plan.examples, int(row))
         rows.append(
             (

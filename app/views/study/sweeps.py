@@ -266,7 +266,7 @@ def documents(swept: Swept, unit: int, metric: Metric) -> Table:
             (after[document] - before[document], before[document], after[document]),
         )
         said = ("yes" if shares[document] else "no" for shares in right)
-        rows.append((prompt.story_id, prompt.question, prompt.answer, *map(float, values), *said))
+        rows.append((prompt.group, prompt.question, prompt.answer, *map(float, values), *said))
     headers = (
         "story",
         "question",

@@ -59,9 +59,7 @@ def swap(
     pairs, agreeing = [], []
     for encoded in encoded_prompts:
         donors = [encoded_prompts[at] for at in draw.permutation(len(encoded_prompts))]
-        other, same = _partners(
-            encoded, [donor for donor in donors if donor.prompt.story_id != encoded.prompt.story_id]
-        )
+        other, same = _partners(encoded, [donor for donor in donors if donor.prompt.group != encoded.prompt.group])
         pairs += [] if other is None else [(encoded, *other)]
         agreeing += [] if same is None else [(encoded, same)]
     if not pairs:
@@ -70,7 +68,7 @@ def swap(
         )
     asked = [encoded for encoded, _, _ in pairs]
     theirs = tuple(
-        encode_prompt(checkpoint, replace(encoded.prompt, answer=value), encoded.spec.segment_length)
+        encode_prompt(checkpoint, replace(encoded.prompt, answers=(value,)), encoded.spec.segment_length)
         for encoded, _, value in pairs
     )
     orders = [tuple(map(int, draw.permutation(slots))) for _ in pairs]
@@ -107,7 +105,7 @@ def _partners(
     other, same = None, None
     for donor in donors:
         try:
-            value, _ = answer(encoded.prompt.question, [statement.text for statement in donor.prompt.statements])
+            value, _ = answer(encoded.prompt.question, donor.prompt.statements)
         except UnanswerableError:
             continue
         if value != encoded.prompt.answer:

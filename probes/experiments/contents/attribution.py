@@ -18,7 +18,7 @@ def findings(
     for asked, answer in zip(questions, answers(questions)):
         attributed.append(attribute(checkpoint, asked.spec, asked.rows[0], token=answer.ids[0], foils=answer.foils))
         on_document()
-    pooled = average(attributed, [asked.prompt.story_id for asked in questions], seed=seed)
+    pooled = average(attributed, [asked.prompt.group for asked in questions], seed=seed)
     rows = [
         *((label, mean(effect), effect.p) for label, effect in zip(pooled.labels, pooled.effects)),
         ("sum of the parts", sum(effect.mean for effect in pooled.effects), NOTHING),

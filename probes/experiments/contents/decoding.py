@@ -62,7 +62,7 @@ def decode(
     Raises ValueError for questions of a single story or with a single answer, for answers that begin with the same
     token, for a model without memory, and as `run` does.
     """
-    layers, stories = sorted(checkpoint.config.memory_layers), [encoded.prompt.story_id for encoded in encoded_prompts]
+    layers, stories = sorted(checkpoint.config.memory_layers), [encoded.prompt.group for encoded in encoded_prompts]
     if not layers:
         raise ValueError(
             f"a model of memory kind {checkpoint.config.memory.value!r} has no slots that could say anything"

@@ -142,7 +142,7 @@ def erasure(
     fitting = Fitting(np.stack([*found.values()], axis=1), examples.groups, seed)
     targets = people if isinstance(place, Bank) else (CorrectAnswer(),)
     labels = [examples.label(target) for target in targets]
-    worlds = [track([statement.text for statement in encoded.prompt.statements])[-1] for encoded in encoded_prompts]
+    worlds = [track(encoded.prompt.statements)[-1] for encoded in encoded_prompts]
     if isinstance(place, Bank):
         told = [
             [_class(labels[at], worlds[row].where(one.name)) for at, one in enumerate(people)]

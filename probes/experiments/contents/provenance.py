@@ -211,7 +211,7 @@ def _recall(traced: Traced, scores: np.ndarray, among: int | None) -> float:
 
 
 def _found(name: str, among: int | None, traced: Sequence[Traced], recalls: Sequence[float], seed: int) -> Found:
-    stories = [one.encoded.prompt.story_id for one in traced]
+    stories = [one.encoded.prompt.group for one in traced]
     if set(recalls) <= {0, 1}:
         share = rate([recall == 1 for recall in recalls], stories)
         return Found(

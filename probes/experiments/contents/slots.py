@@ -214,7 +214,7 @@ def _read(trace: Trace, config: LM2Config) -> Float[np.ndarray, "slot"]:
 def findings(
     checkpoint: Checkpoint, questions: Sequence[EncodedPrompt], seed: int, on_document: OnDocument
 ) -> tuple[Findings, ...]:
-    specs, groups = [asked.spec for asked in questions], [asked.prompt.story_id for asked in questions]
+    specs, groups = [asked.spec for asked in questions], [asked.prompt.group for asked in questions]
     used = usage(checkpoint, specs, groups, seed=seed, on_document=on_document)
     measures = (
         ("effective slots of reading", mean(used.read)),

@@ -28,7 +28,7 @@ def capacity(
 
 
 def _load(encoded: EncodedPrompt) -> int:
-    world = track([statement.text for statement in encoded.prompt.statements])[-1]
+    world = track(encoded.prompt.statements)[-1]
     return len(world.people) + len(world.objects)
 
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from itertools import chain, cycle, islice, product
 from random import Random
 
-from lm2.tasks.babi import Prompt, Question, Statement, Story, ask, prompts, stretch_all
+from lm2.tasks.babi import Question, Statement, Story, ask, prompts, stretch_all
+from lm2.tasks.prompt import Prompt
 from lm2.tasks.world import MOVES
 from lm2.text.tokens import BREAK
 
@@ -164,4 +165,4 @@ def _prompt(group: str, told: Sequence[str], person: str, answer: str, support: 
 
 def _apart(prompt: Prompt) -> Prompt:
     """Every statement in a segment of its own."""
-    return replace(prompt, text=BREAK.join([*(statement.text for statement in prompt.statements), prompt.question]))
+    return replace(prompt, text=BREAK.join([*prompt.statements, prompt.question]))

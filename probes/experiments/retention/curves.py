@@ -14,8 +14,8 @@ from enum import Enum
 import numpy as np
 
 from lm2.intervals import Rate, rate
-from lm2.tasks.babi import Prompt
 from lm2.tasks.encoded_prompt import EncodedPrompt, encode_prompt
+from lm2.tasks.prompt import Prompt
 from lm2.weights.checkpoint import Checkpoint
 from probes.causal.observe import Observed, OnDocument, answers
 from probes.causal.side_by_side import together
@@ -126,7 +126,7 @@ def curve(
         AnsweredQuestion(
             encoded=encoded,
             at=at,
-            group=encoded.prompt.story_id.partition("+")[0],
+            group=encoded.prompt.group.partition("+")[0],
             right=bool(right),
             control=bool(control),
             log_probability=on,
@@ -180,9 +180,7 @@ def distance(encoded: EncodedPrompt) -> int:
 
 def _guess(encoded: EncodedPrompt, answers: Counter[str]) -> float:
     """How often a draw from the answers that the document names would be right."""
-    named = {word for statement in encoded.prompt.statements for word in re.findall(r"\w+", statement.text)} & set(
-        answers
-    )
+    named = {word for text in encoded.prompt.statements for word in re.findall(r"\w+", text)} & set(answers)
     return 1 / len(named) if encoded.prompt.answer in named else 0.0
 
 

@@ -101,8 +101,8 @@ def interference(
     pairs = tuple(
         Pair(
             group=documents[at].group,
-            fact=documents[at].alone.statements[1].text,
-            rival=one.prompt.statements[2].text,
+            fact=documents[at].alone.statements[1],
+            rival=one.prompt.statements[2],
             overlap=_cosine(facts[at], footprint),
             elsewhere=_cosine(facts[at - 1], footprint),
             effect=float(change),
@@ -155,12 +155,12 @@ def _footprints(
     have left it."""
     facts, rivals = [], []
     for document in documents:
-        first, fact = (statement.text for statement in document.alone.statements)
+        first, fact = document.alone.statements
         texts = [
             (first, fact),
             (first, first),
             (first, fact, first),
-            *((first, fact, rival.statements[2].text) for rival in document.rivals),
+            *((first, fact, rival.statements[2]) for rival in document.rivals),
         ]
         told, repeated, old, *new = banks_after(checkpoint, [BREAK.join(text) for text in texts], segment_length)
         facts.append(np.linalg.norm(told - repeated, axis=-1))

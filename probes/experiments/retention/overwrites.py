@@ -34,7 +34,7 @@ def _overwritten(encoded: EncodedPrompt) -> int:
         raise ValueError(
             f"overwriting is counted for questions like 'Where is Mary?', not for {encoded.prompt.question!r}"
         )
-    facts = [understand(statement.text) for statement in encoded.prompt.statements]
+    facts = [understand(text) for text in encoded.prompt.statements]
     return (
         sum(
             fact.words[0] == asked[1] and fact.kind in (FactKind.AT, FactKind.NOT_AT, FactKind.EITHER) for fact in facts

@@ -105,7 +105,7 @@ def test_behind_a_cell_are_its_stories_worst_first(made) -> None:
     effects = rows["change of answer logit difference (logits)"]
     assert effects == sorted(effects) and len(effects) == DOCUMENTS
     assert set(rows["right as it is"]) == {"yes"} and set(rows["right replaced"]) == {"no"}
-    asked = {(prompt.story_id, prompt.question, prompt.answer) for prompt in stories.questions(1, DOCUMENTS)}
+    asked = {(prompt.group, prompt.question, prompt.answer) for prompt in stories.questions(1, DOCUMENTS)}
     assert set(zip(rows["story"], rows["question"], rows["answer"])) == asked
     assert np.allclose(np.array(rows["replaced"]) - rows["as it is"], effects)
 

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from lm2.evaluation.recall import Memory, ask as ask_model, recall
-from lm2.tasks.babi import Prompt, Question, Statement, Story, ask
+from lm2.tasks.babi import Question, Statement, Story, ask
+from lm2.tasks.prompt import Prompt
 from lm2.weights.checkpoint import Checkpoint
 
 
@@ -41,7 +42,7 @@ def test_an_answer_is_right_exactly_when_it_is_what_the_model_would_have_said(ga
     one = ask_model(gated, prompt(1), Memory.ON)
     assert one.right is (one.predicted == one.answer)
     said = one.predicted
-    again = ask_model(gated, replace(prompt(1), answer=said), Memory.ON)
+    again = ask_model(gated, replace(prompt(1), answers=(said,)), Memory.ON)
     if len(gated.tokenizer.encode(f" {said}")) == 1:
         assert again.right and again.predicted == said
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 import lm2
-from lm2.tasks.babi import Prompt, prompts
+from lm2.tasks.babi import prompts
 from lm2.tasks.babilong import Library, exact_score, fits, length_tokens, mix, official_score
 from lm2.tasks.instructions import instructed_prompt, plain_prompt
+from lm2.tasks.prompt import Prompt
 from lm2.tasks.simulator import simulate
 from lm2.tasks.stories import data_folder
 from lm2.text.tokens import Tokenizer
@@ -46,16 +47,14 @@ def test_a_mixture_has_as_many_tokens_as_its_length_leaves(words: Tokenizer, lib
 def test_every_fact_stands_in_the_mixture_where_it_is_said_to_and_in_order(words: Tokenizer, library: Library) -> None:
     for prompt in items(2):
         mixture = mix(prompt, 2_000, library, words, seed=0)
-        assert [mixture.text[left:right] for left, right in mixture.fact_spans] == [
-            statement.text for statement in prompt.statements
-        ]
+        assert [mixture.text[left:right] for left, right in mixture.fact_spans] == [*prompt.statements]
         assert list(mixture.fact_spans) == sorted(mixture.fact_spans)
         assert mixture.support == prompt.support and mixture.question not in mixture.text
 
 
 def test_at_length_zero_there_are_facts_alone(words: Tokenizer) -> None:
     for prompt in items():
-        assert mix(prompt, 0, None, words, seed=0).text == " ".join(statement.text for statement in prompt.statements)
+        assert mix(prompt, 0, None, words, seed=0).text == " ".join(prompt.statements)
 
 
 def test_an_item_depends_on_its_seed_and_not_on_what_was_drawn_before_it(words: Tokenizer, library: Library) -> None:

@@ -82,13 +82,13 @@ def test_answers_supports_and_worlds_follow_from_the_text(task: int) -> None:
         assert made.worlds == track([s.text for s in made.story.statements])
         for question in made.story.questions:
             prompt = ask(made.story, question)
-            assert answer(prompt.question, [s.text for s in prompt.statements]) == (prompt.answer, prompt.support)
+            assert answer(prompt.question, prompt.statements) == (prompt.answer, prompt.support)
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_every_span_of_a_simulated_prompt_holds_its_statement(task: int) -> None:
     for prompt in prompts([story_of(task, 1)]):
-        assert [prompt.text[start:end] for start, end in prompt.statement_spans] == [s.text for s in prompt.statements]
+        assert [prompt.text[start:end] for start, end in prompt.statement_spans] == [*prompt.statements]
 
 
 @pytest.mark.parametrize("task", [2, 3, 5, 6, 7, 8])
@@ -170,4 +170,4 @@ def test_a_stretched_story_keeps_its_answer_under_the_rules() -> None:
             longer = stretch(story, question, filler, statements=50)
             prompt = ask(longer, longer.questions[0])
             assert prompt.answer == question.answer
-            assert answer(prompt.question, [s.text for s in prompt.statements]) == (prompt.answer, prompt.support)
+            assert answer(prompt.question, prompt.statements) == (prompt.answer, prompt.support)

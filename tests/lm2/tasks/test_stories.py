@@ -12,13 +12,13 @@ def test_without_a_data_folder_the_simulator_serves_and_every_question_is_of_ano
 ) -> None:
     monkeypatch.delenv("LM2_DATA_DIR", raising=False)
     asked = stories.questions(1, 5)
-    assert len({prompt.story_id for prompt in asked}) == 5
+    assert len({prompt.group for prompt in asked}) == 5
     assert asked == stories.questions(1, 5)
 
 
 def test_held_out_questions_are_the_last_of_every_story_before_any_story_is_asked_twice(data_dir: Path) -> None:
     asked = stories.questions(1, 256)
-    ids = [prompt.story_id for prompt in asked]
+    ids = [prompt.group for prompt in asked]
     assert len(set(ids[:220])) == 220 and set(ids[220:]) <= set(ids[:220])
     assert len(set(zip(ids, [prompt.text for prompt in asked]))) == 256
 

@@ -100,7 +100,7 @@ def test_a_control_takes_the_nearest_documents_of_other_stories_around_the_end(
     gated: Checkpoint, encoded_prompts: Callable[[Checkpoint], list[EncodedPrompt]]
 ) -> None:
     one = encoded_prompts(gated)[0]
-    asked = [replace(one, prompt=replace(one.prompt, story_id=story)) for story in "aabbcd"]
+    asked = [replace(one, prompt=replace(one.prompt, group=story)) for story in "aabbcd"]
     assert before(asked, 0, 3) == tuple(asked[3:]) and before(asked, 3, 2) == tuple(asked[:2])
     with pytest.raises(ValueError, match="documents of 2 other stories, and 2 questions have 1"):
         before(asked[1:3], 0, 2)

@@ -163,7 +163,7 @@ def test_edits_at_one_place_apply_in_their_order(gated: Checkpoint, question) ->
 def test_an_answer_of_several_tokens_that_a_segment_cuts_is_read_in_both(gated: Checkpoint, tokenizer) -> None:
     story = simulate(1, seed=1, statements=2, questions=1).story
     prompt = ask(story, story.questions[0])
-    prompt = replace(prompt, answer=f"{prompt.answer} in the house")
+    prompt = replace(prompt, answers=(f"{prompt.answer} in the house",))
     asked = encode_prompt(gated, prompt)
     assert len({asked.segment_of(row) for row in asked.rows}) > 1
     assert_as_run(gated, asked, [(), *everywhere(gated, asked)[::4], (Freeze(segment=asked.segment),)])

@@ -140,7 +140,7 @@ def test_reset_is_a_run_whose_every_segment_begins_with_a_fresh_bank(kind: str, 
 
 def test_no_row_hears_the_answer(checkpoint: Checkpoint) -> None:
     told = documents(1)
-    other = [document._replace(prompt=replace(document.prompt, answer="attic and cellar")) for document in told]
+    other = [document._replace(prompt=replace(document.prompt, answers=("attic and cellar",))) for document in told]
     sources = there(checkpoint, RowPosition.QUESTION)
     one, another = (
         collect(checkpoint, Examples.among(checkpoint, few, RowPosition.QUESTION), sources) for few in (told, other)

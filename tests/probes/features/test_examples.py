@@ -76,7 +76,7 @@ def test_the_kind_of_a_row_is_the_last_statement_told(rows: Callable[..., Exampl
     examples = rows(RowPosition.TOKEN)
     assert examples.kind[0] == "" and examples.told[0] == 0
     for at, told, kind in zip(examples.document, examples.told, examples.kind):
-        assert kind == (examples.encoded_prompts[at].prompt.statements[told - 1].text if told else "")
+        assert kind == (examples.encoded_prompts[at].prompt.statements[told - 1] if told else "")
 
 
 def test_rows_without_a_group_are_refused_and_so_are_no_rows(rows: Callable[..., Examples], gated: Checkpoint) -> None:
@@ -137,7 +137,7 @@ def test_passages_do_not_overlap_and_those_who_share_one_are_one_group(
     monkeypatch.setenv("LM2_DATA_DIR", str(tmp_path))
     chosen = Documents(count=3, length="1k")
     examples = Examples.of(gated, chosen, RowPosition.SEGMENT)
-    assert [encoded.prompt.story_id for encoded in examples.encoded_prompts] == [
+    assert [encoded.prompt.group for encoded in examples.encoded_prompts] == [
         f"qa1_simulated:{seed}" for seed in range(3)
     ]
     numbers = [{word for word in encoded.prompt.text.split() if word.isdigit()} for encoded in examples.encoded_prompts]
@@ -149,9 +149,7 @@ def test_passages_do_not_overlap_and_those_who_share_one_are_one_group(
     )
     for encoded in examples.encoded_prompts:
         assert 600 < len(encoded.tokens) < 1000
-        assert [encoded.prompt.text[start:end] for start, end in encoded.prompt.statement_spans] == [
-            statement.text for statement in encoded.prompt.statements
-        ]
+        assert all(statement.endswith(".") for statement in encoded.prompt.statements)
     with pytest.raises(ValueError, match="no book .* has the 40,000 characters"):
         replace(chosen, length="4k").asked(gated.tokenizer)
     monkeypatch.delenv("LM2_DATA_DIR")

@@ -40,7 +40,7 @@ def so_far(examples: Examples) -> Iterator[tuple[list[str], str]]:
     """What each row has been told, and what it will be asked."""
     for at, count in zip(examples.document, examples.told):
         prompt = examples.encoded_prompts[at].prompt
-        yield [statement.text for statement in prompt.statements[:count]], prompt.question
+        yield [*prompt.statements[:count]], prompt.question
 
 
 def answered(question: str, statements: list[str]) -> str | None:

@@ -15,8 +15,9 @@ from lm2.runs.capture import Capture
 from lm2.runs.interventions import Persistence
 from lm2.runs.runner import run
 from lm2.tasks import stories
-from lm2.tasks.babi import Prompt, ask
+from lm2.tasks.babi import ask
 from lm2.tasks.encoded_prompt import encode_prompt
+from lm2.tasks.prompt import Prompt
 from lm2.tasks.simulator import simulate
 from lm2.weights.checkpoint import Checkpoint
 from probes.causal.batch import together

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from lm2.tasks.babi import Prompt
+from lm2.tasks.prompt import Prompt
 from lm2.tasks.questions import answer
 from lm2.tasks.simulator import simulate
 from lm2.tasks.world import understand
@@ -16,7 +16,7 @@ DESIGNS = {"loads": (memory_load, (2, 3, 4), 192), "overwritten": (overwritten, 
 
 
 def told(prompt: Prompt) -> list[tuple[str, ...]]:
-    return [understand(statement.text).words for statement in prompt.statements]
+    return [understand(text).words for text in prompt.statements]
 
 
 def asked_for(prompt: Prompt) -> str:
@@ -33,21 +33,15 @@ def asked_for(prompt: Prompt) -> str:
 )
 def test_every_answer_and_its_support_are_what_the_statements_tell(prompts: list[Prompt]) -> None:
     for prompt in prompts:
-        assert answer(prompt.question, [statement.text for statement in prompt.statements]) == (
-            prompt.answer,
-            prompt.support,
-        )
-        assert all(
-            prompt.text[start:end] == s.text
-            for (start, end), s in zip(prompt.statement_spans, prompt.statements, strict=True)
-        )
+        assert answer(prompt.question, prompt.statements) == (prompt.answer, prompt.support)
+        assert all(understand(statement) for statement in prompt.statements)
 
 
 @pytest.mark.parametrize(("design", "varied", "each"), DESIGNS.values(), ids=DESIGNS)
 def test_a_group_holds_its_person_its_fact_and_its_length(design: Callable, varied: tuple[int, ...], each: int) -> None:
     groups = defaultdict(list)
     for prompt in design(varied, each=each):
-        groups[prompt.story_id].append(prompt)
+        groups[prompt.group].append(prompt)
     assert len(groups) == each
     for group in groups.values():
         assert len(group) == len(varied)
@@ -82,12 +76,12 @@ def test_overwriting_takes_place_as_often_as_ordered_from_other_places_and_every
 def test_a_rival_is_about_another_person_and_another_place_in_a_segment_of_its_own() -> None:
     for document in rivals(12, each=3):
         (first, _), (person, place) = told(document.alone)
-        assert [s.text for s in document.repeated.statements[:2]] == [s.text for s in document.alone.statements]
-        assert document.repeated.statements[2].text == document.repeated.statements[0].text
+        assert [*document.repeated.statements[:2]] == [*document.alone.statements]
+        assert document.repeated.statements[2] == document.repeated.statements[0]
         assert len(document.rivals) == 3
         for rival in document.rivals:
             assert told(rival)[2][0] not in (first, person) and told(rival)[2][1] != place
-            assert rival.text.split(BREAK) == [*(s.text for s in rival.statements), rival.question]
+            assert rival.text.split(BREAK) == [*rival.statements, rival.question]
 
 
 def test_a_stretched_question_is_asked_once_for_each_length() -> None:

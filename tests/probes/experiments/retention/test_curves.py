@@ -69,17 +69,18 @@ def test_load_counts_the_people_told_of_and_overwriting_the_earlier_places(gated
 def test_things_carried_are_a_load_too(gated: Checkpoint) -> None:
     told = ("Mary went to the garden.", "Mary got the milk there.", "John went to the office.")
     (prompt,) = overwritten((0,), statements=4, each=1)
-    statements = tuple(replace(prompt.statements[0], text=text) for text in told)
-    one = replace(encode_prompt(gated, prompt), prompt=replace(prompt, statements=statements))
+    text = " ".join(told)
+    spans = tuple((text.index(statement), text.index(statement) + len(statement)) for statement in told)
+    one = replace(encode_prompt(gated, prompt), prompt=replace(prompt, text=text, statement_spans=spans))
     assert [point.at for point in capacity(gated, [one]).points] == [3]
 
 
 def test_chance_is_the_best_constant_answer_or_a_guess_among_the_places_named(gated: Checkpoint) -> None:
     prompts = memory_load((2,), statements=2, each=48)
-    named = [len({statement.text.split()[-1] for statement in prompt.statements}) for prompt in prompts]
+    named = [len({text.split()[-1] for text in prompt.statements}) for prompt in prompts]
     curve = capacity(gated, [encode_prompt(gated, prompt) for prompt in prompts])
     assert curve.points[0].chance == pytest.approx(np.mean([1 / count for count in named]))
-    curve = capacity(gated, [encode_prompt(gated, replace(prompt, answer="garden")) for prompt in prompts])
+    curve = capacity(gated, [encode_prompt(gated, replace(prompt, answers=("garden",))) for prompt in prompts])
     assert curve.points[0].chance == 1 and curve.constant == "garden"
 
 
