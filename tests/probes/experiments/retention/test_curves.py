@@ -97,7 +97,9 @@ def test_a_question_without_support_is_left_out_and_counted(
 def test_questions_of_another_form_have_no_count_of_overwriting(
     gated: Checkpoint, encoded_prompts: list[EncodedPrompt]
 ) -> None:
-    other = replace(encoded_prompts[0], prompt=replace(encoded_prompts[0].prompt, question="Where is the milk?"))
+    prompt = encoded_prompts[0].prompt
+    text = prompt.text + " Where is the milk?"
+    other = replace(encoded_prompts[0], prompt=replace(prompt, text=text, question_span=(len(text) - 18, len(text))))
     with pytest.raises(ValueError, match="not for 'Where is the milk\\?'"):
         overwrites(gated, [other])
 
