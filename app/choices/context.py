@@ -1,4 +1,4 @@
-"""What the model is given to read: a text, with what is known about it."""
+"""The text that the model reads, with what is known about it."""
 
 import re
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from lm2.text.sequence import TokenSequence
 from lm2.text.tokens import BREAK, Tokenizer
 
 MAX_CHARACTERS = 400_000
-"""Longest text that the workbench takes: about 100,000 tokens."""
+"""The longest text that the workbench accepts, about 100,000 tokens."""
 
 _SENTENCE = re.compile(r"[^\s.!?][^.!?\n\f]*[.!?]*")
 
@@ -21,11 +21,11 @@ class Quiz:
 
     question: str
     end: int
-    """Character behind the question: its last token predicts the answer."""
+    """Offset of the first character after the question, whose last token predicts the answer."""
     answer: str
 
     def answerable(self, tokens: TokenSequence, tokenizer: Tokenizer) -> bool:
-        """Whether the tokenizer has tokens for the answer behind this text."""
+        """Whether the tokenizer has tokens for the answer after this text."""
         try:
             tokenizer.answer_at(tokens, self.end, self.answer)
         except ValueError:
@@ -35,21 +35,21 @@ class Quiz:
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """A text, where it is from, and what in it is a fact or a question."""
+    """A text, its origin, and where in it there are facts and questions."""
 
     text: str
     origin: str
     marks: tuple[tuple[int, int, str], ...] = ()
-    """Character ranges worth showing, with a word for each."""
+    """Character ranges to underline, with a label for each."""
     quizzes: tuple[Quiz, ...] = ()
     statements: tuple[tuple[int, int], ...] = ()
-    """Character ranges of what the text tells, in order; where that is not known, of its sentences."""
+    """Character ranges of the story's statements in order, or of all sentences in a text that is not a story."""
 
 
 def of_question(story: Story, number: int, origin: str, *, own_segment: bool) -> Context:
     """One question of a story, asked alone after the statements above it."""
     prompt: Prompt = ask(story, story.questions[number], own_segment=own_segment)
-    marks = [(*prompt.statement_spans[at], "supporting fact") for at in sorted(set(prompt.support))]
+    marks = [(*prompt.statement_spans[i], "supporting fact") for i in sorted(set(prompt.support))]
     quiz = Quiz(question=prompt.question, end=prompt.question_span[1], answer=prompt.answer)
     return Context(
         text=prompt.text,
@@ -61,7 +61,7 @@ def of_question(story: Story, number: int, origin: str, *, own_segment: bool) ->
 
 
 def of_story(story: Story, origin: str) -> Context:
-    """A whole story as it is written, every question followed by its answer."""
+    """A whole story, with each question followed by its answer."""
     text, marks, quizzes, statements = "", [], [], []
     for line in story.lines:
         text += " " if text else ""
@@ -77,11 +77,7 @@ def of_story(story: Story, origin: str) -> Context:
 
 
 def of_text(text: str, origin: str) -> Context:
-    """A text of the user's own; nothing is known about it.
-
-    Raises ValueError for a text without any character to read, for one with a character that UTF-8 does not have, and
-    for one that is too long.
-    """
+    """A user's own text. Raises ValueError if it is empty, too long, or has a character that UTF-8 cannot encode."""
     as_text("The text", text)
     if not text.replace(BREAK, "").strip():
         raise ValueError("The text is empty. Paste some text, or choose a story.")

@@ -1,21 +1,19 @@
-"""What one can choose: a field with its default, the values that a link may give it, and its name there."""
+"""Fields of the selection: each has a default, the values that a link may give it, and a name in links."""
 
 import dataclasses
 import re
 from collections.abc import Container
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
-
-_ALLOWED, _LINK = "allowed", "link"
 
 
 @dataclass(frozen=True)
 class TextForm:
-    """Texts that are written in one way."""
+    """The set of texts that match a pattern."""
 
     pattern: str
     words: str
-    """That way, as "There are ..." goes on."""
+    """The pattern in words, which complete "There are ..."."""
 
     def __contains__(self, text: object) -> bool:
         return isinstance(text, str) and re.fullmatch(self.pattern, text, re.ASCII) is not None
@@ -28,31 +26,31 @@ class SelectionField:
     part: str
     name: str
     link: str
-    """Its name in an address; no two fields share one."""
+    """Its name in links, which is unique."""
     default: Any
     allowed: Container | None
-    """Its values, where they are a closed set. Other numbers are -1 to 2^31 - 1; other texts are free."""
+    """Its values if they are a closed set. Otherwise numbers are from -1 to 2^31 - 1, and any text is allowed."""
 
     @property
     def path(self) -> str:
-        """Where it stands: "text.task"."""
+        """Its place in the selection, such as "text.task"."""
         return f"{self.part}.{self.name}"
 
 
 def choice(default: Any, allowed: Container | None = None, *, link: str | None = None) -> Any:
-    """A field with a closed set of values, or with another name in an address than its own."""
-    return field(default=default, metadata={_ALLOWED: allowed, _LINK: link})
+    """Declares a field with a closed set of values, or with a name in links that is not its own."""
+    return dataclasses.field(default=default, metadata={"allowed": allowed, "link": link})
 
 
 def choices(part: str, kind: type) -> list[SelectionField]:
-    """What a part of the selection chooses."""
+    """The fields of a part of the selection."""
     return [
         SelectionField(
             part=part,
-            name=one.name,
-            link=one.metadata.get(_LINK) or one.name,
-            default=one.default,
-            allowed=one.metadata.get(_ALLOWED),
+            name=field.name,
+            link=field.metadata.get("link") or field.name,
+            default=field.default,
+            allowed=field.metadata.get("allowed"),
         )
-        for one in dataclasses.fields(kind)
+        for field in dataclasses.fields(kind)
     ]

@@ -1,4 +1,4 @@
-"""Links: a selection's fields as texts in an address, and back. What makes no sense is left out, and told."""
+"""Links: the selection's fields as text in an address, and back. What cannot be read is left out and reported."""
 
 import base64
 import binascii
@@ -16,14 +16,14 @@ from lm2.shown import ranges
 LONGEST = 6_000
 """Characters of a field in an address; a longer one is left out."""
 _SHORT = 40
-"""A text of more characters is compressed."""
+"""Longer texts are compressed."""
 _PACKED = "~"
-"""What a compressed text begins with."""
+"""The first character of a compressed text."""
 _NUMBER = re.compile(r"-?[0-9]{1,10}")
 _NUMBERS = range(-1, 2**31)
-"""Whole numbers of a field that says nothing else."""
+"""The values of a number field that declares none."""
 _PLACES = range(100_000)
-"""Numbers in a field that holds several and says nothing else."""
+"""The entries of a tuple field that declares none."""
 SHOWN = 40
 """Characters of a value that a problem quotes."""
 
@@ -34,11 +34,11 @@ class Link(NamedTuple):
     values: dict[str, Any]
     """By field."""
     problems: tuple[str, ...]
-    """What was left out, a sentence each."""
+    """A sentence for each field that was left out."""
 
 
 def write(value: Any) -> str:
-    """A field's value as it stands in an address."""
+    """A field's value as text in an address."""
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, tuple):
@@ -54,7 +54,7 @@ def fits(value: Any) -> bool:
 
 
 def read(written: Mapping[str, str], choices: Mapping[str, SelectionField]) -> Link:
-    """What a link chooses, of all that there is to choose, by its names in an address."""
+    """The values of a link's parameters. `choices`: all fields, by their names in links."""
     values: dict[str, Any] = {}
     problems = []
     for name, text in written.items():
@@ -62,18 +62,19 @@ def read(written: Mapping[str, str], choices: Mapping[str, SelectionField]) -> L
             problems.append(f"This link names {name[:SHOWN]!r}, which this version cannot read: it was left out.")
             continue
         try:
-            values[name] = _checked(_read(text, choices[name].default), choices[name].allowed)
+            value = _read(text, choices[name].default)
+            _check(value, choices[name].allowed)
+            values[name] = value
         except ValueError as error:
             problems.append(f"This part of the link was left out: {name}={text[:SHOWN]!r}. {error}.")
     return Link(values, tuple(problems))
 
 
 def _read(text: str, default: Any) -> Any:
-    """A field's value. Raises ValueError with a sentence for what is none."""
+    """A value of the default's type. Raises ValueError with a sentence."""
     if isinstance(default, Enum):
-        there = {member.value: member for member in type(default)}
-        _checked(text, tuple(there))
-        return there[text]
+        _check(text, [member.value for member in type(default)])
+        return type(default)(text)
     if isinstance(default, tuple):
         try:
             return numbers(text)
@@ -83,45 +84,42 @@ def _read(text: str, default: Any) -> Any:
         if not _NUMBER.fullmatch(text):
             raise ValueError("It is not a usable whole number")
         return int(text)
-    found = _unpacked(text[1:]) if text.startswith(_PACKED) else text
-    if any(0xD800 <= ord(letter) < 0xE000 for letter in found):
+    value = _unpacked(text[1:]) if text.startswith(_PACKED) else text
+    if any(0xD800 <= ord(letter) < 0xE000 for letter in value):
         raise ValueError("It holds half a character")
-    return found
+    return value
 
 
 def _unpacked(text: str) -> str:
-    """A compressed text. Bounded: a few kB of zlib can otherwise unpack to gigabytes."""
-    stream, most = zlib.decompressobj(), 4 * MAX_CHARACTERS
+    """A compressed text. The size is limited, since a few kB of zlib can unpack to gigabytes."""
+    stream = zlib.decompressobj()
     try:
-        found = stream.decompress(base64.b64decode(text.encode(), altchars=b"-_", validate=True), most)
+        data = stream.decompress(base64.b64decode(text.encode(), altchars=b"-_", validate=True), 4 * MAX_CHARACTERS)
     except (binascii.Error, UnicodeError, zlib.error):
         raise ValueError("It is damaged: copy the link again, whole") from None
     if not stream.eof or stream.unused_data:
         raise ValueError(f"It is cut, or longer than {MAX_CHARACTERS:,} characters: copy the link again, whole")
     try:
-        return found.decode()
+        return data.decode()
     except UnicodeError:
         raise ValueError("It is not text") from None
 
 
-def _checked(value: Any, allowed: Container | None) -> Any:
-    """The value. Raises ValueError, with those that there are, for one outside its set."""
+def _check(value: Any, allowed: Container | None) -> None:
+    """Raises ValueError, listing the allowed values, for any other."""
     if isinstance(value, tuple):
         for number in value:
-            _checked(number, _PLACES if allowed is None else allowed)
-        return value
+            _check(number, _PLACES if allowed is None else allowed)
+        return
     if allowed is None and isinstance(value, int):
         allowed = _NUMBERS
     if allowed is not None and value not in allowed:
         raise ValueError(f"There are {_words(allowed)}")
-    return value
 
 
 def _words(allowed: Container) -> str:
     if isinstance(allowed, TextForm):
         return allowed.words
-    return (
-        f"{allowed[0]:,} to {allowed[-1]:,}"
-        if isinstance(allowed, range)
-        else ", ".join(one or "none" for one in allowed)
-    )
+    if isinstance(allowed, range):
+        return f"{allowed[0]:,} to {allowed[-1]:,}"
+    return ", ".join(value or "none" for value in allowed)

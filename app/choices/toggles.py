@@ -1,5 +1,4 @@
-"""What is switched off or changed in a model's memory: plain values, said in words, and turned into one run's
-interventions."""
+"""What is switched off or changed in a model's memory, in words and as a run's interventions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,12 +21,12 @@ from lm2.runs.interventions import (
     WriteBlock,
 )
 from lm2.runs.operations import Initial, Mean, Operation, Patch, Permute, Set
-from lm2.shown import ranges
+from lm2.shown import numbered
 from lm2.text.sequence import TokenSequence
 
 
 class Policy(Enum):
-    """What the memory may do at all."""
+    """What happens to the whole memory."""
 
     ON = "on"
     OFF = "off"
@@ -37,7 +36,7 @@ class Policy(Enum):
 
 
 class ManualChange(Enum):
-    """What takes the place of slots, or of what a head reads."""
+    """What replaces slots, or what a head reads."""
 
     RESAMPLE = "resample"
     MEAN = "mean"
@@ -52,15 +51,15 @@ _SHARE = TextForm(r"|0|1|0?\.[0-9]{1,6}|[0-9.]{1,7}e-[0-9]{1,2}", "numbers from 
 
 @dataclass(frozen=True, kw_only=True)
 class Toggles:
-    """All that can be toggled on one text. Numbers of places; an empty tuple names none, but for `blocks`."""
+    """Everything that can be toggled on one text. Tuples are indices; an empty one names none, except for `blocks`."""
 
     policy: Policy = Policy.ON
     freeze_at: int = choice(0, _SEGMENTS)
-    """Segment from which on nothing is written."""
+    """First segment that writes nothing."""
     reset_at: int = -1
-    """Segment that begins with a fresh bank; -1, the last."""
+    """Segment that starts from a fresh bank; -1, the last."""
     silent: tuple[int, ...] = ()
-    """Blocks whose reading adds nothing to the stream."""
+    """Blocks whose read adds nothing to the stream."""
     slots: tuple[int, ...] = ()
     slot_change: ManualChange = ManualChange.RESAMPLE
     persistence: Persistence = Persistence.PERSIST
@@ -68,19 +67,19 @@ class Toggles:
     """Memory heads whose read is replaced."""
     head_change: ManualChange = ManualChange.RESAMPLE
     input_gate: str = choice("", _SHARE)
-    """A value from 0 to 1; empty, the gate stays as it is."""
+    """A value from 0 to 1; empty, the gate is not clamped."""
     forget_gate: str = choice("", _SHARE)
     output_gate: str = choice("", _SHARE)
     blocks: tuple[int, ...] = ()
-    """Blocks in which heads and gates are changed; none named, all."""
+    """Blocks in which heads and gates are changed; empty, all."""
     muted: tuple[int, ...] = ()
     """Statements that cannot write."""
     since: int = choice(0, _SEGMENTS)
     """First segment in which blocks, slots, heads and gates are changed."""
     other: int = choice(1, range(1, 10_000))
-    """The story to take something from, counted from the text's own."""
+    """Which story a change takes values from, counted from the text's own."""
     others: int = choice(3, range(1, 17))
-    """Stories that a mean is over, and that are read before this one, from `other` on."""
+    """How many stories, from `other` on, are averaged or read before this text."""
 
     @property
     def borrowed(self) -> int:
@@ -88,10 +87,10 @@ class Toggles:
         changes = {self.slot_change if self.slots else None, self.head_change if self.heads else None}
         if ManualChange.MEAN in changes or self.policy is Policy.CARRY:
             return self.others
-        return 1 if ManualChange.RESAMPLE in changes else 0
+        return int(ManualChange.RESAMPLE in changes)
 
     def clamp(self, gate: Gate) -> str:
-        """The value that a gate is clamped to, as `input_gate`."""
+        """The value that a gate is clamped to, as in `input_gate`."""
         return getattr(self, clamp_field(gate))
 
     def interventions(
@@ -102,40 +101,40 @@ class Toggles:
         statements: Sequence[tuple[int, int]],
         texts: tuple[str, ...],
     ) -> tuple[Intervention, ...]:
-        """These toggles for one run.
+        """The interventions of one run.
 
         Args:
             segments: how many the text has.
-            statements: character ranges of the statements.
-            texts: of `borrowed` other stories.
+            statements: their character ranges.
+            texts: `borrowed` other stories.
 
-        Raises ValueError where they name what is not there, as far as the run itself would not say so.
+        Raises ValueError for segments, slots and statements that do not exist; the run itself checks the others.
         """
         check_there("segment", (self.since,), range(segments))
-        held = tuple(range(self.since, segments)) if self.since else None
+        since = tuple(range(self.since, segments)) if self.since else None
         blocks = self.blocks or None
-        found = list(self._policy(segments, texts))
+        result = list(self._policy(segments, texts))
         if self.silent:
-            found.append(MemoryOff(layers=self.silent, segments=held))
+            result.append(MemoryOff(layers=self.silent, segments=since))
         if self.slots:
             if self.slot_change is ManualChange.PERMUTE:
-                slots, operation = None, Permute(order=_circle(self.slots, config.slots))
+                slots, operation = None, Permute(order=_rotation(self.slots, config.slots))
             else:
                 slots, operation = self.slots, _operation(self.slot_change, texts)
-            found.append(BankEdit(operation=operation, segments=held, slots=slots, persistence=self.persistence))
+            result.append(BankEdit(operation=operation, segments=since, slots=slots, persistence=self.persistence))
         if self.heads:
             site, operation = head_site(config), _operation(self.head_change, texts)
-            found.append(Edit(site=site, operation=operation, layers=blocks, segments=held, heads=self.heads))
+            result.append(Edit(site=site, operation=operation, layers=blocks, segments=since, heads=self.heads))
         for key, gate in GATES.items():
             if self.clamp(gate):
                 site = config.memory.design.gates.get(key, gate).site
-                clamped = Set(value=_share(gate, self.clamp(gate)))
-                found.append(Edit(site=site, operation=clamped, layers=blocks, segments=held))
+                operation = Set(value=_gate_value(gate, self.clamp(gate)))
+                result.append(Edit(site=site, operation=operation, layers=blocks, segments=since))
         if self.muted:
             check_there("statement", self.muted, range(len(statements)))
             muted = {token for number in self.muted for token in tokens.within(*statements[number])}
-            found.append(WriteBlock(tokens=tuple(sorted(muted))))
-        return tuple(found)
+            result.append(WriteBlock(tokens=tuple(sorted(muted))))
+        return tuple(result)
 
     def _policy(self, segments: int, texts: tuple[str, ...]) -> tuple[Intervention, ...]:
         match self.policy:
@@ -152,34 +151,32 @@ class Toggles:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """Everything toggled, in a few words each."""
+        """A few words for each toggle that is set."""
         since = f" from segment {self.since} on" if self.since else ""
-        where = f" in {_many('block', self.blocks)}" if self.blocks else ""
-        found = []
+        where = f" in {numbered('block', self.blocks)}" if self.blocks else ""
+        words = []
         if self.policy is not Policy.ON:
-            found.append(self._policy_words)
+            words.append(self._policy_words)
         if self.silent:
-            found.append(f"{_many('block', self.silent)} silent{since}")
+            words.append(f"{numbered('block', self.silent)} silent{since}")
         if self.slots:
             only = ", read only" if self.persistence is Persistence.READ_ONLY else ""
-            found.append(f"{_many('slot', self.slots)} {self._change_words(self.slot_change)}{since}{only}")
+            words.append(f"{numbered('slot', self.slots)} {self._change_words(self.slot_change)}{since}{only}")
         if self.heads:
-            found.append(
-                f"read of {_many('memory head', self.heads)}{where} {self._change_words(self.head_change)}{since}"
-            )
-        found += [f"{gate.words} at {self.clamp(gate)}{where}{since}" for gate in GATES.values() if self.clamp(gate)]
+            heads = numbered("memory head", self.heads)
+            words.append(f"read of {heads}{where} {self._change_words(self.head_change)}{since}")
+        words += [f"{gate.words} at {self.clamp(gate)}{where}{since}" for gate in GATES.values() if self.clamp(gate)]
         if self.muted:
-            found.append(f"{_many('statement', self.muted)} cannot write")
-        return tuple(found)
+            words.append(f"{numbered('statement', self.muted)} cannot write")
+        return tuple(words)
 
     @property
     def _policy_words(self) -> str:
+        last = "the last segment" if self.reset_at == -1 else f"segment {self.reset_at}"
         return {
             Policy.OFF: "memory off",
             Policy.FREEZE: f"writes frozen from segment {self.freeze_at} on",
-            Policy.RESET: (
-                f"bank reset before {'the last segment' if self.reset_at == -1 else f'segment {self.reset_at}'}"
-            ),
+            Policy.RESET: f"bank reset before {last}",
             Policy.CARRY: f"bank carried over from {self.others} other stories",
         }[self.policy]
 
@@ -195,18 +192,15 @@ class Toggles:
 
 
 def head_site(config: LM2Config) -> Site:
-    """Where what one memory head reads can be replaced.
-
-    READ_V: what the slots offer that head. Memory tokens have no values of their own; there it is READ_PATTERN, how
-    much of the head's attention goes to them.
-    """
+    """The site at which one memory head's read can be replaced: READ_V, the slots' values for that head, or for memory
+    tokens, which have no values of their own, READ_PATTERN, the head's attention to them."""
     return Site.READ_V if Site.READ_V.layers(config) else Site.READ_PATTERN
 
 
 def head_changes(config: LM2Config) -> tuple[ManualChange, ...]:
-    """What can take the place of a head's read. A pattern of one story's tokens means nothing for another's."""
-    whole = (ManualChange.RESAMPLE, ManualChange.MEAN, ManualChange.ZERO)
-    return whole if head_site(config) is Site.READ_V else whole[1:]
+    """What can replace a head's read. An attention pattern over one story's tokens means nothing in another story."""
+    changes = (ManualChange.RESAMPLE, ManualChange.MEAN, ManualChange.ZERO)
+    return changes if head_site(config) is Site.READ_V else changes[1:]
 
 
 def _operation(change: ManualChange, texts: tuple[str, ...]) -> Operation:
@@ -223,15 +217,13 @@ def _operation(change: ManualChange, texts: tuple[str, ...]) -> Operation:
             raise ValueError("a head's read has no order that could be permuted: choose another change for it")
 
 
-def _circle(slots: tuple[int, ...], count: int) -> tuple[int, ...]:
-    """The order in which `slots` move on by one among themselves, the last to the first, and all others stay."""
+def _rotation(slots: tuple[int, ...], count: int) -> tuple[int, ...]:
+    """The order in which each of `slots` moves on to the place of the next, and all others stay."""
     check_there("slot", slots, range(count))
     if len(slots) < 2:
         raise ValueError(f"slot {slots[0]} alone cannot change places: choose two slots or more")
-    order = list(range(count))
-    for slot, source in zip(slots, (slots[-1], *slots[:-1])):
-        order[slot] = source
-    return tuple(order)
+    source = dict(zip(slots, (slots[-1], *slots[:-1])))
+    return tuple(source.get(slot, slot) for slot in range(count))
 
 
 def clamp_field(gate: Gate) -> str:
@@ -239,7 +231,7 @@ def clamp_field(gate: Gate) -> str:
     return f"{gate.name}_gate"
 
 
-def _share(gate: Gate, text: str) -> float:
+def _gate_value(gate: Gate, text: str) -> float:
     try:
         value = float(text)
     except ValueError:
@@ -247,7 +239,3 @@ def _share(gate: Gate, text: str) -> float:
     if not 0 <= value <= 1:
         raise ValueError(f"the {gate.words} can be clamped to a number from 0 to 1, not {text!r}")
     return value
-
-
-def _many(what: str, numbers: tuple[int, ...]) -> str:
-    return f"{what}{'s' if len(numbers) > 1 else ''} {ranges(numbers)}"
