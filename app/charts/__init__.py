@@ -1,4 +1,4 @@
-"""Charts by the kind of result that they show; `chart_of` reads any of them from its JSON form."""
+"""Charts by the kind of result that they show. `Chart.from_json` knows the kinds that are imported here."""
 
 from app.charts.ablation import AblationChart, OfAblation
 from app.charts.benchmark import BenchmarkChart, OfBenchmark
@@ -10,7 +10,6 @@ from app.charts.run import OfRun, RunChart
 from app.charts.slots import SlotChart
 from app.charts.sweep import OfSweep, SweepChart
 from app.charts.updates import OfUpdates, UpdateChart
-from lm2.serialize import build
 
 __all__ = [
     "AblationChart",
@@ -32,26 +31,4 @@ __all__ = [
     "SlotChart",
     "SweepChart",
     "UpdateChart",
-    "chart_of",
 ]
-
-_KINDS = {
-    kind.__name__: kind
-    for kind in (
-        RunChart,
-        AblationChart,
-        PatchingChart,
-        UpdateChart,
-        SlotChart,
-        ProbeChart,
-        SweepChart,
-        ExperimentChart,
-        BenchmarkChart,
-    )
-}
-
-
-def chart_of(values: object) -> Chart:
-    """A chart from its JSON form. Raises ValueError for a kind or field that does not exist, and for values that make
-    no sense."""
-    return build("chart", _KINDS, values)

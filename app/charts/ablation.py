@@ -1,4 +1,4 @@
-"""Charts of a text's run beside its run under interventions."""
+"""Charts of a text's run with and without interventions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class OfAblation(Enum):
-    """What is shown of a run's interventions."""
+    """Views of what interventions change."""
 
     TEXT = "text, by change"
     CHANGE = "change by token"
@@ -28,13 +28,13 @@ class OfAblation(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class AblationChart(TextChart):
-    """A `Comparison` of the spec's run with that without its interventions."""
+    """A `Comparison` of the spec's run with the run without interventions."""
 
     shown: OfAblation
     marks: text.Marks = ()
-    """What is underlined in the text."""
+    """Token ranges that are underlined."""
     window: tuple[int, int] | None = None
-    """The first token, and the one behind the last; None, all."""
+    """Range of tokens; None, all."""
 
     @property
     def runs(self) -> tuple[RunSpec, ...]:

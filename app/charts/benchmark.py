@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class OfBenchmark(Enum):
-    """What is shown of an evaluation."""
+    """Views of an evaluation."""
 
     CURVES = "accuracy by length"
     PRINTED = "accuracy by length, printed"
@@ -33,7 +33,7 @@ class OfBenchmark(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkChart(Chart):
-    """`Results` of `lm2 eval`: read, not computed."""
+    """`Results` of `lm2 eval`, which are read, not computed."""
 
     spec: str = ""
     """Folder of the evaluation; empty, the bundled one."""
@@ -43,11 +43,7 @@ class BenchmarkChart(Chart):
     pair: str = ""
     """Two models as "A - B"; empty, the first two."""
     length: str = "0k"
-    """Of the table of tasks."""
-
-    @staticmethod
-    def _spec_kind() -> type[str]:
-        return str
+    """Length of the table of tasks."""
 
     @property
     def checkpoint(self) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class OfExperiment(Enum):
-    """How a table of an experiment is shown."""
+    """Views of an experiment's table."""
 
     FOREST = "intervals"
     CURVE = "curve"
@@ -27,19 +27,14 @@ class OfExperiment(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class ExperimentChart(Chart):
-    """One of the findings of a `ExperimentReport`."""
+    """One table of an `ExperimentReport`."""
 
+    _spec_class = "probes.experiments.experiment:ExperimentSpec"
     if TYPE_CHECKING:
         spec: ExperimentSpec
     shown: OfExperiment
     finding: int = 0
-    """Which of the report's tables."""
-
-    @staticmethod
-    def _spec_kind() -> type[ExperimentSpec]:
-        from probes.experiments.experiment import ExperimentSpec
-
-        return ExperimentSpec
+    """Index of the table."""
 
     @property
     def words(self) -> str:
@@ -47,9 +42,9 @@ class ExperimentChart(Chart):
 
     @property
     def provenance(self) -> Provenance:
-        asked = experiment(self.spec.experiment)
-        item = f"{self.spec.questions} held-out questions of qa{self.spec.task}, beside a control ({asked.control})"
-        return Provenance(model=self.spec.checkpoint, item=item, changes=(asked.title[:1].lower() + asked.title[1:],))
+        design = experiment(self.spec.experiment)
+        item = f"{self.spec.questions} held-out questions of qa{self.spec.task}, beside a control ({design.control})"
+        return Provenance(model=self.spec.checkpoint, item=item, changes=(design.title[:1].lower() + design.title[1:],))
 
     def result(self, checkpoint: Checkpoint, computing: Computing) -> ExperimentReport:
         from probes.experiments.experiment import perform
@@ -58,14 +53,14 @@ class ExperimentChart(Chart):
 
     def view(self, checkpoint: Checkpoint, result: ExperimentReport) -> View | Table:
         check_there("finding", self.finding, range(len(result.findings)))
-        found = result.findings[self.finding]
+        findings = result.findings[self.finding]
         match self.shown:
             case OfExperiment.TABLE:
-                return Table(columns=found.columns)
+                return Table(columns=findings.columns)
             case OfExperiment.CURVE:
-                view = experiments.curve(found)
+                view = experiments.curve(findings)
             case OfExperiment.FOREST:
-                view = experiments.forest(found)
+                view = experiments.forest(findings)
         if view is None:
-            raise ValueError(f"{found.title!r} has no {self.shown.value}: it is a {OfExperiment.TABLE.value}")
+            raise ValueError(f"{findings.title!r} has no {self.shown.value}: it is a {OfExperiment.TABLE.value}")
         return view

@@ -1,4 +1,4 @@
-"""Charts of two texts, and of one's bank put into the other's run."""
+"""Charts of two texts, and of the donor's bank in the recipient's run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from app.charts.chart import Chart, Computing, check_there, later
+from app.charts.chart import Chart, Computing, added_later, check_there
 from app.views.kinds import Provenance
 from app.views.run import memory
 from app.views.study import patching
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class OfPatching(Enum):
-    """What is shown of two texts."""
+    """Views of a recipient and a donor."""
 
     READING = "slots read by both"
     ALONE = "each slot alone"
@@ -29,32 +29,29 @@ class OfPatching(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class PatchingChart(Chart):
-    """Both texts' traces, recipient's first; or what each slot does `SlotsAlone`."""
+    """The traces of recipient and donor, or the effect of each slot alone (`SlotsAlone`)."""
 
+    _spec_class = "probes.causal.patching:PatchSpec"
     if TYPE_CHECKING:
         spec: PatchSpec
     shown: OfPatching
-    item: str = later("")
-    """Which story, question or file the recipient's text is, in words."""
-    donor_item: str = later("")
-    """Which the donor's is."""
-
-    @staticmethod
-    def _spec_kind() -> type[PatchSpec]:
-        from probes.causal.patching import PatchSpec
-
-        return PatchSpec
+    item: str = added_later("")
+    """The story, question or file that the recipient's text is from, in words."""
+    donor_item: str = added_later("")
+    """The same for the donor's."""
 
     @property
     def provenance(self) -> Provenance:
-        own, other = (
-            ", ".join(filter(None, (name, excerpt(text))))
-            for name, text in ((self.item, self.spec.text), (self.donor_item, self.spec.donor))
+        recipient, donor = (
+            ", ".join(filter(None, (item, excerpt(text))))
+            for item, text in ((self.item, self.spec.text), (self.donor_item, self.spec.donor))
         )
         changes = (
             ("each slot of the donor's bank put into the recipient's, alone",) if self.shown is OfPatching.ALONE else ()
         )
-        return Provenance(model=self.spec.checkpoint, item=f"{own} (recipient) and {other} (donor)", changes=changes)
+        return Provenance(
+            model=self.spec.checkpoint, item=f"{recipient} (recipient) and {donor} (donor)", changes=changes
+        )
 
     @property
     def result_key(self) -> tuple[Hashable, ...]:
@@ -78,7 +75,7 @@ class PatchingChart(Chart):
     def view(self, checkpoint: Checkpoint, result: Any) -> View:
         if self.shown is OfPatching.ALONE:
             return patching.slots(result.changes)
-        named = list(zip(("recipient", "donor"), result, (self.spec.row, self.spec.donor_row)))
-        for _, trace, row in named:
+        runs = list(zip(("recipient", "donor"), result, (self.spec.row, self.spec.donor_row)))
+        for _, trace, row in runs:
             check_there("token", row, range(len(trace.tokens)))
-        return patching.reading(named, memory.layers(result[0], checkpoint.config))
+        return patching.reading(runs, memory.layers(result[0], checkpoint.config))

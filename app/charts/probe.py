@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class OfProbe(Enum):
-    """What is shown of a probe."""
+    """Views of a probe."""
 
     MAP = "scores"
     CURVES = "scores by segment"
@@ -33,6 +33,7 @@ class OfProbe(Enum):
 class ProbeChart(Chart):
     """A probe with its statistics (`Probed`)."""
 
+    _spec_class = "probes.probing.spec:ProbeSpec"
     if TYPE_CHECKING:
         spec: ProbeSpec
     shown: OfProbe
@@ -42,12 +43,6 @@ class ProbeChart(Chart):
     """Empty, the first."""
     segment: int = -1
     """-1, all together."""
-
-    @staticmethod
-    def _spec_kind() -> type[ProbeSpec]:
-        from probes.probing.spec import ProbeSpec
-
-        return ProbeSpec
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -61,11 +56,10 @@ class ProbeChart(Chart):
         from probes.probing.fit import probe
 
         plan = self.plan(checkpoint, computing)
-        return probes.gather(probe(self.spec, checkpoint, computing.folder, computing.on_step, plan=plan))
+        return probes.statistics(probe(self.spec, checkpoint, computing.folder, computing.on_step, plan=plan))
 
     def plan(self, checkpoint: Checkpoint, computing: Computing) -> ProbePlan:
-        """The probe's rows and labels. Raises ValueError as `ProbePlan.of` does, and OSError for a file of labels that
-        is not there."""
+        """The probe's rows and labels. Raises ValueError as `ProbePlan.of` does, and OSError if a file is missing."""
         from probes.probing.plan import ProbePlan
 
         return computing.part(checkpoint, ("plan", self.spec.digest), lambda: ProbePlan.of(self.spec, checkpoint))
@@ -86,6 +80,6 @@ class ProbeChart(Chart):
             case OfProbe.CONFUSION:
                 return probes.confusion(result, source, target, segment)
             case OfProbe.SOURCES:
-                return probes.sources(result, target)
+                return probes.source_table(result, target)
             case OfProbe.TARGETS:
-                return probes.by_target(result, source)
+                return probes.target_table(result, source)

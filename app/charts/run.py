@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from app.charts.chart import Chart, Computing, check_there, later
+from app.charts.chart import Chart, Computing, added_later, check_there
 from app.views.kinds import Provenance
 from app.views.run import bank, gates, memory, text
 from app.views.windows import window
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class OfRun(Enum):
-    """What is shown of a run."""
+    """Views of a run."""
 
     TEXT = "text"
     SURPRISE = "surprise"
@@ -37,20 +37,13 @@ class OfRun(Enum):
     SIMILARITY = "similarity"
 
 
-_SIDES = ("read", "wrote")
-
-
 @dataclass(frozen=True, kw_only=True)
 class TextChart(Chart):
-    """Of a text that is run."""
+    """A chart of the run of a text."""
 
     spec: RunSpec
-    item: str = later("")
-    """Which story, question or file the text is, in words."""
-
-    @staticmethod
-    def _spec_kind() -> type[RunSpec]:
-        return RunSpec
+    item: str = added_later("")
+    """The story, question or file that the text is from, in words."""
 
     @property
     def runs(self) -> tuple[RunSpec, ...]:
@@ -66,43 +59,43 @@ class TextChart(Chart):
 
 @dataclass(frozen=True, kw_only=True)
 class RunChart(TextChart):
-    """A `Trace` of the spec."""
+    """A `Trace` of the spec's run."""
 
     shown: OfRun
     layer: int | None = None
-    """Block; None, the last with a memory that the run has captured."""
+    """Block; None, the last whose memory was captured."""
     head: str = "mean"
-    """A head's number, or "mean" or "max" over them."""
+    """A head's number, or "mean" or "max" over heads."""
     gate: str = "forget"
     slot: int | None = None
-    """Whose weights colour the text; None, segments do."""
+    """The slot whose weights colour the text; None, colours are segments."""
     side: str = "read"
-    """Whether by who "read" or by who "wrote" the slot."""
-    relative: bool = later(False)
-    """Whether the text's colours end at the slot's own largest weight, and not at that of its map."""
+    """Whether the weights are those that "read" or those that "wrote" the slot."""
+    relative: bool = added_later(False)
+    """Whether the text's colours end at the slot's largest weight instead of the map's."""
     token: int = -1
-    """Whose reading is shown slot by slot; -1, the last."""
+    """The token whose read is shown by slot; -1, the last."""
     segment: int = -1
-    """After which the bank is compared; -1, the last."""
+    """The segment after which slots are compared; -1, the last."""
     marks: text.Marks = ()
-    """What is underlined in the text."""
+    """Token ranges that are underlined."""
     window: tuple[int, int] | None = None
-    """Where tokens stand along: the first token, and the one behind the last; None, all."""
+    """Range of tokens, in views along tokens; None, all."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, there in (("gate", tuple(GATES)), ("side", _SIDES)):
-            if getattr(self, name) not in there:
-                raise ValueError(f"{name} must be of {list(there)}, not {getattr(self, name)!r}")
+        for name, values in (("gate", list(GATES)), ("side", ["read", "wrote"])):
+            if getattr(self, name) not in values:
+                raise ValueError(f"{name} must be of {values}, not {getattr(self, name)!r}")
 
     def result(self, checkpoint: Checkpoint, computing: Computing) -> Trace:
         return computing.run(checkpoint, self.spec)
 
     def view(self, checkpoint: Checkpoint, result: Trace) -> View:
-        view = self._whole(checkpoint, result)
+        view = self._full_view(checkpoint, result)
         return view if self.window is None else window(view, *self.window)
 
-    def _whole(self, checkpoint: Checkpoint, trace: Trace) -> View:
+    def _full_view(self, checkpoint: Checkpoint, trace: Trace) -> View:
         if self.shown is OfRun.SURPRISE:
             return text.surprise_line(trace)
         if self.shown is OfRun.TEXT and self.slot is None:
@@ -121,33 +114,27 @@ class RunChart(TextChart):
         return self._of_memory(checkpoint, trace, layer, layers, token)
 
     def _of_memory(self, checkpoint: Checkpoint, trace: Trace, layer: int, layers: tuple[int, ...], token: int) -> View:
-        there = checkpoint.config.memory.design.gates
+        kind = checkpoint.config.memory
         match self.shown:
             case OfRun.TEXT:
                 read = self.side == "read"
-                shown = (
-                    memory.reads(trace, layer, self.head, checkpoint.config.memory)
-                    if read
-                    else memory.writes(trace, layer, self.head)
-                )
-                weights, high, legend = memory.coloured(shown, self.slot, self.side, relative=self.relative)
+                view = memory.reads(trace, layer, self.head, kind) if read else memory.writes(trace, layer, self.head)
+                weights, high, legend = memory.slot_colours(view, self.slot, self.side, relative=self.relative)
                 return text.strip(trace, self.marks, checkpoint.tokenizer, weights=weights, high=high, legend=legend)
             case OfRun.READS:
-                return memory.reads(trace, layer, self.head, checkpoint.config.memory)
+                return memory.reads(trace, layer, self.head, kind)
             case OfRun.WRITES:
                 return memory.writes(trace, layer, self.head)
             case OfRun.TOKEN:
-                return memory.slots_of_token(
-                    memory.read_map(trace, layer, self.head), token, memory.read_title(layer, self.head)
-                )
+                return memory.slots_of_token(trace, layer, self.head, token)
             case OfRun.GATE_SLOTS:
-                return gates.per_slot(trace, self.gate, layers, there)
+                return gates.per_slot(trace, self.gate, layers, kind.design.gates)
             case OfRun.GATE_TOKENS:
                 return gates.per_token(trace, layers)
             case OfRun.GATE_SPREAD:
-                return gates.spread(trace, self.gate, layer, there)
+                return gates.spread(trace, self.gate, layer, kind.design.gates)
             case OfRun.GATE_SATURATION:
-                return gates.saturation(trace, self.gate, layer, there)
+                return gates.saturation(trace, self.gate, layer, kind.design.gates)
             case OfRun.NORMS:
                 return bank.norms(trace, layers)
             case OfRun.CHANGES:

@@ -1,4 +1,4 @@
-"""Charts of what reads and writes a slot over many texts."""
+"""Charts of the passages that read or write a slot."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ if TYPE_CHECKING:
 class SlotChart(Chart):
     """A slot's passages, of `Explanations`."""
 
+    _spec_class = "probes.explain.spec:ExplainSpec"
     if TYPE_CHECKING:
         spec: ExplainSpec
     slot: int
     side: str = "read"
-    """Whether those that "read" or those that "wrote" it."""
+    """Whether they "read" or "wrote" the slot."""
     passages: int = 8
-    """How many, those with the largest values first."""
+    """How many, by largest value."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -34,12 +35,6 @@ class SlotChart(Chart):
             raise ValueError(
                 f"a slot's passages are those that read or wrote it, 1 at least, not {self.side!r}, {self.passages}"
             )
-
-    @staticmethod
-    def _spec_kind() -> type[ExplainSpec]:
-        from probes.explain.spec import ExplainSpec
-
-        return ExplainSpec
 
     @property
     def words(self) -> str:
@@ -63,5 +58,5 @@ class SlotChart(Chart):
 
         signal = Signal.READ if self.side == "read" else Signal.WRITE
         check_there("slot", (signal.value, self.slot), [(slot.signal.value, slot.slot) for slot in result.slots])
-        one = result.of(signal, self.slot)
-        return slots.strip(replace(one, contexts=one.contexts[: self.passages]))
+        explanation = result.of(signal, self.slot)
+        return slots.strip(replace(explanation, contexts=explanation.contexts[: self.passages]))

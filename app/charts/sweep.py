@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class OfSweep(Enum):
-    """What is shown of a sweep."""
+    """Views of a sweep."""
 
     EFFECTS = "effects"
     CUMULATIVE = "cumulative effects"
@@ -36,26 +36,21 @@ _REPLACED = {
     "zero": "zeroed",
     "clamp": "clamped",
 }
-"""What takes a unit's place, by the spec's replacement."""
+"""How a unit is replaced, in words."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SweepChart(Chart):
     """A sweep with its statistics (`Swept`)."""
 
+    _spec_class = "probes.sweeps.spec:SweepSpec"
     if TYPE_CHECKING:
         spec: SweepSpec
     shown: OfSweep
     metric: Metric | None = None
-    """None, the one that puts units in order."""
+    """None, the metric by which units are ranked."""
     hide: bool = True
     """Whether cells that cannot be told from chance are hatched."""
-
-    @staticmethod
-    def _spec_kind() -> type[SweepSpec]:
-        from probes.sweeps.spec import SweepSpec
-
-        return SweepSpec
 
     @property
     def provenance(self) -> Provenance:
@@ -74,22 +69,22 @@ class SweepChart(Chart):
     def result(self, checkpoint: Checkpoint, computing: Computing) -> Swept:
         from probes.sweeps.sweep import sweep
 
-        return sweeps.gather(sweep(self.spec, checkpoint, computing.folder, computing.on_step))
+        return sweeps.statistics(sweep(self.spec, checkpoint, computing.folder, computing.on_step))
 
     def view(self, checkpoint: Checkpoint, result: Swept) -> View | Table:
         metric = self.metric or result.result.metric
         check_there("metric", metric.value, [metric.value for metric in result.result.spec.metrics])
         match self.shown:
             case OfSweep.EFFECTS:
-                found = sweeps.effect_map(result, metric, hide=self.hide)
+                view = sweeps.effect_map(result, metric, hide=self.hide)
             case OfSweep.CUMULATIVE:
-                found = sweeps.cumulative(result, metric)
+                view = sweeps.cumulative(result, metric)
             case OfSweep.RANKING:
-                found = sweeps.ranking(result, metric)
+                view = sweeps.ranking(result, metric)
             case OfSweep.JOINTS:
-                found = sweeps.joints(result, metric)
-        if found is None:
+                view = sweeps.joints(result, metric)
+        if view is None:
             raise ValueError(
                 f"this sweep has no {self.words}: its units exclude each other, or its estimates failed the check"
             )
-        return found
+        return view

@@ -1,4 +1,4 @@
-"""Charts of a text as it is written on, and of one probe read from every bank on the way."""
+"""Charts of a text as the model continues it, and of a probe that reads every bank on the way."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 
 _READING_BYTES = 256 * 1024**2
-"""What a probe's readings may keep with all blocks."""
+"""Largest size of a probe's readings for which all blocks are kept."""
 
 
 class OfUpdates(Enum):
-    """What is shown of a text that is written on."""
+    """Views of a text that the model continues."""
 
     STEPS = "slots read by step"
     BEFORE = "reading before"
@@ -37,7 +37,7 @@ class OfUpdates(Enum):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Continued:
-    """The text written on with writes "on" and "off", and the probe read from every bank of both."""
+    """The text continued with writes "on" and "off", and the probe's readings of every bank of both."""
 
     walks: dict[str, TracedGeneration]
     readings: dict[str, Rereading]
@@ -45,24 +45,24 @@ class Continued:
 
 @dataclass(frozen=True, kw_only=True)
 class UpdateChart(TextChart):
-    """A text that is `Continued`; its spec has no captures and no interventions."""
+    """A `Continued` text. Its spec has no captures and no interventions."""
 
     shown: OfUpdates
     tokens: int
-    """How many are written behind it."""
+    """Tokens that the model generates after the text."""
     frozen: int
-    """Segment from which on nothing is written where writes are off."""
+    """First segment that writes nothing where writes are off."""
     layer: int
     head: str = "mean"
     writes: str = "on"
-    """Which of both is shown, where one is."""
+    """Which continuation is shown, in views of one."""
     probe: tuple[int, ...]
-    """Tokens that are read from every bank, by their ids; none, and only what is written can be shown."""
+    """Ids of the tokens that read every bank; without any, only `STEPS` can be shown."""
     before: int = 0
     after: int = 0
-    """Segments that have written to the two banks."""
+    """Segments that have written to each of the two banks."""
     token: int = 0
-    """Whose probability behind the probe is shown, by its id."""
+    """Id of the token whose probability after the probe is shown."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -73,11 +73,12 @@ class UpdateChart(TextChart):
 
     @property
     def provenance(self) -> Provenance:
-        frozen, written = (Freeze(segment=self.frozen).words, f"{self.tokens} tokens that the model wrote behind it")
+        frozen = Freeze(segment=self.frozen).words
         both = self.shown in (OfUpdates.COURSE, OfUpdates.EXPECTED)
         changes = (f"{frozen} where writes are off",) if both else (frozen,) if self.writes == "off" else ()
-        made_of = super().provenance
-        return replace(made_of, item=f"{made_of.item}, with {written}", changes=changes)
+        text = super().provenance
+        item = f"{text.item}, with {self.tokens} tokens that the model wrote behind it"
+        return replace(text, item=item, changes=changes)
 
     @property
     def runs(self) -> tuple[RunSpec, ...]:
@@ -88,15 +89,15 @@ class UpdateChart(TextChart):
         return type(self), self.spec.digest, self.tokens, self.frozen, self.layer, self.probe
 
     def result(self, checkpoint: Checkpoint, computing: Computing) -> Continued:
-        on, off = (self._walk(checkpoint, spec, computing) for spec in self.runs)
-        walks = {"on": on, "off": off}
-        probed = walks if self.probe else {}
-        return Continued(
-            walks=walks, readings={name: self._reading(checkpoint, walk, computing) for name, walk in probed.items()}
-        )
+        walks = {
+            writes: self._walk(checkpoint, spec, computing)
+            for writes, spec in zip(("on", "off"), self.runs, strict=True)
+        }
+        readings = {writes: self._reading(checkpoint, walk, computing) for writes, walk in walks.items() if self.probe}
+        return Continued(walks=walks, readings=readings)
 
     def _walk(self, checkpoint: Checkpoint, spec: RunSpec, computing: Computing) -> TracedGeneration:
-        """All blocks are kept: what one token reads is little."""
+        """Keeps all blocks, since one token's read is small."""
         from probes.causal.updates import generate_traced
 
         layers = tuple(sorted(checkpoint.config.memory_layers))
@@ -107,12 +108,12 @@ class UpdateChart(TextChart):
         )
 
     def _reading(self, checkpoint: Checkpoint, walk: TracedGeneration, computing: Computing) -> Rereading:
-        """All blocks are kept where that is little, so that another one is shown at once."""
+        """Keeps all blocks if that is small enough, so that another block is shown at once."""
         from probes.causal.updates import reread
 
         config = checkpoint.config
-        one = 4 * len(walk.banks) * config.memory_heads * len(self.probe) * config.slots
-        layers = walk.layers if one * len(walk.layers) <= _READING_BYTES else (self.layer,)
+        block_bytes = 4 * len(walk.banks) * config.memory_heads * len(self.probe) * config.slots
+        layers = walk.layers if block_bytes * len(walk.layers) <= _READING_BYTES else (self.layer,)
         return computing.part(
             checkpoint,
             ("reading", walk.spec.digest, self.tokens, self.probe, layers),
@@ -129,15 +130,15 @@ class UpdateChart(TextChart):
             return updates.reads_by_step(walk, layer, head)
         if not result.readings:
             raise ValueError(f"{self.words} is of a probe of 1 token at least, and this one has 0")
-        read = result.readings[self.writes]
+        reading = result.readings[self.writes]
         check_there("token", self.token, range(checkpoint.config.d_vocab))
         match self.shown:
             case OfUpdates.BEFORE:
-                return updates.reading(read, layer, head, self.before, self.after)
+                return updates.reading(reading, layer, head, self.before, self.after)
             case OfUpdates.AFTER:
-                return updates.reading(read, layer, head, self.after, self.before)
+                return updates.reading(reading, layer, head, self.after, self.before)
             case OfUpdates.DIFFERENCE:
-                return updates.difference(read, layer, head, self.before, self.after)
+                return updates.difference(reading, layer, head, self.before, self.after)
             case OfUpdates.COURSE:
                 return updates.course(result.readings, layer, head, self.before)
             case OfUpdates.EXPECTED:

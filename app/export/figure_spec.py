@@ -42,7 +42,7 @@ class FigureSpec(Spec):
             checkpoint = None if chart.checkpoint is None else open_model(chart.checkpoint)
             if chart.result_key not in results:
                 results[chart.result_key] = result_of(chart, checkpoint)
-            yield chart.made(checkpoint, results[chart.result_key])
+            yield chart.computed(checkpoint, results[chart.result_key])
 
     def drawn(self, made: Sequence[ComputedChart]) -> PrintFigure:
         """The figure. Raises ValueError for content that does not fit the page, and for tables."""

@@ -254,7 +254,9 @@ def _effect(opened: Opened, found: Comparison, chart: AblationChart) -> None:
 
 def _beside(found: Comparison, token: int, tokenizer: Tokenizer) -> None:
     title = f"After token {token} ({found.after.tokens.shown[token].strip() or 'blank'})"
-    view = text.beside(found.before.logits[token], found.after.logits[token], ("before", "after"), tokenizer.shown)
+    view = text.compare_next_tokens(
+        found.before.logits[token], found.after.logits[token], ("before", "after"), tokenizer.shown
+    )
     panels.panel(view, "ablated_next", title)
 
 

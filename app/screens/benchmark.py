@@ -63,7 +63,7 @@ def render() -> None:
         state.settle("benchmark.length", found.lengths[0])
     chart = replace(chart, task=task, metric=metric, pair=pair, length=state.current().benchmark.length)
     made = {
-        title: replace(chart, shown=shown).made(None, found)
+        title: replace(chart, shown=shown).computed(None, found)
         for title, shown in _SHOWN.items()
         if pair or shown not in _OF_PAIRS
     }

@@ -69,9 +69,9 @@ def _show(checkpoint: Checkpoint, report: ExperimentReport) -> None:
         chart = ExperimentChart(spec=report.spec, shown=OfExperiment.TABLE, finding=at)
         if found.curve or experiments.forest(found) is not None:
             shown = OfExperiment.CURVE if found.curve else OfExperiment.FOREST
-            made[found.title] = replace(chart, shown=shown).made(checkpoint, report)
+            made[found.title] = replace(chart, shown=shown).computed(checkpoint, report)
             panels.figure(made[found.title].view, f"curve_{at}")
-        table = made[f"{found.title}, table"] = chart.made(checkpoint, report)
+        table = made[f"{found.title}, table"] = chart.computed(checkpoint, report)
         panels.table(table.view, f"table_{at}")
         say.caption("{}", experiments.note(found))
     export_panel.hand_out(made)

@@ -222,7 +222,7 @@ def _outcome(recipient: _Side, donor: _Side, after: Trace, expected: Reply) -> N
             *_differences(recipient, after, expected),
         )
     with right:
-        view = text.beside(before.logits[row], after.logits[row], ("before", "after"), tokenizer.shown, 6)
+        view = text.compare_next_tokens(before.logits[row], after.logits[row], ("before", "after"), tokenizer.shown, 6)
         panels.table(view, "patched_next")
 
 
@@ -253,7 +253,7 @@ def _each_slot(recipient: _Side, after: Trace, expected: Reply, chart: PatchingC
         result = session.result_of(chart, checkpoint)
     if result is None:
         return {}
-    made = chart.made(checkpoint, result)
+    made = chart.computed(checkpoint, result)
     left, right = st.columns([5, 1])
     with left:
         panels.figure(made.view, "patched_alone")

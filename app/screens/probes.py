@@ -92,7 +92,7 @@ def _show(checkpoint: Checkpoint, probed: Probed, chart: ProbeChart) -> None:
     target = _target(probed)
     source, segment = _place(probed)
     chart = replace(chart, target=str(target), source=source.label, segment=-1 if segment == ALL else segment)
-    made = {title: replace(chart, shown=shown).made(checkpoint, probed) for title, shown in _SHOWN.items()}
+    made = {title: replace(chart, shown=shown).computed(checkpoint, probed) for title, shown in _SHOWN.items()}
     left, right = st.columns([3, 2])
     with left:
         st.subheader("Where it can be read")
@@ -101,7 +101,7 @@ def _show(checkpoint: Checkpoint, probed: Probed, chart: ProbeChart) -> None:
     panels.panel(curves, "probe_curves", "Segment by segment", note, at=right, height=380)
     st.subheader("Every source, all segments together")
     panels.table(made["Every source"].view, "probe_sources_told", _height(len(probed.rows)))
-    best = probes.best(probed, target)
+    best = probes.best_source_note(probed, target)
     st.caption(_COLUMNS if best is None else say.words("**{}** " + _COLUMNS, best))
     _behind(checkpoint, probed, target, source, segment, made["Confusion"].view)
     export_panel.hand_out(made)
@@ -134,7 +134,7 @@ def _map(probed: Probed, target: Target, source: Source, segment: int | str, vie
     row, column = probed.rows.index(source), probed.columns.index(segment)
     height = min(720, max(280, 22 * len(probed.rows) + 110))
     cell = panels.map_to_click(view, "probe_map", row, column, Stretch.LINEAR, height)
-    say.caption("{}", probes.pooled(probed, target))
+    say.caption("{}", probes.map_note(probed, target))
     if cell is not None and (cell.row, cell.column) != (row, column):
         clicked = probed.columns[cell.column]
         state.click("probes", source=probed.rows[cell.row].label, segment=-1 if clicked == ALL else clicked)
@@ -145,12 +145,12 @@ def _behind(
 ) -> None:
     """What the open cell says, how it errs, and what its direction says."""
     cell = probed.cells[source, target, segment]
-    say.subheader("Details of {}", probes.place(source, segment))
+    say.subheader("Details of {}", probes.cell_title(source, segment))
     if source in probed.result.plan.baselines:
-        say.markdown("A baseline for the sources.  \n{}", probes.described(cell))
+        say.markdown("A baseline for the sources.  \n{}", probes.description(cell))
     else:
         said, erase = st.columns([4, 1], vertical_alignment="center")
-        said.markdown(probes.verdict(cell) + ": " + _USE + say.words("  \n{}", probes.described(cell)))
+        said.markdown(probes.verdict(cell) + ": " + _USE + say.words("  \n{}", probes.description(cell)))
         if not probes.erasable(probed, target):
             erase.caption(_NO_ERASURE)
         elif erase.button("Erase this and run", icon=":material/ink_eraser:", width="stretch", help=_ERASURE):
@@ -182,7 +182,8 @@ def _direction(checkpoint: Checkpoint, probed: Probed, target: Target, source: S
         say.caption("Top tokens: {}.", error)
         return
     panels.table(
-        probes.tokens(found, probed.result.plan.labels[target].names, checkpoint.tokenizer.shown), "probe_tokens"
+        probes.direction_tokens(found, probed.result.plan.labels[target].names, checkpoint.tokenizer.shown),
+        "probe_tokens",
     )
     say.caption(
         "Top tokens of each class's direction (all segments, mean over folds, minus the mean over"

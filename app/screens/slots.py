@@ -105,7 +105,7 @@ def _one(found: Explanations, checkpoint: Checkpoint, chart: SlotChart) -> None:
         return
     one = found.of(Signal.READ if side == "read" else Signal.WRITE, slot)
     say.subheader("Slot {}, {}", slot, one.signal.done)
-    made = replace(chart, slot=slot, side=side, passages=len(one.contexts)).made(checkpoint, found)
+    made = replace(chart, slot=slot, side=side, passages=len(one.contexts)).computed(checkpoint, found)
     panels.strip(made.view, "strip_slots", None)
     st.caption(_CONTEXTS)
     _table(words(one), "words")

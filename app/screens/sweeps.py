@@ -193,14 +193,14 @@ def _show(checkpoint: Checkpoint, swept: Swept, chart: SweepChart) -> None:
     cells = {"on": "hidden", "off": "shown"}
     hide = widgets.buttons("Cells with q > 0.05", "sweeps.hidden", show=cells.__getitem__, at=right) == "on"
     metric = Metric(named) if named else result.metric
-    say.caption("{}", sweeps.unedited(swept, metric))
-    screened = sweeps.screen(swept)
+    say.caption("{}", sweeps.baseline_note(swept, metric))
+    screened = sweeps.screening_note(swept)
     if screened is not None:
         say.caption("{}", screened)
     unit = state.choice("sweeps.unit", len(result.parts))
     chart = replace(chart, metric=metric, hide=hide)
     made = {
-        title: replace(chart, shown=shown).made(checkpoint, swept)
+        title: replace(chart, shown=shown).computed(checkpoint, swept)
         for title, shown in _SHOWN.items()
         if _there(swept, metric, shown)
     }
@@ -240,7 +240,7 @@ def _map(swept: Swept, metric: Metric, unit: int | None, view: Heatmap, *, hide:
         )
     height = min(720, max(240, 18 * len(where.rows) + 110))
     cell = panels.map_to_click(view, "sweep", row, column, Stretch.LINEAR, height)
-    say.caption("{}" + (" The others are hatched." if hide else ""), sweeps.pooled(swept, metric))
+    say.caption("{}" + (" The others are hatched." if hide else ""), sweeps.map_note(swept, metric))
     if cell is not None:
         state.click("sweeps", unit=where.places.get((cell.row, cell.column)))
 
@@ -253,7 +253,7 @@ def _documents(swept: Swept, metric: Metric, unit: int | None) -> None:
     elif unit not in swept.result.measured:
         st.caption("This unit was only estimated, not measured.")
     else:
-        say.caption("{}", sweeps.effect(swept, unit, metric))
+        say.caption("{}", sweeps.effect_note(swept, unit, metric))
         panels.table(sweeps.documents(swept, unit, metric), "documents", 320)
 
 
@@ -270,4 +270,4 @@ def _ranking(swept: Swept, metric: Metric) -> None:
         )
         return
     panels.table(ranking, "ranking")
-    say.caption("{}", sweeps.stability(swept, metric))
+    say.caption("{}", sweeps.ranking_note(swept, metric))

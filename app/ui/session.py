@@ -133,7 +133,7 @@ def computed(charts: Mapping[str, Chart], checkpoint: "Checkpoint") -> dict[str,
             results_by_key[chart.result_key] = result_of(chart, checkpoint)
         if results_by_key[chart.result_key] is None:  # somebody else's results have just taken its place in the store
             st.stop()
-    return {title: chart.made(checkpoint, results_by_key[chart.result_key]) for title, chart in charts.items()}
+    return {title: chart.computed(checkpoint, results_by_key[chart.result_key]) for title, chart in charts.items()}
 
 
 def open_memory() -> Opened | None:

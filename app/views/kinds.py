@@ -1,4 +1,4 @@
-"""Views: numpy, labels and units, ready to draw; checked when they are made. They are no figures."""
+"""Views: arrays with labels and units, ready to draw."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
@@ -16,31 +16,27 @@ from probes.findings import Tabular
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """What a view was made of, in words; empty where it is not known."""
+    """What a view shows, in words; empty where it is not known."""
 
     model: str = ""
     item: str = ""
-    """Which text or which questions the model read."""
+    """The text or questions that the model read."""
     changes: tuple[str, ...] = ()
-    """What was changed in its run."""
+    """The interventions."""
 
     @property
     def words(self) -> str:
-        """A sentence, or nothing."""
-        said = [f"{self.model} on {self.item}" if self.model and self.item else self.model or self.item, *self._changed]
-        return f"Of {'; '.join(filter(None, said))}." if any(said) else ""
-
-    @property
-    def _changed(self) -> list[str]:
-        return [f"changed: {'; '.join(self.changes)}"] if self.changes else []
+        """A sentence, or an empty text."""
+        subject = " on ".join(filter(None, (self.model, self.item)))
+        changed = f"changed: {'; '.join(self.changes)}" if self.changes else ""
+        words = "; ".join(filter(None, (subject, changed)))
+        return f"Of {words}." if words else ""
 
     @property
     def title(self) -> str:
-        """What was changed, as short as a title can take it."""
-        told = list(self.changes[:_TITLED])
-        return "; ".join(
-            told + ([f"{len(self.changes) - _TITLED} more changes"] if len(self.changes) > _TITLED else [])
-        )
+        """The changes, short enough for a title."""
+        more = len(self.changes) - _TITLED
+        return "; ".join((*self.changes[:_TITLED], *([f"{more} more changes"] if more > 0 else [])))
 
 
 _TITLED = 2
@@ -49,12 +45,12 @@ _TITLED = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Shown:
-    """What is drawn or written, with where it is from."""
+    """A figure or table with its provenance."""
 
     provenance: Provenance = Provenance()
 
     def titled(self, title: str) -> str:
-        """A title that says what was changed, whatever it says besides."""
+        """The title with the changes added, unless it names them already."""
         changed = self.provenance.title
         if not changed or changed in title:
             return title
@@ -67,18 +63,18 @@ class Drawable(Shown, ABC):
     @property
     @abstractmethod
     def summary(self) -> str:
-        """What is shown, in words, with its numbers."""
+        """What is shown, in words, with the most important numbers."""
 
     @property
     def alt(self) -> str:
-        """The same, with what it was made of."""
+        """The summary with the provenance."""
         words = self.provenance.words
         return f"{self.summary.removesuffix('.')}. {words}" if words else self.summary
 
 
 @dataclass(frozen=True, kw_only=True)
 class Heatmap(Drawable):
-    """A matrix with its axes."""
+    """A matrix with labelled axes."""
 
     values: Float[np.ndarray, "row column"]
     row_labels: tuple[str, ...]
@@ -86,76 +82,83 @@ class Heatmap(Drawable):
     row_title: str
     column_title: str
     value_title: str
-    """What a cell holds, with its unit and what was pooled to get it."""
-    low: float
-    high: float
+    """The quantity in a cell, with its unit and what it is pooled over."""
+    low: float = 0.0
+    high: float = 1.0
     """Ends of the colour scale."""
     boundaries: tuple[int, ...] = ()
-    """Columns before which a new segment begins."""
+    """First columns of the segments."""
     segment_labels: tuple[str, ...] = ()
     masked: np.ndarray | None = None
-    """Cells that the model cannot see; drawn as masked, not as 0."""
+    """Cells that have no value."""
     diverging: bool = False
     ticks: tuple[str, ...] = ()
-    """Short words for the columns' axis; none, the labels."""
+    """Short labels for the columns' axis; empty, the labels."""
     counts: bool = False
-    """Whether cells are whole numbers, written in them."""
+    """Whether the values are counts, which are written in the cells."""
     least: bool = False
-    """Whether low values are what matters: where neighbours must be drawn as one, the least of them is."""
+    """Whether cells are pooled by their least value instead of the largest."""
     row_noun: str = "row"
-    """What a row is called where several are drawn as one."""
+    """What a row is called in words about pooling."""
     column_noun: str = "column"
     row_kinds: tuple[Hashable, ...] = ()
-    """What each row is of, where that is not the same for all: unlike rows are never drawn as one."""
+    """The kind of each row, if there are several: rows of different kinds are never pooled."""
     column_kinds: tuple[Hashable, ...] = ()
     first: int = 0
-    """Number of the first column, where it is a part of something longer."""
+    """Number of the first column, if the map is a part of a longer one."""
 
     def __post_init__(self) -> None:
-        wanted = (len(self.row_labels), len(self.column_labels))
-        if self.values.shape != wanted:
-            raise ValueError(f"a heatmap of {self.values.shape} has {wanted[0]} row and {wanted[1]} column labels")
+        rows, columns = len(self.row_labels), len(self.column_labels)
+        if self.values.shape != (rows, columns):
+            raise ValueError(f"a heatmap of {self.values.shape} has {rows} row and {columns} column labels")
 
     @property
     def pooling(self) -> Pooling:
-        """Which of several values is drawn where there is room for one."""
+        """Which value is drawn for a cell that stands for several."""
         if self.diverging:
             return Pooling.EXTREME
         return Pooling.LEAST if self.least else Pooling.LARGEST
 
     @property
+    def unmasked(self) -> Float[np.ndarray, "row column"]:
+        """The values, NaN where they are masked."""
+        return self.values if self.masked is None else np.where(self.masked, np.nan, self.values)
+
+    @property
     def middle(self) -> float:
-        """Of the colour scale."""
+        """The middle of the colour scale."""
         return (self.low + self.high) / 2
 
     def down(self, most: int) -> Cells:
-        """The rows as at most `most` cells; more only where there are more kinds of rows."""
+        """The rows as at most `most` cells, or one for each kind."""
         return pooling.cells(len(self.row_labels), most, (), self.row_kinds)
 
     def along(self, most: int) -> Cells:
-        """The columns as at most `most` cells; more only where there are more kinds of columns."""
+        """The columns as at most `most` cells, or one for each kind."""
         return pooling.cells(len(self.column_labels), most, self.boundaries, self.column_kinds)
 
     def pooled_words(self, down: Cells, along: Cells) -> str:
-        """What each cell stands for, such as "least of up to 3 tokens"; empty where nothing is pooled."""
+        """What a cell shows, such as "least of up to 3 tokens"; empty if nothing is pooled."""
         return pooling.words(self.pooling, (down, self.row_noun), (along, self.column_noun))
 
     @property
     def summary(self) -> str:
-        """The map in words, with its numbers."""
-        shown = self.values if self.masked is None else np.where(self.masked, np.nan, self.values)
-        if not np.isfinite(shown).any():
+        values = self.unmasked
+        if not np.isfinite(values).any():
             return f"{self.value_title}: nothing to show."
-        found = {Pooling.LARGEST: np.nanargmax, Pooling.LEAST: np.nanargmin}.get(self.pooling, self._farthest)(shown)
-        row, column = np.unravel_index(found, shown.shape)
+        match self.pooling:
+            case Pooling.LARGEST:
+                peak = np.nanargmax(values)
+            case Pooling.LEAST:
+                peak = np.nanargmin(values)
+            case Pooling.EXTREME:
+                peak = np.nanargmax(np.abs(values - self.middle))
+        row, column = np.unravel_index(peak, values.shape)
         return (
-            f"{self.value_title}, {shown.shape[0]} rows ({self.row_title}) by {shown.shape[1]} columns"
-            f" ({self.column_title}): from {np.nanmin(shown):.3g} to {np.nanmax(shown):.3g}, mean"
-            f" {np.nanmean(shown):.3g}; {self.pooling.value} at {self.row_labels[row]}, {self.column_labels[column]}."
+            f"{self.value_title}, {values.shape[0]} rows ({self.row_title}) by {values.shape[1]} columns"
+            f" ({self.column_title}): from {np.nanmin(values):.3g} to {np.nanmax(values):.3g}, mean"
+            f" {np.nanmean(values):.3g}; {self.pooling.value} at {self.row_labels[row]}, {self.column_labels[column]}."
         )
-
-    def _farthest(self, values: Float[np.ndarray, "row column"]) -> int:
-        return int(np.nanargmax(np.abs(values - self.middle)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,16 +167,16 @@ class Line:
     values: Float[np.ndarray, "point"]
     low: Float[np.ndarray, "point"] | None = None
     high: Float[np.ndarray, "point"] | None = None
-    """A band around the line."""
+    """Ends of the intervals."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lines(Drawable):
-    """Curves over one axis."""
+    """Curves along one axis."""
 
     lines: tuple[Line, ...]
     ticks: tuple[str, ...]
-    """What each point of the axis is."""
+    """Labels of the points."""
     x_title: str
     y_title: str
     y_range: tuple[float, float] | None = None
@@ -196,7 +199,7 @@ class Lines(Drawable):
 
 @dataclass(frozen=True, kw_only=True)
 class Bars(Drawable):
-    """One number for each of a few things."""
+    """One number for each label."""
 
     values: Float[np.ndarray, "bar"]
     labels: tuple[str, ...]
@@ -210,23 +213,21 @@ class Bars(Drawable):
 
     @property
     def summary(self) -> str:
-        top = np.argsort(-self.values)[:3]
-        return f"{self.y_title} by {self.x_title}; largest: " + ", ".join(
-            f"{self.labels[at]} {self.values[at]:.3g}" for at in top
-        )
+        top = ", ".join(f"{self.labels[i]} {self.values[i]:.3g}" for i in np.argsort(-self.values)[:3])
+        return f"{self.y_title} by {self.x_title}; largest: {top}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Forest(Drawable):
-    """Numbers with their intervals, a row for each thing, a mark for each kind of number."""
+    """Numbers with their intervals: rows with a mark for each kind of number."""
 
     lines: tuple[Line, ...]
-    """The kinds; a value for each row, NaN where it has none."""
+    """The kinds of numbers: a value for each row, NaN where it has none."""
     labels: tuple[str, ...]
-    """Of the rows, the first on top."""
+    """Labels of the rows, the first at the top."""
     x_title: str
     y_title: str = ""
-    """What the rows are, where their labels do not say it."""
+    """What the rows are, if their labels do not say it."""
     x_range: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
@@ -236,52 +237,46 @@ class Forest(Drawable):
 
     @property
     def summary(self) -> str:
-        return (
-            f"{self.x_title}: "
-            + "; ".join(f"{line.name}: {', '.join(self._told(line)) or 'nothing to show'}" for line in self.lines)
-            + "."
-        )
-
-    def _told(self, line: Line) -> list[str]:
-        return [f"{label} {value:.3g}" for label, value in zip(self.labels, line.values) if np.isfinite(value)]
+        parts = []
+        for line in self.lines:
+            values = [f"{label} {value:.3g}" for label, value in zip(self.labels, line.values) if np.isfinite(value)]
+            parts.append(f"{line.name}: {', '.join(values) or 'nothing to show'}")
+        return f"{self.x_title}: {'; '.join(parts)}."
 
 
 @dataclass(frozen=True, kw_only=True)
 class Strip(Drawable):
-    """The text, token by token."""
+    """A text, token by token."""
 
     pieces: tuple[str, ...]
     segment_of: tuple[int, ...]
     weights: Float[np.ndarray, "token"] | None
-    """NaN for a plain token; None colours by segment."""
+    """NaN leaves a token plain; None colours by segment."""
     notes: tuple[str, ...]
     marks: tuple[tuple[int, int, str], ...]
-    """Token ranges with a word for each."""
+    """Token ranges with a label for each."""
     legend: str
-    """What the weights are, with their unit, what was pooled to get them, and whose colours these are."""
+    """What the colours show: a quantity with its unit, and what it is pooled over."""
     low: float = 0.0
     high: float = 1.0
     """Ends of the weights' colour scale."""
     first: int = 0
-    """Number of the first token, where it is a part of a longer text."""
+    """Number of the first token, if this is a part of a longer text."""
 
     @property
     def summary(self) -> str:
-        top = (
-            ""
-            if self.weights is None
-            else "; strongest: "
-            + ", ".join(
-                f"{self.pieces[at].strip()!r} (token {self.first + at}) {self.weights[at]:.3g}"
-                for at in np.argsort(-np.nan_to_num(self.weights))[:3]
-            )
+        words = f"{len(self.pieces)} tokens in {len(set(self.segment_of))} segments"
+        if self.weights is None:
+            return f"{words}."
+        top = ", ".join(
+            f"{self.pieces[i].strip()!r} (token {self.first + i}) {self.weights[i]:.3g}"
+            for i in np.argsort(-np.nan_to_num(self.weights))[:3]
         )
-        what = "" if self.weights is None else f", by {self.legend}"
-        return f"{len(self.pieces)} tokens in {len(set(self.segment_of))} segments{what}{top}."
+        return f"{words}, by {self.legend}; strongest: {top}."
 
 
 class Best(Enum):
-    """Which of a column's values is the best."""
+    """Which value of a column is the best."""
 
     HIGHEST = "highest"
     LOWEST = "lowest"
@@ -289,23 +284,23 @@ class Best(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Table(Shown, Tabular):
-    """Columns to be read, and to be printed."""
+    """A table, on the screen or in print."""
 
     best: Mapping[str, Best] = field(default_factory=lambda: MappingProxyType({}))
-    """Labels of the columns whose best may be told where it is printed."""
+    """Labels of the columns in which print may mark the best value."""
     rivals: tuple[str, ...] = ()
-    """Labels of the columns of which, row by row, the highest may be told."""
+    """Labels of the columns among which print may mark the highest value of each row."""
 
 
 def slot_labels(count: int) -> tuple[str, ...]:
-    return tuple(f"slot {at}" for at in range(count))
+    return tuple(f"slot {slot}" for slot in range(count))
 
 
 def token_labels(pieces: Sequence[str]) -> tuple[str, ...]:
-    """Each token's text, visible blanks included, behind its number."""
-    return tuple(f"{at}: {visible(piece)}" for at, piece in enumerate(pieces))
+    """Each token's number and text."""
+    return tuple(f"{i}: {visible(piece)}" for i, piece in enumerate(pieces))
 
 
 def visible(piece: str) -> str:
-    """A token's text with blanks and line breaks that can be seen."""
+    """A token's text with visible blanks and line breaks."""
     return piece.replace(" ", "·").replace("\n", "⏎").replace("\t", "⇥")

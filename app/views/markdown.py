@@ -1,5 +1,4 @@
-"""Names and tokens in Markdown, read there as the text that they are: GitHub's, and Streamlit's with its colours, icons
-and formulas."""
+"""Names and tokens escaped for Markdown: GitHub's, and Streamlit's with its colours, icons and formulas."""
 
 import re
 
@@ -7,23 +6,23 @@ from app.views.seen import in_a_line
 
 _MARKED = re.compile(r"[\\`*_\[\]<>|#~$]|&(?=[#\w]+;)|:(?=[A-Za-z])|(?<=:material)/")
 _BEGINS = re.compile(r"^(\s?\d*)(?=[.)+-](?:\s|$))")
-"""What would open a list."""
+"""The start of a list."""
 _CHANGED = re.compile(r"https?://|www\.|@|:[-+\w]+:|^(?:<->|->|<-|-{2,}|>=|<=|~=)$", re.IGNORECASE)
-"""Of a word: links, emoji and arrows are made after the backslashes have been read, and only code is safe from that."""
+"""Words that would become links, emoji or arrows. Only code stops these, as backslashes are read first."""
 
 
 def plain(text: str) -> str:
-    """The text in one line."""
+    """The text on one line."""
     line = re.sub(r"^\s+", " ", in_a_line(text))  # four blanks would open a block of code
-    words = re.split(r"(\s+)", line)
-    return _BEGINS.sub(
-        r"\1\\", "".join(code(word) if _CHANGED.search(word) else _MARKED.sub(r"\\\g<0>", word) for word in words)
-    )
+    words = [
+        code(word) if _CHANGED.search(word) else _MARKED.sub(r"\\\g<0>", word) for word in re.split(r"(\s+)", line)
+    ]
+    return _BEGINS.sub(r"\1\\", "".join(words))
 
 
 def code(text: str) -> str:
-    """The text in one line, as code."""
-    # Streamlit renames icons in code too: their slash stands between two pieces of code.
+    """The text on one line, as code."""
+    # Streamlit replaces icons in code too, so their slash is put between two pieces of code.
     return r"\/".join(_fenced(part) for part in re.split(r"(?<=:material)/", in_a_line(text)) if part)
 
 

@@ -1,5 +1,4 @@
-"""Which neighbours of an axis are drawn as one cell where there is no room for all of them, and what that cell
-shows."""
+"""How neighbours on an axis are pooled into cells where there is no room for all of them."""
 
 from __future__ import annotations
 
@@ -12,7 +11,7 @@ from jaxtyping import Float, Int
 
 
 class Pooling(Enum):
-    """What a cell shows that stands for several values."""
+    """The value that is drawn for a cell of several values."""
 
     LARGEST = "largest"
     LEAST = "least"
@@ -22,12 +21,12 @@ class Pooling(Enum):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Cells:
-    """How an axis is drawn: every place belongs to one cell."""
+    """The cells of an axis; every place belongs to one."""
 
     owner: Int[np.ndarray, "place"]
-    """The cell that each place is drawn in. Cells are counted along the axis, by the first place of each."""
+    """The cell of each place. Cells are numbered in the order of their first places."""
     joined: bool = False
-    """Whether cells hold several segments."""
+    """Whether cells hold several whole segments."""
 
     @property
     def count(self) -> int:
@@ -40,21 +39,21 @@ class Cells:
 
     @property
     def order(self) -> Int[np.ndarray, "place"]:
-        """The places, cell by cell."""
+        """The places in the order of their cells."""
         return np.argsort(self.owner, kind="stable")
 
     @property
     def sizes(self) -> Int[np.ndarray, "cell"]:
-        """How many places each cell stands for, and so how wide it is drawn."""
+        """Places in each cell, which is also its width."""
         return np.bincount(self.owner)
 
     @property
     def edges(self) -> Int[np.ndarray, "cell_and_end"]:
-        """Where cells begin, and where the last one ends."""
+        """Where cells begin, and where the last ends."""
         return np.concatenate([[0], np.cumsum(self.sizes)])
 
     def labels(self, names: Sequence[str]) -> list[str]:
-        """Of each cell: its place's name, or those of its first and last place."""
+        """A label for each cell: its place's name, or those of its first and last place."""
         if self.whole:
             return list(names)
         order, edges = self.order, self.edges
@@ -62,14 +61,14 @@ class Cells:
         return [names[first] if first == last else f"{names[first]} to {names[last]}" for first, last in ends]
 
     def dots(self, count: int) -> Int[np.ndarray, "dot"]:
-        """The cell that each of `count` dots along the axis shows; every cell has one at least. Raises ValueError for
+        """The cell that each of `count` dots along the axis shows; every cell has a dot. Raises ValueError if there are
         fewer dots than cells."""
         if count < self.count:
             raise ValueError(f"{self.count} cells of unlike things have room for {count}")
         starts = np.ceil(self.edges[:-1] * count / len(self.owner) - 0.5).astype(int)  # the cell below a dot's middle
-        at = np.arange(self.count)
-        starts = np.maximum.accumulate(starts - at) + at
-        starts = np.minimum(starts, count - self.count + at)
+        cell = np.arange(self.count)
+        starts = np.maximum.accumulate(starts - cell) + cell
+        starts = np.minimum(starts, count - self.count + cell)
         return np.searchsorted(starts, np.arange(count), side="right") - 1
 
 
@@ -77,31 +76,31 @@ def cells(places: int, most: int, starts: Sequence[int] = (), kinds: Sequence[Ha
     """At most `most` cells of neighbours, about equally many places in each.
 
     Args:
-        starts: places at which segments begin. A cell holds places of one segment; where there are more segments than
-            cells, whole segments.
-        kinds: what each place is of, where that is not the same for all: a cell holds places of one kind, whatever
-            stands between them. There are more than `most` cells only where there are more kinds.
+        starts: places at which segments begin. A cell holds places of one segment, or whole segments if there are more
+            segments than cells.
+        kinds: the kind of each place, if there are several. A cell holds places of one kind, even if others lie
+            between them; if there are more than `most` kinds, each has a cell.
     """
     if places <= most:
         return Cells(owner=np.arange(places))
-    known = {kind: number for number, kind in enumerate(dict.fromkeys(kinds))}
-    kind_of = np.array([known[kind] for kind in kinds]) if kinds else np.zeros(places, int)
+    numbers = {kind: number for number, kind in enumerate(dict.fromkeys(kinds))}
+    kind_of = np.array([numbers[kind] for kind in kinds]) if kinds else np.zeros(places, int)
     segment_of = np.searchsorted(np.array(sorted(starts)), np.arange(places), side="right")
-    members = np.bincount(kind_of)
-    shares = max(0, most - len(members)) * members // places + 1
+    sizes = np.bincount(kind_of)
+    shares = max(0, most - len(sizes)) * sizes // places + 1
     owner, joined, first = np.empty(places, int), False, 0
     for kind, share in enumerate(shares):
-        own = np.flatnonzero(kind_of == kind)
-        split, whole_segments = _split(segment_of[own], int(share))
-        owner[own] = first + split
-        first += split[-1] + 1
+        members = np.flatnonzero(kind_of == kind)
+        cell_of, whole_segments = _split(segment_of[members], int(share))
+        owner[members] = first + cell_of
+        first += cell_of[-1] + 1
         joined = joined or whole_segments
-    _, begins, numbers = np.unique(owner, return_index=True, return_inverse=True)
-    return Cells(owner=np.argsort(np.argsort(begins))[numbers], joined=joined)
+    _, begins, cell = np.unique(owner, return_index=True, return_inverse=True)
+    return Cells(owner=np.argsort(np.argsort(begins))[cell], joined=joined)
 
 
 def _split(segment_of: Int[np.ndarray, "place"], most: int) -> tuple[Int[np.ndarray, "place"], bool]:
-    """The cell of each place, and whether cells hold whole segments because there are more of these than cells."""
+    """The cell of each place, and whether cells hold whole segments."""
     places = len(segment_of)
     begins = np.flatnonzero(np.diff(segment_of, prepend=segment_of[0] - 1))
     sizes = np.diff(begins, append=places)
@@ -115,8 +114,7 @@ def _split(segment_of: Int[np.ndarray, "place"], most: int) -> tuple[Int[np.ndar
 def pooled(
     values: Float[np.ndarray, "row column"], down: Cells, along: Cells, pooling: Pooling, middle: float
 ) -> Float[np.ndarray, "pooled_row pooled_column"]:
-    """What each cell shows. NaN is left out, and is what a cell without anything else holds. `middle`: of the colour
-    scale."""
+    """The value of each cell, ignoring NaN; NaN for a cell with nothing else. `middle`: of the colour scale."""
     if down.whole and along.whole:
         return values
 
@@ -131,14 +129,13 @@ def pooled(
 
 
 def words(pooling: Pooling, down: tuple[Cells, str], along: tuple[Cells, str]) -> str:
-    """ "least of up to 3 tokens", by the axes' cells and what their places are called; empty where nothing is
-    pooled."""
-    told, uneven = [], False
-    for axis, noun in (down, along):
-        if not axis.whole:
-            told.append(
-                f"{axis.sizes.max()} {noun}s"
-                + (", whole segments together" if axis.joined and noun != "segment" else "")
-            )
-            uneven = uneven or axis.sizes.min() < axis.sizes.max()
-    return f"{pooling.value} of {'up to ' if uneven else ''}{' by '.join(told)}" if told else ""
+    """What a cell shows, such as "least of up to 3 tokens"; empty if nothing is pooled. The axes have a noun each."""
+    axes = [(cells, noun) for cells, noun in (down, along) if not cells.whole]
+    if not axes:
+        return ""
+    uneven = any(cells.sizes.min() < cells.sizes.max() for cells, _ in axes)
+    sizes = [
+        f"{cells.sizes.max()} {noun}s{', whole segments together' if cells.joined and noun != 'segment' else ''}"
+        for cells, noun in axes
+    ]
+    return f"{pooling.value} of {'up to ' if uneven else ''}{' by '.join(sizes)}"

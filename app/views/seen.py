@@ -1,21 +1,21 @@
-"""Text whose every character can be seen: what hides, or turns the text around, stands as its code (U+202E)."""
+"""Text in which every character is visible: hidden ones, or those that change direction, become a code (U+202E)."""
 
 import unicodedata
 
 _JOINERS = "\u200c\u200d"
-"""Persian and many emoji are written with these; they hide nothing."""
+"""Needed in Persian and in many emoji."""
 
 
 def seen(text: str) -> str:
-    """The text with controls, marks of direction, surrogates and characters that Unicode does not have by their code.
-    Line ends and tabs are kept."""
+    """The text with codes for controls, marks of direction, surrogates and unassigned characters. Keeps line ends and
+    tabs."""
     if text.isprintable():
         return text
     return "".join(code_point(char) if _hidden(char) else char for char in text)
 
 
 def in_a_line(text: str) -> str:
-    """The same with a sign for each line end and tab."""
+    """The same with visible signs for line ends and tabs."""
     return seen(text).replace("\n", "⏎").replace("\t", "⇥")
 
 

@@ -1,4 +1,4 @@
-"""The texts of a view, each made what the language that it goes to needs."""
+"""Changes to the texts of a view, such as escapes for the language that it is drawn in."""
 
 from collections.abc import Callable
 from dataclasses import fields, replace
@@ -9,8 +9,7 @@ from app.views.numbers import View
 
 
 def with_texts(view: View, title: Callable[[str], str], label: Callable[[str], str]) -> View:
-    """The view with `title` of each of its titles, and `label` of each of the texts that stand beside others: ticks,
-    tokens, names of lines."""
+    """The view with its titles changed by `title`, and its ticks, tokens and names of lines by `label`."""
     return replace(view, **{field.name: _changed(getattr(view, field.name), title, label) for field in fields(view)})
 
 
@@ -20,10 +19,10 @@ def _changed(value: Any, title: Callable[[str], str], label: Callable[[str], str
     if isinstance(value, Line):
         return replace(value, name=label(value.name))
     if isinstance(value, tuple):
-        return tuple(_changed(part, label, label) for part in value)
+        return tuple(_changed(entry, label, label) for entry in value)
     return value
 
 
 def shortened(text: str, letters: int) -> str:
-    """At most so many letters; where some are left out, the last is an ellipsis."""
+    """The text, cut to at most so many letters with an ellipsis at the end."""
     return text if len(text) <= letters else text[: letters - 1] + "…"

@@ -1,4 +1,4 @@
-"""View -> the same from one token to another."""
+"""The part of a view from one token to another."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -10,50 +10,50 @@ from app.views.numbers import View
 
 
 def window(view: View, first: int, stop: int) -> View:
-    """What stands from one token to the one before `stop`. Raises ValueError for views that have no tokens along, and
-    for tokens that are not there."""
+    """The view of tokens `first` to `stop - 1`. Raises ValueError for a view that is not along tokens, and for tokens
+    outside it."""
     count = tokens(view)
     if count is None:
         raise ValueError("only views with tokens along have a window")
     if not 0 <= first < stop <= count:
         raise ValueError(f"a window goes from a token to a later one, within 0 and {count}, not from {first} to {stop}")
-    kept = slice(first, stop)
+    span = slice(first, stop)
     if isinstance(view, Strip):
         return replace(
             view,
-            pieces=view.pieces[kept],
-            segment_of=view.segment_of[kept],
-            weights=None if view.weights is None else view.weights[kept],
-            notes=view.notes[kept],
+            pieces=view.pieces[span],
+            segment_of=view.segment_of[span],
+            weights=None if view.weights is None else view.weights[span],
+            notes=view.notes[span],
             first=view.first + first,
             marks=tuple(
-                (max(a, first) - first, min(b, stop) - first, word)
-                for a, b, word in view.marks
-                if a < stop and b > first
+                (max(start, first) - first, min(end, stop) - first, label)
+                for start, end, label in view.marks
+                if start < stop and end > first
             ),
         )
-    starts = [*(at for at in view.boundaries if at < stop), stop]
-    within = [at for at, (start, end) in enumerate(pairwise(starts)) if end > first]
-    edges = tuple(max(starts[at], first) - first for at in within)
+    starts = [*(start for start in view.boundaries if start < stop), stop]
+    segments = [i for i, (_, end) in enumerate(pairwise(starts)) if end > first]
+    boundaries = tuple(max(starts[i], first) - first for i in segments)
     if isinstance(view, Lines):
         return replace(
-            view, lines=tuple(_cut(line, kept) for line in view.lines), ticks=view.ticks[kept], boundaries=edges
+            view, lines=tuple(_cut(line, span) for line in view.lines), ticks=view.ticks[span], boundaries=boundaries
         )
     return replace(
         view,
-        values=view.values[:, kept],
-        column_labels=view.column_labels[kept],
-        ticks=view.ticks[kept],
-        masked=None if view.masked is None else view.masked[:, kept],
-        boundaries=edges,
-        column_kinds=view.column_kinds[kept],
-        segment_labels=tuple(view.segment_labels[at] for at in within) if view.segment_labels else (),
+        values=view.values[:, span],
+        column_labels=view.column_labels[span],
+        ticks=view.ticks[span],
+        masked=None if view.masked is None else view.masked[:, span],
+        boundaries=boundaries,
+        column_kinds=view.column_kinds[span],
+        segment_labels=tuple(view.segment_labels[i] for i in segments) if view.segment_labels else (),
         first=view.first + first,
     )
 
 
 def tokens(view: View) -> int | None:
-    """How many tokens stand along it; None where something else does."""
+    """How many tokens the view has; None if it is not along tokens."""
     if isinstance(view, Strip):
         return len(view.pieces)
     if isinstance(view, Heatmap) and view.column_title == "token":
@@ -61,6 +61,6 @@ def tokens(view: View) -> int | None:
     return len(view.ticks) if isinstance(view, Lines) and view.x_title == "token" else None
 
 
-def _cut(line: Line, kept: slice) -> Line:
-    low, high = (None if end is None else np.asarray(end)[kept] for end in (line.low, line.high))
-    return replace(line, values=line.values[kept], low=low, high=high)
+def _cut(line: Line, span: slice) -> Line:
+    low, high = (None if end is None else np.asarray(end)[span] for end in (line.low, line.high))
+    return replace(line, values=line.values[span], low=low, high=high)

@@ -120,7 +120,7 @@ def _report_lines(report: "ExperimentReport") -> Iterator[str]:
 def _compare(checkpoint: "Checkpoint", spec: "RunSpec", chosen: argparse.Namespace) -> Output:
     import numpy as np
 
-    from app.views.run.text import chances
+    from app.views.run.text import softmax
     from lm2.runs.runner import run
     from probes.causal.compare import compare
 
@@ -132,7 +132,7 @@ def _compare(checkpoint: "Checkpoint", spec: "RunSpec", chosen: argparse.Namespa
     kl, pieces = comparison.kl, before.tokens.shown
     likeliest = {}
     for name, trace in (("before", before), ("after", after)):
-        probabilities = chances(trace.logits[-1])
+        probabilities = softmax(trace.logits[-1])
         likeliest[name] = [
             (checkpoint.tokenizer.shown(int(token)), float(probabilities[token]))
             for token in np.argsort(-probabilities)[:5]

@@ -184,10 +184,10 @@ def _last_token(tokenizer: "Tokenizer", trace: "Trace", prompt: "Prompt | None")
     """Predictions at the last token: next tokens, the answer's probability, and the slots that each block reads."""
     import numpy as np
 
-    from app.views.run.text import chances
+    from app.views.run.text import softmax
     from lm2.model.sites import Site
 
-    probabilities = chances(trace.logits[-1])
+    probabilities = softmax(trace.logits[-1])
     top = np.argsort(-probabilities)[:5]
     document: dict[str, Any] = {
         "segments": [list(trace.tokens.shown[s.start : s.end]) for s in trace.segments],
@@ -197,7 +197,7 @@ def _last_token(tokenizer: "Tokenizer", trace: "Trace", prompt: "Prompt | None")
     if prompt is not None:
         try:
             row, first = tokenizer.answer_at(trace.tokens, prompt.question_span[1], prompt.answer)
-            probability = float(chances(trace.logits[row])[first])
+            probability = float(softmax(trace.logits[row])[first])
         except ValueError:  # the tokenizer has no token for the answer
             probability = None
         document |= {"question": prompt.question, "answer": prompt.answer, "answer_probability": probability}

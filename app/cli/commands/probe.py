@@ -79,7 +79,7 @@ def _draw(result: "ProbeResult", folder: Path) -> None:
     from app.figures.print.venues import Columns, Venue
     from app.views.study import probes
 
-    probed, plan = probes.gather(result), result.plan
+    probed, plan = probes.statistics(result), result.plan
     page = Grid(venue=Venue.ICML, columns=Columns.DOUBLE, panels=(Panel(), Panel()), across=2)
     for target in plan.labels:
         folds = probed.best[target].chosen if target in probed.best else (1,)

@@ -19,7 +19,6 @@ from app.figures.palettes import Colours, Stretch, colour_map, ink
 from app.figures.print import text
 from app.figures.print.panel import EDGE, PanelBox, PendingPanel
 from app.views.kinds import Heatmap
-from app.views.numbers import unmasked
 from app.views.pooling import Cells, pooled
 
 PRINTED = 300
@@ -98,7 +97,7 @@ class ColourScale:
 
 
 def heatmap(view: Heatmap, box: PanelBox, scale: ColourScale) -> PendingPanel:
-    axes, values = box.axes, unmasked(view)
+    axes, values = box.axes, view.unmasked
     if not values.size:
         axes.set(xticks=(), yticks=())
         return PendingPanel(settle=lambda: ("There is nothing to show.",))

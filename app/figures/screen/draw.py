@@ -11,7 +11,7 @@ from app.figures.palettes import Colours, Stretch, steps
 from app.figures.pseudo_html import spelled, view_spelled
 from app.figures.theme import Theme, style
 from app.views.kinds import Bars, Forest, Heatmap, Lines
-from app.views.numbers import View, unmasked
+from app.views.numbers import View
 from app.views.pooling import Cells, pooled
 
 MOST_CELLS = 512
@@ -43,7 +43,7 @@ def heatmap(
 ) -> go.Figure:
     down, along = view.down(MOST_CELLS), view.along(MOST_CELLS)
     view = view_spelled(view)
-    values = pooled(unmasked(view), down, along, view.pooling, view.middle)
+    values = pooled(view.unmasked, down, along, view.pooling, view.middle)
     rows, columns = down.labels(view.row_labels), along.labels(view.column_labels)
     scale = list(theme.diverging) if view.diverging else theme.sequential
     figure = go.Figure(

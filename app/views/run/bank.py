@@ -1,4 +1,4 @@
-"""Trace -> the bank: how large its slots are, how they change, how alike they are, what they say."""
+"""The bank of a trace: norms, changes and similarity of its slots, and the tokens that they promote."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def banks(trace: Trace, layers: tuple[int, ...]) -> Float[np.ndarray, "segment slot slot_dim"]:
-    """The bank at the start, then after each segment: one more than there are segments."""
+    """The bank at the start and after each segment."""
     start = trace.at(Site.BANK_PRE, segment=0, layer=layers[0])
     return np.stack([start, *(after(trace, layers, segment.index) for segment in trace.segments)])
 
@@ -40,7 +40,6 @@ def norms(trace: Trace, layers: tuple[int, ...]) -> Heatmap:
         column_title="bank after segment",
         ticks=("start", *(str(segment.index) for segment in trace.segments)),
         value_title="slot norm (Euclidean, in the bank's units)",
-        low=0.0,
         high=float(max(values.max(), 1e-9)),
         row_noun="slot",
         column_noun="segment",
@@ -49,7 +48,7 @@ def norms(trace: Trace, layers: tuple[int, ...]) -> Heatmap:
 
 
 def changes(trace: Trace, layers: tuple[int, ...]) -> Heatmap:
-    """How far each segment moved each slot."""
+    """The distance by which each segment moved each slot."""
     values = np.linalg.norm(np.diff(banks(trace, layers), axis=0), axis=-1).T
     return Heatmap(
         values=values,
@@ -59,7 +58,6 @@ def changes(trace: Trace, layers: tuple[int, ...]) -> Heatmap:
         column_title="segment",
         ticks=tuple(str(segment.index) for segment in trace.segments),
         value_title="change of slot (Euclidean, in the bank's units)",
-        low=0.0,
         high=float(max(values.max(), 1e-9)),
         row_noun="slot",
         column_noun="segment",
@@ -67,7 +65,7 @@ def changes(trace: Trace, layers: tuple[int, ...]) -> Heatmap:
 
 
 def similarity(trace: Trace, layers: tuple[int, ...], segment: int) -> Heatmap:
-    """Cosine between slots after a segment."""
+    """Cosines between slots after a segment."""
     bank = after(trace, layers, segment)
     unit = bank / np.maximum(np.linalg.norm(bank, axis=-1, keepdims=True), 1e-9)
     labels = slot_labels(len(bank))
@@ -88,12 +86,14 @@ def similarity(trace: Trace, layers: tuple[int, ...], segment: int) -> Heatmap:
 
 
 def readout(read: SlotReadout, piece_of: Callable[[int], str]) -> Table:
-    """Each slot's top tokens, and whether a random slot of the same norm would say anything as loudly."""
+    """Each slot's top tokens, beside the top logit of random slots of the same norm."""
     rows = []
     for slot in range(len(read.tokens)):
-        said = ", ".join(
+        tokens = ", ".join(
             f"{visible(piece_of(int(token)))} {logit:+.2f}"
             for token, logit in zip(read.tokens[slot], read.logits[slot])
         )
-        rows.append((slot, said, float(read.logits[slot, 0]), float(read.random_top[slot]), float(read.exceeds[slot])))
+        rows.append(
+            (slot, tokens, float(read.logits[slot, 0]), float(read.random_top[slot]), float(read.exceeds[slot]))
+        )
     return Table(columns=columns_of(("slot", "top tokens (logit)", "top logit", "random 95 %", "above random"), rows))

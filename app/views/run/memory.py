@@ -1,4 +1,4 @@
-"""Trace -> how tokens read slots and slots read tokens. Everywhere rows are slots and columns are tokens."""
+"""Reads and writes of a trace. In all maps, rows are slots and columns are tokens."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import numpy as np
 from jaxtyping import Float
 
 from app.views.kinds import Bars, Heatmap, Table, slot_labels, token_labels, visible
-from app.views.numbers import unmasked
 from app.views.run import text
 from lm2.model.config import LM2Config, MemoryKind
 from lm2.model.sites import Site
@@ -21,40 +20,33 @@ Map = Float[np.ndarray, "slot token"]
 
 
 def layers(trace: Trace, config: LM2Config) -> tuple[int, ...]:
-    """The blocks with a memory that the trace holds."""
+    """The blocks whose memory was captured."""
     return tuple(sorted({place.layer for _, place in trace.records} & set(config.memory_layers)))
 
 
 def over_heads(values: Float[np.ndarray, "head *rest"], head: str) -> Float[np.ndarray, "*rest"]:
-    """One head's values, or with "mean" or "max" that over heads, cell by cell."""
+    """One head's values, or their "mean" or "max" over heads."""
     if head == "mean":
         return values.mean(0)
     return values.max(0) if head == "max" else values[int(head)]
 
 
 def read_map(trace: Trace, layer: int, head: str) -> Map:
-    """Share of each token's reading that goes to each slot; a column sums to 1 (not for head "max")."""
+    """Share of each token's read that goes to each slot. Columns sum to 1, except for head "max"."""
     return over_heads(trace.across(Site.READ_PATTERN, layer=layer).swapaxes(1, 2), head)
 
 
 def write_map(trace: Trace, layer: int, head: str) -> Map:
-    """Share of each slot's writing that comes from each token; a row sums to 1 within a segment (not for head
-    "max")."""
+    """Share of each slot's write that comes from each token. Rows sum to 1 within a segment, except for head "max"."""
     return over_heads(trace.across(Site.WRITE_PATTERN, layer=layer), head)
 
 
 def read_title(layer: int, head: str) -> str:
-    """Read weights of a block: the share of a token's reading, of one head or over heads."""
     return f"read weight, block {layer}, {over(head)} (share)"
 
 
-def write_title(layer: int, head: str) -> str:
-    """Write weights of a block: the share of a slot's writing within a segment, of one head or over heads."""
-    return f"write weight, block {layer}, {over(head)} (share)"
-
-
 def over(head: str) -> str:
-    """Which heads' values these are."""
+    """The heads in words."""
     return f"{head} over heads" if head in ("mean", "max") else f"head {head}"
 
 
@@ -66,7 +58,6 @@ def _heatmap(trace: Trace, values: Map, title: str, masked: np.ndarray | None = 
         row_title="slot",
         column_title="token",
         value_title=title,
-        low=0.0,
         high=float(max(values.max(), 1e-9)),
         boundaries=text.boundaries(trace),
         segment_labels=text.segment_labels(trace),
@@ -79,18 +70,18 @@ def _heatmap(trace: Trace, values: Map, title: str, masked: np.ndarray | None = 
 def reads(trace: Trace, layer: int, head: str, kind: MemoryKind) -> Heatmap:
     values = read_map(trace, layer, head)
     masked = None
-    if kind.design.slots_are_tokens:  # token i sees slots 0..i of its segment's rows
-        place = np.concatenate([np.arange(len(segment.ids)) for segment in trace.segments])
-        masked = np.arange(len(values))[:, None] > place[None, :]
+    if kind.design.slots_are_tokens:  # token i of a segment sees slots 0..i
+        position = np.concatenate([np.arange(len(segment.ids)) for segment in trace.segments])
+        masked = np.arange(len(values))[:, None] > position[None, :]
     return _heatmap(trace, values, read_title(layer, head), masked)
 
 
 def writes(trace: Trace, layer: int, head: str) -> Heatmap:
-    return _heatmap(trace, write_map(trace, layer, head), write_title(layer, head))
+    return _heatmap(trace, write_map(trace, layer, head), f"write weight, block {layer}, {over(head)} (share)")
 
 
 def multiples(trace: Trace, site: Site, layers: tuple[int, ...]) -> Float[np.ndarray, "layer head slot token"]:
-    """One map a block and head; the last two of each row are the mean and the largest over heads."""
+    """A map for each block and head, followed by the mean and the maximum over heads."""
     rows = []
     for layer in layers:
         patterns = trace.across(site, layer=layer)
@@ -99,13 +90,10 @@ def multiples(trace: Trace, site: Site, layers: tuple[int, ...]) -> Float[np.nda
     return np.stack(rows)
 
 
-def coloured(view: Heatmap, slot: int, side: str, *, relative: bool) -> tuple[Float[np.ndarray, token], float, str]:
-    """What colours the text by who "read" or who "wrote" a slot: its row of the map, the upper end of the colours, and
-    a legend.
-
-    The colours are those of the map; if `relative`, they end at the slot's own largest weight, and the legend says so.
-    """
-    weights = unmasked(view)[slot]
+def slot_colours(view: Heatmap, slot: int, side: str, *, relative: bool) -> tuple[Float[np.ndarray, token], float, str]:
+    """A slot's row of the map as colours of the text, with the upper end of their scale and a legend. `side`: whether
+    tokens "read" or "wrote" the slot. The scale is the map's; if `relative`, it ends at the slot's largest weight."""
+    weights = view.unmasked[slot]
     most = float(np.nanmax(weights, initial=0.0))
     scale = (
         f"colours relative to this slot's largest, {most:.3g}"
@@ -119,25 +107,24 @@ def coloured(view: Heatmap, slot: int, side: str, *, relative: bool) -> tuple[Fl
     )
 
 
-def slots_of_token(values: Map, token: int, title: str) -> Bars:
-    """How one token's column is spread over slots."""
-    return Bars(values=values[:, token], labels=tuple(map(str, range(len(values)))), x_title="slot", y_title=title)
+def slots_of_token(trace: Trace, layer: int, head: str, token: int) -> Bars:
+    """The read weights of one token."""
+    values = read_map(trace, layer, head)[:, token]
+    labels = tuple(map(str, range(len(values))))
+    return Bars(values=values, labels=labels, x_title="slot", y_title=read_title(layer, head))
 
 
 def tokens_of_slot(trace: Trace, values: Map, slot: int, count: int = 8) -> Table:
     """The tokens with the largest weight for a slot."""
     best = np.argsort(-values[slot])[:count]
-    where = text.segment_of(trace)
-    rows = [(int(at), visible(trace.tokens.shown[at]), where[at], float(values[slot, at])) for at in best]
+    segments = text.segment_of(trace)
+    rows = [(int(i), visible(trace.tokens.shown[i]), segments[i], float(values[slot, i])) for i in best]
     return Table(columns=columns_of(("token", "text", "segment", "weight"), rows))
 
 
 def heads(trace: Trace, layers: tuple[int, ...]) -> Table:
-    """Per block and head of the read: how concentrated it is, and how much it tells tokens apart.
-
-    Entropy is the mean over tokens of the read pattern's entropy in bits; effective slots is 2 to its power.
-    Selectivity is the mutual information between token and slot in bits: 0 when all tokens read alike.
-    """
+    """Statistics of each block and head's read: its entropy in bits, mean over tokens, with 2 to its power (effective
+    slots), and the mutual information of token and slot in bits (selectivity), 0 if all tokens read alike."""
     rows = []
     for layer in layers:
         for head, pattern in enumerate(trace.across(Site.READ_PATTERN, layer=layer).astype(np.float64)):

@@ -1,4 +1,4 @@
-"""Slot explanations -> the contexts as one text, coloured by the slot."""
+"""The passages of a slot's explanation as one text, coloured by the slot."""
 
 from __future__ import annotations
 
@@ -22,38 +22,36 @@ _MEANS = {
 }
 
 
-def strip(one: SlotExplanation) -> Strip:
-    """A slot's contexts, one below the other in the place of segments, coloured by value."""
-    contexts = one.contexts
+def strip(explanation: SlotExplanation) -> Strip:
+    """A slot's contexts, shown as segments and coloured by value."""
+    contexts, side = explanation.contexts, explanation.signal.value
     values = np.concatenate([context.values for context in contexts])
     return Strip(
         pieces=tuple(piece for context in contexts for piece in _pieces(context)),
-        segment_of=tuple(at for at, context in enumerate(contexts, start=1) for _ in context.spans),
+        segment_of=tuple(number for number, context in enumerate(contexts, start=1) for _ in context.spans),
         weights=values,
         notes=tuple(
-            f"{value:.3f} · {context.group}, segment {context.segment}, token {context.start + at}"
+            f"{value:.3f} · {context.group}, segment {context.segment}, token {context.start + i}"
             for context in contexts
-            for at, value in enumerate(context.values)
+            for i, value in enumerate(context.values)
         ),
         marks=tuple(_marks(contexts)),
         legend=(
-            f"how much each token {_DOES[one.signal.value]} slot {one.slot} ({_MEANS[one.signal.value]}); largest is"
-            f" {values.max():.3f}"
+            f"how much each token {_DOES[side]} slot {explanation.slot} ({_MEANS[side]}); largest is {values.max():.3f}"
         ),
         high=max(float(values.max()), 1e-9),
     )
 
 
 def _pieces(context: SlotContext) -> list[str]:
-    """Each token's characters with the blanks before them; a token that goes on with a character of the one before it
-    is shown as such."""
+    """Each token's characters with the blanks before them, or a sign for a token that continues a character."""
     ends = np.maximum.accumulate([0, *(right for _, right in context.spans)])
     return [context.text[left:right] or CONTINUED for left, right in pairwise(ends)]
 
 
 def _marks(contexts: tuple[SlotContext, ...]) -> list[tuple[int, int, str]]:
-    found, start = [], 0
+    marks, start = [], 0
     for context in contexts:
-        found += [(start + int(at), start + int(at) + 1, _MARK) for at in np.flatnonzero(context.marked)]
+        marks += [(start + int(i), start + int(i) + 1, _MARK) for i in np.flatnonzero(context.marked)]
         start += len(context.spans)
-    return found
+    return marks

@@ -1,4 +1,4 @@
-"""Trace -> the text and what the model expected of it."""
+"""The text of a trace, and the model's predictions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 Marks = tuple[tuple[int, int, str], ...]
-"""Token ranges (first, one past the last) with a word for each."""
+"""Token ranges (first, one past the last) with a label for each."""
 
 
 def segment_of(trace: Trace) -> tuple[int, ...]:
@@ -37,27 +37,27 @@ def segment_labels(trace: Trace) -> tuple[str, ...]:
 
 def marks(trace: Trace, context: Context) -> Marks:
     """The context's marks as token ranges."""
-    found = []
-    for start, end, word in context.marks:
+    ranges = []
+    for start, end, label in context.marks:
         tokens = trace.tokens.within(start, end)
         if tokens:
-            found.append((tokens[0], tokens[-1] + 1, word))
-    return tuple(found)
+            ranges.append((tokens[0], tokens[-1] + 1, label))
+    return tuple(ranges)
 
 
 def probabilities(trace: Trace, token: int) -> Float[np.ndarray, d_vocab]:
     """The model's distribution over what follows `token`."""
-    return chances(trace.logits[token])
+    return softmax(trace.logits[token])
 
 
-def chances(logits: Float[np.ndarray, d_vocab]) -> Float[np.ndarray, d_vocab]:
+def softmax(logits: Float[np.ndarray, d_vocab]) -> Float[np.ndarray, d_vocab]:
     """Probabilities from logits, computed in float64."""
     weights = np.exp(logits.astype(np.float64) - logits.max())
     return weights / weights.sum()
 
 
 def surprise_line(trace: Trace) -> Lines:
-    """How unexpected each token was."""
+    """The surprise of each token."""
     return Lines(
         lines=(Line(name="surprise", values=trace.surprisal),),
         ticks=token_labels(trace.tokens.shown),
@@ -76,16 +76,14 @@ def strip(
     high: float = 1.0,
     legend: str = "coloured by segment",
 ) -> Strip:
-    """The text with, on hover, what the model expected next at each token. `high`: end of the weights' colour scale,
-    which begins with 0."""
+    """The text, with the model's prediction as a note at each token. `high`: upper end of the weights' colour scale."""
     notes = []
-    # Notes of a very long text would be more bytes than the text; the table below the strip has them for the chosen
-    # token.
+    # A very long text has no notes, which would be larger than the text; a table has those of the chosen token.
     for token in range(len(trace.tokens) if len(trace.tokens) <= 4_000 else 0):
-        chance = probabilities(trace, token)
-        best = np.argpartition(-chance, 3)[:3]
-        best = best[np.argsort(-chance[best])]
-        notes.append("next: " + ", ".join(f"{visible(tokenizer.shown(int(at)))} {chance[at]:.0%}" for at in best))
+        chances = probabilities(trace, token)
+        best = np.argpartition(-chances, 3)[:3]
+        best = best[np.argsort(-chances[best])]
+        notes.append("next: " + ", ".join(f"{visible(tokenizer.shown(int(i)))} {chances[i]:.0%}" for i in best))
     return Strip(
         pieces=trace.tokens.shown,
         segment_of=segment_of(trace),
@@ -98,49 +96,36 @@ def strip(
 
 
 def quizzes(trace: Trace, context: Context, tokenizer: Tokenizer) -> Table:
-    """Each question with its true answer, the answer's probability, and what the model says instead.
-
-    The probability is that of the answer's first token, at the token before it. Of an answer of several tokens, saying
-    the first is only a beginning: others may have it, too.
-    """
+    """Each question with its true answer, the probability of the answer's first token, and the model's top token. If an
+    answer has several tokens, others may begin with the same one, so the first alone is not counted as right."""
     rows = []
     for quiz in context.quizzes:
         row, first = tokenizer.answer_at(trace.tokens, quiz.end, quiz.answer)
-        chance = probabilities(trace, row)
-        said = int(chance.argmax())
-        whole = tokenizer.piece(first).strip().casefold() == quiz.answer.strip().casefold()
-        right = "no" if said != first else "yes" if whole else "its first token"
-        rows.append(
-            (
-                quiz.question,
-                quiz.answer,
-                float(chance[first]),
-                tokenizer.shown(said).strip(),
-                float(chance[said]),
-                right,
-            )
-        )
+        chances = probabilities(trace, row)
+        top = int(chances.argmax())
+        complete = tokenizer.piece(first).strip().casefold() == quiz.answer.strip().casefold()
+        right = "no" if top != first else "yes" if complete else "its first token"
+        words = tokenizer.shown(top).strip()
+        rows.append((quiz.question, quiz.answer, float(chances[first]), words, float(chances[top]), right))
     headers = ("question", "true answer", "its probability", "model says", "with probability", "right")
     return Table(columns=columns_of(headers, rows))
 
 
 def next_tokens(trace: Trace, tokenizer: Tokenizer, token: int, count: int = 10) -> Table:
-    """What the model expects behind a token."""
-    chance = probabilities(trace, token)
-    best = np.argsort(-chance)[:count]
-    rows = [(visible(tokenizer.shown(int(at))), float(chance[at])) for at in best]
+    """The likeliest tokens after a token."""
+    chances = probabilities(trace, token)
+    rows = [(visible(tokenizer.shown(int(i))), float(chances[i])) for i in np.argsort(-chances)[:count]]
     return Table(columns=columns_of(("next token", "probability"), rows))
 
 
-def beside(
+def compare_next_tokens(
     first: Float[np.ndarray, d_vocab],
     second: Float[np.ndarray, d_vocab],
     names: tuple[str, str],
     piece_of: Callable[[int], str],
     count: int = 8,
 ) -> Table:
-    """Two next-token distributions side by side, given as logits: the tokens that one of them finds likeliest."""
-    one, other = chances(first), chances(second)
-    best = np.argsort(-np.maximum(one, other))[:count]
-    rows = [(visible(piece_of(int(at))), float(one[at]), float(other[at])) for at in best]
+    """The likeliest tokens of two next-token distributions, which are given as logits, side by side."""
+    chances = np.stack([softmax(first), softmax(second)])
+    rows = [(visible(piece_of(int(i))), *chances[:, i].tolist()) for i in np.argsort(-chances.max(0))[:count]]
     return Table(columns=columns_of(("next token", *names), rows))

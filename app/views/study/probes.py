@@ -1,4 +1,4 @@
-"""Probe -> what can be read where, how it goes on from segment to segment, beside what, and what is read wrongly."""
+"""Results of linear probes: scores by source and segment, baselines, and misclassified rows."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from probes.stats.selectivity import Choice
 
 ALL = "all"
-"""In the place of a segment: all of them."""
+"""All segments together, in the place of a segment's number."""
 _AROUND = 24
-"""Tokens that are shown on either side of a row's."""
+"""Tokens to either side of a row's token that are shown."""
 _MISREAD = 20
 _MOST_ROWS = 24
-"""With more, sources in other models are left to the curves."""
+"""With more, the map leaves out the baselines of other models."""
 
 Place = tuple["Source", "Target", "int | str"]
 """A source, a target and a segment."""
@@ -38,18 +38,18 @@ Place = tuple["Source", "Target", "int | str"]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Probed:
-    """A finished probe with its statistics, which take longer than drawing them."""
+    """A finished probe with its statistics, which take longer to compute than to draw."""
 
     result: ProbeResult
     cells: Mapping[Place, ProbeCell]
     controls: Mapping[Place, Estimate]
-    """Balanced accuracy of the control task."""
+    """Balanced accuracies of the control task."""
     best: Mapping[Target, Choice]
-    """Of several sources; without them, empty."""
+    """The best of several sources; empty if there is one source."""
 
     @property
     def rows(self) -> tuple[Source, ...]:
-        """What is shown side by side: the sources, then their baselines; of many, those that all of them share."""
+        """The sources and their baselines; if these are many, only baselines that all sources share."""
         plan = self.result.plan
         few = len(plan.sources) + len(plan.baselines) <= _MOST_ROWS
         return (*plan.sources, *(baseline for baseline in plan.baselines if few or baseline.label == baseline.own))
@@ -63,51 +63,49 @@ class Probed:
         return tuple(self.result.plan.labels)
 
 
-def gather(result: ProbeResult) -> Probed:
-    """All statistics of a probe."""
+def statistics(result: ProbeResult) -> Probed:
+    """Computes all statistics of a probe."""
     from probes.stats.predictions import Measure
     from probes.stats.scores import estimates  # SciPy takes half a second to import
 
-    segments = result.plan.examples.segment
-    keys = list(result.cells)
+    plan, cells = result.plan, result.cells
     controls = [
-        result.control(source, target, None if segment == ALL else segments == segment)
-        for source, target, segment in keys
+        result.control(source, target, None if segment == ALL else plan.examples.segment == segment)
+        for source, target, segment in cells
     ]
-    several = len(result.plan.sources) > 1
     return Probed(
         result=result,
-        cells=result.cells,
-        best={target: result.best(target) for target in result.plan.labels} if several else {},
-        controls=dict(zip(keys, estimates(Measure.BALANCED_ACCURACY, controls, result.plan.spec.seed))),
+        cells=cells,
+        best={target: result.best(target) for target in plan.labels} if len(plan.sources) > 1 else {},
+        controls=dict(zip(cells, estimates(Measure.BALANCED_ACCURACY, controls, plan.spec.seed))),
     )
 
 
-def told(cell: ProbeCell) -> bool:
-    """Whether there is something to tell apart: rows of two classes at least."""
+def has_classes(cell: ProbeCell) -> bool:
+    """Whether the cell has rows of two classes or more."""
     return cell.score.n > 0 and cell.score.chance < 1
 
 
-def name(probed: Probed, source: Source) -> str:
-    """A source; marked where a fold's probe of some target did not converge."""
+def source_name(probed: Probed, source: Source) -> str:
+    """The source, marked if the probe of some fold and target did not converge."""
     unconverged = any(probed.result.readings[source, target].unconverged for target in probed.targets)
     return f"{source} !" if unconverged else str(source)
 
 
 def score_map(probed: Probed, target: Target) -> Heatmap:
-    """The headline of every source, all segments together and one by one."""
+    """The headline score of every source, for all segments together and for each."""
     cells = [[probed.cells[source, target, segment] for segment in probed.columns] for source in probed.rows]
     score = cells[0][0].score
     return Heatmap(
         values=np.array([[cell.headline.value for cell in row] for row in cells]),
-        row_labels=tuple(name(probed, source) for source in probed.rows),
+        row_labels=tuple(source_name(probed, source) for source in probed.rows),
         column_labels=tuple(map(str, probed.columns)),
         row_title="source",
         column_title="segment",
         value_title=f"{score.headline.label} of {target}",
         low=score.chance,
         high=1.0,
-        masked=np.array([[not told(cell) for cell in row] for row in cells]),
+        masked=np.array([[not has_classes(cell) for cell in row] for row in cells]),
         boundaries=(0, 1) if len(probed.columns) > 1 else (),
         segment_labels=("", "one by one") if len(probed.columns) > 1 else (),
         row_kinds=tuple(map(str, probed.rows)),
@@ -115,8 +113,8 @@ def score_map(probed: Probed, target: Target) -> Heatmap:
     )
 
 
-def pooled(probed: Probed, target: Target) -> str:
-    """What the map's numbers are of."""
+def map_note(probed: Probed, target: Target) -> str:
+    """What the numbers and colours of the map are."""
     plan, cell = probed.result.plan, probed.cells[probed.rows[0], target, ALL]
     words = (
         f"Rows that the probe has not seen, pooled over {plan.spec.folds} folds of whole groups; “all” pools the"
@@ -124,11 +122,11 @@ def pooled(probed: Probed, target: Target) -> str:
         f" {len(plan.labels[target].names)} classes has {cell.score.majority:.0%} of the rows."
     )
     cells = [probed.cells[source, target, segment] for source in probed.rows for segment in probed.columns]
-    if not all(map(told, cells)):
+    if not all(map(has_classes, cells)):
         words += " Hatched: no rows, or rows of one class alone."
     if len(probed.rows) < len(plan.sources) + len(plan.baselines):
         words += " The curves of each source show what an untrained model and one without a memory give."
-    if any(name(probed, source).endswith("!") for source in probed.rows):
+    if any(source_name(probed, source).endswith("!") for source in probed.rows):
         words += " !: the probes of some folds did not converge, so their numbers may change."
     return words
 
@@ -138,13 +136,16 @@ def curves(probed: Probed, source: Source, target: Target) -> Lines:
     from probes.stats.predictions import Measure
 
     segments = probed.result.segments
-    lines = {"control task": [probed.controls[source, target, segment] for segment in segments]}
-    for label, one in {str(source): source, **probed.result.baselines_of(source)}.items():
-        lines[label] = [
-            probed.cells[one, target, segment].score.estimates[Measure.BALANCED_ACCURACY] for segment in segments
-        ]
-    lines = {str(source): lines.pop(str(source))} | lines
-    known = np.array([told(probed.cells[source, target, segment]) for segment in segments])
+
+    def scores(of: Source) -> list[Estimate]:
+        return [probed.cells[of, target, segment].score.estimates[Measure.BALANCED_ACCURACY] for segment in segments]
+
+    lines = {
+        str(source): scores(source),
+        "control task": [probed.controls[source, target, segment] for segment in segments],
+        **{label: scores(baseline) for label, baseline in probed.result.baselines_of(source).items()},
+    }
+    known = np.array([has_classes(probed.cells[source, target, segment]) for segment in segments])
     return Lines(
         lines=tuple(_line(label, estimates, known) for label, estimates in lines.items()),
         ticks=tuple(map(str, segments)),
@@ -161,47 +162,36 @@ def _line(label: str, estimates: Sequence[Estimate], known: np.ndarray) -> Line:
     return Line(name=label, values=values, low=low, high=high)
 
 
-def sources(probed: Probed, target: Target) -> Table:
-    """What each source tells, all segments together; baselines below."""
+def source_table(probed: Probed, target: Target) -> Table:
+    """The statistics of each source and baseline, for all segments together."""
     names = list(dict.fromkeys(label for source in probed.rows for label in probed.cells[source, target, ALL].gains))
     rows = []
     for source in probed.rows:
         cell = probed.cells[source, target, ALL]
         gains = [cell.gains[label].value if label in cell.gains else np.nan for label in names]
-        rows.append(
-            (
-                name(probed, source),
-                _bounded(cell.headline),
-                _bounded(cell.selectivity),
-                *gains,
-                cell.compression,
-                cell.p,
-                cell.q,
-                cell.score.n,
-                cell.score.groups,
-            )
-        )
+        scores = source_name(probed, source), _bounded(cell.headline), _bounded(cell.selectivity)
+        rows.append((*scores, *gains, cell.compression, cell.p, cell.q, cell.score.n, cell.score.groups))
     label = probed.cells[probed.rows[0], target, ALL].score.headline.label
     beyond = [f"beyond {name}" for name in names]
     headers = ("source", label, "selectivity", *beyond, "compression", "p", "q", "rows", "groups")
     return Table(columns=columns_of(headers, rows), best={label: Best.HIGHEST} if len(rows) > 1 else {})
 
 
-def by_target(probed: Probed, source: Source) -> Table:
-    """What one source tells of each target, all segments together and in the last one, beside what its baselines do."""
+def target_table(probed: Probed, source: Source) -> Table:
+    """The scores of one source for each target, in all segments and in the last, beside its baselines."""
     baselines, last = probed.result.baselines_of(source), probed.result.segments[-1]
     rows = []
     for target in probed.targets:
         cell = probed.cells[source, target, ALL]
-        shown = (cell.headline, probed.cells[source, target, last].headline, cell.selectivity)
-        others = [probed.cells[baseline, target, ALL].headline.value for baseline in baselines.values()]
-        rows.append((str(target), *map(_bounded, shown), *others))
+        estimates = cell.headline, probed.cells[source, target, last].headline, cell.selectivity
+        beside = [probed.cells[baseline, target, ALL].headline.value for baseline in baselines.values()]
+        rows.append((str(target), *map(_bounded, estimates), *beside))
     label = probed.cells[source, probed.targets[0], ALL].score.headline.label
     return Table(columns=columns_of(("target", label, f"in segment {last}", "selectivity", *baselines), rows))
 
 
 def gains(cell: ProbeCell) -> Table:
-    """What a cell tells beyond each baseline."""
+    """The bits of a cell beyond each baseline."""
     rows = [(label, _bounded(gain)) for label, gain in cell.gains.items()]
     return Table(columns=columns_of(("beyond", "bits per row"), rows))
 
@@ -210,8 +200,8 @@ def _bounded(estimate: Estimate) -> Bounded:
     return Bounded(estimate.value, estimate.low, estimate.high)
 
 
-def best(probed: Probed, target: Target) -> str | None:
-    """What the best source is worth; None of one source."""
+def best_source_note(probed: Probed, target: Target) -> str | None:
+    """The score of the best source; None if there is one source."""
     if target not in probed.best:
         return None
     choice, plan = probed.best[target], probed.result.plan
@@ -224,29 +214,27 @@ def best(probed: Probed, target: Target) -> str | None:
 
 
 def verdict(cell: ProbeCell) -> str:
-    """What may be said of a cell, and what not, as Markdown."""
-    if not told(cell):
+    """What a cell shows and does not show, as Markdown."""
+    if not has_classes(cell):
         return "Nothing to distinguish here"
     if not cell.headline.low > cell.score.chance:
         return "Not distinguishable from chance; **use not tested**"
-    lacking = [] if cell.selectivity.low > 0 else ["the control task"]
-    lacking += [label for label, gain in cell.gains.items() if not gain.low > 0]
-    words = f"Decodable, but not beyond {', '.join(map(plain, lacking))}" if lacking else "Decodable"
-    return f"**{words}; use not tested**"
+    unbeaten = [] if cell.selectivity.low > 0 else ["the control task"]
+    unbeaten += [label for label, gain in cell.gains.items() if not gain.low > 0]
+    limit = f", but not beyond {', '.join(map(plain, unbeaten))}" if unbeaten else ""
+    return f"**Decodable{limit}; use not tested**"
 
 
 def erasable(probed: Probed, target: Target) -> bool:
-    """Whether there is an experiment that erases the target and asks the model: of the places of those whom qa1's
-    questions ask for."""
-    asked = {
-        encoded.prompt.question for encoded in probed.result.plan.examples.encoded_prompts if encoded.prompt.task == 1
-    }
-    return str(target) in {question.replace("Where is", "place of").removesuffix("?") for question in asked}
+    """Whether the erasure experiment covers the target: the place of a person for whom a qa1 question asks."""
+    prompts = [encoded.prompt for encoded in probed.result.plan.examples.encoded_prompts]
+    questions = {prompt.question for prompt in prompts if prompt.task == 1}
+    return str(target) in {question.replace("Where is", "place of").removesuffix("?") for question in questions}
 
 
-def described(cell: ProbeCell) -> str:
+def description(cell: ProbeCell) -> str:
     """A cell's numbers in words."""
-    if not told(cell):
+    if not has_classes(cell):
         return f"{cell.score.n} rows: {'all of one class' if cell.score.n else 'none has this target'}."
     return (
         f"{cell.score.headline.label.capitalize()} {cell.headline}, chance {cell.score.chance:.3f}; selectivity"
@@ -254,12 +242,12 @@ def described(cell: ProbeCell) -> str:
     )
 
 
-def place(source: Source, segment: int | str) -> str:
+def cell_title(source: Source, segment: int | str) -> str:
     return f"{source}, {'all segments' if segment == ALL else f'segment {segment}'}"
 
 
 def confusion(probed: Probed, source: Source, target: Target, segment: int | str) -> Heatmap:
-    """Held-out rows by truth and by what was read."""
+    """Counts of held-out rows by true and predicted class."""
     counts = probed.result.confusion(source, target, segment)
     names = probed.result.plan.labels[target].names
     return Heatmap(
@@ -278,47 +266,38 @@ def confusion(probed: Probed, source: Source, target: Target, segment: int | str
 
 
 def misread(probed: Probed, source: Source, target: Target, segment: int | str) -> tuple[Table, int]:
-    """Rows that were read wrongly, the most certain first; and how many there are in all."""
+    """The misclassified rows with the highest confidence, and the number of all misclassified rows."""
     plan = probed.result.plan
     task, names = probed.result.task(source, target), plan.labels[target].names
-    here = (task.labels >= 0) & (True if segment == ALL else plan.examples.segment == segment)
+    in_cell = (task.labels >= 0) & (segment == ALL or plan.examples.segment == segment)
     chances = np.exp(task.log_probabilities)
-    wrong = np.flatnonzero(here & (task.predicted != task.labels))
+    wrong = np.flatnonzero(in_cell & (task.predicted != task.labels))
     wrong = wrong[np.argsort(-chances[wrong].max(1, initial=0), kind="stable")]
     rows = []
-    for row in wrong[:_MISREAD]:
-        read, truth = int(task.predicted[row]), int(task.labels[row])
+    for row in wrong[:_MISREAD].tolist():
+        classes = [task.labels[row], task.predicted[row]]
         story = plan.examples.encoded_prompts[plan.examples.document[row]].prompt.group
-        words = _passage(plan.examples, int(row))
-        rows.append(
-            (
-                names[truth],
-                names[read],
-                float(chances[row, read]),
-                float(chances[row, truth]),
-                words,
-                int(plan.examples.segment[row]),
-                story,
-            )
-        )
+        place = _passage(plan.examples, row), int(plan.examples.segment[row]), story
+        rows.append((*(names[i] for i in classes), *chances[row, classes[::-1]].tolist(), *place))
     headers = ("truth", "read as", "p(read as)", "p(truth)", "text", "segment", "story")
     return Table(columns=columns_of(headers, rows)), len(wrong)
 
 
 def _passage(examples: Examples, row: int) -> str:
-    """The row's segment, or what is near the row in a long one, with the row's token in brackets."""
-    encoded, here = examples.encoded_prompts[examples.document[row]], int(examples.place[row])
+    """The row's segment, or the part of it around the row's token, which is in brackets."""
+    encoded, token = examples.encoded_prompts[examples.document[row]], int(examples.place[row])
     segment = encoded.segments[examples.segment[row]]
-    first, last = max(segment.start, here - _AROUND), min(segment.end, encoded.question.stop, here + _AROUND + 1) - 1
+    first, last = max(segment.start, token - _AROUND), min(segment.end, encoded.question.stop, token + _AROUND + 1) - 1
     spans, text = encoded.tokens.spans, encoded.tokens.text
-    start, end = spans[here]
+    start, end = spans[token]
     words = f"{text[spans[first][0] : start]}⟦{text[start:end]}⟧{text[end : spans[last][1]]}"
     return ("" if first == segment.start else "… ") + " ".join(words.split())
 
 
-def tokens(found: Spoken, names: Sequence[str], piece_of: Callable[[int], str]) -> Table:
-    """What each class's direction says."""
+def direction_tokens(spoken: Spoken, names: Sequence[str], piece_of: Callable[[int], str]) -> Table:
+    """The top tokens of each class's direction."""
     rows = [
-        (class_, "  ".join(visible(piece_of(int(token))) for token in own)) for class_, own in zip(names, found.tokens)
+        (name, "  ".join(visible(piece_of(int(token))) for token in tokens))
+        for name, tokens in zip(names, spoken.tokens)
     ]
     return Table(columns=columns_of(("class", "top tokens"), rows))

@@ -1,4 +1,4 @@
-"""Sweep -> the map of its units, what is behind a cell, joint effects beside sums, and curves."""
+"""Results of a sweep: the map of its units, joint effects, curves, and the documents of a cell."""
 
 from __future__ import annotations
 
@@ -18,28 +18,27 @@ if TYPE_CHECKING:
     from probes.sweeps.result import SweepResult
 
 SIGNIFICANT = 0.05
-"""Largest q of a cell that is told from chance."""
+"""The largest q of a significant cell."""
 LISTED = 10
-"""Units that are named in order."""
+"""Units in the ranking."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Swept:
-    """A finished sweep with its statistics, which take longer than drawing them."""
+    """A finished sweep with its statistics, which take longer to compute than to draw."""
 
     result: SweepResult
     effects: Mapping[Metric, Mapping[int, Effect]]
-    """Of each measured unit."""
+    """Effects of the measured units."""
     joints: Mapping[Metric, tuple[tuple[Effect, Effect | None, Effect | None], ...]]
-    """The joint effect, the sum of single effects and the first less the second; None where not all singles were
-    measured."""
+    """The joint effect, the sum of the single effects and their difference; None if not all singles were measured."""
     curves: Mapping[Metric, Mapping[str, tuple[Effect, ...]]]
     stability: float
     """Mean overlap (Jaccard) of the `LISTED` units with the largest effects with those of resampled stories."""
 
 
-def gather(result: SweepResult) -> Swept:
-    """All statistics of a sweep."""
+def statistics(result: SweepResult) -> Swept:
+    """Computes all statistics of a sweep."""
     from probes.stats.effects import Redundancy, topk_stability  # SciPy takes half a second to import
 
     metrics = result.spec.metrics
@@ -48,8 +47,8 @@ def gather(result: SweepResult) -> Swept:
         effects={metric: dict(zip(result.measured, result.effects(metric))) for metric in metrics},
         joints={
             metric: tuple(
-                (found.joint, found.singles, found.difference) if isinstance(found, Redundancy) else (found, None, None)
-                for found in result.joint_effects(metric)
+                (joint.joint, joint.singles, joint.difference) if isinstance(joint, Redundancy) else (joint, None, None)
+                for joint in result.joint_effects(metric)
             )
             for metric in metrics
         },
@@ -69,54 +68,50 @@ def metric_name(value: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """Where the units of a grid stand on its map."""
+    """The places of a grid's units on its map."""
 
     rows: tuple[tuple[str, int | None], ...]
-    """(what, number)"""
+    """(kind of part, its number)"""
     columns: tuple[tuple[int | None, int | None, float | None], ...]
-    """(segments before the answer's, block, value)"""
+    """(segments before the answer's, block, clamped value)"""
     places: Mapping[tuple[int, int], int]
-    """The unit at (row, column), where there is one."""
+    """The unit at (row, column)."""
 
     def of(self, unit: int) -> tuple[int, int] | None:
-        return next((place for place, held in self.places.items() if held == unit), None)
+        return next((place for place, other in self.places.items() if other == unit), None)
 
 
 def layout(parts: tuple[ModelPart, ...]) -> Layout:
-    """Slots, heads or parts down; blocks along within segments, earlier segments first."""
-    rows = list(dict.fromkeys((part.what, part.index) for part in parts))
-    columns = sorted(
-        {_column(part) for part in parts}, key=lambda column: (-(column[0] or 0), column[1] or 0, column[2] or 0)
-    )
+    """Rows are slots, heads or parts; columns are blocks within segments, earlier segments first."""
+    row_of = [(part.what, part.index) for part in parts]
+    column_of = [(part.back, part.layer, part.value) for part in parts]
+    rows = list(dict.fromkeys(row_of))
+    columns = sorted(set(column_of), key=lambda column: (-(column[0] or 0), column[1] or 0, column[2] or 0))
     places = {
-        (rows.index((part.what, part.index)), columns.index(_column(part))): unit for unit, part in enumerate(parts)
+        (rows.index(row), columns.index(column)): unit for unit, (row, column) in enumerate(zip(row_of, column_of))
     }
     return Layout(rows=tuple(rows), columns=tuple(columns), places=places)
 
 
-def _column(part: ModelPart) -> tuple[int | None, int | None, float | None]:
-    return part.back, part.layer, part.value
-
-
 def effect_map(swept: Swept, metric: Metric, *, hide: bool) -> Heatmap:
-    """The mean effect of every measured unit; `hide`: without those that are not significant."""
+    """The mean effect of every measured unit; `hide` masks those that are not significant."""
     result, effects = swept.result, swept.effects[metric]
-    where = layout(result.parts)
-    values = np.full((len(where.rows), len(where.columns)), np.nan)
+    grid = layout(result.parts)
+    values = np.full((len(grid.rows), len(grid.columns)), np.nan)
     masked = np.ones(values.shape, bool)
-    for place, unit in where.places.items():
+    for place, unit in grid.places.items():
         if unit in effects:
             values[place] = effects[unit].mean
             masked[place] = hide and not effects[unit].q <= SIGNIFICANT
     limit = float(np.nanmax(np.abs(values))) or 1.0
-    backs = [back for back, _, _ in where.columns]
-    starts = tuple(backs.index(back) for back in dict.fromkeys(backs)) if where.columns[0][1] is not None else (0,)
+    backs = [back for back, _, _ in grid.columns]
+    starts = tuple(backs.index(back) for back in dict.fromkeys(backs)) if grid.columns[0][1] is not None else (0,)
     return Heatmap(
         values=values,
-        row_labels=tuple(what if number is None else f"{what} {number}" for what, number in where.rows),
-        column_labels=tuple(map(column_label, where.columns)),
-        row_title=_row_title(where),
-        column_title=_column_title(where),
+        row_labels=tuple(what if number is None else f"{what} {number}" for what, number in grid.rows),
+        column_labels=tuple(map(column_label, grid.columns)),
+        row_title=_row_title(grid),
+        column_title=_column_title(grid),
         value_title=f"change of {metric.label}, mean over documents",
         low=-limit,
         high=limit,
@@ -124,27 +119,27 @@ def effect_map(swept: Swept, metric: Metric, *, hide: bool) -> Heatmap:
         masked=masked,
         boundaries=starts,
         segment_labels=tuple(segment_name(backs[start]) for start in starts) if len(starts) > 1 else (),
-        row_noun=where.rows[0][0],
-        row_kinds=tuple(what for what, _ in where.rows),
+        row_noun=grid.rows[0][0],
+        row_kinds=tuple(what for what, _ in grid.rows),
         column_noun="segment",
-        column_kinds=tuple((block, value) for _, block, value in where.columns),
+        column_kinds=tuple((block, value) for _, block, value in grid.columns),
     )
 
 
-def _row_title(where: Layout) -> str:
-    kinds = {what for what, _ in where.rows}
-    if where.columns[0][2] is not None:
+def _row_title(grid: Layout) -> str:
+    kinds = {what for what, _ in grid.rows}
+    if grid.columns[0][2] is not None:
         return "gate"
     return kinds.pop() if len(kinds) == 1 else "part"
 
 
-def _column_title(where: Layout) -> str:
-    back, layer, value = where.columns[0]
+def _column_title(grid: Layout) -> str:
+    back, layer, value = grid.columns[0]
     if value is not None:
         return "value, clamped in all blocks and segments"
     if layer is None:
         return "segment"
-    if len({before for before, _, _ in where.columns}) > 1:
+    if len({column[0] for column in grid.columns}) > 1:
         return "block, within each segment"
     return f"block, {back} segments before the answer's" if back else "block, in the answer's segment"
 
@@ -160,8 +155,8 @@ def segment_name(back: int | None) -> str:
     return f"{back} before" if back else "the answer's"
 
 
-def pooled(swept: Swept, metric: Metric) -> str:
-    """What the map's numbers are means over, and which sign is which."""
+def map_note(swept: Swept, metric: Metric) -> str:
+    """What the numbers and signs of the map are."""
     effects = list(swept.effects[metric].values())
     first, significant = effects[0], sum(effect.q <= SIGNIFICANT for effect in effects)
     worse = "positive (orange)" if metric.harm > 0 else "negative (blue)"
@@ -172,25 +167,24 @@ def pooled(swept: Swept, metric: Metric) -> str:
     )
 
 
-def unedited(swept: Swept, metric: Metric) -> str:
-    """How the model does with nothing replaced."""
-    baseline, without = swept.result.baseline, len(swept.result.left_out)
+def baseline_note(swept: Swept, metric: Metric) -> str:
+    """How the model answers with nothing replaced."""
+    baseline, left_out = swept.result.baseline, len(swept.result.left_out)
     right = (
         f"{baseline[Metric.EXACT].mean():.1%} of {len(swept.result.prompts)} questions are answered; "
         if Metric.EXACT in baseline
         else ""
     )
     missing = (
-        f" {without} more documents are left out: they lack the segments, or a story to take a value from."
-        if without
+        f" {left_out} more documents are left out: they lack the segments, or a story to take a value from."
+        if left_out
         else ""
     )
     return f"With nothing replaced {right}{metric.label} is {baseline[metric].mean():.2f} on average.{missing}"
 
 
 def ranking(swept: Swept, metric: Metric) -> Table | None:
-    """The units with the largest effects on the metric that orders them; None where the screen that chose them
-    failed."""
+    """The units with the largest effects on the ranking's metric; None if the screening's estimates are unreliable."""
     order = swept.result.ranking()
     if order is None:
         return None
@@ -202,8 +196,8 @@ def ranking(swept: Swept, metric: Metric) -> Table | None:
     return Table(columns=columns_of(("unit", "effect", "d_z", "q"), rows))
 
 
-def stability(swept: Swept, metric: Metric) -> str:
-    """How far the order depends on which stories were asked."""
+def ranking_note(swept: Swept, metric: Metric) -> str:
+    """How far the ranking depends on the sample of stories."""
     words = (
         f"Change of {metric.label}; units ranked by the size of their change of"
         f" {metric_name(swept.result.metric.value)}, whatever its sign."
@@ -216,29 +210,28 @@ def stability(swept: Swept, metric: Metric) -> str:
     )
 
 
-def effect(swept: Swept, unit: int, metric: Metric) -> str:
+def effect_note(swept: Swept, unit: int, metric: Metric) -> str:
     """A unit's effect in words."""
-    one = swept.effects[metric][unit]
+    effect = swept.effects[metric][unit]
     return (
-        f"Change of {metric.label}: {mean(one):+.3f} on average, d_z {one.d_z:.2f},"
-        f" p {one.p:.2g}, q {one.q:.2g}; {one.n} documents of {one.groups} stories; 95 % interval by"
-        f" {one.interval.value}."
+        f"Change of {metric.label}: {mean(effect):+.3f} on average, d_z {effect.d_z:.2f}, p {effect.p:.2g}, q"
+        f" {effect.q:.2g}; {effect.n} documents of {effect.groups} stories; 95 % interval by {effect.interval.value}."
     )
 
 
 def joints(swept: Swept, metric: Metric) -> Table:
-    """Units replaced all at once beside the sum of what each does alone, with 95 % intervals."""
+    """The effect of units replaced together beside the sum of their single effects, with 95 % intervals."""
     rows = []
-    for joint, found in zip(swept.result.joints, swept.joints[metric]):
-        for words, one in zip(("at once", "added up", "difference"), found):
-            if one is not None:
-                label = joint.label.replace("segment 0 before", "the answer's segment")
-                rows.append((f"{label} ({len(joint.members)})", words, mean(one)))
+    for joint, effects in zip(swept.result.joints, swept.joints[metric]):
+        label = joint.label.replace("segment 0 before", "the answer's segment")
+        for words, effect in zip(("at once", "added up", "difference"), effects):
+            if effect is not None:
+                rows.append((f"{label} ({len(joint.members)})", words, mean(effect)))
     return Table(columns=columns_of(("units", "replaced", "mean"), rows))
 
 
 def cumulative(swept: Swept, metric: Metric) -> Lines | None:
-    """More and more units replaced; None where units exclude each other."""
+    """The effect by the number of units replaced together; None if units exclude each other."""
     if not swept.curves[metric]:
         return None
     lines = []
@@ -254,19 +247,17 @@ def cumulative(swept: Swept, metric: Metric) -> Lines | None:
 
 
 def documents(swept: Swept, unit: int, metric: Metric) -> Table:
-    """The stories behind a cell, those that lose most first."""
+    """The effect of a unit in each document, the most harmful first."""
     result = swept.result
-    at = result.measured.index(unit)
-    before, after = result.baseline[metric], result.values[metric][at]
-    right = result.baseline[Metric.EXACT], result.values[Metric.EXACT][at]
+    i = result.measured.index(unit)
+    before, after = result.baseline[metric], result.values[metric][i]
+    right = result.baseline[Metric.EXACT], result.values[Metric.EXACT][i]
     rows = []
     for document in np.argsort(-metric.harm * (after - before), kind="stable"):
-        prompt, values = (
-            result.prompts[document],
-            (after[document] - before[document], before[document], after[document]),
-        )
-        said = ("yes" if shares[document] else "no" for shares in right)
-        rows.append((prompt.group, prompt.question, prompt.answer, *map(float, values), *said))
+        prompt = result.prompts[document]
+        values = after[document] - before[document], before[document], after[document]
+        answered = ("yes" if exact[document] else "no" for exact in right)
+        rows.append((prompt.group, prompt.question, prompt.answer, *map(float, values), *answered))
     headers = (
         "story",
         "question",
@@ -280,8 +271,8 @@ def documents(swept: Swept, unit: int, metric: Metric) -> Table:
     return Table(columns=columns_of(headers, rows))
 
 
-def screen(swept: Swept) -> str | None:
-    """How far the estimates agree with what was measured; None where all was measured."""
+def screening_note(swept: Swept) -> str | None:
+    """How well the estimates agree with the measurements; None if all units were measured."""
     screening = swept.result.screening
     if screening is None:
         return None

@@ -27,7 +27,7 @@ def strip(walk: TracedGeneration, marks: tuple[tuple[int, int, str], ...], piece
         notes.append(
             "chosen from: "
             + ", ".join(
-                f"{visible(piece_of(int(at)))} {chance:.0%}" for at, chance in zip(best, text.chances(row)[best])
+                f"{visible(piece_of(int(at)))} {chance:.0%}" for at, chance in zip(best, text.softmax(row)[best])
             )
         )
     where = [segment.index for segment in walk.segments for _ in segment.ids]
@@ -72,7 +72,7 @@ def steps(on: TracedGeneration, off: TracedGeneration, piece_of: Callable[[int],
     same."""
     rows, same = [], True
     for step, (token, other) in enumerate(zip(on.ids, off.ids)):
-        chances, others = text.chances(on.logits[step]), text.chances(off.logits[step])
+        chances, others = text.softmax(on.logits[step]), text.softmax(off.logits[step])
         rows.append(
             (
                 step + 1,
@@ -172,7 +172,7 @@ def course(readings: dict[str, Rereading], layer: int, head: str, before: int) -
 
 def expected(readings: dict[str, Rereading], token: int, said: str) -> Lines:
     """Probability of one token behind the probe, by the number of segments that have written."""
-    values = {name: np.array([text.chances(row)[token] for row in read.logits]) for name, read in readings.items()}
+    values = {name: np.array([text.softmax(row)[token] for row in read.logits]) for name, read in readings.items()}
     return _by_bank(values, f"probability of {said}")
 
 

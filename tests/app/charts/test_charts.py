@@ -25,7 +25,6 @@ from app.charts import (
     SlotChart,
     SweepChart,
     UpdateChart,
-    chart_of,
 )  # fmt: skip
 from app.charts.chart import Computing
 from app.export.figure_spec import FigureSpec
@@ -115,11 +114,11 @@ def charts(name: str) -> dict[str, tuple[Chart, ...]]:
 def test_json_gives_it_back_and_all_that_is_shown_can_be_printed(kind: str, gated: Checkpoint) -> None:
     found = {}
     for chart in charts(gated.name)[kind]:
-        assert chart_of(json.loads(json.dumps(chart.to_json()))) == chart
+        assert Chart.from_json(json.loads(json.dumps(chart.to_json()))) == chart
         if chart.result_key not in found:
             found[chart.result_key] = chart.result(gated, Computing())
-        made = chart.made(gated, found[chart.result_key])
-        assert made.to_json()["numbers"] == chart.made(gated, found[chart.result_key]).to_json()["numbers"]
+        made = chart.computed(gated, found[chart.result_key])
+        assert made.to_json()["numbers"] == chart.computed(gated, found[chart.result_key]).to_json()["numbers"]
         if isinstance(made.view, Table):
             assert latex(made.view).count(r"\\") == len(made.view.rows) + 1
         else:
@@ -142,10 +141,10 @@ def test_a_screen_has_the_numbers_of_the_command_and_computes_no_part_twice(
         lm2.runs.runner, "run", lambda *given, **named: (specs.append(given[1]), run(*given, **named))[1]
     )
     for chart in charts(gated.name)[kind]:
-        shown = chart.made(gated, chart.result(gated, Kept(anew=True))).to_json()
+        shown = chart.computed(gated, chart.result(gated, Kept(anew=True))).to_json()
         assert chart.result(gated, Kept()), "all its parts are kept"
         assert TEXT not in [spec.text for spec in specs if not spec.interventions], "a run that has kept more serves"
-        assert shown == chart.made(gated, chart.result(gated, Computing())).to_json()
+        assert shown == chart.computed(gated, chart.result(gated, Computing())).to_json()
         specs.clear()
 
 
@@ -191,7 +190,7 @@ def test_a_chart_that_makes_no_sense_is_refused_in_a_sentence(
     kind: str, values: dict, said: str, gated: Checkpoint
 ) -> None:
     with pytest.raises(ValueError, match=said):
-        chart_of(charts(gated.name)[kind][0].to_json() | values)
+        Chart.from_json(charts(gated.name)[kind][0].to_json() | values)
 
 
 def forest(count: int = 2) -> Forest:

@@ -54,11 +54,11 @@ def test_json_gives_it_back_and_every_kind_can_be_printed(shown: OfRun, gated: C
     spec = FigureSpec(charts=(chart,), page=Paper(venue=Venue.ACL, columns=Columns.DOUBLE, title="One"))
     back = FigureSpec.from_json(json.loads(json.dumps(spec.to_json())))
     assert back == spec and back.digest == spec.digest
-    assert render(spec.drawn([chart.made(gated, trace)]), FileFormat.SVG, spec.digest).startswith(b"<?xml")
+    assert render(spec.drawn([chart.computed(gated, trace)]), FileFormat.SVG, spec.digest).startswith(b"<?xml")
 
 
 def test_the_numbers_are_those_of_the_screens_view(gated: Checkpoint, trace: Trace) -> None:
-    made = of(trace, layer=0, head="max").made(gated, trace)
+    made = of(trace, layer=0, head="max").computed(gated, trace)
     assert np.array_equal(made.view.values, memory.reads(trace, 0, "max", gated.config.memory).values)
     drawn = FigureSpec(charts=(made.chart,)).drawn([made])
     assert drawn.views[0] is made.view
@@ -209,7 +209,7 @@ def test_files_and_folders_that_no_figure_has_are_refused(
 
 
 def test_the_sidecar_names_what_the_figure_was_made_with(gated: Checkpoint, trace: Trace) -> None:
-    made = of(trace).made(gated, trace)
+    made = of(trace).computed(gated, trace)
     spec = FigureSpec(charts=(made.chart,))
     told = sidecars.sidecar(spec, [made])
     [one] = told["made"]
@@ -281,7 +281,7 @@ def test_a_sweep_that_has_run_is_read_from_its_folder(gated: Checkpoint, tmp_pat
 
 def test_last_bits_are_no_other_numbers_and_one_cell_is(gated: Checkpoint, trace: Trace) -> None:
     """Another processor or number of threads adds up in another order."""
-    made = of(trace).made(gated, trace)
+    made = of(trace).computed(gated, trace)
     spec, draw = FigureSpec(charts=(made.chart,)), np.random.default_rng(0)
 
     def beside(values: np.ndarray) -> list[str]:
@@ -301,7 +301,7 @@ def test_last_bits_are_no_other_numbers_and_one_cell_is(gated: Checkpoint, trace
 
 def test_an_earlier_sidecar_knows_a_checkpoint_by_its_weights_and_stays_silent(gated: Checkpoint, trace: Trace) -> None:
     known = replace(gated, digest="whole", weights_digest="weights")
-    made = of(trace).made(known, trace)
+    made = of(trace).computed(known, trace)
     spec = FigureSpec(charts=(made.chart,))
     now = sidecars.sidecar(spec, [made])
     kept = {
@@ -317,7 +317,7 @@ def test_an_earlier_sidecar_knows_a_checkpoint_by_its_weights_and_stays_silent(g
 
 
 def test_another_configuration_is_told_as_one_and_not_as_other_weights(gated: Checkpoint, trace: Trace) -> None:
-    made = of(trace).made(replace(gated, digest="one", weights_digest="weights"), trace)
+    made = of(trace).computed(replace(gated, digest="one", weights_digest="weights"), trace)
     now = sidecars.sidecar(FigureSpec(charts=(made.chart,)), [made])
     told = now | {"made": [now["made"][0] | {"checkpoint_digest": "other", "setup_digest": "other"}]}
     assert sidecars.differences(told, now) == ["the checkpoint's configuration or tokenizer"]

@@ -28,7 +28,7 @@ from app.figures.print.page import Annotation, Grid, Panel, Paper
 from app.figures.screen import draw as screen
 from app.figures.screen.html import interactive
 from app.figures.theme import LIGHT
-from app.views import captions, numbers
+from app.views import captions
 from app.views.kinds import Bars, Best, Heatmap, Line, Lines, Strip, Table, slot_labels
 from lm2.intervals import Bounded
 from probes.findings import Column, columns_of
@@ -186,7 +186,7 @@ def test_an_archive_holds_the_files_in_order(archive: zipfile.ZipFile) -> None:
 
 
 def test_the_numbers_in_an_archive_are_those_of_the_view(archive: zipfile.ZipFile) -> None:
-    given, there = view(), numbers.unmasked(view())
+    given, there = view(), view().unmasked
     for table in (
         csv.read_csv(io.BytesIO(archive.read("data.csv"))),
         parquet.read_table(io.BytesIO(archive.read("data.parquet"))),

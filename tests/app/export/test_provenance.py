@@ -110,7 +110,7 @@ def trace(gated: Checkpoint):
 @pytest.mark.parametrize("shown", [OfRun.READS, OfRun.TEXT, OfRun.GATE_SPREAD, OfRun.TOKEN])
 def test_a_figure_of_a_changed_run_says_so_wherever_it_speaks(shown: OfRun, gated: Checkpoint, trace) -> None:
     chart = RunChart(spec=SPEC, shown=shown, slot=1, item="qa1 story 3, question 1")
-    made, spec = chart.made(gated, trace), FigureSpec(charts=(chart,), page=Paper(venue="icml", title="Mine"))
+    made, spec = chart.computed(gated, trace), FigureSpec(charts=(chart,), page=Paper(venue="icml", title="Mine"))
     drawn, said = spec.drawn([made]), "writes frozen from segment 1 on"
     assert said in drawn.title and said in made.view.alt and said in caption(drawn)
     assert said in " ".join(" ".join(text.get_text().split()) for text in drawn.figure.findobj(Text))
@@ -126,7 +126,7 @@ def test_a_figure_of_a_changed_run_says_so_wherever_it_speaks(shown: OfRun, gate
 def test_a_plain_run_has_no_changes_in_its_title(gated: Checkpoint) -> None:
     chart = RunChart(spec=replace(SPEC, interventions=()), shown=OfRun.READS)
     drawn = FigureSpec(charts=(chart,), page=Paper(venue="icml", title="Mine")).drawn(
-        [chart.made(gated, run(gated, chart.spec))]
+        [chart.computed(gated, run(gated, chart.spec))]
     )
     assert drawn.title == "Mine" and "changed" not in caption(drawn)
 

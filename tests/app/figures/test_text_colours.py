@@ -9,7 +9,7 @@ import pytest
 from matplotlib.patches import Rectangle
 from streamlit.testing.v1 import AppTest
 
-from app.charts import OfRun, RunChart, chart_of
+from app.charts import Chart, OfRun, RunChart
 from app.components.heatmap import HeatmapCell
 from app.figures import palettes, theme
 from app.figures.palettes import Colours, Stretch, text_shades
@@ -35,12 +35,12 @@ def trace(gated: Checkpoint) -> Trace:
 
 
 def _text(gated: Checkpoint, trace: Trace, side: str, **fields: object) -> Strip:
-    return RunChart(spec=trace.spec, shown=OfRun.TEXT, slot=2, side=side, **fields).made(gated, trace).view
+    return RunChart(spec=trace.spec, shown=OfRun.TEXT, slot=2, side=side, **fields).computed(gated, trace).view
 
 
 @pytest.mark.parametrize(("side", "shown"), [("read", OfRun.READS), ("wrote", OfRun.WRITES)])
 def test_the_text_has_the_scale_of_its_map(side: str, shown: OfRun, gated: Checkpoint, trace: Trace) -> None:
-    whole = RunChart(spec=trace.spec, shown=shown).made(gated, trace).view
+    whole = RunChart(spec=trace.spec, shown=shown).computed(gated, trace).view
     view = _text(gated, trace, side)
     assert (view.low, view.high) == (whole.low, whole.high) and np.array_equal(view.weights, whole.values[2])
     assert whole.value_title in view.legend and "as in the map" in view.legend
@@ -55,7 +55,10 @@ def test_a_choice_that_earlier_figures_do_not_have_is_written_only_where_it_is_m
     plain = RunChart(spec=trace.spec, shown=OfRun.TEXT, slot=2)
     chosen = RunChart(spec=trace.spec, shown=OfRun.TEXT, slot=2, relative=True)
     assert "relative" not in plain.to_json() and chosen.to_json()["relative"] is True
-    assert [chart_of(one.to_json()) for one in (plain, chosen)] == [plain, chosen] and plain.digest != chosen.digest
+    assert [Chart.from_json(one.to_json()) for one in (plain, chosen)] == [
+        plain,
+        chosen,
+    ] and plain.digest != chosen.digest
 
 
 @pytest.mark.parametrize("stretch", list(Stretch))

@@ -47,7 +47,7 @@ def toy(build):
 
 @pytest.fixture(scope="module")
 def probed(toy) -> views.Probed:
-    return views.gather(probe(SPEC, toy))
+    return views.statistics(probe(SPEC, toy))
 
 
 def test_every_source_and_baseline_has_a_row_and_every_segment_a_column(probed) -> None:
@@ -70,7 +70,7 @@ def test_every_source_and_baseline_has_a_row_and_every_segment_a_column(probed) 
 def test_of_many_sources_only_what_they_share_stands_beside_them(probed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(views, "_MOST_ROWS", 4)
     assert [source.label for source in probed.rows] == ["bank:mean", "resid_post.1", "tokens"]
-    assert "The curves of each source show" in views.pooled(probed, MARY)
+    assert "The curves of each source show" in views.map_note(probed, MARY)
     assert "reset" in [line.name for line in views.curves(probed, MEAN, MARY).lines]
 
 
@@ -86,7 +86,7 @@ def test_cells_of_one_class_are_hatched(probed) -> None:
         for key, cell in probed.cells.items()
     }
     some = replace(probed, cells=cells)
-    assert views.score_map(some, MARY).masked[:, 1].all() and "Hatched" in views.pooled(some, MARY)
+    assert views.score_map(some, MARY).masked[:, 1].all() and "Hatched" in views.map_note(some, MARY)
     assert np.isnan(views.curves(some, MEAN, MARY).lines[0].values[0])
     assert views.verdict(cells[MEAN, MARY, 0]) == "Nothing to distinguish here"
 
@@ -96,8 +96,10 @@ def test_probes_that_did_not_converge_are_marked(probed) -> None:
     fits = tuple(replace(fit, converged=False) for fit in reading.fits)
     unconverged = replace(probed.result, readings=probed.result.readings | {(MEAN, MARY): replace(reading, fits=fits)})
     some = replace(probed, result=unconverged)
-    assert views.score_map(some, MARY).row_labels[0] == "bank:mean !" and "did not converge" in views.pooled(some, MARY)
-    assert views.sources(some, MARY).rows[0][0] == "bank:mean !"
+    assert views.score_map(some, MARY).row_labels[0] == "bank:mean !" and "did not converge" in views.map_note(
+        some, MARY
+    )
+    assert views.source_table(some, MARY).rows[0][0] == "bank:mean !"
 
 
 def test_curves_stand_beside_the_control_task_and_the_baselines(probed) -> None:
@@ -109,7 +111,7 @@ def test_curves_stand_beside_the_control_task_and_the_baselines(probed) -> None:
 
 
 def test_the_table_of_sources_has_what_each_tells_beyond_each_baseline(probed) -> None:
-    rows = views.sources(probed, MARY).as_columns()
+    rows = views.source_table(probed, MARY).as_columns()
     cell = probed.cells[MEAN, MARY, "all"]
     assert rows["beyond tokens"][0] == cell.gains["tokens"].value and rows["selectivity"][0] == cell.selectivity.value
     assert np.isnan(rows["beyond tokens"][2]) and rows["rows"][0] == cell.score.n and rows["p"][0] == cell.p

@@ -65,7 +65,7 @@ def made(gated: Checkpoint) -> Callable[..., views.Swept]:
                 METRICS[1]: np.array([right, right])}, counts=(1, len(chosen)),
             best_first=curve, worst_first=curve, screening=None if measured is None else screening,
         )  # fmt: skip
-        return views.gather(result)
+        return views.statistics(result)
 
     return make
 
@@ -97,7 +97,7 @@ def test_hidden_cells_are_those_that_are_not_significant(made) -> None:
     assert not hidden[where.of(7)] and not views.effect_map(swept, METRICS[0], hide=False).masked.any()
     significant = {unit for unit, one in swept.effects[METRICS[0]].items() if one.q <= 0.05}
     assert {unit for place, unit in where.places.items() if not hidden[place]} == significant
-    assert f"{(~hidden).sum()} of 20 cells have q ≤ 0.05" in views.pooled(swept, METRICS[0])
+    assert f"{(~hidden).sum()} of 20 cells have q ≤ 0.05" in views.map_note(swept, METRICS[0])
 
 
 def test_behind_a_cell_are_its_stories_worst_first(made) -> None:
@@ -129,7 +129,7 @@ def test_a_screen_leaves_the_units_that_were_not_measured_out(made) -> None:
     assert views.joints(swept, METRICS[0]).as_columns()["replaced"] == ["at once"] * 2, (
         "single effects that were not measured have no sum"
     )
-    assert "r(estimated, measured) = 0.900" in views.screen(swept)
+    assert "r(estimated, measured) = 0.900" in views.screening_note(swept)
     assert views.ranking(swept, METRICS[0]).rows[0][0] == swept.result.parts[7].label
 
 

@@ -42,7 +42,7 @@ def made() -> tuple[ComputedChart, ...]:
     )
     trace = run(checkpoint, spec)
     return tuple(
-        RunChart(spec=spec, shown=shown, slot=2).made(checkpoint, trace)
+        RunChart(spec=spec, shown=shown, slot=2).computed(checkpoint, trace)
         for shown in (OfRun.READS, OfRun.TEXT, OfRun.NORMS)
     )
 
@@ -154,7 +154,7 @@ def _hand_out_script() -> None:
 
     chart = BenchmarkChart(shown=OfBenchmark.LENGTHS)
     found = chart.result(None, Computing())
-    export_panel._choose({"Models by length": chart.made(None, found)}, export_panel.Stretch.LINEAR)
+    export_panel._choose({"Models by length": chart.computed(None, found)}, export_panel.Stretch.LINEAR)
 
 
 def test_a_table_is_shown_as_latex_and_as_markdown() -> None:

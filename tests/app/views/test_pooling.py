@@ -170,7 +170,7 @@ def test_maps_of_a_trace_pool_neither_blocks_nor_segments_nor_the_first_bank_wit
         OfRun.CHANGES,
         OfRun.SIMILARITY,
     ):
-        view = RunChart(spec=trace.spec, shown=shown).made(gated, trace).view
+        view = RunChart(spec=trace.spec, shown=shown).computed(gated, trace).view
         down, along = view.down(3), view.along(len(trace.segments) * 2)
         labels = along.labels(view.column_labels)
         if shown is OfRun.GATE_SLOTS:
