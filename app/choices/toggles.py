@@ -8,7 +8,8 @@ from app.choices.fields import TextForm, choice
 from lm2.model.config import LM2Config
 from lm2.model.gates import GATES, Gate
 from lm2.model.sites import Site
-from lm2.runs.capture import check_there
+from lm2.runs.capture import check_numbers
+from lm2.runs.donors import Initial, Mean, Patch
 from lm2.runs.interventions import (
     BankEdit,
     Carry,
@@ -20,7 +21,7 @@ from lm2.runs.interventions import (
     Reset,
     WriteBlock,
 )
-from lm2.runs.operations import Initial, Mean, Operation, Patch, Permute, Set
+from lm2.runs.operations import Operation, Permute, Set
 from lm2.shown import numbered
 from lm2.text.sequence import TokenSequence
 
@@ -110,7 +111,7 @@ class Toggles:
 
         Raises ValueError for segments, slots and statements that do not exist; the run itself checks the others.
         """
-        check_there("segment", (self.since,), range(segments))
+        check_numbers("segment", (self.since,), range(segments))
         since = tuple(range(self.since, segments)) if self.since else None
         blocks = self.blocks or None
         result = list(self._policy(segments, texts))
@@ -131,7 +132,7 @@ class Toggles:
                 operation = Set(value=_gate_value(gate, self.clamp(gate)))
                 result.append(Edit(site=site, operation=operation, layers=blocks, segments=since))
         if self.muted:
-            check_there("statement", self.muted, range(len(statements)))
+            check_numbers("statement", self.muted, range(len(statements)))
             muted = {token for number in self.muted for token in tokens.within(*statements[number])}
             result.append(WriteBlock(tokens=tuple(sorted(muted))))
         return tuple(result)
@@ -219,7 +220,7 @@ def _operation(change: ManualChange, texts: tuple[str, ...]) -> Operation:
 
 def _rotation(slots: tuple[int, ...], count: int) -> tuple[int, ...]:
     """The order in which each of `slots` moves on to the place of the next, and all others stay."""
-    check_there("slot", slots, range(count))
+    check_numbers("slot", slots, range(count))
     if len(slots) < 2:
         raise ValueError(f"slot {slots[0]} alone cannot change places: choose two slots or more")
     source = dict(zip(slots, (slots[-1], *slots[:-1])))

@@ -16,8 +16,8 @@ from app.views.run import text
 from app.views.study import patching
 from app.views.study.patching import PatchedAnswer, Reply
 from lm2.model.sites import Site
+from lm2.runs.donors import Patch
 from lm2.runs.interventions import Edit
-from lm2.runs.operations import Patch
 
 if TYPE_CHECKING:
     from lm2.runs.trace import Trace

@@ -1,4 +1,4 @@
-"""What a run keeps: a site, at some blocks and segments, reduced as the run goes."""
+"""What a run keeps: a site, at some blocks and segments, reduced during the run."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Sizes = dict[Axis, int]
-"""How long each axis is in one segment."""
+"""The length of each axis in one segment."""
 
 
 @dataclass(frozen=True, order=True)
@@ -27,7 +27,7 @@ class Coordinate:
 
 @dataclass(frozen=True)
 class Reduction(Plain, ABC):
-    """A way to make an activation smaller before it is kept. Axes never include the batch."""
+    """Makes an activation smaller before it is kept. Axes never include the batch."""
 
     @abstractmethod
     def axes(self, axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
@@ -39,7 +39,7 @@ class Reduction(Plain, ABC):
 
     @abstractmethod
     def apply(self, value: "Tensor", axes: tuple[Axis, ...]) -> "Tensor":
-        """Reduce one segment's activation."""
+        """One segment's activation, reduced."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class HeadMax(_OverHeads):
 
 @dataclass(frozen=True)
 class SlotMass(Reduction):
-    """Each slot's share of a segment's reading: the read pattern's mean over heads and tokens. Sums to 1."""
+    """Each slot's share of what a segment reads: the read pattern's mean over heads and tokens. Sums to 1."""
 
     def axes(self, axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
         if set(axes) != {Axis.HEAD, Axis.TOKEN, Axis.SLOT} or axes[-1] is not Axis.SLOT:
@@ -103,16 +103,15 @@ class TopSlots(Reduction):
         return (*_without(self, axes, Axis.SLOT), Axis.RANK, Axis.SLOT_AND_VALUE)
 
     def shape(self, axes: tuple[Axis, ...], sizes: Sizes) -> tuple[int, ...]:
-        kept = _without(self, axes, Axis.SLOT)
-        return (*(sizes[axis] for axis in kept), min(self.count, sizes[Axis.SLOT]), 2)
+        others = _without(self, axes, Axis.SLOT)
+        return (*(sizes[axis] for axis in others), min(self.count, sizes[Axis.SLOT]), 2)
 
     def apply(self, value: "Tensor", axes: tuple[Axis, ...]) -> "Tensor":
+        import torch
+
         value = value.movedim(axes.index(Axis.SLOT), -1).float()
         top = value.topk(min(self.count, value.shape[-1]), -1)
-        # Slot numbers are exact in float32 up to 2^24.
-        pairs = top.values.new_empty((*top.values.shape, 2))
-        pairs[..., 0], pairs[..., 1] = top.indices, top.values
-        return pairs
+        return torch.stack([top.indices.float(), top.values], -1)  # slot numbers are exact in float32 up to 2^24
 
 
 @dataclass(frozen=True)
@@ -134,31 +133,35 @@ class _Pooled(Reduction, ABC):
         self.axes(axes)
         return tuple(ceil(sizes[axis] / self.tokens) if axis is Axis.TOKEN else sizes[axis] for axis in axes)
 
+    def apply(self, value: "Tensor", axes: tuple[Axis, ...]) -> "Tensor":
+        import torch
+
+        axis = axes.index(Axis.TOKEN)
+        return torch.stack([self._pool(block, axis) for block in value.split(self.tokens, axis)], axis)
+
+    @abstractmethod
+    def _pool(self, block: "Tensor", axis: int) -> "Tensor": ...
+
 
 @dataclass(frozen=True)
 class PooledMax(_Pooled):
     """Largest value of each block of tokens: no single peak is lost."""
 
-    def apply(self, value: "Tensor", axes: tuple[Axis, ...]) -> "Tensor":
-        at = axes.index(Axis.TOKEN)
-        return _stack([block.amax(at) for block in value.split(self.tokens, at)], at)
+    def _pool(self, block: "Tensor", axis: int) -> "Tensor":
+        return block.amax(axis)
 
 
 @dataclass(frozen=True)
 class PooledMean(_Pooled):
     """Mean of each block of tokens."""
 
-    def apply(self, value: "Tensor", axes: tuple[Axis, ...]) -> "Tensor":
-        at = axes.index(Axis.TOKEN)
-        return _stack([block.mean(at) for block in value.split(self.tokens, at)], at)
+    def _pool(self, block: "Tensor", axis: int) -> "Tensor":
+        return block.mean(axis)
 
 
 @dataclass(frozen=True)
 class Capture(Spec):
-    """A request to keep a site.
-
-    Raises ValueError when the reduction does not fit the site's axes.
-    """
+    """A request to keep a site. Raises ValueError when the reduction does not fit the site's axes."""
 
     site: AnySite
     reduction: Reduction = Whole()
@@ -178,30 +181,26 @@ class Capture(Spec):
         """The axes of what is kept."""
         return self.reduction.axes(self.site.axes)
 
-    def check(self, config: LM2Config, segments: int) -> None:
-        """Raise ValueError, with what exists, when it names a site, block or segment that this run does not have."""
-        check_places(self.site, self.layers, self.segments, config, segments)
-
     def blocks(self, config: LM2Config) -> tuple[int | None, ...]:
         """The blocks that are kept; (None,) for a site outside the blocks."""
         return blocks_of(self.site, self.layers, config)
 
 
 def blocks_of(site: AnySite, layers: tuple[int, ...] | None, config: LM2Config) -> tuple[int | None, ...]:
-    """Those of `layers` that have a site, None all; (None,) for a site outside the blocks."""
+    """Those of `layers` (None: all) that have a site; (None,) for a site outside the blocks."""
     return tuple(layer for layer in site.layers(config) if layers is None or layer is None or layer in layers)
 
 
-def check_there(what: str, wanted: tuple[int, ...] | None, there: Sequence[int]) -> None:
-    """Raise ValueError, with what exists, when `wanted` names something that is not `there`."""
-    outside = [index for index in wanted or () if index not in there]
-    if outside:
-        unbroken = len(there) and list(there) == list(range(there[0], there[-1] + 1))
-        shown = f"{there[0]}..{there[-1]}" if unbroken else list(there)
-        raise ValueError(f"there is no {what} {', '.join(map(str, outside))}; this run has {what}s {shown}")
+def check_numbers(noun: str, numbers: tuple[int, ...] | None, existing: Sequence[int]) -> None:
+    """Raise ValueError, with what exists, when `numbers` has one that is not among the `existing` ones."""
+    missing = [number for number in numbers or () if number not in existing]
+    if missing:
+        unbroken = len(existing) and list(existing) == list(range(existing[0], existing[-1] + 1))
+        shown = f"{existing[0]}..{existing[-1]}" if unbroken else list(existing)
+        raise ValueError(f"there is no {noun} {', '.join(map(str, missing))}; this run has {noun}s {shown}")
 
 
-def check_places(
+def check_site(
     site: AnySite,
     layers: tuple[int, ...] | None,
     segments: tuple[int, ...] | None,
@@ -209,25 +208,18 @@ def check_places(
     segment_count: int,
 ) -> None:
     """Raise ValueError when the model lacks the site, or the run a block or segment that is named."""
-    held = site.layers(config)
-    if not held:
+    site_layers = site.layers(config)
+    if not site_layers:
         raise ValueError(f"a model of memory kind {config.memory.value!r} has no site {site.name}")
-    check_there("block", layers, [layer for layer in held if layer is not None])
-    check_there("segment", segments, range(segment_count))
+    check_numbers("block", layers, [layer for layer in site_layers if layer is not None])
+    check_numbers("segment", segments, range(segment_count))
 
 
 def _without(reduction: Reduction, axes: tuple[Axis, ...], axis: Axis) -> tuple[Axis, ...]:
     if axis not in axes:
         raise ValueError(f"{type(reduction).__name__} needs a {axis.value} axis, which {_names(axes)} lacks")
-    return tuple(kept for kept in axes if kept is not axis)
+    return tuple(other for other in axes if other is not axis)
 
 
 def _names(axes: tuple[Axis, ...]) -> str:
     return "(" + ", ".join(axis.value for axis in axes) + ")"
-
-
-def _stack(rows: "list[Tensor]", at: int) -> "Tensor":
-    joined = rows[0].new_empty((len(rows), *rows[0].shape))
-    for index, row in enumerate(rows):
-        joined[index] = row
-    return joined.movedim(0, at)

@@ -1,5 +1,4 @@
-"""Texts that the model writes on: the one way to decode, for one text with its key/value cache and for many side by
-side."""
+"""Generation: the one way to decode, for one text with its key/value cache and for many side by side."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from lm2.model.lm2 import LM2
 from lm2.model.stream import Cache
-from lm2.runs.batched import BatchStep, ReadStep, meet_in_the_bank, read_documents, run_batch
+from lm2.runs.batched import BatchStep, ReadStep, can_batch, read_documents, run_batch
 from lm2.runs.loop import Carried, Records, carried, run_segments, run_up_to, to_numpy
 from lm2.runs.runner import prepare
 from lm2.runs.spec import RunSpec
@@ -30,9 +29,9 @@ class Generation:
     ids: tuple[int, ...]
     """The new tokens."""
     text: str
-    """What they spell."""
+    """The new tokens as text."""
     logits: Float[np.ndarray, "token d_vocab"]
-    """Row i is what new token i was chosen from."""
+    """New token i was chosen from row i."""
 
 
 def generate(
@@ -45,11 +44,11 @@ def generate(
     temperature: float = 0.0,
     generator: torch.Generator | None = None,
 ) -> Generation:
-    """Continue a text: greedily at temperature 0, else by sampling with `generator`; at most until what is new spells
-    one of `until`.
+    """Continue a text: greedily at temperature 0, else by sampling with `generator`; at most until the new text has one
+    of `until` in it.
 
-    The open segment decodes with its key/value cache; when it is full it is fed once whole, which updates the
-    bank. Equal to full recomputation to rounding.
+    The open segment is decoded with its key/value cache; when full, it is run once as a whole, which updates the bank.
+    Equal to full recomputation, to rounding.
 
     Raises ValueError for an empty text, fewer than 1 token, a negative temperature, or sampling without a generator.
     """
@@ -62,7 +61,7 @@ def generate(
     def choose(logits: Float[Tensor, "one d_vocab"]) -> list[int]:
         if temperature == 0:
             return greedy(logits)
-        # On the CPU, so that one seed gives one text on every device.
+        # On the CPU, so that a seed gives the same text on every device.
         weights = (logits[0].float().cpu() / temperature).softmax(-1)
         return torch.multinomial(weights, 1, generator=generator).tolist()
 
@@ -70,13 +69,13 @@ def generate(
     prompt, segments = prepare(checkpoint, spec)
     model = checkpoint.model
     with checkpoint.lock, torch.inference_mode():
-        written = OpenText(prompt, segments[-1], run_up_to(model, segments[:-1], spec))
-        steps = decode(checkpoint, [written], Alone(model, spec, {}), spec, max_tokens, until, choose)
+        open_text = OpenText(prompt, segments[-1], run_up_to(model, segments[:-1], spec))
+        steps = decode(checkpoint, [open_text], SingleReader(model, spec, {}), spec, max_tokens, until, choose)
         logits = [to_numpy(logits[0]) for logits in steps]
     return Generation(
         prompt=prompt,
-        ids=tuple(written.new),
-        text=checkpoint.tokenizer.decode_after(prompt.ids, written.new),
+        ids=tuple(open_text.new),
+        text=checkpoint.tokenizer.decode_after(prompt.ids, open_text.new),
         logits=read_only(np.stack(logits)),
     )
 
@@ -84,14 +83,12 @@ def generate(
 def answers(
     checkpoint: Checkpoint, texts: Sequence[str], *, max_tokens: int, stop: str, segment_length: int | None = None
 ) -> list[str]:
-    """How the model continues each text greedily: until what is new spells `stop`, for at most `max_tokens` tokens.
+    """The greedy continuation of each text: until it has `stop` in it, for at most `max_tokens` tokens.
 
     Equal to `generate`, text by text. Memory stays bounded however long the texts are, unless the model attends to all
-    earlier tokens.
-
-    Raises ValueError for an empty text.
+    earlier tokens. Raises ValueError for an empty text.
     """
-    if not meet_in_the_bank(checkpoint.config):
+    if not can_batch(checkpoint.config):
         return [
             generate(checkpoint, text, max_tokens=max_tokens, until=(stop,), segment_length=segment_length).text
             for text in texts
@@ -100,24 +97,24 @@ def answers(
     spec = RunSpec(checkpoint=checkpoint.name, text="", segment_length=segment_length)
     prepared = [prepare(checkpoint, replace(spec, text=text)) for text in texts]
     fresh = model.fresh_bank(1)
-    written = [OpenText(prompt, segments[-1], Carried(fresh, None)) for prompt, segments in prepared]
+    open_texts = [OpenText(prompt, segments[-1], Carried(fresh, None)) for prompt, segments in prepared]
     closed = [segments[:-1] for _, segments in prepared]
 
     def last(document: int, segment: Segment) -> bool:
         return segment is closed[document][-1]
 
     def keep(step: ReadStep) -> None:
-        assert step.output.bank is not None, "what is carried over is the bank"
+        assert step.output.bank is not None, "the model has a fresh bank"
         for row, document, segment in step.rows:
             if last(document, segment):
-                written[document].before = Carried(step.output.bank[row : row + 1], None)
+                open_texts[document].before = Carried(step.output.bank[row : row + 1], None)
 
-    if fresh is not None:  # else nothing is carried over: only the open segments are seen
+    if fresh is not None:  # without a bank, nothing is carried over to the open segments
         read_documents(checkpoint, closed, keep, wanted=last)
     with checkpoint.lock, torch.inference_mode():
-        for _ in decode(checkpoint, written, _SideBySide(model), spec, max_tokens, (stop,)):
+        for _ in decode(checkpoint, open_texts, _BatchReader(model), spec, max_tokens, (stop,)):
             pass
-    return [checkpoint.tokenizer.decode_after(text.prompt.ids, text.new) for text in written]
+    return [checkpoint.tokenizer.decode_after(text.prompt.ids, text.new) for text in open_texts]
 
 
 @dataclass(eq=False)
@@ -126,9 +123,9 @@ class OpenText:
 
     prompt: TokenSequence
     segment: Segment
-    """The open one, with the new tokens in it that have been read."""
+    """The open segment, with its new tokens that have been read."""
     before: Carried
-    """What the segments before it left."""
+    """What the segments before the open one left."""
     new: list[int] = field(default_factory=list)
 
 
@@ -140,24 +137,24 @@ def greedy(logits: Float[Tensor, "text d_vocab"]) -> list[int]:
 def decode(
     checkpoint: Checkpoint,
     texts: Sequence[OpenText],
-    reader: "Alone | _SideBySide",
+    reader: "SingleReader | _BatchReader",
     spec: RunSpec,
     max_tokens: int,
     until: Sequence[str] = (),
     choose: Callable[[Float[Tensor, "text d_vocab"]], list[int]] = greedy,
 ) -> Iterator[Float[Tensor, "text d_vocab"]]:
-    """Write new tokens after each text, until they spell one of `until`, at most `max_tokens`; the logits that each
-    step's tokens were chosen from.
+    """Add new tokens to each text, until they have one of `until` in them, at most `max_tokens`. Yields the logits that
+    each step's tokens are chosen from.
 
-    A segment that is full is closed as a run of the finished text would close it. Whoever consumes it holds the
-    checkpoint's lock and is in inference mode.
+    A full segment is closed as a run of the finished text would close it. The caller holds the checkpoint's lock and is
+    in inference mode.
     """
     tokenizer, config = checkpoint.tokenizer, checkpoint.config
     length = spec.segment_length or config.segment_length
 
     def ended(text: OpenText) -> bool:
-        spelt = tokenizer.decode_after(text.prompt.ids, text.new) if until else ""
-        return len(text.new) == max_tokens or any(stop in spelt for stop in until)
+        new_text = tokenizer.decode_after(text.prompt.ids, text.new) if until else ""
+        return len(text.new) == max_tokens or any(stop in new_text for stop in until)
 
     while texts:
         logits = reader.predict(texts)
@@ -165,11 +162,10 @@ def decode(
             text.new.append(token)
         yield logits
         texts = [text for text in texts if not ended(text)]
-        ids = [text.segment.ids for text in texts]
         full = [
             text
-            for text, own in zip(texts, ids)
-            if is_full(len(own), length, config.segment_end, tokenizer.piece(own[-1]))
+            for text in texts
+            if is_full(len(ids := text.segment.ids), length, config.segment_end, tokenizer.piece(ids[-1]))
         ]
         if full:
             reader.close(full)
@@ -177,20 +173,20 @@ def decode(
             text.segment = replace(text.segment, ids=(*text.segment.ids, text.new[-1]))
 
 
-class Alone:
-    """One text: its open segment is read token by token with its key/value cache, and once more whole when it is full.
+class SingleReader:
+    """Reads one text: its open segment token by token with its key/value cache, and once more as a whole when full.
 
-    Where a segment cannot be read on token by token, it is always read whole.
+    Models that cannot decode with a cache always read the whole segment.
     """
 
     def __init__(self, model: LM2, spec: RunSpec, records: Records) -> None:
-        """`spec`: its interventions and captures are those of every step; `records` holds those of the last."""
+        """Every step has the interventions and captures of `spec`; `records` receives the captures of the last one."""
         self._model, self._spec, self._records = model, spec, records
         self._read: Cache | None = None
-        """The tokens of the open segment that have been read, and those that it looks back on."""
+        """The tokens of the open segment that have been read, and the earlier ones that they may attend to."""
 
     def predict(self, texts: Sequence[OpenText]) -> Float[Tensor, "one d_vocab"]:
-        """What comes next."""
+        """The next token's logits."""
         (text,) = texts
         segment, before, config = text.segment, text.before, self._model.config
         if self._read is not None and config.causal and config.memory.design.decodes_with_cache:
@@ -201,15 +197,15 @@ class Alone:
         return output.logits[:, len(segment.ids) - 1]
 
     def close(self, texts: Sequence[OpenText]) -> None:
-        """The open segment is full: it is written, and an empty one is opened."""
+        """Write the open segment to the bank, and open an empty one."""
         (text,) = texts
         _, output = next(run_segments(self._model, [text.segment], self._spec, self._records, text.before))
         _open_next(text, carried(self._model.config, output, text.segment.end))
         self._read = None
 
 
-class _SideBySide:
-    """Many texts. Open segments are short: reading them whole costs less than keeping caches of uneven rows."""
+class _BatchReader:
+    """Reads many texts. Open segments are short: reading them again costs less than keeping caches of uneven rows."""
 
     def __init__(self, model: LM2) -> None:
         self._model = model
@@ -221,8 +217,8 @@ class _SideBySide:
 
     def close(self, texts: Sequence[OpenText]) -> None:
         bank = self._step(texts, writes=None).output.bank
-        for text, own in zip(texts, [None] * len(texts) if bank is None else bank.split(1)):
-            _open_next(text, Carried(own, None))
+        for text, row in zip(texts, [None] * len(texts) if bank is None else bank.split(1)):
+            _open_next(text, Carried(row, None))
 
     def _step(self, texts: Sequence[OpenText], writes: int | None) -> BatchStep:
         banks = [text.before.bank for text in texts if text.before.bank is not None]

@@ -12,6 +12,7 @@ from lm2.model.hooks import HookPoint
 from lm2.model.memory import Fill
 from lm2.model.sites import AnySite, Axis, Site
 from lm2.runs.capture import Coordinate, Sizes
+from lm2.runs.donors import Donated, Initial
 from lm2.runs.interventions import (
     BankEdit,
     BankIntervention,
@@ -23,13 +24,15 @@ from lm2.runs.interventions import (
     Reset,
     WriteBlock,
 )
-from lm2.runs.operations import Donated, Initial, Operation
+from lm2.runs.operations import Operation
 from lm2.text.segments import Segment
 
 Hook = tuple[str, Callable[[Tensor, HookPoint], Tensor | None]]
 """The name of a hook point, and what is done there."""
 EditHook = tuple[str, Callable[[Tensor, HookPoint], Tensor]]
-"""One that puts something in the value's place."""
+"""A hook that replaces the value."""
+
+_SCORES = (Site.ATTN_SCORES, Site.READ_SCORES, Site.WRITE_SCORES)
 
 
 def watch(name: str, see: Callable[[Tensor], object]) -> Hook:
@@ -39,9 +42,6 @@ def watch(name: str, see: Callable[[Tensor], object]) -> Hook:
         see(value)
 
     return name, look
-
-
-_SCORES = (Site.ATTN_SCORES, Site.READ_SCORES, Site.WRITE_SCORES)
 
 
 @dataclass(frozen=True)
@@ -58,39 +58,37 @@ class SourceActivations:
     """What interventions take from other texts' clean runs."""
 
     values: Mapping[SourceRequest, Tensor] = field(default_factory=dict)
-    """Activations, or shares of their mean, without a batch axis."""
+    """Activations or their mean, without a batch axis."""
     banks: Mapping[tuple[str, ...], Float[Tensor, "slot slot_dim"]] = field(default_factory=dict)
     """The bank that reading some texts one after the other has left."""
 
     @property
     def bytes(self) -> int:
-        """Bytes held in tensors, some of which serve many places."""
+        """Bytes held in tensors, each counted once."""
         return sum({id(value): value.nbytes for value in (*self.values.values(), *self.banks.values())}.values())
 
 
-NOTHING = SourceActivations()
+NO_SOURCES = SourceActivations()
 
 
-def takings(
+def source_requests(
     interventions: Iterable[Intervention], config: LM2Config, segments: Sequence[Segment]
 ) -> tuple[SourceRequest, ...]:
-    """All that these interventions take from other texts' runs, each once; carried banks apart."""
-    found: dict[SourceRequest, None] = {}
+    """Everything but banks that these interventions take from other texts' runs, each once."""
+    requests: dict[SourceRequest, None] = {}
     for change in interventions:
-        for segment in segments:
-            if (
-                not isinstance(change, Edit | BankEdit)
-                or not isinstance(change.operation, Donated)
-                or not change.reaches(segment)
-            ):
-                continue
-            site, layers = (change.site, change.blocks(config)) if isinstance(change, Edit) else _bank_at(config)
-            found |= {SourceRequest(change.operation, site, Coordinate(segment.index, layer)): None for layer in layers}
-    return tuple(found)
+        if not isinstance(change, Edit | BankEdit) or not isinstance(change.operation, Donated):
+            continue
+        site, layers = (change.site, change.blocks(config)) if isinstance(change, Edit) else _bank_place(config)
+        for segment in filter(change.reaches, segments):
+            places = (Coordinate(segment.index, layer) for layer in layers)
+            requests |= {SourceRequest(change.operation, site, place): None for place in places}
+    return tuple(requests)
 
 
-def _bank_at(config: LM2Config) -> tuple[Site, tuple[int]]:
-    """Where a segment's first bank can be seen: writing starts from it, in the first block that has a memory."""
+def _bank_place(config: LM2Config) -> tuple[Site, tuple[int]]:
+    """Where the bank that a segment begins with can be seen: writing starts from it, in the first block that has a
+    memory."""
     return Site.BANK_PRE, (min(config.memory_layers),)
 
 
@@ -100,7 +98,7 @@ def bank_in(
     segment: Segment,
     handed: Float[Tensor, "batch slot slot_dim"] | None,
     fresh: Float[Tensor, "batch slot slot_dim"] | None,
-    sources: SourceActivations = NOTHING,
+    sources: SourceActivations = NO_SOURCES,
 ) -> Float[Tensor, "batch slot slot_dim"] | None:
     """The bank that a segment begins with.
 
@@ -113,7 +111,7 @@ def bank_in(
         return handed
     bank = handed
     for change in interventions:
-        if not isinstance(change, BankIntervention) or not change.starts(segment):
+        if not isinstance(change, BankIntervention) or not change.reaches(segment):
             continue
         if isinstance(change, Reset):
             bank = fresh
@@ -121,15 +119,14 @@ def bank_in(
             bank = sources.banks[change.texts].expand_as(fresh)
         elif isinstance(change, BankEdit):
             assert bank is not None, "the segment before has written"
-            site, (layer,) = _bank_at(config)
-            taken = (
+            site, (layer,) = _bank_place(config)
+            source = (
                 fresh[0]
                 if isinstance(change.operation, Initial)
-                else _taken(change.operation, site, Coordinate(segment.index, layer), sources)
+                else _source(change.operation, site, Coordinate(segment.index, layer), sources)
             )
-            bank = edited(
-                change.operation, bank, site.axes, taken, {} if change.slots is None else {Axis.SLOT: change.slots}
-            )
+            indices = {} if change.slots is None else {Axis.SLOT: change.slots}
+            bank = _edited(change.operation, bank, site.axes, source, indices)
     return bank
 
 
@@ -146,11 +143,11 @@ def bank_out(
 
 def _blocked(interventions: Iterable[Intervention], segment: Segment) -> list[int]:
     """The tokens of a segment that cannot write, counted from its start."""
-    places = {place for change in interventions if isinstance(change, WriteBlock) for place in change.tokens}
-    return [place - segment.start for place in range(segment.start, segment.end) if place in places]
+    tokens = {token for change in interventions if isinstance(change, WriteBlock) for token in change.tokens}
+    return [token - segment.start for token in range(segment.start, segment.end) if token in tokens]
 
 
-def _taken(operation: Operation, site: AnySite, place: Coordinate, sources: SourceActivations) -> Tensor | None:
+def _source(operation: Operation, site: AnySite, place: Coordinate, sources: SourceActivations) -> Tensor | None:
     return sources.values[SourceRequest(operation, site, place)] if isinstance(operation, Donated) else None
 
 
@@ -158,7 +155,7 @@ def hooks(
     interventions: Sequence[Intervention],
     config: LM2Config,
     segment: Segment,
-    sources: SourceActivations = NOTHING,
+    sources: SourceActivations = NO_SOURCES,
     *,
     write: bool = True,
 ) -> list[EditHook]:
@@ -167,81 +164,69 @@ def hooks(
     Every row of a batch is edited alike, and no tensor is changed in place. Padding and the rows of memory tokens are
     left alone. `write`: whether the segment is fed so that it writes.
     """
-    blocked = _blocked(interventions, segment)
-    found: list[EditHook] = []
+    blocked, design = _blocked(interventions, segment), config.memory.design
+    added: list[EditHook] = []
     for change in interventions:
         if isinstance(change, Edit):
-            found += _edits(change, config, segment, sources)
+            added += _edits(change, config, segment, sources)
         elif isinstance(change, MemoryOff):
-            found += _unread(change, config, segment, write)
+            for layer in change.blocks(config, segment):
+                added += _fills(design.without_reading(config, layer, len(segment.ids), write), layer)
         elif isinstance(change, WriteBlock) and blocked and write:
-            found += _unwritten(blocked, config, len(blocked) == len(segment.ids))
-    return found
+            for layer in sorted(config.memory_layers):
+                added += _fills(design.without_writing(config, layer, blocked, len(blocked) == len(segment.ids)), layer)
+    return added
 
 
-def non_padding(axes: tuple[Axis, ...], sizes: Sizes) -> tuple[slice, ...]:
+def text_rows(axes: tuple[Axis, ...], sizes: Sizes) -> tuple[slice, ...]:
     """The index into a value [batch, *axes] that leaves out padding and memory tokens."""
     return (slice(None), *(slice(sizes[axis]) if axis in (Axis.TOKEN, Axis.KEY) else slice(None) for axis in axes))
 
 
-def edited(
+def _edited(
     operation: Operation,
     value: Tensor,
     axes: tuple[Axis, ...],
-    taken: Tensor | None,
-    chosen: Mapping[Axis, Sequence[int]],
+    source: Tensor | None,
+    indices: Mapping[Axis, Sequence[int]],
 ) -> Tensor:
-    """`value` [batch, *axes] with an operation's result at the places that are chosen along every axis that `chosen`
-    names."""
-    new = operation.replace(value, axes, taken).to(value.dtype)
-    there = _there(value, {1 + at: chosen[axis] for at, axis in enumerate(axes) if axis in chosen})
-    return new.where(there, value)
+    """`value` [batch, *axes] with the operation's result where the `indices` of all axes meet; axes without indices
+    are edited whole."""
+    new = operation.replace(value, axes, source).to(value.dtype)
+    return new.where(_mask(value, {1 + i: indices[axis] for i, axis in enumerate(axes) if axis in indices}), value)
 
 
-def _there(value: Tensor, chosen: Mapping[int, Sequence[int]]) -> Bool[Tensor, "..."]:
-    """A mask that broadcasts to `value`: True at the places that are chosen along every axis named."""
+def _mask(value: Tensor, indices: Mapping[int, Sequence[int]]) -> Bool[Tensor, "..."]:
+    """A mask that broadcasts to `value`: True where the indices of all axes meet."""
     mask = torch.ones((), dtype=torch.bool, device=value.device)
-    for axis, places in chosen.items():
+    for axis, numbers in indices.items():
         along = torch.zeros(value.shape[axis], dtype=torch.bool, device=value.device)
-        along[list(places)] = True
+        along[list(numbers)] = True
         mask = mask & along.view(-1, *[1] * (value.ndim - axis - 1))
     return mask
 
 
 def _edits(change: Edit, config: LM2Config, segment: Segment, sources: SourceActivations) -> Iterator[EditHook]:
-    axes, chosen = change.site.axes, change.chosen(segment)
-    own = non_padding(axes, change.site.sizes(config, segment.start, len(segment.ids)))
+    axes, indices = change.site.axes, change.indices(segment)
+    rows = text_rows(axes, change.site.sizes(config, segment.start, len(segment.ids)))
     for layer in change.blocks(config) if change.reaches(segment) else ():
-        taken = _taken(change.operation, change.site, Coordinate(segment.index, layer), sources)
+        source = _source(change.operation, change.site, Coordinate(segment.index, layer), sources)
 
-        def edit(value: Tensor, hook: HookPoint, taken: Tensor | None = taken) -> Tensor:
-            old = value[own]
-            new = edited(change.operation, old, axes, taken, chosen)
+        def edit(value: Tensor, hook: HookPoint, source: Tensor | None = source) -> Tensor:
+            old = value[rows]
+            new = _edited(change.operation, old, axes, source, indices)
             if change.site in _SCORES:  # what the mask hides stays hidden, and what it shows is seen
                 new = new.where(new.isneginf() == old.isneginf(), old)
             value = value.clone()
-            value[own] = new
+            value[rows] = new
             return value
 
         yield change.site.hook_name(layer), edit
 
 
-def _filled(fills: Iterable[Fill], layer: int) -> Iterator[EditHook]:
-    for site, number, places in fills:
+def _fills(fills: Iterable[Fill], layer: int) -> Iterator[EditHook]:
+    for site, number, indices in fills:
         yield (
             site.hook_name(layer),
-            lambda value, hook, number=number, places=places: value.masked_fill(_there(value, places), number),
+            lambda value, hook, number=number, indices=indices: value.masked_fill(_mask(value, indices), number),
         )
-
-
-def _unread(change: MemoryOff, config: LM2Config, segment: Segment, write: bool) -> Iterator[EditHook]:
-    for layer in sorted(config.memory_layers):
-        if not change.at(Coordinate(segment.index, layer)):
-            continue
-        yield from _filled(config.memory.design.without_reading(config, layer, len(segment.ids), write), layer)
-
-
-def _unwritten(tokens: Sequence[int], config: LM2Config, all_of_them: bool) -> Iterator[EditHook]:
-    """`tokens` of a segment write nothing."""
-    for layer in sorted(config.memory_layers):
-        yield from _filled(config.memory.design.without_writing(config, layer, tokens, all_of_them), layer)

@@ -1,6 +1,6 @@
-"""Log-likelihoods and perplexity: what a model makes of a given text, read segment by segment.
+"""Log-likelihoods and perplexity of given texts, read segment by segment.
 
-A text's first token has nothing before it, so no model predicts it and it is not counted.
+A text's first token has nothing before it: it is not predicted, and not counted.
 """
 
 import math
@@ -21,54 +21,52 @@ from lm2.weights.checkpoint import Checkpoint
 
 @dataclass(frozen=True, kw_only=True)
 class Likelihood:
-    """What a continuation is worth to a model."""
+    """Of a continuation."""
 
     log_probability: float
     """Sum over its tokens, in nats."""
     greedy: bool
-    """Every one of them was the most probable."""
+    """Whether every token was the most probable one."""
     tokens: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Perplexity:
-    """How well a model expects a text."""
+    """Of a text."""
 
     tokens: int
-    """How many were predicted: all but the first."""
+    """Predicted tokens: all but the first."""
     nats_per_token: float
     bits_per_byte: float
-    """Of all predicted tokens together, over the UTF-8 bytes of the whole text."""
+    """Bits of all predicted tokens over UTF-8 bytes of the whole text."""
 
 
 def log_likelihoods(
     checkpoint: Checkpoint, pairs: Sequence[tuple[str, str]], *, segment_length: int | None = None
 ) -> list[Likelihood]:
-    """For each (context, continuation), the continuation's tokens given all that is before them.
+    """The log-likelihood of each (context, continuation)'s continuation.
 
-    These are the tokens of context + continuation that share a character with the continuation. Pairs of one context
-    share the segments in which their texts do not differ. Logits are computed for the counted tokens alone and never
-    kept, so that a long context costs memory only where the model attends to all of it.
+    Its tokens are those of context + continuation that share a character with the continuation. Pairs of one context
+    share the segments in which their texts agree. Logits are computed for the counted tokens alone and not kept, so a
+    long context costs memory only where the model attends to all of it.
 
-    Raises ValueError as `run` does, for a continuation without a token after the text's first one, and for one that the
-    tokenizer does not know all of.
+    Raises ValueError as `run` does, for a continuation without a token after the text's first one, and for one with
+    characters that the tokenizer does not know.
     """
     by_context: dict[str, list[int]] = defaultdict(list)
     for index, (context, _) in enumerate(pairs):
         by_context[context].append(index)
-    found: dict[int, Likelihood] = {}
+    likelihoods: dict[int, Likelihood] = {}
     for context, indices in by_context.items():
         readings = [_reading(checkpoint, context, pairs[index][1], segment_length) for index in indices]
         _read(checkpoint, readings)
-        found.update(zip(indices, (reading.likelihood for reading in readings)))
-    return [found[index] for index in range(len(pairs))]
+        likelihoods.update(zip(indices, (reading.likelihood for reading in readings)))
+    return [likelihoods[index] for index in range(len(pairs))]
 
 
 def perplexity(checkpoint: Checkpoint, text: str, *, segment_length: int | None = None) -> Perplexity:
-    """Every token of a text but the first, given all that is before it.
-
-    Raises ValueError as `run` does, for a text of one token, and for one that the tokenizer does not know all of.
-    """
+    """Raises ValueError as `run` does, for a text of one token, and for one with characters that the tokenizer does not
+    know."""
     reading = _reading(checkpoint, "", text, segment_length)
     _read(checkpoint, [reading])
     nats, tokens = -reading.log_probability, reading.likelihood.tokens
@@ -79,13 +77,13 @@ def perplexity(checkpoint: Checkpoint, text: str, *, segment_length: int | None 
 
 @dataclass(kw_only=True)
 class _Reading:
-    """A text that is being read, and what its counted tokens have summed up to so far."""
+    """A text that is being read, and the sum over its counted tokens so far."""
 
     spec: RunSpec
     ids: tuple[int, ...]
     segments: tuple[Segment, ...]
     first: int
-    """Place of the first token that counts; all after it count."""
+    """The first token that counts, with all after it."""
     log_probability: float = 0.0
     greedy: bool = True
 
@@ -93,8 +91,8 @@ class _Reading:
     def likelihood(self) -> Likelihood:
         return Likelihood(log_probability=self.log_probability, greedy=self.greedy, tokens=len(self.ids) - self.first)
 
-    def hear(self, segment: Segment, output: SegmentOutput) -> None:
-        """Count the tokens that `segment` predicts: its own but the first, and the one after it."""
+    def add(self, segment: Segment, output: SegmentOutput) -> None:
+        """Count the tokens that `segment` predicts: its own but the first, and the next segment's first."""
         start, end = max(self.first, segment.start + 1), min(len(self.ids), segment.end + 1)
         if start >= end:
             return
@@ -119,25 +117,22 @@ def _reading(checkpoint: Checkpoint, context: str, continuation: str, segment_le
             " texts, too"
         )
     if checkpoint.config.causal:
-        # The last token predicts nothing that counts. Left out, one-token continuations of a context are one text to
-        # read.
+        # The last token predicts nothing that counts; without it, one-token continuations of a context are one text.
         last = replace(segments[-1], ids=segments[-1].ids[:-1])
         segments = (*segments[:-1], last) if last.ids else segments[:-1]
     return _Reading(spec=spec, ids=tokens.ids, segments=segments, first=first)
 
 
 def _read(checkpoint: Checkpoint, readings: Sequence[_Reading]) -> None:
-    """Feed the segments that all have in common once, and from there on each its own."""
-    ways = [reading.segments for reading in readings]
-    shared = next((at for at, column in enumerate(zip(*ways)) if len(set(column)) > 1), min(map(len, ways)))
-    model, begun = checkpoint.model, None
-    output, segment = None, None
+    """Run the segments that all readings begin with once, and the others for each reading."""
+    texts = [reading.segments for reading in readings]
+    shared = next((i for i, column in enumerate(zip(*texts)) if len(set(column)) > 1), min(map(len, texts)))
+    model, before = checkpoint.model, None
     with checkpoint.lock, torch.inference_mode():
-        for segment, output in run_segments(model, ways[0][:shared], readings[0].spec, {}):
+        for segment, output in run_segments(model, texts[0][:shared], readings[0].spec, {}):
+            before = carried(model.config, output, segment.end)
             for reading in readings:
-                reading.hear(segment, output)
-        if output is not None and segment is not None:
-            begun = carried(model.config, output, segment.end)
+                reading.add(segment, output)
         for reading in readings:
-            for segment, output in run_segments(model, reading.segments[shared:], reading.spec, {}, begun):
-                reading.hear(segment, output)
+            for segment, output in run_segments(model, reading.segments[shared:], reading.spec, {}, before):
+                reading.add(segment, output)

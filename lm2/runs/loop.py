@@ -16,7 +16,7 @@ from lm2.model.finite import in_segments
 from lm2.model.lm2 import LM2, SegmentOutput
 from lm2.model.stream import Cache
 from lm2.runs.capture import Capture, Coordinate
-from lm2.runs.hooks import NOTHING, Hook, SourceActivations, bank_in, bank_out, hooks, non_padding, watch
+from lm2.runs.hooks import NO_SOURCES, Hook, SourceActivations, bank_in, bank_out, hooks, text_rows, watch
 from lm2.runs.interventions import BankEdit, Edit
 from lm2.runs.spec import RunSpec
 from lm2.runs.trace import read_only
@@ -25,11 +25,11 @@ from lm2.text.segments import Segment, pad
 _Step = TypeVar("_Step")
 
 Records = dict[tuple[Capture, Coordinate], np.ndarray]
-"""What was captured, and where."""
+"""What was captured, by capture and place."""
 
 
 def to_numpy(value: Tensor) -> np.ndarray:
-    """The one door out of torch: float32 on the CPU, a copy that nobody can write to."""
+    """The only way out of torch: a read-only float32 copy on the CPU."""
     return read_only(value.detach().float().cpu().numpy().copy())
 
 
@@ -47,19 +47,23 @@ def run_segments(
     spec: RunSpec,
     records: Records,
     before: Carried | None = None,
-    sources: SourceActivations = NOTHING,
+    sources: SourceActivations = NO_SOURCES,
     *,
     write: bool = True,
 ) -> Iterator[tuple[Segment, SegmentOutput]]:
-    """The segment loop: each segment with its hooks, its bank and what it may look back on. An output's bank is what is
-    handed on.
+    """The segment loop: runs each segment with its hooks, its bank and the earlier tokens that it may look back on. An
+    output's bank is the one that is handed on.
 
     Where an intervention is read-only, the segment is fed twice: first without it, to write, and then with it, to be
-    read. Each pass looks back on its own earlier ones, and both go on from the bank that was written.
+    read. Each pass looks back on the earlier ones of its kind, and both start from the bank that was written.
 
-    What the spec captures is put into `records`. `before` is what the segments before these left; None, there are none.
-    `sources`: what the interventions take from other texts. `write`: False where nobody will use the new bank. Whoever
-    consumes it holds the checkpoint's lock and is in inference mode.
+    The caller holds the checkpoint's lock and is in inference mode.
+
+    Args:
+        records: receives what the spec captures.
+        before: what the segments before these left; None, there are none.
+        sources: what the interventions take from other texts.
+        write: False where the new bank will not be used.
 
     Raises NotFiniteError, with site, block and segment, as soon as a stream, a bank or a logit is NaN or infinite.
     """
@@ -75,13 +79,13 @@ def run_segments(
             isinstance(change, Edit | BankEdit) and change.read_only and change.reaches(segment) for change in changes
         )
         bank = bank_in(lasting, config, segment, handed, fresh, sources)
-        seen = [capture for capture in captures if not apart or capture.site.writing]
-        added = [*hooks(lasting, config, segment, sources, write=write), *_watching(config, segment, seen, records)]
+        kept = [capture for capture in captures if not apart or capture.site.writing]
+        added = [*hooks(lasting, config, segment, sources, write=write), *_watches(config, segment, kept, records)]
         written = output = _feed(model, segment, bank, cache, added, write)
         if apart:
             read = bank_in(changes, config, segment, handed, fresh, sources)
-            seen = [capture for capture in captures if not capture.site.writing]
-            added = [*hooks(changes, config, segment, sources, write=False), *_watching(config, segment, seen, records)]
+            kept = [capture for capture in captures if not capture.site.writing]
+            added = [*hooks(changes, config, segment, sources, write=False), *_watches(config, segment, kept, records)]
             output = _feed(model, segment, read, read_cache, added, write=False)
         handed = bank_out(lasting, segment, bank, written.bank)
         yield segment, replace(output, bank=handed, unembed=in_segments(segment.index)(output.unembed))
@@ -90,7 +94,7 @@ def run_segments(
 
 
 def run_up_to(model: LM2, segments: Sequence[Segment], spec: RunSpec) -> Carried:
-    """What segments leave to the one after them."""
+    """Run segments; returns what they leave to the next one."""
     left = Carried(model.fresh_bank(1), None)
     for segment, output in run_segments(model, segments, spec, {}):
         left = carried(model.config, output, segment.end)
@@ -98,7 +102,7 @@ def run_up_to(model: LM2, segments: Sequence[Segment], spec: RunSpec) -> Carried
 
 
 def in_turns(lock: AbstractContextManager, steps: Iterator[_Step]) -> Iterator[_Step]:
-    """The steps, with the lock held for one at a time: no text, however long, keeps others waiting."""
+    """The steps, with the lock held for one at a time, so that a long text does not keep others waiting."""
     while True:
         with lock:
             try:
@@ -117,34 +121,34 @@ def _feed(
     write: bool,
 ) -> SegmentOutput:
     length = model.config.memory.design.full_length(model.config)
-    input_ids, there = pad([segment.ids], length, model.embed.weight.device)
+    ids, non_padding = pad([segment.ids], length, model.embed.weight.device)
     with in_segments(segment.index), model.hooks(fwd_hooks=[*added]):
-        return model.segment(input_ids, bank, cache=cache, non_padding=there, write=write)
+        return model.segment(ids, bank, cache=cache, non_padding=non_padding, write=write)
 
 
 def carried(config: LM2Config, output: SegmentOutput, end: int) -> Carried:
-    """What a segment whose last token is before place `end` leaves to the next, without padding."""
-    kept = end if config.lookback is None else min(end, config.lookback)
+    """What a segment that ends before token `end` of the text leaves to the next, without padding."""
+    count = end if config.lookback is None else min(end, config.lookback)
     cache = output.cache
-    return Carried(output.bank, cache.last(kept) if 0 < kept < cache.positions.shape[1] else cache if kept else None)
+    return Carried(output.bank, cache.last(count) if 0 < count < cache.positions.shape[1] else cache if count else None)
 
 
 def _by_segment(captures: Sequence[Capture]) -> Mapping[int | None, Sequence[Capture]]:
-    """The captures of each segment that some of them name; of None, those of all segments. Runs that lend to others
-    capture thousands."""
-    found: dict[int | None, list[Capture]] = defaultdict(list, {None: []})
+    """The captures by the segments that they name; under None, those of all segments. A donor's run can have
+    thousands."""
+    by_segment: dict[int | None, list[Capture]] = defaultdict(list, {None: []})
     for capture in captures:
         for segment in (None,) if capture.segments is None else set(capture.segments):
-            found[segment].append(capture)
-    return found
+            by_segment[segment].append(capture)
+    return by_segment
 
 
-def _watching(config: LM2Config, segment: Segment, captures: Sequence[Capture], records: Records) -> Iterator[Hook]:
-    """Hooks that keep what is captured. They come behind those that edit, and so show what the model really used."""
+def _watches(config: LM2Config, segment: Segment, captures: Sequence[Capture], records: Records) -> Iterator[Hook]:
+    """Hooks that keep what is captured. They come after those that edit, and so show what the model really used."""
 
     def keep(capture: Capture, place: Coordinate, value: Tensor) -> None:
-        own = non_padding(capture.site.axes, capture.site.sizes(config, segment.start, len(segment.ids)))
-        records[capture, place] = to_numpy(capture.reduction.apply(value[own][0], capture.site.axes))
+        rows = text_rows(capture.site.axes, capture.site.sizes(config, segment.start, len(segment.ids)))
+        records[capture, place] = to_numpy(capture.reduction.apply(value[rows][0], capture.site.axes))
 
     for capture in captures:
         for layer in capture.blocks(config):

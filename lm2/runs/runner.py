@@ -12,13 +12,12 @@ from torch import Tensor
 
 from lm2.model.config import LM2Config, SegmentEnd
 from lm2.origin import processor, threads
-from lm2.runs.capture import Capture, Coordinate
-from lm2.runs.hooks import SourceActivations, SourceRequest, takings
+from lm2.runs.capture import Capture, Coordinate, check_site
+from lm2.runs.hooks import SourceActivations, SourceRequest, source_requests
 from lm2.runs.interventions import Carry
-from lm2.runs.logits import GrowingLogits
 from lm2.runs.loop import Carried, Records, in_turns, run_segments, to_numpy
 from lm2.runs.spec import RunSpec
-from lm2.runs.trace import Trace
+from lm2.runs.trace import GrowingLogits, Trace
 from lm2.text.segments import Segment, split_segments
 from lm2.text.sequence import TokenSequence
 from lm2.text.tokens import Tokenizer
@@ -26,15 +25,15 @@ from lm2.weights.checkpoint import Checkpoint
 from lm2.weights.cost import TooLargeError, check_working
 
 LIMIT_BYTES = 2 * 1024**3
-"""What a run may keep unless its caller allows more."""
+"""What a run may keep unless its caller sets another limit."""
 
 
 def prepare(checkpoint: Checkpoint, spec: RunSpec) -> tuple[TokenSequence, tuple[Segment, ...]]:
     """The spec's text as tokens and segments.
 
-    Raises ValueError for a text without tokens, another checkpoint's spec, and interventions or captures
-    of places that are not there, be it in this text or in one that an intervention takes from; TooLargeError for a
-    segment of either that would take more working memory than the checkpoint allows.
+    Raises ValueError for a text without tokens, another checkpoint's spec, and interventions or captures of places that
+    this text or a donor does not have; TooLargeError for a segment of either that would take more working memory than
+    the checkpoint allows.
     """
     config = checkpoint.config
     if spec.checkpoint != checkpoint.name:
@@ -48,9 +47,9 @@ def prepare(checkpoint: Checkpoint, spec: RunSpec) -> tuple[TokenSequence, tuple
         raise ValueError("the text is empty: a run needs at least one token")
     check_working(config, segments, checkpoint.working_bytes)
     for capture in spec.captures:
-        capture.check(config, len(segments))
-    named = dict.fromkeys(text for change in spec.interventions for text in change.donors)
-    donors = {text: _donor_segments(checkpoint, text, length) for text in named}
+        check_site(capture.site, capture.layers, capture.segments, config, len(segments))
+    texts = dict.fromkeys(text for change in spec.interventions for text in change.donors)
+    donors = {text: _donor_segments(checkpoint, text, length) for text in texts}
     for change in spec.interventions:
         change.check(config, segments, donors)
     return tokens, segments
@@ -60,16 +59,15 @@ def prepare(checkpoint: Checkpoint, spec: RunSpec) -> tuple[TokenSequence, tuple
 def _cut(
     tokenizer: Tokenizer, text: str, length: int, segment_end: SegmentEnd
 ) -> tuple[TokenSequence, tuple[Segment, ...]]:
-    """A text's tokens and segments; of a long one they take a third of a second, and several steps ask for them."""
+    """A text's tokens and segments. For a long text they take a third of a second, and are needed several times."""
     tokens = tokenizer.encode(text)
     return tokens, split_segments(tokens, length, segment_end)
 
 
 def _donor_segments(checkpoint: Checkpoint, donor: str, segment_length: int | None) -> tuple[Segment, ...]:
-    """A donor's segments. Raises ValueError for a text without tokens, and TooLargeError as `prepare` does."""
+    """Raises ValueError for a text without tokens, and TooLargeError as `prepare` does."""
     config = checkpoint.config
-    length = segment_length or config.segment_length
-    _, segments = _cut(checkpoint.tokenizer, donor, length, config.segment_end)
+    _, segments = _cut(checkpoint.tokenizer, donor, segment_length or config.segment_length, config.segment_end)
     if not segments:
         raise ValueError(f"the donor {donor!r} is empty: something can be taken from a text of at least one token")
     check_working(config, segments, checkpoint.working_bytes)
@@ -84,15 +82,15 @@ def predicted_bytes(checkpoint: Checkpoint, spec: RunSpec) -> int:
 def _bytes(config: LM2Config, spec: RunSpec, tokens: TokenSequence, segments: Sequence[Segment]) -> int:
     total = 4 * (len(tokens) * config.d_vocab + config.slots * config.slot_dim)
     for capture in spec.captures:
-        held = segments if capture.segments is None else [segments[at] for at in set(capture.segments)]
-        # Most segments of a long text are alike: nothing else of them decides how much is kept.
+        captured = segments if capture.segments is None else [segments[index] for index in set(capture.segments)]
+        # Most segments of a long text are alike in what decides how much is kept.
         alike = Counter(
             (segment.start if config.lookback is None else min(segment.start, config.lookback), len(segment.ids))
-            for segment in held
+            for segment in captured
         )
-        for (start, count), times in alike.items():
-            shape = capture.reduction.shape(capture.site.axes, capture.site.sizes(config, start, count))
-            total += 4 * math.prod(shape) * len(capture.blocks(config)) * times
+        for (start, length), count in alike.items():
+            shape = capture.reduction.shape(capture.site.axes, capture.site.sizes(config, start, length))
+            total += 4 * math.prod(shape) * len(capture.blocks(config)) * count
     return total
 
 
@@ -104,25 +102,25 @@ def run(
     limit_bytes: int = LIMIT_BYTES,
     sources: SourceActivations | None = None,
 ) -> Trace:
-    """Feed the text segment by segment, change what the spec's interventions say, and keep what it asks for.
+    """Run a text segment by segment with the spec's interventions, and keep what it captures.
 
-    Observing changes nothing: the logits are bitwise those of a run without captures. Interventions apply in their
-    order; captures show values as the model used them. Texts that interventions take from are run first, clean, each
-    once. With an intervention that is READ_ONLY, logits and captures come from the pass that has it, while the bank and
-    the sites of writing come from the pass that wrote without it. Safe to call from many threads on one checkpoint.
+    Captures change nothing: the logits are bitwise those of a run without them. Interventions apply in their order;
+    captures show values as the model used them. Donors are run first, clean, each once. With a READ_ONLY intervention,
+    logits and captures come from the pass that has it, the bank and the sites of writing from the pass that wrote
+    without it. Safe to call from many threads on one checkpoint.
 
     Args:
-        on_segment: hears (segments done, segments in all) after each segment of the text itself.
+        on_segment: called with (segments done, segments in all) after each segment of the text itself.
         limit_bytes: refuse to keep more.
-        sources: what `source_activations` found for this spec, or for one that takes more; None, those texts are run.
+        sources: result of `source_activations` for this spec, or for one that takes more; None, donors are run.
 
     Raises ValueError as `prepare` does, and TooLargeError with both numbers before anything runs.
     """
     tokens, segments = prepare(checkpoint, spec)
-    wanted = _bytes(checkpoint.config, spec, tokens, segments)
-    if wanted > limit_bytes:
+    needed = _bytes(checkpoint.config, spec, tokens, segments)
+    if needed > limit_bytes:
         raise TooLargeError(
-            f"this run would keep {wanted:,} bytes, more than the {limit_bytes:,} allowed: "
+            f"this run would keep {needed:,} bytes, more than the {limit_bytes:,} allowed: "
             "capture fewer sites, blocks or segments, or reduce them (HeadMean, PooledMax, TopSlots)"
         )
     records: Records = {}
@@ -132,7 +130,7 @@ def run(
         sources = _source_activations(checkpoint, spec, segments) if sources is None else sources
         steps = run_segments(checkpoint.model, segments, spec, records, sources=sources)
         for segment, output in in_turns(checkpoint.lock, steps):
-            logits.put(to_numpy(output.logits[0, : len(segment.ids)]))
+            logits.add(to_numpy(output.logits[0, : len(segment.ids)]))
             if on_segment is not None:
                 on_segment(segment.index + 1, len(segments))
     assert output is not None, "a text has a segment"
@@ -146,16 +144,16 @@ def run(
         dtype=checkpoint.dtype,
         tokens=tokens,
         segments=segments,
-        logits=logits.whole(),
+        logits=logits.array(),
         bank=None if output.bank is None else to_numpy(output.bank[0]),
         records=records,
     )
 
 
 def source_activations(checkpoint: Checkpoint, spec: RunSpec) -> SourceActivations:
-    """What a spec's interventions take from other texts: each of these is run once, clean, as far as it is needed.
+    """What a spec's interventions take from other texts: each text is run once, clean, as far as it is needed.
 
-    They serve every spec of the same text, segment length and checkpoint whose interventions are among these.
+    Usable for every spec of the same text, segment length and checkpoint whose interventions are among these.
     Raises ValueError as `prepare` does.
     """
     _, segments = prepare(checkpoint, spec)
@@ -165,27 +163,28 @@ def source_activations(checkpoint: Checkpoint, spec: RunSpec) -> SourceActivatio
 
 def _source_activations(checkpoint: Checkpoint, spec: RunSpec, segments: Sequence[Segment]) -> SourceActivations:
     by_text: dict[str, list[SourceRequest]] = defaultdict(list)
-    for taking in takings(spec.interventions, checkpoint.config, segments):
-        for text in taking.operation.donors:
-            by_text[text].append(taking)
+    for request in source_requests(spec.interventions, checkpoint.config, segments):
+        for text in request.operation.donors:
+            by_text[text].append(request)
     values: dict[SourceRequest, Tensor] = {}
-    for text, wanted in by_text.items():
-        for taking, value in zip(wanted, _clean(checkpoint, replace(spec, text=text), wanted)):
-            share = taking.operation.share(value, taking.site.axes)
-            values[taking] = values[taking] + share if taking in values else share
+    for text, requests in by_text.items():
+        for request, value in zip(requests, _clean_values(checkpoint, replace(spec, text=text), requests)):
+            share = request.operation.share(value, request.site.axes)
+            values[request] = values[request] + share if request in values else share
     carry = {change.texts for change in spec.interventions if isinstance(change, Carry)}
     return SourceActivations(values=values, banks={texts: _bank_after(checkpoint, texts, spec) for texts in carry})
 
 
-def _clean(checkpoint: Checkpoint, donor: RunSpec, wanted: Sequence[SourceRequest]) -> list[Tensor]:
-    """What a donor's clean run has at each of the places wanted."""
+def _clean_values(checkpoint: Checkpoint, donor: RunSpec, requests: Sequence[SourceRequest]) -> list[Tensor]:
+    """The value for each request in a donor's clean run."""
     segments = _donor_segments(checkpoint, donor.text, donor.segment_length)
     places = [
-        Coordinate(taking.operation.of(taking.place.segment, len(segments)), taking.place.layer) for taking in wanted
+        Coordinate(request.operation.donor_segment(request.place.segment, len(segments)), request.place.layer)
+        for request in requests
     ]
     captures = [
-        Capture(taking.site, layers=None if place.layer is None else (place.layer,), segments=(place.segment,))
-        for taking, place in zip(wanted, places)
+        Capture(request.site, layers=None if place.layer is None else (place.layer,), segments=(place.segment,))
+        for request, place in zip(requests, places)
     ]
     records: Records = {}
     needed = segments[: max(place.segment for place in places) + 1]
@@ -193,8 +192,8 @@ def _clean(checkpoint: Checkpoint, donor: RunSpec, wanted: Sequence[SourceReques
     for _ in in_turns(checkpoint.lock, run_segments(checkpoint.model, needed, clean, records)):
         pass
     like = checkpoint.model.embed.weight
-    kept = {key: torch.tensor(value, dtype=like.dtype, device=like.device) for key, value in records.items()}
-    return [kept[key] for key in zip(captures, places)]  # many segments can take the same
+    values = {key: torch.tensor(value, dtype=like.dtype, device=like.device) for key, value in records.items()}
+    return [values[key] for key in zip(captures, places)]  # many segments can take the same
 
 
 def _bank_after(checkpoint: Checkpoint, texts: Sequence[str], spec: RunSpec) -> Float[Tensor, "slot slot_dim"]:
@@ -206,5 +205,5 @@ def _bank_after(checkpoint: Checkpoint, texts: Sequence[str], spec: RunSpec) -> 
         segments = _donor_segments(checkpoint, text, spec.segment_length)
         for _, output in in_turns(checkpoint.lock, run_segments(model, segments, clean, {}, Carried(bank, None))):
             bank = output.bank
-    assert bank is not None, "Carry asks for a memory"
+    assert bank is not None, "Carry is refused without a memory"
     return bank[0]

@@ -1,4 +1,4 @@
-"""RunSpec: everything that decides what a run shows. Key of caches, body of permalinks, sidecar of figures."""
+"""RunSpec: everything that decides what a run shows. Caches, links and sidecars of figures hold it."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from lm2.serialize import LARGEST_INT, Spec, within
 
 @dataclass(frozen=True, kw_only=True)
 class RunSpec(Spec):
-    """One run of one checkpoint on one text. Frozen, hashable, plain JSON both ways."""
+    """One run of one checkpoint on one text."""
 
     checkpoint: str
     """Bundled name or path, as given to `lm2.load`."""
@@ -21,7 +21,7 @@ class RunSpec(Spec):
     interventions: tuple[Intervention, ...] = ()
     """Applied in this order."""
     seed: int = 0
-    """For whatever draws at random within a run; a plain run draws nothing."""
+    """For anything random in a run; a plain run draws nothing."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

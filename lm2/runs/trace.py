@@ -1,5 +1,6 @@
-"""Trace: what one run left behind. Read-only numpy, no batch axis, addressed by coordinate."""
+"""Trace: the record of one run. Read-only numpy without a batch axis, addressed by coordinate."""
 
+import tempfile
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -18,7 +19,9 @@ from lm2.text.segments import Segment
 from lm2.text.sequence import TokenSequence
 
 _ROWS = 1024
-"""Rows of logits that are worked on at a time: a long text's are not held in float64 all at once."""
+"""Rows of logits that are converted to float64 at a time."""
+_MOST_IN_MEMORY = 256 * 1024**2
+"""Bytes of logits beyond which they are kept in a temporary file, from which pages are read as they are looked at."""
 _FORMAT = 2
 """1 had no seal."""
 _KIND = "trace"
@@ -37,8 +40,7 @@ class Trace:
     device: str
     dtype: str
     processor: str = ""
-    """Its kind, as `lm2.origin` tells it, and how many threads: the last bits are theirs. Empty and 0 where it was not
-    recorded."""
+    """As `lm2.origin` names it. Like the number of threads it decides the last bits; empty and 0 where not recorded."""
     threads: int = 0
     tokens: TokenSequence
     segments: tuple[Segment, ...]
@@ -55,43 +57,42 @@ class Trace:
 
         `reduction` is needed only where the site was captured in several ways. Raises KeyError saying what was kept.
         """
-        there = self._index.get((site, Coordinate(segment, layer)), ())
-        found = [value for capture, value in there if reduction in (None, capture.reduction)]
-        if len(found) == 1:
-            return found[0]
+        records = self._index.get((site, Coordinate(segment, layer)), ())
+        values = [value for capture, value in records if reduction in (None, capture.reduction)]
+        if len(values) == 1:
+            return values[0]
         kept = sorted({f"{capture.site.name} {capture.reduction}" for capture, _ in self.records})
         what = f"{site.name} at segment {segment}, layer {layer}" + (f", {reduction}" if reduction else "")
         raise KeyError(
-            f"{'several captures hold' if found else 'no capture holds'} {what}; kept: {', '.join(kept) or 'nothing'}"
+            f"{'several captures hold' if values else 'no capture holds'} {what}; kept: {', '.join(kept) or 'nothing'}"
         )
 
     def across(self, site: AnySite, *, layer: int | None = None, reduction: Reduction | None = None) -> np.ndarray:
-        """A site over the whole context: joined along its token axis, or stacked as [segment, ...] where it has
-        none."""
-        parts = [self.at(site, segment=s.index, layer=layer, reduction=reduction) for s in self.segments]
+        """A site over all segments: joined along its token axis, or stacked as [segment, ...] where it has none."""
+        values = [self.at(site, segment=s.index, layer=layer, reduction=reduction) for s in self.segments]
         first = self._index[site, Coordinate(self.segments[0].index, layer)]
         axes = next(capture for capture, _ in first if reduction in (None, capture.reduction)).axes
-        return np.concatenate(parts, axes.index(Axis.TOKEN)) if Axis.TOKEN in axes else np.stack(parts)
+        return np.concatenate(values, axes.index(Axis.TOKEN)) if Axis.TOKEN in axes else np.stack(values)
 
     @cached_property
     def _index(self) -> Mapping[tuple[AnySite, Coordinate], list[tuple[Capture, np.ndarray]]]:
-        """The records by their places: a long text has tens of thousands, and each place is asked for."""
-        found: dict[tuple[AnySite, Coordinate], list[tuple[Capture, np.ndarray]]] = defaultdict(list)
-        for (capture, at), value in self.records.items():
-            found[capture.site, at].append((capture, value))
-        return dict(found)
+        """The records by place: a long text has tens of thousands, and each place is looked up."""
+        records: dict[tuple[AnySite, Coordinate], list[tuple[Capture, np.ndarray]]] = defaultdict(list)
+        for (capture, place), value in self.records.items():
+            records[capture.site, place].append((capture, value))
+        return dict(records)
 
     @property
     def bytes(self) -> int:
-        """Bytes held in memory, in arrays."""
+        """Bytes of the arrays that are held in memory."""
         logits = 0 if isinstance(self.logits, np.memmap) else self.logits.nbytes
         return sum(v.nbytes for v in self.records.values()) + logits + (0 if self.bank is None else self.bank.nbytes)
 
     @cached_property
     def surprisal(self) -> Float[np.ndarray, "token"]:
-        """Bits of each token given the ones before it; NaN for the first of the text, which nothing predicts.
+        """Bits of each token given the ones before it, in float64; NaN for the first of the text.
 
-        The first token of a later segment is predicted by the last of the segment before. Computed in float64.
+        The first token of a later segment is predicted by the last of the segment before.
         """
         ids = np.array(self.tokens.ids)
         bits = np.full(len(ids), np.nan)
@@ -104,14 +105,14 @@ class Trace:
         return read_only(bits)
 
     def save(self, path: Path) -> None:
-        """Write a .npz without pickle; `load` gives it back. An existing file is replaced in one step."""
+        """Write a .npz without pickle. An existing file is replaced in one step."""
         arrays: dict[str, np.ndarray] = {"logits": self.logits}
         if self.bank is not None:
             arrays["bank"] = self.bank
         places = []
-        for number, ((capture, at), value) in enumerate(self.records.items()):
+        for number, ((capture, place), value) in enumerate(self.records.items()):
             arrays[f"record{number}"] = value
-            places.append([capture.to_json(), at.segment, at.layer])
+            places.append([capture.to_json(), place.segment, place.layer])
         header = {
             "format": _FORMAT,
             "spec": self.spec.to_json(),
@@ -124,10 +125,9 @@ class Trace:
 
     @classmethod
     def load(cls, path: Path) -> "Trace":
-        """Raises ValueError with the path when the file is no trace, or not as it was written."""
+        """Read what `save` wrote. Raises ValueError with the path when the file is no trace, or damaged."""
         try:
-            header, arrays = read_arrays(path, of=_KIND)
-            return cls._of(header, arrays)
+            return cls._of(*read_arrays(path, of=_KIND))
         except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} is not a trace written by this program: {error}") from error
 
@@ -140,7 +140,7 @@ class Trace:
             text=tokens["text"],
             ids=tuple(tokens["ids"]),
             pieces=tuple(tokens["pieces"]),
-            spans=tuple((a, b) for a, b in tokens["spans"]),
+            spans=tuple((start, end) for start, end in tokens["spans"]),
             breaks=tuple(tokens["breaks"]),
         )
         records = {
@@ -162,6 +162,33 @@ class Trace:
 
 
 def read_only(array: np.ndarray) -> np.ndarray:
-    """The same array, which nobody can write to any more."""
+    """The same array, made read-only."""
     array.setflags(write=False)
     return array
+
+
+class GrowingLogits:
+    """The logits of a run, added row by row: held in memory or, for a long text, in a temporary file without a name."""
+
+    def __init__(self, tokens: int, d_vocab: int) -> None:
+        """Raises OSError where the system's temporary folder (TMPDIR) cannot be written to."""
+        self._shape, self._rows = (tokens, d_vocab), 0
+        in_memory = 4 * tokens * d_vocab <= _MOST_IN_MEMORY
+        self._file = None if in_memory else tempfile.TemporaryFile(prefix="lm2-logits-")  # noqa: SIM115 - it goes with the array
+        self._values = np.empty(self._shape if in_memory else 0, np.float32)
+
+    def add(self, rows: Float[np.ndarray, "token d_vocab"]) -> None:
+        """Raises OSError where the disk is full."""
+        if self._file is None:
+            self._values[self._rows : self._rows + len(rows)] = rows
+            self._rows += len(rows)
+        else:
+            self._file.write(rows.tobytes())  # a map that is written to would end the process on a full disk
+
+    def array(self) -> Float[np.ndarray, "token d_vocab"]:
+        """All rows, read-only, once each has been added. A file is deleted with the array."""
+        if self._file is not None:
+            with self._file:
+                self._file.flush()
+                self._values = np.memmap(self._file, np.float32, "r", shape=self._shape)
+        return read_only(self._values)

@@ -1,4 +1,4 @@
-"""TrainingConfig: everything that a training run depends on."""
+"""TrainingConfig, and the learning rate's schedule."""
 
 import math
 from dataclasses import dataclass, replace
@@ -13,10 +13,9 @@ from lm2.training.curriculum import Stage
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig(Spec):
-    """Everything a training run depends on; the same values give the same weights on the same machine.
+    """Everything that a training run depends on; the same values give the same weights on the same machine.
 
-    Which documents a step sees does not depend on the model, so that models trained with the same `seed` and `stages`
-    have seen the same.
+    The documents of a step do not depend on the model: models with the same `seed` and `stages` see the same ones.
     """
 
     model: LM2Config
@@ -27,9 +26,9 @@ class TrainingConfig(Spec):
     seed: int
     stages: tuple[Stage, ...]
     books: tuple[str, ...] = ()
-    """Plain texts, or xz-compressed ones, that statements are hidden in."""
+    """Texts, plain or xz-compressed, that statements are hidden in."""
     batch: int = 32
-    """Documents a step, on each process."""
+    """Documents per step and process."""
     questions: int = 6
     """Questions asked of each document of the MEMORY phase."""
     learning_rate: float = 2e-3
@@ -39,7 +38,7 @@ class TrainingConfig(Spec):
     clip: float = 1.0
     checkpoint_every: int = 100
     memory_from_attention: bool = False
-    """Whether a gated memory's weights begin, with the MEMORY phase, as `GatedMemory.begin_as` has them."""
+    """Whether a gated memory's weights are set by `GatedMemory.begin_as` when the MEMORY phase begins."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -58,7 +57,7 @@ class TrainingConfig(Spec):
         return sum(stage.steps for stage in self.stages)
 
     def at(self, step: int) -> tuple[Stage, float]:
-        """The stage of a step, and how far through it the step is, from 0 to 1."""
+        """The stage of a step, and the share of it that lies before the step."""
         for stage in self.stages:
             if step < stage.steps:
                 return stage, step / stage.steps
@@ -73,22 +72,21 @@ class TrainingConfig(Spec):
         Raises ValueError with the path and what is wrong.
         """
         try:
-            found = cls.from_json(read_json(path))
+            config = cls.from_json(read_json(path))
         except ValueError as error:
             raise ValueError(f"{path} is not a training configuration: {error}") from error
         files = {
-            name: tuple(str(_found(file, path.parent)) for file in getattr(found, name))
-            for name in ("stories", "books")
+            name: tuple(_locate(file, path.parent) for file in getattr(config, name)) for name in ("stories", "books")
         }
-        return replace(found, tokenizer=str(path.parent / found.tokenizer), **files)
+        return replace(config, tokenizer=str(path.parent / config.tokenizer), **files)
 
 
-def _found(name: str, beside: Path) -> Path:
-    """A file: beside the configuration, or else in the data folder if it is there."""
+def _locate(name: str, folder: Path) -> str:
+    """The path of a file in the configuration's folder or, where only that has it, in the data folder."""
     shared = data_folder()
-    if shared is not None and not (beside / name).exists() and (shared / name).exists():
-        return shared / name
-    return beside / name
+    if shared is not None and not (folder / name).exists() and (shared / name).exists():
+        folder = shared
+    return str(folder / name)
 
 
 def learning_rate(config: TrainingConfig, step: int) -> float:
@@ -96,7 +94,5 @@ def learning_rate(config: TrainingConfig, step: int) -> float:
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps
     done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
-    return (
-        config.final_learning_rate
-        + (config.learning_rate - config.final_learning_rate) * (1 + math.cos(math.pi * done)) / 2
-    )
+    least = config.final_learning_rate
+    return least + (config.learning_rate - least) * (1 + math.cos(math.pi * done)) / 2

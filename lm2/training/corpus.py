@@ -1,4 +1,4 @@
-"""The texts that the bundled tokenizer was learnt from: bAbI stories and the training books of a data folder."""
+"""The texts that the bundled tokenizer was trained on: bAbI stories and the training books of a data folder."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +9,7 @@ from lm2.tasks.babi_files import read
 
 
 def texts(folder: Path) -> Iterator[str]:
-    """Every line of the bAbI stories alone, every story as one text, then every book.
+    """Each line of each bAbI story and the whole story, then each book.
 
     `folder` holds babi/babi-v1.2-en-train.tar.xz and books/train/*.txt.xz. Raises ValueError where it does not.
     """

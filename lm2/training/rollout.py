@@ -1,4 +1,4 @@
-"""A model over whole documents: the banks that they leave, and what is said to the questions about them."""
+"""The forward pass of training: reads whole documents, asks the questions about them, and returns the loss."""
 
 import itertools
 from collections.abc import Sequence
@@ -12,11 +12,11 @@ from lm2.text.segments import numbered
 from lm2.training.curriculum import TrainingDocument
 
 Hits = dict[str, tuple[int, int]]
-"""(right, asked) by kind of question. Right is an answer whose every token was the most probable one."""
+"""(right, asked) by kind of question. An answer is right where each of its tokens was the most probable one."""
 
 
 class Rollout(nn.Module):
-    """A model over whole documents, so that data-parallel wrappers see one forward for one backward."""
+    """A module, so that data-parallel wrappers see one forward for one backward."""
 
     def __init__(self, model: LM2) -> None:
         super().__init__()
@@ -34,47 +34,42 @@ class Rollout(nn.Module):
         loss."""
         banks = [self.model.fresh_bank(len(documents))]
         losses = []
-        read = [numbered(document.segments) for document in documents]
-        if banks[0] is None and not language:  # no question will know what was read
-            read = []
-        writes = max((question.after for document in documents for question in document.asked), default=0)
+        # Without a bank, no question depends on what was read.
+        read = [numbered(document.segments) for document in documents] if banks[0] is not None or language else []
+        writes = max((question.after for document in documents for question in document.questions), default=0)
         for ids, non_padding, output in run_batch(self.model, read, banks[0], writes=writes):
             banks.append(output.bank)
             if language and ids.shape[1] > 1:
-                followed = non_padding[:, 1:]
-                logits = output.unembed(output.final[:, :-1][followed]).float()
-                losses.append(nn.functional.cross_entropy(logits, ids[:, 1:][followed], reduction="none"))
-        nothing = torch.zeros((), device=self.model.embed.weight.device)
-        return banks, torch.cat(losses).mean() if losses else nothing
+                predicted = non_padding[:, 1:]
+                logits = output.unembed(output.final[:, :-1][predicted]).float()
+                losses.append(nn.functional.cross_entropy(logits, ids[:, 1:][predicted], reduction="none"))
+        return banks, torch.cat(losses).mean() if losses else torch.zeros((), device=self.model.embed.weight.device)
 
     def _ask(self, documents: Sequence[TrainingDocument], banks: Sequence[Tensor | None]) -> tuple[Tensor, Hits]:
-        """Each question is a row of its own, which begins with the bank of its document."""
-        asked = [(row, question) for row, document in enumerate(documents) for question in document.asked]
+        """Each question is a row of a batch, which begins with its document's bank."""
+        questions = [(i, question) for i, document in enumerate(documents) for question in document.questions]
         losses, owners, hits = [], [], {}
-        kept = [bank for bank in banks if bank is not None]
-        # Rows of like length go together: padding costs as much as text.
-        asked.sort(key=lambda pair: len(pair[1].ids))
-        for _, group in itertools.groupby(asked, key=lambda pair: (len(pair[1].ids) - 1).bit_length()):
-            rows = list(group)
-            bank = torch.stack([kept[question.after][row] for row, question in rows]) if kept else None
-            segments = [numbered([question.ids], question.after) for _, question in rows]
+        existing = [bank for bank in banks if bank is not None]
+        # Questions of similar length share a batch: padding costs as much as text.
+        questions.sort(key=lambda pair: len(pair[1].ids))
+        for _, group in itertools.groupby(questions, key=lambda pair: (len(pair[1].ids) - 1).bit_length()):
+            batch = list(group)
+            bank = torch.stack([existing[question.after][i] for i, question in batch]) if existing else None
+            segments = [numbered([question.ids], question.after) for _, question in batch]
             ids, _, output = next(run_batch(self.model, segments, bank, writes=0))
             places = [
-                (at, len(question.ids) - 1 - back)
-                for at, (_, question) in enumerate(rows)
+                (row, len(question.ids) - 1 - back)
+                for row, (_, question) in enumerate(batch)
                 for back in range(question.answer)
             ]
-            row, column = torch.tensor(places, device=ids.device).T
-            logits, target = output.unembed(output.final[row, column - 1]).float(), ids[row, column]
+            rows, columns = torch.tensor(places, device=ids.device).T
+            logits, target = output.unembed(output.final[rows, columns - 1]).float(), ids[rows, columns]
             losses.append(nn.functional.cross_entropy(logits, target, reduction="none"))
-            owners += [rows[at][0] for at, _ in places]
-            right = (logits.argmax(-1) == target).tolist()
-            for at, (_, question) in enumerate(rows):
-                got, count = hits.get(question.label, (0, 0))
-                hits[question.label] = (
-                    got + all(hit for hit, (place, _) in zip(right, places) if place == at),
-                    count + 1,
-                )
+            owners += [batch[row][0] for row, _ in places]
+            wrong = set(rows[logits.argmax(-1) != target].tolist())
+            for row, (_, question) in enumerate(batch):
+                right, asked = hits.get(question.label, (0, 0))
+                hits[question.label] = (right + (row not in wrong), asked + 1)
         owner = torch.tensor(owners, device=losses[0].device)
         weight = 1 / owner.bincount().clamp(min=1)[owner]
         return (torch.cat(losses) * weight).sum() / weight.sum(), hits

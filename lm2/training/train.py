@@ -1,6 +1,6 @@
 """The training loop: back-propagation through segments, a curriculum over their number, and exact resumption.
 
-Written on Hugging Face `accelerate`: the same configuration trains on one CPU, one GPU or many.
+With Hugging Face `accelerate` the same configuration trains on one CPU, one GPU or many.
 """
 
 import logging
@@ -26,13 +26,13 @@ from lm2.training.rollout import Hits, Rollout
 from lm2.training.state import Progress, resume, save_state
 from lm2.weights.checkpoint import save
 
-MOST_IN_ONE_SEGMENT = 8
+_MOST_IN_ONE_SEGMENT = 8
 """Statements that a question shares a segment with, at most."""
 
 _LOG = logging.getLogger(__name__)
 
 
-def draw(config: TrainingConfig, lessons: Lessons, step: int, process: int) -> list[TrainingDocument]:
+def draw_documents(config: TrainingConfig, lessons: Lessons, step: int, process: int) -> list[TrainingDocument]:
     """The documents of one step: a function of seed, stages, step and process alone."""
     rng = random.Random(f"{config.seed}/{step}/{process}")
     stage, share = config.at(step)
@@ -45,10 +45,10 @@ def draw(config: TrainingConfig, lessons: Lessons, step: int, process: int) -> l
         if stage.phase is Phase.REPEAT or rng.random() < 0.05:
             documents.append(lessons.repeat(rng))
         elif stage.phase is Phase.OPEN or rng.random() < 0.1:
-            documents.append(lessons.open(rng, task, min(statements, MOST_IN_ONE_SEGMENT)))
+            documents.append(lessons.open(rng, task, min(statements, _MOST_IN_ONE_SEGMENT)))
         else:
             documents.append(lessons.memory(rng, task, statements, prose, length, stage.places, config.questions))
-        if not documents[-1].asked:
+        if not documents[-1].questions:
             documents.pop()
     return documents
 
@@ -57,29 +57,28 @@ def draw(config: TrainingConfig, lessons: Lessons, step: int, process: int) -> l
 def held_out_accuracy(
     model: LM2, lessons: Lessons, stories: Sequence[Story], config: TrainingConfig, each: int
 ) -> Hits:
-    """The last question of `each` held-out stories of every task, always the same ones, in a segment of its own."""
+    """On the last question, in a segment of its own, of the first `each` stories of every task that is trained on."""
     tasks = sorted({task for stage in config.stages for task in stage.tasks})
-    asked = [story for task in tasks for story in [story for story in stories if story.task == task][:each]]
-    return Rollout(model)(
-        [lessons.exam(story, story.questions[-1], config.model.segment_length) for story in asked], 0.0
-    )[1]
+    chosen = [story for task in tasks for story in [story for story in stories if story.task == task][:each]]
+    exams = [lessons.exam(story, story.questions[-1], config.model.segment_length) for story in chosen]
+    return Rollout(model)(exams, 0.0)[1]
 
 
 def train(config: TrainingConfig, folder: Path, on_step: Callable[[Progress, float], None] | None = None) -> LM2:
-    """Train, or go on training, into `folder`; returns the trained model.
+    """Train, or continue training, in `folder`; returns the trained model.
 
-    `folder`/training holds the resumable state (no pickle) and is replaced in one step; `folder`/checkpoint, at the
-    end, what `lm2.load` opens. `on_step` hears the progress and the loss. Interrupted at any moment and started again,
-    the weights come out the same.
+    `folder`/training holds the resumable state; `folder`/checkpoint, at the end, what `lm2.load` opens. `on_step` is
+    called with the progress and the loss. Training that is interrupted at any moment and started again gives the same
+    weights.
 
-    Raises NotFiniteError, with step and loss, before weights are changed by a loss or a gradient that is NaN or
-    infinite; the state that was kept last is left as it is. Raises ValueError for a folder in which another
-    configuration, or this one with other files, was trained, and for a damaged state.
+    Raises NotFiniteError, with step and loss, before a loss or a gradient that is NaN or infinite changes weights; the
+    last saved state stays. Raises ValueError for a folder in which another configuration, or this one with other files,
+    was trained, and for a damaged state.
     """
     accelerator = Accelerator(kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)])
     tokenizer = Tokenizer.load(Path(config.tokenizer))
-    known, held = _stories(config)
-    lessons = Lessons(known, [read_text(Path(book)) for book in config.books], tokenizer, config.model.segment_end)
+    stories, held_out = _stories(config)
+    lessons = Lessons(stories, [read_text(Path(book)) for book in config.books], tokenizer, config.model.segment_end)
     model = LM2(config.model)
     model.initialise(torch.Generator().manual_seed(config.seed))
     optimizer = _optimizer(config, model)
@@ -96,7 +95,9 @@ def train(config: TrainingConfig, folder: Path, on_step: Callable[[Progress, flo
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(config, progress.step)
         with _step(progress.step + 1, folder):
-            loss, _ = rollout(draw(config, lessons, progress.step, accelerator.process_index), stage.language_weight)
+            loss, _ = rollout(
+                draw_documents(config, lessons, progress.step, accelerator.process_index), stage.language_weight
+            )
             accelerator.backward(loss)
             gradient = accelerator.clip_grad_norm_(rollout.parameters(), config.clip)
             assert gradient is not None, "nothing scales it"
@@ -112,14 +113,14 @@ def train(config: TrainingConfig, folder: Path, on_step: Callable[[Progress, flo
             progress.step % config.checkpoint_every == 0 or progress.step == config.steps
         ):
             with _step(progress.step, folder):
-                hits = held_out_accuracy(model, lessons, held, config, 50)
-            # After its weights have been seen to work.
+                hits = held_out_accuracy(model, lessons, held_out, config, 50)
+            # Saved only after its outputs have been seen to be finite.
             save_state(folder / "training", config, model, optimizer, progress)
-            held_out = " ".join(
-                f"{label}:{right / count:.0%}"
-                for label, (right, count) in sorted(hits.items(), key=lambda one: int(one[0][2:]))
+            accuracy = " ".join(
+                f"{label}:{right / asked:.0%}"
+                for label, (right, asked) in sorted(hits.items(), key=lambda item: int(item[0].removeprefix("qa")))
             )
-            _LOG.info("step %d, loss %.3f, held-out accuracy %s", progress.step, loss.item(), held_out)
+            _LOG.info("step %d, loss %.3f, held-out accuracy %s", progress.step, loss.item(), accuracy)
     if accelerator.is_main_process:
         save(folder / "checkpoint", model, tokenizer, _card(config, progress))
     return model
@@ -127,24 +128,22 @@ def train(config: TrainingConfig, folder: Path, on_step: Callable[[Progress, flo
 
 @contextmanager
 def _step(number: int, folder: Path) -> Iterator[None]:
-    """One step's computing; where a number is none, an error that says in which one, and what there is to go on
-    from."""
+    """Adds to a NotFiniteError in which step it arose, and which state there is to continue from."""
     try:
         yield
     except NotFiniteError as error:
-        kept = folder / "training"
-        left = f"{kept} holds the last good state" if kept.exists() else "no state was kept yet"
+        saved = folder / "training"
+        state = f"{saved} holds the last good state" if saved.exists() else "no state was kept yet"
         raise NotFiniteError(
-            f"training stops at step {number}, whose loss is not a finite number: {error}; {left}"
+            f"training stops at step {number}, whose loss is not a finite number: {error}; {state}"
         ) from error
 
 
 def _stories(config: TrainingConfig) -> tuple[list[Story], list[Story]]:
     """Stories to train on, and held-out ones; a story that is word for word in both is only held out."""
-    found = [story for path in config.stories for story in read(path) if story.task in TASKS]
-    known, held = split(found)
-    texts = {_texts(story) for story in held}
-    return [story for story in known if _texts(story) not in texts], list(held)
+    training, held_out = split([story for path in config.stories for story in read(path) if story.task in TASKS])
+    texts = {_texts(story) for story in held_out}
+    return [story for story in training if _texts(story) not in texts], list(held_out)
 
 
 def _texts(story: Story) -> tuple[str, ...]:

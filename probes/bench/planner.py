@@ -1,5 +1,4 @@
-"""What planning saves: a knock-out sweep the plain way, a whole document for every unit, beside the planner on the same
-work."""
+"""Benchmark of the planner: a knock-out sweep by it and by the plain way, a whole document for each unit."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -24,25 +23,24 @@ from probes.causal.planner import answers_alone_under, answers_under
 
 LAYERS, SLOTS, SEGMENTS, SEGMENT_LENGTH = 6, 32, 8, 64
 _STATEMENTS = 81
-"""With these a story's document is as long as its segments hold."""
+"""As many as fill the segments."""
 _REPEATS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
 class SweepBench:
-    """CPU seconds of one sweep, by way. Edits are Set(value=0): what is put in a slot's place decides nothing about the
-    cost."""
+    """CPU seconds of one sweep. Edits are Set(value=0): the cost does not depend on the operation."""
 
     units: int
     plain_units: int
-    """Those that the plain way ran; its seconds are extrapolated from them."""
+    """Units that were run the plain way; its seconds are extrapolated from them."""
     tokens: int
     plain_seconds: float
     exact_seconds: float
     answer_seconds: float
-    """Medians of three for the planner."""
+    """The planner's seconds are medians of three."""
     max_difference: float
-    """Of any logit, planner less plain."""
+    """Largest difference of a logit between the two ways."""
 
     @property
     def exact_speedup(self) -> float:
@@ -57,8 +55,7 @@ class SweepBench:
 
 
 def fresh_checkpoint(seed: int = 0) -> Checkpoint:
-    """An untrained GATED model of 6 blocks, 32 slots and segments of 64 tokens: what a sweep costs does not depend on
-    the weights."""
+    """An untrained GATED model: the cost of a sweep does not depend on the weights."""
     trained = load("babi-lm2")
     config = replace(
         trained.config,
@@ -76,27 +73,30 @@ def fresh_checkpoint(seed: int = 0) -> Checkpoint:
 
 
 def document(checkpoint: Checkpoint) -> EncodedPrompt:
-    """A question at the end of a story of 8 segments, in the last of them."""
+    """A question in the last segment of a story of 8."""
     story = simulate(1, seed=0, statements=_STATEMENTS, questions=1).story
     return encode_prompt(checkpoint, ask(story, story.questions[-1], own_segment=False))
 
 
 def knock_outs(checkpoint: Checkpoint, asked: EncodedPrompt) -> tuple[Unit, ...]:
-    """Every slot in every block, as the answer's segment reads it."""
-    sites, at = (Site.READ_K, Site.READ_V), (asked.segment,)
+    """For each slot in each block, its keys and values set to 0 as the answer's segment reads it."""
+    zero, segments = Set(value=0.0), (asked.segment,)
     return tuple(
-        tuple(Edit(site=site, operation=Set(value=0.0), layers=(layer,), segments=at, slots=(slot,)) for site in sites)
+        tuple(
+            Edit(site=site, operation=zero, layers=(layer,), segments=segments, slots=(slot,))
+            for site in (Site.READ_K, Site.READ_V)
+        )
         for layer in checkpoint.config.memory_layers
         for slot in range(checkpoint.config.slots)
     )
 
 
 def bench_sweep(plain: int | None = None, on_unit: Callable[[int, int], None] = lambda done, total: None) -> SweepBench:
-    """Measure all three ways on one document; the planner before, in the midst of and after the plain way.
+    """Measure both ways on one document: the planner before, halfway through and after the plain way.
 
     Args:
-        plain: run only so many units the plain way, evenly over all; None, all.
-        on_unit: hears (units done the plain way, units to do).
+        plain: how many units to run the plain way, evenly spaced over all; None, all.
+        on_unit: called with (units done the plain way, units to do).
 
     Raises ValueError for fewer units than 1 and more than there are.
     """
@@ -106,38 +106,32 @@ def bench_sweep(plain: int | None = None, on_unit: Callable[[int, int], None] = 
     if plain is not None and not 1 <= plain <= len(units):
         raise ValueError(f"the plain way can run 1 to {len(units)} units, not {plain}")
     chosen = np.linspace(0, len(units) - 1, len(units) if plain is None else plain).round().astype(int)
-    spent, exact_spent, answer_spent = 0.0, [], []
-    logits = []
-    for part in np.array_split(chosen, _REPEATS - 1):
-        exact = _planned(checkpoint, asked, units, exact_spent, answer_spent)
+    plain_seconds, logits = 0.0, []
+    planned = [_planned_seconds(checkpoint, asked, units)]
+    for numbers in np.array_split(chosen, _REPEATS - 1):
         began = time.process_time()
-        for unit in part:
-            logits.append(run(checkpoint, replace(asked.spec, interventions=units[unit])).logits[list(asked.rows)])
+        for number in numbers:
+            logits.append(run(checkpoint, replace(asked.spec, interventions=units[number])).logits[list(asked.rows)])
             on_unit(len(logits), len(chosen))
-        spent += time.process_time() - began
-    exact = _planned(checkpoint, asked, units, exact_spent, answer_spent)
+        plain_seconds += time.process_time() - began
+        planned.append(_planned_seconds(checkpoint, asked, units))
+    exact = answers_under(checkpoint, asked, units)
+    exact_seconds, answer_seconds = np.median(planned, axis=0).tolist()
     return SweepBench(
         units=len(units),
         plain_units=len(chosen),
         tokens=len(asked.tokens),
-        plain_seconds=spent * len(units) / len(chosen),
-        exact_seconds=float(np.median(exact_spent)),
-        answer_seconds=float(np.median(answer_spent)),
+        plain_seconds=plain_seconds * len(units) / len(chosen),
+        exact_seconds=exact_seconds,
+        answer_seconds=answer_seconds,
         max_difference=float(np.abs(exact[chosen] - np.stack(logits)).max()),
     )
 
 
-def _planned(
-    checkpoint: Checkpoint,
-    asked: EncodedPrompt,
-    units: Sequence[Unit],
-    exact_spent: list[float],
-    answer_spent: list[float],
-) -> np.ndarray:
+def _planned_seconds(checkpoint: Checkpoint, asked: EncodedPrompt, units: Sequence[Unit]) -> tuple[float, float]:
+    """CPU seconds of the exact route and of the answer's."""
     began = time.process_time()
-    exact = answers_under(checkpoint, asked, units)
+    answers_under(checkpoint, asked, units)
     between = time.process_time()
     answers_alone_under(checkpoint, asked, units)
-    answer_spent.append(time.process_time() - between)
-    exact_spent.append(between - began)
-    return exact
+    return between - began, time.process_time() - between

@@ -1,4 +1,4 @@
-"""What fitting many probes at once saves: batched logistic regression beside scikit-learn's."""
+"""Benchmark of fitting many probes at once: batched logistic regression beside scikit-learn's."""
 
 import time
 from collections.abc import Callable
@@ -20,27 +20,27 @@ T = TypeVar("T")
 DIMS, TARGETS, CLASSES = (256, 512, 1024, 2048), (16, 64), 10
 TRAIN, TEST = 5000, 2000
 REFERENCE = 4
-"""Targets that scikit-learn fits; its time for all is that of these, extrapolated."""
+"""Targets that scikit-learn fits; its time for all is extrapolated from these."""
 _ROGUE = 4
-"""Features 30 times as large as others and far from 0, as language models have a few."""
+"""Features 30 times as large as the others and far from 0, such as language models have."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeRow:
-    """Targets of ten classes on the same features, fitted both ways. CPU seconds of one thread."""
+    """Targets of ten classes on the same features, fitted both ways. Times are CPU seconds of one thread."""
 
     d: int
     targets: int
     sklearn_seconds: float
-    """Of one target: the mean over those that scikit-learn fitted. Its features were standardised before."""
+    """For one target: the mean over those that scikit-learn fitted, without standardising the features."""
     batched_seconds: float
-    """Of all targets, standardising included."""
+    """For all targets, standardising included."""
     accuracy_difference: float
-    """Largest, of held-out accuracy, over the targets that both fitted."""
+    """Largest difference of held-out accuracy over the targets that both fitted."""
     agreement: float
-    """Smallest share of held-out rows that both put in the same class."""
+    """Smallest share, over these targets, of held-out rows that both put in the same class."""
     unconverged: int
-    """Of the batched probes."""
+    """Batched probes that did not converge."""
 
     @property
     def speedup(self) -> float:
@@ -62,11 +62,10 @@ class ProbesBench:
 
 
 def data(d: int, targets: int, seed: int = 0) -> tuple[Float32[np.ndarray, "row d"], Int[np.ndarray, "target row"]]:
-    """Features like activations (a power-law spectrum, mixed over all features; a few rogue ones), and labels that
-    noise blurs.
+    """Features like activations (a power-law spectrum mixed over all features, and a few rogue ones), and noisy labels.
 
-    The first `TRAIN` rows are to be fitted on. A label is the highest of ten random directions of the standardised
-    features, each of twice the standard deviation of a logit's noise.
+    The first `TRAIN` rows are to be fitted on. A label is the largest of ten random projections of the standardised
+    features, each with twice the standard deviation of its noise.
     """
     draw, rows = np.random.default_rng(seed), TRAIN + TEST
     features = (
@@ -85,58 +84,57 @@ def data(d: int, targets: int, seed: int = 0) -> tuple[Float32[np.ndarray, "row 
 
 
 def bench_probes(strength: float = 0.01, on_fit: Callable[[int, int], None] = lambda done, total: None) -> ProbesBench:
-    """Measure every size. `on_fit` hears (scikit-learn's fits done, fits to do)."""
+    """Measure every size. `on_fit` is called with (scikit-learn's fits done, fits to do)."""
     rows: list[ProbeRow] = []
-    for at, d in enumerate(DIMS):
-        rows += _both(d, strength, lambda done, at=at: on_fit(at * REFERENCE + done, len(DIMS) * REFERENCE))
+    for i, d in enumerate(DIMS):
+        rows += _both(d, strength, lambda done, i=i: on_fit(i * REFERENCE + done, len(DIMS) * REFERENCE))
     return ProbesBench(strength=strength, rows=tuple(rows))
 
 
 def _both(d: int, strength: float, on_fit: Callable[[int], None]) -> list[ProbeRow]:
-    """Both ways in turn: the fewer targets before and after scikit-learn's fits, the many between them."""
+    """Measure both ways in turn: the fewer targets before and after scikit-learn's fits, the many between them."""
     from sklearn.linear_model import LogisticRegression
 
     features, labels = data(d, max(TARGETS))
     scaled = standardised(features, np.arange(TRAIN + TEST), *scaler(features, np.arange(TRAIN)))[:, :-1]
     batched: dict[int, list[tuple[float, tuple[Probe, ...]]]] = {targets: [] for targets in TARGETS}
-    alone: list[float] = []
-    predicted = []
+    sklearn_seconds: list[float] = []
+    sklearn_predicted = []
 
     def fit_batched(targets: int) -> None:
-        train, own = features[:TRAIN], labels[:targets, :TRAIN]
-        batched[targets].append(
-            _timed(lambda: fit_many(train, own, [CLASSES] * targets, strengths=[strength] * targets))
-        )
+        train = features[:TRAIN], labels[:targets, :TRAIN], [CLASSES] * targets
+        batched[targets].append(_timed(lambda: fit_many(*train, strengths=[strength] * targets)))
 
     fit_batched(TARGETS[0])
     for target in range(REFERENCE):
         model = LogisticRegression(C=strength, tol=TOLERANCE, max_iter=10_000)
         with threadpool_limits(1):
-            alone.append(_timed(partial(model.fit, scaled[:TRAIN], labels[target, :TRAIN]))[0])
-        predicted.append(model.predict(scaled[TRAIN:]))
+            sklearn_seconds.append(_timed(partial(model.fit, scaled[:TRAIN], labels[target, :TRAIN]))[0])
+        sklearn_predicted.append(model.predict(scaled[TRAIN:]))
         on_fit(target + 1)
         if target + 1 == REFERENCE // 2:
             fit_batched(TARGETS[1])
     fit_batched(TARGETS[0])
-    truth, said, rows = labels[:REFERENCE, TRAIN:], np.stack(predicted), []
+    truth, reference, rows = labels[:REFERENCE, TRAIN:], np.stack(sklearn_predicted), []
     for targets, runs in batched.items():
-        found = np.stack([probe.predict(features[TRAIN:]) for probe in runs[-1][1][:REFERENCE]])
+        probes = runs[-1][1]
+        predicted = np.stack([probe.predict(features[TRAIN:]) for probe in probes[:REFERENCE]])
         rows.append(
             ProbeRow(
                 d=d,
                 targets=targets,
-                sklearn_seconds=float(np.mean(alone)),
+                sklearn_seconds=float(np.mean(sklearn_seconds)),
                 batched_seconds=float(np.mean([seconds for seconds, _ in runs])),
-                accuracy_difference=float(np.abs((found == truth).mean(1) - (said == truth).mean(1)).max()),
-                agreement=float((found == said).mean(1).min()),
-                unconverged=sum(not probe.converged for probe in runs[-1][1]),
+                accuracy_difference=float(np.abs((predicted == truth).mean(1) - (reference == truth).mean(1)).max()),
+                agreement=float((predicted == reference).mean(1).min()),
+                unconverged=sum(not probe.converged for probe in probes),
             )
         )
     return rows
 
 
 def _timed(work: Callable[[], T]) -> tuple[float, T]:
-    """CPU seconds, and what came of them."""
+    """CPU seconds, and the result."""
     began = time.process_time()
-    found = work()
-    return time.process_time() - began, found
+    result = work()
+    return time.process_time() - began, result

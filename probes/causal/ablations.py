@@ -1,7 +1,7 @@
 """Ablations that several studies make."""
 
+from lm2.runs.donors import Patch
 from lm2.runs.interventions import BankEdit
-from lm2.runs.operations import Patch
 from lm2.tasks.encoded_prompt import EncodedPrompt
 
 

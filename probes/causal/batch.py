@@ -152,7 +152,7 @@ def _changes(
             if not change.reaches(segment):
                 continue
             key = (change.site, change.operation, change.layers)
-            chosen = {1 + change.site.axes.index(axis): places for axis, places in change.chosen(segment).items()}
+            chosen = {1 + change.site.axes.index(axis): places for axis, places in change.indices(segment).items()}
         if key not in made:
             made[key] = hooks(
                 (_everywhere(change),) if isinstance(change, Edit) else alike, config, segment, sources, write=write

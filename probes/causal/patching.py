@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from lm2.runs.donors import Patch
 from lm2.runs.interventions import BankEdit
-from lm2.runs.operations import Patch
 from lm2.runs.runner import prepare, run
 from lm2.runs.spec import RunSpec
 from lm2.runs.trace import read_only

@@ -8,8 +8,8 @@ from enum import Enum
 
 from lm2.model.config import LM2Config
 from lm2.model.sites import Axis, Site
+from lm2.runs.donors import Patch
 from lm2.runs.interventions import BEFORE, Edit, Reset
-from lm2.runs.operations import Patch
 from lm2.tasks.encoded_prompt import EncodedPrompt
 from lm2.text.segments import Segment
 from probes.causal.batch import Unit

@@ -15,8 +15,8 @@ from jaxtyping import Float
 
 from lm2.model.memory import of_memory
 from lm2.model.sites import Site
-from lm2.runs.capture import Capture, Coordinate, check_there
-from lm2.runs.generation import Alone, OpenText, decode
+from lm2.runs.capture import Capture, Coordinate, check_numbers
+from lm2.runs.generation import OpenText, SingleReader, decode
 from lm2.runs.interventions import Freeze
 from lm2.runs.loop import Carried, Records, carried, in_turns, run_segments, to_numpy
 from lm2.runs.runner import LIMIT_BYTES, prepare
@@ -116,7 +116,7 @@ def generate_traced(
             on_segment(segment.index + 1, len(segments))
     capture = Capture(Site.READ_PATTERN, layers=layers)
     records: Records = {}
-    reader = Alone(model, replace(spec, captures=(capture,)), records)
+    reader = SingleReader(model, replace(spec, captures=(capture,)), records)
     written = OpenText(prompt, segments[-1], before)
     read = list(segments)
     for predicted in in_turns(checkpoint.lock, decode(checkpoint, [written], reader, spec, tokens)):
@@ -238,4 +238,4 @@ def _check_layers(checkpoint: Checkpoint, layers: tuple[int, ...]) -> None:
         raise ValueError(f"a model of memory kind {checkpoint.config.memory.value!r} has no bank to update")
     if not layers:
         raise ValueError(f"at least one block must be read, of {held}")
-    check_there("block", layers, held)
+    check_numbers("block", layers, held)

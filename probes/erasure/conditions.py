@@ -1,6 +1,6 @@
-"""Ways to erase from parts of a bank or a stream: what is done to each question, and what is left of rows for fresh
-probes."""
+"""Conditions of the erasure experiment: what is erased for each question, and what that leaves for fresh probes."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,22 +25,22 @@ from probes.stats.scores import Estimate, estimates
 from probes.stats.splits import hold_out
 
 _FRESH = 0.1
-"""Share of them that fresh probes are fitted on and asked of."""
+"""Share of the documents on which fresh probes are fitted and tested."""
 _DRAWS = 5
-"""Random subspaces, which questions take in turn."""
+"""Random subspaces; questions take them in turn."""
 
 Erasers = Sequence[Eraser]
-"""One a part: a slot, or all of a stream."""
-Made = TypeVar("Made")
+"""One for each part: a slot, or the whole stream."""
+Fitted = TypeVar("Fitted")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Place(ABC):
-    """Where something is erased as a question's segment is read."""
+    """What is erased as a question's segment is read: the bank or a stream."""
 
     @abstractmethod
     def size(self, config: LM2Config) -> tuple[int, int]:
-        """Parts, and features of each."""
+        """The number of parts, and of features of each."""
 
     @abstractmethod
     def sources(self, config: LM2Config) -> tuple[Source, ...]:
@@ -52,7 +52,7 @@ class Place(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class Bank(Place):
-    """The bank with which the question's segment begins: every slot has an eraser of its own."""
+    """The bank that the question's segment begins with: every slot has an eraser of its own."""
 
     def size(self, config: LM2Config) -> tuple[int, int]:
         return config.slots, config.slot_dim
@@ -62,15 +62,15 @@ class Bank(Place):
 
     def unit(self, erasers: Erasers, encoded: EncodedPrompt) -> Unit:
         return tuple(
-            BankEdit(operation=one.operation, segments=(encoded.segment,), slots=(slot,))
-            for slot, one in enumerate(erasers)
+            BankEdit(operation=eraser.operation, segments=(encoded.segment,), slots=(slot,))
+            for slot, eraser in enumerate(erasers)
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class StreamPlace(Place):
-    """The residual stream behind a block: every token of the question's segment, by what holds of the question's last
-    one."""
+    """The residual stream after a block, at every token of the question's segment; erasers are fitted on the question's
+    last token."""
 
     layer: int
 
@@ -90,35 +90,36 @@ class StreamPlace(Place):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ErasureCondition(ABC):
-    """One way to erase, which may be several sets of erasers."""
+    """One way to erase, by one set of erasers or several."""
 
     name: str
     asked: Sequence[int] | None = None
-    """The set for each question, and then a target's probe meets the set of its number; None: in turn, and then probes
-    meet the first."""
+    """The number of each question's set; the probe of a target is then fitted on what the set of its number leaves.
+    None: questions take the sets in turn, and probes are fitted on what the first leaves."""
 
     @property
     @abstractmethod
-    def every(self) -> list[Erasers]: ...
+    def every(self) -> list[Erasers]:
+        """All erasers, by part."""
 
     @abstractmethod
-    def erasers(self, at: int) -> Erasers:
-        """For the question of this number."""
+    def erasers(self, question: int) -> Erasers:
+        """The erasers for a question by its number."""
 
     @abstractmethod
     def left(
         self, features: Float32[np.ndarray, "row part d"], rows: Int[np.ndarray, "row"]
     ) -> list[Float32[np.ndarray, "row part d"]]:
-        """What each set leaves of rows."""
+        """What each set leaves of the features of these rows."""
 
-    def unit(self, place: Place, at: int, encoded: EncodedPrompt) -> Unit:
-        """What is done to the question of this number."""
-        return place.unit(self.erasers(at), encoded) if self.every else ()
+    def unit(self, place: Place, question: int, encoded: EncodedPrompt) -> Unit:
+        """The interventions for a question by its number."""
+        return place.unit(self.erasers(question), encoded) if self.every else ()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Uniform(ErasureCondition):
-    """The same for all rows, whatever the truth."""
+    """The same for all rows, whatever their class."""
 
     sets: Sequence[Erasers] = ()
     """Without any, nothing is erased."""
@@ -127,8 +128,8 @@ class Uniform(ErasureCondition):
     def every(self) -> list[Erasers]:
         return [*self.sets]
 
-    def erasers(self, at: int) -> Erasers:
-        return self.sets[at % len(self.sets) if self.asked is None else self.asked[at]]
+    def erasers(self, question: int) -> Erasers:
+        return self.sets[question % len(self.sets) if self.asked is None else self.asked[question]]
 
     def left(
         self, features: Float32[np.ndarray, "row part d"], rows: Int[np.ndarray, "row"]
@@ -138,42 +139,40 @@ class Uniform(ErasureCondition):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LabelAware(ErasureCondition):
-    """By the class that each row is of."""
+    """By the class of each row."""
 
     sets: Sequence[Sequence[Erasers]]
-    """For each class, the last for rows of which it is not known."""
+    """Of each set, the erasers for each class; the last are for rows whose class is unknown."""
     labels: Sequence[Labels]
     """What each set erases."""
     asked: Sequence[int] = ()
     classes: Sequence[int]
-    """Of each question, what its set erases."""
+    """Of each question, the class that its set erases."""
 
     @property
     def every(self) -> list[Erasers]:
-        return [erasers for one in self.sets for erasers in one]
+        return [erasers for by_class in self.sets for erasers in by_class]
 
-    def erasers(self, at: int) -> Erasers:
-        return self.sets[self.asked[at]][self.classes[at]]
+    def erasers(self, question: int) -> Erasers:
+        return self.sets[self.asked[question]][self.classes[question]]
 
     def left(
         self, features: Float32[np.ndarray, "row part d"], rows: Int[np.ndarray, "row"]
     ) -> list[Float32[np.ndarray, "row part d"]]:
-        found = []
-        for by_class, labels in zip(self.sets, self.labels):
-            left = np.empty_like(features)
-            for own, erasers in zip([*range(len(labels.names)), UNKNOWN], by_class):
-                kept = labels.values[rows] == own
-                left[kept] = _apply(erasers, features[kept])
-            found.append(left)
-        return found
+        by_set = [np.empty_like(features) for _ in self.sets]
+        for left, by_class, labels in zip(by_set, self.sets, self.labels):
+            for number, erasers in zip([*range(len(labels.names)), UNKNOWN], by_class):
+                of_class = labels.values[rows] == number
+                left[of_class] = _apply(erasers, features[of_class])
+        return by_set
 
 
 def _apply(erasers: Erasers, features: Float32[np.ndarray, "row part d"]) -> Float32[np.ndarray, "row part d"]:
-    return np.stack([one.apply(features[:, part]) for part, one in enumerate(erasers)], axis=1)
+    return np.stack([eraser.apply(features[:, part]) for part, eraser in enumerate(erasers)], axis=1)
 
 
 class Fitting:
-    """Rows to fit erasers on, and others to fit and ask fresh probes."""
+    """Fits erasers on some rows, and fresh probes on others that are held out."""
 
     def __init__(
         self, features: Float32[np.ndarray, "row part d"], groups: Shaped[np.ndarray, "row"], seed: int
@@ -183,74 +182,75 @@ class Fitting:
         self._fresh = hold_out(groups[self._rows.test], 0.5, seed)
 
     def leace(self, labels: Sequence[Labels]) -> Erasers:
-        own = [_at(label, self._rows.train) for label in labels]
-        return self._each(lambda features, part: leace(features, own))
+        train = [_of_rows(label, self._rows.train) for label in labels]
+        return self._each(lambda features, part: leace(features, train))
 
-    def qleace(self, one: Labels) -> list[Erasers]:
+    def qleace(self, label: Labels) -> list[Erasers]:
         """Erasers by class."""
-        own = _at(one, self._rows.train)
-        return [*zip(*self._each(lambda features, part: qleace(features, own)))]
+        train = _of_rows(label, self._rows.train)
+        return [*zip(*self._each(lambda features, part: qleace(features, train)))]
 
     def inlp(self, labels: Sequence[Labels]) -> Erasers:
-        own, groups = [_at(label, self._rows.train) for label in labels], self._groups[self._rows.train]
-        return self._each(lambda features, part: inlp(features, own, groups, self._seed))
+        train, groups = [_of_rows(label, self._rows.train) for label in labels], self._groups[self._rows.train]
+        return self._each(lambda features, part: inlp(features, train, groups, self._seed))
 
     def subspaces(self, like: Erasers) -> list[Erasers]:
-        """Drawn at random, of as many dimensions."""
+        """Random subspaces of as many dimensions."""
         return self._draws(lambda features, part, seed: random_subspace(features, like[part].rank, seed))
 
     def shares(self, like: Erasers) -> list[Erasers]:
-        """Drawn at random, of as much variance."""
+        """Random subspaces of as much variance."""
         return self._draws(
             lambda features, part, seed: random_share(features, _moved(features, like[part].apply(features)), seed)
         )
 
-    def _each(self, make: Callable[[Float32[np.ndarray, "row d"], int], Made]) -> list[Made]:
+    def _each(self, fit: Callable[[Float32[np.ndarray, "row d"], int], Fitted]) -> list[Fitted]:
         return [
-            make(np.ascontiguousarray(self._features[self._rows.train, part]), part)
+            fit(np.ascontiguousarray(self._features[self._rows.train, part]), part)
             for part in range(self._features.shape[1])
         ]
 
-    def _draws(self, make: Callable[[Float32[np.ndarray, "row d"], int, int], Eraser]) -> list[Erasers]:
-        seeds = np.random.SeedSequence(self._seed).generate_state(_DRAWS * self._features.shape[1]).reshape(_DRAWS, -1)
-        return [self._each(lambda features, part, own=own: make(features, part, int(own[part]))) for own in seeds]
+    def _draws(self, draw: Callable[[Float32[np.ndarray, "row d"], int, int], Eraser]) -> list[Erasers]:
+        shape = (_DRAWS, self._features.shape[1])
+        seeds = np.random.SeedSequence(self._seed).generate_state(math.prod(shape)).reshape(shape).tolist()
+        return [self._each(lambda features, part, row=row: draw(features, part, row[part])) for row in seeds]
 
-    def moved(self, way: ErasureCondition) -> float:
-        """Mean over its sets and over parts."""
-        rows = self._features[self._rows.test]
-        left = way.left(rows, self._rows.test)
-        return (
-            float(np.mean([[_moved(rows[:, part], one[:, part]) for part in range(rows.shape[1])] for one in left]))
-            if left
-            else 0.0
-        )
+    def moved(self, condition: ErasureCondition) -> float:
+        """The share of variance that is erased: mean over sets and parts."""
+        features = self._features[self._rows.test]
+        shares = [
+            _moved(features[:, part], left[:, part])
+            for left in condition.left(features, self._rows.test)
+            for part in range(features.shape[1])
+        ]
+        return float(np.mean(shares)) if shares else 0.0
 
-    def decodable(self, way: ErasureCondition, labels: Sequence[Labels]) -> Estimate:
-        """What fresh probes read off all parts side by side. All targets as one: a row for each target of each
-        document."""
-        rows, own = self._features[self._rows.test], [_at(label, self._rows.test) for label in labels]
-        said = np.empty((len(own), len(self._fresh.test)), int)
-        together = [[at] for at in range(len(own))] if way.asked is not None else [[*range(len(own))]]
-        for targets, left in zip(together, way.left(rows, self._rows.test) or [rows]):
+    def decodable(self, condition: ErasureCondition, labels: Sequence[Labels]) -> Estimate:
+        """Balanced accuracy of fresh probes of all parts side by side, pooled over targets."""
+        features, test = self._features[self._rows.test], [_of_rows(label, self._rows.test) for label in labels]
+        predicted = np.empty((len(test), len(self._fresh.test)), int)
+        every = range(len(test))
+        targets_of_sets = [[target] for target in every] if condition.asked is not None else [[*every]]
+        for targets, left in zip(targets_of_sets, condition.left(features, self._rows.test) or [features]):
             left = left.reshape(len(left), -1)
             probes = fit_many(
                 left[self._fresh.train],
-                np.stack([own[at].values[self._fresh.train] for at in targets]),
-                [len(own[at].names) for at in targets],
+                np.stack([test[target].values[self._fresh.train] for target in targets]),
+                [len(test[target].names) for target in targets],
                 family=Family.LOGISTIC,
                 strengths=[Family.LOGISTIC.default] * len(targets),
             )
-            said[targets] = [probe.predict(left[self._fresh.test]) for probe in probes]
+            predicted[targets] = [probe.predict(left[self._fresh.test]) for probe in probes]
         pooled = Predictions(
-            labels=np.concatenate([one.values[self._fresh.test] for one in own]),
-            classes=max(len(one.names) for one in own),
-            predicted=said.ravel(),
-            groups=np.tile(self._groups[self._rows.test][self._fresh.test], len(own)),
+            labels=np.concatenate([label.values[self._fresh.test] for label in test]),
+            classes=max(len(label.names) for label in test),
+            predicted=predicted.ravel(),
+            groups=np.tile(self._groups[self._rows.test][self._fresh.test], len(test)),
         )
         return estimates(Measure.BALANCED_ACCURACY, [pooled])[0]
 
 
-def _at(labels: Labels, rows: Int[np.ndarray, "kept"]) -> Labels:
+def _of_rows(labels: Labels, rows: Int[np.ndarray, "row"]) -> Labels:
     return labels._replace(values=labels.values[rows])
 
 

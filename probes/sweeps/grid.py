@@ -9,8 +9,9 @@ import numpy as np
 from lm2.model.config import LM2Config
 from lm2.model.gates import gates_of
 from lm2.model.sites import AnySite, Axis, Site
+from lm2.runs.donors import Initial, Mean, Patch
 from lm2.runs.interventions import BankEdit, Edit, Persistence
-from lm2.runs.operations import Initial, Mean, Operation, Patch, Set
+from lm2.runs.operations import Operation, Set
 from lm2.tasks.encoded_prompt import EncodedPrompt
 from probes.causal.batch import Unit
 

@@ -35,6 +35,7 @@ from app.views.latex import latex, markdown
 from app.views.numbers import digest
 from lm2.model.sites import Site
 from lm2.runs.capture import Capture
+from lm2.runs.donors import Initial, Mean, Patch
 from lm2.runs.interventions import (  # fmt: skip
     BankEdit,
     Carry,
@@ -46,16 +47,7 @@ from lm2.runs.interventions import (  # fmt: skip
     Reset,
     WriteBlock,
 )
-from lm2.runs.operations import (
-    Add,  # fmt: skip
-    Initial,  # fmt: skip
-    Mean,  # fmt: skip
-    Patch,  # fmt: skip
-    Permute,  # fmt: skip
-    ProjectOut,  # fmt: skip
-    Scale,  # fmt: skip
-    Set,  # fmt: skip
-)
+from lm2.runs.operations import Add, Permute, ProjectOut, Scale, Set
 from lm2.runs.runner import run
 from lm2.runs.spec import RunSpec
 from lm2.serialize import kinds_of

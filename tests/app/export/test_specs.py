@@ -34,19 +34,9 @@ from app.figures.print.venues import Columns, Venue
 from lm2.files import read_json
 from lm2.model.sites import Site
 from lm2.runs.capture import Capture, HeadMax, HeadMean, PooledMax, PooledMean, SlotMass, TopSlots, Whole
+from lm2.runs.donors import Initial, Mean, Patch
 from lm2.runs.interventions import BankEdit, Carry, Edit, Freeze, MemoryOff, Persistence, Reset, WriteBlock  # fmt: skip
-from lm2.runs.operations import (
-    Add,  # fmt: skip
-    Erase,  # fmt: skip
-    Initial,  # fmt: skip
-    Mean,  # fmt: skip
-    Patch,  # fmt: skip
-    Permute,  # fmt: skip
-    ProjectOut,  # fmt: skip
-    Scale,  # fmt: skip
-    Set,  # fmt: skip
-    Transport,  # fmt: skip
-)
+from lm2.runs.operations import Add, Erase, Permute, ProjectOut, Scale, Set, Transport
 from lm2.runs.spec import RunSpec
 from lm2.serialize import Spec
 from lm2.training.config import TrainingConfig

@@ -22,8 +22,9 @@ from lm2.model.lm2 import LM2
 from lm2.model.rope import Llama3Rope
 from lm2.model.sites import Site, sites_of
 from lm2.runs.capture import Capture, PooledMax, TopSlots
+from lm2.runs.donors import Mean
 from lm2.runs.interventions import BankEdit, Carry, Edit, Freeze, MemoryOff, Persistence, Reset, WriteBlock
-from lm2.runs.operations import Mean, Scale, Set
+from lm2.runs.operations import Scale, Set
 from lm2.runs.runner import run
 from lm2.runs.spec import RunSpec
 from lm2.weights.checkpoint import Checkpoint

@@ -12,6 +12,7 @@ from toys import REMEMBERING
 from lm2.model.config import MemoryKind
 from lm2.model.sites import Axis, Site, sites_of
 from lm2.runs.capture import Capture
+from lm2.runs.donors import Initial, Mean, Patch
 from lm2.runs.interventions import (  # fmt: skip
     BankEdit,
     Carry,
@@ -24,17 +25,7 @@ from lm2.runs.interventions import (  # fmt: skip
     WriteBlock,
 )
 from lm2.runs.loop import run_segments
-from lm2.runs.operations import (
-    Add,  # fmt: skip
-    Initial,  # fmt: skip
-    Mean,  # fmt: skip
-    Operation,  # fmt: skip
-    Patch,  # fmt: skip
-    Permute,  # fmt: skip
-    ProjectOut,  # fmt: skip
-    Scale,  # fmt: skip
-    Set,  # fmt: skip
-)
+from lm2.runs.operations import Add, Operation, Permute, ProjectOut, Scale, Set
 from lm2.runs.runner import prepare, run
 from lm2.runs.spec import RunSpec
 from lm2.runs.trace import Trace

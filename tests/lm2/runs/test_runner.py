@@ -12,6 +12,7 @@ from lm2.model.config import LM2Config, MemoryKind
 from lm2.model.lm2 import LM2
 from lm2.model.sites import Site, sites_of
 from lm2.runs.capture import Capture
+from lm2.runs.donors import Mean, Patch
 from lm2.runs.hooks import bank_in, bank_out, hooks
 from lm2.runs.interventions import (  # fmt: skip
     BankEdit,
@@ -24,14 +25,7 @@ from lm2.runs.interventions import (  # fmt: skip
     WriteBlock,
 )
 from lm2.runs.loop import Carried, run_segments
-from lm2.runs.operations import (
-    Add,  # fmt: skip
-    Mean,  # fmt: skip
-    Patch,  # fmt: skip
-    ProjectOut,  # fmt: skip
-    Scale,  # fmt: skip
-    Set,  # fmt: skip
-)
+from lm2.runs.operations import Add, ProjectOut, Scale, Set
 from lm2.runs.runner import predicted_bytes, prepare, run, source_activations
 from lm2.runs.spec import RunSpec
 from lm2.text.segments import split_segments

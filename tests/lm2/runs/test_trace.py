@@ -155,7 +155,7 @@ def test_logits_kept_in_a_file_are_those_kept_in_memory(
 ) -> None:
     spec = RunSpec(checkpoint=gated.name, text=text)
     held = run(gated, spec)
-    monkeypatch.setattr("lm2.runs.logits.MOST_IN_MEMORY", 0)
+    monkeypatch.setattr("lm2.runs.trace._MOST_IN_MEMORY", 0)
     mapped = run(gated, spec)
     assert np.array_equal(mapped.logits, held.logits) and np.array_equal(
         mapped.surprisal, held.surprisal, equal_nan=True

@@ -39,7 +39,7 @@ def _statements(text: str) -> list[str]:
 def _asked(words: Tokenizer, document: TrainingDocument) -> list[tuple[list[str], str, str]]:
     """(statements above it, question, answer) of every question."""
     found = []
-    for one in document.asked:
+    for one in document.questions:
         before = words.decode([token for segment in document.segments[: one.after] for token in segment])
         text, said = words.decode(one.ids[: -one.answer]), words.decode(one.ids[-one.answer :])
         above, question = max(
@@ -78,7 +78,7 @@ def test_prose_changes_no_answer_and_loses_no_statement(lessons: Lessons, words:
         document = lessons.memory(random.Random(seed), 1, 9, 120, 24, 2, 2)
         text = words.decode([token for segment in document.segments for token in segment])
         longer += "river" in text or "march" in text
-        for one in document.asked:
+        for one in document.questions:
             before = words.decode([token for segment in document.segments[: one.after] for token in segment])
             own = words.decode(one.ids)
             facts = [
@@ -106,14 +106,14 @@ def test_documents_are_cut_as_texts_are(lessons: Lessons, words: Tokenizer) -> N
     document = lessons.exam(story, story.questions[-1], 16)
     prompt = list(prompts([story]))[-1]
     segments = [segment.ids for segment in split_segments(words.encode(prompt.text), 16, SegmentEnd.SENTENCE)]
-    asked = document.asked[0]
+    asked = document.questions[0]
     assert [*document.segments, asked.ids[: -asked.answer]] == segments
     assert words.decode(asked.ids[-asked.answer :]) == f" {prompt.answer}."
 
 
 def test_a_repeated_token_stood_behind_the_same_token_before(lessons: Lessons) -> None:
     for seed in range(50):
-        asked = lessons.repeat(random.Random(seed)).asked[0]
+        asked = lessons.repeat(random.Random(seed)).questions[0]
         ids = asked.ids
         for place in range(len(ids) - asked.answer, len(ids)):
             first = ids.index(ids[place - 1], max(0, len(ids) - 2 * (asked.answer + 1)))

@@ -20,7 +20,7 @@ from lm2.training.config import TrainingConfig, learning_rate
 from lm2.training.curriculum import Lessons, Phase, Stage, TrainingDocument, TrainingQuestion
 from lm2.training.rollout import Rollout
 from lm2.training.state import Progress, resume, save_state
-from lm2.training.train import _optimizer, draw, train
+from lm2.training.train import _optimizer, draw_documents, train
 from lm2.weights.bundled import FOLDER
 from lm2.weights.checkpoint import load
 
@@ -137,7 +137,7 @@ def test_documents_do_not_depend_on_the_model(tiny: TrainingConfig) -> None:
     )
     for step in range(tiny.steps):
         drawn = [
-            draw(config, Lessons(known, ["It was."], tokenizer, config.model.segment_end), step, 0)
+            draw_documents(config, Lessons(known, ["It was."], tokenizer, config.model.segment_end), step, 0)
             for config in (tiny, plain)
         ]
         assert drawn[0] == drawn[1]
@@ -146,7 +146,9 @@ def test_documents_do_not_depend_on_the_model(tiny: TrainingConfig) -> None:
 def _document(segments: tuple[tuple[int, ...], ...], *asked: tuple[int, tuple[int, ...], int]) -> TrainingDocument:
     return TrainingDocument(
         segments=segments,
-        asked=tuple(TrainingQuestion(after=after, ids=ids, answer=answer, label="qa1") for after, ids, answer in asked),
+        questions=tuple(
+            TrainingQuestion(after=after, ids=ids, answer=answer, label="qa1") for after, ids, answer in asked
+        ),
     )
 
 
@@ -333,12 +335,12 @@ def test_a_damaged_state_of_training_is_refused_in_a_sentence(tiny: TrainingConf
         places = range(0, len(whole), max(1, len(whole) // 8))
         for content in (*(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :] for at in places), whole[:-9], b""):
             path.write_bytes(content)
-            with pytest.raises(ValueError, match="cannot be gone on with.*remove that folder"):
+            with pytest.raises(ValueError, match="cannot be continued.*remove that folder"):
                 _resumed(tiny, folder)
         path.write_bytes(whole)
     assert _resumed(tiny, folder)[0].step == 3
     next(folder.glob("state*")).unlink()
-    with pytest.raises(ValueError, match="cannot be gone on with"):
+    with pytest.raises(ValueError, match="cannot be continued"):
         _resumed(tiny, folder)
 
 
@@ -365,7 +367,7 @@ def test_whenever_a_write_is_cut_short_the_state_before_is_there(
     assert _resumed(tiny, folder)[0].step == 4 and len(list(folder.iterdir())) == 2
 
 
-def test_a_state_of_an_earlier_version_is_gone_on_with_and_that_it_is_not_checked_is_told(
+def test_a_state_of_an_earlier_version_is_continued_and_a_log_says_that_it_is_not_checked(
     tiny: TrainingConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     _kept(tiny, tmp_path)

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from lm2.runs.donors import Patch
 from lm2.runs.generation import generate
 from lm2.runs.interventions import BankEdit
-from lm2.runs.operations import Patch
 from lm2.runs.runner import predicted_bytes, run
 from lm2.runs.spec import RunSpec
 from lm2.text.segments import Segment

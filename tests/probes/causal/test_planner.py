@@ -11,6 +11,7 @@ from toys import EVERY, REMEMBERING
 from lm2.model.config import LM2Config, MemoryKind
 from lm2.model.finite import NotFiniteError
 from lm2.model.sites import Site, sites_of
+from lm2.runs.donors import Initial, Mean, Patch
 from lm2.runs.interventions import (  # fmt: skip
     BEFORE,
     BankEdit,
@@ -22,16 +23,7 @@ from lm2.runs.interventions import (  # fmt: skip
     Reset,
     WriteBlock,
 )
-from lm2.runs.operations import (
-    Add,  # fmt: skip
-    Initial,  # fmt: skip
-    Mean,  # fmt: skip
-    Patch,  # fmt: skip
-    Permute,  # fmt: skip
-    ProjectOut,  # fmt: skip
-    Scale,  # fmt: skip
-    Set,  # fmt: skip
-)
+from lm2.runs.operations import Add, Permute, ProjectOut, Scale, Set
 from lm2.runs.runner import run
 from lm2.tasks.babi import ask
 from lm2.tasks.encoded_prompt import EncodedPrompt, encode_prompt

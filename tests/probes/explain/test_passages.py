@@ -33,7 +33,7 @@ def test_documents_read_side_by_side_are_read_as_each_alone(
 ) -> None:
     checkpoint = request.getfixturevalue(kind)
     together = _read(checkpoint)
-    monkeypatch.setattr("lm2.runs.batched.meet_in_the_bank", lambda config: False)
+    monkeypatch.setattr("lm2.runs.batched.can_batch", lambda config: False)
     for beside, alone in zip(together, _read(checkpoint), strict=True):
         for one, other in zip(beside, alone, strict=True):
             assert (one.text, one.spans, one.words, one.values.keys()) == (
