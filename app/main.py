@@ -37,33 +37,33 @@ SCREENS = {
     "benchmark": ("Benchmark", ":material/leaderboard:", benchmark.render),
     "figure": ("Figure", ":material/print:", figure.render),
 }
-# The screen at the address without a path; it opens by its name, too.
+# The screen at the address without a path. It can be opened by its name, too.
 FIRST = "memory"
 
 
 def page(render: Callable[[], None]) -> Callable[[], None]:
-    """The screen as a fragment: its own controls draw it anew, and leave the sidebar alone."""
+    """The screen as a fragment: its own controls redraw it, and leave the sidebar alone."""
 
     @functools.wraps(render)
     def show() -> None:
-        above = st.container()
+        notices = st.container()
         render()
-        with above:
+        with notices:
             state.publish()
 
     return st.fragment(show)
 
 
-# `lm2 serve` sets it, too; where Streamlit itself is called, nothing else does.
+# `lm2 serve` sets it, too; `streamlit run` does not.
 st.set_option("client.showErrorDetails", "none")
 st.set_page_config(page_title="LM2 Workbench", page_icon="🧠", layout="wide")
 pages = [
-    st.Page(page(screen), title=title, icon=icon, url_path="" if path == FIRST else path, default=path == FIRST)
-    for path, (title, icon, screen) in SCREENS.items()
+    st.Page(page(render), title=title, icon=icon, url_path="" if path == FIRST else path, default=path == FIRST)
+    for path, (title, icon, render) in SCREENS.items()
 ]
-title, icon, screen = SCREENS[FIRST]
-pages.append(st.Page(page(screen), title=title, icon=icon, url_path=FIRST, visibility="hidden"))
-chosen = st.navigation({"LM2 Workbench": pages}, expanded=True)
+title, icon, render = SCREENS[FIRST]
+pages.append(st.Page(page(render), title=title, icon=icon, url_path=FIRST, visibility="hidden"))
+screen = st.navigation({"LM2 Workbench": pages}, expanded=True)
 state.begin_page()
 sidebar.render()
-chosen.run()
+screen.run()

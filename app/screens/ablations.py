@@ -82,7 +82,7 @@ def render() -> None:
 def _controls(opened: Opened) -> None:
     last = len(opened.trace.segments) - 1
     with st.container(border=True):
-        widgets.parts(
+        widgets.tabs(
             "Toggle",
             "ablations.toggling",
             {
@@ -97,7 +97,7 @@ def _controls(opened: Opened) -> None:
 
 def _slots(opened: Opened) -> None:
     replaced = "The slots whose content is replaced when a segment begins."
-    widgets.places("Slots", "toggles.slots", range(opened.checkpoint.config.slots), help=replaced)
+    widgets.pills("Slots", "toggles.slots", range(opened.checkpoint.config.slots), help=replaced)
     left, right = st.columns([3, 2])
     permuted = f"{_CHANGE_HELP} Permuted: the chosen slots are rotated by one place."
     widgets.buttons("By", "toggles.slot_change", show=_CHANGES.__getitem__, help=permuted, at=left)
@@ -117,21 +117,21 @@ def _memory(opened: Opened, last: int) -> None:
         sorted(opened.checkpoint.config.memory_layers),
         "In these blocks reading adds nothing to the residual stream; writing continues.",
     )
-    widgets.places("Silent blocks", "toggles.silent", blocks, help=silent, at=right)
+    widgets.pills("Silent blocks", "toggles.silent", blocks, help=silent, at=right)
 
 
 def _heads_and_gates(opened: Opened) -> None:
     config = opened.checkpoint.config
     left, middle, right = st.columns([2, 3, 2])
     replaced = "The heads whose read is replaced."
-    widgets.places("Memory heads", "toggles.heads", range(config.memory_heads), help=replaced, at=left)
+    widgets.pills("Memory heads", "toggles.heads", range(config.memory_heads), help=replaced, at=left)
     changes = toggles.head_changes(config)
     widgets.buttons("By", "toggles.head_change", changes, show=_CHANGES.__getitem__, help=_CHANGE_HELP, at=middle)
     everywhere = "Choose none for all of them."
-    widgets.places("In blocks", "toggles.blocks", sorted(config.memory_layers), help=everywhere, at=right)
+    widgets.pills("In blocks", "toggles.blocks", sorted(config.memory_layers), help=everywhere, at=right)
     clamped = "Every entry is clamped to this value. Leave empty to keep the gate as it is."
     for column, gate in zip(st.columns(3), gates_of(config), strict=False):
-        widgets.share(gate.words.capitalize(), f"toggles.{toggles.clamp_field(gate)}", help=clamped, at=column)
+        widgets.fraction(gate.words.capitalize(), f"toggles.{toggles.clamp_field(gate)}", help=clamped, at=column)
     say.caption("{}", config.memory.design.head_edit)
 
 
@@ -140,7 +140,7 @@ def _statements(opened: Opened) -> None:
     if refused := opened.checkpoint.config.memory.design.write_block_refused:
         say.caption("{}{}.", refused[0].upper(), refused[1:])
         return
-    widgets.several(
+    widgets.multiselect(
         "Cannot write",
         "toggles.muted",
         range(len(ranges)),
@@ -186,7 +186,7 @@ def _chart(opened: Opened, toggled: Toggles) -> AblationChart:
 
 def _toggled(opened: Opened, toggled: Toggles) -> None:
     """What is toggled in words, with the ways back."""
-    past = state.kept(f"toggles {opened.trace.spec.digest}")
+    past = state.session_list(f"toggles {opened.trace.spec.digest}")
     if not past or past[-1] != toggled:
         past.append(toggled)
 
@@ -238,7 +238,7 @@ def _effect(opened: Opened, found: Comparison, chart: AblationChart) -> None:
     charts = {"Text": chart, "Change, token by token": replace(chart, shown=OfAblation.CHANGE)}
     made = session.computed(charts, opened.checkpoint)
     state.click("run", token=panels.strip(made["Text"].view, "strip_ablated", token))
-    widgets.parts(
+    widgets.tabs(
         "What has changed",
         "ablations.changed",
         {
@@ -246,10 +246,10 @@ def _effect(opened: Opened, found: Comparison, chart: AblationChart) -> None:
             "Most changed": partial(_most_changed, found, tokenizer),
             "Along the text": partial(_along, found, made["Change, token by token"].view),
             "Runs": partial(_history, opened),
-            "Run it again": partial(job_panel.again, opened.checkpoint, "ablation", chart.spec, "lm2 ablate {}"),
+            "Run it again": partial(job_panel.reproduce, opened.checkpoint, "ablation", chart.spec, "lm2 ablate {}"),
         },
     )
-    export_panel.hand_out(made)
+    export_panel.render(made)
 
 
 def _beside(found: Comparison, token: int, tokenizer: Tokenizer) -> None:
@@ -273,7 +273,7 @@ def _along(found: Comparison, view: Lines) -> None:
 
 
 def _remember(opened: Opened, found: Comparison, toggled: Toggles) -> None:
-    history = state.kept(f"runs {opened.trace.spec.digest}")
+    history = state.session_list(f"runs {opened.trace.spec.digest}")
     for trace, kl, done in ((found.before, 0.0, Toggles()), (found.after, float(found.kl.mean()), toggled)):
         if trace.spec.digest not in [ran.digest for ran in history]:
             history.append(ablations.ran(trace, kl, done, opened.context, opened.checkpoint.tokenizer))
@@ -281,9 +281,9 @@ def _remember(opened: Opened, found: Comparison, toggled: Toggles) -> None:
 
 def _history(opened: Opened) -> None:
     """This session's runs on the text; a click on one toggles what was toggled there."""
-    history = state.kept(f"runs {opened.trace.spec.digest}")
+    history = state.session_list(f"runs {opened.trace.spec.digest}")
     if len(history) < 2:
         return
     st.subheader("Runs on this text")
-    panels.table_to_choose(ablations.runs(history), "ablation_runs", lambda row: _restore(history[row].toggles))
+    panels.selectable_table(ablations.runs(history), "ablation_runs", lambda row: _restore(history[row].toggles))
     st.caption("Runs of this session, oldest first. Tick one to restore its changes.")

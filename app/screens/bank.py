@@ -19,12 +19,12 @@ def render() -> None:
     if opened is None:
         return
     session.subtitle(opened)
-    height = min(720, max(280, 16 * opened.checkpoint.config.slots + 100))
+    height = panels.height_of(opened.checkpoint.config.slots)
     norms = RunChart(spec=opened.trace.spec, item=opened.context.origin, shown=OfRun.NORMS)
     charts = {"Norms": norms, "Change by segment": replace(norms, shown=OfRun.CHANGES)}
     made = session.computed(charts, opened.checkpoint)
-    for column, (title, chart) in zip(st.columns(2), made.items(), strict=True):
-        panels.panel(chart.view, chart.chart.words, title, at=column, height=height)
+    for column, (title, panel) in zip(st.columns(2), made.items(), strict=True):
+        panels.panel(panel.view, panel.chart.words, title, at=column, height=height)
     _one_segment(opened, replace(norms, shown=OfRun.SIMILARITY), made)
 
 
@@ -54,5 +54,5 @@ def _one_segment(opened: Opened, chart: RunChart, above: dict[str, ComputedChart
         " says nothing.",
         checkpoint.config.memory.design.slot_path,
     )
-    export_panel.hand_out({**above, **made})
+    export_panel.render({**above, **made})
     state.publish()

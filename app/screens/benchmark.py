@@ -28,7 +28,7 @@ def render() -> None:
         "BABILong: bAbI facts hidden in book text of increasing length. Our models with 95 % intervals"
         " clustered by story, and the paper's numbers."
     )
-    named = widgets.line(
+    named = widgets.text_input(
         "Results",
         "benchmark.results",
         help=(
@@ -51,7 +51,7 @@ def render() -> None:
         panels.panel(benchmark.printed_curves("mean"), "printed", "Printed in the paper")
         _notes("mean")
         return
-    state.shows("evaluation", found.digest)
+    state.record_content("evaluation", found.digest)
     left, middle, right = st.columns(3)
     mean = {"mean": "mean over tasks"}
     task = widgets.select("Task", "benchmark.task", found.tasks, show=lambda task: mean.get(task, task), at=left)
@@ -86,7 +86,7 @@ def render() -> None:
     st.subheader("Every task")
     widgets.buttons("Length", "benchmark.length", found.lengths)
     panels.table(made["Every task"].view, "beside")
-    export_panel.hand_out(made)
+    export_panel.render(made)
     _notes(task)
 
 

@@ -37,41 +37,41 @@ def render() -> None:
     key = _key()
     if job_panel.questions() is None:
         return
-    asked = state.current().questions
+    questions = state.current().questions
     spec = ExperimentSpec(
         experiment=key,
         checkpoint=checkpoint.name,
-        task=asked.task,
-        questions=asked.count,
+        task=questions.task,
+        questions=questions.count,
         segment_length=session.segment_length(),
-        seed=asked.seed,
+        seed=questions.seed,
     )
     chart = ExperimentChart(spec=spec, shown=OfExperiment.TABLE)
     report = job_panel.result_of(chart, checkpoint, f"Run about {spec.documents:,} documents", "document")
     if report is not None:
         _show(checkpoint, report)
-    found = None if report is None else report.to_json()
-    job_panel.again(checkpoint, key, spec, "lm2 ablate {}", found=found)
+    output = None if report is None else report.to_json()
+    job_panel.reproduce(checkpoint, key, spec, "lm2 ablate {}", output=output)
 
 
 def _key() -> str:
-    """Choose an experiment; shows what it asks, and its control."""
+    """Choose an experiment, and show its question and its control."""
     key = widgets.select("Experiment", "experiments.experiment", show=lambda key: experiment(key).title)
     say.markdown("**{}** Control: {}.", experiment(key).question, experiment(key).control)
     return key
 
 
 def _show(checkpoint: Checkpoint, report: ExperimentReport) -> None:
-    """Every table, as a curve where its rows make one, else as intervals."""
+    """Every table, and its rows as a curve or as intervals if they make one."""
     made: dict[str, ComputedChart] = {}
-    for at, found in enumerate(report.findings):
-        say.subheader("{}", found.title)
-        chart = ExperimentChart(spec=report.spec, shown=OfExperiment.TABLE, finding=at)
-        if found.curve or experiments.forest(found) is not None:
-            shown = OfExperiment.CURVE if found.curve else OfExperiment.FOREST
-            made[found.title] = replace(chart, shown=shown).computed(checkpoint, report)
-            panels.figure(made[found.title].view, f"curve_{at}")
-        table = made[f"{found.title}, table"] = chart.computed(checkpoint, report)
-        panels.table(table.view, f"table_{at}")
-        say.caption("{}", experiments.note(found))
-    export_panel.hand_out(made)
+    for index, findings in enumerate(report.findings):
+        say.subheader("{}", findings.title)
+        chart = ExperimentChart(spec=report.spec, shown=OfExperiment.TABLE, finding=index)
+        if findings.curve or experiments.forest(findings) is not None:
+            shown = OfExperiment.CURVE if findings.curve else OfExperiment.FOREST
+            made[findings.title] = replace(chart, shown=shown).made(checkpoint, report)
+            panels.figure(made[findings.title].view, f"curve_{index}")
+        table = made[f"{findings.title}, table"] = chart.made(checkpoint, report)
+        panels.table(table.view, f"table_{index}")
+        say.caption("{}", experiments.note(findings))
+    export_panel.render(made)

@@ -15,7 +15,7 @@ from app.export.figure_spec import FigureSpec
 from app.figures.print.page import Annotation, Grid, Panel
 from app.server import cache, owner, results
 from app.ui import job_panel, say, state, widgets
-from app.ui.export_panel import PlacedPanel, files, page_of, preview
+from app.ui.export_panel import PlacedPanel, choose_page, download_buttons, preview
 from app.views.kinds import Strip
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ _MARKS = (
 def render() -> None:
     st.header("Figure")
     st.write("Panels of the other screens, combined for a paper: in a grid, with letters, at their printed size.")
-    placed: list[PlacedPanel] = state.kept("figure")
+    placed: list[PlacedPanel] = state.session_list("figure")
     _open(placed)
     if not placed:
         st.info(
@@ -116,7 +116,7 @@ def _opened(name: str, pressed: float, placed: list[PlacedPanel]) -> None:
 
 def _page(placed: list[PlacedPanel]) -> Grid:
     """The whole figure's choices."""
-    page = page_of("figure")
+    page = choose_page("figure")
     across = widgets.number("Panels in a row", "print.across", 1, len(placed)) if len(placed) > 1 else 1
     shared = widgets.buttons("One colour scale for all maps", "print.shared", ["off", "on"]) == "on"
     return Grid(**page, panels=tuple(placed_panel.panel for placed_panel in placed), across=across, shared_scale=shared)
@@ -178,7 +178,7 @@ def _preview(placed: list[PlacedPanel], grid: Grid) -> None:
         return
     preview(drawn)
     with st.container(horizontal=True):
-        files(spec, made, drawn, f"figure-{spec.digest[:10]}")
+        download_buttons(spec, made, drawn, f"figure-{spec.digest[:10]}")
     with st.expander("Draft caption"):
         st.write(say.words("{}", caption(drawn)))
     left, right = st.columns([5, 2], vertical_alignment="bottom")
@@ -191,5 +191,7 @@ def _preview(placed: list[PlacedPanel], grid: Grid) -> None:
             say.info("{}.", error)
         else:
             command = say.CodeText(f"lm2 figure {shlex.quote(path.name)} -o fig.pdf")
-            said = say.words("Saved. {}, in the workspace's folder of figures, reproduces it.", command)
-            st.success(said, icon=":material/check:")
+            st.success(
+                say.words("Saved. {}, in the workspace's folder of figures, reproduces it.", command),
+                icon=":material/check:",
+            )

@@ -1,4 +1,4 @@
-"""Gates: what the memory admits, keeps and lets out."""
+"""Gates: what the memory takes in, keeps and lets out."""
 
 from dataclasses import replace
 
@@ -25,40 +25,37 @@ def render() -> None:
     config, trace = opened.checkpoint.config, opened.trace
     if warning := config.memory.design.gates_warning(config):
         say.warning("{}", warning)
-    there = config.memory.design.gates
-    if not there:
+    design_gates = config.memory.design.gates
+    if not design_gates:
         name = opened.checkpoint.name
         say.info("{} has {}. Memory and Bank show them.", name, config.memory.design.no_gates)
         return
-    gate = widgets.buttons("Gate", "gates.gate", list(there))
-    rows, over = there[gate].rows, there[gate].over
-    say.caption("{}: {}", there[gate].words, there[gate].meaning)
-    window = None
+    gate = widgets.buttons("Gate", "gates.gate", list(design_gates))
+    rows, over = design_gates[gate].rows, design_gates[gate].over
+    say.caption("{}: {}", design_gates[gate].words, design_gates[gate].meaning)
+    chart = RunChart(spec=trace.spec, item=opened.context.origin, shown=OfRun.GATE_SLOTS, gate=gate)
     if rows == "token":
         window = panels.choose_window(len(trace.tokens), state.choice("run.token", len(trace.tokens)), "gates")
-        title, shown, height = "Per token and block", OfRun.GATE_TOKENS, None
+        chart = replace(chart, shown=OfRun.GATE_TOKENS, window=window)
+        title, note, height = "Per token and block", "", None
+        everything = f"Over all tokens and {over}."
     else:
-        title, shown, height = (
-            f"Per {rows}, write by write",
-            OfRun.GATE_SLOTS,
-            min(720, max(280, 16 * config.slots + 100)),
-        )
-    chart = RunChart(spec=trace.spec, item=opened.context.origin, shown=shown, gate=gate, window=window)
+        title, note, height = f"Per {rows}, write by write", _WRITES.format(rows), panels.height_of(config.slots)
+        everything = f"Over all segments, {over}."
     made = session.computed({title: chart}, opened.checkpoint)
-    panels.panel(made[title].view, "gate_map", title, "" if rows == "token" else _WRITES.format(rows), height=height)
+    panels.panel(made[title].view, "gate_map", title, note, height=height)
     _one_block(opened, chart, made)
-    everything = f"Over all tokens and {over}." if rows == "token" else f"Over all segments, {over}."
-    summary = gates.summary(trace, gate, opened.layers, there)
+    summary = gates.summary(trace, gate, opened.layers, design_gates)
     panels.panel(summary, "gate_summary", "All blocks in numbers", everything)
 
 
 @st.fragment
 def _one_block(opened: Opened, chart: RunChart, above: dict[str, ComputedChart]) -> None:
-    """A chosen block, and all panels for print; a fragment, so that choosing draws this part alone."""
-    layer = session.captured(opened, widgets.block(opened.checkpoint.config))
+    """A chosen block, and all panels for print; a fragment, so that choosing redraws this part alone."""
+    layer = session.require_layer(opened, widgets.block(opened.checkpoint.config))
     charts = {title: replace(chart, shown=shown, layer=layer) for title, shown in _OF_BLOCK.items()}
     made = session.computed(charts, opened.checkpoint)
-    for column, (title, one) in zip(st.columns(2), made.items(), strict=True):
-        panels.panel(one.view, f"gate_{title.lower()}", f"{title} in block {layer}", at=column)
-    export_panel.hand_out({**above, **made})
+    for column, (title, panel) in zip(st.columns(2), made.items(), strict=True):
+        panels.panel(panel.view, f"gate_{title.lower()}", f"{title} in block {layer}", at=column)
+    export_panel.render({**above, **made})
     state.publish()

@@ -53,7 +53,7 @@ def render() -> None:
     height = min(720, max(240, 14 * config.slots + 90))
     for title, of_map in (("Reads", "read"), *([("Writes", "wrote")] if writes else [])):
         say.subheader("{}", title)
-        cell = panels.map_to_click(made[title].view, title.lower(), slot, token, stretch, height)
+        cell = panels.clickable_map(made[title].view, title.lower(), slot, token, stretch, height)
         if cell is not None:
             state.click("run", token=cell.column, slot=cell.row, side=of_map)
     if not writes:
@@ -65,14 +65,14 @@ def render() -> None:
         )
     _details(trace, layer, head, writes, made.get("Slots of the token"))
     _overview(trace, opened.layers, layer, head, writes, stretch)
-    export_panel.hand_out(made, stretch)
+    export_panel.render(made, stretch)
 
 
 def _details(trace: Trace, layer: int, head: str, writes: bool, slots_of_token: ComputedChart | None) -> None:
     """The chosen token's slots and the chosen slot's tokens."""
     left, right = st.columns(2)
     with left:
-        token = widgets.choice_of_number("Token", "run.token", len(trace.tokens), help="Clear it to choose none.")
+        token = widgets.optional_number("Token", "run.token", len(trace.tokens), help="Clear it to choose none.")
         if slots_of_token is not None:
             piece = trace.tokens.shown[token].strip() or "blank"
             say.caption("What token {} ({}, segment {}) reads", token, piece, text.segment_of(trace)[token])
@@ -81,7 +81,7 @@ def _details(trace: Trace, layer: int, head: str, writes: bool, slots_of_token: 
             st.caption("Click a token, or a cell of a map, to see which slots it reads.")
     with right:
         count = trace.bank.shape[0]  # there is one: screens of models without memory end before this
-        slot = widgets.choice_of_number("Slot", "run.slot", count, help="Clear it to choose none.")
+        slot = widgets.optional_number("Slot", "run.slot", count, help="Clear it to choose none.")
         if slot is not None:
             side = "read"
             if writes:

@@ -85,9 +85,9 @@ def render() -> None:
     made = session.computed({"Slots read by both": chart}, opened.checkpoint)
     if part is Patched.BANK:
         made |= _each_slot(recipient, after, expected, replace(chart, shown=OfPatching.ALONE))
-    export_panel.hand_out(made, Stretch.SQRT)
+    export_panel.render(made, Stretch.SQRT)
     st.subheader("Run it again")
-    job_panel.again(opened.checkpoint, "patch", after.spec, "lm2 ablate {}")
+    job_panel.reproduce(opened.checkpoint, "patch", after.spec, "lm2 ablate {}")
 
 
 def _spec(recipient: _Side, donor: _Side, expected: Reply) -> PatchSpec:
@@ -132,7 +132,7 @@ def _choose_part(recipient: _Side, donor: _Side) -> Patched:
         part = widgets.buttons("Carry over the donor's", "patching.part", parts, show=_PARTS.__getitem__, at=left)
         if part is Patched.BANK:
             help = "Choose none for the whole bank."
-            widgets.places("Slots", "patching.slots", range(config.slots), help=help, at=right)
+            widgets.pills("Slots", "patching.slots", range(config.slots), help=help, at=right)
             _reading(recipient, donor)
         else:
             layers = _SITES[part].layers(config)
@@ -147,7 +147,7 @@ def _reading(recipient: _Side, donor: _Side) -> None:
     """What the two questions read; a click chooses a slot, or leaves it out."""
     runs = [(name, side.trace, side.asked.row) for name, side in (("recipient", recipient), ("donor", donor))]
     view = patching.reading(runs, recipient.layers)
-    cell = panels.map_to_click(view, "patched_reading", None, None, Stretch.SQRT, 70 + 22 * len(view.values))
+    cell = panels.clickable_map(view, "patched_reading", None, None, Stretch.SQRT, 70 + 22 * len(view.values))
     if cell is not None:
         state.click("patching", slots=tuple(sorted({cell.column} ^ set(state.current().patching.slots))))
 
@@ -161,7 +161,7 @@ def _patched(recipient: _Side, donor: _Side, part: Patched) -> Trace | None:
         change = bank_edit(donor.context.text, donor.asked.segment, recipient.asked.segment, choice.slots or None)
     else:
         change = _activation(recipient, donor, _SITES[part], choice.layer)
-    return session.ran(recipient.checkpoint, replace(recipient.trace.spec, captures=(), interventions=(change,)))
+    return session.trace_of(recipient.checkpoint, replace(recipient.trace.spec, captures=(), interventions=(change,)))
 
 
 def _activation(recipient: _Side, donor: _Side, site: Site, layer: int) -> Edit:

@@ -67,13 +67,13 @@ def render() -> None:
         chart = ProbeChart(spec=probe_choices.spec(checkpoint), shown=OfProbe.MAP)
         with st.spinner("Preparing the rows ..."):
             plan = chart.plan(checkpoint, Kept(anew=True))
-        state.shows("documents", "\f".join(encoded.prompt.text for encoded in plan.examples.encoded_prompts))
+        state.record_content("documents", "\f".join(encoded.prompt.text for encoded in plan.examples.encoded_prompts))
         if chart.files:
-            state.shows("labels", "\f".join(read_text(Path(file)) for file in chart.files))
+            state.record_content("labels", "\f".join(read_text(Path(file)) for file in chart.files))
     except ValueError as error:
         say.info("There is no such probe: {}.", error)
         return
-    if job_panel.finished(chart, checkpoint):
+    if job_panel.is_finished(chart, checkpoint):
         say.caption("{}. " + _CONTEXT, plan.cost)
     else:
         say.markdown("**{}.**", plan.cost)
@@ -82,7 +82,7 @@ def render() -> None:
     if probed is not None:
         _show(checkpoint, probed, chart)
     tables = None if probed is None else probed.result.tables
-    job_panel.again(
+    job_panel.reproduce(
         checkpoint, "probe", chart.spec, "lm2 probe {} --out FOLDER", tables, ("cells", "metrics", "examples")
     )
 
@@ -104,7 +104,7 @@ def _show(checkpoint: Checkpoint, probed: Probed, chart: ProbeChart) -> None:
     best = probes.best_source_note(probed, target)
     st.caption(_COLUMNS if best is None else say.words("**{}** " + _COLUMNS, best))
     _behind(checkpoint, probed, target, source, segment, made["Confusion"].view)
-    export_panel.hand_out(made)
+    export_panel.render(made)
 
 
 def _height(rows: int) -> int | str:
@@ -133,8 +133,8 @@ def _place(probed: Probed) -> tuple[Source, int | str]:
 def _map(probed: Probed, target: Target, source: Source, segment: int | str, view: Heatmap) -> None:
     row, column = probed.rows.index(source), probed.columns.index(segment)
     height = min(720, max(280, 22 * len(probed.rows) + 110))
-    cell = panels.map_to_click(view, "probe_map", row, column, Stretch.LINEAR, height)
-    say.caption("{}", probes.map_note(probed, target))
+    cell = panels.clickable_map(view, "probe_map", row, column, Stretch.LINEAR, height)
+    say.caption("{}", probes.pooled(probed, target))
     if cell is not None and (cell.row, cell.column) != (row, column):
         clicked = probed.columns[cell.column]
         state.click("probes", source=probed.rows[cell.row].label, segment=-1 if clicked == ALL else clicked)

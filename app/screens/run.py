@@ -39,4 +39,4 @@ def render() -> None:
     left, right = st.columns([1, 2])
     panels.panel(text.next_tokens(trace, tokenizer, token), "next_tokens", f"After token {token}", at=left)
     panels.panel(made["Surprise"].view, "surprise", "Surprise", at=right)
-    export_panel.hand_out(made)
+    export_panel.render(made)

@@ -59,7 +59,7 @@ def render() -> None:
         _one(found, checkpoint, chart)
     tables = None if found is None else partial(_tables, found)
     titles = ("keywords", "contexts")
-    job_panel.again(checkpoint, "slots", chart.spec, "lm2 explain {} --out FOLDER", tables, titles)
+    job_panel.reproduce(checkpoint, "slots", chart.spec, "lm2 explain {} --out FOLDER", tables, titles)
 
 
 def _spec(checkpoint: Checkpoint) -> ExplainSpec:
@@ -82,7 +82,7 @@ def _all(found: Explanations) -> None:
 
     table = summary(found)
     st.subheader("All slots")
-    panels.table_to_choose(table, "slots", lambda slot: state.update("run", slot=slot))
+    panels.selectable_table(table, "slots", lambda slot: state.update("run", slot=slot))
     say.caption("{}", experiments.note(table))
 
 
@@ -92,7 +92,7 @@ def _one(found: Explanations, checkpoint: Checkpoint, chart: SlotChart) -> None:
     from probes.explain.spec import Signal
 
     left, right = st.columns([1, 3])
-    slot = widgets.choice_of_number(
+    slot = widgets.optional_number(
         "Slot", "run.slot", checkpoint.config.slots, help="Clear it to choose none.", at=left
     )
     side = "read"
@@ -111,7 +111,7 @@ def _one(found: Explanations, checkpoint: Checkpoint, chart: SlotChart) -> None:
     _table(words(one), "words")
     with st.expander("A language model's description", icon=":material/forum:"):
         _description(found, one, checkpoint)
-    export_panel.hand_out({f"Passages of slot {slot}": made})
+    export_panel.render({f"Passages of slot {slot}": made})
 
 
 def _description(found: Explanations, one: SlotExplanation, checkpoint: Checkpoint) -> None:

@@ -89,7 +89,7 @@ def render() -> None:
         return
     try:
         chart = SweepChart(spec=_spec(checkpoint), shown=OfSweep.EFFECTS)
-        if not job_panel.finished(chart, checkpoint):
+        if not job_panel.is_finished(chart, checkpoint):
             _cost(checkpoint, chart.spec)
     except ValueError as error:
         say.info("There is no such sweep: {}.", error)
@@ -99,78 +99,78 @@ def render() -> None:
         _show(checkpoint, swept, chart)
     name, tables = f"sweep-{chart.spec.grid.value}", None if swept is None else swept.result.tables
     titles = ("units", "values", "joints", "curves")
-    job_panel.again(checkpoint, name, chart.spec, "lm2 sweep {} --out FOLDER", tables, titles)
+    job_panel.reproduce(checkpoint, name, chart.spec, "lm2 sweep {} --out FOLDER", tables, titles)
 
 
 def _choose(config: LM2Config) -> None:
     """The grid, what replaces its units and where, and what is measured."""
     left, middle, right = st.columns([3, 2, 4])
-    what = "What is replaced, one by one."
-    grid = widgets.select("Units", "sweeps.grid", _grids(config), show=_GRIDS.__getitem__, help=what, at=left)
-    order = "Ranks the units, and is estimated if you measure only some. All metrics are measured."
-    widgets.select("Metric", "sweeps.ordered", show=sweeps.metric_name, help=order, at=middle)
+    help = "What is replaced, one by one."
+    grid = widgets.select("Units", "sweeps.grid", _grids(config), show=_GRIDS.__getitem__, help=help, at=left)
+    help = "Ranks the units, and is estimated if you measure only some. All metrics are measured."
+    widgets.select("Metric", "sweeps.ordered", show=sweeps.metric_name, help=help, at=middle)
     if grid == "gates":
         st.caption(_MEANING[grid])
         return
-    there = [name for name in _REPLACEMENTS if name != "initial" or grid == "slots"]
-    replacement = widgets.buttons("Replaced by", "sweeps.replacement", there, at=right)
-    left, middle, right = st.columns([3, 5, 2])
+    replacements = [name for name in _REPLACEMENTS if name != "initial" or grid == "slots"]
+    replacement = widgets.buttons("Replaced by", "sweeps.replacement", replacements, at=right)
+    left, middle, right = st.columns([4, 5, 2])
     route = widgets.buttons("Recomputed", "sweeps.route", show=_ROUTES.__getitem__, help=_REACH, at=left)
     if route == "exact":
         if not state.current().sweeps.back:
             state.update("sweeps", back=(0,))
         segments = range(_MOST_BACK)
-        widgets.places("Segments", "sweeps.back", segments, show=sweeps.segment_name, help=_BACK, at=middle)
+        widgets.pills("Segments", "sweeps.back", segments, show=sweeps.segment_name, help=_BACK, at=middle)
         widgets.number("Measure only the best", "sweeps.screened", help=_SCREEN, at=right)
     meaning = _BANK_SLOTS if grid == "slots" and config.memory.design.bank_in_stream else _MEANING[grid]
     say.caption("{} It is replaced by " + _REPLACEMENTS[replacement] + ".", meaning)
 
 
 def _grids(config: LM2Config) -> list[str]:
-    """Those of which the model has something."""
+    """The grids of which the model has a unit."""
     from probes.sweeps.grid import UnitGrid, parts
 
-    there = []
+    grids = []
     for grid in UnitGrid:
         try:
             parts(grid, config, (0,), (0.0,))
         except ValueError:
             continue
-        there.append(grid.value)
-    return there
+        grids.append(grid.value)
+    return grids
 
 
 def _spec(checkpoint: Checkpoint) -> SweepSpec:
-    """What is to be swept. Raises ValueError for choices that do not go together."""
+    """The chosen sweep. Raises ValueError for choices that do not go together."""
     from probes.causal.plan import Route
     from probes.sweeps.grid import Replacement, UnitGrid
     from probes.sweeps.spec import SweepSpec
 
-    chosen, asked = state.current().sweeps, state.current().questions
-    first = Metric(chosen.ordered)
-    plain = SweepSpec(
+    choice, questions = state.current().sweeps, state.current().questions
+    first = Metric(choice.ordered)
+    spec = SweepSpec(
         checkpoint=checkpoint.name,
-        grid=UnitGrid(chosen.grid),
-        task=asked.task,
-        questions=asked.count,
+        grid=UnitGrid(choice.grid),
+        task=questions.task,
+        questions=questions.count,
         segment_length=session.segment_length(),
-        seed=asked.seed,
+        seed=questions.seed,
         metrics=(first, *(metric for metric in Metric if metric is not first)),
     )
-    if plain.grid is UnitGrid.GATES:
-        return plain
-    route = Route(chosen.route)
+    if spec.grid is UnitGrid.GATES:
+        return spec
+    route = Route(choice.route)
     return replace(
-        plain,
-        replacement=Replacement(chosen.replacement),
-        back=chosen.back if route is Route.EXACT else (0,),
+        spec,
+        replacement=Replacement(choice.replacement),
+        back=choice.back if route is Route.EXACT else (0,),
         route=route,
-        screen=(chosen.screened or None) if route is Route.EXACT else None,
+        screen=(choice.screened or None) if route is Route.EXACT else None,
     )
 
 
 def _cost(checkpoint: Checkpoint, spec: SweepSpec) -> None:
-    """What the sweep will cost. Raises ValueError where it cannot be run."""
+    """What the sweep will cost. Raises ValueError if it cannot be run."""
     with st.spinner("Predicting the cost ..."):
         cost = cache.prediction(checkpoint, spec)
     say.markdown(
@@ -183,18 +183,18 @@ def _cost(checkpoint: Checkpoint, spec: SweepSpec) -> None:
 
 
 def _show(checkpoint: Checkpoint, swept: Swept, chart: SweepChart) -> None:
-    """The map beside joint effects; what is behind a cell; ranking and curves."""
+    """The map beside joint effects; a cell in detail; ranking and curves."""
     result = swept.result
     left, right = st.columns([3, 2])
-    others = ["", *(metric.value for metric in result.spec.metrics[1:])]
-    named = widgets.select(
-        "Shown", "sweeps.metric", others, show=lambda name: sweeps.metric_name(name or result.metric.value), at=left
+    names = ["", *(metric.value for metric in result.spec.metrics[1:])]
+    name = widgets.select(
+        "Shown", "sweeps.metric", names, show=lambda name: sweeps.metric_name(name or result.metric.value), at=left
     )
+    metric = Metric(name) if name else result.metric
     cells = {"on": "hidden", "off": "shown"}
     hide = widgets.buttons("Cells with q > 0.05", "sweeps.hidden", show=cells.__getitem__, at=right) == "on"
-    metric = Metric(named) if named else result.metric
-    say.caption("{}", sweeps.baseline_note(swept, metric))
-    screened = sweeps.screening_note(swept)
+    say.caption("{}", sweeps.unedited(swept, metric))
+    screened = sweeps.screen(swept)
     if screened is not None:
         say.caption("{}", screened)
     unit = state.choice("sweeps.unit", len(result.parts))
@@ -202,7 +202,7 @@ def _show(checkpoint: Checkpoint, swept: Swept, chart: SweepChart) -> None:
     made = {
         title: replace(chart, shown=shown).computed(checkpoint, swept)
         for title, shown in _SHOWN.items()
-        if _there(swept, metric, shown)
+        if _has(swept, metric, shown)
     }
     left, right = st.columns([3, 2])
     with left:
@@ -220,33 +220,33 @@ def _show(checkpoint: Checkpoint, swept: Swept, chart: SweepChart) -> None:
     if "More and more together" in made:
         cumulative = made["More and more together"].view
         panels.panel(cumulative, "cumulative", "More and more together", _CUMULATIVE, at=right)
-    export_panel.hand_out(made)
+    export_panel.render(made)
 
 
-def _there(swept: Swept, metric: Metric, shown: OfSweep) -> bool:
-    """Units that exclude each other have no curves, and a screen that failed gives no ranking."""
+def _has(swept: Swept, metric: Metric, shown: OfSweep) -> bool:
+    """Units that exclude each other have no curves, and estimates that failed give no ranking."""
     if shown is OfSweep.CUMULATIVE:
         return bool(swept.curves[metric])
     return shown is not OfSweep.RANKING or swept.result.ranking() is not None
 
 
 def _map(swept: Swept, metric: Metric, unit: int | None, view: Heatmap, *, hide: bool) -> None:
-    where = sweeps.layout(swept.result.parts)
-    row, column = (None, None) if unit is None else where.of(unit)
+    layout = sweeps.layout(swept.result.parts)
+    row, column = (None, None) if unit is None else layout.of(unit)
     if hide and view.masked.all():
         st.info(
             f"No cell differs from chance at q ≤ {sweeps.SIGNIFICANT:g}. Ask more questions, or show all cells.",
             icon=":material/info:",
         )
-    height = min(720, max(240, 18 * len(where.rows) + 110))
-    cell = panels.map_to_click(view, "sweep", row, column, Stretch.LINEAR, height)
-    say.caption("{}" + (" The others are hatched." if hide else ""), sweeps.map_note(swept, metric))
+    height = min(720, max(240, 18 * len(layout.rows) + 110))
+    cell = panels.clickable_map(view, "sweep", row, column, Stretch.LINEAR, height)
+    say.caption("{}" + (" The others are hatched." if hide else ""), sweeps.pooled(swept, metric))
     if cell is not None:
-        state.click("sweeps", unit=where.places.get((cell.row, cell.column)))
+        state.click("sweeps", unit=layout.places.get((cell.row, cell.column)))
 
 
 def _documents(swept: Swept, metric: Metric, unit: int | None) -> None:
-    """The stories behind the chosen cell."""
+    """The chosen cell's effect in each story."""
     st.subheader("Details of a cell" if unit is None else say.words("Details of {}", swept.result.parts[unit].label))
     if unit is None:
         st.caption("Click a cell of the map to see the effect of replacing it in each story.")

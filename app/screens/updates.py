@@ -1,4 +1,4 @@
-"""Updates: what the memory takes up while a text is being written, and how that changes what tokens read."""
+"""Updates: what the memory takes in while a text is written, and how that changes what tokens read."""
 
 from __future__ import annotations
 
@@ -32,13 +32,11 @@ _SHOWN = {
     "Reading, update by update": OfUpdates.COURSE,
     "Prediction, update by update": OfUpdates.EXPECTED,
 }
-
 _PROBED = (
     "Read weights of block {layer}, {pooled}, both maps on one scale. The probe is read as a segment"
     " of its own without any context, so only the bank differs. The bank is that of the text written"
     " with writes {shown}."
 )
-
 _PROBES = {ProbeText.QUESTION: "the question", ProbeText.SEGMENT: "the prompt's last segment"}
 _MOVED = (
     "Share moved: how much of a token's attention went elsewhere (total variation of each head, then"
@@ -59,15 +57,15 @@ def render() -> None:
     session.subtitle(opened)
     left, middle, right = st.columns(3)
     count = widgets.slider("Tokens to write", "updates.written", help="The most likely token each time.", at=left)
-    asked = len(opened.trace.segments) - 1
-    control = "The control: this segment and all later ones pass on the bank with which they began."
-    frozen = _slider("Writes off: from segment", "updates.frozen", asked, asked, control, middle)
-    written = widgets.buttons(
+    last = len(opened.trace.segments) - 1
+    help = "The control: this segment and all later ones pass on the bank with which they began."
+    frozen = _slider("Writes off: from segment", "updates.frozen", last, last, help, middle)
+    writes = widgets.buttons(
         "Show the text written with", "updates.writes", show=lambda writes: f"writes {writes}", at=right
     )
     left, right = st.columns(2)
     with left:
-        layer = session.captured(opened, widgets.block(opened.checkpoint.config))
+        layer = session.require_layer(opened, widgets.block(opened.checkpoint.config))
     chart = UpdateChart(
         spec=replace(opened.trace.spec, captures=()),
         item=opened.context.origin,
@@ -76,19 +74,19 @@ def render() -> None:
         frozen=frozen,
         layer=layer,
         head=widgets.head(opened.checkpoint.config, right),
-        writes=written,
+        writes=writes,
         probe=(),
     )
-    found = _result_of(chart, opened)
-    if found is None:
+    continued = _result_of(chart, opened)
+    if continued is None:
         return
-    _written(opened, found, chart)
-    _before_and_after(opened, found, chart)
-    _again(found)
+    _written(opened, continued, chart)
+    _before_and_after(opened, continued, chart)
+    _again(continued)
 
 
 def _result_of(chart: UpdateChart, opened: Opened) -> Continued | None:
-    """None while it is computed, and once it has been explained why it cannot be."""
+    """None while it is computed, and after explaining why it cannot be."""
     try:
         return session.result_of(chart, opened.checkpoint)
     except ValueError as error:
@@ -96,10 +94,10 @@ def _result_of(chart: UpdateChart, opened: Opened) -> Continued | None:
         return None
 
 
-def _again(found: Continued) -> None:
+def _again(continued: Continued) -> None:
     """What ran, and how to run it again."""
-    on, off = found.walks["on"], found.walks["off"]
-    digests = ", ".join(f"writes {name}: run {walk.spec.digest[:10]}" for name, walk in found.walks.items())
+    on, off = continued.walks["on"], continued.walks["off"]
+    digests = ", ".join(f"writes {name}: run {walk.spec.digest[:10]}" for name, walk in continued.walks.items())
     count, layers = len(on.ids), on.layers
     say.caption("{}; each continued by {} tokens, the most likely one every time.", digests, count)
     with st.expander("Run again"):
@@ -114,42 +112,43 @@ def _again(found: Continued) -> None:
 
 
 def _slider(label: str, field: str, last: int, default: int, help: str, at: DeltaGenerator) -> int:
-    """A slider of 0 to `last`. What was not chosen stays at its default, also when that moves; nothing is drawn where
-    there is only 0."""
+    """A slider of 0 to `last`, if that is not 0. The field is -1 until something is chosen, which stands for a default
+    that may move."""
     if not -1 <= state.value(field) <= last:
         state.settle(field, -1)
-    chosen = default if state.value(field) == -1 else state.value(field)
+    value = default if state.value(field) == -1 else state.value(field)
     if last == 0:
-        return chosen
-    key = state.widget_key(field, chosen)
+        return value
+    key = state.widget_key(field, value)
     return at.slider(label, 0, last, key=key, help=help, on_change=state.take, args=(field,))
 
 
 @st.fragment
-def _written(opened: Opened, found: Continued, chart: UpdateChart) -> None:
-    """The generation, token by token; a fragment, so that its slider draws this part alone."""
-    on, off, walk, piece_of = *found.walks.values(), found.walks[chart.writes], opened.checkpoint.tokenizer.shown
+def _written(opened: Opened, continued: Continued, chart: UpdateChart) -> None:
+    """The generation, token by token; a fragment, so that its slider redraws this part alone."""
+    on, off = continued.walks.values()
+    walk, piece_of = continued.walks[chart.writes], opened.checkpoint.tokenizer.shown
     count, start = len(walk.ids), len(walk.prompt)
     say.subheader("Written with writes {}", chart.writes)
-    counted = "Counted from the first token that the model wrote."
-    step = (widgets.slider("Token", "updates.step", 1, count, help=counted) if count > 1 else 1) - 1
+    help = "Counted from the first token that the model wrote."
+    step = (widgets.slider("Token", "updates.step", 1, count, help=help) if count > 1 else 1) - 1
     view = updates.strip(walk, text.marks(opened.trace, opened.context), piece_of)
     _choose(panels.strip(view, "strip_updates", start + step), start)
     say.caption("{}", updates.where(walk, step))
     left, right = st.columns(2)
     with left:
         st.subheader("Slots read, token by token")
-        steps = chart.view(opened.checkpoint, found)
-        cell = panels.map_to_click(steps, "reads_by_step", None, step, Stretch.LINEAR, _height(opened))
+        steps, height = chart.view(opened.checkpoint, continued), panels.height_of(opened.checkpoint.config.slots)
+        cell = panels.clickable_map(steps, "reads_by_step", None, step, Stretch.LINEAR, height)
         _choose(None if cell is None else start + cell.column, start)
-    expected = text.compare_next_tokens(on.logits[step], off.logits[step], ("writes on", "writes off"), piece_of)
-    panels.panel(expected, "expected_at_step", f"Predicted as token {step + 1}", at=right)
+    predicted = text.beside(on.logits[step], off.logits[step], ("writes on", "writes off"), piece_of)
+    panels.panel(predicted, "expected_at_step", f"Predicted as token {step + 1}", at=right)
     _both(on, off, piece_of)
     state.publish()
 
 
 def _both(on: TracedGeneration, off: TracedGeneration, piece_of: Callable[[int], str]) -> None:
-    """Where the two texts part, and both of them side by side."""
+    """Where the two texts diverge, and both of them side by side."""
     from probes.causal.updates import diverge
 
     first = diverge(on, off)
@@ -167,14 +166,14 @@ def _both(on: TracedGeneration, off: TracedGeneration, piece_of: Callable[[int],
 
 
 def _choose(token: int | None, start: int) -> None:
-    """A click on a token that the model wrote, or on its column, steps there."""
+    """Go to a token that the model wrote, after a click on it or on its column."""
     if token is not None and token >= start:
         state.click("updates", step=token - start + 1)
 
 
 @st.fragment
 def _before_and_after(opened: Opened, continued: Continued, chart: UpdateChart) -> None:
-    """One probe, read from two banks of the walk that is shown, and all panels for print; a fragment, as above."""
+    """One probe, read from two banks of the walk that is shown, and all panels for print; a fragment, too."""
     st.subheader("The same tokens, before and after")
     question = _question(opened)
     walk = continued.walks[chart.writes]
@@ -182,18 +181,18 @@ def _before_and_after(opened: Opened, continued: Continued, chart: UpdateChart) 
     left, middle, right = st.columns(3)
     probes = list(ProbeText) if question else [ProbeText.SEGMENT]
     probe = widgets.select("Probe, read from every bank", "updates.probe", probes, show=_PROBES.__getitem__, at=left)
-    fresh = "0 is the fresh bank with which a document begins."
-    before = _slider("Before: segments written", "updates.before", last, walk.segment_of(0), fresh, middle)
-    opens = "The last segment is still open: the bank is what it would pass on now."
-    after = _slider("After: segments written", "updates.after", last, last, opens, right)
+    help = "0 is the fresh bank with which a document begins."
+    before = _slider("Before: segments written", "updates.before", last, walk.segment_of(0), help, middle)
+    help = "The last segment is still open: the bank is what it would pass on now."
+    after = _slider("After: segments written", "updates.after", last, last, help, right)
     by_question = bool(question) and probe is ProbeText.QUESTION
     ids = question if by_question else opened.trace.segments[-1].ids
     chart = replace(chart, probe=ids, before=before, after=after)
     with st.spinner("Reading the probe from every bank ..."):
-        found = _result_of(chart, opened)
-    if found is None:
+        reread = _result_of(chart, opened)
+    if reread is None:
         return
-    read, height = found.readings[chart.writes], _height(opened)
+    read, height = reread.readings[chart.writes], panels.height_of(opened.checkpoint.config.slots)
     token = _answer(opened) if by_question else int(read.logits[before].argmax())
     charts = {title: replace(chart, shown=shown, token=token) for title, shown in _SHOWN.items()}
     made = session.computed(charts, opened.checkpoint)
@@ -208,43 +207,39 @@ def _before_and_after(opened: Opened, continued: Continued, chart: UpdateChart) 
     panels.panel(made["Difference"].view, "difference", "Difference", at=left, height=height)
     moved = updates.most_moved(read, chart.layer, chart.head, before, after)
     panels.panel(moved, "most_moved", "Tokens whose reading changed most", _MOVED, at=right)
-    pair = read.logits[before], read.logits[after]
-    expected = text.compare_next_tokens(*pair, ("before", "after"), opened.checkpoint.tokenizer.shown)
-    panels.panel(expected, "expected_behind", "Predicted after the probe", at=right)
+    shown = opened.checkpoint.tokenizer.shown
+    predicted = text.beside(read.logits[before], read.logits[after], ("before", "after"), shown)
+    panels.panel(predicted, "expected_behind", "Predicted after the probe", at=right)
     _courses(opened, made, before, by_question=by_question)
-    export_panel.hand_out(made)
+    export_panel.render(made)
     state.publish()
 
 
 def _courses(opened: Opened, made: dict[str, ComputedChart], before: int, *, by_question: bool) -> None:
     left, right = st.columns(2)
-    course = (
+    note = (
         f"Share of the probe's reading that has moved since ({before} segments written), mean over its tokens."
         " With writes off it stays where it was."
     )
-    panels.panel(made["Reading, update by update"].view, "course", "Reading, update by update", course, at=left)
-    expected = made["Prediction, update by update"]
-    said = repr(opened.checkpoint.tokenizer.shown(expected.chart.token).strip())
+    panels.panel(made["Reading, update by update"].view, "course", "Reading, update by update", note, at=left)
+    predicted = made["Prediction, update by update"]
+    token = opened.checkpoint.tokenizer.shown(predicted.chart.token).strip()
     reason = (
         "the true answer's first token" if by_question else f"the most likely one before ({before} segments written)"
     )
-    note = f"Of {said} after the probe: {reason}."
-    panels.panel(expected.view, "expected", "Prediction, update by update", note, at=right)
+    note = f"Of {token!r} after the probe: {reason}."
+    panels.panel(predicted.view, "expected", "Prediction, update by update", note, at=right)
 
 
 def _question(opened: Opened) -> tuple[int, ...]:
-    """The tokens of the context's last question; none where no question is known."""
+    """The tokens of the context's last question, if there is one."""
     if not opened.context.quizzes:
         return ()
     quiz, tokens = opened.context.quizzes[-1], opened.trace.tokens
-    return tuple(tokens.ids[at] for at in tokens.within(quiz.end - len(quiz.question), quiz.end))
+    return tuple(tokens.ids[index] for index in tokens.within(quiz.end - len(quiz.question), quiz.end))
 
 
 def _answer(opened: Opened) -> int:
     """The first token of the answer to the context's last question."""
     quiz = opened.context.quizzes[-1]
     return opened.checkpoint.tokenizer.answer_at(opened.trace.tokens, quiz.end, quiz.answer)[1]
-
-
-def _height(opened: Opened) -> int:
-    return min(720, max(280, 16 * opened.checkpoint.config.slots + 100))

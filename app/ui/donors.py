@@ -12,7 +12,7 @@ from lm2.tasks import stories
 from lm2.tasks.questions import UnanswerableError, answer
 from lm2.tasks.world import WorldError
 
-_SOURCES = {TextSource.STORY: "Story", TextSource.SIMULATED: "Simulated", TextSource.PASTED: "Text"}
+_SOURCES = [TextSource.STORY, TextSource.SIMULATED, TextSource.PASTED]
 _TRIED = 50
 """Stories that are searched for one with other answers."""
 
@@ -71,10 +71,10 @@ def choose(recipient: Opened) -> Opened | None:
     """Choose the donor, and run it; None while it runs, and after explaining a mistake."""
     with st.container(border=True):
         left, middle, right = st.columns([3, 7, 2], vertical_alignment="bottom")
-        source = widgets.buttons("Donor", "donor.source", list(_SOURCES), show=_SOURCES.__getitem__, at=left)
+        source = widgets.buttons("Donor", "donor.source", _SOURCES, show=sidebar.SOURCES.__getitem__, at=left)
         with middle:
             if source is TextSource.PASTED:
-                widgets.area("Text", "donor.pasted", placeholder=sidebar.EXAMPLE)
+                widgets.text_area("Text", "donor.pasted", placeholder=sidebar.EXAMPLE)
             else:
                 _choose_story(source)
         both = "The donor becomes the recipient, and the recipient the donor."
@@ -82,7 +82,7 @@ def choose(recipient: Opened) -> Opened | None:
     try:
         text = _chosen(state.current().text, state.current().donor, recipient.context)
         context = sidebar.context_of(text)
-        state.shows("donor", context.text)
+        state.record_content("donor", context.text)
         if swapped:
             _swap(text)
         return session.read(recipient.checkpoint, context, recipient.layers[0])

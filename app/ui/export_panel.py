@@ -1,4 +1,4 @@
-"""What hands out a screen's panels for a paper: the figure or table, its numbers, and how to make it again."""
+"""For a paper: a screen's panels as figures or tables, with their numbers, and how to make them again."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from app.figures.print.figure import PrintFigure
 
 _DOTS = 96
-"""CSS pixels to an inch: at this width an image on the screen has its printed size."""
+"""CSS pixels per inch: at this width an image on the screen has its printed size."""
 _COLOURS = {None: "as on the screen", **{colour: colour.value for colour in Colours}}
 _MOST_BUTTONS = 4
 
@@ -36,62 +36,62 @@ class PlacedPanel:
 
 
 @st.fragment
-def hand_out(made: Mapping[str, ComputedChart], stretch: Stretch = Stretch.LINEAR) -> None:
+def render(panels: Mapping[str, ComputedChart], stretch: Stretch = Stretch.LINEAR) -> None:
     """A screen's panels and tables by their titles. `stretch`: of its heatmaps' colours on the screen."""
-    with st.expander("For a paper", icon=":material/print:", key="for_a_paper", on_change="rerun") as room:
-        if room.open:  # closed, it costs the screen nothing
-            _choose(made, stretch)
+    with st.expander("For a paper", icon=":material/print:", key="for_a_paper", on_change="rerun") as expander:
+        if expander.open:  # closed, it costs the screen nothing
+            _choose(panels, stretch)
 
 
-def _choose(made: Mapping[str, ComputedChart], stretch: Stretch) -> None:
-    if len(made) <= _MOST_BUTTONS:
-        title = widgets.buttons("Panel", "print.panel", list(made))
+def _choose(panels: Mapping[str, ComputedChart], stretch: Stretch) -> None:
+    if len(panels) <= _MOST_BUTTONS:
+        title = widgets.buttons("Panel", "print.panel", list(panels))
     else:
-        title = widgets.select("Panel", "print.panel", list(made), at=st.columns([2, 3])[0])
-    if isinstance(made[title].view, Table):
-        _table(title, made[title])
+        title = widgets.select("Panel", "print.panel", list(panels), at=st.columns([2, 3])[0])
+    if isinstance(panels[title].view, Table):
+        _table(title, panels[title])
     else:
-        _figure(title, made[title], stretch)
+        _figure(title, panels[title], stretch)
     state.publish()
 
 
-def _table(title: str, made: ComputedChart) -> None:
+def _table(title: str, chart: ComputedChart) -> None:
     from app.export.files import table_bundle
     from app.export.sidecar import sidecar
 
-    spec, name = FigureSpec(charts=(made.chart,)), _name(made)
+    spec, file = FigureSpec(charts=(chart.chart,)), f"{_name(chart)}.zip"
     form = st.segmented_control("As", ["LaTeX", "Markdown"], default="LaTeX", key=f"written_{title}", required=True)
-    st.code(latex(made.view) if form == "LaTeX" else markdown(made.view), language=form.lower())
+    st.code(latex(chart.view) if form == "LaTeX" else markdown(chart.view), language=form.lower())
     label = say.words("{}: LaTeX, Markdown, numbers (.zip)", title)
-    widgets.download(label, lambda: table_bundle(made.view, sidecar(spec, [made])), f"{name}.zip", "application/zip")
+    widgets.download(label, lambda: table_bundle(chart.view, sidecar(spec, [chart])), file, "application/zip")
     st.caption(
         "With booktabs. sidecar.json in the archive reproduces the table: `lm2 figure sidecar.json -o table.tex`."
     )
 
 
-def _figure(title: str, made: ComputedChart, stretch: Stretch) -> None:
+def _figure(title: str, chart: ComputedChart, stretch: Stretch) -> None:
     left, right = st.columns([2, 5])  # the right one holds two columns of any venue's template at their size
     with left:
-        page = page_of("handout")
-        shown = _windowed(title, made)
-        panel = _panel(title, shown, stretch)
-    spec = FigureSpec(charts=(shown.chart,), page=Paper(**page, **vars(panel)))
+        page = choose_page("handout")
+        chart = _windowed(title, chart)
+        panel = _panel(title, chart, stretch)
+    spec = FigureSpec(charts=(chart.chart,), page=Paper(**page, **vars(panel)))
     try:
-        drawn = spec.drawn([shown])
+        drawn = spec.drawn([chart])
     except ValueError as error:
         right.info(say.words("This does not fit: {}.", error), icon=":material/info:")
         return
     with right:
         preview(drawn)
     with st.container(horizontal=True):
-        files(spec, [shown], drawn, _name(shown))
-        full = len(state.kept("figure")) >= MOST_PANELS
-        said = f"The Figure screen combines up to {MOST_PANELS} panels."
+        download_buttons(spec, [chart], drawn, _name(chart))
+        placed = state.session_list("figure")
+        help = f"The Figure screen combines up to {MOST_PANELS} panels."
+        full, icon = len(placed) >= MOST_PANELS, ":material/add_photo_alternate:"
         # One button for all panels: a press while another panel is being drawn is not lost.
-        icon = ":material/add_photo_alternate:"
-        if st.button("Add to the figure", icon=icon, key="add_panel", help=said, disabled=full):
-            state.kept("figure").append(PlacedPanel(made=shown, panel=panel))
-            st.toast(say.words("{} is panel {} of the figure.", title, len(state.kept("figure"))), icon=icon)
+        if st.button("Add to the figure", icon=icon, key="add_panel", help=help, disabled=full):
+            placed.append(PlacedPanel(made=chart, panel=panel))
+            st.toast(say.words("{} is panel {} of the figure.", title, len(placed)), icon=icon)
     st.caption(
         "The archive has PDF, SVG, PNG, the numbers, a draft caption, LaTeX lines, and sidecar.json,"
         " which reproduces the figure: `lm2 figure sidecar.json -o fig.pdf`."
@@ -107,21 +107,21 @@ def preview(drawn: PrintFigure) -> None:
     say.caption("At its printed size: {:g} in wide, as in {}'s template.", page.width, page.measures.name)
 
 
-def files(spec: FigureSpec, made: Sequence[ComputedChart], drawn: PrintFigure, name: str) -> None:
-    """Buttons that hand out the figure's files."""
+def download_buttons(spec: FigureSpec, charts: Sequence[ComputedChart], drawn: PrintFigure, name: str) -> None:
+    """A button for each of the figure's files."""
     from app.export.files import FileFormat, bundle, render
     from app.export.sidecar import sidecar
     from app.figures.screen.html import interactive
 
     widgets.download(
-        "Everything (.zip)", lambda: bundle(drawn, sidecar(spec, made), spec.digest), f"{name}.zip", "application/zip"
+        "Everything (.zip)", lambda: bundle(drawn, sidecar(spec, charts), spec.digest), f"{name}.zip", "application/zip"
     )
     widgets.download("PDF", lambda: render(drawn, FileFormat.PDF, spec.digest), f"{name}.pdf", "application/pdf")
     widgets.download("Interactive page (.html)", lambda: interactive(drawn), f"{name}.html", "text/html")
 
 
-def page_of(key: str) -> dict[str, Any]:
-    """Choose where a figure is printed, across how many columns, and how high."""
+def choose_page(key: str) -> dict[str, Any]:
+    """Choose the venue of a figure, how many columns it spans, and its height."""
     venue = Venue(widgets.select("Venue", "print.venue", show=lambda value: MEASURES[Venue(value)].name))
     spans = [column.value for column in Columns if column is Columns.SINGLE or MEASURES[venue].double is not None]
     columns = Columns(widgets.buttons("Columns", "print.columns", spans))
@@ -138,20 +138,20 @@ def page_of(key: str) -> dict[str, Any]:
     return {"venue": venue, "columns": columns, "height": height}
 
 
-def _panel(title: str, made: ComputedChart, stretch: Stretch) -> Panel:
-    """How the view is drawn."""
-    view, colours = made.view, None
+def _panel(title: str, chart: ComputedChart, stretch: Stretch) -> Panel:
+    """Choose how a chart is drawn."""
+    view, colours = chart.view, None
     if isinstance(view, (Heatmap, Strip)):
         two_sided = isinstance(view, Heatmap) and view.diverging
-        fitting = [colour for colour in _COLOURS if colour is None or not colour.diverging or two_sided]
-        colours = st.selectbox("Colours", fitting, format_func=_COLOURS.__getitem__, key=f"colours_{title}")
+        options = [colour for colour in _COLOURS if colour is None or not colour.diverging or two_sided]
+        colours = st.selectbox("Colours", options, format_func=_COLOURS.__getitem__, key=f"colours_{title}")
     spread = Stretch.LINEAR
     if (isinstance(view, Heatmap) and not view.counts) or (isinstance(view, Strip) and view.weights is not None):
         spread = st.segmented_control(
             "Spread",
             list(Stretch),
             default=stretch,
-            format_func=lambda one: one.value,
+            format_func=lambda stretch: stretch.value,
             key=f"spread_{title}",
             required=True,
             help="How values map to colours: sqrt makes small ones visible.",
@@ -159,19 +159,19 @@ def _panel(title: str, made: ComputedChart, stretch: Stretch) -> Panel:
     return Panel(title=st.text_input("Title", title, key=f"title_{title}"), colours=colours, stretch=spread)
 
 
-def _windowed(title: str, made: ComputedChart) -> ComputedChart:
-    """The chart from one token to another."""
-    count = tokens(made.view) if hasattr(made.chart, "window") else None
+def _windowed(title: str, chart: ComputedChart) -> ComputedChart:
+    """Choose the first and last token of a chart."""
+    count = tokens(chart.view) if hasattr(chart.chart, "window") else None
     if count is None or count < 2:
-        return made
-    begin = 0 if made.chart.window is None else made.chart.window[0]
+        return chart
+    begin = 0 if chart.chart.window is None else chart.chart.window[0]
     end = begin + count - 1
     first, last = st.slider("Tokens", begin, end, (begin, end), key=f"window_{title}_{begin}_{count}")
     if (first, last) == (begin, end):
-        return made
-    part = window(made.view, first - begin, last + 1 - begin)
-    return replace(made, chart=replace(made.chart, window=(first, last + 1)), view=part)
+        return chart
+    view = window(chart.view, first - begin, last + 1 - begin)
+    return replace(chart, chart=replace(chart.chart, window=(first, last + 1)), view=view)
 
 
-def _name(made: ComputedChart) -> str:
-    return f"{made.chart.words.replace(' ', '-').replace(',', '')}-{made.chart.digest[:10]}"
+def _name(chart: ComputedChart) -> str:
+    return f"{chart.chart.words.replace(' ', '-').replace(',', '')}-{chart.chart.digest[:10]}"

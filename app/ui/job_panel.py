@@ -1,5 +1,4 @@
-"""What the Experiments and Sweeps screens share: held-out questions put to a checkpoint, the job that does it, and how
-to have it again."""
+"""What screens with background jobs share: the choice of held-out questions, the job, and how to reproduce it."""
 
 from __future__ import annotations
 
@@ -23,52 +22,48 @@ if TYPE_CHECKING:
     from lm2.tasks.prompt import Prompt
     from lm2.weights.checkpoint import Checkpoint
 
-MOST_QUESTIONS = 2000
-"""What one job may ask; beyond it, the command line."""
-
 
 def questions() -> tuple[Prompt, ...] | None:
-    """Choose the held-out questions; None once it has been explained why there are not so many."""
+    """Choose the held-out questions; None after explaining that there are not so many."""
     left, middle, right = st.columns(3)
     task = widgets.select("bAbI task", "questions.task", show=sidebar.task_name, at=left)
     order = "The last question of each held-out story, then the one before it, and so on."
     count = widgets.number("Questions", "questions.count", help=order, at=middle)
     widgets.number("Seed", "questions.seed", help="For all random draws: partners, orders, resamples.", at=right)
     try:
-        found = cache.questions(task, count)
+        prompts = cache.questions(task, count)
     except ValueError as error:
         say.info("{}.", error)
         return None
-    state.shows("questions", "\f".join(prompt.text for prompt in found))
+    state.record_content("questions", "\f".join(prompt.text for prompt in prompts))
     origin = "held out from training" if stories.real_stories(task) else "simulated"
     say.caption(
         "{} questions about {} stories of qa{}, {}; each in a segment of its own. The settings under"
         " Context in the sidebar do not apply here.",
         count,
-        len({prompt.group for prompt in found}),
+        len({prompt.group for prompt in prompts}),
         task,
         origin,
     )
-    return found
+    return prompts
 
 
-def finished(chart: Chart, checkpoint: Checkpoint) -> bool:
-    """Whether a chart's result has been found, and is still there."""
+def is_finished(chart: Chart, checkpoint: Checkpoint) -> bool:
+    """Whether a chart's result has been computed, and is still there."""
     job = results.jobs().find(results.key_of(checkpoint, *chart.result_key))
     return job is not None and job.phase is JobPhase.FINISHED
 
 
 def result_of(chart: Chart, checkpoint: Checkpoint, label: str, unit: str) -> Any:
-    """What a chart shows something of, as `result`."""
+    """A chart's result, as `result` computes it."""
     key = results.key_of(checkpoint, *chart.result_key)
     return result(key, partial(results.compute, chart, checkpoint), label, unit)
 
 
 def result(key: Hashable, work: Work, label: str, unit: str) -> Any:
-    """What the job of `key` found: a button starts it, and it tells of itself while it runs; None until it has
-    finished.
+    """The result of the job of `key`: a button starts it, and its progress is shown; None until it has finished.
 
-    Whoever opens the same link meets the same job.
+    Whoever opens the same link sees the same job.
     """
     jobs = results.jobs()
     job = jobs.find(key)
@@ -87,7 +82,7 @@ def result(key: Hashable, work: Work, label: str, unit: str) -> Any:
     return None
 
 
-def again(
+def reproduce(
     checkpoint: Checkpoint,
     name: str,
     spec: Any,
@@ -95,10 +90,10 @@ def again(
     tables: Callable[[], Mapping[str, pd.DataFrame]] | None = None,
     titles: Sequence[str] = (),
     *,
-    found: dict[str, Any] | None = None,
+    output: dict[str, Any] | None = None,
 ) -> None:
-    """How to have the same numbers elsewhere: the spec, the command, and what was found. `tables`: made into CSV files
-    when they are asked for by their `titles`."""
+    """How to get the same numbers elsewhere: the spec, the command, and the results. `tables` makes the tables when a
+    button of one of the `titles` is pressed."""
     file = f"{name}-{spec.digest[:10]}"
     say.caption(
         "Spec {} of {} ({}), {} on {}. To compute the same numbers again:",
@@ -111,12 +106,12 @@ def again(
     st.code(command.format(f"{file}.json"), language="bash")
     with st.container(horizontal=True):
         widgets.download("Spec (JSON)", json.dumps(spec.to_json(), indent=1), f"{file}.json", "application/json")
-        if found is not None:
-            widgets.download("Results (JSON)", json.dumps(found, indent=1), f"results-{file}.json", "application/json")
+        if output is not None:
+            widgets.download("Results (JSON)", json.dumps(output, indent=1), f"results-{file}.json", "application/json")
         for title in titles if tables else ():
-            csv = partial(_csv, tables, title)
-            widgets.download(f"{title.capitalize()} (CSV)", csv, f"{title}-{file}.csv", "text/csv")
-
-
-def _csv(tables: Callable[[], Mapping[str, pd.DataFrame]], title: str) -> str:
-    return csv_text(tables()[title])
+            widgets.download(
+                f"{title.capitalize()} (CSV)",
+                lambda title=title: csv_text(tables()[title]),
+                f"{title}-{file}.csv",
+                "text/csv",
+            )

@@ -62,7 +62,7 @@ def _within(first: int, count: int, place: int | None) -> int | None:
     return None if place is None or not first <= place < first + count else place - first
 
 
-def map_to_click(
+def clickable_map(
     view: Heatmap, key: str, row: int | None, column: int | None, stretch: Stretch, height: int
 ) -> HeatmapCell | None:
     """A heatmap; returns the cell clicked on. `height`: CSS pixels, more if rows of different kinds need a pixel
@@ -72,6 +72,11 @@ def map_to_click(
     column = _within(view.first, len(view.column_labels), column)
     cell = heatmap(view, key=key, selected_row=row, selected_column=column, stretch=stretch, height=height)
     return None if cell is None else HeatmapCell(cell.row, view.first + cell.column)
+
+
+def height_of(slots: int) -> int:
+    """CSS pixels for a map with a row for each slot."""
+    return min(720, max(280, 16 * slots + 100))
 
 
 def figure(view: View, key: str, height: int | None = None) -> None:
@@ -95,7 +100,7 @@ def table(view: Tabular, key: str, height: int | str = "content") -> None:
     st.dataframe(_cells(view), key=key, hide_index=True, column_config=_formats(view), height=height, placeholder="")
 
 
-def table_to_choose(view: Tabular, key: str, take: Callable[[int], None]) -> None:
+def selectable_table(view: Tabular, key: str, take: Callable[[int], None]) -> None:
     """A table; `take` is called with the row that is ticked."""
 
     def ticked() -> None:

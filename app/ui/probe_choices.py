@@ -1,4 +1,4 @@
-"""Choosing a linear probe: documents, what is read from them, and how."""
+"""The choice of a linear probe: documents, sources, targets and the fit."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from app.server import cache, owner
-from app.ui import job_panel, session, sidebar, state, widgets
+from app.ui import session, sidebar, state, widgets
 from lm2.tasks import stories
 
 if TYPE_CHECKING:
@@ -25,10 +25,12 @@ _SOURCES = (
     "mem_out.*", "mlp_out.*", "read.*",
     "read_pattern.*", "gate_out.*", "candidate.*:mean", "gate_in.*:mean", "gate_forget.*:mean", "embed",
 )  # fmt: skip
-"""Offered where the model has them; others can be typed."""
-_NAMED = ("place of *", "previous place of *", "holder of *")
+"""Offered if the model has them; others can be typed."""
+_NAMED_TARGETS = ("place of *", "previous place of *", "holder of *")
 _TARGETS = ("answer", "fact told", "facts told", "question type", "segment", "distance", "token 0 back", "token 1 back")
 _MOST_OFFERED = 64
+_MOST_DOCUMENTS = 2000
+"""What one job may read; the command line reads more."""
 _STREAM, _BANK = "resid_post.*", "bank:mean, bank:sketch256"
 _HELP = {
     "count": "Number per task. Rows of one story are never split: a probe is tested on stories that it has not seen.",
@@ -61,12 +63,12 @@ _HELP = {
 
 
 def choose(checkpoint: Checkpoint) -> None:
-    """Documents, what is read of them, and how."""
+    """Show the widgets."""
     from probes.features.examples import RowPosition
 
     with st.container(border=True):
         tasks, count, origin, seed = st.columns([4, 2, 3, 2])
-        widgets.several(
+        widgets.multiselect(
             "bAbI tasks", "probes.tasks", list(stories.TASKS), show=sidebar.task_name,
             placeholder="choose one at least", at=tasks,
         )  # fmt: skip
@@ -87,7 +89,7 @@ def choose(checkpoint: Checkpoint) -> None:
 
 
 def _how() -> None:
-    """The probe itself, and what it is beside."""
+    """The fit, and what it is compared with."""
     from probes.estimators.probe import Family
     from probes.probing.spec import BASELINES
 
@@ -95,73 +97,74 @@ def _how() -> None:
     forms = "Logistic is the one to report. Ridge, LDA and mass-mean have closed forms and are faster."
     widgets.select("Probe", "probes.family", [member.value for member in reversed(Family)], help=forms, at=family)
     widgets.texts("Baselines", "probes.baselines", BASELINES, help=_HELP["baselines"], at=baselines)
-    # No popover: what it holds is only there for the browser once it opens, and then reports its emptiness as a choice.
+    # Not a popover: the browser gets its widgets only when it opens, and then reports empty values as choices.
     with st.expander("Folds, permutations, strengths, your own labels", icon=":material/tune:"):
         folds, permutations, strengths, labels = st.columns([1, 1, 2, 2])
         widgets.number("Folds", "probes.folds", help="Whole groups go into one fold.", at=folds)
         widgets.number("Permutations", "probes.permutations", help=_HELP["permutations"], at=permutations)
-        widgets.line("Strengths", "probes.strengths", help=_HELP["strengths"], at=strengths)
-        widgets.line("Your own labels", "probes.labels", help=_HELP["labels"], at=labels)
+        widgets.text_input("Strengths", "probes.strengths", help=_HELP["strengths"], at=strengths)
+        widgets.text_input("Your own labels", "probes.labels", help=_HELP["labels"], at=labels)
 
 
 def _sources(checkpoint: Checkpoint, moment: RowPosition) -> list[str]:
-    """What the model has at that moment: first all of a kind, then one by one."""
+    """The sources that the model has at rows of a kind: first patterns, then single sources."""
     from probes.features.source_names import expand
 
-    kinds, single = [], []
-    for text in _SOURCES:
+    patterns, single = [], []
+    for pattern in _SOURCES:
         try:
-            there = [source.label for source in expand((text,), checkpoint.config, moment)]
+            labels = [source.label for source in expand((pattern,), checkpoint.config, moment)]
         except ValueError:
             continue
-        kinds.append(text)
-        single += there if len(there) <= _MOST_OFFERED else []
-    return [*kinds, *single]
+        patterns.append(pattern)
+        single += labels if len(labels) <= _MOST_OFFERED else []
+    return [*patterns, *single]
 
 
 def _targets(checkpoint: Checkpoint) -> list[str]:
-    """All of a kind, then one by one."""
-    named = {
-        what: [target for task in state.current().probes.tasks for target in cache.targets(checkpoint, task, what)]
-        for what in _NAMED
+    """First patterns, then single targets."""
+    tasks = state.current().probes.tasks
+    single = {
+        pattern: [target for task in tasks for target in cache.targets(checkpoint, task, pattern)]
+        for pattern in _NAMED_TARGETS
     }
-    kinds = [what for what in _NAMED if named[what]]
+    patterns = [pattern for pattern in _NAMED_TARGETS if single[pattern]]
     overwritten = ["slot * overwritten"] if checkpoint.config.slots else []
-    return [*kinds, *_TARGETS, *overwritten, *(target for what in kinds for target in named[what])]
+    return [*patterns, *_TARGETS, *overwritten, *(target for pattern in patterns for target in single[pattern])]
 
 
 def spec(checkpoint: Checkpoint) -> ProbeSpec:
-    """What is to be read. Raises ValueError for choices that make no sense."""
+    """The chosen probe. Raises ValueError for choices that make no sense."""
     from probes.estimators.probe import Family
     from probes.features.documents import Documents, Origin
     from probes.features.examples import RowPosition
     from probes.probing.spec import ProbeSpec
 
-    chosen = state.current().probes
-    documents = chosen.count * len(chosen.tasks)
-    if documents > job_panel.MOST_QUESTIONS:
+    choice = state.current().probes
+    documents = choice.count * len(choice.tasks)
+    if documents > _MOST_DOCUMENTS:
         raise ValueError(
-            f"{documents:,} documents in all are more than the {job_panel.MOST_QUESTIONS:,} that one job may read here;"
+            f"{documents:,} documents in all are more than the {_MOST_DOCUMENTS:,} that one job may read here;"
             " `lm2 probe` reads more"
         )
-    found = ProbeSpec(
+    spec = ProbeSpec(
         checkpoint=checkpoint.name,
         documents=Documents(
-            tasks=chosen.tasks, count=chosen.count, origin=Origin(chosen.origin), seed=chosen.seed
+            tasks=choice.tasks, count=choice.count, origin=Origin(choice.origin), seed=choice.seed
         ),
-        moment=RowPosition(chosen.moment), segment_length=session.segment_length(),
+        moment=RowPosition(choice.moment), segment_length=session.segment_length(),
         sources=state.texts("probes.sources"), targets=state.texts("probes.targets"),
-        baselines=state.texts("probes.baselines"), family=Family(chosen.family), strengths=_strengths(),
-        folds=chosen.folds, permutations=chosen.permutations, labels=chosen.labels.strip(), seed=chosen.seed,
+        baselines=state.texts("probes.baselines"), family=Family(choice.family), strengths=_strengths(),
+        folds=choice.folds, permutations=choice.permutations, labels=choice.labels.strip(), seed=choice.seed,
     )  # fmt: skip
-    for file in found.files:
+    for file in spec.files:
         owner.allowed_path(file)
-    return found
+    return spec
 
 
 def _strengths() -> tuple[float, ...]:
     try:
         return tuple(map(float, state.texts("probes.strengths")))
     except ValueError as error:
-        chosen = state.current().probes.strengths
-        raise ValueError(f"strengths are numbers with commas between, not {chosen!r}") from error
+        text = state.current().probes.strengths
+        raise ValueError(f"strengths are numbers with commas between, not {text!r}") from error

@@ -1,4 +1,4 @@
-"""A job on the page: how far it is, how long it will still take, and a button that stops it."""
+"""The progress of a job: how far it is, how long it will still take, and a button that stops it."""
 
 import streamlit as st
 
@@ -41,12 +41,11 @@ def _how_far(job: Job, unit: str) -> str:
 
 
 def counted(count: int, unit: str) -> str:
-    """A number with its noun."""
     return f"{count:,} {unit}{'' if count == 1 else 's'}"
 
 
 def duration(seconds: float) -> str:
-    """In words: "3 s", "4 min", "1.5 h"."""
+    """As text: "3 s", "4 min", "1.5 h"."""
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,5 +1,4 @@
-"""What is said on the page: our words are Markdown, and the values put into them are shown as the text that they
-are."""
+"""Texts of the page: our own words are Markdown, and the values put into them are shown as plain text."""
 
 from __future__ import annotations
 
@@ -14,7 +13,7 @@ from app.views.markdown import code, plain
 from app.views.texts import shortened
 
 _MOST = 1000
-"""Letters of a value."""
+"""Characters of a value."""
 
 
 @dataclass(frozen=True)
@@ -27,35 +26,30 @@ class CodeText:
 def words(template: str, *values: object) -> str:
     """Markdown for a text or a label of the page: `template`, with a value for each {} as in `str.format`.
 
-    An error stands there as its sentence without the full stop, and without folders of this machine.
+    An error is shown as its message, without the full stop and without folders of this machine.
     """
     return _Words().format(template, *values)
 
 
 def subheader(template: str, *values: object) -> None:
-    said = words(template, *values)
-    st.subheader(said)
+    st.subheader(words(template, *values))
 
 
 def caption(template: str, *values: object) -> None:
-    said = words(template, *values)
-    st.caption(said)
+    st.caption(words(template, *values))
 
 
 def markdown(template: str, *values: object) -> None:
-    said = words(template, *values)
-    st.markdown(said)
+    st.markdown(words(template, *values))
 
 
 def info(template: str, *values: object) -> None:
-    """What there is to know before something can be shown."""
-    said = words(template, *values)
-    st.info(said, icon=":material/info:")
+    """A box that says why something cannot be shown."""
+    st.info(words(template, *values), icon=":material/info:")
 
 
 def warning(template: str, *values: object) -> None:
-    said = words(template, *values)
-    st.warning(said, icon=":material/warning:")
+    st.warning(words(template, *values), icon=":material/warning:")
 
 
 class _Words(string.Formatter):

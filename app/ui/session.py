@@ -44,7 +44,7 @@ def open_checkpoint() -> "Checkpoint | None":
     except ValueError as error:
         say.info("{}.", error)
         return None
-    state.shows("weights", checkpoint.digest)
+    state.record_content("weights", checkpoint.digest)
     return checkpoint
 
 
@@ -60,7 +60,7 @@ def open_trace() -> Opened | None:
         return None
     try:
         context = sidebar.context_of(state.current().text)
-        state.shows("context", context.text)
+        state.record_content("context", context.text)
         layers = sorted(checkpoint.config.memory_layers)
         if layers and state.current().run.layer not in layers:
             state.settle("run.layer", layers[-1])
@@ -72,7 +72,7 @@ def open_trace() -> Opened | None:
 
 def read(checkpoint: "Checkpoint", context: Context, layer: int) -> Opened | None:
     """Run a text, as `result_of` does; questions whose answers the model has no tokens for are left out."""
-    trace = ran(checkpoint, cache.spec_for(checkpoint, context.text, segment_length(), layer))
+    trace = trace_of(checkpoint, cache.spec_for(checkpoint, context.text, segment_length(), layer))
     if trace is None:
         return None
     quizzes = tuple(quiz for quiz in context.quizzes if quiz.answerable(trace.tokens, checkpoint.tokenizer))
@@ -86,7 +86,7 @@ def read(checkpoint: "Checkpoint", context: Context, layer: int) -> Opened | Non
     return Opened(checkpoint=checkpoint, context=replace(context, quizzes=quizzes), trace=trace)
 
 
-def ran(checkpoint: "Checkpoint", spec: "RunSpec") -> "Trace | None":
+def trace_of(checkpoint: "Checkpoint", spec: "RunSpec") -> "Trace | None":
     """The trace of a spec, computed as `result_of` does."""
     return result_of(RunChart(spec=spec, shown=OfRun.TEXT), checkpoint)
 
@@ -146,7 +146,7 @@ def open_memory() -> Opened | None:
     return opened
 
 
-def captured(opened: Opened, layer: int) -> int:
+def require_layer(opened: Opened, layer: int) -> int:
     """`layer`; if the trace does not hold it, the page is drawn again, and runs the text for it."""
     if layer not in opened.layers:
         st.rerun()

@@ -12,18 +12,18 @@ from lm2.tasks import stories
 from lm2.tasks.simulator import simulate
 from lm2.weights.bundled import bundled_names
 
-_SOURCES = {
+SOURCES = {
     TextSource.STORY: "Story",
     TextSource.SIMULATED: "Simulated",
     TextSource.PASTED: "Text",
     TextSource.FILE: "File",
 }
-_ASKED = {
+_KINDS = {
     TextKind.OWN_SEGMENT: "one question, in a segment of its own",
     TextKind.SAME_TEXT: "one question, after the facts",
     TextKind.WHOLE_STORY: "the story as written, all questions answered",
 }
-_NAMES = {
+_TASKS = {
     1: "one fact",
     2: "two facts",
     3: "three facts",
@@ -44,11 +44,11 @@ def render() -> None:
         with st.expander("Model", expanded=True, icon=":material/memory:"):
             _model()
         with st.expander("Context", expanded=True, icon=":material/article:"):
-            _SOURCE_WIDGETS[widgets.buttons("What the model reads", "text.source", show=_SOURCES.__getitem__)]()
+            _SOURCE_WIDGETS[widgets.buttons("What the model reads", "text.source", show=SOURCES.__getitem__)]()
 
 
 def _model() -> None:
-    widgets.known_or_typed(
+    widgets.select_or_type(
         "Checkpoint",
         "model.checkpoint",
         bundled_names(),
@@ -72,8 +72,7 @@ def _model() -> None:
 
 def _story() -> None:
     _task()
-    real = stories.real_stories(state.current().text.task)
-    last = len(real) - 1 if real else 9_999
+    last = (len(stories.real_stories(state.current().text.task)) or 10_000) - 1
     widgets.number("Story", "text.index", 0, last, help=f"0 to {last}.")
     _question()
 
@@ -91,27 +90,27 @@ def _task() -> None:
 
 
 def task_name(task: int) -> str:
-    return f"qa{task}: {_NAMES[task]}"
+    return f"qa{task}: {_TASKS[task]}"
 
 
 def _question() -> None:
-    asked = widgets.select("Asked as", "text.asked", show=_ASKED.__getitem__)
-    if asked is not TextKind.WHOLE_STORY:
+    kind = widgets.select("Asked as", "text.asked", show=_KINDS.__getitem__)
+    if kind is not TextKind.WHOLE_STORY:
         widgets.number("Question", "text.question", help="Counted from 0; -1 is the last.")
 
 
 def _pasted() -> None:
-    widgets.area("Text", "text.pasted", placeholder=EXAMPLE)
-    _tell_how_it_is_linked("text.pasted")
+    widgets.text_area("Text", "text.pasted", placeholder=EXAMPLE)
+    _explain_link("text.pasted")
 
 
 def _file() -> None:
     about = f"At most {context.MAX_CHARACTERS:,} characters."
     widgets.upload("Text file (.txt, UTF-8)", "text.uploaded", "txt", _text_of, help=about)
-    _tell_how_it_is_linked("text.uploaded")
+    _explain_link("text.uploaded")
 
 
-def _tell_how_it_is_linked(field: str) -> None:
+def _explain_link(field: str) -> None:
     if not state.fits_url(field):
         st.caption(
             "This text is too long to be part of a link. A copied link holds a reference to it, which only"
@@ -120,7 +119,7 @@ def _tell_how_it_is_linked(field: str) -> None:
 
 
 def _text_of(content: bytes) -> str:
-    """An uploaded file's text. Raises ValueError for one that is none, or too long."""
+    """An uploaded file's text. Raises ValueError if it is not text, or too long."""
     return context.of_text(decode_text(content, "the file"), "uploaded file").text
 
 
@@ -132,27 +131,27 @@ _SOURCE_WIDGETS = {
 }
 
 
-def context_of(chosen: TextChoice) -> Context:
-    """The text that is chosen. Raises ValueError saying what is missing or wrong."""
-    if chosen.source is TextSource.PASTED:
-        return context.of_text(chosen.pasted, "pasted text")
-    if chosen.source is TextSource.FILE:
-        if not chosen.uploaded:
+def context_of(choice: TextChoice) -> Context:
+    """The chosen text. Raises ValueError if something is missing or wrong."""
+    if choice.source is TextSource.PASTED:
+        return context.of_text(choice.pasted, "pasted text")
+    if choice.source is TextSource.FILE:
+        if not choice.uploaded:
             raise ValueError("No file yet. Upload a .txt file in the sidebar, or choose a story.")
-        return context.of_text(chosen.uploaded, "uploaded file")
-    if chosen.source is TextSource.STORY:
-        picked = stories.pick(chosen.task, chosen.index)
-        story, origin = picked.story, picked.origin
+        return context.of_text(choice.uploaded, "uploaded file")
+    if choice.source is TextSource.STORY:
+        pick = stories.pick(choice.task, choice.index)
+        story, origin = pick.story, pick.origin
     else:
-        statements = None if chosen.task == 4 else chosen.statements
+        statements = None if choice.task == 4 else choice.statements
         questions = None if statements is None else min(5, statements)
-        story = simulate(chosen.task, seed=chosen.seed, statements=statements, questions=questions).story
-        origin = f"simulated story of qa{chosen.task}, seed {chosen.seed}"
-    if chosen.asked is TextKind.WHOLE_STORY:
+        story = simulate(choice.task, seed=choice.seed, statements=statements, questions=questions).story
+        origin = f"simulated story of qa{choice.task}, seed {choice.seed}"
+    if choice.asked is TextKind.WHOLE_STORY:
         return context.of_story(story, origin)
     count = len(story.questions)
-    if not -count <= chosen.question < count:
+    if not -count <= choice.question < count:
         raise ValueError(
-            f"This story has questions 0 to {count - 1}, and none at {chosen.question}. Choose another question."
+            f"This story has questions 0 to {count - 1}, and none at {choice.question}. Choose another question."
         )
-    return context.of_question(story, chosen.question, origin, own_segment=chosen.asked is TextKind.OWN_SEGMENT)
+    return context.of_question(story, choice.question, origin, own_segment=choice.asked is TextKind.OWN_SEGMENT)

@@ -1,7 +1,7 @@
-"""The door to session state and to the URL.
+"""Session state and the URL.
 
-The selection of a session is read from the URL when the session starts, and written back after each run of the script,
-so that a copied link opens the same view.
+A session's selection is read from the URL when the session starts, and written back after each run of the script, so
+that a copied link opens the same view.
 """
 
 import dataclasses
@@ -23,22 +23,22 @@ _NOTHING = object()
 _DIGITS = 12
 _DIGEST = re.compile(f"[0-9a-f]{{{_DIGITS}}}")
 _MARK = re.compile(r"@[0-9a-f]{64}")
-"""What stands in a link for a text that is too long for it: longer than a text that is written as it is."""
+"""What stands in a link for a text that is too long for it."""
 
 
 @dataclass(frozen=True)
-class _Known:
-    """A digest of what is shown, or was when a link was made."""
+class _ContentDigest:
+    """The digest of what is shown, or was when a link was made."""
 
     digest: str
-    chosen: Any
-    """What chose it."""
+    choices: Any
+    """The choices that decided what is shown."""
     linked: bool
-    """Whether a link says so, and nothing has been compared with it yet."""
+    """Whether the digest is from a link, and has not been compared yet."""
 
 
 def current() -> Selection:
-    """This session's selection; what the URL says when the session begins."""
+    """This session's selection; at first, the URL's."""
     if "selection" not in st.session_state:
         repeated = [name for name in st.query_params if len(st.query_params.get_all(name)) > 1]
         _begin(dict(st.query_params))
@@ -48,21 +48,21 @@ def current() -> Selection:
 
 
 def value(field: str) -> Any:
-    """What is chosen at a place of the selection, such as "text.task"."""
+    """The value of a field of the selection, such as "text.task"."""
     return attrgetter(field)(current())
 
 
 def update(part: str, **changes: Any) -> None:
-    """Replace fields of a part of the selection; what was told of the link has been heard."""
+    """Replace fields of a part of the selection. Notices that have been shown go."""
     _replace(part, changes)
     st.session_state["from_link"] -= {f"{part}.{name}" for name in changes}
-    st.session_state["told"] = []
+    st.session_state["shown_notices"] = []
 
 
 def click(part: str, **clicked: Any) -> None:
-    """What was clicked on, if anything: it is chosen, and the page is drawn again."""
+    """Choose what was clicked on, and draw the page again. None for nothing clicked."""
     chosen = getattr(current(), part)
-    changes = {name: place for name, place in clicked.items() if place is not None and place != getattr(chosen, name)}
+    changes = {name: value for name, value in clicked.items() if value is not None and value != getattr(chosen, name)}
     if changes:
         update(part, **changes)
         st.rerun()
@@ -79,84 +79,81 @@ def _replace(part: str, changes: dict[str, Any]) -> None:
     st.session_state["selection"] = dataclasses.replace(current(), **{part: changed})
 
 
-def _begin(written: dict[str, str]) -> None:
-    """Begin a session by a link. What of it cannot be shown is told."""
-    digests = {name: written.pop(name) for name in DECIDED_BY if _DIGEST.fullmatch(written.get(name, ""))}
+def _begin(parameters: dict[str, str]) -> None:
+    """Begin a session by a link, with a notice of everything in it that cannot be shown."""
+    digests = {name: parameters.pop(name) for name in DECIDED_BY if _DIGEST.fullmatch(parameters.get(name, ""))}
     free = [name for name, choice in LINKS.items() if isinstance(choice.default, str) and choice.allowed is None]
-    marks = {name: written.pop(name)[1:] for name in free if _MARK.fullmatch(written.get(name, ""))}
-    kept = {name: cache.kept_text(mark) for name, mark in marks.items()}
-    link = links.read(written, LINKS)
-    values = link.values | {name: text for name, text in kept.items() if text is not None}
-    # Links of before pasted and uploaded texts were parted.
+    marks = {name: parameters.pop(name)[1:] for name in free if _MARK.fullmatch(parameters.get(name, ""))}
+    texts = {name: cache.kept_text(mark) for name, mark in marks.items()}
+    link = links.read(parameters, LINKS)
+    values = link.values | {name: text for name, text in texts.items() if text is not None}
+    # In old links, an uploaded text has the name of a pasted one.
     if values.get("source") is TextSource.FILE and "uploaded" not in values and "text" in values:
         values["uploaded"] = values.pop("text")
     st.session_state["selection"] = Selection.of(values)
     st.session_state["from_link"] = {LINKS[name].path for name in values}
     st.session_state["digests"] = {
-        name: _Known(digest, _choosing(name), linked=True) for name, digest in digests.items()
+        name: _ContentDigest(digest, _choices_of(name), linked=True) for name, digest in digests.items()
     }
     lost = [
         f"This link's {name} is too long to be in it, and the server does not have it any more."
-        for name in kept
-        if kept[name] is None
+        for name, text in texts.items()
+        if text is None
     ]
-    st.session_state["notices"], st.session_state["told"] = [*link.problems, *lost], []
+    st.session_state["notices"], st.session_state["shown_notices"] = [*link.problems, *lost], []
 
 
-def _choosing(what: str) -> Any:
-    return attrgetter(*DECIDED_BY[what][1])(current())
+def _choices_of(name: str) -> Any:
+    return attrgetter(*DECIDED_BY[name][1])(current())
 
 
-def shows(what: str, content: str) -> None:
-    """What the page shows, of `DECIDED_BY`: links name it by its digest. Told where the link that opened this session
-    names another."""
-    chosen, (words, _) = _choosing(what), DECIDED_BY[what]
-    digest, known = (
-        hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGITS],
-        st.session_state["digests"].get(what),
-    )
-    if known is not None and known.linked and known.chosen == chosen and known.digest != digest:
-        tell(f"This link was made with {words} than this server shows: what you see differs from what its maker saw.")
-    st.session_state["digests"][what] = _Known(digest, chosen, linked=False)
+def record_content(name: str, content: str) -> None:
+    """Record the content that the page shows under a name in `DECIDED_BY`, so that links hold its digest. If the link
+    that opened this session has another digest, there is a notice."""
+    choices, linked = _choices_of(name), st.session_state["digests"].get(name)
+    digest = hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGITS]
+    if linked is not None and linked.linked and linked.choices == choices and linked.digest != digest:
+        other = DECIDED_BY[name][0]
+        tell(f"This link was made with {other} than this server shows: what you see differs from what its maker saw.")
+    st.session_state["digests"][name] = _ContentDigest(digest, choices, linked=False)
 
 
-def settle(field: str, settled: Any) -> None:
-    """A field takes another value, since what it had is not there. Told where a link asked for that."""
-    asked, choice = value(field), CHOICES[field]
-    if asked != settled and field in st.session_state["from_link"]:
-        shown = "nothing is chosen" if settled is None else f"{choice.link}={links.write(settled)} is shown"
-        tell(f"This link asks for {choice.link}={links.write(asked)[:_DIGITS]}, which does not exist: {shown}.")
+def settle(field: str, replacement: Any) -> None:
+    """Replace the value of a field because it does not exist. If a link asked for it, there is a notice."""
+    old, choice = value(field), CHOICES[field]
+    if old != replacement and field in st.session_state["from_link"]:
+        now = "nothing is chosen" if replacement is None else f"{choice.link}={links.write(replacement)} is shown"
+        tell(f"This link asks for {choice.link}={links.write(old)[:_DIGITS]}, which does not exist: {now}.")
         st.session_state["from_link"].discard(field)
-    _replace(choice.part, {choice.name: settled})
+    _replace(choice.part, {choice.name: replacement})
 
 
 def tell(notice: str) -> None:
-    """Say something above the page, once `publish` comes to it."""
+    """Have `publish` show a notice above the page."""
     st.session_state["notices"].append(notice)
 
 
 def begin_page() -> None:
-    """The whole page is drawn anew: what was told stays there until something else is chosen."""
+    """Call when the whole page is drawn: notices stay there until something else is chosen."""
     current()
-    st.session_state["notices"][:0] = st.session_state["told"]
-    st.session_state["told"] = []
+    st.session_state["notices"][:0] = st.session_state["shown_notices"]
+    st.session_state["shown_notices"] = []
 
 
 def choice(field: str, count: int) -> int | None:
-    """A field that chooses one of `count` things; None where it chooses none, or one that is not there."""
+    """A field that chooses one of `count` things; None if it chooses none, or one that does not exist."""
     if value(field) is not None and not 0 <= value(field) < count:
         settle(field, None)
     return value(field)
 
 
 def texts(field: str) -> tuple[str, ...]:
-    """What a field holds that is several texts with commas between."""
+    """The texts in a field that separates them by commas."""
     return tuple(filter(None, (part.strip() for part in value(field).split(","))))
 
 
 def write_link() -> None:
-    """Write the selection to the URL, leaving out what is at its default. The server keeps texts that are too long for
-    it."""
+    """Write the selection to the URL, without defaults. The server keeps texts that are too long for it."""
     changed = {name: value(choice.path) for name, choice in LINKS.items() if value(choice.path) != choice.default}
     values = {name: links.write(content) for name, content in changed.items() if links.fits(content)}
     values |= {
@@ -164,26 +161,25 @@ def write_link() -> None:
         for name, content in changed.items()
         if name not in values and isinstance(content, str)
     }
-    values |= {
-        what: known.digest for what, known in st.session_state["digests"].items() if known.chosen == _choosing(what)
-    }
+    digests = st.session_state["digests"]
+    values |= {name: shown.digest for name, shown in digests.items() if shown.choices == _choices_of(name)}
     if dict(st.query_params) != values:
         st.query_params.from_dict(values)
 
 
 def publish() -> None:
-    """Write the link, and draw here what there is to tell: in one box, however much it is."""
+    """Write the link, and show all notices here in one box."""
     write_link()
     notices = st.session_state["notices"]
     if notices:
         st.warning(say.words("- {}\n" * len(notices) if len(notices) > 1 else "{}", *notices), icon=":material/link:")
-    st.session_state["told"] += notices
+    st.session_state["shown_notices"] += notices
     st.session_state["notices"] = []
 
 
 def open_screen(screen: str) -> None:
     """Go to another screen, named as in the URL."""
-    st.switch_page(st.Page(lambda: None, title=screen, url_path=screen))  # pages are known by their path
+    st.switch_page(st.Page(lambda: None, title=screen, url_path=screen))  # Streamlit knows pages by their path
 
 
 def fits_url(field: str) -> bool:
@@ -192,30 +188,29 @@ def fits_url(field: str) -> bool:
 
 
 def session() -> str:
-    """Which session this is: a page that is open in a browser."""
+    """The id of this session: of a page that is open in a browser."""
     return get_script_run_ctx().session_id
 
 
 def widget_key(field: str, shown: Any) -> str:
-    """The session key of a field's widget, which will show a value; pass `take` as the widget's on_change."""
+    """The key of a field's widget, set to show a value; pass `take` as the widget's on_change."""
     key, screen = f"widget_{CHOICES[field].link}", get_script_run_ctx().page_script_hash
     drawn = st.session_state.setdefault("drawn", {})
-    # Another screen's widget of this key is not this one.
+    # On another screen it is another widget.
     if st.session_state.get(key, _NOTHING) != shown or drawn.get(key) != screen:
         st.session_state[key], drawn[key] = shown, screen
     return key
 
 
-def taken(field: str) -> Any:
-    """What a field's widget holds."""
+def widget_value(field: str) -> Any:
     return st.session_state[f"widget_{CHOICES[field].link}"]
 
 
 def take(field: str) -> None:
-    """The user has moved a field's widget: the selection follows."""
-    put(field, taken(field))
+    """Put the value of a field's widget into the selection."""
+    put(field, widget_value(field))
 
 
-def kept(name: str) -> list[Any]:
-    """A list of this session's own, empty at first. It is no part of a link."""
+def session_list(name: str) -> list[Any]:
+    """A list that belongs to this session and is in no link; empty at first."""
     return st.session_state.setdefault(f"kept_{name}", [])

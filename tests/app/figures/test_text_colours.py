@@ -105,7 +105,7 @@ def test_a_click_on_a_map_colours_and_lists_by_that_map(
 ) -> None:
     clicks, shown = [HeatmapCell(3, 7)], []
     monkeypatch.setattr(
-        panels, "map_to_click", lambda view, key, *rest: clicks.pop() if key == clicked and clicks else None
+        panels, "clickable_map", lambda view, key, *rest: clicks.pop() if key == clicked and clicks else None
     )
     monkeypatch.setattr(panels, "strip", lambda view, *rest: shown.append(view))
     app = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60)
