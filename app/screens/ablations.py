@@ -1,4 +1,4 @@
-"""Ablations: parts of the memory switched off or replaced on one text, and what that does to every prediction."""
+"""Ablations: parts of the memory switched off or replaced on one text, and the effect on every prediction."""
 
 from __future__ import annotations
 
@@ -60,20 +60,20 @@ def render() -> None:
         return
     session.subtitle(opened)
     _controls(opened)
-    toggled = state.current().toggles
-    _toggled(opened, toggled)
+    toggles = state.current().toggles
+    _toggled(opened, toggles)
     try:
-        chart = _chart(opened, toggled)
-        found = session.result_of(chart, opened.checkpoint)
+        chart = _chart(opened, toggles)
+        comparison = session.result_of(chart, opened.checkpoint)
     except ValueError as error:
         say.warning("This cannot be run: {}. Change it above, or clear it.", error)
         _history(opened)
         return
-    if found is None:
+    if comparison is None:
         return
-    _remember(opened, found, toggled)
-    if toggled.words:
-        _effect(opened, found, chart)
+    _remember(opened, comparison, toggles)
+    if toggles.words:
+        _effect(opened, comparison, chart)
     else:
         _untouched(opened)
         _history(opened)
@@ -96,13 +96,13 @@ def _controls(opened: Opened) -> None:
 
 
 def _slots(opened: Opened) -> None:
-    replaced = "The slots whose content is replaced when a segment begins."
-    widgets.pills("Slots", "toggles.slots", range(opened.checkpoint.config.slots), help=replaced)
+    help = "The slots whose content is replaced when a segment begins."
+    widgets.pills("Slots", "toggles.slots", range(opened.checkpoint.config.slots), help=help)
     left, right = st.columns([3, 2])
-    permuted = f"{_CHANGE_HELP} Permuted: the chosen slots are rotated by one place."
-    widgets.buttons("By", "toggles.slot_change", show=_CHANGES.__getitem__, help=permuted, at=left)
-    reading = "Reading alone: the tokens see the change, and the bank is written as if there were none."
-    widgets.buttons("For", "toggles.persistence", show=_PERSISTENCE.__getitem__, help=reading, at=right)
+    help = f"{_CHANGE_HELP} Permuted: the chosen slots are rotated by one place."
+    widgets.buttons("By", "toggles.slot_change", show=_CHANGES.__getitem__, help=help, at=left)
+    help = "Reading alone: the tokens see the change, and the bank is written as if there were none."
+    widgets.buttons("For", "toggles.persistence", show=_PERSISTENCE.__getitem__, help=help, at=right)
 
 
 def _memory(opened: Opened, last: int) -> None:
@@ -111,69 +111,67 @@ def _memory(opened: Opened, last: int) -> None:
     if policy is Policy.FREEZE:
         widgets.number("Frozen from segment", "toggles.freeze_at", 0, last, at=middle)
     elif policy is Policy.RESET:
-        asked = "-1 is the last, which holds only the question."
-        widgets.number("Reset before segment", "toggles.reset_at", -1, last, help=asked, at=middle)
-    blocks, silent = (
-        sorted(opened.checkpoint.config.memory_layers),
-        "In these blocks reading adds nothing to the residual stream; writing continues.",
-    )
-    widgets.pills("Silent blocks", "toggles.silent", blocks, help=silent, at=right)
+        help = "-1 is the last, which holds only the question."
+        widgets.number("Reset before segment", "toggles.reset_at", -1, last, help=help, at=middle)
+    blocks = sorted(opened.checkpoint.config.memory_layers)
+    help = "In these blocks reading adds nothing to the residual stream; writing continues."
+    widgets.pills("Silent blocks", "toggles.silent", blocks, help=help, at=right)
 
 
 def _heads_and_gates(opened: Opened) -> None:
     config = opened.checkpoint.config
     left, middle, right = st.columns([2, 3, 2])
-    replaced = "The heads whose read is replaced."
-    widgets.pills("Memory heads", "toggles.heads", range(config.memory_heads), help=replaced, at=left)
+    help = "The heads whose read is replaced."
+    widgets.pills("Memory heads", "toggles.heads", range(config.memory_heads), help=help, at=left)
     changes = toggles.head_changes(config)
     widgets.buttons("By", "toggles.head_change", changes, show=_CHANGES.__getitem__, help=_CHANGE_HELP, at=middle)
-    everywhere = "Choose none for all of them."
-    widgets.pills("In blocks", "toggles.blocks", sorted(config.memory_layers), help=everywhere, at=right)
-    clamped = "Every entry is clamped to this value. Leave empty to keep the gate as it is."
+    help = "Choose none for all of them."
+    widgets.pills("In blocks", "toggles.blocks", sorted(config.memory_layers), help=help, at=right)
+    help = "Every entry is clamped to this value. Leave empty to keep the gate as it is."
     for column, gate in zip(st.columns(3), gates_of(config), strict=False):
-        widgets.fraction(gate.words.capitalize(), f"toggles.{toggles.clamp_field(gate)}", help=clamped, at=column)
+        widgets.fraction(gate.words.capitalize(), f"toggles.{toggles.clamp_field(gate)}", help=help, at=column)
     say.caption("{}", config.memory.design.head_edit)
 
 
 def _statements(opened: Opened) -> None:
-    ranges, whole = opened.context.statements, opened.context.text
-    if refused := opened.checkpoint.config.memory.design.write_block_refused:
-        say.caption("{}{}.", refused[0].upper(), refused[1:])
+    ranges, text = opened.context.statements, opened.context.text
+    if reason := opened.checkpoint.config.memory.design.write_block_refused:
+        say.caption("{}{}.", reason[0].upper(), reason[1:])
         return
     widgets.multiselect(
         "Cannot write",
         "toggles.muted",
         range(len(ranges)),
-        show=lambda at: f"{at}: {whole[slice(*ranges[at])]}",
+        show=lambda index: f"{index}: {text[slice(*ranges[index])]}",
         placeholder="Choose sentences",
         help="No slot attends to the tokens of these sentences. The tokens of their own segment still see them.",
     )
 
 
 def _shared(last: int) -> None:
-    """What several toggles go by."""
+    """The choices that several toggles share."""
     left, middle, right = st.columns([2, 1, 1])
     if last:
-        later = "Blocks, slots, heads and gates are changed in this segment and all later ones."
-        widgets.slider("From segment", "toggles.since", 0, last, help=later, at=left)
-    other = f"The story from which values are taken, asked its last question. Counted from {_own_story()}."
-    widgets.number("Other story", "toggles.other", 1, 1000, help=other, at=middle)
+        help = "Blocks, slots, heads and gates are changed in this segment and all later ones."
+        widgets.slider("From segment", "toggles.since", 0, last, help=help, at=left)
+    help = f"The story from which values are taken, asked its last question. Counted from {_own_story()}."
+    widgets.number("Other story", "toggles.other", 1, 1000, help=help, at=middle)
     widgets.number("Stories to average or carry", "toggles.others", help="Counted from that one on.", at=right)
 
 
 def _own_story() -> str:
-    chosen = state.current().text
-    if chosen.source in (TextSource.STORY, TextSource.SIMULATED):
+    choice = state.current().text
+    if choice.source in (TextSource.STORY, TextSource.SIMULATED):
         return "this one: 1 is the next"
-    return f"the first story of qa{chosen.task}, which is 1"
+    return f"the first story of qa{choice.task}, which is 1"
 
 
-def _chart(opened: Opened, toggled: Toggles) -> AblationChart:
-    """The text under the toggles. Raises ValueError where they name what is not there."""
+def _chart(opened: Opened, toggles: Toggles) -> AblationChart:
+    """The text under the toggles. Raises ValueError if they name something that does not exist."""
     trace, context = opened.trace, opened.context
-    near = donors.neighbours(replace(state.current().text, question=-1), toggled.other, toggled.borrowed)
-    texts = tuple(sidebar.context_of(other).text for other in near)
-    changes = toggled.interventions(
+    others = donors.neighbours(replace(state.current().text, question=-1), toggles.other, toggles.borrowed)
+    texts = tuple(sidebar.context_of(other).text for other in others)
+    changes = toggles.interventions(
         opened.checkpoint.config, trace.tokens, len(trace.segments), context.statements, texts
     )
     return AblationChart(
@@ -184,29 +182,29 @@ def _chart(opened: Opened, toggled: Toggles) -> AblationChart:
     )
 
 
-def _toggled(opened: Opened, toggled: Toggles) -> None:
-    """What is toggled in words, with the ways back."""
+def _toggled(opened: Opened, toggles: Toggles) -> None:
+    """What is toggled in words, with buttons to undo it."""
     past = state.session_list(f"toggles {opened.trace.spec.digest}")
-    if not past or past[-1] != toggled:
-        past.append(toggled)
+    if not past or past[-1] != toggles:
+        past.append(toggles)
 
     def undo() -> None:
         past.pop()
         _restore(past[-1])
 
-    words, back, clear = st.columns([5, 1, 1], vertical_alignment="center")
-    words.markdown(say.words("**Toggled:** {}", "; ".join(toggled.words) or "nothing"))
-    back.button("Undo", icon=":material/undo:", disabled=len(past) < 2, on_click=undo, width="stretch")
-    again, nothing = partial(_restore, Toggles()), not toggled.words
-    clear.button("Clear", icon=":material/restart_alt:", disabled=nothing, on_click=again, width="stretch")
+    left, middle, right = st.columns([5, 1, 1], vertical_alignment="center")
+    left.markdown(say.words("**Toggled:** {}", "; ".join(toggles.words) or "nothing"))
+    middle.button("Undo", icon=":material/undo:", disabled=len(past) < 2, on_click=undo, width="stretch")
+    clear, disabled = partial(_restore, Toggles()), not toggles.words
+    right.button("Clear", icon=":material/restart_alt:", disabled=disabled, on_click=clear, width="stretch")
 
 
-def _restore(wanted: Toggles) -> None:
-    state.update("toggles", **vars(wanted))
+def _restore(toggles: Toggles) -> None:
+    state.update("toggles", **vars(toggles))
 
 
 def _untouched(opened: Opened) -> None:
-    """Nothing is toggled: what to do, and what the text is like without."""
+    """Nothing is toggled: what to do, and the text as it is."""
     st.info(
         "Nothing is changed yet. Switch the memory off above to see what the model knows without it, or"
         " choose slots to replace. Your changes are compared with this run:",
@@ -219,13 +217,13 @@ def _untouched(opened: Opened) -> None:
     state.click("run", token=panels.strip(view, "strip_untouched", state.choice("run.token", len(trace.tokens))))
 
 
-def _effect(opened: Opened, found: Comparison, chart: AblationChart) -> None:
+def _effect(opened: Opened, comparison: Comparison, chart: AblationChart) -> None:
     """Both runs side by side."""
-    context, tokenizer, pieces = opened.context, opened.checkpoint.tokenizer, found.after.tokens.shown
+    context, tokenizer, pieces = opened.context, opened.checkpoint.tokenizer, comparison.after.tokens.shown
     if context.quizzes:
         task = state.current().text.task
         panels.panel(
-            ablations.quizzes(found, context, tokenizer, cache.answers(task)),
+            ablations.quizzes(comparison, context, tokenizer, cache.answers(task)),
             "quizzes_ablated",
             "Answers, before and after",
             "Probability of the answer's first token, at the question's last token. Logit difference: its logit minus"
@@ -233,7 +231,7 @@ def _effect(opened: Opened, found: Comparison, chart: AblationChart) -> None:
         )
     st.subheader("Text")
     chosen = state.choice("run.token", len(pieces))
-    token = ablations.asked_at(found, context, tokenizer) if chosen is None else chosen
+    token = ablations.asked_at(comparison, context, tokenizer) if chosen is None else chosen
     chart = replace(chart, window=panels.choose_window(len(pieces), token, "ablations"))
     charts = {"Text": chart, "Change, token by token": replace(chart, shown=OfAblation.CHANGE)}
     made = session.computed(charts, opened.checkpoint)
@@ -242,9 +240,9 @@ def _effect(opened: Opened, found: Comparison, chart: AblationChart) -> None:
         "What has changed",
         "ablations.changed",
         {
-            "Chosen token": partial(_beside, found, token, tokenizer),
-            "Most changed": partial(_most_changed, found, tokenizer),
-            "Along the text": partial(_along, found, made["Change, token by token"].view),
+            "Chosen token": partial(_beside, comparison, token, tokenizer),
+            "Most changed": partial(_most_changed, comparison, tokenizer),
+            "Along the text": partial(_along, comparison, made["Change, token by token"].view),
             "Runs": partial(_history, opened),
             "Run it again": partial(job_panel.reproduce, opened.checkpoint, "ablation", chart.spec, "lm2 ablate {}"),
         },
@@ -252,35 +250,35 @@ def _effect(opened: Opened, found: Comparison, chart: AblationChart) -> None:
     export_panel.render(made)
 
 
-def _beside(found: Comparison, token: int, tokenizer: Tokenizer) -> None:
-    title = f"After token {token} ({found.after.tokens.shown[token].strip() or 'blank'})"
-    view = text.compare_next_tokens(
-        found.before.logits[token], found.after.logits[token], ("before", "after"), tokenizer.shown
-    )
+def _beside(comparison: Comparison, token: int, tokenizer: Tokenizer) -> None:
+    before, after = comparison.before, comparison.after
+    title = f"After token {token} ({after.tokens.shown[token].strip() or 'blank'})"
+    view = text.beside(before.logits[token], after.logits[token], ("before", "after"), tokenizer.shown)
     panels.panel(view, "ablated_next", title)
 
 
-def _most_changed(found: Comparison, tokenizer: Tokenizer) -> None:
+def _most_changed(comparison: Comparison, tokenizer: Tokenizer) -> None:
     panels.panel(
-        ablations.most_changed(found, tokenizer), "ablated_most", "Tokens after which predictions changed most"
+        ablations.most_changed(comparison, tokenizer), "ablated_most", "Tokens after which predictions changed most"
     )
 
 
-def _along(found: Comparison, view: Lines) -> None:
-    most = int(found.kl.argmax())
-    note = f"KL: mean {found.kl.mean():.4f} nats per token, at most {found.kl.max():.3f}, after token {most}."
+def _along(comparison: Comparison, view: Lines) -> None:
+    kl = comparison.kl
+    note = f"KL: mean {kl.mean():.4f} nats per token, at most {kl.max():.3f}, after token {int(kl.argmax())}."
     panels.panel(view, "ablated_lines", "Change, token by token", note)
 
 
-def _remember(opened: Opened, found: Comparison, toggled: Toggles) -> None:
+def _remember(opened: Opened, comparison: Comparison, toggles: Toggles) -> None:
     history = state.session_list(f"runs {opened.trace.spec.digest}")
-    for trace, kl, done in ((found.before, 0.0, Toggles()), (found.after, float(found.kl.mean()), toggled)):
-        if trace.spec.digest not in [ran.digest for ran in history]:
-            history.append(ablations.ran(trace, kl, done, opened.context, opened.checkpoint.tokenizer))
+    after = comparison.after, float(comparison.kl.mean()), toggles
+    for trace, kl, toggles in ((comparison.before, 0.0, Toggles()), after):
+        if trace.spec.digest not in [run.digest for run in history]:
+            history.append(ablations.ran(trace, kl, toggles, opened.context, opened.checkpoint.tokenizer))
 
 
 def _history(opened: Opened) -> None:
-    """This session's runs on the text; a click on one toggles what was toggled there."""
+    """This session's runs on the text; ticking one restores its toggles."""
     history = state.session_list(f"runs {opened.trace.spec.digest}")
     if len(history) < 2:
         return

@@ -1,4 +1,4 @@
-"""Benchmark: models by task and length, beside what the paper prints."""
+"""Benchmark: models by task and length, beside the paper's numbers."""
 
 from dataclasses import replace
 
@@ -28,7 +28,7 @@ def render() -> None:
         "BABILong: bAbI facts hidden in book text of increasing length. Our models with 95 % intervals"
         " clustered by story, and the paper's numbers."
     )
-    named = widgets.text_input(
+    folder = widgets.text_input(
         "Results",
         "benchmark.results",
         help=(
@@ -37,10 +37,10 @@ def render() -> None:
         ),
     )
     try:
-        chart = BenchmarkChart(spec=named, shown=OfBenchmark.CURVES)
-        found = chart.result(None, Computing(folder=owner.allowed_path(named) if named else None))
+        chart = BenchmarkChart(spec=folder, shown=OfBenchmark.CURVES)
+        evaluation = chart.result(None, Computing(folder=owner.allowed_path(folder) if folder else None))
     except ValueError as error:
-        if named:
+        if folder:
             say.info("{}.", error)
         else:
             st.info(
@@ -51,19 +51,19 @@ def render() -> None:
         panels.panel(benchmark.printed_curves("mean"), "printed", "Printed in the paper")
         _notes("mean")
         return
-    state.record_content("evaluation", found.digest)
+    state.record_content("evaluation", evaluation.digest)
     left, middle, right = st.columns(3)
     mean = {"mean": "mean over tasks"}
-    task = widgets.select("Task", "benchmark.task", found.tasks, show=lambda task: mean.get(task, task), at=left)
+    task = widgets.select("Task", "benchmark.task", evaluation.tasks, show=lambda task: mean.get(task, task), at=left)
     metric = widgets.buttons("Scoring", "benchmark.metric", at=middle)
-    pairs = list(benchmark.pairs(found))
+    pairs = list(benchmark.pairs(evaluation))
     pair = widgets.select("Difference", "benchmark.pair", pairs, at=right) if pairs else ""
     st.caption(benchmark.METRICS[metric])
-    if state.current().benchmark.length not in found.lengths:
-        state.settle("benchmark.length", found.lengths[0])
+    if state.current().benchmark.length not in evaluation.lengths:
+        state.settle("benchmark.length", evaluation.lengths[0])
     chart = replace(chart, task=task, metric=metric, pair=pair, length=state.current().benchmark.length)
     made = {
-        title: replace(chart, shown=shown).computed(None, found)
+        title: replace(chart, shown=shown).made(None, evaluation)
         for title, shown in _SHOWN.items()
         if pair or shown not in _OF_PAIRS
     }
@@ -84,7 +84,7 @@ def render() -> None:
         )
         panels.panel(made["Relative lead"].view, "ratios", "Relative lead, mean over tasks", note, at=right)
     st.subheader("Every task")
-    widgets.buttons("Length", "benchmark.length", found.lengths)
+    widgets.buttons("Length", "benchmark.length", evaluation.lengths)
     panels.table(made["Every task"].view, "beside")
     export_panel.render(made)
     _notes(task)

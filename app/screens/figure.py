@@ -1,4 +1,4 @@
-"""Figure: panels of all screens put together for a paper, at their printed size, and kept by name."""
+"""Figure: panels of all screens, combined for a paper at their printed size, and saved by name."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ def render() -> None:
     left, right = st.columns([2, 5])  # the right one holds two columns of any venue's template at their size
     with left:
         grid = _page(placed)
-        for at in range(len(placed)):
-            _panel(placed, at)
+        for index in range(len(placed)):
+            _panel(placed, index)
     with right:
         _preview(placed, grid)
 
 
 def _open(placed: list[PlacedPanel]) -> None:
-    """Figures that were saved; one takes the place of what is being composed."""
+    """Open or delete saved figures. An opened one replaces what is being composed."""
     names = workspace.names()
     if not names:
         return
@@ -67,39 +67,37 @@ def _open(placed: list[PlacedPanel]) -> None:
             st.session_state["figure_opening"] = name, time.monotonic()
         opening, pressed = st.session_state.get("figure_opening", (None, 0.0))
         if opening is not None and opening == name:
-            _opened(opening, pressed, placed)
+            _compute(opening, pressed, placed)
 
 
-def _opened(name: str, pressed: float, placed: list[PlacedPanel]) -> None:
-    """Draw a saved figure's panels anew: what they show is computed again, in the background, each time that it is
-    opened."""
+def _compute(name: str, pressed: float, placed: list[PlacedPanel]) -> None:
+    """Compute the panels of a saved figure in the background, again each time that it is opened."""
     try:
-        told = workspace.read(name)
-        spec = FigureSpec.from_json(told.get("figure", {}))
+        spec = FigureSpec.from_json(workspace.read(name).get("figure", {}))
         for file in {file for chart in spec.charts for file in chart.files}:
             owner.allowed_path(file)
     except ValueError as error:
         say.info("{}.", error)
         return
-    chosen = state.current().model
+    model = state.current().model
 
     def work(job: Job) -> list[ComputedChart]:
         return list(
             spec.made(
-                lambda model: cache.checkpoint(model, chosen.device, chosen.dtype),
+                lambda name: cache.checkpoint(name, model.device, model.dtype),
                 lambda chart, checkpoint: results.compute(chart, checkpoint, job),
             )
         )
 
     made = job_panel.result(
-        ("figure", spec.digest, chosen.device, chosen.dtype, pressed),
+        ("figure", spec.digest, model.device, model.dtype, pressed),
         work,
         f"Compute its {len(spec.charts)} panel{'s' if len(spec.charts) > 1 else ''}",
         "step",
     )
     if made is None:
         return
-    placed[:] = [PlacedPanel(made=one, panel=panel) for one, panel in zip(made, spec.page.panels)]
+    placed[:] = [PlacedPanel(made=chart, panel=panel) for chart, panel in zip(made, spec.page.panels)]
     page = spec.page
     state.update(
         "print",
@@ -115,44 +113,45 @@ def _opened(name: str, pressed: float, placed: list[PlacedPanel]) -> None:
 
 
 def _page(placed: list[PlacedPanel]) -> Grid:
-    """The whole figure's choices."""
+    """Choose the layout of the figure."""
     page = choose_page("figure")
     across = widgets.number("Panels in a row", "print.across", 1, len(placed)) if len(placed) > 1 else 1
     shared = widgets.buttons("One colour scale for all maps", "print.shared", ["off", "on"]) == "on"
-    return Grid(**page, panels=tuple(placed_panel.panel for placed_panel in placed), across=across, shared_scale=shared)
+    return Grid(**page, panels=tuple(item.panel for item in placed), across=across, shared_scale=shared)
 
 
-def _panel(placed: list[PlacedPanel], at: int) -> None:
-    """One panel's title, axes and annotations, and its place."""
-    one = placed[at]
+def _panel(placed: list[PlacedPanel], index: int) -> None:
+    """One panel's title, axes, annotations and place."""
+    panel, chart, view = placed[index].panel, placed[index].made.chart, placed[index].made.view
     # A figure that is opened brings its own texts.
-    key = f"{st.session_state.get('figure_epoch', 0)}_{at}_{one.made.chart.digest[:10]}"
-    named, model = one.panel.title or one.made.chart.words, one.made.chart.checkpoint or "evaluation"
-    with st.expander(say.words("{}: {} ({})", chr(ord("a") + at), named, model)):
-        changes = {"title": st.text_input("Title", one.panel.title, key=f"figure_title_{key}")}
-        if not isinstance(one.made.view, Strip):  # a text has no axes
-            for axis, label in (("x", "Axis along"), ("y", "Axis up")):
-                said = getattr(one.panel, f"{axis}_title")
-                asked = st.text_input(label, said, key=f"figure_{axis}_{key}", placeholder="as on the screen")
-                changes[f"{axis}_title"] = asked
-            changes["annotations"] = _annotations(one.panel, key)
+    key = f"{st.session_state.get('figure_epoch', 0)}_{index}_{chart.digest[:10]}"
+    title, model = panel.title or chart.words, chart.checkpoint or "evaluation"
+    with st.expander(say.words("{}: {} ({})", chr(ord("a") + index), title, model)):
+        changes = {"title": st.text_input("Title", panel.title, key=f"figure_title_{key}")}
+        if not isinstance(view, Strip):  # a text has no axes
+            for axis, label in (("x_title", "Axis along"), ("y_title", "Axis up")):
+                changes[axis] = st.text_input(
+                    label, getattr(panel, axis), key=f"figure_{axis}_{key}", placeholder="as on the screen"
+                )
+            changes["annotations"] = _annotations(panel, key)
         with st.container(horizontal=True):
-            for name, icon, about, to in (("up", "upward", "Earlier", at - 1), ("down", "downward", "Later", at + 1)):
-                nowhere, icon = to not in range(len(placed)), f":material/arrow_{icon}:"
-                if st.button("", icon=icon, help=about, disabled=nowhere, key=f"figure_{name}_{key}"):
-                    placed[to], placed[at] = one, placed[to]
+            for step, icon, help in ((-1, "upward", "Earlier"), (1, "downward", "Later")):
+                other, icon = index + step, f":material/arrow_{icon}:"
+                disabled = other not in range(len(placed))
+                if st.button("", icon=icon, help=help, disabled=disabled, key=f"figure_{help}_{key}"):
+                    placed[other], placed[index] = placed[index], placed[other]
                     st.rerun()
             if st.button("", icon=":material/delete:", help="Remove", key=f"figure_out_{key}"):
-                del placed[at]
+                del placed[index]
                 st.rerun()
-    placed[at] = replace(one, panel=replace(one.panel, **changes))
+    placed[index] = replace(placed[index], panel=replace(panel, **changes))
 
 
 def _annotations(panel: Panel, key: str) -> tuple[Annotation, ...]:
-    """Rows with something missing are not there yet."""
-    # The editor keeps what is typed by itself, on top of what it began with, which must stay the same.
-    begun = st.session_state.setdefault(f"figure_begun_{key}", panel.annotations)
-    rows = pd.DataFrame([vars(one) for one in begun], columns=["x", "y", "text"]).astype(
+    """Edit a panel's annotations; incomplete rows are left out."""
+    # The editor keeps the changes itself and applies them to its first value, which must stay the same.
+    first = st.session_state.setdefault(f"figure_begun_{key}", panel.annotations)
+    rows = pd.DataFrame([vars(annotation) for annotation in first], columns=["x", "y", "text"]).astype(
         {"x": float, "y": float, "text": "string"}
     )
     columns = {"text": st.column_config.TextColumn("text", width="large")}
@@ -168,9 +167,9 @@ def _preview(placed: list[PlacedPanel], grid: Grid) -> None:
     from app.export.files import caption
     from app.export.sidecar import sidecar
 
-    made = [placed_panel.made for placed_panel in placed]
-    grid = replace(grid, panels=tuple(placed_panel.panel for placed_panel in placed))
-    spec = FigureSpec(charts=tuple(one.chart for one in made), page=grid)
+    made = [item.made for item in placed]
+    grid = replace(grid, panels=tuple(item.panel for item in placed))
+    spec = FigureSpec(charts=tuple(chart.chart for chart in made), page=grid)
     try:
         drawn = spec.drawn(made)
     except ValueError as error:
@@ -182,11 +181,11 @@ def _preview(placed: list[PlacedPanel], grid: Grid) -> None:
     with st.expander("Draft caption"):
         st.write(say.words("{}", caption(drawn)))
     left, right = st.columns([5, 2], vertical_alignment="bottom")
-    named = left.text_input("Name", key="figure_name", placeholder="reads-and-writes", help=_KEPT).strip()
-    label = "Replace" if named in workspace.names() else "Save"
-    if right.button(label, icon=":material/save:", type="primary", disabled=not named, width="stretch"):
+    name = left.text_input("Name", key="figure_name", placeholder="reads-and-writes", help=_KEPT).strip()
+    label = "Replace" if name in workspace.names() else "Save"
+    if right.button(label, icon=":material/save:", type="primary", disabled=not name, width="stretch"):
         try:
-            path = workspace.save(named, sidecar(spec, made))
+            path = workspace.save(name, sidecar(spec, made))
         except (ValueError, OSError) as error:
             say.info("{}.", error)
         else:

@@ -29,7 +29,7 @@ def render() -> None:
     left, middle, right = st.columns([2, 3, 2])
     layer, head = widgets.block(config, left), widgets.head(config, middle)
     stretch = Stretch(widgets.buttons("Colours", "memory.scale", help="sqrt makes small weights visible.", at=right))
-    writes = Site.WRITE_PATTERN.layers(config) != ()
+    writes = bool(Site.WRITE_PATTERN.layers(config))
     token, slot = state.choice("run.token", len(trace.tokens)), state.choice("run.slot", config.slots)
     side = state.current().run.side if writes else "read"
     window = panels.choose_window(len(trace.tokens), token, "memory")
@@ -42,8 +42,10 @@ def render() -> None:
         "Reads": chart,
         "Text": replace(chart, shown=OfRun.TEXT, slot=slot, side=side, relative=relative, marks=marks),
     }
+    sides = {"Reads": "read"}
     if writes:
         charts["Writes"] = replace(chart, shown=OfRun.WRITES)
+        sides["Writes"] = "wrote"
     if token is not None:
         charts["Slots of the token"] = replace(chart, shown=OfRun.TOKEN, token=token, window=None)
     made = session.computed(charts, opened.checkpoint)
@@ -51,11 +53,11 @@ def render() -> None:
     if slot is None:
         st.caption("Click a cell of a map, or choose a slot below, to colour the text by its weights.")
     height = min(720, max(240, 14 * config.slots + 90))
-    for title, of_map in (("Reads", "read"), *([("Writes", "wrote")] if writes else [])):
+    for title, map_side in sides.items():
         say.subheader("{}", title)
         cell = panels.clickable_map(made[title].view, title.lower(), slot, token, stretch, height)
         if cell is not None:
-            state.click("run", token=cell.column, slot=cell.row, side=of_map)
+            state.click("run", token=cell.column, slot=cell.row, side=map_side)
     if not writes:
         st.subheader("Writes")
         st.info(
@@ -80,7 +82,7 @@ def _details(trace: Trace, layer: int, head: str, writes: bool, slots_of_token: 
         else:
             st.caption("Click a token, or a cell of a map, to see which slots it reads.")
     with right:
-        count = trace.bank.shape[0]  # there is one: screens of models without memory end before this
+        count = trace.bank.shape[0]
         slot = widgets.optional_number("Slot", "run.slot", count, help="Clear it to choose none.")
         if slot is not None:
             side = "read"
@@ -110,24 +112,22 @@ def _overview(trace: Trace, layers: tuple[int, ...], layer: int, head: str, writ
     st.write("Click a panel to open it above.")
     heads = [*map(str, range(trace.at(Site.READ_PATTERN, segment=0, layer=layers[0]).shape[0])), "mean", "max"]
     selected = (layers.index(layer), heads.index(head))
-    for site, title in (
-        (Site.READ_PATTERN, "Read weights"),
-        *([(Site.WRITE_PATTERN, "Write weights")] if writes else []),
-    ):
+    titles = {Site.READ_PATTERN: "Read weights"} | ({Site.WRITE_PATTERN: "Write weights"} if writes else {})
+    for site, title in titles.items():
         maps = memory.multiples(trace, site, layers)
-        picked = multiples(
+        clicked = multiples(
             key=f"multiples_{site.name}",
             panels=maps,
-            layer_labels=[f"block {at}" for at in layers],
-            head_labels=[f"head {at}" if at.isdigit() else at for at in heads],
+            layer_labels=[f"block {block}" for block in layers],
+            head_labels=[f"head {name}" if name.isdigit() else name for name in heads],
             selected=selected,
             boundaries=text.boundaries(trace),
             title=f"{title}: slots down, tokens along",
             stretch=stretch,
             alt=f"{title} of {len(layers)} blocks and {len(heads) - 2} heads, largest {maps.max():.3f}",
         )
-        if picked is not None:
-            state.click("run", layer=layers[picked[0]], head=heads[picked[1]])
+        if clicked is not None:
+            state.click("run", layer=layers[clicked[0]], head=heads[clicked[1]])
     with st.expander("Read heads in numbers"):
         panels.table(memory.heads(trace, layers), "heads")
         st.caption(

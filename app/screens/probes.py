@@ -1,4 +1,4 @@
-"""Probes: what can be read off the memory and the stream by linear probes, beside control task and baselines."""
+"""Probes: what linear probes decode from the memory and the stream, beside control task and baselines."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def render() -> None:
 
 
 def _show(checkpoint: Checkpoint, probed: Probed, chart: ProbeChart) -> None:
-    """The map beside the open source's curves; all sources; what is behind the open cell."""
+    """The map beside the open source's curves; all sources; the open cell in detail."""
     target = _target(probed)
     source, segment = _place(probed)
     chart = replace(chart, target=str(target), source=source.label, segment=-1 if segment == ALL else segment)
@@ -103,7 +103,7 @@ def _show(checkpoint: Checkpoint, probed: Probed, chart: ProbeChart) -> None:
     panels.table(made["Every source"].view, "probe_sources_told", _height(len(probed.rows)))
     best = probes.best_source_note(probed, target)
     st.caption(_COLUMNS if best is None else say.words("**{}** " + _COLUMNS, best))
-    _behind(checkpoint, probed, target, source, segment, made["Confusion"].view)
+    _details(checkpoint, probed, target, source, segment, made["Confusion"].view)
     export_panel.render(made)
 
 
@@ -119,15 +119,15 @@ def _target(probed: Probed) -> Target:
 
 
 def _place(probed: Probed) -> tuple[Source, int | str]:
-    """The cell that is open: the first, unless another is chosen that is there."""
+    """The open cell: the first one unless another is chosen."""
     labels = [source.label for source in probed.rows]
     if state.current().probes.source not in ("", *labels):
         state.settle("probes.source", "")
     if state.current().probes.segment not in (-1, *probed.result.segments):
         state.settle("probes.segment", -1)
-    chosen = state.current().probes
-    source = probed.rows[labels.index(chosen.source)] if chosen.source else probed.rows[0]
-    return source, ALL if chosen.segment == -1 else chosen.segment
+    choice = state.current().probes
+    source = probed.rows[labels.index(choice.source)] if choice.source else probed.rows[0]
+    return source, ALL if choice.segment == -1 else choice.segment
 
 
 def _map(probed: Probed, target: Target, source: Source, segment: int | str, view: Heatmap) -> None:
@@ -136,24 +136,24 @@ def _map(probed: Probed, target: Target, source: Source, segment: int | str, vie
     cell = panels.clickable_map(view, "probe_map", row, column, Stretch.LINEAR, height)
     say.caption("{}", probes.pooled(probed, target))
     if cell is not None and (cell.row, cell.column) != (row, column):
-        clicked = probed.columns[cell.column]
-        state.click("probes", source=probed.rows[cell.row].label, segment=-1 if clicked == ALL else clicked)
+        segment = probed.columns[cell.column]
+        state.click("probes", source=probed.rows[cell.row].label, segment=-1 if segment == ALL else segment)
 
 
-def _behind(
+def _details(
     checkpoint: Checkpoint, probed: Probed, target: Target, source: Source, segment: int | str, confusion: Heatmap
 ) -> None:
-    """What the open cell says, how it errs, and what its direction says."""
+    """The open cell's scores, its errors, and the top tokens of its direction."""
     cell = probed.cells[source, target, segment]
     say.subheader("Details of {}", probes.cell_title(source, segment))
     if source in probed.result.plan.baselines:
         say.markdown("A baseline for the sources.  \n{}", probes.description(cell))
     else:
-        said, erase = st.columns([4, 1], vertical_alignment="center")
-        said.markdown(probes.verdict(cell) + ": " + _USE + say.words("  \n{}", probes.description(cell)))
+        left, right = st.columns([4, 1], vertical_alignment="center")
+        left.markdown(probes.verdict(cell) + ": " + _USE + say.words("  \n{}", probes.described(cell)))
         if not probes.erasable(probed, target):
-            erase.caption(_NO_ERASURE)
-        elif erase.button("Erase this and run", icon=":material/ink_eraser:", width="stretch", help=_ERASURE):
+            right.caption(_NO_ERASURE)
+        elif right.button("Erase this and run", icon=":material/ink_eraser:", width="stretch", help=_ERASURE):
             state.update("experiments", experiment="erasure")
             state.update("questions", task=1)
             state.open_screen("experiments")
@@ -169,24 +169,23 @@ def _behind(
         st.caption("No row was misclassified here.")
         return
     panels.table(table, "probe_misread", "content" if count <= _MOST_ROWS else 380)
-    most = len(table.rows)
-    say.caption("The {} most confident of {} misclassified rows; ⟦ ⟧ marks the row's token.", most, count)
+    note = "The {} most confident of {} misclassified rows; ⟦ ⟧ marks the row's token."
+    say.caption(note, len(table.rows), count)
 
 
 def _direction(checkpoint: Checkpoint, probed: Probed, target: Target, source: Source) -> None:
     from probes.probing.directions import spoken
 
     try:
-        found = spoken(checkpoint, source, probed.result.readings[source, target].direction)
+        tokens = spoken(checkpoint, source, probed.result.readings[source, target].direction)
     except ValueError as error:
         say.caption("Top tokens: {}.", error)
         return
     panels.table(
-        probes.direction_tokens(found, probed.result.plan.labels[target].names, checkpoint.tokenizer.shown),
-        "probe_tokens",
+        probes.tokens(tokens, probed.result.plan.labels[target].names, checkpoint.tokenizer.shown), "probe_tokens"
     )
     say.caption(
         "Top tokens of each class's direction (all segments, mean over folds, minus the mean over"
         " classes), by {}. These are the weights of the probe; the model need not use the same direction.",
-        found.way,
+        tokens.way,
     )

@@ -1,4 +1,4 @@
-"""Run: the text as the model met it, and what it expected."""
+"""Run: the text as the model reads it, and its predictions."""
 
 import streamlit as st
 

@@ -1,4 +1,4 @@
-"""Slots: what reads and writes each of them over many stories, and what a language model makes of it."""
+"""Slots: what reads and writes each of them over many stories, and a language model's description."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ def render() -> None:
         return
     chart = SlotChart(spec=_spec(checkpoint), slot=0)
     label = f"Read {state.current().questions.count} documents"
-    found = job_panel.result_of(chart, checkpoint, label, "document")
-    if found is not None:
-        _all(found)
-        _one(found, checkpoint, chart)
-    tables = None if found is None else partial(_tables, found)
+    explanations = job_panel.result_of(chart, checkpoint, label, "document")
+    if explanations is not None:
+        _all_slots(explanations)
+        _chosen_slot(explanations, checkpoint, chart)
+    tables = None if explanations is None else partial(_tables, explanations)
     titles = ("keywords", "contexts")
     job_panel.reproduce(checkpoint, "slots", chart.spec, "lm2 explain {} --out FOLDER", tables, titles)
 
@@ -66,28 +66,28 @@ def _spec(checkpoint: Checkpoint) -> ExplainSpec:
     from probes.explain.spec import ExplainSpec, Signal
     from probes.features.documents import Documents, Origin
 
-    asked = state.current().questions
+    questions = state.current().questions
     return ExplainSpec(
         checkpoint=checkpoint.name,
-        documents=Documents(tasks=(asked.task,), count=asked.count, origin=Origin.HELD_OUT),
+        documents=Documents(tasks=(questions.task,), count=questions.count, origin=Origin.HELD_OUT),
         segment_length=session.segment_length(),
-        seed=asked.seed,
+        seed=questions.seed,
         signals=tuple(Signal) if Site.WRITE_PATTERN.layers(checkpoint.config) else (Signal.READ,),
     )
 
 
-def _all(found: Explanations) -> None:
-    """Every slot with its words; a tick chooses one."""
+def _all_slots(explanations: Explanations) -> None:
+    """Every slot with its words; ticking one chooses it."""
     from probes.explain.report import summary
 
-    table = summary(found)
+    table = summary(explanations)
     st.subheader("All slots")
     panels.selectable_table(table, "slots", lambda slot: state.update("run", slot=slot))
     say.caption("{}", experiments.note(table))
 
 
-def _one(found: Explanations, checkpoint: Checkpoint, chart: SlotChart) -> None:
-    """The chosen slot: its contexts, its words, and a description."""
+def _chosen_slot(explanations: Explanations, checkpoint: Checkpoint, chart: SlotChart) -> None:
+    """The chosen slot's passages, words and description."""
     from probes.explain.report import words
     from probes.explain.spec import Signal
 
@@ -96,32 +96,32 @@ def _one(found: Explanations, checkpoint: Checkpoint, chart: SlotChart) -> None:
         "Slot", "run.slot", checkpoint.config.slots, help="Clear it to choose none.", at=left
     )
     side = "read"
-    if Signal.WRITE in found.spec.signals:
+    if Signal.WRITE in explanations.spec.signals:
         side = widgets.buttons("Who", "run.side", show=lambda side: f"{side} it", at=right)
     else:
         right.caption(_RELEASE)
     if slot is None:
         st.caption("Choose a slot, or tick it above, to see its passages.")
         return
-    one = found.of(Signal.READ if side == "read" else Signal.WRITE, slot)
-    say.subheader("Slot {}, {}", slot, one.signal.done)
-    made = replace(chart, slot=slot, side=side, passages=len(one.contexts)).computed(checkpoint, found)
+    explanation = explanations.of(Signal.READ if side == "read" else Signal.WRITE, slot)
+    say.subheader("Slot {}, {}", slot, explanation.signal.done)
+    passages = len(explanation.contexts)
+    made = replace(chart, slot=slot, side=side, passages=passages).made(checkpoint, explanations)
     panels.strip(made.view, "strip_slots", None)
     st.caption(_CONTEXTS)
-    _table(words(one), "words")
+    _table(words(explanation), "words")
     with st.expander("A language model's description", icon=":material/forum:"):
-        _description(found, one, checkpoint)
+        _description(explanations, explanation, checkpoint)
     export_panel.render({f"Passages of slot {slot}": made})
 
 
-def _description(found: Explanations, one: SlotExplanation, checkpoint: Checkpoint) -> None:
-    """Off unless the server's owner has named a language model: visitors choose neither where passages are sent nor
-    what is written."""
+def _description(explanations: Explanations, explanation: SlotExplanation, checkpoint: Checkpoint) -> None:
+    """Off unless the server's owner has named a language model: visitors do not choose where passages are sent."""
     from probes.explain.explain import describe_slots
     from probes.explain.report import descriptions, scores
 
     try:
-        chat = owner.describer(found.spec.seed)
+        chat = owner.describer(explanations.spec.seed)
     except ValueError as error:
         say.info("{}.", error)
         return
@@ -129,22 +129,23 @@ def _description(found: Explanations, one: SlotExplanation, checkpoint: Checkpoi
         st.caption(_NO_MODEL)
         return
     say.caption(_PRIVATE, chat.model)
-    spec = replace(found.spec, model=chat.model, signals=(one.signal,), slots=(one.slot,))
-    asked = replace(found, spec=spec)
-    label = f"Describe slot {one.slot}, {one.signal.done}"
+    signal, slot = explanation.signal, explanation.slot
+    spec = replace(explanations.spec, model=chat.model, signals=(signal,), slots=(slot,))
+    alone = replace(explanations, spec=spec)
+    label = f"Describe slot {slot}, {signal.done}"
     key = results.key_of(checkpoint, spec.digest, "described")
-    described = job_panel.result(key, lambda job: describe_slots(asked, chat, job.report), label, "reply")
+    described = job_panel.result(key, lambda job: describe_slots(alone, chat, job.report), label, "reply")
     if described is not None:
         _table(descriptions(described), "descriptions")
         _table(scores(described), "scores")
 
 
-def _table(found: Findings, key: str) -> None:
-    panels.table(found, key)
-    say.caption("{}", experiments.note(found))
+def _table(findings: Findings, key: str) -> None:
+    panels.table(findings, key)
+    say.caption("{}", experiments.note(findings))
 
 
-def _tables(found: Explanations) -> dict[str, pd.DataFrame]:
+def _tables(explanations: Explanations) -> dict[str, pd.DataFrame]:
     from probes.explain.report import context_rows, keyword_rows
 
-    return {"keywords": keyword_rows(found), "contexts": context_rows(found)}
+    return {"keywords": keyword_rows(explanations), "contexts": context_rows(explanations)}
