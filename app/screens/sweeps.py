@@ -114,7 +114,7 @@ def _choose(config: LM2Config) -> None:
         return
     replacements = [name for name in _REPLACEMENTS if name != "initial" or grid == "slots"]
     replacement = widgets.buttons("Replaced by", "sweeps.replacement", replacements, at=right)
-    left, middle, right = st.columns([4, 5, 2])
+    left, middle, right = st.columns([14, 18, 9])
     route = widgets.buttons("Recomputed", "sweeps.route", show=_ROUTES.__getitem__, help=_REACH, at=left)
     if route == "exact":
         if not state.current().sweeps.back:
