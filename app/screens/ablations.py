@@ -253,7 +253,7 @@ def _effect(opened: Opened, comparison: Comparison, chart: AblationChart) -> Non
 def _beside(comparison: Comparison, token: int, tokenizer: Tokenizer) -> None:
     before, after = comparison.before, comparison.after
     title = f"After token {token} ({after.tokens.shown[token].strip() or 'blank'})"
-    view = text.beside(before.logits[token], after.logits[token], ("before", "after"), tokenizer.shown)
+    view = text.compare_next_tokens(before.logits[token], after.logits[token], ("before", "after"), tokenizer.shown)
     panels.panel(view, "ablated_next", title)
 
 

@@ -63,7 +63,7 @@ def render() -> None:
         state.settle("benchmark.length", evaluation.lengths[0])
     chart = replace(chart, task=task, metric=metric, pair=pair, length=state.current().benchmark.length)
     made = {
-        title: replace(chart, shown=shown).made(None, evaluation)
+        title: replace(chart, shown=shown).computed(None, evaluation)
         for title, shown in _SHOWN.items()
         if pair or shown not in _OF_PAIRS
     }

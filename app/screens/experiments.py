@@ -69,9 +69,9 @@ def _show(checkpoint: Checkpoint, report: ExperimentReport) -> None:
         chart = ExperimentChart(spec=report.spec, shown=OfExperiment.TABLE, finding=index)
         if findings.curve or experiments.forest(findings) is not None:
             shown = OfExperiment.CURVE if findings.curve else OfExperiment.FOREST
-            made[findings.title] = replace(chart, shown=shown).made(checkpoint, report)
+            made[findings.title] = replace(chart, shown=shown).computed(checkpoint, report)
             panels.figure(made[findings.title].view, f"curve_{index}")
-        table = made[f"{findings.title}, table"] = chart.made(checkpoint, report)
+        table = made[f"{findings.title}, table"] = chart.computed(checkpoint, report)
         panels.table(table.view, f"table_{index}")
         say.caption("{}", experiments.note(findings))
     export_panel.render(made)

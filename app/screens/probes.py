@@ -134,7 +134,7 @@ def _map(probed: Probed, target: Target, source: Source, segment: int | str, vie
     row, column = probed.rows.index(source), probed.columns.index(segment)
     height = min(720, max(280, 22 * len(probed.rows) + 110))
     cell = panels.clickable_map(view, "probe_map", row, column, Stretch.LINEAR, height)
-    say.caption("{}", probes.pooled(probed, target))
+    say.caption("{}", probes.map_note(probed, target))
     if cell is not None and (cell.row, cell.column) != (row, column):
         segment = probed.columns[cell.column]
         state.click("probes", source=probed.rows[cell.row].label, segment=-1 if segment == ALL else segment)
@@ -150,7 +150,7 @@ def _details(
         say.markdown("A baseline for the sources.  \n{}", probes.description(cell))
     else:
         left, right = st.columns([4, 1], vertical_alignment="center")
-        left.markdown(probes.verdict(cell) + ": " + _USE + say.words("  \n{}", probes.described(cell)))
+        left.markdown(probes.verdict(cell) + ": " + _USE + say.words("  \n{}", probes.description(cell)))
         if not probes.erasable(probed, target):
             right.caption(_NO_ERASURE)
         elif right.button("Erase this and run", icon=":material/ink_eraser:", width="stretch", help=_ERASURE):
@@ -182,7 +182,8 @@ def _direction(checkpoint: Checkpoint, probed: Probed, target: Target, source: S
         say.caption("Top tokens: {}.", error)
         return
     panels.table(
-        probes.tokens(tokens, probed.result.plan.labels[target].names, checkpoint.tokenizer.shown), "probe_tokens"
+        probes.direction_tokens(tokens, probed.result.plan.labels[target].names, checkpoint.tokenizer.shown),
+        "probe_tokens",
     )
     say.caption(
         "Top tokens of each class's direction (all segments, mean over folds, minus the mean over"

@@ -106,7 +106,7 @@ def _chosen_slot(explanations: Explanations, checkpoint: Checkpoint, chart: Slot
     explanation = explanations.of(Signal.READ if side == "read" else Signal.WRITE, slot)
     say.subheader("Slot {}, {}", slot, explanation.signal.done)
     passages = len(explanation.contexts)
-    made = replace(chart, slot=slot, side=side, passages=passages).made(checkpoint, explanations)
+    made = replace(chart, slot=slot, side=side, passages=passages).computed(checkpoint, explanations)
     panels.strip(made.view, "strip_slots", None)
     st.caption(_CONTEXTS)
     _table(words(explanation), "words")

@@ -193,8 +193,8 @@ def _show(checkpoint: Checkpoint, swept: Swept, chart: SweepChart) -> None:
     metric = Metric(name) if name else result.metric
     cells = {"on": "hidden", "off": "shown"}
     hide = widgets.buttons("Cells with q > 0.05", "sweeps.hidden", show=cells.__getitem__, at=right) == "on"
-    say.caption("{}", sweeps.unedited(swept, metric))
-    screened = sweeps.screen(swept)
+    say.caption("{}", sweeps.baseline_note(swept, metric))
+    screened = sweeps.screening_note(swept)
     if screened is not None:
         say.caption("{}", screened)
     unit = state.choice("sweeps.unit", len(result.parts))
@@ -240,7 +240,7 @@ def _map(swept: Swept, metric: Metric, unit: int | None, view: Heatmap, *, hide:
         )
     height = min(720, max(240, 18 * len(layout.rows) + 110))
     cell = panels.clickable_map(view, "sweep", row, column, Stretch.LINEAR, height)
-    say.caption("{}" + (" The others are hatched." if hide else ""), sweeps.pooled(swept, metric))
+    say.caption("{}" + (" The others are hatched." if hide else ""), sweeps.map_note(swept, metric))
     if cell is not None:
         state.click("sweeps", unit=layout.places.get((cell.row, cell.column)))
 
