@@ -1,4 +1,4 @@
-"""TokenSequence: a text as tokens, each with its place in the text."""
+"""TokenSequence: a text as tokens with their positions in the text."""
 
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
@@ -6,15 +6,11 @@ from functools import cached_property
 from itertools import accumulate
 
 PART = "\ufffd"
-"""What a token spells that is part of a character, and no character itself."""
-
-
+"""The spelling of a token that is only part of a character."""
 CONTINUED = "◂"
-"""Shown for a token that goes on with a character of the token before it."""
-
-
+"""Shown for a token that continues a character of the token before."""
 NOTHING = "∅"
-"""Shown for a token that stands for no character: a blank that the tokenizer has put in front of a text."""
+"""Shown for a token without characters: a blank that the tokenizer has put in front of a text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,51 +20,48 @@ class TokenSequence:
     text: str
     ids: tuple[int, ...]
     pieces: tuple[str, ...]
-    """What of the text the model has seen in each token. One that is part of a character spells U+FFFD, one that stands
-    for whatever is unknown its own name, and one that stands for no character nothing."""
+    """The text of each token: U+FFFD for part of a character, its own name for the unknown token, and empty for a token
+    without characters."""
     spans: tuple[tuple[int, int], ...]
-    """Character range of each token in `text`. Tokens that are parts of one character all have it; blanks that a
-    tokenizer drops belong to the token after them, and what else it drops to none."""
+    """Character range of each token in `text`. Tokens that are parts of one character share its range. Blanks that the
+    tokenizer drops belong to the next token, other dropped characters to none."""
     breaks: tuple[int, ...] = ()
-    """Tokens before which the text asks for a new segment."""
+    """Indexes of tokens that must begin a segment."""
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def within(self, start: int, end: int) -> tuple[int, ...]:
-        """The tokens that share a character with text[start:end]."""
-        lefts, rights = self._edges
-        near = range(bisect_right(rights, start), bisect_left(lefts, end))
-        return tuple(at for at in near if max(self.spans[at][0], start) < min(self.spans[at][1], end))
+        """Indexes of the tokens that share a character with text[start:end]."""
+        starts, ends = self._bounds
+        candidates = range(bisect_right(ends, start), bisect_left(starts, end))
+        return tuple(i for i in candidates if max(self.spans[i][0], start) < min(self.spans[i][1], end))
 
     @cached_property
-    def _edges(self) -> tuple[list[int], list[int]]:
-        """Per token, the least start of it and those after it, and the largest end up to it: both rise, whatever the
-        spans do."""
-        lefts = list(accumulate((left for left, _ in reversed(self.spans)), min))[::-1]
-        return lefts, list(accumulate((right for _, right in self.spans), max))
+    def _bounds(self) -> tuple[list[int], list[int]]:
+        """For each token, the least start from it on and the largest end up to it, both sorted even where spans are
+        not."""
+        starts = list(accumulate((start for start, _ in reversed(self.spans)), min))[::-1]
+        return starts, list(accumulate((end for _, end in self.spans), max))
 
-    def first_after(self, at: int) -> int:
-        """The place of the first token that holds a character after text[:at]: where what was put after that begins;
-        where there is none, how many tokens there are.
+    def first_after(self, length: int) -> int:
+        """The index of the first token with a character after text[:length]; the number of tokens if there is none.
 
-        This, of both encoded together, is the one way to an answer's tokens: encoded alone a word can be others. A
-        token that holds the end of the one and the beginning of the other is the first, and so is a blank that the
-        tokenizer puts in front of a part.
+        This finds an answer's tokens in prompt and answer encoded together; encoded alone, a word can have others. The
+        first token may also have the end of the prompt, or be a blank that the tokenizer puts before a part.
         """
-        place = next(iter(self.within(at, len(self.text))), len(self))
-        while place and self.spans[place - 1] == (at, at):
-            place -= 1
-        return place
+        index = next(iter(self.within(length, len(self.text))), len(self))
+        while index and self.spans[index - 1] == (length, length):
+            index -= 1
+        return index
 
     @cached_property
     def shown(self) -> tuple[str, ...]:
-        """The pieces as people read them: a character that is several tokens stands on the first one, and `CONTINUED`
-        on the others."""
-        shown, done = [], 0
+        """The pieces for display: the first token of a character shows it whole, and the others `CONTINUED`."""
+        pieces, done = [], 0
         for piece, (start, end) in zip(self.pieces, self.spans):
             if PART in piece or not piece:
                 piece = (CONTINUED if start < done else "") + self.text[max(start, done) : end] or NOTHING
-            shown.append(piece)
+            pieces.append(piece)
             done = max(done, end)
-        return tuple(shown)
+        return tuple(pieces)

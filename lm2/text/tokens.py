@@ -1,5 +1,4 @@
-"""Text to tokens and back, by Hugging Face `tokenizers`: ours are byte-level BPEs; every token has its place in the
-text."""
+"""Text to tokens and back, by Hugging Face `tokenizers`. Our own vocabularies are byte-level BPEs."""
 
 import json
 import re
@@ -17,76 +16,67 @@ from lm2.shown import shown
 from lm2.text.sequence import PART, TokenSequence
 
 END = "<|end|>"
-"""The one special token: ends a text, and fills padding."""
-
+"""The only special token, at the end of a text."""
 MOST_BYTES = 256 * 1024**2
-"""Of a tokenizer's file; the largest vocabularies take a tenth of that."""
-
+"""Largest file of a tokenizer that is read; the largest vocabularies take a tenth of that."""
 LARGEST_ID = 2**24
-"""Of a token in a file."""
-
+"""Largest token id in a file that is read."""
 BREAK = "\f"
-"""A form feed in a text opens a new segment; it is no token itself."""
-
-
+"""A form feed in a text begins a new segment; it is not a token."""
 _FALLBACK = re.compile(r"<0x([0-9A-F]{2})>")
-"""What SentencePiece calls a byte that is a token."""
-
-_OWN = (*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100))
-_BYTES = {chr(byte): byte for byte in _OWN} | {
-    chr(0x100 + at): byte for at, byte in enumerate(byte for byte in range(0x100) if byte not in _OWN)
+"""SentencePiece's name of a token that is a byte."""
+_PRINTABLE = (*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100))
+_BYTES = {chr(byte): byte for byte in _PRINTABLE} | {
+    chr(0x100 + i): byte for i, byte in enumerate(byte for byte in range(0x100) if byte not in _PRINTABLE)
 }
-"""The byte that each character of a byte-level vocabulary stands for: printable ones for themselves, the others from
-U+0100 on."""
+"""The byte of each character in a byte-level vocabulary: printable bytes are themselves, others follow from U+0100."""
 
 
 class Tokenizer:
-    """Any text becomes tokens, and tokens become text. No token is put before or after a text, and nothing is cut off
-    or filled up."""
+    """Text to tokens and back, without added tokens, truncation, padding or randomness."""
 
     def __init__(self, backend: tokenizers.Tokenizer) -> None:
-        """Takes `backend` over, without what it does beyond tokens: adding some, trimming their places, truncating,
-        padding, chance."""
+        """Takes over `backend` and changes it."""
         self._json = backend.to_str()
         backend.post_processor = None
         backend.no_truncation()
         backend.no_padding()
-        for chance in ("dropout", "alpha"):
-            if getattr(backend.model, chance, None) is not None:
-                setattr(backend.model, chance, None)
+        for random in ("dropout", "alpha"):
+            if getattr(backend.model, random, None) is not None:
+                setattr(backend.model, random, None)
         self._backend = backend
-        added = {token: each.content for token, each in backend.get_added_tokens_decoder().items()}
+        added = {token: entry.content for token, entry in backend.get_added_tokens_decoder().items()}
         self._plain = {token: content for token, content in added.items() if PART in self._decode([token])}
-        """Added tokens that the decoder takes for bytes, though they are written as they are."""
+        """Added tokens that the decoder takes for bytes, though they spell themselves."""
         vocabulary = backend.get_vocab(with_added_tokens=True)
         self.size = max(vocabulary.values(), default=-1) + 1
-        """Rows that a model needs: one more than the largest id."""
+        """One more than the largest id: the embeddings that a model needs."""
         self._pieces: dict[int, str] = {}
         self._front = next(([token] for token in sorted(vocabulary.values()) if PART not in self.decode([token])), [])
         self.unknown = self._unknown_token()
-        """The one token that stands for whatever the vocabulary lacks; None where there is none."""
+        """The token for everything that the vocabulary lacks; None where there is none."""
 
     @classmethod
     def load(cls, path: Path) -> "Tokenizer":
-        """Raises ValueError with the path when the file is no tokenizer of Hugging Face's JSON format, or one that the
-        library would number anew."""
+        """Raises ValueError with the path for a file that is not a tokenizer in Hugging Face's JSON format, or has ids
+        that the library would change."""
         try:
             text = read_text(path, MOST_BYTES)
             backend, values = tokenizers.Tokenizer.from_str(text), json.loads(text)
             largest = max(backend.get_vocab(with_added_tokens=True).values(), default=0)
-            if largest > LARGEST_ID:  # the library writes one down by counting up to it
+            if largest > LARGEST_ID:  # the library counts up to it when it saves
                 raise ValueError(f"it has a token of id {largest:,}, expected at most {LARGEST_ID:,}")
             _check_added(values, backend)
             return cls(backend)
         except BaseException as error:  # noqa: BLE001 - the Rust library raises plain Exception, and its panics are not even that
             if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
                 raise
-            said = " ".join(str(error).split())[:200]
-            raise ValueError(f"{path} is not a tokenizer in Hugging Face's JSON format: {said}") from error
+            reason = " ".join(str(error).split())[:200]
+            raise ValueError(f"{path} is not a tokenizer in Hugging Face's JSON format: {reason}") from error
 
     @classmethod
     def train(cls, texts: Iterable[str], pieces: int) -> "Tokenizer":
-        """A new vocabulary of at most `pieces` tokens, learnt from `texts`."""
+        """Train a vocabulary of at most `pieces` tokens."""
         backend = tokenizers.Tokenizer(models.BPE())
         backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         backend.decoder = decoders.ByteLevel()
@@ -98,15 +88,14 @@ class Tokenizer:
         return cls(backend)
 
     def to_json(self) -> str:
-        """The whole tokenizer as it came, with what is not used here."""
+        """The tokenizer as it was given, with the parts that are not used here."""
         return self._json
 
     def encode(self, text: str) -> TokenSequence:
-        """A text as tokens. What stands between two form feeds is encoded as a text of its own: a tokenizer that puts a
-        blank in front of a text puts one in front of each, as a word has it that follows a blank.
+        """A text as tokens. Parts between form feeds are encoded as separate texts, so a tokenizer that puts a blank in
+        front of a text puts one in front of each.
 
-        Raises ValueError for a character that UTF-8 does not have, and where the tokenizer has no token for what it
-        does not know.
+        Raises ValueError for a character that UTF-8 or the tokenizer cannot encode.
         """
         as_text("what is encoded", text)
         ids: list[int] = []
@@ -114,54 +103,50 @@ class Tokenizer:
         breaks: list[int] = []
         start = 0
         for part in text.split(BREAK):
-            found, places = self._encode(part)
-            if ids and found:
+            part_ids, part_spans = self._encode(part)
+            if ids and part_ids:
                 breaks.append(len(ids))
-            ids += found
-            spans += [(start + left, start + right) for left, right in places]
+            ids += part_ids
+            spans += [(start + left, start + right) for left, right in part_spans]
             start += len(part) + len(BREAK)
         return self._sequence(text, ids, spans, tuple(breaks))
 
     def answer_at(self, tokens: TokenSequence, end: int, answer: str) -> tuple[int, int]:
-        """Where a text is answered after its first `end` characters: the place of the token that predicts the answer,
-        and the answer's first token; of both encoded together, the first that holds a character of the answer or
-        differs from the text's own.
+        """The index of the token that predicts an answer after the first `end` characters, and the answer's first
+        token: with both encoded together, the first that has a character of the answer or differs from the text's.
 
-        Raises ValueError where the tokenizer has no token for the answer, or one for whatever is unknown, or nothing
-        before it.
+        Raises ValueError where the tokenizer does not know the answer, or no token comes before it.
         """
         joint = self.encode(f"{tokens.text[:end]} {answer}")
-        alike = next((at for at, (own, other) in enumerate(zip(joint.ids, tokens.ids)) if own != other), len(tokens))
-        place = min(joint.first_after(end), alike)
-        if not 0 < place < len(joint) or not self.knows(joint, end):
+        same = next((i for i, (new, old) in enumerate(zip(joint.ids, tokens.ids)) if new != old), len(tokens))
+        index = min(joint.first_after(end), same)
+        if not 0 < index < len(joint) or not self.knows(joint, end):
             raise ValueError(
                 f"the tokenizer has no token for the answer {answer!r}, or not for all of it, after"
                 f" {tokens.text[:end][-40:]!r}"
             )
-        return place - 1, joint.ids[place]
+        return index - 1, joint.ids[index]
 
-    def knows(self, tokens: TokenSequence, at: int) -> bool:
-        """Whether each character after text[:at] but blanks is in a token, and in none that stands for whatever is
-        unknown.
+    def knows(self, tokens: TokenSequence, start: int) -> bool:
+        """Whether every character of text[start:] except blanks is in a token other than the unknown one.
 
-        What a tokenizer drops or does not know is another text to a model: no number is that of this one.
+        Otherwise the model reads another text.
         """
-        place = tokens.first_after(at)
-        held = {where for left, right in tokens.spans[place:] for where in range(left, right)}
-        dropped = any(where not in held and not tokens.text[where].isspace() for where in range(at, len(tokens.text)))
-        return not dropped and self.unknown not in tokens.ids[place:]
+        first = tokens.first_after(start)
+        covered = {i for left, right in tokens.spans[first:] for i in range(left, right)}
+        dropped = any(i not in covered and not tokens.text[i].isspace() for i in range(start, len(tokens.text)))
+        return not dropped and self.unknown not in tokens.ids[first:]
 
     def encode_after(self, text: str) -> TokenSequence:
-        """A text without form feeds as it is encoded after a full stop. Raises ValueError for one without tokens, and
-        as `encode` does."""
+        """A text without form feeds, encoded as after a full stop. Raises ValueError as `encode` does."""
         tokens = self.encode(f".{text}")
-        place = tokens.first_after(1)
+        first = tokens.first_after(1)
         return self._sequence(
-            text, tokens.ids[place:], [(max(left - 1, 0), right - 1) for left, right in tokens.spans[place:]], ()
+            text, tokens.ids[first:], [(max(left - 1, 0), right - 1) for left, right in tokens.spans[first:]]
         )
 
     def decode(self, ids: Iterable[int]) -> str:
-        """What tokens spell that begin a text."""
+        """The text of tokens that begin a text."""
         text, run = "", []
         for token in ids:
             if token in self._plain:
@@ -171,48 +156,46 @@ class Tokenizer:
         return text + self._decode(run)
 
     def decode_after(self, before: Sequence[int], ids: Sequence[int]) -> str:
-        """What tokens spell after others: with the blank that a text does not begin with, and whole characters of
-        several tokens."""
+        """The text of tokens that follow others."""
         return self._spell(before, ids)[0]
 
     def piece(self, token: int) -> str:
-        """What one token spells within a text; U+FFFD where it is part of a character."""
+        """The text of one token within a text; U+FFFD for part of a character."""
         if token not in self._pieces:
             self._pieces[token] = self._joined(self._front, [token])
         return self._pieces[token]
 
     def shown(self, token: int) -> str:
-        """What one token spells, as people read it: the bytes of a character that is not whole are written <E6>."""
+        """The text of one token for display, where bytes of an incomplete character are written like <E6>."""
         piece, name = self.piece(token), self._backend.id_to_token(token)
         if PART not in piece or name is None:
             return piece
         fallback = _FALLBACK.fullmatch(name)
-        own = [int(fallback[1], 16)] if fallback else [_BYTES.get(character) for character in name]
-        known = bytes(byte for byte in own if byte is not None)
-        if len(known) < len(own):  # some are of no kind that is known here
+        values = [int(fallback[1], 16)] if fallback else [_BYTES.get(character, -1) for character in name]
+        if min(values) < 0:  # another kind of vocabulary
             return piece
+        characters = bytes(values).decode("utf-8", "surrogateescape")
         return "".join(
-            f"<{ord(each) - 0xDC00:02X}>" if each >= "\udc80" else each
-            for each in known.decode("utf-8", "surrogateescape")
+            f"<{ord(character) - 0xDC00:02X}>" if character >= "\udc80" else character for character in characters
         )
 
-    def spelt(self, ids: Sequence[int]) -> TokenSequence:
-        """Tokens and what they spell within a text."""
+    def from_ids(self, ids: Sequence[int]) -> TokenSequence:
+        """Tokens within a text."""
         text, spans = self._spell(self._front, ids)
-        return self._sequence(text, ids, spans, ())
+        return self._sequence(text, ids, spans)
 
-    def followed(self, tokens: TokenSequence, ids: Sequence[int]) -> TokenSequence:
-        """A sequence with more tokens after it, and what they spell after its text."""
-        spelt, places = self._spell(tokens.ids, ids)
+    def extended(self, tokens: TokenSequence, ids: Sequence[int]) -> TokenSequence:
+        """A sequence with more tokens and their text."""
+        text, new_spans = self._spell(tokens.ids, ids)
         end = len(tokens.text)
-        spans = (*tokens.spans, *((end + left, end + right) for left, right in places))
-        return self._sequence(tokens.text + spelt, (*tokens.ids, *ids), spans, tokens.breaks)
+        spans = (*tokens.spans, *((end + left, end + right) for left, right in new_spans))
+        return self._sequence(tokens.text + text, (*tokens.ids, *ids), spans, tokens.breaks)
 
     def _decode(self, ids: list[int]) -> str:
         return self._backend.decode(ids, skip_special_tokens=False)
 
     def _sequence(
-        self, text: str, ids: Sequence[int], spans: Sequence[tuple[int, int]], breaks: tuple[int, ...]
+        self, text: str, ids: Sequence[int], spans: Sequence[tuple[int, int]], breaks: tuple[int, ...] = ()
     ) -> TokenSequence:
         pieces, done = [], 0
         for token, (start, end) in zip(ids, spans):
@@ -222,16 +205,16 @@ class Tokenizer:
         return TokenSequence(text=text, ids=tuple(ids), pieces=tuple(pieces), spans=tuple(spans), breaks=breaks)
 
     def _encode(self, part: str) -> tuple[list[int], list[tuple[int, int]]]:
-        """Ids and places of a text without form feeds."""
+        """Ids and spans of a text without form feeds."""
         try:
             encoding = self._backend.encode(part, add_special_tokens=False)
         except Exception as error:  # noqa: BLE001 - the Rust library raises plain Exception
             raise ValueError(f"the tokenizer cannot encode {part[:40]!r}: {error}") from error
-        ids, places = encoding.ids, self._by_character(part, encoding.ids, encoding.offsets)
+        ids, offsets = encoding.ids, self._by_character(part, encoding.ids, encoding.offsets)
         spans, done = [], 0
-        for at, (start, end) in enumerate(places):
-            if places[at + 1 : at + 2] and places[at + 1][0] == start and self.piece(ids[at]).isspace():
-                end = start  # a blank that is not in the text, in front of its first word
+        for index, (start, end) in enumerate(offsets):
+            if offsets[index + 1 : index + 2] and offsets[index + 1][0] == start and self.piece(ids[index]).isspace():
+                end = start  # a blank that the tokenizer has put before the first word
             while done < start and part[start - 1].isspace():
                 start -= 1
             spans.append((start, end))
@@ -239,61 +222,60 @@ class Tokenizer:
         return ids, spans
 
     def _by_character(self, part: str, ids: list[int], offsets: list[tuple[int, int]]) -> list[tuple[int, int]]:
-        """Places, where several tokens share the whole of a stretch that is unknown and spelt byte by byte, by the
-        bytes of each character."""
-        places, at = list(offsets), 0
-        while at < len(ids):
-            stop = at + 1
-            while stop < len(ids) and offsets[stop] == offsets[at]:
+        """Offsets in which the byte tokens of a stretch of unknown characters, which share one offset, have that of
+        their own character."""
+        offsets, index = list(offsets), 0
+        while index < len(ids):
+            start, end = offsets[index]
+            stop = index + 1
+            while stop < len(ids) and offsets[stop] == (start, end):
                 stop += 1
-            start, end = offsets[at]
-            if stop > at + 1 and end > start + 1:
-                spelt, spans = self._spell(self._front, ids[at:stop])
-                if spelt == part[start:end]:
-                    places[at:stop] = [(start + left, start + right) for left, right in spans]
-            at = stop
-        return places
+            if stop > index + 1 and end > start + 1:
+                text, spans = self._spell(self._front, ids[index:stop])
+                if text == part[start:end]:
+                    offsets[index:stop] = [(start + left, start + right) for left, right in spans]
+            index = stop
+        return offsets
 
     def _spell(self, before: Sequence[int], ids: Sequence[int]) -> tuple[str, list[tuple[int, int]]]:
-        """What tokens spell after others, and where in it each of them stands: token by token, the parts of a character
-        together.
+        """The text of tokens that follow others, and their spans in it.
 
-        All at once would not do: of bytes one after the other, some decoders spell none where one is wrong.
+        The tokens of one character are decoded together, but no more: of several bytes in a row, some decoders drop all
+        if one is invalid.
         """
         text, spans, start = "", [], 0
         while start < len(ids):
             last = [*ids[start - 1 : start]] or [*before[-1:]]
             front = last if last and PART not in self.piece(last[0]) else self._front
-            stop, spelt = start + 1, self._joined(front, ids[start : start + 1])
-            while spelt.endswith(PART) and stop < len(ids) and PART in self.piece(ids[stop]):
+            stop, piece = start + 1, self._joined(front, ids[start : start + 1])
+            while piece.endswith(PART) and stop < len(ids) and PART in self.piece(ids[stop]):
                 stop += 1
-                spelt = self._joined(front, ids[start:stop])
+                piece = self._joined(front, ids[start:stop])
             done = 0
             for count in range(1, stop - start + 1):
-                grown = self._joined(front, ids[start : start + count])
-                whole = len(commonprefix([grown, spelt]))
-                end = min(max(done, whole) + (len(grown) > whole), len(spelt))
+                prefix = self._joined(front, ids[start : start + count])
+                common = len(commonprefix([prefix, piece]))
+                end = min(max(done, common) + (len(prefix) > common), len(piece))
                 spans.append((len(text) + (done if end > done else max(done - 1, 0)), len(text) + end))
-                done = max(done, whole)
-            text += spelt
+                done = max(done, common)
+            text += piece
             start = stop
         return text, spans
 
     def _joined(self, front: list[int], ids: Sequence[int]) -> str:
-        """What tokens spell right after a token."""
+        """The text of tokens right after `front`."""
         return self.decode([*front, *ids])[len(self.decode(front)) :]
 
     def _unknown_token(self) -> int | None:
         try:
-            found = self._backend.model.tokenize("\U0010fffd")
+            tokens = self._backend.model.tokenize("\U0010fffd")
         except Exception:  # noqa: BLE001 - the Rust library raises plain Exception: it has no such token
             return None
-        return found[0].id if len(found) == 1 else None
+        return tokens[0].id if len(tokens) == 1 else None
 
 
 def _check_added(values: dict[str, Any], backend: tokenizers.Tokenizer) -> None:
-    """Raise ValueError where the library gives an added token of a file another id than the file does: it counts on
-    from the vocabulary."""
+    """Raise ValueError where the library, which numbers added tokens after the vocabulary, changes an id."""
     for added in values.get("added_tokens") or []:
         number = backend.token_to_id(added["content"])
         if number != added["id"]:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from lm2.model.lm2 import LM2
 from lm2.runs.batched import run_batch
-from lm2.text.segments import numbered
+from lm2.text.segments import as_segments
 from lm2.training.curriculum import TrainingDocument
 
 Hits = dict[str, tuple[int, int]]
@@ -35,7 +35,7 @@ class Rollout(nn.Module):
         banks = [self.model.fresh_bank(len(documents))]
         losses = []
         # Without a bank, no question depends on what was read.
-        read = [numbered(document.segments) for document in documents] if banks[0] is not None or language else []
+        read = [as_segments(document.segments) for document in documents] if banks[0] is not None or language else []
         writes = max((question.after for document in documents for question in document.questions), default=0)
         for ids, non_padding, output in run_batch(self.model, read, banks[0], writes=writes):
             banks.append(output.bank)
@@ -55,7 +55,7 @@ class Rollout(nn.Module):
         for _, group in itertools.groupby(questions, key=lambda pair: (len(pair[1].ids) - 1).bit_length()):
             batch = list(group)
             bank = torch.stack([existing[question.after][i] for i, question in batch]) if existing else None
-            segments = [numbered([question.ids], question.after) for _, question in batch]
+            segments = [as_segments([question.ids], question.after) for _, question in batch]
             ids, _, output = next(run_batch(self.model, segments, bank, writes=0))
             places = [
                 (row, len(question.ids) - 1 - back)

@@ -1,5 +1,4 @@
-"""Archives of texts: tar, plain or in xz, gzip or bzip2, read in memory and within bounds. Nothing is unpacked to a
-disk."""
+"""Tar archives of texts, plain or compressed with xz, gzip or bzip2, read in memory and within limits."""
 
 import bz2
 import gzip
@@ -13,30 +12,31 @@ from typing import IO, Any
 
 MOST_MEMBERS = 100_000
 MOST_MEMBER_BYTES = 64 * 1024**2
-"""Of a member: the largest official file of bAbI has 5.3 MB."""
+"""Largest member that is read; the largest official file of bAbI has 5.3 MB."""
 MOST_BYTES = 2 * 1024**3
-"""Of all that is packed in an archive, read or passed over."""
+"""Largest size of a whole archive, unpacked."""
 
-_PACKED: dict[bytes, Callable[[Path], Any]] = {
+_UNPACKERS: dict[bytes, Callable[[Path], Any]] = {
     b"\xfd7zXZ": lzma.LZMAFile,
     b"\x1f\x8b": gzip.GzipFile,
     b"BZh": bz2.BZ2File,
 }
-"""What a file begins with that is packed, and what unpacks it."""
+"""Readers of compressed files by the files' first bytes."""
 
 
 def read_members(path: Path, wanted: Callable[[PurePosixPath], bool]) -> list[tuple[PurePosixPath, bytes]]:
-    """The files of an archive with a wanted name, in its order.
+    """The names and contents of an archive's files with wanted names, in its order.
 
-    Raises ValueError with the path for what is no such archive, and for more or larger members than the bounds.
+    Raises ValueError with the path for other files, and for more or larger members than the limits.
     """
     try:
         with path.open("rb") as file:
-            begins = file.read(6)
-        unpack = next(
-            (unpack for begin, unpack in _PACKED.items() if begins.startswith(begin)), lambda packed: packed.open("rb")
-        )
-        with unpack(path) as stream, tarfile.open(fileobj=_Bounded(stream, path), mode="r:") as archive:
+            first = file.read(6)
+        unpackers = [unpack for magic, unpack in _UNPACKERS.items() if first.startswith(magic)]
+        with (
+            unpackers[0](path) if unpackers else path.open("rb") as stream,
+            tarfile.open(fileobj=_Bounded(stream, path), mode="r:") as archive,
+        ):
             return _members(archive, path, wanted)
     except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError) as error:
         raise ValueError(
@@ -47,7 +47,7 @@ def read_members(path: Path, wanted: Callable[[PurePosixPath], bool]) -> list[tu
 def _members(
     archive: tarfile.TarFile, path: Path, wanted: Callable[[PurePosixPath], bool]
 ) -> list[tuple[PurePosixPath, bytes]]:
-    found = []
+    files = []
     for number, member in enumerate(archive, start=1):
         if number > MOST_MEMBERS:
             raise ValueError(f"{path}: more than {MOST_MEMBERS:,} members; expected an archive of texts")
@@ -58,13 +58,12 @@ def _members(
             raise ValueError(f"{path}/{name}: {member.size:,} bytes; expected at most {MOST_MEMBER_BYTES:,}")
         content = archive.extractfile(member)
         assert content is not None, "it is a file"
-        found.append((name, content.read()))
-    return found
+        files.append((name, content.read()))
+    return files
 
 
 class _Bounded(io.BufferedIOBase):
-    """A stream that is not read further than an archive may go: not by headers that lie, nor by what is packed into
-    little."""
+    """A stream that stops at the limits, whatever sizes an archive's headers claim."""
 
     def __init__(self, stream: IO[bytes], path: Path) -> None:
         self._stream, self._path = stream, path

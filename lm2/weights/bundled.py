@@ -1,4 +1,4 @@
-"""The checkpoints that come with this program, and where the name of one leads."""
+"""The bundled checkpoints, and the files that a checkpoint's name stands for."""
 
 from pathlib import Path
 
@@ -6,20 +6,18 @@ FOLDER = Path(__file__).parents[1] / "checkpoints"
 
 
 def bundled_names() -> tuple[str, ...]:
-    """Their names, as `lm2.load` takes them."""
+    """The names of the bundled checkpoints."""
     return tuple(sorted(path.parent.name for path in FOLDER.glob("*/config.json")))
 
 
-def place(name: str) -> Path:
-    """The folder or file of a checkpoint, by its name as `lm2.load` takes it."""
+def path_of(name: str) -> Path:
+    """The folder or file of a checkpoint, from its name or path as for `lm2.load`."""
     return FOLDER / name if name in bundled_names() else Path(name)
 
 
 def files_of(name: str) -> tuple[Path, ...]:
-    """What decides a checkpoint: its folder, or its file and those that are looked for beside it."""
-    path = place(name)
-    return (
-        (path,)
-        if path.is_dir()
-        else (path, *(path.with_name(beside) for beside in ("config.json", "tokenizer.json") if path.name))
-    )
+    """A checkpoint's folder, or its file and those that `lm2.load` may read beside it."""
+    path = path_of(name)
+    if path.is_dir() or not path.name:
+        return (path,)
+    return path, path.with_name("config.json"), path.with_name("tokenizer.json")

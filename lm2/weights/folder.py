@@ -1,12 +1,13 @@
-"""A checkpoint folder's parts in our format: configuration, weights and tokenizer."""
+"""Checkpoint folders in our format: configuration, weights, tokenizer and card."""
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 
-from lm2.files import read_json
+from lm2.files import read_json, read_text
 from lm2.model.config import LM2Config
 from lm2.model.lm2 import LM2
 from lm2.model.weights import check_shapes
@@ -17,17 +18,58 @@ from lm2.weights.weight_files import read_safetensors, safetensors_shapes
 FORMAT = {"format": "lm2-workbench", "version": 1}
 
 
-def read_config(path: Path) -> LM2Config:
-    """Raises ValueError with the path where it is not ours."""
-    if not path.exists():
+@dataclass(frozen=True, kw_only=True)
+class ModelFiles:
+    """The content of a checkpoint's files, whatever their format."""
+
+    config: LM2Config
+    weights: Mapping[str, Tensor]
+    """By our names, in the dtype they are stored in; float32 where they were quantised."""
+    tokenizer: Tokenizer
+    paths: tuple[Path, ...]
+    """The files of weights, in order of name."""
+    card: str
+
+
+def read_own(folder: Path) -> ModelFiles:
+    """Raises ValueError with the path of the file that is missing, broken, or does not fit the others."""
+    config = read_config(folder / "config.json")
+    tokenizer = read_tokenizer(folder / "tokenizer.json", config)
+    path = folder / "model.safetensors"
+    _check_there(path)
+    shapes = safetensors_shapes(path)
+    try:
+        check_shapes(LM2.shapes(config, len(shapes)), shapes)
+    except ValueError as error:
+        raise ValueError(f"{path} does not fit {folder / 'config.json'}: {error}") from error
+    weights = read_safetensors(path)
+    return ModelFiles(config=config, weights=weights, tokenizer=tokenizer, paths=(path,), card=read_card(folder))
+
+
+def read_card(folder: Path) -> str:
+    """The folder's card.md; empty where there is none."""
+    path = folder / "card.md"
+    return read_text(path) if path.exists() else ""
+
+
+def _check_there(path: Path) -> None:
+    if not path.is_file():
         raise ValueError(
             f"{path} is missing; a checkpoint folder holds config.json, model.safetensors and tokenizer.json"
         )
+
+
+def read_config(path: Path) -> LM2Config:
+    """Raises ValueError with the path for a file that is not in our format."""
+    if not path.exists():
+        _check_there(path)
     values = read_json(path)
-    said = {key: values.get(key) for key in FORMAT} if isinstance(values, dict) else {}
-    # Compared as JSON, where true is no 1.
-    if json.dumps(said) != json.dumps(FORMAT) or not isinstance(values.get("model"), dict):
-        other = f", but of model_type {shown(values['model_type'])}" if "model_type" in (values or ()) else ""
+    values = values if isinstance(values, dict) else {}
+    # Compared as JSON, where true is not 1.
+    if json.dumps({key: values.get(key) for key in FORMAT}) != json.dumps(FORMAT) or not isinstance(
+        values.get("model"), dict
+    ):
+        other = f", but of model_type {shown(values['model_type'])}" if "model_type" in values else ""
         raise ValueError(
             f'{path} is neither ours, with {json.dumps(FORMAT)[1:-1]} and "model", nor of a Hugging Face Llama or'
             f" Qwen2{other}"
@@ -38,22 +80,8 @@ def read_config(path: Path) -> LM2Config:
         raise ValueError(f"{path}: {error}") from error
 
 
-def folder_weights(path: Path, config: LM2Config) -> Mapping[str, Tensor]:
-    """What a folder's file of weights holds; it is not read before its header says what the configuration says."""
-    if not path.is_file():
-        raise ValueError(
-            f"{path} is missing; a checkpoint folder holds config.json, model.safetensors and tokenizer.json"
-        )
-    shapes = safetensors_shapes(path)
-    try:
-        check_shapes(LM2.shapes(config, len(shapes)), shapes)
-    except ValueError as error:
-        raise ValueError(f"{path} does not fit {path.parent / 'config.json'}: {error}") from error
-    return read_safetensors(path)
-
-
 def read_tokenizer(path: Path, config: LM2Config) -> Tokenizer:
-    """Raises ValueError with the path where it is missing, broken, or needs more tokens than the model has."""
+    """Raises ValueError with the path of a tokenizer that is missing, broken, or larger than the model's vocabulary."""
     if not path.is_file():
         raise ValueError(f"{path} is missing; expected a tokenizer in Hugging Face's JSON format")
     tokenizer = Tokenizer.load(path)
@@ -62,8 +90,7 @@ def read_tokenizer(path: Path, config: LM2Config) -> Tokenizer:
 
 
 def check_size(tokenizer: Tokenizer, name: str, config: LM2Config) -> None:
-    """Raises ValueError where an id lies beyond the model's, of an added token too; `name` is what the error calls the
-    tokenizer."""
+    """Raises ValueError, calling the tokenizer `name`, if it has an id that the model lacks."""
     if tokenizer.size > config.d_vocab:
         raise ValueError(
             f"{name} needs {tokenizer.size} tokens, more than the model's {config.d_vocab}: its largest id is"

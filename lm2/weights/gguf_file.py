@@ -1,4 +1,4 @@
-"""GGUF files, read so that a broken one cannot take all time or memory: nothing is read that the file does not have."""
+"""GGUF files, read within limits, so that a broken one cannot take all time or memory."""
 
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,12 @@ import numpy.typing as npt
 from lm2.weights.weight_files import reason
 
 MOST_ENTRIES = 2**22
-"""Entries of one list in the metadata; the largest vocabularies have a tenth of that."""
+"""Longest list in the metadata that is read; the largest vocabularies have a tenth of that."""
 
 
 class _Reader(gguf.GGUFReader):
-    """The library's reader goes on after the end of a file, where it finds things of no length, as many as the file
-    claims to have."""
+    """The library's reader, made to stop at the end of the file: it would go on and read as many empty entries as the
+    file claims to have."""
 
     def _get(self, offset: int, dtype: npt.DTypeLike, count: int = 1, override_order: Any = None) -> npt.NDArray[Any]:
         end = int(offset) + np.dtype(dtype).itemsize * int(count)
@@ -33,10 +33,9 @@ class _Reader(gguf.GGUFReader):
 
 
 def read_gguf_file(path: Path) -> tuple[dict[str, Any], list[gguf.ReaderTensor]]:
-    """The metadata by name, and the tensors, which stay in the file until they are asked for.
+    """The metadata by name, and the tensors, which are mapped from the file.
 
-    Raises ValueError with the path and what is wrong for a file that is broken, none of this format, or of the other
-    byte order.
+    Raises ValueError with the path for a file that is broken, not in this format, or in the other byte order.
     """
     try:
         reader = _Reader(path)

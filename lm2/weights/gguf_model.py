@@ -1,4 +1,4 @@
-"""GGUF files of architecture "llama": everything in one file, whose matrices are unpacked."""
+"""GGUF files of architecture "llama", whose quantised matrices are unpacked to float32."""
 
 from collections import Counter
 from dataclasses import replace
@@ -17,11 +17,12 @@ from lm2.model.rope import Llama3Rope
 from lm2.model.weights import check_weight
 from lm2.serialize import as_float
 from lm2.shown import shown
+from lm2.weights.folder import ModelFiles
 from lm2.weights.gguf_file import read_gguf_file
-from lm2.weights.gguf_tokenizer import entry, gguf_tokenizer
-from lm2.weights.llama_layout import GGUF, Llama, fitting, only, present, sized_config
+from lm2.weights.gguf_tokenizer import gguf_tokenizer, list_of
+from lm2.weights.llama_layout import GGUF, check_present, check_values, match_names, sized_config
 
-_GGUF_SIZES = {
+_SIZES = {
     "d_model": "embedding_length",
     "n_layers": "block_count",
     "n_heads": "attention.head_count",
@@ -29,32 +30,28 @@ _GGUF_SIZES = {
     "rms_norm_eps": "attention.layer_norm_rms_epsilon",
     "segment_length": "context_length",
 }
-
-
-_GGUF_ONLY = {
+_ONLY = {
     "rope.scaling.type": "none",
     "expert_count": 0,
     "expert_used_count": 0,
     "attention.causal": True,
     "tensor_data_layout": "Meta AI original pth",
 }
+_HEAD_SIZES = ("rope.dimension_count", "attention.key_length", "attention.value_length")
 
 
-_GGUF_HEAD_SIZES = ("rope.dimension_count", "attention.key_length", "attention.value_length")
-
-
-def read_gguf(path: Path) -> Llama:
-    """Raises ValueError naming the file when it is broken, holds something else than a Llama, or lacks a part of
-    one."""
-    known, held = read_gguf_file(path)
+def read_gguf(path: Path) -> ModelFiles:
+    """Raises ValueError naming the file if it is broken, not a Llama, or incomplete."""
+    metadata, entries = read_gguf_file(path)
     try:
-        tensors = {tensor.name: tensor for tensor in held}
+        tensors = {tensor.name: tensor for tensor in entries}
         stretch = tensors.pop("rope_freqs.weight", None)
-        config = _gguf_config(known, tied="output.weight" not in tensors)
+        config = _config(metadata, tied="output.weight" not in tensors)
         if stretch is not None:
             config = replace(config, rope_scaling=_scaling(_unpacked(stretch), config))
-        names = fitting({name: tuple(tensor.shape.tolist()[::-1]) for name, tensor in tensors.items()}, config, GGUF)
-        tokenizer = gguf_tokenizer(known)
+        shapes = {name: tuple(tensor.shape.tolist()[::-1]) for name, tensor in tensors.items()}
+        names = match_names(shapes, config, GGUF)
+        tokenizer = gguf_tokenizer(metadata)
         weights = {ours: _unpacked(tensors[theirs]) for ours, theirs in names.items()}
         for ours, theirs in names.items():
             check_weight(theirs, weights[ours])
@@ -63,56 +60,47 @@ def read_gguf(path: Path) -> Llama:
     for name in weights:
         if name.endswith((".attn.q.weight", ".attn.k.weight")):
             weights[name] = _half_split(weights[name], config.d_head)
-    packed = Counter(tensor.tensor_type.name for tensor in tensors.values())
-    stored = ", ".join(f"{count} in {kind}" for kind, count in packed.most_common())
-    licence = f" Licence: {known['general.license']}." if "general.license" in known else ""
-    return Llama(
+    formats = Counter(tensor.tensor_type.name for tensor in tensors.values())
+    stored = ", ".join(f"{count} in {kind}" for kind, count in formats.most_common())
+    licence = f" Licence: {metadata['general.license']}." if "general.license" in metadata else ""
+    return ModelFiles(
         config=config,
         weights=weights,
         tokenizer=tokenizer,
-        files=(path,),
-        card=f"# {known.get('general.name', path.stem)}\n\nA Llama without memory, from {path.name}; tensors stored"
+        paths=(path,),
+        card=f"# {metadata.get('general.name', path.stem)}\n\nA Llama without memory, from {path.name}; tensors stored"
         f" {stored}.{licence}\n",
     )
 
 
-def _gguf_config(known: dict[str, Any], *, tied: bool) -> LM2Config:
-    """Ours, from the metadata of a GGUF file."""
-    if known.get("general.architecture") != "llama":
-        raise ValueError(
-            f"it holds a model of architecture {shown(known.get('general.architecture'))}; expected 'llama'"
-        )
-    values = {name.removeprefix("llama."): value for name, value in known.items() if name.startswith("llama.")}
-    only(values, _GGUF_ONLY)
-    present(values, _GGUF_SIZES)
-    free = {
-        *_GGUF_SIZES.values(),
-        *_GGUF_ONLY,
-        *_GGUF_HEAD_SIZES,
-        "attention.head_count_kv",
-        "rope.freq_base",
-        "vocab_size",
-    }
+def _config(metadata: dict[str, Any], *, tied: bool) -> LM2Config:
+    architecture = metadata.get("general.architecture")
+    if architecture != "llama":
+        raise ValueError(f"it holds a model of architecture {shown(architecture)}; expected 'llama'")
+    values = {name.removeprefix("llama."): value for name, value in metadata.items() if name.startswith("llama.")}
+    check_values(values, _ONLY)
+    check_present(values, _SIZES)
+    free = {*_SIZES.values(), *_ONLY, *_HEAD_SIZES, "attention.head_count_kv", "rope.freq_base", "vocab_size"}
     if unknown := sorted(set(values) - free):
         raise ValueError(f"{shown(unknown)} of its architecture are not computed here")
     config = sized_config(
-        values | {"tokens": len(entry(known, "tokens", str))},
-        _GGUF_SIZES | {"d_vocab": "tokens"},
+        values | {"tokens": len(list_of(metadata, "tokens", str))},
+        _SIZES | {"d_vocab": "tokens"},
         {"n_key_value_heads": "attention.head_count_kv"},
         rope_theta=as_float("rope.freq_base", values.get("rope.freq_base", 10_000.0)),
         tied=tied,
     )
-    only(values, dict.fromkeys(_GGUF_HEAD_SIZES, config.d_head))
+    check_values(values, dict.fromkeys(_HEAD_SIZES, config.d_head))
     return config
 
 
 def _half_split(rows: Float[Tensor, "row d_model"], d_head: int) -> Float[Tensor, "row d_model"]:
-    """Query or key rows in the order of `rotate`: GGUF stores the two of a rotary pair side by side, head by head."""
+    """Query or key rows in the order of `rotate`: GGUF has the two rows of a rotary pair next to each other."""
     return rows.unflatten(0, (-1, d_head // 2, 2)).transpose(1, 2).reshape(rows.shape)
 
 
 def _unpacked(tensor: gguf.ReaderTensor) -> Tensor:
-    """Float32. Raises ValueError for a kind of number that is none of a weight's."""
+    """Raises ValueError for an unknown format of numbers."""
     try:
         return torch.tensor(gguf.dequantize(tensor.data, tensor.tensor_type))
     except NotImplementedError as error:
@@ -120,12 +108,12 @@ def _unpacked(tensor: gguf.ReaderTensor) -> Tensor:
 
 
 def _scaling(stretch: Tensor, config: LM2Config) -> Llama3Rope:
-    """Llama 3's scaling; GGUF stores what comes of it, by how much each rotary wave is stretched."""
+    """Llama 3's scaling, from the factor of each rotary wavelength, which GGUF stores."""
     scaling = replace(LLAMA_3_ROPE, factor=float(stretch.max()))
-    plain, slowed = (
-        rotary_frequencies(config.d_head, config.rope_theta, each, torch.ones(1)) for each in (None, scaling)
+    plain, scaled = (
+        rotary_frequencies(config.d_head, config.rope_theta, rope, torch.ones(1)) for rope in (None, scaling)
     )
-    expected = plain / slowed
+    expected = plain / scaled
     if stretch.shape != expected.shape or not torch.allclose(stretch, expected, rtol=1e-4):
         raise ValueError(
             "rope_freqs.weight is another stretching of rotary waves than Llama 3's, which alone is computed here"

@@ -1,4 +1,4 @@
-"""The tokenizer in the metadata of a GGUF file."""
+"""Tokenizers in the metadata of GGUF files."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,57 +14,58 @@ _LLAMA_3_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|"
     r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-"""Where Llama 3's tokenizer cuts a text before it merges bytes."""
+"""How Llama 3's tokenizer splits a text before it merges bytes."""
 
 
-def entry(known: Mapping[str, Any], name: str, kind: type) -> list:
-    found = known.get(f"tokenizer.ggml.{name}")
-    if not isinstance(found, list):
+def list_of(metadata: Mapping[str, Any], name: str, kind: type) -> list:
+    """A list of the tokenizer. Raises ValueError where it is missing, or an entry is not of this type."""
+    values = metadata.get(f"tokenizer.ggml.{name}")
+    if not isinstance(values, list):
         raise ValueError(f"its tokenizer lacks tokenizer.ggml.{name}")
-    if not all(isinstance(value, kind) for value in found):
+    if not all(isinstance(value, kind) for value in values):
         raise ValueError(
-            f"tokenizer.ggml.{name} must hold {'texts' if kind is str else 'whole numbers'} alone, not {shown(found)}"
+            f"tokenizer.ggml.{name} must hold {'texts' if kind is str else 'whole numbers'} alone, not {shown(values)}"
         )
-    return found
+    return values
 
 
-def gguf_tokenizer(known: Mapping[str, Any]) -> Tokenizer:
-    """A byte-level BPE of the metadata's tokens and merges; control and user-defined tokens are met whole in a text."""
-    if known.get("tokenizer.ggml.model") != "gpt2":
-        raise ValueError(
-            f"its tokenizer is of model {shown(known.get('tokenizer.ggml.model'))}; expected 'gpt2', a byte-level BPE"
-        )
-    tokens, kinds = entry(known, "tokens", str), entry(known, "token_type", int)
-    merges = [tuple(merge.split(" ")) for merge in entry(known, "merges", str)]
+def gguf_tokenizer(metadata: Mapping[str, Any]) -> Tokenizer:
+    """A byte-level BPE of the metadata's tokens and merges. Control and user-defined tokens in a text are not split."""
+    model = metadata.get("tokenizer.ggml.model")
+    if model != "gpt2":
+        raise ValueError(f"its tokenizer is of model {shown(model)}; expected 'gpt2', a byte-level BPE")
+    tokens, kinds = list_of(metadata, "tokens", str), list_of(metadata, "token_type", int)
+    merges = [tuple(merge.split(" ")) for merge in list_of(metadata, "merges", str)]
     vocabulary = {token: number for number, token in enumerate(tokens)}
     if len(vocabulary) != len(tokens) or len(kinds) != len(tokens):
         raise ValueError(
             f"its tokenizer has {len(tokens)} tokens, {len(vocabulary)} of them different, and {len(kinds)} types"
         )
-    strange = [merge for merge in merges if len(merge) != 2 or not {*merge, "".join(merge)} <= vocabulary.keys()]
-    if strange:
+    invalid = [merge for merge in merges if len(merge) != 2 or not {*merge, "".join(merge)} <= vocabulary.keys()]
+    if invalid:
         raise ValueError(
-            f"{len(strange)} merges of its tokenizer are not of two tokens into one, as {shown(' '.join(strange[0]))}"
+            f"{len(invalid)} merges of its tokenizer are not of two tokens into one, as {shown(' '.join(invalid[0]))}"
         )
-    whole_words, pre_tokenizer = _pre_tokenizer(known.get("tokenizer.ggml.pre"))
-    backend = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=merges, ignore_merges=whole_words))
+    ignore_merges, pre_tokenizer = _pre_tokenizer(metadata.get("tokenizer.ggml.pre"))
+    backend = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=merges, ignore_merges=ignore_merges))
     backend.pre_tokenizer, backend.decoder = pre_tokenizer, decoders.ByteLevel()
-    for kind, add in (
-        (gguf.TokenType.CONTROL, backend.add_special_tokens),
-        (gguf.TokenType.USER_DEFINED, backend.add_tokens),
-    ):
-        add([AddedToken(token, normalized=False) for token, own in zip(tokens, kinds, strict=True) if own == kind])
+    added = {
+        kind: [AddedToken(token, normalized=False) for token, its_kind in zip(tokens, kinds) if its_kind == kind]
+        for kind in (gguf.TokenType.CONTROL, gguf.TokenType.USER_DEFINED)
+    }
+    backend.add_special_tokens(added[gguf.TokenType.CONTROL])
+    backend.add_tokens(added[gguf.TokenType.USER_DEFINED])
     return Tokenizer(backend)
 
 
 def _pre_tokenizer(name: str | None) -> tuple[bool, pre_tokenizers.PreTokenizer]:
-    """(Whether a piece that is a token stays whole against the merges; how a text is cut into pieces)."""
+    """(Whether a piece that is a token is kept whole whatever the merges say; how a text is split into pieces)."""
     words = pre_tokenizers.ByteLevel(add_prefix_space=False)
     if name == "gpt-2":
         return False, words
     if name == "smollm":
         return False, pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), words])
     if name in ("llama-bpe", "llama3", "llama-v3"):
-        cut = pre_tokenizers.Split(Regex(_LLAMA_3_SPLIT), behavior="isolated")
-        return True, pre_tokenizers.Sequence([cut, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+        split = pre_tokenizers.Split(Regex(_LLAMA_3_SPLIT), behavior="isolated")
+        return True, pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
     raise ValueError(f"its tokenizer cuts texts by the rule {shown(name)}; known are 'gpt-2', 'smollm' and 'llama-bpe'")

@@ -1,4 +1,4 @@
-"""A memory put onto a trained model that has none."""
+"""Adding a memory to a trained model without one."""
 
 import hashlib
 
@@ -19,12 +19,11 @@ def graft(
     memory_layers: tuple[int, ...],
     generator: torch.Generator,
 ) -> Checkpoint:
-    """The same model with a fresh GATED memory that is silent: W_O is zero, so every logit stays what it was until
-    training.
+    """The same model with an untrained GATED memory. Its W_O is zero, so all logits stay the same until training.
 
-    All other memory weights are drawn from `generator` (on the CPU). Tokens go on seeing the earlier tokens they saw.
+    The other weights of the memory are drawn from `generator` (on the CPU). The attention window does not change.
 
-    Raises ValueError for a model that has a memory already, and for sizes that cannot be built.
+    Raises ValueError for a model that already has a memory, and for sizes that cannot be built.
     """
     before = checkpoint.config
     if before.memory_layers:
@@ -33,7 +32,7 @@ def graft(
             "model without one"
         )
     config = grafted(before, slots=slots, slot_dim=slot_dim, memory_heads=memory_heads, memory_layers=memory_layers)
-    with torch.random.fork_rng(devices=()):  # layers draw from torch's own generator as they are built
+    with torch.random.fork_rng(devices=()):  # building layers draws from torch's global generator
         model = LM2(config)
     model.initialise(generator)
     model.load_weights(model.weights() | checkpoint.model.weights())

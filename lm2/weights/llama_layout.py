@@ -1,22 +1,18 @@
-"""A Llama of others in our terms: its configuration, and our names of its weights."""
+"""Configurations and weight names of Llamas in other formats."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
-
-from torch import Tensor
 
 from lm2.model.config import LM2Config
 from lm2.model.kinds.plain import NO_MEMORY
 from lm2.model.lm2 import LM2
+from lm2.model.weights import Shapes
 from lm2.serialize import as_float, as_int
 from lm2.shown import shown
-from lm2.text.tokens import Tokenizer
 
 LONGEST_SEGMENT = 2048
-"""Segments are as long as the positions a model was trained on, but no longer than this; tokens see all earlier
-ones."""
+"""Segments are as long as the positions that a model was trained on, but not longer than this."""
 
 NAMES = {
     "embed.weight": ("model.embed_tokens.weight", "token_embd.weight"),
@@ -39,32 +35,24 @@ NAMES |= {
     if ".attn." in ours or ".mlp." in ours
 }
 HUGGING_FACE, GGUF = 0, 1
-"""Whose name stands where in `NAMES`."""
+"""The columns of `NAMES`."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Llama:
-    """What a folder or file holds, in our terms."""
-
-    config: LM2Config
-    weights: Mapping[str, Tensor]
-    """By our names, in the dtype they are stored in; float32 where they were packed."""
-    tokenizer: Tokenizer
-    files: tuple[Path, ...]
-    """The files of weights, in order of name."""
-    card: str
+def weight_names(column: int, n_layers: int) -> dict[str, str]:
+    """Our names of a Llama's weights and biases to those of another format."""
+    return {
+        ours.format(layer): names[column].format(layer) for ours, names in NAMES.items() for layer in range(n_layers)
+    }
 
 
 def sized_config(
     values: Mapping[str, Any], names: Mapping[str, str], optional: Mapping[str, str], *, rope_theta: float, tied: bool
 ) -> LM2Config:
-    """The configuration of sizes that stand in `values` under their `names`; those of `optional` may be missing."""
+    """A configuration from `values`, where our sizes have these `names`. Those of `optional` may be missing."""
+    names = {**names, **{ours: theirs for ours, theirs in optional.items() if values.get(theirs) is not None}}
     sizes: dict[str, Any] = {
         ours: (as_float if ours == "rms_norm_eps" else as_int)(f"{theirs}, here {ours}", values[theirs])
-        for ours, theirs in {
-            **names,
-            **{ours: theirs for ours, theirs in optional.items() if values.get(theirs) is not None},
-        }.items()
+        for ours, theirs in names.items()
     }
     config = LM2Config(
         memory=NO_MEMORY, rope_theta=rope_theta, tied_embeddings=tied, **{"n_key_value_heads": sizes["n_heads"]} | sizes
@@ -74,26 +62,23 @@ def sized_config(
     return replace(config, segment_length=length, head_dim=None if usual else config.head_dim)
 
 
-def only(values: Mapping[str, Any], allowed: Mapping[str, Any]) -> None:
-    """Raise ValueError for a value, where there is one, that is not the one that our model computes."""
+def check_values(values: Mapping[str, Any], allowed: Mapping[str, Any]) -> None:
+    """Raise ValueError for a value that differs from the only one allowed; a value may be missing."""
     for name, value in allowed.items():
         if values.get(name) not in (None, value):
             raise ValueError(f"{name} {shown(values[name])} is not computed here, only {value!r}")
 
 
-def present(values: Mapping[str, Any], names: Mapping[str, str]) -> None:
+def check_present(values: Mapping[str, Any], names: Mapping[str, str]) -> None:
     """Raise ValueError where one of these names has no value."""
     if missing := sorted(name for name in names.values() if values.get(name) is None):
         raise ValueError(f"it lacks {missing}")
 
 
-def fitting(found: Mapping[str, tuple[int, ...]], config: LM2Config, naming: int) -> dict[str, str]:
-    """Our names to theirs, all there and of the right shape. Raises ValueError for what is missing, unknown or of
+def match_names(found: Shapes, config: LM2Config, column: int) -> dict[str, str]:
+    """Our names to those in a file with these shapes. Raises ValueError for tensors that are missing, unknown or of
     another shape."""
-    shapes = LM2.shapes(config, len(found))
-    names = {
-        ours.format(layer): row[naming].format(layer) for ours, row in NAMES.items() for layer in range(config.n_layers)
-    }
+    shapes, names = LM2.shapes(config, len(found)), weight_names(column, config.n_layers)
     names = {ours: names[ours] for ours in shapes}
     missing, unknown = sorted(set(names.values()) - set(found)), sorted(set(found) - set(names.values()))
     if missing or unknown:

@@ -1,4 +1,4 @@
-"""Weights under the names of the released LM2 code, and the comparison with its recorded outputs."""
+"""Weights of the released LM2 code, and a comparison with its recorded outputs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -15,18 +15,10 @@ from lm2.model.lm2 import LM2
 from lm2.model.sites import Site
 from lm2.model.weights import check_shapes, check_weight
 from lm2.shown import shown
-from lm2.weights.folder import read_config
+from lm2.weights.folder import ModelFiles, read_card, read_config, read_tokenizer
+from lm2.weights.llama_layout import HUGGING_FACE, weight_names
 from lm2.weights.weight_files import read_pickled, read_safetensors, reason
 
-_ROOT = {"embed.weight": "model.embed_tokens.weight", "ln_final.w": "model.norm.weight"}
-_BLOCK = {
-    "ln1.w": "input_layernorm.weight",
-    "ln2.w": "post_attention_layernorm.weight",
-    "mlp.gate.weight": "mlp.gate_proj.weight",
-    "mlp.up.weight": "mlp.up_proj.weight",
-    "mlp.out.weight": "mlp.down_proj.weight",
-}
-_ATTENTION = {f"attn.{part}.weight": f"{part}_proj.weight" for part in "qkvo"}
 _MEMORY = {
     f"mem.{ours}.{kind}": f"{theirs}.{kind}"
     for ours, theirs in {
@@ -45,14 +37,13 @@ _MEMORY = {
 
 def _table(n_layers: int) -> tuple[dict[str, str], dict[str, str]]:
     """Our names to theirs, and their second names of the same tensors to the first."""
-    names, twins = dict(_ROOT), {"lm_head.weight": "model.embed_tokens.weight"}
+    llama = {ours: theirs for ours, theirs in weight_names(HUGGING_FACE, n_layers).items() if not ours.endswith("bias")}
+    names = {ours: theirs.replace(".self_attn.", ".mem_attn.self_attn.") for ours, theirs in llama.items()}
+    twins = {llama[ours]: theirs for ours, theirs in names.items() if llama[ours] != theirs}
+    twins[names.pop("unembed.weight")] = names["embed.weight"]
     for layer in range(n_layers):
-        ours, theirs = f"blocks.{layer}.", f"model.layers.{layer}."
-        module = f"{theirs}mem_attn.memory_module."
-        names |= {ours + a: theirs + b for a, b in _BLOCK.items()}
-        names |= {ours + a: f"{theirs}mem_attn.self_attn.{b}" for a, b in _ATTENTION.items()}
-        names |= {ours + a: module + b for a, b in _MEMORY.items()}
-        twins |= {f"{theirs}self_attn.{b}": f"{theirs}mem_attn.self_attn.{b}" for b in _ATTENTION.values()}
+        module = f"model.layers.{layer}.mem_attn.memory_module."
+        names |= {f"blocks.{layer}.{ours}": module + theirs for ours, theirs in _MEMORY.items()}
         twins |= {f"{module}attention_mlp.1.{kind}": f"{module}attention_mlp.0.{kind}" for kind in ("weight", "bias")}
     return names, twins
 
@@ -60,11 +51,10 @@ def _table(n_layers: int) -> tuple[dict[str, str], dict[str, str]]:
 def our_weights(theirs: Mapping[str, Tensor], n_layers: int) -> dict[str, Tensor]:
     """The weights under our names.
 
-    The stored `memory_bank` is left out: it is what was in memory when training stopped, and every document
-    of ours starts with a fresh bank. Raises ValueError for names that are missing or unexpected, and for
-    tensors that the released code shares but the file holds in two versions, and as `check_weight` does.
+    The stored `memory_bank` is left out: it is what was in memory when training stopped. Raises ValueError for missing
+    and unexpected names, for shared tensors that differ, and as `check_weight` does.
     """
-    if n_layers > len(theirs):  # before a broken number makes us name that many
+    if n_layers > len(theirs):  # a broken file may claim any number
         raise ValueError(f"{n_layers:,} blocks cannot be in {len(theirs):,} tensors")
     names, twins = _table(n_layers)
     expected = {*names.values(), *twins, "memory_bank"}
@@ -99,9 +89,9 @@ class Parity:
 
 
 def parity(path: Path) -> Parity:
-    """Run our model on the recorded inputs: every segment, the bank carried over.
+    """Run our model on the recorded segments, with the bank carried from one to the next.
 
-    The file holds weights/NAME, segmentK/input_ids, segmentK/logits, segmentK/bank_after,
+    The file has weights/NAME, segmentK/input_ids, segmentK/logits, segmentK/bank_after,
     segmentK/layerL/{input_gate,forget_gate}, and the sizes as metadata. Raises ValueError for any other file.
     """
     try:
@@ -150,26 +140,25 @@ def _config_of(sizes: Mapping[str, str]) -> LM2Config:
 def _compare(model: LM2, recorded: Mapping[str, Tensor], segments: int) -> Parity:
     worst = {"logits": 0.0, "gates": 0.0, "bank": 0.0}
 
-    def note(kind: str, ours: Tensor, name: str) -> None:
-        if not is_finite(recorded[name]):  # no maximum would tell
+    def compare(kind: str, ours: Tensor, name: str) -> None:
+        if not is_finite(recorded[name]):  # max() would ignore it
             raise ValueError(f"{name} holds NaN or infinity")
         worst[kind] = max(worst[kind], float((ours - recorded[name]).abs().max()))
 
     bank = None
-    for at in range(segments):
-        ids = recorded[f"segment{at}/input_ids"]
-        logits, cache = model.run_with_cache(ids, bank)
-        note("logits", logits, f"segment{at}/logits")
+    for segment in (f"segment{i}" for i in range(segments)):
+        logits, cache = model.run_with_cache(recorded[f"{segment}/input_ids"], bank)
+        compare("logits", logits, f"{segment}/logits")
         for layer in range(model.config.n_layers):
-            note("gates", cache[Site.GATE_IN.hook_name(layer)], f"segment{at}/layer{layer}/input_gate")
-            note("gates", cache[Site.GATE_FORGET.hook_name(layer)], f"segment{at}/layer{layer}/forget_gate")
+            compare("gates", cache[Site.GATE_IN.hook_name(layer)], f"{segment}/layer{layer}/input_gate")
+            compare("gates", cache[Site.GATE_FORGET.hook_name(layer)], f"{segment}/layer{layer}/forget_gate")
         bank = cache[Site.BANK_POST.hook_name(model.config.n_layers - 1)]
-        note("bank", bank, f"segment{at}/bank_after")
+        compare("bank", bank, f"{segment}/bank_after")
     return Parity(segments=segments, **worst)
 
 
-def read_released(path: Path) -> tuple[LM2Config, Mapping[str, Tensor]]:
-    """What a .pt file of the released code holds, in our terms. Raises ValueError with the path for any other."""
+def read_released(path: Path) -> ModelFiles:
+    """The content of a .pt file of the released code. Raises ValueError with the path for any other file."""
     content = read_pickled(path)
     for key in ("model", "model_state_dict", "state_dict"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
@@ -181,7 +170,7 @@ def read_released(path: Path) -> tuple[LM2Config, Mapping[str, Tensor]]:
         raise ValueError(f"{path} holds no table of weights; expected the released code's state_dict")
     config, size = _released_config(path, content.get("model.embed_tokens.weight")), path.stat().st_size
     for name, value in content.items():
-        if value.numel() * value.element_size() > size:  # one number may be said to fill a tensor
+        if value.numel() * value.element_size() > size:  # a stride of 0 can make a huge tensor of one number
             raise ValueError(
                 f"{path} has {size:,} bytes, and {name[:80]} of shape {tuple(value.shape)} would take more"
             )
@@ -190,7 +179,8 @@ def read_released(path: Path) -> tuple[LM2Config, Mapping[str, Tensor]]:
         check_shapes(LM2.shapes(config, len(weights)), {name: tuple(weight.shape) for name, weight in weights.items()})
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    return config, weights
+    tokenizer = read_tokenizer(path.parent / "tokenizer.json", config)
+    return ModelFiles(config=config, weights=weights, tokenizer=tokenizer, paths=(path,), card=read_card(path.parent))
 
 
 def _released_config(path: Path, embedding: Tensor | None) -> LM2Config:
@@ -203,6 +193,6 @@ def _released_config(path: Path, embedding: Tensor | None) -> LM2Config:
             )
         return config
     if embedding is None or tuple(embedding.shape) != (RELEASED_SIZE.d_vocab, RELEASED_SIZE.d_model):
-        found = "no model.embed_tokens.weight" if embedding is None else f"an embedding of {tuple(embedding.shape)}"
-        raise ValueError(f"{path} has {found}; a model not of the released size needs config.json beside it")
+        what = "no model.embed_tokens.weight" if embedding is None else f"an embedding of {tuple(embedding.shape)}"
+        raise ValueError(f"{path} has {what}; a model not of the released size needs config.json beside it")
     return RELEASED_SIZE

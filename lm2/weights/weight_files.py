@@ -1,4 +1,4 @@
-"""Files of weights: what is in them is known before any of it is taken in, and what is no weight is refused by name."""
+"""Reading safetensors and .pt files, of which the headers are checked first."""
 
 import pickle
 import struct
@@ -14,7 +14,7 @@ from lm2.files import parse_json
 from lm2.model.weights import Shapes
 
 MOST_HEADER_BYTES = 100_000_000
-"""The format's own bound."""
+"""The limit that the safetensors format sets."""
 
 _BROKEN = (
     OSError,
@@ -30,14 +30,13 @@ _BROKEN = (
     struct.error,
     pickle.UnpicklingError,
 )
-"""What torch's reader raises, depending on which byte is wrong."""
+"""Raised by torch.load, depending on which byte is wrong."""
 
 
 def safetensors_shapes(path: Path) -> Shapes:
     """The shape of every tensor of a file, from its header alone.
 
-    Raises ValueError with the path for a file that is not there, is no safetensors file, or does not hold what its
-    header says.
+    Raises ValueError with the path for a file that is missing, is no safetensors file, or does not match its header.
     """
     try:
         size = path.stat().st_size
@@ -53,7 +52,7 @@ def safetensors_shapes(path: Path) -> Shapes:
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
     """Every tensor of a file, by name. Raises ValueError as `safetensors_shapes` does."""
-    safetensors_shapes(path)  # the library takes the last of two tensors of one name, and one place for two tensors
+    safetensors_shapes(path)  # the library accepts two tensors with one name, or in one place
     try:
         return load_file(path)
     except (OSError, safetensors.SafetensorError) as error:
@@ -61,8 +60,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def read_pickled(path: Path) -> Any:
-    """What a .pt file holds, read without running code in it. Raises ValueError with the path for a file that is
-    broken, or holds code."""
+    """The content of a .pt file. Raises ValueError with the path for a broken file, and for one with code."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except _BROKEN as error:
@@ -70,14 +68,14 @@ def read_pickled(path: Path) -> Any:
 
 
 def _checked_shapes(header: Any, data: int) -> Shapes:
-    """The shapes of a header after which `data` bytes follow."""
+    """The shapes in a header that is followed by `data` bytes."""
     if not isinstance(header, dict):
         raise ValueError("its header is no table of tensors")
     entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
     shapes, places = {}, []
     for name, entry in entries.items():
         shape, place = (entry.get(key) if isinstance(entry, dict) else None for key in ("shape", "data_offsets"))
-        if not _whole(shape) or not _whole(place) or len(place) != 2:
+        if not _are_counts(shape) or not _are_counts(place) or len(place) != 2:
             raise ValueError(f"its header says no shape and place of {name[:80]!r}")
         shapes[name] = tuple(shape)
         places.append((*place, name))
@@ -91,7 +89,7 @@ def _checked_shapes(header: Any, data: int) -> Shapes:
     return shapes
 
 
-def _whole(values: Any) -> TypeGuard[list[int]]:
+def _are_counts(values: Any) -> TypeGuard[list[int]]:
     return isinstance(values, list) and all(
         isinstance(value, int) and not isinstance(value, bool) and value >= 0 for value in values
     )
@@ -102,6 +100,6 @@ def _size(path: Path) -> str:
 
 
 def reason(error: Exception) -> str:
-    """What an error of a library says, on one line of moderate length."""
-    said = " ".join((str(error) or type(error).__name__).split())
-    return said if len(said) <= 200 else f"{said[:200]}..."
+    """A library's error message on one line, cut to 200 characters."""
+    text = " ".join((str(error) or type(error).__name__).split())
+    return text if len(text) <= 200 else f"{text[:200]}..."

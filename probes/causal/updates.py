@@ -134,7 +134,7 @@ def generate_traced(
         spec=spec,
         prompt=prompt,
         ids=tuple(written.new),
-        pieces=checkpoint.tokenizer.followed(prompt, written.new).shown,
+        pieces=checkpoint.tokenizer.extended(prompt, written.new).shown,
         segments=tuple(read),
         layers=layers,
         logits=read_only(np.stack(logits)),
@@ -225,7 +225,7 @@ def reread(
             patterns.append(_stacked(records, spec.captures[0], probe))
             logits.append(to_numpy(output.logits[0, len(ids) - 1]))
     return Rereading(
-        pieces=checkpoint.tokenizer.spelt(ids).shown,
+        pieces=checkpoint.tokenizer.from_ids(ids).shown,
         layers=layers,
         patterns=read_only(np.stack(patterns)),
         logits=read_only(np.stack(logits)),

@@ -244,7 +244,7 @@ def _generate(chosen: argparse.Namespace) -> Output:
         **identity(checkpoint),
         "prompt": text,
         "text": generated.text,
-        "pieces": checkpoint.tokenizer.followed(generated.prompt, generated.ids).shown[len(generated.prompt) :],
+        "pieces": checkpoint.tokenizer.extended(generated.prompt, generated.ids).shown[len(generated.prompt) :],
         "temperature": chosen.temperature,
         "seed": chosen.seed,
     }

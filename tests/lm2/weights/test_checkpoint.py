@@ -19,6 +19,7 @@ from lm2.runs.runner import run
 from lm2.runs.spec import RunSpec
 from lm2.weights.bundled import bundled_names
 from lm2.weights.checkpoint import Checkpoint, CheckpointError, choose_device, load, save
+from lm2.weights.folder import ModelFiles
 
 
 @pytest.fixture
@@ -479,15 +480,15 @@ def test_the_digest_covers_configuration_tokenizer_and_weights_and_nothing_else(
 def test_files_that_change_while_they_are_read_are_refused(
     folder: Path, build, gated_config: LM2Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other, read = build(gated_config, 99), lm2.weights.checkpoint.folder_weights
+    other, read = build(gated_config, 99), lm2.weights.checkpoint.read_own
 
-    def replaced(path: Path, config: LM2Config) -> dict[str, torch.Tensor]:
-        found = read(path, config)
+    def replaced(path: Path) -> ModelFiles:
+        files = read(path)
         save(folder, other.model, other.tokenizer, "")
-        return found
+        return files
 
     with monkeypatch.context() as patch:
-        patch.setattr(lm2.weights.checkpoint, "folder_weights", replaced)
+        patch.setattr(lm2.weights.checkpoint, "read_own", replaced)
         with pytest.raises(CheckpointError, match="changed while they were read"):
             load(folder, "cpu")
     assert load(folder, "cpu").weights_digest

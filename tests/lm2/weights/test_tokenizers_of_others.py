@@ -197,7 +197,7 @@ def test_written_tokens_spell_what_was_written_blanks_and_characters_of_several_
     before = lossless.encode("Where is")
     ids = lossless.encode(f"Where is{WRITTEN}").ids[len(before) :]
     assert lossless.decode_after(before.ids, ids) == WRITTEN
-    whole = lossless.followed(before, ids)
+    whole = lossless.extended(before, ids)
     assert whole == lossless.encode(f"Where is{WRITTEN}")
     assert "".join(whole.shown).replace(CONTINUED, "") == whole.text
     assert lossless.decode_after(before.ids + ids[:-1], ids[-1:]) == "."
@@ -206,7 +206,7 @@ def test_written_tokens_spell_what_was_written_blanks_and_characters_of_several_
 def test_a_character_that_is_not_whole_yet_is_marked(lossless: Tokenizer) -> None:
     before = lossless.encode("is")
     ids = lossless.encode("is 日").ids[len(before) :][:-1]
-    spelt = lossless.followed(before, ids)
+    spelt = lossless.extended(before, ids)
     assert spelt.text.rstrip("\ufffd") == "is " and spelt.text != "is " and len(spelt) == len(before) + len(ids)
 
 
@@ -218,7 +218,7 @@ def test_generation_spells_its_tokens_behind_the_text_alone_and_side_by_side(mod
         assert (
             made.text
             == model.tokenizer.decode_after(before.ids, made.ids)
-            == model.tokenizer.followed(before, made.ids).text[len(text) :]
+            == model.tokenizer.extended(before, made.ids).text[len(text) :]
         )
     assert answers(model, texts, max_tokens=6, stop="\x00") == [made.text for made in alone]
 
