@@ -135,20 +135,28 @@ def questions(task: int, count: int) -> tuple[Prompt, ...]:
 
     Raises ValueError for a task outside 1..10, for fewer than 1 question, and for more than there are.
     """
+    every = every_question(task, count)
+    if count > len(every):
+        raise ValueError(f"the held-out stories of qa{task} have {len(every)} questions, not {count}")
+    return every[:count]
+
+
+def every_question(task: int, count: int) -> tuple[Prompt, ...]:
+    """All questions about held-out stories, in the order of `questions`; of simulated stories, those of `count`
+    stories.
+
+    Raises ValueError for a task outside 1..10, and for fewer than 1 question.
+    """
     if count < 1:
         raise ValueError(f"at least 1 question must be asked, not {count}")
     _check(task)
-    found = real_stories(task, _EVERY_SET) or held_out(task, count)
-    rounds = max(len(story.questions) for story in found)
-    every = [
+    told = real_stories(task, _EVERY_SET) or held_out(task, count)
+    return tuple(
         ask(story, story.questions[-1 - back])
-        for back in range(rounds)
-        for story in found
+        for back in range(max(len(story.questions) for story in told))
+        for story in told
         if back < len(story.questions)
-    ]
-    if count > len(every):
-        raise ValueError(f"the {len(found)} held-out stories of qa{task} have {len(every)} questions, not {count}")
-    return tuple(every[:count])
+    )
 
 
 def _check(task: int) -> None:

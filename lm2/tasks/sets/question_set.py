@@ -1,0 +1,155 @@
+"""A question set: questions of any origin as one value, named by one string.
+
+A name is `kind:what?option=value&option=value` for a set that is built in ("babi:qa1", "pairs:?n=16",
+"simulated:qa1?people=Anna,Paul"), or the path of a file or folder ("mine.jsonl"). A path's name may carry the digest of
+what it held ("mine.jsonl?sha256=1f2e3d4c5b6a"): then nothing else is read from it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property, lru_cache
+from itertools import islice
+from pathlib import Path
+from urllib.parse import parse_qsl
+
+from lm2.files import State
+from lm2.shown import shown
+from lm2.tasks import stories
+from lm2.tasks.prompt import Prompt
+from lm2.tasks.sets import files
+from lm2.tasks.sets.built_in import BUILT_IN, DEFAULT_COUNT, BuiltIn
+
+_PINNED = "sha256"
+_DIGITS = 12
+"""Of a file's SHA-256, in a name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuestionSet:
+    """Questions with their answers, and the name by which they are had again."""
+
+    name: str
+    """As `pinned` writes it."""
+    about: str
+    """Where they are from, in words."""
+    prompts: tuple[Prompt, ...]
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of all that is asked and known of it."""
+        every = hashlib.sha256()
+        for prompt in self.prompts:
+            every.update(json.dumps(files.record(prompt), sort_keys=True).encode())
+        return every.hexdigest()
+
+    @property
+    def groups(self) -> int:
+        """How many groups there are: as many count where an interval is made."""
+        return len({prompt.group for prompt in self.prompts})
+
+
+def questions(name: str, count: int | None = None) -> QuestionSet:
+    """The first `count` questions of the set that is called `name`; None, all of a file's, and of a built-in set 64.
+
+    Raises ValueError for a name that is none, for options that its kind has not, for a file that is not readable or
+    holds mistakes, for one that has changed since its name was pinned, and for more questions than there are.
+    """
+    if count is not None and not 1 <= count <= stories.MOST_SIMULATED:
+        raise ValueError(f"1 to {stories.MOST_SIMULATED:,} questions are asked of a set, not {shown(count)}")
+    name = pinned(name)
+    source = parse(name)
+    if isinstance(source, BuiltIn):
+        return _built_in(name, source, count or DEFAULT_COUNT, stories.origin())
+    read = _from_file(source, files.state_of(source))
+    if count is not None and count > len(read):
+        raise ValueError(f"{source} holds {len(read):,} questions, not {count:,}")
+    return QuestionSet(name=name, about=read.about, prompts=read.prompts[:count])
+
+
+def parse(name: str) -> BuiltIn | Path:
+    """What a name stands for: a built-in set with its options, or a path. Nothing is read.
+
+    Raises ValueError for an empty name, and for what and options that a kind does not have.
+    """
+    if not name.strip():
+        raise ValueError(f"a question set is {', '.join(f'{kind}:...' for kind in BUILT_IN)} or a path, not {name!r}")
+    kind, colon, rest = name.partition(":")
+    if not colon or kind not in BUILT_IN:
+        return Path(_path_and_digest(name)[0])
+    what, _, options = rest.partition("?")
+    return BUILT_IN[kind].of(what, _options(name, options, BUILT_IN[kind]))
+
+
+def pinned(name: str) -> str:
+    """The name in one spelling; of a path, with the digest of what is there now, or checked against it.
+
+    Raises ValueError as `parse` does, for a path that is not there, and where it holds something else by now.
+    """
+    source = parse(name)
+    if isinstance(source, BuiltIn):
+        return source.name
+    path, digest = _path_and_digest(name)
+    there = files.digest_of(source)[:_DIGITS]
+    if digest is not None and digest != there:
+        raise ValueError(
+            f"{path} holds other questions than when it was named: its digest is {there} and not {shown(digest)};"
+            " open the file as it was, or choose it again"
+        )
+    return f"{path}?{_PINNED}={there}"
+
+
+def file_of(name: str) -> str | None:
+    """The path that a name stands for, as it is written; None for a built-in set."""
+    return None if isinstance(parse(name), BuiltIn) else _path_and_digest(name)[0]
+
+
+def _path_and_digest(name: str) -> tuple[str, str | None]:
+    path, mark, digest = name.rpartition(f"?{_PINNED}=")
+    return (path, digest) if mark else (name, None)
+
+
+def _options(name: str, text: str, kind: type[BuiltIn]) -> dict[str, str]:
+    pairs = parse_qsl(text, keep_blank_values=True)
+    known = [field.name for field in fields(kind) if field.name not in kind.written]
+    for option, _ in pairs:
+        if option not in known:
+            has = f"has {', '.join(known)}" if known else "has none"
+            raise ValueError(f"{shown(name)}: no option is called {shown(option)}; {kind.kind}: {has}")
+    if len(dict(pairs)) < len(pairs) or (text and not pairs):
+        raise ValueError(f"{shown(name)}: options are written option=value, each once, with & between them")
+    return dict(pairs)
+
+
+@lru_cache(maxsize=16)
+def _built_in(name: str, source: BuiltIn, count: int, data: State) -> QuestionSet:
+    """`data`: the state of the data folder, which some sets are read from."""
+    prompts = tuple(islice(source.prompts(count), count))
+    if len(prompts) < count:
+        raise ValueError(f"{name} has {len(prompts):,} questions, not {count:,}")
+    return QuestionSet(name=name, about=source.about, prompts=prompts)
+
+
+@lru_cache(maxsize=4)
+def _from_file(path: Path, state: State) -> QuestionSet:
+    read = files.read(path)
+    if read.mistakes:
+        first, more = read.mistakes[0], len(read.mistakes) - 1
+        raise ValueError(
+            f"{first}" + (f" (and {more:,} more mistakes: `lm2 questions check` tells them all)" if more else "")
+        )
+    return QuestionSet(name=str(path), about=f"{len(read.prompts):,} questions of {path.name}", prompts=read.prompts)
+
+
+def write(prompts: Sequence[Prompt], path: Path) -> None:
+    """Write questions as a file that `questions` reads: .jsonl, .csv or .parquet by its ending.
+
+    Raises ValueError for another ending.
+    """
+    files.write(prompts, path)
