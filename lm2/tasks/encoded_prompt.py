@@ -2,14 +2,20 @@
 segments."""
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lm2.runs.runner import prepare
 from lm2.runs.spec import RunSpec
+from lm2.shown import shown
 from lm2.tasks.prompt import Prompt
 from lm2.text.segments import Segment
 from lm2.text.sequence import TokenSequence
 from lm2.weights.checkpoint import Checkpoint
+
+
+class NoTokenError(ValueError):
+    """A prompt cannot be put to a checkpoint: its tokenizer has no token for a part of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,15 +65,15 @@ class EncodedPrompt:
 def encode_prompt(checkpoint: Checkpoint, prompt: Prompt, segment_length: int | None = None) -> EncodedPrompt:
     """Lay out a prompt and its answer, parted by a blank, as `run` will feed them.
 
-    Raises ValueError as `run` does, and for a statement, a question or an answer for which the tokenizer has no token
-    (of an answer, none but that for whatever is unknown).
+    Raises ValueError as `run` does, and NoTokenError for a statement, a question or an answer for which the tokenizer
+    has no token (of an answer, none but that for whatever is unknown).
     """
     answer = f" {prompt.answer}"
     spec = RunSpec(checkpoint=checkpoint.name, text=prompt.text + answer, segment_length=segment_length)
     tokens, segments = prepare(checkpoint, spec)
     place = tokens.first_after(len(prompt.text))
     if place == len(tokens) or not checkpoint.tokenizer.knows(tokens, len(prompt.text)):
-        raise ValueError(f"the tokenizer has no token for the answer {prompt.answer!r}, or not for all of it")
+        raise NoTokenError(f"the tokenizer has no token for the answer {prompt.answer!r}, or not for all of it")
     return EncodedPrompt(
         prompt=prompt,
         spec=spec,
@@ -79,8 +85,26 @@ def encode_prompt(checkpoint: Checkpoint, prompt: Prompt, segment_length: int | 
     )
 
 
+def encode_prompts(
+    checkpoint: Checkpoint, prompts: Sequence[Prompt], segment_length: int | None = None
+) -> tuple[list[EncodedPrompt], list[str]]:
+    """The prompts as the checkpoint reads them, and of each that it cannot be asked, which it is and why.
+
+    Raises ValueError as `run` does, and where none can be asked.
+    """
+    encoded, skipped = [], []
+    for number, prompt in enumerate(prompts, start=1):
+        try:
+            encoded.append(encode_prompt(checkpoint, prompt, segment_length))
+        except NoTokenError as error:
+            skipped.append(f"question {number} ({shown(prompt.question)}): {error}")
+    if not encoded:
+        raise ValueError(f"{checkpoint.name} can be asked none of {len(prompts)} questions; {skipped[0]}")
+    return encoded, skipped
+
+
 def _tokens(tokens: TokenSequence, span: tuple[int, int]) -> range:
     found = tokens.within(*span)
     if not found:
-        raise ValueError(f"the tokenizer has no token for {tokens.text[slice(*span)]!r}")
+        raise NoTokenError(f"the tokenizer has no token for {tokens.text[slice(*span)]!r}")
     return range(found[0], found[-1] + 1)

@@ -155,7 +155,7 @@ def _arrow_folder(path: Path) -> Table:
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} is not readable as a folder of `datasets`: {error}") from error
     if isinstance(found, datasets.DatasetDict):
-        raise ValueError(f"{path} holds several splits: name the folder of one of {', '.join(found)}")
+        raise ValueError(f"{path} holds several splits: name the folder of one of {', '.join(map(str, found))}")
     return found.with_format("arrow")[:]
 
 
@@ -177,20 +177,23 @@ def _prompt(row: Mapping[str, Any], name: str) -> Prompt:
     if not question.strip():
         raise ValueError("the question is empty; expected a text")
     answers, rivals = _answers(values)
-    start = len(context) + len(BREAK) if context else 0
+    asked = len(context) + len(BREAK) if context else 0
     text = f"{context}{BREAK}{question}" if context else question
     facts = _spans("fact", values.get("facts"), context)
     statements = tuple(_spans("statement", values.get("statements"), context)) or sentences(context)
     return Prompt(
         text=text,
-        question_span=(start, len(text)),
+        question_span=(asked, len(text)),
         answers=answers,
         group=_text(values, "group", context or name),
         statement_spans=statements,
         support=tuple(
-            index
-            for index, (first, end) in enumerate(statements)
-            if any(first < fact_end and fact_start < end for fact_start, fact_end in facts)
+            dict.fromkeys(
+                index
+                for fact_start, fact_end in facts
+                for index, (start, end) in enumerate(statements)
+                if start < fact_end and fact_start < end
+            )
         ),
         rivals=rivals,
         labels=_labels(values.get("labels"), text),

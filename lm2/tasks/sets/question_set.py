@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
 from itertools import islice
 from pathlib import Path
+from typing import Any, Self
 from urllib.parse import parse_qsl
 
 from lm2.files import State
+from lm2.serialize import Spec, as_int, within
 from lm2.shown import shown
 from lm2.tasks import stories
 from lm2.tasks.prompt import Prompt
 from lm2.tasks.sets import files
-from lm2.tasks.sets.built_in import BUILT_IN, DEFAULT_COUNT, BuiltIn
+from lm2.tasks.sets.built_in import BUILT_IN, DEFAULT_COUNT, Babi, BuiltIn
 
 _PINNED = "sha256"
 _DIGITS = 12
@@ -145,6 +147,47 @@ def _from_file(path: Path, state: State) -> QuestionSet:
             f"{first}" + (f" (and {more:,} more mistakes: `lm2 questions check` tells them all)" if more else "")
         )
     return QuestionSet(name=str(path), about=f"{len(read.prompts):,} questions of {path.name}", prompts=read.prompts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AsksQuestions(Spec):
+    """A specification of something that asks the questions of a set."""
+
+    questions: str = "babi:qa1"
+    """The set's name, as the function `questions` takes it."""
+    count: int | None = None
+    """Questions, from the first on; None, all of a file's, and of a built-in set 64."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        source = parse(self.questions)
+        if isinstance(source, BuiltIn):
+            self.freeze(questions=source.name, count=self.count or DEFAULT_COUNT)
+        if self.count is not None:
+            within("count", self.count, 1, stories.MOST_SIMULATED)
+
+    def question_set(self) -> QuestionSet:
+        """Raises ValueError as `questions` does."""
+        return questions(self.questions, self.count)
+
+    def to_json(self) -> dict[str, Any]:
+        """bAbI's held-out questions are written by their task, as they were before there were other sets: what was
+        computed of them keeps its digest."""
+        values = super().to_json()
+        source = parse(self.questions)
+        if isinstance(source, Babi):
+            del values["count"]
+            values |= {"task": source.task, "questions": self.count}
+        return values
+
+    @classmethod
+    def from_json(cls, values: object) -> Self:
+        if isinstance(values, Mapping) and ("task" in values or isinstance(values.get("questions"), int)):
+            by_name = {name: value for name, value in values.items() if name not in ("task", "questions")}
+            task = as_int("task", values.get("task", 1))
+            count = as_int("questions", values.get("questions", DEFAULT_COUNT))
+            values = {**by_name, "questions": Babi(task=task).name, "count": count}
+        return super().from_json(values)
 
 
 def write(prompts: Sequence[Prompt], path: Path) -> None:
