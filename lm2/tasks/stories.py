@@ -137,7 +137,8 @@ def questions(task: int, count: int) -> tuple[Prompt, ...]:
     """
     every = every_question(task, count)
     if count > len(every):
-        raise ValueError(f"the held-out stories of qa{task} have {len(every)} questions, not {count}")
+        told = len({prompt.group for prompt in every})
+        raise ValueError(f"the {told} held-out stories of qa{task} have {len(every)} questions, not {count}")
     return every[:count]
 
 
