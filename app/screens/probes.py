@@ -174,10 +174,10 @@ def _details(
 
 
 def _direction(checkpoint: Checkpoint, probed: Probed, target: Target, source: Source) -> None:
-    from probes.probing.directions import spoken
+    from probes.probing.directions import top_tokens
 
     try:
-        tokens = spoken(checkpoint, source, probed.result.readings[source, target].direction)
+        tokens = top_tokens(checkpoint, source, probed.result.readings[source, target].direction)
     except ValueError as error:
         say.caption("Top tokens: {}.", error)
         return
@@ -188,5 +188,5 @@ def _direction(checkpoint: Checkpoint, probed: Probed, target: Target, source: S
     say.caption(
         "Top tokens of each class's direction (all segments, mean over folds, minus the mean over"
         " classes), by {}. These are the weights of the probe; the model need not use the same direction.",
-        tokens.way,
+        tokens.path,
     )

@@ -40,10 +40,10 @@ class Corpus:
 
 
 def corpus(spec: ExplainSpec, tokenizer: Tokenizer) -> Corpus:
-    """The spec's texts. Raises ValueError as `Documents.asked`, `of_file` and `halves` do."""
+    """The spec's texts. Raises ValueError as `Documents.load`, `of_file` and `halves` do."""
     if spec.file is not None:
         return halves(of_file(Path(spec.file)), spec.seed)
-    asked = spec.documents.asked(tokenizer)
+    asked = spec.documents.load(tokenizer)
     belongs = groups(*zip(*(one.shared for one in asked)))
     return halves(
         [Entry(str(group), f"{one.prompt.text} {one.prompt.answer}") for group, one in zip(belongs, asked)], spec.seed

@@ -1,4 +1,4 @@
-"""Baselines: what the text of a row's segment tells up to the row's token, without a model that reads it."""
+"""Baselines: features of the segment's text up to the row's token, without a model."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -24,65 +24,64 @@ class SegmentRows(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OfText(Source, ABC):
-    """What the text alone tells: features that a probe of a model should be beside."""
+class TextBaseline(Source, ABC):
+    """Features of the text alone, to compare a model's with."""
 
     def check_condition(self, config: LM2Config) -> None:
         if self.condition is not Condition.TRAINED:
-            raise ValueError(f"{self.own} is the text's own: it cannot be {self.condition.value}")
+            raise ValueError(f"{self.name} depends on the text alone: it cannot be {self.condition.value}")
 
-    def there(self, config: LM2Config, moment: RowPosition) -> bool:
+    def exists(self, config: LM2Config, moment: RowPosition) -> bool:
         return True
 
     @abstractmethod
-    def rows(self, at: SegmentRows) -> Float[np.ndarray, "row d"]:
-        """The features of the rows of one segment."""
+    def features(self, rows: SegmentRows) -> Float[np.ndarray, "row d"]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tokens(OfText):
-    """How often each token has occurred; a column for every token of the documents, in the order of their ids."""
+class Tokens(TextBaseline):
+    """Counts of each token so far; a column for every token of the documents, in the order of their ids."""
 
     @property
-    def own(self) -> str:
+    def name(self) -> str:
         return "tokens"
 
     def width(self, config: LM2Config, examples: Examples) -> int:
         return len(examples.vocabulary)
 
-    def rows(self, at: SegmentRows) -> Float[np.ndarray, "row d"]:
-        return (np.array(at.segment.ids)[:, None] == at.examples.vocabulary).cumsum(0)[at.positions]
+    def features(self, rows: SegmentRows) -> Float[np.ndarray, "row d"]:
+        return (np.array(rows.segment.ids)[:, None] == rows.examples.vocabulary).cumsum(0)[rows.positions]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Embedding(OfText):
-    """The mean of the tokens' embeddings."""
+class Embedding(TextBaseline):
+    """Mean embedding of the tokens so far."""
 
     @property
-    def own(self) -> str:
+    def name(self) -> str:
         return "embedding"
 
     def width(self, config: LM2Config, examples: Examples) -> int:
         return config.d_model
 
-    def rows(self, at: SegmentRows) -> Float[np.ndarray, "row d"]:
-        return at.embedding[list(at.segment.ids)].cumsum(0)[at.positions] / (at.positions + 1)[:, None]
+    def features(self, rows: SegmentRows) -> Float[np.ndarray, "row d"]:
+        return rows.embedding[list(rows.segment.ids)].cumsum(0)[rows.positions] / (rows.positions + 1)[:, None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Position(OfText):
-    """The number of the segment and the token's place in it, a column for each number of either."""
+class Position(TextBaseline):
+    """The segment's number and the token's position in it, one-hot."""
 
     @property
-    def own(self) -> str:
+    def name(self) -> str:
         return "position"
 
     def width(self, config: LM2Config, examples: Examples) -> int:
         return int(examples.segment.max() + examples.position.max()) + 2
 
-    def rows(self, at: SegmentRows) -> Float[np.ndarray, "row d"]:
-        segments, tokens = int(at.examples.segment.max()) + 1, int(at.examples.position.max()) + 1
-        found = np.zeros((len(at.positions), segments + tokens))
-        found[:, at.segment.index] = 1
-        found[np.arange(len(at.positions)), segments + at.positions] = 1
-        return found
+    def features(self, rows: SegmentRows) -> Float[np.ndarray, "row d"]:
+        segments = int(rows.examples.segment.max()) + 1
+        one_hot = np.zeros((len(rows.positions), segments + int(rows.examples.position.max()) + 1))
+        one_hot[:, rows.segment.index] = 1
+        one_hot[np.arange(len(rows.positions)), segments + rows.positions] = 1
+        return one_hot

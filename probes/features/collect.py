@@ -1,7 +1,6 @@
-"""The features of every row, from the runs of its documents; and the labels that take a run to say.
+"""The features of every row, and labels that need a run of the model.
 
-Features go where they belong as soon as they are there, so that beside the arrays themselves nothing larger than one
-batch is held.
+Each batch's features are written to their rows at once, so that besides the arrays nothing larger than a batch is held.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +21,7 @@ from lm2.runs.loop import to_numpy
 from lm2.runs.trace import read_only
 from lm2.weights.checkpoint import Checkpoint
 from probes.causal.observe import OnDocument
-from probes.features.baselines import OfText, SegmentRows
+from probes.features.baselines import SegmentRows, TextBaseline
 from probes.features.examples import Examples
 from probes.features.slot_views import ViewRows
 from probes.features.source_names import check
@@ -34,11 +33,11 @@ Features = Float32[np.ndarray, "row d"]
 
 
 class Labelled(NamedTuple):
-    """What targets say of the same rows."""
+    """The labels of several targets on the same rows."""
 
     labels: dict[Target, Labels]
     groups: Shaped[np.ndarray, "row"]
-    """The examples' own, joined with those of files of labels."""
+    """The examples' groups, joined with those of label files."""
 
 
 def collect(
@@ -49,14 +48,13 @@ def collect(
     seed: int = 0,
     on_document: OnDocument = lambda: None,
 ) -> dict[Source, Features]:
-    """The features of every row from each source, read-only. Equal to what a run of each document captures, to
-    rounding.
+    """The features of every row from each source, read-only: up to rounding, what a run of each document captures.
 
     Args:
-        seed: for the weights of a model that is UNTRAINED.
-        on_document: called after each document, once for each condition that sources have.
+        seed: for the weights of an untrained model.
+        on_document: called after each document, once for each condition of the sources.
 
-    Raises ValueError for sources that the model or the moment lacks, and for examples of another checkpoint.
+    Raises ValueError for sources that the model or these rows do not have, and for examples of another checkpoint.
     """
     if examples.digest != checkpoint.digest:
         raise ValueError(
@@ -68,37 +66,37 @@ def collect(
     arrays = {
         source: np.empty((len(examples), source.width(checkpoint.config, examples)), np.float32) for source in sources
     }
-    _read_texts(checkpoint, examples, {source: arrays[source] for source in arrays if isinstance(source, OfText)})
+    _read_texts(checkpoint, examples, {source: arrays[source] for source in arrays if isinstance(source, TextBaseline)})
     for condition in Condition:
-        wanted = {
+        of_condition = {
             source: array
             for source, array in arrays.items()
             if isinstance(source, Activation) and source.condition is condition
         }
-        if wanted:
+        if of_condition:
             reader = untrained(checkpoint, seed) if condition is Condition.UNTRAINED else checkpoint
-            _read_activations(reader, examples, wanted, condition is Condition.RESET, on_document)
+            _read_activations(reader, examples, of_condition, condition is Condition.RESET, on_document)
     return {source: read_only(array) for source, array in arrays.items()}
 
 
 def labelled(checkpoint: Checkpoint, examples: Examples, targets: Sequence[Target]) -> Labelled:
-    """What targets say of every row, those that take a run to say among them; and the groups that rows then have.
+    """Every row's label for each target, running the model if a target needs it; and the resulting groups.
 
-    Raises ValueError for what the documents or files do not hold.
+    Raises ValueError for targets that the documents or files do not have.
     """
     for target in targets:
         target.check(examples)
     if any(isinstance(target, SlotOverwritten) for target in targets):
         (changes,) = collect(checkpoint, examples, [Change()]).values()
         examples = replace(examples, changes=changes)
-    own = [target.groups(examples) for target in targets if isinstance(target, OwnLabels)]
-    return Labelled({target: examples.label(target) for target in targets}, groups(examples.groups, *own))
+    file_groups = [target.groups(examples) for target in targets if isinstance(target, OwnLabels)]
+    return Labelled({target: target.label(examples) for target in targets}, groups(examples.groups, *file_groups))
 
 
 def untrained(checkpoint: Checkpoint, seed: int = 0) -> Checkpoint:
-    """The same model with weights drawn anew, on the CPU whatever it runs on, so that a seed means the same weights
-    everywhere."""
-    with torch.random.fork_rng(devices=()):  # layers draw from torch's own generator as they are built
+    """The same model with new random weights, drawn on the CPU so that a seed means the same weights on every
+    device."""
+    with torch.random.fork_rng(devices=()):  # layers use torch's global generator as they are built
         model = LM2(checkpoint.config)
     model.initialise(torch.Generator().manual_seed(seed))
     like = checkpoint.model.embed.weight
@@ -107,39 +105,39 @@ def untrained(checkpoint: Checkpoint, seed: int = 0) -> Checkpoint:
     return replace(checkpoint, name=f"untrained {checkpoint.name}", model=model, digest=digest, weights_digest="")
 
 
-def _read_texts(checkpoint: Checkpoint, examples: Examples, wanted: Mapping[OfText, Features]) -> None:
-    embedding = to_numpy(checkpoint.model.embed.weight) if wanted else np.empty(0)
-    for source, array in wanted.items():
-        for (document, segment), rows in examples.pieces.items():
-            read = SegmentRows(examples.read[document][segment], examples.position[rows], examples, embedding)
-            array[rows] = source.rows(read)
+def _read_texts(checkpoint: Checkpoint, examples: Examples, arrays: Mapping[TextBaseline, Features]) -> None:
+    embedding = to_numpy(checkpoint.model.embed.weight) if arrays else np.empty(0)
+    for source, array in arrays.items():
+        for (document, segment), rows in examples.segment_rows.items():
+            texts = examples.read_segments[document]
+            array[rows] = source.features(SegmentRows(texts[segment], examples.position[rows], examples, embedding))
 
 
 def _read_activations(
     checkpoint: Checkpoint,
     examples: Examples,
-    wanted: Mapping[Activation, Features],
+    arrays: Mapping[Activation, Features],
     reset: bool,
     on_document: OnDocument,
 ) -> None:
-    names = {source: source.hooks(checkpoint.config, examples.moment) for source in wanted}
+    names = {source: source.hooks(checkpoint.config, examples.moment) for source in arrays}
     device = checkpoint.model.embed.weight.device
-    heard: dict[str, Tensor] = {}
+    captured: dict[str, Tensor] = {}
 
-    def keep(step: ReadStep) -> None:
-        pieces = ((at, examples.pieces.get((document, segment.index))) for at, document, segment in step.rows)
-        places = [(at, row) for at, piece in pieces if piece for row in range(piece.start, piece.stop)]
-        batch, rows = np.array(places, np.int64).T
-        at = ViewRows(*(torch.from_numpy(index).to(device) for index in (batch.copy(), examples.position[rows])))
-        for source, array in wanted.items():
-            array[rows] = to_numpy(source.rows([heard[name] for name in names[source]], at))
+    def write_features(step: ReadStep) -> None:
+        slices = ((i, examples.segment_rows.get((document, segment.index))) for i, document, segment in step.rows)
+        pairs = [(i, row) for i, rows in slices if rows for row in range(rows.start, rows.stop)]
+        batch, rows = np.array(pairs, np.int64).T
+        tokens = ViewRows(*(torch.from_numpy(index).to(device) for index in (batch.copy(), examples.position[rows])))
+        for source, array in arrays.items():
+            array[rows] = to_numpy(source.features([captured[name] for name in names[source]], tokens))
 
     read_documents(
         checkpoint,
-        examples.read,
-        keep,
-        wanted=lambda document, segment: (document, segment.index) in examples.pieces,
-        resets=[[segment.index for segment in segments] if reset else () for segments in examples.read],
-        hooks=[watch(name, partial(heard.__setitem__, name)) for name in {*chain.from_iterable(names.values())}],
+        examples.read_segments,
+        write_features,
+        wanted=lambda document, segment: (document, segment.index) in examples.segment_rows,
+        resets=[[segment.index for segment in segments] if reset else () for segments in examples.read_segments],
+        hooks=[watch(name, partial(captured.__setitem__, name)) for name in {*chain.from_iterable(names.values())}],
         on_document=on_document,
     )

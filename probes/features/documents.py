@@ -1,5 +1,4 @@
-"""Which documents are read: a plain value, the questions that it stands for, and what their documents have in
-common."""
+"""The choice of documents to read, their questions, and what the documents have in common."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -20,31 +19,30 @@ from lm2.tasks.world import OPPOSITE, understand
 from lm2.text.tokens import BREAK, Tokenizer
 
 _CHARACTERS = 10
-"""Of a book, for each token of a length: about twice as many as are read."""
+"""Characters of a book per token of a length: about twice as many as are read."""
 
 
 class Origin(Enum):
-    """Where stories are from."""
+    """Where stories come from."""
 
     SIMULATED = "simulated"
-    """Our own, with the seeds from the documents' seed on; each is asked its last question."""
+    """From the simulator, with seeds from the documents' seed on; each with its last question."""
     HELD_OUT = "held out"
-    """bAbI's that no bundled model was trained on: the last question of each, then the one before it, and so on.
-    Without a data folder they are simulated, with the seeds from 0 on."""
+    """bAbI stories that no bundled model was trained on: the last question of each, then the one before it, and so on.
+    Without a data folder they are simulated, with seeds from 0 on."""
 
 
 class Document(NamedTuple):
-    """A question behind what it is about."""
+    """A question with the text that it is about."""
 
     prompt: Prompt
     shared: tuple[str, ...]
-    """What it may have in common with others: story, and then passage and template where they count."""
+    """Names of what it may share with others: story and, if they count, passage and template."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Documents(Plain):
-    """A choice of documents: a story's statements, among sentences of a book or alone, and a question in a segment of
-    its own."""
+    """A choice of documents: a story, alone or hidden in a book, and a question in a segment of its own."""
 
     tasks: tuple[int, ...] = (1,)
     """bAbI tasks, of 1 to 10."""
@@ -54,21 +52,21 @@ class Documents(Plain):
     seed: int = 0
     """For simulated stories, and for the places of facts in a book."""
     length: str | None = None
-    """Tokens of facts and book together, as BABILong counts them ("4k"); None, there is no book."""
+    """Tokens of facts and book together, as BABILong counts them ("4k"); None: no book."""
     templates: bool = False
-    """Whether documents that are the same but for their names count as one group, too."""
+    """Whether documents that differ only in names are one group."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         unknown = sorted(set(self.tasks) - set(stories.TASKS))
         if unknown or not self.tasks or len(set(self.tasks)) != len(self.tasks):
             raise ValueError(
-                f"tasks are different ones of {stories.TASKS[0]} to {stories.TASKS[-1]}, one at least, not"
+                f"tasks must be different, from {stories.TASKS[0]} to {stories.TASKS[-1]}, and at least one, not"
                 f" {shown(self.tasks)}"
             )
         if self.count < 1 or self.seed < 0:
             raise ValueError(
-                f"there must be 1 document at least of each task, and a seed that is not negative, not {self.count} and"
+                f"there must be at least 1 document of each task, and a seed of at least 0, not {self.count} and"
                 f" {self.seed}"
             )
         if self.count > stories.MOST_SIMULATED:
@@ -82,16 +80,16 @@ class Documents(Plain):
 
     @property
     def words(self) -> str:
-        """These documents in words."""
+        """Such as "200 simulated stories of each of qa1, qa2"."""
         book = f" among {self.length} tokens of a book" if self.length else ""
         return (
             f"{self.count} {self.origin.value} stories of each of {', '.join(f'qa{task}' for task in self.tasks)}{book}"
         )
 
-    def asked(self, tokenizer: Tokenizer) -> tuple[Document, ...]:
+    def load(self, tokenizer: Tokenizer) -> tuple[Document, ...]:
         """The documents, task by task. `tokenizer` counts the tokens of a length.
 
-        Raises ValueError for more questions than there are, for stories longer than the length, and for a length
+        Raises ValueError if there are too few questions, if stories are longer than the length, and for a length
         without books.
         """
         prompts = [prompt for task in self.tasks for prompt in self._prompts(task)]
@@ -107,18 +105,18 @@ class Documents(Plain):
     def _prompts(self, task: int) -> Sequence[Prompt]:
         if self.origin is Origin.HELD_OUT:
             return stories.questions(task, self.count)
-        made = [simulate(task, seed=seed).story for seed in range(self.seed, self.seed + self.count)]
-        return [ask(story, story.questions[-1]) for story in made]
+        simulated = (simulate(task, seed=seed).story for seed in range(self.seed, self.seed + self.count))
+        return [ask(story, story.questions[-1]) for story in simulated]
 
 
 def names(prompts: Iterable[Prompt]) -> frozenset[str]:
-    """Every person, place and object that the statements of any of these name."""
-    told = {text for prompt in prompts for text in prompt.statements}
-    return frozenset(word for text in told for word in understand(text).words) - set(OPPOSITE)
+    """Every person, place and object that a statement names."""
+    statements = {text for prompt in prompts for text in prompt.statements}
+    return frozenset(word for text in statements for word in understand(text).words) - set(OPPOSITE)
 
 
 def without_names(text: str, known: frozenset[str]) -> str:
-    """A sentence with "_" in the place of names."""
+    """A sentence with "_" instead of names."""
     return re.sub(r"\w+", lambda word: "_" if word[0] in known else word[0], text)
 
 
@@ -130,16 +128,17 @@ def template(prompt: Prompt, known: frozenset[str]) -> str:
 def _among_books(
     prompts: Sequence[Prompt], length: str, seed: int, tokenizer: Tokenizer
 ) -> tuple[list[Prompt], list[str]]:
-    """The same questions, their facts hidden in books; and the passage that each is hidden in.
+    """The same questions with their facts hidden in books, and the passage of each.
 
-    Passages do not overlap, and documents take them in turn: where there are fewer passages than documents, those with
-    one passage share their background and are one group. A passage that ends is gone on with from anywhere within it.
+    Passages do not overlap, and documents take them in turn: if there are fewer passages than documents, documents of
+    one passage share their background and are one group. A passage that is too short continues from anywhere within
+    it.
     """
     folder = stories.data_folder()
     if folder is None or not (folder / "books" / "test").is_dir():
         raise ValueError(
-            f"documents of {length} tokens are hidden in books: set LM2_DATA_DIR to a folder with books/test, or ask"
-            " for no length"
+            f"documents of {length} tokens need books: set LM2_DATA_DIR to a folder with books/test, or leave out the"
+            " length"
         )
     tokens = length_tokens(length)
     characters = _CHARACTERS * tokens
@@ -150,24 +149,23 @@ def _among_books(
         )
     libraries = [Library({name: text}, tokenizer) for name, text in passages]
     mixed = []
-    for at, prompt in enumerate(prompts):
-        mixture = mix(prompt, tokens, libraries[at % len(libraries)], tokenizer, seed=seed)
+    for i, prompt in enumerate(prompts):
+        mixture = mix(prompt, tokens, libraries[i % len(libraries)], tokenizer, seed=seed)
         start = len(mixture.text) + len(BREAK)
         span = (start, start + len(prompt.question))
         text = mixture.text + BREAK + prompt.question
         mixed.append(replace(prompt, text=text, statement_spans=mixture.fact_spans, question_span=span))
-    return mixed, [passages[at % len(passages)][0] for at in range(len(prompts))]
+    return mixed, [passages[i % len(passages)][0] for i in range(len(prompts))]
 
 
 def _passages(folder: Path, characters: int) -> dict[str, str]:
-    """Every book of a folder in pieces of so many characters, by name and number; what is left at its end is not
-    used."""
+    """Every book of a folder in pieces of so many characters, by name and number; the rest at its end is not used."""
     texts = {
         file.name.partition(".")[0]: read_text(file)
         for file in sorted([*folder.glob("*.txt"), *folder.glob("*.txt.xz")])
     }
     return {
-        f"{name}:{at // characters}": text[at : at + characters]
+        f"{name}:{start // characters}": text[start : start + characters]
         for name, text in texts.items()
-        for at in range(0, len(text) - characters + 1, characters)
+        for start in range(0, len(text) - characters + 1, characters)
     }

@@ -1,11 +1,9 @@
-"""Examples: places in documents at which something is to be read off a model, and the documents that each may not be
-parted from."""
+"""Examples: the rows of probes, which are tokens of documents, and the group of each."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -19,19 +17,16 @@ from lm2.weights.checkpoint import Checkpoint
 from probes.features.documents import Document, Documents, names
 from probes.stats.splits import groups
 
-if TYPE_CHECKING:
-    from probes.features.targets import Labels, Target
-
 POLICY = "a fresh bank for every document"
-"""What the memory holds as a document begins. Nothing is carried over from one document to another."""
+"""The memory at the start of a document: nothing is carried over from another document."""
 
 
 class RowPosition(Enum):
-    """Where in a document rows are. The bank of a row is the one that its segment begins with, unless a member says
+    """Which tokens of a document are rows. A row's bank is the one that its segment starts with, unless a member says
     otherwise."""
 
     SEGMENT = "segment"
-    """The last token of every segment before the question's. The bank is the one that the segment hands on."""
+    """The last token of every segment before the question's. The bank is the one that the segment passes on."""
     STATEMENT = "statement"
     """The last token of every statement."""
     QUESTION = "question"
@@ -41,12 +36,12 @@ class RowPosition(Enum):
 
     @property
     def ends(self) -> bool:
-        """Whether nothing that is read of a row's segment stands behind the row, so that what the segment writes is
-        about no later token."""
+        """Whether rows are the last tokens read of their segments, so that what the segment writes depends on no later
+        token."""
         return self in (RowPosition.SEGMENT, RowPosition.QUESTION)
 
     def places(self, encoded: EncodedPrompt) -> list[int]:
-        """The tokens of a document that are rows, in order."""
+        """The places of a document's rows, in order."""
         if self is RowPosition.SEGMENT:
             return [segment.end - 1 for segment in encoded.segments[: encoded.segment]]
         if self is RowPosition.STATEMENT:
@@ -58,42 +53,40 @@ class RowPosition(Enum):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Examples:
-    """Rows of documents, in the documents' order. Every source of features and every target has these rows.
+    """Rows of documents, in the documents' order, shared by every source of features and every target.
 
-    Raises ValueError for rows without a group, and where there is no row.
+    Raises ValueError for rows without a group, and without rows.
     """
 
     encoded_prompts: tuple[EncodedPrompt, ...]
-    """The documents. They are read up to the question's last token: no row sees an answer."""
+    """The documents, which are read up to the question's last token: no row sees an answer."""
     moment: RowPosition
     digest: str
-    """SHA-256 of the weights whose tokenizer and segments these are."""
+    """The checkpoint's, whose tokenizer and segments these are."""
     slots: int
-    """Of that model's bank."""
+    """Slots of that model's bank."""
     document: Int[np.ndarray, "row"]
     segment: Int[np.ndarray, "row"]
     position: Int[np.ndarray, "row"]
     """Of the token in its segment, from 0."""
     token: Int[np.ndarray, "row"]
-    """Its id."""
-    told: Int[np.ndarray, "row"]
-    """Statements that end at the token or before it."""
+    """Token id."""
+    statements: Int[np.ndarray, "row"]
+    """How many statements end at the token or before it."""
     fact_distance: Int[np.ndarray, "row"]
-    """Segments since the last supporting fact of the coming question; -1 before it, and where the file names no
-    fact."""
-    kind: Shaped[np.ndarray, "row"]
-    """The last statement told, "" before the first: the type of a row that Hewitt and Liang (2019) give a control label
-    to."""
+    """Segments since the last supporting fact of the coming question; -1 before it, and if no fact is named."""
+    last_statement: Shaped[np.ndarray, "row"]
+    """Its text, "" before the first: the row's type in the control task of Hewitt and Liang (2019)."""
     groups: Shaped[np.ndarray, "row"]
     """Rows of one group stay on one side of every split."""
     changes: Float[np.ndarray, "row slot"] | None = None
-    """How far the row's segment moves each slot, over the slot's norm before; None until `probes.features.collect` has
+    """Change of each slot in the row's segment, over the slot's norm before; None unless `probes.features.collect`
     measured it."""
 
     def __post_init__(self) -> None:
         if len(self.groups) != len(self.document) or not all(self.groups):
             raise ValueError(
-                f"every row needs a group: {sum(map(bool, self.groups))} of {len(self.document)} rows have one"
+                f"every row needs a group; {sum(map(bool, self.groups))} of {len(self.document)} rows have one"
             )
         if not len(self.document):
             raise ValueError(
@@ -104,9 +97,9 @@ class Examples:
     def of(
         cls, checkpoint: Checkpoint, documents: Documents, moment: RowPosition, segment_length: int | None = None
     ) -> "Examples":
-        """The rows of a choice of documents, as a checkpoint reads them. Raises ValueError as `Documents.asked` and
+        """The rows of a choice of documents, as a checkpoint reads them. Raises ValueError as `Documents.load` and
         `encode_prompt` do."""
-        return cls.among(checkpoint, documents.asked(checkpoint.tokenizer), moment, segment_length)
+        return cls.among(checkpoint, documents.load(checkpoint.tokenizer), moment, segment_length)
 
     @classmethod
     def among(
@@ -118,16 +111,10 @@ class Examples:
     ) -> "Examples":
         """The rows of these documents. Those that share a story, a passage or a template are one group."""
         encoded_prompts = tuple(encode_prompt(checkpoint, document.prompt, segment_length) for document in documents)
-        joined = groups(*zip(*(document.shared for document in documents)))
-        columns = [
-            np.concatenate(column)
-            for column in zip(*(_columns(encoded_prompt, moment) for encoded_prompt in encoded_prompts))
-        ]
-        document = np.repeat(
-            np.arange(len(encoded_prompts)), [len(moment.places(encoded_prompt)) for encoded_prompt in encoded_prompts]
-        )
-        arrays = dict(zip(("segment", "position", "token", "told", "fact_distance", "kind"), columns, strict=True))
-        arrays |= {"document": document, "groups": np.asarray(joined)[document]}
+        tables = [_columns(encoded, moment) for encoded in encoded_prompts]
+        document = np.repeat(np.arange(len(tables)), [len(table["segment"]) for table in tables])
+        arrays = {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
+        arrays |= {"document": document, "groups": groups(*zip(*(one.shared for one in documents)))[document]}
         return cls(
             encoded_prompts=encoded_prompts,
             moment=moment,
@@ -142,26 +129,26 @@ class Examples:
     @cached_property
     def place(self) -> Int[np.ndarray, "row"]:
         """Of the token in its document."""
-        starts = [
-            np.array([segment.start for segment in encoded_prompt.segments]) for encoded_prompt in self.encoded_prompts
-        ]
-        return read_only(
-            np.array([starts[at][segment] for at, segment in zip(self.document, self.segment)]) + self.position
-        )
+        segments = [encoded.segments for encoded in self.encoded_prompts]
+        starts = [segments[document][segment].start for document, segment in zip(self.document, self.segment)]
+        return read_only(np.array(starts) + self.position)
 
     @cached_property
-    def read(self) -> tuple[tuple[Segment, ...], ...]:
-        """What is read of each document: its segments up to that of its last row, and no token behind the question."""
+    def read_segments(self) -> tuple[tuple[Segment, ...], ...]:
+        """The segments of each document up to that of its last row, without tokens after the question."""
         last = np.full(len(self.encoded_prompts), -1)
         np.maximum.at(last, self.document, self.segment)
         return tuple(
-            tuple(_up_to(segment, one.question.stop) for segment in one.segments[: at + 1])
-            for one, at in zip(self.encoded_prompts, last)
+            tuple(
+                replace(segment, ids=segment.ids[: encoded.question.stop - segment.start])
+                for segment in encoded.segments[: index + 1]
+            )
+            for encoded, index in zip(self.encoded_prompts, last)
         )
 
     @cached_property
-    def pieces(self) -> dict[tuple[int, int], slice]:
-        """The rows of each segment that has some, by document and segment."""
+    def segment_rows(self) -> dict[tuple[int, int], slice]:
+        """The rows of each segment that has any, by document and segment."""
         new = np.flatnonzero(np.diff(self.document, prepend=-1) | np.diff(self.segment, prepend=-1))
         return {
             (int(self.document[start]), int(self.segment[start])): slice(int(start), int(stop))
@@ -170,37 +157,33 @@ class Examples:
 
     @cached_property
     def vocabulary(self) -> Int[np.ndarray, "token"]:
-        """Ids of the tokens that are read, in order."""
-        return np.unique([token for segments in self.read for segment in segments for token in segment.ids])
+        """Ids of the tokens that are read, ascending."""
+        return np.unique([token for segments in self.read_segments for segment in segments for token in segment.ids])
 
     @cached_property
     def worlds(self) -> tuple[tuple[World, ...], ...]:
-        """Of each document, what is known after each of its statements."""
-        return tuple(track(encoded_prompt.prompt.statements) for encoded_prompt in self.encoded_prompts)
+        """What is known in each document after each of its statements."""
+        return tuple(track(encoded.prompt.statements) for encoded in self.encoded_prompts)
 
     @cached_property
     def names(self) -> frozenset[str]:
         """Every person, place and object that a statement names."""
-        return names(encoded_prompt.prompt for encoded_prompt in self.encoded_prompts)
-
-    def label(self, target: "Target") -> "Labels":
-        """What a target says of each row. Raises ValueError for one that these documents do not hold."""
-        return target.label(self)
+        return names(encoded.prompt for encoded in self.encoded_prompts)
 
     def table(self) -> pd.DataFrame:
-        """A row per example, in order. A file of own labels counts rows as the column `row` does."""
-        ids = [encoded_prompt.prompt.group for encoded_prompt in self.encoded_prompts]
+        """A row per example, in order; label files refer to the column `row`."""
+        documents = [self.encoded_prompts[document] for document in self.document]
         return pd.DataFrame(
             {
                 "row": np.arange(len(self)),
                 "document": self.document,
-                "story": [ids[at] for at in self.document],
+                "story": [encoded.prompt.group for encoded in documents],
                 "group": self.groups,
                 "segment": self.segment,
                 "position": self.position,
                 "fact_distance": self.fact_distance,
-                "token": [self.encoded_prompts[at].tokens.shown[place] for at, place in zip(self.document, self.place)],
-                "statement": self.kind,
+                "token": [encoded.tokens.shown[place] for encoded, place in zip(documents, self.place)],
+                "statement": self.last_statement,
                 "moment": self.moment.value,
                 "policy": POLICY,
                 "checkpoint": self.digest,
@@ -208,24 +191,22 @@ class Examples:
         )
 
 
-def _columns(encoded: EncodedPrompt, moment: RowPosition) -> tuple[np.ndarray, ...]:
-    """Segment, position, token, told, fact_distance and kind of one document's rows."""
+def _columns(encoded: EncodedPrompt, moment: RowPosition) -> dict[str, np.ndarray]:
+    """The columns of one document's rows."""
     places = np.array(moment.places(encoded), dtype=int)
     ends, starts = (np.array([getattr(segment, name) for segment in encoded.segments]) for name in ("end", "start"))
     segment = np.searchsorted(ends, places, side="right")
-    told = np.searchsorted([span[-1] for span in encoded.statements], places, side="right")
+    statements = np.searchsorted([span[-1] for span in encoded.statements], places, side="right")
     distance = np.full(len(places), -1)
     if encoded.facts:
         last = max(encoded.prompt.support)
-        distance = np.where(told > last, segment - encoded.segment_of(encoded.statements[last][-1]), -1)
-    kinds = np.array(["", *encoded.prompt.statements])
-    return segment, places - starts[segment], np.array(encoded.tokens.ids)[places], told, distance, kinds[told]
-
-
-def _up_to(segment: Segment, stop: int) -> Segment:
-    """A segment without the tokens from place `stop` on."""
-    return (
-        segment
-        if segment.end <= stop
-        else Segment(index=segment.index, start=segment.start, ids=segment.ids[: stop - segment.start])
-    )
+        distance = np.where(statements > last, segment - encoded.segment_of(encoded.statements[last][-1]), -1)
+    texts = np.array(["", *encoded.prompt.statements])
+    return {
+        "segment": segment,
+        "position": places - starts[segment],
+        "token": np.array(encoded.tokens.ids)[places],
+        "statements": statements,
+        "fact_distance": distance,
+        "last_statement": texts[statements],
+    }

@@ -1,4 +1,4 @@
-"""Labels of one's own, from a CSV file."""
+"""The user's own labels, from a CSV file."""
 
 import csv
 import io
@@ -10,9 +10,9 @@ from lm2.files import read_text, spreadsheet_text
 from lm2.shown import shown
 
 TARGET = "labels "
-"""What a target that names such a file begins with."""
+"""Prefix of a target that names such a file."""
 MOST_BYTES = 64 * 1024**2
-"""Larger files of labels are not read."""
+"""Larger label files are not read."""
 _COLUMNS = ("row", "label", "group")
 
 
@@ -21,51 +21,50 @@ class OwnLabel(NamedTuple):
 
     row: int
     label: str
-    """Empty where it is not known."""
+    """Empty if it is not known."""
     group: str
 
 
 def read_labels(path: Path, rows: int) -> list[OwnLabel]:
     """The lines of a file with columns row, label and group, and maybe others, for examples of so many rows.
 
-    Raises ValueError, with the line, for a file that is none, a row that is not there or named twice, one without a
-    group, and a label that is a missing number's ("nan").
+    Raises ValueError, with the line, for an unreadable file, a row that does not exist or occurs twice, a missing
+    group, and a label that stands for a missing number ("nan").
     """
-    (_, head), *lines = _cells(path)
-    lacking = [name for name in _COLUMNS if name not in head]
-    if lacking:
+    (_, header), *lines = _cells(path)
+    missing = [name for name in _COLUMNS if name not in header]
+    if missing:
         raise ValueError(
-            f"{path} has no column {' and no '.join(lacking)}: labels have columns {', '.join(_COLUMNS)}, not"
-            f" {shown(head)}"
+            f"{path} has no column {' and no '.join(missing)}: labels have columns {', '.join(_COLUMNS)}, not"
+            f" {shown(header)}"
         )
-    twice = [name for name in _COLUMNS if head.count(name) > 1]
-    if twice:
-        raise ValueError(f"{path} has the column {twice[0]} twice")
-    at = [head.index(name) for name in _COLUMNS]
-    found: dict[int, OwnLabel] = {}
+    repeated = [name for name in _COLUMNS if header.count(name) > 1]
+    if repeated:
+        raise ValueError(f"{path} has the column {repeated[0]} twice")
+    columns = [header.index(name) for name in _COLUMNS]
+    labels: dict[int, OwnLabel] = {}
     for number, cells in lines:
-        where = f"{path}:{number}"
-        if len(cells) != len(head):
-            raise ValueError(f"{where}: {len(cells)} cells; expected {len(head)}, as the first line has")
-        row, label, group = (spreadsheet_text(cells[column]) for column in at)
-        if not _is_row(row, rows) or int(row) in found:
+        place = f"{path}:{number}"
+        if len(cells) != len(header):
+            raise ValueError(f"{place}: {len(cells)} cells; expected {len(header)}, as the first line has")
+        row, label, group = (spreadsheet_text(cells[column]) for column in columns)
+        if not _is_row(row, rows) or int(row) in labels:
             twice = " twice" if _is_row(row, rows) else ""
-            raise ValueError(f"{where} names row {shown(row)}{twice}; there are rows 0 to {rows - 1}")
+            raise ValueError(f"{place} names row {shown(row)}{twice}; there are rows 0 to {rows - 1}")
         if not group:
             raise ValueError(
-                f"{where} gives no group to row {row}: without one it could stand on both sides of a split"
+                f"{place} gives no group to row {row}: without one it could be in training and in test rows"
             )
-        if _is_no_number(label):
+        if _is_missing_number(label):
             raise ValueError(
-                f"{where} gives {shown(label)} as the label of row {row}: leave it empty where it is not known"
+                f"{place} gives {shown(label)} as the label of row {row}: leave it empty if it is not known"
             )
-        found[int(row)] = OwnLabel(int(row), label, group)
-    return list(found.values())
+        labels[int(row)] = OwnLabel(int(row), label, group)
+    return list(labels.values())
 
 
 def _cells(path: Path) -> list[tuple[int, list[str]]]:
-    """The lines of a CSV file that are not empty, each by its number and cell by cell; the first one there is, at
-    least."""
+    """Number and cells of each line of a CSV file that is not empty; at least one."""
     try:
         reader = csv.reader(io.StringIO(read_text(path, MOST_BYTES), newline=""), strict=True)
         lines = [(reader.line_num, cells) for cells in reader if cells]
@@ -80,8 +79,8 @@ def _is_row(text: str, rows: int) -> bool:
     return text.isascii() and text.isdecimal() and len(text) <= len(str(rows)) and int(text) < rows
 
 
-def _is_no_number(label: str) -> bool:
-    """Whether a label is what other programs write for a number that is missing or has no bound."""
+def _is_missing_number(label: str) -> bool:
+    """Whether a label is what programs write for a missing or infinite number."""
     try:
         return not math.isfinite(float(label))
     except ValueError:

@@ -1,6 +1,6 @@
-"""How the slots of a bank become the features of a row: one slot, their mean, what is read of them, or a sketch of all.
+"""Views: features from the slots of a bank, which are one slot, their mean, what is read of them, or a sketch of all.
 
-A bank is never flattened: it has millions of entries in large models.
+A bank is never flattened: in large models it has millions of entries.
 """
 
 from abc import ABC, abstractmethod
@@ -17,11 +17,11 @@ from lm2.model.sites import Site
 from lm2.shown import shown
 
 MOST_SKETCHED = 65_536
-"""Features of a sketch: more would be more than the banks have that were sketched."""
+"""Features of a sketch: more than the entries of any bank that was tested."""
 
 
 class ViewRows(NamedTuple):
-    """Which tokens of a batch are rows."""
+    """The tokens of a batch that are rows."""
 
     batch: Int[Tensor, "row"]
     position: Int[Tensor, "row"]
@@ -32,16 +32,16 @@ class ViewRows(NamedTuple):
 class View(ABC):
     """How slots become features."""
 
-    def reads(self) -> tuple[str, ...]:
-        """Hooks that it looks at beside the slots."""
+    def hooks(self) -> tuple[str, ...]:
+        """Hook points that it needs besides the slots."""
         return ()
 
-    @abstractmethod
-    def width(self, config: LM2Config) -> int: ...
+    def width(self, config: LM2Config) -> int:
+        return config.slot_dim
 
     @abstractmethod
-    def rows(
-        self, slots: Float[Tensor, "batch slot slot_dim"], at: ViewRows, *read: Tensor
+    def features(
+        self, slots: Float[Tensor, "batch slot slot_dim"], rows: ViewRows, *hooked: Tensor
     ) -> Float[Tensor, "row d"]: ...
 
 
@@ -50,11 +50,10 @@ class MeanSlot(View):
     def __str__(self) -> str:
         return "mean"
 
-    def width(self, config: LM2Config) -> int:
-        return config.slot_dim
-
-    def rows(self, slots: Float[Tensor, "batch slot slot_dim"], at: ViewRows, *read: Tensor) -> Float[Tensor, "row d"]:
-        return slots.mean(1)[at.batch]
+    def features(
+        self, slots: Float[Tensor, "batch slot slot_dim"], rows: ViewRows, *hooked: Tensor
+    ) -> Float[Tensor, "row d"]:
+        return slots.mean(1)[rows.batch]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,19 +63,18 @@ class OneSlot(View):
     def __str__(self) -> str:
         return f"slot{self.slot}"
 
-    def width(self, config: LM2Config) -> int:
-        return config.slot_dim
-
-    def rows(self, slots: Float[Tensor, "batch slot slot_dim"], at: ViewRows, *read: Tensor) -> Float[Tensor, "row d"]:
-        return slots[at.batch, self.slot]
+    def features(
+        self, slots: Float[Tensor, "batch slot slot_dim"], rows: ViewRows, *hooked: Tensor
+    ) -> Float[Tensor, "row d"]:
+        return slots[rows.batch, self.slot]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReadWeighted(View):
-    """The sum of slots, each weighted by how much a block reads of it in the row's segment.
+    """The sum of slots, weighted by how much a block reads of each in the row's segment.
 
-    The weights are its read pattern, mean over heads and over the tokens up to the row's. They sum to 1, but for memory
-    tokens: who reads these attends to tokens, too.
+    The weights are its read pattern, mean over heads and over the tokens up to the row's. They sum to 1, except with
+    memory tokens, which are read by attention that also goes to other tokens.
     """
 
     layer: int
@@ -84,17 +82,16 @@ class ReadWeighted(View):
     def __str__(self) -> str:
         return f"read.{self.layer}"
 
-    def reads(self) -> tuple[str, ...]:
+    def hooks(self) -> tuple[str, ...]:
         return (Site.READ_PATTERN.hook_name(self.layer),)
 
-    def width(self, config: LM2Config) -> int:
-        return config.slot_dim
-
-    def rows(self, slots: Float[Tensor, "batch slot slot_dim"], at: ViewRows, *read: Tensor) -> Float[Tensor, "row d"]:
-        (pattern,) = read
+    def features(
+        self, slots: Float[Tensor, "batch slot slot_dim"], rows: ViewRows, *hooked: Tensor
+    ) -> Float[Tensor, "row d"]:
+        (pattern,) = hooked
         so_far = pattern.float().mean(1).cumsum(1)
         weights = so_far / torch.arange(1, so_far.shape[1] + 1, device=so_far.device)[:, None]
-        return (weights @ slots)[at.batch, at.position]
+        return (weights @ slots)[rows.batch, rows.position]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,13 +99,13 @@ class Sketch(View):
     """A random projection of all slots to `d` features, the same for every text and every model of one size.
 
     Feature j is the sum over slots and entries of a[slot, j] b[entry, j] slots[slot, entry] / sqrt(d), with random
-    signs a and b (Sun et al., arXiv 2105.00105). Squared distances keep their mean, and vary around it by at most
-    sqrt(8 / d) of themselves. Nothing is fitted: principal components would be of test groups too, and of 16 MB each
-    for a bank of 2,048 x 2,048.
+    signs a and b (Sun et al., arXiv 2105.00105). Squared distances keep their mean, with a deviation of at most
+    sqrt(8 / d) of it. Nothing is fitted: principal components would have to be fitted inside every fold, and take 16 MB
+    each for a bank of 2,048 x 2,048.
 
-    Few features lose much. On 1,000 banks of babi-lm2-qa1 (16 x 128) a ridge probe told where Mary is, held out by
-    story, at 1.00 from all 2,048 entries, 1.00 from 1,024 features, 0.98 from 256 and 0.79 from 64; 1.00, 0.98 and 0.82
-    from as many features of a projection with independent signs.
+    Few features lose much. On 1,000 banks of babi-lm2-qa1 (16 x 128), the held-out accuracy of a ridge probe of Mary's
+    place was 1.00 from all 2,048 entries, 1.00 from 1,024 features, 0.98 from 256 and 0.79 from 64; with independent
+    signs for every entry, 1.00, 0.98 and 0.82.
     """
 
     d: int
@@ -123,9 +120,11 @@ class Sketch(View):
     def width(self, config: LM2Config) -> int:
         return self.d
 
-    def rows(self, slots: Float[Tensor, "batch slot slot_dim"], at: ViewRows, *read: Tensor) -> Float[Tensor, "row d"]:
+    def features(
+        self, slots: Float[Tensor, "batch slot slot_dim"], rows: ViewRows, *hooked: Tensor
+    ) -> Float[Tensor, "row d"]:
         over_slots, over_entries = (_signs(axis, slots.shape[axis], self.d).to(slots.device) for axis in (1, 2))
-        return (((slots @ over_entries) * over_slots).sum(1) / self.d**0.5)[at.batch]
+        return (((slots @ over_entries) * over_slots).sum(1) / self.d**0.5)[rows.batch]
 
 
 @lru_cache(maxsize=16)

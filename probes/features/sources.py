@@ -1,4 +1,4 @@
-"""Sources: where the features of a row come from, of what a model computes as it reads. Baselines are sources, too."""
+"""Sources of a row's features: what a model computes as it reads. Baselines are sources, too."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -14,32 +14,32 @@ from probes.features.examples import Examples, RowPosition
 from probes.features.slot_views import OneSlot, ReadWeighted, View, ViewRows
 
 _WIDEST_PATTERN = 4096
-"""Features that a read pattern may have with its heads side by side; wider ones are averaged over heads."""
+"""Wider read patterns are averaged over heads."""
 
 
 class Condition(Enum):
-    """What runs."""
+    """How the model is run."""
 
     TRAINED = "trained"
     UNTRAINED = "untrained"
-    """The same model with weights drawn anew."""
+    """With new random weights."""
     RESET = "reset"
-    """Every segment begins with a fresh bank."""
+    """Every segment starts with a fresh bank."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source(ABC):
-    """Where features come from. Its label gives it back: `parse(source.label) == source`."""
+    """Where features come from; `parse(source.label) == source`."""
 
     condition: Condition = Condition.TRAINED
 
     @property
     def label(self) -> str:
-        return self.own if self.condition is Condition.TRAINED else f"{self.condition.value} {self.own}"
+        return self.name if self.condition is Condition.TRAINED else f"{self.condition.value} {self.name}"
 
     @property
     def stem(self) -> str:
-        """The label as the name of a file."""
+        """The label as a file name."""
         return self.label.translate(str.maketrans(" :", "--"))
 
     def __str__(self) -> str:
@@ -47,15 +47,15 @@ class Source(ABC):
 
     @property
     @abstractmethod
-    def own(self) -> str:
+    def name(self) -> str:
         """The label without the condition."""
 
     @abstractmethod
     def check_condition(self, config: LM2Config) -> None:
-        """Raise ValueError where there is no such source in this condition."""
+        """Raise ValueError if the source does not exist in this condition."""
 
     @abstractmethod
-    def there(self, config: LM2Config, moment: RowPosition) -> bool: ...
+    def exists(self, config: LM2Config, moment: RowPosition) -> bool: ...
 
     @abstractmethod
     def width(self, config: LM2Config, examples: Examples) -> int:
@@ -72,66 +72,67 @@ class Activation(Source, ABC):
 
     @abstractmethod
     def hooks(self, config: LM2Config, moment: RowPosition) -> tuple[str, ...]:
-        """The hook points that it looks at."""
+        """The hook points that it needs."""
 
     @abstractmethod
-    def rows(self, values: Sequence[Tensor], at: ViewRows) -> Float[Tensor, "row d"]:
-        """The features of some rows, from what those hooks have heard of their segments."""
+    def features(self, values: Sequence[Tensor], rows: ViewRows) -> Float[Tensor, "row d"]:
+        """The features of some rows, from the values of these hook points in their segments."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class AtToken(Activation):
-    """A site at the row's token. It hears no token behind it, but in RELEASE models, whose gates pool over the segment.
+class TokenSource(Activation):
+    """A site at the row's token. It depends on no later token, except in RELEASE models, whose gates pool over the
+    segment.
 
-    Of a read pattern, the features are its entries [head, slot], or [slot] in the mean over heads where these are more
-    than 4,096.
+    Features of a read pattern are its entries [head, slot] or, with more than 4,096 of them, their mean over heads
+    [slot].
     """
 
     site: Site
     layer: int | None = None
 
     @property
-    def own(self) -> str:
+    def name(self) -> str:
         return self.site.name.lower() + ("" if self.layer is None else f".{self.layer}")
 
-    def there(self, config: LM2Config, moment: RowPosition) -> bool:
+    def exists(self, config: LM2Config, moment: RowPosition) -> bool:
         return self.layer in self.site.layers(config)
 
     def width(self, config: LM2Config, examples: Examples) -> int:
         if self.site is not Site.READ_PATTERN:
             return config.d_model
-        whole = config.memory_heads * config.slots
-        return whole if whole <= _WIDEST_PATTERN else config.slots
+        entries = config.memory_heads * config.slots
+        return entries if entries <= _WIDEST_PATTERN else config.slots
 
     def hooks(self, config: LM2Config, moment: RowPosition) -> tuple[str, ...]:
         return (self.site.hook_name(self.layer),)
 
-    def rows(self, values: Sequence[Tensor], at: ViewRows) -> Float[Tensor, "row d"]:
+    def features(self, values: Sequence[Tensor], rows: ViewRows) -> Float[Tensor, "row d"]:
         (value,) = values
         if self.site is not Site.READ_PATTERN:
-            return value[at.batch, at.position]
-        found = value[at.batch, :, at.position]
-        return found.flatten(1) if found[0].numel() <= _WIDEST_PATTERN else found.float().mean(1)
+            return value[rows.batch, rows.position]
+        pattern = value[rows.batch, :, rows.position]
+        return pattern.flatten(1) if pattern[0].numel() <= _WIDEST_PATTERN else pattern.float().mean(1)
 
 
 @dataclass(frozen=True, kw_only=True)
-class OfSlots(Activation):
+class SlotSource(Activation):
     """The bank, or what a block writes to it, in some view.
 
-    The bank is the one that the moment says. What is written hears all tokens of the segment, so that only rows behind
-    which there are none have it.
+    `RowPosition` says which bank it is. What is written depends on all tokens of the segment, so it exists only for
+    rows at the segment's end.
     """
 
     site: Site | None = None
-    """None, the bank."""
+    """None: the bank."""
     layer: int | None = None
     view: View
 
     @property
-    def own(self) -> str:
+    def name(self) -> str:
         return f"bank:{self.view}" if self.site is None else f"{self.site.name.lower()}.{self.layer}:{self.view}"
 
-    def there(self, config: LM2Config, moment: RowPosition) -> bool:
+    def exists(self, config: LM2Config, moment: RowPosition) -> bool:
         if isinstance(self.view, OneSlot) and self.view.slot >= config.slots:
             return False
         if isinstance(self.view, ReadWeighted) and (
@@ -147,42 +148,43 @@ class OfSlots(Activation):
 
     def hooks(self, config: LM2Config, moment: RowPosition) -> tuple[str, ...]:
         if self.site is not None:
-            own = self.site.hook_name(self.layer)
+            slots = self.site.hook_name(self.layer)
         else:
-            own = _handed_on(config) if moment is RowPosition.SEGMENT else _begun(config)
-        return (own, *self.view.reads())
+            slots = _last_bank(config) if moment is RowPosition.SEGMENT else _first_bank(config)
+        return (slots, *self.view.hooks())
 
-    def rows(self, values: Sequence[Tensor], at: ViewRows) -> Float[Tensor, "row d"]:
-        return self.view.rows(values[0].float(), at, *values[1:])
+    def features(self, values: Sequence[Tensor], rows: ViewRows) -> Float[Tensor, "row d"]:
+        return self.view.features(values[0].float(), rows, *values[1:])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Change(Activation):
-    """How far the row's segment moves each slot, over the slot's norm before (Euclidean). Labels are made of it; it has
-    no text."""
+    """Change of each slot in the row's segment, over the slot's norm before (Euclidean). Only labels use it: it cannot
+    be parsed."""
 
     @property
-    def own(self) -> str:
+    def name(self) -> str:
         return "change of slots"
 
-    def there(self, config: LM2Config, moment: RowPosition) -> bool:
+    def exists(self, config: LM2Config, moment: RowPosition) -> bool:
         return config.slots > 0
 
     def width(self, config: LM2Config, examples: Examples) -> int:
         return config.slots
 
     def hooks(self, config: LM2Config, moment: RowPosition) -> tuple[str, ...]:
-        return (_begun(config), _handed_on(config))
+        return (_first_bank(config), _last_bank(config))
 
-    def rows(self, values: Sequence[Tensor], at: ViewRows) -> Float[Tensor, "row d"]:
+    def features(self, values: Sequence[Tensor], rows: ViewRows) -> Float[Tensor, "row d"]:
         before, after = (value.float() for value in values)
-        return ((after - before).norm(dim=-1) / before.norm(dim=-1))[at.batch]
+        return ((after - before).norm(dim=-1) / before.norm(dim=-1))[rows.batch]
 
 
-def _begun(config: LM2Config) -> str:
-    """Where the bank can be seen that a segment begins with: its writing starts from there."""
+def _first_bank(config: LM2Config) -> str:
+    """Hook point of the bank that a segment starts with."""
     return Site.BANK_PRE.hook_name(min(config.memory_layers))
 
 
-def _handed_on(config: LM2Config) -> str:
+def _last_bank(config: LM2Config) -> str:
+    """Hook point of the bank that a segment passes on."""
     return Site.BANK_POST.hook_name(max(config.memory_layers))

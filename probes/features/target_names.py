@@ -1,6 +1,6 @@
 """Targets written as short texts ("place of Mary", "token 3 back").
 
-A "*" in the place of a name or slot stands for every one that the documents hold.
+A "*" instead of a name or slot stands for all that the documents have.
 """
 
 import re
@@ -21,37 +21,35 @@ from probes.features.world_targets import (
 )
 
 _WRITTEN = {str: ".+", int: r"\d+"}
-"""How the values of a target's fields are written, as patterns."""
+"""Patterns of the values of a target's fields."""
 
 
 def parse(text: str) -> Target:
-    """Raises ValueError, with all forms that there are, for a text of none."""
+    """Raises ValueError, with all forms of targets, for a text that is none."""
     for kind in KINDS:
         types: dict[str, Any] = {field.name: field.type for field in fields(kind)}
         pattern = kind.form.format(**{name: rf"(?P<{name}>{_WRITTEN[type_]})" for name, type_ in types.items()})
-        found = re.fullmatch(pattern, text)
-        if found:
-            return kind(**{name: types[name](value) for name, value in found.groupdict().items()})
+        if match := re.fullmatch(pattern, text):
+            return kind(**{name: types[name](value) for name, value in match.groupdict().items()})
     raise ValueError(f"no target is called {text!r}; targets are {', '.join(kind.form for kind in KINDS)}")
 
 
 def expand(texts: Sequence[str], examples: Examples) -> tuple[Target, ...]:
-    """The targets that are written, each once; "*" stands for every name or slot there is.
+    """The targets of some texts, each once; "*" stands for every name or slot.
 
-    Raises ValueError for a text that is no target, and for names, slots and files that are not there.
+    Raises ValueError for a text that is no target, and for names, slots and files that do not exist.
     """
-    found: dict[Target, None] = {}
+    kinds = {re.sub(r"\{\w+\}", "*", kind.form): kind for kind in KINDS if issubclass(kind, OneOf)}
+    targets: dict[Target, None] = {}
     for text in texts:
-        kind = next(
-            (kind for kind in KINDS if issubclass(kind, OneOf) and re.sub(r"\{\w+\}", "*", kind.form) == text), None
-        )
-        targets = [parse(text)] if kind is None else kind.every(examples)
-        if kind is not None and not targets:
-            raise ValueError(f"{text!r} stands for nothing: these documents have no {kind.what}")
-        for target in targets:
+        kind = kinds.get(text)
+        named = [parse(text)] if kind is None else kind.every(examples)
+        if kind is not None and not named:
+            raise ValueError(f"{text!r} stands for nothing: these documents have no {kind.noun}")
+        for target in named:
             target.check(examples)
-        found |= dict.fromkeys(targets)
-    return tuple(found)
+        targets |= dict.fromkeys(named)
+    return tuple(targets)
 
 
 KINDS: tuple[type[Target], ...] = (

@@ -1,5 +1,4 @@
-"""Every target read off every source: fitted on some stories, asked of others, beside control labels and baselines.
-Resumable by source."""
+"""Probes of every target on every source, with control labels and baselines; resumable by source."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,9 +22,9 @@ from probes.stats.selectivity import CodeLength, control_labels, online_code
 from probes.stats.splits import Fold
 
 OnProgress = Callable[[int, int], None]
-"""Hears how many sources have been read, of how many."""
+"""Called with the number of finished sources, and of all."""
 _HELD_BYTES = 2**29
-"""Of features: sources are collected together as far as they fit."""
+"""Features held at a time: sources are collected together as far as they fit."""
 
 
 def probe(
@@ -35,38 +34,36 @@ def probe(
     on_progress: OnProgress = lambda done, total: None,
     plan: ProbePlan | None = None,
 ) -> ProbeResult:
-    """Read every target off every source and baseline. With a folder, it goes on where it was stopped, and leaves the
-    tables there.
+    """Probe every source and baseline for every target. With a folder, a stopped probe is resumed, and tables are
+    written.
 
-    Probes are fitted on the training groups of each fold, and everything that is reported is of groups that they have
-    not seen. The strength is chosen for each target by groups held out of the training groups. `plan`: the spec's,
-    where it is there already. Raises ValueError as `ProbePlan.of` does, and for a folder of another probe.
+    Probes are fitted on the training groups of each fold, and all results are of the other groups. Each target's
+    strength is chosen by groups held out of the training groups. `plan`: the spec's, if it was already made. Raises
+    ValueError as `ProbePlan.of` does, and for a folder of another probe.
     """
     plan = ProbePlan.of(spec, checkpoint) if plan is None else plan
+    texts = "\f\f".join(encoded.spec.text for encoded in plan.examples.encoded_prompts)
     key = {
         "spec": spec.to_json(),
         "spec_digest": spec.digest,
         "checkpoint_digest": checkpoint.digest,
         "dtype": checkpoint.dtype,
+        "documents_digest": hashlib.sha256(texts.encode()).hexdigest(),
     }
-    key["documents_digest"] = hashlib.sha256(
-        "\f\f".join(encoded.spec.text for encoded in plan.examples.encoded_prompts).encode()
-    ).hexdigest()
     store = ProbeStore(folder, key, checkpoint)
     controls = {
-        target: control_labels(plan.examples.kind, labels.values, len(labels.names), spec.seed)
+        target: control_labels(plan.examples.last_statement, labels.values, len(labels.names), spec.seed)
         for target, labels in plan.labels.items()
     }
-    every = (*plan.sources, *plan.baselines)
-    there = {
-        source: found for source in every if (found := store.get(source, _forms(plan, checkpoint, source))) is not None
-    }
-    on_progress(len(there), len(every))
-    for few in _together(plan, checkpoint, [source for source in every if source not in there]):
-        for source, features in collect(checkpoint, plan.examples, few, seed=spec.seed).items():
-            there[source] = tuple(_read(plan, features, controls, coded=source in plan.sources))
-            store.put(source, there[source])
-            on_progress(len(there), len(every))
+    sources = (*plan.sources, *plan.baselines)
+    stored = ((source, store.get(source, _shapes(plan, checkpoint, source))) for source in sources)
+    done = {source: readings for source, readings in stored if readings is not None}
+    on_progress(len(done), len(sources))
+    for batch in _batches(plan, checkpoint, [source for source in sources if source not in done]):
+        for source, features in collect(checkpoint, plan.examples, batch, seed=spec.seed).items():
+            done[source] = tuple(_read(plan, features, controls, coded=source in plan.sources))
+            store.put(source, done[source])
+            on_progress(len(done), len(sources))
     result = ProbeResult(
         plan=plan,
         checkpoint_digest=checkpoint.digest,
@@ -75,8 +72,8 @@ def probe(
         controls=controls,
         readings={
             (source, target): reading
-            for source in every
-            for target, reading in zip(plan.labels, there[source], strict=True)
+            for source in sources
+            for target, reading in zip(plan.labels, done[source], strict=True)
         },
     )
     if folder is not None:
@@ -84,25 +81,25 @@ def probe(
     return result
 
 
-def _forms(plan: ProbePlan, checkpoint: Checkpoint, source: Source) -> list[dict[str, tuple[int, ...]]]:
-    """The shapes of a source's readings, target by target."""
+def _shapes(plan: ProbePlan, checkpoint: Checkpoint, source: Source) -> list[dict[str, tuple[int, ...]]]:
+    """The shapes of the arrays in a source's readings, target by target."""
     rows, width = len(plan.examples), source.width(checkpoint.config, plan.examples)
     classes = [len(labels.names) for labels in plan.labels.values()]
     return [{"log_probabilities": (rows, count), "control": (rows,), "direction": (width, count)} for count in classes]
 
 
-def _together(plan: ProbePlan, checkpoint: Checkpoint, sources: Sequence[Source]) -> Iterator[list[Source]]:
+def _batches(plan: ProbePlan, checkpoint: Checkpoint, sources: Sequence[Source]) -> Iterator[list[Source]]:
     """Sources whose features are held at one time."""
-    few, held = [], 0
+    batch, held = [], 0
     for source in sources:
         size = 4 * len(plan.examples) * source.width(checkpoint.config, plan.examples)
-        if few and held + size > _HELD_BYTES:
-            yield few
-            few, held = [], 0
-        few.append(source)
+        if batch and held + size > _HELD_BYTES:
+            yield batch
+            batch, held = [], 0
+        batch.append(source)
         held += size
-    if few:
-        yield few
+    if batch:
+        yield batch
 
 
 def _read(
@@ -112,19 +109,19 @@ def _read(
     *,
     coded: bool,
 ) -> Iterator[Reading]:
-    """The reading of each target. `coded`: with code length and permutations, which baselines can do without."""
+    """The reading of each target. `coded`: with code length and permutations, which baselines do not need."""
     classes = [len(label.names) for label in plan.labels.values()]
     tasks = np.stack([label.values for label in plan.labels.values()])
-    asked, kinds, targets = np.concatenate([tasks, np.stack(list(controls.values()))]), 2 * classes, len(classes)
-    # Where a fold has nothing to learn from.
-    said = [np.full((len(features), count), -np.log(count), np.float32) for count in kinds]
-    fits: list[list[Fitted]] = [[] for _ in kinds]
-    directions = [np.zeros((features.shape[1], count)) for count in kinds]
+    labels, counts, targets = np.concatenate([tasks, np.stack(list(controls.values()))]), 2 * classes, len(classes)
+    # A fold without two classes to learn keeps the uniform guess.
+    predicted = [np.full((len(features), count), -np.log(count), np.float32) for count in counts]
+    fits: list[list[Fitted]] = [[] for _ in counts]
+    directions = [np.zeros((features.shape[1], count)) for count in counts]
     for fold in plan.folds:
-        for at, loss, fitted in _fitted(plan, features, asked, kinds, fold):
-            said[at][fold.test] = fitted.log_probabilities(features[fold.test])
-            directions[at] += fitted.raw_direction / len(plan.folds)
-            fits[at].append(
+        for i, loss, fitted in _fitted(plan, features, labels, counts, fold):
+            predicted[i][fold.test] = fitted.log_probabilities(features[fold.test])
+            directions[i] += fitted.raw_direction / len(plan.folds)
+            fits[i].append(
                 Fitted(
                     strength=fitted.strength,
                     inner=loss,
@@ -133,36 +130,35 @@ def _read(
                     evaluations=fitted.evaluations,
                 )
             )
-    codes, permuted = _tested(plan, features, tasks, classes, fits) if coded else ([None] * targets,) * 2
-    for at in range(targets):
+    codes, permuted = _tested(plan, features, tasks, classes, fits[:targets]) if coded else ([None] * targets,) * 2
+    for i in range(targets):
         yield Reading(
-            log_probabilities=said[at],
-            control=said[targets + at].argmax(1),
-            direction=directions[at].astype(np.float32),
-            fits=tuple(fits[at]),
-            code=codes[at],
-            permuted=permuted[at],
+            log_probabilities=predicted[i],
+            control=predicted[targets + i].argmax(1),
+            direction=directions[i].astype(np.float32),
+            fits=tuple(fits[i]),
+            code=codes[i],
+            permuted=permuted[i],
         )
 
 
 def _fitted(
     plan: ProbePlan,
     features: Float32[np.ndarray, "row d"],
-    asked: Int[np.ndarray, "target row"],
+    labels: Int[np.ndarray, "target row"],
     classes: Sequence[int],
     fold: Fold,
 ) -> Iterator[tuple[int, float, Probe]]:
-    """The probe of every target, by number, that the training rows have two classes of; with the loss that its strength
-    was chosen by."""
+    """(target, loss of its chosen strength, probe) of every target with two classes in the training rows."""
     spec, train = plan.spec, features[fold.train]
-    known = [at for at, own in enumerate(asked[:, fold.train]) if len(np.unique(own[own >= 0])) > 1]
-    labels, counts = asked[known][:, fold.train], [classes[at] for at in known]
-    chosen = choose(
+    able = [i for i, own in enumerate(labels[:, fold.train]) if len(np.unique(own[own >= 0])) > 1]
+    labels, counts = labels[able][:, fold.train], [classes[i] for i in able]
+    choices = choose(
         train, labels, counts, plan.groups[fold.train], family=spec.family, strengths=spec.strengths, seed=spec.seed
     )
-    probes = fit_many(train, labels, counts, family=spec.family, strengths=[one.strength for one in chosen])
-    for at, choice, fitted in zip(known, chosen, probes):
-        yield at, choice.loss, fitted
+    probes = fit_many(train, labels, counts, family=spec.family, strengths=[choice.strength for choice in choices])
+    for i, choice, fitted in zip(able, choices, probes):
+        yield i, choice.loss, fitted
 
 
 def _tested(
@@ -172,14 +168,14 @@ def _tested(
     classes: Sequence[int],
     fits: Sequence[Sequence[Fitted]],
 ) -> tuple[Sequence[CodeLength], Sequence[Permuted | None]]:
-    """Code lengths, at the median of the strengths that were chosen; and what permuted labels give."""
+    """Code lengths, with the median of the chosen strengths; and permutation tests."""
     spec = plan.spec
-    strength = float(np.median([fit.strength for one in fits[: len(classes)] for fit in one]))
+    strength = float(np.median([fit.strength for of_target in fits for fit in of_target]))
 
     def fit(
-        some: Float32[np.ndarray, "row d"], labels: Int[np.ndarray, "target row"], counts: Sequence[int]
+        rows: Float32[np.ndarray, "row d"], labels: Int[np.ndarray, "target row"], counts: Sequence[int]
     ) -> Sequence[Probe]:
-        return fit_many(some, labels, counts, family=spec.family, strengths=[strength] * len(counts))
+        return fit_many(rows, labels, counts, family=spec.family, strengths=[strength] * len(counts))
 
     codes = online_code(features, tasks, classes, plan.groups, fit, spec.seed)
     if not spec.permutations:

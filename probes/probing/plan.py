@@ -1,7 +1,7 @@
-"""A probe's spec laid out for a checkpoint: the rows, what is to be read off them, and from where."""
+"""A probe's plan: the rows, labels and sources that its spec means for a checkpoint."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -11,7 +11,7 @@ from lm2.model.config import LM2Config
 from lm2.weights.checkpoint import Checkpoint
 from probes.features import source_names
 from probes.features.collect import labelled
-from probes.features.examples import Examples, RowPosition
+from probes.features.examples import Examples
 from probes.features.sources import Activation, Condition, Source
 from probes.features.target_names import expand
 from probes.features.targets import Labels, OwnLabels, Target
@@ -21,27 +21,27 @@ from probes.stats.splits import Fold, folds
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ProbePlan:
-    """A spec laid out for a checkpoint."""
+    """The rows, labels and sources of a spec for a checkpoint."""
 
     spec: ProbeSpec
     examples: Examples
     labels: Mapping[Target, Labels]
     groups: Shaped[np.ndarray, "row"]
     sources: tuple[Source, ...]
-    """Those that the spec names."""
+    """Without baselines."""
     baselines: tuple[Source, ...]
 
     @classmethod
     def of(cls, spec: ProbeSpec, checkpoint: Checkpoint) -> "ProbePlan":
-        """Raises ValueError for documents, sources and targets that there are not, for targets of one class, and for
-        too few groups."""
+        """Raises ValueError for documents, sources and targets that do not exist, for targets of one class, and for too
+        few groups."""
         examples = Examples.of(checkpoint, spec.documents, spec.moment, spec.segment_length)
-        named = source_names.expand(spec.sources, checkpoint.config, spec.moment)
+        sources = source_names.expand(spec.sources, checkpoint.config, spec.moment)
         targets = expand(spec.targets, examples) if spec.targets else ()
         if spec.labels:
             targets += (OwnLabels(file=spec.labels),)
-        found = labelled(checkpoint, examples, targets)
-        for target, (_, names) in found.labels.items():
+        labels, groups = labelled(checkpoint, examples, targets)
+        for target, (_, names) in labels.items():
             if len(names) < 2:
                 raise ValueError(
                     f"{str(target)!r} has {len(names)} class in these documents: there is nothing to tell apart"
@@ -49,12 +49,12 @@ class ProbePlan:
         plan = cls(
             spec=spec,
             examples=examples,
-            labels=found.labels,
-            groups=found.groups,
-            sources=named,
-            baselines=_baselines(spec.baselines, named, checkpoint.config, spec.moment),
+            labels=labels,
+            groups=groups,
+            sources=sources,
+            baselines=_baselines(spec.baselines, sources, checkpoint.config),
         )
-        for target, (values, _) in found.labels.items():
+        for target, (values, _) in labels.items():
             if any(len(set(values[fold.train].tolist()) - {-1}) < 2 for fold in plan.folds):
                 raise ValueError(
                     f"{str(target)!r} leaves a fold with one class to learn from: ask for more documents, or fewer"
@@ -64,12 +64,12 @@ class ProbePlan:
 
     @cached_property
     def folds(self) -> tuple[Fold, ...]:
-        """Whole groups stay together. Raises ValueError for fewer groups than folds."""
+        """Folds of whole groups. Raises ValueError for fewer groups than folds."""
         return folds(self.groups, self.spec.folds, self.spec.seed)
 
     @property
     def cost(self) -> str:
-        """What it asks for, in words."""
+        """The amount of work, in words."""
         spec, sources = self.spec, len(self.sources) + len(self.baselines)
         targets = "target" if len(self.labels) == 1 else "targets"
         fits = sources * len(self.labels) * spec.folds * (len(spec.strengths) + 1)
@@ -81,16 +81,15 @@ class ProbePlan:
         )
 
 
-def _baselines(
-    names: Sequence[str], sources: Sequence[Source], config: LM2Config, moment: RowPosition
-) -> tuple[Source, ...]:
-    """What the sources are compared with: surface features as they are named, and each source of another model."""
-    conditions = {condition.value for condition in Condition} - {Condition.TRAINED.value}
-    found: dict[Source, None] = {}
+def _baselines(names: Sequence[str], sources: Sequence[Source], config: LM2Config) -> tuple[Source, ...]:
+    """Features of the text for their names, and for the name of a condition every source in it."""
+    conditions = {condition.value: condition for condition in Condition}
+    baselines: dict[Source, None] = {}
     for name in names:
-        if name not in conditions:
-            found[source_names.parse(name)] = None
-            continue
-        others = [source_names.parse(f"{name} {source.own}") for source in sources if isinstance(source, Activation)]
-        found |= dict.fromkeys(other for other in others if name != Condition.RESET.value or config.memory_layers)
-    return tuple(source for source in found if source not in sources)
+        condition = conditions.get(name)
+        if condition is None:
+            baselines[source_names.parse(name)] = None
+        elif condition is not Condition.RESET or config.memory_layers:
+            activations = (source for source in sources if isinstance(source, Activation))
+            baselines |= dict.fromkeys(replace(source, condition=condition) for source in activations)
+    return tuple(source for source in baselines if source not in sources)

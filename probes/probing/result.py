@@ -1,4 +1,4 @@
-"""What probes read: held-out predictions of every source and target, and the tables that follow from them."""
+"""Results of probes: held-out predictions of every source and target, and the tables that follow from them."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -20,16 +20,16 @@ from probes.stats.scores import Estimate, Score, differences, scores
 from probes.stats.selectivity import Choice, CodeLength, bits_gained, nested_choice, q_values
 
 ALL = "all"
-"""In the place of a segment or a fold: all of them."""
+"""Instead of a segment or a fold: all of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fitted:
-    """How the probe of one fold came out."""
+    """How the fit of one fold ended."""
 
     strength: float
     inner: float
-    """Cross-entropy of the groups that were held out of the training groups to choose the strength by, nats."""
+    """Cross-entropy (nats) of the training groups that were held out to choose the strength."""
     converged: bool
     gradient_norm: float
     evaluations: int
@@ -37,16 +37,17 @@ class Fitted:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Reading:
-    """What one source says of one target. Rows without a label hold predictions that mean nothing."""
+    """Held-out predictions of one target from one source, and tests. Predictions of rows without a label mean
+    nothing."""
 
     log_probabilities: Float32[np.ndarray, "row class"]
-    """Held out, natural logarithms."""
+    """Natural logarithms."""
     control: Int[np.ndarray, "row"]
-    """Held-out predictions of a probe of the control task, fitted alike."""
+    """Held-out predictions of a probe of the control task, fitted in the same way."""
     direction: Float32[np.ndarray, "d class"]
     """In the source's own units: the mean over folds."""
     fits: tuple[Fitted, ...]
-    """One a fold."""
+    """One per fold."""
     code: CodeLength | None
     """None for baselines."""
     permuted: Permuted | None
@@ -54,15 +55,15 @@ class Reading:
 
     @property
     def unconverged(self) -> int:
-        """Folds whose probe was not done when its evaluations had run out."""
+        """Folds whose fit did not converge."""
         return sum(not fit.converged for fit in self.fits)
 
     def pack(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """JSON values, and arrays by name; `unpack` undoes it."""
-        header = {"fits": [asdict(fit) for fit in self.fits]}
-        header |= {
-            name: None if value is None else asdict(value)
-            for name, value in (("code", self.code), ("permuted", self.permuted))
+        """JSON values, and arrays by name, for `unpack`."""
+        header = {
+            "fits": [asdict(fit) for fit in self.fits],
+            "code": self.code and asdict(self.code),
+            "permuted": self.permuted and asdict(self.permuted),
         }
         return header, {name: getattr(self, name) for name in ("log_probabilities", "control", "direction")}
 
@@ -79,7 +80,7 @@ class Reading:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ProbeCell:
-    """What one source tells of one target in some segments, and beside what."""
+    """Scores of one source for one target in some segments, with their controls."""
 
     source: Source
     target: Target
@@ -88,11 +89,11 @@ class ProbeCell:
     selectivity: Estimate
     """Balanced accuracy of the task less that of the control task, paired."""
     gains: Mapping[str, Estimate]
-    """Bits a row beyond each baseline, paired."""
+    """Bits per row beyond each baseline, paired."""
     compression: float
-    """Uniform code over online code, of all segments; nan for baselines and single segments."""
+    """Uniform over online code length; nan for baselines and single segments."""
     p: float
-    """Of all segments; nan for baselines, single segments and without permutations."""
+    """Of the permutation test; nan for baselines, single segments and without permutations."""
     q: float
     """p adjusted for all sources and targets."""
     unconverged: int
@@ -104,7 +105,7 @@ class ProbeCell:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ProbeResult:
-    """A finished probe."""
+    """The result of a probe."""
 
     plan: ProbePlan
     checkpoint_digest: str
@@ -116,42 +117,43 @@ class ProbeResult:
 
     @property
     def segments(self) -> tuple[int, ...]:
-        """Those that have rows."""
+        """Segments with rows."""
         return tuple(int(segment) for segment in np.unique(self.plan.examples.segment))
 
     def task(self, source: Source, target: Target, rows: Bool[np.ndarray, "row"] | None = None) -> Predictions:
-        """Held-out predictions of some rows; None, of all."""
+        """Held-out predictions of some rows; None: of all."""
         labels = self.plan.labels[target]
-        found = Predictions(
+        predictions = Predictions(
             labels=labels.values,
             groups=self.plan.groups,
             classes=len(labels.names),
             log_probabilities=self.readings[source, target].log_probabilities,
         )
-        return found if rows is None else found.where(rows)
+        return predictions if rows is None else predictions.where(rows)
 
     def control(self, source: Source, target: Target, rows: Bool[np.ndarray, "row"] | None = None) -> Predictions:
-        found = Predictions(
+        """The same for the control task."""
+        predictions = Predictions(
             labels=self.controls[target],
             groups=self.plan.groups,
             classes=len(self.plan.labels[target].names),
             predicted=self.readings[source, target].control,
         )
-        return found if rows is None else found.where(rows)
+        return predictions if rows is None else predictions.where(rows)
 
     def baselines_of(self, source: Source) -> dict[str, Source]:
-        """What a source is compared with, by name: surface features, and itself in another model."""
-        found = {}
+        """A source's baselines by name: features of the text, and the same source in another condition."""
+        baselines = {}
         for baseline in self.plan.baselines:
             if baseline.condition is Condition.TRAINED:
-                found[baseline.label] = baseline
-            elif baseline.own == source.own:
-                found[baseline.condition.value] = baseline
-        return {name: baseline for name, baseline in found.items() if baseline != source}
+                baselines[baseline.label] = baseline
+            elif baseline.name == source.name:
+                baselines[baseline.condition.value] = baseline
+        return {name: baseline for name, baseline in baselines.items() if baseline != source}
 
     @cached_property
     def cells(self) -> dict[tuple[Source, Target, int | str], ProbeCell]:
-        """Every source, baselines too, and target, in all segments and in each."""
+        """A cell for every source (baselines, too) and target, in all segments and in each."""
         slices: dict[int | str, Bool[np.ndarray, "row"] | None] = {ALL: None}
         slices |= {segment: self.plan.examples.segment == segment for segment in self.segments}
         keys = [(source, target, segment) for source, target in self.readings for segment in slices]
@@ -160,7 +162,7 @@ class ProbeResult:
         seed = self.plan.spec.seed
         scored = scores(list(tasks.values()), seed)
         selectivities = differences(
-            Measure.BALANCED_ACCURACY, [_classes_alone(task) for task in tasks.values()], controls, seed
+            Measure.BALANCED_ACCURACY, [_without_probabilities(task) for task in tasks.values()], controls, seed
         )
         pairs = [
             (key, name, (baseline, *key[1:]))
@@ -168,32 +170,29 @@ class ProbeResult:
             if key[0] in self.plan.sources
             for name, baseline in self.baselines_of(key[0]).items()
         ]
-        gained = (
-            bits_gained([tasks[key] for key, _, _ in pairs], [tasks[other] for _, _, other in pairs], seed)
-            if pairs
-            else ()
-        )
+        gained = bits_gained([tasks[key] for key, _, _ in pairs], [tasks[other] for _, _, other in pairs], seed)
         gains: dict[Any, dict[str, Estimate]] = {key: {} for key in keys}
         for (key, name, _), gain in zip(pairs, gained):
             gains[key][name] = gain
-        p = {key: _p(self.readings[key]) for key in self.readings}
-        q = dict(zip(p, q_values(np.array(list(p.values())))))
-        found = {}
-        for key, score, selectivity in zip(keys, scored, selectivities):
-            reading, whole = self.readings[key[:2]], key[2] == ALL
-            found[key] = ProbeCell(
-                source=key[0],
-                target=key[1],
-                segment=key[2],
+        p = {key: reading.permuted.p if reading.permuted else np.nan for key, reading in self.readings.items()}
+        q = dict(zip(p, q_values(np.array(list(p.values()))).tolist()))
+        cells = {}
+        for (source, target, segment), score, selectivity in zip(keys, scored, selectivities):
+            pair, key, is_all = (source, target), (source, target, segment), segment == ALL
+            reading = self.readings[pair]
+            cells[key] = ProbeCell(
+                source=source,
+                target=target,
+                segment=segment,
                 score=score,
                 selectivity=selectivity,
                 gains=gains[key],
-                compression=reading.code.compression if whole and reading.code is not None else np.nan,
-                p=p[key[:2]] if whole else np.nan,
-                q=float(q[key[:2]]) if whole else np.nan,
+                compression=reading.code.compression if is_all and reading.code else np.nan,
+                p=p[pair] if is_all else np.nan,
+                q=q[pair] if is_all else np.nan,
                 unconverged=reading.unconverged,
             )
-        return found
+        return cells
 
     def best(self, target: Target) -> Choice:
         """The best of the spec's sources for a target, chosen in each fold by its training groups alone."""
@@ -202,7 +201,7 @@ class ProbeResult:
         return nested_choice(inner, tasks, self.plan.folds, tasks[0].headline, self.plan.spec.seed)
 
     def confusion(self, source: Source, target: Target, segment: int | str = ALL) -> Int[np.ndarray, "class class"]:
-        """Held-out rows by their class (row) and the class that was read (column)."""
+        """Held-out rows by their true class (row) and predicted class (column)."""
         task = self.task(source, target)
         rows = (task.labels >= 0) & (True if segment == ALL else self.plan.examples.segment == segment)
         counts = np.zeros((task.classes, task.classes), int)
@@ -211,7 +210,7 @@ class ProbeResult:
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """cells: a row per source, target and segment. metrics: one per source, target, fold and metric. examples: one
-        per row."""
+        per row of the probe."""
         return {
             "cells": pd.DataFrame([self._cell(cell) for cell in self.cells.values()]),
             "metrics": self._metrics,
@@ -246,7 +245,7 @@ class ProbeResult:
     @cached_property
     def _metrics(self) -> pd.DataFrame:
         tests = {ALL: None} | {
-            str(at): np.isin(np.arange(len(self.plan.groups)), fold.test) for at, fold in enumerate(self.plan.folds)
+            str(i): np.isin(np.arange(len(self.plan.groups)), fold.test) for i, fold in enumerate(self.plan.folds)
         }
         keys = [(source, target, fold) for source, target in self.readings for fold in tests]
         scored = scores([self.task(source, target, tests[fold]) for source, target, fold in keys], self.plan.spec.seed)
@@ -267,11 +266,7 @@ class ProbeResult:
         )
 
 
-def _p(reading: Reading) -> float:
-    return np.nan if reading.permuted is None else reading.permuted.p
-
-
-def _classes_alone(task: Predictions) -> Predictions:
+def _without_probabilities(task: Predictions) -> Predictions:
     return Predictions(labels=task.labels, groups=task.groups, classes=task.classes, predicted=task.predicted)
 
 

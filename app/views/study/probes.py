@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from probes.features.examples import Examples
     from probes.features.sources import Source
     from probes.features.targets import Target
-    from probes.probing.directions import Spoken
+    from probes.probing.directions import TopTokens
     from probes.probing.result import ProbeCell, ProbeResult
     from probes.stats.scores import Estimate
     from probes.stats.selectivity import Choice
@@ -52,7 +52,7 @@ class Probed:
         """The sources and their baselines; if these are many, only baselines that all sources share."""
         plan = self.result.plan
         few = len(plan.sources) + len(plan.baselines) <= _MOST_ROWS
-        return (*plan.sources, *(baseline for baseline in plan.baselines if few or baseline.label == baseline.own))
+        return (*plan.sources, *(baseline for baseline in plan.baselines if few or baseline.label == baseline.name))
 
     @property
     def columns(self) -> tuple[int | str, ...]:
@@ -294,10 +294,10 @@ def _passage(examples: Examples, row: int) -> str:
     return ("" if first == segment.start else "… ") + " ".join(words.split())
 
 
-def direction_tokens(spoken: Spoken, names: Sequence[str], piece_of: Callable[[int], str]) -> Table:
+def direction_tokens(found: TopTokens, names: Sequence[str], piece_of: Callable[[int], str]) -> Table:
     """The top tokens of each class's direction."""
     rows = [
         (name, "  ".join(visible(piece_of(int(token))) for token in tokens))
-        for name, tokens in zip(names, spoken.tokens)
+        for name, tokens in zip(names, found.tokens)
     ]
     return Table(columns=columns_of(("class", "top tokens"), rows))

@@ -141,7 +141,7 @@ def erasure(
     found = collect(checkpoint, examples, place.sources(checkpoint.config), on_document=on_document)
     fitting = Fitting(np.stack([*found.values()], axis=1), examples.groups, seed)
     targets = people if isinstance(place, Bank) else (CorrectAnswer(),)
-    labels = [examples.label(target) for target in targets]
+    labels = [target.label(examples) for target in targets]
     worlds = [track(encoded.prompt.statements)[-1] for encoded in encoded_prompts]
     if isinstance(place, Bank):
         told = [
@@ -259,7 +259,7 @@ def _answer(
 
 def _somebody_else(examples: Examples, people: Sequence[PlaceOf]) -> Labels:
     """Where the person is who comes after the one that each row's question asks for."""
-    labels = [examples.label(target) for target in people]
+    labels = [target.label(examples) for target in people]
     names = sorted({name for label in labels for name in label.names})
     places = np.array(
         [[names.index(label.names[value]) if value >= 0 else UNKNOWN for value in label.values] for label in labels]

@@ -86,7 +86,7 @@ def captured(
     source: Source, trace: Trace, moment: RowPosition, checkpoint: Checkpoint, segment: int, position: int
 ) -> np.ndarray:
     """The features of one row, from a run of its document."""
-    name, _, view = source.own.partition(":")
+    name, _, view = source.name.partition(":")
     site, _, layer = name.partition(".")
     if site != "bank":
         value = trace.at(Site[site.upper()], segment=segment, layer=int(layer) if layer else None)
@@ -198,9 +198,9 @@ def test_a_sketch_is_linear_and_keeps_squared_distances() -> None:
     banks = torch.randn(30, 6, 6, generator=torch.Generator().manual_seed(0))
     at = ViewRows(torch.arange(30), torch.zeros(30, dtype=torch.long))
     sketch = Sketch(d=1000)
-    small = sketch.rows(banks, at)
+    small = sketch.features(banks, at)
     np.testing.assert_allclose(
-        sketch.rows(2 * banks + 1, at), 2 * small + sketch.rows(torch.ones_like(banks), at), atol=1e-4
+        sketch.features(2 * banks + 1, at), 2 * small + sketch.features(torch.ones_like(banks), at), atol=1e-4
     )
     ratios = (small[1:] - small[:-1]).square().sum(1) / (banks[1:] - banks[:-1]).square().sum((1, 2))
     assert ratios.mean() == pytest.approx(1, abs=0.05) and ratios.std() < (8 / 1000) ** 0.5

@@ -46,7 +46,7 @@ def test_every_row_is_where_its_moment_says(rows: Callable[..., Examples], momen
                             sum(end <= place for end in ends),
                         )
                     )
-    columns = (examples.document, examples.segment, examples.position, examples.token, examples.told)
+    columns = (examples.document, examples.segment, examples.position, examples.token, examples.statements)
     assert [tuple(map(int, row)) for row in zip(*columns)] == wanted
     assert [
         examples.encoded_prompts[at].tokens.ids[place] for at, place in zip(examples.document, examples.place)
@@ -55,27 +55,27 @@ def test_every_row_is_where_its_moment_says(rows: Callable[..., Examples], momen
 
 def test_what_is_read_ends_with_the_question_or_with_the_last_row(rows: Callable[..., Examples]) -> None:
     asked = rows(RowPosition.QUESTION)
-    for encoded, segments in zip(asked.encoded_prompts, asked.read):
+    for encoded, segments in zip(asked.encoded_prompts, asked.read_segments):
         assert [token for segment in segments for token in segment.ids] == list(
             encoded.tokens.ids[: encoded.question.stop]
         )
-    for encoded, segments in zip(asked.encoded_prompts, rows(RowPosition.SEGMENT).read):
+    for encoded, segments in zip(asked.encoded_prompts, rows(RowPosition.SEGMENT).read_segments):
         assert segments == encoded.segments[: encoded.segment]
 
 
 def test_pieces_hold_every_row_once(rows: Callable[..., Examples]) -> None:
     examples = rows(RowPosition.TOKEN)
-    assert sorted(row for piece in examples.pieces.values() for row in range(piece.start, piece.stop)) == list(
+    assert sorted(row for piece in examples.segment_rows.values() for row in range(piece.start, piece.stop)) == list(
         range(len(examples))
     )
-    for (document, segment), piece in examples.pieces.items():
+    for (document, segment), piece in examples.segment_rows.items():
         assert set(examples.document[piece]) == {document} and set(examples.segment[piece]) == {segment}
 
 
 def test_the_kind_of_a_row_is_the_last_statement_told(rows: Callable[..., Examples]) -> None:
     examples = rows(RowPosition.TOKEN)
-    assert examples.kind[0] == "" and examples.told[0] == 0
-    for at, told, kind in zip(examples.document, examples.told, examples.kind):
+    assert examples.last_statement[0] == "" and examples.statements[0] == 0
+    for at, told, kind in zip(examples.document, examples.statements, examples.last_statement):
         assert kind == (examples.encoded_prompts[at].prompt.statements[told - 1] if told else "")
 
 
@@ -84,7 +84,7 @@ def test_rows_without_a_group_are_refused_and_so_are_no_rows(rows: Callable[...,
     for groups in (examples.groups[:-1], np.where(np.arange(len(examples)) == 3, "", examples.groups)):
         with pytest.raises(ValueError, match="every row needs a group"):
             replace(examples, groups=groups)
-    document, *_ = Documents(count=1).asked(gated.tokenizer)
+    document, *_ = Documents(count=1).load(gated.tokenizer)
     alone = replace(
         document.prompt,
         text=document.prompt.question,
@@ -98,14 +98,14 @@ def test_rows_without_a_group_are_refused_and_so_are_no_rows(rows: Callable[...,
 
 
 def test_documents_that_share_anything_are_one_group(gated: Checkpoint) -> None:
-    prompts = [document.prompt for document in Documents(count=4).asked(gated.tokenizer)]
+    prompts = [document.prompt for document in Documents(count=4).load(gated.tokenizer)]
     shared = [("a", "p"), ("b", "q"), ("c", "p"), ("d", "r")]
     examples = Examples.among(gated, list(map(Document, prompts, shared)), RowPosition.QUESTION)
     assert list(examples.groups) == ["a", "b", "a", "d"]
 
 
 def test_simulated_documents_are_stories_from_a_seed_on(gated: Checkpoint) -> None:
-    found = Documents(tasks=(2, 5), count=3, seed=7).asked(gated.tokenizer)
+    found = Documents(tasks=(2, 5), count=3, seed=7).load(gated.tokenizer)
     assert [document.shared for document in found] == [
         (f"qa{task}_simulated:{seed}",) for task in (2, 5) for seed in (7, 8, 9)
     ]
@@ -115,7 +115,7 @@ def test_simulated_documents_are_stories_from_a_seed_on(gated: Checkpoint) -> No
 def test_held_out_questions_of_one_story_are_one_group(gated: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "lm2.tasks.stories.questions",
-        lambda task, count: tuple(document.prompt for document in Documents(count=2).asked(gated.tokenizer)) * 2,
+        lambda task, count: tuple(document.prompt for document in Documents(count=2).load(gated.tokenizer)) * 2,
     )
     examples = Examples.of(gated, Documents(origin=Origin.HELD_OUT, count=4), RowPosition.QUESTION)
     assert list(examples.groups) == ["qa1_simulated:0", "qa1_simulated:1"] * 2
@@ -151,10 +151,10 @@ def test_passages_do_not_overlap_and_those_who_share_one_are_one_group(
         assert 600 < len(encoded.tokens) < 1000
         assert all(statement.endswith(".") for statement in encoded.prompt.statements)
     with pytest.raises(ValueError, match="no book .* has the 40,000 characters"):
-        replace(chosen, length="4k").asked(gated.tokenizer)
+        replace(chosen, length="4k").load(gated.tokenizer)
     monkeypatch.delenv("LM2_DATA_DIR")
     with pytest.raises(ValueError, match="set LM2_DATA_DIR"):
-        chosen.asked(gated.tokenizer)
+        chosen.load(gated.tokenizer)
 
 
 def test_a_choice_of_documents_goes_through_json() -> None:
@@ -166,12 +166,16 @@ def test_a_choice_of_documents_goes_through_json() -> None:
 @pytest.mark.parametrize(
     ("choice", "wrong"),
     [
-        ({"tasks": ()}, "tasks are different ones"), ({"tasks": (11,)}, "of 1 to 10"), ({"tasks": (1, 1)}, "different"),
+        ({"tasks": ()}, "tasks must be different"),
+        ({"tasks": (11,)}, "from 1 to 10"),
+        ({"tasks": (1, 1)}, "different"),
         ({"count": 0}, "1 document"),
-        ({"seed": -1}, "not negative"), ({"length": "0k"}, "more than 300 tokens"), ({"length": "long"}, "4k or 1M"),
+        ({"seed": -1}, "a seed of at least 0"),
+        ({"length": "0k"}, "more than 300 tokens"),
+        ({"length": "long"}, "4k or 1M"),
         ({"origin": "real"}, "origin must be of"),
     ],
-)  # fmt: skip
+)
 def test_a_choice_that_makes_no_sense_is_refused(choice: dict[str, object], wrong: str) -> None:
     with pytest.raises(ValueError, match=wrong):
         Documents(**choice)

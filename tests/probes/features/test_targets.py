@@ -32,13 +32,13 @@ def told(gated: Checkpoint) -> Callable[..., Examples]:
 
 
 def said(examples: Examples, text: str) -> list[str | None]:
-    labels = examples.label(target_names.parse(text))
+    labels = target_names.parse(text).label(examples)
     return [None if value < 0 else labels.names[value] for value in labels.values]
 
 
 def so_far(examples: Examples) -> Iterator[tuple[list[str], str]]:
     """What each row has been told, and what it will be asked."""
-    for at, count in zip(examples.document, examples.told):
+    for at, count in zip(examples.document, examples.statements):
         prompt = examples.encoded_prompts[at].prompt
         yield [*prompt.statements[:count]], prompt.question
 
@@ -117,13 +117,13 @@ def test_what_the_question_rests_on_is_told_from_its_last_fact_on(told: Callable
 
 def test_a_question_keeps_its_type_and_its_answer(told: Callable[..., Examples]) -> None:
     examples = told(1, 6, moment=RowPosition.QUESTION)
-    assert examples.label(target_names.parse("question type")).names == ("Is _ in the _?", "Where is _?")
+    assert target_names.parse("question type").label(examples).names == ("Is _ in the _?", "Where is _?")
     assert said(examples, "answer") == [encoded.prompt.answer for encoded in examples.encoded_prompts]
 
 
 def test_tokens_back_are_those_of_the_text_and_rare_ones_are_unknown(told: Callable[..., Examples]) -> None:
     examples = told(1, moment=RowPosition.TOKEN)
-    labels = examples.label(target_names.parse("token 2 back"))
+    labels = target_names.parse("token 2 back").label(examples)
     assert len(labels.names) == 20
     for value, document, place in zip(labels.values, examples.document, examples.place):
         tokens = examples.encoded_prompts[document].tokens
@@ -134,9 +134,9 @@ def test_tokens_back_are_those_of_the_text_and_rare_ones_are_unknown(told: Calla
 
 
 def test_numbers_stand_in_their_order_and_before_words(told: Callable[..., Examples]) -> None:
-    names = told(2, moment=RowPosition.TOKEN).label(target_names.parse("segment")).names
+    names = target_names.parse("segment").label(told(2, moment=RowPosition.TOKEN)).names
     assert names == tuple(map(str, range(len(names)))) and len(names) > 10
-    assert told(2).label(target_names.parse("facts told")).names[-2:] == ("9", "10+")
+    assert target_names.parse("facts told").label(told(2)).names[-2:] == ("9", "10+")
 
 
 def test_a_star_stands_for_all_there_is_and_what_is_not_there_is_refused(told: Callable[..., Examples]) -> None:
@@ -164,7 +164,7 @@ def test_a_slot_is_overwritten_by_a_change_of_half_its_norm(gated: Checkpoint, t
             "yes" if change > 0.5 else "no" for change in changes[:, target.slot]
         ]
     with pytest.raises(ValueError, match="takes a run of the model"):
-        examples.label(targets[0])
+        targets[0].label(examples)
 
 
 def test_own_labels_are_those_of_their_rows_and_join_groups(
@@ -182,7 +182,7 @@ def test_own_labels_are_those_of_their_rows_and_join_groups(
     assert set(found.groups[20:]) == {examples.groups[20]}
     table = examples.table().assign(label=lambda rows: rows["statement"])
     table.to_csv(path)
-    assert said(examples, str(target)) == list(examples.kind)
+    assert said(examples, str(target)) == list(examples.last_statement)
 
 
 @pytest.mark.parametrize(
@@ -209,5 +209,5 @@ def test_a_file_of_labels_that_does_not_fit_is_refused(
 
 def test_labels_cannot_be_changed(told: Callable[..., Examples]) -> None:
     with pytest.raises(ValueError, match="read-only"):
-        told(1).label(target_names.parse("answer")).values[0] = 1
-    assert told(1).label(target_names.parse("answer")).values.dtype == np.int64
+        target_names.parse("answer").label(told(1)).values[0] = 1
+    assert target_names.parse("answer").label(told(1)).values.dtype == np.int64

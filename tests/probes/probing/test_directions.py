@@ -7,7 +7,7 @@ import torch
 from lm2.weights.checkpoint import Checkpoint
 from probes.causal.lens import read_out
 from probes.features import source_names
-from probes.probing.directions import spoken
+from probes.probing.directions import top_tokens
 
 
 def _weights(checkpoint: Checkpoint) -> np.ndarray:
@@ -18,7 +18,7 @@ def _weights(checkpoint: Checkpoint) -> np.ndarray:
 
 def test_a_direction_of_the_stream_says_what_it_adds_to_logits(gated: Checkpoint) -> None:
     weights, direction = _weights(gated), np.random.default_rng(0).standard_normal((16, 3))
-    found = spoken(gated, source_names.parse("resid_post.1"), direction, top=5)
+    found = top_tokens(gated, source_names.parse("resid_post.1"), direction, top=5)
     centred = direction - direction.mean(1, keepdims=True)
     logits = weights @ (centred / np.linalg.norm(centred, axis=0))
     logits -= logits.mean(0)
@@ -29,7 +29,9 @@ def test_a_direction_of_the_stream_says_what_it_adds_to_logits(gated: Checkpoint
 def test_what_classes_have_in_common_is_not_shown(gated: Checkpoint) -> None:
     draw = np.random.default_rng(1)
     direction, common = draw.standard_normal((16, 3)), draw.standard_normal((16, 1))
-    one, other = (spoken(gated, source_names.parse("resid_post.1"), some) for some in (direction, direction + common))
+    one, other = (
+        top_tokens(gated, source_names.parse("resid_post.1"), some) for some in (direction, direction + common)
+    )
     assert np.array_equal(one.tokens, other.tokens)
 
 
@@ -39,9 +41,9 @@ def test_a_direction_of_slots_goes_through_the_block_that_reads_them(gated: Chec
         with torch.inference_mode():
             memory = gated.model.blocks[layer].mem
             path = (memory.o.weight @ memory.read_v.weight * memory.ln_read.w).numpy()
-        found = spoken(gated, source_names.parse(source), direction)
+        found = top_tokens(gated, source_names.parse(source), direction)
         logits = _weights(gated) @ path @ (direction - direction.mean(1, keepdims=True))
-        assert np.array_equal(found.tokens[:, 0], logits.argmax(0)) and f"block {layer}" in found.way
+        assert np.array_equal(found.tokens[:, 0], logits.argmax(0)) and f"block {layer}" in found.path
 
 
 @pytest.mark.parametrize("toy", ["rmt", "release"])
@@ -53,7 +55,7 @@ def test_without_norm_and_gate_a_direction_says_what_a_slot_says(toy: str, reque
     bank = np.tile(slot, (checkpoint.config.slots, 1))
     said = read_out(checkpoint, bank, max(checkpoint.config.memory_layers), top=8, random=1, seed=0).tokens[0]
     assert np.array_equal(
-        spoken(checkpoint, source_names.parse("bank:mean"), np.stack([slot, -slot], 1)).tokens[0], said
+        top_tokens(checkpoint, source_names.parse("bank:mean"), np.stack([slot, -slot], 1)).tokens[0], said
     )
 
 
@@ -61,5 +63,5 @@ def test_without_norm_and_gate_a_direction_says_what_a_slot_says(toy: str, reque
     "source", ["bank:sketch8", "tokens", "gate_in.0:mean", "read_pattern.0", "untrained bank:mean"]
 )
 def test_features_that_are_no_vector_of_the_model_say_nothing(source: str, gated: Checkpoint) -> None:
-    with pytest.raises(ValueError, match="no way to the vocabulary|says nothing"):
-        spoken(gated, source_names.parse(source), np.ones((8, 2)))
+    with pytest.raises(ValueError, match="no path to the vocabulary|says nothing"):
+        top_tokens(gated, source_names.parse(source), np.ones((8, 2)))

@@ -141,11 +141,11 @@ def test_a_spec_is_the_same_after_a_way_through_json():
     ("values", "words"),
     [
         ({"family": "svm"}, "family must be of"),
-        ({"folds": 1}, "2 folds at least"),
+        ({"folds": 1}, "folds must be at least 2"),
         ({"strengths": [0]}, "strengths must be positive"),
-        ({"baselines": ["chance"]}, "baselines are of tokens"),
+        ({"baselines": ["chance"]}, "baselines must be of tokens"),
         ({"sources": []}, "sources must hold one text at least"),
-        ({"documents": {"kind": "Documents", "tasks": [11]}}, "tasks are different ones"),
+        ({"documents": {"kind": "Documents", "tasks": [11]}}, "tasks must be different"),
         ({"colour": "red"}, "no fields"),
     ],
 )
