@@ -5,6 +5,7 @@ features.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -28,11 +29,10 @@ def fit(
     *,
     family: Family = Family.LOGISTIC,
     strength: float | None = None,
-    tol: float = TOLERANCE,
 ) -> Probe:
     """A probe of one target; see `fit_many`. `strength` None: the family's default."""
     strength = family.default if strength is None else strength
-    return fit_many(features, np.asarray(labels)[None], (classes,), family=family, strengths=(strength,), tol=tol)[0]
+    return fit_many(features, np.asarray(labels)[None], (classes,), family=family, strengths=(strength,))[0]
 
 
 def fit_many(
@@ -51,7 +51,7 @@ def fit_many(
     Args:
         labels: 0 to classes - 1; -1 leaves the row out for that target. The scaler is of all rows.
         classes: of each target. Those without rows get a probability near 0.
-        strengths: one per target; see `family.strength`.
+        strengths: one per target; see `Family`.
         tol: a logistic probe has converged when no entry of its gradient is larger. One that cannot converge has
             `converged` False.
         start: probes of the same targets, fitted on any rows, from which logistic ones start.
@@ -79,7 +79,6 @@ def choose(
     family: Family = Family.LOGISTIC,
     strengths: Sequence[float],
     seed: int = 0,
-    tol: float = TOLERANCE,
 ) -> tuple[Chosen, ...]:
     """The strength of each target with the lowest cross-entropy on a quarter of the groups, fitted on the others.
 
@@ -93,7 +92,7 @@ def choose(
     _present(labels, classes)
     strengths = sorted(set(strengths))[: 1 if family is Family.MASS_MEAN else None]
     for strength in strengths:
-        _check(family, [strength] * len(classes), tol, len(classes))
+        _check(family, [strength] * len(classes), TOLERANCE, len(classes))
     fold = hold_out(groups, seed=seed)
     train, test = labels[:, fold.train], labels[:, fold.test]
     able = [i for i, own in enumerate(train) if len(set(own[own >= 0])) > 1 and (test[i] >= 0).any()]
@@ -101,7 +100,7 @@ def choose(
     chosen = [Chosen(usual, float(np.log(count))) for count in classes]
     if able:
         training = _Training(features, labels[able], [classes[i] for i in able], fold.train)
-        path = training.path(family, [[strength] * len(able) for strength in strengths], tol)
+        path = training.path(family, [[strength] * len(able) for strength in strengths], TOLERANCE)
         held_out = features[fold.test]
         for i, probes in zip(able, zip(*path)):
             losses = [_cross_entropy(probe.log_probabilities(held_out), test[i]) for probe in probes]
@@ -164,19 +163,15 @@ class _Training:
             for count, strength, known in zip(counts, strengths, self._known)
         ]
         weights = None if start is None else [self._start(target, probe) for target, probe in enumerate(start)]
+        minima = minimise(self._rows, self._labels, counts, penalties, tol=tol, start=weights)
         return tuple(
-            self._probe(
-                target,
-                Family.LOGISTIC,
-                strengths[target],
-                (minimum.weights[:-1], minimum.weights[-1]),
+            replace(
+                self._probe(target, Family.LOGISTIC, strength, (minimum.weights[:-1], minimum.weights[-1])),
                 converged=minimum.gradient_norm <= tol,
                 gradient_norm=minimum.gradient_norm,
                 evaluations=minimum.evaluations,
             )
-            for target, minimum in enumerate(
-                minimise(self._rows, self._labels, counts, penalties, tol=tol, start=weights)
-            )
+            for target, (strength, minimum) in enumerate(zip(strengths, minima))
         )
 
     def _start(self, target: int, probe: Probe) -> Float32[np.ndarray, "d+1 class"]:
@@ -208,20 +203,11 @@ class _Training:
                         if family is not Family.LDA:
                             scores = rows @ linear[0].astype(np.float32) + linear[1]
                             temperature = closed_form.temperature(scores, labels[i])
-                        result[target].append(self._probe(target, family, strength, linear, temperature=temperature))
+                        result[target].append(self._probe(target, family, strength, linear, temperature))
         return result
 
     def _probe(
-        self,
-        target: int,
-        family: Family,
-        strength: float,
-        linear: closed_form.Linear,
-        *,
-        temperature: float = 1.0,
-        converged: bool = True,
-        gradient_norm: float = 0.0,
-        evaluations: int = 1,
+        self, target: int, family: Family, strength: float, linear: closed_form.Linear, temperature: float = 1.0
     ) -> Probe:
         """Classes without rows score less than others: scores sum to 0 over the classes with rows, or to 1 in ridge."""
         present = self._present[target]
@@ -235,9 +221,6 @@ class _Training:
             mean=read_only(self._mean),
             scale=read_only(self._scale),
             temperature=temperature,
-            converged=converged,
-            gradient_norm=gradient_norm,
-            evaluations=evaluations,
             strength=float(strength),
         )
 

@@ -9,20 +9,22 @@ from scipy.special import log_softmax
 
 
 class Family(Enum):
-    """Kinds of probe. `strength` says what their parameter of that name means, and `default` is its value."""
+    """Kinds of probe, with the default of their parameter `strength`."""
 
-    MASS_MEAN = "mass-mean", "none: there is nothing to choose", 1.0
-    """Nearest class mean: the direction of two classes is the difference of their means."""
-    LDA = "LDA", "shrinkage of the covariance within classes towards its mean variance, up to 1", 0.1
-    RIDGE = "ridge", "lambda: mean squared error + lambda x sum of squared weights", 0.1
-    LOGISTIC = "logistic", "C of scikit-learn: sum of cross-entropies + sum of squared weights / (2 C)", 0.01
+    MASS_MEAN = "mass-mean", 1.0
+    """Nearest class mean: the direction of two classes is the difference of their means. It ignores the strength."""
+    LDA = "LDA", 0.1
+    """Strength: shrinkage of the covariance within classes towards its mean variance, up to 1."""
+    RIDGE = "ridge", 0.1
+    """Strength: lambda in mean squared error + lambda x sum of squared weights."""
+    LOGISTIC = "logistic", 0.01
+    """Strength: scikit-learn's C in sum of cross-entropies + sum of squared weights / (2 C)."""
 
-    strength: str
     default: float
 
-    def __new__(cls, value: str, strength: str, default: float) -> "Family":
+    def __new__(cls, value: str, default: float) -> "Family":
         member = object.__new__(cls)
-        member._value_, member.strength, member.default = value, strength, default
+        member._value_, member.default = value, default
         return member
 
 
@@ -41,13 +43,13 @@ class Probe:
     """Standard deviation of the training rows; 1 if a feature is constant."""
     temperature: float
     """Scores divided by it are log-probabilities up to a constant."""
-    converged: bool
-    """Whether the gradient is within the tolerance. Closed forms: True, with a gradient of 0 and one evaluation."""
-    gradient_norm: float
-    """Largest absolute entry of the mean loss's gradient."""
-    evaluations: int
     strength: float
     """See `Family`."""
+    converged: bool = True
+    """Whether the gradient is within the tolerance."""
+    gradient_norm: float = 0.0
+    """Largest absolute entry of the mean loss's gradient."""
+    evaluations: int = 1
 
     @property
     def raw_direction(self) -> Float32[np.ndarray, "d class"]:

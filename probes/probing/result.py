@@ -1,6 +1,6 @@
 """Results of probes: held-out predictions of every source and target, and the tables that follow from them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -120,26 +120,17 @@ class ProbeResult:
         """Segments with rows."""
         return tuple(int(segment) for segment in np.unique(self.plan.examples.segment))
 
-    def task(self, source: Source, target: Target, rows: Bool[np.ndarray, "row"] | None = None) -> Predictions:
-        """Held-out predictions of some rows; None: of all."""
-        labels = self.plan.labels[target]
-        predictions = Predictions(
-            labels=labels.values,
-            groups=self.plan.groups,
-            classes=len(labels.names),
-            log_probabilities=self.readings[source, target].log_probabilities,
+    def task(self, source: Source, target: Target) -> Predictions:
+        """Held-out predictions of the target."""
+        labels, values = self.plan.labels[target], self.readings[source, target].log_probabilities
+        return Predictions(
+            labels=labels.values, groups=self.plan.groups, classes=len(labels.names), log_probabilities=values
         )
-        return predictions if rows is None else predictions.where(rows)
 
-    def control(self, source: Source, target: Target, rows: Bool[np.ndarray, "row"] | None = None) -> Predictions:
-        """The same for the control task."""
-        predictions = Predictions(
-            labels=self.controls[target],
-            groups=self.plan.groups,
-            classes=len(self.plan.labels[target].names),
-            predicted=self.readings[source, target].control,
-        )
-        return predictions if rows is None else predictions.where(rows)
+    def control(self, source: Source, target: Target) -> Predictions:
+        """Held-out predictions of the target's control task."""
+        classes, values = len(self.plan.labels[target].names), self.readings[source, target].control
+        return Predictions(labels=self.controls[target], groups=self.plan.groups, classes=classes, predicted=values)
 
     def baselines_of(self, source: Source) -> dict[str, Source]:
         """A source's baselines by name: features of the text, and the same source in another condition."""
@@ -154,12 +145,10 @@ class ProbeResult:
     @cached_property
     def cells(self) -> dict[tuple[Source, Target, int | str], ProbeCell]:
         """A cell for every source (baselines, too) and target, in all segments and in each."""
-        slices: dict[int | str, Bool[np.ndarray, "row"] | None] = {ALL: None}
+        slices: dict[int | str, Bool[np.ndarray, "row"]] = {ALL: np.full(len(self.plan.groups), True)}
         slices |= {segment: self.plan.examples.segment == segment for segment in self.segments}
-        keys = [(source, target, segment) for source, target in self.readings for segment in slices]
-        tasks = {key: self.task(*key[:2], slices[key[2]]) for key in keys}
-        controls = [self.control(*key[:2], slices[key[2]]) for key in keys]
-        seed = self.plan.spec.seed
+        tasks = self._sliced(self.task, slices)
+        controls, keys, seed = list(self._sliced(self.control, slices).values()), list(tasks), self.plan.spec.seed
         scored = scores(list(tasks.values()), seed)
         selectivities = differences(
             Measure.BALANCED_ACCURACY, [_without_probabilities(task) for task in tasks.values()], controls, seed
@@ -222,6 +211,13 @@ class ProbeResult:
         for name, table in self.tables().items():
             write_table(table, folder, name)
 
+    def _sliced(
+        self, predictions: Callable[[Source, Target], Predictions], slices: Mapping[Any, Bool[np.ndarray, "row"]]
+    ) -> dict[tuple[Source, Target, Any], Predictions]:
+        """Predictions of every source, target and slice of the rows."""
+        whole = {pair: predictions(*pair) for pair in self.readings}
+        return {(*pair, name): task.where(rows) for pair, task in whole.items() for name, rows in slices.items()}
+
     def _cell(self, cell: ProbeCell) -> dict[str, Any]:
         bits = cell.score.estimates[Measure.BITS]
         row = {
@@ -244,11 +240,10 @@ class ProbeResult:
 
     @cached_property
     def _metrics(self) -> pd.DataFrame:
-        tests = {ALL: None} | {
-            str(i): np.isin(np.arange(len(self.plan.groups)), fold.test) for i, fold in enumerate(self.plan.folds)
-        }
-        keys = [(source, target, fold) for source, target in self.readings for fold in tests]
-        scored = scores([self.task(source, target, tests[fold]) for source, target, fold in keys], self.plan.spec.seed)
+        rows = np.arange(len(self.plan.groups))
+        tests = {ALL: rows >= 0} | {str(i): np.isin(rows, fold.test) for i, fold in enumerate(self.plan.folds)}
+        tasks = self._sliced(self.task, tests)
+        scored = scores(list(tasks.values()), self.plan.spec.seed)
         return pd.DataFrame(
             [
                 {
@@ -260,7 +255,7 @@ class ProbeResult:
                     "n": score.n,
                     "groups": score.groups,
                 }
-                for (source, target, fold), score in zip(keys, scored)
+                for (source, target, fold), score in zip(tasks, scored)
                 for measure, estimate in score.estimates.items()
             ]
         )

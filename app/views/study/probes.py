@@ -70,7 +70,7 @@ def statistics(result: ProbeResult) -> Probed:
 
     plan, cells = result.plan, result.cells
     controls = [
-        result.control(source, target, None if segment == ALL else plan.examples.segment == segment)
+        result.control(source, target).where((plan.examples.segment == segment) | (segment == ALL))
         for source, target, segment in cells
     ]
     return Probed(
