@@ -24,14 +24,14 @@ FINDINGS = Findings(
 
 
 def test_files_name_each_end_of_each_interval_after_its_column() -> None:
-    found = FINDINGS.to_json()
-    assert found["columns"] == [
+    table = FINDINGS.to_json()
+    assert table["columns"] == [
         "condition", "right (%)", "right_low (%)", "right_high (%)", "change (nats)", "change_low (nats)",
         "change_high (nats)", "p",
     ]  # fmt: skip
-    assert found["rows"][1] == ["off", 10.0, 5.0, 20.0, 0.1, None, None, None]
-    assert found["curve"] == ["condition", "right (%)", "right_low (%)", "right_high (%)"]
-    json.dumps(found, allow_nan=False)
+    assert table["rows"][1] == ["off", 10.0, 5.0, 20.0, 0.1, None, None, None]
+    assert table["curve"] == ["condition", "right (%)", "right_low (%)", "right_high (%)"]
+    json.dumps(table, allow_nan=False)
 
 
 def test_a_column_keeps_the_ends_of_its_own_intervals() -> None:

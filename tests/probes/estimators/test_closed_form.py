@@ -32,14 +32,14 @@ def test_the_scaler_is_of_the_rows_that_are_given(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(closed_form, "_BLOCK", 32)
     features = X.copy()
     features[:, 2] = 1234.567
-    kept = EVERYONE[::2]
-    mean, scale = scaler(features, kept)
-    book = StandardScaler().fit(features[kept].astype(float))
+    chosen = EVERYONE[::2]
+    mean, scale = scaler(features, chosen)
+    book = StandardScaler().fit(features[chosen].astype(float))
     np.testing.assert_allclose(mean, book.mean_, rtol=1e-6)
     np.testing.assert_allclose(scale, book.scale_, rtol=1e-6)
     assert scale[2] == 1
-    found = standardised(features, kept[:7], mean, scale)
-    np.testing.assert_allclose(found, np.hstack([book.transform(features[kept[:7]]), np.ones((7, 1))]), atol=1e-5)
+    result = standardised(features, chosen[:7], mean, scale)
+    np.testing.assert_allclose(result, np.hstack([book.transform(features[chosen[:7]]), np.ones((7, 1))]), atol=1e-5)
 
 
 def test_sums_are_those_of_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,8 +88,8 @@ def test_a_class_that_does_not_occur_takes_no_part() -> None:
 def test_targets_with_labels_on_the_same_rows_are_found() -> None:
     labels = LABELS.copy()
     labels[[0, 2], 5] = -1
-    found = {tuple(targets): known for targets, known in by_rows(labels)}
-    assert set(found) == {(0, 2), (1,)} and found[1,].all() and (~found[0, 2]).nonzero()[0].tolist() == [5]
+    result = {tuple(targets): known for targets, known in by_rows(labels)}
+    assert set(result) == {(0, 2), (1,)} and result[1,].all() and (~result[0, 2]).nonzero()[0].tolist() == [5]
 
 
 def test_the_temperature_has_the_lowest_cross_entropy() -> None:
@@ -97,18 +97,18 @@ def test_the_temperature_has_the_lowest_cross_entropy() -> None:
     labels = (scores / 5 + DRAW.gumbel(size=scores.shape)).argmax(1)
 
     def loss(heat: float) -> float:  # with one row's worth of each class added to the labels
-        said = log_softmax(scores / heat, axis=1)
-        return -(N * said[EVERYONE, labels].mean() + said.mean(0).sum()) / (N + K)
+        log_likely = log_softmax(scores / heat, axis=1)
+        return -(N * log_likely[EVERYONE, labels].mean() + log_likely.mean(0).sum()) / (N + K)
 
-    found = temperature(scores, labels)
-    assert 3 < found < 8 and temperature(10 * scores + 7, labels) == pytest.approx(10 * found, rel=1e-3)
-    assert loss(found) <= min(loss(0.97 * found), loss(1.03 * found))
+    result = temperature(scores, labels)
+    assert 3 < result < 8 and temperature(10 * scores + 7, labels) == pytest.approx(10 * result, rel=1e-3)
+    assert loss(result) <= min(loss(0.97 * result), loss(1.03 * result))
 
 
 def test_scores_without_an_error_have_a_temperature_above_zero() -> None:
     labels = LABELS[0]
-    found = temperature(np.eye(K)[labels], labels)
-    assert found > 0.05 and np.exp(log_softmax(np.eye(K) / found, axis=1)).max() < 1 - 1 / (2 * N)
+    result = temperature(np.eye(K)[labels], labels)
+    assert result > 0.05 and np.exp(log_softmax(np.eye(K) / result, axis=1)).max() < 1 - 1 / (2 * N)
 
 
 def test_features_that_are_not_finite_are_counted() -> None:

@@ -24,7 +24,7 @@ WITHIN = (MIXED - MIXED[:N].mean(0)) / MIXED[:N].std(0)
 CLASSES = (4, 2, 3)
 EVERY = np.stack([(WITHIN @ DRAW.standard_normal((D, k)) + DRAW.gumbel(size=(N + 100, k))).argmax(1) for k in CLASSES])
 LABELS = EVERY[:, :N]
-GROUPS = [f"story {at // 4}" for at in range(N)]
+GROUPS = [f"story {i // 4}" for i in range(N)]
 
 
 def many(
@@ -55,19 +55,19 @@ def test_logistic_probes_are_scikit_learns_logistic_regression(target: int) -> N
 def test_a_planted_direction_is_found_by_every_family(family: Family) -> None:
     planted, features = np.array([0, 3, 0, 4.0]) / 5, DRAW.standard_normal((2000, 4)).astype(np.float32)
     labels = (features @ planted + 0.5 * DRAW.standard_normal(2000) > 0).astype(int)
-    found = np.diff(fit(features * [1, 2, 1, 7], labels, 2, family=family).raw_direction * [[1], [2], [1], [7]])[:, 0]
-    assert found @ planted / np.linalg.norm(found) > 0.99
+    result = np.diff(fit(features * [1, 2, 1, 7], labels, 2, family=family).raw_direction * [[1], [2], [1], [7]])[:, 0]
+    assert result @ planted / np.linalg.norm(result) > 0.99
 
 
 @pytest.mark.parametrize("family", Family)
 def test_log_probabilities_are_finite_sum_to_one_and_beat_the_shares_of_the_classes(family: Family) -> None:
     for probe, labels, count in zip(many(family), EVERY[:, N:], CLASSES):
-        said = probe.log_probabilities(ASKED)
-        assert said.shape == (100, count) and np.isfinite(said).all()
-        np.testing.assert_allclose(np.exp(said).sum(1), 1, rtol=1e-6)
-        assert (said.argmax(1) == probe.predict(ASKED)).all()
+        likely = probe.log_probabilities(ASKED)
+        assert likely.shape == (100, count) and np.isfinite(likely).all()
+        np.testing.assert_allclose(np.exp(likely).sum(1), 1, rtol=1e-6)
+        assert (likely.argmax(1) == probe.predict(ASKED)).all()
         shares = np.bincount(labels) / len(labels)
-        assert -said[np.arange(100), labels].mean() < -(shares * np.log(shares)).sum()
+        assert -likely[np.arange(100), labels].mean() < -(shares * np.log(shares)).sum()
 
 
 @pytest.mark.parametrize("family", Family)
@@ -86,26 +86,26 @@ def test_the_scaler_is_of_the_training_rows_and_units_do_not_matter(family: Fami
 def test_rows_without_a_label_change_nothing_but_the_scaler(family: Family) -> None:
     labels = LABELS.copy()
     labels[1, ::3] = -1
-    found = many(family, labels)
-    for at in (0, 2):
-        same(found[at], many(family)[at])
+    result = many(family, labels)
+    for i in (0, 2):
+        same(result[i], many(family)[i])
     noise = X.copy()
     noise[::3] = X.mean(0)[None] + (X[::3] - X.mean(0))[::-1]  # the scaler stays
-    same(found[1], many(family, labels, noise)[1])
+    same(result[1], many(family, labels, noise)[1])
 
 
 @pytest.mark.parametrize("family", Family)
 def test_many_targets_at_once_are_those_targets_one_by_one(family: Family) -> None:
-    for at, probe in enumerate(many(family)):
-        same(probe, fit(X, LABELS[at], CLASSES[at], family=family, strength=0.2))
+    for i, probe in enumerate(many(family)):
+        same(probe, fit(X, LABELS[i], CLASSES[i], family=family, strength=0.2))
 
 
 @pytest.mark.parametrize("family", Family)
 def test_a_class_that_no_row_has_is_improbable_and_changes_nothing_else(family: Family) -> None:
     labels = np.array([0, 2, 3, 5])[LABELS[0]]
     gaps, plain = fit(X, labels, 7, family=family, strength=0.2), fit(X, LABELS[0], 4, family=family, strength=0.2)
-    said = np.exp(gaps.log_probabilities(ASKED))
-    assert (said[:, [1, 4, 6]] < 1 / N).all() and np.isfinite(gaps.log_probabilities(ASKED)).all()
+    likely = np.exp(gaps.log_probabilities(ASKED))
+    assert (likely[:, [1, 4, 6]] < 1 / N).all() and np.isfinite(gaps.log_probabilities(ASKED)).all()
     assert (gaps.predict(ASKED) == np.array([0, 2, 3, 5])[plain.predict(ASKED)]).all()
     np.testing.assert_allclose(gaps.direction[:, [0, 2, 3, 5]], plain.direction, atol=1e-3)
 
@@ -113,8 +113,8 @@ def test_a_class_that_no_row_has_is_improbable_and_changes_nothing_else(family: 
 def test_lda_gives_scikit_learns_posterior() -> None:
     book = StandardScaler().fit(X.astype(float))
     model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.2).fit(book.transform(X), LABELS[0])
-    found = many(Family.LDA)[0].log_probabilities(ASKED)
-    np.testing.assert_allclose(found, model.predict_log_proba(book.transform(ASKED)), atol=1e-2)
+    result = many(Family.LDA)[0].log_probabilities(ASKED)
+    np.testing.assert_allclose(result, model.predict_log_proba(book.transform(ASKED)), atol=1e-2)
 
 
 def test_closed_forms_have_nothing_to_converge() -> None:
@@ -151,16 +151,16 @@ def test_a_warm_start_ends_in_the_same_place_sooner() -> None:
 @pytest.mark.parametrize("family", Family)
 def test_the_chosen_strength_is_the_best_on_groups_held_out(family: Family) -> None:
     grid = (0.5, 1e-4, 0.02)
-    found = choose(X, LABELS, CLASSES, GROUPS, family=family, strengths=grid, seed=4)
+    result = choose(X, LABELS, CLASSES, GROUPS, family=family, strengths=grid, seed=4)
     fold = linear.hold_out(GROUPS, seed=4)
     for target in range(3):
         losses = {}
         for strength in grid:
             probe = fit(X[fold.train], LABELS[target, fold.train], CLASSES[target], family=family, strength=strength)
-            said = probe.log_probabilities(X[fold.test])
-            losses[strength] = -said[np.arange(len(said)), LABELS[target, fold.test]].mean()
-        assert losses[found[target].strength] <= min(losses.values()) + 1e-3
-        assert found[target].loss == pytest.approx(losses[found[target].strength], abs=1e-3)
+            likely = probe.log_probabilities(X[fold.test])
+            losses[strength] = -likely[np.arange(len(likely)), LABELS[target, fold.test]].mean()
+        assert losses[result[target].strength] <= min(losses.values()) + 1e-3
+        assert result[target].loss == pytest.approx(losses[result[target].strength], abs=1e-3)
 
 
 def test_labels_without_a_reason_choose_the_strongest_penalty() -> None:
@@ -172,9 +172,9 @@ def test_a_target_that_the_groups_cannot_tell_of_takes_the_usual_strength() -> N
     labels, fold = LABELS.copy(), linear.hold_out(GROUPS, seed=0)
     labels[1, fold.test] = -1
     labels[2, fold.train] = 0
-    found, whole = (choose(X, some, CLASSES, GROUPS, strengths=(10.0, 1e-4, 0.03)) for some in (labels, LABELS))
-    assert found[0].strength == whole[0].strength and found[0].loss == pytest.approx(whole[0].loss, abs=1e-3)
-    assert found[1:] == ((0.03, np.log(2)), (0.03, np.log(3)))
+    result, whole = (choose(X, some, CLASSES, GROUPS, strengths=(10.0, 1e-4, 0.03)) for some in (labels, LABELS))
+    assert result[0].strength == whole[0].strength and result[0].loss == pytest.approx(whole[0].loss, abs=1e-3)
+    assert result[1:] == ((0.03, np.log(2)), (0.03, np.log(3)))
 
 
 def test_no_targets_have_no_probes() -> None:
@@ -187,7 +187,7 @@ def test_what_does_not_fit_is_refused_with_its_numbers() -> None:
     one_class = LABELS.copy()
     one_class[2] = -1
     one_class[2, :5] = 1
-    for given, said in (
+    for arguments, message in (
         (dict(features=X[:-1]), r"\(299, 10\) and \(3, 300\)"),
         (dict(features=X[0]), r"\(10,\)"),
         (dict(labels=LABELS[:2]), r"\(2, 300\)"),
@@ -201,7 +201,7 @@ def test_what_does_not_fit_is_refused_with_its_numbers() -> None:
         (dict(strengths=[0.1, 2.0, 0.1], family=Family.LDA), "at most 1.0"),
         (dict(tol=0.0), "tolerance"),
     ):
-        with pytest.raises(ValueError, match=said):
-            fit_many(**(dict(features=X, labels=LABELS, classes=CLASSES, strengths=[0.1] * 3) | given))
+        with pytest.raises(ValueError, match=message):
+            fit_many(**(dict(features=X, labels=LABELS, classes=CLASSES, strengths=[0.1] * 3) | arguments))
     with pytest.raises(ValueError, match=r"\[row, 10\].*\(5, 9\)"):
         many()[0].score(X[:5, :9])

@@ -70,16 +70,16 @@ def test_batches_hold_every_target_once_and_what_is_alike() -> None:
 def test_rows_without_a_label_change_nothing() -> None:
     labels = LABELS.copy()
     labels[:, ::3] = -1
-    kept = labels[0] >= 0
+    chosen = labels[0] >= 0
     left = minimise(ROWS, labels, CLASSES, PENALTIES, tol=TOL)
-    cut = minimise(ROWS[kept], labels[:, kept], CLASSES, PENALTIES, tol=TOL)
+    cut = minimise(ROWS[chosen], labels[:, chosen], CLASSES, PENALTIES, tol=TOL)
     for one, other in zip(left, cut):
         np.testing.assert_allclose(probabilities(one), probabilities(other), atol=2e-3)
 
 
 def test_a_minimum_is_where_a_start_from_it_stays() -> None:
-    found = minimise(ROWS, LABELS, CLASSES, PENALTIES, tol=TOL)
-    again = minimise(ROWS, LABELS, CLASSES, PENALTIES, tol=TOL, start=[one.weights for one in found])
+    result = minimise(ROWS, LABELS, CLASSES, PENALTIES, tol=TOL)
+    again = minimise(ROWS, LABELS, CLASSES, PENALTIES, tol=TOL, start=[one.weights for one in result])
     assert all(one.evaluations <= 3 for one in again)
     for one in again:
         np.testing.assert_allclose(one.weights.sum(1), 0, atol=1e-4)
@@ -120,11 +120,11 @@ def test_loss_and_gradient_are_what_their_definitions_say_however_large_the_logi
     weights = size * DRAW.standard_normal((D + 1, 4))
     weights = (weights - weights.mean(1, keepdims=True)).astype(np.float32)
     loss, gradient = logistic._Objective(ROWS, LABELS[:1], [4], PENALTIES[:1])(weights)
-    said = log_softmax(ROWS.astype(float) @ weights, axis=1)
+    log_likely = log_softmax(ROWS.astype(float) @ weights, axis=1)
     own = np.eye(4)[LABELS[0]]
     assert loss[0] == pytest.approx(
-        -(said * own).sum() / N + PENALTIES[0] / 2 * (weights[:-1].astype(float) ** 2).sum(), rel=1e-5
+        -(log_likely * own).sum() / N + PENALTIES[0] / 2 * (weights[:-1].astype(float) ** 2).sum(), rel=1e-5
     )
-    expected = ROWS.T.astype(float) @ (np.exp(said) - own) / N
+    expected = ROWS.T.astype(float) @ (np.exp(log_likely) - own) / N
     expected[:-1] += PENALTIES[0] * weights[:-1]
     np.testing.assert_allclose(gradient, expected, atol=1e-5 * max(1, size))

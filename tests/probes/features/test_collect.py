@@ -47,15 +47,15 @@ def documents(count: int) -> list[Document]:
     return [Document(ask(story, story.questions[-1]), (story.id,)) for story in stories]
 
 
-def there(checkpoint: Checkpoint, moment: RowPosition) -> tuple[Source, ...]:
+def available(checkpoint: Checkpoint, moment: RowPosition) -> tuple[Source, ...]:
     """Every source of a model that is not a sketch."""
-    found: list[Source] = []
+    result: list[Source] = []
     for text in (*AT_TOKENS, *OF_SLOTS):
         try:
-            found += expand([text], checkpoint.config, moment)
+            result += expand([text], checkpoint.config, moment)
         except ValueError:
             continue
-    return tuple(found)
+    return tuple(result)
 
 
 def runs(checkpoint: Checkpoint, examples: Examples, reset: bool) -> list[Trace]:
@@ -65,10 +65,10 @@ def runs(checkpoint: Checkpoint, examples: Examples, reset: bool) -> list[Trace]
         "BANK_POST",
     }
     sites = [Site[name] for name in sorted(names) if Site[name].layers(checkpoint.config)]
-    found = []
+    result = []
     for encoded in examples.encoded_prompts:
-        changes = tuple(Reset(segment=at) for at in range(encoded.segment + 1)) if reset else ()
-        found.append(
+        changes = tuple(Reset(segment=i) for i in range(encoded.segment + 1)) if reset else ()
+        result.append(
             run(
                 checkpoint,
                 RunSpec(
@@ -79,7 +79,7 @@ def runs(checkpoint: Checkpoint, examples: Examples, reset: bool) -> list[Trace]
                 ),
             )
         )
-    return found
+    return result
 
 
 def captured(
@@ -110,16 +110,16 @@ def test_every_feature_is_what_a_run_of_its_document_captures(
 ) -> None:
     monkeypatch.setattr("lm2.runs.batched._ROWS", 2)  # a batch of two of different length, and one of one
     examples = Examples.among(checkpoint, documents(3), moment)
-    sources = there(checkpoint, moment)
-    found, traces = collect(checkpoint, examples, sources), runs(checkpoint, examples, reset=False)
-    assert len(sources) >= 10 and set(found) == set(sources)
-    for source, array in found.items():
+    sources = available(checkpoint, moment)
+    result, traces = collect(checkpoint, examples, sources), runs(checkpoint, examples, reset=False)
+    assert len(sources) >= 10 and set(result) == set(sources)
+    for source, array in result.items():
         places = zip(examples.document, examples.segment, examples.position)
-        wanted = [
-            captured(source, traces[at], moment, checkpoint, int(segment), int(position))
-            for at, segment, position in places
+        expected = [
+            captured(source, traces[i], moment, checkpoint, int(segment), int(position))
+            for i, segment, position in places
         ]
-        np.testing.assert_allclose(array, np.stack(wanted), **ROUNDING, err_msg=source.label)
+        np.testing.assert_allclose(array, np.stack(expected), **ROUNDING, err_msg=source.label)
         assert array.dtype == np.float32 and not array.flags.writeable
 
 
@@ -127,23 +127,23 @@ def test_every_feature_is_what_a_run_of_its_document_captures(
 def test_reset_is_a_run_whose_every_segment_begins_with_a_fresh_bank(kind: str, request: pytest.FixtureRequest) -> None:
     checkpoint, moment = request.getfixturevalue(kind), RowPosition.SEGMENT
     examples = Examples.among(checkpoint, documents(2), moment)
-    sources = [replace(source, condition=Condition.RESET) for source in there(checkpoint, moment)]
+    sources = [replace(source, condition=Condition.RESET) for source in available(checkpoint, moment)]
     traces = runs(checkpoint, examples, reset=True)
     for source, array in collect(checkpoint, examples, sources).items():
         places = zip(examples.document, examples.segment, examples.position)
-        wanted = [
-            captured(source, traces[at], moment, checkpoint, int(segment), int(position))
-            for at, segment, position in places
+        expected = [
+            captured(source, traces[i], moment, checkpoint, int(segment), int(position))
+            for i, segment, position in places
         ]
-        np.testing.assert_allclose(array, np.stack(wanted), **ROUNDING, err_msg=source.label)
+        np.testing.assert_allclose(array, np.stack(expected), **ROUNDING, err_msg=source.label)
 
 
 def test_no_row_hears_the_answer(checkpoint: Checkpoint) -> None:
-    told = documents(1)
-    other = [document._replace(prompt=replace(document.prompt, answers=("attic and cellar",))) for document in told]
-    sources = there(checkpoint, RowPosition.QUESTION)
+    original = documents(1)
+    other = [document._replace(prompt=replace(document.prompt, answers=("attic and cellar",))) for document in original]
+    sources = available(checkpoint, RowPosition.QUESTION)
     one, another = (
-        collect(checkpoint, Examples.among(checkpoint, few, RowPosition.QUESTION), sources) for few in (told, other)
+        collect(checkpoint, Examples.among(checkpoint, few, RowPosition.QUESTION), sources) for few in (original, other)
     )
     for source in sources:
         np.testing.assert_array_equal(one[source], another[source])
@@ -160,9 +160,9 @@ def test_a_change_is_that_of_the_rows_own_segment(kind: str, request: pytest.Fix
     )
     labels = labelled(checkpoint, examples, [target]).labels[target]
     traces = runs(checkpoint, examples, reset=False)
-    for value, at, segment in zip(labels.values, examples.document, examples.segment):
-        before = traces[at].at(Site.BANK_PRE, segment=int(segment), layer=first)[3]
-        after = traces[at].at(Site.BANK_POST, segment=int(segment), layer=last)[3]
+    for value, i, segment in zip(labels.values, examples.document, examples.segment):
+        before = traces[i].at(Site.BANK_PRE, segment=int(segment), layer=first)[3]
+        after = traces[i].at(Site.BANK_POST, segment=int(segment), layer=last)[3]
         share = np.linalg.norm(after - before) / np.linalg.norm(before)
         assert abs(share - 0.5) < 0.01 or labels.names[value] == ("yes" if share > 0.5 else "no")
 
@@ -171,36 +171,36 @@ def test_untrained_weights_are_drawn_from_their_seed_and_nothing_else(gated: Che
     before = torch.get_rng_state()
     examples = Examples.among(gated, documents(1), RowPosition.SEGMENT)
     trained, fresh = expand(["resid_post.1", "untrained resid_post.1"], gated.config, RowPosition.SEGMENT)
-    found, again = collect(gated, examples, [trained, fresh], seed=4), collect(gated, examples, [fresh], seed=4)
+    result, again = collect(gated, examples, [trained, fresh], seed=4), collect(gated, examples, [fresh], seed=4)
     assert torch.equal(before, torch.get_rng_state())
-    np.testing.assert_array_equal(found[fresh], again[fresh])
-    assert not np.allclose(found[fresh], collect(gated, examples, [fresh], seed=5)[fresh])
-    assert not np.allclose(found[fresh], found[trained])
+    np.testing.assert_array_equal(result[fresh], again[fresh])
+    assert not np.allclose(result[fresh], collect(gated, examples, [fresh], seed=5)[fresh])
+    assert not np.allclose(result[fresh], result[trained])
     drawn = untrained(gated, 4)
     np.testing.assert_array_equal(
-        found[fresh], collect(drawn, Examples.among(drawn, documents(1), RowPosition.SEGMENT), [trained])[trained]
+        result[fresh], collect(drawn, Examples.among(drawn, documents(1), RowPosition.SEGMENT), [trained])[trained]
     )
 
 
 def test_baselines_hear_the_segment_up_to_the_row_and_nothing_more(gated: Checkpoint) -> None:
     examples = Examples.among(gated, documents(2), RowPosition.TOKEN)
     tokens, embedding, position = expand(["tokens", "embedding", "position"], gated.config, examples.moment)
-    found = collect(gated, examples, [tokens, embedding, position])
+    result = collect(gated, examples, [tokens, embedding, position])
     weights = gated.model.embed.weight.detach().numpy()
-    for row, (at, segment, place) in enumerate(zip(examples.document, examples.segment, examples.position)):
-        heard = examples.encoded_prompts[at].segments[segment].ids[: place + 1]
-        np.testing.assert_array_equal(found[tokens][row], [heard.count(token) for token in examples.vocabulary])
-        np.testing.assert_allclose(found[embedding][row], weights[list(heard)].mean(0), atol=1e-5)
-        assert np.flatnonzero(found[position][row]).tolist() == [segment, examples.segment.max() + 1 + place]
+    for row, (i, segment, place) in enumerate(zip(examples.document, examples.segment, examples.position)):
+        heard = examples.encoded_prompts[i].segments[segment].ids[: place + 1]
+        np.testing.assert_array_equal(result[tokens][row], [heard.count(token) for token in examples.vocabulary])
+        np.testing.assert_allclose(result[embedding][row], weights[list(heard)].mean(0), atol=1e-5)
+        assert np.flatnonzero(result[position][row]).tolist() == [segment, examples.segment.max() + 1 + place]
 
 
 def test_a_sketch_is_linear_and_keeps_squared_distances() -> None:
     banks = torch.randn(30, 6, 6, generator=torch.Generator().manual_seed(0))
-    at = ViewRows(torch.arange(30), torch.zeros(30, dtype=torch.long))
+    i = ViewRows(torch.arange(30), torch.zeros(30, dtype=torch.long))
     sketch = Sketch(d=1000)
-    small = sketch.features(banks, at)
+    small = sketch.features(banks, i)
     np.testing.assert_allclose(
-        sketch.features(2 * banks + 1, at), 2 * small + sketch.features(torch.ones_like(banks), at), atol=1e-4
+        sketch.features(2 * banks + 1, i), 2 * small + sketch.features(torch.ones_like(banks), i), atol=1e-4
     )
     ratios = (small[1:] - small[:-1]).square().sum(1) / (banks[1:] - banks[:-1]).square().sum((1, 2))
     assert ratios.mean() == pytest.approx(1, abs=0.05) and ratios.std() < (8 / 1000) ** 0.5

@@ -23,21 +23,21 @@ def rows(gated: Checkpoint) -> Callable[..., Examples]:
 @pytest.mark.parametrize("moment", RowPosition)
 def test_every_row_is_where_its_moment_says(rows: Callable[..., Examples], moment: RowPosition) -> None:
     examples = rows(moment, tasks=(1, 4))
-    wanted = []
+    expected = []
     for at, encoded in enumerate(examples.encoded_prompts):
         ends = {span[-1] for span in encoded.statements}
         inside = {place for span in encoded.statements for place in span}
         for segment in encoded.segments:
             last = segment.end - 1
             for place in range(segment.start, segment.end):
-                there = {
+                existing = {
                     RowPosition.SEGMENT: place == last and segment.index < encoded.segment,
                     RowPosition.STATEMENT: place in ends,
                     RowPosition.QUESTION: place == encoded.question[-1],
                     RowPosition.TOKEN: place in inside,
                 }[moment]
-                if there:
-                    wanted.append(
+                if existing:
+                    expected.append(
                         (
                             at,
                             segment.index,
@@ -47,7 +47,7 @@ def test_every_row_is_where_its_moment_says(rows: Callable[..., Examples], momen
                         )
                     )
     columns = (examples.document, examples.segment, examples.position, examples.token, examples.statements)
-    assert [tuple(map(int, row)) for row in zip(*columns)] == wanted
+    assert [tuple(map(int, row)) for row in zip(*columns)] == expected
     assert [
         examples.encoded_prompts[at].tokens.ids[place] for at, place in zip(examples.document, examples.place)
     ] == examples.token.tolist()
@@ -105,11 +105,11 @@ def test_documents_that_share_anything_are_one_group(gated: Checkpoint) -> None:
 
 
 def test_simulated_documents_are_stories_from_a_seed_on(gated: Checkpoint) -> None:
-    found = Documents(tasks=(2, 5), count=3, seed=7).load(gated.tokenizer)
-    assert [document.shared for document in found] == [
+    result = Documents(tasks=(2, 5), count=3, seed=7).load(gated.tokenizer)
+    assert [document.shared for document in result] == [
         (f"qa{task}_simulated:{seed}",) for task in (2, 5) for seed in (7, 8, 9)
     ]
-    assert found[1].prompt.question == simulate(2, seed=8).story.questions[-1].text
+    assert result[1].prompt.question == simulate(2, seed=8).story.questions[-1].text
 
 
 def test_held_out_questions_of_one_story_are_one_group(gated: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:

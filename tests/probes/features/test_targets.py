@@ -26,20 +26,20 @@ TEXTS = (
 
 
 @pytest.fixture(scope="module")
-def told(gated: Checkpoint) -> Callable[..., Examples]:
+def examples_of(gated: Checkpoint) -> Callable[..., Examples]:
     """Rows of some stories of some tasks."""
     return lambda *tasks, moment=RowPosition.STATEMENT: Examples.of(gated, Documents(tasks=tasks, count=3), moment)
 
 
-def said(examples: Examples, text: str) -> list[str | None]:
+def classes_of(examples: Examples, text: str) -> list[str | None]:
     labels = target_names.parse(text).label(examples)
     return [None if value < 0 else labels.names[value] for value in labels.values]
 
 
 def so_far(examples: Examples) -> Iterator[tuple[list[str], str]]:
     """What each row has been told, and what it will be asked."""
-    for at, count in zip(examples.document, examples.statements):
-        prompt = examples.encoded_prompts[at].prompt
+    for i, count in zip(examples.document, examples.statements):
+        prompt = examples.encoded_prompts[i].prompt
         yield [*prompt.statements[:count]], prompt.question
 
 
@@ -62,35 +62,37 @@ def test_a_text_that_is_none_is_told_which_there_are() -> None:
 
 
 @pytest.mark.parametrize("task", [1, 2, 9, 10])
-def test_a_place_is_the_answer_to_where_it_is(told: Callable[..., Examples], task: int) -> None:
-    examples = told(task)
+def test_a_place_is_the_answer_to_where_it_is(examples_of: Callable[..., Examples], task: int) -> None:
+    examples = examples_of(task)
     for target in expand(["place of *"], examples):
         question = f"Where is {target.name}?" if target.name[0].isupper() else f"Where is the {target.name}?"
-        assert said(examples, str(target)) == [answered(question, statements) for statements, _ in so_far(examples)]
-
-
-def test_a_previous_place_is_the_answer_to_where_it_was_before(told: Callable[..., Examples]) -> None:
-    examples = told(3)
-    for thing in ("milk", "football"):
-        places = said(examples, f"place of {thing}")
-        before = [
-            answered(f"Where was the {thing} before the {at}?", texts) if at else None
-            for (texts, _), at in zip(so_far(examples), places)
+        assert classes_of(examples, str(target)) == [
+            answered(question, statements) for statements, _ in so_far(examples)
         ]
-        assert said(examples, f"previous place of {thing}") == before and len(set(before)) > 2
 
 
-def test_people_have_been_where_they_were_last_told_to_be(told: Callable[..., Examples]) -> None:
-    examples = told(1)
-    for (texts, _), before in zip(so_far(examples), said(examples, "previous place of Mary")):
+def test_a_previous_place_is_the_answer_to_where_it_was_before(examples_of: Callable[..., Examples]) -> None:
+    examples = examples_of(3)
+    for thing in ("milk", "football"):
+        places = classes_of(examples, f"place of {thing}")
+        before = [
+            answered(f"Where was the {thing} before the {i}?", texts) if i else None
+            for (texts, _), i in zip(so_far(examples), places)
+        ]
+        assert classes_of(examples, f"previous place of {thing}") == before and len(set(before)) > 2
+
+
+def test_people_have_been_where_they_were_last_told_to_be(examples_of: Callable[..., Examples]) -> None:
+    examples = examples_of(1)
+    for (texts, _), before in zip(so_far(examples), classes_of(examples, "previous place of Mary")):
         went = [understand(text).words[1] for text in texts if text.startswith("Mary")]
         earlier = [place for place in went if place != went[-1]]
         assert before == (earlier[-1] if earlier else None)
 
 
-def test_the_holder_is_who_took_or_got_it_last(told: Callable[..., Examples]) -> None:
-    examples = told(5)
-    for (texts, _), holder in zip(so_far(examples), said(examples, "holder of milk")):
+def test_the_holder_is_who_took_or_got_it_last(examples_of: Callable[..., Examples]) -> None:
+    examples = examples_of(5)
+    for (texts, _), holder in zip(so_far(examples), classes_of(examples, "holder of milk")):
         facts = [fact for fact in map(understand, texts) if fact.words[1] == "milk"]
         last = facts[-1] if facts else None
         assert holder == (
@@ -102,27 +104,27 @@ def test_the_holder_is_who_took_or_got_it_last(told: Callable[..., Examples]) ->
         )
 
 
-def test_what_the_question_rests_on_is_told_from_its_last_fact_on(told: Callable[..., Examples]) -> None:
-    examples = told(2, moment=RowPosition.TOKEN)
+def test_what_the_question_rests_on_is_told_from_its_last_fact_on(examples_of: Callable[..., Examples]) -> None:
+    examples = examples_of(2, moment=RowPosition.TOKEN)
     for row, (present, distance, count) in enumerate(
-        zip(said(examples, "fact told"), said(examples, "distance"), said(examples, "facts told"))
+        zip(classes_of(examples, "fact told"), classes_of(examples, "distance"), classes_of(examples, "facts told"))
     ):
-        encoded, at = examples.encoded_prompts[examples.document[row]], examples.place[row]
-        done = [index for index, span in enumerate(encoded.statements) if span[-1] <= at]
+        encoded, i = examples.encoded_prompts[examples.document[row]], examples.place[row]
+        done = [index for index, span in enumerate(encoded.statements) if span[-1] <= i]
         assert present == ("yes" if set(encoded.prompt.support) <= set(done) else "no")
         last = max(span[-1] for span in encoded.facts)
-        assert distance == (str(encoded.segment_of(at) - encoded.segment_of(last)) if at >= last else None)
+        assert distance == (str(encoded.segment_of(i) - encoded.segment_of(last)) if i >= last else None)
         assert count == (str(len(done)) if len(done) < 10 else "10+")
 
 
-def test_a_question_keeps_its_type_and_its_answer(told: Callable[..., Examples]) -> None:
-    examples = told(1, 6, moment=RowPosition.QUESTION)
+def test_a_question_keeps_its_type_and_its_answer(examples_of: Callable[..., Examples]) -> None:
+    examples = examples_of(1, 6, moment=RowPosition.QUESTION)
     assert target_names.parse("question type").label(examples).names == ("Is _ in the _?", "Where is _?")
-    assert said(examples, "answer") == [encoded.prompt.answer for encoded in examples.encoded_prompts]
+    assert classes_of(examples, "answer") == [encoded.prompt.answer for encoded in examples.encoded_prompts]
 
 
-def test_tokens_back_are_those_of_the_text_and_rare_ones_are_unknown(told: Callable[..., Examples]) -> None:
-    examples = told(1, moment=RowPosition.TOKEN)
+def test_tokens_back_are_those_of_the_text_and_rare_ones_are_unknown(examples_of: Callable[..., Examples]) -> None:
+    examples = examples_of(1, moment=RowPosition.TOKEN)
     labels = target_names.parse("token 2 back").label(examples)
     assert len(labels.names) == 20
     for value, document, place in zip(labels.values, examples.document, examples.place):
@@ -133,14 +135,14 @@ def test_tokens_back_are_those_of_the_text_and_rare_ones_are_unknown(told: Calla
     assert (labels.values[examples.place < 2] == -1).all() and (labels.values >= 0).mean() > 0.5
 
 
-def test_numbers_stand_in_their_order_and_before_words(told: Callable[..., Examples]) -> None:
-    names = target_names.parse("segment").label(told(2, moment=RowPosition.TOKEN)).names
+def test_numbers_stand_in_their_order_and_before_words(examples_of: Callable[..., Examples]) -> None:
+    names = target_names.parse("segment").label(examples_of(2, moment=RowPosition.TOKEN)).names
     assert names == tuple(map(str, range(len(names)))) and len(names) > 10
-    assert target_names.parse("facts told").label(told(2)).names[-2:] == ("9", "10+")
+    assert target_names.parse("facts told").label(examples_of(2)).names[-2:] == ("9", "10+")
 
 
-def test_a_star_stands_for_all_there_is_and_what_is_not_there_is_refused(told: Callable[..., Examples]) -> None:
-    examples = told(2)
+def test_a_star_stands_for_all_there_is_and_what_is_not_there_is_refused(examples_of: Callable[..., Examples]) -> None:
+    examples = examples_of(2)
     assert [str(target) for target in expand(["holder of *", "holder of milk"], examples)] == [
         "holder of apple",
         "holder of football",
@@ -152,11 +154,13 @@ def test_a_star_stands_for_all_there_is_and_what_is_not_there_is_refused(told: C
     with pytest.raises(ValueError, match="no slot 5; they have 0, 1"):
         expand(["slot 5 overwritten"], examples)
     with pytest.raises(ValueError, match=r"'holder of \*' stands for nothing"):
-        expand(["holder of *"], told(1))
+        expand(["holder of *"], examples_of(1))
 
 
-def test_a_slot_is_overwritten_by_a_change_of_half_its_norm(gated: Checkpoint, told: Callable[..., Examples]) -> None:
-    examples = told(1, moment=RowPosition.SEGMENT)
+def test_a_slot_is_overwritten_by_a_change_of_half_its_norm(
+    gated: Checkpoint, examples_of: Callable[..., Examples]
+) -> None:
+    examples = examples_of(1, moment=RowPosition.SEGMENT)
     targets = expand(["slot * overwritten"], examples)
     (changes,) = collect(gated, examples, [Change()]).values()
     for target, labels in labelled(gated, examples, targets).labels.items():
@@ -168,21 +172,21 @@ def test_a_slot_is_overwritten_by_a_change_of_half_its_norm(gated: Checkpoint, t
 
 
 def test_own_labels_are_those_of_their_rows_and_join_groups(
-    gated: Checkpoint, told: Callable[..., Examples], tmp_path: Path
+    gated: Checkpoint, examples_of: Callable[..., Examples], tmp_path: Path
 ) -> None:
-    examples = told(1)
+    examples = examples_of(1)
     path = tmp_path / "own.csv"
     path.write_text("note,row,label,group\na,12,sad,x\nb,0,glad,x\nc,25,,y\n")
     target = OwnLabels(file=str(path))
-    found = labelled(gated, examples, [target])
-    assert said(examples, str(target)) == [
+    result = labelled(gated, examples, [target])
+    assert classes_of(examples, str(target)) == [
         "glad" if row == 0 else "sad" if row == 12 else None for row in range(len(examples))
     ]
-    assert set(found.groups[:20]) == {examples.groups[0]} != {examples.groups[12]}
-    assert set(found.groups[20:]) == {examples.groups[20]}
+    assert set(result.groups[:20]) == {examples.groups[0]} != {examples.groups[12]}
+    assert set(result.groups[20:]) == {examples.groups[20]}
     table = examples.table().assign(label=lambda rows: rows["statement"])
     table.to_csv(path)
-    assert said(examples, str(target)) == list(examples.last_statement)
+    assert classes_of(examples, str(target)) == list(examples.last_statement)
 
 
 @pytest.mark.parametrize(
@@ -198,16 +202,16 @@ def test_own_labels_are_those_of_their_rows_and_join_groups(
     ],
 )
 def test_a_file_of_labels_that_does_not_fit_is_refused(
-    told: Callable[..., Examples], tmp_path: Path, text: str | None, wrong: str
+    examples_of: Callable[..., Examples], tmp_path: Path, text: str | None, wrong: str
 ) -> None:
     path = tmp_path / "own.csv"
     if text is not None:
         path.write_text(text)
     with pytest.raises(ValueError, match=wrong):
-        expand([f"labels {path}"], told(1))
+        expand([f"labels {path}"], examples_of(1))
 
 
-def test_labels_cannot_be_changed(told: Callable[..., Examples]) -> None:
+def test_labels_cannot_be_changed(examples_of: Callable[..., Examples]) -> None:
     with pytest.raises(ValueError, match="read-only"):
-        target_names.parse("answer").label(told(1)).values[0] = 1
-    assert target_names.parse("answer").label(told(1)).values.dtype == np.int64
+        target_names.parse("answer").label(examples_of(1)).values[0] = 1
+    assert target_names.parse("answer").label(examples_of(1)).values.dtype == np.int64

@@ -18,12 +18,12 @@ def _weights(checkpoint: Checkpoint) -> np.ndarray:
 
 def test_a_direction_of_the_stream_says_what_it_adds_to_logits(gated: Checkpoint) -> None:
     weights, direction = _weights(gated), np.random.default_rng(0).standard_normal((16, 3))
-    found = top_tokens(gated, source_names.parse("resid_post.1"), direction, top=5)
+    result = top_tokens(gated, source_names.parse("resid_post.1"), direction, top=5)
     centred = direction - direction.mean(1, keepdims=True)
     logits = weights @ (centred / np.linalg.norm(centred, axis=0))
     logits -= logits.mean(0)
-    assert np.array_equal(found.tokens, np.argsort(-logits, axis=0)[:5].T)
-    assert np.allclose(found.logits, np.sort(logits, axis=0)[::-1][:5].T, atol=1e-5)
+    assert np.array_equal(result.tokens, np.argsort(-logits, axis=0)[:5].T)
+    assert np.allclose(result.logits, np.sort(logits, axis=0)[::-1][:5].T, atol=1e-5)
 
 
 def test_what_classes_have_in_common_is_not_shown(gated: Checkpoint) -> None:
@@ -41,9 +41,9 @@ def test_a_direction_of_slots_goes_through_the_block_that_reads_them(gated: Chec
         with torch.inference_mode():
             memory = gated.model.blocks[layer].mem
             path = (memory.o.weight @ memory.read_v.weight * memory.ln_read.w).numpy()
-        found = top_tokens(gated, source_names.parse(source), direction)
+        result = top_tokens(gated, source_names.parse(source), direction)
         logits = _weights(gated) @ path @ (direction - direction.mean(1, keepdims=True))
-        assert np.array_equal(found.tokens[:, 0], logits.argmax(0)) and f"block {layer}" in found.path
+        assert np.array_equal(result.tokens[:, 0], logits.argmax(0)) and f"block {layer}" in result.path
 
 
 @pytest.mark.parametrize("toy", ["rmt", "release"])
@@ -53,9 +53,9 @@ def test_without_norm_and_gate_a_direction_says_what_a_slot_says(toy: str, reque
     checkpoint = request.getfixturevalue(toy)
     slot = np.random.default_rng(3).standard_normal(checkpoint.config.slot_dim)
     bank = np.tile(slot, (checkpoint.config.slots, 1))
-    said = read_out(checkpoint, bank, max(checkpoint.config.memory_layers), top=8, random=1, seed=0).tokens[0]
+    expected = read_out(checkpoint, bank, max(checkpoint.config.memory_layers), top=8, random=1, seed=0).tokens[0]
     assert np.array_equal(
-        top_tokens(checkpoint, source_names.parse("bank:mean"), np.stack([slot, -slot], 1)).tokens[0], said
+        top_tokens(checkpoint, source_names.parse("bank:mean"), np.stack([slot, -slot], 1)).tokens[0], expected
     )
 
 

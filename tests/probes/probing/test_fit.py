@@ -36,35 +36,35 @@ def toy(build):
 
 
 @pytest.fixture(scope="module")
-def found(toy):
+def probed(toy):
     return probe(SPEC, toy)
 
 
-def test_every_source_and_baseline_is_read_for_every_target(found):
-    labels = {source.label for source, _ in found.readings}
+def test_every_source_and_baseline_is_read_for_every_target(probed):
+    labels = {source.label for source, _ in probed.readings}
     assert labels == {
         "bank:mean", "resid_post.1", "tokens", "untrained bank:mean", "untrained resid_post.1", "reset bank:mean",
         "reset resid_post.1",
     }  # fmt: skip
-    assert len(found.readings) == 7 * 2
-    assert set(found.cells[MEAN, MARY, ALL].gains) == {"tokens", "untrained", "reset"}
-    assert found.cells[source_names.parse("tokens"), MARY, ALL].gains == {}
+    assert len(probed.readings) == 7 * 2
+    assert set(probed.cells[MEAN, MARY, ALL].gains) == {"tokens", "untrained", "reset"}
+    assert probed.cells[source_names.parse("tokens"), MARY, ALL].gains == {}
 
 
-def test_a_row_is_judged_by_a_probe_that_has_not_seen_its_group(found, toy):
+def test_a_row_is_judged_by_a_probe_that_has_not_seen_its_group(probed, toy):
     """The same rows with one group's labels changed: its own predictions stay as they are."""
-    plan = found.plan
+    plan = probed.plan
     fold = plan.folds[0]
     labels = plan.labels[MARY]
     changed = labels.values.copy()
     changed[fold.test] = np.where(changed[fold.test] >= 0, (changed[fold.test] + 1) % len(labels.names), -1)
     other = probe(SPEC, toy, plan=replace(plan, labels=dict(plan.labels) | {MARY: labels._replace(values=changed)}))
-    before, after = (one.readings[MEAN, MARY].log_probabilities for one in (found, other))
+    before, after = (one.readings[MEAN, MARY].log_probabilities for one in (probed, other))
     assert np.allclose(before[fold.test], after[fold.test], atol=1e-5)
     assert not np.allclose(before[fold.train], after[fold.train], atol=1e-3)
 
 
-def test_a_stopped_probe_goes_on_with_the_sources_that_are_missing(found, toy, tmp_path):
+def test_a_stopped_probe_goes_on_with_the_sources_that_are_missing(probed, toy, tmp_path):
     class Stopped(Exception):
         pass
 
@@ -77,7 +77,7 @@ def test_a_stopped_probe_goes_on_with_the_sources_that_are_missing(found, toy, t
     first = []
     again = probe(SPEC, toy, tmp_path, lambda done, total: first.append(done))
     assert first[0] == 3
-    for key, reading in found.readings.items():
+    for key, reading in probed.readings.items():
         assert np.array_equal(reading.log_probabilities, again.readings[key].log_probabilities)
         assert (reading.fits, reading.code, reading.permuted) == (
             again.readings[key].fits,
@@ -97,40 +97,40 @@ def test_a_folder_of_another_probe_is_refused(toy, tmp_path):
         probe(SPEC, toy, tmp_path)
 
 
-def test_what_is_packed_is_unpacked_again(found):
-    reading = found.readings[MEAN, MARY]
+def test_what_is_packed_is_unpacked_again(probed):
+    reading = probed.readings[MEAN, MARY]
     header, arrays = reading.pack()
     again = Reading.unpack(json.loads(json.dumps(header)), arrays)
     assert (again.fits, again.code, again.permuted) == (reading.fits, reading.code, reading.permuted)
 
 
-def test_segments_part_the_rows(found):
-    whole = found.cells[MEAN, MARY, ALL]
-    parts = [found.cells[MEAN, MARY, segment] for segment in found.segments]
+def test_segments_part_the_rows(probed):
+    whole = probed.cells[MEAN, MARY, ALL]
+    parts = [probed.cells[MEAN, MARY, segment] for segment in probed.segments]
     assert sum(part.score.n for part in parts) == whole.score.n
-    assert found.confusion(MEAN, MARY).sum() == whole.score.n
-    right = np.trace(found.confusion(MEAN, MARY)) / whole.score.n
+    assert probed.confusion(MEAN, MARY).sum() == whole.score.n
+    right = np.trace(probed.confusion(MEAN, MARY)) / whole.score.n
     assert right == pytest.approx(whole.score.estimates[Measure.ACCURACY].value)
 
 
-def test_q_is_over_all_sources_and_targets(found):
-    cells = [found.cells[source, target, ALL] for source in found.plan.sources for target in found.plan.labels]
+def test_q_is_over_all_sources_and_targets(probed):
+    cells = [probed.cells[source, target, ALL] for source in probed.plan.sources for target in probed.plan.labels]
     assert all(cell.q >= cell.p for cell in cells)
-    assert np.isnan(found.cells[source_names.parse("tokens"), MARY, ALL].p)
+    assert np.isnan(probed.cells[source_names.parse("tokens"), MARY, ALL].p)
 
 
-def test_the_best_source_is_chosen_without_the_rows_that_judge_it(found):
-    best = found.best(MARY)
+def test_the_best_source_is_chosen_without_the_rows_that_judge_it(probed):
+    best = probed.best(MARY)
     assert sum(best.chosen) == SPEC.folds
     assert 0 <= best.estimate.low <= best.estimate.value <= best.estimate.high <= 1
 
 
 def test_closed_forms_are_read_the_same_way(toy):
-    found = probe(
+    probed = probe(
         replace(SPEC, family=Family.LDA, sources=("bank:mean",), baselines=(), strengths=(0.1,), permutations=0), toy
     )
-    assert np.isnan(found.cells[MEAN, MARY, ALL].p)
-    assert all(fit.converged for fit in found.readings[MEAN, MARY].fits)
+    assert np.isnan(probed.cells[MEAN, MARY, ALL].p)
+    assert all(fit.converged for fit in probed.readings[MEAN, MARY].fits)
 
 
 def test_a_spec_is_the_same_after_a_way_through_json():

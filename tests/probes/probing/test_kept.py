@@ -37,8 +37,8 @@ def model(gated: Checkpoint) -> Checkpoint:
     return replace(gated, digest=KEY["checkpoint_digest"], weights_digest="weights")
 
 
-def flipped(content: bytes, at: int) -> bytes:
-    return content[:at] + bytes([content[at] ^ 1 << at % 8]) + content[at + 1 :]
+def flipped(content: bytes, i: int) -> bytes:
+    return content[:i] + bytes([content[i] ^ 1 << i % 8]) + content[i + 1 :]
 
 
 def damaged(
@@ -47,20 +47,18 @@ def damaged(
     """Flip bits, raise digits, cut, empty: what is read is nothing, which is told, or what was written."""
     whole = path.read_bytes()
     places = range(0, len(whole), every)
-    digits = [
-        whole[:at] + b"%d" % ((whole[at] - 47) % 10) + whole[at + 1 :] for at in places if whole[at : at + 1].isdigit()
-    ]
-    for content in (*(flipped(whole, at) for at in places), *digits, whole[: len(whole) // 2], b""):
+    digits = [whole[:i] + b"%d" % ((whole[i] - 47) % 10) + whole[i + 1 :] for i in places if whole[i : i + 1].isdigit()]
+    for content in (*(flipped(whole, i) for i in places), *digits, whole[: len(whole) // 2], b""):
         path.write_bytes(content)
         caplog.clear()
-        found = read()
-        assert right(found) if found is not None else path.name.split(".")[0] in caplog.text
+        restored = read()
+        assert right(restored) if restored is not None else path.name.split(".")[0] in caplog.text
     path.write_bytes(whole)
     assert right(read())
 
 
-def as_written(found: Any) -> bool:
-    return all(np.array_equal(np.array(found[name], float), np.array(UNITS[name], float)) for name in UNITS)
+def as_written(restored: Any) -> bool:
+    return all(np.array_equal(np.array(restored[name], float), np.array(UNITS[name], float)) for name in UNITS)
 
 
 def test_a_damaged_document_of_a_sweep_is_computed_again(
@@ -106,9 +104,9 @@ def test_a_damaged_reading_of_a_probe_is_computed_again_and_anothers_too(
     store.put(mean, (reading,))
     (path,) = (tmp_path / "readings").iterdir()
 
-    def right(found: tuple[Reading, ...]) -> bool:
-        return len(found) == 1 and all(
-            np.array_equal(getattr(found[0], name), getattr(reading, name))
+    def right(restored: tuple[Reading, ...]) -> bool:
+        return len(restored) == 1 and all(
+            np.array_equal(getattr(restored[0], name), getattr(reading, name))
             for name in ("log_probabilities", "control", "direction")
         )
 
@@ -122,8 +120,8 @@ def test_a_damaged_head_is_refused_in_a_sentence(model: Checkpoint, tmp_path: Pa
     Store(tmp_path, KEY, model)
     head = tmp_path / "sweep.json"
     whole = head.read_bytes()
-    for at in range(0, len(whole), 5):
-        head.write_bytes(flipped(whole, at))
+    for i in range(0, len(whole), 5):
+        head.write_bytes(flipped(whole, i))
         try:
             Store(tmp_path, KEY, model)
         except ValueError as error:
@@ -252,7 +250,7 @@ def test_a_damaged_transcript_is_asked_again_and_one_of_another_request_too(
         path,
         3,
         lambda: chat._get(path.stem),
-        lambda found: found["response"]["choices"][0]["message"]["content"] == "a: 12345 b",
+        lambda restored: restored["response"]["choices"][0]["message"]["content"] == "a: 12345 b",
         caplog,
     )
     chat.ask("a", "c")

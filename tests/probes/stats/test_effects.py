@@ -23,13 +23,13 @@ CLEAN, EDITED = DRAW.standard_normal((2, 4, 9)) * 3
 
 def alone(n: int) -> list[str]:
     """Every document a group of its own."""
-    return [str(at) for at in range(n)]
+    return [str(i) for i in range(n)]
 
 
 def clustered(draw: np.random.Generator, groups: int, units: int = 1, each: int = 3) -> tuple[np.ndarray, list[str]]:
     """Effects of mean 0 whose documents share most of their fate within a group."""
     shared = draw.standard_normal((units, groups)).repeat(each, 1)
-    return shared + 0.3 * draw.standard_normal(shared.shape), [str(at // each) for at in range(groups * each)]
+    return shared + 0.3 * draw.standard_normal(shared.shape), [str(i // each) for i in range(groups * each)]
 
 
 def probabilities(logits: np.ndarray) -> np.ndarray:
@@ -38,14 +38,14 @@ def probabilities(logits: np.ndarray) -> np.ndarray:
 
 def test_every_metric_is_what_its_definition_says() -> None:
     clean, edited = probabilities(CLEAN), probabilities(EDITED)
-    found = {metric: measure(metric, ANSWER, EDITED, CLEAN) for metric in Metric}
-    assert found[Metric.LOGIT_DIFFERENCE] == pytest.approx(EDITED[2, 3] - (EDITED[2, 1] + EDITED[2, 4]) / 2)
-    assert found[Metric.LOG_PROBABILITY] == pytest.approx(np.log(edited[2, 3] * edited[3, 5]))
-    assert found[Metric.KL] == pytest.approx(np.mean([stats.entropy(clean[row], edited[row]) for row in (2, 3)]))
-    assert found[Metric.CROSS_ENTROPY] == pytest.approx(
+    result = {metric: measure(metric, ANSWER, EDITED, CLEAN) for metric in Metric}
+    assert result[Metric.LOGIT_DIFFERENCE] == pytest.approx(EDITED[2, 3] - (EDITED[2, 1] + EDITED[2, 4]) / 2)
+    assert result[Metric.LOG_PROBABILITY] == pytest.approx(np.log(edited[2, 3] * edited[3, 5]))
+    assert result[Metric.KL] == pytest.approx(np.mean([stats.entropy(clean[row], edited[row]) for row in (2, 3)]))
+    assert result[Metric.CROSS_ENTROPY] == pytest.approx(
         -np.log([edited[0, 0], edited[1, 2], edited[2, 3], edited[3, 5]]).mean()
     )
-    assert found[Metric.EXACT] == 0
+    assert result[Metric.EXACT] == 0
 
 
 def test_an_exact_match_needs_every_token_of_the_answer() -> None:
@@ -85,14 +85,14 @@ def test_harm_points_to_where_an_edit_that_hides_the_answer_leads(metric: Metric
 
 
 def test_an_answer_and_logits_that_do_not_fit_are_refused() -> None:
-    for given, said in (
+    for arguments, message in (
         (dict(ids=()), "at least one token"),
         (dict(ids=(3,), foils=(-1,)), "not -1"),
         (dict(ids=(3, 4), foils=(3,)), "first token 3"),
         (dict(ids=(3,), foils=(4, 4)), "differ from each other"),
     ):
-        with pytest.raises(ValueError, match=said):
-            Answer(**given)
+        with pytest.raises(ValueError, match=message):
+            Answer(**arguments)
     with pytest.raises(ValueError, match="4 rows"):
         measure(Metric.KL, ANSWER, EDITED[1:], CLEAN[1:])
     with pytest.raises(ValueError, match=r"\(4, 9\) and \(4, 8\)"):
@@ -105,18 +105,18 @@ def test_an_answer_and_logits_that_do_not_fit_are_refused() -> None:
 
 @pytest.mark.parametrize("groups", [12, 40])
 def test_identical_runs_have_no_effect_at_all(groups: int) -> None:
-    found = effect(np.zeros(groups), alone(groups))
-    assert (found.mean, found.low, found.high, found.p, found.q) == (0, 0, 0, 1, 1)
-    assert np.isnan(found.d_z)
+    result = effect(np.zeros(groups), alone(groups))
+    assert (result.mean, result.low, result.high, result.p, result.q) == (0, 0, 0, 1, 1)
+    assert np.isnan(result.d_z)
 
 
 def test_an_effect_is_the_mean_over_documents_and_keeps_them() -> None:
     values = DRAW.standard_normal(40) + 0.5
-    found = effect(values, alone(40), seed=1)
-    assert (found.n, found.groups, found.mean) == (40, 40, pytest.approx(values.mean()))
-    assert found.d_z == pytest.approx(values.mean() / values.std(ddof=1))
-    assert found.low < found.mean < found.high
-    assert np.array_equal(found.values, values) and not found.values.flags.writeable
+    result = effect(values, alone(40), seed=1)
+    assert (result.n, result.groups, result.mean) == (40, 40, pytest.approx(values.mean()))
+    assert result.d_z == pytest.approx(values.mean() / values.std(ddof=1))
+    assert result.low < result.mean < result.high
+    assert np.array_equal(result.values, values) and not result.values.flags.writeable
     constant = effect(np.full(7, 0.1), alone(7))
     assert np.isnan(constant.d_z) and constant.mean == pytest.approx(0.1)
 
@@ -134,15 +134,15 @@ def test_few_groups_get_the_t_interval_and_many_the_bootstrap() -> None:
 def test_documents_that_share_a_group_count_once() -> None:
     values = DRAW.standard_normal(20)
     once = effect(values, alone(20))
-    again = effect(values.repeat(5), [str(at // 5) for at in range(100)])
+    again = effect(values.repeat(5), [str(i // 5) for i in range(100)])
     assert (again.n, again.groups) == (100, 20)
     assert (again.low, again.high, again.p) == (pytest.approx(once.low), pytest.approx(once.high), once.p)
 
 
 def test_one_group_has_a_mean_and_no_interval() -> None:
     for values in ([1.0], [1.0, 2.0]):
-        found = effect(np.array(values), ["story"] * len(values))
-        assert found.mean == np.mean(values) and np.isnan(found.low) and np.isnan(found.high) and found.p == 1
+        result = effect(np.array(values), ["story"] * len(values))
+        assert result.mean == np.mean(values) and np.isnan(result.low) and np.isnan(result.high) and result.p == 1
     matrix = np.ones((2, 3))
     assert np.isnan(topk_stability(matrix, ["story"] * 3, 1))
 
@@ -153,7 +153,7 @@ def test_groups_that_all_point_one_way_have_the_exact_p() -> None:
 
 
 def test_sign_flips_agree_with_scipy() -> None:
-    values, groups = DRAW.standard_normal(24) + 0.4, [str(at % 8) for at in range(24)]
+    values, groups = DRAW.standard_normal(24) + 0.4, [str(i % 8) for i in range(24)]
     sums = values.reshape(3, 8).sum(0)
     exact = stats.permutation_test((sums,), np.sum, permutation_type="samples", n_resamples=np.inf)
     assert effect(values, groups).p == pytest.approx(exact.pvalue)
@@ -167,16 +167,16 @@ def test_sign_flips_agree_with_scipy() -> None:
 
 @pytest.mark.parametrize("groups", [10, 20])
 def test_without_an_effect_p_is_uniform_and_the_interval_holds_zero(groups: int) -> None:
-    found = effects_of_units(*clustered(np.random.default_rng(1), groups, units=600))
-    ps = [one.p for one in found]
+    result = effects_of_units(*clustered(np.random.default_rng(1), groups, units=600))
+    ps = [one.p for one in result]
     assert 0.03 <= np.mean([p <= 0.05 for p in ps]) <= 0.07
     assert np.mean(ps) == pytest.approx(0.5, abs=0.05)
-    assert 0.92 <= np.mean([one.low <= 0 <= one.high for one in found]) <= 0.98
+    assert 0.92 <= np.mean([one.low <= 0 <= one.high for one in result]) <= 0.98
 
 
 def test_the_bootstrap_interval_holds_the_truth_as_often_as_it_says() -> None:
-    found = effects_of_units(*clustered(np.random.default_rng(2), 60, units=300))
-    assert 0.92 <= np.mean([one.low <= 0 <= one.high for one in found]) <= 0.98
+    result = effects_of_units(*clustered(np.random.default_rng(2), 60, units=300))
+    assert 0.92 <= np.mean([one.low <= 0 <= one.high for one in result]) <= 0.98
 
 
 def test_a_unit_is_worth_the_same_alone_and_among_others_but_for_q() -> None:
@@ -207,15 +207,15 @@ def test_the_top_k_is_stable_where_effects_stand_out_and_not_where_they_do_not()
 def test_recovery_is_zero_at_the_corrupt_run_and_one_at_the_clean_one() -> None:
     clean, corrupt = DRAW.standard_normal(12) + 6, DRAW.standard_normal(12)
     for edited, value in ((corrupt, 0), (clean, 1), ((clean + corrupt) / 2, 0.5)):
-        found = normalised_recovery(clean, corrupt, edited)
-        assert found.values == pytest.approx(value) and found.mean == pytest.approx(value) and found.left_out == 0
+        result = normalised_recovery(clean, corrupt, edited)
+        assert result.values == pytest.approx(value) and result.mean == pytest.approx(value) and result.left_out == 0
 
 
 def test_documents_whose_runs_hardly_differ_are_left_out_and_counted() -> None:
     clean, corrupt = np.array([0.0, 4.0, 2.0, 2.0]), np.array([0.0, 0.0, 2.1, 1.0])
-    found = normalised_recovery(clean, corrupt, np.array([5.0, 1.0, 7.0, 2.0]))
-    assert found.left_out == 2 and np.isnan(found.values[[0, 2]]).all()
-    assert found.values[[1, 3]].tolist() == [0.25, 1] and found.mean == 0.625
+    result = normalised_recovery(clean, corrupt, np.array([5.0, 1.0, 7.0, 2.0]))
+    assert result.left_out == 2 and np.isnan(result.values[[0, 2]]).all()
+    assert result.values[[1, 3]].tolist() == [0.25, 1] and result.mean == 0.625
     nothing = normalised_recovery(clean, clean, clean)
     assert nothing.left_out == 4 and np.isnan(nothing.mean)
 
@@ -223,11 +223,11 @@ def test_documents_whose_runs_hardly_differ_are_left_out_and_counted() -> None:
 def test_units_that_stand_in_for_each_other_weigh_more_together() -> None:
     draw = np.random.default_rng(8)
     singles = 0.1 * draw.standard_normal((3, 40))
-    found = joint_beside_singles(singles.sum(0) - 2, singles, alone(40))
-    assert found.joint.mean - found.singles.mean == pytest.approx(found.difference.mean) == pytest.approx(-2)
-    assert found.singles.values == pytest.approx(singles.sum(0))
-    assert found.difference.high - found.difference.low < 1e-9  # paired: what both share cancels
-    assert found.joint.high - found.joint.low > 0.01
+    result = joint_beside_singles(singles.sum(0) - 2, singles, alone(40))
+    assert result.joint.mean - result.singles.mean == pytest.approx(result.difference.mean) == pytest.approx(-2)
+    assert result.singles.values == pytest.approx(singles.sum(0))
+    assert result.difference.high - result.difference.low < 1e-9  # paired: what both share cancels
+    assert result.joint.high - result.joint.low > 0.01
 
 
 @pytest.mark.parametrize(

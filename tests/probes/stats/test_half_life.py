@@ -24,13 +24,13 @@ def fitted(accuracy: Callable[[int], float], last: int = 8, stories: int = 400) 
 
 @pytest.mark.parametrize("true", [1.5, 4.0])
 def test_an_exponential_decline_gives_back_its_half_life(true: float) -> None:
-    found = fitted(lambda distance: CHANCE + 0.75 * 2 ** (-distance / true))
-    assert found.reason is None and found.segments == pytest.approx(true, rel=0.05)
-    assert found.low < true < found.high and found.misfit > 0.5
+    result = fitted(lambda distance: CHANCE + 0.75 * 2 ** (-distance / true))
+    assert result.reason is None and result.segments == pytest.approx(true, rel=0.05)
+    assert result.low < true < result.high and result.misfit > 0.5
 
 
 @pytest.mark.parametrize(
-    ("accuracy", "last", "said"),
+    ("accuracy", "last", "expected"),
     [
         (lambda distance: 0.9, 8, "less than half is lost within the 8 segments"),
         (lambda distance: 0.95 if distance < 5 else 0.21, 8, "not exponential"),
@@ -38,6 +38,6 @@ def test_an_exponential_decline_gives_back_its_half_life(true: float) -> None:
         (lambda distance: 0.9 / distance, 2, "takes 3 distances to see, and 2"),
     ],
 )
-def test_no_half_life_is_told_where_none_can_be_and_the_reason_is(accuracy: Callable, last: int, said: str) -> None:
-    found = fitted(accuracy, last)
-    assert found.segments is None and np.isnan(found.low) and said in found.reason
+def test_no_half_life_is_told_where_none_can_be_and_the_reason_is(accuracy: Callable, last: int, expected: str) -> None:
+    result = fitted(accuracy, last)
+    assert result.segments is None and np.isnan(result.low) and expected in result.reason

@@ -16,7 +16,7 @@ from probes.stats.scores import differences, estimates
 from probes.stats.selectivity import bits_gained, control_labels, nested_choice, online_code, q_values
 from probes.stats.splits import folds
 
-DOCUMENTS = np.repeat([f"document {at}" for at in range(60)], 6)
+DOCUMENTS = np.repeat([f"document {i}" for i in range(60)], 6)
 
 
 class Shares:
@@ -24,10 +24,10 @@ class Shares:
 
     def __init__(self, features: np.ndarray, labels: np.ndarray, classes: int) -> None:
         features, labels = features[labels >= 0], labels[labels >= 0]
-        told = np.eye(classes)[labels]
-        self.mean = told.mean(0)
+        trained = np.eye(classes)[labels]
+        self.mean = trained.mean(0)
         self.weights = np.linalg.solve(
-            features.T @ features + 20 * np.eye(features.shape[1]), features.T @ (told - self.mean)
+            features.T @ features + 20 * np.eye(features.shape[1]), features.T @ (trained - self.mean)
         )
 
     def log_probabilities(self, features: np.ndarray) -> np.ndarray:
@@ -41,12 +41,12 @@ def fit(features: np.ndarray, labels: np.ndarray, classes: Sequence[int]) -> lis
 
 def read(features: np.ndarray, labels: np.ndarray, classes: int, groups: np.ndarray = DOCUMENTS) -> Predictions:
     """Held-out predictions of the toy probe."""
-    said = np.zeros((len(labels), classes))
+    log_likely = np.zeros((len(labels), classes))
     for fold in folds(groups, 5):
-        said[fold.test] = Shares(features[fold.train], labels[fold.train], classes).log_probabilities(
+        log_likely[fold.test] = Shares(features[fold.train], labels[fold.train], classes).log_probabilities(
             features[fold.test]
         )
-    return Predictions(labels=labels, groups=groups, classes=classes, log_probabilities=said)
+    return Predictions(labels=labels, groups=groups, classes=classes, log_probabilities=log_likely)
 
 
 def planted(draw: np.random.Generator, labels: np.ndarray, classes: int, clear: float = 3.0) -> np.ndarray:
@@ -58,7 +58,7 @@ def planted(draw: np.random.Generator, labels: np.ndarray, classes: int, clear: 
 
 def test_a_type_has_one_control_label_wherever_it_occurs() -> None:
     draw = np.random.default_rng(0)
-    types = np.array([f"word {at}" for at in draw.integers(0, 3000, 9000)])
+    types = np.array([f"word {i}" for i in draw.integers(0, 3000, 9000)])
     labels = draw.choice(3, 9000, p=[0.6, 0.3, 0.1])
     labels[::10] = -1
     control = control_labels(types, labels, 3, seed=1)
@@ -73,12 +73,12 @@ def test_a_control_task_is_never_of_one_label() -> None:
     types, labels = np.tile(["a", "b"], 50), np.append(np.zeros(97, int), [1, 1, 1])
     for seed in range(20):
         assert set(control_labels(types, labels, 2, seed)) == {0, 1}
-    for given, said in (
+    for arguments, message in (
         (("aaaa", [0, 1, 0, 1]), "1 types and 2 labels"),
         (("abab", [0, 0, -1, 0]), "2 types and 1 labels"),
     ):
-        with pytest.raises(ValueError, match=said):
-            control_labels(list(given[0]), np.array(given[1]), 2)
+        with pytest.raises(ValueError, match=message):
+            control_labels(list(arguments[0]), np.array(arguments[1]), 2)
 
 
 def test_what_is_planted_is_selective_and_what_is_memorised_is_not() -> None:
@@ -89,8 +89,8 @@ def test_what_is_planted_is_selective_and_what_is_memorised_is_not() -> None:
     tells_label, tells_type = planted(draw, labels, 3), 3 * np.eye(12)[kind] + draw.standard_normal((360, 12)) * 0.3
     for features, low, high in ((tells_label, 0.3, 0.9), (tells_type, -0.1, 0.1)):
         task, memory = read(features, labels, 3), read(features, control, 3)
-        found = differences(task.headline, [task], [memory])[0]
-        assert low < found.low <= found.high < high
+        result = differences(task.headline, [task], [memory])[0]
+        assert low < result.low <= result.high < high
 
 
 def test_a_random_label_is_not_compressed_and_a_planted_one_is() -> None:
@@ -103,23 +103,23 @@ def test_a_random_label_is_not_compressed_and_a_planted_one_is() -> None:
 
 
 def test_a_code_is_told_in_blocks_of_whole_groups_by_what_came_before() -> None:
-    names, told, asked = np.unique(DOCUMENTS, return_inverse=True)[1], [], []
+    names, trained, tested = np.unique(DOCUMENTS, return_inverse=True)[1], [], []
 
     class Knows:
         def log_probabilities(self, features: np.ndarray) -> np.ndarray:
-            asked.append(set(features[:, 0]))
+            tested.append(set(features[:, 0]))
             return np.log(np.where(np.eye(4)[features[:, 1].astype(int)], 1, 1e-300))
 
     def remember(features: np.ndarray, labels: np.ndarray, classes: Sequence[int]) -> list[Knows]:
-        told.append((set(features[:, 0]), len(features)))
+        trained.append((set(features[:, 0]), len(features)))
         return [Knows()]
 
     labels = np.random.default_rng(3).integers(0, 4, 360)
     code = online_code(np.stack([names, labels], 1).astype(float), labels[None], [4], DOCUMENTS, remember)[0]
     assert code.blocks == (8, 15, 30, 60)
-    assert [len(groups) for groups, _ in told] == [8, 15, 30] and [len(groups) for groups in asked] == [7, 15, 30]
-    assert not any(before & now for (before, _), now in zip(told, asked))
-    rows = [(m, 6 * len(now)) for (_, m), now in zip(told, asked)]
+    assert [len(groups) for groups, _ in trained] == [8, 15, 30] and [len(groups) for groups in tested] == [7, 15, 30]
+    assert not any(before & now for (before, _), now in zip(trained, tested))
+    rows = [(m, 6 * len(now)) for (_, m), now in zip(trained, tested)]
     assert code.bits == pytest.approx(6 * 8 * 2 + sum(n * np.log2((m + 4) / (m + 1)) for m, n in rows))
 
 
@@ -131,27 +131,27 @@ def test_a_class_that_was_never_told_costs_finite_bits() -> None:
     labels = np.tile([0, 1], 180)
     labels[-6:] = 2
     with np.errstate(divide="ignore"):
-        found = online_code(labels[:, None], labels[None], [4], DOCUMENTS, lambda features, labels, classes: [Sure()])[
+        result = online_code(labels[:, None], labels[None], [4], DOCUMENTS, lambda features, labels, classes: [Sure()])[
             0
         ]
-    assert 8 * 6 * 2 + 6 * np.log2(50) < found.bits < 8 * 6 * 2 + 6 * np.log2(360) + 12
+    assert 8 * 6 * 2 + 6 * np.log2(50) < result.bits < 8 * 6 * 2 + 6 * np.log2(360) + 12
 
 
 def test_what_is_of_one_class_so_far_is_told_uniformly() -> None:
     labels = np.zeros((1, 360), int)
-    found = online_code(np.ones((360, 1)), labels, [2], DOCUMENTS, fit)[0]
-    assert found.bits == found.uniform == 360
+    result = online_code(np.ones((360, 1)), labels, [2], DOCUMENTS, fit)[0]
+    assert result.bits == result.uniform == 360
 
 
 def test_rows_left_out_are_neither_told_nor_learnt_from() -> None:
     draw = np.random.default_rng(4)
     labels = draw.integers(0, 3, 360)
-    features, kept = planted(draw, labels, 3), draw.random(360) < 0.7
-    features[~kept] = 1e3
-    some = np.where(kept, labels, -1)
-    book = online_code(features[kept], labels[None, kept], [3], DOCUMENTS[kept], fit)[0]
-    found, nothing = online_code(features, np.stack([some, np.full(360, -1)]), [3, 2], DOCUMENTS, fit)
-    assert (found.n, found.bits) == (kept.sum(), pytest.approx(book.bits))
+    features, known = planted(draw, labels, 3), draw.random(360) < 0.7
+    features[~known] = 1e3
+    some = np.where(known, labels, -1)
+    book = online_code(features[known], labels[None, known], [3], DOCUMENTS[known], fit)[0]
+    result, nothing = online_code(features, np.stack([some, np.full(360, -1)]), [3, 2], DOCUMENTS, fit)
+    assert (result.n, result.bits) == (known.sum(), pytest.approx(book.bits))
     assert nothing.n == 0 and np.isnan(nothing.compression)
 
 
@@ -166,8 +166,8 @@ def test_bits_gained_are_those_that_the_baseline_lacks() -> None:
     draw = np.random.default_rng(5)
     labels = draw.integers(0, 3, 360)
     site, baseline = read(planted(draw, labels, 3), labels, 3), read(draw.standard_normal((360, 8)), labels, 3)
-    found, apart = bits_gained([site], [baseline])[0], estimates(Measure.BITS, [baseline, site])
-    assert found.value == pytest.approx(apart[0].value - apart[1].value) and found.low > 0.5
+    result, apart = bits_gained([site], [baseline])[0], estimates(Measure.BITS, [baseline, site])
+    assert result.value == pytest.approx(apart[0].value - apart[1].value) and result.low > 0.5
     assert bits_gained([baseline], [site])[0].high < -0.5  # nothing is cut off at 0
 
 
@@ -195,9 +195,12 @@ def test_where_there_is_nothing_p_is_uniform_for_documents_and_not_for_rows() ->
 def test_what_is_planted_has_the_smallest_p_that_there_is() -> None:
     draw = np.random.default_rng(7)
     labels = draw.choice(3, 360, p=[0.8, 0.15, 0.05])
-    found = permutation_test(planted(draw, labels, 3), labels[None], DOCUMENTS, DOCUMENTS, permutations=99)[0]
+    result = permutation_test(planted(draw, labels, 3), labels[None], DOCUMENTS, DOCUMENTS, permutations=99)[0]
     assert (
-        found.p == 1 / 100 and found.moving == 1 and found.value > 0.7 and found.null == pytest.approx(1 / 3, abs=0.05)
+        result.p == 1 / 100
+        and result.moving == 1
+        and result.value > 0.7
+        and result.null == pytest.approx(1 / 3, abs=0.05)
     )
 
 
@@ -206,24 +209,24 @@ def test_the_permuted_statistic_is_that_of_a_plain_ridge() -> None:
     labels = draw.choice(3, 360, p=[0.6, 0.3, 0.1])
     features = planted(draw, labels, 3, clear=1) * draw.uniform(0.1, 10, 8) + 5
     features[:, -1] = 7  # never varies
-    kept = draw.random(360) < 0.8
-    rows, said = np.flatnonzero(kept), np.zeros(360)
-    for fold in folds(DOCUMENTS[kept]):
+    known = draw.random(360) < 0.8
+    rows, guesses = np.flatnonzero(known), np.zeros(360)
+    for fold in folds(DOCUMENTS[known]):
         train, test = rows[fold.train], rows[fold.test]
         scale = StandardScaler().fit(features[train])
         ridge = Ridge(alpha=len(train)).fit(scale.transform(features[train]), np.eye(3)[labels[train]])
-        said[test] = (ridge.predict(scale.transform(features[test])) / np.bincount(labels[kept])).argmax(1)
-    found = permutation_test(features, np.where(kept, labels, -1)[None], DOCUMENTS, DOCUMENTS, permutations=1)[0]
-    assert found.value == pytest.approx(balanced_accuracy_score(labels[kept], said[kept]))
+        guesses[test] = (ridge.predict(scale.transform(features[test])) / np.bincount(labels[known])).argmax(1)
+    result = permutation_test(features, np.where(known, labels, -1)[None], DOCUMENTS, DOCUMENTS, permutations=1)[0]
+    assert result.value == pytest.approx(balanced_accuracy_score(labels[known], guesses[known]))
 
 
 def test_only_documents_that_are_as_long_exchange_labels() -> None:
     long = np.arange(40) % 2 == 1
     documents = np.arange(40).repeat(np.where(long, 4, 2)).astype(str)
     labels = long.repeat(np.where(long, 4, 2)).astype(int)
-    found = permutation_test(3 * np.eye(2)[labels], labels[None], documents, documents, permutations=99)[0]
+    result = permutation_test(3 * np.eye(2)[labels], labels[None], documents, documents, permutations=99)[0]
     # The label is the length: what is exchanged is the same.
-    assert (found.value, found.null, found.p, found.moving) == pytest.approx((1, 1, 1, 1))
+    assert (result.value, result.null, result.p, result.moving) == pytest.approx((1, 1, 1, 1))
 
 
 def test_groups_move_as_a_whole_and_documents_within_one_that_has_no_like() -> None:
@@ -231,19 +234,19 @@ def test_groups_move_as_a_whole_and_documents_within_one_that_has_no_like() -> N
     lengths = {"a": (2, 3), "b": (3, 2), "c": (2, 2, 5), "d": (1, 2), "e": (4,)}
     groups = np.array([name for name, parts in lengths.items() for part in parts for _ in range(part)])
     documents = np.array(
-        [f"{name}{at}" for name, parts in lengths.items() for at, part in enumerate(parts) for _ in range(part)]
+        [f"{name}{i}" for name, parts in lengths.items() for i, part in enumerate(parts) for _ in range(part)]
     )
     labels = draw.integers(0, 2, (1, len(groups)))
-    found = permutation_test(draw.standard_normal((len(groups), 2)), labels, groups, documents, permutations=9)[0]
-    assert found.moving == (5 + 5 + 4) / len(groups)  # a with b, and c's two short documents
+    result = permutation_test(draw.standard_normal((len(groups), 2)), labels, groups, documents, permutations=9)[0]
+    assert result.moving == (5 + 5 + 4) / len(groups)  # a with b, and c's two short documents
 
 
 def test_what_cannot_move_has_p_1() -> None:
     lengths = np.arange(1, 9)
     documents = np.arange(8).repeat(lengths).astype(str)
     labels = np.arange(lengths.sum()) % 2
-    found = permutation_test(3.0 * np.eye(2)[labels], labels[None], documents, documents, permutations=19)[0]
-    assert (found.p, found.moving) == (1, 0)
+    result = permutation_test(3.0 * np.eye(2)[labels], labels[None], documents, documents, permutations=19)[0]
+    assert (result.p, result.moving) == (1, 0)
 
 
 def test_targets_are_tested_as_if_alone() -> None:
@@ -258,12 +261,12 @@ def test_targets_are_tested_as_if_alone() -> None:
 
 
 def test_permutations_that_make_no_sense_are_refused() -> None:
-    for given, said in (
+    for arguments, message in (
         (dict(permutations=0), "at least 1 permutation, not 0"),
         (dict(permutations=9), "not 5 of 4 groups"),
     ):
-        with pytest.raises(ValueError, match=said):
-            permutation_test(np.ones((8, 1)), np.zeros((1, 8), int), list("aabbccdd"), list("aabbccdd"), **given)
+        with pytest.raises(ValueError, match=message):
+            permutation_test(np.ones((8, 1)), np.zeros((1, 8), int), list("aabbccdd"), list("aabbccdd"), **arguments)
 
 
 def test_q_is_of_the_whole_grid_and_leaves_out_what_was_not_looked_at() -> None:
@@ -287,41 +290,43 @@ def test_the_best_of_equals_is_no_better_when_others_choose_it() -> None:
     draw, parts = np.random.default_rng(11), folds(DOCUMENTS, 5)
     flattered, honest = [], []
     for _ in range(12):
-        given = sites(draw, [0.6] * 16)
-        right = np.array([site.predicted == site.labels for site in given])
+        candidates = sites(draw, [0.6] * 16)
+        right = np.array([site.predicted == site.labels for site in candidates])
         inner = np.array([[one[fold.train].mean() for fold in parts] for one in right])
-        honest.append(nested_choice(inner, given, parts, Measure.ACCURACY).estimate.value)
+        honest.append(nested_choice(inner, candidates, parts, Measure.ACCURACY).estimate.value)
         flattered.append(right.mean(1).max())
     assert np.mean(flattered) > 0.635 and np.mean(honest) < 0.615
 
 
 def test_a_site_that_is_better_is_chosen_and_reported_as_it_is() -> None:
-    given, parts = sites(np.random.default_rng(12), [0.55, 0.9, 0.5]), folds(DOCUMENTS, 5)
+    candidates, parts = sites(np.random.default_rng(12), [0.55, 0.9, 0.5]), folds(DOCUMENTS, 5)
     inner = np.array([[0.6] * 5, [0.9] * 5, [0.5] * 5])
-    found = nested_choice(inner, given, parts, Measure.BALANCED_ACCURACY)
-    assert found.chosen == (0, 5, 0) and found.estimate == estimates(Measure.BALANCED_ACCURACY, given[1:2])[0]
+    result = nested_choice(inner, candidates, parts, Measure.BALANCED_ACCURACY)
+    assert result.chosen == (0, 5, 0) and result.estimate == estimates(Measure.BALANCED_ACCURACY, candidates[1:2])[0]
     inner[0, 3] = 1
-    mixed = nested_choice(inner, given, parts, Measure.ACCURACY)
-    right = [(site.predicted == site.labels) for site in given]
-    book = np.concatenate([right[at][fold.test] for at, fold in zip((1, 1, 1, 0, 1), parts)]).mean()
+    mixed = nested_choice(inner, candidates, parts, Measure.ACCURACY)
+    right = [(site.predicted == site.labels) for site in candidates]
+    book = np.concatenate([right[i][fold.test] for i, fold in zip((1, 1, 1, 0, 1), parts)]).mean()
     assert mixed.chosen == (1, 4, 0) and mixed.estimate.value == pytest.approx(book)
 
 
 def test_a_choice_goes_by_log_probabilities_where_there_are_any() -> None:
     draw = np.random.default_rng(13)
     labels = draw.integers(0, 2, 360)
-    given, parts = (
+    candidates, parts = (
         [read(planted(draw, labels, 2), labels, 2), read(draw.standard_normal((360, 4)), labels, 2)],
         folds(DOCUMENTS, 5),
     )
-    found = nested_choice(np.array([[1.0] * 5, [0.0] * 5]), given, parts, Measure.BITS)
-    assert found.estimate == estimates(Measure.BITS, given[:1])[0]
+    result = nested_choice(np.array([[1.0] * 5, [0.0] * 5]), candidates, parts, Measure.BITS)
+    assert result.estimate == estimates(Measure.BITS, candidates[:1])[0]
 
 
 def test_a_choice_among_what_does_not_fit_is_refused() -> None:
-    given, parts = sites(np.random.default_rng(14), [0.6, 0.7]), folds(DOCUMENTS, 5)
+    candidates, parts = sites(np.random.default_rng(14), [0.6, 0.7]), folds(DOCUMENTS, 5)
     for inner in (np.ones((2, 4)), np.full((2, 5), np.nan)):
         with pytest.raises(ValueError, match="2 sites and 5 folds"):
-            nested_choice(inner, given, parts, Measure.ACCURACY)
+            nested_choice(inner, candidates, parts, Measure.ACCURACY)
     with pytest.raises(ValueError, match="same labels"):
-        nested_choice(np.ones((2, 5)), [given[0], sites(np.random.default_rng(15), [0.6])[0]], parts, Measure.ACCURACY)
+        nested_choice(
+            np.ones((2, 5)), [candidates[0], sites(np.random.default_rng(15), [0.6])[0]], parts, Measure.ACCURACY
+        )

@@ -6,7 +6,7 @@ import pytest
 from probes.stats.splits import Fold, folds, groups, hold_out
 
 DRAW = np.random.default_rng(3)
-STORIES = np.repeat([f"story {at}" for at in range(40)], DRAW.integers(1, 9, 40))
+STORIES = np.repeat([f"story {i}" for i in range(40)], DRAW.integers(1, 9, 40))
 
 
 def read(features: np.ndarray, labels: np.ndarray, fold: Fold) -> float:
@@ -24,8 +24,8 @@ def test_rows_that_share_an_id_in_any_column_share_a_group() -> None:
 
 
 def test_a_chain_of_links_is_one_group_however_long() -> None:
-    left = [str(at // 2) for at in range(2000)]
-    right = [str((at + 1) // 2) for at in range(2000)]
+    left = [str(i // 2) for i in range(2000)]
+    right = [str((i + 1) // 2) for i in range(2000)]
     assert set(groups(left, right)) == {"0"}
 
 
@@ -34,13 +34,13 @@ def test_an_empty_id_and_the_same_word_in_another_column_link_nothing() -> None:
 
 
 def test_ids_that_do_not_fit_are_refused() -> None:
-    for given, said in (
+    for columns, message in (
         ((), "at least one"),
         ((["a"], ["b", "c"]), r"\(1,\), \(2,\)"),
         ((["a", ""], ["b", "c"]), "row 1 has none"),
     ):
-        with pytest.raises(ValueError, match=said):
-            groups(*given)
+        with pytest.raises(ValueError, match=message):
+            groups(*columns)
 
 
 def test_every_row_is_tested_once_by_what_has_not_seen_its_group() -> None:
@@ -94,10 +94,10 @@ def test_a_hold_out_is_about_the_share_asked_for_and_never_empty() -> None:
 
 def test_a_random_label_per_document_is_read_across_rows_and_not_across_groups() -> None:
     draw = np.random.default_rng(0)
-    documents = np.repeat([str(at) for at in range(60)], 6)
+    documents = np.repeat([str(i) for i in range(60)], 6)
     own = draw.standard_normal((60, 40)).repeat(6, 0)  # what is peculiar to each document
     features, labels = own + draw.standard_normal(own.shape), draw.integers(0, 2, (20, 60)).repeat(6, 1)
-    rows = [str(at) for at in range(360)]
+    rows = [str(i) for i in range(360)]
 
     def accuracy(ids: np.ndarray | list[str]) -> float:
         return float(np.mean([read(features, each, fold) for each in labels for fold in folds(ids, 5)]))
