@@ -88,7 +88,6 @@ def test_rows_without_a_group_are_refused_and_so_are_no_rows(rows: Callable[...,
     alone = replace(
         document.prompt,
         text=document.prompt.question,
-        statements=(),
         statement_spans=(),
         support=(),
         question_span=(0, len(document.prompt.question)),
