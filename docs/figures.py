@@ -32,7 +32,7 @@ def main(names: list[str]) -> None:
     open_model = cache(lambda name: load(name, "cpu"))
     for path in [DOCS / "figures" / f"{name}.json" for name in names] or sorted((DOCS / "figures").glob("*.json")):
         spec = FigureSpec.from_json(json.loads(path.read_text(encoding="utf-8")))
-        made = list(spec.made(open_model, _result_of, found))
+        made = list(spec.compute(open_model, _result_of, found))
         if isinstance(made[0].view, Table):
             pages = [page for page in PAGES if _insert(page, path.stem, markdown(made[0].view))]
             note(
@@ -41,7 +41,7 @@ def main(names: list[str]) -> None:
             )
         else:
             with replace_file(path.with_suffix(".png")) as aside:
-                aside.write_bytes(render(spec.drawn(made), FileFormat.PNG_300, spec.digest))
+                aside.write_bytes(render(spec.draw(made), FileFormat.PNG_300, spec.digest))
             note(f"{path.stem}: {path.with_suffix('.png').name}")
 
 

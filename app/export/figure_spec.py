@@ -29,7 +29,7 @@ class FigureSpec(Spec):
         if len(self.charts) != len(self.page.panels):
             raise ValueError(f"a page of {len(self.page.panels)} panels takes as many charts, not {len(self.charts)}")
 
-    def made(
+    def compute(
         self,
         open_model: Callable[[str], Checkpoint],
         result_of: Callable[[Chart, Checkpoint | None], Any],
@@ -44,7 +44,7 @@ class FigureSpec(Spec):
                 results[chart.result_key] = result_of(chart, checkpoint)
             yield chart.computed(checkpoint, results[chart.result_key])
 
-    def drawn(self, made: Sequence[ComputedChart]) -> PrintFigure:
+    def draw(self, made: Sequence[ComputedChart]) -> PrintFigure:
         """The figure. Raises ValueError for content that does not fit the page, and for tables."""
         from app.figures.print.figure import compose
 

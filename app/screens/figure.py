@@ -83,7 +83,7 @@ def _compute(name: str, pressed: float, placed: list[PlacedPanel]) -> None:
 
     def work(job: Job) -> list[ComputedChart]:
         return list(
-            spec.made(
+            spec.compute(
                 lambda name: cache.checkpoint(name, model.device, model.dtype),
                 lambda chart, checkpoint: results.compute(chart, checkpoint, job),
             )
@@ -171,7 +171,7 @@ def _preview(placed: list[PlacedPanel], grid: Grid) -> None:
     grid = replace(grid, panels=tuple(item.panel for item in placed))
     spec = FigureSpec(charts=tuple(chart.chart for chart in made), page=grid)
     try:
-        drawn = spec.drawn(made)
+        drawn = spec.draw(made)
     except ValueError as error:
         say.info("This does not fit: {}.", error)
         return

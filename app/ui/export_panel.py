@@ -77,7 +77,7 @@ def _figure(title: str, chart: ComputedChart, stretch: Stretch) -> None:
         panel = _panel(title, chart, stretch)
     spec = FigureSpec(charts=(chart.chart,), page=Paper(**page, **vars(panel)))
     try:
-        drawn = spec.drawn([chart])
+        drawn = spec.draw([chart])
     except ValueError as error:
         right.info(say.words("This does not fit: {}.", error), icon=":material/info:")
         return

@@ -71,12 +71,12 @@ def _figure(chosen: argparse.Namespace) -> Output:
             return chart.result(checkpoint, Computing(on_step=on_step, folder=chosen.results))
 
     with errors_name(chosen.sidecar):
-        charts = list(spec.made(cache(partial(load_model, chosen)), result_of))
+        charts = list(spec.compute(cache(partial(load_model, chosen)), result_of))
     now = sidecar(spec, charts)
     if isinstance(charts[0].view, Table) and len(charts) == 1:
         content = table_bundle(charts[0].view, now) if ending == ".zip" else _table(charts[0].view, ending)
     else:
-        drawn = spec.drawn(charts)
+        drawn = spec.draw(charts)
         content = bundle(drawn, now, spec.digest) if ending == ".zip" else _image(drawn, spec, ending)
     write_file(chosen.out, content)
     changes = differences(before, now)

@@ -42,14 +42,14 @@ def printable(text: str) -> str:
 
     Right-to-left characters keep their direction; the text as a whole runs from left to right.
     """
-    shown = "".join(
+    printed = "".join(
         char if char == "\n" or (unicodedata.category(char)[0] != "C" and has(char)) else code_point(char)
         for char in text
     )
-    for i, char in enumerate(shown):
+    for i, char in enumerate(printed):
         if unicodedata.bidirectional(char) in ("R", "AL"):
-            return shown[:i] + _LEFT_TO_RIGHT + shown[i:]
-    return shown
+            return printed[:i] + _LEFT_TO_RIGHT + printed[i:]
+    return printed
 
 
 def view_shortened(view: View) -> View:
@@ -61,11 +61,11 @@ def view_shortened(view: View) -> View:
 @lru_cache(maxsize=10_000)
 def width(text: str, size: float) -> float:
     """Points that a text takes in one line, as it is printed."""
-    shown = printable(text.replace(_LEFT_TO_RIGHT, "").replace("\n", " "))  # a mark takes no room
-    if not shown:
+    printed = printable(text.replace(_LEFT_TO_RIGHT, "").replace("\n", " "))  # a mark takes no room
+    if not printed:
         return 0.0
-    font = FontProperties(family=families((shown,)), size=size)
-    return text_to_path.get_text_width_height_descent(shown, font, False)[0]
+    font = FontProperties(family=families((printed,)), size=size)
+    return text_to_path.get_text_width_height_descent(printed, font, False)[0]
 
 
 def wrapped(text: str, size: float, room: float, most: int = MOST_LINES) -> str:
@@ -129,7 +129,7 @@ def along(labels: Sequence[str], title: str, size: float, room: float) -> Ticks:
     words = bare(labels, title)
     if len(words) * size * LEADING > room and all(map(_NUMBERED.match, words)):
         words = tuple(_NUMBERED.match(word)[1] for word in words)
-    level = _thinned(words, _MOST_BELOW, lambda shown: _spacing(shown, size), room)
+    level = _thinned(words, _MOST_BELOW, lambda printed: _spacing(printed, size), room)
     if len(level.places) == len(words) or all(word.isdigit() for word in words):
         return level
     return replace(_thinned(words, _MOST_BELOW, lambda _: size * LEADING, room), upright=True)

@@ -123,8 +123,8 @@ def test_json_gives_it_back_and_all_that_is_shown_can_be_printed(kind: str, gate
             assert latex(made.view).count(r"\\") == len(made.view.rows) + 1
         else:
             spec = FigureSpec(charts=(chart,), page=Paper(venue="tmlr"))
-            assert render(spec.drawn([made]), FileFormat.SVG).startswith(b"<?xml")
-            assert interactive(spec.drawn([made])).endswith("</html>")
+            assert render(spec.draw([made]), FileFormat.SVG).startswith(b"<?xml")
+            assert interactive(spec.draw([made])).endswith("</html>")
 
 
 @pytest.mark.parametrize("kind", ["ablation", "patching", "updates"])

@@ -1,4 +1,4 @@
-"""Laws of the commands that look, measure and train: they say what they found, in words and as JSON."""
+"""Laws of the commands that look, measure and train: they print their results as text and as JSON."""
 
 import json
 import lzma
@@ -59,26 +59,12 @@ def test_run_gives_the_same_as_json_and_as_a_trace_on_disk(capsys, tmp_path: Pat
     assert [piece for segment in printed["segments"] for piece in segment] == list(trace.tokens.pieces)
     assert sum(token["probability"] for token in printed["next"]) <= 1
     assert (printed["spec_digest"], printed["checkpoint_digest"]) == (trace.spec.digest, trace.checkpoint_digest)
-    assert [one["path"] for one in printed["written"]] == [str(tmp_path / "t.npz")]
+    assert [file["path"] for file in printed["written"]] == [str(tmp_path / "t.npz")]
 
 
 def test_recall_prints_counts_and_intervals_as_json(capsys, tmp_path: Path) -> None:
     babi_files.write([simulate(1, seed=seed).story for seed in range(3)], tmp_path / "qa1_small.txt")
-    assert (
-        main(
-            [
-                "recall",
-                "--checkpoint",
-                "babi-lm2",
-                "--babi",
-                str(tmp_path / "qa1_small.txt"),
-                "--memory",
-                "frozen",
-                "--json",
-            ]
-        )
-        == 0
-    )
+    assert main(f"recall --checkpoint babi-lm2 --babi {tmp_path / 'qa1_small.txt'} --memory frozen --json".split()) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed["n"] == 15 == sum(row["n"] for row in printed["by_distance"])
     assert all(0 <= row["low"] <= row["accuracy"] <= row["high"] <= 1 for row in [printed, *printed["by_distance"]])
@@ -86,33 +72,33 @@ def test_recall_prints_counts_and_intervals_as_json(capsys, tmp_path: Path) -> N
 
 
 def test_generate_continues_the_text(capsys) -> None:
-    order = ["generate", "--checkpoint", "babi-lm2", "--text", "Mary moved to the", "--tokens", "3"]
-    assert main(order) == 0
-    said = capsys.readouterr().out
-    assert main([*order, "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["prompt"] + found["text"] + "\n" == said and len(found["pieces"]) == 3
+    command = ["generate", "--checkpoint", "babi-lm2", "--text", "Mary moved to the", "--tokens", "3"]
+    assert main(command) == 0
+    text = capsys.readouterr().out
+    assert main([*command, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["prompt"] + document["text"] + "\n" == text and len(document["pieces"]) == 3
 
 
 def test_info_gives_sizes_and_card_in_both_forms(capsys) -> None:
     assert main(["info", "babi-lm2"]) == 0
-    said = capsys.readouterr().out
+    text = capsys.readouterr().out
     assert main(["info", "babi-lm2", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
+    document = json.loads(capsys.readouterr().out)
     assert (
-        f"{found['parameters']:,} parameters" in said
-        and found["card"].strip() in said
-        and found["checkpoint_digest"] in said
+        f"{document['parameters']:,} parameters" in text
+        and document["card"].strip() in text
+        and document["checkpoint_digest"] in text
     )
-    assert found["config"]["memory"] == "gated"
+    assert document["config"]["memory"] == "gated"
 
 
 def test_graft_writes_a_checkpoint_with_a_memory_and_never_over_a_folder(
     plain: Checkpoint, capsys, tmp_path: Path
 ) -> None:
     save(tmp_path / "plain", plain.model, plain.tokenizer, "# Plain")
-    order = ["graft", str(tmp_path / "plain"), "--slots", "4", "--heads", "2", "--out", str(tmp_path / "new")]
-    assert main([*order, "--layers", "0,2"]) == 0
+    command = ["graft", str(tmp_path / "plain"), "--slots", "4", "--heads", "2", "--out", str(tmp_path / "new")]
+    assert main([*command, "--layers", "0,2"]) == 0
     grafted = load(tmp_path / "new", "cpu")
     assert (grafted.config.slots, grafted.config.slot_dim, grafted.config.memory_layers) == (
         4,
@@ -120,17 +106,17 @@ def test_graft_writes_a_checkpoint_with_a_memory_and_never_over_a_folder(
         (0, 2),
     )
     assert f"{grafted.memory_parameters:,} parameters of memory" in capsys.readouterr().out
-    assert main(order) == 2
+    assert main(command) == 2
     assert "exists already" in capsys.readouterr().err
-    assert main([*order[:-1], str(tmp_path / "bad"), "--layers", "0;2"]) == 2
+    assert main([*command[:-1], str(tmp_path / "bad"), "--layers", "0;2"]) == 2
     assert "layers are written 0,4,8, not '0;2'" in capsys.readouterr().err
-    assert main([*order[:-1], str(tmp_path / "all")]) == 0
+    assert main([*command[:-1], str(tmp_path / "all")]) == 0
     assert load(tmp_path / "all", "cpu").config.memory_layers == (0, 1, 2)
     capsys.readouterr()
-    assert main([*order[:-1], str(tmp_path / "told"), "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["checkpoint_digest"] == load(tmp_path / "told", "cpu").digest
-    assert {Path(one["path"]).name for one in found["written"]} == {
+    assert main([*command[:-1], str(tmp_path / "told"), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["checkpoint_digest"] == load(tmp_path / "told", "cpu").digest
+    assert {Path(file["path"]).name for file in document["written"]} == {
         "config.json",
         "model.safetensors",
         "tokenizer.json",
@@ -149,12 +135,14 @@ def test_train_tells_what_it_wrote(gated: Checkpoint, capsys, monkeypatch: pytes
         "lm2.training.config.TrainingConfig.load",
         lambda path: SimpleNamespace(steps=2, at=lambda step: (Stage(steps=2, phase=Phase.OPEN, tasks=(1,)), 0)),
     )
-    order = ["train", "any.json", "--out", str(tmp_path)]
-    assert main([*order, "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert (found["loss"], found["steps"], found["parameters"]) == (1.0, 2, gated.parameters)
-    assert found["checkpoint_digest"] == load(tmp_path / "checkpoint", "cpu").digest and len(found["written"]) >= 3
-    assert main(order) == 0
+    command = ["train", "any.json", "--out", str(tmp_path)]
+    assert main([*command, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["loss"], document["steps"], document["parameters"]) == (1.0, 2, gated.parameters)
+    assert (
+        document["checkpoint_digest"] == load(tmp_path / "checkpoint", "cpu").digest and len(document["written"]) >= 3
+    )
+    assert main(command) == 0
     assert "can be opened: lm2 info" in capsys.readouterr().out
 
 
@@ -169,8 +157,8 @@ def test_a_tokenizer_is_learnt_from_a_data_folder(capsys, tmp_path: Path) -> Non
         archive.add(tmp_path / "qa1_single-supporting-fact_train.txt", "en/qa1_single-supporting-fact_train.txt")
     out = tmp_path / "tokenizer.json"
     assert main(["tokenizer", str(tmp_path), "--pieces", "300", "--out", str(out), "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["pieces"] == Tokenizer.load(out).size <= 300 and found["written"][0]["path"] == str(out)
+    document = json.loads(capsys.readouterr().out)
+    assert document["pieces"] == Tokenizer.load(out).size <= 300 and document["written"][0]["path"] == str(out)
 
 
 def test_serve_tells_the_address_and_gives_its_place_to_the_server(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,8 +177,8 @@ def test_serve_tells_the_address_and_gives_its_place_to_the_server(capsys, monke
 
 @pytest.mark.parametrize(("worst", "code"), [(9e-6, 0), (2e-5, 1)])
 def test_parity_fails_where_numbers_differ(worst: float, code: int, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = Parity(segments=2, logits=worst, gates=0.0, bank=0.0)
-    monkeypatch.setattr("lm2.weights.released.parity", lambda path: found)
+    largest = Parity(segments=2, logits=worst, gates=0.0, bank=0.0)
+    monkeypatch.setattr("lm2.weights.released.parity", lambda path: largest)
     assert main(["parity", "any.safetensors", "--json"]) == code
     printed = json.loads(capsys.readouterr().out)
     assert printed == {"segments": 2, "logits": worst, "gates": 0.0, "bank": 0.0, "tolerance": 1e-5, "same": code == 0}
@@ -209,9 +197,13 @@ def test_explain_tells_its_tables_and_files(
     assert (
         main(["explain", str(tmp_path / "spec.json"), "--out", str(tmp_path / "out"), "--device", "cpu", "--json"]) == 0
     )
-    found = json.loads(capsys.readouterr().out)
-    assert [Path(one["path"]).name for one in found.pop("written")] == ["spec.json", "explanations.json", "report.md"]
-    assert found == json.loads((tmp_path / "out" / "explanations.json").read_text())
+    document = json.loads(capsys.readouterr().out)
+    assert [Path(file["path"]).name for file in document.pop("written")] == [
+        "spec.json",
+        "explanations.json",
+        "report.md",
+    ]
+    assert document == json.loads((tmp_path / "out" / "explanations.json").read_text())
 
 
 @pytest.mark.parametrize("command", ["sweep", "probe", "explain"])
@@ -229,20 +221,8 @@ def test_eval_writes_tables_and_a_report_beside_the_paper(
     for toy in (gated, plain):
         save(tmp_path / toy.name, toy.model, toy.tokenizer, "")
     models = f"{tmp_path / gated.name},{tmp_path / plain.name}"
-    order = [
-        "eval",
-        "--models",
-        models,
-        "--tasks",
-        "qa1,qa6-qa7",
-        "--samples",
-        "3",
-        "--workers",
-        "1",
-        "--out",
-        str(tmp_path / "out"),
-    ]
-    assert main([*order, "--report", str(tmp_path / "report.md")]) == 0
+    command = f"eval --models {models} --tasks qa1,qa6-qa7 --samples 3 --workers 1 --out {tmp_path / 'out'}".split()
+    assert main([*command, "--report", str(tmp_path / "report.md")]) == 0
     assert "best constants" in capsys.readouterr().out
     report = (tmp_path / "report.md").read_text()
     assert (
@@ -252,10 +232,10 @@ def test_eval_writes_tables_and_a_report_beside_the_paper(
     )
     tables = {"table.csv", "table.parquet", "differences.csv", "differences.parquet"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"cells", *tables}
-    assert main([*order, "--report", str(tmp_path / "report.md"), "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert set(found["table"][0]) >= set(TABLE) and set(found["differences"][0]) >= set(DIFFERENCES)
-    assert {Path(one["path"]).name for one in found["written"]} == {*tables, "report.md"}
+    assert main([*command, "--report", str(tmp_path / "report.md"), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert set(document["table"][0]) >= set(TABLE) and set(document["differences"][0]) >= set(DIFFERENCES)
+    assert {Path(file["path"]).name for file in document["written"]} == {*tables, "report.md"}
 
 
 def test_one_model_alone_is_evaluated_and_has_no_differences(
@@ -264,24 +244,24 @@ def test_one_model_alone_is_evaluated_and_has_no_differences(
     monkeypatch.delenv("LM2_DATA_DIR", raising=False)
     save(tmp_path / "toy", gated.model, gated.tokenizer, "")
     babi_files.write([simulate(1, seed=seed).story for seed in range(3)], tmp_path / "qa1_small_test.txt")
-    order = ["eval", "--models", str(tmp_path / "toy"), "--tasks", "qa1", "--samples", "2", "--workers", "1"]
-    order += ["--out", str(tmp_path / "out")]
+    command = ["eval", "--models", str(tmp_path / "toy"), "--tasks", "qa1", "--samples", "2", "--workers", "1"]
+    command += ["--out", str(tmp_path / "out")]
     source = ["--babi-dir", str(tmp_path / "qa1_small_test.txt")]
-    assert main([*order, *source, "--report", str(tmp_path / "report.md")]) == 0
+    assert main([*command, *source, "--report", str(tmp_path / "report.md")]) == 0
     assert read_results(tmp_path / "out").differences.empty
     report = (tmp_path / "report.md").read_text()
     assert "paired" not in report and " ".join(source) in report, "the report names what decided its numbers"
 
 
 @pytest.mark.parametrize(
-    ("extra", "said"),
+    ("extra", "message"),
     [
         (["--tasks", "qb1"], "qa1,qa3-qa5"), (["--lengths", "9"], "like 4k"), (["--samples", "x"], "whole numbers"),
         (["--lengths", "4k"], "books"),
     ],
 )  # fmt: skip
 def test_an_evaluation_that_cannot_be_made_is_one_line(
-    extra: list[str], said: str, capsys, monkeypatch, tmp_path: Path
+    extra: list[str], message: str, capsys, monkeypatch, tmp_path: Path
 ) -> None:
     monkeypatch.delenv("LM2_DATA_DIR", raising=False)
     assert (
@@ -291,7 +271,7 @@ def test_an_evaluation_that_cannot_be_made_is_one_line(
         == 2
     )
     error = capsys.readouterr().err
-    assert said in error and len(error.strip().splitlines()) == 1
+    assert message in error and len(error.strip().splitlines()) == 1
 
 
 def test_language_compares_models_on_the_same_passages(
@@ -301,22 +281,12 @@ def test_language_compares_models_on_the_same_passages(
         save(tmp_path / toy.name, toy.model, toy.tokenizer, "")
     (tmp_path / "book.txt").write_text("Mary moved to the garden.\n" * 60)
     models = f"{tmp_path / gated.name},{tmp_path / plain.name}"
-    order = [
-        "language",
-        "--models",
-        models,
-        "--text",
-        str(tmp_path / "book.txt"),
-        "--passages",
-        "3",
-        "--characters",
-        "120",
-    ]
-    assert main([*order, "--json"]) == 0
+    command = f"language --models {models} --text {tmp_path / 'book.txt'} --passages 3 --characters 120".split()
+    assert main([*command, "--json"]) == 0
     first, other = json.loads(capsys.readouterr().out)
     assert first["more"] == 0 and first["passages"] == 3 and other["bits_per_byte"] > 0
     (tmp_path / "book.txt.xz").write_bytes(b"no xz")
-    assert main([*order[:4], str(tmp_path / "book.txt.xz")]) == 2
+    assert main([*command[:4], str(tmp_path / "book.txt.xz")]) == 2
     assert "not readable as text" in capsys.readouterr().err
 
 
@@ -325,33 +295,35 @@ SEGMENTS = ("Mary moved to the garden.", "Where is Mary?")
 
 @pytest.mark.parametrize("command", [["run"], ["generate", "--tokens", "2"]])
 def test_segments_are_what_form_feeds_part(command: list[str], capsys) -> None:
-    order = [*command, "--checkpoint", "babi-lm2-qa1", "--json"]
-    found = []
-    for given in (["--text", "\f".join(SEGMENTS)], ["--segments", *SEGMENTS]):
-        assert main([*order, *given]) == 0
-        said = capsys.readouterr()
-        assert "note" not in said.err
-        found.append(said.out)
-    assert found[0] == found[1]
+    command = [*command, "--checkpoint", "babi-lm2-qa1", "--json"]
+    documents = []
+    for arguments in (["--text", "\f".join(SEGMENTS)], ["--segments", *SEGMENTS]):
+        assert main([*command, *arguments]) == 0
+        output = capsys.readouterr()
+        assert "note" not in output.err
+        documents.append(output.out)
+    assert documents[0] == documents[1]
 
 
 @pytest.mark.parametrize("command", ["run", "generate"])
 def test_a_backslash_and_an_f_in_a_text_are_told_to_be_no_form_feed(command: str, capsys) -> None:
     assert main([command, "--checkpoint", "babi-lm2", "--text", r"Mary moved.\fWhere is Mary?", "--json"]) == 0
-    said = capsys.readouterr()
-    assert "--segments" in said.err and said.err.startswith(r"lm2: note: \f in --text")
-    assert "\f" not in json.loads(said.out).get("prompt", "")
+    output = capsys.readouterr()
+    assert "--segments" in output.err and output.err.startswith(r"lm2: note: \f in --text")
+    assert "\f" not in json.loads(output.out).get("prompt", "")
 
 
 @pytest.mark.parametrize("command", ["run", "generate"])
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("arguments", "message"),
     [(["--segments", "Mary", ""], "text 2 of 2 is empty"), (["--text", "Mary\udcff"], "character 4 of it")],
 )
-def test_a_text_that_is_none_is_one_mistake_in_one_line(command: str, given: list[str], said: str, capsys) -> None:
-    assert main([command, "--checkpoint", "babi-lm2", *given]) == 2
-    told = capsys.readouterr()
-    assert said in told.err and told.err.count("\n") == 1 and not told.out
+def test_a_text_that_is_none_is_one_mistake_in_one_line(
+    command: str, arguments: list[str], message: str, capsys
+) -> None:
+    assert main([command, "--checkpoint", "babi-lm2", *arguments]) == 2
+    output = capsys.readouterr()
+    assert message in output.err and output.err.count("\n") == 1 and not output.out
 
 
 def test_run_finds_the_answer_of_a_model_that_marks_blanks(
@@ -360,25 +332,11 @@ def test_run_finds_the_answer_of_a_model_that_marks_blanks(
     monkeypatch.delenv("LM2_DATA_DIR", raising=False)
     own = Tokenizer(FAMILIES["merged"]())
     save(tmp_path / "marked", gated.model, own, "")
-    assert (
-        main(
-            [
-                "run",
-                "--checkpoint",
-                str(tmp_path / "marked"),
-                "--task",
-                "qa1",
-                "--json",
-                "--out",
-                str(tmp_path / "t.npz"),
-            ]
-        )
-        == 0
-    )
-    found, trace = json.loads(capsys.readouterr().out), Trace.load(tmp_path / "t.npz")
-    first = own.encode(f"{trace.tokens.text} {found['answer']}").ids[len(trace.tokens)]
+    assert main(f"run --checkpoint {tmp_path / 'marked'} --task qa1 --json --out {tmp_path / 't.npz'}".split()) == 0
+    document, trace = json.loads(capsys.readouterr().out), Trace.load(tmp_path / "t.npz")
+    first = own.encode(f"{trace.tokens.text} {document['answer']}").ids[len(trace.tokens)]
     weights = np.exp(trace.logits[-1].astype(float))
-    assert found["answer_probability"] == pytest.approx(weights[first] / weights.sum())
+    assert document["answer_probability"] == pytest.approx(weights[first] / weights.sum())
 
 
 def test_run_has_no_number_for_an_answer_that_is_unknown(
@@ -386,11 +344,11 @@ def test_run_has_no_number_for_an_answer_that_is_unknown(
 ) -> None:
     monkeypatch.delenv("LM2_DATA_DIR", raising=False)
     save(tmp_path / "lower", gated.model, Tokenizer(FAMILIES["wordpiece"]()), "")
-    order = ["run", "--checkpoint", str(tmp_path / "lower"), "--task", "qa1"]
-    assert main([*order, "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["answer"] == "bathroom" and found["answer_probability"] is None
-    assert main(order) == 0
+    command = ["run", "--checkpoint", str(tmp_path / "lower"), "--task", "qa1"]
+    assert main([*command, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["answer"] == "bathroom" and document["answer_probability"] is None
+    assert main(command) == 0
     assert "answer: bathroom (the tokenizer has no token for it)" in capsys.readouterr().out
 
 

@@ -1,4 +1,4 @@
-"""Laws of the command line's edges: numbers have bounds, places to write to are looked at first, and no console loses a
+"""Laws of mistakes on the command line: numbers have bounds, output folders are checked first, and no console loses a
 character."""
 
 import io
@@ -14,24 +14,24 @@ from lm2.tasks.simulator import simulate
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """What a mistake is told in: one line of at most 300 characters."""
+    """The one line, of at most 300 characters, that a command prints for a mistake."""
     assert main(list(arguments)) == Exit.MISTAKE
-    said = capsys.readouterr()
+    output = capsys.readouterr()
     assert (
-        not said.out
-        and said.err.startswith("lm2: ")
-        and said.err.count("\n") == 1
-        and len(said.err) < 310
-        and said.err.strip().isprintable()
+        not output.out
+        and output.err.startswith("lm2: ")
+        and output.err.count("\n") == 1
+        and len(output.err) < 310
+        and output.err.strip().isprintable()
     )
-    return said.err
+    return output.err
 
 
 MODEL = ("--checkpoint", "babi-lm2-qa1")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("generate", *MODEL, "--text", "a", "--tokens", str(10**12)),
             "--tokens: '1000000000000' is not a whole number from 1 to 1,000,000"),
@@ -50,15 +50,15 @@ MODEL = ("--checkpoint", "babi-lm2-qa1")
         (("run", *MODEL, "--text", "\udcff"), "character 0"),
     ],
 )  # fmt: skip
-def test_a_number_without_sense_or_end_is_refused_with_its_bound(
-    arguments: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_a_number_out_of_bounds_is_refused_with_its_bounds(
+    arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("LM2_DATA_DIR", raising=False)
-    assert said in refused(capsys, *arguments)
+    assert message in refused(capsys, *arguments)
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "message"),
     [
         ({"permutations": 10**9}, "permutations must be at most 100,000"),
         ({"documents": {"count": 10**9}}, "at most 100,000 documents"),
@@ -69,20 +69,20 @@ def test_a_number_without_sense_or_end_is_refused_with_its_bound(
         ({"folds": "5"}, "ProbeSpec.folds must be a whole number, not '5'"),
     ],
 )  # fmt: skip
-def test_so_is_one_in_a_spec_with_the_files_name(
-    values: dict, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_wrong_number_in_a_spec_is_refused_with_the_files_name(
+    values: dict, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "bad.json"
     path.write_text(json.dumps({"checkpoint": "babi-lm2-qa1", "documents": {"count": 12}, **values}))
-    told = refused(capsys, "probe", str(path), "--out", str(tmp_path / "out"))
-    assert said in told and ("bad.json" in told or "sources" in values)
+    error = refused(capsys, "probe", str(path), "--out", str(tmp_path / "out"))
+    assert message in error and ("bad.json" in error or "sources" in values)
     assert not (tmp_path / "out").exists()
 
 
 def test_a_place_that_cannot_be_written_to_is_refused_before_anything_is_computed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lm2.weights.checkpoint.load", lambda *given: pytest.fail("the model was opened"))
+    monkeypatch.setattr("lm2.weights.checkpoint.load", lambda *arguments: pytest.fail("the model was opened"))
     (tmp_path / "file").write_text("a")
     (tmp_path / "spec.json").write_text(json.dumps({"checkpoint": "babi-lm2-qa1"}))
     (tmp_path / "run.json").write_text(json.dumps({"checkpoint": "babi-lm2-qa1", "text": "a"}))
@@ -140,8 +140,8 @@ def test_a_sidecar_that_tells_something_of_another_kind_is_refused(
     values: dict, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "side.json").write_text(json.dumps({"figure": {"charts": []}, **values}))
-    told = refused(capsys, "figure", str(tmp_path / "side.json"), "-o", str(tmp_path / "a.pdf"))
-    assert "side.json" in told and (next(iter(values)) in told.lower())
+    error = refused(capsys, "figure", str(tmp_path / "side.json"), "-o", str(tmp_path / "a.pdf"))
+    assert "side.json" in error and (next(iter(values)) in error.lower())
 
 
 def test_a_deeply_nested_file_is_refused_with_its_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -175,7 +175,7 @@ def test_few_questions_are_refused_in_a_sentence(
 
 
 @pytest.mark.parametrize(
-    ("command", "values", "said"),
+    ("command", "values", "message"),
     [
         ("ablate", {"text": "a", "interventions": [{"kind": "MemoryOff", "layers": [9]}]}, "there is no block 9"),
         ("ablate", {"text": ""}, "the text is empty"),
@@ -185,17 +185,17 @@ def test_few_questions_are_refused_in_a_sentence(
         ("probe", {"checkpoint": "nowhere"}, "nowhere"),
     ],
 )  # fmt: skip
-def test_what_a_spec_asks_for_in_vain_is_told_with_the_specs_file(
+def test_an_impossible_spec_is_refused_with_the_files_name(
     command: str,
     values: dict,
-    said: str,
+    message: str,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("LM2_DATA_DIR", raising=False)
     (tmp_path / "mine.json").write_text(json.dumps({"checkpoint": "babi-lm2-qa1", **values}))
-    told = refused(
+    error = refused(
         capsys, command, str(tmp_path / "mine.json"), *(() if command == "ablate" else ("--out", str(tmp_path / "out")))
     )
-    assert "mine.json: " in told and said in told
+    assert "mine.json: " in error and message in error

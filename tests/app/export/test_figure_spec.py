@@ -54,13 +54,13 @@ def test_json_gives_it_back_and_every_kind_can_be_printed(shown: OfRun, gated: C
     spec = FigureSpec(charts=(chart,), page=Paper(venue=Venue.ACL, columns=Columns.DOUBLE, title="One"))
     back = FigureSpec.from_json(json.loads(json.dumps(spec.to_json())))
     assert back == spec and back.digest == spec.digest
-    assert render(spec.drawn([chart.computed(gated, trace)]), FileFormat.SVG, spec.digest).startswith(b"<?xml")
+    assert render(spec.draw([chart.computed(gated, trace)]), FileFormat.SVG, spec.digest).startswith(b"<?xml")
 
 
 def test_the_numbers_are_those_of_the_screens_view(gated: Checkpoint, trace: Trace) -> None:
     made = of(trace, layer=0, head="max").computed(gated, trace)
     assert np.array_equal(made.view.values, memory.reads(trace, 0, "max", gated.config.memory).values)
-    drawn = FigureSpec(charts=(made.chart,)).drawn([made])
+    drawn = FigureSpec(charts=(made.chart,)).draw([made])
     assert drawn.views[0] is made.view
 
 
@@ -93,26 +93,28 @@ def part_boundaries(trace: Trace, first: int, stop: int) -> tuple[int, ...]:
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "message"),
     [({"layer": 1}, "no block 1; there are 0, 2"), ({"head": "7"}, "no head 7"), ({"segment": 99}, "no segment 99"),
         ({"window": (3, 3)}, "within 0 and"),
      ({"slot": 99}, "no slot 99"), ({"token": 999}, "no token 999"),
      ({"window": (0, 2), "shown": OfRun.NORMS}, "only views with tokens along")],
 )  # fmt: skip
-def test_what_is_not_there_is_refused_with_what_is(fields: dict, said: str, gated: Checkpoint, trace: Trace) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_a_missing_block_head_or_token_is_refused_with_those_that_exist(
+    fields: dict, message: str, gated: Checkpoint, trace: Trace
+) -> None:
+    with pytest.raises(ValueError, match=message):
         replace(of(trace), **fields).view(gated, trace)
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "message"),
     [({"shown": "walls"}, "shown must be of"), ({"gate": "up"}, "gate must be of"),
         ({"window": [1]}, "window must hold 2 entries"), ({"marks": [[1, 2]]}, "marks must hold 3 entries"),
      ({"spec": 3}, "RunSpec is an object with fields, not 3"), ({"size": 3}, "RunChart cannot be made from"),
      ({"kind": "Wall"}, "no chart is called 'Wall'")],
 )  # fmt: skip
-def test_a_chart_that_makes_no_sense_is_refused_in_a_sentence(values: dict, said: str, trace: Trace) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_a_chart_that_makes_no_sense_is_refused_in_a_sentence(values: dict, message: str, trace: Trace) -> None:
+    with pytest.raises(ValueError, match=message):
         FigureSpec.from_json({"charts": [of(trace).to_json() | values]})
 
 
@@ -132,7 +134,7 @@ def test_a_run_without_captures_has_no_figure_of_its_memory(gated: Checkpoint, t
 
 
 def written(folder: Path, spec: FigureSpec) -> Path:
-    """The sidecar in the archive that the command makes of a spec."""
+    """The sidecar in the archive that the command makes from a spec."""
     (folder / "spec.json").write_text(json.dumps(spec.to_json()), encoding="utf-8")
     assert main(["figure", str(folder / "spec.json"), "-o", str(folder / "first.zip"), "--device", "cpu"]) == 0
     with zipfile.ZipFile(folder / "first.zip") as archive:
@@ -142,7 +144,7 @@ def written(folder: Path, spec: FigureSpec) -> Path:
 
 @pytest.fixture(scope="module")
 def sidecar(gated: Checkpoint, trace: Trace, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """That of a figure with two panels, of a checkpoint that can be opened by its path."""
+    """The sidecar of a figure with two panels, whose checkpoint can be opened by its path."""
     folder = tmp_path_factory.mktemp("figure")
     save(folder / "toy", gated.model, gated.tokenizer, "")
     charts = tuple(
@@ -153,7 +155,7 @@ def sidecar(gated: Checkpoint, trace: Trace, tmp_path_factory: pytest.TempPathFa
     return written(folder, FigureSpec(charts=charts, page=page))
 
 
-def test_a_sidecar_makes_the_same_bytes_again_and_says_that_nothing_is_otherwise(sidecar: Path, capsys) -> None:
+def test_a_sidecar_makes_the_same_bytes_again_and_says_that_nothing_differs(sidecar: Path, capsys) -> None:
     for ending, first in ((".pdf", "fig.pdf"), (".svg", "fig.svg"), (".png", "fig-600.png"), (".zip", "first.zip")):
         again = sidecar.with_name(f"again{ending}")
         assert main(["figure", str(sidecar), "-o", str(again), "--device", "cpu"]) == 0
@@ -164,21 +166,21 @@ def test_a_sidecar_makes_the_same_bytes_again_and_says_that_nothing_is_otherwise
     assert page.read_text(encoding="utf-8").count('<div id="figure-') == 2
 
 
-def test_what_is_otherwise_is_told_part_by_part(sidecar: Path, tmp_path: Path, capsys) -> None:
-    told = json.loads(sidecar.read_text(encoding="utf-8"))
-    told["made"][1] |= {"numbers": "0", "checkpoint_digest": "0", "device": "cuda"}
-    told |= {"versions": told["versions"] | {"numpy": "0.1"}, "code_digest": "0"}
-    (tmp_path / "other.json").write_text(json.dumps(told), encoding="utf-8")
+def test_differences_are_listed_part_by_part(sidecar: Path, tmp_path: Path, capsys) -> None:
+    record = json.loads(sidecar.read_text(encoding="utf-8"))
+    record["made"][1] |= {"numbers": "0", "checkpoint_digest": "0", "device": "cuda"}
+    record |= {"versions": record["versions"] | {"numpy": "0.1"}, "code_digest": "0"}
+    (tmp_path / "other.json").write_text(json.dumps(record), encoding="utf-8")
     figure = ["figure", str(tmp_path / "other.json"), "-o", str(tmp_path / "again.pdf"), "--device", "cpu", "--json"]
     assert main(figure) == 0
     otherwise = json.loads(capsys.readouterr().out)["otherwise"]
-    said = [
+    expected = [
         "the numbers of panel 2",
         "the checkpoint's weights of panel 2",
         "the device of panel 2 (was cuda, is cpu)",
         "the workbench's code",
     ]
-    assert otherwise[:4] == said
+    assert otherwise[:4] == expected
     assert otherwise[4].startswith("the versions of numpy (was 0.1, is ") and len(otherwise) == 5
 
 
@@ -192,37 +194,37 @@ def test_a_table_is_written_and_not_drawn(tmp_path: Path, capsys) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [(["-o", "fig.docx"], "a figure becomes one of .pdf"), (["-o", "fig.tex"], "a figure is drawn"),
      (["-o", "fig.pdf", "--results", "DIR"], "--results takes the folder of one result")],
 )  # fmt: skip
 def test_files_and_folders_that_no_figure_has_are_refused(
-    arguments: list[str], said: str, gated: Checkpoint, trace: Trace, tmp_path: Path, capsys
+    arguments: list[str], message: str, gated: Checkpoint, trace: Trace, tmp_path: Path, capsys
 ) -> None:
     save(tmp_path / "toy", gated.model, gated.tokenizer, "")
-    one = of(replace(trace, spec=replace(trace.spec, checkpoint=str(tmp_path / "toy"))))
-    two = replace(one, spec=replace(one.spec, text="Mary went home."))
-    spec = FigureSpec(charts=(one, two), page=Grid(venue=Venue.ACL, across=1, panels=(Panel(), Panel())))
+    first = of(replace(trace, spec=replace(trace.spec, checkpoint=str(tmp_path / "toy"))))
+    second = replace(first, spec=replace(first.spec, text="Mary went home."))
+    spec = FigureSpec(charts=(first, second), page=Grid(venue=Venue.ACL, across=1, panels=(Panel(), Panel())))
     (tmp_path / "spec.json").write_text(json.dumps(spec.to_json()), encoding="utf-8")
     assert main(["figure", str(tmp_path / "spec.json"), *arguments, "--device", "cpu"]) == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_the_sidecar_names_what_the_figure_was_made_with(gated: Checkpoint, trace: Trace) -> None:
     made = of(trace).computed(gated, trace)
     spec = FigureSpec(charts=(made.chart,))
-    told = sidecars.sidecar(spec, [made])
-    [one] = told["made"]
+    record = sidecars.sidecar(spec, [made])
+    [chart] = record["made"]
     assert (
-        told["figure"] == spec.to_json()
-        and one["checkpoint_digest"] == gated.digest
-        and one["device"] == "cpu"
-        and one["seed"] == trace.spec.seed
+        record["figure"] == spec.to_json()
+        and chart["checkpoint_digest"] == gated.digest
+        and chart["device"] == "cpu"
+        and chart["seed"] == trace.spec.seed
     )
-    assert sidecars.differences(told, told) == [] and bundle(spec.drawn([made]), told, spec.digest)
+    assert sidecars.differences(record, record) == [] and bundle(spec.draw([made]), record, spec.digest)
     assert isinstance(made.view, Heatmap)
     other = ComputedChart(chart=made.chart, view=replace(made.view, values=made.view.values + 1), origin=made.origin)
-    assert sidecars.differences(told, sidecars.sidecar(spec, [other])) == ["the numbers"]
+    assert sidecars.differences(record, sidecars.sidecar(spec, [other])) == ["the numbers"]
 
 
 def test_a_sweep_that_has_run_is_read_from_its_folder(gated: Checkpoint, tmp_path: Path, capsys, monkeypatch) -> None:
@@ -242,52 +244,26 @@ def test_a_sweep_that_has_run_is_read_from_its_folder(gated: Checkpoint, tmp_pat
     digests = []
     for extra in ((), ("--results", str(tmp_path / "done"))):
         capsys.readouterr()
-        assert (
-            main(
-                [
-                    "figure",
-                    str(tmp_path / "spec.json"),
-                    "-o",
-                    str(tmp_path / "fig.pdf"),
-                    "--device",
-                    "cpu",
-                    "--json",
-                    *extra,
-                ]
-            )
-            == 0
-        )
+        command = f"figure {tmp_path / 'spec.json'} -o {tmp_path / 'fig.pdf'} --device cpu --json".split()
+        assert main([*command, *extra]) == 0
         digests.append(json.loads(capsys.readouterr().out)["written"][0]["sha256"])
     assert digests[0] == digests[1]
     other = FigureSpec(charts=(SweepChart(spec=replace(sweep, questions=5), shown=OfSweep.EFFECTS),))
     (tmp_path / "other.json").write_text(json.dumps(other.to_json()), encoding="utf-8")
-    assert (
-        main(
-            [
-                "figure",
-                str(tmp_path / "other.json"),
-                "-o",
-                str(tmp_path / "fig.pdf"),
-                "--device",
-                "cpu",
-                "--results",
-                str(tmp_path / "done"),
-            ]
-        )
-        == 2
-    )
+    command[1] = str(tmp_path / "other.json")
+    assert main([*command, *extra]) == 2
     assert "holds the results of another sweep" in capsys.readouterr().err
 
 
 def test_last_bits_are_no_other_numbers_and_one_cell_is(gated: Checkpoint, trace: Trace) -> None:
-    """Another processor or number of threads adds up in another order."""
+    """Another processor or number of threads adds numbers in another order."""
     made = of(trace).computed(gated, trace)
     spec, draw = FigureSpec(charts=(made.chart,)), np.random.default_rng(0)
 
     def beside(values: np.ndarray) -> list[str]:
         other = ComputedChart(chart=made.chart, view=replace(made.view, values=values), origin=made.origin)
-        told = json.loads(json.dumps(sidecars.sidecar(spec, [made])))
-        return sidecars.differences(told, sidecars.sidecar(spec, [other]))
+        record = json.loads(json.dumps(sidecars.sidecar(spec, [made])))
+        return sidecars.differences(record, sidecars.sidecar(spec, [other]))
 
     values = made.view.values.astype(np.float32)
     assert beside(values * (1 + 3e-7 * draw.standard_normal(values.shape).astype(np.float32))) == []
@@ -316,13 +292,13 @@ def test_an_earlier_sidecar_knows_a_checkpoint_by_its_weights_and_stays_silent(g
     assert sidecars.differences(old, now) == ["the checkpoint's weights"]
 
 
-def test_another_configuration_is_told_as_one_and_not_as_other_weights(gated: Checkpoint, trace: Trace) -> None:
+def test_another_configuration_is_not_reported_as_other_weights(gated: Checkpoint, trace: Trace) -> None:
     made = of(trace).computed(replace(gated, digest="one", weights_digest="weights"), trace)
     now = sidecars.sidecar(FigureSpec(charts=(made.chart,)), [made])
-    told = now | {"made": [now["made"][0] | {"checkpoint_digest": "other", "setup_digest": "other"}]}
-    assert sidecars.differences(told, now) == ["the checkpoint's configuration or tokenizer"]
-    told = now | {"processor": "another", "threads": 99}
-    assert [line.partition(" (was")[0] for line in sidecars.differences(told, now)] == [
+    record = now | {"made": [now["made"][0] | {"checkpoint_digest": "other", "setup_digest": "other"}]}
+    assert sidecars.differences(record, now) == ["the checkpoint's configuration or tokenizer"]
+    record = now | {"processor": "another", "threads": 99}
+    assert [line.partition(" (was")[0] for line in sidecars.differences(record, now)] == [
         "the processor",
         "the number of threads",
     ]

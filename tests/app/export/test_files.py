@@ -1,4 +1,4 @@
-"""Laws of exported files: the same figure is the same file, and what is in them is what the view holds."""
+"""Laws of exported files: the same figure is the same file, and holds the numbers of its view."""
 
 import dataclasses
 import hashlib
@@ -86,15 +86,15 @@ ODD = {
     "svg.fonttype": "none",
     "savefig.dpi": 33,
 }
-"""Settings that somebody may have in a matplotlibrc."""
+"""Settings that a matplotlibrc may have."""
 
 
 @pytest.fixture(scope="module")
 def twice() -> tuple[PrintFigure, PrintFigure]:
-    """One figure made twice, the second time with other settings about."""
-    one = grid()
+    """The same figure, made under matplotlib's settings and under other ones."""
+    figure = grid()
     with matplotlib.rc_context(ODD):
-        return one, grid()
+        return figure, grid()
 
 
 @pytest.fixture(scope="module")
@@ -104,10 +104,10 @@ def archive() -> zipfile.ZipFile:
 
 @pytest.mark.parametrize("form", FileFormat)
 def test_the_same_figure_is_the_same_file_whatever_settings_there_are(twice, form: FileFormat) -> None:
-    one, other = twice
-    made = files.render(one, form, "digest")
+    first, again = twice
+    made = files.render(first, form, "digest")
     with matplotlib.rc_context(ODD):
-        assert files.render(other, form, "digest") == made
+        assert files.render(again, form, "digest") == made
         assert matplotlib.rcParams["font.size"] == 20
 
 
@@ -170,44 +170,29 @@ def test_a_figure_carries_the_digest_of_what_made_it(archive: zipfile.ZipFile, f
 
 
 def test_an_archive_holds_the_files_in_order(archive: zipfile.ZipFile) -> None:
-    assert archive.namelist() == [
-        "fig.pdf",
-        "fig.svg",
-        "fig-300.png",
-        "fig-600.png",
-        "data.csv",
-        "data.parquet",
-        "data.npz",
-        "caption.txt",
-        "figure.tex",
-        "sidecar.json",
-    ]
+    images, data = ["fig.pdf", "fig.svg", "fig-300.png", "fig-600.png"], ["data.csv", "data.parquet", "data.npz"]
+    assert archive.namelist() == [*images, *data, "caption.txt", "figure.tex", "sidecar.json"]
     assert json.loads(archive.read("sidecar.json")) == SIDECAR
 
 
 def test_the_numbers_in_an_archive_are_those_of_the_view(archive: zipfile.ZipFile) -> None:
-    given, there = view(), view().unmasked
+    drawn, values = view(), view().unmasked
     for table in (
         csv.read_csv(io.BytesIO(archive.read("data.csv"))),
         parquet.read_table(io.BytesIO(archive.read("data.parquet"))),
     ):
-        found = np.array(table["value"].to_pylist(), float).reshape(there.shape)
-        assert np.array_equal(found.astype(np.float32), there, equal_nan=True)
-        assert table["column"].to_pylist()[:9] == list(given.column_labels)
-        assert table["row"].to_pylist()[::9] == list(given.row_labels)
+        column = np.array(table["value"].to_pylist(), float).reshape(values.shape)
+        assert np.array_equal(column.astype(np.float32), values, equal_nan=True)
+        assert table["column"].to_pylist()[:9] == list(drawn.column_labels)
+        assert table["row"].to_pylist()[::9] == list(drawn.row_labels)
     arrays = np.load(io.BytesIO(archive.read("data.npz")))
-    assert np.array_equal(arrays["values"], given.values) and np.array_equal(arrays["masked"], given.masked)
-    assert list(arrays["column_labels"]) == list(given.column_labels) and list(arrays["boundaries"]) == [0, 4]
+    assert np.array_equal(arrays["values"], drawn.values) and np.array_equal(arrays["masked"], drawn.masked)
+    assert list(arrays["column_labels"]) == list(drawn.column_labels) and list(arrays["boundaries"]) == [0, 4]
 
 
 def test_panels_have_their_numbers_under_their_letters(twice) -> None:
     made = zipfile.ZipFile(io.BytesIO(files.bundle(twice[0], SIDECAR)))
-    assert [name for name in made.namelist() if name.endswith("csv")] == [
-        "data-a.csv",
-        "data-b.csv",
-        "data-c.csv",
-        "data-d.csv",
-    ]
+    assert [name for name in made.namelist() if name.endswith("csv")] == [f"data-{letter}.csv" for letter in "abcd"]
     curve = csv.read_csv(io.BytesIO(made.read("data-b.csv"))).to_pydict()
     assert curve["line"] == ["ours"] * 4 + ["theirs"] * 4 and curve["point"] == ["0k", "1k", "2k", "4k"] * 2
     assert curve["value"] == [91.5, 80.25, None, 60, 60, None, 80.25, 91.5] and curve["high"] == [
@@ -230,7 +215,7 @@ def test_cells_beyond_the_limit_are_in_parquet_alone_and_the_archive_says_so(mon
 
 
 def test_a_caption_tells_numbers_intervals_and_what_a_reader_must_know(twice) -> None:
-    told = files.caption(twice[0])
+    caption = files.caption(twice[0])
     for words in (
         "(a) One. Read weight, block 0",
         "largest at slot",
@@ -239,29 +224,33 @@ def test_a_caption_tells_numbers_intervals_and_what_a_reader_must_know(twice) ->
         "ours 91.5 (88.5 to 93.5) at 0k, 80.2 (77.2 to 82.2) at 1k, 60 (57 to 62) at 4k",
         "(d) Change by slot; largest: a 0.5",
     ):
-        assert words in told
+        assert words in caption
     long = Line(name="m", values=np.arange(20.0), low=np.arange(20.0) - 1, high=np.arange(20.0) + 1)
     many = Lines(lines=(long,), ticks=tuple(map(str, range(20))), x_title="x", y_title="y")
     assert captions.caption(many, ()).endswith("Intervals: m 0 (-1 to 1) at 0, 19 (18 to 20) at 19.")
 
 
 def test_latex_lines_print_the_figure_at_the_size_that_it_was_made_for(twice) -> None:
-    one, two = files.figure_tex(draw(view(), PAPER)), files.figure_tex(twice[0])
-    assert r"\includegraphics[width=3.25in]{fig.pdf}" in one and r"\begin{figure}[t]" in one
-    assert r"\includegraphics[width=6.3in]{fig.pdf}" in two and r"\begin{figure*}[t]" in two and "ACL's template" in two
-    body = re.sub(r"(?m)^%.*$|\\[{}&%]", "", two)
-    assert body.count("{") == body.count("}") and r"Reads \& writes" in one
+    single, double = files.figure_tex(draw(view(), PAPER)), files.figure_tex(twice[0])
+    assert r"\includegraphics[width=3.25in]{fig.pdf}" in single and r"\begin{figure}[t]" in single
+    assert (
+        r"\includegraphics[width=6.3in]{fig.pdf}" in double
+        and r"\begin{figure*}[t]" in double
+        and "ACL's template" in double
+    )
+    body = re.sub(r"(?m)^%.*$|\\[{}&%]", "", double)
+    assert body.count("{") == body.count("}") and r"Reads \& writes" in single
 
 
 def test_a_page_for_the_browser_has_every_panel_needs_no_network_and_offers_no_upload(twice) -> None:
-    one, other = twice
-    page = interactive(one)
-    assert page == interactive(other)
+    first, again = twice
+    page = interactive(first)
+    assert page == interactive(again)
     assert page.count("<figure ") == 4 and page.count('class="text"') == 1 and "(a) One" in page and "Zoë" in page
     for at in (0, 1, 3):
         assert f'<div id="figure-{at}"' in page
     assert not re.search(r"<script[^>]+src=|<link[^>]+href=", page)
-    configs = [json.loads(found) for found in re.findall(r"(\{[^{}]*\"modeBarButtonsToRemove\"[^{}]*\})", page)]
+    configs = [json.loads(config) for config in re.findall(r"(\{[^{}]*\"modeBarButtonsToRemove\"[^{}]*\})", page)]
     assert len(configs) == 3 and all(
         config["modeBarButtonsToRemove"] == ["sendChartToCloud"] and config["displaylogo"] is False
         for config in configs

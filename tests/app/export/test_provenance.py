@@ -1,5 +1,4 @@
-"""Laws of what a figure says of itself: model, item, unit, and what was changed, in its title, caption, alternative
-text and sidecar."""
+"""Laws of provenance: title, caption, alternative text and sidecar of a figure name model, item, unit and changes."""
 
 from dataclasses import replace
 
@@ -85,9 +84,9 @@ EDITS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("one", EDITS, ids=lambda one: type(one).__name__)
-def test_an_intervention_is_told_in_words(one) -> None:
-    assert one.words == EDITS[one]
+@pytest.mark.parametrize("edit", EDITS, ids=lambda edit: type(edit).__name__)
+def test_an_intervention_is_told_in_words(edit) -> None:
+    assert edit.words == EDITS[edit]
 
 
 def test_every_kind_of_intervention_has_words() -> None:
@@ -103,21 +102,21 @@ def trace(gated: Checkpoint):
 def test_a_figure_of_a_changed_run_says_so_wherever_it_speaks(shown: OfRun, gated: Checkpoint, trace) -> None:
     chart = RunChart(spec=SPEC, shown=shown, slot=1, item="qa1 story 3, question 1")
     made, spec = chart.computed(gated, trace), FigureSpec(charts=(chart,), page=Paper(venue="icml", title="Mine"))
-    drawn, said = spec.drawn([made]), "writes frozen from segment 1 on"
-    assert said in drawn.title and said in made.view.alt and said in caption(drawn)
-    assert said in " ".join(" ".join(text.get_text().split()) for text in drawn.figure.findobj(Text))
+    drawn, change = spec.draw([made]), "writes frozen from segment 1 on"
+    assert change in drawn.title and change in made.view.alt and change in caption(drawn)
+    assert change in " ".join(" ".join(text.get_text().split()) for text in drawn.figure.findobj(Text))
     page = interactive(drawn)
-    assert page.count(said) >= 3 and f"Mine ({said})" in page
-    assert said.encode() in render(drawn, FileFormat.SVG)
-    [told] = sidecar(spec, [made])["made"]
-    for words in (caption(drawn), told["of"], made.view.alt):
-        assert "toy-gated on qa1 story 3, question 1" in words and "Where is Mary?" in words and said in words
-    assert told["shown"].startswith(chart.words)
+    assert page.count(change) >= 3 and f"Mine ({change})" in page
+    assert change.encode() in render(drawn, FileFormat.SVG)
+    [record] = sidecar(spec, [made])["made"]
+    for words in (caption(drawn), record["of"], made.view.alt):
+        assert "toy-gated on qa1 story 3, question 1" in words and "Where is Mary?" in words and change in words
+    assert record["shown"].startswith(chart.words)
 
 
 def test_a_plain_run_has_no_changes_in_its_title(gated: Checkpoint) -> None:
     chart = RunChart(spec=replace(SPEC, interventions=()), shown=OfRun.READS)
-    drawn = FigureSpec(charts=(chart,), page=Paper(venue="icml", title="Mine")).drawn(
+    drawn = FigureSpec(charts=(chart,), page=Paper(venue="icml", title="Mine")).draw(
         [chart.computed(gated, run(gated, chart.spec))]
     )
     assert drawn.title == "Mine" and "changed" not in caption(drawn)

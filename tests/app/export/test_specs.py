@@ -1,5 +1,4 @@
-"""Laws of specifications: values of another kind are refused in a sentence wherever they stand; JSON forms and digests
-stay as they are."""
+"""Laws of specifications: values of a wrong type are refused in a sentence, and JSON forms and digests never change."""
 
 import copy
 import json
@@ -35,7 +34,7 @@ from lm2.files import read_json
 from lm2.model.sites import Site
 from lm2.runs.capture import Capture, HeadMax, HeadMean, PooledMax, PooledMean, SlotMass, TopSlots, Whole
 from lm2.runs.donors import Initial, Mean, Patch
-from lm2.runs.interventions import BankEdit, Carry, Edit, Freeze, MemoryOff, Persistence, Reset, WriteBlock  # fmt: skip
+from lm2.runs.interventions import BankEdit, Carry, Edit, Freeze, MemoryOff, Persistence, Reset, WriteBlock
 from lm2.runs.operations import Add, Erase, Permute, ProjectOut, Scale, Set, Transport
 from lm2.runs.spec import RunSpec
 from lm2.serialize import Spec
@@ -163,7 +162,7 @@ DIGESTS = {
     PAPER: "e6fb7ff2a4d0651aa95a1c91758edbf2a2e1b51b36fe5aa8854d2abca60e23c9",
     FIGURE: "acdba0ea6ece406e841fccd9a140b077417d0794c95759393f935183415230bd",
 }
-"""What files and caches know these by."""
+"""Keys of files and caches."""
 EVERY = [*DIGESTS, TRAINING]
 OTHERS: dict[type, list[Any]] = {
     bool: [1, "true", None, [True], {}],
@@ -173,11 +172,11 @@ OTHERS: dict[type, list[Any]] = {
     list: [3, "ab", True, {}],
     dict: [3, "ab", True, [1]],
 }
-"""For each kind of JSON value, others that it is not."""
+"""For each type of JSON value, values of other types."""
 
 
 def within(value: Any) -> Iterator[Spec]:
-    """A specification and all those that stand in it."""
+    """A specification and all those within it."""
     if isinstance(value, Spec):
         yield value
         for field in fields(value):
@@ -188,7 +187,7 @@ def within(value: Any) -> Iterator[Spec]:
 
 
 def leaves(values: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], Any]]:
-    """Every value of a specification's own, with the way to it."""
+    """Every value of a specification itself, with its path."""
     for key, value in values.items() if isinstance(values, dict) else enumerate(values):
         if value is not None:
             yield (*path, key), value
@@ -214,9 +213,9 @@ def test_a_value_of_another_kind_is_refused_in_one_sentence_that_names_its_field
             below[path[-1]] = other
             with pytest.raises(ValueError) as refused:
                 type(spec).from_json(changed)
-            said, name = str(refused.value), str(path[0])
-            assert "\n" not in said and len(said) < 900, said
-            assert name == "kind" or name.rstrip("s") in said.lower(), (path, other, said)
+            message, name = str(refused.value), str(path[0])
+            assert "\n" not in message and len(message) < 900, message
+            assert name == "kind" or name.rstrip("s") in message.lower(), (path, other, message)
 
 
 @pytest.mark.parametrize("spec", EVERY, ids=lambda spec: type(spec).__name__)

@@ -1,5 +1,5 @@
-"""Laws of scripts in print: a character is drawn by the first font that has it, else told by its code; tokens keep
-their order."""
+"""Laws of scripts in print: a character is drawn in the first font that has it, else as its code; tokens keep their
+order."""
 
 import io
 import xml.etree.ElementTree as ET
@@ -24,7 +24,7 @@ HAN = "漢"
 
 
 def _font(path: Path, family: str, *, empty: bool) -> Path:
-    """A font of one character, a full square, or one without an outline as coloured fonts have them."""
+    """A font of one character, a full square, or one without an outline as in a colour font."""
     pen = TTGlyphPen(None)
     if not empty:
         pen.moveTo((0, 0))
@@ -46,7 +46,7 @@ def _font(path: Path, family: str, *, empty: bool) -> Path:
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
-    """Puts a font among those that matplotlib finds."""
+    """Adds a font to those that matplotlib finds."""
 
     def forget() -> None:
         for known in (fonts.family_of, fonts._installed, fonts._drawn, paper_text.width):
@@ -54,9 +54,11 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
         fontManager._findfont_cached.cache_clear()
 
     others = [
-        one for one in fontManager.ttflist if one.name not in fonts._installed() or HAN not in fonts._drawn(one.name)
+        font
+        for font in fontManager.ttflist
+        if font.name not in fonts._installed() or HAN not in fonts._drawn(font.name)
     ]
-    monkeypatch.setattr(fontManager, "ttflist", others)  # this machine may have fonts that have it
+    monkeypatch.setattr(fontManager, "ttflist", others)  # installed fonts may have it
     forget()
 
     def add(family: str, *, empty: bool = False) -> None:
@@ -105,7 +107,7 @@ def test_a_character_is_printed_in_an_installed_font_that_has_it_and_the_file_ca
             )
             < 60
         ).sum()
-        assert dark - plain > 200  # a full square and no hollow box
+        assert dark - plain > 200  # a full square, not a hollow box
 
 
 def test_figures_that_need_no_other_font_have_the_one_that_comes_with_matplotlib(install) -> None:

@@ -58,7 +58,8 @@ def lines(count: int = 4, points: int = 8) -> Lines:
     middle = [50 + 9 * at + RANDOM.normal(size=points) for at in range(count)]
     return Lines(
         lines=tuple(
-            Line(name=f"model {at}, fine-tuned", values=one, low=one - 4, high=one + 5) for at, one in enumerate(middle)
+            Line(name=f"model {at}, fine-tuned", values=values, low=values - 4, high=values + 5)
+            for at, values in enumerate(middle)
         ),
         ticks=tuple(f"{2**at}k" if points < 12 else f"{at}: ·the" for at in range(points)),
         x_title="length (tokens of facts and book text, plus 300)",
@@ -107,15 +108,15 @@ NARROW, WIDE = (
     ids=lambda case: f"{case[0]}, {case[1].width} in",
 )
 def drawn(request: pytest.FixtureRequest) -> PrintFigure:
-    """A view on a page, its texts where they are printed."""
+    """A view on a page, after the layout of its texts."""
     name, page = request.param
-    found = draw(VIEWS[name], page)
-    found.figure.draw_without_rendering()
-    return found
+    figure = draw(VIEWS[name], page)
+    figure.figure.draw_without_rendering()
+    return figure
 
 
 def texts(figure: PrintFigure) -> list[Text]:
-    """Those that are printed: an axis has labels beyond its ends too."""
+    """All printed texts: an axis also has labels outside its ends, which are not printed."""
     beyond = {
         id(tick.label1)
         for axes in figure.figure.axes
@@ -164,7 +165,7 @@ def test_no_label_of_an_axis_stands_over_another(drawn) -> None:
     for axes in drawn.figure.axes:
         for axis in (axes.xaxis, axes.yaxis):
             boxes = [label.get_window_extent() for label in axis.get_ticklabels() if label in printed]
-            assert not any(one.overlaps(other) for one, other in pairwise(boxes))
+            assert not any(box.overlaps(other) for box, other in pairwise(boxes))
 
 
 def test_a_figure_is_as_wide_as_its_venue_wants_it(drawn) -> None:
@@ -172,7 +173,9 @@ def test_a_figure_is_as_wide_as_its_venue_wants_it(drawn) -> None:
 
 
 def test_a_venues_measures_stay_so_that_figures_made_again_keep_their_size() -> None:
-    assert {venue: (one.single, one.double, one.size, small(one.size)) for venue, one in MEASURES.items()} == {
+    assert {
+        venue: (sizes.single, sizes.double, sizes.size, small(sizes.size)) for venue, sizes in MEASURES.items()
+    } == {
         Venue.ICML: (3.25, 6.75, 8, 7),
         Venue.NEURIPS: (5.5, None, 9, 7),
         Venue.ICLR: (5.5, None, 9, 7),
@@ -215,8 +218,8 @@ def test_lines_can_be_told_apart_by_colour_alone_whoever_looks(vision: Vision) -
 
 def test_lines_can_be_told_apart_without_their_colours() -> None:
     assert len({mark.dash for mark in MARKS}) == len({mark.marker for mark in MARKS}) == len(MARKS)
-    found = [palettes.mark(number) for number in range(len(MARKS) ** 2)]
-    assert all(one != other for one, other in combinations(found, 2))
+    marks = [palettes.mark(number) for number in range(len(MARKS) ** 2)]
+    assert all(mark != other for mark, other in combinations(marks, 2))
 
 
 @pytest.mark.parametrize("vision", Vision)
@@ -247,8 +250,8 @@ def test_in_greyscale_dots_tell_what_is_below_the_middle() -> None:
     view = effects()
     figure = draw(view, Paper(venue="icml"))
     (dots,) = figure.figure.axes[0].collections
-    wanted = np.argwhere((view.values < -0.01) & ~view.masked)
-    assert sorted(map(tuple, dots.get_offsets()[:, ::-1])) == sorted(map(tuple, wanted))
+    expected = np.argwhere((view.values < -0.01) & ~view.masked)
+    assert sorted(map(tuple, dots.get_offsets()[:, ::-1])) == sorted(map(tuple, expected))
     assert "Dots: below 0." in figure.notes[0]
     assert not draw(view, Paper(venue="icml", colours="cividis")).figure.axes[0].collections
 
@@ -256,10 +259,10 @@ def test_in_greyscale_dots_tell_what_is_below_the_middle() -> None:
 def test_cells_have_the_colours_of_their_values_and_nothing_between() -> None:
     view = heatmap(20, 90, boundaries=(), segment_labels=())
     figure = draw(view, Paper(venue="icml"))
-    wanted = palettes.colour_map(Colours.VIRIDIS)(view.values.astype(float), bytes=True)[..., :3]
+    expected = palettes.colour_map(Colours.VIRIDIS)(view.values.astype(float), bytes=True)[..., :3]
     for form in (files.FileFormat.PNG_300, files.FileFormat.PNG_600):
         assert np.isin(
-            as_numbers(axes_pixels(figure, form)[1:-1, 1:-1]), as_numbers(wanted)
+            as_numbers(axes_pixels(figure, form)[1:-1, 1:-1]), as_numbers(expected)
         ).all()  # ticks touch the edge
 
 
@@ -269,8 +272,8 @@ def test_every_single_peak_of_a_large_map_is_printed() -> None:
     values[tuple(peaks.T)] = 1
     view = heatmap(1000, 2000, values=values, boundaries=(), segment_labels=())
     figure = draw(view, Paper(venue="icml"))
-    found = axes_pixels(figure)
-    bright = (found == np.array([253, 231, 36])).all(-1)
+    dots = axes_pixels(figure)
+    bright = (dots == np.array([253, 231, 36])).all(-1)
     for row, column in peaks:
         at_row, at_column = (
             int(place / size * have) for place, size, have in zip((row, column), values.shape, bright.shape)
@@ -303,8 +306,8 @@ def test_counts_are_written_in_their_cells_or_it_is_said_that_they_are_not() -> 
     counts = np.array([[12.0, 0.0], [3.0, 150.0]])
     view = heatmap(2, 2, values=counts, high=150.0, counts=True, boundaries=(), segment_labels=())
     figure = draw(view, Paper(venue="icml"))
-    found = {text.get_position(): text.get_text() for text in figure.figure.axes[0].texts}
-    assert found == {(0, 0): "12", (1, 0): "0", (0, 1): "3", (1, 1): "150"}
+    numbers = {text.get_position(): text.get_text() for text in figure.figure.axes[0].texts}
+    assert numbers == {(0, 0): "12", (1, 0): "0", (0, 1): "3", (1, 1): "150"}
     many = draw(heatmap(60, 60, counts=True), Paper(venue="icml"))
     assert "Cells are too small for their numbers." in many.notes[0]
 
@@ -319,9 +322,9 @@ def test_the_lines_on_paper_are_the_lines_of_the_view() -> None:
     view = lines()
     axes = draw(view, Paper(venue="acl")).figure.axes[0]
     drawn = [line for line in axes.lines if line.get_linewidth() == 1.2]
-    for line, found, label in zip(view.lines, drawn, axes.get_legend().get_texts(), strict=True):
-        assert np.array_equal(found.get_ydata(), line.values)
-        assert np.abs(found.get_xdata() - np.arange(8)).max() < 0.1
+    for line, curve, label in zip(view.lines, drawn, axes.get_legend().get_texts(), strict=True):
+        assert np.array_equal(curve.get_ydata(), line.values)
+        assert np.abs(curve.get_xdata() - np.arange(8)).max() < 0.1
         assert label.get_text().replace("\n", " ") == line.name
     ends = {
         tuple(end)
@@ -360,20 +363,20 @@ def test_annotations_stand_at_their_place_and_nowhere_else() -> None:
 
 
 def test_a_shared_scale_gives_equal_values_equal_colours() -> None:
-    one, other = (
+    base, other = (
         heatmap(4, 6, value_title="read weight, block 0, mean"),
         heatmap(4, 6, high=2.0, value_title="read weight, block 1, mean"),
     )
-    both = dataclasses.replace(other, values=one.values)
+    both = dataclasses.replace(other, values=base.values)
     figure = compose(
-        (one, both), Grid(venue="icml", columns="double", across=2, panels=(Panel(), Panel()), shared_scale=True)
+        (base, both), Grid(venue="icml", columns="double", across=2, panels=(Panel(), Panel()), shared_scale=True)
     )
     assert len(figure.figure.axes) == 3 and figure.figure.axes[2].get_ylabel() == "read weight, mean"
     assert {"block 0", "block 1"} <= {text.get_text() for text in texts(figure)}
     first, second = (axes.images[0].get_array() for axes in figure.figure.axes[:2])
     assert np.array_equal(first[:, :50], second[:, :50])
     with pytest.raises(ValueError, match="1 of 2 are diverging"):
-        compose((one, effects()), Grid(venue="icml", across=1, panels=(Panel(), Panel()), shared_scale=True))
+        compose((base, effects()), Grid(venue="icml", across=1, panels=(Panel(), Panel()), shared_scale=True))
 
 
 def test_panels_of_a_grid_have_letters_in_order() -> None:
@@ -403,7 +406,7 @@ def test_a_page_is_the_same_after_a_way_through_json(page: Page) -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "message"),
     [
         ({"kind": "Paper", "venue": "icml", "colour": "red"}, r"has no fields \['colour'\]"),
         ({"kind": "Poster", "venue": "icml"}, "no page is called 'Poster'"),
@@ -424,8 +427,8 @@ def test_a_page_is_the_same_after_a_way_through_json(page: Page) -> None:
             "shared_scale must be"),
     ],
 )  # fmt: skip
-def test_a_page_that_makes_no_sense_is_refused(values: dict, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_a_page_that_makes_no_sense_is_refused(values: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         Page.from_json(values)
 
 

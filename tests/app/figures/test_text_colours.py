@@ -1,5 +1,4 @@
-"""Laws of the text's colours: those of the map beside it, on the screen and on paper, and a click on a map chooses its
-side."""
+"""Laws of a text's colours: they are those of the map beside it, on the screen and on paper."""
 
 import re
 from pathlib import Path
@@ -55,10 +54,8 @@ def test_a_choice_that_earlier_figures_do_not_have_is_written_only_where_it_is_m
     plain = RunChart(spec=trace.spec, shown=OfRun.TEXT, slot=2)
     chosen = RunChart(spec=trace.spec, shown=OfRun.TEXT, slot=2, relative=True)
     assert "relative" not in plain.to_json() and chosen.to_json()["relative"] is True
-    assert [Chart.from_json(one.to_json()) for one in (plain, chosen)] == [
-        plain,
-        chosen,
-    ] and plain.digest != chosen.digest
+    assert [Chart.from_json(chart.to_json()) for chart in (plain, chosen)] == [plain, chosen]
+    assert plain.digest != chosen.digest
 
 
 @pytest.mark.parametrize("stretch", list(Stretch))
@@ -90,7 +87,7 @@ def test_what_is_faint_on_the_screen_is_faint_on_paper() -> None:
 def test_screen_and_paper_have_one_list_of_colours() -> None:
     script = (ROOT / "app" / "components" / "common.js").read_text("utf-8")
     lists = {
-        name: tuple(re.findall(r"#\w{6}", found)) for name, found in re.findall(r"const (\w+) = (\[.*?\]);", script)
+        name: tuple(re.findall(r"#\w{6}", colours)) for name, colours in re.findall(r"const (\w+) = (\[.*?\]);", script)
     }
     assert (lists["DIVERGING"], lists["DIVERGING_DARK"]) == (theme.LIGHT.diverging, theme.DARK.diverging)
     for at, colour in enumerate(lists["SEGMENTS"]):

@@ -144,7 +144,7 @@ def test_annotations_are_kept_with_the_figure(made: tuple[ComputedChart, ...]) -
     spec = FigureSpec(charts=(made[0].chart,), page=page)
     back = FigureSpec.from_json(sidecar(spec, made[:1])["figure"])
     assert back.page.panels[0].annotations[0].text == "here"
-    assert any(text.get_text() == "here" for text in back.drawn(made[:1]).figure.axes[0].texts)
+    assert any(text.get_text() == "here" for text in back.draw(made[:1]).figure.axes[0].texts)
 
 
 def _hand_out_script() -> None:

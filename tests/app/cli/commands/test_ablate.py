@@ -26,8 +26,8 @@ def _spec(folder: Path, **values: object) -> str:
 
 def test_without_interventions_nothing_has_changed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["ablate", _spec(tmp_path), "--device", "cpu", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["kl_mean"] == 0 and found["next"]["before"] == found["next"]["after"]
+    document = json.loads(capsys.readouterr().out)
+    assert document["kl_mean"] == 0 and document["next"]["before"] == document["next"]["after"]
 
 
 def test_without_memory_the_question_is_answered_otherwise(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -36,9 +36,9 @@ def test_without_memory_the_question_is_answered_otherwise(tmp_path: Path, capsy
         main(["ablate", _spec(tmp_path, interventions=[{"kind": "MemoryOff"}]), "--device", "cpu", "--out", str(out)])
         == 0
     )
-    found = json.loads(out.read_text(encoding="utf-8"))
-    assert found["next"]["before"][0][0].strip() == "bathroom" and found["kl_mean"] > 0
-    assert "1 interventions" in capsys.readouterr().out and len(found["spec_digest"]) == 64
+    document = json.loads(out.read_text(encoding="utf-8"))
+    assert document["next"]["before"][0][0].strip() == "bathroom" and document["kl_mean"] > 0
+    assert "1 interventions" in capsys.readouterr().out and len(document["spec_digest"]) == 64
     assert (
         main(
             [
@@ -55,31 +55,20 @@ def test_without_memory_the_question_is_answered_otherwise(tmp_path: Path, capsy
     )
     printed = json.loads(capsys.readouterr().out)
     kept = printed.pop("written")
-    assert printed == found and kept == [{"path": str(out), "sha256": hashlib.sha256(out.read_bytes()).hexdigest()}]
+    assert printed == document and kept == [{"path": str(out), "sha256": hashlib.sha256(out.read_bytes()).hexdigest()}]
 
 
 def test_an_experiment_handed_out_can_be_run_again_with_the_same_numbers(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = tmp_path / "first.json"
-    arguments = [
-        "experiment",
-        "permutation",
-        "--checkpoint",
-        "babi-lm2-qa1",
-        "--questions",
-        "3",
-        "--device",
-        "cpu",
-        "--out",
-        str(first),
-    ]
+    arguments = f"experiment permutation --checkpoint babi-lm2-qa1 --questions 3 --device cpu --out {first}".split()
     assert main(arguments) == 0
     assert "slots in a random order" in capsys.readouterr().out
-    found = json.loads(first.read_text(encoding="utf-8"))
-    (tmp_path / "spec.json").write_text(json.dumps(found["spec"]), encoding="utf-8")
+    document = json.loads(first.read_text(encoding="utf-8"))
+    (tmp_path / "spec.json").write_text(json.dumps(document["spec"]), encoding="utf-8")
     assert main(["ablate", str(tmp_path / "spec.json"), "--device", "cpu", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == found
+    assert json.loads(capsys.readouterr().out) == document
 
 
 def test_the_list_names_every_experiment_with_its_control(capsys: pytest.CaptureFixture[str]) -> None:
@@ -108,9 +97,9 @@ def test_a_new_experiment_is_a_file_and_a_line(
     order = ["experiment", key, "--checkpoint", "babi-lm2-qa1", "--questions", "2", "--device", "cpu"]
     assert main(order) == 0 and "danced (%)" in capsys.readouterr().out
     assert main([*order, "--json"]) == 0
-    (found,) = json.loads(capsys.readouterr().out)["findings"]
-    assert found["columns"] == ["step", "danced (%)", "danced_low (%)", "danced_high (%)"]
-    assert found["rows"] == [[0, 50, 40, 60], [1, 50, 40, 60]] and found["curve"] == found["columns"]
+    (document,) = json.loads(capsys.readouterr().out)["findings"]
+    assert document["columns"] == ["step", "danced (%)", "danced_low (%)", "danced_high (%)"]
+    assert document["rows"] == [[0, 50, 40, 60], [1, 50, 40, 60]] and document["curve"] == document["columns"]
 
 
 @pytest.mark.parametrize(
@@ -128,8 +117,8 @@ def test_a_spec_that_names_what_is_not_there_is_refused_in_one_line(
     values: dict, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["ablate", _spec(tmp_path, **values), "--device", "cpu"]) == 2
-    said = capsys.readouterr().err
-    assert words in said and len(said.strip().splitlines()) == 1
+    text = capsys.readouterr().err
+    assert words in text and len(text.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize(("content", "words"), [("{", "is not JSON"), ("[1]", "must hold a spec")])

@@ -1,4 +1,4 @@
-"""Laws of `lm2 bench` and `lm2 sweep`: they say what they measured, and go on where they were stopped."""
+"""Laws of `lm2 bench` and `lm2 sweep`: they print what they measured, and a stopped sweep resumes."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ from probes.bench import planner, probes
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """A bench of toy size; the numbers of threads that were asked for."""
+    """A bench of toy size; the numbers of threads that were set."""
     for name, value in (("LAYERS", 2), ("SLOTS", 3), ("_STATEMENTS", 20)):
         monkeypatch.setattr(planner, name, value)
     threads: list[int] = []
@@ -24,10 +24,10 @@ def small(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def test_the_bench_measures_three_ways_of_the_same_work(small: list[int], capsys) -> None:
     assert main(["bench", "sweep", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["units"] == found["plain_units"] == 6 and found["max_difference"] <= 1e-5
-    assert found["exact_speedup"] == pytest.approx(found["plain_seconds"] / found["exact_seconds"])
-    assert found["answer_speedup"] == pytest.approx(found["plain_seconds"] / found["answer_seconds"])
+    document = json.loads(capsys.readouterr().out)
+    assert document["units"] == document["plain_units"] == 6 and document["max_difference"] <= 1e-5
+    assert document["exact_speedup"] == pytest.approx(document["plain_seconds"] / document["exact_seconds"])
+    assert document["answer_speedup"] == pytest.approx(document["plain_seconds"] / document["answer_seconds"])
     assert small == [1]
 
 
@@ -49,15 +49,15 @@ def test_the_probes_bench_measures_every_size_beside_scikit_learn(capsys, monkey
     for name, value in sizes:
         monkeypatch.setattr(probes, name, value)
     assert main(["bench", "probes", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert [(row["d"], row["targets"]) for row in found["rows"]] == [(6, 2), (6, 3), (9, 2), (9, 3)]
-    for row in found["rows"]:
+    document = json.loads(capsys.readouterr().out)
+    assert [(row["d"], row["targets"]) for row in document["rows"]] == [(6, 2), (6, 3), (9, 2), (9, 3)]
+    for row in document["rows"]:
         assert row["speedup"] == pytest.approx(row["sklearn_seconds"] * row["targets"] / row["batched_seconds"])
         assert row["accuracy_difference"] <= 0.02 and row["agreement"] >= 0.98 and row["unconverged"] == 0
-    assert found["sklearn_targets"] == 2 and found["strength"] == 0.01
+    assert document["sklearn_targets"] == 2 and document["strength"] == 0.01
     assert main(["bench", "probes", "--strength", "0.1"]) == 0
-    said = capsys.readouterr().out
-    assert "C 0.1" in said and "extrapolated from 2 targets" in said and len(said.splitlines()) == 6
+    text = capsys.readouterr().out
+    assert "C 0.1" in text and "extrapolated from 2 targets" in text and len(text.splitlines()) == 6
     assert main(["bench", "probes", "--strength", "-1"]) == 2
     assert "above 0" in capsys.readouterr().err
 
@@ -78,31 +78,31 @@ def test_a_sweep_tells_its_cost_first_then_units_joints_and_where_the_tables_are
     assert main(["sweep", "--example"]) == 0
     values = json.loads(capsys.readouterr().out) | {"checkpoint": str(tmp_path / "model"), "questions": 3, "screen": 1}
     (tmp_path / "spec.json").write_text(json.dumps(values))
-    order = ["sweep", str(tmp_path / "spec.json"), "--out", str(tmp_path / "out"), "--device", "cpu", "--top", "2"]
-    assert main(order) == 0
-    told = capsys.readouterr()
-    assert told.err.startswith("3 documents x 5 units: ")
-    for said in ("screened: r ", "at once", "interval clustered by story", "values, units, joints and curves"):
-        assert said in told.out
-    assert main(order) == 0
-    assert capsys.readouterr().out == told.out, "what is there is not asked again, and says the same"
-    assert main([*order, "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert len(found["units"]) == 5 * len(values["metrics"]) and found["spec"]["questions"] == 3
-    assert {Path(one["path"]).name for one in found["written"]} == {
+    command = ["sweep", str(tmp_path / "spec.json"), "--out", str(tmp_path / "out"), "--device", "cpu", "--top", "2"]
+    assert main(command) == 0
+    output = capsys.readouterr()
+    assert output.err.startswith("3 documents x 5 units: ")
+    for message in ("screened: r ", "at once", "interval clustered by story", "values, units, joints and curves"):
+        assert message in output.out
+    assert main(command) == 0
+    assert capsys.readouterr().out == output.out, "what is there is not asked again, and says the same"
+    assert main([*command, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert len(document["units"]) == 5 * len(values["metrics"]) and document["spec"]["questions"] == 3
+    assert {Path(file["path"]).name for file in document["written"]} == {
         path.name for path in (tmp_path / "out").glob("*.[cp][sa][vr]*")
     }
 
 
 def test_a_sweep_that_cannot_be_is_one_line(capsys, tmp_path: Path) -> None:
     (tmp_path / "spec.json").write_text("{")
-    for order, said in (
+    for command, message in (
         (["sweep"], "needs SPEC.json and --out DIR"),
         (["sweep", str(tmp_path / "spec.json"), "--out", str(tmp_path)], "is not JSON"),
     ):
-        assert main(order) == 2
+        assert main(command) == 2
         error = capsys.readouterr().err
-        assert said in error and error.count("\n") == 1
+        assert message in error and error.count("\n") == 1
 
 
 def test_the_figures_bench_measures_both_ways_of_one_map(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,7 +111,9 @@ def test_the_figures_bench_measures_both_ways_of_one_map(capsys, monkeypatch: py
     monkeypatch.setattr(bench_figures, "SIDE", 64)
     monkeypatch.setattr(bench_figures, "_REPEATS", 1)
     assert main(["bench", "figures", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["width"] == 3.25 and found["ratio"] == pytest.approx(found["own_seconds"] / found["plain_seconds"])
+    document = json.loads(capsys.readouterr().out)
+    assert document["width"] == 3.25 and document["ratio"] == pytest.approx(
+        document["own_seconds"] / document["plain_seconds"]
+    )
     assert main(["bench", "figures"]) == 0
     assert "64 x 64" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""`lm2 probe`."""
+"""Laws of `lm2 probe`."""
 
 import json
 from pathlib import Path
@@ -24,16 +24,16 @@ def spec(tmp_path):
 
 def test_a_probe_tells_of_every_source_and_leaves_the_tables(spec, tmp_path, capsys):
     assert main(["probe", str(spec), "--out", str(tmp_path / "out")]) == 0
-    told = capsys.readouterr()
-    assert "bank:slot3" in told.out and "best source" in told.out
-    assert told.err.startswith("20 documents"), "what it will cost is a note"
+    output = capsys.readouterr()
+    assert "bank:slot3" in output.out and "best source" in output.out
+    assert output.err.startswith("20 documents"), "what it will cost is a note"
     assert set(pd.read_csv(tmp_path / "out" / "cells.csv")["source"]) == {"bank:mean", "bank:slot3", "tokens"}
     assert (tmp_path / "out" / "figures" / "place-of-Mary.pdf").read_bytes().startswith(b"%PDF")
     assert main(["probe", str(spec), "--out", str(tmp_path / "out"), "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert {row["segment"] for row in found["cells"]} > {"all", "0"} and len(found["spec_digest"]) == 64
-    assert set(found["cells"][0]) == set(pd.read_csv(tmp_path / "out" / "cells.csv"))
-    names = {str(Path(one["path"]).relative_to(tmp_path / "out")) for one in found["written"]}
+    document = json.loads(capsys.readouterr().out)
+    assert {row["segment"] for row in document["cells"]} > {"all", "0"} and len(document["spec_digest"]) == 64
+    assert set(document["cells"][0]) == set(pd.read_csv(tmp_path / "out" / "cells.csv"))
+    names = {str(Path(file["path"]).relative_to(tmp_path / "out")) for file in document["written"]}
     assert names > {"cells.csv", "cells.parquet", "figures/place-of-Mary.pdf"}
 
 

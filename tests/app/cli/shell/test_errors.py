@@ -1,5 +1,4 @@
-"""Laws of being told to end: a command and the server stop in order, say so by their exit code, and leave nothing half
-done."""
+"""Laws of termination: a command and the server clean up, and report it by their exit code."""
 
 import os
 import signal
@@ -17,14 +16,14 @@ from lm2.files import replace_file
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are sent as POSIX has them")
 @pytest.mark.parametrize(
-    ("number", "code", "said"),
+    ("number", "code", "message"),
     [(signal.SIGTERM, Exit.TERMINATED, "terminated"), (signal.SIGINT, Exit.INTERRUPTED, "interrupted")],
 )
-def test_a_command_that_is_told_to_end_leaves_no_half_written_file(
-    number: signal.Signals, code: Exit, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_terminated_command_leaves_no_half_written_file(
+    number: signal.Signals, code: Exit, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = signal.getsignal(signal.SIGTERM)
-    # Which a shell has ignored in what it starts in the background.
+    # Shells make their background processes ignore it.
     interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with ErrorHandler() as handler, replace_file(tmp_path / "result.json") as aside:
@@ -33,11 +32,11 @@ def test_a_command_that_is_told_to_end_leaves_no_half_written_file(
             threading.Event().wait(10)
     finally:
         signal.signal(signal.SIGINT, interrupt)
-    assert (handler.code, capsys.readouterr().err) == (code, f"lm2: {said}\n")
+    assert (handler.code, capsys.readouterr().err) == (code, f"lm2: {message}\n")
     assert list(tmp_path.iterdir()) == [] and signal.getsignal(signal.SIGTERM) is before
 
 
-def test_a_server_that_ends_with_a_job_inside_torch_ends_in_order() -> None:
+def test_a_server_that_ends_with_a_job_inside_torch_ends_cleanly() -> None:
     program = """
         import torch
         from app.server import results

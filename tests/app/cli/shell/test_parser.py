@@ -1,4 +1,4 @@
-"""Laws of the whole command line: what every command takes, tells and completes, and how commands end."""
+"""Laws of the whole command line: arguments, help and completion of every command, and how commands end."""
 
 import argparse
 import json
@@ -20,15 +20,15 @@ from lm2.weights.bundled import bundled_names
 
 
 def _commands(
-    found: argparse.ArgumentParser, path: tuple[str, ...] = ()
+    parser: argparse.ArgumentParser, path: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], argparse.ArgumentParser]]:
-    """(words, parser) of everything that can be run."""
-    below = [action for action in found._actions if isinstance(action, argparse._SubParsersAction)]
-    if not below:
-        yield path, found
-    for action in below:
-        for name, one in action.choices.items():
-            yield from _commands(one, (*path, name))
+    """(words, parser) of every command that can be run."""
+    branches = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    if not branches:
+        yield path, parser
+    for action in branches:
+        for name, command in action.choices.items():
+            yield from _commands(command, (*path, name))
 
 
 COMMANDS = dict(_commands(parser()))
@@ -51,12 +51,12 @@ def test_help_explains_every_argument_with_its_default(
     monkeypatch.setenv("COLUMNS", "500")  # no line is broken
     with pytest.raises(SystemExit, match="0"):
         main([*path, "--help"])
-    said = capsys.readouterr().out
+    text = capsys.readouterr().out
     for action in COMMANDS[path]._actions:
-        assert action.help and action.help % vars(action) in said, f"{action.dest} is not explained"
-        assert all(option in said for option in action.option_strings)
+        assert action.help and action.help % vars(action) in text, f"{action.dest} is not explained"
+        assert all(option in text for option in action.option_strings)
         if action.default not in (None, False, argparse.SUPPRESS):
-            assert "%(default)s" in action.help, f"what {action.dest} tells as its default could be another one"
+            assert "%(default)s" in action.help, f"the help of {action.dest} may tell a wrong default"
 
 
 def test_help_lists_every_command_in_a_line_and_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
@@ -108,8 +108,8 @@ MISTAKES = [
 @pytest.mark.parametrize("arguments", MISTAKES, ids=lambda words: " ".join(words) or "nothing")
 def test_a_mistake_is_one_line_on_standard_error(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == Exit.MISTAKE
-    said = capsys.readouterr()
-    assert said.err.startswith("lm2: ") and said.err.count("\n") == 1 and not said.out
+    output = capsys.readouterr()
+    assert output.err.startswith("lm2: ") and output.err.count("\n") == 1 and not output.out
 
 
 def _raise(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
@@ -120,7 +120,7 @@ def _raise(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "said"),
+    ("error", "code", "message"),
     [
         (ValueError("3 blocks,\n  not 4"), Exit.MISTAKE, "lm2: 3 blocks, not 4"),
         (FileNotFoundError("not there"), Exit.MISTAKE, "lm2: not there"),
@@ -129,16 +129,21 @@ def _raise(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     ],
 )  # fmt: skip
 def test_what_goes_wrong_is_one_line_and_a_traceback_where_that_is_asked_for(
-    error: BaseException, code: int, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    error: BaseException, code: int, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _raise(monkeypatch, error)
     assert main(["info", "x"]) == code
-    told = capsys.readouterr()
-    assert told.err == f"{said}\n" and not told.out
+    output = capsys.readouterr()
+    assert output.err == f"{message}\n" and not output.out
     for words in (["--debug", "info", "x"], ["info", "--debug", "x"], ["info", "x", "--debug"]):
         assert main(words) == code
-        told = capsys.readouterr()
-        assert "Traceback" in told.err and "in fail" in told.err and told.err.endswith(f"{said}\n") and not told.out
+        output = capsys.readouterr()
+        assert (
+            "Traceback" in output.err
+            and "in fail" in output.err
+            and output.err.endswith(f"{message}\n")
+            and not output.out
+        )
 
 
 def test_a_document_has_null_for_a_number_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
@@ -193,7 +198,7 @@ def test_bash_completes_commands_options_values_checkpoints_and_paths(
     assert subprocess.run(["bash", "-n", str(script)], check=False).returncode == 0
     (tmp_path / "runs").mkdir()
     (tmp_path / "run.json").touch()
-    wanted = {
+    expected = {
         "lm2 lang": {"language"}, "lm2 --debug lang": {"language"}, "lm2 bench ": {"sweep", "probes", "figures"},
         "lm2 recall --mem": {"--memory"},
         "lm2 recall --memory ": {"on", "frozen", "reset"}, "lm2 experiment sw": {"swap"},
@@ -202,10 +207,10 @@ def test_bash_completes_commands_options_values_checkpoints_and_paths(
         "lm2 eval --models babi-lm2,babi-r": {"babi-lm2,babi-rmt"}, "lm2 ablate run": {"run.json", "runs"},
         "lm2 sweep x.json --out run": {"runs"},
     }  # fmt: skip
-    asked = "".join(f"try {' '.join(repr(word) for word in line.split(' '))}\n" for line in wanted)
+    tries = "".join(f"try {' '.join(repr(word) for word in line.split(' '))}\n" for line in expected)
     code = (
         f'source {script}\ntry() {{ COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _shtab_lm2; echo "${{COMPREPLY[*]}}";'
-        f" }}\n{asked}"
+        f" }}\n{tries}"
     )
-    found = subprocess.run(["bash", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert [set(line.split()) for line in found.stdout.splitlines()] == list(wanted.values())
+    process = subprocess.run(["bash", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert [set(line.split()) for line in process.stdout.splitlines()] == list(expected.values())
