@@ -168,20 +168,20 @@ def parse_field(name: str, annotation: Any, value: object) -> Any:
 def _from_json(kind: type[Spec], values: object) -> Any:
     if not isinstance(values, Mapping):
         raise ValueError(f"{kind.__name__} is an object with fields, not {shown(values)}")
-    given = {name: value for name, value in values.items() if name != "kind" or not issubclass(kind, Plain)}
-    if values.get("kind", kind.__name__) != kind.__name__ and "kind" not in given:
+    entries = {name: value for name, value in values.items() if name != "kind" or not issubclass(kind, Plain)}
+    if values.get("kind", kind.__name__) != kind.__name__ and "kind" not in entries:
         raise ValueError(f"this is of kind {shown(values['kind'])}, not {kind.__name__}")
     annotations = _annotations(kind)
-    unknown = sorted(str(name) for name in given if name not in annotations)
+    unknown = sorted(str(name) for name in entries if name not in annotations)
     required = [field.name for field in fields(kind) if field.default is MISSING and field.default_factory is MISSING]
-    if unknown or not set(required) <= set(given):
+    if unknown or not set(required) <= set(entries):
         words = [f"needs {' and '.join(required)}"] * bool(required)
         words += [f"has no fields {shown(unknown)}"] * bool(unknown)
         raise ValueError(
-            f"{kind.__name__} cannot be made from {shown(sorted(map(str, given)))}: it {' and '.join(words)}"
+            f"{kind.__name__} cannot be made from {shown(sorted(map(str, entries)))}: it {' and '.join(words)}"
         )
     return kind(
-        **{name: parse_field(f"{kind.__name__}.{name}", annotations[name], value) for name, value in given.items()}
+        **{name: parse_field(f"{kind.__name__}.{name}", annotations[name], value) for name, value in entries.items()}
     )
 
 

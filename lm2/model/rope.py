@@ -1,7 +1,4 @@
-"""How rotary positions are stretched beyond the length that a model was first trained on.
-
-Each kind turns the plain frequencies (angle per position of each rotary pair) into its own.
-"""
+"""Scaling of rotary frequencies (angle per position of each pair) for texts longer than those first trained on."""
 
 import math
 from abc import ABC, abstractmethod
@@ -17,12 +14,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 LARGEST = 2**28
-"""No size of a model is larger: far beyond every model, and products of two still count what memory can address."""
+"""The largest size accepted: far beyond every model, while products of two sizes still fit in 64 bits."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RopeScaling(Plain, ABC):
-    """A kind of stretching."""
+    """A kind of scaling."""
 
     factor: float
 
@@ -57,18 +54,18 @@ class RopeScaling(Plain, ABC):
     def frequencies(
         self, plain: "Float[Tensor, 'half']", theta: float, lengths: "Int[Tensor, 'batch']"
     ) -> "Float[Tensor, '... half']":
-        """The stretched frequencies, for all rows of a batch or, as [batch, 1, half], for each.
+        """The scaled frequencies, for all rows of a batch or, as [batch, 1, half], for each.
 
         Args:
-            plain: those without stretching, theta^(-2i/d_head).
-            lengths: how many tokens of each row's document have been read, those of this segment included.
+            plain: the frequencies without scaling, theta^(-2i/d_head).
+            lengths: how many tokens of each document have been read, with those of this segment.
         """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Llama3Rope(RopeScaling):
-    """Llama 3's: waves longer than original/low are slowed by `factor`, those shorter than original/high are kept, and
-    between the two the frequency is a straight mix."""
+    """Llama 3's: frequencies of wavelengths above original/low are divided by `factor`, those of wavelengths below
+    original/high are kept, and between the two they are interpolated linearly."""
 
     low_freq_factor: float
     high_freq_factor: float
@@ -94,7 +91,7 @@ class Llama3Rope(RopeScaling):
 
 @dataclass(frozen=True, kw_only=True)
 class LinearRope(RopeScaling):
-    """Every wave is slowed by `factor`: position interpolation (Chen et al. 2023, arXiv 2306.15595)."""
+    """Every frequency is divided by `factor`: position interpolation (Chen et al. 2023, arXiv 2306.15595)."""
 
     def frequencies(self, plain: "Tensor", theta: float, lengths: "Tensor") -> "Tensor":
         return plain / self.factor
