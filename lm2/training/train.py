@@ -27,7 +27,7 @@ from lm2.training.state import Progress, resume, save_state
 from lm2.weights.checkpoint import save
 
 _MOST_IN_ONE_SEGMENT = 8
-"""Statements that a question shares a segment with, at most."""
+"""The most statements that share a segment with a question."""
 
 _LOG = logging.getLogger(__name__)
 

@@ -78,9 +78,9 @@ def document(checkpoint: Checkpoint) -> EncodedPrompt:
     return encode_prompt(checkpoint, ask(story, story.questions[-1], own_segment=False))
 
 
-def knock_outs(checkpoint: Checkpoint, asked: EncodedPrompt) -> tuple[Unit, ...]:
+def knock_outs(checkpoint: Checkpoint, encoded: EncodedPrompt) -> tuple[Unit, ...]:
     """For each slot in each block, its keys and values set to 0 as the answer's segment reads it."""
-    zero, segments = Set(value=0.0), (asked.segment,)
+    zero, segments = Set(value=0.0), (encoded.segment,)
     return tuple(
         tuple(
             Edit(site=site, operation=zero, layers=(layer,), segments=segments, slots=(slot,))
@@ -101,26 +101,28 @@ def bench_sweep(plain: int | None = None, on_unit: Callable[[int, int], None] = 
     Raises ValueError for fewer units than 1 and more than there are.
     """
     checkpoint = fresh_checkpoint()
-    asked = document(checkpoint)
-    units = knock_outs(checkpoint, asked)
+    encoded = document(checkpoint)
+    units = knock_outs(checkpoint, encoded)
     if plain is not None and not 1 <= plain <= len(units):
         raise ValueError(f"the plain way can run 1 to {len(units)} units, not {plain}")
     chosen = np.linspace(0, len(units) - 1, len(units) if plain is None else plain).round().astype(int)
     plain_seconds, logits = 0.0, []
-    planned = [_planned_seconds(checkpoint, asked, units)]
+    planned = [_planned_seconds(checkpoint, encoded, units)]
     for numbers in np.array_split(chosen, _REPEATS - 1):
         began = time.process_time()
         for number in numbers:
-            logits.append(run(checkpoint, replace(asked.spec, interventions=units[number])).logits[list(asked.rows)])
+            logits.append(
+                run(checkpoint, replace(encoded.spec, interventions=units[number])).logits[list(encoded.rows)]
+            )
             on_unit(len(logits), len(chosen))
         plain_seconds += time.process_time() - began
-        planned.append(_planned_seconds(checkpoint, asked, units))
-    exact = answers_under(checkpoint, asked, units)
+        planned.append(_planned_seconds(checkpoint, encoded, units))
+    exact = answers_under(checkpoint, encoded, units)
     exact_seconds, answer_seconds = np.median(planned, axis=0).tolist()
     return SweepBench(
         units=len(units),
         plain_units=len(chosen),
-        tokens=len(asked.tokens),
+        tokens=len(encoded.tokens),
         plain_seconds=plain_seconds * len(units) / len(chosen),
         exact_seconds=exact_seconds,
         answer_seconds=answer_seconds,
@@ -128,10 +130,10 @@ def bench_sweep(plain: int | None = None, on_unit: Callable[[int, int], None] = 
     )
 
 
-def _planned_seconds(checkpoint: Checkpoint, asked: EncodedPrompt, units: Sequence[Unit]) -> tuple[float, float]:
+def _planned_seconds(checkpoint: Checkpoint, encoded: EncodedPrompt, units: Sequence[Unit]) -> tuple[float, float]:
     """CPU seconds of the exact route and of the answer's."""
     began = time.process_time()
-    answers_under(checkpoint, asked, units)
+    answers_under(checkpoint, encoded, units)
     between = time.process_time()
-    answers_alone_under(checkpoint, asked, units)
+    answers_alone_under(checkpoint, encoded, units)
     return between - began, time.process_time() - between

@@ -29,6 +29,7 @@ _FRESH = 0.1
 _DRAWS = 5
 """Random subspaces; questions take them in turn."""
 
+Features = Float32[np.ndarray, "row part d"]
 Erasers = Sequence[Eraser]
 """One for each part: a slot, or the whole stream."""
 Fitted = TypeVar("Fitted")
@@ -107,9 +108,7 @@ class ErasureCondition(ABC):
         """The erasers for a question by its number."""
 
     @abstractmethod
-    def left(
-        self, features: Float32[np.ndarray, "row part d"], rows: Int[np.ndarray, "row"]
-    ) -> list[Float32[np.ndarray, "row part d"]]:
+    def left(self, features: Features, rows: Int[np.ndarray, "row"]) -> list[Features]:
         """What each set leaves of the features of these rows."""
 
     def unit(self, place: Place, question: int, encoded: EncodedPrompt) -> Unit:
@@ -131,9 +130,7 @@ class Uniform(ErasureCondition):
     def erasers(self, question: int) -> Erasers:
         return self.sets[question % len(self.sets) if self.asked is None else self.asked[question]]
 
-    def left(
-        self, features: Float32[np.ndarray, "row part d"], rows: Int[np.ndarray, "row"]
-    ) -> list[Float32[np.ndarray, "row part d"]]:
+    def left(self, features: Features, rows: Int[np.ndarray, "row"]) -> list[Features]:
         return [_apply(erasers, features) for erasers in self.sets]
 
 
@@ -156,9 +153,7 @@ class LabelAware(ErasureCondition):
     def erasers(self, question: int) -> Erasers:
         return self.sets[self.asked[question]][self.classes[question]]
 
-    def left(
-        self, features: Float32[np.ndarray, "row part d"], rows: Int[np.ndarray, "row"]
-    ) -> list[Float32[np.ndarray, "row part d"]]:
+    def left(self, features: Features, rows: Int[np.ndarray, "row"]) -> list[Features]:
         by_set = [np.empty_like(features) for _ in self.sets]
         for left, by_class, labels in zip(by_set, self.sets, self.labels):
             for number, erasers in zip([*range(len(labels.names)), UNKNOWN], by_class):
@@ -167,16 +162,14 @@ class LabelAware(ErasureCondition):
         return by_set
 
 
-def _apply(erasers: Erasers, features: Float32[np.ndarray, "row part d"]) -> Float32[np.ndarray, "row part d"]:
+def _apply(erasers: Erasers, features: Features) -> Features:
     return np.stack([eraser.apply(features[:, part]) for part, eraser in enumerate(erasers)], axis=1)
 
 
 class Fitting:
     """Fits erasers on some rows, and fresh probes on others that are held out."""
 
-    def __init__(
-        self, features: Float32[np.ndarray, "row part d"], groups: Shaped[np.ndarray, "row"], seed: int
-    ) -> None:
+    def __init__(self, features: Features, groups: Shaped[np.ndarray, "row"], seed: int) -> None:
         self._features, self._groups, self._seed = features, groups, seed
         self._rows = hold_out(groups, _FRESH, seed)
         self._fresh = hold_out(groups[self._rows.test], 0.5, seed)
