@@ -123,7 +123,7 @@ def test_a_token_over_the_boundary_is_where_the_answer_begins(plain: Checkpoint)
     merging = Tokenizer(Backend(models.BPE(vocab=vocabulary, merges=[("?", " "), ("? ", "g")])))
     laid = encode_prompt(
         replace(plain, tokenizer=merging),
-        replace(prompt(), text="is a?", statements=(), statement_spans=(), question_span=(0, 5), support=()),
+        replace(prompt(), text="is a?", statement_spans=(), question_span=(0, 5), support=()),
     )
     assert laid.tokens.pieces[laid.answer.start] == "? g" and laid.rows[0] == 3
     assert merging.answer_at(merging.encode("is a?"), 5, "garden") == (3, vocabulary["? g"])
