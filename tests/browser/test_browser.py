@@ -1,5 +1,4 @@
-"""The app as a person meets it: Debian's chromium, driven by Playwright. Skipped, with a message, where there is
-none."""
+"""The app in a browser: Debian's chromium, driven by Playwright. Skipped, with a message, if there is none."""
 
 import io
 import os
@@ -62,7 +61,7 @@ def browser() -> Iterator["playwright.Browser"]:
 
 @pytest.fixture(scope="module")
 def windows(browser) -> dict[str, "playwright.BrowserContext"]:
-    """A window for each scheme. Pages of one share what the browser has loaded already, which takes seconds."""
+    """A window for each scheme. Its pages share what the browser has loaded already, which takes seconds."""
     return {scheme: _window(browser, scheme) for scheme in ("light", "dark")}
 
 
@@ -80,7 +79,7 @@ def tabs(windows) -> dict[str, "playwright.Page"]:
 
 @pytest.fixture
 def page(tabs) -> "playwright.Page":
-    """The light tab, as a new one would be: what a test goes to is loaded anew, in a session of its own."""
+    """The light tab as if it were new: each address that a test opens is a session of its own."""
     tab = tabs["light"]
     tab.set_viewport_size(SIZE)
     tab.mouse.move(0, 0)
@@ -148,23 +147,23 @@ def test_a_click_on_the_map_of_writes_colours_the_text_by_who_wrote(page, addres
 POOLED = """(() => {
   const columns = 3000, starts = Array.from({ length: 240 }, (_, k) => 12 * k + (k % 3));
   starts[0] = 0;
-  const found = [];
+  const results = [];
   for (const [start, extent, width] of [[0, 3000, 700], [0, 3000, 240], [100.5, 1500, 333], [7.25, 2000, 1999]]) {
     const seen = new Set();
     const first = Math.floor(start), end = Math.ceil(start + extent);
     const across = spans(start, extent, columns, starts, width);
     let mixed = 0;
     for (const [from, to] of across) {
-      for (let at = from; at < to; at += 1) seen.add(at);
+      for (let column = from; column < to; column += 1) seen.add(column);
       mixed += starts.some((edge) => from < edge && edge < to);
     }
-    found.push([across.length === width, mixed, end - first - seen.size]);
+    results.push([across.length === width, mixed, end - first - seen.size]);
   }
   const ranks = (pooling) =>
     colourTables({ low: 0, high: 1, unit: 1, pooling, diverging: pooling === "most extreme" }, false).ranks;
-  const half = (value) => HALF.findIndex((one) => Math.abs(one - value) < 1e-6); // exact for the values below
+  const half = (value) => HALF.findIndex((other) => Math.abs(other - value) < 1e-6); // exact for the values below
   const first = (pooling) => [0.125, 0.5, 0.75].sort((a, b) => ranks(pooling)[half(b)] - ranks(pooling)[half(a)])[0];
-  return [found, ["largest", "least", "most extreme"].map(first)];
+  return [results, ["largest", "least", "most extreme"].map(first)];
 })()"""
 
 
@@ -192,7 +191,7 @@ READY = {
     "ablations": "[data-token]", "experiments": _BUTTON, "sweeps": _BUTTON, "probes": _BUTTON, "slots": _BUTTON,
     "figure": '[data-testid="stAlert"]',
 }  # fmt: skip
-"""What is on each screen once it is there; some wait to be told what to run."""
+"""What each screen shows once it is there; some wait for a click on a button."""
 CHOSEN = {
     "memory": "&slot=4&token=63", "ablations": "&policy=freeze", "experiments": "&exam_questions=32",
     "sweeps": "&exam_questions=16&hidden=off",
@@ -200,7 +199,7 @@ CHOSEN = {
     "benchmark": "&metric=exact",
 }  # fmt: skip
 TOUR = os.environ.get("LM2_TOUR")
-"""Folder for the tour's screenshots, which `make screens` names: then what waits to be run is run before."""
+"""The folder for screenshots, set by `make screens`; then screens with a button run their job first."""
 RESULT = {"experiments": _PLOT, "sweeps": _MAP, "probes": _MAP, "slots": "[data-token]"}
 
 
@@ -214,6 +213,7 @@ def test_every_screen_opens_without_an_error_and_can_be_photographed(
     page.goto(f"{address}/{'' if screen == 'memory' else screen}?source=simulated&seed=5{CHOSEN.get(screen, '')}")
     page.wait_for_selector(READY[screen], state="attached")
     if TOUR and scheme == "light" and screen in RESULT:
+        _settle(page)
         page.locator(_BUTTON).first.click()
         page.wait_for_selector(RESULT[screen], state="attached", timeout=600_000)
     assert page.locator('[data-testid="stException"]').count() == 0
@@ -222,11 +222,11 @@ def test_every_screen_opens_without_an_error_and_can_be_photographed(
 
 
 def _photograph(page, path: Path) -> None:
-    """What is in the window, in few colours: a picture of a page needs no more."""
+    """Save what is in the window, in as few colours as a picture of a page needs."""
     page.set_viewport_size({"width": 1280, "height": 1000})
     if TOUR:
         page.wait_for_load_state("networkidle")
-        page.wait_for_timeout(4_000)  # what is drawn anew for the new size
+        page.wait_for_timeout(4_000)  # until all is redrawn in the new size
     image = Image.open(io.BytesIO(page.screenshot(animations="disabled"))).convert("RGB")
     path.parent.mkdir(parents=True, exist_ok=True)
     image.quantize(128).save(path, optimize=True)
@@ -238,9 +238,12 @@ def test_a_panel_is_handed_out_put_into_a_figure_kept_by_name_and_opened_again(p
     page.wait_for_selector(_PLOT)
     _settle(page)
     page.get_by_text("For a paper").click()
-    with page.expect_download() as handed:
-        page.get_by_role("button", name="Everything (.zip)").click()
-    with zipfile.ZipFile(handed.value.path()) as archive:
+    everything = page.get_by_role("button", name="Everything (.zip)")
+    everything.wait_for()
+    _settle(page)
+    with page.expect_download() as download:
+        everything.click()
+    with zipfile.ZipFile(download.value.path()) as archive:
         assert {"fig.pdf", "data.csv", "sidecar.json"} <= set(archive.namelist())
     for number, panel in enumerate(("Norms", "Change by segment"), start=1):
         if number > 1:
@@ -273,7 +276,10 @@ def test_a_panel_is_handed_out_put_into_a_figure_kept_by_name_and_opened_again(p
     playwright.expect(again.locator("button").filter(has_text="folder_open")).to_be_enabled()
     _settle(again)
     again.locator("button").filter(has_text="folder_open").click()
-    again.locator(_BUTTON).filter(has_text="Compute its 2 panels").click()
+    compute = again.locator(_BUTTON).filter(has_text="Compute its 2 panels")
+    compute.wait_for()
+    _settle(again)
+    compute.click()
     again.wait_for_selector('[data-testid="stImage"] img')
     assert again.locator('[data-testid="stException"]').count() == 0
     again.close()
@@ -298,9 +304,9 @@ def test_no_screen_asks_anybody_but_the_server_whatever_a_link_names(windows, ad
     hostile = "source=text&text=Mary%20went.&checkpoint=" + quote(
         "![x](http://evil.example/a.png) :material/home: www.evil.example <b> $x$"
     )
-    asked = []
+    requested = []
     page = windows["light"].new_page()
-    page.on("request", lambda request: asked.append(request.url))
+    page.on("request", lambda request: requested.append(request.url))
     for screen in sorted(path.stem for path in (Path(__file__).parents[2] / "app/screens").glob("[a-z]*.py")):
         page.goto(f"{address}/{screen}?{hostile}")
         page.wait_for_selector("[data-testid=stHeading]")
@@ -308,4 +314,4 @@ def test_no_screen_asks_anybody_but_the_server_whatever_a_link_names(windows, ad
         assert page.locator("a[href*=evil], img[src*=evil], [data-testid=stMarkdownContainer] .katex").count() == 0
     playwright.expect(page.locator("[data-testid=stAlert]").first).to_contain_text("www.evil.example")
     page.close()
-    assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
+    assert [url for url in requested if not url.startswith((address, "data:", "blob:"))] == []
