@@ -149,9 +149,9 @@ def _written(opened: Opened, continued: Continued, chart: UpdateChart) -> None:
 
 def _both(on: TracedGeneration, off: TracedGeneration, piece_of: Callable[[int], str]) -> None:
     """Where the two texts diverge, and both of them side by side."""
-    from probes.causal.updates import diverge
+    from probes.causal.updates import divergence
 
-    first = diverge(on, off)
+    first = divergence(on, off)
     if first is None:
         say.caption("With writes on and off the model writes the same {} tokens.", len(on.ids))
     else:

@@ -1,9 +1,8 @@
-"""Direct logit attribution: the parts of the stream that one prediction's logit is the sum of, the memory's among them.
+"""Direct logit attribution: one prediction's logit as a sum over parts of the model, including the memory.
 
-A logit is a direction times the final stream over the final norm's scale. Held at the scale it had, it is linear in the
-stream, and the stream is a sum: embedding, and each block's attention, memory and MLP (Elhage et al. 2021). What is
-attributed is the direct path alone: a part that works by what later blocks make of it shows little here, and ablating
-it shows more.
+A logit is a direction times the final stream over the final norm's scale. With this scale held fixed it is linear in
+the stream, which is a sum: embedding, and each block's attention, memory and MLP (Elhage et al. 2021). Only the direct
+path is attributed. Parts that act through later blocks show little here, and more in an ablation.
 """
 
 from collections.abc import Sequence
@@ -26,11 +25,11 @@ from probes.stats.effects import Effect, effects_of_units
 
 
 class LogitPart(Enum):
-    """What adds to the stream."""
+    """What is added to the stream."""
 
     EMBED = "embedding"
     ATTENTION = "attention"
-    """To tokens. Memory tokens that are attended to count as memory."""
+    """To tokens; attention to memory tokens counts as memory."""
     MEMORY = "memory"
     MLP = "MLP"
 
@@ -52,19 +51,18 @@ class Component:
 class Attribution:
     """What each part adds to one logit, or to the answer's logit minus the mean of its foils'.
 
-    Sums hold to rounding, and where no edit of the run stands between the terms and their sum.
+    Sums hold to rounding, unless an edit of the run changes the stream after the terms are added.
     """
 
     components: tuple[Component, ...]
-    """In the order in which they add to the stream."""
+    """In the order in which they are added."""
     values: Float[np.ndarray, "component"]
     heads: Float[np.ndarray, "block head"]
-    """A block's attention by head; the heads, and the bias of the output where there is one, sum to the block's
-    component."""
+    """A block's attention by head; they and any output bias sum to the block's component."""
     slots: Float[np.ndarray, "memory_block head slot"] | None
-    """A block's memory by memory head and slot, which sum to the block's component: read pattern times value, through
-    the way out, with the output gate as it was, though it depends on all that is read. None where what a memory adds is
-    no sum over slots (RELEASE), or where no site keeps the terms (TOKENS)."""
+    """A block's memory by memory head and slot; they sum to the block's component. Read pattern times value, through
+    output projection and output gate. The gate is held as it was although it depends on what is read. None if a memory
+    adds no sum over slots (RELEASE) or no site has the terms (TOKENS)."""
     logit: float
     """As the model computed it."""
 
@@ -74,18 +72,18 @@ class Attribution:
 
     @property
     def total(self) -> float:
-        """The sum of the components; what it lacks of the logit, an edit added to the stream itself."""
+        """The sum of the components; an edit of the stream itself makes up the rest of the logit."""
         return float(self.values.sum())
 
 
 def attribute(checkpoint: Checkpoint, spec: RunSpec, row: int, *, token: int, foils: Sequence[int] = ()) -> Attribution:
-    """What the prediction behind token place `row` is made of, in the run that `spec` says; its captures are replaced.
+    """The attribution of the prediction at token `row` in a run of `spec`, without the spec's captures.
 
     Args:
-        token: id whose logit is taken apart.
-        foils: ids whose mean logit is subtracted from it; none, the logit alone.
+        token: id whose logit is attributed.
+        foils: ids whose mean logit is subtracted from it.
 
-    Raises ValueError for a row or ids that are not there, for a token among its foils, and as `run` does.
+    Raises ValueError for a row or ids out of range, for a token among its foils, and as `run` does.
     """
     tokens, segments = prepare(checkpoint, spec)
     if row not in range(len(tokens)):
@@ -99,97 +97,95 @@ def attribute(checkpoint: Checkpoint, spec: RunSpec, row: int, *, token: int, fo
     captures = tuple(Capture(site, segments=(segment.index,)) for site in _sites(checkpoint.config))
     trace = run(checkpoint, replace(spec, captures=captures))
     with torch.inference_mode():
-        directions = to_numpy(checkpoint.model.tokens_to_residual_directions(torch.tensor([token, *foils]))).astype(
-            float
-        )
+        directions = to_numpy(checkpoint.model.tokens_to_residual_directions(torch.tensor([token, *foils])))
+    directions, logits = directions.astype(float), trace.logits[row].astype(float)
     direction = directions[0] - (directions[1:].mean(0) if len(foils) else 0)
-    logits = trace.logits[row].astype(float)
-    token_at = _Token(checkpoint, trace, segment.index, row - segment.start, direction)
-    components, values, heads = token_at.components()
+    terms = _Terms(checkpoint, trace, segment.index, row - segment.start, direction)
+    components, values, heads = terms.components()
     return Attribution(
         components=components,
         values=read_only(values),
         heads=read_only(heads),
-        slots=read_only(token_at.slots()) if checkpoint.config.memory.design.terms_by_slot else None,
+        slots=read_only(terms.slots()) if checkpoint.config.memory.design.terms_by_slot else None,
         logit=float(logits[token] - (logits[list(foils)].mean() if len(foils) else 0)),
     )
 
 
 def _sites(config: LM2Config) -> tuple[Site, ...]:
-    found = [Site.EMBED, Site.ATTN_OUT, Site.ATTN_Z, Site.MLP_OUT, Site.LN_FINAL_SCALE, Site.MEM_OUT]
+    sites = [Site.EMBED, Site.ATTN_OUT, Site.ATTN_Z, Site.MLP_OUT, Site.LN_FINAL_SCALE, Site.MEM_OUT]
     if config.memory.design.terms_by_slot:
-        found += [Site.READ_PATTERN, Site.READ_V, Site.GATE_OUT]
+        sites += [Site.READ_PATTERN, Site.READ_V, Site.GATE_OUT]
     if config.memory.design.bank_in_stream:
-        found += [Site.ATTN_PATTERN, Site.ATTN_V]
-    return tuple(site for site in found if site.layers(config))
+        sites += [Site.ATTN_PATTERN, Site.ATTN_V]
+    return tuple(site for site in sites if site.layers(config))
 
 
-class _Token:
-    """One token of a run, seen along a direction of the final stream."""
+class _Terms:
+    """The terms of one token's final stream, along a direction."""
 
     def __init__(
-        self, checkpoint: Checkpoint, trace: Trace, segment: int, place: int, direction: Float[np.ndarray, "d_model"]
+        self, checkpoint: Checkpoint, trace: Trace, segment: int, token: int, direction: Float[np.ndarray, "d_model"]
     ) -> None:
-        self._checkpoint, self._trace, self._segment, self._place = checkpoint, trace, segment, place
-        self._direction = direction / float(self._of(Site.LN_FINAL_SCALE)[0])
+        self._config, self._blocks = checkpoint.config, checkpoint.model.blocks
+        self._trace, self._segment, self._token = trace, segment, token
+        self._direction = direction / float(self._at(Site.LN_FINAL_SCALE)[0])
 
-    def _of(self, site: Site, layer: int | None = None) -> np.ndarray:
-        """What a site holds for the token; its token axis comes first."""
-        return self._trace.at(site, segment=self._segment, layer=layer)[self._place].astype(float)
+    def _at(self, site: Site, layer: int | None = None) -> np.ndarray:
+        """The token's row of a site whose first axis is the token."""
+        return self._trace.at(site, segment=self._segment, layer=layer)[self._token].astype(float)
 
     def components(
         self,
     ) -> tuple[tuple[Component, ...], Float[np.ndarray, "component"], Float[np.ndarray, "block head"]]:
-        found = [(Component(part=LogitPart.EMBED, layer=None), self._of(Site.EMBED) @ self._direction)]
-        heads = []
-        for layer in range(self._checkpoint.config.n_layers):
-            attention, memory = self._of(Site.ATTN_OUT, layer) @ self._direction, None
-            heads.append(self._heads(layer, self._of(Site.ATTN_Z, layer)))
-            if layer in Site.MEM_OUT.layers(self._checkpoint.config):
-                memory = self._of(Site.MEM_OUT, layer) @ self._direction
-            elif layer in self._checkpoint.config.memory_layers:
-                read = self._heads(layer, self._of(Site.ATTN_Z, layer) - self._from_tokens(layer))
+        values = {Component(part=LogitPart.EMBED, layer=None): self._at(Site.EMBED) @ self._direction}
+        by_head = []
+        for layer in range(self._config.n_layers):
+            z = self._at(Site.ATTN_Z, layer)
+            heads, attention, memory = self._heads(layer, z), self._at(Site.ATTN_OUT, layer) @ self._direction, None
+            if layer in Site.MEM_OUT.layers(self._config):
+                memory = self._at(Site.MEM_OUT, layer) @ self._direction
+            elif layer in self._config.memory_layers:
+                read = self._heads(layer, z - self._from_tokens(layer))
                 memory = read.sum()
-                attention, heads[-1] = attention - memory, heads[-1] - read
-            found.append((Component(part=LogitPart.ATTENTION, layer=layer), attention))
-            if memory is not None:
-                found.append((Component(part=LogitPart.MEMORY, layer=layer), memory))
-            found.append((Component(part=LogitPart.MLP, layer=layer), self._of(Site.MLP_OUT, layer) @ self._direction))
-        return tuple(component for component, _ in found), np.array([value for _, value in found]), np.stack(heads)
+                attention, heads = attention - memory, heads - read
+            by_head.append(heads)
+            mlp = self._at(Site.MLP_OUT, layer) @ self._direction
+            for part, value in ((LogitPart.ATTENTION, attention), (LogitPart.MEMORY, memory), (LogitPart.MLP, mlp)):
+                if value is not None:
+                    values[Component(part=part, layer=layer)] = value
+        return tuple(values), np.array([*values.values()]), np.stack(by_head)
 
     def _heads(self, layer: int, z: Float[np.ndarray, "head d_head"]) -> Float[np.ndarray, "head"]:
-        """What each attention head adds along the direction through its rows of W_O."""
-        return np.einsum(
-            "he,hed,d->h", z, to_numpy(self._checkpoint.model.blocks[layer].attn.W_O), self._direction, optimize=True
-        )
+        """What each attention head adds through its rows of W_O."""
+        return np.einsum("he,hed,d->h", z, to_numpy(self._blocks[layer].attn.W_O), self._direction, optimize=True)
 
     def _from_tokens(self, layer: int) -> Float[np.ndarray, "head d_head"]:
-        """Attention to the tokens of the segment; where slots are rows of the stream, the rest of z is from them."""
-        pattern = self._trace.at(Site.ATTN_PATTERN, segment=self._segment, layer=layer)[:, self._place]
+        """The part of z from the segment's tokens; if slots are rows of the stream, the rest is from them."""
+        pattern = self._trace.at(Site.ATTN_PATTERN, segment=self._segment, layer=layer)[:, self._token]
         v = self._trace.at(Site.ATTN_V, segment=self._segment, layer=layer)
         return np.einsum("hk,khe->he", pattern, v.repeat(len(pattern) // v.shape[1], axis=1), dtype=float)
 
     def slots(self) -> Float[np.ndarray, "memory_block head slot"]:
-        """What each slot adds along the direction, by memory head, with the output gate as it was."""
-        config, found = self._checkpoint.config, []
-        for layer in sorted(config.memory_layers):
-            gate = self._of(Site.GATE_OUT, layer) if Site.GATE_OUT.layers(config) else None
-            back = config.memory.design.pull_back(self._checkpoint.model.blocks[layer].mem, self._direction, gate)
-            pattern = self._trace.at(Site.READ_PATTERN, segment=self._segment, layer=layer)[:, self._place]
+        """What each slot adds, by memory head, with the output gate as it was."""
+        design, slots = self._config.memory.design, []
+        for layer in sorted(self._config.memory_layers):
+            gate = self._at(Site.GATE_OUT, layer) if Site.GATE_OUT.layers(self._config) else None
+            back = design.pull_back(self._blocks[layer].mem, self._direction, gate)
+            pattern = self._trace.at(Site.READ_PATTERN, segment=self._segment, layer=layer)[:, self._token]
             v = self._trace.at(Site.READ_V, segment=self._segment, layer=layer)
-            found.append(pattern * np.einsum("she,he->hs", v, back.reshape(v.shape[1:])))
-        return np.stack(found)
+            slots.append(pattern * np.einsum("she,he->hs", v, back.reshape(v.shape[1:])))
+        return np.stack(slots)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MeanAttribution:
-    """Attributions of many predictions, averaged."""
+    """The mean of many predictions' attributions."""
 
     components: tuple[Component, ...]
     effects: tuple[Effect, ...]
-    """What each component adds, with its interval; the p values ask whether it adds anything."""
+    """What each component adds, with its interval and a p value against adding nothing."""
     logit: float
-    """The mean logit, which the components' means sum to."""
+    """The mean logit, to which the components' means sum."""
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -197,14 +193,14 @@ class MeanAttribution:
 
 
 def average(attributions: Sequence[Attribution], groups: Sequence[str], *, seed: int = 0) -> MeanAttribution:
-    """The mean over predictions; `groups` names for each the story it belongs to.
+    """The mean over predictions, whose stories are `groups`.
 
-    Raises ValueError when there is none, or when they are of models with other parts.
+    Raises ValueError for no attributions, and for those of models with different parts.
     """
     if len({attribution.components for attribution in attributions}) != 1:
         raise ValueError(
             f"a mean needs attributions to the same components, not {len(attributions)} to"
-            f" {[len(one.values) for one in attributions]}"
+            f" {[len(attribution.values) for attribution in attributions]}"
         )
     values = np.stack([attribution.values for attribution in attributions], axis=1)
     return MeanAttribution(

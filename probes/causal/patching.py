@@ -1,5 +1,4 @@
-"""The slots of another text's bank, put into a text's own one by one as its question is read: whose answer does each
-bring?"""
+"""Bank patching: slots of another text's bank put into a text's own before its question, all together or one by one."""
 
 from dataclasses import dataclass
 
@@ -22,22 +21,22 @@ from probes.causal.planner import answers_under
 
 @dataclass(frozen=True, kw_only=True)
 class PatchSpec(Spec):
-    """Two texts, where each is asked something, and the two answers. Plain JSON both ways."""
+    """Two texts, the token at which each asks its question, and the two answers. Plain JSON both ways."""
 
     checkpoint: str
     text: str
     row: int
-    """The token behind which the text's answer is expected."""
+    """The token after which the text's answer is expected."""
     donor: str
     donor_row: int
     own: int
     """The first token of the text's own answer."""
     other: int
-    """The first token of what the donor's bank should answer."""
+    """The first token of the answer that the donor's bank should give."""
     segment_length: int | None = None
-    """Tokens; None, the checkpoint's own."""
+    """Tokens; None takes the checkpoint's own."""
     seed: int = 0
-    """Nothing is drawn."""
+    """Without effect: nothing is random."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -54,30 +53,27 @@ class PatchSpec(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class SlotsAlone:
-    """What each slot of a donor's bank does alone."""
+    """The effect of each slot of a donor's bank alone."""
 
     changes: Float[np.ndarray, "slot"]
-    """Of the logit difference, donor's answer less own."""
+    """Of the logit difference, donor's answer minus own."""
 
     @property
     def bytes(self) -> int:
         return self.changes.nbytes
 
 
-def bank_edit(donor: str, donor_segment: int, segment: int, slots: tuple[int, ...] | None) -> BankEdit:
-    """The bank with which the donor's segment begins, or some of its slots, in place as a segment begins."""
+def bank_edit(donor: str, donor_segment: int, segment: int, slots: tuple[int, ...] | None = None) -> BankEdit:
+    """A segment begins with the bank, or some slots of it, with which the donor's segment begins."""
     return BankEdit(operation=Patch(text=donor, segment=donor_segment), segments=(segment,), slots=slots)
 
 
 def slots_alone(checkpoint: Checkpoint, spec: PatchSpec) -> SlotsAlone:
-    """Carry over each slot alone, and nothing else. Raises ValueError as `prepare` does, and for a row that is not
-    there."""
-    encoded = _put(checkpoint, spec)
-    at, donor_at = (
-        _segment(encoded.segments, spec.row),
-        _segment(prepare(checkpoint, spec.run(spec.donor))[1], spec.donor_row),
-    )
-    edits = [(bank_edit(spec.donor, donor_at, at, (slot,)),) for slot in range(checkpoint.config.slots)]
+    """Patch each slot alone. Raises ValueError as `prepare` does, and for a row beyond the text."""
+    encoded = _encoded(checkpoint, spec)
+    segment = _segment(encoded.segments, spec.row)
+    donor_segment = _segment(prepare(checkpoint, spec.run(spec.donor))[1], spec.donor_row)
+    edits = [(bank_edit(spec.donor, donor_segment, segment, (slot,)),) for slot in range(checkpoint.config.slots)]
     clean = run(checkpoint, spec.run(spec.text)).logits[spec.row]
     logits = np.stack([clean, *answers_under(checkpoint, encoded, edits)[:, 0]]).astype(np.float64)
     differences = logits[:, spec.other] - logits[:, spec.own]
@@ -90,9 +86,9 @@ def _segment(segments: tuple[Segment, ...], row: int) -> int:
     return next(segment.index for segment in segments if row < segment.end)
 
 
-def _put(checkpoint: Checkpoint, spec: PatchSpec) -> EncodedPrompt:
-    """The text as planned sweeps want it, with something behind the question: here in a segment of its own, so that
-    nothing else changes."""
+def _encoded(checkpoint: Checkpoint, spec: PatchSpec) -> EncodedPrompt:
+    """The text as a question. The planner needs an answer after it: a full stop in a segment of its own, which changes
+    nothing else."""
     prompt = Prompt(text=spec.text, question_span=(0, len(spec.text)), answers=(".",), group="")
     longer = spec.run(f"{spec.text}{BREAK}{prompt.answer}")
     tokens, segments = prepare(checkpoint, longer)

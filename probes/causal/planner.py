@@ -1,8 +1,8 @@
-"""The fast way to many interventions on one document: what they have in common is computed once.
+"""Many interventions on one document, with what they have in common computed once.
 
-A run under a unit of interventions is the clean run up to the first segment that the unit changes, and within this
-segment up to the first block. So the clean run is made once, each unit begins at that block of that segment, and units
-that begin at the same place go on side by side, as rows of a batch with a bank each.
+A run under a unit of interventions equals the clean run up to the first segment, and within it the first block, that
+the unit changes. So the clean run is made once, each unit begins at that block, and units that begin at the same place
+run side by side, as rows of a batch, each with its own bank.
 """
 
 from collections import defaultdict
@@ -24,17 +24,17 @@ from lm2.tasks.encoded_prompt import EncodedPrompt
 from lm2.text.segments import Segment, pad
 from lm2.weights.checkpoint import Checkpoint
 from lm2.weights.cost import side_by_side
-from probes.causal.batch import Unit, rows_begin, rows_hand_on, rows_hooks, together
+from probes.causal.batch import Unit, joint_unit, rows_begin, rows_hand_on, rows_hooks
 from probes.causal.plan import Pack, Route, answer_part, layer_of, plan
 
 PACK = 32
-"""Units side by side. With more of them matrix products gain nothing, and what they work on outgrows a core's cache."""
+"""Units side by side. More of them gain nothing in matrix products and outgrow a core's cache."""
 
 
 def answers_under(
     checkpoint: Checkpoint, encoded: EncodedPrompt, units: Sequence[Unit], *, pack: int = PACK
 ) -> Float[np.ndarray, "unit row d_vocab"]:
-    """The logits that predict a question's answer under each unit of interventions: those of `run`, to 1e-5.
+    """The logits that predict a question's answer under each unit of interventions, equal to those of `run` to 1e-5.
 
     Raises ValueError as `run` does.
     """
@@ -44,27 +44,27 @@ def answers_under(
 def answers_alone_under(
     checkpoint: Checkpoint, encoded: EncodedPrompt, units: Sequence[Unit], *, pack: int = PACK
 ) -> Float[np.ndarray, "unit row d_vocab"]:
-    """The logits that predict a question's answer when these tokens alone are computed under each unit.
+    """The logits that predict a question's answer if only the tokens that predict it are computed under each unit.
 
-    A unit may change the answer's own segment only. The tokens that predict the answer see it; the tokens before them,
-    their keys and values included, are those of the clean run. So an edit of a site of tokens equals a `run` of it
-    whose `tokens` are the answer's rows, to 1e-5, and an edit of slots is one of what these rows read.
+    A unit may change only the answer's own segment. The tokens before those that predict the answer, with their keys
+    and values, are those of the clean run. So an edit of a site of tokens equals, to 1e-5, a `run` with the answer's
+    rows as the edit's `tokens`, and an edit of slots changes only what these rows read.
 
     Raises ValueError as `run` does; for interventions in other segments; for an answer that the end of a segment cuts;
-    for sites with keys, since keys are not computed anew; and for RELEASE, whose tokens all depend on each other.
+    for sites with keys, which are not computed again; and for RELEASE, whose tokens all depend on each other.
     """
     return _all(Planner(checkpoint, encoded, units, route=Route.ANSWER, pack=pack))
 
 
 def _all(planner: "Planner") -> Float[np.ndarray, "unit row d_vocab"]:
-    found = np.empty((len(planner.units), *planner.clean.shape), np.float32)
+    answers = np.empty((len(planner.units), *planner.clean.shape), np.float32)
     for units, logits in planner.answers():
-        found[list(units)] = logits
-    return found
+        answers[list(units)] = logits
+    return answers
 
 
 class Planner:
-    """One question under many units of interventions, with its clean run, which is made at once."""
+    """One question under many units of interventions. The clean run is made at construction."""
 
     def __init__(
         self,
@@ -78,25 +78,25 @@ class Planner:
         """Raises ValueError as `answers_under` does and, on its route, `answers_alone_under`."""
         self.units = tuple(units)
         self._checkpoint, self._model, self._config = checkpoint, checkpoint.model, checkpoint.config
-        self._put = encoded
-        self._sources = source_activations(checkpoint, replace(encoded.spec, interventions=together(units)))
-        held = side_by_side(checkpoint.config, encoded.segments, checkpoint.working_bytes, pack)
-        self._plan = plan(checkpoint.config, encoded, self.units, route, min(pack, held))
+        self._encoded = encoded
+        self._sources = source_activations(checkpoint, replace(encoded.spec, interventions=joint_unit(units)))
+        affordable = side_by_side(checkpoint.config, encoded.segments, checkpoint.working_bytes, pack)
+        self._plan = plan(checkpoint.config, encoded, self.units, route, min(pack, affordable))
         self._segments = encoded.segments[: encoded.segment_of(encoded.rows[-1]) + 1]
         self._folds = route is Route.ANSWER and checkpoint.config.memory.design.folds
         self._begun: dict[int, Carried] = {}
-        """What came to each segment in which a unit begins."""
+        """The clean state before each segment in which a unit begins."""
         self._streams: dict[tuple[int, int], Stream] = {}
-        """The clean stream as it enters each block, of each segment, at which a unit begins."""
-        self._rows: dict[int, Float[Tensor, "one row d_vocab"]] = {}
-        """The clean logits that are asked for, by segment."""
+        """The clean stream before each (segment, block) at which a unit begins."""
+        self._logits: dict[int, Float[Tensor, "one row d_vocab"]] = {}
+        """The clean logits that predict the answer, by segment."""
         with checkpoint.lock, torch.inference_mode():
             self._fresh = self._model.fresh_bank(1)
-            self._read(route)
-            self.clean: Float[np.ndarray, "row d_vocab"] = to_numpy(torch.cat([*self._rows.values()], dim=1)[0])
+            self._run_clean(route)
+            self.clean: Float[np.ndarray, "row d_vocab"] = to_numpy(torch.cat([*self._logits.values()], dim=1)[0])
 
     def answers(self) -> Iterator[tuple[tuple[int, ...], Float[np.ndarray, "unit row d_vocab"]]]:
-        """The indexes of some units, and their logits, until every unit has been met once."""
+        """Indexes of some units and their logits, until every unit has come once."""
         unchanged = set(range(len(self.units)))
         for pack in self._plan:
             with self._checkpoint.lock, torch.inference_mode():
@@ -106,8 +106,7 @@ class Planner:
         if unchanged:
             yield tuple(sorted(unchanged)), np.broadcast_to(self.clean, (len(unchanged), *self.clean.shape))
 
-    def _read(self, route: Route) -> None:
-        """The clean run."""
+    def _run_clean(self, route: Route) -> None:
         layers: dict[int, set[int]] = defaultdict(set)
         for pack in self._plan:
             layers[pack.segment].add(pack.layer)
@@ -124,12 +123,13 @@ class Planner:
                     stream = self._model.through(stream, layer)
                     self._streams[segment.index, layer] = stream
                 output = self._model.finish(self._model.through(stream))
-                self._keep(segment, output)
+                if rows := self._answer_rows(segment):
+                    self._logits[segment.index] = output.unembed(output.final[:, rows])
             state = carried(self._config, output, segment.end)
 
     def _alone(self, segment: Segment, state: Carried) -> tuple[Segment, Carried]:
-        """The rows that predict the answer as a segment of their own, which looks back on the tokens before them."""
-        own = answer_part(self._put, self.units)
+        """The rows that predict the answer as a segment of their own, with the tokens before them in its cache."""
+        own = answer_part(self._encoded, self.units)
         before = segment.ids[: own.start - segment.start]
         if before:
             with in_segments(segment.index):
@@ -140,13 +140,8 @@ class Planner:
         self._segments = (*self._segments[:-1], own)
         return own, state
 
-    def _keep(self, segment: Segment, output: SegmentOutput) -> None:
-        asked = self._asked(segment)
-        if asked:
-            self._rows[segment.index] = output.unembed(output.final[:, asked])
-
-    def _asked(self, segment: Segment) -> list[int]:
-        return [row - segment.start for row in self._put.rows if segment.start <= row < segment.end]
+    def _answer_rows(self, segment: Segment) -> list[int]:
+        return [row - segment.start for row in self._encoded.rows if segment.start <= row < segment.end]
 
     def _begin(self, segment: Segment, count: int, bank: Tensor | None, cache: Cache | None, *, write: bool) -> Stream:
         length = self._config.memory.design.full_length(self._config)
@@ -159,22 +154,22 @@ class Planner:
         """`lm2.runs.loop.run_segments` from where the pack begins, with a row for each unit."""
         units = [self.units[index] for index in pack.units]
         lasting = [tuple(change for change in unit if not change.read_only) for unit in units]
-        parts = [rows.expand(len(units), -1, -1) for index, rows in self._rows.items() if index < pack.segment]
+        parts = [logits.expand(len(units), -1, -1) for index, logits in self._logits.items() if index < pack.segment]
         handed, cache = self._begun[pack.segment]
         read_cache = cache
         began, written = None, None
         for segment in self._segments[pack.segment :]:
-            last, asked = segment is self._segments[-1], self._asked(segment)
+            last, rows = segment is self._segments[-1], self._answer_rows(segment)
             stream = self._streams.get((segment.index, pack.layer)) if segment.index == pack.segment else None
             with in_segments(segment.index):
                 if not last:
                     began, written = self._feed(lasting, segment, handed, cache, stream, write=True)
-                if written is None or last or (pack.apart and (asked or self._config.lookback != 0)):
+                if written is None or last or (pack.apart and (rows or self._config.lookback != 0)):
                     _, output = self._feed(units, segment, handed, read_cache, stream, write=False)
                 else:
                     output = written
-                if asked:
-                    parts.append(output.unembed(output.final[:, asked]))
+                if rows:
+                    parts.append(output.unembed(output.final[:, rows]))
             if written is not None and not last:
                 handed = rows_hand_on(lasting, segment, began, written.bank)
                 cache = carried(self._config, written, segment.end).cache
@@ -191,27 +186,26 @@ class Planner:
         *,
         write: bool,
     ) -> tuple[Tensor | None, SegmentOutput]:
-        """The bank that a segment begins with under each unit, and what it comes to. `stream`: where to go on from;
-        None, from its tokens."""
+        """The bank that a segment begins with under each unit, and its output. `stream`: where the units begin; None
+        for the start of the segment."""
         bank = rows_begin(units, self._config, segment, handed, self._fresh, self._sources)
         write = write if stream is None else stream.write  # a clean stream that writes can be read as well
         changes = rows_hooks(units, self._config, segment, self._sources, write=write)
         with self._model.hooks(fwd_hooks=[*changes]):
             if stream is None:
-                return bank, self._model.finish(
-                    self._model.through(self._begin(segment, len(units), bank, cache, write=write))
-                )
-            stream = stream.repeated(len(units))
-            if bank is not handed:
-                return bank, self._model.finish(self._model.through(replace(stream, bank_start=bank, bank=bank)))
-            changed = max((layer_of(name, self._config) for name, _ in changes), default=BEFORE)
-            if self._folds and changed < self._config.n_layers:
-                return bank, self._folded(stream, changed)
+                stream = self._begin(segment, len(units), bank, cache, write=write)
+            else:
+                stream = stream.repeated(len(units))
+                changed = max((layer_of(name, self._config) for name, _ in changes), default=BEFORE)
+                if bank is not handed:
+                    stream = replace(stream, bank_start=bank, bank=bank)
+                elif self._folds and changed < self._config.n_layers:
+                    return bank, self._folded(stream, changed)
             return bank, self._model.finish(self._model.through(stream))
 
     def _folded(self, stream: Stream, changed: int) -> SegmentOutput:
-        """The rest of a segment. Behind the last block that is changed, units differ in their tokens alone and need no
-        batch."""
+        """The rest of a segment. After the last block that is changed, units differ only in their tokens, so that all
+        tokens can be one row."""
         if stream.layer <= changed:
             stream = self._model.through(stream, changed + 1)
         output = self._model.finish(self._model.through(stream.folded()))

@@ -1,4 +1,4 @@
-"""Many documents read side by side: what is said to each question, and the bank that each text leaves."""
+"""Many documents read side by side: the answers to questions, and the bank that each text leaves."""
 
 from collections.abc import Sequence
 
@@ -16,37 +16,37 @@ from lm2.weights.checkpoint import Checkpoint
 from probes.causal.observe import Observed, OnDocument
 
 
-def together(
+def observe_side_by_side(
     checkpoint: Checkpoint,
     encoded_prompts: Sequence[EncodedPrompt],
     *,
     reset: bool = False,
     on_document: OnDocument = lambda: None,
 ) -> Observed:
-    """What a run of each question says, to rounding; several times faster where segments meet only through the bank.
+    """The answers of a run of each question, to rounding; several times faster if segments meet only in the bank.
 
     `reset`: the question's segment begins with a fresh bank. `on_document` is called after each document.
-    Raises ValueError where there is no bank to reset.
+    Raises ValueError if there is no bank to reset.
     """
     if reset and not checkpoint.config.memory_layers:
         raise ValueError(f"a model of memory kind {checkpoint.config.memory.value!r} has no bank to reset")
     logits: list[list[np.ndarray]] = [[] for _ in encoded_prompts]
 
-    def rows(document: int, segment: Segment) -> list[int]:
-        """Where the answer is predicted in a segment."""
-        places = encoded_prompts[document].rows
-        return [place - segment.start for place in places if segment.start <= place < segment.end]
+    def answer_rows(document: int, segment: Segment) -> list[int]:
+        """The rows of a segment that predict the answer."""
+        rows = encoded_prompts[document].rows
+        return [row - segment.start for row in rows if segment.start <= row < segment.end]
 
     def keep(step: ReadStep) -> None:
         for row, document, segment in step.rows:
-            if tokens := rows(document, segment):
+            if tokens := answer_rows(document, segment):
                 logits[document].append(to_numpy(step.output.unembed(step.output.final[row, tokens])))
 
     read_documents(
         checkpoint,
         [encoded.segments for encoded in encoded_prompts],
         keep,
-        wanted=lambda document, segment: bool(rows(document, segment)),
+        wanted=lambda document, segment: bool(answer_rows(document, segment)),
         resets=[(encoded.segment,) if reset else () for encoded in encoded_prompts],
         on_document=on_document,
     )
@@ -56,25 +56,21 @@ def together(
 def banks_after(
     checkpoint: Checkpoint, texts: Sequence[str], segment_length: int | None = None
 ) -> list[Float[np.ndarray, "slot slot_dim"]]:
-    """The bank that each text leaves, read alone from a fresh one. Raises ValueError for a model without memory, and as
-    `run` does."""
+    """The bank that each text leaves, read from a fresh one. Raises ValueError for a model without memory, and as `run`
+    does."""
     if not checkpoint.config.memory_layers:
         raise ValueError(f"a model of memory kind {checkpoint.config.memory.value!r} has no bank")
     specs = [RunSpec(checkpoint=checkpoint.name, text=text, segment_length=segment_length) for text in texts]
     documents = [prepare(checkpoint, spec)[1] for spec in specs]
-    left: dict[int, np.ndarray] = {}
+    banks: dict[int, np.ndarray] = {}
 
     def last(document: int, segment: Segment) -> bool:
         return segment is documents[document][-1]
 
     def keep(step: ReadStep) -> None:
-        left.update(
-            {
-                document: to_numpy(of_memory(step.output.bank)[row])
-                for row, document, segment in step.rows
-                if last(document, segment)
-            }
-        )
+        for row, document, segment in step.rows:
+            if last(document, segment):
+                banks[document] = to_numpy(of_memory(step.output.bank)[row])
 
     read_documents(checkpoint, documents, keep, wanted=last)
-    return [left[at] for at in range(len(texts))]
+    return [banks[i] for i in range(len(texts))]

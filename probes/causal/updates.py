@@ -1,9 +1,8 @@
-"""Updates of the bank while a text is being written, and what they do to reading.
+"""Updates of the bank while a text is generated, and what they change in reading.
 
 The paper's section 4.5 shows the cross-attention of one prompt before and after some steps of generation. Here
-`generate_traced` continues a text token by token: the bank is written whenever a segment is full, or, where the spec
-has a Freeze, not any more. `reread` then reads one and the same probe from every bank on the way, so that nothing
-differs between two readings but the bank.
+`generate_traced` continues a text token by token, and the bank is written whenever a segment is full, unless a Freeze
+stops it. `reread` then reads the same probe from each of these banks, so that only the bank differs.
 """
 
 from collections.abc import Callable
@@ -30,42 +29,41 @@ from lm2.weights.cost import TooLargeError, check_repeated
 
 @dataclass(frozen=True, kw_only=True)
 class TracedGeneration:
-    """A text, what the model wrote behind it token by token, and every bank on the way."""
+    """A text, its continuation token by token, and every bank on the way."""
 
     spec: RunSpec
-    """The prompt's run. A Freeze in it says from which segment on nothing is written."""
+    """The prompt's run; from the segment of its Freeze on, nothing is written."""
     prompt: TokenSequence
     ids: tuple[int, ...]
     """The new tokens."""
     pieces: tuple[str, ...]
-    """Each token of prompt and continuation as people read it."""
+    """Each token of prompt and continuation as readable text."""
     segments: tuple[Segment, ...]
-    """Of prompt and continuation; the last new token, which nothing was predicted from, belongs to none of them."""
+    """Of prompt and continuation, without the last new token, from which nothing was predicted."""
     layers: tuple[int, ...]
-    """The blocks whose reading was kept."""
+    """The blocks of `reads`."""
     logits: Float[np.ndarray, "step d_vocab"]
-    """Row t is what new token t was chosen from."""
+    """Row t predicted new token t."""
     reads: Float[np.ndarray, "step block head slot"]
-    """The reading of the token that new token t was predicted from."""
+    """The read pattern of the token that predicted new token t."""
     banks: Float[np.ndarray, "bank slot slot_dim"]
-    """Row k is the bank that k segments left: row 0 is fresh; to the last one the last segment has written as it
-    stands."""
+    """Row k is the bank after k segments: row 0 is fresh, and the last one follows a write of the last segment, full or
+    not."""
 
     def writes(self, segment: int) -> bool:
         """Whether a segment writes to the bank that it hands on."""
         return all(segment < change.segment for change in self.spec.interventions if isinstance(change, Freeze))
 
     def predictor(self, step: int) -> int:
-        """Place of the token that new token `step` was predicted from."""
+        """Place of the token that predicted new token `step`."""
         return len(self.prompt) - 1 + step
 
     def segment_of(self, step: int) -> int:
-        """The segment of that token: as many segments have written to the bank it reads."""
+        """The segment of that token, which is also how many segments have written to the bank it reads."""
         return next(segment.index for segment in self.segments if self.predictor(step) < segment.end)
 
     def closed(self, step: int) -> bool:
-        """Whether a segment was closed, and the bank written unless it is frozen, right before new token `step` was
-        predicted."""
+        """Whether a segment was completed, and the bank written unless frozen, just before new token `step`."""
         return step > 0 and self.predictor(step) == self.segments[self.segment_of(step)].start
 
     @property
@@ -82,29 +80,26 @@ def generate_traced(
     layers: tuple[int, ...],
     on_segment: Callable[[int, int], None] | None = None,
 ) -> TracedGeneration:
-    """Continue the spec's text greedily by `tokens` tokens, keeping what blocks `layers` read at each.
+    """Continue the spec's text greedily by `tokens` tokens, keeping the read patterns of blocks `layers`.
 
-    With no Freeze the tokens are those of `lm2.generate`.
+    Without a Freeze the tokens are those of `lm2.generate`.
 
     Args:
         on_segment: called with (segments done, segments in all) after each segment of the prompt but the last.
 
     Raises ValueError for fewer than 1 token, captures, interventions other than one Freeze, a block without memory, and
-    as `prepare` does; TooLargeError for so many tokens that reading the last segment once for each would take too much.
+    as `prepare` does; TooLargeError if reading the last segment once for each token would take too much.
     """
     if tokens < 1:
         raise ValueError(f"at least 1 token must be written, not {tokens}")
     prompt, segments = prepare(checkpoint, spec)
     check_repeated(checkpoint.config, segments[-1], tokens, checkpoint.working_bytes)
     _check_layers(checkpoint, layers)
-    if (
-        spec.captures
-        or len(spec.interventions) > 1
-        or not all(isinstance(change, Freeze) for change in spec.interventions)
-    ):
+    changes = spec.interventions
+    if spec.captures or len(changes) > 1 or not all(isinstance(change, Freeze) for change in changes):
         raise ValueError(
-            "a walk's spec has no captures, and no interventions but one Freeze; this one has"
-            f" {spec.captures + spec.interventions}"
+            "a traced generation takes no captures, and no interventions but one Freeze; this spec has"
+            f" {spec.captures + changes}"
         )
     model = checkpoint.model
     before = Carried(model.fresh_bank(1), None)
@@ -117,24 +112,24 @@ def generate_traced(
     capture = Capture(Site.READ_PATTERN, layers=layers)
     records: Records = {}
     reader = SingleReader(model, replace(spec, captures=(capture,)), records)
-    written = OpenText(prompt, segments[-1], before)
+    text = OpenText(prompt, segments[-1], before)
     read = list(segments)
-    for predicted in in_turns(checkpoint.lock, decode(checkpoint, [written], reader, spec, tokens)):
-        if written.segment.index == read[-1].index:
+    for predicted in in_turns(checkpoint.lock, decode(checkpoint, [text], reader, spec, tokens)):
+        if text.segment.index == read[-1].index:
             read.pop()
         else:
-            banks.append(written.before.bank)
-        read.append(written.segment)
+            banks.append(text.before.bank)
+        read.append(text.segment)
         logits.append(to_numpy(predicted[0]))
-        reads.append(_stacked(records, capture, written.segment)[:, :, -1])
+        reads.append(_patterns(records, capture, text.segment)[:, :, -1])
     with checkpoint.lock:
-        reader.close([written])
-    banks.append(written.before.bank)
+        reader.close([text])
+    banks.append(text.before.bank)
     return TracedGeneration(
         spec=spec,
         prompt=prompt,
-        ids=tuple(written.new),
-        pieces=checkpoint.tokenizer.extended(prompt, written.new).shown,
+        ids=tuple(text.new),
+        pieces=checkpoint.tokenizer.extended(prompt, text.new).shown,
         segments=tuple(read),
         layers=layers,
         logits=read_only(np.stack(logits)),
@@ -143,35 +138,34 @@ def generate_traced(
     )
 
 
-def _stacked(records: Records, capture: Capture, segment: Segment) -> Float[np.ndarray, "block head token slot"]:
+def _patterns(records: Records, capture: Capture, segment: Segment) -> Float[np.ndarray, "block head token slot"]:
     return np.stack([records[capture, Coordinate(segment.index, layer)] for layer in capture.layers or ()])
 
 
-def diverge(one: TracedGeneration, other: TracedGeneration) -> int | None:
-    """The first step at which two walks choose different tokens; None where they never do."""
-    return next((step for step, pair in enumerate(zip(one.ids, other.ids)) if pair[0] != pair[1]), None)
+def divergence(a: TracedGeneration, b: TracedGeneration) -> int | None:
+    """The first step at which two generations choose different tokens; None if they never do."""
+    return next((step for step, (left, right) in enumerate(zip(a.ids, b.ids)) if left != right), None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rereading:
-    """One probe, read from several banks."""
+    """One text, the probe, read from several banks."""
 
     pieces: tuple[str, ...]
-    """Each token of the probe as people read it."""
+    """Each token of the probe as readable text."""
     layers: tuple[int, ...]
     patterns: Float[np.ndarray, "bank block head token slot"]
     logits: Float[np.ndarray, "bank d_vocab"]
-    """What is expected behind the probe's last token."""
+    """The prediction after the probe's last token."""
 
     def difference(self, before: int, after: int) -> Float[np.ndarray, "block head token slot"]:
-        """Read weight from bank `after` less that from bank `before`."""
+        """Read weight from bank `after` minus that from bank `before`."""
         return self.patterns[after] - self.patterns[before]
 
     def moved(self, before: int, after: int) -> Float[np.ndarray, "block head token"]:
-        """Total variation distance between two readings: the share of a token's attention that went elsewhere, 0 to 1.
+        """Total variation distance between two readings: the share of a token's attention that moved, 0 to 1.
 
-        Where a read pattern does not sum to 1 (TOKENS: tokens also attend to tokens), what is left counts as one more
-        slot.
+        If a read pattern does not sum to 1 (in TOKENS, tokens also attend to tokens), the rest counts as one more slot.
         """
         change = self.difference(before, after)
         return (np.abs(change).sum(-1) + np.abs(change.sum(-1))) / 2
@@ -189,10 +183,10 @@ def reread(
     layers: tuple[int, ...],
     limit_bytes: int = LIMIT_BYTES,
 ) -> Rereading:
-    """Read the tokens `ids` as one segment from each bank, with nothing else in sight, whatever the attention window.
+    """Read the tokens `ids` as one segment from each bank, without looking back, whatever the attention window.
 
-    Raises ValueError for a probe without tokens (RELEASE: or of more tokens than there are slots), banks of another
-    shape, and a block without memory; TooLargeError where the readings would be more than `limit_bytes`.
+    Raises ValueError for a probe without tokens (or, in RELEASE, with more tokens than slots), banks of another shape,
+    and a block without memory; TooLargeError if the readings would take more than `limit_bytes`.
     """
     config = checkpoint.config
     _check_layers(checkpoint, layers)
@@ -207,10 +201,10 @@ def reread(
         raise ValueError(
             f"banks must be [bank, slot, slot_dim] = (any, {config.slots}, {config.slot_dim}), not {banks.shape}"
         )
-    wanted = 4 * len(banks) * (len(layers) * config.memory_heads * len(ids) * config.slots + config.d_vocab)
-    if wanted > limit_bytes:
+    size = 4 * len(banks) * (len(layers) * config.memory_heads * len(ids) * config.slots + config.d_vocab)
+    if size > limit_bytes:
         raise TooLargeError(
-            f"{len(banks)} readings of {len(ids)} tokens would keep {wanted:,} bytes, more than the {limit_bytes:,}"
+            f"{len(banks)} readings of {len(ids)} tokens would keep {size:,} bytes, more than the {limit_bytes:,}"
             " allowed"
         )
     probe = Segment(index=0, start=0, ids=ids)
@@ -222,7 +216,7 @@ def reread(
             before = Carried(torch.tensor(bank, dtype=like.dtype, device=like.device)[None], None)
             records: Records = {}
             _, output = next(run_segments(checkpoint.model, [probe], spec, records, before, write=False))
-            patterns.append(_stacked(records, spec.captures[0], probe))
+            patterns.append(_patterns(records, spec.captures[0], probe))
             logits.append(to_numpy(output.logits[0, len(ids) - 1]))
     return Rereading(
         pieces=checkpoint.tokenizer.from_ids(ids).shown,
@@ -233,9 +227,9 @@ def reread(
 
 
 def _check_layers(checkpoint: Checkpoint, layers: tuple[int, ...]) -> None:
-    held = sorted(checkpoint.config.memory_layers)
-    if not held:
+    memory_layers = sorted(checkpoint.config.memory_layers)
+    if not memory_layers:
         raise ValueError(f"a model of memory kind {checkpoint.config.memory.value!r} has no bank to update")
     if not layers:
-        raise ValueError(f"at least one block must be read, of {held}")
-    check_numbers("block", layers, held)
+        raise ValueError(f"at least one block must be read, of {memory_layers}")
+    check_numbers("block", layers, memory_layers)

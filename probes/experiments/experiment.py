@@ -1,5 +1,6 @@
-"""What an experiment declares, and how it is run. Each is a module of its own, which the registry finds by its key."""
+"""What an experiment declares, and how it is run. Each experiment is a module that the registry finds by its key."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,20 +17,20 @@ from probes.findings import Findings
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """An experiment, with the question that it asks of a model and the control beside it."""
+    """An experiment: the question that it asks of a model, its control and how it is computed."""
 
     key: str
     title: str
     question: str
     control: str
     findings: Callable[[Checkpoint, Sequence[EncodedPrompt], int, OnDocument], tuple[Findings, ...]]
-    """From held-out questions, which it may replace by documents of its own, and a seed for whatever it draws."""
+    """Takes the checkpoint, held-out questions, which it may replace by documents of its own, a seed and a callback."""
     documents: Callable[[int, int], float] = lambda task, questions: questions
-    """About how many documents it reads, by the task and the number of its questions."""
+    """About how many documents it reads, from the task and the number of questions."""
     needs: tuple[Site, ...] = (Site.BANK_PRE,)
-    """Sites of the memory without which there is nothing to find out."""
+    """Sites that the memory must have."""
     lacking: str = "it has no bank"
-    """What is wrong with a memory without these sites."""
+    """The message for a memory without these sites."""
 
     def check(self, checkpoint: Checkpoint) -> None:
         """Raises ValueError for a model whose memory lacks what the experiment needs."""
@@ -40,7 +41,7 @@ class Experiment:
 
 @dataclass(frozen=True, kw_only=True)
 class ExperimentSpec(Spec):
-    """One experiment on one checkpoint: everything that its numbers depend on, with the weights. Plain JSON both
+    """One experiment on one checkpoint: everything that its numbers depend on, besides the weights. Plain JSON both
     ways."""
 
     experiment: str
@@ -48,11 +49,11 @@ class ExperimentSpec(Spec):
     checkpoint: str
     task: int = 1
     questions: int = 64
-    """Held-out questions, as `lm2.tasks.stories.questions` has them."""
+    """Held-out questions, those of `lm2.tasks.stories.questions`."""
     segment_length: int | None = None
-    """Tokens; None, the checkpoint's own."""
+    """Tokens; None takes the checkpoint's own."""
     seed: int = 0
-    """For whatever is drawn: partners, orders, resamples."""
+    """For all random draws: partners, orders, resamples."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -63,13 +64,13 @@ class ExperimentSpec(Spec):
 
     @property
     def documents(self) -> int:
-        """About how many will be read."""
+        """About how many documents will be read."""
         return round(registry.experiment(self.experiment).documents(self.task, self.questions))
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExperimentReport:
-    """What an experiment found."""
+    """The tables of an experiment."""
 
     spec: ExperimentSpec
     checkpoint_digest: str
@@ -78,7 +79,7 @@ class ExperimentReport:
     findings: tuple[Findings, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON; a number that is not there is null."""
+        """Plain JSON; a missing number is null."""
         return {
             "spec": self.spec.to_json(),
             "spec_digest": self.spec.digest,
@@ -92,11 +93,10 @@ class ExperimentReport:
 def perform(
     checkpoint: Checkpoint, spec: ExperimentSpec, on_document: Callable[[int, int], None] = lambda done, expected: None
 ) -> ExperimentReport:
-    """Run an experiment. `on_document` is called after each document, with how many there were and about how many there
-    will be.
+    """Run an experiment. `on_document` is called after each document with (documents done, about how many in all).
 
-    Raises ValueError for another checkpoint's spec, for questions that are not there, and where the model lacks what
-    the experiment is about.
+    Raises ValueError for another checkpoint's spec, for more questions than there are, and if the model lacks what the
+    experiment needs.
     """
     if spec.checkpoint != checkpoint.name:
         raise ValueError(f"the spec is for checkpoint {spec.checkpoint!r}, not {checkpoint.name!r}")
@@ -106,23 +106,17 @@ def perform(
     experiment.check(checkpoint)
     prompts = stories.questions(spec.task, spec.questions)
     encoded_prompts = [encode_prompt(checkpoint, prompt, spec.segment_length) for prompt in prompts]
-    done, expected = 0, spec.documents
-
-    def count() -> None:
-        nonlocal done
-        done += 1
-        on_document(done, expected)
-
+    done, expected = itertools.count(1), spec.documents
     return ExperimentReport(
         spec=spec,
         checkpoint_digest=checkpoint.digest,
         device=checkpoint.device,
         dtype=checkpoint.dtype,
-        findings=experiment.findings(checkpoint, encoded_prompts, spec.seed, count),
+        findings=experiment.findings(checkpoint, encoded_prompts, spec.seed, lambda: on_document(next(done), expected)),
     )
 
 
 def held_out(encoded_prompts: Sequence[EncodedPrompt]) -> str:
-    """What a table's numbers are of, in words."""
-    told = {encoded.prompt.group for encoded in encoded_prompts}
-    return f"{len(encoded_prompts)} held-out questions of {len(told)} stories, 95 % intervals clustered by story"
+    """What a table's numbers are pooled over, in words."""
+    stories = {encoded.prompt.group for encoded in encoded_prompts}
+    return f"{len(encoded_prompts)} held-out questions of {len(stories)} stories, 95 % intervals clustered by story"

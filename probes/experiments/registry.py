@@ -1,4 +1,4 @@
-"""Where each experiment is: its key, which names it on command lines, in links and in files, and its module."""
+"""The experiments: the key of each, which names it on command lines, in links and in files, and its module."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ EXPERIMENTS = {
     "erasure": "probes.experiments.contents.erasure",
     "slots": "probes.experiments.contents.slots",
 }
-"""Keys are there before any module, and with it torch, is imported."""
+"""Texts, so that the keys can be read without importing the modules and, with them, torch."""
 
 
 def check(key: str) -> None:
-    """Raises ValueError, with the keys that there are, for one that no experiment has."""
+    """Raises ValueError, naming all keys, for an unknown one."""
     if key not in EXPERIMENTS:
         raise ValueError(f"no experiment is called {shown(key)}; there are {sorted(EXPERIMENTS)}")
 

@@ -1,4 +1,4 @@
-"""Texts to explain slots by, in two halves: one is shown, and what was learnt from it is scored on the other."""
+"""Texts to explain slots by, in two halves: one is shown, and what was found in it is scored on the other."""
 
 import hashlib
 import re
@@ -12,15 +12,15 @@ from lm2.text.tokens import Tokenizer
 from probes.explain.spec import ExplainSpec
 from probes.stats.splits import folds, groups
 
-MOST_CHARACTERS = 1_000_000
-"""Of a text."""
+MAX_CHARACTERS = 1_000_000
+"""Of one text."""
 
 
 class Entry(NamedTuple):
     """A text that is read from a fresh bank."""
 
     group: str
-    """The story that it tells. Entries of one story are in the same half."""
+    """Its story. Entries of one story are in the same half."""
     text: str
     """A form feed in it opens a new segment."""
 
@@ -35,47 +35,48 @@ class Corpus:
     @property
     def digest(self) -> str:
         """SHA-256 of all texts."""
-        every = "".join(hashlib.sha256("\0".join(one).encode()).hexdigest() for one in (*self.shown, *self.scored))
-        return hashlib.sha256(every.encode()).hexdigest()
+        digests = (hashlib.sha256("\0".join(entry).encode()).hexdigest() for entry in (*self.shown, *self.scored))
+        return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def corpus(spec: ExplainSpec, tokenizer: Tokenizer) -> Corpus:
     """The spec's texts. Raises ValueError as `Documents.load`, `of_file` and `halves` do."""
     if spec.file is not None:
         return halves(of_file(Path(spec.file)), spec.seed)
-    asked = spec.documents.load(tokenizer)
-    belongs = groups(*zip(*(one.shared for one in asked)))
-    return halves(
-        [Entry(str(group), f"{one.prompt.text} {one.prompt.answer}") for group, one in zip(belongs, asked)], spec.seed
-    )
+    documents = spec.documents.load(tokenizer)
+    stories = groups(*zip(*(document.shared for document in documents)))
+    entries = [
+        Entry(str(story), f"{document.prompt.text} {document.prompt.answer}")
+        for story, document in zip(stories, documents)
+    ]
+    return halves(entries, spec.seed)
 
 
 def of_file(path: Path) -> tuple[Entry, ...]:
-    """A UTF-8 file's texts: parted by blank lines where it has any, else one a line. Equal ones count once.
+    """The texts of a UTF-8 file: separated by blank lines if it has any, otherwise one a line. Equal ones count once.
 
-    A line ends with a line feed alone: a form feed opens a segment within a text.
+    Only a line feed ends a line: a form feed opens a segment within a text.
 
     Raises ValueError for a file that cannot be read.
     """
     text = read_text(path).strip()
-    parts = re.split(r"\n[^\S\n]*\n", text)
-    texts = [part.strip() for part in (parts if len(parts) > 1 else text.split("\n"))]
-    longest = max(enumerate(texts, start=1), key=lambda numbered: len(numbered[1]), default=(0, ""))
-    if len(longest[1]) > MOST_CHARACTERS:
+    blocks = re.split(r"\n[^\S\n]*\n", text)
+    texts = [block.strip() for block in (blocks if len(blocks) > 1 else text.split("\n"))]
+    number, longest = max(enumerate(texts, start=1), key=lambda numbered: len(numbered[1]))
+    if len(longest) > MAX_CHARACTERS:
         raise ValueError(
-            f"{path}: text {longest[0]} has {len(longest[1]):,} characters; texts are parted by blank lines, and have"
-            f" at most {MOST_CHARACTERS:,}"
+            f"{path}: text {number} has {len(longest):,} characters; texts are separated by blank lines, and have"
+            f" at most {MAX_CHARACTERS:,}"
         )
-    return tuple(Entry(f"{path.stem}:{at}", one) for at, one in enumerate(dict.fromkeys(filter(None, texts))))
+    return tuple(Entry(f"{path.stem}:{i}", text) for i, text in enumerate(dict.fromkeys(filter(None, texts))))
 
 
 def halves(entries: Sequence[Entry], seed: int) -> Corpus:
-    """Whole groups to either side, as many entries on each as the groups allow. Raises ValueError for fewer than 2
-    groups."""
-    belongs = [entry.group for entry in entries]
-    if len(set(belongs)) < 2:
+    """Splits whole groups, into halves as equal as the groups allow. Raises ValueError for fewer than 2 groups."""
+    stories = [entry.group for entry in entries]
+    if len(set(stories)) < 2:
         raise ValueError(
-            f"explanations are scored on other texts than those shown: at least 2 are needed, not {len(set(belongs))}"
+            f"explanations are scored on other texts than those shown: at least 2 are needed, not {len(set(stories))}"
         )
-    cut = folds(belongs, 2, seed)[0]
-    return Corpus(shown=tuple(entries[at] for at in cut.train), scored=tuple(entries[at] for at in cut.test))
+    fold = folds(stories, 2, seed)[0]
+    return Corpus(shown=tuple(entries[i] for i in fold.train), scored=tuple(entries[i] for i in fold.test))

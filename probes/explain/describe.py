@@ -10,7 +10,7 @@ from probes.explain.llm import Chat
 from probes.explain.spec import Signal
 
 AT_ONCE = 5
-"""Passages that are judged by one reply."""
+"""Passages that one reply judges."""
 
 _DESCRIPTION = re.compile(r"\W*description\W*:(.*\w.*)", re.IGNORECASE)
 _LIST = re.compile(r"\[[\s01,]*\]")
@@ -35,46 +35,44 @@ _FUZZ = (
 
 
 class Trial(Enum):
-    """What a description must be good for."""
+    """How a description is tested."""
 
     DETECTION = "detection"
-    """To tell the passages in which the slot is active from others."""
+    """By telling passages in which the slot is active from others."""
     FUZZING = "fuzzing"
-    """To tell passages whose active tokens are marked from those in which others are."""
+    """By telling passages whose active tokens are marked from those with other tokens marked."""
 
 
 def describe(chat: Chat, signal: Signal, contexts: Sequence[SlotContext]) -> str | None:
-    """A slot in one sentence, from the contexts shown; None where the reply has no such sentence. Raises as `Chat.ask`
-    does."""
+    """A slot in one sentence, from its contexts; None if the reply has no such sentence. Raises as `Chat.ask` does."""
     system = _DESCRIBE.format(active=signal.value, passive=signal.done)
     return description(chat.ask(system, _numbered([context.with_marks() for context in contexts])))
 
 
 def description(reply: str) -> str | None:
-    """The last line that says "Description: ..."."""
-    found = [match[1] for match in map(_DESCRIPTION.match, reply.splitlines()) if match]
-    return found[-1].strip(" \t*_\"'`") if found else None
+    """The text of the last line that reads "Description: ..."."""
+    matches = [match[1] for match in map(_DESCRIPTION.match, reply.splitlines()) if match]
+    return matches[-1].strip(" \t*_\"'`") if matches else None
 
 
 def judge(chat: Chat, trial: Trial, text: str, passages: Sequence[str]) -> list[bool] | None:
-    """What the model says of at most `AT_ONCE` passages; None where its reply is not so many verdicts. Raises as
-    `Chat.ask` does."""
+    """For each passage, whether the model says that the description `text` fits it; None if the reply has another
+    number of verdicts. Raises as `Chat.ask` does."""
     count = len(passages)
-    example = json.dumps([(at + 1) % 2 for at in range(count)])
+    example = json.dumps([(i + 1) % 2 for i in range(count)])
     system = (_DETECT if trial is Trial.DETECTION else _FUZZ).format(count=count, example=example)
     return verdicts(chat.ask(system, f"Description: {' '.join(text.split())}\n\n{_numbered(passages)}"), count)
 
 
 def verdicts(reply: str, count: int) -> list[bool] | None:
-    """The last JSON list of a reply, if it is one of `count` noughts and ones."""
-    for found in reversed(_LIST.findall(reply)):
-        try:
-            values = json.loads(found)
-        except json.JSONDecodeError:
-            return None
-        return [value == 1 for value in values] if len(values) == count and set(values) <= {0, 1} else None
-    return None
+    """The last list of zeros and ones in a reply; None unless it is JSON and has `count` entries."""
+    lists = _LIST.findall(reply)
+    try:
+        values = json.loads(lists[-1]) if lists else []
+    except json.JSONDecodeError:
+        return None
+    return [value == 1 for value in values] if len(values) == count and set(values) <= {0, 1} else None
 
 
 def _numbered(passages: Sequence[str]) -> str:
-    return "\n".join(f"{at}. {' '.join(text.split())}" for at, text in enumerate(passages, start=1))
+    return "\n".join(f"{number}. {' '.join(text.split())}" for number, text in enumerate(passages, start=1))

@@ -1,5 +1,6 @@
-"""Slot explanations: what reads and writes each slot over many texts, and what a language model makes of it."""
+"""Slot explanations: what reads and writes each slot over many texts, and a language model's description of it."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,10 +18,10 @@ from probes.explain.scores import Text, Verdicts, score
 from probes.explain.spec import ExplainSpec, Signal
 
 SIGNIFICANT = 0.05
-"""Keywords with a q up to this are told in summaries."""
+"""Keywords with a q up to this are in summaries."""
 
 OnStep = Callable[[int, int], None]
-"""Hears of steps done, and of all that there are."""
+"""Called with (steps done, steps in all)."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -32,7 +33,7 @@ class SlotExplanation:
     share: float
     """Of all slots' reading or writing, on the stories shown."""
     contexts: tuple[SlotContext, ...]
-    """The largest values first; from the stories shown."""
+    """From the stories shown, the largest values first."""
     keywords: tuple[Keyword, ...]
     """The surest first."""
     items: tuple[Item, ...]
@@ -50,18 +51,18 @@ class SlotExplanation:
 
 @dataclass(frozen=True, kw_only=True)
 class Described:
-    """What a language model says of one slot, and what that is worth."""
+    """A language model's description of one slot, with its scores."""
 
     signal: Signal
     slot: int
     description: str | None
-    """None where its reply could not be read."""
+    """None if the reply could not be read."""
     texts: dict[Text, str | None]
     """What was judged."""
     verdicts: tuple[Verdicts, ...]
 
     def of(self, trial: Trial, text: Text) -> Verdicts | None:
-        """None where there was no passage to judge."""
+        """None if there was no passage to judge."""
         return next((verdict for verdict in self.verdicts if (verdict.trial, verdict.text) == (trial, text)), None)
 
 
@@ -83,7 +84,7 @@ class Explanations:
     """Passages drawn from the stories shown."""
 
     def of(self, signal: Signal, slot: int) -> SlotExplanation:
-        """Raises KeyError for a signal or slot that was not looked at."""
+        """Raises KeyError for a signal or slot that has no explanation."""
         if (signal, slot) not in self._by_place:
             raise KeyError(f"there is no explanation of what {signal.value}s slot {slot}")
         return self._by_place[signal, slot]
@@ -94,26 +95,20 @@ class Explanations:
 
 
 def explain(checkpoint: Checkpoint, spec: ExplainSpec, on_document: OnStep = lambda done, total: None) -> Explanations:
-    """Read the spec's texts and keep of each slot what reads and writes it most. No language model is asked; see
-    `describe_slots`.
+    """Read the spec's texts and find what reads and writes each slot most. `describe_slots` asks a language model.
 
-    Raises ValueError for texts of which nothing can be told, and as `corpus` and `passages` do.
+    Raises ValueError for texts whose documents are single segments, and as `corpus` and `passages` do.
     """
     texts = corpus(spec, checkpoint.tokenizer)
-    total, done = len(texts.shown) + len(texts.scored), 0
+    steps, total = itertools.count(1), len(texts.shown) + len(texts.scored)
 
     def count() -> None:
-        nonlocal done
-        done += 1
-        on_document(done, total)
+        on_document(next(steps), total)
 
     shown = _Half(checkpoint, spec, texts.shown, most=spec.contexts, each=spec.each, seed=spec.seed, count=count)
-    # Of what scores, more of the best than is needed: what was shown word for word is left out.
+    # More of the best than will be scored, because texts that were shown are left out.
     most = spec.items + spec.contexts
     scored = _Half(checkpoint, spec, texts.scored, most=most, each=spec.items, seed=spec.seed + 1, count=count)
-    found = tuple(
-        slot_explanation for signal in spec.signals for slot_explanation in _explained(signal, spec, shown, scored)
-    )
     return Explanations(
         spec=spec,
         checkpoint_digest=checkpoint.digest,
@@ -122,13 +117,13 @@ def explain(checkpoint: Checkpoint, spec: ExplainSpec, on_document: OnStep = lam
         dtype=checkpoint.dtype,
         shown=len(texts.shown),
         scored=len(texts.scored),
-        slots=found,
+        slots=tuple(slot for signal in spec.signals for slot in _explained(signal, spec, shown, scored)),
         random=tuple(passage.text for passage in shown.sample.passages),
     )
 
 
 class _Half:
-    """What is kept of one half of the texts while they stream by."""
+    """What one half of the texts comes to."""
 
     def __init__(
         self,
@@ -145,33 +140,29 @@ class _Half:
         self.tops = {signal: Tops(signal, slots, most, each) for signal in spec.signals}
         self.masses = {signal: Masses(signal, slots) for signal in spec.signals}
         self.sample = Sample(slots, seed)
-        for found in passages(checkpoint, entries, spec, on_document=count):
-            self.sample.add(found)
-            for signal in spec.signals:
-                self.tops[signal].add(found)
-                self.masses[signal].add(found)
+        for document in passages(checkpoint, entries, spec, on_document=count):
+            for collector in (self.sample, *self.tops.values(), *self.masses.values()):
+                collector.add(document)
 
 
 def _explained(signal: Signal, spec: ExplainSpec, shown: _Half, scored: _Half) -> list[SlotExplanation]:
-    masses, tops = shown.masses[signal], shown.tops[signal]
-    if not masses.words or not scored.masses[signal].words:
+    masses, again = shown.masses[signal], scored.masses[signal]
+    if not masses.words or not again.words:
         raise ValueError(
             f"nothing {signal.value}s a slot in half of these texts: each is a single segment, in which nothing is read"
             " that was written. Longer texts, or shorter segments, have more"
         )
     scoring = Scoring(signal, scored.tops[signal], scored.sample)
-    found = []
-    for slot, (share, words) in enumerate(zip(masses.share, keywords(masses, scored.masses[signal], spec.keywords))):
-        contexts = tops.of(slot)
-        items = scoring.items(
-            slot, spec.items, without={context.text for context in contexts}, rng=_rng(spec, signal, slot)
-        )
-        found.append(
+    explanations = []
+    for slot, (share, words) in enumerate(zip(masses.share, keywords(masses, again, spec.keywords))):
+        contexts, rng = shown.tops[signal].of(slot), _rng(spec, signal, slot)
+        items = scoring.items(slot, spec.items, without={context.text for context in contexts}, rng=rng)
+        explanations.append(
             SlotExplanation(
                 signal=signal, slot=slot, share=float(share), contexts=contexts, keywords=words, items=items
             )
         )
-    return found
+    return explanations
 
 
 def _rng(spec: ExplainSpec, signal: Signal, slot: int) -> np.random.Generator:
@@ -179,49 +170,48 @@ def _rng(spec: ExplainSpec, signal: Signal, slot: int) -> np.random.Generator:
 
 
 def describe_slots(
-    found: Explanations, chat: Chat, on_reply: OnStep = lambda done, total: None
+    explanations: Explanations, chat: Chat, on_reply: OnStep = lambda done, total: None
 ) -> tuple[Described, ...]:
-    """Let a language model describe the slots of `found.spec` from the contexts shown, and judge the items by that and
-    three other texts.
+    """Let a language model describe the slots that the spec names from their contexts, and judge the items by each
+    description and by three other texts.
 
-    Every reply is kept by `chat`, so that a run that was stopped goes on. Raises ValueError with fewer than 2 slots,
-    and as `Chat.ask` does.
+    `chat` keeps every reply, so a stopped run continues. Raises ValueError with fewer than 2 slots, and as `Chat.ask`
+    does.
     """
-    spec = found.spec
-    wanted = [
-        slot for slot in found.slots if slot.signal in spec.signals and (spec.slots is None or slot.slot in spec.slots)
+    spec = explanations.spec
+    chosen = [
+        slot
+        for slot in explanations.slots
+        if slot.signal in spec.signals and (spec.slots is None or slot.slot in spec.slots)
     ]
-    if len({slot.slot for slot in found.slots}) < 2:
+    if len({slot.slot for slot in explanations.slots}) < 2:
         raise ValueError("a description is judged beside another slot's: at least 2 slots are needed")
-    judged = sum(-(-len(one.items) // AT_ONCE) + -(-(len(one.items) // 2) // AT_ONCE) for one in wanted)
-    total, done = 2 * len(wanted) + len(Text) * judged, 0
+    judged = sum(-(-len(slot.items) // AT_ONCE) + -(-(len(slot.items) // 2) // AT_ONCE) for slot in chosen)
+    steps, total = itertools.count(1), 2 * len(chosen) + len(Text) * judged
 
     def count() -> None:
-        nonlocal done
-        done += 1
-        on_reply(done, total)
+        on_reply(next(steps), total)
 
-    return tuple(_described(found, one, chat, count) for one in wanted)
+    return tuple(_described(explanations, slot, chat, count) for slot in chosen)
 
 
-def _described(found: Explanations, one: SlotExplanation, chat: Chat, count: Callable[[], None]) -> Described:
-    rng = _rng(found.spec, one.signal, one.slot)
-    others = [other for other in found.slots if other.signal is one.signal and other.slot != one.slot]
-    other = others[rng.integers(len(others))]
-    said = []
-    for slot in (one, other):
-        said.append(describe(chat, slot.signal, slot.contexts))
+def _described(explanations: Explanations, slot: SlotExplanation, chat: Chat, count: Callable[[], None]) -> Described:
+    rng = _rng(explanations.spec, slot.signal, slot.slot)
+    others = [other for other in explanations.slots if other.signal is slot.signal and other.slot != slot.slot]
+    own, other = [], others[rng.integers(len(others))]
+    for described in (slot, other):
+        own.append(describe(chat, described.signal, described.contexts))
         count()
     texts = {
-        Text.DESCRIPTION: said[0],
-        Text.OTHER_SLOT: said[1],
-        Text.RANDOM: found.random[rng.integers(len(found.random))],
-        Text.WORDS: one.words,
+        Text.DESCRIPTION: own[0],
+        Text.OTHER_SLOT: own[1],
+        Text.RANDOM: explanations.random[rng.integers(len(explanations.random))],
+        Text.WORDS: slot.words,
     }
     return Described(
-        signal=one.signal,
-        slot=one.slot,
-        description=said[0],
+        signal=slot.signal,
+        slot=slot.slot,
+        description=own[0],
         texts=texts,
-        verdicts=score(chat, texts, one.items, rng=rng, on_reply=count),
+        verdicts=score(chat, texts, slot.items, rng=rng, on_reply=count),
     )

@@ -1,4 +1,4 @@
-"""Keywords: words with which a slot is read or written more than the other slots are."""
+"""Words with which a slot is read or written more than the other slots."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ from probes.explain.passages import Passage
 from probes.explain.spec import Signal
 
 _GROUPS = 20
-"""Parts into which stories are dealt for the jackknife."""
+"""Parts into which the jackknife divides the stories."""
 _CELLS = 2**22
-"""Words times slots that are counted; words that come later than this are left out."""
+"""Words times slots that are counted; words first met after this are left out."""
 _PRIOR = 50.0
-"""Tokens of the corpus as a whole that a slot, and the others, are taken to have met beforehand. Rare words need as
+"""Prior: as many tokens, with the words of the whole corpus, are added to a slot and to the others. Rare words need as
 much to stand out."""
 
 
@@ -36,15 +36,14 @@ class Keyword:
     q: float
     """Two-sided, for all words and slots of the signal together (Benjamini and Hochberg 1995)."""
     again: float
-    """The log-odds ratio on the other half of the stories, from which nothing was chosen; nan where they lack the
-    word."""
+    """The log-odds ratio in the other half of the stories, from which no word was chosen; nan if they lack the word."""
 
 
 class Masses:
-    """How much of each slot's reading or writing each word has, as passages stream by."""
+    """Each word's part in each slot's reading or writing, summed over passages."""
 
     def __init__(self, signal: Signal, slots: int) -> None:
-        self._signal, self._most = signal, max(64, _CELLS // slots)
+        self._signal, self._most_words = signal, max(64, _CELLS // slots)
         self._parts: dict[str, int] = {}
         self._words: dict[str, int] = {}
         self._mass = np.zeros((_GROUPS, 64, slots))
@@ -57,13 +56,12 @@ class Masses:
             part = self._parts.setdefault(passage.group, len(self._parts) % _GROUPS)
             self._tokens += len(passage.words)
             for word, row in zip(passage.words, passage.values[self._signal]):
-                at = self._words.get(word)
-                if at is None and len(self._words) < self._most:
-                    at = self._words[word] = len(self._words)
-                    if at == self._mass.shape[1]:
-                        self._mass = np.concatenate([self._mass, np.zeros_like(self._mass)], axis=1)
-                if at is not None:
-                    self._mass[part, at] += row
+                if len(self._words) < self._most_words:
+                    self._words.setdefault(word, len(self._words))
+                if len(self._words) > self._mass.shape[1]:
+                    self._mass = np.concatenate([self._mass, np.zeros_like(self._mass)], axis=1)
+                if word in self._words:
+                    self._mass[part, self._words[word]] += row
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -71,7 +69,7 @@ class Masses:
 
     @property
     def parts(self) -> Float[np.ndarray, "part word slot"]:
-        """Of the parts that have stories, in tokens: all slots together have a mass of 1 for each."""
+        """Masses in tokens, over all slots 1 for each; parts without stories are left out."""
         mass = self._mass[: min(_GROUPS, len(self._parts)), : len(self._words)]
         return mass * (self._tokens / max(mass.sum(), 1e-30))
 
@@ -82,39 +80,37 @@ class Masses:
 
 
 def keywords(shown: Masses, scored: Masses, count: int) -> tuple[tuple[Keyword, ...], ...]:
-    """For each slot at most `count` words of which it has more than the other slots.
+    """For each slot, at most `count` words of which it has more than the other slots.
 
-    The surest come first: by the lower ends of their intervals. They are chosen on the stories that were shown, and
-    looked up again on the others.
+    They are chosen on the stories shown and looked up on the others, and sorted by the lower ends of their intervals.
     """
     parts = shown.parts
     mass = parts.sum(0)
     odds = log_odds(mass)
     half, q = _jackknife(parts, odds)
     again = dict(zip(scored.words, log_odds(scored.parts.sum(0))))
-    own, elsewhere = (part / np.maximum(part.sum(0), 1e-30) for part in (mass, mass.sum(1, keepdims=True) - mass))
+    own, elsewhere = (m / np.maximum(m.sum(0), 1e-30) for m in (mass, mass.sum(1, keepdims=True) - mass))
     order = np.argsort(-np.where(np.isnan(half), odds, odds - half), axis=0, kind="stable")
 
-    def keyword(at: int, slot: int) -> Keyword:
-        centre, reach, word = float(odds[at, slot]), float(half[at, slot]), shown.words[at]
+    def keyword(i: int, slot: int) -> Keyword:
+        centre, reach, word = float(odds[i, slot]), float(half[i, slot]), shown.words[i]
         return Keyword(
             word=word,
-            share=float(own[at, slot]),
-            elsewhere=float(elsewhere[at, slot]),
+            share=float(own[i, slot]),
+            elsewhere=float(elsewhere[i, slot]),
             log_odds=centre,
             low=centre - reach,
             high=centre + reach,
-            q=float(q[at, slot]),
+            q=float(q[i, slot]),
             again=float(again[word][slot]) if word in again else np.nan,
         )
 
-    more = [[at for at in order[:, slot] if odds[at, slot] > 0][:count] for slot in range(mass.shape[1])]
-    return tuple(tuple(keyword(at, slot) for at in best) for slot, best in enumerate(more))
+    best = [[i for i in order[:, slot] if odds[i, slot] > 0][:count] for slot in range(mass.shape[1])]
+    return tuple(tuple(keyword(i, slot) for i in indexes) for slot, indexes in enumerate(best))
 
 
 def log_odds(mass: Float[np.ndarray, "word slot"]) -> Float[np.ndarray, "word slot"]:
-    """Log of the odds of a word in a slot's mass over its odds in the other slots', both beside `_PRIOR` tokens of all
-    slots' mass."""
+    """Log of a word's odds in a slot's mass over its odds in the other slots', each with the prior added."""
     prior = _PRIOR * mass.sum(1, keepdims=True) / max(mass.sum(), 1e-30)
     own, others = mass + prior, mass.sum(1, keepdims=True) - mass + prior
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -124,12 +120,11 @@ def log_odds(mass: Float[np.ndarray, "word slot"]) -> Float[np.ndarray, "word sl
 def _jackknife(
     parts: Float[np.ndarray, "part word slot"], odds: Float[np.ndarray, "word slot"]
 ) -> tuple[Float[np.ndarray, "word slot"], Float[np.ndarray, "word slot"]]:
-    """Half the width of each 95 % interval, and q: from how much leaving out each part of the stories changes the
-    log-odds ratio."""
+    """Half the width of each 95 % interval, and q, from leaving out each part of the stories."""
     count = len(parts)
     if count < 2:
         return np.full_like(odds, np.nan), np.full_like(odds, np.nan)
-    mass, total, squares = parts.sum(0), np.zeros_like(odds), np.zeros_like(odds)
+    mass, total, squares = parts.sum(0), 0, 0
     for part in parts:
         moved = log_odds(mass - part) - odds
         total, squares = total + moved, squares + moved**2

@@ -1,4 +1,4 @@
-"""A language model behind an OpenAI-compatible address, whose every reply is kept and can be replayed without it."""
+"""A language model at an OpenAI-compatible address. Every reply is kept and can be replayed without the model."""
 
 import hashlib
 import http.client
@@ -18,17 +18,17 @@ from lm2.sealed import unseal, write_sealed
 
 _LOG = logging.getLogger(__name__)
 KEY = "LM2_LLM_KEY"
-"""Environment variable: where it is set, it is sent as the bearer token. It is written nowhere."""
+"""Environment variable that is sent as the bearer token if it is set, and never written to a file."""
 _TRIES = 3
 _LONGEST_REPLY = 1024
-"""Tokens: enough for a model that thinks aloud before it answers."""
+"""Tokens; enough for a model that thinks aloud before it answers."""
 _LARGEST_BYTES = 8 * 1024**2
 _OVERLOADED = (408, 429, 500, 502, 503, 504)
 _HERE = ("localhost", "127.0.0.1", "::1")
 
 
 class Chat:
-    """Asks a language model, greedily and with a seed; what it has been asked before, it is not asked again."""
+    """Asks a language model, greedily and with a seed, and asks nothing twice."""
 
     def __init__(
         self,
@@ -40,19 +40,19 @@ class Chat:
         timeout: float = 120.0,
         pause: float = 1.0,
     ) -> None:
-        """Nothing is contacted before `ask`.
+        """No server is contacted before `ask`.
 
         Args:
-            model: its name, as its server knows it.
-            url: the address before /chat/completions, e.g. http://127.0.0.1:8000/v1; None, nobody is contacted: replay.
-            folder: keeps a file for each request, its reply included; None, they are kept while this object lives.
+            model: its name on the server.
+            url: the address before /chat/completions, such as http://127.0.0.1:8000/v1; None only replays `folder`.
+            folder: has a file for each request with its reply; None keeps them in memory.
             timeout: seconds that a reply may take.
-            pause: seconds before a second try; twice as long before a third.
+            pause: seconds before a second try, doubled before a third.
 
-        Raises ValueError for an address that is none, or that holds a name or password, and for a replay of nothing.
+        Raises ValueError for a malformed address or one with a name or password, and with neither address nor folder.
         """
         self.model, self.seed, self._timeout, self._pause = model, seed, timeout, pause
-        self._folder, self._held = folder, {}
+        self._folder, self._memory = folder, {}
         self._url = None if url is None else _checked(url)
         if url is None and folder is None:
             raise ValueError(
@@ -61,10 +61,10 @@ class Chat:
             )
 
     def ask(self, system: str, user: str) -> str:
-        """The reply; empty where the model said nothing.
+        """The reply, which may be empty.
 
-        Raises ValueError where a replay lacks the transcript and for what is no reply of the protocol; OSError where
-        the server does not answer.
+        Raises ValueError if a replay lacks the transcript or the server's reply breaks the protocol; OSError if the
+        server does not answer.
         """
         request = {
             "model": self.model,
@@ -81,13 +81,16 @@ class Chat:
                     f"{self._folder} holds no transcript {key[:12]} of {self.model!r}, and a replay asks nobody"
                 )
             transcript = {"request": request, "response": self._post(request)}
-            said(transcript["response"])  # what is no reply of the protocol is not kept
-            self._put(key, transcript)
-        return said(transcript["response"])
+            content(transcript["response"])  # a reply that breaks the protocol is not kept
+            if self._folder is None:
+                self._memory[key] = transcript
+            else:
+                write_sealed(self._folder / f"{key}.json", transcript, of=key)
+        return content(transcript["response"])
 
     def _get(self, key: str) -> dict[str, Any] | None:
         if self._folder is None:
-            return self._held.get(key)
+            return self._memory.get(key)
         path = self._folder / f"{key}.json"
         try:
             values = read_json(path) if path.exists() else None
@@ -102,18 +105,12 @@ class Chat:
             return None
         return values
 
-    def _put(self, key: str, transcript: dict[str, Any]) -> None:
-        if self._folder is None:
-            self._held[key] = transcript
-            return
-        write_sealed(self._folder / f"{key}.json", transcript, of=key)
-
     def _post(self, request: Mapping[str, Any]) -> Any:
         """The server's JSON. An overloaded or silent server is tried again."""
         words = ""
-        for tried in range(_TRIES):
-            if tried:
-                time.sleep(self._pause * 2 ** (tried - 1))
+        for attempt in range(_TRIES):
+            if attempt:
+                time.sleep(self._pause * 2 ** (attempt - 1))
             try:
                 return self._once(request)
             except urllib.error.HTTPError as error:
@@ -130,17 +127,15 @@ class Chat:
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
         if os.environ.get(KEY):
             headers["Authorization"] = f"Bearer {os.environ[KEY]}"
-        # No redirects: they would carry the texts, and the key, to an address that nobody gave. No proxy for this
-        # machine's own.
-        own = [urllib.request.ProxyHandler({})] if urllib.parse.urlsplit(self._url).hostname in _HERE else []
-        opener = urllib.request.build_opener(_NoRedirects, *own)
-        body = json.dumps(request).encode()
-        question = urllib.request.Request(f"{self._url}/chat/completions", body, headers)
-        with opener.open(question, timeout=self._timeout) as response:
-            found = response.read(_LARGEST_BYTES + 1)
-        if len(found) > _LARGEST_BYTES:
+        # A redirect would carry texts and key to an address that nobody gave. This machine is reached without a proxy.
+        no_proxy = [urllib.request.ProxyHandler({})] if urllib.parse.urlsplit(self._url).hostname in _HERE else []
+        opener = urllib.request.build_opener(_NoRedirects, *no_proxy)
+        post = urllib.request.Request(f"{self._url}/chat/completions", json.dumps(request).encode(), headers)
+        with opener.open(post, timeout=self._timeout) as response:
+            body = response.read(_LARGEST_BYTES + 1)
+        if len(body) > _LARGEST_BYTES:
             raise ValueError(f"{self._url} answers with more than {_LARGEST_BYTES:,} bytes")
-        return parse_json(found, f"the answer of {self._url}")
+        return parse_json(body, f"the answer of {self._url}")
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
@@ -149,18 +144,17 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 
 
 def digest(request: Mapping[str, Any]) -> str:
-    """SHA-256 of a request, by which its transcript is found. The address is no part of it: any server may replay
-    another's."""
+    """SHA-256 of a request, which names its transcript. The address is no part of it, so it may change."""
     return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
 
 
-def said(response: Any) -> str:
-    """What a response of the protocol says. Raises ValueError where it is none."""
+def content(response: Any) -> str:
+    """The text of a response. Raises ValueError if it is not one of the chat protocol."""
     try:
-        content = response["choices"][0]["message"]["content"]
+        text = response["choices"][0]["message"]["content"]
     except (KeyError, IndexError, TypeError) as error:
         raise ValueError(f"this is no reply of the chat protocol: {str(response)[:200]}") from error
-    return content if isinstance(content, str) else ""
+    return text if isinstance(text, str) else ""
 
 
 def _without_key(text: str) -> str:
@@ -173,11 +167,10 @@ def _checked(url: str) -> str:
     mistake = ValueError(f"an address looks like http://127.0.0.1:8000/v1, not {url!r}")
     try:
         parts = urllib.parse.urlsplit(url)
-        whole = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:  # brackets that do not close, a port that is no number
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
+            raise mistake
+    except ValueError:  # also for brackets that do not close and a port that is no number
         raise mistake from None
-    if not whole:
-        raise mistake
     if parts.username or parts.password:
         raise ValueError(f"an address holds no name or password; a key goes into the environment variable {KEY}")
     return url.rstrip("/")

@@ -1,4 +1,4 @@
-"""Passages: documents as a memory meets them, with how much each token reads and writes each slot."""
+"""Passages: pieces of documents, with how much each token reads and writes each slot."""
 
 import re
 from bisect import bisect_right
@@ -27,14 +27,18 @@ from probes.explain.corpus import Entry
 from probes.explain.spec import ExplainSpec, Signal
 
 LONGEST = 32
-"""Tokens of a passage: longer segments are cut."""
-_ROWS = 32
+"""Tokens of a passage; longer segments are cut."""
+_BATCH = 32
+"""Documents read side by side."""
 _CELLS = 2**24
-"""Tokens times slots of the documents that are read side by side, unless a single one has more."""
+"""The most tokens times slots of such a batch, unless a single document has more."""
 _GATES = (Site.GATE_IN, Site.CANDIDATE, Site.GATE_FORGET)
+_VISIBLE = str.maketrans("\n\t ", "⏎⇥·")
 _WORD = re.compile(r"\w+(?:['’-]\w+)*|[^\w\s]+")
 
 Values = Float[np.ndarray, "token slot"]
+_Activations = dict[tuple[AnySite, int], np.ndarray]
+"""What one segment of some documents held, by site and block: [row, ...]."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -42,7 +46,7 @@ class Passage:
     """A segment of a document, or a part of a long one."""
 
     group: str
-    """The story or document that it is from."""
+    """Its story or document."""
     segment: int
     start: int
     """Place of its first token in the document."""
@@ -50,10 +54,10 @@ class Passage:
     spans: tuple[tuple[int, int], ...]
     """Each token's characters in `text`, without the blanks around them."""
     words: tuple[str, ...]
-    """The word that each token is of."""
+    """Each token's word."""
     values: Mapping[Signal, Values]
-    """Reading from segment 1 on, for before it nothing was written that could be read; writing up to the last segment
-    but one, for nobody reads what the last one writes."""
+    """Reading is left out of segment 0, before which nothing was written, and writing of the last segment, after which
+    nothing is read."""
 
 
 def passages(
@@ -63,7 +67,7 @@ def passages(
     *,
     on_document: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[Passage, ...]]:
-    """The passages of each document in turn. What is held at a time is bounded, however many documents there are.
+    """The passages of each document in turn, read in batches of bounded size.
 
     Raises ValueError for another checkpoint's spec, a model or block without memory, a signal that the memory lacks,
     and as `run` does.
@@ -71,11 +75,15 @@ def passages(
     config = checkpoint.config
     _check(config, spec)
     run = RunSpec(checkpoint=spec.checkpoint, text="", segment_length=spec.segment_length)
-    laid = (_Laid(entry, *prepare(checkpoint, replace(run, text=entry.text))) for entry in entries)
-    for few in _few(laid, config.slots):
-        for each in _read(checkpoint, few, spec):
-            on_document()
-            yield tuple(each)
+    batch: list[_Document] = []
+    for entry in entries:
+        document = _Document(entry, *prepare(checkpoint, replace(run, text=entry.text)))
+        cells = config.slots * sum(len(other.tokens) for other in (*batch, document))
+        if batch and (len(batch) == _BATCH or cells > _CELLS):
+            yield from _read(checkpoint, batch, spec, on_document)
+            batch = []
+        batch.append(document)
+    yield from _read(checkpoint, batch, spec, on_document)
 
 
 def _check(config: LM2Config, spec: ExplainSpec) -> None:
@@ -90,62 +98,55 @@ def _check(config: LM2Config, spec: ExplainSpec) -> None:
         raise ValueError(f"there is no slot {', '.join(map(str, outside))}; this model has slots 0..{config.slots - 1}")
 
 
-class _Laid(NamedTuple):
-    """A document as the checkpoint will read it."""
+class _Document(NamedTuple):
+    """A document in the checkpoint's tokens and segments."""
 
     entry: Entry
     tokens: TokenSequence
     segments: tuple[Segment, ...]
 
 
-def _few(laid: Iterator[_Laid], slots: int) -> Iterator[list[_Laid]]:
-    """Documents that are read together."""
-    held: list[_Laid] = []
-    for one in laid:
-        if held and (len(held) == _ROWS or slots * sum(len(other.tokens) for other in (*held, one)) > _CELLS):
-            yield held
-            held = []
-        held.append(one)
-    if held:
-        yield held
-
-
-def _read(checkpoint: Checkpoint, few: Sequence[_Laid], spec: ExplainSpec) -> list[list[Passage]]:
-    """The passages of documents that are read together."""
-    found: list[list[Passage]] = [[] for _ in few]
-    words = [words_of(one.tokens) for one in few]
-    kept: dict[tuple[AnySite, int], np.ndarray] = {}
+def _read(
+    checkpoint: Checkpoint, documents: Sequence[_Document], spec: ExplainSpec, on_document: Callable[[], None]
+) -> Iterator[tuple[Passage, ...]]:
+    """The passages of each of some documents, which are read side by side."""
+    found: list[list[Passage]] = [[] for _ in documents]
+    words = [words_of(document.tokens) for document in documents]
+    activations: _Activations = {}
 
     def see(capture: Capture, layer: int, value: Tensor) -> None:
         over_heads = isinstance(capture.reduction, HeadMean)
-        kept[capture.site, layer] = to_numpy(value.float().mean(1) if over_heads else value)
+        activations[capture.site, layer] = to_numpy(value.float().mean(1) if over_heads else value)
 
     def keep(step: ReadStep) -> None:
-        values = _values(checkpoint.config, spec, kept)
-        for row, document, segment in step.rows:
+        values = _values(checkpoint.config, spec, activations)
+        for row, index, segment in step.rows:
             own = {signal: value[row] for signal, value in values.items()}
-            found[document] += _cut(few[document], words[document], segment, own)
+            found[index] += _cut(documents[index], words[index], segment, own)
 
     hooks = [
         watch(capture.site.hook_name(layer), partial(see, capture, layer))
         for capture in _captures(checkpoint.config, spec)
         for layer in capture.layers or ()
     ]
-    read_documents(checkpoint, [one.segments for one in few], keep, hooks=hooks)
-    return found
+    read_documents(checkpoint, [document.segments for document in documents], keep, hooks=hooks)
+    for document_passages in found:
+        on_document()
+        yield tuple(document_passages)
 
 
-def _captures(config: LM2Config, spec: ExplainSpec) -> tuple[Capture, ...]:
-    layers = _layers(config, spec)
-    found = [Capture(Site.READ_PATTERN, HeadMean(), layers)] if Signal.READ in spec.signals else []
+def _captures(config: LM2Config, spec: ExplainSpec) -> list[Capture]:
+    layers, captures = _layers(config, spec), []
+    if Signal.READ in spec.signals:
+        captures.append(Capture(Site.READ_PATTERN, HeadMean(), layers))
     if Signal.WRITE in spec.signals:
-        found.append(Capture(Site.WRITE_PATTERN, HeadMean(), layers))
+        captures.append(Capture(Site.WRITE_PATTERN, HeadMean(), layers))
         if Site.GATE_FORGET.layers(config):
-            found += [Capture(site, layers=layers) for site in _GATES]
+            captures += [Capture(site, layers=layers) for site in _GATES]
         else:
-            first, last = min(config.memory_layers), max(config.memory_layers)
-            found += [Capture(Site.BANK_PRE, layers=(first,)), Capture(Site.BANK_POST, layers=(last,))]
-    return tuple(found)
+            captures.append(Capture(Site.BANK_PRE, layers=(min(config.memory_layers),)))
+            captures.append(Capture(Site.BANK_POST, layers=(max(config.memory_layers),)))
+    return captures
 
 
 def _layers(config: LM2Config, spec: ExplainSpec) -> tuple[int, ...]:
@@ -153,68 +154,67 @@ def _layers(config: LM2Config, spec: ExplainSpec) -> tuple[int, ...]:
 
 
 def _values(
-    config: LM2Config, spec: ExplainSpec, kept: Mapping[tuple[AnySite, int], np.ndarray]
+    config: LM2Config, spec: ExplainSpec, activations: _Activations
 ) -> dict[Signal, Float[np.ndarray, "row token slot"]]:
-    """What each token of one segment has to do with each slot, from what was captured."""
-    layers, found = _layers(config, spec), {}
+    """Each signal's values in one segment."""
+    layers, values = _layers(config, spec), {}
     if Signal.READ in spec.signals:
-        found[Signal.READ] = np.mean([kept[Site.READ_PATTERN, layer] for layer in layers], axis=0)
+        values[Signal.READ] = np.mean([activations[Site.READ_PATTERN, layer] for layer in layers], axis=0)
     if Signal.WRITE in spec.signals:
-        patterns = [kept[Site.WRITE_PATTERN, layer] for layer in layers]
-        sizes = _sizes(config, layers, kept)
-        credit = sum((size[..., None] * pattern for size, pattern in zip(sizes, patterns)), start=np.zeros(()))
-        found[Signal.WRITE] = credit.swapaxes(1, 2)
-    return found
+        patterns = [activations[Site.WRITE_PATTERN, layer] for layer in layers]
+        norms = _norms(config, layers, activations)
+        credit = sum((norm[..., None] * pattern for norm, pattern in zip(norms, patterns)), start=np.zeros(()))
+        values[Signal.WRITE] = credit.swapaxes(1, 2)
+    return values
 
 
-def _sizes(
-    config: LM2Config, layers: Sequence[int], kept: Mapping[tuple[AnySite, int], np.ndarray]
-) -> list[Float[np.ndarray, "row slot"]]:
-    """The norm of what is left of each block's write as the segment ends; without gates, of an equal part of how
-    far the slot moved."""
+def _norms(config: LM2Config, layers: Sequence[int], activations: _Activations) -> list[Float[np.ndarray, "row slot"]]:
+    """The norm of what is left of each block's write at the end of the segment; without gates, an equal part of how far
+    the slot moved."""
     if not Site.GATE_FORGET.layers(config):
-        first, last = min(config.memory_layers), max(config.memory_layers)
-        moved = np.linalg.norm(kept[Site.BANK_POST, last] - kept[Site.BANK_PRE, first], axis=-1)
-        return [moved / len(layers) for _ in layers]
-    gates = [[kept[site, layer] for site in _GATES] for layer in layers]
+        after = activations[Site.BANK_POST, max(config.memory_layers)]
+        moved = np.linalg.norm(after - activations[Site.BANK_PRE, min(config.memory_layers)], axis=-1)
+        return [moved / len(layers)] * len(layers)
+    gates = [[activations[site, layer] for site in _GATES] for layer in layers]
     return [np.linalg.norm(left, axis=-1) for left in left_of(gates)]
 
 
 def words_of(tokens: TokenSequence) -> tuple[str, ...]:
-    """The word that each token is of, by its first character that is no blank: pieces of one word have it in common.
-
-    A token of blanks alone is a word of its own, made visible.
-    """
-    found = [(match.start(), match.group()) for match in _WORD.finditer(tokens.text)]
-    starts = [start for start, _ in found]
+    """Each token's word, found by its first character that is not blank. A blank token is a word of its own, with its
+    blanks made visible."""
+    matches = list(_WORD.finditer(tokens.text))
+    starts = [match.start() for match in matches]
     words = []
     for piece, (start, end) in zip(tokens.shown, tokens.spans):
-        at = bisect_right(starts, _trimmed(tokens.text, start, end)[0]) - 1
-        blank = not tokens.text[start:end].strip() or at < 0
-        words.append(piece.replace("\n", "⏎").replace("\t", "⇥").replace(" ", "·") if blank else found[at][1])
+        index = bisect_right(starts, _trimmed(tokens.text, start, end)[0]) - 1
+        blank = not tokens.text[start:end].strip() or index < 0
+        words.append(piece.translate(_VISIBLE) if blank else matches[index].group())
     return tuple(words)
 
 
-def _cut(laid: _Laid, words: Sequence[str], segment: Segment, values: Mapping[Signal, Values]) -> Iterator[Passage]:
+def _cut(
+    document: _Document, words: Sequence[str], segment: Segment, values: Mapping[Signal, Values]
+) -> Iterator[Passage]:
     """A segment's passages."""
-    text, there = laid.tokens.text, {Signal.READ: segment.index > 0, Signal.WRITE: segment.end < len(laid.tokens)}
+    text, spans = document.tokens.text, document.tokens.spans
+    useful = {Signal.READ: segment.index > 0, Signal.WRITE: segment.end < len(document.tokens)}
     for start in range(segment.start, segment.end, LONGEST):
         stop = min(start + LONGEST, segment.end)
-        spans = [_trimmed(text, *span) for span in laid.tokens.spans[start:stop]]
-        first, last = spans[0][0], spans[-1][1]
+        trimmed = [_trimmed(text, *span) for span in spans[start:stop]]
+        first, last = trimmed[0][0], trimmed[-1][1]
         rows = slice(start - segment.start, stop - segment.start)
         yield Passage(
-            group=laid.entry.group,
+            group=document.entry.group,
             segment=segment.index,
             start=start,
             text=text[first:last],
-            spans=tuple((left - first, right - first) for left, right in spans),
+            spans=tuple((left - first, right - first) for left, right in trimmed),
             words=tuple(words[start:stop]),
-            values={signal: value[rows].copy() for signal, value in values.items() if there[signal]},
+            values={signal: value[rows].copy() for signal, value in values.items() if useful[signal]},
         )
 
 
 def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
-    """The characters of a span without the blanks around them; a span of blanks alone is kept."""
-    part = text[start:end]
-    return (start + len(part) - len(part.lstrip()), start + len(part.rstrip())) if part.strip() else (start, end)
+    """A span without the blanks around it; a blank span stays as it is."""
+    piece = text[start:end]
+    return (start + len(piece) - len(piece.lstrip()), start + len(piece.rstrip())) if piece.strip() else (start, end)

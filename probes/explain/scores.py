@@ -1,9 +1,10 @@
-"""What a description of a slot is worth: judged on passages that it was not made from, beside three texts that know
-nothing of the slot."""
+"""Scores of slot descriptions on passages that they were not made from, beside three texts that know nothing of the
+slot."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from probes.explain.llm import Chat
 
 
 class Text(Enum):
-    """What stands in a description's place."""
+    """What is judged as a description."""
 
     DESCRIPTION = "the description"
     OTHER_SLOT = "another slot's description"
@@ -24,13 +25,12 @@ class Text(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Verdicts:
-    """How one text fared in one trial. All texts of a slot are judged on the same items, half of which are right to be
-    told apart by 1."""
+    """One text in one trial. All texts of a slot are judged on the same items, half of which should fit."""
 
     trial: Trial
     text: Text
     right: tuple[bool, ...]
-    """For each item; a reply that could not be read, and a description that there is none of, counts as wrong."""
+    """For each item; wrong if the reply could not be read, or if there is no description."""
     unread: int
     """Items whose reply could not be read."""
     groups: tuple[str, ...]
@@ -38,12 +38,12 @@ class Verdicts:
 
     @property
     def rate(self) -> Rate:
-        """Balanced accuracy, since both classes are as large; clustered by story. Chance is a half."""
+        """Balanced accuracy, since both classes are equally large; clustered by story. Chance is a half."""
         return rate(self.right, self.groups)
 
 
 def pooled(verdicts: Sequence[Verdicts]) -> Verdicts:
-    """One text in one trial over several slots. Raises ValueError where there are none."""
+    """The verdicts on several slots as one. Raises ValueError for no verdicts."""
     if not verdicts:
         raise ValueError("there are no verdicts to pool")
     return Verdicts(
@@ -60,9 +60,8 @@ def ahead(description: Verdicts, other: Verdicts, *, seed: int = 0) -> Differenc
     return difference(description.right, other.right, description.groups, seed=seed)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Asked:
-    """A passage as it is put to the model."""
+class _Question(NamedTuple):
+    """A passage for the model to judge."""
 
     passage: str
     truth: bool
@@ -77,49 +76,50 @@ def score(
     rng: np.random.Generator,
     on_reply: Callable[[], None] = lambda: None,
 ) -> tuple[Verdicts, ...]:
-    """Every text in both trials. `on_reply` hears of each `AT_ONCE` items that have been judged.
+    """Every text in both trials. `on_reply` is called after each `AT_ONCE` items that are judged.
 
     Raises as `Chat.ask` does.
     """
-    asked = {
-        Trial.DETECTION: [
-            _Asked(passage=one.context.text, truth=one.drawn.active, group=one.context.group) for one in items
-        ],
-        Trial.FUZZING: _fuzzed(items, rng),
-    }
-    trials = [trial for trial in Trial if asked[trial]]
+    detection = [_Question(item.context.text, item.drawn.active, item.context.group) for item in items]
+    trials = {Trial.DETECTION: detection, Trial.FUZZING: _fuzzed(items, rng)}
     return tuple(
-        _verdicts(chat, trial, kind, text, asked[trial], on_reply) for trial in trials for kind, text in texts.items()
+        _verdicts(chat, trial, kind, text, questions, on_reply)
+        for trial, questions in trials.items()
+        if questions
+        for kind, text in texts.items()
     )
 
 
 def _verdicts(
-    chat: Chat, trial: Trial, kind: Text, text: str | None, asked: Sequence[_Asked], on_reply: Callable[[], None]
+    chat: Chat, trial: Trial, kind: Text, text: str | None, questions: Sequence[_Question], on_reply: Callable[[], None]
 ) -> Verdicts:
     right: list[bool] = []
     unread = 0
-    for start in range(0, len(asked), AT_ONCE):
-        few = asked[start : start + AT_ONCE]
-        said = None if text is None else judge(chat, trial, text, [one.passage for one in few])
-        right += [False] * len(few) if said is None else [verdict == one.truth for verdict, one in zip(said, few)]
-        unread += len(few) if said is None else 0
+    for start in range(0, len(questions), AT_ONCE):
+        batch = questions[start : start + AT_ONCE]
+        verdicts = None if text is None else judge(chat, trial, text, [question.passage for question in batch])
+        if verdicts is None:
+            right += [False] * len(batch)
+            unread += len(batch)
+        else:
+            right += [verdict == question.truth for verdict, question in zip(verdicts, batch)]
         on_reply()
-    return Verdicts(trial=trial, text=kind, right=tuple(right), unread=unread, groups=tuple(one.group for one in asked))
+    groups = tuple(question.group for question in questions)
+    return Verdicts(trial=trial, text=kind, right=tuple(right), unread=unread, groups=groups)
 
 
-def _fuzzed(items: Sequence[Item], rng: np.random.Generator) -> list[_Asked]:
-    """The active passages, half of them with the tokens marked that have the largest values, half with as many of the
-    others."""
-    contexts = [one.context for one in items if one.drawn.active]
-    # Else there are not as many others.
+def _fuzzed(items: Sequence[Item], rng: np.random.Generator) -> list[_Question]:
+    """The active passages: half with the tokens marked that have the largest values, half with as many others."""
+    contexts = [item.context for item in items if item.drawn.active]
+    # Passages with fewer other tokens than marked ones are left out.
     contexts = [context for context in contexts if 2 * context.marked.sum() <= len(context.values)]
     contexts = contexts[: len(contexts) // 2 * 2]
-    asked = []
-    for at, place in enumerate(rng.permutation(len(contexts))):
-        one, truth = contexts[place], at % 2 == 0
-        marked = one.marked
+    questions = []
+    for i, place in enumerate(rng.permutation(len(contexts))):
+        context, truth = contexts[place], i % 2 == 0
+        marked = context.marked
         if not truth:
             others = rng.choice(np.flatnonzero(~marked), marked.sum(), replace=False)
             marked = np.isin(np.arange(len(marked)), others)
-        asked.append(_Asked(passage=one.with_marks(marked), truth=truth, group=one.group))
-    return [asked[at] for at in rng.permutation(len(asked))]
+        questions.append(_Question(context.with_marks(marked), truth, context.group))
+    return [questions[i] for i in rng.permutation(len(questions))]

@@ -1,4 +1,4 @@
-"""ExplainSpec: everything that slot explanations depend on, with the weights and the texts. Plain JSON both ways."""
+"""ExplainSpec: everything that slot explanations depend on, besides weights and texts."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -8,14 +8,14 @@ from probes.features.documents import Documents, Origin
 
 
 class Signal(Enum):
-    """What a token has to do with a slot."""
+    """How a token is related to a slot."""
 
     READ = "read"
-    """The read pattern: the share of the token's reading that goes to the slot, mean over heads and blocks."""
+    """The read pattern: the slot's share of the token's reading, mean over heads and blocks."""
     WRITE = "write"
     """Write credit, as in `probes.experiments.contents.provenance`: the write pattern (mean over heads) times the norm
-    of what is left of the write as its segment ends, summed over blocks. Memory tokens have no gates: the mean pattern
-    times how far the segment moved the slot."""
+    of what is left of the write at the end of its segment, summed over blocks. For memory tokens, which have no gates,
+    the mean pattern times how far the segment moved the slot."""
 
     @property
     def done(self) -> str:
@@ -24,31 +24,31 @@ class Signal(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class ExplainSpec(Spec):
-    """Which texts a checkpoint reads, and what is said of each of its slots."""
+    """Which texts a checkpoint reads, and what is found of each of its slots. Plain JSON both ways."""
 
     checkpoint: str
     documents: Documents = Documents(origin=Origin.HELD_OUT, count=64)
-    """Each with its answer behind it."""
+    """Each is read with its answer."""
     file: str | None = None
-    """A text file that is read in their place; see `probes.explain.corpus.of_file`."""
+    """A text file to read instead; see `probes.explain.corpus.of_file`."""
     segment_length: int | None = None
-    """Tokens; None, the checkpoint's own."""
+    """Tokens; None takes the checkpoint's own."""
     signals: tuple[Signal, ...] = (Signal.READ, Signal.WRITE)
     block: int | None = None
-    """The block whose memory is looked at; None, all that have one."""
+    """The block whose memory is explained; None takes all that have one."""
     contexts: int = 8
-    """Passages that are kept of each slot, those with the largest values."""
+    """Passages for each slot, those with the largest values."""
     each: int = 1
-    """Most of them from one story or document."""
+    """The most of them from one story or document."""
     keywords: int = 10
     model: str | None = None
-    """Name of the language model that describes slots, as its server knows it; None, none is asked."""
+    """The language model that describes slots, by its name on the server; None asks none."""
     slots: tuple[int, ...] | None = None
-    """Slots that it describes; None, all."""
+    """Slots that it describes; None for all."""
     items: int = 20
-    """Passages by which a description is scored: all of them by detection, the active half by fuzzing."""
+    """Passages that score a description: all of them by detection, the active half by fuzzing."""
     seed: int = 0
-    """For the halves, whatever is drawn, and the language model."""
+    """For the halves, all random draws and the language model."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,5 +1,4 @@
-"""What a sweep found: per-document values of every unit, their effects, joint effects beside sums, curves, and the
-tables of it all."""
+"""The result of a sweep: every unit's values by document, effects, joint effects beside sums, curves and tables."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,12 +18,12 @@ from probes.sweeps.screening import Screening
 from probes.sweeps.spec import SweepSpec
 
 Values = Mapping[Metric, Float[np.ndarray, "... document"]]
-"""By metric; where it is of units, [unit, document]."""
+"""By metric; [unit, document] for units."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Joint:
-    """Units replaced all at once."""
+    """Units that are replaced together."""
 
     label: str
     members: tuple[int, ...]
@@ -42,68 +41,66 @@ class SweepResult:
     parts: tuple[ModelPart, ...]
     """The units."""
     measured: tuple[int, ...]
-    """Indexes of the units that were measured: all, where nothing was screened."""
+    """Indexes of the measured units: all, if nothing was screened."""
     prompts: tuple[Prompt, ...]
     """The question of each document."""
     left_out: tuple[str, ...]
-    """Stories of documents without the segments or the donors that the spec asks for."""
+    """Stories of documents that lack the segments or donors that the spec asks for."""
     baseline: Values
     values: Values
-    """Of each measured unit's run."""
+    """Of the measured units."""
     joints: tuple[Joint, ...]
     joint_values: Values
     counts: tuple[int, ...]
-    """Points of the curves: units replaced together. Empty where units exclude each other."""
+    """Points of the curves: how many units are replaced together. Empty if units exclude each other."""
     best_first: Values
-    """With the first `count` units replaced, those whose single effects do most harm first. A document's order comes
-    from the effects in the other half of the stories, so that no curve profits from the noise that chose its order."""
+    """With the first `count` units replaced, most harmful single effects first. A document's order comes from the other
+    half of the stories, so that no curve profits from the noise that chose its order."""
     worst_first: Values
     screening: Screening | None
 
     @property
     def stories(self) -> tuple[str, ...]:
-        """Per document; documents of one story are one group."""
+        """Of each document; documents of one story are one group."""
         return tuple(prompt.group for prompt in self.prompts)
 
     @property
     def metric(self) -> Metric:
-        """The one that puts units in order."""
+        """The metric that orders units."""
         return self.spec.metrics[0]
 
     def differences(self, values: Values, metric: Metric) -> Float[np.ndarray, "unit document"]:
-        """`values` less each document's own unedited value."""
+        """`values` minus each document's own unedited value."""
         return values[metric] - self.baseline[metric]
 
     def effects(self, metric: Metric) -> tuple[Effect, ...]:
-        """Of each measured unit, with q over all of them."""
+        """Of each measured unit; q is over all of them."""
         return effects_of_units(self.differences(self.values, metric), self.stories, self.spec.seed)
 
     def ranking(self) -> tuple[int, ...] | None:
-        """Measured units by the size of their mean effect on the first metric, largest first; None where the screen
-        that chose them failed."""
+        """Measured units by the absolute value of their mean effect on the first metric, largest first; None if the
+        screen that chose them failed."""
         if self.screening is not None and not self.screening.trusted:
             return None
         means = self.differences(self.values, self.metric).mean(1)
-        return tuple(self.measured[at] for at in np.argsort(-np.abs(means), kind="stable"))
+        return tuple(self.measured[i] for i in np.argsort(-np.abs(means), kind="stable"))
 
     def joint_effects(self, metric: Metric) -> tuple[Effect | Redundancy, ...]:
-        """Of each joint, beside the sum of its members' single effects where all of these were measured."""
+        """Of each joint, beside the sum of its members' single effects if all of these were measured."""
         singles = dict(zip(self.measured, self.differences(self.values, metric)))
-        joint = self.differences(self.joint_values, metric)
-        alone = effects_of_units(joint, self.stories, self.spec.seed) if len(joint) else ()
+        differences = self.differences(self.joint_values, metric)
+        effects = effects_of_units(differences, self.stories, self.spec.seed) if len(differences) else ()
         return tuple(
-            (
-                joint_beside_singles(
-                    values, np.stack([singles[unit] for unit in one.members]), self.stories, self.spec.seed
-                )
-                if all(unit in singles for unit in one.members)
-                else effect
+            joint_beside_singles(
+                values, np.stack([singles[unit] for unit in joint.members]), self.stories, self.spec.seed
             )
-            for one, values, effect in zip(self.joints, joint, alone)
+            if singles.keys() >= set(joint.members)
+            else effect
+            for joint, values, effect in zip(self.joints, differences, effects)
         )
 
     def curves(self, metric: Metric) -> dict[str, tuple[Effect, ...]]:
-        """Effects with more and more units replaced, by order; a point for each of `counts`."""
+        """Effects by order of replacement; one for each of `counts`."""
         orders = {"best first": self.best_first, "worst first": self.worst_first} if self.counts else {}
         return {
             name: effects_of_units(self.differences(values, metric), self.stories, self.spec.seed)
@@ -111,21 +108,12 @@ class SweepResult:
         }
 
     def tables(self) -> dict[str, pd.DataFrame]:
-        """values: a row per measured unit, document and metric. units: a row per unit and metric. joints, curves:
-        likewise."""
-        metrics = self.spec.metrics
+        """values: a row for each measured unit, document and metric. units, joints and curves: for each of these and
+        each metric."""
+        kinds = {"values": self._values, "units": self._units, "joints": self._joints, "curves": self._curves}
         return {
-            "values": pd.DataFrame([row for metric in metrics for row in self._values(metric)]),
-            "units": pd.DataFrame([row for metric in metrics for row in self._units(metric)]),
-            "joints": pd.DataFrame([row for metric in metrics for row in self._joints(metric)]),
-            "curves": pd.DataFrame(
-                [
-                    {"metric": metric.value, "order": order, "units": count, **_columns(effect)}
-                    for metric in metrics
-                    for order, effects in self.curves(metric).items()
-                    for count, effect in zip(self.counts, effects)
-                ]
-            ),
+            name: pd.DataFrame([row for metric in self.spec.metrics for row in rows(metric)])
+            for name, rows in kinds.items()
         }
 
     def write(self, folder: Path) -> None:
@@ -151,11 +139,8 @@ class SweepResult:
 
     def _units(self, metric: Metric) -> list[dict[str, Any]]:
         effects = dict(zip(self.measured, self.effects(metric)))
-        scores = (
-            self.screening.scores
-            if self.screening is not None and metric is self.metric
-            else np.full(len(self.parts), np.nan)
-        )
+        screening = self.screening if metric is self.metric else None
+        scores = np.full(len(self.parts), np.nan) if screening is None else screening.scores
         return [
             {
                 "unit": unit,
@@ -170,24 +155,31 @@ class SweepResult:
 
     def _joints(self, metric: Metric) -> list[dict[str, Any]]:
         rows = []
-        for joint, found in zip(self.joints, self.joint_effects(metric)):
-            known = isinstance(found, Redundancy)
+        for joint, effect in zip(self.joints, self.joint_effects(metric)):
+            parts = {"singles": None, "difference": None}
+            if isinstance(effect, Redundancy):
+                parts, effect = {"singles": effect.singles, "difference": effect.difference}, effect.joint
             rows.append(
                 {
                     "joint": joint.label,
                     "units": len(joint.members),
                     "metric": metric.value,
-                    **_columns(found.joint if known else found),
+                    **_columns(effect),
+                    **{
+                        f"{name}_{column}": _columns(part)[column]
+                        for name, part in parts.items()
+                        for column in ("mean", "low", "high")
+                    },
                 }
             )
-            for name in ("singles", "difference"):
-                effect = getattr(found, name) if known else None
-                rows[-1] |= {
-                    f"{name}_{column}": value
-                    for column, value in _columns(effect).items()
-                    if column in ("mean", "low", "high")
-                }
         return rows
+
+    def _curves(self, metric: Metric) -> list[dict[str, Any]]:
+        return [
+            {"metric": metric.value, "order": order, "units": count, **_columns(effect)}
+            for order, effects in self.curves(metric).items()
+            for count, effect in zip(self.counts, effects)
+        ]
 
 
 def _place(part: ModelPart) -> dict[str, Any]:

@@ -1,10 +1,9 @@
-"""Screening: what every unit of a grid is worth, estimated from a few gradients, to choose the units that are then
-measured.
+"""Screening: the effect of every unit of a grid estimated from a few gradients, to choose the units to measure.
 
 Joint integrated gradients: all units move together from their own values to those that replace them, in a few steps
-with one backward pass each, and a unit's score is its difference times its mean gradient on the way (Sundararajan et
-al. 2017, arXiv 1703.01365; on activations, Hanna et al. 2024, arXiv 2403.17806). A gradient at the clean values alone
-misses what a saturated read hides.
+with one backward pass each. A unit's score is its difference times its mean gradient on the way (Sundararajan et al.
+2017, arXiv 1703.01365; on activations, Hanna et al. 2024, arXiv 2403.17806). A gradient at the clean values alone
+misses effects that a saturated read hides.
 """
 
 from collections import defaultdict
@@ -26,45 +25,44 @@ from lm2.runs.operations import Set
 from lm2.runs.runner import source_activations
 from lm2.tasks.encoded_prompt import EncodedPrompt
 from lm2.weights.checkpoint import Checkpoint
-from probes.causal.batch import Unit, together
+from probes.causal.batch import Unit, joint_unit
 from probes.causal.plan import Route, plan
 from probes.stats.metrics import Answer, Metric
 
 STEPS = 5
 RANDOM = 32
-"""Units measured beside those that the screen puts first: whether it can be trusted."""
+"""Units drawn from the others and measured, to test the screen."""
 TRUSTED = 0.8
-"""The least correlation of scores with measured effects at which there is a ranking."""
+"""The least correlation of scores with measured effects for a ranking."""
 
 _BANK = "bank"
-"""In the place of a hook point's name: the bank that a segment begins with."""
+"""The bank that a segment begins with, in place of a hook point's name."""
 
 _Point = tuple[int, str]
 """A segment, and the name of a hook point or `_BANK`."""
 
-_Mover = Callable[[Tensor], Tensor]
+_Change = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Screening:
-    """A screen beside the units that were measured because of it."""
+    """Scores of all units, and the units to measure."""
 
     scores: Float[np.ndarray, "unit"]
     """Means over documents, in the metric's unit."""
     top: tuple[int, ...]
-    """Units with the largest scores, whatever their sign, largest first."""
+    """Units with the largest absolute scores, largest first."""
     random: tuple[int, ...]
     """Units drawn from the others."""
     r: float
-    """Pearson correlation of score and measured mean effect over these units; nan before they were measured, and where
-    either does not vary."""
+    """Pearson correlation of score and measured mean effect over these units; nan until they are measured, or if either
+    is constant."""
     slope: float
-    """Of the measured effect on the score: 1 where the screen is right in size too."""
+    """Of the measured effect on the score: 1 if the scores also have the right size."""
 
     @classmethod
     def of(cls, scores: Float[np.ndarray, "unit"], k: int, seed: int) -> "Screening":
-        """What to measure for the sake of the best k: the top 2k, and up to `RANDOM` of the others, drawn with
-        `seed`."""
+        """Measure the top 2k for the best k, and up to `RANDOM` of the others, drawn with `seed`."""
         order = np.argsort(-np.abs(scores), kind="stable")
         others = np.random.default_rng(seed).permutation(order[2 * k :])
         return cls(
@@ -76,7 +74,7 @@ class Screening:
         )
 
     def beside(self, units: Sequence[int], measured: Float[np.ndarray, "unit"]) -> "Screening":
-        """The screen compared with the measured mean effects of some units."""
+        """This screening, with its correlation to the measured mean effects of some units."""
         scores = self.scores[list(units)]
         if len(scores) < 2 or np.ptp(scores) == 0 or np.ptp(measured) == 0:
             return self
@@ -90,131 +88,118 @@ class Screening:
 
 def scores(
     checkpoint: Checkpoint,
-    asked: EncodedPrompt,
+    encoded: EncodedPrompt,
     units: Sequence[Unit],
     metric: Metric,
     answer: Answer,
     *,
     steps: int = STEPS,
 ) -> Float[np.ndarray, "unit"]:
-    """The change of `metric` that each unit's replacement is estimated to make to one question's answer.
+    """The estimated change of `metric` in one question's answer when each unit is replaced.
 
-    Over all units they sum up to what all do together, as nearly as `steps` can tell. Units must be edits that put in
-    values which do not depend on the run, as Patch, Mean, Set and Initial do.
+    The scores of all units sum to their joint effect, up to the error of integrating in `steps`. Units must be edits
+    whose values do not depend on the run: Patch, Mean, Set or Initial.
 
     Raises ValueError as `run` does, and for a metric without a gradient.
     """
-    config, joint = checkpoint.config, together(units)
-    activations = source_activations(checkpoint, replace(asked.spec, interventions=joint))
-    first = min((pack.segment for pack in plan(config, asked, [joint], Route.EXACT, 1)), default=None)
+    config, joint = checkpoint.config, joint_unit(units)
+    activations = source_activations(checkpoint, replace(encoded.spec, interventions=joint))
+    first = min((pack.segment for pack in plan(config, encoded, [joint], Route.EXACT, 1)), default=None)
     if first is None:
         return np.zeros(len(units))
     with checkpoint.lock, torch.no_grad():
-        way = _Way(checkpoint, asked, joint, first, activations)
+        path = _Path(checkpoint, encoded, joint, first, activations)
         with torch.enable_grad():
-            moved = way.integrated(lambda logits, clean: _value(metric, answer, logits, clean), steps)
-        return np.array([way.share(unit, moved) for unit in units])
+            parts = path.integrated(metric, answer, steps)
+        return np.array([path.score(unit, parts) for unit in units])
 
 
-class _Way:
+class _Path:
     """From a document's own values to those that replace them, at every point that the units change."""
 
     def __init__(
-        self, checkpoint: Checkpoint, asked: EncodedPrompt, joint: Unit, first: int, activations: SourceActivations
+        self, checkpoint: Checkpoint, encoded: EncodedPrompt, joint: Unit, first: int, activations: SourceActivations
     ) -> None:
-        self._model, self._asked, self._activations = checkpoint.model, asked, activations
+        self._model, self._encoded, self._activations = checkpoint.model, encoded, activations
         self._fresh = self._model.fresh_bank(1)
-        segments = asked.segments[: asked.segment_of(asked.rows[-1]) + 1]
-        self._before, self._segments = run_up_to(self._model, segments[:first], asked.spec), segments[first:]
+        segments = encoded.segments[: encoded.segment_of(encoded.rows[-1]) + 1]
+        self._before, self._segments = run_up_to(self._model, segments[:first], encoded.spec), segments[first:]
         self._own: dict[_Point, Tensor] = {}
-        functions = self._functions(joint)
-        self._clean = self._logits({point: partial(self._keep, point) for point in functions})
-        self._to = {point: _through(functions[point], value) for point, value in self._own.items()}
-        self._there = self._places(joint)
+        changes = self._changes(joint)
+        self._clean = self._logits({point: partial(self._keep, point) for point in changes})
+        self._replaced = {point: changes[point](value) for point, value in self._own.items()}
+        self._masks = self._places(joint)
 
-    def integrated(self, value: Callable[[Tensor, Tensor], Tensor], steps: int) -> dict[_Point, Tensor]:
-        """Difference times mean gradient of `value(logits, clean logits)`, at each point."""
-        points = list(self._own)
-        total = {point: torch.zeros_like(self._own[point]) for point in points}
-        for at in range(steps):
-            share = (at + 0.5) / steps
+    def integrated(self, metric: Metric, answer: Answer, steps: int) -> dict[_Point, Tensor]:
+        """Difference times mean gradient of the metric, at each point."""
+        total = {point: torch.zeros_like(value) for point, value in self._own.items()}
+        for step in range(steps):
             leaves = {
-                point: torch.lerp(self._own[point], self._to[point], share).detach().requires_grad_()
-                for point in points
+                point: torch.lerp(value, self._replaced[point], (step + 0.5) / steps).detach().requires_grad_()
+                for point, value in self._own.items()
             }
-            logits = self._logits({point: partial(_put, leaves[point], self._there[point]) for point in points})
-            gradients = torch.autograd.grad(value(logits, self._clean), list(leaves.values()), allow_unused=True)
-            for point, gradient in zip(points, gradients):
+            logits = self._logits(
+                {point: partial(torch.where, self._masks[point], leaf) for point, leaf in leaves.items()}
+            )
+            value = _value(metric, answer, logits, self._clean)
+            gradients = torch.autograd.grad(value, list(leaves.values()), allow_unused=True)
+            for point, gradient in zip(leaves, gradients):
                 total[point] += 0 if gradient is None else gradient / steps
-        return {point: (self._to[point] - self._own[point]) * total[point] for point in points}
+        return {point: (self._replaced[point] - value) * total[point] for point, value in self._own.items()}
 
-    def share(self, unit: Unit, moved: Mapping[_Point, Tensor]) -> float:
-        """What one unit's places sum up to."""
-        return sum(float((moved[point] * there).sum()) for point, there in self._places(unit).items() if point in moved)
+    def score(self, unit: Unit, parts: Mapping[_Point, Tensor]) -> float:
+        """The sum of `parts` over the places that one unit changes."""
+        return sum(float((parts[point] * mask).sum()) for point, mask in self._places(unit).items())
 
     def _places(self, unit: Unit) -> dict[_Point, Bool[Tensor, "..."]]:
         """Where a unit changes something."""
-        marked = tuple(replace(change, operation=Set(value=1.0)) for change in unit)
+        ones = tuple(replace(change, operation=Set(value=1.0)) for change in unit)
         return {
-            point: _through(functions, torch.zeros_like(self._own[point])) > 0
-            for point, functions in self._functions(marked).items()
+            point: change(torch.zeros_like(self._own[point])) > 0
+            for point, change in self._changes(ones).items()
             if point in self._own
         }
 
-    def _functions(self, unit: Unit) -> dict[_Point, list[_Mover]]:
-        """What a unit does at each point, in its order."""
-        found: dict[_Point, list[_Mover]] = defaultdict(list)
-        config = self._model.config
+    def _changes(self, unit: Unit) -> dict[_Point, _Change]:
+        """What a unit does at each point."""
+        functions: dict[_Point, list[_Change]] = defaultdict(list)
+        config, activations = self._model.config, self._activations
         for segment in self._segments:
             if any(isinstance(change, BankEdit) and change.reaches(segment) for change in unit):
-                found[segment.index, _BANK].append(
+                functions[segment.index, _BANK].append(
                     lambda bank, segment=segment: of_memory(
-                        bank_in(unit, config, segment, bank, self._fresh, self._activations)
+                        bank_in(unit, config, segment, bank, self._fresh, activations)
                     )
                 )
-            for name, function in hooks(
-                unit, config, segment, self._activations, write=segment is not self._segments[-1]
-            ):
-                found[segment.index, name].append(lambda value, function=function: function(value, HookPoint()))
-        return found
+            for name, hook in hooks(unit, config, segment, activations, write=segment is not self._segments[-1]):
+                functions[segment.index, name].append(lambda value, hook=hook: hook(value, HookPoint()))
+        return {point: partial(_in_turn, chain) for point, chain in functions.items()}
 
-    def _logits(self, movers: Mapping[_Point, _Mover]) -> Float[Tensor, "row d_vocab"]:
-        """Those that predict the answer, when the value at each point is what its mover makes of it."""
-        before, rows = self._before, []
+    def _logits(self, changes: Mapping[_Point, _Change]) -> Float[Tensor, "row d_vocab"]:
+        """Those that predict the answer, with a change at each point."""
+        before, parts = self._before, []
         for segment in self._segments:
-            here = {name: mover for (index, name), mover in movers.items() if index == segment.index}
+            here = {name: change for (index, name), change in changes.items() if index == segment.index}
             bank = here.pop(_BANK)(of_memory(before.bank)) if _BANK in here else before.bank
             write = segment is not self._segments[-1]
-            with self._model.hooks(fwd_hooks=[(name, partial(_at_hook, mover)) for name, mover in here.items()]):
+            fwd_hooks = [(name, lambda value, hook, change=change: change(value)) for name, change in here.items()]
+            with self._model.hooks(fwd_hooks=[*fwd_hooks]):
                 begun = before._replace(bank=bank)
-                _, output = next(run_segments(self._model, [segment], self._asked.spec, {}, begun, write=write))
+                _, output = next(run_segments(self._model, [segment], self._encoded.spec, {}, begun, write=write))
             before = carried(self._model.config, output, segment.end)
-            rows.append(
-                output.unembed(
-                    output.final[
-                        0, [row - segment.start for row in self._asked.rows if segment.start <= row < segment.end]
-                    ]
-                )
-            )
-        return torch.cat(rows).float()
+            rows = [row - segment.start for row in self._encoded.rows if segment.start <= row < segment.end]
+            parts.append(output.unembed(output.final[0, rows]))
+        return torch.cat(parts).float()
 
     def _keep(self, point: _Point, value: Tensor) -> Tensor:
         self._own[point] = value
         return value
 
 
-def _at_hook(mover: _Mover, value: Tensor, hook: HookPoint) -> Tensor:
-    return mover(value)
-
-
-def _through(functions: Sequence[_Mover], value: Tensor) -> Tensor:
+def _in_turn(functions: Sequence[_Change], value: Tensor) -> Tensor:
     for function in functions:
         value = function(value)
     return value
-
-
-def _put(leaf: Tensor, there: Bool[Tensor, "..."], value: Tensor) -> Tensor:
-    return leaf.where(there, value)
 
 
 def _value(

@@ -1,4 +1,4 @@
-"""SweepSpec: everything that a sweep's numbers depend on, with the weights and the stories. Plain JSON both ways."""
+"""SweepSpec: everything that a sweep's numbers depend on, besides weights and stories."""
 
 from dataclasses import dataclass
 
@@ -12,20 +12,20 @@ from probes.sweeps.grid import Replacement, UnitGrid
 
 @dataclass(frozen=True, kw_only=True)
 class SweepSpec(Spec):
-    """One sweep of one checkpoint over the questions of one task."""
+    """A sweep of a checkpoint over the questions of a task. Plain JSON both ways."""
 
     checkpoint: str
     grid: UnitGrid = UnitGrid.SLOTS
     task: int = 1
     questions: int = 64
-    """Held-out questions, as `lm2.tasks.stories.questions` has them."""
+    """Held-out questions, those of `lm2.tasks.stories.questions`."""
     segment_length: int | None = None
-    """Tokens; None, the checkpoint's own."""
+    """Tokens; None takes the checkpoint's own."""
     back: tuple[int, ...] = (0,)
-    """Segments in which units are replaced, counted back from the answer's own: 0, that one. Gates are clamped in
+    """Segments in which units are replaced, counted back from the answer's own, which is 0. Gates are clamped in
     all."""
     replacement: Replacement | None = None
-    """None, the grid's own: CLAMP for gates, RESAMPLE for all others."""
+    """None takes CLAMP for gates and RESAMPLE for all others."""
     values: tuple[float, ...] = (0.0, 0.5, 1.0)
     """What gates are clamped to."""
     donors: int = 8
@@ -33,11 +33,11 @@ class SweepSpec(Spec):
     persistence: Persistence = Persistence.PERSIST
     route: Route = Route.EXACT
     metrics: tuple[Metric, ...] = tuple(Metric)
-    """The first one puts units in order."""
+    """The first one orders units."""
     screen: int | None = None
-    """Estimate all units, and measure those that matter for the best so many; None, measure all."""
+    """Estimate all units, and measure only what is needed to find the best `screen`; None measures all."""
     seed: int = 0
-    """For donors, the screen's random units and resamples."""
+    """For donors, the screen's random units and resampled intervals."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,5 +1,5 @@
-"""Sweeps: every unit of a grid replaced, one by one, in many documents; kept document by document, so that a stopped
-sweep goes on."""
+"""Sweeps: every unit of a grid replaced, one by one, in many documents. Results are kept document by document, so a
+stopped sweep continues."""
 
 import hashlib
 import time
@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float
 
 from lm2.runs.runner import run
 from lm2.tasks import stories
 from lm2.tasks.encoded_prompt import encode_prompt
 from lm2.weights.checkpoint import Checkpoint
-from probes.causal.batch import Unit, together
-from probes.causal.observe import answers
+from probes.causal.batch import Unit, joint_unit
 from probes.causal.plan import cost
 from probes.causal.planner import PACK, Planner
-from probes.stats.metrics import Answer, measure
+from probes.stats.metrics import measure
 from probes.store import Shapes, Store
 from probes.sweeps.grid import ReplacementSource, UnitGrid, parts, sources
 from probes.sweeps.result import Joint, SweepResult, Values
@@ -28,30 +28,30 @@ from probes.sweeps.screening import RANDOM, STEPS, Screening, scores
 from probes.sweeps.spec import SweepSpec
 
 OnProgress = Callable[[int, int], None]
-"""Hears (steps done, steps in all), a step for every document and pass. What it raises ends the sweep; what is done is
-kept."""
+"""Called with (steps done, steps in all) after each document of each pass. An exception in it ends the sweep, which
+keeps what is done."""
 
-_SAMPLED = 8
-"""Documents by which a cost is predicted."""
+_SAMPLE = 8
+"""Documents from which a cost is predicted."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """What a sweep will cost. Passes are forward passes of one segment of one document."""
+    """The cost of a sweep. Passes are forward passes of one segment of one document."""
 
     documents: int
     units: int
-    """To be measured in each document, joint ones and those of curves apart."""
+    """Measured in each document, without joint ones and those of curves."""
     naive: float
-    """Passes with a whole document for every unit."""
+    """Passes if every unit took a run of the whole document."""
     planned: float
     naive_seconds: float
     planned_seconds: float
-    """Wall-clock time at the pace of one plain run, and of one pack of units as planned."""
+    """Wall-clock time at the pace of one plain run, and of one planned pack of units."""
 
 
 class _Layout:
-    """A spec laid out for a checkpoint: documents, units and what replaces them. Raises ValueError as `sweep` does."""
+    """A spec for a checkpoint: documents, units and what replaces them. Raises ValueError as `sweep` does."""
 
     def __init__(self, spec: SweepSpec, checkpoint: Checkpoint) -> None:
         if spec.checkpoint != checkpoint.name:
@@ -62,25 +62,21 @@ class _Layout:
             encode_prompt(checkpoint, prompt, spec.segment_length)
             for prompt in stories.questions(spec.task, spec.questions)
         ]
-        assert spec.replacement is not None, "it was filled in"
+        assert spec.replacement is not None, "the spec fills it in"
         self.sources, self.left_out = sources(
             spec.replacement, spec.persistence, encoded_prompts, max(spec.back), spec.donors, spec.seed
         )
         self._texts = [encoded.spec.text for encoded in encoded_prompts]
-        by_put = dict(zip(map(id, encoded_prompts), answers(encoded_prompts)))
-        self.answers: tuple[Answer, ...] = tuple(by_put[id(source.asked)] for source in self.sources)
 
     @cached_property
     def joints(self) -> tuple[Joint, ...]:
-        """The units of each group at once, and all of them unless they exclude each other."""
-        labels = list(dict.fromkeys(part.group for part in self.parts))
-        found = [
-            Joint(label=label, members=tuple(at for at, part in enumerate(self.parts) if part.group == label))
-            for label in labels
-        ]
-        if self.spec.grid is not UnitGrid.GATES and len(found) > 1:
-            found.append(Joint(label="all", members=tuple(range(len(self.parts)))))
-        return tuple(found)
+        """The units of each group together, and all of them unless they exclude each other."""
+        groups: dict[str, list[int]] = {}
+        for unit, part in enumerate(self.parts):
+            groups.setdefault(part.group, []).append(unit)
+        if self.spec.grid is not UnitGrid.GATES and len(groups) > 1:
+            groups["all"] = [*range(len(self.parts))]
+        return tuple(Joint(label=label, members=tuple(units)) for label, units in groups.items())
 
     def units(self, source: ReplacementSource) -> tuple[Unit, ...]:
         return tuple(source.unit(part) for part in self.parts)
@@ -94,13 +90,12 @@ class _Layout:
     @property
     def key(self) -> dict[str, Any]:
         """Everything that results depend on."""
-        documents = hashlib.sha256("\f\f".join(self._texts).encode()).hexdigest()
         return {
             "spec": self.spec.to_json(),
             "spec_digest": self.spec.digest,
             "checkpoint_digest": self.checkpoint.digest,
             "dtype": self.checkpoint.dtype,
-            "documents_digest": documents,
+            "documents_digest": hashlib.sha256("\f\f".join(self._texts).encode()).hexdigest(),
         }
 
     @property
@@ -108,85 +103,89 @@ class _Layout:
         """Documents times passes over them."""
         return len(self.sources) * ((self.spec.screen is not None) + 1 + bool(self.counts(len(self.parts))))
 
+    def measured(
+        self, source: ReplacementSource, units: Sequence[Unit]
+    ) -> tuple[Float[np.ndarray, "metric"], Float[np.ndarray, "unit metric"]]:
+        """The metrics of a document's unedited run, and of each unit's."""
+        planner = Planner(self.checkpoint, source.encoded, units, route=self.spec.route)
+
+        def metrics(logits: Float[np.ndarray, "row d_vocab"]) -> list[float]:
+            return [measure(metric, source.answer, logits, planner.clean) for metric in self.spec.metrics]
+
+        values = np.empty((len(units), len(self.spec.metrics)))
+        for indexes, logits in planner.answers():
+            values[list(indexes)] = [metrics(rows) for rows in logits]
+        return np.array(metrics(planner.clean)), values
+
 
 def predict(spec: SweepSpec, checkpoint: Checkpoint) -> Prediction:
-    """What `sweep` will cost; runs one document plainly and one pack of its units as planned. Raises ValueError as
-    `sweep` does."""
+    """The cost of `sweep`, from one plain run and one pack of units. Raises ValueError as `sweep` does."""
     layout = _Layout(spec, checkpoint)
     measured = len(layout.parts) if spec.screen is None else min(len(layout.parts), 2 * spec.screen + RANDOM)
-    sample = layout.sources[:: -(-len(layout.sources) // _SAMPLED)]
+    sample = layout.sources[:: -(-len(layout.sources) // _SAMPLE)]
     naive, planned = 0.0, 0.0
     for source in sample:
         units = layout.units(source)
-        singles = cost(checkpoint.config, source.asked, units, spec.route)
-        all_of_them = together(units) if spec.grid is not UnitGrid.GATES else units[0]
-        others = cost(
-            checkpoint.config,
-            source.asked,
-            [all_of_them] * (len(layout.joints) + 2 * len(layout.counts(measured))),
-            spec.route,
-        )
-        segments = len(source.asked.segments)
+        singles = cost(checkpoint.config, source.encoded, units, spec.route)
+        joint = joint_unit(units) if spec.grid is not UnitGrid.GATES else units[0]
+        joints = [joint] * (len(layout.joints) + 2 * len(layout.counts(measured)))
+        segments = len(source.encoded.segments)
         naive += singles.naive * measured / singles.units
         planned += (
             (singles.planned - segments) * measured / singles.units
-            + others.planned
+            + cost(checkpoint.config, source.encoded, joints, spec.route).planned
             + segments * (1 + len(source.donors))
+            + (3 * STEPS * segments if spec.screen is not None else 0)
         )
-        planned += 3 * STEPS * segments if spec.screen is not None else 0
-    share = len(layout.sources) / len(sample)
+    scale = len(layout.sources) / len(sample)
     plain_pace, planned_pace = _paces(layout)
     return Prediction(
         documents=len(layout.sources),
         units=measured,
-        naive=naive * share,
-        planned=planned * share,
-        naive_seconds=naive * share * plain_pace,
-        planned_seconds=planned * share * planned_pace,
+        naive=naive * scale,
+        planned=planned * scale,
+        naive_seconds=naive * scale * plain_pace,
+        planned_seconds=planned * scale * planned_pace,
     )
 
 
 def _paces(layout: _Layout) -> tuple[float, float]:
-    """Seconds a pass of a plain run, and of a pack as planned."""
+    """Seconds per pass of a plain run, and of a planned pack."""
     source = layout.sources[0]
-    units = layout.units(source)
-    few = units[:: -(-len(units) // PACK)]
+    units, segments = layout.units(source), len(source.encoded.segments)
+    pack = units[:: -(-len(units) // PACK)]
     began = time.perf_counter()
-    run(layout.checkpoint, source.asked.spec)
+    run(layout.checkpoint, source.encoded.spec)
     between = time.perf_counter()
-    _measured(layout, source, layout.answers[0], few)
-    planned = cost(layout.checkpoint.config, source.asked, few, layout.spec.route).planned + len(source.donors) * len(
-        source.asked.segments
-    )
-    return (between - began) / len(source.asked.segments), (time.perf_counter() - between) / planned
+    layout.measured(source, pack)
+    passes = cost(layout.checkpoint.config, source.encoded, pack, layout.spec.route).planned
+    passes += len(source.donors) * segments
+    return (between - began) / segments, (time.perf_counter() - between) / passes
 
 
 def sweep(
     spec: SweepSpec, checkpoint: Checkpoint, out: Path | None = None, on_progress: OnProgress = lambda done, total: None
 ) -> SweepResult:
-    """Replace every unit in every document, or after a screen the units that matter; then all at once, and
-    cumulatively.
+    """Replace every unit in every document, or only those that a screen chooses; then groups of units together, and
+    more and more units.
 
-    `out`: a folder that keeps each document's results as they come, and in the end the tables; a sweep that was stopped
-    goes on from what is there.
+    `out`: a folder for each document's results and, at the end, the tables; a stopped sweep continues from there.
 
-    Raises ValueError for another checkpoint's spec, what the model lacks, more questions than there are, documents
-    without donors, and a folder with another sweep's results, or with some that an earlier version or another device
-    has begun.
+    Raises ValueError for another checkpoint's spec, units that the model lacks, more questions than there are, no
+    documents with donors, and a folder with results of another sweep, an earlier version or another device.
     """
     layout = _Layout(spec, checkpoint)
-    store = Store(out, layout.key, checkpoint)
-    work = _Work(layout, store, on_progress)
-    screening = None if spec.screen is None else work.screen(spec.screen)
+    passes = _Passes(layout, Store(out, layout.key, checkpoint), on_progress)
+    screening = None if spec.screen is None else passes.screen(spec.screen)
     measured = (
         tuple(range(len(layout.parts))) if screening is None else tuple(sorted({*screening.top, *screening.random}))
     )
-    baseline, values, joint_values = work.measure(measured)
+    baseline, values, joint_values = passes.measure(measured)
     if screening is not None:
         metric = spec.metrics[0]
         screening = screening.beside(measured, (values[metric] - baseline[metric]).mean(1))
     counts = layout.counts(len(measured))
-    best, worst = work.curves(measured, baseline, values, counts) if counts else ({}, {})
+    best, worst = passes.curves(measured, baseline, values, counts) if counts else ({}, {})
     result = SweepResult(
         spec=spec,
         checkpoint_digest=checkpoint.digest,
@@ -194,7 +193,7 @@ def sweep(
         dtype=checkpoint.dtype,
         parts=layout.parts,
         measured=measured,
-        prompts=tuple(source.asked.prompt for source in layout.sources),
+        prompts=tuple(source.encoded.prompt for source in layout.sources),
         left_out=layout.left_out,
         baseline=baseline,
         values=values,
@@ -210,7 +209,7 @@ def sweep(
     return result
 
 
-class _Work:
+class _Passes:
     """Passes over the documents of a sweep."""
 
     def __init__(self, layout: _Layout, store: Store, on_progress: OnProgress) -> None:
@@ -218,39 +217,30 @@ class _Work:
         self._done = 0
 
     def screen(self, k: int) -> Screening:
-        """Scores of all units, and which of them to measure for the sake of the best k."""
+        """Scores of all units, and which of them to measure for the best k."""
         layout, spec = self._layout, self._layout.spec
 
-        def scored(index: int) -> list[float]:
+        def score(index: int) -> list[float]:
             source = layout.sources[index]
-            return scores(
-                layout.checkpoint, source.asked, layout.units(source), spec.metrics[0], layout.answers[index]
-            ).tolist()
+            units = layout.units(source)
+            return scores(layout.checkpoint, source.encoded, units, spec.metrics[0], source.answer).tolist()
 
-        return Screening.of(np.mean(self._each("screen", scored, (len(layout.parts),)), axis=0), k, spec.seed)
+        return Screening.of(np.mean(self._each("screen", score, (len(layout.parts),)), axis=0), k, spec.seed)
 
     def measure(self, measured: Sequence[int]) -> tuple[Values, Values, Values]:
-        """By metric: the unedited values [document], those of the measured units and those of the joints [unit,
-        document]."""
-        layout = self._layout
+        """The unedited values, those of the measured units and those of the joints."""
+        layout, metrics = self._layout, len(self._layout.spec.metrics)
 
         def values(index: int) -> dict[str, Any]:
             source = layout.sources[index]
             units = layout.units(source)
-            joints = [together(units[at] for at in joint.members) for joint in layout.joints]
-            baseline, found = _measured(
-                layout, source, layout.answers[index], [*(units[at] for at in measured), *joints]
-            )
-            return {
-                "baseline": baseline.tolist(),
-                "units": found[: len(measured)].tolist(),
-                "joints": found[len(measured) :].tolist(),
-            }
+            joints = [joint_unit(units[member] for member in joint.members) for joint in layout.joints]
+            baseline, edited = layout.measured(source, [*(units[unit] for unit in measured), *joints])
+            singles, joint = np.split(edited, [len(measured)])
+            return {"baseline": baseline.tolist(), "units": singles.tolist(), "joints": joint.tolist()}
 
-        metrics = len(layout.spec.metrics)
-        form = {"baseline": (metrics,), "units": (len(measured), metrics), "joints": (len(layout.joints), metrics)}
-        held = self._each("units", values, form)
-        baseline, units, joints = (self._by_metric([one[name] for one in held]) for name in form)
+        shapes = {"baseline": (metrics,), "units": (len(measured), metrics), "joints": (len(layout.joints), metrics)}
+        baseline, units, joints = self._by_metric("units", values, shapes)
         return baseline, units, joints
 
     def curves(
@@ -259,57 +249,45 @@ class _Work:
         """By metric, [point, document]: units replaced together, best first and worst first."""
         layout, metric = self._layout, self._layout.spec.metrics[0]
         harm = metric.harm * (values[metric] - baseline[metric])
-        folds = _folds([source.asked.prompt.group for source in layout.sources])
+        stories = np.array([source.encoded.prompt.group for source in layout.sources])
+        halves = pd.factorize(stories)[0] % 2
 
         def along(index: int) -> dict[str, Any]:
             source = layout.sources[index]
             units = layout.units(source)
-            others = folds != folds[index]
-            order = [
-                measured[at]
-                for at in np.argsort(-harm[:, others if others.any() else slice(None)].mean(1), kind="stable")
+            others = halves != halves[index]
+            means = harm[:, others if others.any() else slice(None)].mean(1)
+            order = [measured[i] for i in np.argsort(-means, kind="stable")]
+            joints = [
+                joint_unit(units[unit] for unit in way[:count]) for way in (order, order[::-1]) for count in counts
             ]
-            sets = [together(units[at] for at in way[:count]) for way in (order, order[::-1]) for count in counts]
-            _, found = _measured(layout, source, layout.answers[index], sets)
-            return {"best": found[: len(counts)].tolist(), "worst": found[len(counts) :].tolist()}
+            best, worst = np.split(layout.measured(source, joints)[1], 2)
+            return {"best": best.tolist(), "worst": worst.tolist()}
 
         points = (len(counts), len(layout.spec.metrics))
-        held = self._each("curve", along, {"best": points, "worst": points})
-        best, worst = (self._by_metric([one[name] for one in held]) for name in ("best", "worst"))
+        best, worst = self._by_metric("curve", along, {"best": points, "worst": points})
         return best, worst
 
-    def _each(self, name: str, work: Callable[[int], Any], form: Shapes) -> list[Any]:
-        found = []
+    def _each(self, name: str, work: Callable[[int], Any], shapes: Shapes) -> list[Any]:
+        """The values of each document, from the store or computed by `work`."""
+        documents = []
         for index in range(len(self._layout.sources)):
             file = f"{name}-{index:05}"
-            held = self._store.get(file, form)
-            if held is None:
-                held = work(index)
-                self._store.put(file, held)
-            found.append(held)
+            values = self._store.get(file, shapes)
+            if values is None:
+                values = work(index)
+                self._store.put(file, values)
+            documents.append(values)
             self._done += 1
             self._on_progress(self._done, self._layout.steps)
-        return found
+        return documents
 
-    def _by_metric(self, held: Sequence[Any]) -> Values:
-        stacked = np.array(held, float)  # [document, ..., metric]
-        return {metric: np.moveaxis(stacked[..., at], 0, -1) for at, metric in enumerate(self._layout.spec.metrics)}
-
-
-def _folds(names: Sequence[str]) -> np.ndarray:
-    """Half of the stories each, by turns."""
-    order = {name: at for at, name in enumerate(dict.fromkeys(names))}
-    return np.array([order[name] % 2 for name in names])
-
-
-def _measured(
-    layout: _Layout, source: ReplacementSource, answer: Answer, units: Sequence[Unit]
-) -> tuple[Float[np.ndarray, "metric"], Float[np.ndarray, "unit metric"]]:
-    """The metrics of a document's unedited run, and of each unit's."""
-    planner = Planner(layout.checkpoint, source.asked, units, route=layout.spec.route)
-    metrics = layout.spec.metrics
-    found = np.empty((len(units), len(metrics)))
-    for indexes, logits in planner.answers():
-        for index, rows in zip(indexes, logits):
-            found[index] = [measure(metric, answer, rows, planner.clean) for metric in metrics]
-    return np.array([measure(metric, answer, planner.clean, planner.clean) for metric in metrics]), found
+    def _by_metric(
+        self, name: str, work: Callable[[int], dict[str, Any]], shapes: dict[str, tuple[int, ...]]
+    ) -> list[Values]:
+        """Each of the values in `shapes` over all documents, by metric, with the document as the last axis."""
+        documents = self._each(name, work, shapes)
+        # Each is [document, ..., metric].
+        stacked = [np.array([values[name] for values in documents], float) for name in shapes]
+        metrics = self._layout.spec.metrics
+        return [{metric: np.moveaxis(array[..., i], 0, -1) for i, metric in enumerate(metrics)} for array in stacked]

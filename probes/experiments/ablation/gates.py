@@ -1,5 +1,6 @@
-"""Which gate must move, and which may stand still? Each gate is held at values and at its own mean."""
+"""Which gate must move, and which may stand still? Each gate is held at fixed values and at its own mean."""
 
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -26,8 +27,7 @@ class Clamped:
     gate: str
     value: float
     of_mean: bool
-    """Whether the value is the gate's own mean over the questions' documents: the control, which takes only its
-    variation away."""
+    """Whether the value is the gate's own mean over the documents: the control, which removes only its variation."""
     condition: AblationCondition
 
 
@@ -38,30 +38,29 @@ def gates(
     values: Sequence[float] = (0.0, 0.5, 1.0),
     on_document: OnDocument = lambda: None,
 ) -> tuple[Clamped, ...]:
-    """Each gate clamped to each value and to its own mean. `on_document` is called twice a question.
+    """Each gate clamped to each value and to its own mean. `on_document` is called twice for each question.
 
-    Raises ValueError for a model without gates, and for questions with one answer.
+    Raises ValueError for a model without gates, and for questions with a single answer.
     """
     check_foils(encoded_prompts)
     EXPERIMENT.check(checkpoint)
-    there = {gate.name: gate.site for gate in gates_of(checkpoint.config)}
-    means = _means(checkpoint, encoded_prompts, there, on_document)
+    sites = {gate.name: gate.site for gate in gates_of(checkpoint.config)}
+    means = _means(checkpoint, encoded_prompts, sites, on_document)
     clamps = [
         (gate, value, of_mean)
-        for gate in there
+        for gate in sites
         for value, of_mean in [*((value, False) for value in values), (means[gate], True)]
     ]
-    units = [(Edit(site=there[gate], operation=Set(value=value)),) for gate, value, _ in clamps]
-    clean, *seen = observe(
+    units = [(Edit(site=sites[gate], operation=Set(value=value)),) for gate, value, _ in clamps]
+    clean, *clamped = observe(
         checkpoint, encoded_prompts, [[unit] * len(encoded_prompts) for unit in ((), *units)], on_document
     )
-    found = []
-    for (gate, value, of_mean), edited in zip(clamps, seen):
+    results = []
+    for (gate, value, of_mean), edited in zip(clamps, clamped):
         name = f"{gate} gate at {value:.2f}" + (", its mean (control)" if of_mean else "")
-        found.append(
-            Clamped(gate=gate, value=value, of_mean=of_mean, condition=AblationCondition.of(name, clean, edited))
-        )
-    return tuple(found)
+        condition = AblationCondition.of(name, clean, edited)
+        results.append(Clamped(gate=gate, value=value, of_mean=of_mean, condition=condition))
+    return tuple(results)
 
 
 def _means(
@@ -70,15 +69,16 @@ def _means(
     sites: Mapping[str, AnySite],
     on_document: OnDocument,
 ) -> dict[str, float]:
-    """The mean of each site over the questions' documents and all that it has."""
-    sums, counts = dict.fromkeys(sites, 0.0), dict.fromkeys(sites, 0)
-    names = {Capture(site): name for name, site in sites.items()}
+    """The mean of each site over documents and all its axes."""
+    sums, counts = defaultdict[Capture, float](float), Counter[Capture]()
+    captures = {name: Capture(site) for name, site in sites.items()}
     for encoded in encoded_prompts:
-        for (capture, _), value in run(checkpoint, replace(encoded.spec, captures=tuple(names))).records.items():
-            sums[names[capture]] += float(value.sum(dtype=np.float64))
-            counts[names[capture]] += value.size
+        trace = run(checkpoint, replace(encoded.spec, captures=tuple(captures.values())))
+        for (capture, _), value in trace.records.items():
+            sums[capture] += float(value.sum(dtype=np.float64))
+            counts[capture] += value.size
         on_document()
-    return {name: sums[name] / counts[name] for name in sites}
+    return {name: sums[capture] / counts[capture] for name, capture in captures.items()}
 
 
 def findings(

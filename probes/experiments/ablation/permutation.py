@@ -1,4 +1,4 @@
-"""Does a slot's number matter? The bank's slots in another order."""
+"""Does a slot's number matter? The bank's slots are put in another order."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,21 +10,21 @@ from lm2.runs.interventions import BankEdit
 from lm2.runs.operations import Permute
 from lm2.tasks.encoded_prompt import EncodedPrompt
 from lm2.weights.checkpoint import Checkpoint
-from probes.causal.ablations import donors_bank
-from probes.causal.observe import Observed, OnDocument, before, observe
+from probes.causal.observe import Observed, OnDocument, observe, other_stories
+from probes.causal.patching import bank_edit
 from probes.experiments.experiment import Experiment, held_out
 from probes.findings import Column, Findings, columns_of, share
 
 
 @dataclass(frozen=True, kw_only=True)
 class Permutation:
-    """The bank's slots in another order as the question's segment begins."""
+    """The bank's slots in another order when the question's segment begins."""
 
     right: Rate
     largest_change: float
-    """Of any logit of any answer, in logits: 0 up to rounding where reading does not know a slot's number."""
+    """Of any logit of any answer, in logits: 0 up to rounding if reading ignores a slot's number."""
     foreign: Rate
-    """Control: the slots' contents replaced by another story's instead."""
+    """Control: the slots replaced by another story's instead."""
     foreign_change: float
 
 
@@ -35,7 +35,7 @@ def permutation(
     seed: int = 0,
     on_document: OnDocument = lambda: None,
 ) -> Permutation:
-    """Permute the slots, one random order a question. `on_document` is called once a question.
+    """Permute the slots in a random order for each question. `on_document` is called once for each question.
 
     Raises ValueError for questions of fewer than 2 stories.
     """
@@ -44,9 +44,10 @@ def permutation(
     permuted = [
         (BankEdit(operation=order, segments=(encoded.segment,)),) for encoded, order in zip(encoded_prompts, orders)
     ]
-    replaced = [
-        (donors_bank(before(encoded_prompts, at, 1)[0], encoded),) for at, encoded in enumerate(encoded_prompts)
-    ]
+    replaced = []
+    for index, encoded in enumerate(encoded_prompts):
+        (donor,) = other_stories(encoded_prompts, index, 1)
+        replaced.append((bank_edit(donor.spec.text, donor.segment, encoded.segment),))
     clean, moved, foreign = observe(
         checkpoint, encoded_prompts, [[()] * len(encoded_prompts), permuted, replaced], on_document
     )
@@ -58,8 +59,8 @@ def permutation(
     )
 
 
-def _largest_change(one: Observed, other: Observed) -> float:
-    return max(float(np.abs(a - b).max()) for a, b in zip(one.logits, other.logits))
+def _largest_change(clean: Observed, edited: Observed) -> float:
+    return max(float(np.abs(a - b).max()) for a, b in zip(clean.logits, edited.logits))
 
 
 def findings(

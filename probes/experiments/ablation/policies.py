@@ -1,5 +1,4 @@
-"""Is it the memory that answers? It may write, not write, be reset, be silent, or begin with what other documents
-left."""
+"""Is it the memory that answers? It writes, does not write, is reset, is off, or begins with other documents' bank."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +9,15 @@ from lm2.runs.interventions import Carry, Freeze, MemoryOff, Reset
 from lm2.tasks.encoded_prompt import EncodedPrompt
 from lm2.weights.checkpoint import Checkpoint
 from probes.causal.batch import Unit
-from probes.causal.observe import Observed, OnDocument, before, check_foils, constant, measured, observe
+from probes.causal.observe import (
+    Observed,
+    OnDocument,
+    check_foils,
+    constant_answer,
+    metric_change,
+    observe,
+    other_stories,
+)
 from probes.experiments.experiment import Experiment, held_out
 from probes.findings import NOTHING, Cell, Column, Findings, columns_of, mean, share
 from probes.stats.effects import Effect, effect
@@ -31,11 +38,10 @@ class AblationCondition:
 
     @classmethod
     def of(cls, name: str, clean: Observed, edited: Observed) -> Self:
-        """What the questions are worth `edited`, beside what they are `clean`."""
         return cls(
             name=name,
             right=edited.share(),
-            effect=effect(measured(clean, edited, Metric.LOGIT_DIFFERENCE), clean.stories),
+            effect=effect(metric_change(clean, edited, Metric.LOGIT_DIFFERENCE), clean.stories),
         )
 
     @property
@@ -46,35 +52,36 @@ class AblationCondition:
 def policies(
     checkpoint: Checkpoint, encoded_prompts: Sequence[EncodedPrompt], *, on_document: OnDocument = lambda: None
 ) -> tuple[AblationCondition, ...]:
-    """What the memory may do: write, not write, be reset, be silent, or begin with what other documents left.
+    """The questions with the memory on, frozen, reset, off, or begun with other documents' bank.
 
-    Control: writes frozen from the question's own segment on, which can change nothing. `on_document` is called once a
-    question. Raises ValueError for questions of fewer than 4 stories, and for those with one answer.
+    Control: writes frozen from the question's own segment on, which can change nothing. `on_document` is called once
+    for each question. Raises ValueError for questions of fewer than 4 stories or with a single answer.
     """
     check_foils(encoded_prompts)
+    count = len(encoded_prompts)
     conditions: dict[str, list[Unit]] = {
-        "memory on": [()] * len(encoded_prompts),
+        "memory on": [()] * count,
         "writes frozen from the question on (control)": [
             (Freeze(segment=encoded.segment_of(encoded.rows[-1])),) for encoded in encoded_prompts
         ],
         "writes frozen from half way on": [(Freeze(segment=encoded.segment // 2),) for encoded in encoded_prompts],
-        "writes frozen from the start": [(Freeze(),)] * len(encoded_prompts),
+        "writes frozen from the start": [(Freeze(),)] * count,
         "bank reset before the question": [(Reset(segment=encoded.segment),) for encoded in encoded_prompts],
-        "memory off": [(MemoryOff(),)] * len(encoded_prompts),
+        "memory off": [(MemoryOff(),)] * count,
         "bank carried over from 3 documents": [
-            (Carry(texts=tuple(encoded.prompt.text for encoded in before(encoded_prompts, at, 3))),)
-            for at in range(len(encoded_prompts))
+            (Carry(texts=tuple(encoded.prompt.text for encoded in other_stories(encoded_prompts, index, 3))),)
+            for index in range(count)
         ],
     }
-    seen = observe(checkpoint, encoded_prompts, [*conditions.values()], on_document)
-    return tuple(AblationCondition.of(name, seen[0], edited) for name, edited in zip(conditions, seen))
+    observed = observe(checkpoint, encoded_prompts, [*conditions.values()], on_document)
+    return tuple(AblationCondition.of(name, observed[0], edited) for name, edited in zip(conditions, observed))
 
 
 def findings(
     checkpoint: Checkpoint, questions: Sequence[EncodedPrompt], seed: int, on_document: OnDocument
 ) -> tuple[Findings, ...]:
     rows = [condition.row for condition in policies(checkpoint, questions, on_document=on_document)]
-    rows.append(("best constant answer (chance)", share(constant(questions)), *[NOTHING] * 3))
+    rows.append(("best constant answer (chance)", share(constant_answer(questions)), *[NOTHING] * 3))
     return (Findings(title="What the memory may do", columns=columns_of(CONDITIONS, rows), note=held_out(questions)),)
 
 

@@ -1,4 +1,4 @@
-"""Does the model answer what is true in the story whose bank it got?"""
+"""Does the model answer what is true in the story whose bank it has been given?"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,33 +9,33 @@ from lm2.intervals import Bounded, Rate
 from lm2.tasks.encoded_prompt import EncodedPrompt, encode_prompt
 from lm2.tasks.questions import UnanswerableError, answer
 from lm2.weights.checkpoint import Checkpoint
-from probes.causal.ablations import donors_bank
 from probes.causal.observe import Observed, OnDocument, observe
+from probes.causal.patching import bank_edit
 from probes.experiments.experiment import Experiment
 from probes.findings import Column, Findings, columns_of, share
 
 
 @dataclass(frozen=True, kw_only=True)
 class Swapped:
-    """Some slots of the bank replaced, as the question's segment begins, by those of another story's bank."""
+    """Some slots of the bank replaced by another story's when the question's segment begins."""
 
     slots: int
     donor: Rate
-    """Share that answers what is true in the donor's story."""
+    """Share answered with what is true in the donor's story."""
     own: Rate
-    """Share that still answers what is true in its own story."""
+    """Share still answered with what is true in the own story."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Swap:
-    """Does the model answer the donor's value?"""
+    """Swaps of more and more slots."""
 
     pairs: tuple[tuple[EncodedPrompt, EncodedPrompt, str], ...]
-    """(question, donor, what the donor's story answers to it); donors say something else than the own story."""
+    """(question, donor, answer in the donor's story), which differs from the answer in the own story."""
     doses: tuple[Swapped, ...]
     """By number of swapped slots, drawn at random; the last is the whole bank."""
     agreeing: Rate | None
-    """Control: the whole bank swapped for that of another story that says the same; share that answers it. None without
+    """Control: the whole bank swapped for that of another story with the same answer; share answered so. None without
     such pairs."""
 
 
@@ -47,18 +47,17 @@ def swap(
     seed: int = 0,
     on_document: OnDocument = lambda: None,
 ) -> Swap:
-    """Swap banks between stories, question by question; questions for which no other story has another answer are left
-    out.
+    """Swap banks between stories, question by question, leaving out questions that no other story answers differently.
 
-    `doses`: numbers of slots to swap; None, powers of two up to the whole bank. `on_document` is called once a question
-    and control. Raises ValueError where no pair can be made.
+    `doses`: numbers of slots to swap; None takes powers of two up to the whole bank. `on_document` is called once for
+    each question and control. Raises ValueError if there is no pair.
     """
     slots = checkpoint.config.slots
-    doses = [2**at for at in range(slots.bit_length()) if 2**at < slots] + [slots] if doses is None else doses
+    doses = [2**power for power in range(slots.bit_length()) if 2**power < slots] + [slots] if doses is None else doses
     draw = np.random.default_rng(seed)
     pairs, agreeing = [], []
     for encoded in encoded_prompts:
-        donors = [encoded_prompts[at] for at in draw.permutation(len(encoded_prompts))]
+        donors = [encoded_prompts[i] for i in draw.permutation(len(encoded_prompts))]
         other, same = _partners(encoded, [donor for donor in donors if donor.prompt.group != encoded.prompt.group])
         pairs += [] if other is None else [(encoded, *other)]
         agreeing += [] if same is None else [(encoded, same)]
@@ -66,42 +65,42 @@ def swap(
         raise ValueError(
             f"none of {len(encoded_prompts)} questions has another answer in another of these stories: nothing to swap"
         )
-    asked = [encoded for encoded, _, _ in pairs]
-    theirs = tuple(
+    own = [encoded for encoded, _, _ in pairs]
+    with_donors_answer = tuple(
         encode_prompt(checkpoint, replace(encoded.prompt, answers=(value,)), encoded.spec.segment_length)
         for encoded, _, value in pairs
     )
     orders = [tuple(map(int, draw.permutation(slots))) for _ in pairs]
-    changes = [
-        [(donors_bank(donor, encoded, order[:count]),) for (encoded, donor, _), order in zip(pairs, orders)]
+    conditions = [
+        [
+            (bank_edit(donor.spec.text, donor.segment, encoded.segment, order[:count]),)
+            for (encoded, donor, _), order in zip(pairs, orders)
+        ]
         for count in doses
     ]
-    seen = observe(checkpoint, asked, changes, on_document)
-    # Predicted from the question alone, whatever the answer is.
-    if all(len(encoded.answer_ids) == 1 for encoded in (*asked, *theirs)):
-        told = [Observed(encoded_prompts=theirs, logits=one.logits) for one in seen]
+    by_own = observe(checkpoint, own, conditions, on_document)
+    # Answers of one token are predicted from the question alone.
+    if all(len(encoded.answer_ids) == 1 for encoded in (*own, *with_donors_answer)):
+        by_other = [Observed(encoded_prompts=with_donors_answer, logits=observed.logits) for observed in by_own]
     else:
-        told = observe(checkpoint, theirs, changes)
-    control = observe(
-        checkpoint,
-        [encoded for encoded, _ in agreeing],
-        [[(donors_bank(donor, encoded),) for encoded, donor in agreeing]],
-        on_document,
-    )
+        by_other = observe(checkpoint, with_donors_answer, conditions)
+    edits = [(bank_edit(donor.spec.text, donor.segment, encoded.segment),) for encoded, donor in agreeing]
+    (control,) = observe(checkpoint, [encoded for encoded, _ in agreeing], [edits], on_document)
     return Swap(
         pairs=tuple(pairs),
         doses=tuple(
-            Swapped(slots=count, donor=other.share(), own=own.share()) for count, other, own in zip(doses, told, seen)
+            Swapped(slots=count, donor=donors.share(), own=owns.share())
+            for count, donors, owns in zip(doses, by_other, by_own)
         ),
-        agreeing=control[0].share() if agreeing else None,
+        agreeing=control.share() if agreeing else None,
     )
 
 
 def _partners(
     encoded: EncodedPrompt, donors: Sequence[EncodedPrompt]
 ) -> tuple[tuple[EncodedPrompt, str] | None, EncodedPrompt | None]:
-    """The first donor whose story answers something else to the question, with what it answers; and the first that
-    answers the same."""
+    """The first donor whose story answers the question differently, with its answer; and the first that answers the
+    same."""
     other, same = None, None
     for donor in donors:
         try:

@@ -1,4 +1,4 @@
-"""Which parts of the model put the answer before its rivals directly?"""
+"""Which parts of the model raise the answer above other answers directly?"""
 
 from collections.abc import Sequence
 
@@ -14,11 +14,12 @@ def findings(
     checkpoint: Checkpoint, questions: Sequence[EncodedPrompt], seed: int, on_document: OnDocument
 ) -> tuple[Findings, ...]:
     check_foils(questions)
-    attributed = []
-    for asked, answer in zip(questions, answers(questions)):
-        attributed.append(attribute(checkpoint, asked.spec, asked.rows[0], token=answer.ids[0], foils=answer.foils))
+    attributions = []
+    for question, answer in zip(questions, answers(questions)):
+        row = question.rows[0]
+        attributions.append(attribute(checkpoint, question.spec, row, token=answer.ids[0], foils=answer.foils))
         on_document()
-    pooled = average(attributed, [asked.prompt.group for asked in questions], seed=seed)
+    pooled = average(attributions, [question.prompt.group for question in questions], seed=seed)
     rows = [
         *((label, mean(effect), effect.p) for label, effect in zip(pooled.labels, pooled.effects)),
         ("sum of the parts", sum(effect.mean for effect in pooled.effects), NOTHING),

@@ -1,7 +1,6 @@
-"""Whether slots say the answers that are read from them: over many questions, beside slots that were not read and slots
-that hold nothing."""
+"""Do slots encode the answers that are read from them? Compared with slots that were not read and random slots."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -15,6 +14,7 @@ from lm2.runs.runner import run
 from lm2.tasks.encoded_prompt import EncodedPrompt
 from lm2.weights.checkpoint import Checkpoint
 from probes.causal.lens import decoding
+from probes.causal.observe import OnDocument
 from probes.experiments.experiment import Experiment, held_out
 from probes.findings import NOTHING, Column, Findings, columns_of, mean, share
 from probes.stats.effects import Effect, effect
@@ -22,7 +22,7 @@ from probes.stats.effects import Effect, effect
 
 @dataclass(frozen=True, kw_only=True)
 class First:
-    """How often one way to choose a slot finds one that puts the true answer first among the candidates."""
+    """How often slots chosen in one way rank the true answer first among the candidates."""
 
     rate: Rate
     behind: Effect
@@ -31,20 +31,20 @@ class First:
 
 @dataclass(frozen=True, kw_only=True)
 class Decoded:
-    """How often slots say the answer that is read from them, over many questions."""
+    """How often slots, decoded through one block, rank the answer first."""
 
     layer: int
     candidates: int
     most_read: Rate
-    """By the slot that is read most where the answer is predicted."""
+    """For the slot that is read most where the answer is predicted."""
     vocabulary_rank: float
     """Median rank of the answer among all tokens, in that slot."""
     random_slot: First
-    """By a slot drawn from the same bank."""
+    """For a random slot of the same bank."""
     other_story: First
-    """By the slot that is read most in the story that follows."""
+    """For the slot that is read most in the following story."""
     random_direction: First
-    """By a random slot, with the norm of one of the bank's."""
+    """For a random slot with the norm of one of the bank's."""
 
 
 def decode(
@@ -52,12 +52,12 @@ def decode(
     encoded_prompts: Sequence[EncodedPrompt],
     *,
     seed: int = 0,
-    on_document: Callable[[], None] = lambda: None,
+    on_document: OnDocument = lambda: None,
 ) -> tuple[Decoded, ...]:
-    """Whether the slots say the answers to questions that were put to a model, through each block with a memory.
+    """Whether slots encode the answers to questions, decoded through each block with a memory.
 
-    The bank is the one that the answer's prediction reads, the candidates are the first tokens of all the questions'
-    answers, and each baseline is drawn once a question. `on_document` hears of each question that has been run.
+    The bank is the one that the answer's prediction reads, the candidates are the first tokens of all answers, and each
+    baseline is drawn once for each question. `on_document` is called after each question.
 
     Raises ValueError for questions of a single story or with a single answer, for answers that begin with the same
     token, for a model without memory, and as `run` does.
@@ -79,27 +79,19 @@ def decode(
         readings.append(_reading(checkpoint, encoded))
         on_document()
     count = len(encoded_prompts)
-    follows = [
-        next(on % count for on in range(at + 1, at + count) if stories[on % count] != stories[at])
-        for at in range(count)
+    following = [
+        next(j % count for j in range(i + 1, i + count) if stories[j % count] != story)
+        for i, story in enumerate(stories)
     ]
-    found = []
+    results = []
     for layer in layers:
         rng = np.random.default_rng(seed)
         ranks = [
-            _ranks(
-                checkpoint,
-                layer,
-                readings[at][layer],
-                readings[follows[at]][layer],
-                candidates,
-                encoded.answer_ids[0],
-                rng,
-            )
-            for at, encoded in enumerate(encoded_prompts)
+            _ranks(checkpoint, layer, own[layer], readings[other][layer], candidates, encoded.answer_ids[0], rng)
+            for own, other, encoded in zip(readings, following, encoded_prompts)
         ]
-        found.append(_decoded(layer, np.array(ranks), len(candidates), stories, seed))
-    return tuple(found)
+        results.append(_decoded(layer, np.array(ranks), len(candidates), stories, seed))
+    return tuple(results)
 
 
 class _Reading(NamedTuple):
@@ -110,7 +102,7 @@ class _Reading(NamedTuple):
 
 
 def _reading(checkpoint: Checkpoint, encoded: EncodedPrompt) -> dict[int, _Reading]:
-    """By block: what the block before wrote, or the bank as the segment began."""
+    """By block, with the bank that it reads: what the block before wrote, or the bank as the segment began."""
     config, row = checkpoint.config, encoded.rows[0]
     segment = encoded.segments[encoded.segment_of(row)]
     captures = (
@@ -118,10 +110,10 @@ def _reading(checkpoint: Checkpoint, encoded: EncodedPrompt) -> dict[int, _Readi
         Capture(Site.READ_PATTERN, HeadMean(), segments=(segment.index,)),
     )
     trace = run(checkpoint, replace(encoded.spec, captures=captures))
-    begun = None if config.memory.design.reads_own_writes else min(config.memory_layers)
+    own, first = config.memory.design.reads_own_writes, min(config.memory_layers)
     return {
         layer: _Reading(
-            trace.at(Site.BANK_PRE, segment=segment.index, layer=layer if begun is None else begun),
+            trace.at(Site.BANK_PRE, segment=segment.index, layer=layer if own else first),
             trace.at(Site.READ_PATTERN, segment=segment.index, layer=layer)[row - segment.start],
         )
         for layer in config.memory_layers
@@ -137,9 +129,9 @@ def _ranks(
     truth: int,
     rng: np.random.Generator,
 ) -> tuple[int, int, int, int, int]:
-    """The truth's rank in the most-read slot, in a slot drawn from the bank, in the other story's most-read slot and in
-    a random direction, all among the candidates; and its rank among all tokens in the most-read slot."""
-    found = decoding(
+    """The truth's rank among the candidates in the most-read slot, a random slot of the bank, the other story's
+    most-read slot and a random direction; and its rank among all tokens in the most-read slot."""
+    ranks = decoding(
         checkpoint,
         own.bank,
         layer,
@@ -150,13 +142,13 @@ def _ranks(
         random=1,
         seed=int(rng.integers(2**31)),
     )
-    read, drawn = found.most_read, rng.integers(len(own.bank))
+    read, drawn = ranks.most_read, rng.integers(len(own.bank))
     return (
-        found.rank[read],
-        found.rank[drawn],
-        found.other_rank[other.weights.argmax()],
-        found.random_rank[0],
-        found.vocabulary_rank[read],
+        ranks.rank[read],
+        ranks.rank[drawn],
+        ranks.other_rank[other.weights.argmax()],
+        ranks.random_rank[0],
+        ranks.vocabulary_rank[read],
     )
 
 
@@ -180,7 +172,7 @@ def _decoded(
 
 
 def findings(
-    checkpoint: Checkpoint, questions: Sequence[EncodedPrompt], seed: int, on_document: Callable[[], None]
+    checkpoint: Checkpoint, questions: Sequence[EncodedPrompt], seed: int, on_document: OnDocument
 ) -> tuple[Findings, ...]:
     decoded = decode(checkpoint, questions, seed=seed, on_document=on_document)
     return tuple(_table(checkpoint, layer, held_out(questions)) for layer in decoded)

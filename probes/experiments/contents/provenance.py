@@ -1,5 +1,4 @@
-"""Write provenance: which tokens put into the bank what an answer reads out of it, and is it so when they may not
-write?"""
+"""Write provenance: which tokens wrote what an answer reads from the bank? Tested by blocking their writes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -23,22 +22,22 @@ from probes.findings import Column, Findings, columns_of
 from probes.stats.metrics import Answer, Metric, measure
 
 _MORE = 3
-"""Statements from the top that recall is also told for."""
+"""Recall is also measured for this number of statements from the top."""
 
 _WRITING = (Site.WRITE_PATTERN, Site.GATE_IN, Site.CANDIDATE, Site.GATE_FORGET)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Traced:
-    """One answer's statements, by what each put into the bank for it."""
+    """One answer, with how much each token and statement wrote for it."""
 
     encoded: EncodedPrompt
     credit: Float[np.ndarray, "token"]
-    """Per token of the text; see `write_credit`."""
+    """Of each token of the text; see `write_credit`."""
     statement_credit: Float[np.ndarray, "statement"]
     """Summed over each statement's tokens."""
     lost: Float[np.ndarray, "statement"]
-    """Answer logit difference lost when the statement's tokens may not write, in logits."""
+    """Answer logit difference lost if the statement's tokens cannot write, in logits."""
 
     @property
     def facts(self) -> frozenset[int]:
@@ -48,10 +47,10 @@ class Traced:
 
 @dataclass(frozen=True, kw_only=True)
 class Write:
-    """One block's writing in one segment, as far as later writes have left it."""
+    """One block's write in one segment, with what later writes have left of it."""
 
     tokens: range
-    """Of the text; those of the segment."""
+    """The segment's tokens, counted in the text."""
     pattern: Float[np.ndarray, "slot token"]
     """Mean over heads."""
     left: Float[np.ndarray, "slot slot_dim"]
@@ -59,50 +58,49 @@ class Write:
 
 
 def _layers(trace: Trace, site: Site) -> list[int]:
-    """The blocks that a site was kept of."""
-    return sorted({at.layer for capture, at in trace.records if capture.site is site and at.layer is not None})
+    """The blocks whose site was captured."""
+    layers = (place.layer for capture, place in trace.records if capture.site is site)
+    return sorted({layer for layer in layers if layer is not None})
 
 
 def writes(trace: Trace, before: int) -> tuple[Write, ...]:
-    """What the bank with which segment `before` begins is made of, beside what is left of the fresh one.
+    """The writes that make up the bank with which segment `before` begins, besides what is left of the fresh one.
 
-    Exactly so: each write multiplies the bank by its forget gate and adds, so the bank is the sum of what is left of
-    every write and of the fresh bank. Raises KeyError where the trace lacks a site of writing.
+    This is exact: each write multiplies the bank by its forget gate and adds, so the bank is the sum of what is left of
+    every write and of the fresh bank. Raises KeyError if the trace lacks a site of writing.
     """
     layers = _layers(trace, Site.WRITE_PATTERN)
     places = [(segment, layer) for segment in trace.segments[:before] for layer in layers]
-    found = [[trace.at(site, segment=segment.index, layer=layer) for site in _WRITING] for segment, layer in places]
+    values = [[trace.at(site, segment=segment.index, layer=layer) for site in _WRITING] for segment, layer in places]
     return tuple(
         Write(tokens=range(segment.start, segment.end), pattern=pattern, left=left)
-        for (segment, _), (pattern, *_), left in zip(places, found, left_of([gates for _, *gates in found]))
+        for (segment, _), (pattern, *_), left in zip(places, values, left_of([gates for _, *gates in values]))
     )
 
 
 def left_of(
     writes: Sequence[Sequence[Float[np.ndarray, "*row slot slot_dim"]]],
 ) -> list[Float[np.ndarray, "*row slot slot_dim"]]:
-    """What is left of each of some writes, in their order, behind the last of them. Each is (input gate, candidate,
-    forget gate)."""
-    found, since = [], 1.0
-    for admitted, candidate, kept in reversed(writes):
-        found.append(since * admitted * candidate)
-        since = since * kept
-    return found[::-1]
+    """What is left of each of some consecutive writes after the last one. A write is (input gate, candidate, forget
+    gate)."""
+    left, kept = [], 1.0
+    for gate_in, candidate, gate_forget in reversed(writes):
+        left.append(kept * gate_in * candidate)
+        kept = kept * gate_forget
+    return left[::-1]
 
 
 def write_credit(trace: Trace, row: int) -> Float[np.ndarray, "token"]:
-    """How much of what token `row` reads each token wrote.
+    """How much each token wrote of what token `row` reads.
 
-    The norm of what is left of each write at a slot, shared out over tokens by the write pattern and weighted by the
-    share that `row` reads of the slot (means over blocks and heads). Tokens of `row`'s own segment have none: they are
-    not readable yet. Raises KeyError where the trace lacks a site of writing or the read pattern.
+    The norm of what is left of each write at a slot, divided among tokens by the write pattern and weighted by how much
+    `row` reads the slot (means over blocks and heads). Tokens from `row`'s own segment on have none. Raises KeyError if
+    the trace lacks a site of writing or the read pattern.
     """
     segment = next(segment for segment in trace.segments if segment.start <= row < segment.end)
     layers = _layers(trace, Site.READ_PATTERN)
-    read = np.mean(
-        [trace.at(Site.READ_PATTERN, segment=segment.index, layer=layer)[row - segment.start] for layer in layers],
-        axis=0,
-    )
+    patterns = [trace.at(Site.READ_PATTERN, segment=segment.index, layer=layer) for layer in layers]
+    read = np.mean([pattern[row - segment.start] for pattern in patterns], axis=0)
     credit = np.zeros(len(trace.tokens))
     for write in writes(trace, segment.index):
         credit[write.tokens.start : write.tokens.stop] += (read * np.linalg.norm(write.left, axis=-1)) @ write.pattern
@@ -110,7 +108,7 @@ def write_credit(trace: Trace, row: int) -> Float[np.ndarray, "token"]:
 
 
 def trace_answer(checkpoint: Checkpoint, encoded: EncodedPrompt, answer: Answer) -> Traced:
-    """The credit of every token for the answer, and what the answer loses when a statement's tokens may not write.
+    """The credit of every token for the answer, and what the answer loses if a statement's tokens cannot write.
 
     Raises ValueError for a memory that is not GATED.
     """
@@ -136,15 +134,16 @@ def trace_answer(checkpoint: Checkpoint, encoded: EncodedPrompt, answer: Answer)
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """How well a ranking of statements finds the facts that an answer rests on."""
+    """How well a ranking of statements finds an answer's supporting facts."""
 
     ranking: str
     among: int | None
-    """How many statements are taken from the top; None, as many as there are facts, so that recall is precision too."""
+    """How many statements are taken from the top; None takes as many as there are facts, so that recall equals
+    precision."""
     documents: int
     groups: int
     recall: float
-    """Share of a question's facts that is among them, mean over questions."""
+    """Share of a question's facts among them, mean over questions."""
     low: float
     high: float
     """95 % interval, clustered by story."""
@@ -154,9 +153,9 @@ class Found:
 class WriteProvenance:
     traced: tuple[Traced, ...]
     found: tuple[Found, ...]
-    """By write credit and by blocking; controls: the last statements told, and chance, the mean over random orders."""
+    """By write credit and by blocking; controls are the last statements and random orders (the mean over all)."""
     agreement: float
-    """Spearman correlation of credit and loss over the statements of a question, mean over questions."""
+    """Spearman correlation of credit and loss over a question's statements, mean over questions."""
 
 
 def provenance(
@@ -166,9 +165,9 @@ def provenance(
     seed: int = 0,
     on_document: OnDocument = lambda: None,
 ) -> WriteProvenance:
-    """Trace every answer and compare with the supporting facts that are known. `on_document` is called once a question.
+    """Trace every answer and compare with its known supporting facts. `on_document` is called once for each question.
 
-    Raises ValueError for a memory that is not GATED, when no question names its facts, and when all have one answer.
+    Raises ValueError for a memory that is not GATED, if no question names its facts, and if all have one answer.
     """
     EXPERIMENT.check(checkpoint)
     check_foils(encoded_prompts)
@@ -182,23 +181,23 @@ def provenance(
             f"none of {len(encoded_prompts)} questions names its supporting facts: nothing to compare with"
         )
     rankings = {
-        "write credit": [one.statement_credit for one in traced],
-        "loss when blocked": [one.lost for one in traced],
-        "last told (control)": [np.arange(len(one.encoded.statements)) for one in traced],
+        "write credit": [trace.statement_credit for trace in traced],
+        "loss when blocked": [trace.lost for trace in traced],
+        "last told (control)": [np.arange(len(trace.encoded.statements)) for trace in traced],
     }
     found = [
-        _found(name, among, traced, [_recall(one, scores, among) for one, scores in zip(traced, every)], seed)
-        for name, every in rankings.items()
+        _found(name, among, traced, [_recall(trace, score, among) for trace, score in zip(traced, scores)], seed)
+        for name, scores in rankings.items()
         for among in (None, _MORE)
     ]
     for among in (None, _MORE):
-        chances = [min(1.0, (among or len(one.facts)) / len(one.encoded.statements)) for one in traced]
+        chances = [min(1.0, (among or len(trace.facts)) / len(trace.encoded.statements)) for trace in traced]
         found.append(_found("random order (control)", among, traced, chances, seed))
     with np.errstate(invalid="ignore"):
         agreement = [
-            float(spearmanr(one.statement_credit, one.lost)[0])  # pyright: ignore[reportArgumentType] - scipy's is untyped
-            for one in traced
-            if len(one.encoded.statements) > 2
+            float(spearmanr(trace.statement_credit, trace.lost)[0])  # pyright: ignore[reportArgumentType] - scipy's is untyped
+            for trace in traced
+            if len(trace.encoded.statements) > 2
         ]
     return WriteProvenance(
         traced=tuple(traced), found=tuple(found), agreement=float(np.nanmean(agreement)) if agreement else float("nan")
@@ -211,50 +210,41 @@ def _recall(traced: Traced, scores: np.ndarray, among: int | None) -> float:
 
 
 def _found(name: str, among: int | None, traced: Sequence[Traced], recalls: Sequence[float], seed: int) -> Found:
-    stories = [one.encoded.prompt.group for one in traced]
+    stories = [trace.encoded.prompt.group for trace in traced]
+    low, high = np.nan, np.nan
     if set(recalls) <= {0, 1}:
         share = rate([recall == 1 for recall in recalls], stories)
-        return Found(
-            ranking=name,
-            among=among,
-            documents=share.n,
-            groups=share.groups,
-            recall=share.accuracy,
-            low=share.low,
-            high=share.high,
-        )
-    low, high = (
-        np.quantile(bootstrap(np.array(recalls)[:, None], stories, seed=seed)[:, 0], [0.025, 0.975])
-        if len(set(stories)) > 1
-        else (np.nan,) * 2
-    )
+        low, high = share.low, share.high
+    elif len(set(stories)) > 1:
+        means = bootstrap(np.array(recalls)[:, None], stories, seed=seed)[:, 0]
+        low, high = map(float, np.quantile(means, [0.025, 0.975]))
     return Found(
         ranking=name,
         among=among,
         documents=len(traced),
         groups=len(set(stories)),
         recall=float(np.mean(recalls)),
-        low=float(low),
-        high=float(high),
+        low=low,
+        high=high,
     )
 
 
 def findings(
     checkpoint: Checkpoint, questions: Sequence[EncodedPrompt], seed: int, on_document: OnDocument
 ) -> tuple[Findings, ...]:
-    traced = provenance(checkpoint, questions, seed=seed, on_document=on_document)
+    traces = provenance(checkpoint, questions, seed=seed, on_document=on_document)
     rows = [
         (
             ranking.ranking,
             "as many as facts" if ranking.among is None else f"first {ranking.among}",
             Bounded(100 * ranking.recall, 100 * ranking.low, 100 * ranking.high),
         )
-        for ranking in traced.found
+        for ranking in traces.found
     ]
     note = (
-        f"{held_out([answer.encoded for answer in traced.traced])}; share of the supporting facts among the statements"
+        f"{held_out([trace.encoded for trace in traces.traced])}; share of the supporting facts among the statements"
         " from the top of the ranking; among as many as there are facts, recall and precision are one number. Spearman"
-        f" correlation of credit and loss over a question's statements, mean: {traced.agreement:.2f}"
+        f" correlation of credit and loss over a question's statements, mean: {traces.agreement:.2f}"
     )
     headers = ("statements ranked by", "statements taken", Column("recall", "%"))
     return (Findings(title="Facts found", columns=columns_of(headers, rows), note=note),)

@@ -1,9 +1,7 @@
-"""How many slots a model really uses: effective and dead slots over many documents, beside a bank in which nothing is
-stored."""
+"""How many slots does a model use? Effective and dead slots over documents, beside a memory that writes nothing."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -27,19 +25,18 @@ from probes.stats.effects import Effect, effect
 
 
 def participation_ratio(mass: Float[np.ndarray, "... item"]) -> Float[np.ndarray, "..."]:
-    """(sum of masses)^2 / sum of their squares: n for n equal masses and none elsewhere; 0 where there is no mass."""
+    """(sum of masses)^2 / sum of their squares: n for n equal masses and zeros elsewhere; 0 for no mass."""
     squares = (mass**2).sum(-1)
     return np.where(squares > 0, mass.sum(-1) ** 2 / np.where(squares > 0, squares, 1), 0.0)
 
 
 def effective_rank(bank: Float[np.ndarray, "slot slot_dim"]) -> float:
-    """Participation ratio of the squared singular values of a bank whose slots are centred: along how many directions
-    slots differ."""
+    """In how many directions slots differ: participation ratio of the squared singular values of the centred bank."""
     return float(participation_ratio(np.linalg.svd(bank - bank.mean(0), compute_uv=False).astype(float) ** 2))
 
 
 def shares(mass: Float[np.ndarray, "document slot"]) -> Float[np.ndarray, "document slot"]:
-    """Each slot's share of its document's mass; 0 where there is none."""
+    """Each slot's share of its document's mass; 0 for no mass."""
     total = mass.sum(1, keepdims=True)
     return np.divide(mass, total, out=np.zeros_like(mass), where=total > 0)
 
@@ -51,33 +48,29 @@ def unused(mass: Float[np.ndarray, "document slot"], fraction: float) -> Bool[np
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Usage:
-    """What documents do with the slots.
-
-    Reading counts from segment 1 on, since before it nothing was written that could be read. Shares are means over
-    documents.
-    """
+    """How documents use the slots. Reading counts from segment 1 on, before which nothing was written. Shares are means
+    over documents."""
 
     n: int
     groups: int
     read_share: Float[np.ndarray, "slot"]
-    """Of all reading: every token, block and head."""
+    """Of all reading, over tokens, blocks and heads."""
     write_share: Float[np.ndarray, "slot"]
-    """Of all that is written: the norm of what the input gate admits of the candidate; without gates, of the change."""
+    """Of all writing: the norm of input gate times candidate, or without gates of the change."""
     change: Float[np.ndarray, "slot"]
     """How far a segment moves the slot (Euclidean)."""
     forget: Float[np.ndarray, "slot"] | None
-    """Forget gate: share of the slot that a block keeps; None where there are no gates."""
+    """Forget gate: share of the slot that a block keeps; None without gates."""
     read: Effect
-    """Effective slots of a document: participation ratio of its reading. Uniform reading would give the number of
-    slots."""
+    """Effective slots of a document: participation ratio of its reading, which is the number of slots if uniform."""
     write: Effect
-    """The same of its writing."""
+    """The same for its writing."""
     rank: Effect
     """Effective rank of the bank that a document leaves."""
     fresh_read: Effect
-    """As `read`, where every segment of the same documents begins with a fresh bank."""
+    """As `read`, if every segment begins with a fresh bank."""
     read_over_fresh: Effect
-    """The difference of the two, document by document."""
+    """`read` minus `fresh_read`, document by document."""
     fresh_rank: float
     """Effective rank of the fresh bank."""
     unread: tuple[int, ...]
@@ -87,7 +80,7 @@ class Usage:
 
     @property
     def dead(self) -> tuple[int, ...]:
-        """Slots that no document reads and none changes."""
+        """Slots that no document reads or changes."""
         return tuple(slot for slot in self.unread if slot in self.unchanged)
 
 
@@ -100,13 +93,12 @@ def usage(
     seed: int = 0,
     on_document: OnDocument = lambda: None,
 ) -> Usage:
-    """Run every document twice, as its spec says and with a memory that writes nothing, and sum up what its slots were
-    used for.
+    """Run every document twice, as its spec says and with a memory that writes nothing.
 
     Args:
-        groups: names for each document the story it belongs to.
-        fraction: a slot is unread or unchanged when it has less than this share of 1/slots of the reading, or of the
-            bank's change, in every document.
+        groups: the story of each document.
+        fraction: a slot is unread or unchanged if, in every document, it has less than this fraction of an even share
+            of the reading or of the bank's change.
 
     Raises ValueError for no documents, one of a single segment (it reads nothing that was written), a model without
     memory, and as `run` does.
@@ -116,16 +108,14 @@ def usage(
         raise ValueError(f"a model of memory kind {config.memory.value!r} has no slots to use")
     if not specs:
         raise ValueError("how slots are used takes at least 1 document to say")
-    found, frozen = [], []
+    captures = (*(Capture(site) for site in _SITES if site.layers(config)), _READ)
+    documents, frozen = [], []
     for spec in specs:
-        found.append(_used(run(checkpoint, replace(spec, captures=(*map(Capture, _sites(config)), _READ))), config))
-        frozen.append(
-            _read(
-                run(checkpoint, replace(spec, captures=(_READ,), interventions=(*spec.interventions, Freeze()))), config
-            )
-        )
+        documents.append(_document(run(checkpoint, replace(spec, captures=captures)), config))
+        without_writes = replace(spec, captures=(_READ,), interventions=(*spec.interventions, Freeze()))
+        frozen.append(_read(run(checkpoint, without_writes), config))
         on_document()
-    read, write, change, forget, ranks = (np.stack(column) for column in zip(*found))
+    read, write, change, forget, ranks = (np.stack(column) for column in zip(*documents))
     reading, fresh = participation_ratio(read), participation_ratio(np.stack(frozen))
     return Usage(
         n=len(specs),
@@ -146,24 +136,15 @@ def usage(
 
 
 _READ = Capture(Site.READ_PATTERN, SlotMass())
+_SITES = (Site.BANK_PRE, Site.BANK_POST, Site.CANDIDATE, Site.GATE_IN, Site.GATE_FORGET)
 
 
-def _sites(config: LM2Config) -> tuple[Site, ...]:
-    wanted = (Site.BANK_PRE, Site.BANK_POST, Site.CANDIDATE, Site.GATE_IN, Site.GATE_FORGET)
-    return tuple(site for site in wanted if site.layers(config))
-
-
-class _Used(NamedTuple):
-    """What one document did with the slots."""
-
-    read: Float[np.ndarray, "slot"]
-    write: Float[np.ndarray, "slot"]
-    change: Float[np.ndarray, "slot"]
-    forget: Float[np.ndarray, "slot"]
-    rank: float
-
-
-def _used(trace: Trace, config: LM2Config) -> _Used:
+def _document(
+    trace: Trace, config: LM2Config
+) -> tuple[
+    Float[np.ndarray, "slot"], Float[np.ndarray, "slot"], Float[np.ndarray, "slot"], Float[np.ndarray, "slot"], float
+]:
+    """A document's reading, writing, change and forget gate by slot, and its bank's effective rank."""
     first, last = min(config.memory_layers), max(config.memory_layers)
     moved = [
         _at(trace, Site.BANK_POST, segment, last) - _at(trace, Site.BANK_PRE, segment, first)
@@ -174,14 +155,15 @@ def _used(trace: Trace, config: LM2Config) -> _Used:
         write, forget = change.sum(0), np.full(config.slots, np.nan)
     else:
         gated = [_gated(trace, segment, layer, config) for segment in trace.segments for layer in config.memory_layers]
-        write, forget = np.sum([one[0] for one in gated], axis=0), np.mean([one[1] for one in gated], axis=0)
-    return _Used(_read(trace, config), write, change.mean(0), forget, effective_rank(of_memory(trace.bank)))
+        admitted, kept = zip(*gated)
+        write, forget = np.sum(admitted, axis=0), np.mean(kept, axis=0)
+    return _read(trace, config), write, change.mean(0), forget, effective_rank(of_memory(trace.bank))
 
 
 def _gated(
     trace: Trace, segment: Segment, layer: int, config: LM2Config
 ) -> tuple[Float[np.ndarray, "slot"], Float[np.ndarray, "slot"]]:
-    """How much one block's gates admit to each slot, and the share of it that they keep."""
+    """How much one block's input gate admits to each slot, and the share of the slot that its forget gate keeps."""
     admitted = np.linalg.norm(
         _at(trace, Site.GATE_IN, segment, layer) * _at(trace, Site.CANDIDATE, segment, layer), axis=-1
     )
@@ -197,7 +179,7 @@ def _at(trace: Trace, site: Site, segment: Segment, layer: int) -> np.ndarray:
 
 
 def _read(trace: Trace, config: LM2Config) -> Float[np.ndarray, "slot"]:
-    """Reading mass of every slot, each token counting the same, from segment 1 on."""
+    """Reading mass of every slot from segment 1 on, in tokens."""
     if len(trace.segments) == 1:
         raise ValueError(
             f"a document of a single segment ({len(trace.tokens)} tokens) reads nothing that was written; at least 2"
@@ -214,7 +196,7 @@ def _read(trace: Trace, config: LM2Config) -> Float[np.ndarray, "slot"]:
 def findings(
     checkpoint: Checkpoint, questions: Sequence[EncodedPrompt], seed: int, on_document: OnDocument
 ) -> tuple[Findings, ...]:
-    specs, groups = [asked.spec for asked in questions], [asked.prompt.group for asked in questions]
+    specs, groups = zip(*((question.spec, question.prompt.group) for question in questions))
     used = usage(checkpoint, specs, groups, seed=seed, on_document=on_document)
     measures = (
         ("effective slots of reading", mean(used.read)),

@@ -19,10 +19,10 @@ def capacity(
     seed: int = 0,
     on_document: OnDocument = lambda: None,
 ) -> Curve:
-    """Accuracy by load: of how many different people and things the document tells before the question.
+    """Accuracy by load: how many different people and things the document names before the question.
 
-    In stories found in the wild load grows with length and distance; `memory_load` varies it alone. Raises ValueError
-    as `forgetting` does, and for statements that are none of bAbI tasks 1-10.
+    In ordinary stories load grows with length and distance; `memory_load` varies it alone. Raises ValueError as
+    `forgetting` does, and for statements that are not from bAbI tasks 1-10.
     """
     return curve(checkpoint, encoded_prompts, Along.LOAD, _load, seed, on_document)
 

@@ -1,8 +1,8 @@
-"""How much a memory holds, and for how long: accuracy by distance, by load and by overwriting, each question beside its
-own control.
+"""How much a memory holds, and for how long: accuracy by distance, by load and by overwriting, with a control for each
+question.
 
-The control is the same question with the bank reset as its segment begins: what is right there is not the memory's
-doing.
+The control is the same question with the bank reset when its segment begins: right answers there are not due to the
+memory.
 """
 
 import re
@@ -18,17 +18,17 @@ from lm2.tasks.encoded_prompt import EncodedPrompt, encode_prompt
 from lm2.tasks.prompt import Prompt
 from lm2.weights.checkpoint import Checkpoint
 from probes.causal.observe import Observed, OnDocument, answers
-from probes.causal.side_by_side import together
+from probes.causal.side_by_side import observe_side_by_side
 from probes.findings import Column, Findings, columns_of, share
 from probes.stats.effects import Effect, effect
 from probes.stats.metrics import Metric, measure
 
 FEWEST = 5
-"""A place on a curve with fewer stories than this is shown but decides nothing: one wrong answer would."""
+"""A point with fewer stories than this is shown but decides nothing, because one answer would."""
 
 
 class Along(Enum):
-    """What a curve runs along."""
+    """What varies along a curve."""
 
     DISTANCE = "segments since the last supporting fact"
     LOAD = "people and things told of"
@@ -41,9 +41,9 @@ class AnsweredQuestion:
 
     encoded: EncodedPrompt
     at: int
-    """Its place on the curve."""
+    """Its position on the curve."""
     group: str
-    """The story it is of; a story that was stretched is the same story."""
+    """Its story; a stretched story counts as the same story."""
     right: bool
     control: bool
     log_probability: float
@@ -53,7 +53,7 @@ class AnsweredQuestion:
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """The questions at one place of a curve."""
+    """The questions at one position of a curve."""
 
     at: int
     right: Rate
@@ -64,17 +64,17 @@ class Point:
     """Mean over questions, in nats."""
     control_log_probability: float
     gain: Effect
-    """Of the memory on the answer's log-probability: on less reset, question by question."""
+    """Of the memory on the answer's log-probability: on minus reset, question by question."""
     chance: float
-    """What is right without knowing whose answer is whose: the better of always saying the curve's most frequent
-    answer, and of guessing among those of the curve's answers that the document names."""
+    """The better of two guesses: the curve's most frequent answer, or a random one of the curve's answers that the
+    document names."""
     distance: float
     """Mean segments since the last supporting fact."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """Accuracy along one measure of how hard it is to remember."""
+    """Accuracy along one measure of how hard remembering is."""
 
     along: Along
     points: tuple[Point, ...]
@@ -86,16 +86,16 @@ class Curve:
 
     @property
     def groups(self) -> int:
-        """Stories."""
-        return len({one.group for one in self.asked})
+        """Number of stories."""
+        return len({question.group for question in self.asked})
 
     @property
     def horizon(self) -> int | None:
-        """The last place at which the accuracy's lower bound exceeds chance, there and everywhere before; None where it
-        does not at the first.
+        """The last position up to which the accuracy's lower bound exceeds chance everywhere; None if it does not at
+        the first.
 
-        Along distance: the effective horizon. Places with fewer than `FEWEST` stories are passed over. Where it is the
-        last place measured, memory may reach further.
+        Along distance, the effective horizon. Positions with fewer than `FEWEST` stories are skipped. If it is the last
+        position measured, memory may reach further.
         """
         reached = None
         for point in self.points:
@@ -110,65 +110,66 @@ def curve(
     checkpoint: Checkpoint,
     encoded_prompts: Sequence[EncodedPrompt],
     along: Along,
-    place: Callable[[EncodedPrompt], int],
+    position: Callable[[EncodedPrompt], int],
     seed: int,
     on_document: OnDocument,
 ) -> Curve:
+    """Accuracy by the `position` of each question. Raises ValueError if no question has a supporting fact."""
     kept = [encoded for encoded in encoded_prompts if encoded.distance is not None]
     if not kept:
         raise ValueError(
             f"a curve needs questions with supporting facts; {len(encoded_prompts)} were given, none with one"
         )
-    places = [place(encoded) for encoded in kept]
-    said = [together(checkpoint, kept, reset=reset, on_document=on_document) for reset in (False, True)]
-    measured = zip(*(_measured(one, metric) for metric in (Metric.EXACT, Metric.LOG_PROBABILITY) for one in said))
+    positions = [position(encoded) for encoded in kept]
+    observed = [observe_side_by_side(checkpoint, kept, reset=reset, on_document=on_document) for reset in (False, True)]
+    right, control = (one.right for one in observed)
+    on, off = (_log_probabilities(one) for one in observed)
     asked = tuple(
         AnsweredQuestion(
             encoded=encoded,
             at=at,
             group=encoded.prompt.group.partition("+")[0],
-            right=bool(right),
-            control=bool(control),
+            right=right,
+            control=control,
             log_probability=on,
             control_log_probability=off,
         )
-        for encoded, at, (right, control, on, off) in zip(kept, places, measured)
+        for encoded, at, right, control, on, off in zip(kept, positions, right, control, on, off)
     )
     counts = Counter(encoded.prompt.answer for encoded in kept)
-    by_place: dict[int, list[AnsweredQuestion]] = defaultdict(list)
-    for one in asked:
-        by_place[one.at].append(one)
+    by_position: dict[int, list[AnsweredQuestion]] = defaultdict(list)
+    for question in asked:
+        by_position[question.at].append(question)
     return Curve(
         along=along,
-        points=tuple(_point(at, by_place[at], counts, seed) for at in sorted(by_place)),
+        points=tuple(_point(at, by_position[at], counts, seed) for at in sorted(by_position)),
         asked=asked,
         left_out=len(encoded_prompts) - len(kept),
         constant=max(sorted(counts), key=counts.__getitem__),
     )
 
 
-def _measured(said: Observed, metric: Metric) -> list[float]:
-    return [measure(metric, answer, rows, rows) for answer, rows in zip(answers(said.encoded_prompts), said.logits)]
+def _log_probabilities(observed: Observed) -> list[float]:
+    return [
+        measure(Metric.LOG_PROBABILITY, answer, rows, rows)
+        for answer, rows in zip(answers(observed.encoded_prompts), observed.logits)
+    ]
 
 
 def _point(at: int, asked: Sequence[AnsweredQuestion], counts: Counter[str], seed: int) -> Point:
-    groups = [answered_question.group for answered_question in asked]
-    on, control = (
-        np.array([getattr(answered_question, name) for answered_question in asked])
-        for name in ("log_probability", "control_log_probability")
-    )
+    groups = [question.group for question in asked]
+    on = np.array([question.log_probability for question in asked])
+    control = np.array([question.control_log_probability for question in asked])
+    guesses = [_guess(question.encoded, counts) for question in asked]
     return Point(
         at=at,
-        right=rate([answered_question.right for answered_question in asked], groups),
-        control=rate([answered_question.control for answered_question in asked], groups),
+        right=rate([question.right for question in asked], groups),
+        control=rate([question.control for question in asked], groups),
         log_probability=float(on.mean()),
         control_log_probability=float(control.mean()),
         gain=effect(on - control, groups, seed=seed),
-        chance=max(
-            max(counts.values()) / counts.total(),
-            float(np.mean([_guess(answered_question.encoded, counts) for answered_question in asked])),
-        ),
-        distance=float(np.mean([distance(answered_question.encoded) for answered_question in asked])),
+        chance=max(max(counts.values()) / counts.total(), float(np.mean(guesses))),
+        distance=float(np.mean([distance(question.encoded) for question in asked])),
     )
 
 
@@ -179,18 +180,18 @@ def distance(encoded: EncodedPrompt) -> int:
 
 
 def _guess(encoded: EncodedPrompt, answers: Counter[str]) -> float:
-    """How often a draw from the answers that the document names would be right."""
-    named = {word for text in encoded.prompt.statements for word in re.findall(r"\w+", text)} & set(answers)
-    return 1 / len(named) if encoded.prompt.answer in named else 0.0
+    """How often a random one of the answers that the document names would be right."""
+    words = {word for text in encoded.prompt.statements for word in re.findall(r"\w+", text)}
+    return 1 / len(words & set(answers)) if encoded.prompt.answer in words else 0.0
 
 
 def encoded_as(like: EncodedPrompt, checkpoint: Checkpoint, prompts: Sequence[Prompt]) -> list[EncodedPrompt]:
-    """Prompts in segments as long as another's."""
+    """Prompts encoded with the segment length of `like`."""
     return [encode_prompt(checkpoint, prompt, like.spec.segment_length) for prompt in prompts]
 
 
 def table(title: str, curve: Curve, note: str) -> Findings:
-    """A row for each place of a curve."""
+    """A row for each point of a curve."""
     rows = [
         (point.at, share(point.right), share(point.control), 100 * point.chance, point.right.n, point.log_probability)
         for point in curve.points

@@ -1,4 +1,4 @@
-"""How far back may a fact lie? Accuracy by distance, and how fast it falls."""
+"""How far back can a fact lie? Accuracy by distance, and how fast it falls."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from probes.findings import Findings
 from probes.stats.half_life import HalfLife, half_life
 
 _STATEMENTS = (0, 6, 13, 26)
-"""Told between the facts and the question of a qa1 story."""
+"""How many are inserted between the facts and the question of a qa1 story."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,43 +34,41 @@ def forgetting(
 ) -> Forgetting:
     """Accuracy by distance in segments between a question and the end of its last supporting fact.
 
-    The further back a fact, the more has been written since: `stretched` gives stories of many lengths. `on_document`
-    is called twice a question. Raises ValueError for questions without any supporting fact, and for a model without
+    The further back a fact, the more has been written since; `stretched` makes stories of many lengths. `on_document`
+    is called twice for each question. Raises ValueError if no question has a supporting fact, and for a model without
     memory.
     """
     fall = curve(checkpoint, encoded_prompts, Along.DISTANCE, distance, seed, on_document)
-    held = [point for point in fall.points if point.right.groups >= FEWEST]
-    kept = [one for one in fall.asked if one.at in {point.at for point in held}]
-    return Forgetting(
-        curve=fall,
-        half_life=half_life(
-            [one.at for one in kept],
-            [one.right for one in kept],
-            [one.group for one in kept],
-            {p.at: p.chance for p in held},
-            seed=seed,
-        ),
+    chances = {point.at: point.chance for point in fall.points if point.right.groups >= FEWEST}
+    counted = [question for question in fall.asked if question.at in chances]
+    life = half_life(
+        [question.at for question in counted],
+        [question.right for question in counted],
+        [question.group for question in counted],
+        chances,
+        seed=seed,
     )
+    return Forgetting(curve=fall, half_life=life)
 
 
 def findings(
     checkpoint: Checkpoint, questions: Sequence[EncodedPrompt], seed: int, on_document: OnDocument
 ) -> tuple[Findings, ...]:
-    if questions[0].prompt.task == 1:  # such stories can be stretched: every question at several distances
+    if questions[0].prompt.task == 1:  # these stories can be stretched: every question at several distances
         prompts = stretched(stories.held_out(1, _stories(len(questions))), _STATEMENTS)
         questions = encoded_as(questions[0], checkpoint, prompts)
-    found = forgetting(checkpoint, questions, seed=seed, on_document=on_document)
-    life = found.half_life
+    forgotten = forgetting(checkpoint, questions, seed=seed, on_document=on_document)
+    life = forgotten.half_life
     fall = (
         f"no half-life: {life.reason}"
         if life.segments is None
         else f"half-life {life.segments:.1f} segments ({life.low:.1f} to {life.high:.1f})"
     )
-    return (table("Forgetting", found.curve, fall),)
+    return (table("Forgetting", forgotten.curve, fall),)
 
 
 def _stories(questions: int) -> int:
-    """How many are stretched: each has five questions; what is told between comes from the other ones."""
+    """How many stories to stretch, each with five questions; the others supply the inserted statements."""
     return max(8, questions // (5 * len(_STATEMENTS)))
 
 

@@ -1,4 +1,4 @@
-"""Does writing one fact damage another, and the more so the more of the same slots it writes to?"""
+"""Does writing one fact damage another, and more so if it writes to the same slots?"""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -12,8 +12,8 @@ from lm2.intervals import Bounded, Rate
 from lm2.tasks.encoded_prompt import EncodedPrompt, encode_prompt
 from lm2.text.tokens import BREAK
 from lm2.weights.checkpoint import Checkpoint
-from probes.causal.observe import Observed, OnDocument, measured
-from probes.causal.side_by_side import banks_after, together
+from probes.causal.observe import Observed, OnDocument, metric_change
+from probes.causal.side_by_side import banks_after, observe_side_by_side
 from probes.experiments.experiment import Experiment
 from probes.experiments.retention.controlled_documents import Rivals, rivals
 from probes.findings import Findings, columns_of, mean
@@ -33,33 +33,31 @@ class Pair:
     fact: str
     rival: str
     overlap: float
-    """Cosine between the two facts' footprints: how far each moved each slot, beside what a repeated statement leaves
-    there."""
+    """Cosine between the two facts' footprints: how far each moved each slot, relative to a repeated statement."""
     elsewhere: float
     """Control: the same with the footprint of another document's fact."""
     effect: float
-    """Of the rival on the metric of the fact's answer: rival told less first statement repeated."""
+    """Of the rival on the metric of the fact's answer, minus the value with the first statement repeated."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Interference:
-    """What rivals do to facts."""
+    """The effect of rivals on facts."""
 
     metric: Metric
     pairs: tuple[Pair, ...]
     right: Rate
-    """Share of facts answered right with their rivals told."""
+    """Share of facts answered right after a rival."""
     alone: Rate
-    """Share answered right without."""
+    """Share of facts answered right without one."""
     written: Effect
     """Of a rival, over pairs."""
     control: Effect
-    """Of one more write that tells nothing new, over documents: first statement repeated less not repeated."""
+    """Of one more write without anything new, over documents: first statement repeated minus not repeated."""
     correlation: Bounded
     """Of overlap and effect over pairs."""
     elsewhere: Bounded
-    """Control: of effect and the overlap with another document's fact. Where it is as large, it is not the shared slots
-    that matter."""
+    """Control: of effect and overlap with another document's fact. If it is as large, shared slots do not matter."""
 
 
 def interference(
@@ -71,73 +69,72 @@ def interference(
     seed: int = 0,
     on_document: OnDocument = lambda: None,
 ) -> Interference:
-    """Ask each fact with each rival told behind it, beside the same with an old statement repeated in the rival's
-    place.
+    """Ask for each fact after each rival, and after a repeated statement in the rival's place.
 
-    `on_document` is called once for every document read: 2 + rivals times for each of `documents`. Raises ValueError
-    for fewer than 2 documents, a model without memory, and as `run` does.
+    `on_document` is called 2 + rivals times for each of `documents`. Raises ValueError for fewer than 2 documents, a
+    model without memory, and as `run` does.
     """
     if len(documents) < 2:
         raise ValueError(f"interference needs at least 2 documents, not {len(documents)}")
 
-    own = [at for at, document in enumerate(documents) for _ in document.rivals]
-    prompts = [
-        [document.alone for document in documents],
-        [document.repeated for document in documents],
-        [rival for document in documents for rival in document.rivals],
-    ]
-    alone, repeated, told = (
-        together(
-            checkpoint, [encode_prompt(checkpoint, prompt, segment_length) for prompt in some], on_document=on_document
+    own = [i for i, document in enumerate(documents) for _ in document.rivals]
+    alone, repeated, after_rival = (
+        observe_side_by_side(
+            checkpoint,
+            [encode_prompt(checkpoint, prompt, segment_length) for prompt in prompts],
+            on_document=on_document,
         )
-        for some in prompts
+        for prompts in (
+            [document.alone for document in documents],
+            [document.repeated for document in documents],
+            [rival for document in documents for rival in document.rivals],
+        )
     )
     without = Observed(
-        encoded_prompts=tuple(repeated.encoded_prompts[at] for at in own),
-        logits=tuple(repeated.logits[at] for at in own),
+        encoded_prompts=tuple(repeated.encoded_prompts[i] for i in own), logits=tuple(repeated.logits[i] for i in own)
     )
-    effects = measured(without, told, metric)
+    effects = metric_change(without, after_rival, metric)
     facts, rivals = _footprints(checkpoint, documents, segment_length)
     pairs = tuple(
         Pair(
-            group=documents[at].group,
-            fact=documents[at].alone.statements[1],
-            rival=one.prompt.statements[2],
-            overlap=_cosine(facts[at], footprint),
-            elsewhere=_cosine(facts[at - 1], footprint),
+            group=documents[i].group,
+            fact=documents[i].alone.statements[1],
+            rival=encoded.prompt.statements[2],
+            overlap=_cosine(facts[i], footprint),
+            elsewhere=_cosine(facts[i - 1], footprint),
             effect=float(change),
         )
-        for at, one, footprint, change in zip(own, told.encoded_prompts, rivals, effects)
+        for i, encoded, footprint, change in zip(own, after_rival.encoded_prompts, rivals, effects)
     )
     groups = [pair.group for pair in pairs]
     return Interference(
         metric=metric,
         pairs=pairs,
-        right=told.share(),
+        right=after_rival.share(),
         alone=alone.share(),
         written=effect(effects, groups, seed=seed),
-        control=effect(measured(alone, repeated, metric), alone.stories, seed=seed),
+        control=effect(metric_change(alone, repeated, metric), alone.stories, seed=seed),
         correlation=correlation([pair.overlap for pair in pairs], effects, groups, seed=seed),
         elsewhere=correlation([pair.elsewhere for pair in pairs], effects, groups, seed=seed),
     )
 
 
 def correlation(
-    one: Sequence[float], other: Sequence[float] | np.ndarray, groups: Sequence[str], *, seed: int = 0
+    x: Sequence[float], y: Sequence[float] | np.ndarray, groups: Sequence[str], *, seed: int = 0
 ) -> Bounded:
-    """Spearman's rank correlation, its interval from resampling whole groups (none, nan, with one group); nan where
-    something does not vary."""
-    values, members = np.array([one, other], float), defaultdict(list)
-    for at, group in enumerate(groups):
-        members[group].append(at)
-    places = [np.array(places) for places in members.values()]
-    drawn = np.random.default_rng(seed).integers(len(places), size=(_RESAMPLES, len(places)))
-    again = (
-        [_spearman(values[:, np.concatenate([places[group] for group in some])]) for some in drawn]
-        if len(places) > 1
+    """Spearman's rank correlation with an interval from resampling whole groups (nan with one group); nan if x or y is
+    constant."""
+    values, members = np.array([x, y], float), defaultdict(list)
+    for i, group in enumerate(groups):
+        members[group].append(i)
+    indexes = [*members.values()]
+    draws = np.random.default_rng(seed).integers(len(indexes), size=(_RESAMPLES, len(indexes)))
+    resampled = (
+        [_spearman(values[:, np.concatenate([indexes[group] for group in draw])]) for draw in draws]
+        if len(indexes) > 1
         else [np.nan]
     )
-    low, high = np.quantile(again, [0.025, 0.975])
+    low, high = np.quantile(resampled, [0.025, 0.975])
     return Bounded(_spearman(values), float(low), float(high))
 
 
@@ -151,8 +148,7 @@ def _spearman(values: Float[np.ndarray, "two pair"]) -> float:
 def _footprints(
     checkpoint: Checkpoint, documents: Sequence[Rivals], segment_length: int | None
 ) -> tuple[list[Float[np.ndarray, "slot"]], list[Float[np.ndarray, "slot"]]]:
-    """Of each fact, and of each rival in its document: how far each slot lies from where a repeated statement would
-    have left it."""
+    """Of each fact and of each rival: how far each slot lies from where a repeated statement would leave it."""
     facts, rivals = [], []
     for document in documents:
         first, fact = document.alone.statements
@@ -162,14 +158,14 @@ def _footprints(
             (first, fact, first),
             *((first, fact, rival.statements[2]) for rival in document.rivals),
         ]
-        told, repeated, old, *new = banks_after(checkpoint, [BREAK.join(text) for text in texts], segment_length)
-        facts.append(np.linalg.norm(told - repeated, axis=-1))
+        bank, repeated, old, *new = banks_after(checkpoint, [BREAK.join(text) for text in texts], segment_length)
+        facts.append(np.linalg.norm(bank - repeated, axis=-1))
         rivals += [np.linalg.norm(bank - old, axis=-1) for bank in new]
     return facts, rivals
 
 
-def _cosine(one: Float[np.ndarray, "slot"], other: Float[np.ndarray, "slot"]) -> float:
-    return float(one @ other / max(np.linalg.norm(one) * np.linalg.norm(other), 1e-12))
+def _cosine(a: Float[np.ndarray, "slot"], b: Float[np.ndarray, "slot"]) -> float:
+    return float(a @ b / max(np.linalg.norm(a) * np.linalg.norm(b), 1e-12))
 
 
 def findings(

@@ -1,4 +1,4 @@
-"""Is the last of several places of a person answered? Accuracy by overwriting."""
+"""Does the model answer the last of several places of a person? Accuracy by overwriting."""
 
 import re
 from collections.abc import Sequence
@@ -20,27 +20,23 @@ def overwrites(
     seed: int = 0,
     on_document: OnDocument = lambda: None,
 ) -> Curve:
-    """Accuracy by how many earlier places of the person asked for the last one had to replace.
+    """Accuracy by how many earlier places of the person asked for the last one replaces.
 
-    `overwritten` varies that alone. Raises ValueError as `capacity` does, and for questions of another form than "Where
+    `overwritten` varies only that. Raises ValueError as `capacity` does, and for questions of another form than "Where
     is Mary?".
     """
     return curve(checkpoint, encoded_prompts, Along.OVERWRITES, _overwritten, seed, on_document)
 
 
 def _overwritten(encoded: EncodedPrompt) -> int:
-    asked = re.fullmatch(r"Where is (\w+)\?", encoded.prompt.question)
-    if asked is None:
+    match = re.fullmatch(r"Where is (\w+)\?", encoded.prompt.question)
+    if match is None:
         raise ValueError(
             f"overwriting is counted for questions like 'Where is Mary?', not for {encoded.prompt.question!r}"
         )
     facts = [understand(text) for text in encoded.prompt.statements]
-    return (
-        sum(
-            fact.words[0] == asked[1] and fact.kind in (FactKind.AT, FactKind.NOT_AT, FactKind.EITHER) for fact in facts
-        )
-        - 1
-    )
+    places = [fact for fact in facts if fact.kind in (FactKind.AT, FactKind.NOT_AT, FactKind.EITHER)]
+    return sum(fact.words[0] == match[1] for fact in places) - 1
 
 
 def findings(

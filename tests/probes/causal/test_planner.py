@@ -29,7 +29,7 @@ from lm2.tasks.babi import ask
 from lm2.tasks.encoded_prompt import EncodedPrompt, encode_prompt
 from lm2.tasks.simulator import simulate
 from lm2.weights.checkpoint import Checkpoint
-from probes.causal.batch import Unit, together
+from probes.causal.batch import Unit, joint_unit
 from probes.causal.plan import Route, cost, plan
 from probes.causal.planner import Planner, answers_alone_under, answers_under
 
@@ -321,12 +321,12 @@ def test_together_says_the_same_in_fewer_words(gated: Checkpoint, question) -> N
         (Edit(site=site, operation=Set(value=0.0), layers=(layer,), segments=(asked.segment,), slots=(slot,)),)
         for site in (Site.READ_K, Site.READ_V) for layer in (0, 2) for slot in (1, 3)
     ]  # fmt: skip
-    joint = together(singles)
+    joint = joint_unit(singles)
     assert {(edit.site, edit.layers, edit.slots) for edit in joint} == {
         (site, (0, 2), (1, 3)) for site in (Site.READ_K, Site.READ_V)
     }
     np.testing.assert_allclose(*answers_under(gated, asked, [joint, tuple(edit for (edit,) in singles)]), atol=1e-6)
-    assert together([(Freeze(),), (Freeze(),), (Reset(segment=1),)]) == (Freeze(), Reset(segment=1))
+    assert joint_unit([(Freeze(),), (Freeze(),), (Reset(segment=1),)]) == (Freeze(), Reset(segment=1))
 
 
 def test_numbers_that_are_none_stop_the_planner_with_site_block_and_segment(

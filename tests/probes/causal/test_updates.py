@@ -18,7 +18,7 @@ from lm2.runs.runner import prepare, run
 from lm2.runs.spec import RunSpec
 from lm2.weights.checkpoint import Checkpoint
 from lm2.weights.cost import TooLargeError
-from probes.causal.updates import TracedGeneration, diverge, generate_traced, reread
+from probes.causal.updates import TracedGeneration, divergence, generate_traced, reread
 
 PROMPT = "Mary moved to the office. John went to the garden.\fWhere is Mary?"
 TOKENS = 16
@@ -102,8 +102,8 @@ def test_with_writes_off_the_bank_stays_and_nothing_is_read_otherwise(
 def test_both_walks_write_the_same_until_the_bank_differs(on: TracedGeneration, off: TracedGeneration) -> None:
     first = next(step for step in range(len(on.ids)) if on.closed(step))
     np.testing.assert_allclose(on.logits[:first], off.logits[:first], atol=1e-5)
-    assert diverge(on, on) is None
-    parted = diverge(on, off)
+    assert divergence(on, on) is None
+    parted = divergence(on, off)
     assert parted is None or (
         parted >= first and on.ids[:parted] == off.ids[:parted] and on.ids[parted] != off.ids[parted]
     )

@@ -11,7 +11,7 @@ from lm2.tasks.babi import ask
 from lm2.tasks.encoded_prompt import EncodedPrompt, encode_prompt
 from lm2.tasks.simulator import simulate
 from lm2.weights.checkpoint import Checkpoint
-from probes.causal.batch import Unit, together
+from probes.causal.batch import Unit, joint_unit
 from probes.causal.observe import answers
 from probes.causal.planner import answers_under
 from probes.stats.metrics import Answer, Metric, measure
@@ -27,8 +27,8 @@ def laid_out(
         story = simulate(1, seed=seed, statements=3, questions=1).story
         asked.append(encode_prompt(checkpoint, ask(replace(story, id=str(seed)), story.questions[0])))
     (source, *_), _ = sources(replacement, Persistence.PERSIST, asked, max(back), 3, 0)
-    answer = answers(asked)[asked.index(source.asked)]
-    return source.asked, [source.unit(part) for part in parts(grid, checkpoint.config, back, ())], answer
+    answer = answers(asked)[asked.index(source.encoded)]
+    return source.encoded, [source.unit(part) for part in parts(grid, checkpoint.config, back, ())], answer
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_scores_sum_up_to_what_all_units_do_together(
 ) -> None:
     checkpoint = request.getfixturevalue(kind)
     asked, units, answer = laid_out(checkpoint, grid, replacement, back)
-    clean, joint = answers_under(checkpoint, asked, [(), together(units)])
+    clean, joint = answers_under(checkpoint, asked, [(), joint_unit(units)])
     effect = measure(metric, answer, joint, clean) - measure(metric, answer, clean, clean)
     assert scores(checkpoint, asked, units, metric, answer, steps=40).sum() == pytest.approx(effect, rel=0.02, abs=0.02)
 

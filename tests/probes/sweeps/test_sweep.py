@@ -20,7 +20,7 @@ from lm2.tasks.encoded_prompt import encode_prompt
 from lm2.tasks.prompt import Prompt
 from lm2.tasks.simulator import simulate
 from lm2.weights.checkpoint import Checkpoint
-from probes.causal.batch import together
+from probes.causal.batch import joint_unit
 from probes.causal.observe import answers
 from probes.causal.plan import Route
 from probes.causal.planner import answers_alone_under, answers_under
@@ -82,14 +82,14 @@ def test_every_unit_of_every_grid_answers_as_in_a_run(
         ):
             (source, *_), _ = sources(replacement, persistence, encoded_prompts, 1, 3, 0)
             units = [source.unit(part) for part in parts(grid, checkpoint.config, (0, 1), (0.0, 0.5))]
-            units = [*units[:: max(1, len(units) // 4)], together(units)]
+            units = [*units[:: max(1, len(units) // 4)], joint_unit(units)]
             expected = [
-                run(checkpoint, replace(source.asked.spec, interventions=unit)).logits[list(source.asked.rows)]
+                run(checkpoint, replace(source.encoded.spec, interventions=unit)).logits[list(source.encoded.rows)]
                 for unit in units
             ]
             near = 2e-4 if kind == "rmt" else 1e-5
             np.testing.assert_allclose(
-                answers_under(checkpoint, source.asked, units), expected, atol=near * max(1.0, np.abs(expected).max())
+                answers_under(checkpoint, source.encoded, units), expected, atol=near * max(1.0, np.abs(expected).max())
             )
 
 
@@ -103,7 +103,7 @@ def test_a_resampled_memory_head_reads_what_the_donors_head_reads(gated: Checkpo
         run(gated, replace(asked.spec, captures=kept, interventions=unit)).at(
             Site.READ, segment=answer_segment(asked), layer=2
         )
-        for asked, unit in ((source.asked, source.unit(part)), (source.donors[0], ()))
+        for asked, unit in ((source.encoded, source.unit(part)), (source.donors[0], ()))
     )
     rows = min(len(edited), len(donor))
     np.testing.assert_allclose(edited[-rows:, 8:], donor[-rows:, 8:], atol=1e-5)
@@ -116,10 +116,10 @@ def test_the_values_are_those_of_single_runs(gated: Checkpoint, spec: SweepSpec)
     at, _ = sources(R.RESAMPLE, Persistence.PERSIST, encoded_prompts, 0, spec.donors, spec.seed)
     asked = answers(encoded_prompts)
     for document, source in enumerate(at):
-        clean = run(gated, source.asked.spec).logits[list(source.asked.rows)]
+        clean = run(gated, source.encoded.spec).logits[list(source.encoded.rows)]
         for unit in (0, 7):
-            edited = run(gated, replace(source.asked.spec, interventions=source.unit(found.parts[unit]))).logits[
-                list(source.asked.rows)
+            edited = run(gated, replace(source.encoded.spec, interventions=source.unit(found.parts[unit]))).logits[
+                list(source.encoded.rows)
             ]
             for metric in Metric:
                 assert found.values[metric][unit, document] == pytest.approx(
@@ -208,7 +208,7 @@ def test_the_answers_route_measures_the_answers_tokens_alone(gated: Checkpoint, 
     found = sweep(replace(spec, route=Route.ANSWER, metrics=(Metric.LOG_PROBABILITY,)), gated)
     encoded_prompts = [encode_prompt(gated, prompt) for prompt in stories.questions(1, 4)]
     (source, *_), _ = sources(R.RESAMPLE, Persistence.PERSIST, encoded_prompts, 0, spec.donors, spec.seed)
-    (logits,) = answers_alone_under(gated, source.asked, [source.unit(found.parts[3])])
+    (logits,) = answers_alone_under(gated, source.encoded, [source.unit(found.parts[3])])
     expected = measure(Metric.LOG_PROBABILITY, answers(encoded_prompts)[0], logits, logits)
     assert found.values[Metric.LOG_PROBABILITY][3, 0] == pytest.approx(expected, abs=1e-5)
 

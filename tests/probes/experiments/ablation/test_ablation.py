@@ -10,8 +10,8 @@ from lm2.tasks.babi import ask
 from lm2.tasks.encoded_prompt import EncodedPrompt, encode_prompt
 from lm2.tasks.simulator import simulate
 from lm2.weights.checkpoint import Checkpoint
-from probes.causal.ablations import donors_bank
-from probes.causal.observe import before, constant, measured, observe
+from probes.causal.observe import constant_answer, metric_change, observe, other_stories
+from probes.causal.patching import bank_edit
 from probes.experiments.ablation.gates import gates
 from probes.experiments.ablation.permutation import permutation
 from probes.experiments.ablation.policies import policies
@@ -68,7 +68,8 @@ def test_with_the_donors_whole_bank_the_same_question_gets_the_donors_logits(
     for own, donor, value in found.pairs:
         assert value != own.prompt.answer
         if donor.prompt.question == own.prompt.question:
-            (swapped,), (kept,) = observe(gated, [own], [[(donors_bank(donor, own),)]]), observe(gated, [donor], [[()]])
+            edit = bank_edit(donor.spec.text, donor.segment, own.segment)
+            (swapped,), (kept,) = observe(gated, [own], [[(edit,)]]), observe(gated, [donor], [[()]])
             np.testing.assert_allclose(swapped.logits[0][0], kept.logits[0][0], atol=1e-5)
             break
     else:
@@ -88,12 +89,12 @@ def test_a_gated_memory_does_not_know_the_numbers_of_its_slots(gated: Checkpoint
 def test_a_metric_of_an_unchanged_run_has_not_changed(gated: Checkpoint, encoded_prompts: Callable) -> None:
     (clean,) = observe(gated, encoded_prompts(gated), [[()] * 6])
     for metric in (Metric.LOGIT_DIFFERENCE, Metric.LOG_PROBABILITY, Metric.KL, Metric.EXACT):
-        assert not measured(clean, clean, metric).any()
+        assert not metric_change(clean, clean, metric).any()
 
 
 def test_chance_is_the_most_frequent_answer(gated: Checkpoint, encoded_prompts: Callable) -> None:
     answers = [encoded_prompt.prompt.answer for encoded_prompt in encoded_prompts(gated)]
-    assert constant(encoded_prompts(gated)).accuracy == max(map(answers.count, answers)) / len(answers)
+    assert constant_answer(encoded_prompts(gated)).accuracy == max(map(answers.count, answers)) / len(answers)
 
 
 def test_a_control_takes_the_nearest_documents_of_other_stories_around_the_end(
@@ -101,6 +102,6 @@ def test_a_control_takes_the_nearest_documents_of_other_stories_around_the_end(
 ) -> None:
     one = encoded_prompts(gated)[0]
     asked = [replace(one, prompt=replace(one.prompt, group=story)) for story in "aabbcd"]
-    assert before(asked, 0, 3) == tuple(asked[3:]) and before(asked, 3, 2) == tuple(asked[:2])
+    assert other_stories(asked, 0, 3) == tuple(asked[3:]) and other_stories(asked, 3, 2) == tuple(asked[:2])
     with pytest.raises(ValueError, match="documents of 2 other stories, and 2 questions have 1"):
-        before(asked[1:3], 0, 2)
+        other_stories(asked[1:3], 0, 2)
