@@ -91,6 +91,6 @@ class BenchmarkChart(Chart):
                 return benchmark.by_length(result, self.task, self.metric)
             case OfBenchmark.TASKS:
                 check_there("length", self.length, result.lengths)
-                return benchmark.beside(result, self.metric, self.length)
+                return benchmark.by_task(result, self.metric, self.length)
             case OfBenchmark.RATIOS:
                 return benchmark.ratios(result, pair, self.metric)

@@ -140,8 +140,8 @@ class UpdateChart(TextChart):
             case OfUpdates.DIFFERENCE:
                 return updates.difference(reading, layer, head, self.before, self.after)
             case OfUpdates.COURSE:
-                return updates.course(result.readings, layer, head, self.before)
+                return updates.distance_curve(result.readings, layer, head, self.before)
             case OfUpdates.EXPECTED:
-                return updates.expected(
+                return updates.probability_curve(
                     result.readings, self.token, repr(checkpoint.tokenizer.shown(self.token).strip())
                 )

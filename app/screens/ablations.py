@@ -231,7 +231,7 @@ def _effect(opened: Opened, comparison: Comparison, chart: AblationChart) -> Non
         )
     st.subheader("Text")
     chosen = state.choice("run.token", len(pieces))
-    token = ablations.asked_at(comparison, context, tokenizer) if chosen is None else chosen
+    token = ablations.answer_position(comparison, context, tokenizer) if chosen is None else chosen
     chart = replace(chart, window=panels.choose_window(len(pieces), token, "ablations"))
     charts = {"Text": chart, "Change, token by token": replace(chart, shown=OfAblation.CHANGE)}
     made = session.computed(charts, opened.checkpoint)
@@ -274,7 +274,7 @@ def _remember(opened: Opened, comparison: Comparison, toggles: Toggles) -> None:
     after = comparison.after, float(comparison.kl.mean()), toggles
     for trace, kl, toggles in ((comparison.before, 0.0, Toggles()), after):
         if trace.spec.digest not in [run.digest for run in history]:
-            history.append(ablations.ran(trace, kl, toggles, opened.context, opened.checkpoint.tokenizer))
+            history.append(ablations.record(trace, kl, toggles, opened.context, opened.checkpoint.tokenizer))
 
 
 def _history(opened: Opened) -> None:
@@ -283,5 +283,7 @@ def _history(opened: Opened) -> None:
     if len(history) < 2:
         return
     st.subheader("Runs on this text")
-    panels.selectable_table(ablations.runs(history), "ablation_runs", lambda row: _restore(history[row].toggles))
+    panels.selectable_table(
+        ablations.record_table(history), "ablation_runs", lambda row: _restore(history[row].toggles)
+    )
     st.caption("Runs of this session, oldest first. Tick one to restore its changes.")

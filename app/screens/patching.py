@@ -65,7 +65,7 @@ def render() -> None:
     if other is None:
         return
     recipient, donor = (
-        _Side(**vars(side), asked=patching.asked(side.trace, side.context, side.checkpoint.tokenizer))
+        _Side(**vars(side), asked=patching.patched_answer(side.trace, side.context, side.checkpoint.tokenizer))
         for side in (opened, other)
     )
     for column, title, side in zip(st.columns(2), ("Recipient", "Donor"), (recipient, donor), strict=True):
@@ -111,7 +111,7 @@ def _story(title: str, side: _Side) -> None:
     say.subheader("{}", title)
     panels.strip(text.strip(side.trace, text.marks(side.trace, side.context), tokenizer), f"strip_{title}", asked.row)
     say.caption("{}", side.context.origin)
-    reply = patching.said(side.trace, asked.row, tokenizer)
+    reply = patching.top_reply(side.trace, asked.row, tokenizer)
     probability = text.probabilities(side.trace, asked.row).max()
     st.markdown(
         say.words("It says **{}** ({:.3f}). ", reply.words, probability)
@@ -187,7 +187,7 @@ def _donors_reply(recipient: _Side, donor: _Side, part: Patched) -> Reply:
     answer = donors.answer_from(donor.context, recipient.context) if part is Patched.BANK else None
     if answer is None:
         return donor.asked.reply
-    return patching.replied(recipient.trace, recipient.context, answer, recipient.checkpoint.tokenizer)
+    return patching.reply_of(recipient.trace, recipient.context, answer, recipient.checkpoint.tokenizer)
 
 
 def _outcome(recipient: _Side, donor: _Side, after: Trace, expected: Reply) -> None:
@@ -199,7 +199,7 @@ def _outcome(recipient: _Side, donor: _Side, after: Trace, expected: Reply) -> N
         if expected.words != own.words:
             alike = f"{own.words} and {expected.words} begin with the same token"
         say.info("{}: this donor cannot show whose answer the model gives. Choose another one.", alike)
-    reply_before, reply_after = (patching.said(trace, row, tokenizer) for trace in (before, after))
+    reply_before, reply_after = (patching.top_reply(trace, row, tokenizer) for trace in (before, after))
     whose = {expected.token: "the donor's answer", own.token: "the recipient's answer"}
     say.markdown(
         "Before, the model says **{}**; with the donor's part in it, **{}**: {}.",
@@ -229,7 +229,9 @@ def _outcome(recipient: _Side, donor: _Side, after: Trace, expected: Reply) -> N
 def _differences(recipient: _Side, after: Trace, expected: Reply) -> tuple[float, float]:
     """The logit difference before and after, donor's answer minus recipient's."""
     own, row = recipient.asked.reply, recipient.asked.row
-    before, then = (float(patching.difference(trace.logits[row], own, expected)) for trace in (recipient.trace, after))
+    before, then = (
+        float(patching.logit_difference(trace.logits[row], own, expected)) for trace in (recipient.trace, after)
+    )
     return before, then
 
 

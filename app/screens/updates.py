@@ -134,7 +134,7 @@ def _written(opened: Opened, continued: Continued, chart: UpdateChart) -> None:
     step = (widgets.slider("Token", "updates.step", 1, count, help=help) if count > 1 else 1) - 1
     view = updates.strip(walk, text.marks(opened.trace, opened.context), piece_of)
     _choose(panels.strip(view, "strip_updates", start + step), start)
-    say.caption("{}", updates.where(walk, step))
+    say.caption("{}", updates.step_note(walk, step))
     left, right = st.columns(2)
     with left:
         st.subheader("Slots read, token by token")
@@ -199,7 +199,7 @@ def _before_and_after(opened: Opened, continued: Continued, chart: UpdateChart) 
     for column, title, bank in zip(st.columns(2), ("Before", "After"), (before, after), strict=True):
         with column:
             say.subheader("{}", title)
-            say.caption("Read from {}.", updates.bank(walk, bank))
+            say.caption("Read from {}.", updates.bank_name(walk, bank))
             panels.figure(made[title].view, title.lower(), height)
     probed = _PROBED.format(layer=chart.layer, pooled=memory.over(chart.head), shown=chart.writes)
     say.caption("{}", " ".join(filter(None, (probed, opened.checkpoint.config.memory.design.rereading))))

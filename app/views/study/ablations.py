@@ -1,4 +1,4 @@
-"""Comparison -> what a text's predictions were and what they have become."""
+"""A text's predictions before and after an intervention."""
 
 from __future__ import annotations
 
@@ -22,73 +22,66 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ran:
-    """One combination of toggles that has run."""
+class AblationRecord:
+    """A combination of toggles that has run, with its effects."""
 
     toggles: Toggles
     digest: str
-    """Of its spec."""
+    """The spec's digest."""
     answer: float
-    """Probability of the true answer, mean over questions; NaN without any."""
+    """Probability of the true answer, mean over questions; NaN without questions."""
     kl: float
     """Mean over tokens, in nats."""
 
 
-def ran(trace: Trace, kl: float, toggles: Toggles, context: Context, tokenizer: Tokenizer) -> Ran:
-    chances = [text.probabilities(trace, row)[first] for row, first in _asked(trace, context, tokenizer)]
-    return Ran(
-        toggles=toggles, digest=trace.spec.digest, answer=float(np.mean(chances)) if chances else float("nan"), kl=kl
-    )
+def record(trace: Trace, kl: float, toggles: Toggles, context: Context, tokenizer: Tokenizer) -> AblationRecord:
+    answers = [text.probabilities(trace, row)[first] for row, first in _answers(trace, context, tokenizer)]
+    answer = float(np.mean(answers)) if answers else float("nan")
+    return AblationRecord(toggles=toggles, digest=trace.spec.digest, answer=answer, kl=kl)
 
 
-def runs(history: Sequence[Ran]) -> Table:
-    """What was toggled and what became of it; without a question there are no answers to show."""
-    asked = not all(np.isnan(ran.answer) for ran in history)
+def record_table(records: Sequence[AblationRecord]) -> Table:
+    """The toggles and effects of each record; without questions there is no column of answers."""
+    answers = not all(np.isnan(record.answer) for record in records)
     rows = [
-        ("; ".join(ran.toggles.words) or "nothing", *([ran.answer] if asked else []), ran.kl, ran.digest[:10])
-        for ran in history
+        ("; ".join(record.toggles.words) or "nothing", *[record.answer] * answers, record.kl, record.digest[:10])
+        for record in records
     ]
-    headers = ("toggled", *(["answer probability"] if asked else []), "KL, mean (nats)", "spec")
+    headers = ("toggled", *["answer probability"] * answers, "KL, mean (nats)", "spec")
     return Table(columns=columns_of(headers, rows))
 
 
-def _asked(trace: Trace, context: Context, tokenizer: Tokenizer) -> list[tuple[int, int]]:
-    """For each question, the row of the logits that predicts its answer, and the answer's first token."""
+def _answers(trace: Trace, context: Context, tokenizer: Tokenizer) -> list[tuple[int, int]]:
+    """For each question, the row of logits that predicts its answer, and the answer's first token."""
     return [tokenizer.answer_at(trace.tokens, quiz.end, quiz.answer) for quiz in context.quizzes]
 
 
-def asked_at(found: Comparison, context: Context, tokenizer: Tokenizer) -> int:
-    """The token behind which the last question is answered; the text's last one where there is no question."""
-    return _asked(found.after, context, tokenizer)[-1][0] if context.quizzes else len(found.after.tokens) - 1
+def answer_position(comparison: Comparison, context: Context, tokenizer: Tokenizer) -> int:
+    """The token after which the last question is answered, or the text's last token if there is no question."""
+    trace = comparison.after
+    return _answers(trace, context, tokenizer)[-1][0] if context.quizzes else len(trace.tokens) - 1
 
 
-def quizzes(found: Comparison, context: Context, tokenizer: Tokenizer, answers: Sequence[str]) -> Table:
-    """Each question before and after.
-
-    The logit difference is that of the true answer's first token, less the mean of the first tokens of the other
-    `answers`, those left out for which the tokenizer has none; NaN where there are none.
-    """
+def quizzes(comparison: Comparison, context: Context, tokenizer: Tokenizer, answers: Sequence[str]) -> Table:
+    """Each question before and after. The logit difference is the logit of the true answer's first token minus the mean
+    over the first tokens of the other `answers` for which the tokenizer has tokens; NaN if there are none."""
     rows = []
-    for quiz, (row, first) in zip(context.quizzes, _asked(found.before, context, tokenizer)):
+    for quiz, (row, first) in zip(context.quizzes, _answers(comparison.before, context, tokenizer)):
         others = (replace(quiz, answer=answer) for answer in answers)
         firsts = {
-            tokenizer.answer_at(found.before.tokens, other.end, other.answer)[1]
+            tokenizer.answer_at(comparison.before.tokens, other.end, other.answer)[1]
             for other in others
-            if other.answerable(found.before.tokens, tokenizer)
+            if other.answerable(comparison.before.tokens, tokenizer)
         }
         foils = tuple(sorted(firsts - {first}))
-        said, chances, differences = [], [], []
-        for trace in (found.before, found.after):
-            chance = text.probabilities(trace, row)
-            said.append(tokenizer.shown(int(chance.argmax())).strip())
-            chances.append(float(chance[first]))
-            logits = trace.logits[row : row + 1]
-            differences.append(
-                measure(Metric.LOGIT_DIFFERENCE, Answer(ids=(first,), foils=foils), logits, logits)
-                if foils
-                else float("nan")
-            )
-        rows.append((quiz.question, quiz.answer, *said, *chances, *differences))
+        predictions, probabilities, differences = [], [], []
+        for trace in (comparison.before, comparison.after):
+            predictions.append(tokenizer.shown(int(trace.logits[row].argmax())).strip())
+            probabilities.append(float(text.probabilities(trace, row)[first]))
+            logits, answer = trace.logits[row : row + 1], Answer(ids=(first,), foils=foils)
+            difference = measure(Metric.LOGIT_DIFFERENCE, answer, logits, logits) if foils else float("nan")
+            differences.append(difference)
+        rows.append((quiz.question, quiz.answer, *predictions, *probabilities, *differences))
     headers = (
         "question",
         "true answer",
@@ -102,59 +95,52 @@ def quizzes(found: Comparison, context: Context, tokenizer: Tokenizer, answers: 
     return Table(columns=columns_of(headers, rows))
 
 
-def strip(found: Comparison, marks: text.Marks, tokenizer: Tokenizer) -> Strip:
-    """The text, coloured by how far what was expected after each token has moved."""
-    most = float(found.kl.max())
+def strip(comparison: Comparison, marks: text.Marks, tokenizer: Tokenizer) -> Strip:
+    """The text, coloured by how far the prediction after each token has moved."""
+    most = float(comparison.kl.max())
+    count = len(comparison.kl) if len(comparison.kl) <= 4_000 else 0  # as in the plain strip, a long text has no notes
     return Strip(
-        pieces=found.after.tokens.shown,
-        segment_of=text.segment_of(found.after),
-        weights=found.kl,
-        # As in the plain strip: the notes of a very long text would be more bytes than the text.
-        notes=tuple(_note(found, tokenizer, token) for token in range(len(found.kl) if len(found.kl) <= 4_000 else 0)),
+        pieces=comparison.after.tokens.shown,
+        segment_of=text.segment_of(comparison.after),
+        weights=comparison.kl,
+        notes=tuple(_note(comparison, tokenizer, token) for token in range(count)),
         marks=marks,
         legend=f"KL(before || after) of what is expected after each token, in nats; largest is {most:.3g}",
         high=max(most, 1e-9),
     )
 
 
-def _note(found: Comparison, tokenizer: Tokenizer, token: int) -> str:
-    before, after = (_said(trace, tokenizer, token) for trace in (found.before, found.after))
-    return f"KL {found.kl[token]:.3g} nats; next: {before}" + (f" → {after}" if after != before else "")
+def _note(comparison: Comparison, tokenizer: Tokenizer, token: int) -> str:
+    before, after = (_top_token(trace, tokenizer, token) for trace in (comparison.before, comparison.after))
+    return f"KL {comparison.kl[token]:.3g} nats; next: {before}" + (f" → {after}" if after != before else "")
 
 
-def _said(trace: Trace, tokenizer: Tokenizer, token: int) -> str:
+def _top_token(trace: Trace, tokenizer: Tokenizer, token: int) -> str:
     return visible(tokenizer.shown(int(trace.logits[token].argmax())))
 
 
-def lines(found: Comparison) -> Lines:
+def lines(comparison: Comparison) -> Lines:
     return Lines(
         lines=(
-            Line(name="log-probability of the token that follows, after less before", values=found.change),
-            Line(name="KL(before || after)", values=found.kl),
+            Line(name="log-probability of the token that follows, after less before", values=comparison.change),
+            Line(name="KL(before || after)", values=comparison.kl),
         ),
-        ticks=token_labels(found.after.tokens.shown),
+        ticks=token_labels(comparison.after.tokens.shown),
         x_title="token",
         y_title="nats",
-        boundaries=text.boundaries(found.after),
+        boundaries=text.boundaries(comparison.after),
     )
 
 
-def most_changed(found: Comparison, tokenizer: Tokenizer, count: int = 10) -> Table:
-    """The tokens behind which most has moved."""
-    pieces, where = found.after.tokens.shown, text.segment_of(found.after)
-    rows = tuple(
-        (
-            int(at),
-            visible(pieces[at]),
-            where[at],
-            float(found.kl[at]),
-            _said(found.before, tokenizer, at),
-            _said(found.after, tokenizer, at),
-            visible(pieces[at + 1]) if at + 1 < len(pieces) else "",
-            float(found.change[at]),
-        )
-        for at in found.top(count)
-    )
+def most_changed(comparison: Comparison, tokenizer: Tokenizer, count: int = 10) -> Table:
+    """The tokens after which predictions changed most."""
+    pieces, segments = comparison.after.tokens.shown, text.segment_of(comparison.after)
+    rows = []
+    for i in comparison.top(count):
+        token = int(i), visible(pieces[i]), segments[i], float(comparison.kl[i])
+        predictions = (_top_token(trace, tokenizer, i) for trace in (comparison.before, comparison.after))
+        following = visible(pieces[i + 1]) if i + 1 < len(pieces) else ""
+        rows.append((*token, *predictions, following, float(comparison.change[i])))
     headers = (
         "token",
         "text",

@@ -1,4 +1,4 @@
-"""Finished evaluations beside the paper's tables."""
+"""Results of evaluations, beside the paper's tables."""
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ METRICS = {
 
 
 def pairs(results: Results) -> list[str]:
-    """Every two models that were asked the same items, as "A - B"."""
+    """Pairs of models that answered the same items, as "A - B"."""
     return list(dict.fromkeys(results.differences["model"] + " - " + results.differences["baseline"]))
 
 
@@ -41,12 +41,11 @@ def curves(results: Results, task: str, metric: str) -> Lines:
 
 def printed_curves(task: str) -> Lines:
     """The paper's Table 3, for its models of one size."""
-    lines = [
-        Line(name=model, values=np.array([paper.printed(model, task, length) for length in paper.LENGTHS]))
-        for model in paper.COMPARED
-    ]
     return Lines(
-        lines=tuple(lines),
+        lines=tuple(
+            Line(name=model, values=np.array([paper.printed(model, task, length) for length in paper.LENGTHS]))
+            for model in paper.COMPARED
+        ),
         ticks=paper.LENGTHS,
         x_title="length (as printed)",
         y_title=f"accuracy (%), {_pooled(task)}",
@@ -68,44 +67,44 @@ def lead(results: Results, pair: str, task: str, metric: str) -> Lines:
 
 
 def ratios(results: Results, pair: str, metric: str) -> Table:
-    """How much higher the mean over tasks is, relatively: the ratio of the means less 1."""
+    """The relative difference of the means over tasks: their ratio minus 1."""
     rows = _pair(results, pair, metric, "ratio").set_index("length")
-    there = {length: rows.loc[length] for length in results.lengths if length in rows.index}
-    ratios = [(length, percent(row), int(row["n"])) for length, row in there.items()]
+    rows = rows.loc[[length for length in results.lengths if length in rows.index]]
+    ratios = [(length, percent(row), int(row["n"])) for length, row in rows.iterrows()]
     return Table(columns=columns_of(("length", Column("ratio of means less 1", "%"), "items"), ratios))
 
 
 def by_length(results: Results, task: str, metric: str) -> Table:
-    """A row for each length: our models with intervals, the best constant answer, and how many items there are."""
+    """A row for each length: the models with intervals, the best constant answer, and the number of items."""
     rows = results.table[(results.table["task"] == task) & (results.table["metric"] == metric)]
     lines = []
     for length in results.lengths:
         ours = rows[rows["length"] == length].set_index("model")
         if not ours.empty:
-            said = [share(ours.loc[model]) if model in ours.index else "" for model in results.models]
-            lines.append((length, *said, f"{100 * ours.iloc[0]['constant_mean']:.1f}", int(ours.iloc[0]["n"])))
+            shares = [share(ours.loc[model]) if model in ours.index else "" for model in results.models]
+            lines.append((length, *shares, f"{100 * ours.iloc[0]['constant_mean']:.1f}", int(ours.iloc[0]["n"])))
     models = [Column(model, "%") for model in results.models]
     headers = ("length", *models, Column("best constant", "%"), "items")
     return Table(columns=columns_of(headers, lines), rivals=_rivals(models))
 
 
-def beside(results: Results, metric: str, length: str) -> Table:
-    """Every task at one length: our models with intervals, the best constant, the ceiling, and what the paper
-    prints."""
+def by_task(results: Results, metric: str, length: str) -> Table:
+    """A row for each task at one length: the models with intervals, the best constant answer, the ceiling, and the
+    paper's numbers."""
     rows = results.table[(results.table["metric"] == metric) & (results.table["length"] == length)]
     lines = []
     for task in [*[task for task in results.tasks if task != "mean"], "mean"]:
         ours = rows[rows["task"] == task].set_index("model")
         if ours.empty:
             continue
-        said = [share(ours.loc[model]) if model in ours.index else "" for model in results.models]
+        shares = [share(ours.loc[model]) if model in ours.index else "" for model in results.models]
         first = ours.iloc[0]
         constant = f"{100 * first['constant_mean']:.1f} {first['constant']}".strip()
         theirs = [paper.printed(model, task, length) for model in paper.COMPARED]
         lines.append(
             (
                 task,
-                *said,
+                *shares,
                 int(first["n"]),
                 constant,
                 f"{100 * first['ceiling']:.1f}",

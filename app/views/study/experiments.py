@@ -1,4 +1,4 @@
-"""Findings -> tables, intervals and curves."""
+"""Findings of an experiment as intervals and curves."""
 
 from __future__ import annotations
 
@@ -12,41 +12,39 @@ if TYPE_CHECKING:
     from probes.findings import Column, Findings
 
 
-_MEANING = {
+_MEANINGS = {
     "d_z": "d_z: mean change over the standard deviation of the changes",
     "p": "p: two-sided, from flipping the signs of whole stories",
 }
 
 
 def note(findings: Findings) -> str:
-    """What was pooled, what the control says, and what the columns of statistics are."""
-    return (
-        ". ".join([findings.note, *(_MEANING[column.name] for column in findings.columns if column.name in _MEANING)])
-        + "."
-    )
+    """The findings' note, with the meaning of their statistics."""
+    meanings = [_MEANINGS[column.name] for column in findings.columns if column.name in _MEANINGS]
+    return f"{'. '.join([findings.note, *meanings])}."
 
 
 def forest(findings: Findings) -> Forest | None:
-    """The findings' intervals, of those columns that share the first one's unit; None where there are none."""
+    """Intervals of the columns that have the first one's unit; None if no column has intervals."""
     measured = [column for column in findings.columns if column.low is not None]
     if not measured:
         return None
     first, columns = measured[0], findings.columns
-    same = [column for column in measured if column.unit == first.unit]
+    shown = [column for column in measured if column.unit == first.unit]
     place = columns.index(first)
-    named = [", ".join(cell for cell in row[:place] if isinstance(cell, str)) for row in findings.rows]
-    title = first.label if len(same) == 1 else first.unit or "value"
+    names = [", ".join(cell for cell in row[:place] if isinstance(cell, str)) for row in findings.rows]
+    title = first.label if len(shown) == 1 else first.unit or "value"
     return Forest(
-        lines=tuple(_line(column.label, column) for column in same),
-        labels=tuple(name or str(value) for name, value in zip(named, columns[0].values)),
-        y_title="" if any(named) else columns[0].label,  # numbers do not say of what
+        lines=tuple(_line(column.label, column) for column in shown),
+        labels=tuple(name or str(value) for name, value in zip(names, columns[0].values)),
+        y_title="" if any(names) else columns[0].label,  # numbers alone do not say what they number
         x_title=f"{title}, with 95 % interval",
         x_range=(0, 100) if first.unit == "%" else None,
     )
 
 
 def curve(findings: Findings) -> Lines | None:
-    """The findings' curve with its interval as a band; None where the rows make none."""
+    """The findings' curve with its intervals; None if they are no curve."""
     if not findings.curve:
         return None
     x, y, *_ = findings.columns

@@ -1,4 +1,4 @@
-"""Two stories' runs, and one with something of the other's in it -> what is answered."""
+"""Answers of two stories' runs, and of one with activations of the other."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """An answer, and the token that it begins with."""
+    """An answer and its first token."""
 
     words: str
     token: int
@@ -30,55 +30,57 @@ class Reply:
 
 @dataclass(frozen=True, kw_only=True)
 class PatchedAnswer:
-    """Where a text is asked something, and what is right."""
+    """Where a text is to be answered, and the reply."""
 
     row: int
-    """The token behind which the answer is expected."""
+    """The token after which the answer is predicted."""
     segment: int
-    """The one that this token is in."""
+    """The token's segment."""
     reply: Reply
     known: bool
-    """Whether `reply` is true; else it is what the model says."""
+    """Whether `reply` is the true answer; otherwise it is the model's."""
 
 
-def asked(trace: Trace, context: Context, tokenizer: Tokenizer) -> PatchedAnswer:
-    """The text's last question; a text without one is asked what follows it."""
+def patched_answer(trace: Trace, context: Context, tokenizer: Tokenizer) -> PatchedAnswer:
+    """The answer to the text's last question, or what follows a text without questions."""
     if context.quizzes:
         quiz = context.quizzes[-1]
         row, token = tokenizer.answer_at(trace.tokens, quiz.end, quiz.answer)
         reply = Reply(words=quiz.answer, token=token)
     else:
         row = len(trace.tokens) - 1
-        reply = said(trace, row, tokenizer)
+        reply = top_reply(trace, row, tokenizer)
     segment = next(segment.index for segment in trace.segments if row < segment.end)
     return PatchedAnswer(row=row, segment=segment, reply=reply, known=bool(context.quizzes))
 
 
-def replied(trace: Trace, context: Context, words: str, tokenizer: Tokenizer) -> Reply:
-    """An answer to the text's last question. Raises ValueError where the tokenizer has no token for it."""
+def reply_of(trace: Trace, context: Context, words: str, tokenizer: Tokenizer) -> Reply:
+    """A reply to the text's last question. Raises ValueError if the tokenizer has no token for it."""
     return Reply(words=words, token=tokenizer.answer_at(trace.tokens, context.quizzes[-1].end, words)[1])
 
 
-def said(trace: Trace, row: int, tokenizer: Tokenizer) -> Reply:
-    """What the model expects most behind a token."""
+def top_reply(trace: Trace, row: int, tokenizer: Tokenizer) -> Reply:
+    """The model's likeliest reply after a token."""
     token = int(trace.logits[row].argmax())
     return Reply(words=visible(tokenizer.shown(token).removeprefix(" ")), token=token)
 
 
 def answers(runs: Sequence[tuple[str, Trace, int]], replies: Sequence[tuple[str, Reply]]) -> Table:
-    """Probability of each reply, which has a name, in each run (name, trace, row): that of its first token."""
+    """Probability of each named reply's first token in each run (name, trace, row)."""
     chances = [text.probabilities(trace, row) for _, trace, row in runs]
-    rows = tuple((whose, reply.words, *(float(chance[reply.token]) for chance in chances)) for whose, reply in replies)
+    rows = tuple((name, reply.words, *(float(chance[reply.token]) for chance in chances)) for name, reply in replies)
     return Table(columns=columns_of(("answer of", "answer", *(name for name, _, _ in runs)), rows))
 
 
-def difference(logits: Float[np.ndarray, "*rows d_vocab"], own: Reply, other: Reply) -> Float[np.ndarray, "*rows"]:
-    """Logit of the reply `other` less that of `own`."""
+def logit_difference(
+    logits: Float[np.ndarray, "*rows d_vocab"], own: Reply, other: Reply
+) -> Float[np.ndarray, "*rows"]:
+    """Logit of the reply `other` minus that of `own`."""
     return logits[..., other.token].astype(np.float64) - logits[..., own.token]
 
 
 def reading(runs: Sequence[tuple[str, Trace, int]], layers: Sequence[int]) -> Heatmap:
-    """How much of each slot is read where the answer is expected, mean over heads, in each run (name, trace, row)."""
+    """Read weights of the slots where the answer is predicted, mean over heads, in each run (name, trace, row)."""
     rows = {}
     for name, trace, row in runs:
         segment = next(segment for segment in trace.segments if row < segment.end)
@@ -93,7 +95,6 @@ def reading(runs: Sequence[tuple[str, Trace, int]], layers: Sequence[int]) -> He
         row_title="",
         column_title="slot",
         value_title="read weight, mean over heads (share)",
-        low=0.0,
         high=float(max(values.max(), 1e-9)),
         row_kinds=tuple(rows),
         column_noun="slot",
@@ -101,7 +102,7 @@ def reading(runs: Sequence[tuple[str, Trace, int]], layers: Sequence[int]) -> He
 
 
 def slots(changes: Float[np.ndarray, slot]) -> Bars:
-    """What each slot of the donor's bank does alone to the logit difference, donor's answer less own."""
+    """The change of the logit difference by each slot of the donor's bank alone."""
     return Bars(
         values=changes,
         labels=tuple(map(str, range(len(changes)))),

@@ -184,11 +184,13 @@ def test_lines_and_table_hold_what_was_compared(found, gated) -> None:
 
 
 def test_a_run_is_remembered_with_the_answers_probability(found, asked, gated) -> None:
-    one = ablations.ran(found.after, 0.5, EVERY["off"], asked, gated.tokenizer)
+    one = ablations.record(found.after, 0.5, EVERY["off"], asked, gated.tokenizer)
     chance = text.probabilities(found.after, len(found.after.tokens) - 1)[gated.tokenizer.encode(" kitchen").ids[0]]
-    assert ablations.runs([one]).rows == (("memory off", pytest.approx(chance), 0.5, found.after.spec.digest[:10]),)
-    unasked = ablations.ran(found.after, 0.5, Toggles(), context.of_text(TEXT, ""), gated.tokenizer)
-    assert tuple(ablations.runs([unasked]).as_columns()) == ("toggled", "KL, mean (nats)", "spec")
+    assert ablations.record_table([one]).rows == (
+        ("memory off", pytest.approx(chance), 0.5, found.after.spec.digest[:10]),
+    )
+    unasked = ablations.record(found.after, 0.5, Toggles(), context.of_text(TEXT, ""), gated.tokenizer)
+    assert tuple(ablations.record_table([unasked]).as_columns()) == ("toggled", "KL, mean (nats)", "spec")
 
 
 def test_a_pasted_text_has_its_sentences_and_a_story_its_statements_to_be_muted() -> None:

@@ -57,7 +57,7 @@ def test_the_lead_is_in_points_and_the_ratio_in_percent(results: Results) -> Non
 
 
 def test_every_task_stands_beside_the_paper(results: Results) -> None:
-    shown = benchmark.beside(results, "exact", "4k").as_columns()
+    shown = benchmark.by_task(results, "exact", "4k").as_columns()
     assert shown["task"] == ["qa1", "qa6", "mean"]
     assert shown["paper: LM2-1.7B"] == ["46.0", "66.0", "55.9"]
     assert shown["best constant (%)"][0].startswith("50.0 ")

@@ -37,7 +37,7 @@ def _context(whole: str, answer: str) -> context.Context:
 def _side(checkpoint, read: context.Context) -> screen._Side:
     spec = RunSpec(checkpoint=checkpoint.name, text=read.text, captures=(Capture(Site.READ_PATTERN),))
     trace = run(checkpoint, spec)
-    asked = patching.asked(trace, read, checkpoint.tokenizer)
+    asked = patching.patched_answer(trace, read, checkpoint.tokenizer)
     return screen._Side(checkpoint=checkpoint, context=read, trace=trace, asked=asked)
 
 
@@ -55,7 +55,7 @@ def test_a_question_is_asked_where_it_ends(sides) -> None:
     for side in sides:
         own, segment = side.asked, side.trace.segments[side.asked.segment]
         assert own.row == len(side.trace.tokens) - 1 and segment.start <= own.row < segment.end
-        assert own.known and own.reply == patching.replied(
+        assert own.known and own.reply == patching.reply_of(
             side.trace, side.context, "kitchen", side.checkpoint.tokenizer
         )
 
@@ -83,13 +83,13 @@ def test_a_story_that_does_not_say_and_a_question_that_is_none_have_no_answer() 
 def test_each_slot_alone_is_what_a_run_of_its_own_says(sides) -> None:
     recipient, donor = sides
     checkpoint, row, own = recipient.checkpoint, recipient.asked.row, recipient.asked.reply
-    wanted = patching.replied(recipient.trace, recipient.context, "bedroom", checkpoint.tokenizer)
+    wanted = patching.reply_of(recipient.trace, recipient.context, "bedroom", checkpoint.tokenizer)
     alone = slots_alone(checkpoint, screen._spec(recipient, donor, wanted))
     assert alone.changes.shape == (checkpoint.config.slots,) and alone.bytes == alone.changes.nbytes
-    before = patching.difference(recipient.trace.logits[row], own, wanted)
+    before = patching.logit_difference(recipient.trace.logits[row], own, wanted)
     for slot in (0, 3):
         changed = replace(recipient.trace.spec, captures=(), interventions=(_bank(recipient, donor, (slot,)),))
-        after = patching.difference(run(checkpoint, changed).logits[row], own, wanted)
+        after = patching.logit_difference(run(checkpoint, changed).logits[row], own, wanted)
         assert alone.changes[slot] == pytest.approx(after - before, abs=1e-4)
     assert np.array_equal(patching.slots(alone.changes).values, alone.changes)
 
@@ -135,7 +135,7 @@ def test_questions_that_do_not_meet_are_refused_with_both_distances(gated) -> No
 
 def test_the_table_of_answers_has_each_runs_probability(sides) -> None:
     recipient, donor = sides
-    wanted = patching.replied(recipient.trace, recipient.context, "bedroom", recipient.checkpoint.tokenizer)
+    wanted = patching.reply_of(recipient.trace, recipient.context, "bedroom", recipient.checkpoint.tokenizer)
     replies = [("recipient", recipient.asked.reply), ("donor", wanted)]
     table = patching.answers(
         [("before", recipient.trace, recipient.asked.row), ("own", donor.trace, donor.asked.row)], replies

@@ -67,11 +67,11 @@ def test_the_tokens_that_moved_most_come_first(readings) -> None:
 
 def test_with_writes_off_the_course_is_flat(walks, readings) -> None:
     asked = walks["off"].segment_of(0)
-    on, off = (line.values for line in updates.course(readings, 0, "mean", asked).lines)
+    on, off = (line.values for line in updates.distance_curve(readings, 0, "mean", asked).lines)
     held = off[: len(walks["off"].banks)]
     assert held[:asked].all() and not held[asked:].any()
     assert on[asked] == 0 and on[asked + 1 : len(walks["on"].banks)].all()
-    chances = updates.expected(readings, 5, "x").lines[1].values
+    chances = updates.probability_curve(readings, 5, "x").lines[1].values
     assert np.allclose(chances[asked : len(held)], chances[asked])
 
 
@@ -89,14 +89,16 @@ def test_the_steps_tell_tokens_chances_and_when_the_bank_was_written(walks, gate
 def test_a_step_says_which_bank_it_reads(walks) -> None:
     step = next(step for step in range(16) if walks["on"].closed(step))
     segment = walks["on"].segment_of(step)
-    assert f"in segment {segment}. It reads the bank after segment {segment - 1}." in updates.where(walks["on"], step)
-    assert updates.where(walks["on"], step).endswith("and written.")
-    off = updates.where(walks["off"], next(step for step in range(16) if walks["off"].closed(step)))
+    assert f"in segment {segment}. It reads the bank after segment {segment - 1}." in updates.step_note(
+        walks["on"], step
+    )
+    assert updates.step_note(walks["on"], step).endswith("and written.")
+    off = updates.step_note(walks["off"], next(step for step in range(16) if walks["off"].closed(step)))
     assert f"It reads the bank after segment {walks['off'].segment_of(0) - 1}." in off and off.endswith(
         "and not written."
     )
-    assert updates.bank(walks["on"], 0) == "the fresh bank"
-    assert updates.bank(walks["on"], len(walks["on"].segments)).endswith("(still open)")
+    assert updates.bank_name(walks["on"], 0) == "the fresh bank"
+    assert updates.bank_name(walks["on"], len(walks["on"].segments)).endswith("(still open)")
 
 
 def test_the_strip_holds_every_token_and_marks_what_was_written(walks, gated) -> None:

@@ -149,9 +149,9 @@ def test_a_model_that_says_the_answer_is_right_whatever_its_tokenizer(gated, fam
     assert row[1:3] == ("garden", pytest.approx(1)) and row[-1] == "yes"
     [beside] = ablations.quizzes(compare(sure, sure), read, own.tokenizer, ("garden", "office")).rows
     assert beside[4:6] == (pytest.approx(1), pytest.approx(1)) and beside[6] == pytest.approx(50)
-    asked = patching.asked(sure, read, own.tokenizer)
+    asked = patching.patched_answer(sure, read, own.tokenizer)
     assert (asked.row, asked.reply.token) == (len(trace.tokens) - 1, joint[len(trace.tokens)])
-    assert patching.said(sure, asked.row, own.tokenizer).token == asked.reply.token
+    assert patching.top_reply(sure, asked.row, own.tokenizer).token == asked.reply.token
 
 
 def test_saying_the_first_of_an_answers_tokens_is_not_yet_saying_the_answer(gated) -> None:
