@@ -37,11 +37,12 @@ def test_a_rival_that_repeats_the_first_statement_has_no_effect(gated: Checkpoin
 
 
 def test_a_rival_that_repeats_the_fact_leaves_a_footprint_like_the_facts_own(rmt: Checkpoint) -> None:
-    told = [document.alone.statements for document in DOCUMENTS]
+    spans = [document.alone.statement_spans for document in DOCUMENTS]
     same = [
-        replace(document, rivals=(replace(document.repeated, statements=(*facts, facts[1])),))
-        for document, facts in zip(DOCUMENTS, told)
+        replace(document, rivals=(replace(document.repeated, statement_spans=(first, fact, fact)),))
+        for document, (first, fact) in zip(DOCUMENTS, spans)
     ]
+    assert all(document.rivals[0].statements[2] == document.alone.statements[1] for document in same)
     near, far = interference(rmt, same), interference(rmt, DOCUMENTS)
     assert np.mean([pair.overlap for pair in near.pairs]) > np.mean([pair.elsewhere for pair in far.pairs])
 
