@@ -41,8 +41,8 @@ _NEW_TOKENS = 256
 class HarnessModel(LM):
     """A checkpoint as the harness sees it.
 
-    Nothing is put in front of a text, so its first token is given and not predicted: where a task has an empty context,
-    that of the continuation is not counted.
+    Where the tokenizer puts no begin-of-text token in front of a text, its first token is given and not predicted: with
+    an empty context, that of the continuation is not counted.
     """
 
     def __init__(

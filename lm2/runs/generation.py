@@ -43,6 +43,7 @@ def generate(
     segment_length: int | None = None,
     temperature: float = 0.0,
     generator: torch.Generator | None = None,
+    bos: bool | None = None,
 ) -> Generation:
     """Continue a text: greedily at temperature 0, else by sampling with `generator`; at most until the new text has one
     of `until` in it.
@@ -65,7 +66,7 @@ def generate(
         weights = (logits[0].float().cpu() / temperature).softmax(-1)
         return torch.multinomial(weights, 1, generator=generator).tolist()
 
-    spec = RunSpec(checkpoint=checkpoint.name, text=text, segment_length=segment_length)
+    spec = RunSpec(checkpoint=checkpoint.name, text=text, segment_length=segment_length, bos=bos)
     prompt, segments = prepare(checkpoint, spec)
     model = checkpoint.model
     with checkpoint.lock, torch.inference_mode():

@@ -1,6 +1,7 @@
 """Log-likelihoods and perplexity of given texts, read segment by segment.
 
-A text's first token has nothing before it: it is not predicted, and not counted.
+The first token has nothing before it: it is not predicted, and not counted. Where texts begin with a begin-of-text token,
+that is the first.
 """
 
 import math
@@ -35,14 +36,18 @@ class Perplexity:
     """Of a text."""
 
     tokens: int
-    """Predicted tokens: all but the first."""
+    """Predicted tokens: all but the first, which may be a begin-of-text token."""
     nats_per_token: float
     bits_per_byte: float
     """Bits of all predicted tokens over UTF-8 bytes of the whole text."""
 
 
 def log_likelihoods(
-    checkpoint: Checkpoint, pairs: Sequence[tuple[str, str]], *, segment_length: int | None = None
+    checkpoint: Checkpoint,
+    pairs: Sequence[tuple[str, str]],
+    *,
+    segment_length: int | None = None,
+    bos: bool | None = None,
 ) -> list[Likelihood]:
     """The log-likelihood of each (context, continuation)'s continuation.
 
@@ -58,16 +63,18 @@ def log_likelihoods(
         by_context[context].append(index)
     likelihoods: dict[int, Likelihood] = {}
     for context, indices in by_context.items():
-        readings = [_reading(checkpoint, context, pairs[index][1], segment_length) for index in indices]
+        readings = [_reading(checkpoint, context, pairs[index][1], segment_length, bos) for index in indices]
         _read(checkpoint, readings)
         likelihoods.update(zip(indices, (reading.likelihood for reading in readings)))
     return [likelihoods[index] for index in range(len(pairs))]
 
 
-def perplexity(checkpoint: Checkpoint, text: str, *, segment_length: int | None = None) -> Perplexity:
+def perplexity(
+    checkpoint: Checkpoint, text: str, *, segment_length: int | None = None, bos: bool | None = None
+) -> Perplexity:
     """Raises ValueError as `run` does, for a text of one token, and for one with characters that the tokenizer does not
     know."""
-    reading = _reading(checkpoint, "", text, segment_length)
+    reading = _reading(checkpoint, "", text, segment_length, bos)
     _read(checkpoint, [reading])
     nats, tokens = -reading.log_probability, reading.likelihood.tokens
     return Perplexity(
@@ -103,8 +110,10 @@ class _Reading:
         self.greedy = self.greedy and bool((logits.argmax(-1) == ids).all())
 
 
-def _reading(checkpoint: Checkpoint, context: str, continuation: str, segment_length: int | None) -> _Reading:
-    spec = RunSpec(checkpoint=checkpoint.name, text=context + continuation, segment_length=segment_length)
+def _reading(
+    checkpoint: Checkpoint, context: str, continuation: str, segment_length: int | None, bos: bool | None
+) -> _Reading:
+    spec = RunSpec(checkpoint=checkpoint.name, text=context + continuation, segment_length=segment_length, bos=bos)
     tokens, segments = prepare(checkpoint, spec)
     first = max(1, tokens.first_after(len(context)))
     if first >= len(tokens):

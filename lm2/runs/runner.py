@@ -42,14 +42,14 @@ def prepare(checkpoint: Checkpoint, spec: RunSpec) -> tuple[TokenSequence, tuple
     full = config.memory.design.full_length(config)
     if full not in (None, length):
         raise ValueError(f"this model's segments are {full} tokens long, as many as it has slots, not {length}")
-    tokens, segments = _cut(checkpoint.tokenizer, spec.text, length, config.segment_end)
-    if not tokens.ids:
+    tokens, segments = _cut(checkpoint.tokenizer, spec.text, length, config.segment_end, spec.bos)
+    if len(tokens) == tokens.bos:
         raise ValueError("the text is empty: a run needs at least one token")
     check_working(config, segments, checkpoint.working_bytes)
     for capture in spec.captures:
         check_site(capture.site, capture.layers, capture.segments, config, len(segments))
     texts = dict.fromkeys(text for change in spec.interventions for text in change.donors)
-    donors = {text: _donor_segments(checkpoint, text, length) for text in texts}
+    donors = {text: _donor_segments(checkpoint, text, spec) for text in texts}
     for change in spec.interventions:
         change.check(config, segments, donors)
     return tokens, segments
@@ -57,18 +57,19 @@ def prepare(checkpoint: Checkpoint, spec: RunSpec) -> tuple[TokenSequence, tuple
 
 @lru_cache(maxsize=8)
 def _cut(
-    tokenizer: Tokenizer, text: str, length: int, segment_end: SegmentEnd
+    tokenizer: Tokenizer, text: str, length: int, segment_end: SegmentEnd, bos: bool | None
 ) -> tuple[TokenSequence, tuple[Segment, ...]]:
     """A text's tokens and segments. For a long text they take a third of a second, and are needed several times."""
-    tokens = tokenizer.encode(text)
+    tokens = tokenizer.encode(text, bos)
     return tokens, split_segments(tokens, length, segment_end)
 
 
-def _donor_segments(checkpoint: Checkpoint, donor: str, segment_length: int | None) -> tuple[Segment, ...]:
+def _donor_segments(checkpoint: Checkpoint, donor: str, spec: RunSpec) -> tuple[Segment, ...]:
     """Raises ValueError for a text without tokens, and TooLargeError as `prepare` does."""
     config = checkpoint.config
-    _, segments = _cut(checkpoint.tokenizer, donor, segment_length or config.segment_length, config.segment_end)
-    if not segments:
+    length = spec.segment_length or config.segment_length
+    tokens, segments = _cut(checkpoint.tokenizer, donor, length, config.segment_end, spec.bos)
+    if len(tokens) == tokens.bos:
         raise ValueError(f"the donor {donor!r} is empty: something can be taken from a text of at least one token")
     check_working(config, segments, checkpoint.working_bytes)
     return segments
@@ -177,7 +178,7 @@ def _source_activations(checkpoint: Checkpoint, spec: RunSpec, segments: Sequenc
 
 def _clean_values(checkpoint: Checkpoint, donor: RunSpec, requests: Sequence[SourceRequest]) -> list[Tensor]:
     """The value for each request in a donor's clean run."""
-    segments = _donor_segments(checkpoint, donor.text, donor.segment_length)
+    segments = _donor_segments(checkpoint, donor.text, donor)
     places = [
         Coordinate(request.operation.donor_segment(request.place.segment, len(segments)), request.place.layer)
         for request in requests
@@ -202,7 +203,7 @@ def _bank_after(checkpoint: Checkpoint, texts: Sequence[str], spec: RunSpec) -> 
     bank = model.fresh_bank(1)
     for text in texts:
         clean = replace(spec, text=text, interventions=(), captures=())
-        segments = _donor_segments(checkpoint, text, spec.segment_length)
+        segments = _donor_segments(checkpoint, text, spec)
         for _, output in in_turns(checkpoint.lock, run_segments(model, segments, clean, {}, Carried(bank, None))):
             bank = output.bank
     assert bank is not None, "Carry is refused without a memory"

@@ -1,6 +1,7 @@
 """RunSpec: everything that decides what a run shows. Caches, links and sidecars of figures hold it."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from lm2.runs.capture import Capture
 from lm2.runs.interventions import Intervention
@@ -22,6 +23,9 @@ class RunSpec(Spec):
     """Applied in this order."""
     seed: int = 0
     """For anything random in a run; a plain run draws nothing."""
+    bos: bool | None = None
+    """Whether the text, and each text that an intervention takes from, begins with the tokenizer's begin-of-text token;
+    None, as the tokenizer has it."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -32,3 +36,10 @@ class RunSpec(Spec):
             raise ValueError(
                 f"each capture may be asked for once; {len(self.captures)} were given, {len(set(self.captures))} differ"
             )
+
+    def to_json(self) -> dict[str, Any]:
+        """As in `Spec`, without `bos` where it is None: digests of other specifications stay what they were."""
+        values = super().to_json()
+        if self.bos is None:
+            del values["bos"]
+        return values

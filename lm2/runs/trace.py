@@ -117,7 +117,11 @@ class Trace:
             "format": _FORMAT,
             "spec": self.spec.to_json(),
             **{name: getattr(self, name) for name in _ORIGIN},
-            "tokens": {field.name: getattr(self.tokens, field.name) for field in fields(self.tokens)},
+            "tokens": {
+                field.name: getattr(self.tokens, field.name)
+                for field in fields(self.tokens)
+                if field.name != "bos" or self.tokens.bos
+            },
             "segments": [vars(segment) for segment in self.segments],
             "records": places,
         }
@@ -142,6 +146,7 @@ class Trace:
             pieces=tuple(tokens["pieces"]),
             spans=tuple((start, end) for start, end in tokens["spans"]),
             breaks=tuple(tokens["breaks"]),
+            bos=tokens.get("bos", False),
         )
         records = {
             (Capture.from_json(capture), Coordinate(segment, layer)): read_only(arrays[f"record{number}"])

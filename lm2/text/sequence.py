@@ -20,13 +20,15 @@ class TokenSequence:
     text: str
     ids: tuple[int, ...]
     pieces: tuple[str, ...]
-    """The text of each token: U+FFFD for part of a character, its own name for the unknown token, and empty for a token
-    without characters."""
+    """The text of each token: U+FFFD for part of a character, its own name for the unknown token and the begin-of-text
+    token, and empty for another token without characters."""
     spans: tuple[tuple[int, int], ...]
     """Character range of each token in `text`. Tokens that are parts of one character share its range. Blanks that the
     tokenizer drops belong to the next token, other dropped characters to none."""
     breaks: tuple[int, ...] = ()
     """Indexes of tokens that must begin a segment."""
+    bos: bool = False
+    """Whether the first token is a begin-of-text token, which has no characters: its span is (0, 0)."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -51,7 +53,7 @@ class TokenSequence:
         first token may also have the end of the prompt, or be a blank that the tokenizer puts before a part.
         """
         index = next(iter(self.within(length, len(self.text))), len(self))
-        while index and self.spans[index - 1] == (length, length):
+        while index > self.bos and self.spans[index - 1] == (length, length):
             index -= 1
         return index
 

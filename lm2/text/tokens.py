@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterable, Sequence
+from copy import copy
 from os.path import commonprefix
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ _BYTES = {chr(byte): byte for byte in _PRINTABLE} | {
 
 
 class Tokenizer:
-    """Text to tokens and back, without added tokens, truncation, padding or randomness."""
+    """Text to tokens and back, without truncation, padding or randomness; at most one token is added, in front."""
 
     def __init__(self, backend: tokenizers.Tokenizer) -> None:
         """Takes over `backend` and changes it."""
@@ -55,6 +56,24 @@ class Tokenizer:
         self._front = next(([token] for token in sorted(vocabulary.values()) if PART not in self.decode([token])), [])
         self.unknown = self._unknown_token()
         """The token for everything that the vocabulary lacks; None where there is none."""
+        self.bos: int | None = None
+        """The begin-of-text token; None where there is none."""
+        self.adds_bos = False
+        """Whether texts begin with it by default."""
+
+    def with_bos(self, name: str, *, added: bool) -> "Tokenizer":
+        """The same tokenizer with a begin-of-text token; `added`: whether texts begin with it by default. Raises
+        ValueError for one that is not in the vocabulary."""
+        token = self._backend.token_to_id(name)
+        if token is None:
+            raise ValueError(f"the begin-of-text token {shown(name)} is not in the vocabulary")
+        tokenizer = copy(self)
+        tokenizer.bos, tokenizer.adds_bos = token, added
+        return tokenizer
+
+    @property
+    def bos_name(self) -> str | None:
+        return None if self.bos is None else self._backend.id_to_token(self.bos)
 
     @classmethod
     def load(cls, path: Path) -> "Tokenizer":
@@ -91,25 +110,31 @@ class Tokenizer:
         """The tokenizer as it was given, with the parts that are not used here."""
         return self._json
 
-    def encode(self, text: str) -> TokenSequence:
+    def encode(self, text: str, bos: bool | None = None) -> TokenSequence:
         """A text as tokens. Parts between form feeds are encoded as separate texts, so a tokenizer that puts a blank in
         front of a text puts one in front of each.
 
-        Raises ValueError for a character that UTF-8 or the tokenizer cannot encode.
+        `bos`: whether the begin-of-text token comes first; None, as the tokenizer has it.
+
+        Raises ValueError for a character that UTF-8 or the tokenizer cannot encode, and for a `bos` that the tokenizer
+        does not have.
         """
         as_text("what is encoded", text)
-        ids: list[int] = []
-        spans: list[tuple[int, int]] = []
+        bos = self.adds_bos if bos is None else bos
+        if bos and self.bos is None:
+            raise ValueError("this model's tokenizer has no begin-of-text token")
+        ids: list[int] = [self.bos] if bos and self.bos is not None else []
+        spans: list[tuple[int, int]] = [(0, 0)] * len(ids)
         breaks: list[int] = []
         start = 0
         for part in text.split(BREAK):
             part_ids, part_spans = self._encode(part)
-            if ids and part_ids:
+            if len(ids) > bos and part_ids:
                 breaks.append(len(ids))
             ids += part_ids
             spans += [(start + left, start + right) for left, right in part_spans]
             start += len(part) + len(BREAK)
-        return self._sequence(text, ids, spans, tuple(breaks))
+        return self._sequence(text, ids, spans, tuple(breaks), bos)
 
     def answer_at(self, tokens: TokenSequence, end: int, answer: str) -> tuple[int, int]:
         """The index of the token that predicts an answer after the first `end` characters, and the answer's first
@@ -117,7 +142,7 @@ class Tokenizer:
 
         Raises ValueError where the tokenizer does not know the answer, or no token comes before it.
         """
-        joint = self.encode(f"{tokens.text[:end]} {answer}")
+        joint = self.encode(f"{tokens.text[:end]} {answer}", tokens.bos)
         same = next((i for i, (new, old) in enumerate(zip(joint.ids, tokens.ids)) if new != old), len(tokens))
         index = min(joint.first_after(end), same)
         if not 0 < index < len(joint) or not self.knows(joint, end):
@@ -139,7 +164,7 @@ class Tokenizer:
 
     def encode_after(self, text: str) -> TokenSequence:
         """A text without form feeds, encoded as after a full stop. Raises ValueError as `encode` does."""
-        tokens = self.encode(f".{text}")
+        tokens = self.encode(f".{text}", bos=False)
         first = tokens.first_after(1)
         return self._sequence(
             text, tokens.ids[first:], [(max(left - 1, 0), right - 1) for left, right in tokens.spans[first:]]
@@ -189,20 +214,29 @@ class Tokenizer:
         text, new_spans = self._spell(tokens.ids, ids)
         end = len(tokens.text)
         spans = (*tokens.spans, *((end + left, end + right) for left, right in new_spans))
-        return self._sequence(tokens.text + text, (*tokens.ids, *ids), spans, tokens.breaks)
+        return self._sequence(tokens.text + text, (*tokens.ids, *ids), spans, tokens.breaks, tokens.bos)
 
     def _decode(self, ids: list[int]) -> str:
         return self._backend.decode(ids, skip_special_tokens=False)
 
     def _sequence(
-        self, text: str, ids: Sequence[int], spans: Sequence[tuple[int, int]], breaks: tuple[int, ...] = ()
+        self,
+        text: str,
+        ids: Sequence[int],
+        spans: Sequence[tuple[int, int]],
+        breaks: tuple[int, ...] = (),
+        bos: bool = False,
     ) -> TokenSequence:
         pieces, done = [], 0
         for token, (start, end) in zip(ids, spans):
             piece = self.piece(token)
             pieces.append(piece if PART in piece or token == self.unknown else text[max(start, done) : end])
             done = max(done, end)
-        return TokenSequence(text=text, ids=tuple(ids), pieces=tuple(pieces), spans=tuple(spans), breaks=breaks)
+        if bos:
+            pieces[0] = self.bos_name or ""
+        return TokenSequence(
+            text=text, ids=tuple(ids), pieces=tuple(pieces), spans=tuple(spans), breaks=breaks, bos=bos
+        )
 
     def _encode(self, part: str) -> tuple[list[int], list[tuple[int, int]]]:
         """Ids and spans of a text without form feeds."""

@@ -105,12 +105,14 @@ class Lessons:
 
     def __init__(self, stories: Sequence[Story], books: Sequence[str], tokenizer: Tokenizer, end: SegmentEnd) -> None:
         self._tokenizer, self._end = tokenizer, end
+        self._front = (tokenizer.bos,) if tokenizer.adds_bos and tokenizer.bos is not None else ()
+        """What documents begin with."""
         self._stories = {task: [story for story in stories if story.task == task] for task in TASKS}
-        self._encode = lru_cache(maxsize=100_000)(lambda text: tokenizer.encode(text).ids)
+        self._encode = lru_cache(maxsize=100_000)(lambda text: tokenizer.encode(text, bos=False).ids)
         self._encode_after = lru_cache(maxsize=100_000)(lambda text: tokenizer.encode_after(text).ids)
         statements = (statement for story in stories[:2000] for statement in story.statements)
         self._words = sorted({token for statement in statements for token in self._encode_after(f" {statement.text}")})
-        self._books = [tokenizer.encode(" ".join(book.split())).ids for book in books]
+        self._books = [tokenizer.encode(" ".join(book.split()), bos=False).ids for book in books]
         self._closes = [is_full(2, 3, SegmentEnd.SENTENCE, tokenizer.piece(token)) for token in range(tokenizer.size)]
         """For each token, whether it ends a sentence."""
 
@@ -122,7 +124,7 @@ class Lessons:
         """
         half, before = rng.randrange(3, 9), rng.randrange(5)
         words = rng.sample(self._words, half)
-        ids = (*rng.choices(self._words, k=before), *words, *words)
+        ids = (*self._front, *rng.choices(self._words, k=before), *words, *words)
         question = TrainingQuestion(after=0, ids=ids, answer=half - 1, label="copy")
         return TrainingDocument(segments=(), questions=(question,))
 
@@ -131,6 +133,7 @@ class Lessons:
         story = self._story(rng, task, most)
         question = self._question(rng, story, len(story.texts) - 1)
         before = [token for i, text in enumerate(story.texts) for token in self._sentence(text, " " if i else "")]
+        before = [*self._front, *before]
         questions = (self._encoded(0, before, question, " "),) if question else ()
         return TrainingDocument(segments=(), questions=questions)
 
@@ -149,7 +152,7 @@ class Lessons:
         stops = [last, *(rng.randrange(last + 1) for _ in range(places - 1))]
         after = [last if rng.random() < 0.5 else rng.choice(stops) for _ in range(questions)]
         gaps = self._prose(rng, len(story.texts), prose)
-        cut = _Cutter(length, self._end, self._closes)
+        cut = _Cutter(length, self._end, self._closes, self._front)
         cut.read(gaps[0])
         encoded: list[TrainingQuestion] = []
         for i, (text, gap) in enumerate(zip(story.texts, gaps[1:])):
@@ -169,7 +172,7 @@ class Lessons:
 
     def exam(self, story: Story, question: Question, length: int) -> TrainingDocument:
         """One question of a story, as it is asked when accuracy is reported: in a segment of its own."""
-        cut = _Cutter(length, self._end, self._closes)
+        cut = _Cutter(length, self._end, self._closes, self._front)
         for statement in story.before(question):
             cut.read([self._sentence(statement.text, " " if cut.begun else "")])
         cut.close()
@@ -243,14 +246,15 @@ class Lessons:
 class _Cutter:
     """Cuts tokens into segments as `split_segments` cuts a text."""
 
-    def __init__(self, length: int, end: SegmentEnd, closes: Sequence[bool]) -> None:
+    def __init__(self, length: int, end: SegmentEnd, closes: Sequence[bool], front: Sequence[int]) -> None:
         self._length, self._sentences, self._closes = length, end is SegmentEnd.SENTENCE, closes
         self.segments: list[tuple[int, ...]] = []
-        self.open: list[int] = []
+        self.open: list[int] = list(front)
+        self._front = len(front)
 
     @property
     def begun(self) -> bool:
-        return bool(self.open or self.segments)
+        return bool(len(self.open) > self._front or self.segments)
 
     def read(self, sentences: Sequence[Sequence[int]]) -> None:
         for ids in sentences:

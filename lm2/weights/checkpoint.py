@@ -1,6 +1,7 @@
 """Checkpoints: a model with its tokenizer and its card, loaded by name or path, and saved as a folder.
 
-config.json         {"format": "lm2-workbench", "version": 1, "model": {...}}
+config.json         {"format": "lm2-workbench", "version": 1, "model": {...}}; with a begin-of-text token, also
+                    "bos": {"token": "<s>", "added": true}
 model.safetensors   every weight once, under our names
 tokenizer.json      Hugging Face `tokenizers`
 card.md             what it was trained on and what it can do
@@ -225,6 +226,8 @@ def save(folder: Path, model: LM2, tokenizer: Tokenizer, card: str) -> None:
     """Write a checkpoint folder; an existing one is replaced in one step, and kept if writing fails."""
     with replace_folder(folder) as temporary:
         values = {**FORMAT, "model": model.config.to_json()}
+        if tokenizer.bos is not None:
+            values["bos"] = {"token": tokenizer.bos_name, "added": tokenizer.adds_bos}
         (temporary / "config.json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
         weights = {name: weight.contiguous().cpu() for name, weight in model.weights().items()}
         save_file(weights, temporary / "model.safetensors")
@@ -242,6 +245,7 @@ def setup_digest(config: LM2Config, tokenizer: Tokenizer) -> str:
         {
             "config": {name: value for name, value in config.to_json().items() if name in chosen},
             "tokenizer": tokenizer.to_json(),
+            **({"bos": tokenizer.bos} if tokenizer.adds_bos else {}),
         }
     )
 

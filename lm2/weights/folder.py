@@ -11,6 +11,7 @@ from lm2.files import read_json, read_text
 from lm2.model.config import LM2Config
 from lm2.model.lm2 import LM2
 from lm2.model.weights import check_shapes
+from lm2.serialize import as_bool, as_text
 from lm2.shown import shown
 from lm2.text.tokens import Tokenizer
 from lm2.weights.weight_files import read_safetensors, safetensors_shapes
@@ -34,7 +35,7 @@ class ModelFiles:
 def read_own(folder: Path) -> ModelFiles:
     """Raises ValueError with the path of the file that is missing, broken, or does not fit the others."""
     config = read_config(folder / "config.json")
-    tokenizer = read_tokenizer(folder / "tokenizer.json", config)
+    tokenizer = _with_bos(folder / "config.json", read_tokenizer(folder / "tokenizer.json", config))
     path = folder / "model.safetensors"
     _check_there(path)
     shapes = safetensors_shapes(path)
@@ -87,6 +88,19 @@ def read_tokenizer(path: Path, config: LM2Config) -> Tokenizer:
     tokenizer = Tokenizer.load(path)
     check_size(tokenizer, str(path), config)
     return tokenizer
+
+
+def _with_bos(path: Path, tokenizer: Tokenizer) -> Tokenizer:
+    """The tokenizer with the begin-of-text token that config.json names, if any."""
+    bos = read_json(path).get("bos")
+    if bos is None:
+        return tokenizer
+    try:
+        if not isinstance(bos, dict) or set(bos) != {"token", "added"}:
+            raise ValueError(f'bos must be {{"token": ..., "added": true or false}}, not {shown(bos)}')
+        return tokenizer.with_bos(as_text("bos.token", bos["token"]), added=as_bool("bos.added", bos["added"]))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def check_size(tokenizer: Tokenizer, name: str, config: LM2Config) -> None:

@@ -7,6 +7,7 @@ import gguf
 import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers
 
+from lm2.serialize import as_bool
 from lm2.shown import shown
 from lm2.text.tokens import Tokenizer
 
@@ -30,7 +31,10 @@ def list_of(metadata: Mapping[str, Any], name: str, kind: type) -> list:
 
 
 def gguf_tokenizer(metadata: Mapping[str, Any]) -> Tokenizer:
-    """A byte-level BPE of the metadata's tokens and merges. Control and user-defined tokens in a text are not split."""
+    """A byte-level BPE of the metadata's tokens and merges. Control and user-defined tokens in a text are not split.
+
+    Texts begin with the begin-of-text token as the metadata says; where it does not say, those of Llama 3 do.
+    """
     model = metadata.get("tokenizer.ggml.model")
     if model != "gpt2":
         raise ValueError(f"its tokenizer is of model {shown(model)}; expected 'gpt2', a byte-level BPE")
@@ -55,7 +59,11 @@ def gguf_tokenizer(metadata: Mapping[str, Any]) -> Tokenizer:
     }
     backend.add_special_tokens(added[gguf.TokenType.CONTROL])
     backend.add_tokens(added[gguf.TokenType.USER_DEFINED])
-    return Tokenizer(backend)
+    bos = metadata.get("tokenizer.ggml.bos_token_id")
+    if not isinstance(bos, int) or bos not in range(len(tokens)):
+        return Tokenizer(backend)
+    adds_bos = as_bool("tokenizer.ggml.add_bos_token", metadata.get("tokenizer.ggml.add_bos_token", ignore_merges))
+    return Tokenizer(backend).with_bos(tokens[bos], added=adds_bos)
 
 
 def _pre_tokenizer(name: str | None) -> tuple[bool, pre_tokenizers.PreTokenizer]:

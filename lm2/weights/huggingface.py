@@ -4,6 +4,8 @@ A folder has config.json, tokenizer.json, and model.safetensors or its shards wi
 our model does not compute is refused. No token is put in front of a text.
 """
 
+import itertools
+import json
 from collections.abc import Sequence
 from dataclasses import MISSING, fields, replace
 from pathlib import Path
@@ -17,7 +19,7 @@ from lm2.files import read_json
 from lm2.model.config import LM2Config
 from lm2.model.rope import DynamicRope, LinearRope, Llama3Rope, RopeScaling, YarnRope
 from lm2.model.weights import Shapes, check_weight
-from lm2.serialize import as_bool, as_float
+from lm2.serialize import as_bool, as_float, as_text
 from lm2.shown import shown
 from lm2.text.tokens import Tokenizer
 from lm2.weights.folder import ModelFiles
@@ -208,4 +210,43 @@ def _tokenizer(path: Path) -> Tokenizer:
     backend = tokenizers.Tokenizer.from_str(Tokenizer.load(path).to_json())
     backend.no_padding()
     backend.no_truncation()
-    return Tokenizer(backend)
+    config = path.parent / "tokenizer_config.json"
+    values = read_json(config) if config.is_file() else {}
+    try:
+        if not isinstance(values, dict):
+            raise ValueError(f"it must be a table, not {shown(values)}")
+        name, added = _bos(values, json.loads(backend.to_str())["post_processor"])
+        if name is None or (not added and backend.token_to_id(name) is None):
+            return Tokenizer(backend)
+        return Tokenizer(backend).with_bos(name, added=added)
+    except ValueError as error:
+        raise ValueError(f"{config if config.is_file() else path}: {error}") from error
+
+
+def _bos(values: dict[str, Any], post_processor: dict[str, Any] | None) -> tuple[str | None, bool]:
+    """The begin-of-text token and whether texts begin with it.
+
+    They do where the tokenizer's post-processor puts one in front, as in transformers 5, and where it puts none but
+    tokenizer_config.json says add_bos_token, as in transformers 4.
+    """
+    named = values.get("bos_token")
+    named = named.get("content") if isinstance(named, dict) else named
+    name = None if named is None else as_text("bos_token", named)
+    said = as_bool("add_bos_token", values.get("add_bos_token") or False) and name is not None
+    front = _in_front(post_processor)
+    if len(front) > 1:
+        raise ValueError(f"its tokenizer puts {len(front)} tokens in front of a text, {shown(front)}; at most one is")
+    return (front[0], True) if front else (name, said)
+
+
+def _in_front(post_processor: dict[str, Any] | None) -> list[str]:
+    """The tokens that a post-processor puts in front of a text."""
+    if post_processor is None:
+        return []
+    if post_processor["type"] == "Sequence":
+        return [token for part in post_processor["processors"] for token in _in_front(part)]
+    if post_processor["type"] == "TemplateProcessing":
+        front = itertools.takewhile(lambda piece: "SpecialToken" in piece, post_processor["single"])
+        special = (post_processor["special_tokens"][piece["SpecialToken"]["id"]] for piece in front)
+        return [token for each in special for token in each["tokens"]]
+    return [post_processor["cls"][0]] if "cls" in post_processor else []
