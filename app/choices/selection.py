@@ -52,9 +52,11 @@ class ModelChoice:
 
     checkpoint: str = "babi-lm2-qa1"
     device: str = choice("auto", ("auto", "cpu", "cuda", "mps"))
-    dtype: str = choice("float32", ("float32", "bfloat16"))
+    dtype: str = choice("float32", ("float32", "bfloat16", "float16"))
     length: int = choice(0, range(1_000_001))
     """Segment length in tokens; 0, the checkpoint's."""
+    bos: str = choice("auto", ("auto", *_ON))
+    """Whether texts begin with the begin-of-text token: "auto", as the tokenizer has it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -92,25 +92,31 @@ def kept_text(mark: str) -> str | None:
     return _texts().get((mark,))
 
 
-def spec_for(checkpoint: Checkpoint, text: str, segment_length: int | None, layer: int) -> RunSpec:
+def spec_for(
+    checkpoint: Checkpoint, text: str, segment_length: int | None, layer: int, bos: bool | None = None
+) -> RunSpec:
     """The run that the screens show: all memory sites of all blocks, or of block `layer` alone if all are too much.
 
     Raises ValueError as `run` does.
     """
-    return _spec_for(checkpoint.name, checkpoint.digest, text, segment_length, layer, checkpoint)
+    return _spec_for(checkpoint.name, checkpoint.digest, text, segment_length, layer, bos, checkpoint)
 
 
 # Counting a long text's tokens takes a second, and each click needs the spec.
 @st.cache_resource(max_entries=64, show_spinner=False)
 def _spec_for(
-    name: str, digest: str, text: str, segment_length: int | None, layer: int, _checkpoint: Checkpoint
+    name: str, digest: str, text: str, segment_length: int | None, layer: int, bos: bool | None, _checkpoint: Checkpoint
 ) -> RunSpec:
     from lm2.runs.runner import predicted_bytes
 
     gates = (gate.site for gate in _checkpoint.config.memory.design.gates.values())
     sites = [site for site in (*_SITES, *gates) if site.layers(_checkpoint.config)]
     full = RunSpec(
-        checkpoint=name, text=text, segment_length=segment_length, captures=tuple(Capture(site) for site in sites)
+        checkpoint=name,
+        text=text,
+        segment_length=segment_length,
+        captures=tuple(Capture(site) for site in sites),
+        bos=bos,
     )
     if predicted_bytes(_checkpoint, full) <= _RUN_BYTES:
         return full

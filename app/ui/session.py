@@ -72,7 +72,8 @@ def open_trace() -> Opened | None:
 
 def read(checkpoint: "Checkpoint", context: Context, layer: int) -> Opened | None:
     """Run a text, as `result_of` does; questions whose answers the model has no tokens for are left out."""
-    trace = trace_of(checkpoint, cache.spec_for(checkpoint, context.text, segment_length(), layer))
+    bos = {"auto": None, "on": True, "off": False}[state.current().model.bos]
+    trace = trace_of(checkpoint, cache.spec_for(checkpoint, context.text, segment_length(), layer, bos))
     if trace is None:
         return None
     quizzes = tuple(quiz for quiz in context.quizzes if quiz.answerable(trace.tokens, checkpoint.tokenizer))

@@ -52,7 +52,7 @@ def _model() -> None:
         "Checkpoint",
         "model.checkpoint",
         bundled_names(),
-        help="A bundled checkpoint, or the path of a folder (ours or a Hugging Face Llama), a .gguf file, or a"
+        help="A bundled checkpoint, or the path of a folder (ours or a Hugging Face Llama or Qwen2), a .gguf file, or a"
         " .pt file of the released code, if the server's owner allows it.",
     )
     left, right = st.columns(2)
@@ -60,6 +60,8 @@ def _model() -> None:
     widgets.select("Numbers", "model.dtype", at=right)
     about = "Tokens the model sees at once; 0 uses the checkpoint's own."
     widgets.number("Segment length (tokens)", "model.length", help=about)
+    about = "Whether a token that marks its beginning stands in front of the text; auto is as the tokenizer has it."
+    widgets.select("Begin-of-text token", "model.bos", help=about)
     widgets.upload(
         "Your own checkpoint, a folder as .zip",
         "model.checkpoint",

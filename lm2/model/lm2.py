@@ -74,7 +74,9 @@ class LM2(HookedModel):
         """A model with uninitialised weights, for `load_weights`."""
         with torch.device("meta"):
             model = cls(config)
-        model.to(dtype).to_empty(device=device)
+        for module in model.modules():  # not by `to`, which swaps what fake tensors cannot
+            for name, weight in list(module.named_parameters(recurse=False)):
+                setattr(module, name, nn.Parameter(torch.empty(weight.shape, dtype=dtype, device=device)))
         if config.tied_embeddings:
             model.unembed.weight = model.embed.weight
         return model

@@ -115,7 +115,7 @@ class DynamicRope(RopeScaling):
     def frequencies(self, plain: "Tensor", theta: float, lengths: "Tensor") -> "Tensor":
         original = self.original_max_position_embeddings
         stretch = self.factor * lengths.clamp(min=original) / original - (self.factor - 1)
-        steps = plain.new_tensor([pair / (len(plain) - 1) for pair in range(len(plain))])
+        steps = _indices(plain) / (len(plain) - 1)
         return plain * stretch.to(plain.dtype)[:, None, None] ** -steps
 
 
@@ -171,6 +171,11 @@ class YarnRope(RopeScaling):
         if self.truncate:
             first, last = math.floor(first), math.ceil(last)
         first, last = max(first, 0), min(last, 2 * half - 1)
-        slowed = (plain.new_tensor(range(half)) - first) / (last - first if last != first else 0.001)
+        slowed = (_indices(plain) - first) / (last - first if last != first else 0.001)
         slowed = slowed.clamp(0, 1)
         return plain * (1 - slowed) + plain / self.factor * slowed
+
+
+def _indices(plain: "Tensor") -> "Tensor":
+    """The number of each pair, from 0."""
+    return plain.new_ones(len(plain)).cumsum(0) - 1

@@ -42,10 +42,12 @@ class Dtype(Enum):
 
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
+    """On a GPU."""
 
     @property
     def torch(self) -> torch.dtype:
-        return torch.float32 if self is Dtype.FLOAT32 else torch.bfloat16
+        return getattr(torch, self.value)
 
 
 class ModelLock:
@@ -172,6 +174,10 @@ def load(name_or_path: str | Path, device: str = "auto", dtype: str = "float32")
     except ValueError:
         raise CheckpointError(f"dtype must be one of {[member.value for member in Dtype]}, not {dtype!r}") from None
     target = choose_device(device)
+    if kind is Dtype.FLOAT16 and target.type == "cpu":
+        raise CheckpointError(
+            "float16 is computed on a GPU alone: choose float32 or bfloat16 on the CPU, for weights stored in it, too"
+        )
     try:
         before = state(*bundled.files_of(name))
         checkpoint = _open(name, target, kind.torch)

@@ -1,11 +1,16 @@
 """The laws that a real GPU could break; skipped where there is none."""
 
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
-from lm2.model.config import MemoryKind
+from lm2.model.config import LM2Config, MemoryKind
 from lm2.model.lm2 import LM2
+from lm2.model.rope import DynamicRope, LinearRope, RopeScaling, YarnRope
 from lm2.model.sites import Site, sites_of
 from lm2.runs.capture import Capture
 from lm2.runs.generation import generate
@@ -13,7 +18,7 @@ from lm2.runs.interventions import Edit
 from lm2.runs.operations import Set
 from lm2.runs.runner import run
 from lm2.runs.spec import RunSpec
-from lm2.weights.checkpoint import Checkpoint, choose_device
+from lm2.weights.checkpoint import Checkpoint, choose_device, load, save
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 
@@ -48,7 +53,7 @@ def test_the_gpu_agrees_with_the_cpu_at_every_site(checkpoint: Checkpoint, text:
         np.testing.assert_allclose(gpu.records[key], value, atol=1e-4, rtol=1e-4, err_msg=str(key))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_observing_changes_nothing_bitwise(checkpoint: Checkpoint, text: str, dtype: torch.dtype) -> None:
     one = on_gpu(checkpoint, dtype)
     quiet = run(one, RunSpec(checkpoint=one.name, text=text))
@@ -68,14 +73,44 @@ def test_greedy_generation_agrees_with_the_cpu(checkpoint: Checkpoint, text: str
     np.testing.assert_allclose(gpu.logits, cpu.logits, atol=1e-4, rtol=1e-4)
 
 
-def test_running_and_writing_work_in_bfloat16(checkpoint: Checkpoint, text: str) -> None:
-    one, text = on_gpu(checkpoint, torch.bfloat16), steady(checkpoint, text)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_running_and_writing_work_in_half_precision(checkpoint: Checkpoint, text: str, dtype: torch.dtype) -> None:
+    one, text = on_gpu(checkpoint, dtype), steady(checkpoint, text)
     trace = run(one, RunSpec(checkpoint=one.name, text=text, captures=everything(one)))
     exact = run(checkpoint, RunSpec(checkpoint=one.name, text=text))
-    assert trace.dtype == "bfloat16" and np.isfinite(trace.logits).all()
+    assert trace.dtype == str(dtype).removeprefix("torch.") and np.isfinite(trace.logits).all()
     assert np.abs(trace.logits - exact.logits).mean() < 0.1 * np.abs(exact.logits).mean()
     made = generate(one, text, max_tokens=20, temperature=1.0, generator=torch.Generator().manual_seed(0))
     assert len(made.ids) == 20
+
+
+def test_a_folder_of_float16_weights_is_computed_in_float16(plain: Checkpoint, text: str, tmp_path: Path) -> None:
+    halved = on_gpu(plain, torch.float16)
+    save(tmp_path / "half", halved.model, halved.tokenizer, "")
+    one, exact = load(tmp_path / "half", "cuda", "float16"), load(tmp_path / "half", "cpu")
+    logits = [run(each, RunSpec(checkpoint=each.name, text=text)).logits for each in (one, exact)]
+    assert one.dtype == "float16"
+    np.testing.assert_allclose(logits[0], logits[1], atol=0.05, rtol=0.05)
+
+
+@pytest.mark.parametrize(
+    "scaling",
+    [
+        LinearRope(factor=4.0),
+        DynamicRope(factor=4.0, original_max_position_embeddings=9),
+        YarnRope(factor=4.0, original_max_position_embeddings=9),
+    ],
+)
+def test_biases_wide_heads_and_stretched_positions_agree_with_the_cpu(
+    build: Callable[..., Checkpoint], plain_config: LM2Config, text: str, scaling: RopeScaling
+) -> None:
+    sizes = {"head_dim": 6, "qkv_bias": True, "o_bias": True, "mlp_bias": True, "rope_scaling": scaling}
+    checkpoint = build(replace(plain_config, **sizes))
+    spec = RunSpec(checkpoint=checkpoint.name, text=text, captures=everything(checkpoint))
+    cpu, gpu = run(checkpoint, spec), run(on_gpu(checkpoint), spec)
+    np.testing.assert_allclose(gpu.logits, cpu.logits, atol=1e-4, rtol=1e-4)
+    for key, value in cpu.records.items():
+        np.testing.assert_allclose(gpu.records[key], value, atol=1e-4, rtol=1e-4, err_msg=str(key))
 
 
 def test_cached_decoding_equals_recomputation_on_the_gpu(gated: Checkpoint) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from app.cli.shell.arguments import (
     CHECKPOINT,
     MOST,
+    add_bos,
     add_checkpoint,
     add_seed,
     add_segment_length,
@@ -70,6 +71,7 @@ def add_run(commands: Commands) -> None:
     parser = commands.add("run", "run a text or a story: predictions, answer, slots read", _run)
     add_checkpoint(parser)
     add_segment_length(parser)
+    add_bos(parser)
     source = parser.add_mutually_exclusive_group(required=True)
     words = "a story of a bAbI task, qa1 to qa10: held out if LM2_DATA_DIR is set, else simulated"
     source.add_argument("--task", metavar="qaN", help=words)
@@ -86,6 +88,7 @@ def add_generate(commands: Commands) -> None:
     parser = commands.add("generate", "continue a text", _generate)
     add_checkpoint(parser)
     add_segment_length(parser)
+    add_bos(parser)
     add_text(parser.add_mutually_exclusive_group(required=True), "the text to continue")
     words = "how many tokens to write"
     parser.add_argument("--tokens", type=whole_number(1, MOST_TOKENS), default=20, metavar="N", help=words)
@@ -125,18 +128,21 @@ def _info(chosen: argparse.Namespace) -> Output:
     from lm2.weights.checkpoint import load
 
     checkpoint = load(chosen.checkpoint, "cpu")
+    tokenizer = checkpoint.tokenizer
     document = {
         "checkpoint": checkpoint.name,
         "checkpoint_digest": checkpoint.digest,
         "parameters": checkpoint.parameters,
         "memory_parameters": checkpoint.memory_parameters,
         "config": checkpoint.config.to_json(),
+        "bos": None if tokenizer.bos is None else {"token": tokenizer.bos_name, "added": tokenizer.adds_bos},
         "card": checkpoint.card,
     }
     lines = [
         f"{checkpoint.name}: {checkpoint.parameters:,} parameters, {checkpoint.memory_parameters:,} of them in the"
         f" memory; sha256 {checkpoint.digest}",
         *(f"  {name}: {value}" for name, value in document["config"].items()),
+        *([f"  texts begin with {tokenizer.bos_name}"] if tokenizer.adds_bos else []),
         checkpoint.card,
     ]
     return Output(document=document, lines=lines)
@@ -156,7 +162,9 @@ def _run(chosen: argparse.Namespace) -> Output:
         gates = (gate.site for gate in checkpoint.config.memory.design.gates.values())
         captures += map(Capture, (Site.WRITE_PATTERN, *gates))
     captures = tuple(capture for capture in captures if capture.site.layers(checkpoint.config))
-    spec = RunSpec(checkpoint=checkpoint.name, text=text, segment_length=chosen.segment_length, captures=captures)
+    spec = RunSpec(
+        checkpoint=checkpoint.name, text=text, segment_length=chosen.segment_length, captures=captures, bos=chosen.bos
+    )
     with progress("segment") as on_segment:
         trace = run(checkpoint, spec, on_segment=on_segment)
     document = {"origin": origin, **_last_token(checkpoint.tokenizer, trace, prompt), **provenance(spec, checkpoint)}
@@ -238,6 +246,7 @@ def _generate(chosen: argparse.Namespace) -> Output:
         segment_length=chosen.segment_length,
         temperature=chosen.temperature,
         generator=torch.Generator().manual_seed(chosen.seed),
+        bos=chosen.bos,
     )
     document = {
         "checkpoint": checkpoint.name,

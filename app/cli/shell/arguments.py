@@ -49,8 +49,8 @@ def add_models(parser: argparse.ArgumentParser, more: str = "") -> None:
 def add_device(parser: argparse.ArgumentParser) -> None:
     words = "device: auto, cpu, cuda or mps (default %(default)s: the fastest)"
     parser.add_argument("--device", default="auto", help=words)
-    words = "number format of the computation"
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help=words)
+    words = "number format of the computation; float16 needs a GPU"
+    parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help=words)
 
 
 def load_model(chosen: argparse.Namespace, name: str) -> "Checkpoint":
@@ -63,6 +63,11 @@ def load_model(chosen: argparse.Namespace, name: str) -> "Checkpoint":
 def add_segment_length(parser: argparse.ArgumentParser) -> None:
     words = "tokens per segment (default: the checkpoint's own)"
     parser.add_argument("--segment-length", type=whole_number(1, MOST), metavar="N", help=words)
+
+
+def add_bos(parser: argparse.ArgumentParser) -> None:
+    words = "begin the text with the tokenizer's begin-of-text token or not (default: as the tokenizer has it)"
+    parser.add_argument("--bos", action=argparse.BooleanOptionalAction, help=words)
 
 
 def add_text(group: argparse._MutuallyExclusiveGroup, what: str) -> None:

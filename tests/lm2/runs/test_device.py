@@ -19,7 +19,7 @@ import lm2.runs.loop
 import lm2.runs.runner
 from lm2.model.config import BankStart, GatePooling, MemoryKind
 from lm2.model.lm2 import LM2
-from lm2.model.rope import Llama3Rope
+from lm2.model.rope import DynamicRope, Llama3Rope, YarnRope
 from lm2.model.sites import Site, sites_of
 from lm2.runs.capture import Capture, PooledMax, TopSlots
 from lm2.runs.donors import Mean
@@ -89,7 +89,7 @@ def pretended(checkpoint: Checkpoint, dtype: torch.dtype = torch.float32, **chan
     return Checkpoint(name=checkpoint.name, model=model, tokenizer=checkpoint.tokenizer, digest="fake")
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_the_model_runs_on_another_device_through_its_cache(checkpoint: Checkpoint, dtype: torch.dtype) -> None:
     length = checkpoint.config.segment_length
     with pretending(), torch.inference_mode():
@@ -105,9 +105,13 @@ def test_the_model_runs_on_another_device_through_its_cache(checkpoint: Checkpoi
 
 def test_every_option_of_a_model_runs_on_another_device(gated: Checkpoint, release: Checkpoint) -> None:
     scaling = Llama3Rope(factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=64)
+    dynamic = DynamicRope(factor=8.0, original_max_position_embeddings=4)
+    biased = {"qkv_bias": True, "o_bias": True, "mlp_bias": True, "head_dim": 6}
     with pretending(), torch.inference_mode():
         for one in (
             pretended(gated, bank_start=BankStart.LEARNED, read_top_k=2, rope_scaling=scaling, tied_embeddings=True),
+            pretended(gated, rope_scaling=dynamic, **biased),
+            pretended(gated, rope_scaling=YarnRope(factor=8.0, original_max_position_embeddings=4)),
             pretended(release, gate_pooling=GatePooling.PREFIX),
         ):
             ids = torch.zeros(2, one.config.segment_length, dtype=torch.long, device=CUDA)

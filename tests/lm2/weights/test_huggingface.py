@@ -210,6 +210,8 @@ def test_half_precision_is_converted_to_the_dtype_asked_for(
         ids(2, 20),
     )
     assert load(path, "cpu", "bfloat16").dtype == "bfloat16"
+    with pytest.raises(CheckpointError, match="float16 is computed on a GPU alone: choose float32 or bfloat16"):
+        load(path, "cpu", "float16")
 
 
 def test_the_digest_is_that_of_all_files_of_weights_in_order(folder: Path, shards: Path) -> None:
@@ -517,6 +519,22 @@ def test_its_tokenizer_is_rebuilt_from_the_file(tokenizer: Tokenizer, text: str,
         assert ours.encode(each) == tokenizer.encode(each)
         assert ours.decode(ours.encode(each).ids) == each.replace("\f", "")
     assert len(ours.encode("<|end|>")) == 1
+
+
+@pytest.mark.parametrize(
+    ("pre", "said", "added"),
+    [("gpt-2", True, True), ("gpt-2", None, False), ("llama-bpe", None, True), ("llama-bpe", False, False)],
+)
+def test_its_texts_begin_as_the_file_says(
+    tokenizer: Tokenizer, tmp_path: Path, pre: str, said: bool | None, added: bool
+) -> None:
+    def change(writer: gguf.GGUFWriter) -> None:
+        writer.add_bos_token_id(5)
+        if said is not None:
+            writer.add_add_bos_token(said)
+
+    ours = load(packed(tmp_path / "toy.gguf", llama(tokenizer), tokenizer, change=change, pre=pre), "cpu").tokenizer
+    assert (ours.bos, ours.adds_bos, ours.encode("Mary").ids[0] == 5) == (5, added, added)
 
 
 def test_smollm_cuts_digits_off_before_words(tokenizer: Tokenizer, tmp_path: Path) -> None:
