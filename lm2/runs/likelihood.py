@@ -1,7 +1,7 @@
 """Log-likelihoods and perplexity of given texts, read segment by segment.
 
-The first token has nothing before it: it is not predicted, and not counted. Where texts begin with a begin-of-text token,
-that is the first.
+The first token has nothing before it: it is not predicted, and not counted. It is the begin-of-text token where texts
+begin with one.
 """
 
 import math

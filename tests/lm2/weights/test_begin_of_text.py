@@ -16,10 +16,10 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from lm2.model.config import LM2Config, SegmentEnd
 from lm2.model.sites import Site
+from lm2.runs.donors import Patch
 from lm2.runs.generation import answers, generate
 from lm2.runs.interventions import Carry, Edit
 from lm2.runs.likelihood import log_likelihoods, perplexity
-from lm2.runs.operations import Patch
 from lm2.runs.runner import prepare, run
 from lm2.runs.spec import RunSpec
 from lm2.runs.trace import Trace
