@@ -326,7 +326,7 @@ def test_the_first_processor_can_be_named_by_its_number() -> None:
 
 
 def test_an_unknown_dtype_device_or_name_is_refused(folder: Path) -> None:
-    assert "['float32', 'bfloat16'], not 'float8'" in refused(folder, dtype="float8")
+    assert "['float32', 'bfloat16', 'float16'], not 'float8'" in refused(folder, dtype="float8")
     assert "device 'tpu' is not on this machine; it has" in refused(folder, device="tpu")
     assert "'no-such-model' is neither a bundled checkpoint" in refused("no-such-model")
     for name in bundled_names()[:1]:
