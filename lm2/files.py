@@ -78,7 +78,7 @@ def parse_json(text: str | bytes, name: str) -> Any:
     if isinstance(text, bytes):
         text = decode_text(text, name)
     try:
-        return json.loads(text, parse_constant=_no_constant, object_pairs_hook=_table)
+        return _JSON.decode(text)
     except RecursionError:
         raise ValueError(f"{name} is nested too deeply to be read") from None
     except ValueError as error:  # also for numbers with thousands of digits
@@ -100,6 +100,9 @@ def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no JSON number")
+
+
+_JSON = json.JSONDecoder(parse_constant=_no_constant, object_pairs_hook=_table)
 
 
 State = tuple[tuple[str, int, int, int, int], ...]

@@ -129,9 +129,8 @@ def _cells(header: Sequence[str], cells: Sequence[str]) -> Mapping[str, Any]:
     if len(set(header)) < len(header):
         raise ValueError(f"the header names a column twice: {shown(header)}")
     row = {name: spreadsheet_text(cell) for name, cell in zip(header, cells) if cell}
-    lists = {alias for column in _LISTS for alias in COLUMNS[column]}
     return {
-        name: parse_json(cell, name) if name in lists and cell.lstrip().startswith("[") else cell
+        name: parse_json(cell, name) if name in _LISTS and cell.lstrip().startswith("[") else cell
         for name, cell in row.items()
     }
 
@@ -160,14 +159,16 @@ def _arrow_folder(path: Path) -> Table:
 
 
 def _table_rows(table: Table) -> Iterator[tuple[int, Callable[[], Mapping[str, Any]]]]:
-    known = {alias for aliases in COLUMNS.values() for alias in aliases}
-    there = table.select([name for name in table.column_names if name in known])
+    there = table.select([name for name in table.column_names if name in _COLUMN_OF])
     for number, row in enumerate(there.to_pylist(), start=1):
         yield number, partial(dict, row)
 
 
 _READERS = {".jsonl": _jsonl_rows, ".csv": _csv_rows, ".parquet": _parquet_rows}
-_LISTS = ("answers", "facts", "statements", "rivals", "choices", "labels")
+_COLUMN_OF = {alias: column for column, aliases in COLUMNS.items() for alias in aliases}
+_LISTS = {
+    alias for column in ("answers", "facts", "statements", "rivals", "choices", "labels") for alias in COLUMNS[column]
+}
 
 
 def _prompt(row: Mapping[str, Any], name: str) -> Prompt:
@@ -208,12 +209,14 @@ def sentences(text: str) -> tuple[Span, ...]:
 def _columns(row: Mapping[str, Any]) -> dict[str, Any]:
     """What is there, under the columns' own names. Raises ValueError where a column stands under two of its names."""
     values: dict[str, Any] = {}
-    for column, aliases in COLUMNS.items():
-        named = [alias for alias in aliases if row.get(alias) is not None]
-        if len(named) > 1:
-            raise ValueError(f"{' and '.join(named)} are two names of one column; expected one of them")
-        if named:
-            values[column] = row[named[0]]
+    for name, value in row.items():
+        column = _COLUMN_OF.get(name)
+        if column is None or value is None:
+            continue
+        if column in values:
+            names = [alias for alias in COLUMNS[column] if row.get(alias) is not None]
+            raise ValueError(f"{' and '.join(names)} are two names of one column; expected one of them")
+        values[column] = value
     return values
 
 

@@ -46,9 +46,9 @@ class QuestionSet:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of all that is asked and known of it."""
-        every = hashlib.sha256()
+        every, encoder = hashlib.sha256(), json.JSONEncoder(sort_keys=True)
         for prompt in self.prompts:
-            every.update(json.dumps(files.record(prompt), sort_keys=True).encode())
+            every.update(encoder.encode(files.record(prompt)).encode())
         return every.hexdigest()
 
     @property
