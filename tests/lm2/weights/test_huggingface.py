@@ -129,6 +129,21 @@ def test_stretched_rotary_positions_are_those_of_transformers_below_and_beyond_t
     torch.testing.assert_close(ours.model.segment(tokens[:, 41:], cache=first.cache).logits, after, **LAW)
 
 
+def test_what_is_written_beyond_the_trained_length_follows_from_the_text_so_far(
+    tokenizer: Tokenizer, text: str, tmp_path: Path
+) -> None:
+    rope = {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 1e4}
+    theirs = llama(tokenizer, rope_parameters=rope, max_position_embeddings=16)
+    ours = load(saved(tmp_path / "one", theirs, tokenizer), "cpu")
+    made = generate(ours, text[:60], max_tokens=6, segment_length=128)
+    ids = torch.tensor([[*made.prompt.ids, *made.ids]])
+    assert len(made.prompt) > 8 and ids.shape[1] > 16
+    for step in range(6):
+        with torch.inference_mode():
+            logits = ours.model(ids[:, : len(made.prompt) + step])[0, -1]
+        np.testing.assert_allclose(made.logits[step], logits, rtol=0, atol=1e-5)
+
+
 def test_rows_of_a_batch_are_stretched_each_by_its_own_length(tokenizer: Tokenizer, ids, tmp_path: Path) -> None:
     rope = {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 1e4}
     theirs = llama(tokenizer, rope_parameters=rope, max_position_embeddings=8)
