@@ -75,6 +75,11 @@ def test_a_device_that_is_not_there_is_explained() -> None:
     assert any("mps" in info.value for info in _page("run", device="mps").info)
 
 
+def test_a_begin_of_text_token_that_the_tokenizer_lacks_is_explained() -> None:
+    test = _page("run", bos="on")
+    assert not test.exception and any("no begin-of-text token" in info.value for info in test.info)
+
+
 def test_a_link_opens_the_view_it_names() -> None:
     test = _page("gates", gate="in", layer="1", source="simulated", seed="7", statements="6", task="2")
     assert not _errors(test)
