@@ -46,7 +46,7 @@ class ProbeChart(Chart):
 
     @property
     def files(self) -> tuple[str, ...]:
-        return self.spec.files
+        return (*self.spec.files, *self.spec.documents.files)
 
     @property
     def provenance(self) -> Provenance:

@@ -42,7 +42,7 @@ class SlotChart(Chart):
 
     @property
     def files(self) -> tuple[str, ...]:
-        return () if self.spec.file is None else (self.spec.file,)
+        return self.spec.documents.files if self.spec.file is None else (self.spec.file,)
 
     @property
     def provenance(self) -> Provenance:

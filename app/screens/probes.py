@@ -68,8 +68,8 @@ def render() -> None:
         with st.spinner("Preparing the rows ..."):
             plan = chart.plan(checkpoint, Kept(anew=True))
         state.record_content("documents", "\f".join(encoded.prompt.text for encoded in plan.examples.encoded_prompts))
-        if chart.files:
-            state.record_content("labels", "\f".join(read_text(Path(file)) for file in chart.files))
+        if chart.spec.files:
+            state.record_content("labels", "\f".join(read_text(Path(file)) for file in chart.spec.files))
     except ValueError as error:
         say.info("There is no such probe: {}.", error)
         return

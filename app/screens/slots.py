@@ -64,12 +64,12 @@ def render() -> None:
 
 def _spec(checkpoint: Checkpoint) -> ExplainSpec:
     from probes.explain.spec import ExplainSpec, Signal
-    from probes.features.documents import Documents, Origin
+    from probes.features.documents import Documents
 
     questions = state.current().questions
     return ExplainSpec(
         checkpoint=checkpoint.name,
-        documents=Documents(tasks=(questions.task,), count=questions.count, origin=Origin.HELD_OUT),
+        documents=Documents(questions=(f"babi:qa{questions.task}",), count=questions.count),
         segment_length=session.segment_length(),
         seed=questions.seed,
         signals=tuple(Signal) if Site.WRITE_PATTERN.layers(checkpoint.config) else (Signal.READ,),

@@ -170,7 +170,7 @@ def _targets(digest: str, origin: files.State, task: int, pattern: str, _checkpo
     from probes.features.examples import Examples, RowPosition
     from probes.features.target_names import expand
 
-    examples = Examples.of(_checkpoint, Documents(tasks=(task,), count=20), RowPosition.QUESTION)
+    examples = Examples.of(_checkpoint, Documents(questions=(f"simulated:qa{task}",), count=20), RowPosition.QUESTION)
     try:
         return tuple(map(str, expand((pattern,), examples)))
     except ValueError:

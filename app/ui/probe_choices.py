@@ -136,7 +136,7 @@ def _targets(checkpoint: Checkpoint) -> list[str]:
 def spec(checkpoint: Checkpoint) -> ProbeSpec:
     """The chosen probe. Raises ValueError for choices that make no sense."""
     from probes.estimators.probe import Family
-    from probes.features.documents import Documents, Origin
+    from probes.features.documents import Documents
     from probes.features.examples import RowPosition
     from probes.probing.spec import ProbeSpec
 
@@ -149,8 +149,8 @@ def spec(checkpoint: Checkpoint) -> ProbeSpec:
         )
     spec = ProbeSpec(
         checkpoint=checkpoint.name,
-        documents=Documents(
-            tasks=choice.tasks, count=choice.count, origin=Origin(choice.origin), seed=choice.seed
+        documents=Documents.from_json(
+            {"tasks": choice.tasks, "count": choice.count, "origin": choice.origin, "seed": choice.seed}
         ),
         moment=RowPosition(choice.moment), segment_length=session.segment_length(),
         sources=state.texts("probes.sources"), targets=state.texts("probes.targets"),

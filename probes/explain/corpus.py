@@ -3,12 +3,13 @@
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from lm2.files import read_text
-from lm2.text.tokens import Tokenizer
+from lm2.tasks.encoded_prompt import encode_prompts
+from lm2.weights.checkpoint import Checkpoint
 from probes.explain.spec import ExplainSpec
 from probes.stats.splits import folds, groups
 
@@ -31,6 +32,8 @@ class Corpus:
 
     shown: tuple[Entry, ...]
     scored: tuple[Entry, ...]
+    skipped: tuple[str, ...] = ()
+    """Documents that the tokenizer cannot take, and why."""
 
     @property
     def digest(self) -> str:
@@ -39,17 +42,22 @@ class Corpus:
         return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
-def corpus(spec: ExplainSpec, tokenizer: Tokenizer) -> Corpus:
-    """The spec's texts. Raises ValueError as `Documents.load`, `of_file` and `halves` do."""
+def corpus(spec: ExplainSpec, checkpoint: Checkpoint) -> Corpus:
+    """The spec's texts. Raises ValueError as `Documents.load`, `encode_prompts`, `of_file` and `halves` do."""
     if spec.file is not None:
         return halves(of_file(Path(spec.file)), spec.seed)
-    documents = spec.documents.load(tokenizer)
+    documents = spec.documents.load(checkpoint.tokenizer)
+    encoded_prompts, skipped = encode_prompts(
+        checkpoint, [document.prompt for document in documents], spec.segment_length
+    )
+    taken = {encoded.prompt for encoded in encoded_prompts}
+    documents = [document for document in documents if document.prompt in taken]
     stories = groups(*zip(*(document.shared for document in documents)))
     entries = [
         Entry(str(story), f"{document.prompt.text} {document.prompt.answer}")
         for story, document in zip(stories, documents)
     ]
-    return halves(entries, spec.seed)
+    return replace(halves(entries, spec.seed), skipped=tuple(skipped))
 
 
 def of_file(path: Path) -> tuple[Entry, ...]:

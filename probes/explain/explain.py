@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -78,6 +78,8 @@ class Explanations:
     shown: int
     scored: int
     """Documents in the two halves."""
+    skipped: tuple[str, ...]
+    """Documents that the tokenizer cannot take, and why."""
     slots: tuple[SlotExplanation, ...]
     """By signal, then by slot."""
     random: tuple[str, ...]
@@ -97,9 +99,13 @@ class Explanations:
 def explain(checkpoint: Checkpoint, spec: ExplainSpec, on_document: OnStep = lambda done, total: None) -> Explanations:
     """Read the spec's texts and find what reads and writes each slot most. `describe_slots` asks a language model.
 
+    The explanations' spec has the digests of the documents' files.
+
     Raises ValueError for texts whose documents are single segments, and as `corpus` and `passages` do.
     """
-    texts = corpus(spec, checkpoint.tokenizer)
+    if spec.file is None:
+        spec = replace(spec, documents=spec.documents.pinned())
+    texts = corpus(spec, checkpoint)
     steps, total = itertools.count(1), len(texts.shown) + len(texts.scored)
 
     def count() -> None:
@@ -117,6 +123,7 @@ def explain(checkpoint: Checkpoint, spec: ExplainSpec, on_document: OnStep = lam
         dtype=checkpoint.dtype,
         shown=len(texts.shown),
         scored=len(texts.scored),
+        skipped=texts.skipped,
         slots=tuple(slot for signal in spec.signals for slot in _explained(signal, spec, shown, scored)),
         random=tuple(passage.text for passage in shown.sample.passages),
     )

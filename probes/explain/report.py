@@ -137,6 +137,7 @@ def to_json(explanations: Explanations, described: Sequence[Described] = ()) -> 
             "dtype": explanations.dtype,
             "made": made_by(explanations.device, explanations.dtype),
             "documents": {"shown": explanations.shown, "scored": explanations.scored},
+            "skipped": explanations.skipped,
             "slots": [_slot(slot) for slot in explanations.slots],
             "described": [_described(slot) for slot in described],
             "tables": [table.to_json() for table in tables(explanations, described)],
@@ -220,16 +221,13 @@ def _plain(value: Any) -> Any:
 def markdown(explanations: Explanations, described: Sequence[Described], command: str) -> str:
     """The report in full. `command` makes it again."""
     spec = explanations.spec
-    texts = spec.file or f"{spec.documents.origin.value} stories of " + ", ".join(
-        f"qa{task}" for task in spec.documents.tasks
-    )
     parts = [
         f"# What reads and writes the slots of {spec.checkpoint}",
         f"Made by\n\n```\n{command}\n```",
         (
-            f"{explanations.shown} documents shown and {explanations.scored} to look again ({texts}); spec"
-            f" {spec.digest[:10]}, weights {explanations.checkpoint_digest[:10]}, texts"
-            f" {explanations.corpus_digest[:10]}."
+            f"{explanations.shown} documents shown and {explanations.scored} to look again"
+            f" ({spec.file or spec.documents.words}); spec {spec.digest[:10]}, weights"
+            f" {explanations.checkpoint_digest[:10]}, texts {explanations.corpus_digest[:10]}."
         ),
         *[f"## {table.title}\n\n{_table(table)}\n\n{table.note}." for table in tables(explanations, described)],
     ]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from lm2.serialize import LARGEST_INT, Spec, distinct, not_empty, within
-from probes.features.documents import Documents, Origin
+from probes.features.documents import Documents
 
 
 class Signal(Enum):
@@ -27,7 +27,7 @@ class ExplainSpec(Spec):
     """Which texts a checkpoint reads, and what is found of each of its slots. Plain JSON both ways."""
 
     checkpoint: str
-    documents: Documents = Documents(origin=Origin.HELD_OUT, count=64)
+    documents: Documents = Documents(questions=("babi:qa1",), count=64)
     """Each is read with its answer."""
     file: str | None = None
     """A text file to read instead; see `probes.explain.corpus.of_file`."""

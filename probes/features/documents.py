@@ -1,35 +1,28 @@
 """The choice of documents to read, their questions, and what the documents have in common."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import Enum
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 from lm2.files import read_text
-from lm2.serialize import Plain
+from lm2.serialize import LARGEST_INT, Plain, as_int, none_empty, parse_field, within
 from lm2.shown import shown
 from lm2.tasks import stories
-from lm2.tasks.babi import ask
 from lm2.tasks.babilong import PROMPT_TOKENS, Library, length_tokens, mix
 from lm2.tasks.prompt import Prompt
-from lm2.tasks.simulator import simulate
+from lm2.tasks.sets.built_in import Babi, BuiltIn, Simulated
+from lm2.tasks.sets.question_set import file_of, parse, pinned, questions
 from lm2.tasks.world import OPPOSITE, understand
 from lm2.text.tokens import BREAK, Tokenizer
 
+_COUNT = 200
+_HELD_OUT = "held out"
+ORIGINS = (_HELD_OUT, "simulated")
+"""Of bAbI's stories, in the form of JSON without names of sets."""
 _CHARACTERS = 10
 """Characters of a book per token of a length: about twice as many as are read."""
-
-
-class Origin(Enum):
-    """Where stories come from."""
-
-    SIMULATED = "simulated"
-    """From the simulator, with seeds from the documents' seed on; each with its last question."""
-    HELD_OUT = "held out"
-    """bAbI stories that no bundled model was trained on: the last question of each, then the one before it, and so on.
-    Without a data folder they are simulated, with seeds from 0 on."""
 
 
 class Document(NamedTuple):
@@ -37,62 +30,104 @@ class Document(NamedTuple):
 
     prompt: Prompt
     shared: tuple[str, ...]
-    """Names of what it may share with others: story and, if they count, passage and template."""
+    """Names of what it may share with others: group and, if they count, passage and template."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Documents(Plain):
-    """A choice of documents: a story, alone or hidden in a book, and a question in a segment of its own."""
+    """A choice of documents: the questions of some sets, each with its context, which may be hidden in a book."""
 
-    tasks: tuple[int, ...] = (1,)
-    """bAbI tasks, of 1 to 10."""
-    count: int = 200
-    """Documents of each task."""
-    origin: Origin = Origin.SIMULATED
+    questions: tuple[str, ...] = ("simulated:qa1",)
+    """Names of question sets, as `lm2.tasks.sets.question_set.questions` takes them."""
+    count: int | None = None
+    """Questions of each set, from the first on; None: 200, or all if every set is a file."""
     seed: int = 0
-    """For simulated stories, and for the places of facts in a book."""
+    """For the places of facts in a book."""
     length: str | None = None
-    """Tokens of facts and book together, as BABILong counts them ("4k"); None: no book."""
+    """Tokens of facts and book together, as BABILong counts them ("4k"); None: no book. bAbI's stories only."""
     templates: bool = False
-    """Whether documents that differ only in names are one group."""
+    """Whether documents that differ only in names are one group. bAbI's stories only."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        unknown = sorted(set(self.tasks) - set(stories.TASKS))
-        if unknown or not self.tasks or len(set(self.tasks)) != len(self.tasks):
-            raise ValueError(
-                f"tasks must be different, from {stories.TASKS[0]} to {stories.TASKS[-1]}, and at least one, not"
-                f" {shown(self.tasks)}"
+        none_empty("questions", self.questions)
+        sources = [parse(name) for name in self.questions]
+        built_in = [source for source in sources if isinstance(source, BuiltIn)]
+        self.freeze(
+            questions=tuple(
+                source.name if isinstance(source, BuiltIn) else name for source, name in zip(sources, self.questions)
             )
-        if self.count < 1 or self.seed < 0:
-            raise ValueError(
-                f"there must be at least 1 document of each task, and a seed of at least 0, not {self.count} and"
-                f" {self.seed}"
-            )
-        if self.count > stories.MOST_SIMULATED:
-            raise ValueError(
-                f"there are at most {stories.MOST_SIMULATED:,} documents of each task, not {shown(self.count)}"
-            )
-        if self.length is not None and length_tokens(self.length) <= PROMPT_TOKENS:
+        )
+        if len(set(self.questions)) < len(self.questions):
+            raise ValueError(f"questions names a set twice: {shown(self.questions)}")
+        if self.count is None and built_in:
+            self.freeze(count=_COUNT)
+        if self.count is not None:
+            within("count", self.count, 1, stories.MOST_SIMULATED)
+        if self.length is None:  # nothing is drawn, and the seed is written as it was when it was that of the stories
+            self.freeze(seed=next((source.seed for source in built_in if isinstance(source, Simulated)), self.seed))
+        elif length_tokens(self.length) <= PROMPT_TOKENS:
             raise ValueError(
                 f"a length must leave more than {PROMPT_TOKENS} tokens for facts and book, not {self.length}"
             )
+        within("seed", self.seed, 0, LARGEST_INT)
+
+    def to_json(self) -> dict[str, Any]:
+        """Sets of bAbI's stories are written by origin and task, as they were before there were others: what was
+        computed of them keeps its digest."""
+        values = super().to_json()
+        if self._origin is None:
+            return values
+        return {
+            "kind": values["kind"],
+            "tasks": [_task(name) for name in self.questions],
+            "count": self.count,
+            "origin": self._origin,
+            **{name: values[name] for name in ("seed", "length", "templates")},
+        }
+
+    @classmethod
+    def from_json(cls, values: object) -> Self:
+        if isinstance(values, Mapping) and "questions" not in values:
+            tasks = parse_field("Documents.tasks", tuple[int, ...], values.get("tasks", (1,)))
+            seed, origin = as_int("Documents.seed", values.get("seed", 0)), values.get("origin", "simulated")
+            if origin not in ORIGINS:
+                raise ValueError(f"Documents.origin must be of {sorted(ORIGINS)}, not {shown(origin)}")
+            by_name = {name: value for name, value in values.items() if name not in ("tasks", "origin")}
+            values = {**by_name, "questions": _sets(origin, tasks, seed)}
+        return super().from_json(values)
+
+    @property
+    def _origin(self) -> str | None:
+        """Where all stories are from, if the form of JSON without names of sets can express the choice."""
+        tasks = [task for name in self.questions if (task := _task(name)) is not None]
+        return next((origin for origin in ORIGINS if _sets(origin, tasks, self.seed) == self.questions), None)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files and folders among the sets, without digests."""
+        return tuple(filter(None, map(file_of, self.questions)))
 
     @property
     def words(self) -> str:
         """Such as "200 simulated stories of each of qa1, qa2"."""
         book = f" among {self.length} tokens of a book" if self.length else ""
-        return (
-            f"{self.count} {self.origin.value} stories of each of {', '.join(f'qa{task}' for task in self.tasks)}{book}"
-        )
+        what, names = "questions", self.questions
+        if self._origin is not None:
+            what, names = f"{self._origin} stories", tuple(f"qa{_task(name)}" for name in names)
+        return f"{'all' if self.count is None else self.count} {what} of each of {', '.join(names)}{book}"
+
+    def pinned(self) -> Self:
+        """The same choice, with the digests of its files. Raises ValueError as the function `pinned` does."""
+        return replace(self, questions=tuple(map(pinned, self.questions)))
 
     def load(self, tokenizer: Tokenizer) -> tuple[Document, ...]:
-        """The documents, task by task. `tokenizer` counts the tokens of a length.
+        """The documents, set by set. `tokenizer` counts the tokens of a length.
 
-        Raises ValueError if there are too few questions, if stories are longer than the length, and for a length
-        without books.
+        Raises ValueError as `lm2.tasks.sets.question_set.questions` does, if stories are longer than the length, for a
+        length without books, and for a length or templates of documents that are not bAbI's.
         """
-        prompts = [prompt for task in self.tasks for prompt in self._prompts(task)]
+        prompts = [prompt for name in self.questions for prompt in questions(name, self.count).prompts]
         shared = [[prompt.group for prompt in prompts]]
         if self.length is not None:
             prompts, passages = _among_books(prompts, self.length, self.seed, tokenizer)
@@ -102,15 +137,29 @@ class Documents(Plain):
             shared.append([template(prompt, known) for prompt in prompts])
         return tuple(map(Document, prompts, zip(*shared)))
 
-    def _prompts(self, task: int) -> Sequence[Prompt]:
-        if self.origin is Origin.HELD_OUT:
-            return stories.questions(task, self.count)
-        simulated = (simulate(task, seed=seed).story for seed in range(self.seed, self.seed + self.count))
-        return [ask(story, story.questions[-1]) for story in simulated]
+
+def _sets(origin: str, tasks: Sequence[int], seed: int) -> tuple[str, ...]:
+    """The sets of an origin's stories of each task."""
+    return tuple((Babi(task=task) if origin == _HELD_OUT else Simulated(task=task, seed=seed)).name for task in tasks)
 
 
-def names(prompts: Iterable[Prompt]) -> frozenset[str]:
-    """Every person, place and object that a statement names."""
+def _task(name: str) -> int | None:
+    return getattr(parse(name), "task", None)
+
+
+def check_babi(prompts: Collection[Prompt]) -> None:
+    """Raise ValueError for documents that are not bAbI's: what their sentences say is not understood."""
+    if any(prompt.task is None for prompt in prompts):
+        raise ValueError(
+            "places, holders, question types, templates and lengths are those of bAbI's stories, and some of these"
+            " documents are others: their targets are answer, fact told, facts told and `label NAME`, the labels of"
+            " their set"
+        )
+
+
+def names(prompts: Collection[Prompt]) -> frozenset[str]:
+    """Every person, place and object that a statement names. Raises ValueError as `check_babi` does."""
+    check_babi(prompts)
     statements = {text for prompt in prompts for text in prompt.statements}
     return frozenset(word for text in statements for word in understand(text).words) - set(OPPOSITE)
 
@@ -134,6 +183,7 @@ def _among_books(
     one passage share their background and are one group. A passage that is too short continues from anywhere within
     it.
     """
+    check_babi(prompts)
     folder = stories.data_folder()
     if folder is None or not (folder / "books" / "test").is_dir():
         raise ValueError(
@@ -154,7 +204,7 @@ def _among_books(
         start = len(mixture.text) + len(BREAK)
         span = (start, start + len(prompt.question))
         text = mixture.text + BREAK + prompt.question
-        mixed.append(replace(prompt, text=text, statement_spans=mixture.fact_spans, question_span=span))
+        mixed.append(replace(prompt, text=text, statement_spans=mixture.fact_spans, question_span=span, labels=()))
     return mixed, [passages[i % len(passages)][0] for i in range(len(prompts))]
 
 

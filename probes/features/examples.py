@@ -10,11 +10,11 @@ import pandas as pd
 from jaxtyping import Float, Int, Shaped
 
 from lm2.runs.trace import read_only
-from lm2.tasks.encoded_prompt import EncodedPrompt, encode_prompt
+from lm2.tasks.encoded_prompt import EncodedPrompt, encode_prompts
 from lm2.tasks.world import World, track
 from lm2.text.segments import Segment
 from lm2.weights.checkpoint import Checkpoint
-from probes.features.documents import Document, Documents, names
+from probes.features.documents import Document, Documents, check_babi, names
 from probes.stats.splits import groups
 
 POLICY = "a fresh bank for every document"
@@ -79,6 +79,8 @@ class Examples:
     """Its text, "" before the first: the row's type in the control task of Hewitt and Liang (2019)."""
     groups: Shaped[np.ndarray, "row"]
     """Rows of one group stay on one side of every split."""
+    skipped: tuple[str, ...] = ()
+    """The documents that the tokenizer cannot take, and why."""
     changes: Float[np.ndarray, "row slot"] | None = None
     """Change of each slot in the row's segment, over the slot's norm before; None unless `probes.features.collect`
     measured it."""
@@ -98,7 +100,7 @@ class Examples:
         cls, checkpoint: Checkpoint, documents: Documents, moment: RowPosition, segment_length: int | None = None
     ) -> "Examples":
         """The rows of a choice of documents, as a checkpoint reads them. Raises ValueError as `Documents.load` and
-        `encode_prompt` do."""
+        `encode_prompts` do."""
         return cls.among(checkpoint, documents.load(checkpoint.tokenizer), moment, segment_length)
 
     @classmethod
@@ -110,13 +112,16 @@ class Examples:
         segment_length: int | None = None,
     ) -> "Examples":
         """The rows of these documents. Those that share a story, a passage or a template are one group."""
-        encoded_prompts = tuple(encode_prompt(checkpoint, document.prompt, segment_length) for document in documents)
+        encoded_prompts, skipped = encode_prompts(checkpoint, [one.prompt for one in documents], segment_length)
+        asked = {encoded.prompt for encoded in encoded_prompts}
+        shared = [document.shared for document in documents if document.prompt in asked]
         tables = [_columns(encoded, moment) for encoded in encoded_prompts]
         document = np.repeat(np.arange(len(tables)), [len(table["segment"]) for table in tables])
         arrays = {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
-        arrays |= {"document": document, "groups": groups(*zip(*(one.shared for one in documents)))[document]}
+        arrays |= {"document": document, "groups": groups(*zip(*shared))[document]}
         return cls(
-            encoded_prompts=encoded_prompts,
+            encoded_prompts=tuple(encoded_prompts),
+            skipped=tuple(skipped),
             moment=moment,
             digest=checkpoint.digest,
             slots=checkpoint.config.slots,
@@ -162,13 +167,14 @@ class Examples:
 
     @cached_property
     def worlds(self) -> tuple[tuple[World, ...], ...]:
-        """What is known in each document after each of its statements."""
+        """What is known in each document after each of its statements. Raises ValueError as `check_babi` does."""
+        check_babi([encoded.prompt for encoded in self.encoded_prompts])
         return tuple(track(encoded.prompt.statements) for encoded in self.encoded_prompts)
 
     @cached_property
     def names(self) -> frozenset[str]:
-        """Every person, place and object that a statement names."""
-        return names(encoded.prompt for encoded in self.encoded_prompts)
+        """Every person, place and object that a statement names. Raises ValueError as `check_babi` does."""
+        return names([encoded.prompt for encoded in self.encoded_prompts])
 
     def table(self) -> pd.DataFrame:
         """A row per example, in order; label files refer to the column `row`."""

@@ -9,7 +9,16 @@ from dataclasses import fields
 from typing import Any
 
 from probes.features.examples import Examples
-from probes.features.targets import FactDistance, OneOf, OwnLabels, SegmentIndex, SlotOverwritten, Target, TokenBack
+from probes.features.targets import (
+    FactDistance,
+    OneOf,
+    OwnLabels,
+    SegmentIndex,
+    SetLabel,
+    SlotOverwritten,
+    Target,
+    TokenBack,
+)
 from probes.features.world_targets import (
     CorrectAnswer,
     FactsTold,
@@ -64,5 +73,6 @@ KINDS: tuple[type[Target], ...] = (
     FactDistance,
     TokenBack,
     SlotOverwritten,
+    SetLabel,
     OwnLabels,
 )

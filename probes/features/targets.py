@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from operator import attrgetter
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
@@ -134,6 +135,35 @@ class SlotOverwritten(OneOf):
         if examples.changes is None:
             raise ValueError(f"{str(self)!r} takes a run of the model: label it with probes.features.collect.labelled")
         return labels_of(["yes" if change > OVERWRITTEN else "no" for change in examples.changes[:, self.slot]])
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetLabel(OneOf):
+    """A label that the documents' question set gives to stretches of their texts.
+
+    A row's is that of the stretch that has the last character of its token; of several, the one that starts last.
+    Unknown where there is none.
+    """
+
+    form, noun = "label {name}", "label"
+    name: str
+
+    @staticmethod
+    def values(examples: Examples) -> list[str]:
+        return sorted({label.name for encoded in examples.encoded_prompts for label in encoded.prompt.labels})
+
+    def label(self, examples: Examples) -> Labels:
+        self.check(examples)
+        labels = [
+            sorted((label for label in encoded.prompt.labels if label.name == self.name), key=attrgetter("start"))
+            for encoded in examples.encoded_prompts
+        ]
+        classes = []
+        for document, place in zip(examples.document, examples.place):
+            last = examples.encoded_prompts[document].tokens.spans[place][1] - 1
+            held = [label.value for label in labels[document] if label.start <= last < label.end]
+            classes.append(held[-1] if held else None)
+        return labels_of(classes)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -42,6 +42,7 @@ def probe(
     ValueError as `ProbePlan.of` does, and for a folder of another probe.
     """
     plan = ProbePlan.of(spec, checkpoint) if plan is None else plan
+    spec = plan.spec
     texts = "\f\f".join(encoded.spec.text for encoded in plan.examples.encoded_prompts)
     key = {
         "spec": spec.to_json(),

@@ -14,7 +14,7 @@ from probes.features.collect import labelled
 from probes.features.examples import Examples
 from probes.features.sources import Activation, Condition, Source
 from probes.features.target_names import expand
-from probes.features.targets import Labels, OwnLabels, Target
+from probes.features.targets import UNKNOWN, Labels, OwnLabels, Target
 from probes.probing.spec import ProbeSpec
 from probes.stats.splits import Fold, folds
 
@@ -33,8 +33,12 @@ class ProbePlan:
 
     @classmethod
     def of(cls, spec: ProbeSpec, checkpoint: Checkpoint) -> "ProbePlan":
-        """Raises ValueError for documents, sources and targets that do not exist, for targets of one class, and for too
-        few groups."""
+        """The plan's spec has the digests of the documents' files.
+
+        Raises ValueError for documents, sources and targets that do not exist, for targets of one class, and for too
+        few groups.
+        """
+        spec = replace(spec, documents=spec.documents.pinned())
         examples = Examples.of(checkpoint, spec.documents, spec.moment, spec.segment_length)
         sources = source_names.expand(spec.sources, checkpoint.config, spec.moment)
         targets = expand(spec.targets, examples) if spec.targets else ()
@@ -43,9 +47,8 @@ class ProbePlan:
         labels, groups = labelled(checkpoint, examples, targets)
         for target, (_, names) in labels.items():
             if len(names) < 2:
-                raise ValueError(
-                    f"{str(target)!r} has {len(names)} class in these documents: there is nothing to tell apart"
-                )
+                only = f"1 class in these documents, {names[0]!r}" if names else "no class in these documents"
+                raise ValueError(f"{str(target)!r} has {only}: there is nothing to tell apart")
         plan = cls(
             spec=spec,
             examples=examples,
@@ -54,12 +57,15 @@ class ProbePlan:
             sources=sources,
             baselines=_baselines(spec.baselines, sources, checkpoint.config),
         )
-        for target, (values, _) in labels.items():
-            if any(len(set(values[fold.train].tolist()) - {-1}) < 2 for fold in plan.folds):
-                raise ValueError(
-                    f"{str(target)!r} leaves a fold with one class to learn from: ask for more documents, or fewer"
-                    " folds"
-                )
+        for target, (values, names) in labels.items():
+            for number, fold in enumerate(plan.folds, start=1):
+                classes = set(values[fold.train].tolist()) - {UNKNOWN}
+                if len(classes) < 2:
+                    always = f"is always {names[classes.pop()]!r}" if classes else "is never known"
+                    raise ValueError(
+                        f"{str(target)!r} {always} where fold {number} learns it: ask for more documents, or fewer"
+                        " folds"
+                    )
         return plan
 
     @cached_property

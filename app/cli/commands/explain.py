@@ -6,8 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.cli.shell.arguments import add_spec, errors_name, load_model, read_spec_and_folder
-from app.cli.shell.output import Output, example, table_lines, write_file, written
+from app.cli.shell.arguments import (
+    add_documents,
+    add_spec,
+    errors_name,
+    load_model,
+    read_spec_and_folder,
+    with_documents,
+)
+from app.cli.shell.output import Output, example, skipped_lines, table_lines, write_file, written
 from app.cli.shell.parser import Commands
 from app.cli.shell.progress import progress
 
@@ -28,6 +35,7 @@ def add_explain(commands: Commands) -> None:
         " If LM2_LLM_KEY is set, it is sent there as a bearer token.",
     )
     add_spec(parser, "spec.json, explanations.json, report.md and a language model's replies")
+    add_documents(parser)
     words = "OpenAI-compatible address of the language model, such as http://127.0.0.1:8000/v1 (default: none)"
     parser.add_argument("--model-url", metavar="URL", help=words)
     parser.add_argument("--model", metavar="NAME", help="the language model's name there (default: the spec's)")
@@ -41,9 +49,11 @@ def _explain(chosen: argparse.Namespace) -> Output:
     from probes.explain.spec import ExplainSpec
 
     if chosen.example:
-        return example(ExplainSpec(checkpoint="babi-lm2-qa1"))
+        return example(with_documents(ExplainSpec(checkpoint="babi-lm2-qa1"), chosen))
     spec, out = read_spec_and_folder(chosen, "explain", ExplainSpec.from_json, "explanations.json", "transcripts")
-    spec = spec if chosen.model is None else replace(spec, model=chosen.model)
+    if spec.file is not None and (chosen.questions, chosen.n) != (None, None):
+        raise ValueError(f"the spec reads the texts of {spec.file}, and no questions: leave out --questions and --n")
+    spec = with_documents(spec if chosen.model is None else replace(spec, model=chosen.model), chosen)
     chat = _chat(spec, chosen)
     with errors_name(chosen.spec), progress("document") as on_document:
         explanations = explain(load_model(chosen, spec.checkpoint), spec, on_document)
@@ -60,6 +70,7 @@ def _explain(chosen: argparse.Namespace) -> Output:
 def _lines(explanations: "Explanations", described: "Sequence[Described]", out: Path) -> "Iterator[str]":
     from probes.explain.report import tables
 
+    yield from skipped_lines(explanations.skipped)
     for table in tables(explanations, described):
         yield from table_lines(table)
     yield f"\n{out / 'report.md'} has the contexts and every keyword; spec {explanations.spec.digest[:10]}"

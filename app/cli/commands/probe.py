@@ -5,8 +5,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.cli.shell.arguments import add_spec, check_file, errors_name, load_model, read_spec, read_spec_and_folder
-from app.cli.shell.output import Output, example, provenance, table_files, write_file, written
+from app.cli.shell.arguments import (
+    add_documents,
+    add_spec,
+    check_file,
+    errors_name,
+    load_model,
+    read_spec,
+    read_spec_and_folder,
+    with_documents,
+)
+from app.cli.shell.output import Output, example, provenance, skipped_lines, table_files, write_file, written
 from app.cli.shell.parser import Commands
 from app.cli.shell.progress import note, progress
 
@@ -30,6 +39,7 @@ def add_probe(commands: Commands) -> None:
         "A stopped probe resumes with the same folder.",
     )
     add_spec(parser, "predictions of each source, tables and figures")
+    add_documents(parser)
     words = "only write the rows, to be labelled by hand, and fit nothing"
     parser.add_argument("--rows", type=Path, metavar="FILE.csv", help=words)
     words = "also print the results of every segment; JSON and tables always have them"
@@ -42,24 +52,31 @@ def _probe(chosen: argparse.Namespace) -> Output:
     from probes.probing.spec import ProbeSpec
 
     if chosen.example:
-        return example(ProbeSpec.from_json(_EXAMPLE))
+        return example(with_documents(ProbeSpec.from_json(_EXAMPLE), chosen))
     check_file(chosen.rows)
     if chosen.spec is not None and chosen.rows is not None:
         spec, out = read_spec(chosen.spec, ProbeSpec.from_json), None
     else:
         spec, out = read_spec_and_folder(chosen, "probe", ProbeSpec.from_json, "probe.json")
+    spec = with_documents(spec, chosen)
     with errors_name(chosen.spec):
         checkpoint = load_model(chosen, spec.checkpoint)
         plan = ProbePlan.of(spec, checkpoint)
         if out is None:
             return _rows(plan, chosen.rows)
         note(plan.cost)
+        spec = plan.spec
         with progress("source") as on_source:
             probed = probe(spec, checkpoint, out, on_source, plan)
     _draw(probed, out / "figures")
     tables = probed.tables()
     files = written(*table_files(out, *tables), out / "figures")
-    document = {**provenance(spec, checkpoint), "cells": tables["cells"].to_dict("records"), **files}
+    document = {
+        **provenance(spec, checkpoint),
+        "cells": tables["cells"].to_dict("records"),
+        "skipped": plan.examples.skipped,
+        **files,
+    }
     return Output(document=document, lines=_lines(probed, out, segments=chosen.segments))
 
 
@@ -68,7 +85,9 @@ def _rows(plan: "ProbePlan", path: Path) -> Output:
 
     write_file(path, csv_text(plan.examples.table()))
     line = f"{path} has {len(plan.examples):,} rows; give it a column label and name it as the spec's labels"
-    return Output(document={"rows": len(plan.examples), **written(path)}, lines=[line])
+    skipped = plan.examples.skipped
+    document = {"rows": len(plan.examples), "skipped": skipped, **written(path)}
+    return Output(document=document, lines=[*skipped_lines(skipped), line])
 
 
 def _draw(result: "ProbeResult", folder: Path) -> None:
@@ -94,6 +113,7 @@ def _lines(result: "ProbeResult", out: Path, *, segments: bool) -> Iterator[str]
     from probes.probing.result import ALL
 
     plan, spec = result.plan, result.plan.spec
+    yield from skipped_lines(plan.examples.skipped)
     yield (
         f"{spec.checkpoint} on {result.device}, {result.dtype}: {spec.family.value} probes, {spec.folds} folds of whole"
         " groups"

@@ -5,6 +5,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -98,6 +99,32 @@ def read_text_argument(chosen: argparse.Namespace) -> str:
 
 def add_seed(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("--seed", type=whole_number(0, 2**63 - 1), default=0, metavar="N", help=f"seed {what}")
+
+
+def question_set(text: str) -> str:
+    """The type of an argument that names a question set. A number was once how many are asked."""
+    if text.isdecimal():
+        raise argparse.ArgumentTypeError(
+            f"`--questions` names a question set, such as babi:qa1; how many are asked is --n {text[:9]}"
+        )
+    return text
+
+
+def add_documents(parser: argparse.ArgumentParser) -> None:
+    """Documents other than a spec's; `with_documents` reads them."""
+    words = "question set to read instead of the spec's documents: babi:qa1, pairs:?n=16, a file or a folder"
+    parser.add_argument("--questions", type=question_set, metavar="SET", help=words)
+    words = "read the first COUNT questions of each set"
+    parser.add_argument("-n", "--n", type=whole_number(1, MOST), metavar="COUNT", help=words)
+
+
+def with_documents(spec: Any, chosen: argparse.Namespace) -> Any:
+    """A spec that reads the chosen documents. Raises ValueError for a question set or a number that there is not."""
+    from probes.features.documents import Documents
+
+    if chosen.questions is not None:
+        return replace(spec, documents=Documents(questions=(chosen.questions,), count=chosen.n))
+    return spec if chosen.n is None else replace(spec, documents=replace(spec.documents, count=chosen.n))
 
 
 def add_spec(parser: argparse.ArgumentParser, content: str) -> None:

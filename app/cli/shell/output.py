@@ -3,7 +3,7 @@
 import hashlib
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +38,11 @@ class Output:
 def _json(document: Any) -> str:
     # JSON has no NaN and no infinity, though Python would write them: they become null.
     return json.dumps(json.loads(json.dumps(document), parse_constant=lambda _: None))
+
+
+def skipped_lines(skipped: Sequence[str]) -> list[str]:
+    """Of questions that a tokenizer cannot take, how many there are, and the first. JSON has all."""
+    return [f"questions left out: {len(skipped):,}; the first is {skipped[0]}"] if skipped else []
 
 
 def example(spec: Any) -> Output:

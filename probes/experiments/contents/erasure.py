@@ -17,6 +17,7 @@ import numpy as np
 
 from lm2.intervals import Bounded, Difference, Rate, difference
 from lm2.tasks.encoded_prompt import EncodedPrompt
+from lm2.tasks.sets.built_in import Simulated
 from lm2.tasks.world import track
 from lm2.weights.checkpoint import Checkpoint
 from probes.causal.observe import Observed, OnDocument, check_foils, constant_answer, metric_change, observe
@@ -128,7 +129,8 @@ def erasure(
         check_foils(encoded_prompts)
     parts, width = place.size(checkpoint.config)
     count = min(_MOST, max(_FEWEST, _PER_FEATURE * width * max(parts, _PARTS)))
-    documents = Documents(tasks=(encoded_prompts[0].prompt.task or 1,), count=count, seed=SEED + seed)
+    simulated = Simulated(task=encoded_prompts[0].prompt.task or 1, seed=SEED + seed)
+    documents = Documents(questions=(simulated.name,), count=count)
     examples = Examples.of(checkpoint, documents, RowPosition.QUESTION, encoded_prompts[0].spec.segment_length)
     people = tuple(target for target in expand(("place of *",), examples) if isinstance(target, PlaceOf))
     for person in asked:

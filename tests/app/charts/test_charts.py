@@ -48,7 +48,7 @@ from lm2.weights.checkpoint import Checkpoint
 from probes.causal.patching import PatchSpec
 from probes.experiments.experiment import ExperimentSpec
 from probes.explain.spec import ExplainSpec
-from probes.features.documents import Documents, Origin
+from probes.features.documents import Documents
 from probes.features.examples import RowPosition
 from probes.findings import Column, Findings, columns_of
 from probes.probing.spec import ProbeSpec
@@ -83,7 +83,7 @@ def charts(name: str) -> dict[str, tuple[Chart, ...]]:
         sources=("bank:mean", "embed"), targets=("place of Mary",),
         baselines=("tokens",), strengths=(0.01,), folds=2, permutations=0,
     )  # fmt: skip
-    explain = ExplainSpec(checkpoint=name, documents=Documents(count=6, origin=Origin.SIMULATED))
+    explain = ExplainSpec(checkpoint=name, documents=Documents(count=6))
     patch = PatchSpec(checkpoint=name, text=TEXT, row=14, donor=DONOR, donor_row=8, own=5, other=7)
     return {
         "ablation": tuple(

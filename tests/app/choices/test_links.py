@@ -23,7 +23,7 @@ from lm2.model.gates import GATES
 from lm2.tasks import stories
 from probes.estimators.probe import Family
 from probes.experiments.registry import EXPERIMENTS
-from probes.features.documents import Origin
+from probes.features.documents import ORIGINS
 from probes.features.examples import RowPosition
 from probes.stats.metrics import Metric
 
@@ -126,7 +126,7 @@ def test_closed_sets_are_those_that_the_screens_offer() -> None:
         "ordered": [one.value for one in Metric],
         "effect": ["", *(one.value for one in Metric)], "grid": sweeps._GRIDS, "replacement": sweeps._REPLACEMENTS,
         "route": sweeps._ROUTES,
-        "probe_origin": [one.value for one in Origin], "probe_moment": [one.value for one in RowPosition],
+        "probe_origin": list(ORIGINS), "probe_moment": [one.value for one in RowPosition],
         "probe_family": [one.value for one in Family],
         "venue": [one.value for one in Venue], "columns": [column.value for column in Columns],
         "scale": [one.value for one in Stretch],

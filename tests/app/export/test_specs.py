@@ -45,7 +45,7 @@ from probes.causal.plan import Route
 from probes.estimators.probe import Family
 from probes.experiments.experiment import ExperimentSpec
 from probes.explain.spec import ExplainSpec, Signal
-from probes.features.documents import Documents, Origin
+from probes.features.documents import Documents
 from probes.features.examples import RowPosition
 from probes.probing.spec import ProbeSpec
 from probes.stats.metrics import Metric
@@ -78,7 +78,7 @@ RUN = RunSpec(
 PLAIN = RunSpec(checkpoint="a", text="b")
 PROBE = ProbeSpec(
     checkpoint="a",
-    documents=Documents(tasks=(1, 3), count=9, origin=Origin.HELD_OUT, seed=2, length="4k", templates=True),
+    documents=Documents(questions=("babi:qa1", "babi:qa3"), count=9, seed=2, length="4k", templates=True),
     moment=RowPosition.TOKEN,
     segment_length=8,
     sources=("bank:mean", "bank:*"),
@@ -235,7 +235,7 @@ def test_what_an_error_shows_of_a_value_is_short_and_on_one_line() -> None:
 
 
 def test_old_specs_of_documents_that_name_no_kind_still_open() -> None:
-    assert Documents.from_json({"tasks": [2]}) == Documents(tasks=(2,))
+    assert Documents.from_json({"tasks": [2]}) == Documents(questions=("simulated:qa2",))
     assert Capture.from_json(
         {"site": "EMBED", "reduction": {"kind": "Whole"}, "layers": None, "segments": None}
     ) == Capture(Site.EMBED)

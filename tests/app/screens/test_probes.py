@@ -213,7 +213,7 @@ def test_a_model_without_memory_is_read_off_its_stream(plain, folder) -> None:
         ({"probe_targets": "weather"}, "no target is called 'weather'"),
      ({"probe_targets": ","}, "targets must hold one text at least"),
      ({"probe_labels": "nowhere.csv"}, "nowhere.csv cannot be read"),
-     ({"probe_strengths": "much"}, "strengths are numbers"), ({"probe_tasks": ","}, "at least one")],
+     ({"probe_strengths": "much"}, "strengths are numbers"), ({"probe_tasks": ","}, "one text at least")],
 )  # fmt: skip
 def test_choices_that_make_no_sense_are_explained_in_a_sentence(link: dict[str, str], words: str, toy, folder) -> None:
     test = _page(checkpoint=folder(toy), **link)

@@ -114,7 +114,7 @@ def test_a_file_has_a_text_a_line_or_between_blank_lines_and_equal_ones_count_on
     assert [entry.text for entry in of_file(file)] == ["one", "two"]
     file.write_text("one\nmore\n \ntwo\n\n\nthree", encoding="utf-8")
     assert [entry.text for entry in of_file(file)] == ["one\nmore", "two", "three"]
-    found = corpus(_spec(gated, file=str(file)), gated.tokenizer)
+    found = corpus(_spec(gated, file=str(file)), gated)
     assert len(found.shown) + len(found.scored) == 3
     file.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match="is not readable as text"):
@@ -124,7 +124,7 @@ def test_a_file_has_a_text_a_line_or_between_blank_lines_and_equal_ones_count_on
 
 
 def test_halves_depend_on_the_seed_and_the_texts_on_nothing_else(gated: Checkpoint) -> None:
-    one, same, other = (corpus(_spec(gated, seed=seed), gated.tokenizer) for seed in (0, 0, 1))
+    one, same, other = (corpus(_spec(gated, seed=seed), gated) for seed in (0, 0, 1))
     assert one == same and one != other and one.digest == same.digest
     assert len(one.shown) == len(one.scored) == 3
 
@@ -144,7 +144,7 @@ def test_a_spec_goes_through_json_and_its_digest_tells_specs_apart() -> None:
      ({"checkpoint": "m", "contexts": 0}, "contexts must be at least 1, not 0"),
      ({"checkpoint": "m", "items": "many"}, "whole number"),
      ({"checkpoint": "m", "slots": [1, 1]}, "twice"),
-     ({"checkpoint": "m", "documents": {"kind": "Documents", "count": 0}}, "1 document"),
+     ({"checkpoint": "m", "documents": {"kind": "Documents", "count": 0}}, "count must be at least 1"),
      ({"checkpoint": 3}, "checkpoint must be a text")],
 )  # fmt: skip
 def test_a_spec_that_makes_no_sense_is_refused(values: object, words: str) -> None:

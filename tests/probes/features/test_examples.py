@@ -11,7 +11,7 @@ import pytest
 
 from lm2.tasks.simulator import simulate
 from lm2.weights.checkpoint import Checkpoint
-from probes.features.documents import Document, Documents, Origin
+from probes.features.documents import Document, Documents
 from probes.features.examples import Examples, RowPosition
 
 
@@ -22,7 +22,7 @@ def rows(gated: Checkpoint) -> Callable[..., Examples]:
 
 @pytest.mark.parametrize("moment", RowPosition)
 def test_every_row_is_where_its_moment_says(rows: Callable[..., Examples], moment: RowPosition) -> None:
-    examples = rows(moment, tasks=(1, 4))
+    examples = rows(moment, questions=("simulated:qa1", "simulated:qa4"))
     expected = []
     for at, encoded in enumerate(examples.encoded_prompts):
         ends = {span[-1] for span in encoded.statements}
@@ -104,7 +104,7 @@ def test_documents_that_share_anything_are_one_group(gated: Checkpoint) -> None:
 
 
 def test_simulated_documents_are_stories_from_a_seed_on(gated: Checkpoint) -> None:
-    result = Documents(tasks=(2, 5), count=3, seed=7).load(gated.tokenizer)
+    result = Documents(questions=("simulated:qa2?seed=7", "simulated:qa5?seed=7"), count=3).load(gated.tokenizer)
     assert [document.shared for document in result] == [
         (f"qa{task}_simulated:{seed}",) for task in (2, 5) for seed in (7, 8, 9)
     ]
@@ -116,13 +116,13 @@ def test_held_out_questions_of_one_story_are_one_group(gated: Checkpoint, monkey
         "lm2.tasks.stories.questions",
         lambda task, count: tuple(document.prompt for document in Documents(count=2).load(gated.tokenizer)) * 2,
     )
-    examples = Examples.of(gated, Documents(origin=Origin.HELD_OUT, count=4), RowPosition.QUESTION)
+    examples = Examples.of(gated, Documents(questions=("babi:qa1",), count=4), RowPosition.QUESTION)
     assert list(examples.groups) == ["qa1_simulated:0", "qa1_simulated:1"] * 2
 
 
 def test_documents_of_one_template_are_one_group_only_where_it_counts(rows: Callable[..., Examples]) -> None:
-    assert len(set(rows(RowPosition.QUESTION, tasks=(4,), count=40).groups)) == 40
-    examples = rows(RowPosition.QUESTION, tasks=(4,), count=40, templates=True)
+    assert len(set(rows(RowPosition.QUESTION, questions=("simulated:qa4",), count=40).groups)) == 40
+    examples = rows(RowPosition.QUESTION, questions=("simulated:qa4",), count=40, templates=True)
     assert 1 < len(set(examples.groups)) < 40
 
 
@@ -157,22 +157,47 @@ def test_passages_do_not_overlap_and_those_who_share_one_are_one_group(
 
 
 def test_a_choice_of_documents_goes_through_json() -> None:
-    chosen = Documents(tasks=(1, 3), count=9, origin=Origin.HELD_OUT, seed=2, length="4k", templates=True)
-    assert Documents.from_json(json.loads(json.dumps(chosen.to_json()))) == chosen
-    assert Documents.from_json({"tasks": [2]}) == Documents(tasks=(2,))
+    stories = Documents(questions=("babi:qa1", "babi:qa3"), count=9, seed=2, length="4k", templates=True)
+    for chosen in (stories, Documents(questions=("pairs:?n=4", "mine.jsonl")), Documents(questions=("mine.jsonl",))):
+        assert Documents.from_json(json.loads(json.dumps(chosen.to_json()))) == chosen
+
+
+@pytest.mark.parametrize(
+    ("values", "questions"),
+    [
+        ({"tasks": [2, 1], "origin": "simulated", "seed": 7}, ("simulated:qa2?seed=7", "simulated:qa1?seed=7")),
+        ({"tasks": [1], "origin": "held out", "seed": 7}, ("babi:qa1",)),
+        ({"tasks": [3], "origin": "simulated", "seed": 0, "length": "4k"}, ("simulated:qa3",)),
+    ],
+)
+def test_stories_of_tasks_are_written_as_they_were_before_there_were_other_sets(
+    values: dict[str, object], questions: tuple[str, ...]
+) -> None:
+    written = {"kind": "Documents", "count": 5, "length": None, "templates": False} | values
+    chosen = Documents.from_json(written)
+    assert chosen.questions == questions and chosen.to_json() == written
+    assert list(chosen.to_json()) == ["kind", "tasks", "count", "origin", "seed", "length", "templates"]
+
+
+def test_the_form_of_json_that_names_sets_is_for_what_tasks_cannot_express() -> None:
+    assert "tasks" in Documents(questions=("simulated:qa1?seed=5",)).to_json()
+    for questions in (("simulated:qa1", "babi:qa1"), ("simulated:qa1?people=Anna,Paul",), ("babilong:qa1@4k",)):
+        assert Documents(questions=questions).to_json()["questions"] == list(questions)
+    hidden = Documents(questions=("simulated:qa1?seed=5",), length="4k")
+    assert (hidden.seed, hidden.to_json()["questions"]) == (0, ["simulated:qa1?seed=5"])
 
 
 @pytest.mark.parametrize(
     ("choice", "wrong"),
     [
-        ({"tasks": ()}, "tasks must be different"),
-        ({"tasks": (11,)}, "from 1 to 10"),
-        ({"tasks": (1, 1)}, "different"),
-        ({"count": 0}, "1 document"),
-        ({"seed": -1}, "a seed of at least 0"),
+        ({"questions": ()}, "questions must hold one text"),
+        ({"questions": ("babi:qa11",)}, "qa1 to qa10"),
+        ({"questions": ("babi:qa1", "babi:qa1?")}, "names a set twice"),
+        ({"count": 0}, "count must be at least 1"),
+        ({"seed": -1, "length": "4k"}, "seed must be at least 0"),
         ({"length": "0k"}, "more than 300 tokens"),
         ({"length": "long"}, "4k or 1M"),
-        ({"origin": "real"}, "origin must be of"),
+        ({"questions": "babi:qa1"}, "a sequence"),
     ],
 )
 def test_a_choice_that_makes_no_sense_is_refused(choice: dict[str, object], wrong: str) -> None:

@@ -1,5 +1,6 @@
 """Laws of probes.features.targets: every label is what the story says at its row, and every target is its text."""
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from lm2.tasks.questions import UnanswerableError, answer
+from lm2.tasks.sets.question_set import questions, write
 from lm2.tasks.world import FactKind, understand
 from lm2.weights.checkpoint import Checkpoint
 from probes.features import target_names
@@ -21,14 +23,16 @@ from probes.features.world_targets import NOBODY
 TEXTS = (
     "place of Mary", "previous place of milk", "holder of milk", "answer", "fact told", "facts told", "question type",
     "segment", "distance",
-    "token 3 back", "slot 5 overwritten", "labels own labels.csv",
+    "token 3 back", "slot 5 overwritten", "label place of Mary", "labels own labels.csv",
 )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def examples_of(gated: Checkpoint) -> Callable[..., Examples]:
     """Rows of some stories of some tasks."""
-    return lambda *tasks, moment=RowPosition.STATEMENT: Examples.of(gated, Documents(tasks=tasks, count=3), moment)
+    return lambda *tasks, moment=RowPosition.STATEMENT: Examples.of(
+        gated, Documents(questions=tuple(f"simulated:qa{task}" for task in tasks), count=3), moment
+    )
 
 
 def classes_of(examples: Examples, text: str) -> list[str | None]:
@@ -155,6 +159,62 @@ def test_a_star_stands_for_all_there_is_and_what_is_not_there_is_refused(example
         expand(["slot 5 overwritten"], examples)
     with pytest.raises(ValueError, match=r"'holder of \*' stands for nothing"):
         expand(["holder of *"], examples_of(1))
+
+
+LABELS = [["mood", "glad", 0, 9], ["mood", "sad", 4, 40], ["mood", "calm", 12, 16], ["day", "Monday", 0, 4]]
+
+
+@pytest.fixture
+def others(gated: Checkpoint, tmp_path: Path) -> Callable[..., Examples]:
+    """Rows of a file of questions whose sentences are not bAbI's."""
+
+    def examples_of(*rows: dict[str, object], moment: RowPosition = RowPosition.TOKEN) -> Examples:
+        path = tmp_path / "others.jsonl"
+        path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+        return Examples.of(gated, Documents(questions=(str(path),)), moment)
+
+    return examples_of
+
+
+def test_a_label_of_the_set_is_that_of_the_last_character_and_of_several_the_one_that_starts_last(
+    others: Callable[..., Examples],
+) -> None:
+    context = "Mary went to the kitchen. John went to the garden."
+    examples = others({"context": context, "question": "Where is Mary?", "answer": "kitchen", "labels": LABELS})
+    expected = []
+    for place in examples.place:
+        last = examples.encoded_prompts[0].tokens.spans[place][1] - 1
+        expected.append("calm" if 12 <= last < 16 else "sad" if 4 <= last < 40 else "glad" if last < 4 else None)
+    assert classes_of(examples, "label mood") == expected and {"calm", "sad", "glad", None} == set(expected)
+    assert [str(target) for target in expand(["label *"], examples)] == ["label day", "label mood"]
+    with pytest.raises(ValueError, match="no label night; they have day, mood"):
+        expand(["label night"], examples)
+
+
+@pytest.mark.parametrize("moment", RowPosition)
+def test_a_set_read_back_from_a_file_has_its_rows_and_as_labels_its_places(
+    gated: Checkpoint, tmp_path: Path, moment: RowPosition
+) -> None:
+    path = tmp_path / "simulated.jsonl"
+    write(questions("simulated:qa1", 6).prompts, path)
+    own = Examples.of(gated, Documents(count=6), moment)
+    read = Examples.of(gated, Documents(questions=(str(path),)), moment)
+    assert own.table().equals(read.table())
+    for target in expand(["place of *"], own):
+        assert classes_of(own, str(target)) == classes_of(own, f"label {target}") == classes_of(read, f"label {target}")
+
+
+@pytest.mark.parametrize("text", ["place of *", "previous place of Mary", "holder of *", "question type"])
+def test_what_only_babis_sentences_tell_is_refused_for_others_in_a_sentence(
+    gated: Checkpoint, others: Callable[..., Examples], text: str
+) -> None:
+    examples = others({"context": "Mary went to the kitchen.", "question": "Where is Mary?", "answer": "kitchen"})
+    with pytest.raises(ValueError, match="are those of bAbI's stories, and some of these documents are others"):
+        [target.label(examples) for target in expand([text], examples)]
+    assert len(expand(["answer", "fact told", "facts told", "segment", "token 0 back"], examples)) == 5
+    for choice in ({"templates": True}, {"length": "4k"}):
+        with pytest.raises(ValueError, match="are those of bAbI's stories"):
+            Documents(questions=("pairs:?n=2",), count=2, **choice).load(gated.tokenizer)
 
 
 def test_a_slot_is_overwritten_by_a_change_of_half_its_norm(

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from lm2.model.config import LM2Config, MemoryKind
+from lm2.tasks.prompt import Label
+from lm2.tasks.sets.question_set import questions, write
 from probes.estimators.probe import Family
 from probes.features import source_names, target_names
 from probes.features.documents import Documents
@@ -18,7 +20,7 @@ from probes.stats.predictions import Measure
 
 MEAN, MARY = source_names.parse("bank:mean"), target_names.parse("place of Mary")
 SPEC = ProbeSpec(
-    checkpoint="toy", documents=Documents(tasks=(1,), count=24), sources=("bank:mean", "resid_post.1"),
+    checkpoint="toy", documents=Documents(count=24), sources=("bank:mean", "resid_post.1"),
     targets=("place of Mary", "fact told"),
     baselines=("tokens", "untrained", "reset"), strengths=(0.01, 1.0), folds=3, permutations=19,
 )  # fmt: skip
@@ -137,6 +139,35 @@ def test_a_spec_is_the_same_after_a_way_through_json():
     assert ProbeSpec.from_json(json.loads(json.dumps(SPEC.to_json()))) == SPEC
 
 
+def test_labels_of_a_set_that_is_read_from_a_file_score_as_the_places_of_the_set_itself(toy, tmp_path, probed):
+    write(questions("simulated:qa1", 24).prompts, tmp_path / "mine.jsonl")
+    documents, label = Documents(questions=(str(tmp_path / "mine.jsonl"),)), target_names.parse("label place of Mary")
+    spec = replace(SPEC, documents=documents, targets=(str(label), "fact told"))
+    read = probe(spec, toy)
+    assert np.array_equal(read.plan.labels[label].values, probed.plan.labels[MARY].values)
+    assert np.array_equal(read.plan.groups, probed.plan.groups)
+    own, again = probed.cells[MEAN, MARY, ALL], read.cells[MEAN, label, ALL]
+    assert (own.score, own.selectivity, own.gains, own.p) == (again.score, again.selectivity, again.gains, again.p)
+    assert read.plan.spec.documents.questions[0].startswith(f"{spec.documents.questions[0]}?sha256=")
+    write(questions("simulated:qa1", 25).prompts, tmp_path / "mine.jsonl")
+    with pytest.raises(ValueError, match="holds other questions than when it was named"):
+        ProbePlan.of(read.plan.spec, toy)
+
+
+def test_a_label_that_never_varies_where_a_fold_learns_it_is_refused_by_name(toy, tmp_path):
+    rows = []
+    for number, prompt in enumerate(questions("simulated:qa1", 6).prompts):
+        mood = "sad" if number == 0 else "glad"
+        rows.append(replace(prompt, labels=(Label("mood", mood, 0, len(prompt.text)),)))
+    write(rows, tmp_path / "mine.jsonl")
+    spec = replace(SPEC, documents=Documents(questions=(str(tmp_path / "mine.jsonl"),)), targets=("label mood",))
+    with pytest.raises(ValueError, match=r"'label mood' is always 'glad' where fold \d learns it"):
+        ProbePlan.of(spec, toy)
+    write(rows[1:], tmp_path / "mine.jsonl")
+    with pytest.raises(ValueError, match="'label mood' has 1 class in these documents, 'glad'"):
+        ProbePlan.of(spec, toy)
+
+
 @pytest.mark.parametrize(
     ("values", "words"),
     [
@@ -145,7 +176,7 @@ def test_a_spec_is_the_same_after_a_way_through_json():
         ({"strengths": [0]}, "strengths must be positive"),
         ({"baselines": ["chance"]}, "baselines must be of tokens"),
         ({"sources": []}, "sources must hold one text at least"),
-        ({"documents": {"kind": "Documents", "tasks": [11]}}, "tasks must be different"),
+        ({"documents": {"kind": "Documents", "tasks": [11]}}, "simulated: has the tasks qa1 to qa10"),
         ({"colour": "red"}, "no fields"),
     ],
 )
