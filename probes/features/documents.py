@@ -13,7 +13,7 @@ from lm2.tasks import stories
 from lm2.tasks.babilong import PROMPT_TOKENS, Library, length_tokens, mix
 from lm2.tasks.prompt import Prompt
 from lm2.tasks.sets.built_in import Babi, BuiltIn, Simulated
-from lm2.tasks.sets.question_set import file_of, parse, pinned, questions
+from lm2.tasks.sets.question_set import parse, path_read, pinned, questions
 from lm2.tasks.world import OPPOSITE, understand
 from lm2.text.tokens import BREAK, Tokenizer
 
@@ -105,8 +105,8 @@ class Documents(Plain):
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The files and folders among the sets, without digests."""
-        return tuple(filter(None, map(file_of, self.questions)))
+        """The user's files and folders that are read."""
+        return tuple(filter(None, map(path_read, self.questions)))
 
     @property
     def words(self) -> str:

@@ -70,6 +70,11 @@ class BuiltIn(ABC):
     def about(self) -> str:
         """What is asked, in words."""
 
+    @property
+    def own_path(self) -> str | None:
+        """The user's file or folder that an option names; None where nothing is read but the data folder."""
+        return None
+
     @abstractmethod
     def prompts(self, count: int) -> Iterator[Prompt]:
         """At least `count` questions, or as many as there are."""
@@ -170,6 +175,10 @@ class Babilong(_OfTask):
         return f"qa{self.task}@{self.length}"
 
     @property
+    def own_path(self) -> str | None:
+        return self.books
+
+    @property
     def about(self) -> str:
         return f"facts of qa{self.task} in books, {self.length} tokens"
 
@@ -214,6 +223,10 @@ class Mmlu(BuiltIn):
     @property
     def what(self) -> str:
         return self.subject
+
+    @property
+    def own_path(self) -> str | None:
+        return self.path
 
     @property
     def about(self) -> str:
@@ -293,6 +306,10 @@ class Passkey(BuiltIn):
             raise ValueError(f"passkey: has a length above 0, not {self.length}")
         if self.depth is not None and not 0 <= self.depth <= 1:
             raise ValueError(f"passkey: has a depth from 0 to 1, not {self.depth}")
+
+    @property
+    def own_path(self) -> str | None:
+        return None if self.text in ("books", "filler") else self.text
 
     @property
     def about(self) -> str:

@@ -112,6 +112,12 @@ def file_of(name: str) -> str | None:
     return None if isinstance(parse(name), BuiltIn) else _path_and_digest(name)[0]
 
 
+def path_read(name: str) -> str | None:
+    """The user's file or folder that a set is read from; None for one that reads nothing but the data folder."""
+    source = parse(name)
+    return source.own_path if isinstance(source, BuiltIn) else file_of(name)
+
+
 def _path_and_digest(name: str) -> tuple[str, str | None]:
     path, mark, digest = name.rpartition(f"?{_PINNED}=")
     return (path, digest) if mark else (name, None)

@@ -61,7 +61,7 @@ def test_a_number_out_of_bounds_is_refused_with_its_bounds(
     ("values", "message"),
     [
         ({"permutations": 10**9}, "permutations must be at most 100,000"),
-        ({"documents": {"count": 10**9}}, "at most 100,000 documents"),
+        ({"documents": {"count": 10**9}}, "count must be at most 100,000"),
         ({"documents": {"length": f"{10**12}k"}}, "at most 10,000,000 tokens"),
         ({"seed": 2**63}, "seed must be at most"),
         ({"sources": ["bank:sketch99999999"]}, "1 to 65,536 features"),

@@ -187,6 +187,11 @@ def test_the_form_of_json_that_names_sets_is_for_what_tasks_cannot_express() -> 
     assert (hidden.seed, hidden.to_json()["questions"]) == (0, ["simulated:qa1?seed=5"])
 
 
+def test_the_files_of_documents_are_all_that_are_read_besides_the_data_folder() -> None:
+    names = ("mine.jsonl", "passkey:?text=a.txt", "passkey:", "babilong:qa1@4k?books=b", "mmlu:?path=c", "pairs:")
+    assert Documents(questions=names).files == ("mine.jsonl", "a.txt", "b", "c")
+
+
 @pytest.mark.parametrize(
     ("choice", "wrong"),
     [
