@@ -46,6 +46,7 @@ _SOURCES = {
     "generate": "lm2.runs.generation",
     "graft": "lm2.weights.graft",
     "load": "lm2.weights.checkpoint",
+    "questions": "lm2.tasks.sets.question_set",
     "run": "lm2.runs.runner",
 }
 

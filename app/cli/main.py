@@ -18,6 +18,7 @@ from app.cli.commands.figure import add_figure
 from app.cli.commands.look import add_generate, add_info, add_run, add_serve
 from app.cli.commands.measure import add_mmlu, add_parity, add_recall
 from app.cli.commands.probe import add_probe
+from app.cli.commands.questions import add_question_sets
 from app.cli.commands.sweep import add_sweep
 from app.cli.commands.train import add_graft, add_tokenizer, add_train
 from app.cli.shell.errors import ErrorHandler
@@ -45,6 +46,7 @@ _HEADINGS = {
     "look": (add_serve, add_info, add_run, add_generate, add_figure),
     "change": (add_ablate, add_experiment, add_sweep),
     "probe": (add_probe, add_explain),
+    "ask": (add_question_sets,),
     "measure": (add_recall, add_eval, add_language, add_mmlu, add_parity, add_bench),
     "train": (add_train, add_tokenizer, add_graft),
 }

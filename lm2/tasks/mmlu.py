@@ -11,13 +11,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lm2.files import read_bytes
 from lm2.intervals import Rate, rate
-from lm2.runs.likelihood import log_likelihoods
 from lm2.shown import shown
 from lm2.weights.archives import MOST_MEMBER_BYTES, read_members
-from lm2.weights.checkpoint import Checkpoint
+
+if TYPE_CHECKING:
+    from lm2.weights.checkpoint import Checkpoint
 
 LETTERS = ("A", "B", "C", "D")
 SHOTS = 5
@@ -231,9 +233,11 @@ def _shown(question: ChoiceQuestion) -> str:
 
 
 def ask(
-    checkpoint: Checkpoint, subject: Subject, question: ChoiceQuestion, *, segment_length: int | None = None
+    checkpoint: "Checkpoint", subject: Subject, question: ChoiceQuestion, *, segment_length: int | None = None
 ) -> ChoiceResult:
     """Which letter is likeliest after the prompt. Raises ValueError as `run` does."""
+    from lm2.runs.likelihood import log_likelihoods  # torch: the questions alone need none
+
     asked = prompt(subject, question)
     found = log_likelihoods(checkpoint, [(asked, f" {letter}") for letter in LETTERS], segment_length=segment_length)
     worth = dict(zip(LETTERS, (likelihood.log_probability for likelihood in found)))
@@ -241,7 +245,7 @@ def ask(
 
 
 def examine(
-    checkpoint: Checkpoint,
+    checkpoint: "Checkpoint",
     subjects: Sequence[Subject],
     *,
     segment_length: int | None = None,

@@ -4,7 +4,7 @@ shtab makes the script from the tree of commands. It holds everything, so that c
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,14 +33,18 @@ def add_completion(commands: Commands, tree: argparse.ArgumentParser) -> None:
 def _completion(tree: argparse.ArgumentParser, chosen: argparse.Namespace) -> Output:
     import shtab
 
+    from lm2.tasks.sets.built_in import BUILT_IN
     from lm2.tasks.stories import TASKS
 
-    bundled = " ".join(bundled_names())
+    checkpoint = _name_or_file("checkpoint", "bundled checkpoint", bundled_names())
     values = {
-        "checkpoint": _checkpoint(bundled),
-        "length_tokenizer": _checkpoint(bundled),
-        "models": _models(bundled),
+        "checkpoint": checkpoint,
+        "length_tokenizer": checkpoint,
+        "models": _models(" ".join(bundled_names())),
         "device": _choice("device", "auto", "cpu", "cuda", "mps"),
+        "questions": _name_or_file(
+            "questions", "question set", [f"babi:qa{task}" for task in TASKS] + [f"{kind}:" for kind in BUILT_IN]
+        ),
         "task": _choice("task", *(f"qa{task}" for task in TASKS)),
     }
     for action in _actions(tree):
@@ -74,12 +78,12 @@ def _choice(name: str, *words: str) -> dict[str, Any]:
     return _completer(f"_lm2_{name}", f'compgen -W "{listed}" -- "$1"', f"({listed})", listed)
 
 
-def _checkpoint(listed: str) -> dict[str, Any]:
-    """A bundled checkpoint, or a path."""
-    name = "_lm2_checkpoint_or_file"
+def _name_or_file(name: str, what: str, words: Iterable[str]) -> dict[str, Any]:
+    """One of the names of `what`, or a path."""
+    function, listed = f"_lm2_{name}_or_file", " ".join(words)
     bash = f'compgen -W "{listed}" -- "$1"\n  compgen -f -- "$1"'
-    zsh = f'_alternative "checkpoints:bundled checkpoint:({listed})" "files:path:_files"'
-    return _completer(name, bash, name, f"{listed} (__fish_complete_path (commandline -ct))", zsh)
+    zsh = f'_alternative "{name}:{what}:({listed})" "files:path:_files"'
+    return _completer(function, bash, function, f"{listed} (__fish_complete_path (commandline -ct))", zsh)
 
 
 def _models(listed: str) -> dict[str, Any]:

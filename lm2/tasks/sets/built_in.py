@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from random import Random
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 from urllib.parse import quote
 
 from lm2.shown import shown
@@ -51,6 +51,11 @@ class BuiltIn(ABC):
             raise ValueError(f"{cls.kind}: is followed by nothing or by ?option=value, not by {shown(what)}")
         return {}
 
+    @classmethod
+    def options(cls) -> dict[str, Any]:
+        """The default of each option."""
+        return {field.name: field.default for field in fields(cls) if field.name not in cls.written}
+
     @property
     def what(self) -> str:
         return ""
@@ -59,9 +64,9 @@ class BuiltIn(ABC):
     def name(self) -> str:
         """With the options that are not the usual ones, in one order."""
         options = [
-            f"{field.name}={quote(_written(value), safe=',/.@+-')}"
-            for field in fields(self)
-            if field.name not in self.written and (value := getattr(self, field.name)) != field.default
+            f"{option}={quote(_written(value), safe=',/.@+-')}"
+            for option, default in self.options().items()
+            if (value := getattr(self, option)) != default
         ]
         return f"{self.kind}:{self.what}" + (f"?{'&'.join(options)}" if options else "")
 

@@ -338,8 +338,15 @@ def record(prompt: Prompt) -> dict[str, Any]:
     return {column: value for column, value in values.items() if value not in ("", [])}
 
 
+def check_ending(path: Path) -> None:
+    """Raises ValueError for a path to which `write` does not write."""
+    if path.suffix not in _READERS:
+        raise ValueError(f"{path}: questions are written to a file ending in {', '.join(_READERS)}")
+
+
 def write(prompts: Sequence[Prompt], path: Path) -> None:
     """Write questions as a file that `read` reads. Raises ValueError for an ending that it does not read."""
+    check_ending(path)
     rows = [record(prompt) for prompt in prompts]
     if path.suffix == ".jsonl":
         with replace_file(path) as aside:
@@ -350,15 +357,13 @@ def write(prompts: Sequence[Prompt], path: Path) -> None:
             writer = csv.writer(file)
             writer.writerow(columns)
             writer.writerows([_cell(row.get(column, "")) for column in columns] for row in rows)
-    elif path.suffix == ".parquet":
+    else:
         import pandas as pd
 
         with replace_file(path) as aside:
             # Parquet has columns of one type; labels, which mix texts and numbers, are objects in it.
             table = [row | {"labels": [label._asdict() for label in p.labels]} for row, p in zip(rows, prompts)]
             pd.DataFrame(table).to_parquet(aside, index=False)
-    else:
-        raise ValueError(f"{path}: questions are written to a file ending in {', '.join(_READERS)}")
 
 
 def _cell(value: Any) -> str:

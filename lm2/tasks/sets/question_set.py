@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import islice
 from pathlib import Path
@@ -125,7 +125,7 @@ def _path_and_digest(name: str) -> tuple[str, str | None]:
 
 def _options(name: str, text: str, kind: type[BuiltIn]) -> dict[str, str]:
     pairs = parse_qsl(text, keep_blank_values=True)
-    known = [field.name for field in fields(kind) if field.name not in kind.written]
+    known = kind.options()
     for option, _ in pairs:
         if option not in known:
             has = f"has {', '.join(known)}" if known else "has none"

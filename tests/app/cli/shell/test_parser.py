@@ -205,7 +205,8 @@ def test_bash_completes_commands_options_values_checkpoints_and_paths(
         "lm2 run --task qa1": {"qa1", "qa10"},
         "lm2 info babi-r": {"babi-rmt"}, "lm2 run --checkpoint run": {"run.json", "runs"},
         "lm2 eval --models babi-lm2,babi-r": {"babi-lm2,babi-rmt"}, "lm2 ablate run": {"run.json", "runs"},
-        "lm2 sweep x.json --out run": {"runs"},
+        "lm2 sweep x.json --out run": {"runs"}, "lm2 questions check pa": {"pairs:", "passkey:"},
+        "lm2 questions make run": {"run.json", "runs"},
     }  # fmt: skip
     tries = "".join(f"try {' '.join(repr(word) for word in line.split(' '))}\n" for line in expected)
     code = (
