@@ -140,7 +140,7 @@ def _read_batches(
         for document, segments in parts:
             changes = tuple(Reset(segment=index) for index in resets[document])
             spec = RunSpec(checkpoint=checkpoint.name, text="", interventions=changes)
-            for segment, output in run_segments(model, segments, spec, {}):
+            for segment, output, _ in run_segments(model, segments, spec, {}):
                 yield ReadStep((document,), (segment,), output)
         return
     parts.sort(key=lambda part: -len(part[1]))

@@ -9,11 +9,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lm2.model.lm2 import LM2
+from lm2.model.lm2 import LM2, SegmentOutput
+from lm2.model.sites import Axis
 from lm2.model.stream import Cache
 from lm2.runs.batched import BatchStep, ReadStep, can_batch, read_documents, run_batch
-from lm2.runs.loop import Carried, Records, carried, run_segments, run_up_to, to_numpy
-from lm2.runs.runner import prepare
+from lm2.runs.hooks import SourceActivations
+from lm2.runs.interventions import Edit, Intervention
+from lm2.runs.loop import Carried, Records, run_segments, run_up_to, to_numpy
+from lm2.runs.runner import prepare, source_activations
 from lm2.runs.spec import RunSpec
 from lm2.runs.trace import read_only
 from lm2.text.segments import Segment, is_full
@@ -44,14 +47,19 @@ def generate(
     temperature: float = 0.0,
     generator: torch.Generator | None = None,
     bos: bool | None = None,
+    interventions: Sequence[Intervention] = (),
 ) -> Generation:
     """Continue a text: greedily at temperature 0, else by sampling with `generator`; at most until the new text has one
     of `until` in it.
 
     The open segment is decoded with its key/value cache; when full, it is run once as a whole, which updates the bank.
-    Equal to full recomputation, to rounding.
+    Equal to full recomputation, to rounding: each new token is chosen from what `run` of the text so far predicts next,
+    with the same interventions. These number the segments and tokens of the finished text, and hold for all that is
+    written unless they name places. A patch of a site with tokens needs the ends of its segments, so it can only be of
+    segments that are closed before anything is written.
 
-    Raises ValueError for an empty text, fewer than 1 token, a negative temperature, or sampling without a generator.
+    Raises ValueError for an empty text, fewer than 1 token, a negative temperature, sampling without a generator, or
+    interventions of places that the finished text cannot have.
     """
     if max_tokens < 1 or not 0 <= temperature < math.inf or (temperature > 0 and generator is None):
         raise ValueError(
@@ -66,12 +74,20 @@ def generate(
         weights = (logits[0].float().cpu() / temperature).softmax(-1)
         return torch.multinomial(weights, 1, generator=generator).tolist()
 
-    spec = RunSpec(checkpoint=checkpoint.name, text=text, segment_length=segment_length, bos=bos)
-    prompt, segments = prepare(checkpoint, spec)
+    spec = RunSpec(
+        checkpoint=checkpoint.name,
+        text=text,
+        segment_length=segment_length,
+        interventions=tuple(interventions),
+        bos=bos,
+    )
+    prompt, segments = prepare(checkpoint, spec, max_tokens)
+    sources = source_activations(checkpoint, spec, max_tokens)
     model = checkpoint.model
     with checkpoint.lock, torch.inference_mode():
-        open_text = OpenText(prompt, segments[-1], run_up_to(model, segments[:-1], spec))
-        steps = decode(checkpoint, [open_text], SingleReader(model, spec, {}), spec, max_tokens, until, choose)
+        open_text = OpenText(prompt, segments[-1], run_up_to(model, segments[:-1], spec, sources))
+        reader = SingleReader(model, spec, {}, sources)
+        steps = decode(checkpoint, [open_text], reader, spec, max_tokens, until, choose)
         logits = [to_numpy(logits[0]) for logits in steps]
     return Generation(
         prompt=prompt,
@@ -177,32 +193,41 @@ def decode(
 class SingleReader:
     """Reads one text: its open segment token by token with its key/value cache, and once more as a whole when full.
 
-    Models that cannot decode with a cache always read the whole segment.
+    Models that cannot decode with a cache, and edits of sites whose keys would grow with it, always read the whole
+    segment.
     """
 
-    def __init__(self, model: LM2, spec: RunSpec, records: Records) -> None:
+    def __init__(self, model: LM2, spec: RunSpec, records: Records, sources: SourceActivations) -> None:
         """Every step has the interventions and captures of `spec`; `records` receives the captures of the last one."""
-        self._model, self._spec, self._records = model, spec, records
+        self._model, self._spec, self._records, self._sources = model, spec, records, sources
+        self._by_token = (
+            model.config.causal
+            and model.config.memory.design.decodes_with_cache
+            and not any(isinstance(change, Edit) and Axis.KEY in change.site.axes for change in spec.interventions)
+        )
         self._read: Cache | None = None
         """The tokens of the open segment that have been read, and the earlier ones that they may attend to."""
 
     def predict(self, texts: Sequence[OpenText]) -> Float[Tensor, "one d_vocab"]:
         """The next token's logits."""
         (text,) = texts
-        segment, before, config = text.segment, text.before, self._model.config
-        if self._read is not None and config.causal and config.memory.design.decodes_with_cache:
+        segment, before = text.segment, text.before
+        if self._read is not None and self._by_token:
             segment = replace(segment, start=segment.end - 1, ids=segment.ids[-1:])
             before = Carried(before.bank, self._read)
-        _, output = next(run_segments(self._model, [segment], self._spec, self._records, before, write=False))
+        _, output, _ = self._run(segment, before, write=False)
         self._read = output.cache
         return output.logits[:, len(segment.ids) - 1]
 
     def close(self, texts: Sequence[OpenText]) -> None:
         """Write the open segment to the bank, and open an empty one."""
         (text,) = texts
-        _, output = next(run_segments(self._model, [text.segment], self._spec, self._records, text.before))
-        _open_next(text, carried(self._model.config, output, text.segment.end))
+        _, _, left = self._run(text.segment, text.before, write=True)
+        _open_next(text, left)
         self._read = None
+
+    def _run(self, segment: Segment, before: Carried, *, write: bool) -> tuple[Segment, SegmentOutput, Carried]:
+        return next(run_segments(self._model, [segment], self._spec, self._records, before, self._sources, write=write))
 
 
 class _BatchReader:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from lm2.model.lm2 import SegmentOutput
-from lm2.runs.loop import carried, run_segments
+from lm2.runs.loop import run_segments
 from lm2.runs.runner import prepare
 from lm2.runs.spec import RunSpec
 from lm2.shown import shown
@@ -138,10 +138,10 @@ def _read(checkpoint: Checkpoint, readings: Sequence[_Reading]) -> None:
     shared = next((i for i, column in enumerate(zip(*texts)) if len(set(column)) > 1), min(map(len, texts)))
     model, before = checkpoint.model, None
     with checkpoint.lock, torch.inference_mode():
-        for segment, output in run_segments(model, texts[0][:shared], readings[0].spec, {}):
-            before = carried(model.config, output, segment.end)
+        for segment, output, left in run_segments(model, texts[0][:shared], readings[0].spec, {}):
+            before = left
             for reading in readings:
                 reading.add(segment, output)
         for reading in readings:
-            for segment, output in run_segments(model, reading.segments[shared:], reading.spec, {}, before):
+            for segment, output, _ in run_segments(model, reading.segments[shared:], reading.spec, {}, before):
                 reading.add(segment, output)

@@ -39,6 +39,8 @@ class Carried(NamedTuple):
     bank: Float[Tensor, "one slot slot_dim"] | None
     cache: Cache | None
     """Earlier tokens that may still be attended to."""
+    read_cache: Cache | None = None
+    """The same tokens as passes with read-only interventions attend to them; None, as in `cache`."""
 
 
 def run_segments(
@@ -50,9 +52,9 @@ def run_segments(
     sources: SourceActivations = NO_SOURCES,
     *,
     write: bool = True,
-) -> Iterator[tuple[Segment, SegmentOutput]]:
-    """The segment loop: runs each segment with its hooks, its bank and the earlier tokens that it may look back on. An
-    output's bank is the one that is handed on.
+) -> Iterator[tuple[Segment, SegmentOutput, Carried]]:
+    """The segment loop: runs each segment with its hooks, its bank and the earlier tokens that it may look back on.
+    Yields each segment, its output and what it leaves to the next. An output's bank is the one that is handed on.
 
     Where an intervention is read-only, the segment is fed twice: first without it, to write, and then with it, to be
     read. Each pass looks back on the earlier ones of its kind, and both start from the bank that was written.
@@ -70,8 +72,8 @@ def run_segments(
     config, changes = model.config, spec.interventions
     lasting = tuple(change for change in changes if not change.read_only)
     fresh = model.fresh_bank(1)
-    handed, cache = before or (fresh, None)
-    read_cache = cache
+    handed, cache, read_cache = before or Carried(fresh, None)
+    read_cache = cache if read_cache is None else read_cache
     by_segment = _by_segment(spec.captures)
     for segment in segments:
         captures = (*by_segment[None], *by_segment.get(segment.index, ()))
@@ -88,17 +90,20 @@ def run_segments(
             added = [*hooks(changes, config, segment, sources, write=False), *_watches(config, segment, kept, records)]
             output = _feed(model, segment, read, read_cache, added, write=False)
         handed = bank_out(lasting, segment, bank, written.bank)
-        yield segment, replace(output, bank=handed, unembed=in_segments(segment.index)(output.unembed))
         cache = carried(config, written, segment.end).cache
         read_cache = carried(config, output, segment.end).cache if apart else cache
+        output = replace(output, bank=handed, unembed=in_segments(segment.index)(output.unembed))
+        yield segment, output, Carried(handed, cache, read_cache)
 
 
-def run_up_to(model: LM2, segments: Sequence[Segment], spec: RunSpec) -> Carried:
+def run_up_to(
+    model: LM2, segments: Sequence[Segment], spec: RunSpec, sources: SourceActivations = NO_SOURCES
+) -> Carried:
     """Run segments; returns what they leave to the next one."""
-    left = Carried(model.fresh_bank(1), None)
-    for segment, output in run_segments(model, segments, spec, {}):
-        left = carried(model.config, output, segment.end)
-    return left
+    before = Carried(model.fresh_bank(1), None)
+    for _, _, left in run_segments(model, segments, spec, {}, sources=sources):
+        before = left
+    return before
 
 
 def in_turns(lock: AbstractContextManager, steps: Iterator[_Step]) -> Iterator[_Step]:

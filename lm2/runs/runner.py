@@ -11,14 +11,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lm2.model.config import LM2Config, SegmentEnd
+from lm2.model.sites import Axis
 from lm2.origin import processor, threads
 from lm2.runs.capture import Capture, Coordinate, check_site
-from lm2.runs.hooks import SourceActivations, SourceRequest, source_requests
-from lm2.runs.interventions import Carry
+from lm2.runs.donors import Patch
+from lm2.runs.hooks import NO_SOURCES, SourceActivations, SourceRequest, source_requests
+from lm2.runs.interventions import Carry, Edit, Intervention
 from lm2.runs.loop import Carried, Records, in_turns, run_segments, to_numpy
 from lm2.runs.spec import RunSpec
 from lm2.runs.trace import GrowingLogits, Trace
-from lm2.text.segments import Segment, split_segments
+from lm2.text.segments import Segment, possible_segments, split_segments
 from lm2.text.sequence import TokenSequence
 from lm2.text.tokens import Tokenizer
 from lm2.weights.checkpoint import Checkpoint
@@ -28,8 +30,9 @@ LIMIT_BYTES = 2 * 1024**3
 """What a run may keep unless its caller sets another limit."""
 
 
-def prepare(checkpoint: Checkpoint, spec: RunSpec) -> tuple[TokenSequence, tuple[Segment, ...]]:
-    """The spec's text as tokens and segments.
+def prepare(checkpoint: Checkpoint, spec: RunSpec, new_tokens: int = 0) -> tuple[TokenSequence, tuple[Segment, ...]]:
+    """The spec's text as tokens and segments. Interventions may also be of places in `new_tokens` tokens that will be
+    written after it.
 
     Raises ValueError for a text without tokens, another checkpoint's spec, and interventions or captures of places that
     this text or a donor does not have; TooLargeError for a segment of either that would take more working memory than
@@ -50,9 +53,26 @@ def prepare(checkpoint: Checkpoint, spec: RunSpec) -> tuple[TokenSequence, tuple
         check_site(capture.site, capture.layers, capture.segments, config, len(segments))
     texts = dict.fromkeys(text for change in spec.interventions for text in change.donors)
     donors = {text: _donor_segments(checkpoint, text, spec) for text in texts}
+    possible = possible_segments(segments, new_tokens if spec.interventions else 0, length, config.segment_end)
     for change in spec.interventions:
-        change.check(config, segments, donors)
+        if new_tokens:
+            _check_ends(change, segments, possible)
+        change.check(config, possible, donors)
     return tokens, segments
+
+
+def _check_ends(change: Intervention, segments: Sequence[Segment], possible: Sequence[Segment]) -> None:
+    """Raise ValueError for an edit that needs the ends of segments that have none yet."""
+    if (
+        isinstance(change, Edit)
+        and isinstance(change.operation, Patch)
+        and Axis.TOKEN in change.site.axes
+        and any(change.reaches(segment) for segment in possible[len(segments) - 1 :])
+    ):
+        raise ValueError(
+            f"a patch of {change.site.name} lines up the ends of segments, and segment {len(segments) - 1} has none yet"
+            " while text is written: patch earlier segments, or a site without tokens, or use Mean"
+        )
 
 
 @lru_cache(maxsize=8)
@@ -130,7 +150,7 @@ def run(
     with torch.inference_mode():
         sources = _source_activations(checkpoint, spec, segments) if sources is None else sources
         steps = run_segments(checkpoint.model, segments, spec, records, sources=sources)
-        for segment, output in in_turns(checkpoint.lock, steps):
+        for segment, output, _ in in_turns(checkpoint.lock, steps):
             logits.add(to_numpy(output.logits[0, : len(segment.ids)]))
             if on_segment is not None:
                 on_segment(segment.index + 1, len(segments))
@@ -151,15 +171,19 @@ def run(
     )
 
 
-def source_activations(checkpoint: Checkpoint, spec: RunSpec) -> SourceActivations:
+def source_activations(checkpoint: Checkpoint, spec: RunSpec, new_tokens: int = 0) -> SourceActivations:
     """What a spec's interventions take from other texts: each text is run once, clean, as far as it is needed.
 
-    Usable for every spec of the same text, segment length and checkpoint whose interventions are among these.
-    Raises ValueError as `prepare` does.
+    Usable for every spec of the same text, segment length and checkpoint whose interventions are among these, and for
+    up to `new_tokens` tokens that are written after the text. Raises ValueError as `prepare` does.
     """
-    _, segments = prepare(checkpoint, spec)
+    _, segments = prepare(checkpoint, spec, new_tokens)
+    if not spec.interventions:
+        return NO_SOURCES
+    length = spec.segment_length or checkpoint.config.segment_length
+    possible = possible_segments(segments, new_tokens, length, checkpoint.config.segment_end)
     with torch.inference_mode():
-        return _source_activations(checkpoint, spec, segments)
+        return _source_activations(checkpoint, spec, possible)
 
 
 def _source_activations(checkpoint: Checkpoint, spec: RunSpec, segments: Sequence[Segment]) -> SourceActivations:
@@ -204,7 +228,7 @@ def _bank_after(checkpoint: Checkpoint, texts: Sequence[str], spec: RunSpec) -> 
     for text in texts:
         clean = replace(spec, text=text, interventions=(), captures=())
         segments = _donor_segments(checkpoint, text, spec)
-        for _, output in in_turns(checkpoint.lock, run_segments(model, segments, clean, {}, Carried(bank, None))):
+        for _, output, _ in in_turns(checkpoint.lock, run_segments(model, segments, clean, {}, Carried(bank, None))):
             bank = output.bank
     assert bank is not None, "Carry is refused without a memory"
     return bank[0]

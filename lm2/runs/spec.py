@@ -6,6 +6,7 @@ from typing import Any
 from lm2.runs.capture import Capture
 from lm2.runs.interventions import Intervention
 from lm2.serialize import LARGEST_INT, Spec, within
+from lm2.shown import shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,3 +44,12 @@ class RunSpec(Spec):
         if self.bos is None:
             del values["bos"]
         return values
+
+
+def read_interventions(values: object) -> tuple[Intervention, ...]:
+    """The interventions of a JSON list of them, or of a run's spec as JSON. Raises ValueError for anything else."""
+    if isinstance(values, list):
+        values = {"checkpoint": "", "text": "", "interventions": values}
+    if not isinstance(values, dict):
+        raise ValueError(f"interventions are a list of objects, or a run's spec that has them, not {shown(values)}")
+    return RunSpec.from_json(values).interventions

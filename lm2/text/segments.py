@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from jaxtyping import Bool, Int
@@ -50,6 +51,25 @@ def split_segments(tokens: TokenSequence, length: int, end: SegmentEnd = Segment
         if index in breaks or is_full(index - starts[-1], length, end, piece):
             starts.append(index)
     return as_segments([tokens.ids[start:stop] for start, stop in zip(starts, [*starts[1:], len(tokens)])])
+
+
+def possible_segments(
+    segments: Sequence[Segment], new_tokens: int, length: int, end: SegmentEnd
+) -> tuple[Segment, ...]:
+    """A text's segments, the last of which is open, and as many more as `new_tokens` more tokens can make. The open one
+    and each new one have all tokens that can be in them; only their indexes, starts and lengths mean anything."""
+    if not new_tokens:
+        return tuple(segments)
+    *closed, open_segment = segments
+    written, total = open_segment.end, open_segment.end + new_tokens
+    shortest = -(-length // 2) if end is SegmentEnd.SENTENCE else length
+    possible, earliest, latest = closed, open_segment.start, open_segment.start
+    while earliest < total:
+        latest = min(max(latest + length, written), total)
+        ids = cast("tuple[int, ...]", range(earliest, latest))  # a long text has too many for a tuple in each segment
+        possible.append(Segment(index=len(possible), start=earliest, ids=ids))
+        earliest = max(earliest + shortest, written)
+    return tuple(possible)
 
 
 def as_segments(ids: Sequence[Sequence[int]], first: int = 0) -> tuple[Segment, ...]:

@@ -1,8 +1,9 @@
 """Updates of the bank while a text is generated, and what they change in reading.
 
 The paper's section 4.5 shows the cross-attention of one prompt before and after some steps of generation. Here
-`generate_traced` continues a text token by token, and the bank is written whenever a segment is full, unless a Freeze
-stops it. `reread` then reads the same probe from each of these banks, so that only the bank differs.
+`generate_traced` continues a text token by token, and the bank is written whenever a segment is full, unless an
+intervention stops it. `reread` then reads the same probe from each of these banks, without interventions, so that only
+the bank differs.
 """
 
 from collections.abc import Callable
@@ -16,9 +17,9 @@ from lm2.model.memory import of_memory
 from lm2.model.sites import Site
 from lm2.runs.capture import Capture, Coordinate, check_numbers
 from lm2.runs.generation import OpenText, SingleReader, decode
-from lm2.runs.interventions import Freeze
-from lm2.runs.loop import Carried, Records, carried, in_turns, run_segments, to_numpy
-from lm2.runs.runner import LIMIT_BYTES, prepare
+from lm2.runs.interventions import Freeze, WriteBlock
+from lm2.runs.loop import Carried, Records, in_turns, run_segments, to_numpy
+from lm2.runs.runner import LIMIT_BYTES, prepare, source_activations
 from lm2.runs.spec import RunSpec
 from lm2.runs.trace import read_only
 from lm2.text.segments import Segment
@@ -32,7 +33,7 @@ class TracedGeneration:
     """A text, its continuation token by token, and every bank on the way."""
 
     spec: RunSpec
-    """The prompt's run; from the segment of its Freeze on, nothing is written."""
+    """The prompt's run. Its interventions also held while the text was continued."""
     prompt: TokenSequence
     ids: tuple[int, ...]
     """The new tokens."""
@@ -52,7 +53,10 @@ class TracedGeneration:
 
     def writes(self, segment: int) -> bool:
         """Whether a segment writes to the bank that it hands on."""
-        return all(segment < change.segment for change in self.spec.interventions if isinstance(change, Freeze))
+        changes, place = self.spec.interventions, self.segments[segment]
+        frozen = any(isinstance(change, Freeze) and change.segment <= segment for change in changes)
+        blocked = {token for change in changes if isinstance(change, WriteBlock) for token in change.tokens}
+        return not frozen and not blocked.issuperset(range(place.start, place.end))
 
     def predictor(self, step: int) -> int:
         """Place of the token that predicted new token `step`."""
@@ -82,36 +86,33 @@ def generate_traced(
 ) -> TracedGeneration:
     """Continue the spec's text greedily by `tokens` tokens, keeping the read patterns of blocks `layers`.
 
-    Without a Freeze the tokens are those of `lm2.generate`.
+    The tokens are those of `lm2.generate` with the spec's interventions.
 
     Args:
         on_segment: called with (segments done, segments in all) after each segment of the prompt but the last.
 
-    Raises ValueError for fewer than 1 token, captures, interventions other than one Freeze, a block without memory, and
-    as `prepare` does; TooLargeError if reading the last segment once for each token would take too much.
+    Raises ValueError for fewer than 1 token, captures, a block without memory, and as `lm2.generate` does;
+    TooLargeError if reading the last segment once for each token would take too much.
     """
     if tokens < 1:
         raise ValueError(f"at least 1 token must be written, not {tokens}")
-    prompt, segments = prepare(checkpoint, spec)
+    prompt, segments = prepare(checkpoint, spec, tokens)
     check_repeated(checkpoint.config, segments[-1], tokens, checkpoint.working_bytes)
     _check_layers(checkpoint, layers)
-    changes = spec.interventions
-    if spec.captures or len(changes) > 1 or not all(isinstance(change, Freeze) for change in changes):
-        raise ValueError(
-            "a traced generation takes no captures, and no interventions but one Freeze; this spec has"
-            f" {spec.captures + changes}"
-        )
+    if spec.captures:
+        raise ValueError(f"a traced generation takes no captures; this spec has {spec.captures}")
+    sources = source_activations(checkpoint, spec, tokens)
     model = checkpoint.model
     before = Carried(model.fresh_bank(1), None)
     banks, logits, reads = [before.bank], [], []
-    for segment, output in in_turns(checkpoint.lock, run_segments(model, segments[:-1], spec, {})):
-        before = carried(model.config, output, segment.end)
+    steps = run_segments(model, segments[:-1], spec, {}, sources=sources)
+    for segment, _, before in in_turns(checkpoint.lock, steps):
         banks.append(before.bank)
         if on_segment is not None:
             on_segment(segment.index + 1, len(segments))
     capture = Capture(Site.READ_PATTERN, layers=layers)
     records: Records = {}
-    reader = SingleReader(model, replace(spec, captures=(capture,)), records)
+    reader = SingleReader(model, replace(spec, captures=(capture,)), records, sources)
     text = OpenText(prompt, segments[-1], before)
     read = list(segments)
     for predicted in in_turns(checkpoint.lock, decode(checkpoint, [text], reader, spec, tokens)):
@@ -215,7 +216,7 @@ def reread(
         for bank in banks:
             before = Carried(torch.tensor(bank, dtype=like.dtype, device=like.device)[None], None)
             records: Records = {}
-            _, output = next(run_segments(checkpoint.model, [probe], spec, records, before, write=False))
+            _, output, _ = next(run_segments(checkpoint.model, [probe], spec, records, before, write=False))
             patterns.append(_patterns(records, spec.captures[0], probe))
             logits.append(to_numpy(output.logits[0, len(ids) - 1]))
     return Rereading(

@@ -20,7 +20,7 @@ from lm2.model.hooks import HookPoint
 from lm2.model.memory import of_memory
 from lm2.runs.hooks import SourceActivations, bank_in, hooks
 from lm2.runs.interventions import BankEdit
-from lm2.runs.loop import carried, run_segments, run_up_to
+from lm2.runs.loop import run_segments, run_up_to
 from lm2.runs.operations import Set
 from lm2.runs.runner import source_activations
 from lm2.tasks.encoded_prompt import EncodedPrompt
@@ -185,8 +185,9 @@ class _Path:
             fwd_hooks = [(name, lambda value, hook, change=change: change(value)) for name, change in here.items()]
             with self._model.hooks(fwd_hooks=[*fwd_hooks]):
                 begun = before._replace(bank=bank)
-                _, output = next(run_segments(self._model, [segment], self._encoded.spec, {}, begun, write=write))
-            before = carried(self._model.config, output, segment.end)
+                _, output, before = next(
+                    run_segments(self._model, [segment], self._encoded.spec, {}, begun, write=write)
+                )
             rows = [row - segment.start for row in self._encoded.rows if segment.start <= row < segment.end]
             parts.append(output.unembed(output.final[0, rows]))
         return torch.cat(parts).float()

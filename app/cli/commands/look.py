@@ -17,6 +17,7 @@ from app.cli.shell.arguments import (
     add_segment_length,
     add_text,
     check_file,
+    errors_name,
     load_model,
     parse_task,
     read_text_argument,
@@ -27,7 +28,7 @@ from app.cli.shell.parser import Commands
 from app.cli.shell.progress import progress
 from app.export import workspace
 from app.server import owner
-from lm2.files import read_text
+from lm2.files import read_json, read_text
 
 if TYPE_CHECKING:
     from lm2.runs.trace import Trace
@@ -92,6 +93,8 @@ def add_generate(commands: Commands) -> None:
     add_text(parser.add_mutually_exclusive_group(required=True), "the text to continue")
     words = "how many tokens to write"
     parser.add_argument("--tokens", type=whole_number(1, MOST_TOKENS), default=20, metavar="N", help=words)
+    words = "a JSON list of interventions that hold while the text is written, or a run's spec, as exported by a screen"
+    parser.add_argument("--interventions", type=Path, metavar="FILE.json", help=words)
     parser.add_argument("--temperature", type=float, default=0.0, metavar="T", help="0 takes the most likely token")
     add_seed(parser, "of sampling")
 
@@ -236,8 +239,12 @@ def _generate(chosen: argparse.Namespace) -> Output:
     import torch
 
     from lm2.runs.generation import generate
+    from lm2.runs.spec import read_interventions
 
-    text = read_text_argument(chosen)
+    text, interventions = read_text_argument(chosen), ()
+    if chosen.interventions is not None:
+        with errors_name(chosen.interventions):
+            interventions = read_interventions(read_json(chosen.interventions))
     checkpoint = load_model(chosen, chosen.checkpoint)
     generated = generate(
         checkpoint,
@@ -247,6 +254,7 @@ def _generate(chosen: argparse.Namespace) -> Output:
         temperature=chosen.temperature,
         generator=torch.Generator().manual_seed(chosen.seed),
         bos=chosen.bos,
+        interventions=interventions,
     )
     document = {
         "checkpoint": checkpoint.name,
@@ -256,5 +264,6 @@ def _generate(chosen: argparse.Namespace) -> Output:
         "pieces": checkpoint.tokenizer.extended(generated.prompt, generated.ids).shown[len(generated.prompt) :],
         "temperature": chosen.temperature,
         "seed": chosen.seed,
+        "interventions": [change.to_json() for change in interventions],
     }
     return Output(document=document, lines=[text + generated.text])

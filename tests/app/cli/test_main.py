@@ -16,6 +16,9 @@ from app.cli.main import main
 from app.ui.sidebar import context_of
 from lm2.evaluation.results import DIFFERENCES, TABLE, read_results
 from lm2.files import decode_text
+from lm2.runs.generation import generate
+from lm2.runs.interventions import Reset
+from lm2.runs.spec import RunSpec
 from lm2.runs.trace import Trace
 from lm2.tasks import babi_files
 from lm2.tasks.simulator import simulate
@@ -78,6 +81,23 @@ def test_generate_continues_the_text(capsys) -> None:
     assert main([*command, "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["prompt"] + document["text"] + "\n" == text and len(document["pieces"]) == 3
+
+
+def test_generate_takes_interventions_as_a_list_or_from_a_run_s_spec(tmp_path: Path, capsys) -> None:
+    text, changes = "Mary moved to the office.\fWhere is Mary?", (Reset(segment=1),)
+    spec = RunSpec(checkpoint="babi-lm2-qa1", text=text, interventions=changes)
+    file, documents = tmp_path / "changes.json", []
+    for values in (spec.to_json(), spec.to_json()["interventions"], []):
+        file.write_text(json.dumps(values))
+        command = ["generate", "--checkpoint", "babi-lm2-qa1", "--text", text, "--tokens", "2", "--json"]
+        assert main([*command, "--interventions", str(file)]) == 0
+        documents.append(json.loads(capsys.readouterr().out))
+    assert documents[0] == documents[1] and documents[0]["interventions"] == [change.to_json() for change in changes]
+    expected = generate(load("babi-lm2-qa1", "cpu"), text, max_tokens=2, interventions=changes)
+    assert documents[0]["text"] == expected.text != documents[2]["text"]
+    file.write_text('"Reset"')
+    assert main([*command, "--interventions", str(file)]) == 2
+    assert f"{file}: interventions are a list of objects" in capsys.readouterr().err
 
 
 def test_info_gives_sizes_and_card_in_both_forms(capsys) -> None:

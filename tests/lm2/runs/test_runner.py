@@ -24,7 +24,7 @@ from lm2.runs.interventions import (  # fmt: skip
     Persistence,
     WriteBlock,
 )
-from lm2.runs.loop import Carried, run_segments
+from lm2.runs.loop import run_segments
 from lm2.runs.operations import Add, ProjectOut, Scale, Set
 from lm2.runs.runner import predicted_bytes, prepare, run, source_activations
 from lm2.runs.spec import RunSpec
@@ -349,9 +349,9 @@ def test_a_run_with_interventions_can_be_gone_on_with_and_ends_alike(
     spec = RunSpec(checkpoint=checkpoint.name, text=text, interventions=(*every_way(text), read_only))
     trace, given = run(checkpoint, spec), source_activations(checkpoint, spec)
     with checkpoint.lock, torch.inference_mode():
-        *_, (_, output) = run_segments(checkpoint.model, trace.segments[:3], spec, {}, sources=given)
-        rest = run_segments(checkpoint.model, trace.segments[3:], spec, {}, Carried(output.bank, None), given)
-        rows = [output.logits[0].numpy() for _, output in rest]
+        *_, (_, _, left) = run_segments(checkpoint.model, trace.segments[:3], spec, {}, sources=given)
+        rest = run_segments(checkpoint.model, trace.segments[3:], spec, {}, left, given)
+        rows = [output.logits[0].numpy() for _, output, _ in rest]
     assert np.array_equal(np.concatenate(rows), trace.logits[trace.segments[3].start :])
 
 
