@@ -155,7 +155,7 @@ class Planner:
         units = [self.units[index] for index in pack.units]
         lasting = [tuple(change for change in unit if not change.read_only) for unit in units]
         parts = [logits.expand(len(units), -1, -1) for index, logits in self._logits.items() if index < pack.segment]
-        handed, cache = self._begun[pack.segment]
+        handed, cache, _ = self._begun[pack.segment]
         read_cache = cache
         began, written = None, None
         for segment in self._segments[pack.segment :]:
