@@ -121,6 +121,11 @@ class Chart(Plain, ABC):
         return ()
 
     @property
+    def new_tokens(self) -> int:
+        """How many tokens the model writes after the text of each run."""
+        return 0
+
+    @property
     def result_key(self) -> tuple[Hashable, ...]:
         """Charts with equal keys share a result."""
         return type(self), self.spec.digest

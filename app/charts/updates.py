@@ -45,7 +45,7 @@ class Continued:
 
 @dataclass(frozen=True, kw_only=True)
 class UpdateChart(TextChart):
-    """A `Continued` text. Its spec has no captures and no interventions."""
+    """A `Continued` text. Its spec has no captures; its interventions hold while the text is written, too."""
 
     shown: OfUpdates
     tokens: int
@@ -68,8 +68,8 @@ class UpdateChart(TextChart):
         super().__post_init__()
         if self.writes not in ("on", "off"):
             raise ValueError(f"writes must be 'on' or 'off', not {self.writes!r}")
-        if self.spec.captures or self.spec.interventions:
-            raise ValueError("the run's spec is of the text alone: it has no captures and no interventions")
+        if self.spec.captures:
+            raise ValueError("the run's spec is of the text alone: it has no captures")
 
     @property
     def provenance(self) -> Provenance:
@@ -78,11 +78,16 @@ class UpdateChart(TextChart):
         changes = (f"{frozen} where writes are off",) if both else (frozen,) if self.writes == "off" else ()
         text = super().provenance
         item = f"{text.item}, with {self.tokens} tokens that the model wrote behind it"
-        return replace(text, item=item, changes=changes)
+        return replace(text, item=item, changes=(*text.changes, *changes))
 
     @property
     def runs(self) -> tuple[RunSpec, ...]:
-        return self.spec, replace(self.spec, interventions=(Freeze(segment=self.frozen),))
+        frozen = (*self.spec.interventions, Freeze(segment=self.frozen))
+        return self.spec, replace(self.spec, interventions=frozen)
+
+    @property
+    def new_tokens(self) -> int:
+        return self.tokens
 
     @property
     def result_key(self) -> tuple[Hashable, ...]:

@@ -156,6 +156,8 @@ class UpdatesChoice:
     """Whether the bank was updated while the shown text was generated."""
     frozen: int = -1
     """First segment that writes nothing where writes are off; -1, the context's last."""
+    toggled: str = choice("off", ("off", "on"))
+    """Whether the toggles of the Ablations screen hold, too."""
     step: int = choice(1, range(1, 65))
     """Which of the generated tokens is shown."""
     probe: ProbeText = ProbeText.QUESTION

@@ -101,6 +101,7 @@ class Toggles:
         segments: int,
         statements: Sequence[tuple[int, int]],
         texts: tuple[str, ...],
+        later: int = 0,
     ) -> tuple[Intervention, ...]:
         """The interventions of one run.
 
@@ -108,11 +109,12 @@ class Toggles:
             segments: how many the text has.
             statements: their character ranges.
             texts: `borrowed` other stories.
+            later: how many more segments it may get while the model continues it.
 
         Raises ValueError for segments, slots and statements that do not exist; the run itself checks the others.
         """
         check_numbers("segment", (self.since,), range(segments))
-        since = tuple(range(self.since, segments)) if self.since else None
+        since = tuple(range(self.since, segments + later)) if self.since else None
         blocks = self.blocks or None
         result = list(self._policy(segments, texts))
         if self.silent:

@@ -13,7 +13,7 @@ from app.choices import toggles
 from app.choices.selection import TextSource
 from app.choices.toggles import ManualChange, Policy, Toggles
 from app.server import cache
-from app.ui import donors, export_panel, job_panel, panels, say, session, sidebar, state, widgets
+from app.ui import donors, export_panel, job_panel, panels, say, session, state, widgets
 from app.ui.session import Opened
 from app.views.run import text
 from app.views.study import ablations
@@ -169,13 +169,8 @@ def _own_story() -> str:
 def _chart(opened: Opened, toggles: Toggles) -> AblationChart:
     """The text under the toggles. Raises ValueError if they name something that does not exist."""
     trace, context = opened.trace, opened.context
-    others = donors.neighbours(replace(state.current().text, question=-1), toggles.other, toggles.borrowed)
-    texts = tuple(sidebar.context_of(other).text for other in others)
-    changes = toggles.interventions(
-        opened.checkpoint.config, trace.tokens, len(trace.segments), context.statements, texts
-    )
     return AblationChart(
-        spec=replace(trace.spec, captures=(), interventions=changes),
+        spec=replace(trace.spec, captures=(), interventions=donors.toggled(opened, toggles)),
         item=context.origin,
         shown=OfAblation.TEXT,
         marks=text.marks(trace, context),

@@ -10,7 +10,7 @@ import streamlit as st
 from app.charts import OfUpdates, UpdateChart
 from app.choices.selection import ProbeText
 from app.figures.palettes import Stretch
-from app.ui import export_panel, panels, say, session, state, widgets
+from app.ui import donors, export_panel, panels, say, session, state, widgets
 from app.ui.session import Opened
 from app.views.run import memory, text
 from app.views.study import updates
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from app.charts import ComputedChart
     from app.charts.updates import Continued
+    from lm2.runs.interventions import Intervention
     from probes.causal.updates import TracedGeneration
 
 _SHOWN = {
@@ -66,8 +67,11 @@ def render() -> None:
     left, right = st.columns(2)
     with left:
         layer = session.require_layer(opened, widgets.block(opened.checkpoint.config))
+    changes = _toggled(opened, count)
+    if changes is None:
+        return
     chart = UpdateChart(
-        spec=replace(opened.trace.spec, captures=()),
+        spec=replace(opened.trace.spec, captures=(), interventions=changes),
         item=opened.context.origin,
         shown=OfUpdates.STEPS,
         tokens=count,
@@ -83,6 +87,22 @@ def render() -> None:
     _written(opened, continued, chart)
     _before_and_after(opened, continued, chart)
     _again(continued)
+
+
+def _toggled(opened: Opened, count: int) -> tuple[Intervention, ...] | None:
+    """The interventions that hold for the text and while `count` tokens are written; None after explaining what is
+    wrong with them."""
+    help = "Memory, slots, heads, gates and statements as toggled there, for the context and all that is written."
+    on = widgets.buttons("Toggles of the Ablations screen", "updates.toggled", help=help) == "on"
+    toggles = state.current().toggles
+    if not on:
+        return ()
+    say.caption("Written with: {}.", "; ".join(toggles.words) or "nothing toggled; choose on the Ablations screen")
+    try:
+        return donors.toggled(opened, toggles, count)
+    except ValueError as error:
+        say.warning("This cannot be run: {}. Change it on the Ablations screen, or switch its toggles off here.", error)
+        return None
 
 
 def _result_of(chart: UpdateChart, opened: Opened) -> Continued | None:
@@ -104,7 +124,7 @@ def _again(continued: Continued) -> None:
         st.code(
             "import dataclasses\nimport lm2\nfrom probes.causal.updates import generate_traced\n\n"
             f"on = lm2.RunSpec.from_json({on.spec.to_json()!r})\n"
-            f"off = dataclasses.replace(on, interventions=(lm2.{off.spec.interventions[0]!r},))\n"
+            f"off = dataclasses.replace(on, interventions=(*on.interventions, lm2.{off.spec.interventions[-1]!r}))\n"
             f"walks = [generate_traced(lm2.load(on.checkpoint), spec, tokens={count}, layers={layers})"
             " for spec in (on, off)]",
             wrap_lines=True,
@@ -202,7 +222,9 @@ def _before_and_after(opened: Opened, continued: Continued, chart: UpdateChart) 
             say.caption("Read from {}.", updates.bank_name(walk, bank))
             panels.figure(made[title].view, title.lower(), height)
     probed = _PROBED.format(layer=chart.layer, pooled=memory.over(chart.head), shown=chart.writes)
-    say.caption("{}", " ".join(filter(None, (probed, opened.checkpoint.config.memory.design.rereading))))
+    toggled = "The toggles changed how the banks were written; the probe is read without them."
+    notes = (probed, opened.checkpoint.config.memory.design.rereading, toggled if chart.spec.interventions else "")
+    say.caption("{}", " ".join(filter(None, notes)))
     left, right = st.columns(2)
     panels.panel(made["Difference"].view, "difference", "Difference", at=left, height=height)
     moved = updates.most_moved(read, chart.layer, chart.head, before, after)

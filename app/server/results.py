@@ -164,7 +164,7 @@ def result_of(chart: Chart, checkpoint: Checkpoint, session: str) -> Any | Job:
             runs.forget(key)
             return job.result
     underway = job is not None and not job.cancelling and not job.phase.ended
-    at_once = not underway and all(_short(checkpoint, spec) for spec in chart.runs)
+    at_once = not underway and all(_short(checkpoint, spec, chart.new_tokens) for spec in chart.runs)
     return runs.ask(key, partial(compute, chart, checkpoint), session=session, at_once=at_once)
 
 
@@ -181,10 +181,10 @@ def compute(chart: Chart, checkpoint: Checkpoint | None, job: Job) -> Any:
     return chart.result(checkpoint, Kept(anew=True, on_step=job.report))
 
 
-def _short(checkpoint: Checkpoint, spec: RunSpec) -> bool:
+def _short(checkpoint: Checkpoint, spec: RunSpec, new_tokens: int) -> bool:
     from lm2.runs.runner import prepare
 
-    tokens, segments = prepare(checkpoint, spec)
+    tokens, segments = prepare(checkpoint, spec, new_tokens)
     return len(segments) <= _SHORT_SEGMENTS and len(tokens) * checkpoint.parameters <= _SHORT_WORK
 
 

@@ -1,6 +1,9 @@
 """Other stories than the one that is read: its neighbours, and the donor from which something is taken."""
 
+from __future__ import annotations
+
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
@@ -11,6 +14,10 @@ from app.ui.session import Opened
 from lm2.tasks import stories
 from lm2.tasks.questions import UnanswerableError, answer
 from lm2.tasks.world import WorldError
+
+if TYPE_CHECKING:
+    from app.choices.toggles import Toggles
+    from lm2.runs.interventions import Intervention
 
 _SOURCES = [TextSource.STORY, TextSource.SIMULATED, TextSource.PASTED]
 _TRIED = 50
@@ -34,6 +41,20 @@ def neighbours(text: TextChoice, first: int, number: int) -> tuple[TextChoice, .
     index = text.index if text.source is TextSource.STORY else -1
     total = count(TextSource.STORY, text.task)
     return tuple(replace(text, source=TextSource.STORY, index=(index + first + step) % total) for step in range(number))
+
+
+def toggled(opened: Opened, toggles: Toggles, new_tokens: int = 0) -> tuple[Intervention, ...]:
+    """The interventions of toggles on the open text, and on `new_tokens` tokens that the model writes after it. Raises
+    ValueError if they name something that does not exist."""
+    from lm2.text.segments import possible_segments
+
+    trace, context, config = opened.trace, opened.context, opened.checkpoint.config
+    others = neighbours(replace(state.current().text, question=-1), toggles.other, toggles.borrowed)
+    texts = tuple(sidebar.context_of(other).text for other in others)
+    segments = trace.segments
+    length = trace.spec.segment_length or config.segment_length
+    later = len(possible_segments(segments, new_tokens, length, config.segment_end)) - len(segments)
+    return toggles.interventions(config, trace.tokens, len(segments), context.statements, texts, later)
 
 
 def _chosen(text: TextChoice, choice: DonorChoice, recipient: Context) -> TextChoice:

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from app.views.kinds import Heatmap, Line, Lines, Strip, Table, slot_labels, token_labels, visible
 from app.views.run import text
 from app.views.run.memory import over, over_heads, read_title
+from lm2.runs.intervention_base import BankIntervention
 from probes.findings import columns_of
 
 if TYPE_CHECKING:
@@ -39,9 +40,15 @@ def strip(walk: TracedGeneration, marks: tuple[tuple[int, int, str], ...], piece
 def step_note(walk: TracedGeneration, step: int) -> str:
     """Where a new token was predicted, and from which bank."""
     place, segment = walk.predictor(step), walk.segment_of(step)
+    changes = [
+        change.words
+        for change in walk.spec.interventions
+        if isinstance(change, BankIntervention) and change.reaches(walk.segments[segment])
+    ]
+    changed = f", changed: {'; '.join(changes)}" if changes else ""
     words = (
         f"Token {step + 1} was predicted from {visible(walk.pieces[place])!r}, token {place} of the text, in segment"
-        f" {segment}. It reads {_left(walk, segment)}."
+        f" {segment}. It reads {_left(walk, segment)}{changed}."
     )
     if walk.closed(step):
         written = " and written" if walk.writes(segment - 1) else ", and not written"

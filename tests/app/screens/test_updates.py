@@ -7,10 +7,11 @@ import pytest
 from streamlit.testing.v1 import AppTest
 from toys import REMEMBERING
 
+from app.charts import Chart, OfUpdates, UpdateChart
 from app.figures.screen import draw
 from app.figures.theme import DARK, LIGHT
 from app.views.study import updates
-from lm2.runs.interventions import Freeze
+from lm2.runs.interventions import Freeze, Reset
 from lm2.runs.spec import RunSpec
 from probes.causal.updates import Rereading, TracedGeneration, generate_traced, reread
 
@@ -144,6 +145,38 @@ def test_every_kind_of_memory_is_stepped_through(kind: str, writes: str, request
     assert f"written with writes {writes}" in _captions(test)
     assert ("released arithmetic" in _captions(test)) == (kind == "release")
     assert len(test.dataframe[1].value) == 9
+
+
+def test_toggles_hold_while_the_text_is_written_and_are_named(gated, folder) -> None:
+    link = {"checkpoint": folder(gated), "source": "text", "text": TEXT, "written": "9", "policy": "reset"}
+    toggled = {"silent": "0", "since": "1", "toggled": "on"}
+    test = _page(**link, **toggled)
+    assert not _errors(test) and not test.warning and not [info.value for info in test.info]
+    assert "Written with: bank reset before the last segment; block 0 silent from segment 1 on." in _captions(test)
+    assert test.query_params["toggled"] == "on" and "the probe is read without them" in _captions(test)
+    shown: dict = {}
+    exec(test.code[0].value, shown)
+    on, off = shown["walks"]
+    reset, silent = on.spec.interventions
+    assert isinstance(reset, Reset) and silent.segments[-1] >= on.segments[-1].index > len(on.prompt) // 7
+    assert off.spec.interventions == (reset, silent, Freeze(segment=reset.segment))
+    assert "changed: bank reset before segment" in updates.step_note(on, 0)
+    assert "read without them" not in _captions(_page(**link))
+
+
+def test_a_figure_names_the_interventions_that_its_text_was_written_under() -> None:
+    spec = RunSpec(checkpoint="toy", text=TEXT, interventions=(Reset(segment=7),))
+    chart = UpdateChart(spec=spec, shown=OfUpdates.COURSE, tokens=30, frozen=1, layer=0, probe=(1,))
+    assert chart.provenance.changes == (
+        "bank reset before segment 7",
+        "writes frozen from segment 1 on where writes are off",
+    )
+    assert Chart.from_json(chart.to_json()) == chart
+
+
+def test_toggles_that_cannot_hold_are_explained(gated, folder) -> None:
+    test = _page(checkpoint=folder(gated), source="text", text=TEXT, toggled="on", slots="1", slot_change="permute")
+    assert not _errors(test) and any("two slots" in warning.value for warning in test.warning)
 
 
 def test_a_story_is_asked_again_after_every_update(gated, folder) -> None:
