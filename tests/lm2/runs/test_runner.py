@@ -419,7 +419,7 @@ def test_each_segment_looks_only_at_the_captures_that_name_it(
 
 def test_a_text_is_encoded_once_for_all_that_ask_for_it(gated, monkeypatch: pytest.MonkeyPatch) -> None:
     texts, encode = [], gated.tokenizer.encode
-    monkeypatch.setattr(gated.tokenizer, "encode", lambda text: (texts.append(text), encode(text))[1])
+    monkeypatch.setattr(gated.tokenizer, "encode", lambda text, bos: (texts.append(text), encode(text, bos))[1])
     spec = RunSpec(checkpoint=gated.name, text="Mary went home, and nobody else did.")
     assert prepare(gated, spec) == prepare(gated, replace(spec, captures=(Capture(Site.EMBED),))) and len(texts) == 1
     prepare(gated, replace(spec, segment_length=4))
