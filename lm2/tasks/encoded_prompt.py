@@ -11,6 +11,7 @@ from lm2.shown import shown
 from lm2.tasks.prompt import Prompt
 from lm2.text.segments import Segment
 from lm2.text.sequence import TokenSequence
+from lm2.text.tokens import BREAK
 from lm2.weights.checkpoint import Checkpoint
 
 
@@ -32,6 +33,8 @@ class EncodedPrompt:
     question: range
     answer: range
     """The tokens that hold a character of the answer, and all after them."""
+    rivals: tuple[int, ...] = ()
+    """The first token of each rival that is given, in the answer's place."""
 
     @property
     def segment(self) -> int:
@@ -82,7 +85,17 @@ def encode_prompt(checkpoint: Checkpoint, prompt: Prompt, segment_length: int | 
         statements=tuple(_tokens(tokens, span) for span in prompt.statement_spans),
         question=_tokens(tokens, prompt.question_span),
         answer=range(place, len(tokens)),
+        rivals=tuple(_first_token(checkpoint, prompt, rival) for rival in prompt.rivals),
     )
+
+
+def _first_token(checkpoint: Checkpoint, prompt: Prompt, answer: str) -> int:
+    before = prompt.text.rpartition(BREAK)[2]  # no token crosses the start of a segment
+    tokens = checkpoint.tokenizer.encode(f"{before} {answer}")
+    place = tokens.first_after(len(before))
+    if place == len(tokens) or not checkpoint.tokenizer.knows(tokens, len(before)):
+        raise NoTokenError(f"the tokenizer has no token for the rival {answer!r}, or not for all of it")
+    return tokens.ids[place]
 
 
 def encode_prompts(

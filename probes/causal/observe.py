@@ -1,5 +1,6 @@
 """Questions under interventions: a model's answers, and how much they differ from those without interventions."""
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -64,20 +65,29 @@ def observe(
 
 
 def answers(encoded_prompts: Sequence[EncodedPrompt]) -> tuple[Answer, ...]:
-    """The answer of each question, with the other questions' answers as foils."""
-    first_tokens = {encoded.answer_ids[0] for encoded in encoded_prompts}
-    return tuple(
-        Answer(ids=encoded.answer_ids, foils=tuple(sorted(first_tokens - {encoded.answer_ids[0]})))
-        for encoded in encoded_prompts
-    )
+    """The answer of each question, with its rivals as foils.
+
+    Where none are given, these are the other questions' answers of as many tokens, or all of them where none has as
+    many.
+    """
+    by_length: dict[int, set[int]] = defaultdict(set)
+    for encoded in encoded_prompts:
+        by_length[len(encoded.answer_ids)].add(encoded.answer_ids[0])
+    every = set().union(*by_length.values())
+
+    def foils(encoded: EncodedPrompt) -> tuple[int, ...]:
+        own, as_long = {encoded.answer_ids[0]}, by_length[len(encoded.answer_ids)]
+        return tuple(sorted(set(encoded.rivals) - own or as_long - own or every - own))
+
+    return tuple(Answer(ids=encoded.answer_ids, foils=foils(encoded)) for encoded in encoded_prompts)
 
 
 def check_foils(encoded_prompts: Sequence[EncodedPrompt], metric: Metric = Metric.LOGIT_DIFFERENCE) -> None:
     """Raises ValueError for a logit difference if all questions have one answer."""
-    if metric is Metric.LOGIT_DIFFERENCE and len({encoded.answer_ids[0] for encoded in encoded_prompts}) < 2:
+    if metric is Metric.LOGIT_DIFFERENCE and not all(answer.foils for answer in answers(encoded_prompts)):
         raise ValueError(
             f"a logit difference is to the other questions' answers, and all of {len(encoded_prompts)} have one answer:"
-            " ask more questions"
+            " ask more questions, or give rivals"
         )
 
 
@@ -104,6 +114,13 @@ def metric_change(clean: Observed, edited: Observed, metric: Metric) -> Float[np
             for answer, before, after in questions
         ]
     )
+
+
+def guess(encoded_prompts: Sequence[EncodedPrompt]) -> float | None:
+    """Chance where each question has rivals: the share that a guess among answer and rivals gets right; else None."""
+    if not all(encoded.prompt.rivals for encoded in encoded_prompts):
+        return None
+    return sum(1 / (1 + len(encoded.prompt.rivals)) for encoded in encoded_prompts) / len(encoded_prompts)
 
 
 def constant_answer(encoded_prompts: Sequence[EncodedPrompt]) -> Rate:

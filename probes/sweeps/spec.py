@@ -3,22 +3,20 @@
 from dataclasses import dataclass
 
 from lm2.runs.interventions import Persistence
-from lm2.serialize import Spec, not_empty
+from lm2.serialize import not_empty
 from lm2.shown import shown
+from lm2.tasks.sets.question_set import AsksQuestions
 from probes.causal.plan import Route
 from probes.stats.metrics import Metric
 from probes.sweeps.grid import Replacement, UnitGrid
 
 
 @dataclass(frozen=True, kw_only=True)
-class SweepSpec(Spec):
-    """A sweep of a checkpoint over the questions of a task. Plain JSON both ways."""
+class SweepSpec(AsksQuestions):
+    """A sweep of a checkpoint over the questions of a set. Plain JSON both ways."""
 
     checkpoint: str
     grid: UnitGrid = UnitGrid.SLOTS
-    task: int = 1
-    questions: int = 64
-    """Held-out questions, those of `lm2.tasks.stories.questions`."""
     segment_length: int | None = None
     """Tokens; None takes the checkpoint's own."""
     back: tuple[int, ...] = (0,)
@@ -49,10 +47,10 @@ class SweepSpec(Spec):
                 )
         if self.replacement is None:
             self.freeze(replacement=Replacement.CLAMP if self.grid is UnitGrid.GATES else Replacement.RESAMPLE)
-        if self.questions < 1 or self.donors < 2 or min(self.back) < 0 or self.seed < 0:
+        if self.donors < 2 or min(self.back) < 0 or self.seed < 0:
             raise ValueError(
-                "a sweep needs at least 1 question and 2 donors, and segments back and a seed that are not negative, "
-                f"not {self.questions}, {self.donors}, {self.back} and {self.seed}"
+                "a sweep needs at least 2 donors, and segments back and a seed that are not negative, "
+                f"not {self.donors}, {self.back} and {self.seed}"
             )
         self._check_replacement()
         self._check_route()

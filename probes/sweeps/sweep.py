@@ -14,10 +14,10 @@ import pandas as pd
 from jaxtyping import Float
 
 from lm2.runs.runner import run
-from lm2.tasks import stories
-from lm2.tasks.encoded_prompt import encode_prompt
+from lm2.tasks.encoded_prompt import encode_prompts
 from lm2.weights.checkpoint import Checkpoint
 from probes.causal.batch import Unit, joint_unit
+from probes.causal.observe import check_foils
 from probes.causal.plan import cost
 from probes.causal.planner import PACK, Planner
 from probes.stats.metrics import measure
@@ -58,10 +58,9 @@ class _Layout:
             raise ValueError(f"the spec is for checkpoint {spec.checkpoint!r}, not {checkpoint.name!r}")
         self.spec, self.checkpoint = spec, checkpoint
         self.parts = parts(spec.grid, checkpoint.config, spec.back, spec.values)
-        encoded_prompts = [
-            encode_prompt(checkpoint, prompt, spec.segment_length)
-            for prompt in stories.questions(spec.task, spec.questions)
-        ]
+        encoded_prompts, self.skipped = encode_prompts(checkpoint, spec.question_set().prompts, spec.segment_length)
+        for metric in spec.metrics:
+            check_foils(encoded_prompts, metric)
         assert spec.replacement is not None, "the spec fills it in"
         self.sources, self.left_out = sources(
             spec.replacement, spec.persistence, encoded_prompts, max(spec.back), spec.donors, spec.seed

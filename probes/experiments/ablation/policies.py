@@ -14,6 +14,7 @@ from probes.causal.observe import (
     OnDocument,
     check_foils,
     constant_answer,
+    guess,
     metric_change,
     observe,
     other_stories,
@@ -82,6 +83,9 @@ def findings(
 ) -> tuple[Findings, ...]:
     rows = [condition.row for condition in policies(checkpoint, questions, on_document=on_document)]
     rows.append(("best constant answer (chance)", share(constant_answer(questions)), *[NOTHING] * 3))
+    guessed = guess(questions)
+    if guessed is not None:
+        rows.append(("a guess among the rivals (chance)", 100 * guessed, *[NOTHING] * 3))
     return (Findings(title="What the memory may do", columns=columns_of(CONDITIONS, rows), note=held_out(questions)),)
 
 

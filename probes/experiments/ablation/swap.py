@@ -7,6 +7,7 @@ import numpy as np
 
 from lm2.intervals import Bounded, Rate
 from lm2.tasks.encoded_prompt import EncodedPrompt, encode_prompt
+from lm2.tasks.prompt import Prompt
 from lm2.tasks.questions import UnanswerableError, answer
 from lm2.weights.checkpoint import Checkpoint
 from probes.causal.observe import Observed, OnDocument, observe
@@ -63,7 +64,8 @@ def swap(
         agreeing += [] if same is None else [(encoded, same)]
     if not pairs:
         raise ValueError(
-            f"none of {len(encoded_prompts)} questions has another answer in another of these stories: nothing to swap"
+            f"none of {len(encoded_prompts)} questions has another answer in another of these stories: nothing to swap;"
+            " swapping needs one question asked of several contexts"
         )
     own = [encoded for encoded, _, _ in pairs]
     with_donors_answer = tuple(
@@ -103,9 +105,8 @@ def _partners(
     same."""
     other, same = None, None
     for donor in donors:
-        try:
-            value, _ = answer(encoded.prompt.question, donor.prompt.statements)
-        except UnanswerableError:
+        value = _answer_of(donor.prompt, encoded.prompt.question)
+        if value is None:
             continue
         if value != encoded.prompt.answer:
             other = other or (donor, value)
@@ -114,6 +115,19 @@ def _partners(
         if other and same:
             break
     return other, same
+
+
+def _answer_of(donor: Prompt, question: str) -> str | None:
+    """What is true in a donor's context: the answer to the same question, or what bAbI's sentences tell; None where
+    that is not known."""
+    if donor.question == question:
+        return donor.answer
+    if donor.task is None:
+        return None
+    try:
+        return answer(question, donor.statements)[0]
+    except UnanswerableError:
+        return None
 
 
 def findings(

@@ -315,5 +315,6 @@ EXPERIMENT = Experiment(
     question="Is what can be read off the bank, where everybody is, used?",
     control="a random subspace of the same rank; where all others are",
     findings=findings,
+    writes=True,
     documents=lambda task, questions: questions + _DOCUMENTS,
 )

@@ -178,7 +178,8 @@ def provenance(
         on_document()
     if not traced:
         raise ValueError(
-            f"none of {len(encoded_prompts)} questions names its supporting facts: nothing to compare with"
+            f"provenance needs facts, and none of {len(encoded_prompts)} questions names its supporting facts: add them"
+            " to the set"
         )
     rankings = {
         "write credit": [trace.statement_credit for trace in traced],

@@ -49,5 +49,6 @@ EXPERIMENT = Experiment(
     question="How many people can the bank hold at once?",
     control="the bank reset before the question",
     findings=findings,
+    writes=True,
     documents=lambda task, questions: 6 * questions,
 )

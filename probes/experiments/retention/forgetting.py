@@ -54,9 +54,10 @@ def forgetting(
 def findings(
     checkpoint: Checkpoint, questions: Sequence[EncodedPrompt], seed: int, on_document: OnDocument
 ) -> tuple[Findings, ...]:
-    if questions[0].prompt.task == 1:  # these stories can be stretched: every question at several distances
-        prompts = stretched(stories.held_out(1, _stories(len(questions))), _STATEMENTS)
-        questions = encoded_as(questions[0], checkpoint, prompts)
+    told = stories.held_out(1, _stories(len(questions)))
+    if questions[0].prompt.group in {story.id for story in told}:
+        # Stories of qa1 can be stretched: every question at several distances.
+        questions = encoded_as(questions[0], checkpoint, stretched(told, _STATEMENTS))
     forgotten = forgetting(checkpoint, questions, seed=seed, on_document=on_document)
     life = forgotten.half_life
     fall = (

@@ -203,5 +203,6 @@ EXPERIMENT = Experiment(
     question="Does a fact about someone else damage a fact?",
     control="an old statement told once more",
     findings=findings,
+    writes=True,
     documents=lambda task, questions: (2 + _RIVALS) * max(2, questions // _RIVALS),
 )

@@ -53,5 +53,6 @@ EXPERIMENT = Experiment(
     question="Is the last of several places of a person answered?",
     control="the bank reset before the question",
     findings=findings,
+    writes=True,
     documents=lambda task, questions: 10 * questions,
 )
