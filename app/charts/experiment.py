@@ -43,7 +43,7 @@ class ExperimentChart(Chart):
     @property
     def provenance(self) -> Provenance:
         design = experiment(self.spec.experiment)
-        item = f"{self.spec.questions} held-out questions of qa{self.spec.task}, beside a control ({design.control})"
+        item = f"{self.spec.asked}, beside a control ({design.control})"
         return Provenance(model=self.spec.checkpoint, item=item, changes=(design.title[:1].lower() + design.title[1:],))
 
     def result(self, checkpoint: Checkpoint, computing: Computing) -> ExperimentReport:

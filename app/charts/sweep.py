@@ -60,11 +60,7 @@ class SweepChart(Chart):
         )
         back = f"{ranges(spec.back)} segments before the answer's" if any(spec.back) else "the answer's segment"
         back = "all segments" if spec.grid.value == "gates" else back
-        return Provenance(
-            model=spec.checkpoint,
-            item=f"{spec.questions} held-out questions of qa{spec.task}",
-            changes=(f"each {unit} {by} in {back}",),
-        )
+        return Provenance(model=spec.checkpoint, item=spec.asked, changes=(f"each {unit} {by} in {back}",))
 
     def result(self, checkpoint: Checkpoint, computing: Computing) -> Swept:
         from probes.sweeps.sweep import sweep

@@ -41,8 +41,8 @@ def render() -> None:
     spec = ExperimentSpec(
         experiment=key,
         checkpoint=checkpoint.name,
-        task=questions.task,
-        questions=questions.count,
+        questions=f"babi:qa{questions.task}",
+        count=questions.count,
         segment_length=session.segment_length(),
         seed=questions.seed,
     )

@@ -151,8 +151,8 @@ def _spec(checkpoint: Checkpoint) -> SweepSpec:
     spec = SweepSpec(
         checkpoint=checkpoint.name,
         grid=UnitGrid(choice.grid),
-        task=questions.task,
-        questions=questions.count,
+        questions=f"babi:qa{questions.task}",
+        count=questions.count,
         segment_length=session.segment_length(),
         seed=questions.seed,
         metrics=(first, *(metric for metric in Metric if metric is not first)),

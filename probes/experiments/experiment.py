@@ -71,8 +71,8 @@ class ExperimentSpec(AsksQuestions):
     @property
     def documents(self) -> int:
         """About how many documents will be read."""
-        asked = self.question_set()
-        return round(registry.experiment(self.experiment).documents(asked.prompts[0].task, len(asked)))
+        count = self.count or len(self.question_set())
+        return round(registry.experiment(self.experiment).documents(self.task, count))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,12 +11,12 @@ from app.cli.shell.arguments import (
     MOST,
     add_checkpoint,
     add_device,
+    add_questions,
     add_seed,
     add_segment_length,
     check_file,
     errors_name,
     load_model,
-    parse_task,
     read_spec,
     whole_number,
 )
@@ -47,10 +47,7 @@ def add_experiment(commands: Commands) -> None:
     parser.add_argument("name", choices=("list", *EXPERIMENTS), metavar="NAME", help=words)
     add_checkpoint(parser, required=False)
     add_segment_length(parser)
-    words = "held-out questions of this bAbI task, qa1 to qa10"
-    parser.add_argument("--task", default="qa1", metavar="qaN", help=words)
-    words = "their number; the last one of each story first"
-    parser.add_argument("--questions", type=whole_number(1, MOST), default=64, metavar="N", help=words)
+    add_questions(parser)
     add_seed(parser, "of all random draws")
     _add_out(parser)
 
@@ -76,6 +73,7 @@ def _ablate(chosen: argparse.Namespace) -> Output:
 
 
 def _experiment(chosen: argparse.Namespace) -> Output:
+    from lm2.tasks.sets.question_set import pinned
     from probes.experiments.experiment import ExperimentSpec
 
     if chosen.name == "list":
@@ -92,8 +90,8 @@ def _experiment(chosen: argparse.Namespace) -> Output:
     spec = ExperimentSpec(
         experiment=chosen.name,
         checkpoint=checkpoint.name,
-        task=parse_task(chosen.task),
-        questions=chosen.questions,
+        questions=pinned(chosen.questions),
+        count=chosen.n,
         segment_length=chosen.segment_length,
         seed=chosen.seed,
     )

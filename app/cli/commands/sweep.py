@@ -68,10 +68,12 @@ def _lines(result: "SweepResult", top: int, out: Path) -> Iterator[str]:
     spec, metric = result.spec, result.metric
     documents = f"{len(result.stories)} documents of {len(set(result.stories))} stories"
     if result.left_out:
-        documents += f"; {len(result.left_out)} left out, which lack the segments or another story to take from"
+        documents += (
+            f"; {len(result.left_out)} left out for want of segments, of another story to take from, or of tokens"
+        )
     yield (
         f"{spec.checkpoint} on {result.device}, {result.dtype}: {spec.grid.value}, {spec.replacement.value},"
-        f" qa{spec.task}, {documents}"
+        f" {spec.questions}, {documents}"
     )
     yield f"change of {metric.label}, mean with 95 % interval clustered by story"
     if result.screening is not None:

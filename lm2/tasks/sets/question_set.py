@@ -68,7 +68,11 @@ def questions(name: str, count: int | None = None) -> QuestionSet:
     name = pinned(name)
     source = parse(name)
     if isinstance(source, BuiltIn):
-        return _built_in(name, source, count or DEFAULT_COUNT, stories.origin())
+        count = count or DEFAULT_COUNT
+        prompts = tuple(islice(source.prompts(count), count))
+        if len(prompts) < count:
+            raise ValueError(f"{name} has {len(prompts):,} questions, not {count:,}")
+        return QuestionSet(name=name, about=source.about, prompts=prompts)
     read = _from_file(source, files.state_of(source))
     if count is not None and count > len(read):
         raise ValueError(f"{source} holds {len(read):,} questions, not {count:,}")
@@ -135,15 +139,6 @@ def _options(name: str, text: str, kind: type[BuiltIn]) -> dict[str, str]:
     return dict(pairs)
 
 
-@lru_cache(maxsize=16)
-def _built_in(name: str, source: BuiltIn, count: int, data: State) -> QuestionSet:
-    """`data`: the state of the data folder, which some sets are read from."""
-    prompts = tuple(islice(source.prompts(count), count))
-    if len(prompts) < count:
-        raise ValueError(f"{name} has {len(prompts):,} questions, not {count:,}")
-    return QuestionSet(name=name, about=source.about, prompts=prompts)
-
-
 @lru_cache(maxsize=4)
 def _from_file(path: Path, state: State) -> QuestionSet:
     read = files.read(path)
@@ -168,9 +163,22 @@ class AsksQuestions(Spec):
         super().__post_init__()
         source = parse(self.questions)
         if isinstance(source, BuiltIn):
-            self.freeze(questions=source.name, count=self.count or DEFAULT_COUNT)
+            self.freeze(questions=source.name, count=DEFAULT_COUNT if self.count is None else self.count)
         if self.count is not None:
             within("count", self.count, 1, stories.MOST_SIMULATED)
+
+    @property
+    def task(self) -> int | None:
+        """bAbI's task, if the questions are of one."""
+        return getattr(parse(self.questions), "task", None)
+
+    @property
+    def asked(self) -> str:
+        """The questions in words."""
+        source = parse(self.questions)
+        if isinstance(source, Babi):
+            return f"{self.count} held-out questions of {source.what}"
+        return f"{self.count or 'all'} questions of {source.name}"  # of a path, its last part
 
     def question_set(self) -> QuestionSet:
         """Raises ValueError as `questions` does."""

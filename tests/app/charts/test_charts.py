@@ -74,7 +74,7 @@ def charts(name: str) -> dict[str, tuple[Chart, ...]]:
     sweep = SweepSpec(
         checkpoint=name,
         grid=UnitGrid.MEMORY_HEADS,
-        questions=4,
+        count=4,
         segment_length=96,
         metrics=(Metric.LOGIT_DIFFERENCE, Metric.EXACT),
     )
@@ -94,7 +94,7 @@ def charts(name: str) -> dict[str, tuple[Chart, ...]]:
         "probe": tuple(ProbeChart(spec=probe, shown=shown, target="place of Mary",
             source="embed") for shown in OfProbe),
         "experiment": tuple(
-            ExperimentChart(spec=ExperimentSpec(experiment="swap", checkpoint=name, questions=4,
+            ExperimentChart(spec=ExperimentSpec(experiment="swap", checkpoint=name, count=4,
                 segment_length=96), shown=shown)
             for shown in OfExperiment
         ),

@@ -39,9 +39,10 @@ MODEL = ("--checkpoint", "babi-lm2-qa1")
         (("generate", *MODEL, "--text", "a", "--temperature", "inf"), "a finite temperature"),
         (("generate", *MODEL, "--text", "a", "--seed", str(2**63)), "--seed: "),
         (("generate", *MODEL, "--text", "a", "--seed", "-1"), "--seed: '-1' is not a whole number from 0"),
-        (("experiment", "swap", *MODEL, "--questions", "-1"), "--questions: '-1'"),
-        (("experiment", "swap", *MODEL, "--questions", str(10**9)), "at most 100,000 stories are simulated"),
-        (("experiment", "swap", *MODEL, "--task", "qa" + "9" * 5000), "2 digits at most"),
+        (("experiment", "swap", *MODEL, "--n", "-1"), "--n: '-1'"),
+        (("experiment", "swap", *MODEL, "--n", str(10**9)), "count must be at most 100,000"),
+        (("experiment", "swap", *MODEL, "--questions", "64"), "how many are asked is --n 64"),
+        (("experiment", "swap", *MODEL, "--questions", "babi:qa" + "9" * 5000), "babi: has the tasks qa1 to qa10"),
         (("eval", "--models", "babi-lm2", "--tasks", "qa1-qa2000000000", "--out", "nowhere"), "2 digits at most"),
         (("eval", "--models", "babi-lm2", "--lengths", f"{10**12}k", "--books", "nowhere", "--out", "nowhere"),
             "a length is at most 10,000,000 tokens"),
@@ -171,7 +172,7 @@ def test_few_questions_are_refused_in_a_sentence(
 ) -> None:
     monkeypatch.delenv("LM2_DATA_DIR", raising=False)
     assert len({simulate(1, seed=seed).story.questions[-1].answer for seed in range(3)}) > 1
-    assert words in refused(capsys, "experiment", name, *MODEL, "--questions", str(count))
+    assert words in refused(capsys, "experiment", name, *MODEL, "--n", str(count))
 
 
 @pytest.mark.parametrize(
@@ -179,8 +180,8 @@ def test_few_questions_are_refused_in_a_sentence(
     [
         ("ablate", {"text": "a", "interventions": [{"kind": "MemoryOff", "layers": [9]}]}, "there is no block 9"),
         ("ablate", {"text": ""}, "the text is empty"),
-        ("ablate", {"experiment": "swap", "questions": 10**6}, "at most 100,000 stories"),
-        ("sweep", {"questions": 10**6}, "at most 100,000 stories"),
+        ("ablate", {"experiment": "swap", "questions": 10**6}, "count must be at most 100,000"),
+        ("sweep", {"questions": 10**6}, "count must be at most 100,000"),
         ("explain", {"checkpoint": "nowhere"}, "nowhere"),
         ("probe", {"checkpoint": "nowhere"}, "nowhere"),
     ],

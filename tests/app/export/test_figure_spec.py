@@ -233,7 +233,7 @@ def test_a_sweep_that_has_run_is_read_from_its_folder(gated: Checkpoint, tmp_pat
     sweep = SweepSpec(
         checkpoint=str(tmp_path / "toy"),
         grid=grid.UnitGrid.MEMORY_HEADS,
-        questions=4,
+        count=4,
         segment_length=96,
         metrics=(Metric.LOGIT_DIFFERENCE, Metric.EXACT),
     )
@@ -248,7 +248,7 @@ def test_a_sweep_that_has_run_is_read_from_its_folder(gated: Checkpoint, tmp_pat
         assert main([*command, *extra]) == 0
         digests.append(json.loads(capsys.readouterr().out)["written"][0]["sha256"])
     assert digests[0] == digests[1]
-    other = FigureSpec(charts=(SweepChart(spec=replace(sweep, questions=5), shown=OfSweep.EFFECTS),))
+    other = FigureSpec(charts=(SweepChart(spec=replace(sweep, count=5), shown=OfSweep.EFFECTS),))
     (tmp_path / "other.json").write_text(json.dumps(other.to_json()), encoding="utf-8")
     command[1] = str(tmp_path / "other.json")
     assert main([*command, *extra]) == 2

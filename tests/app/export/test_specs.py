@@ -93,8 +93,8 @@ PROBE = ProbeSpec(
 SWEEP = SweepSpec(
     checkpoint="a",
     grid=Units.SLOTS,
-    task=2,
-    questions=3,
+    questions="babi:qa2",
+    count=3,
     segment_length=8,
     back=(0, 2),
     replacement=Replacement.INITIAL,
@@ -119,7 +119,7 @@ EXPLAIN = ExplainSpec(
     items=6,
     seed=7,
 )
-EXPERIMENT = ExperimentSpec(experiment="swap", checkpoint="a", task=2, questions=7, segment_length=9, seed=3)
+EXPERIMENT = ExperimentSpec(experiment="swap", checkpoint="a", questions="babi:qa2", count=7, segment_length=9, seed=3)
 PATCH = PatchSpec(checkpoint="a", text="b", row=1, donor="c", donor_row=2, own=3, other=4, segment_length=8)
 CHARTS = (
     RunChart(spec=RUN, shown=OfRun.TEXT, layer=2, head="1", gate="in", slot=1, side="wrote", token=3, segment=0,

@@ -34,9 +34,21 @@ def test_a_curve_is_drawn_from_the_columns_it_names() -> None:
     assert views.curve(Findings(title="", columns=columns_of(("a",), [("b",)]), note="")) is None
 
 
+def reported(spec: ExperimentSpec) -> ExperimentReport:
+    return ExperimentReport(
+        spec=spec,
+        checkpoint_digest="",
+        device="cpu",
+        dtype="float32",
+        questions_digest="",
+        skipped=(),
+        findings=(FOUND,),
+    )
+
+
 def test_a_table_has_the_findings_rows() -> None:
     chart = ExperimentChart(spec=ExperimentSpec(experiment="swap", checkpoint="a"), shown=OfExperiment.TABLE)
-    report = ExperimentReport(spec=chart.spec, checkpoint_digest="", device="cpu", dtype="float32", findings=(FOUND,))
+    report = reported(chart.spec)
     view = chart.view(None, report)
     assert view.columns == FOUND.columns and view.rows == ROWS
 
@@ -57,7 +69,7 @@ SEVERAL = ("gates", "swap", "forgetting", "capacity", "overwrites", "interferenc
 @pytest.mark.parametrize("key", SEVERAL)
 def test_the_documents_told_beforehand_are_about_those_that_run(key: str, gated) -> None:
     heard: list[int] = []
-    spec = ExperimentSpec(experiment=key, checkpoint=gated.name, task=2, questions=4, segment_length=96)
+    spec = ExperimentSpec(experiment=key, checkpoint=gated.name, questions="babi:qa2", count=4, segment_length=96)
     perform(gated, spec, lambda done, expected: heard.append(done))
     assert len(heard) <= spec.documents <= 2 * len(heard)
 
@@ -157,7 +169,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
         for done in (1, 2, 3):
             on_document(done, 3)
             go_on.wait(20)
-        return ExperimentReport(spec=spec, checkpoint_digest="", device="cpu", dtype="float32", findings=(FOUND,))
+        return reported(spec)
 
     monkeypatch.setattr(experiments, "perform", perform)
     yield go_on

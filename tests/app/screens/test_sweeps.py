@@ -39,11 +39,7 @@ def made(gated: Checkpoint) -> Callable[..., views.Swept]:
 
     def make(measured: tuple[int, ...] | None = None, r: float = 0.9) -> views.Swept:
         spec = SweepSpec(
-            checkpoint=gated.name,
-            questions=DOCUMENTS,
-            back=BACK,
-            metrics=METRICS,
-            screen=None if measured is None else 1,
+            checkpoint=gated.name, count=DOCUMENTS, back=BACK, metrics=METRICS, screen=None if measured is None else 1
         )
         units = parts(UnitGrid.SLOTS, gated.config, BACK, ())
         chosen = tuple(range(len(units))) if measured is None else measured

@@ -50,7 +50,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def spec() -> SweepSpec:
-    return SweepSpec(checkpoint="toy-gated", questions=4)
+    return SweepSpec(checkpoint="toy-gated", count=4)
 
 
 @pytest.mark.parametrize("kind", EVERY)
@@ -194,14 +194,14 @@ def test_a_stopped_sweep_goes_on_to_the_same_tables_and_loses_nothing(
 
 
 def test_a_folder_with_another_sweeps_results_is_refused(gated: Checkpoint, spec: SweepSpec, tmp_path: Path) -> None:
-    sweep(replace(spec, questions=2), gated, tmp_path)
+    sweep(replace(spec, count=2), gated, tmp_path)
     with pytest.raises(ValueError, match="another sweep: its .*spec.* differ"):
-        sweep(replace(spec, questions=2, seed=1), gated, tmp_path)
+        sweep(replace(spec, count=2, seed=1), gated, tmp_path)
     with pytest.raises(ValueError, match="its checkpoint_digest differ"):
-        sweep(replace(spec, questions=2), replace(gated, digest="other"), tmp_path)
+        sweep(replace(spec, count=2), replace(gated, digest="other"), tmp_path)
     (tmp_path / "sweep.json").write_text("{")
     with pytest.raises(ValueError, match="sweep.json is broken"):
-        sweep(replace(spec, questions=2), gated, tmp_path)
+        sweep(replace(spec, count=2), gated, tmp_path)
 
 
 def test_the_answers_route_measures_the_answers_tokens_alone(gated: Checkpoint, spec: SweepSpec) -> None:
@@ -215,7 +215,7 @@ def test_the_answers_route_measures_the_answers_tokens_alone(gated: Checkpoint, 
 
 def test_a_screened_sweep_measures_the_top_and_random_others(rmt: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("probes.sweeps.screening.RANDOM", 1)
-    found = sweep(SweepSpec(checkpoint=rmt.name, questions=4, screen=1), rmt)
+    found = sweep(SweepSpec(checkpoint=rmt.name, count=4, screen=1), rmt)
     order = np.argsort(-np.abs(found.screening.scores))
     assert set(found.screening.top) == set(order[:2]) and len(found.screening.random) == 1
     assert found.measured == tuple(sorted({*found.screening.top, *found.screening.random})) and len(found.parts) == 5
@@ -234,7 +234,7 @@ def test_a_screened_sweep_measures_the_top_and_random_others(rmt: Checkpoint, mo
 def test_no_ranking_is_given_where_the_screen_does_not_agree_with_what_was_measured(
     gated: Checkpoint, spec: SweepSpec, r: float, ranked: bool
 ) -> None:
-    found: SweepResult = sweep(replace(spec, questions=2), gated)
+    found: SweepResult = sweep(replace(spec, count=2), gated)
     means = found.differences(found.values, found.metric).mean(1)
     assert found.ranking() == tuple(np.argsort(-np.abs(means), kind="stable"))
     screening = Screening(scores=np.zeros(10), top=(0, 1), random=(2,), r=r, slope=1.0)
@@ -242,7 +242,7 @@ def test_no_ranking_is_given_where_the_screen_does_not_agree_with_what_was_measu
 
 
 def test_documents_without_the_segments_are_left_out_and_named(gated: Checkpoint, spec: SweepSpec) -> None:
-    found = sweep(replace(spec, back=(3,), questions=6, metrics=(Metric.KL,)), gated)
+    found = sweep(replace(spec, back=(3,), count=6, metrics=(Metric.KL,)), gated)
     assert (
         len(found.stories) + len(found.left_out) == 6
         and found.left_out
@@ -251,13 +251,12 @@ def test_documents_without_the_segments_are_left_out_and_named(gated: Checkpoint
     with pytest.raises(ValueError, match="none of 4 documents has 9 segments before the answer's"):
         sweep(replace(spec, back=(9,)), gated)
     with pytest.raises(ValueError, match="other stories to take a resample from"):
-        sweep(replace(spec, questions=1), gated)
+        sweep(replace(spec, count=1), gated)
 
 
 def test_gates_at_one_value_are_clamped_together(gated: Checkpoint) -> None:
     found = sweep(
-        SweepSpec(checkpoint=gated.name, grid=UnitGrid.GATES, questions=2, values=(0.0, 1.0), metrics=(Metric.KL,)),
-        gated,
+        SweepSpec(checkpoint=gated.name, grid=UnitGrid.GATES, count=2, values=(0.0, 1.0), metrics=(Metric.KL,)), gated
     )
     assert [part.label for part in found.parts] == [
         f"{name} gate at {value}" for name in ("input", "forget", "output") for value in (0, 1)
@@ -270,7 +269,7 @@ def test_gates_at_one_value_are_clamped_together(gated: Checkpoint) -> None:
 
 
 def test_the_prediction_counts_a_whole_document_for_every_unit(gated: Checkpoint, spec: SweepSpec) -> None:
-    found = predict(replace(spec, questions=2), gated)
+    found = predict(replace(spec, count=2), gated)
     segments = sum(len(encode_prompt(gated, prompt).segments) for prompt in stories.questions(1, 2))
     assert (found.documents, found.units, found.naive) == (2, 10, 10 * segments)
     assert 0 < found.planned < found.naive and found.naive_seconds > 0 < found.planned_seconds
@@ -301,8 +300,8 @@ def test_json_gives_a_spec_back(spec: SweepSpec) -> None:
         ),
         ({"speed": 2}, r"has no fields \['speed'\]"),
         ({"checkpoint": 3}, "checkpoint must be a text, not 3"),
-        ({"questions": 0}, "at least 1 question and 2 donors"),
-        ({"questions": "many"}, "questions must be a whole number, not 'many'"),
+        ({"questions": 0}, "count must be at least 1"),
+        ({"questions": 2.5}, "questions must be a text, not 2.5"),
         ({"back": []}, "back must hold one entry at least"),
         ({"back": [0, 0]}, "each once"),
         ({"back": [-1]}, "not negative"),

@@ -62,7 +62,7 @@ def test_an_experiment_handed_out_can_be_run_again_with_the_same_numbers(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = tmp_path / "first.json"
-    arguments = f"experiment permutation --checkpoint babi-lm2-qa1 --questions 3 --device cpu --out {first}".split()
+    arguments = f"experiment permutation --checkpoint babi-lm2-qa1 --n 3 --device cpu --out {first}".split()
     assert main(arguments) == 0
     assert "slots in a random order" in capsys.readouterr().out
     document = json.loads(first.read_text(encoding="utf-8"))
@@ -94,7 +94,7 @@ def test_a_new_experiment_is_a_file_and_a_line(
 ) -> None:
     key = plant(tmp_path, monkeypatch)
     assert main(["experiment", "list"]) == 0 and QUESTION in capsys.readouterr().out
-    order = ["experiment", key, "--checkpoint", "babi-lm2-qa1", "--questions", "2", "--device", "cpu"]
+    order = ["experiment", key, "--checkpoint", "babi-lm2-qa1", "--n", "2", "--device", "cpu"]
     assert main(order) == 0 and "danced (%)" in capsys.readouterr().out
     assert main([*order, "--json"]) == 0
     (document,) = json.loads(capsys.readouterr().out)["findings"]
@@ -134,7 +134,7 @@ def test_a_file_that_is_no_spec_is_refused(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [(["dance", "--checkpoint", "babi-lm2-qa1"], "invalid choice: 'dance'"), (["swap"], "--checkpoint"),
-     (["swap", "--checkpoint", "babi-lm2-qa1", "--task", "one"], "a task is written qa1")],
+     (["swap", "--checkpoint", "babi-lm2-qa1", "--questions", "babi:one"], "is followed by qa1 to qa10")],
 )  # fmt: skip
 def test_an_experiment_that_is_not_there_is_refused(
     arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
