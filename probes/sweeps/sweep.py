@@ -59,13 +59,13 @@ class _Layout:
         self.spec, self.checkpoint = spec, checkpoint
         self.parts = parts(spec.grid, checkpoint.config, spec.back, spec.values)
         encoded_prompts, skipped = encode_prompts(checkpoint, spec.question_set().prompts, spec.segment_length)
-        for metric in spec.metrics:
-            check_foils(encoded_prompts, metric)
         assert spec.replacement is not None, "the spec fills it in"
         self.sources, self.left_out = sources(
             spec.replacement, spec.persistence, encoded_prompts, max(spec.back), spec.donors, spec.seed
         )
         self.left_out += tuple(skipped)
+        for metric in spec.metrics:
+            check_foils(encoded_prompts, metric)
         self._texts = [encoded.spec.text for encoded in encoded_prompts]
 
     @cached_property
