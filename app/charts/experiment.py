@@ -41,6 +41,10 @@ class ExperimentChart(Chart):
         return f"{self.spec.experiment} {self.shown.value}"
 
     @property
+    def files(self) -> tuple[str, ...]:
+        return self.spec.files
+
+    @property
     def provenance(self) -> Provenance:
         design = experiment(self.spec.experiment)
         item = f"{self.spec.asked}, beside a control ({design.control})"

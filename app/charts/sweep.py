@@ -53,6 +53,10 @@ class SweepChart(Chart):
     """Whether cells that cannot be told from chance are hatched."""
 
     @property
+    def files(self) -> tuple[str, ...]:
+        return self.spec.files
+
+    @property
     def provenance(self) -> Provenance:
         spec, by = self.spec, _REPLACED[self.spec.replacement.value]
         unit = {"memory_heads": "memory head", "attention_heads": "attention head", "blocks": "part of a block"}.get(

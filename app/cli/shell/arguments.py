@@ -100,17 +100,9 @@ def read_text_argument(chosen: argparse.Namespace) -> str:
 def add_questions(parser: argparse.ArgumentParser) -> None:
     """A question set and how many of its questions are asked."""
     words = "a built-in set such as babi:qa1 or pairs:?n=16, or a file (.jsonl, .csv, .parquet); default %(default)s"
-    parser.add_argument("--questions", type=_set_name, default="babi:qa1", metavar="SET", help=words)
+    parser.add_argument("--questions", type=question_set, default="babi:qa1", metavar="SET", help=words)
     words = "questions, from the first on (default: all of a file's, 64 of a built-in set)"
     parser.add_argument("-n", "--n", type=whole_number(1, MOST), metavar="N", help=words)
-
-
-def _set_name(text: str) -> str:
-    if text.isascii() and text.isdecimal():
-        raise argparse.ArgumentTypeError(
-            f"--questions names a question set, such as babi:qa1; how many are asked is --n {text}"
-        )
-    return text
 
 
 def add_seed(parser: argparse.ArgumentParser, what: str) -> None:

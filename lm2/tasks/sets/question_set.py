@@ -173,6 +173,12 @@ class AsksQuestions(Spec):
         return getattr(parse(self.questions), "task", None)
 
     @property
+    def files(self) -> tuple[str, ...]:
+        """The paths that the set is read from, apart from the data folder."""
+        path = path_read(self.questions)
+        return () if path is None else (path,)
+
+    @property
     def asked(self) -> str:
         """The questions in words."""
         source = parse(self.questions)
