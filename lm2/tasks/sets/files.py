@@ -28,7 +28,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lm2.files import State, parse_json, read_text, replace_file, spreadsheet_cell, spreadsheet_text, state
+from lm2.files import State, parse_json, read_json, read_text, replace_file, spreadsheet_cell, spreadsheet_text, state
 from lm2.serialize import as_sequence, as_text, not_empty
 from lm2.shown import shown
 from lm2.tasks.prompt import Label, Prompt, Span
@@ -146,16 +146,21 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, Callable[[], Mapping[str, A
 
 
 def _arrow_folder(path: Path) -> Table:
-    """What `Dataset.save_to_disk` left in a folder."""
-    import datasets
+    """What `Dataset.save_to_disk` of Hugging Face's `datasets` left in a folder: streams of Arrow, named in order by
+    state.json."""
+    import pyarrow
 
+    splits = sorted(folder.parent.name for folder in path.glob("*/state.json"))
+    if splits:
+        raise ValueError(f"{path} holds several splits: name the folder of one of {', '.join(splits)}")
     try:
-        found = datasets.load_from_disk(str(path))
-    except (OSError, ValueError) as error:
+        parts = [path / Path(part["filename"]).name for part in read_json(path / "state.json")["_data_files"]]
+    except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{path} is not readable as a folder of `datasets`: {error}") from error
-    if isinstance(found, datasets.DatasetDict):
-        raise ValueError(f"{path} holds several splits: name the folder of one of {', '.join(map(str, found))}")
-    return found.with_format("arrow")[:]
+    try:
+        return pyarrow.concat_tables([pyarrow.ipc.open_stream(part.read_bytes()).read_all() for part in parts])
+    except (OSError, pyarrow.ArrowException) as error:
+        raise ValueError(f"{path} is not readable as a folder of `datasets`: {error}") from error
 
 
 def _table_rows(table: Table) -> Iterator[tuple[int, Callable[[], Mapping[str, Any]]]]:

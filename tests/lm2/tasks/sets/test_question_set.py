@@ -67,10 +67,16 @@ def test_a_set_that_is_written_and_read_asks_the_same(name: str, ending: str, tm
 
 
 def test_a_folder_of_datasets_is_a_set(tmp_path: Path) -> None:
-    import datasets
-
-    datasets.Dataset.from_list([ROW, ROW | {"answers": "Bob"}]).save_to_disk(str(tmp_path / "folder"))
+    datasets = pytest.importorskip("datasets")
+    rows = datasets.Dataset.from_list([ROW, ROW | {"answers": "Bob"}])
+    rows.save_to_disk(str(tmp_path / "folder"), num_shards=2)
     assert [prompt.answer for prompt in questions(str(tmp_path / "folder")).prompts] == ["Ada", "Bob"]
+    datasets.DatasetDict({"train": rows}).save_to_disk(str(tmp_path / "splits"))
+    with pytest.raises(ValueError, match="several splits: name the folder of one of train"):
+        questions(str(tmp_path / "splits"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="not readable as a folder of `datasets`"):
+        questions(str(tmp_path / "empty"))
 
 
 def test_the_places_of_a_story_are_labels_from_the_statement_that_tells_them_on() -> None:
