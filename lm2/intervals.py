@@ -45,17 +45,18 @@ class Difference:
     high: float
 
 
-def rate(right: Sequence[bool], groups: Sequence[str]) -> Rate:
+def rate(right: Sequence[float], groups: Sequence[str]) -> Rate:
     """Accuracy with a Wilson 95 % interval (Wilson 1927) for the effective sample size of clustered items.
 
     `groups` has the group of each item, such as its story: items of one group share their facts. The sample size is
     divided by the design effect (Kish 1965), the variance of the mean over whole groups divided by the binomial one,
-    at least 1. Raises ValueError for no items.
+    at least 1. Items may be right in part, from 0 to 1: they vary less than the binomial has it, and the interval is
+    no narrower than it should be. Raises ValueError for no items.
     """
     n = len(right)
     if not n:
         raise ValueError("a share needs at least one item")
-    members: dict[str, list[bool]] = defaultdict(list)
+    members: dict[str, list[float]] = defaultdict(list)
     for group, hit in zip(groups, right, strict=True):
         members[group].append(hit)
     accuracy = sum(right) / n
@@ -92,7 +93,7 @@ def bootstrap(
     return (draws @ sums) / (draws @ counts)[:, None]
 
 
-def difference(first: Sequence[bool], second: Sequence[bool], groups: Sequence[str], *, seed: int = 0) -> Difference:
+def difference(first: Sequence[float], second: Sequence[float], groups: Sequence[str], *, seed: int = 0) -> Difference:
     """Mean of first - second over the same items, with a percentile interval from a bootstrap over groups, NaN with one
     group.
 

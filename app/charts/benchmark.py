@@ -24,6 +24,7 @@ class OfBenchmark(Enum):
     """Views of an evaluation."""
 
     CURVES = "accuracy by length"
+    """Where question sets were asked, this and the difference are by set."""
     PRINTED = "accuracy by length, printed"
     LEAD = "difference by length"
     LENGTHS = "models by length"
@@ -43,7 +44,7 @@ class BenchmarkChart(Chart):
     pair: str = ""
     """Two models as "A - B"; empty, the first two."""
     length: str = "0k"
-    """Length of the table of tasks."""
+    """Length of the table of tasks; question sets have none."""
 
     @property
     def checkpoint(self) -> None:
@@ -78,8 +79,11 @@ class BenchmarkChart(Chart):
             return benchmark.printed_curves(self.task)
         pairs = benchmark.pairs(result)
         pair = self.pair or next(iter(pairs), "")
-        check_there("scoring", self.metric, benchmark.METRICS)
-        check_there("task", self.task, result.tasks)
+        check_there("scoring", self.metric, result.metrics)
+        if result.lengths:
+            check_there("task", self.task, result.tasks)
+        elif self.shown in (OfBenchmark.LENGTHS, OfBenchmark.RATIOS):
+            raise ValueError(f"question sets have no lengths: there is no {self.shown.value}")
         if self.shown in (OfBenchmark.LEAD, OfBenchmark.RATIOS):
             check_there("pair of models", pair, pairs)
         match self.shown:
@@ -90,6 +94,8 @@ class BenchmarkChart(Chart):
             case OfBenchmark.LENGTHS:
                 return benchmark.by_length(result, self.task, self.metric)
             case OfBenchmark.TASKS:
+                if not result.lengths:
+                    return benchmark.by_task(result, self.metric, "")
                 check_there("length", self.length, result.lengths)
                 return benchmark.by_task(result, self.metric, self.length)
             case OfBenchmark.RATIOS:

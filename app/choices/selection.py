@@ -139,7 +139,7 @@ class AblationsChoice:
 class BenchmarkChoice:
     results: str = ""
     """Folder of an evaluation; empty, the bundled one."""
-    metric: str = choice("official", ("official", "exact"))
+    metric: str = choice("official", ("official", "exact", "contains", "f1", "choice"))
     task: str = choice("mean", TextForm(r"mean|qa[0-9]{1,2}", "mean, qa1, qa2 and so on"), link="shown")
     """Of the curves; "mean" is over tasks."""
     length: str = choice("0k", TextForm(r"[0-9]{1,5}k", "lengths such as 0k and 16k"), link="at")

@@ -1,4 +1,4 @@
-"""Benchmark: models by task and length, beside the paper's numbers."""
+"""Benchmark: models by task and length, beside the paper's numbers; or by question set."""
 
 from dataclasses import replace
 
@@ -10,6 +10,7 @@ from app.server import owner
 from app.ui import export_panel, panels, say, state, widgets
 from app.views.study import benchmark
 from lm2.evaluation import paper
+from lm2.evaluation.results import Results
 
 _SHOWN = {
     "Measured here": OfBenchmark.CURVES,
@@ -26,7 +27,7 @@ def render() -> None:
     st.header("Benchmark")
     st.write(
         "BABILong: bAbI facts hidden in book text of increasing length. Our models with 95 % intervals"
-        " clustered by story, and the paper's numbers."
+        " clustered by story, and the paper's numbers. Or any question sets that `lm2 eval --sets` asked."
     )
     folder = widgets.text_input(
         "Results",
@@ -52,10 +53,13 @@ def render() -> None:
         _notes("mean")
         return
     state.record_content("evaluation", evaluation.digest)
+    if not evaluation.lengths:
+        _sets(chart, evaluation)
+        return
     left, middle, right = st.columns(3)
     mean = {"mean": "mean over tasks"}
     task = widgets.select("Task", "benchmark.task", evaluation.tasks, show=lambda task: mean.get(task, task), at=left)
-    metric = widgets.buttons("Scoring", "benchmark.metric", at=middle)
+    metric = widgets.buttons("Scoring", "benchmark.metric", evaluation.metrics, at=middle)
     pairs = list(benchmark.pairs(evaluation))
     pair = widgets.select("Difference", "benchmark.pair", pairs, at=right) if pairs else ""
     st.caption(benchmark.METRICS[metric])
@@ -88,6 +92,28 @@ def render() -> None:
     panels.table(made["Every task"].view, "beside")
     export_panel.render(made)
     _notes(task)
+
+
+def _sets(chart: BenchmarkChart, evaluation: Results) -> None:
+    left, right = st.columns(2)
+    metric = widgets.buttons("Scoring", "benchmark.metric", evaluation.metrics, at=left)
+    pairs = list(benchmark.pairs(evaluation))
+    pair = widgets.select("Difference", "benchmark.pair", pairs, at=right) if pairs else ""
+    st.caption(benchmark.METRICS[metric])
+    chart = replace(chart, metric=metric, pair=pair)
+    shown = {"Measured here": OfBenchmark.CURVES, "Difference": OfBenchmark.LEAD, "Every set": OfBenchmark.TASKS}
+    made = {
+        title: replace(chart, shown=what).computed(None, evaluation)
+        for title, what in shown.items()
+        if pair or what not in _OF_PAIRS
+    }
+    left, right = st.columns(2)
+    panels.panel(made["Measured here"].view, "curves", "Measured here", at=left)
+    if pair:
+        panels.panel(made["Difference"].view, "lead", f"{pair}, same items", at=right)
+    st.subheader("Every set")
+    panels.table(made["Every set"].view, "beside")
+    export_panel.render(made)
 
 
 def _notes(task: str) -> None:

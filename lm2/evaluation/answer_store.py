@@ -1,5 +1,5 @@
-"""What models answered, kept cell by cell: a sealed file for each model, task and length, which is believed only as it
-was written."""
+"""What models answered, kept cell by cell: a sealed file for each model and question set (or task and length), which is
+believed only as it was written."""
 
 import logging
 from collections.abc import Mapping, Sequence

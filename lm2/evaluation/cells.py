@@ -1,11 +1,16 @@
-"""What an evaluation asks: models x tasks x lengths, and what a model has said to each item."""
+"""What an evaluation asks: models x question sets, or models x tasks x lengths; and what a model has said to each
+item."""
 
 import hashlib
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 from lm2.tasks.babilong import length_tokens
+from lm2.tasks.sets.question_set import pinned, questions
 from lm2.weights import bundled
 
 
@@ -20,13 +25,18 @@ class Style(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """Everything that an evaluation's numbers depend on, apart from the files it reads."""
+    """Everything that an evaluation's numbers depend on, apart from the files it reads: question sets, or BABILong's
+    tasks at several lengths."""
 
     models: tuple[str, ...]
     """Names or paths, as `lm2.load` takes them."""
-    tasks: tuple[int, ...]
-    lengths: tuple[str, ...]
-    samples: tuple[int, ...]
+    sets: tuple[str, ...] = ()
+    """Names of question sets, which `questions` reads; then there are no tasks, and what follows them is not used."""
+    count: int | None = None
+    """Questions of each set; None, all of a file's, and of a built-in set 64."""
+    tasks: tuple[int, ...] = ()
+    lengths: tuple[str, ...] = ()
+    samples: tuple[int, ...] = ()
     """Items of a task and seed, for each length."""
     seeds: int = 1
     """Seeds 0..seeds-1 are pooled; each draws its own items and mixes them anew."""
@@ -44,6 +54,11 @@ class Evaluation:
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
+        if self.sets:
+            if not self.models or self.tasks or self.lengths or self.samples:
+                raise ValueError(f"an evaluation of question sets needs models, and no tasks or lengths, not {self}")
+            object.__setattr__(self, "sets", tuple(dict.fromkeys(map(pinned, self.sets))))
+            return
         if not (self.models and self.tasks and self.lengths) or self.seeds < 1 or min(self.samples, default=0) < 1:
             raise ValueError(f"an evaluation needs models, tasks, lengths, samples and a seed, not {self}")
         if len(self.samples) != len(self.lengths):
@@ -57,12 +72,15 @@ class Evaluation:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationCell:
-    """One model, task and length."""
+    """One model and question set, or one model, task and length."""
 
     model: str
-    task: int
-    length: str
+    task: str
+    """The set's name; of BABILong's grid, qa1 to qa10."""
+    length: str = ""
+    """Empty for a set."""
     samples: int
+    """Questions; of a task, for each seed."""
 
     @property
     def file(self) -> str:
@@ -71,31 +89,68 @@ class EvaluationCell:
             if self.model in bundled.bundled_names()
             else f"{Path(self.model).stem}-{short_digest(self.model)}"
         )
-        return f"{name}/qa{self.task}-{self.length}.json"
+        if self.length:
+            return f"{name}/{self.task}-{self.length}.json"
+        return f"{name}/{re.sub('[^a-zA-Z0-9]+', '-', self.task)[:40].strip('-')}-{short_digest(self.task)}.json"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answered:
     """One item and what a model said."""
 
-    seed: int
+    seed: int = 0
     story: str
-    """Items of one story share their facts: they count as one group."""
+    """The item's group: items of one story share their facts, and count as one."""
     question: str
     target: str
-    output: str
+    output: str = ""
     tokens: int
-    """Of facts and book."""
+    """Of facts and book; of a set's question, of the whole prompt."""
+    accepted: tuple[str, ...] = ()
+    """Answers that are accepted besides the target."""
+    rivals: tuple[str, ...] = ()
+    """Where every item of the set has some."""
+    log_probabilities: tuple[float, ...] = ()
+    """Of the target and of each rival after the prompt, in nats."""
+    skipped: str = ""
+    """Why the model was not asked; empty if it was."""
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        return (self.target, *self.accepted)
+
+    def to_json(self) -> dict[str, Any]:
+        """Without what only some sets' items have, where this one does not."""
+        optional = ("accepted", "rivals", "log_probabilities", "skipped")
+        return {name: value for name, value in asdict(self).items() if value or name not in optional}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Answered":
+        """Raises TypeError for other fields."""
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
 
 def cells(evaluation: Evaluation) -> list[EvaluationCell]:
-    """Short lengths first."""
+    """Short lengths first. Raises ValueError for a set that cannot be read."""
+    if evaluation.sets:
+        counts = {name: len(questions(name, evaluation.count)) for name in evaluation.sets}
+        return [
+            EvaluationCell(model=model, task=name, samples=count)
+            for model in evaluation.models
+            for name, count in counts.items()
+        ]
     return [
-        EvaluationCell(model=model, task=task, length=length, samples=samples)
+        EvaluationCell(model=model, task=f"qa{task}", length=length, samples=samples)
         for length, samples in zip(evaluation.lengths, evaluation.samples)
         for model in evaluation.models
         for task in evaluation.tasks
     ]
+
+
+def task_order(task: str) -> int:
+    """Sorts tasks by their numbers, after "mean"; question sets keep their order."""
+    number = task.removeprefix("qa")
+    return int(number) if number.isdecimal() else -(task == "mean")
 
 
 def short_digest(text: str) -> str:

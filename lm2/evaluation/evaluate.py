@@ -1,6 +1,6 @@
-"""Models x tasks x lengths: what each answers on BABILong-style items, kept answer by answer, and the table it makes.
+"""Models x question sets, or x tasks x lengths: what each model answers, kept answer by answer, and the tables of it.
 
-A cell (one model, task and length) is one JSON file in the output folder, written whole or not at all; an evaluation
+A cell (one model and set, or one model, task and length) is one JSON file in the output folder, written whole or not at all; an evaluation
 that was stopped goes on with the cells that are missing, and cells whose question has changed are asked again.
 """
 
@@ -8,7 +8,7 @@ import itertools
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import cast
@@ -17,19 +17,19 @@ import pandas as pd
 from joblib import Parallel, delayed, parallel_config
 
 from lm2.evaluation.answer_store import AnsweringModel, AnswerStore
-from lm2.evaluation.cells import Answered, Evaluation, EvaluationCell, Style, cells
-from lm2.evaluation.items import key_of, mixtures
-from lm2.evaluation.results import DIFFERENCES, TABLE, seal_results
+from lm2.evaluation.cells import Answered, Evaluation, EvaluationCell, cells
+from lm2.evaluation.items import Item, cost, items, key_of
+from lm2.evaluation.results import DIFFERENCES, SKIPPED, TABLE, seal_results
 from lm2.evaluation.tables import differences, table
 from lm2.files import write_table
 from lm2.model.finite import of_model
 from lm2.runs.generation import answers
-from lm2.tasks.babilong import Mixture, length_tokens
-from lm2.tasks.instructions import instructed_prompt, plain_prompt
+from lm2.runs.likelihood import log_likelihoods
 from lm2.weights.checkpoint import Checkpoint, load
 
 _LOG = logging.getLogger(__name__)
 _ANSWER_TOKENS = 20
+"""At least; in a set, as many as its longest answer has."""
 _ROWS = 32
 """Texts read side by side."""
 
@@ -46,7 +46,7 @@ def evaluate(
     `workers` processes share the cells, a thread each; short lengths come first for one, long ones for several.
     `on_cell` hears each cell and whether it had to be asked.
 
-    Raises ValueError for a model, task or length that is not there, and for what `mix` refuses.
+    Raises ValueError for a model, set, task or length that is not there, and for what `mix` refuses.
     """
     models = {name: AnsweringModel.of(load(name, evaluation.device, evaluation.dtype)) for name in evaluation.models}
     store, missing = AnswerStore(out), []
@@ -70,7 +70,7 @@ def evaluate(
         together = Parallel(workers, return_as="generator_unordered")
         groups = list(_side_by_side(evaluation, missing))
         if workers > 1:  # the longest first, or one process would be left with them at the end while the others wait
-            groups.sort(key=lambda few: -length_tokens(few[0].length))
+            groups.sort(key=lambda few: -sum(cost(evaluation, cell) for cell in few))
         work = (delayed(_ask_cells)(evaluation, few, out, models[few[0].model]) for few in groups)
         for asked in cast("Iterator[Sequence[EvaluationCell]]", together(work)):
             if on_cell is not None:
@@ -80,11 +80,12 @@ def evaluate(
 
 
 def _side_by_side(evaluation: Evaluation, missing: Sequence[EvaluationCell]) -> Iterator[list[EvaluationCell]]:
-    """Cells of one model and length that are asked together: few long texts alone would leave most of a batch empty."""
-    for _, group in itertools.groupby(missing, key=lambda cell: (cell.model, cell.length)):
+    """Cells of one model and length that are asked together: few long texts alone would leave most of a batch empty.
+    A set is asked alone."""
+    for (_, length), group in itertools.groupby(missing, key=lambda cell: (cell.model, cell.length)):
         found = list(group)
         rows = evaluation.seeds * sum(cell.samples for cell in found)
-        each = math.ceil(len(found) / min(len(found), math.ceil(rows / _ROWS)))
+        each = math.ceil(len(found) / min(len(found), math.ceil(rows / _ROWS))) if length else 1
         yield from (found[at : at + each] for at in range(0, len(found), each))
 
 
@@ -92,32 +93,35 @@ def _ask_cells(
     evaluation: Evaluation, cells: Sequence[EvaluationCell], out: Path, model: AnsweringModel
 ) -> Sequence[EvaluationCell]:
     checkpoint = _loaded(cells[0].model, evaluation.device, evaluation.dtype, model.digest)
-    items = [(cell, seed, mixture) for cell in cells for seed, mixture in mixtures(evaluation, cell)]
-    say = plain_prompt if evaluation.style is Style.PLAIN else instructed_prompt
-    answered: dict[EvaluationCell, list[Answered]] = {cell: [] for cell in cells}
-    for at in range(0, len(items), _ROWS):
-        rows = items[at : at + _ROWS]
-        texts = [say(mixture) for _, _, mixture in rows]
+    by_cell = {cell: items(evaluation, cell, checkpoint) for cell in cells}
+    asked = [item for cell in cells for item in by_cell[cell] if not item.answered.skipped]
+    max_tokens, stop = _ANSWER_TOKENS, "."
+    if evaluation.sets:
+        accepted = {answer for item in asked for answer in item.answered.answers}
+        max_tokens = max([max_tokens, *(len(checkpoint.tokenizer.encode(f" {answer}")) for answer in accepted)])
+        stop = "\n" if any("." in answer.rstrip(".") for answer in accepted) else stop
+    answered: list[Answered] = []
+    for start in range(0, len(asked), _ROWS):
+        rows = asked[start : start + _ROWS]
+        texts = [item.text for item in rows]
         with of_model(checkpoint.name):
-            said = answers(
-                checkpoint, texts, max_tokens=_ANSWER_TOKENS, stop=".", segment_length=evaluation.segment_length
+            outputs = answers(
+                checkpoint, texts, max_tokens=max_tokens, stop=stop, segment_length=evaluation.segment_length
             )
-        for (cell, seed, mixture), output in zip(rows, said):
-            answered[cell].append(_answered(seed, mixture, output))
-    for cell, found in answered.items():
-        AnswerStore(out).put(cell.file, key_of(evaluation, cell), model, [asdict(one) for one in found])
+            for item, output in zip(rows, outputs):
+                answered.append(_answered(checkpoint, item, output.strip(), evaluation.segment_length))
+    in_order = iter(answered)
+    for cell, all_items in by_cell.items():
+        found = [item.answered if item.answered.skipped else next(in_order) for item in all_items]
+        AnswerStore(out).put(cell.file, key_of(evaluation, cell), model, [each.to_json() for each in found])
     return cells
 
 
-def _answered(seed: int, mixture: Mixture, output: str) -> Answered:
-    return Answered(
-        seed=seed,
-        story=mixture.story_id,
-        question=mixture.question,
-        target=mixture.answer,
-        output=output.strip(),
-        tokens=mixture.tokens,
-    )
+def _answered(checkpoint: Checkpoint, item: Item, output: str, segment_length: int | None) -> Answered:
+    rivals = item.answered.rivals
+    pairs = [(item.text, f" {answer}") for answer in (item.answered.target, *rivals)] if rivals else []
+    likelihoods = log_likelihoods(checkpoint, pairs, segment_length=segment_length)
+    return replace(item.answered, output=output, log_probabilities=tuple(each.log_probability for each in likelihoods))
 
 
 @lru_cache(maxsize=2)
@@ -137,16 +141,26 @@ def _held(
     for cell in cells(evaluation):
         answers = store.get(cell.file, key_of(evaluation, cell), models[cell.model])
         try:
-            found[cell] = None if answers is None else [Answered(**answer) for answer in answers]
+            found[cell] = None if answers is None else list(map(Answered.from_json, answers))
         except TypeError:  # an earlier version's, which nothing vouches for
             found[cell] = None
     return found
 
 
 def _write_tables(evaluation: Evaluation, out: Path, models: dict[str, AnsweringModel]) -> None:
-    """table.csv, table.parquet: a row per model x task x length x metric. differences.csv, differences.parquet: models
-    in pairs."""
+    """table.csv, table.parquet: a row per model, set (or task and length) and metric. differences.csv,
+    differences.parquet: models in pairs."""
     done = {cell: found for cell, found in _held(evaluation, AnswerStore(out), models).items() if found}
-    for name, rows, columns in (("table", table(done), TABLE), ("differences", differences(done), DIFFERENCES)):
-        write_table(pd.DataFrame(rows, columns=list(columns)), out, name)
+    for cell, found in done.items():
+        if all(item.skipped for item in found):
+            _LOG.warning(
+                "%s can be asked none of the %d questions of %s: %s",
+                cell.model,
+                len(found),
+                cell.task,
+                found[0].skipped,
+            )
+    columns = (*TABLE, SKIPPED) if evaluation.sets else TABLE
+    for name, rows, names in (("table", table(done), columns), ("differences", differences(done), DIFFERENCES)):
+        write_table(pd.DataFrame(rows, columns=list(names)), out, name)
     seal_results(out, {name: model._asdict() for name, model in models.items()})

@@ -1,24 +1,86 @@
-"""The items of a cell: questions of bAbI or of the simulator, their facts hidden in books."""
+"""The items of a cell: the questions of a set, or of bAbI or the simulator with their facts hidden in books."""
 
 import hashlib
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
-from lm2.evaluation.cells import Evaluation, EvaluationCell, short_digest
+from lm2.evaluation.cells import Answered, Evaluation, EvaluationCell, Style, short_digest
 from lm2.files import State, state
-from lm2.tasks.babi import prompts
+from lm2.tasks.babi import prompts as prompts_of
 from lm2.tasks.babilong import Library, Mixture, fits, length_tokens, mix
+from lm2.tasks.encoded_prompt import NoTokenError, encode_prompt
+from lm2.tasks.instructions import instructed_prompt, plain_prompt
 from lm2.tasks.prompt import Prompt
+from lm2.tasks.sets.question_set import questions
 from lm2.tasks.simulator import simulate
 from lm2.tasks.stories import files_state, stories_in
 from lm2.text.tokens import Tokenizer
 from lm2.weights import bundled
+from lm2.weights.checkpoint import Checkpoint
+
+
+class Item(NamedTuple):
+    text: str
+    """What the model reads."""
+    answered: Answered
+    """Without the output."""
+
+
+def items(evaluation: Evaluation, cell: EvaluationCell, checkpoint: Checkpoint) -> list[Item]:
+    """The items of a cell; the same for every model, but for those of a set that its tokenizer cannot take."""
+    if cell.length:
+        put = plain_prompt if evaluation.style is Style.PLAIN else instructed_prompt
+        return [
+            Item(
+                put(mixture),
+                Answered(
+                    seed=seed,
+                    story=mixture.story_id,
+                    question=mixture.question,
+                    target=mixture.answer,
+                    tokens=mixture.tokens,
+                ),
+            )
+            for seed, mixture in mixtures(evaluation, cell)
+        ]
+    prompts = questions(cell.task, evaluation.count).prompts
+    with_rivals = all(prompt.rivals for prompt in prompts)
+    return [_item(checkpoint, prompt, prompt.rivals if with_rivals else (), evaluation) for prompt in prompts]
+
+
+def _item(checkpoint: Checkpoint, prompt: Prompt, rivals: tuple[str, ...], evaluation: Evaluation) -> Item:
+    tokens, skipped = 0, ""
+    try:
+        for answer in (*rivals, prompt.answer):
+            read = replace(prompt, answers=(answer,))
+            tokens = encode_prompt(checkpoint, read, evaluation.segment_length).answer.start
+    except NoTokenError as error:
+        skipped = str(error)
+    answered = Answered(
+        story=prompt.group,
+        question=prompt.question,
+        target=prompt.answer,
+        accepted=prompt.answers[1:],
+        rivals=rivals,
+        tokens=tokens,
+        skipped=skipped,
+    )
+    return Item(prompt.text, answered)
+
+
+def cost(evaluation: Evaluation, cell: EvaluationCell) -> int:
+    """Roughly the tokens that a cell's model reads."""
+    if cell.length:
+        return cell.samples * evaluation.seeds * max(200, length_tokens(cell.length))
+    return sum(len(prompt.text) // 4 + 1 for prompt in questions(cell.task, evaluation.count).prompts)
 
 
 def mixtures(evaluation: Evaluation, cell: EvaluationCell) -> Iterator[tuple[int, Mixture]]:
-    """The items of a cell with their seeds; the same for every model, and as far as they fit for every length."""
+    """The items of a task and length with their seeds; as far as they fit, the same for every length."""
     length = length_tokens(cell.length)
     tokenizer = _tokenizer(evaluation.length_tokenizer)
     library = (
@@ -27,18 +89,24 @@ def mixtures(evaluation: Evaluation, cell: EvaluationCell) -> Iterator[tuple[int
         else None
     )
     for seed in range(evaluation.seeds):
-        items = [prompt for prompt in _items(evaluation.babi, cell.task, cell.samples, seed) if fits(prompt, length)]
-        if not items:
-            raise ValueError(f"no item of qa{cell.task} fits into {cell.length}: choose a longer length")
-        random.Random(f"{seed}/qa{cell.task}").shuffle(items)
-        for prompt in items[: cell.samples]:
+        prompts = [prompt for prompt in _prompts(evaluation.babi, cell, seed) if fits(prompt, length)]
+        if not prompts:
+            raise ValueError(f"no item of {cell.task} fits into {cell.length}: choose a longer length")
+        random.Random(f"{seed}/{cell.task}").shuffle(prompts)
+        for prompt in prompts[: cell.samples]:
             yield seed, mix(prompt, length, library, tokenizer, seed=seed)
 
 
-def _items(babi: str | None, task: int, samples: int, seed: int) -> list[Prompt]:
+def _prompts(babi: str | None, cell: EvaluationCell, seed: int) -> list[Prompt]:
+    task = _number(cell)
     if babi is not None:
-        return list(prompts(stories_in(Path(babi), task)))
-    return list(prompts([simulate(task, seed=10**6 * (seed + 1) + at).story for at in range(samples)]))
+        return list(prompts_of(stories_in(Path(babi), task)))
+    first = 10**6 * (seed + 1)
+    return list(prompts_of([simulate(task, seed=first + index).story for index in range(cell.samples)]))
+
+
+def _number(cell: EvaluationCell) -> int:
+    return int(cell.task.removeprefix("qa"))
 
 
 def _tokenizer(name: str) -> Tokenizer:
@@ -58,8 +126,16 @@ def _library(books: str, found: State, tokenizer: Tokenizer) -> Library:
 
 def key_of(evaluation: Evaluation, cell: EvaluationCell) -> dict[str, object]:
     """What the answers of a cell depend on, apart from the model."""
+    if not cell.length:
+        asked = questions(cell.task, evaluation.count)
+        return {
+            "questions": asked.name,
+            "digest": asked.digest,
+            "segment_length": evaluation.segment_length,
+            "dtype": evaluation.dtype,
+        }
     return {
-        "task": cell.task,
+        "task": _number(cell),
         "length": cell.length,
         "samples": cell.samples,
         "seeds": evaluation.seeds,

@@ -8,7 +8,8 @@ from enum import Enum
 from lm2.intervals import Rate, rate
 from lm2.runs.interventions import Freeze, Intervention, Reset
 from lm2.runs.runner import run
-from lm2.tasks.encoded_prompt import encode_prompt
+from lm2.shown import shown
+from lm2.tasks.encoded_prompt import EncodedPrompt, NoTokenError, encode_prompt
 from lm2.tasks.prompt import Prompt
 from lm2.weights.checkpoint import Checkpoint
 
@@ -30,7 +31,7 @@ class RecallResult:
     story: str
     """Questions of one story share their facts: they count as one group."""
     right: bool
-    """Every token of the answer was the most probable one."""
+    """The most probable tokens were an accepted answer's, of as many tokens as the first one's."""
     distance: int | None
     """Segments between the question and the end of its last supporting fact; None where the file names no fact."""
     answer: str
@@ -44,12 +45,15 @@ class RecallReport:
     segment_length: int
     overall: Rate
     by_distance: dict[int, Rate]
+    """Of the questions whose facts are known."""
+    skipped: tuple[str, ...] = ()
+    """Of each question that could not be asked, which it was and why."""
 
 
 def ask(checkpoint: Checkpoint, prompt: Prompt, memory: Memory, segment_length: int | None = None) -> RecallResult:
-    """Feed a prompt and its answer, and see whether the model would have given the answer.
+    """Feed a prompt and its answer, and see whether the model would have given it, or another accepted one.
 
-    Raises ValueError as `run` does.
+    Raises ValueError as `run` and `encode_prompt` do.
     """
     asked = encode_prompt(checkpoint, prompt, segment_length)
     changes: tuple[Intervention, ...] = ()
@@ -61,11 +65,20 @@ def ask(checkpoint: Checkpoint, prompt: Prompt, memory: Memory, segment_length: 
     said = tuple(map(int, trace.logits[list(asked.rows)].argmax(-1)))
     return RecallResult(
         story=prompt.group,
-        right=said == asked.answer_ids,
+        right=said == asked.answer_ids or any(_ids(checkpoint, asked, answer) == said for answer in prompt.answers[1:]),
         distance=asked.distance,
         answer=prompt.answer,
         predicted=checkpoint.tokenizer.decode_after(asked.tokens.ids[: asked.answer.start], said).strip(),
     )
+
+
+def _ids(checkpoint: Checkpoint, asked: EncodedPrompt, answer: str) -> tuple[int, ...] | None:
+    """The tokens of another answer in the place of the one that was read; None where the tokenizer lacks one."""
+    try:
+        other = replace(asked.prompt, answers=(answer,))
+        return encode_prompt(checkpoint, other, asked.spec.segment_length).answer_ids
+    except NoTokenError:
+        return None
 
 
 def recall(
@@ -76,17 +89,20 @@ def recall(
     segment_length: int | None = None,
     on_question: Callable[[int], None] | None = None,
 ) -> RecallReport:
-    """Ask every question and sum up, in all and by distance.
+    """Ask every question that the tokenizer can take and sum up, in all and by distance.
 
-    Raises ValueError when there is no question.
+    Raises ValueError when there is none.
     """
-    asked = []
-    for prompt in prompts:
-        asked.append(ask(checkpoint, prompt, memory, segment_length))
+    asked, skipped = [], []
+    for number, prompt in enumerate(prompts, start=1):
+        try:
+            asked.append(ask(checkpoint, prompt, memory, segment_length))
+        except NoTokenError as error:
+            skipped.append(f"question {number} ({shown(prompt.question)}): {error}")
         if on_question is not None:
-            on_question(len(asked))
+            on_question(number)
     if not asked:
-        raise ValueError("there is no question to ask")
+        raise ValueError(f"there is no question to ask{''.join(f'; {reason}' for reason in skipped[:1])}")
     by_distance: dict[int, list[RecallResult]] = defaultdict(list)
     for one in asked:
         if one.distance is not None:
@@ -96,6 +112,7 @@ def recall(
         segment_length=segment_length or checkpoint.config.segment_length,
         overall=_rate(asked),
         by_distance={distance: _rate(by_distance[distance]) for distance in sorted(by_distance)},
+        skipped=tuple(skipped),
     )
 
 

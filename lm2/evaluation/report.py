@@ -1,20 +1,27 @@
 """An evaluation as Markdown: tables with intervals beside the paper's numbers, and what to know before reading
-either."""
+either; or tables of question sets."""
 
+import itertools
 import math
+import re
+from collections.abc import Iterator
 
 import pandas as pd
 
 from lm2.evaluation import paper
-from lm2.evaluation.results import Results
+from lm2.evaluation.results import SKIPPED, Results
 from lm2.intervals import Bounded
 from lm2.markdown import table
 
 
 def markdown(results: Results, command: str) -> str:
     """The whole report. `command` is what made the results, and makes them again."""
-    parts = ["# BABILong-style benchmark", f"Made by\n\n```\n{command}\n```"]
-    for metric in dict.fromkeys(results.table["metric"]):
+    made_by = f"Made by\n\n```\n{command}\n```"
+    if not results.lengths:
+        sections = [(f"## Scoring: {metric}", *_sets(results, metric)) for metric in results.metrics]
+        return "\n\n".join(["# Question sets", made_by, *itertools.chain(*sections)]) + "\n"
+    parts = ["# BABILong-style benchmark", made_by]
+    for metric in results.metrics:
         parts += [f"## Scoring: {metric}", _by_length(results, metric), _leads(results, metric)]
         parts += [f"### {length}\n\n{_tasks(results, metric, length)}" for length in results.lengths]
     parts += ["## What the paper prints (Table 3, mean over ten tasks, %)", _printed()]
@@ -23,6 +30,36 @@ def markdown(results: Results, command: str) -> str:
         "\n".join(f"- {note}" for note in dict.fromkeys(note for task in results.tasks for note in paper.notes(task))),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _sets(results: Results, metric: str) -> Iterator[str]:
+    rows = results.table.loc[results.table["metric"] == metric]
+    lines = []
+    for name in [*[name for name in results.tasks if name != "mean"], "mean"]:
+        here = rows.loc[rows["task"] == name].set_index("model")
+        if not here.empty:
+            first = here.iloc[0]
+            shares = [share(here.loc[model]) if model in here.index else "" for model in results.models]
+            constant = f"{_escaped(first['constant'])} {100 * first['constant_mean']:.1f}".strip()
+            skipped = "/".join(str(here.loc[model, SKIPPED]) if model in here.index else "" for model in results.models)
+            lines.append([_escaped(name), *shares, str(first["n"]), constant, f"{100 * first['ceiling']:.1f}", skipped])
+    yield table(["question set", *results.models, "items", "best constant", "ceiling", "skipped"], lines)
+    rows = results.differences.loc[
+        (results.differences["metric"] == metric) & (results.differences["kind"] == "difference")
+    ]
+    order = {model: index for index, model in enumerate(results.models)}
+    lines = [
+        [f"{row['model']} - {row['baseline']}", _escaped(row["task"]), share(row, sign=True), str(row["n"])]
+        for _, row in rows.iterrows()
+        if order[row["model"]] < order[row["baseline"]]  # the other way round would say the same
+    ]
+    if lines:
+        yield "Same items, paired:\n\n" + table(["models", "question set", "difference (points)", "items"], lines)
+
+
+def _escaped(text: str) -> str:
+    """A set's name or an answer as a Markdown cell."""
+    return re.sub(r"([\\`*_\[\]<>|])", r"\\\1", " ".join(text.split()))
 
 
 def _by_length(results: Results, metric: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
+from lm2.evaluation.cells import task_order
 from lm2.files import spreadsheet_text
 from lm2.sealed import read_sealed, write_sealed
 from lm2.tasks.babilong import length_tokens
@@ -32,6 +33,8 @@ TABLE = (
 )
 DIFFERENCES = ("model", "baseline", "task", "length", "metric", "kind", "n", "groups", "mean", "low", "high")
 """The columns of the two tables."""
+SKIPPED = "skipped"
+"""One more column, where question sets were asked: items of which the model's tokenizer lacks a token."""
 _NUMBERS = ("n", "groups", "mean", "low", "high", "constant_mean", "ceiling")
 
 _TABLES = ("table.csv", "differences.csv")
@@ -42,7 +45,7 @@ _KIND = "evaluation"
 @dataclass(frozen=True, kw_only=True)
 class Results:
     table: pd.DataFrame
-    """A row per model, task, length and metric; shares of 1."""
+    """A row per model, task, length and metric; shares of 1. A question set is a task without a length."""
     differences: pd.DataFrame
     """A row per pair of models that were asked the same, task, length and metric; none where there is no such pair."""
 
@@ -60,11 +63,16 @@ class Results:
     @property
     def tasks(self) -> list[str]:
         """The mean first, where there is one."""
-        return sorted(set(self.table["task"]), key=lambda task: -1 if task == "mean" else int(task.removeprefix("qa")))
+        return sorted(dict.fromkeys(self.table["task"]), key=task_order)
 
     @property
     def lengths(self) -> list[str]:
-        return sorted(set(self.table["length"]), key=length_tokens)
+        """None where question sets were asked."""
+        return sorted(set(filter(None, self.table["length"])), key=length_tokens)
+
+    @property
+    def metrics(self) -> list[str]:
+        return list(dict.fromkeys(self.table["metric"]))
 
 
 def seal_results(folder: Path, models: Mapping[str, Mapping[str, str]]) -> None:

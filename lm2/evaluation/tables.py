@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from lm2.evaluation.cells import Answered, EvaluationCell
+from lm2.evaluation.cells import Answered, EvaluationCell, task_order
+from lm2.evaluation.metrics import CHOICE, METRICS, metrics_of
+from lm2.evaluation.results import SKIPPED
 from lm2.intervals import bootstrap, difference, rate
-from lm2.tasks.babilong import exact_score, official_score
 
-METRICS = {"official": official_score, "exact": exact_score}
+_CONSTANTS = 64
+"""Of a set's accepted answers, the most frequent ones, which are tried as the best constant."""
 
 Answers = dict[EvaluationCell, list[Answered]]
 Row = dict[str, Any]
@@ -24,47 +26,61 @@ def table(done: Answers) -> list[Row]:
     """Tidy rows. Shares are of 1, with 95 % intervals clustered by story.
 
     `constant` is the answer that would be right most often on the task's items of all lengths if it were always given,
-    and `constant_mean` how often it is right on these items; `ceiling` is what printing every target would score. Rows
-    of task "mean" hold the unweighted mean over tasks, of lengths at which all of a model's tasks were asked.
+    and `constant_mean` how often it is right on these items (where answers stand against rivals, how often a guess
+    is); `ceiling` is what printing every target would score. Rows of task "mean" hold the unweighted mean over tasks
+    or sets, of lengths at which all of a model's tasks were asked. Items that were skipped are left out, and counted
+    in the rows of sets.
     """
     rows = []
-    all_items: dict[int, list[Answered]] = {}
+    all_items: dict[str, list[Answered]] = {}
     for cell, found in done.items():
         all_items.setdefault(cell.task, []).extend(found)
-    constants = {
-        (task, metric): best_constant(task, items, metric) for task, items in all_items.items() for metric in METRICS
-    }
+    constants: dict[tuple[str, str], str] = {}
     for cell, found in done.items():
-        for metric, score in METRICS.items():
-            right = [score(cell.task, one.question, one.target, one.output) for one in found]
-            constant = constants[cell.task, metric]
-            constant_mean = float(np.mean([score(cell.task, one.question, one.target, constant) for one in found]))
-            shares = asdict(rate(right, [one.story for one in found]))
+        asked = [item for item in found if not item.skipped]
+        for metric in metrics_of(cell, found) if asked else ():
+            if metric == CHOICE:
+                constant, chances = "", [1 / (1 + len(item.rivals)) for item in asked]
+            else:
+                if (cell.task, metric) not in constants:
+                    constants[cell.task, metric] = best_constant(cell.task, all_items[cell.task], metric)
+                constant = constants[cell.task, metric]
+                chances = _scores(metric, cell.task, asked, [constant] * len(asked))
+            targets = [1.0] if metric == CHOICE else _scores(metric, cell.task, asked, [item.target for item in asked])
+            shares = asdict(rate(_outputs(metric, cell, asked), [item.story for item in asked]))
             shares["mean"] = shares.pop("accuracy")
             rows.append(
                 {
                     "model": cell.model,
-                    "task": f"qa{cell.task}",
+                    "task": cell.task,
                     "length": cell.length,
                     "metric": metric,
                     **shares,
                     "constant": constant,
-                    "constant_mean": constant_mean,
-                    "ceiling": float(
-                        np.mean([score(cell.task, one.question, one.target, one.target) for one in found])
-                    ),
+                    "constant_mean": float(np.mean(chances)),
+                    "ceiling": float(np.mean(targets)),
+                    **({} if cell.length else {SKIPPED: len(found) - len(asked)}),
                 }
             )
     return rows + [row for group in _by_length(done) for row in _mean_rows(*group, rows)]
 
 
-def best_constant(task: int, items: Sequence[Answered], metric: str) -> str:
-    """The one answer that would score best on these items."""
-    score = METRICS[metric]
-    counts = Counter((one.question, one.target) for one in items)
+def _scores(metric: str, task: str, items: Sequence[Answered], outputs: Sequence[str]) -> list[float]:
+    return [METRICS[metric](task, item, output) for item, output in zip(items, outputs, strict=True)]
+
+
+def _outputs(metric: str, cell: EvaluationCell, items: Sequence[Answered]) -> list[float]:
+    return _scores(metric, cell.task, items, [item.output for item in items])
+
+
+def best_constant(task: str, items: Sequence[Answered], metric: str) -> str:
+    """The one answer that would score best on these items, among the most frequent ones."""
+    counts = Counter((item.question if metric == "official" else "", item.answers) for item in items)
+    frequent = Counter(answer for item in items for answer in item.answers).most_common(_CONSTANTS)
+    examples = {(item.question if metric == "official" else "", item.answers): item for item in items}
     totals = {
-        said: sum(n * score(task, question, target, said) for (question, target), n in counts.items())
-        for said in {one.target for one in items}
+        answer: sum(n * METRICS[metric](task, examples[asked], answer) for asked, n in counts.items())
+        for answer, _ in frequent
     }
     return max(sorted(totals), key=totals.__getitem__)
 
@@ -75,49 +91,59 @@ def differences(done: Answers) -> list[Row]:
     rows: list[Row] = []
     for length, by_model in _by_length(done):
         for model, baseline in itertools.permutations(by_model, 2):
-            tasks = [f"qa{cell.task}" for cell in by_model[model]]
-            if tasks != [f"qa{cell.task}" for cell in by_model[baseline]]:
+            tasks = [cell.task for cell in by_model[model]]
+            if tasks != [cell.task for cell in by_model[baseline]]:
                 continue
             for metric in METRICS:
-                pairs = [_paired(a, b, done, metric) for a, b in zip(by_model[model], by_model[baseline])]
-                found = [(task, "difference", asdict(difference(*pair))) for task, pair in zip(tasks, pairs)]
-                found += [("mean", kind, values) for kind, values in _mean_differences(pairs)]
+                pairs = {
+                    task: pair
+                    for task, mine, theirs in zip(tasks, by_model[model], by_model[baseline])
+                    if (pair := _paired(mine, theirs, done, metric))
+                }
+                found = [(task, "difference", asdict(difference(*pair))) for task, pair in pairs.items()]
+                if len(pairs) == len(tasks):
+                    found += [("mean", kind, values) for kind, values in _mean_differences([*pairs.values()])]
                 same = {"model": model, "baseline": baseline, "length": length, "metric": metric}
                 rows += [{**same, "task": task, "kind": kind, **values} for task, kind, values in found]
     return rows
 
 
-_Pair = tuple[list[bool], list[bool], list[str]]
-"""Whether each item was right, of the model and of its baseline, and the item's story."""
+_Pair = tuple[list[float], list[float], list[str]]
+"""Each item's score, of the model and of its baseline, and the item's story."""
 
 
-def _paired(one: EvaluationCell, other: EvaluationCell, done: Answers, metric: str) -> _Pair:
-    score = METRICS[metric]
+def _paired(one: EvaluationCell, other: EvaluationCell, done: Answers, metric: str) -> _Pair | None:
+    """The items that both were asked; None where there is none, or the metric is not theirs."""
     mine, theirs = done[one], done[other]
     if [(a.seed, a.story, a.question) for a in mine] != [(b.seed, b.story, b.question) for b in theirs]:
         raise ValueError(f"{one.file} and {other.file} hold different items, which cannot be paired")
-    scores = [[score(one.task, a.question, a.target, a.output) for a in answered] for answered in (mine, theirs)]
-    return scores[0], scores[1], [a.story for a in mine]
+    both = [(a, b) for a, b in zip(mine, theirs) if not a.skipped and not b.skipped]
+    if metric not in metrics_of(one, mine) or not both:
+        return None
+    first, second = zip(*both)
+    return _outputs(metric, one, first), _outputs(metric, other, second), [item.story for item in first]
 
 
 def _by_length(done: Answers) -> Iterator[tuple[str, dict[str, list[EvaluationCell]]]]:
     """For each length, each model's cells by task; models that lack a task that they have at another length are left
     out."""
-    all_tasks: dict[str, set[int]] = {}
+    all_tasks: dict[str, set[str]] = {}
     for cell in done:
         all_tasks.setdefault(cell.model, set()).add(cell.task)
     for length in dict.fromkeys(cell.length for cell in done):
         by_model: dict[str, list[EvaluationCell]] = {}
-        for cell in sorted((cell for cell in done if cell.length == length), key=lambda cell: cell.task):
+        for cell in sorted((cell for cell in done if cell.length == length), key=lambda cell: task_order(cell.task)):
             by_model.setdefault(cell.model, []).append(cell)
         yield length, {model: found for model, found in by_model.items() if len(found) == len(all_tasks[model])}
 
 
 def _mean_rows(length: str, by_model: dict[str, list[EvaluationCell]], rows: Sequence[Row]) -> Iterator[Row]:
-    """Means over tasks. Tasks have different stories, so their intervals' halves add up as squares (Zou and Donner
+    """Means over tasks, by the metrics that all have. Tasks have different stories, so their intervals' halves add up as squares (Zou and Donner
     2008)."""
     for model, metric in itertools.product(by_model, METRICS):
         own = [row for row in rows if (row["model"], row["length"], row["metric"]) == (model, length, metric)]
+        if len(own) < len(by_model[model]):
+            continue
         mean, constant_mean, ceiling = (
             float(np.mean([row[name] for row in own])) for name in ("mean", "constant_mean", "ceiling")
         )
@@ -137,6 +163,7 @@ def _mean_rows(length: str, by_model: dict[str, list[EvaluationCell]], rows: Seq
             "constant": "",
             "constant_mean": constant_mean,
             "ceiling": ceiling,
+            **({} if length else {SKIPPED: sum(row[SKIPPED] for row in own)}),
         }
 
 

@@ -211,11 +211,17 @@ def official_score(task: str | int, question: str, target: str, output: str) -> 
 
 
 def exact_score(task: str | int, question: str, target: str, output: str) -> bool:
-    """Whether an output is the target: case, outer blanks and all after the first full stop aside; lists in any
-    order."""
+    """Whether an output is the target, as `same_answer` compares them. Raises ValueError as `official_score` does."""
     _labels(task)
-    said, wanted = output.lower().partition(".")[0], target.lower()
-    return sorted(part.strip() for part in said.split(",")) == sorted(part.strip() for part in wanted.split(","))
+    return same_answer(target, output)
+
+
+def same_answer(target: str, output: str) -> bool:
+    """Whether they are equal: case, outer blanks and all after the first full stop (not one within the target) aside;
+    lists in any order."""
+    wanted = target.lower().strip()
+    said = ".".join(output.lower().strip().split(".")[: wanted.rstrip(".").count(".") + 1])
+    return sorted(map(str.strip, said.split(","))) == sorted(map(str.strip, wanted.rstrip(".").split(",")))
 
 
 def _labels(task: str | int) -> tuple[str, ...]:

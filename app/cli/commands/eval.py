@@ -31,19 +31,24 @@ if TYPE_CHECKING:
 def add_eval(commands: Commands) -> None:
     parser = commands.add(
         "eval",
-        "compare models on BABILong-style tasks by length",
+        "compare models on question sets, or on BABILong-style tasks by length",
         _eval,
         "Tables have intervals and paired differences. A stopped evaluation resumes.",
     )
     add_models(parser)
     add_segment_length(parser)
-    words = "a range, or a list such as qa1,qa3,qa7-qa9"
-    parser.add_argument("--tasks", default="qa1-qa10", metavar="qaN-qaN", help=words)
-    words = "tokens of facts and book text, plus 300: 0k,1k,2k,... 1M (default %(default)s: facts alone)"
-    parser.add_argument("--lengths", default="0k", metavar="0k,1k", help=words)
-    words = "items per task and seed, one number or one for each length"
-    parser.add_argument("--samples", default="100", metavar="N", help=words)
-    parser.add_argument("--seeds", type=whole_number(1, 1000), default=1, metavar="S", help="seeds 0..S-1 are pooled")
+    words = "question sets, such as babi:qa1,mmlu:astronomy,mine.jsonl (default: BABILong's tasks, with what follows)"
+    parser.add_argument("--sets", metavar="A,B", help=words)
+    words = "of each set, the first N questions (default: all of a file's, 64 of a built-in set)"
+    parser.add_argument("-n", "--n", type=whole_number(1, MOST), metavar="N", help=words)
+    words = "a range, or a list such as qa1,qa3,qa7-qa9 (default: qa1-qa10)"
+    parser.add_argument("--tasks", metavar="qaN-qaN", help=words)
+    words = "tokens of facts and book text, plus 300: 0k,1k,2k,... 1M (default 0k: facts alone)"
+    parser.add_argument("--lengths", metavar="0k,1k", help=words)
+    words = "items per task and seed, one number or one for each length (default: 100)"
+    parser.add_argument("--samples", metavar="N", help=words)
+    words = "seeds 0..S-1 are pooled (default: 1)"
+    parser.add_argument("--seeds", type=whole_number(1, 1000), metavar="S", help=words)
     words = (
         "folder or archive in the official bAbI layout, of which the test files are used, or else the"
         " last tenth of each file's stories (default: the data folder's, or else simulated stories)"
@@ -51,14 +56,14 @@ def add_eval(commands: Commands) -> None:
     parser.add_argument("--babi-dir", type=Path, metavar="PATH", help=words)
     words = "text or folder of texts to hide facts in (default: the data folder's)"
     parser.add_argument("--books", type=Path, metavar="PATH", help=words)
-    words = "bundled checkpoint or tokenizer.json whose tokens measure length"
-    parser.add_argument("--length-tokenizer", default="babi-lm2", metavar="NAME", help=words)
-    words = "instructed: the five-part prompt for pretrained models"
-    parser.add_argument("--style", choices=("plain", "instructed"), default="plain", help=words)
+    words = "bundled checkpoint or tokenizer.json whose tokens measure length (default: babi-lm2)"
+    parser.add_argument("--length-tokenizer", metavar="NAME", help=words)
+    words = "instructed: the five-part prompt for pretrained models (default: plain)"
+    parser.add_argument("--style", choices=("plain", "instructed"), help=words)
     parser.add_argument("--workers", type=whole_number(1, 1000), metavar="N", help="processes (default: one per core)")
     words = "folder of answers and tables; answers already there are reused"
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help=words)
-    words = "also write the tables as Markdown, next to the paper's (default: no)"
+    words = "also write the tables as Markdown, a grid's next to the paper's (default: no)"
     parser.add_argument("--report", type=Path, metavar="FILE.md", help=words)
 
 
@@ -69,6 +74,28 @@ def add_language(commands: Commands) -> None:
     parser.add_argument("--passages", type=whole_number(2, MOST), default=40, metavar="N", help="number of passages")
     words = "characters per passage"
     parser.add_argument("--characters", type=whole_number(100, MOST), default=4000, metavar="N", help=words)
+
+
+_GRID = {
+    "tasks": "qa1-qa10", "lengths": "0k", "samples": "100", "seeds": 1, "babi_dir": None, "books": None,
+    "length_tokenizer": "babi-lm2", "style": "plain",
+}  # fmt: skip
+"""The arguments of BABILong's tasks by length, which are not those of question sets, with their defaults."""
+
+
+def parse_sets(text: str) -> tuple[str, ...]:
+    """ "babi:qa1,simulated:qa1?people=Anna,Paul" is two names: after a question mark, a comma begins a set only where a
+    built-in one or a file follows."""
+    from lm2.tasks.sets.question_set import BUILT_IN, file_of
+
+    names: list[str] = []
+    for piece in text.split(","):
+        path = None if piece.partition(":")[0] in BUILT_IN or not piece.strip() else file_of(piece)
+        if names and "?" in names[-1] and path is not None and not Path(path).exists():
+            names[-1] += f",{piece}"
+        else:
+            names.append(piece)
+    return tuple(names)
 
 
 def parse_tasks(text: str) -> tuple[int, ...]:
@@ -93,26 +120,21 @@ def _parse_samples(text: str, lengths: int) -> tuple[int, ...]:
 def _eval(chosen: argparse.Namespace) -> Output:
     from lm2.evaluation.cells import cells
     from lm2.evaluation.evaluate import evaluate
+    from lm2.evaluation.items import cost
     from lm2.evaluation.report import markdown
     from lm2.evaluation.results import read_results
-    from lm2.tasks.babilong import length_tokens
 
     check_folder(chosen.out, "cells")
     check_file(chosen.report)
     evaluation = _evaluation(chosen)
-
-    def cost(cell: "EvaluationCell") -> int:
-        """Roughly the tokens of a cell, for the progress bar."""
-        return cell.samples * evaluation.seeds * max(200, length_tokens(cell.length))
-
-    total, done = sum(map(cost, cells(evaluation))), 0
+    total, done = sum(cost(evaluation, cell) for cell in cells(evaluation)), 0
     with progress("token", scale=True) as on_progress:
 
         def on_cell(cell: "EvaluationCell", computed: bool) -> None:
             nonlocal done
-            done += cost(cell)
+            done += cost(evaluation, cell)
             source = "" if computed else " (was there)"
-            on_progress(done, total, f"{cell.model} qa{cell.task} {cell.length}{source}")
+            on_progress(done, total, f"{cell.model} {cell.task} {cell.length}".rstrip() + source)
 
         evaluate(evaluation, chosen.out, workers=chosen.workers or os.cpu_count() or 1, on_cell=on_cell)
     results = read_results(chosen.out)
@@ -129,6 +151,19 @@ def _evaluation(chosen: argparse.Namespace) -> "Evaluation":
     from lm2.tasks import stories
     from lm2.tasks.babilong import length_tokens
 
+    models = tuple(chosen.models.split(","))
+    model_options = {"segment_length": chosen.segment_length, "device": chosen.device, "dtype": chosen.dtype}
+    if chosen.sets is not None:
+        grid = [name for name in _GRID if getattr(chosen, name) is not None]
+        if grid:
+            option = grid[0].replace("_", "-")
+            raise ValueError(f"--sets asks question sets, and --{option} is of BABILong's tasks: give one of them")
+        return Evaluation(models=models, sets=parse_sets(chosen.sets), count=chosen.n, **model_options)
+    if chosen.n is not None:
+        raise ValueError("--n is how many questions of each set are asked, and needs --sets; of tasks it is --samples")
+    for name, default in _GRID.items():
+        if getattr(chosen, name) is None:
+            setattr(chosen, name, default)
     data = stories.data_folder()
     babi = chosen.babi_dir or (data / "babi" if data else None)
     books = chosen.books or (data / "books" / "test" if data else None)
@@ -139,7 +174,7 @@ def _evaluation(chosen: argparse.Namespace) -> "Evaluation":
             "or set LM2_DATA_DIR to a folder with books/test"
         )
     return Evaluation(
-        models=tuple(chosen.models.split(",")),
+        models=models,
         tasks=parse_tasks(chosen.tasks),
         lengths=lengths,
         samples=_parse_samples(chosen.samples, len(lengths)),
@@ -148,20 +183,25 @@ def _evaluation(chosen: argparse.Namespace) -> "Evaluation":
         books=None if books is None else str(books),
         length_tokenizer=chosen.length_tokenizer,
         style=Style(chosen.style),
-        segment_length=chosen.segment_length,
-        device=chosen.device,
-        dtype=chosen.dtype,
+        **model_options,
     )
 
 
 def _means(results: "Results", out: Path) -> Iterator[str]:
-    for row in results.table[results.table["task"] == "mean"].itertuples():
+    """The means over tasks by length; or every set."""
+    from lm2.evaluation.results import SKIPPED
+
+    table = results.table if not results.lengths else results.table[results.table["task"] == "mean"]
+    for row in table.itertuples():
         share = f"{100 * row.mean:5.1f} % ({100 * row.low:.1f} to {100 * row.high:.1f})"
+        constants = f"best constant{'s' if row.task == 'mean' else ''} {100 * row.constant_mean:.1f}"
+        more = f"; {row.skipped} skipped" if getattr(row, SKIPPED, 0) else ""
         yield (
-            f"{row.metric:>8} {row.length:>5}  {row.model:<14} {share}, n = {row.n}; "
-            f"best constants {100 * row.constant_mean:.1f}, ceiling {100 * row.ceiling:.1f}"
+            f"{row.metric:>8} {row.length if results.lengths else row.task:>5}  {row.model:<14} {share}, n = {row.n}; "
+            f"{constants}, ceiling {100 * row.ceiling:.1f}{more}"
         )
-    yield f"{out / 'table.csv'} and {out / 'differences.csv'} have every task; the .parquet files have the same."
+    every = "task" if results.lengths else "set"
+    yield f"{out / 'table.csv'} and {out / 'differences.csv'} have every {every}; the .parquet files have the same."
 
 
 def _language(chosen: argparse.Namespace) -> Output:
@@ -188,7 +228,11 @@ def _language_lines(measured: "list[Measured]", text: str) -> Iterator[str]:
 
 def _arguments(chosen: argparse.Namespace) -> str:
     """The arguments on which the numbers depend; of the later ones, those that are not the defaults."""
-    defaults = dict.fromkeys(("models", "tasks", "lengths", "samples", "seeds", "babi_dir", "books"))
+    defaults = dict.fromkeys(("models", "sets", "n", "tasks", "lengths", "samples", "seeds", "babi_dir", "books"))
     defaults |= {"length_tokenizer": "babi-lm2", "style": "plain", "segment_length": None, "dtype": "float32"}
     values = {name: getattr(chosen, name) for name in defaults}
-    return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in values.items() if value != defaults[name])
+    return " ".join(
+        f"--{name.replace('_', '-')} {value}"
+        for name, value in values.items()
+        if value is not None and value != defaults[name]
+    )

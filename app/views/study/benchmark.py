@@ -1,12 +1,14 @@
 """Results of evaluations, beside the paper's tables."""
 
+from typing import NamedTuple
+
 import numpy as np
 import pandas as pd
 
 from app.views.kinds import Line, Lines, Table
 from lm2.evaluation import paper
 from lm2.evaluation.report import percent, share
-from lm2.evaluation.results import Results
+from lm2.evaluation.results import SKIPPED, Results
 from probes.findings import Column, columns_of
 
 METRICS = {
@@ -15,6 +17,9 @@ METRICS = {
         " target alone."
     ),
     "exact": "The answer, up to its full stop, is the target.",
+    "contains": "An accepted answer stands in what the model says, as whole words.",
+    "f1": "The words that what the model says and an accepted answer share, as SQuAD counts them (token F1).",
+    "choice": "The answer is likelier, per character, than each of its rivals. By chance: one over answer and rivals.",
 }
 
 
@@ -24,17 +29,16 @@ def pairs(results: Results) -> list[str]:
 
 
 def curves(results: Results, task: str, metric: str) -> Lines:
-    """Accuracy by length with 95 % bands, and the best constant answer."""
-    rows = results.table[(results.table["task"] == task) & (results.table["metric"] == metric)]
-    lengths = results.lengths
-    lines = [_line(model, rows[rows["model"] == model], lengths, 100.0) for model in results.models]
-    constant = rows.drop_duplicates("length").set_index("length")["constant_mean"].reindex(lengths).to_numpy(float)
-    lines.append(Line(name="best constant answer", values=100 * constant))
+    """Accuracy by length, or by question set, with 95 % bands, and the best constant answer."""
+    rows, axis = _along(results, results.table[results.table["metric"] == metric], task)
+    lines = [_line(model, rows[rows["model"] == model], axis) for model in results.models]
+    constant = rows.drop_duplicates(axis.column).set_index(axis.column)["constant_mean"].reindex(axis.ticks)
+    lines.append(Line(name="best constant answer", values=100 * constant.to_numpy(float)))
     return Lines(
         lines=tuple(lines),
-        ticks=tuple(lengths),
-        x_title="length (tokens of facts and book text, plus 300)",
-        y_title=f"accuracy (%, {metric}), {_pooled(task)}",
+        ticks=axis.ticks,
+        x_title=axis.title,
+        y_title=f"accuracy (%, {metric}){axis.of}",
         y_range=(0, 102),
     )
 
@@ -55,14 +59,12 @@ def printed_curves(task: str) -> Lines:
 
 def lead(results: Results, pair: str, task: str, metric: str) -> Lines:
     """One model minus another on the same items, in points, with 95 % bands."""
-    rows = _pair(results, pair, metric, "difference")
-    rows = rows[rows["task"] == task]
-    lengths = results.lengths
+    rows, axis = _along(results, _pair(results, pair, metric, "difference"), task)
     return Lines(
-        lines=(_line(pair, rows, lengths, 100.0), Line(name="no difference", values=np.zeros(len(lengths)))),
-        ticks=tuple(lengths),
-        x_title="length (tokens of facts and book text, plus 300)",
-        y_title=f"points ({metric}), {_pooled(task)}",
+        lines=(_line(pair, rows, axis), Line(name="no difference", values=np.zeros(len(axis.ticks)))),
+        ticks=axis.ticks,
+        x_title=axis.title,
+        y_title=f"points ({metric}){axis.of}",
     )
 
 
@@ -90,8 +92,9 @@ def by_length(results: Results, task: str, metric: str) -> Table:
 
 def by_task(results: Results, metric: str, length: str) -> Table:
     """A row for each task at one length: the models with intervals, the best constant answer, the ceiling, and the
-    paper's numbers."""
+    paper's numbers; or a row for each question set, with what was skipped, where some was."""
     rows = results.table[(results.table["metric"] == metric) & (results.table["length"] == length)]
+    skipped = rows[rows[SKIPPED] > 0] if SKIPPED in rows else rows.iloc[:0]
     lines = []
     for task in [*[task for task in results.tasks if task != "mean"], "mean"]:
         ours = rows[rows["task"] == task].set_index("model")
@@ -100,7 +103,8 @@ def by_task(results: Results, metric: str, length: str) -> Table:
         shares = [share(ours.loc[model]) if model in ours.index else "" for model in results.models]
         first = ours.iloc[0]
         constant = f"{100 * first['constant_mean']:.1f} {first['constant']}".strip()
-        theirs = [paper.printed(model, task, length) for model in paper.COMPARED]
+        theirs = [paper.printed(model, task, length) for model in paper.COMPARED] if length else []
+        left_out = skipped[skipped["task"] == task]
         lines.append(
             (
                 task,
@@ -109,10 +113,13 @@ def by_task(results: Results, metric: str, length: str) -> Table:
                 constant,
                 f"{100 * first['ceiling']:.1f}",
                 *("" if np.isnan(value) else f"{value:.1f}" for value in theirs),
+                *([", ".join(f"{row.model} {row.skipped}" for row in left_out.itertuples())] if len(skipped) else []),
             )
         )
-    models, theirs = [Column(model, "%") for model in results.models], [f"paper: {model}" for model in paper.COMPARED]
-    headers = ("task", *models, "items", Column("best constant", "%"), Column("ceiling", "%"), *theirs)
+    models = [Column(model, "%") for model in results.models]
+    theirs = [f"paper: {model}" for model in paper.COMPARED] if length else []
+    headers = ("task" if length else "question set", *models, "items", Column("best constant", "%"))
+    headers = (*headers, Column("ceiling", "%"), *theirs, *(["skipped"] if len(skipped) else []))
     return Table(columns=columns_of(headers, lines), rivals=_rivals(models))
 
 
@@ -132,7 +139,26 @@ def _pair(results: Results, pair: str, metric: str, kind: str) -> pd.DataFrame:
     ]
 
 
-def _line(name: str, rows: pd.DataFrame, lengths: list[str], unit: float) -> Line:
-    by_length = rows.set_index("length").reindex(lengths)
-    values, low, high = (unit * by_length[column].to_numpy(float) for column in ("mean", "low", "high"))
+class _Axis(NamedTuple):
+    """What results are drawn along."""
+
+    column: str
+    ticks: tuple[str, ...]
+    title: str
+    of: str
+    """What the curves are of, for the other axis' title."""
+
+
+def _along(results: Results, rows: pd.DataFrame, task: str) -> tuple[pd.DataFrame, _Axis]:
+    """The rows of a task with its lengths; or, where there are no lengths, of all question sets."""
+    if results.lengths:
+        title = "length (tokens of facts and book text, plus 300)"
+        return rows[rows["task"] == task], _Axis("length", tuple(results.lengths), title, f", {_pooled(task)}")
+    sets = tuple(name for name in results.tasks if name != "mean")
+    return rows[rows["task"] != "mean"], _Axis("task", sets, "question set", "")
+
+
+def _line(name: str, rows: pd.DataFrame, axis: _Axis) -> Line:
+    by_tick = rows.set_index(axis.column).reindex(axis.ticks)
+    values, low, high = (100 * by_tick[column].to_numpy(float) for column in ("mean", "low", "high"))
     return Line(name=name, values=values, low=low, high=high)

@@ -26,8 +26,10 @@ def folder(tmp_path: Path) -> Path:
     done = {}
     for length in ("0k", "4k"):
         for task, targets in ((1, places), (6, yes)):
-            done[EvaluationCell(model="good", task=task, length=length, samples=20)] = _said(targets, targets)
-            done[EvaluationCell(model="poor", task=task, length=length, samples=20)] = _said([targets[0]] * 20, targets)
+            done[EvaluationCell(model="good", task=f"qa{task}", length=length, samples=20)] = _said(targets, targets)
+            done[EvaluationCell(model="poor", task=f"qa{task}", length=length, samples=20)] = _said(
+                [targets[0]] * 20, targets
+            )
     for name, rows in (("table", table(done)), ("differences", differences(done))):
         pd.DataFrame(rows).to_csv(tmp_path / f"{name}.csv", index=False)
     return tmp_path

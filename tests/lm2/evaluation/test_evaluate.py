@@ -115,7 +115,7 @@ def test_a_folder_with_test_files_is_scored_on_them_and_one_without_on_its_held_
 
 
 def test_models_meet_the_same_items(evaluation: Evaluation) -> None:
-    one, other = [cell for cell in cells(evaluation) if cell.task == 7]
+    one, other = [cell for cell in cells(evaluation) if cell.task == "qa7"]
     assert list(mixtures(evaluation, one)) == list(mixtures(evaluation, other))
 
 
@@ -128,7 +128,7 @@ def _said(outputs: list[str], targets: list[str]) -> list[Answered]:
 
 def test_qa7_has_its_ceiling_and_its_best_constant_in_the_table() -> None:
     targets = ["none"] * 6 + ["one"] * 3 + ["two"]
-    cell = EvaluationCell(model="a", task=7, length="0k", samples=10)
+    cell = EvaluationCell(model="a", task="qa7", length="0k", samples=10)
     rows = {row["metric"]: row for row in table({cell: _said(targets, targets)}) if row["task"] == "qa7"}
     assert (rows["official"]["mean"], rows["official"]["ceiling"]) == (0.4, 0.4)
     assert (rows["exact"]["mean"], rows["exact"]["ceiling"]) == (1.0, 1.0)
@@ -136,11 +136,11 @@ def test_qa7_has_its_ceiling_and_its_best_constant_in_the_table() -> None:
         ("one", 0.3),
         ("none", 0.6),
     ]
-    assert best_constant(7, _said(targets, targets), "exact") == "none"
+    assert best_constant("qa7", _said(targets, targets), "exact") == "none"
 
 
 def test_the_best_constant_is_chosen_on_all_lengths_and_not_on_the_few_items_it_stands_beside() -> None:
-    many, few = (EvaluationCell(model="a", task=1, length=length, samples=9) for length in ("0k", "4k"))
+    many, few = (EvaluationCell(model="a", task="qa1", length=length, samples=9) for length in ("0k", "4k"))
     rows = table({many: _said(["x"] * 9, ["office"] * 9), few: _said(["x"], ["garden"])})
     assert {(row["length"], row["constant"], row["constant_mean"]) for row in rows if row["task"] == "qa1"} == {
         ("0k", "office", 1.0),
@@ -150,7 +150,7 @@ def test_the_best_constant_is_chosen_on_all_lengths_and_not_on_the_few_items_it_
 
 def test_differences_are_paired_and_their_signs_turn_with_the_models() -> None:
     targets = ["kitchen", "garden"] * 20
-    one, other = (EvaluationCell(model=name, task=1, length="0k", samples=40) for name in "ab")
+    one, other = (EvaluationCell(model=name, task="qa1", length="0k", samples=40) for name in "ab")
     done = {one: _said(targets, targets), other: _said(["kitchen"] * 40, targets)}
     found = {(row["model"], row["task"], row["kind"]): row for row in differences(done) if row["metric"] == "exact"}
     assert found["a", "qa1", "difference"]["mean"] == 0.5 == -found["b", "qa1", "difference"]["mean"]
@@ -161,7 +161,7 @@ def test_differences_are_paired_and_their_signs_turn_with_the_models() -> None:
 def test_lengths_at_which_a_task_is_missing_have_no_mean() -> None:
     targets = ["kitchen", "garden"]
     done = {
-        EvaluationCell(model="a", task=task, length=length, samples=2): _said(targets, targets)
+        EvaluationCell(model="a", task=f"qa{task}", length=length, samples=2): _said(targets, targets)
         for task, length in ((1, "0k"), (2, "0k"), (1, "1k"))
     }
     assert {row["length"] for row in table(done) if row["task"] == "mean"} == {"0k"}
@@ -190,7 +190,7 @@ def test_what_is_not_there_is_refused_before_anything_is_written(evaluation: Eva
 
 def test_one_story_a_task_has_a_difference_and_no_interval() -> None:
     done = {
-        EvaluationCell(model=model, task=task, length="0k", samples=1): _said([said], ["office"])
+        EvaluationCell(model=model, task=f"qa{task}", length="0k", samples=1): _said([said], ["office"])
         for task in (1, 2)
         for model, said in (("a", "office"), ("b", "garden"))
     }
