@@ -1,7 +1,8 @@
 """Models x question sets, or x tasks x lengths: what each model answers, kept answer by answer, and the tables of it.
 
-A cell (one model and set, or one model, task and length) is one JSON file in the output folder, written whole or not at all; an evaluation
-that was stopped goes on with the cells that are missing, and cells whose question has changed are asked again.
+A cell (one model and set, or one model, task and length) is one JSON file in the output folder, written whole or not
+at all; an evaluation that was stopped goes on with the cells that are missing, and cells whose question has changed are
+asked again.
 """
 
 import itertools

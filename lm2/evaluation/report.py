@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from lm2.evaluation import paper
+from lm2.evaluation.metrics import CHOICE
 from lm2.evaluation.results import SKIPPED, Results
 from lm2.intervals import Bounded
 from lm2.markdown import table
@@ -34,6 +35,7 @@ def markdown(results: Results, command: str) -> str:
 
 def _sets(results: Results, metric: str) -> Iterator[str]:
     rows = results.table.loc[results.table["metric"] == metric]
+    chance = "guessed" if metric == CHOICE else "best constant"
     lines = []
     for name in [*[name for name in results.tasks if name != "mean"], "mean"]:
         here = rows.loc[rows["task"] == name].set_index("model")
@@ -43,7 +45,7 @@ def _sets(results: Results, metric: str) -> Iterator[str]:
             constant = f"{_escaped(first['constant'])} {100 * first['constant_mean']:.1f}".strip()
             skipped = "/".join(str(here.loc[model, SKIPPED]) if model in here.index else "" for model in results.models)
             lines.append([_escaped(name), *shares, str(first["n"]), constant, f"{100 * first['ceiling']:.1f}", skipped])
-    yield table(["question set", *results.models, "items", "best constant", "ceiling", "skipped"], lines)
+    yield table(["question set", *results.models, "items", chance, "ceiling", "skipped"], lines)
     rows = results.differences.loc[
         (results.differences["metric"] == metric) & (results.differences["kind"] == "difference")
     ]

@@ -138,8 +138,8 @@ def _by_length(done: Answers) -> Iterator[tuple[str, dict[str, list[EvaluationCe
 
 
 def _mean_rows(length: str, by_model: dict[str, list[EvaluationCell]], rows: Sequence[Row]) -> Iterator[Row]:
-    """Means over tasks, by the metrics that all have. Tasks have different stories, so their intervals' halves add up as squares (Zou and Donner
-    2008)."""
+    """Means over tasks, by the metrics that all have. Tasks have different stories, so their intervals' halves add up
+    as squares (Zou and Donner 2008)."""
     for model, metric in itertools.product(by_model, METRICS):
         own = [row for row in rows if (row["model"], row["length"], row["metric"]) == (model, length, metric)]
         if len(own) < len(by_model[model]):

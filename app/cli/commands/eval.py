@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from app.cli.shell.arguments import (
     MOST,
@@ -188,20 +188,29 @@ def _evaluation(chosen: argparse.Namespace) -> "Evaluation":
 
 
 def _means(results: "Results", out: Path) -> Iterator[str]:
-    """The means over tasks by length; or every set."""
-    from lm2.evaluation.results import SKIPPED
+    """Every set; or the means over tasks by length."""
+    from lm2.evaluation.metrics import CHOICE
 
-    table = results.table if not results.lengths else results.table[results.table["task"] == "mean"]
-    for row in table.itertuples():
-        share = f"{100 * row.mean:5.1f} % ({100 * row.low:.1f} to {100 * row.high:.1f})"
-        constants = f"best constant{'s' if row.task == 'mean' else ''} {100 * row.constant_mean:.1f}"
-        more = f"; {row.skipped} skipped" if getattr(row, SKIPPED, 0) else ""
+    if not results.lengths:
+        width = max(map(len, results.tasks))
+        for row in results.table.itertuples():
+            by_chance = f"{'guessed' if row.metric == CHOICE else 'best constant'} {100 * row.constant_mean:.1f}"
+            skipped = f"; {row.skipped} skipped" if row.skipped else ""
+            yield (
+                f"{row.metric:>8} {row.task:<{width}}  {row.model:<14} {_share(row)}, n = {row.n}; "
+                f"{by_chance}, ceiling {100 * row.ceiling:.1f}{skipped}"
+            )
+    for row in results.table[(results.table["task"] == "mean") & (results.table["length"] != "")].itertuples():
         yield (
-            f"{row.metric:>8} {row.length if results.lengths else row.task:>5}  {row.model:<14} {share}, n = {row.n}; "
-            f"{constants}, ceiling {100 * row.ceiling:.1f}{more}"
+            f"{row.metric:>8} {row.length:>5}  {row.model:<14} {_share(row)}, n = {row.n}; "
+            f"best constants {100 * row.constant_mean:.1f}, ceiling {100 * row.ceiling:.1f}"
         )
     every = "task" if results.lengths else "set"
     yield f"{out / 'table.csv'} and {out / 'differences.csv'} have every {every}; the .parquet files have the same."
+
+
+def _share(row: Any) -> str:
+    return f"{100 * row.mean:5.1f} % ({100 * row.low:.1f} to {100 * row.high:.1f})"
 
 
 def _language(chosen: argparse.Namespace) -> Output:

@@ -43,9 +43,7 @@ def add_recall(commands: Commands) -> None:
     parser.add_argument("--memory", choices=("on", "frozen", "reset"), default="on", help=words)
     words = "of --babi, only the last tenth of the stories, on which the bundled models were not trained"
     parser.add_argument("--validation", action="store_true", help=words)
-    words = (
-        "of --babi, insert N more statements about other people between facts and question, qa1 only (default: none)"
-    )
+    words = "of --babi, insert N more statements about others between facts and question, qa1 only (default: none)"
     parser.add_argument("--stretch", type=whole_number(0, MOST), metavar="N", help=words)
 
 

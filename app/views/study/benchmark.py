@@ -33,7 +33,7 @@ def curves(results: Results, task: str, metric: str) -> Lines:
     rows, axis = _along(results, results.table[results.table["metric"] == metric], task)
     lines = [_line(model, rows[rows["model"] == model], axis) for model in results.models]
     constant = rows.drop_duplicates(axis.column).set_index(axis.column)["constant_mean"].reindex(axis.ticks)
-    lines.append(Line(name="best constant answer", values=100 * constant.to_numpy(float)))
+    lines.append(Line(name=f"{_chance(metric)} answer", values=100 * constant.to_numpy(float)))
     return Lines(
         lines=tuple(lines),
         ticks=axis.ticks,
@@ -118,9 +118,13 @@ def by_task(results: Results, metric: str, length: str) -> Table:
         )
     models = [Column(model, "%") for model in results.models]
     theirs = [f"paper: {model}" for model in paper.COMPARED] if length else []
-    headers = ("task" if length else "question set", *models, "items", Column("best constant", "%"))
+    headers = ("task" if length else "question set", *models, "items", Column(_chance(metric), "%"))
     headers = (*headers, Column("ceiling", "%"), *theirs, *(["skipped"] if len(skipped) else []))
     return Table(columns=columns_of(headers, lines), rivals=_rivals(models))
+
+
+def _chance(metric: str) -> str:
+    return "guessed" if metric == "choice" else "best constant"
 
 
 def _rivals(models: list[Column]) -> tuple[str, ...]:
