@@ -127,7 +127,8 @@ class Answered:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Answered":
         """Raises TypeError for other fields."""
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+        by_name: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+        return cls(**by_name)
 
 
 def cells(evaluation: Evaluation) -> list[EvaluationCell]:

@@ -19,7 +19,7 @@ from joblib import Parallel, delayed, parallel_config
 
 from lm2.evaluation.answer_store import AnsweringModel, AnswerStore
 from lm2.evaluation.cells import Answered, Evaluation, EvaluationCell, cells
-from lm2.evaluation.items import Item, cost, items, key_of
+from lm2.evaluation.items import AskedItem, cost, items, key_of
 from lm2.evaluation.results import DIFFERENCES, SKIPPED, TABLE, seal_results
 from lm2.evaluation.tables import differences, table
 from lm2.files import write_table
@@ -118,7 +118,7 @@ def _ask_cells(
     return cells
 
 
-def _answered(checkpoint: Checkpoint, item: Item, output: str, segment_length: int | None) -> Answered:
+def _answered(checkpoint: Checkpoint, item: AskedItem, output: str, segment_length: int | None) -> Answered:
     rivals = item.answered.rivals
     pairs = [(item.text, f" {answer}") for answer in (item.answered.target, *rivals)] if rivals else []
     likelihoods = log_likelihoods(checkpoint, pairs, segment_length=segment_length)

@@ -23,19 +23,19 @@ from lm2.weights import bundled
 from lm2.weights.checkpoint import Checkpoint
 
 
-class Item(NamedTuple):
+class AskedItem(NamedTuple):
     text: str
     """What the model reads."""
     answered: Answered
     """Without the output."""
 
 
-def items(evaluation: Evaluation, cell: EvaluationCell, checkpoint: Checkpoint) -> list[Item]:
+def items(evaluation: Evaluation, cell: EvaluationCell, checkpoint: Checkpoint) -> list[AskedItem]:
     """The items of a cell; the same for every model, but for those of a set that its tokenizer cannot take."""
     if cell.length:
         put = plain_prompt if evaluation.style is Style.PLAIN else instructed_prompt
         return [
-            Item(
+            AskedItem(
                 put(mixture),
                 Answered(
                     seed=seed,
@@ -52,7 +52,7 @@ def items(evaluation: Evaluation, cell: EvaluationCell, checkpoint: Checkpoint) 
     return [_item(checkpoint, prompt, prompt.rivals if with_rivals else (), evaluation) for prompt in prompts]
 
 
-def _item(checkpoint: Checkpoint, prompt: Prompt, rivals: tuple[str, ...], evaluation: Evaluation) -> Item:
+def _item(checkpoint: Checkpoint, prompt: Prompt, rivals: tuple[str, ...], evaluation: Evaluation) -> AskedItem:
     tokens, skipped = 0, ""
     try:
         for answer in (*rivals, prompt.answer):
@@ -69,7 +69,7 @@ def _item(checkpoint: Checkpoint, prompt: Prompt, rivals: tuple[str, ...], evalu
         tokens=tokens,
         skipped=skipped,
     )
-    return Item(prompt.text, answered)
+    return AskedItem(prompt.text, answered)
 
 
 def cost(evaluation: Evaluation, cell: EvaluationCell) -> int:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from tokenizers_of_others import FAMILIES
 
 import lm2.evaluation.evaluate
 from lm2.evaluation.cells import Answered, Evaluation, EvaluationCell
@@ -16,7 +17,6 @@ from lm2.evaluation.results import read_results
 from lm2.evaluation.tables import differences, table
 from lm2.text.tokens import Tokenizer
 from lm2.weights.checkpoint import save
-from tests.support.tokenizers_of_others import FAMILIES
 
 _ROWS = [
     {"context": "Mary moved to the garden.", "question": "Where is Mary?", "answers": ["garden", "office"],
