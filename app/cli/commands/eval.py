@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 def add_eval(commands: Commands) -> None:
     parser = commands.add(
         "eval",
-        "compare models on question sets, or on BABILong-style tasks by length",
+        "compare models on question sets or BABILong-style tasks",
         _eval,
         "Tables have intervals and paired differences. A stopped evaluation resumes.",
     )

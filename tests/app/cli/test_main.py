@@ -384,3 +384,26 @@ def test_a_file_is_the_same_text_on_the_command_line_and_uploaded(
         == uploaded
         == "Mary\nmoved\nto\u2028the \ufeffgarden.\f🙂\n"
     )
+
+
+def test_recall_asks_a_set_and_says_where_no_distance_is_known(capsys, tmp_path: Path) -> None:
+    (tmp_path / "mine.jsonl").write_text('{"question": "Where is Mary?", "answers": ["garden", "office"]}')
+    asked = ["recall", "--checkpoint", "babi-lm2", "--questions"]
+    assert main([*asked, str(tmp_path / "mine.jsonl")]) == 0
+    assert "1 of 1 questions name no facts" in capsys.readouterr().out
+    assert main([*asked, "simulated:qa1", "-n", "2", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["n"] == 2
+    for wrong, sentence in ((["7"], "how many are asked is --n 7"), (["babi:qa1", "--validation"], "with --babi")):
+        assert main([*asked, *wrong]) == 2
+        assert sentence in capsys.readouterr().err
+
+
+def test_eval_asks_sets_or_a_grid_and_not_both(capsys, tmp_path: Path) -> None:
+    command = ["eval", "--models", "babi-lm2", "--workers", "1", "--out", str(tmp_path / "out")]
+    sets = "simulated:qa1?people=Mary,John,pairs:?n=2"
+    assert main([*command, "--sets", sets, "--n", "2", "--report", str(tmp_path / "report.md")]) == 0
+    assert "guessed" in capsys.readouterr().out
+    assert read_results(tmp_path / "out").tasks == ["mean", "simulated:qa1?people=Mary,John", "pairs:?n=2"]
+    for wrong, sentence in ((["--sets", sets, "--lengths", "0k"], "give one of them"), (["--n", "2"], "needs --sets")):
+        assert main([*command, *wrong]) == 2
+        assert sentence in capsys.readouterr().err

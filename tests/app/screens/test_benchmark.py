@@ -120,3 +120,20 @@ def test_without_results_the_paper_is_shown_and_said_how_to_make_some(
         "Printed in the paper",
         "Before you read the paper's numbers",
     ]
+
+
+def test_the_screen_shows_question_sets_in_the_place_of_tasks_and_no_lengths(tmp_path: Path) -> None:
+    targets = ["kitchen", "garden"] * 10
+    done = {
+        EvaluationCell(model=model, task=name, samples=20): _said(outputs, targets)
+        for name in ("babi:qa1", "mine.jsonl")
+        for model, outputs in (("good", targets), ("poor", [targets[0]] * 20))
+    }
+    for name, rows in (("table", table(done)), ("differences", differences(done))):
+        pd.DataFrame(rows).to_csv(tmp_path / f"{name}.csv", index=False)
+    view = benchmark.curves(read_results(tmp_path), "mean", "f1")
+    assert view.ticks == ("babi:qa1", "mine.jsonl") and list(view.lines[0].values) == [100, 100]
+    test = _page(results=str(tmp_path))
+    assert not test.exception and not test.error
+    headings = [heading.value for heading in test.subheader]
+    assert "Every set" in headings and "Printed in the paper" not in headings
