@@ -55,9 +55,8 @@ def items(evaluation: Evaluation, cell: EvaluationCell, checkpoint: Checkpoint) 
 def _item(checkpoint: Checkpoint, prompt: Prompt, rivals: tuple[str, ...], evaluation: Evaluation) -> AskedItem:
     tokens, skipped = 0, ""
     try:
-        for answer in (*rivals, prompt.answer):
-            read = replace(prompt, answers=(answer,))
-            tokens = encode_prompt(checkpoint, read, evaluation.segment_length).answer.start
+        encoded = encode_prompt(checkpoint, replace(prompt, rivals=rivals), evaluation.segment_length)
+        tokens = encoded.answer.start
     except NoTokenError as error:
         skipped = str(error)
     answered = Answered(

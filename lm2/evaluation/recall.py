@@ -55,7 +55,7 @@ def ask(checkpoint: Checkpoint, prompt: Prompt, memory: Memory, segment_length: 
 
     Raises ValueError as `run` and `encode_prompt` do.
     """
-    asked = encode_prompt(checkpoint, prompt, segment_length)
+    asked = encode_prompt(checkpoint, replace(prompt, rivals=()), segment_length)
     changes: tuple[Intervention, ...] = ()
     if memory is Memory.FROZEN:
         changes = (Freeze(),)

@@ -69,7 +69,7 @@ def test_what_a_tokenizer_cannot_take_is_skipped_with_a_reason(evaluation: Evalu
     cell = EvaluationCell(model="m", task=file, samples=5)
     asked = items(replace(evaluation, sets=(file,), count=None), cell, own)
     assert [bool(item.answered.skipped) for item in asked] == [True, False, True, False, True]
-    assert "no token for the answer 'hallway'" in asked[0].answered.skipped
+    assert "no token for the rival 'hallway'" in asked[0].answered.skipped
 
 
 def test_a_set_is_asked_again_where_it_holds_something_else_and_not_otherwise(
