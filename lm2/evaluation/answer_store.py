@@ -42,9 +42,9 @@ class AnswerStore:
         path = self._cells / file
         asked = {**key, "checkpoint": model.digest}
         try:
-            found = _earlier(path)
-            if found is not None:  # it knows the model by its weights alone
-                return found["answers"] if found["key"] == {**key, "checkpoint": model.weights_digest} else None
+            earlier = _earlier(path)
+            if earlier is not None:  # it knows the model by its weights alone
+                return earlier["answers"] if earlier["key"] == {**key, "checkpoint": model.weights_digest} else None
             content = read_sealed(path, file, _FIELDS)
         except FileNotFoundError:
             return None

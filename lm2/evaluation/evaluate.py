@@ -60,8 +60,8 @@ def evaluate(
             out,
             what,
         )
-    for cell, found in held.items():
-        if found is None:
+    for cell, answered in held.items():
+        if answered is None:
             missing.append(cell)
         elif on_cell is not None:
             on_cell(cell, False)
@@ -84,10 +84,10 @@ def _side_by_side(evaluation: Evaluation, missing: Sequence[EvaluationCell]) -> 
     """Cells of one model and length that are asked together: few long texts alone would leave most of a batch empty.
     A set is asked alone."""
     for (_, length), group in itertools.groupby(missing, key=lambda cell: (cell.model, cell.length)):
-        found = list(group)
-        rows = evaluation.seeds * sum(cell.samples for cell in found)
-        each = math.ceil(len(found) / min(len(found), math.ceil(rows / _ROWS))) if length else 1
-        yield from (found[at : at + each] for at in range(0, len(found), each))
+        few = list(group)
+        rows = evaluation.seeds * sum(cell.samples for cell in few)
+        each = math.ceil(len(few) / min(len(few), math.ceil(rows / _ROWS))) if length else 1
+        yield from (few[at : at + each] for at in range(0, len(few), each))
 
 
 def _ask_cells(
@@ -113,8 +113,8 @@ def _ask_cells(
                 answered.append(_answered(checkpoint, item, output.strip(), evaluation.segment_length))
     in_order = iter(answered)
     for cell, all_items in by_cell.items():
-        found = [item.answered if item.answered.skipped else next(in_order) for item in all_items]
-        AnswerStore(out).put(cell.file, key_of(evaluation, cell), model, [each.to_json() for each in found])
+        answered = [item.answered if item.answered.skipped else next(in_order) for item in all_items]
+        AnswerStore(out).put(cell.file, key_of(evaluation, cell), model, [each.to_json() for each in answered])
     return cells
 
 
@@ -128,38 +128,38 @@ def _answered(checkpoint: Checkpoint, item: AskedItem, output: str, segment_leng
 @lru_cache(maxsize=2)
 def _loaded(name: str, device: str, dtype: str, digest: str) -> Checkpoint:
     """Raises ValueError where it is not the one of that digest any more."""
-    found = load(name, device, dtype)
-    if found.digest != digest:
+    checkpoint = load(name, device, dtype)
+    if checkpoint.digest != digest:
         raise ValueError(f"the files of {name!r} have changed since the evaluation began: start it again")
-    return found
+    return checkpoint
 
 
 def _held(
     evaluation: Evaluation, store: AnswerStore, models: dict[str, AnsweringModel]
 ) -> dict[EvaluationCell, list[Answered] | None]:
     """The answers of finished cells; None where one is missing, damaged, or answers another question."""
-    found: dict[EvaluationCell, list[Answered] | None] = {}
+    by_cell: dict[EvaluationCell, list[Answered] | None] = {}
     for cell in cells(evaluation):
         answers = store.get(cell.file, key_of(evaluation, cell), models[cell.model])
         try:
-            found[cell] = None if answers is None else list(map(Answered.from_json, answers))
+            by_cell[cell] = None if answers is None else list(map(Answered.from_json, answers))
         except TypeError:  # an earlier version's, which nothing vouches for
-            found[cell] = None
-    return found
+            by_cell[cell] = None
+    return by_cell
 
 
 def _write_tables(evaluation: Evaluation, out: Path, models: dict[str, AnsweringModel]) -> None:
     """table.csv, table.parquet: a row per model, set (or task and length) and metric. differences.csv,
     differences.parquet: models in pairs."""
-    done = {cell: found for cell, found in _held(evaluation, AnswerStore(out), models).items() if found}
-    for cell, found in done.items():
-        if all(item.skipped for item in found):
+    done = {cell: answered for cell, answered in _held(evaluation, AnswerStore(out), models).items() if answered}
+    for cell, answered in done.items():
+        if all(item.skipped for item in answered):
             _LOG.warning(
                 "%s can be asked none of the %d questions of %s: %s",
                 cell.model,
-                len(found),
+                len(answered),
                 cell.task,
-                found[0].skipped,
+                answered[0].skipped,
             )
     columns = (*TABLE, SKIPPED) if evaluation.sets else TABLE
     for name, rows, names in (("table", table(done), columns), ("differences", differences(done), DIFFERENCES)):

@@ -70,22 +70,22 @@ class HarnessModel(LM):
     def loglikelihood(self, requests: Sequence[Instance]) -> list[tuple[float, bool]]:
         """(log-probability in nats, greedy) of each (context, continuation); neighbours of one context are read
         together."""
-        found = []
+        answers = []
         with tqdm(total=len(requests), desc="loglikelihood", disable=None) as bar:
             for _, group in groupby((request.args for request in requests), key=lambda pair: pair[0]):
                 pairs = list(group)
                 likelihoods = log_likelihoods(self.checkpoint, pairs, segment_length=self.segment_length)
-                found += [(likelihood.log_probability, likelihood.greedy) for likelihood in likelihoods]
+                answers += [(likelihood.log_probability, likelihood.greedy) for likelihood in likelihoods]
                 bar.update(len(pairs))
-        return found
+        return answers
 
     def loglikelihood_rolling(self, requests: Sequence[Instance]) -> list[float]:
         """Log-probability of each text in nats, read from its start to its end however long it is."""
-        found = []
+        totals = []
         for (text,) in _shown(requests, "loglikelihood_rolling"):
             read = perplexity(self.checkpoint, text, segment_length=self.segment_length)
-            found.append(-read.nats_per_token * read.tokens)
-        return found
+            totals.append(-read.nats_per_token * read.tokens)
+        return totals
 
     def generate_until(self, requests: Sequence[Instance]) -> list[str]:
         """What is written behind each context, up to the first of the strings that end it.

@@ -114,12 +114,12 @@ def _tokenizer(name: str) -> Tokenizer:
 
 
 @lru_cache(maxsize=2)
-def _read_tokenizer(path: Path, found: State) -> Tokenizer:
+def _read_tokenizer(path: Path, _state: State) -> Tokenizer:
     return Tokenizer.load(path)
 
 
 @lru_cache(maxsize=2)
-def _library(books: str, found: State, tokenizer: Tokenizer) -> Library:
+def _library(books: str, _state: State, tokenizer: Tokenizer) -> Library:
     return Library.read(Path(books), tokenizer)
 
 
@@ -152,7 +152,7 @@ def _digest_of(path: str | None) -> str | None:
 
 
 @lru_cache(maxsize=8)
-def _data_digest(path: str, found: State) -> str:
+def _data_digest(path: str, _state: State) -> str:
     """Of the names and contents of the files under a path."""
     files = sorted(file for file in Path(path).rglob("*") if file.is_file()) if Path(path).is_dir() else [Path(path)]
     every = hashlib.sha256()

@@ -20,9 +20,9 @@ def contains(answer: str, output: str) -> bool:
 def f1(answer: str, output: str) -> float:
     """The harmonic mean of the shares of the output's words that are the answer's, and of the answer's that are the
     output's, each word as often as it occurs (Rajpurkar et al. 2016, SQuAD). Case, punctuation and articles aside."""
-    wanted, said = _words(answer), _words(output)
-    shared = sum((Counter(wanted) & Counter(said)).values())
-    return 2 * shared / (len(wanted) + len(said)) if wanted and said else float(wanted == said)
+    wanted, reply = _words(answer), _words(output)
+    shared = sum((Counter(wanted) & Counter(reply)).values())
+    return 2 * shared / (len(wanted) + len(reply)) if wanted and reply else float(wanted == reply)
 
 
 @lru_cache(maxsize=4096)

@@ -57,10 +57,10 @@ def compare(
     for row, checkpoint in enumerate(checkpoints):
         for column, text in enumerate(texts):
             with of_model(checkpoint.name):
-                found = perplexity(checkpoint, text)
-            bits[row, column] = found.bits_per_byte * sizes[column]
-            nats[row] += found.nats_per_token * found.tokens
-            tokens[row] += found.tokens
+                read = perplexity(checkpoint, text)
+            bits[row, column] = read.bits_per_byte * sizes[column]
+            nats[row] += read.nats_per_token * read.tokens
+            tokens[row] += read.tokens
             if on_text is not None:
                 on_text()
     drawn = bootstrap(np.vstack([bits, sizes]).T, [str(at) for at in range(len(texts))], seed=0)

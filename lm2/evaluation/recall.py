@@ -62,13 +62,14 @@ def ask(checkpoint: Checkpoint, prompt: Prompt, memory: Memory, segment_length: 
     elif memory is Memory.RESET:
         changes = (Reset(segment=asked.segment),)
     trace = run(checkpoint, replace(asked.spec, interventions=changes))
-    said = tuple(map(int, trace.logits[list(asked.rows)].argmax(-1)))
+    predicted = tuple(map(int, trace.logits[list(asked.rows)].argmax(-1)))
     return RecallResult(
         story=prompt.group,
-        right=said == asked.answer_ids or any(_ids(checkpoint, asked, answer) == said for answer in prompt.answers[1:]),
+        right=predicted == asked.answer_ids
+        or any(_ids(checkpoint, asked, answer) == predicted for answer in prompt.answers[1:]),
         distance=asked.distance,
         answer=prompt.answer,
-        predicted=checkpoint.tokenizer.decode_after(asked.tokens.ids[: asked.answer.start], said).strip(),
+        predicted=checkpoint.tokenizer.decode_after(asked.tokens.ids[: asked.answer.start], predicted).strip(),
     )
 
 
@@ -104,9 +105,9 @@ def recall(
     if not asked:
         raise ValueError(f"there is no question to ask{''.join(f'; {reason}' for reason in skipped[:1])}")
     by_distance: dict[int, list[RecallResult]] = defaultdict(list)
-    for one in asked:
-        if one.distance is not None:
-            by_distance[one.distance].append(one)
+    for result in asked:
+        if result.distance is not None:
+            by_distance[result.distance].append(result)
     return RecallReport(
         memory=memory,
         segment_length=segment_length or checkpoint.config.segment_length,

@@ -53,7 +53,7 @@ class Results:
     def digest(self) -> str:
         """SHA-256 of both tables."""
         return hashlib.sha256(
-            "\f".join(one.to_csv(index=False) for one in (self.table, self.differences)).encode()
+            "\f".join(table.to_csv(index=False) for table in (self.table, self.differences)).encode()
         ).hexdigest()
 
     @property
@@ -79,7 +79,7 @@ def seal_results(folder: Path, models: Mapping[str, Mapping[str, str]]) -> None:
     """Write beside the tables what they were made from, and their digests. `models`: what each model was, by name."""
     tables = {name: _sha256(folder / name) for name in _TABLES}
     write_sealed(
-        folder / _SEALS, {"models": {name: dict(one) for name, one in models.items()}, "tables": tables}, of=_KIND
+        folder / _SEALS, {"models": {name: dict(model) for name, model in models.items()}, "tables": tables}, of=_KIND
     )
 
 
@@ -89,8 +89,8 @@ def read_results(folder: Path) -> Results:
     An earlier version's tables, without digests beside them, are read as they are.
     """
     if (folder / _SEALS).exists():
-        told = read_sealed(folder / _SEALS, _KIND, ("models", "tables"))["tables"]
-        other = [name for name in _TABLES if (folder / name).is_file() and _sha256(folder / name) != told.get(name)]
+        sealed = read_sealed(folder / _SEALS, _KIND, ("models", "tables"))["tables"]
+        other = [name for name in _TABLES if (folder / name).is_file() and _sha256(folder / name) != sealed.get(name)]
         if other:
             raise ValueError(
                 f"{folder / other[0]} is not as `lm2 eval` wrote it: its SHA-256 is not the one in {_SEALS}; the same"

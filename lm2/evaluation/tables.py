@@ -33,12 +33,12 @@ def table(done: Answers) -> list[Row]:
     """
     rows = []
     all_items: dict[str, list[Answered]] = {}
-    for cell, found in done.items():
-        all_items.setdefault(cell.task, []).extend(found)
+    for cell, answered in done.items():
+        all_items.setdefault(cell.task, []).extend(answered)
     constants: dict[tuple[str, str], str] = {}
-    for cell, found in done.items():
-        asked = [item for item in found if not item.skipped]
-        for metric in metrics_of(cell, found) if asked else ():
+    for cell, answered in done.items():
+        asked = [item for item in answered if not item.skipped]
+        for metric in metrics_of(cell, answered) if asked else ():
             if metric == CHOICE:
                 constant, chances = "", [1 / (1 + len(item.rivals)) for item in asked]
             else:
@@ -59,7 +59,7 @@ def table(done: Answers) -> list[Row]:
                     "constant": constant,
                     "constant_mean": float(np.mean(chances)),
                     "ceiling": float(np.mean(targets)),
-                    **({} if cell.length else {SKIPPED: len(found) - len(asked)}),
+                    **({} if cell.length else {SKIPPED: len(answered) - len(asked)}),
                 }
             )
     return rows + [row for group in _by_length(done) for row in _mean_rows(*group, rows)]
@@ -100,11 +100,11 @@ def differences(done: Answers) -> list[Row]:
                     for task, mine, theirs in zip(tasks, by_model[model], by_model[baseline])
                     if (pair := _paired(mine, theirs, done, metric))
                 }
-                found = [(task, "difference", asdict(difference(*pair))) for task, pair in pairs.items()]
+                compared = [(task, "difference", asdict(difference(*pair))) for task, pair in pairs.items()]
                 if len(pairs) == len(tasks):
-                    found += [("mean", kind, values) for kind, values in _mean_differences([*pairs.values()])]
+                    compared += [("mean", kind, values) for kind, values in _mean_differences([*pairs.values()])]
                 same = {"model": model, "baseline": baseline, "length": length, "metric": metric}
-                rows += [{**same, "task": task, "kind": kind, **values} for task, kind, values in found]
+                rows += [{**same, "task": task, "kind": kind, **values} for task, kind, values in compared]
     return rows
 
 
@@ -112,16 +112,16 @@ _Pair = tuple[list[float], list[float], list[str]]
 """Each item's score, of the model and of its baseline, and the item's story."""
 
 
-def _paired(one: EvaluationCell, other: EvaluationCell, done: Answers, metric: str) -> _Pair | None:
+def _paired(first_cell: EvaluationCell, second_cell: EvaluationCell, done: Answers, metric: str) -> _Pair | None:
     """The items that both were asked; None where there is none, or the metric is not theirs."""
-    mine, theirs = done[one], done[other]
+    mine, theirs = done[first_cell], done[second_cell]
     if [(a.seed, a.story, a.question) for a in mine] != [(b.seed, b.story, b.question) for b in theirs]:
-        raise ValueError(f"{one.file} and {other.file} hold different items, which cannot be paired")
+        raise ValueError(f"{first_cell.file} and {second_cell.file} hold different items, which cannot be paired")
     both = [(a, b) for a, b in zip(mine, theirs) if not a.skipped and not b.skipped]
-    if metric not in metrics_of(one, mine) or not both:
+    if metric not in metrics_of(first_cell, mine) or not both:
         return None
     first, second = zip(*both)
-    return _outputs(metric, one, first), _outputs(metric, other, second), [item.story for item in first]
+    return _outputs(metric, first_cell, first), _outputs(metric, second_cell, second), [item.story for item in first]
 
 
 def _by_length(done: Answers) -> Iterator[tuple[str, dict[str, list[EvaluationCell]]]]:
@@ -134,7 +134,7 @@ def _by_length(done: Answers) -> Iterator[tuple[str, dict[str, list[EvaluationCe
         by_model: dict[str, list[EvaluationCell]] = {}
         for cell in sorted((cell for cell in done if cell.length == length), key=lambda cell: task_order(cell.task)):
             by_model.setdefault(cell.model, []).append(cell)
-        yield length, {model: found for model, found in by_model.items() if len(found) == len(all_tasks[model])}
+        yield length, {model: by_task for model, by_task in by_model.items() if len(by_task) == len(all_tasks[model])}
 
 
 def _mean_rows(length: str, by_model: dict[str, list[EvaluationCell]], rows: Sequence[Row]) -> Iterator[Row]:

@@ -51,8 +51,8 @@ def read(path: str | Path, *, task: int | None = None, folder: str | None = None
     """
     path = Path(path)
     if path.is_dir():
-        found = ((PurePosixPath(path.name, f.relative_to(path).as_posix()), f) for f in path.rglob("qa*.txt"))
-        files = [(str(f), f.stem, _bytes(f)) for _, f in _picked(found, task, folder) if f.is_file()]
+        named = ((PurePosixPath(path.name, f.relative_to(path).as_posix()), f) for f in path.rglob("qa*.txt"))
+        files = [(str(f), f.stem, _bytes(f)) for _, f in _picked(named, task, folder) if f.is_file()]
     elif not path.is_file():
         raise BabiError(f"{path}: there is no such file or folder; expected a bAbI .txt file, folder or archive")
     elif path.name.endswith(_ARCHIVES):
@@ -75,11 +75,11 @@ def read(path: str | Path, *, task: int | None = None, folder: str | None = None
 
 
 def _picked(
-    found: Iterator[tuple[PurePosixPath, _Item]], task: int | None, folder: str | None
+    named: Iterator[tuple[PurePosixPath, _Item]], task: int | None, folder: str | None
 ) -> list[tuple[PurePosixPath, _Item]]:
     """The official task files among `found` that match, ordered by task number, then path."""
     kept = []
-    for name, item in found:
+    for name, item in named:
         match = _TASK_FILE.fullmatch(name.name)
         if match is None or (folder is not None and folder not in name.parent.parts):
             continue

@@ -107,7 +107,7 @@ class Library:
 
         Reading starts anywhere in any book; where a book ends, another is opened. The last sentence is cut.
         """
-        found: list[tuple[str, int]] = []
+        sentences: list[tuple[str, int]] = []
         names: list[str] = []
         missing = tokens
         while missing > 0:
@@ -119,11 +119,11 @@ class Library:
                 count = min(len(read), missing)
                 if count < len(read):  # cut before the first character that is not whole
                     sentence = read.text[1 : min(read.spans[count - 1][1], read.spans[count][0])]
-                found.append((sentence, count))
+                sentences.append((sentence, count))
                 missing -= count
                 if not missing:
                     break
-        return found, ", ".join(dict.fromkeys(names))
+        return sentences, ", ".join(dict.fromkeys(names))
 
     def _sentences(self, text: str, start: int, characters: int) -> Iterator[tuple[str, TokenSequence]]:
         """Sentences of text[start:] with their tokens after a blank, without the short ones and without the first and
@@ -200,14 +200,14 @@ def official_score(task: str | int, question: str, target: str, output: str) -> 
 
     Raises ValueError for a task outside qa1..qa20.
     """
-    said = output.lower()
+    reply = output.lower()
     for stop in (".", "<context>", "<example>"):
-        said = said.partition(stop)[0]
+        reply = reply.partition(stop)[0]
     asked = question.lower()
-    found = {label for label in _labels(task) if label in said and label not in asked}
+    labels = {label for label in _labels(task) if label in reply and label not in asked}
     wanted = target.lower()
     items = wanted.split(",") if "," in wanted and len(wanted) > 3 else [wanted]
-    return found == set(items)
+    return labels == set(items)
 
 
 def exact_score(task: str | int, question: str, target: str, output: str) -> bool:
@@ -220,8 +220,8 @@ def same_answer(target: str, output: str) -> bool:
     """Whether they are equal: case, outer blanks and all after the first full stop (not one within the target) aside;
     lists in any order."""
     wanted = target.lower().strip()
-    said = ".".join(output.lower().strip().split(".")[: wanted.rstrip(".").count(".") + 1])
-    return sorted(map(str.strip, said.split(","))) == sorted(map(str.strip, wanted.rstrip(".").split(",")))
+    reply = ".".join(output.lower().strip().split(".")[: wanted.rstrip(".").count(".") + 1])
+    return sorted(map(str.strip, reply.split(","))) == sorted(map(str.strip, wanted.rstrip(".").split(",")))
 
 
 def _labels(task: str | int) -> tuple[str, ...]:

@@ -117,7 +117,7 @@ def encode_prompts(
 
 
 def _tokens(tokens: TokenSequence, span: tuple[int, int]) -> range:
-    found = tokens.within(*span)
-    if not found:
+    places = tokens.within(*span)
+    if not places:
         raise NoTokenError(f"the tokenizer has no token for {tokens.text[slice(*span)]!r}")
-    return range(found[0], found[-1] + 1)
+    return range(places[0], places[-1] + 1)

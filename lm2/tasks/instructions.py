@@ -19,16 +19,16 @@ def instructed_prompt(mixture: Mixture) -> str:
     """
     if mixture.task not in _INSTRUCTIONS:
         raise ValueError(f"there are instructions for qa1 to qa10, not for qa{mixture.task}")
-    told = _INSTRUCTIONS[mixture.task]
+    instruction = _INSTRUCTIONS[mixture.task]
     examples = "\n\n".join(
         f"<example>\n{facts}\nQuestion: {question}\nAnswer: {answer}\n</example>"
-        for facts, question, answer in told.examples
+        for facts, question, answer in instruction.examples
     )
     return "\n\n".join(
         (
-            f"{told.what} {_HIDDEN}",
+            f"{instruction.what} {_HIDDEN}",
             examples,
-            told.form,
+            instruction.form,
             f"<context>\n{mixture.text}\n</context>",
             f"Question: {mixture.question}",
         )

@@ -172,9 +172,9 @@ def read(path: str | Path, split: Split) -> tuple[Subject, ...]:
             f"{path}: no questions of the split {split.value!r}; expected files named SUBJECT_{split.value}.csv"
         )
     for subject in files[split.value]:
-        found = len(files["dev"].get(subject, ()))
-        if found < SHOTS:
-            raise MmluError(f"{path}: {found} worked examples of {subject}; expected {SHOTS} in {subject}_dev.csv")
+        examples = len(files["dev"].get(subject, ()))
+        if examples < SHOTS:
+            raise MmluError(f"{path}: {examples} worked examples of {subject}; expected {SHOTS} in {subject}_dev.csv")
     return tuple(
         Subject(name=name, examples=files["dev"][name][:SHOTS], questions=questions)
         for name, questions in sorted(files[split.value].items())
@@ -239,8 +239,10 @@ def ask(
     from lm2.runs.likelihood import log_likelihoods  # torch: the questions alone need none
 
     asked = prompt(subject, question)
-    found = log_likelihoods(checkpoint, [(asked, f" {letter}") for letter in LETTERS], segment_length=segment_length)
-    worth = dict(zip(LETTERS, (likelihood.log_probability for likelihood in found)))
+    likelihoods = log_likelihoods(
+        checkpoint, [(asked, f" {letter}") for letter in LETTERS], segment_length=segment_length
+    )
+    worth = dict(zip(LETTERS, (likelihood.log_probability for likelihood in likelihoods)))
     return ChoiceResult(subject=subject.name, answer=question.answer, predicted=max(worth, key=worth.__getitem__))
 
 
@@ -263,9 +265,12 @@ def examine(
                 on_question(len(asked))
     if not asked:
         raise ValueError("there is no question to ask")
-    within = {category: [one for one in asked if category in SUBJECTS[one.subject]] for category in Category}
+    by_category = {
+        category: [result for result in asked if category in SUBJECTS[result.subject]] for category in Category
+    }
     return MmluReport(
-        overall=tally(asked), by_category={category: tally(found) for category, found in within.items() if found}
+        overall=tally(asked),
+        by_category={category: tally(results) for category, results in by_category.items() if results},
     )
 
 

@@ -32,10 +32,10 @@ def answer_in(question: str, facts: Sequence[Fact], world: World) -> tuple[str, 
     for pattern, solve in _QUESTIONS:
         match = pattern.fullmatch(question)
         if match:
-            found = solve(match.groupdict(), facts, world)
-            if found is None:
+            solution = solve(match.groupdict(), facts, world)
+            if solution is None:
                 raise UnanswerableError(f"{len(facts)} statements do not tell the answer of {question!r}")
-            return found
+            return solution
     raise WorldError(f"{question!r} is not a question of tasks 1-10; expected one like 'Where is Mary?'")
 
 
@@ -55,8 +55,8 @@ def _is_there(asked: Mapping[str, str], facts: Sequence[Fact], world: World) -> 
     if at is None or (at.place is None and not at.possible and place not in at.excluded):
         return None
     # "either in the park or the park" occurs in the official files, and there too the answer is maybe.
-    said = "yes" if place == at.place else "maybe" if place in at.possible else "no"
-    return said, (at.told_by,)
+    word = "yes" if place == at.place else "maybe" if place in at.possible else "no"
+    return word, (at.told_by,)
 
 
 def _object_place(asked: Mapping[str, str], facts: Sequence[Fact], world: World) -> _Found:

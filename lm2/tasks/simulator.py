@@ -108,8 +108,8 @@ class _Scene:
         now = self.at[person] = draw.choice([place for place in places if place != before])
         other = draw.choice([place for place in places if place != now])
         if kind is FactKind.EITHER:
-            one, two = draw.sample([now, other], 2)
-            return f"{person} is either in the {one} or the {two}."
+            first, second = draw.sample([now, other], 2)
+            return f"{person} is either in the {first} or the {second}."
         if draw.random() < 0.5:
             return f"{person} is no longer in the {before}."
         return f"{person} is not in the {other}."
@@ -206,19 +206,21 @@ def _lines(task: int, cast: _Task, count: int, asked: int, draw: Random) -> list
         for _ in range(_ATTEMPTS if asked else 1):
             scene.restore(state)
             block = [scene.sentence() for _ in range(size)]
-            found = _question(task, cast, texts + block, draw) if asked else None
-            if found or not asked:
+            question = _question(task, cast, texts + block, draw) if asked else None
+            if question or not asked:
                 break
         else:
-            told = len(texts) + size
-            raise ValueError(f"{told} statements of task {task} told no answer; expected more statements a question")
+            statements_told = len(texts) + size
+            raise ValueError(
+                f"{statements_told} statements of task {task} told no answer; expected more statements a question"
+            )
         lines += [Statement(line=len(lines) + i, text=text) for i, text in enumerate(block, start=1)]
         texts += block
-        if found:
+        if question:
             line_of = [line.line for line in lines if isinstance(line, Statement)]
-            text, said, support = found
+            text, answer_text, support = question
             support_lines = tuple(line_of[index] for index in support)
-            lines.append(Question(line=len(lines) + 1, text=text, answer=said, support=support_lines))
+            lines.append(Question(line=len(lines) + 1, text=text, answer=answer_text, support=support_lines))
     return lines
 
 
@@ -228,16 +230,16 @@ def _directions(cast: _Task, draw: Random) -> list[Statement | Question]:
     first, middle, last = draw.sample(cast.places, 3)
     texts = []
     for place, direction in ((first, towards), (last, rules.OPPOSITE[towards])):
-        told = (place, direction, middle)
+        relation = (place, direction, middle)
         if draw.random() < 0.5:
-            told = (middle, rules.OPPOSITE[direction], place)
-        texts.append("The {} is {} of the {}.".format(*told))
+            relation = (middle, rules.OPPOSITE[direction], place)
+        texts.append("The {} is {} of the {}.".format(*relation))
     draw.shuffle(texts)
     asked = draw.choice((towards, rules.OPPOSITE[towards]))
     text = draw.choice((f"What is {asked} of the {middle}?", f"What is the {middle} {asked} of?"))
-    said, support = answer(text, texts)
-    question = Question(line=3, text=text, answer=said, support=tuple(index + 1 for index in support))
-    return [*(Statement(line=index, text=told) for index, told in enumerate(texts, start=1)), question]
+    word, support = answer(text, texts)
+    question = Question(line=3, text=text, answer=word, support=tuple(index + 1 for index in support))
+    return [*(Statement(line=index, text=sentence) for index, sentence in enumerate(texts, start=1)), question]
 
 
 _Answered = tuple[str, str, tuple[int, ...]]
@@ -254,14 +256,14 @@ def possible_questions(
 
 
 def _answerable(task: int, cast: _Task, facts: Sequence[rules.Fact], world: World) -> dict[str, list[_Answered]]:
-    found: dict[str, list[_Answered]] = {}
+    by_answer: dict[str, list[_Answered]] = {}
     for text in _candidates(task, cast, facts):
         try:
-            said, support = answer_in(text, facts, world)
+            word, support = answer_in(text, facts, world)
         except UnanswerableError:
             continue
-        found.setdefault(said, []).append((text, said, support))
-    return found
+        by_answer.setdefault(word, []).append((text, word, support))
+    return by_answer
 
 
 def _question(task: int, cast: _Task, texts: Sequence[str], draw: Random) -> _Answered | None:
@@ -269,8 +271,8 @@ def _question(task: int, cast: _Task, texts: Sequence[str], draw: Random) -> _An
 
     The answer is drawn first, then a question that has it, so that "no" does not crowd out "yes" and "maybe".
     """
-    found = _answerable(task, cast, [rules.understand(text) for text in texts], rules.track(texts)[-1])
-    return draw.choice(found[draw.choice(sorted(found))]) if found else None
+    by_answer = _answerable(task, cast, [rules.understand(text) for text in texts], rules.track(texts)[-1])
+    return draw.choice(by_answer[draw.choice(sorted(by_answer))]) if by_answer else None
 
 
 def _candidates(task: int, cast: _Task, facts: Sequence[rules.Fact]) -> Iterator[str]:

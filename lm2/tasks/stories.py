@@ -43,18 +43,18 @@ def real_stories(task: int, sets: Sequence[str] = ("en",)) -> tuple[Story, ...]:
     folder = data_folder()
     if folder is None:
         return ()
-    found: dict[object, Story] = {}
+    by_lines: dict[object, Story] = {}
     for name in sets:
         for file in sorted((folder / "babi").glob(f"babi-v1.2-{name}-train.*"))[:1]:
             try:
-                found |= {story.lines: story for story in _held_out(file, state(file), name, task)}
+                by_lines |= {story.lines: story for story in _held_out(file, state(file), name, task)}
             except NoSuchTaskError:  # as published with some data folders, en-10k lacks the longest files
                 continue
-    return tuple(found.values())
+    return tuple(by_lines.values())
 
 
 @lru_cache(maxsize=32)
-def _held_out(file: Path, found: State, folder: str | None, task: int) -> tuple[Story, ...]:
+def _held_out(file: Path, _state: State, folder: str | None, task: int) -> tuple[Story, ...]:
     """`found`: the file's state, so that another one in its place is read again."""
     return split(read(file, task=task, folder=folder))[1]
 
@@ -66,7 +66,7 @@ def stories_in(path: Path, task: int) -> tuple[Story, ...]:
 
 
 @lru_cache(maxsize=64)
-def _stories_in(path: Path, task: int, found: State) -> tuple[Story, ...]:
+def _stories_in(path: Path, task: int, _state: State) -> tuple[Story, ...]:
     sources = [path]
     if path.is_dir() and not next(path.rglob("qa*.txt"), None):  # archive by archive, the largest first
         sources = sorted(path.glob("*.tar.*"), key=lambda file: -file.stat().st_size) or [path]
@@ -120,13 +120,13 @@ def held_out(task: int, count: int) -> tuple[Story, ...]:
     if count < 1:
         raise ValueError(f"at least 1 story must be asked for, not {count}")
     _check(task)
-    found = real_stories(task, _EVERY_SET)
-    if not found and count > MOST_SIMULATED:
+    held = real_stories(task, _EVERY_SET)
+    if not held and count > MOST_SIMULATED:
         raise ValueError(f"at most {MOST_SIMULATED:,} stories are simulated, not {shown(count)}")
-    found = found or tuple(simulate(task, seed=seed).story for seed in range(count))
-    if count > len(found):
-        raise ValueError(f"qa{task} has {len(found)} held-out stories, not {count}")
-    return found[:count]
+    held = held or tuple(simulate(task, seed=seed).story for seed in range(count))
+    if count > len(held):
+        raise ValueError(f"qa{task} has {len(held)} held-out stories, not {count}")
+    return held[:count]
 
 
 def questions(task: int, count: int) -> tuple[Prompt, ...]:
@@ -137,8 +137,8 @@ def questions(task: int, count: int) -> tuple[Prompt, ...]:
     """
     every = every_question(task, count)
     if count > len(every):
-        told = len({prompt.group for prompt in every})
-        raise ValueError(f"the {told} held-out stories of qa{task} have {len(every)} questions, not {count}")
+        story_count = len({prompt.group for prompt in every})
+        raise ValueError(f"the {story_count} held-out stories of qa{task} have {len(every)} questions, not {count}")
     return every[:count]
 
 
@@ -151,11 +151,11 @@ def every_question(task: int, count: int) -> tuple[Prompt, ...]:
     if count < 1:
         raise ValueError(f"at least 1 question must be asked, not {count}")
     _check(task)
-    told = real_stories(task, _EVERY_SET) or held_out(task, count)
+    all_stories = real_stories(task, _EVERY_SET) or held_out(task, count)
     return tuple(
         ask(story, story.questions[-1 - back])
-        for back in range(max(len(story.questions) for story in told))
-        for story in told
+        for back in range(max(len(story.questions) for story in all_stories))
+        for story in all_stories
         if back < len(story.questions)
     )
 

@@ -152,18 +152,18 @@ def _after(world: World, fact: Fact, index: int) -> World:
         return _after_handling(world, fact, index)
     person, *places = fact.words
     named = frozenset(places)
-    told = Whereabouts(
+    whereabouts = Whereabouts(
         place=places[0] if fact.kind is FactKind.AT else None,
         possible=named if fact.kind is FactKind.EITHER else frozenset(),
         excluded=named if fact.kind is FactKind.NOT_AT else frozenset(),
         told_by=index,
     )
-    here = Visit(place=told.place, told_by=index)
+    here = Visit(place=whereabouts.place, told_by=index)
     objects = {
         name: replace(thing, visits=(*thing.visits, here)) if thing.holder == person else thing
         for name, thing in world.objects.items()
     }
-    return replace(world, people={**world.people, person: told}, objects=objects)
+    return replace(world, people={**world.people, person: whereabouts}, objects=objects)
 
 
 def _after_handling(world: World, fact: Fact, index: int) -> World:

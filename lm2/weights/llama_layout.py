@@ -75,18 +75,18 @@ def check_present(values: Mapping[str, Any], names: Mapping[str, str]) -> None:
         raise ValueError(f"it lacks {missing}")
 
 
-def match_names(found: Shapes, config: LM2Config, column: int) -> dict[str, str]:
+def match_names(stored: Shapes, config: LM2Config, column: int) -> dict[str, str]:
     """Our names to those in a file with these shapes. Raises ValueError for tensors that are missing, unknown or of
     another shape."""
-    shapes, names = LM2.shapes(config, len(found)), weight_names(column, config.n_layers)
+    shapes, names = LM2.shapes(config, len(stored)), weight_names(column, config.n_layers)
     names = {ours: names[ours] for ours in shapes}
-    missing, unknown = sorted(set(names.values()) - set(found)), sorted(set(found) - set(names.values()))
+    missing, unknown = sorted(set(names.values()) - set(stored)), sorted(set(stored) - set(names.values()))
     if missing or unknown:
         raise ValueError(
             f"{len(missing)} of {len(names)} tensors are missing {shown(missing[:3])} and {len(unknown)} are unknown"
             f" {shown(unknown[:3])}"
         )
     for ours, theirs in names.items():
-        if found[theirs] != shapes[ours]:
-            raise ValueError(f"{theirs} must be of shape {shapes[ours]}, not {found[theirs]}")
+        if stored[theirs] != shapes[ours]:
+            raise ValueError(f"{theirs} must be of shape {shapes[ours]}, not {stored[theirs]}")
     return names

@@ -110,7 +110,7 @@ def _read(
     checkpoint: Checkpoint, documents: Sequence[_Document], spec: ExplainSpec, on_document: Callable[[], None]
 ) -> Iterator[tuple[Passage, ...]]:
     """The passages of each of some documents, which are read side by side."""
-    found: list[list[Passage]] = [[] for _ in documents]
+    passages: list[list[Passage]] = [[] for _ in documents]
     words = [words_of(document.tokens) for document in documents]
     activations: _Activations = {}
 
@@ -122,7 +122,7 @@ def _read(
         values = _values(checkpoint.config, spec, activations)
         for row, index, segment in step.rows:
             own = {signal: value[row] for signal, value in values.items()}
-            found[index] += _cut(documents[index], words[index], segment, own)
+            passages[index] += _cut(documents[index], words[index], segment, own)
 
     hooks = [
         watch(capture.site.hook_name(layer), partial(see, capture, layer))
@@ -130,7 +130,7 @@ def _read(
         for layer in capture.layers or ()
     ]
     read_documents(checkpoint, [document.segments for document in documents], keep, hooks=hooks)
-    for document_passages in found:
+    for document_passages in passages:
         on_document()
         yield tuple(document_passages)
 

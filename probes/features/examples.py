@@ -112,7 +112,9 @@ class Examples:
         segment_length: int | None = None,
     ) -> "Examples":
         """The rows of these documents. Those that share a story, a passage or a template are one group."""
-        encoded_prompts, skipped = encode_prompts(checkpoint, [one.prompt for one in documents], segment_length)
+        encoded_prompts, skipped = encode_prompts(
+            checkpoint, [document.prompt for document in documents], segment_length
+        )
         asked = {encoded.prompt for encoded in encoded_prompts}
         shared = [document.shared for document in documents if document.prompt in asked]
         tables = [_columns(encoded, moment) for encoded in encoded_prompts]

@@ -94,21 +94,21 @@ def _check_lines(title: str, description: "Description | None", mistakes: Sequen
     yield from mistakes
 
 
-def _description_lines(found: "Description") -> Iterator[str]:
-    names = ", ".join(found.label_names[:_MOST_NAMES])
-    if len(found.label_names) > _MOST_NAMES:
-        names += f" and {len(found.label_names) - _MOST_NAMES} more"
-    yield f"items     {found.items:,} in {found.groups:,} groups"
-    yield f"segments  {_spread(found.segments)} an item"
-    yield f"context   {_spread(found.context_tokens)} tokens"
-    yield f"answer    {_spread(found.answer_tokens)} tokens; {found.one_token_answers:,} answers are one token"
-    yield f"facts     {found.facts:,} items have them"
-    yield f"rivals    {found.rivals:,} items have them"
-    yield f"labels    {found.labels:,} items have them{f': {names}' if names else ''}"
-    guess = "" if found.guess_share is None else f"; one over answer and rivals {found.guess_share:.1%}"
-    yield f"chance    best constant answer {found.constant!r} {found.constant_share:.1%}{guess}"
-    yield f"skipped   {len(found.skipped) or 'none'}"
-    yield from found.skipped
+def _description_lines(counts: "Description") -> Iterator[str]:
+    names = ", ".join(counts.label_names[:_MOST_NAMES])
+    if len(counts.label_names) > _MOST_NAMES:
+        names += f" and {len(counts.label_names) - _MOST_NAMES} more"
+    yield f"items     {counts.items:,} in {counts.groups:,} groups"
+    yield f"segments  {_spread(counts.segments)} an item"
+    yield f"context   {_spread(counts.context_tokens)} tokens"
+    yield f"answer    {_spread(counts.answer_tokens)} tokens; {counts.one_token_answers:,} answers are one token"
+    yield f"facts     {counts.facts:,} items have them"
+    yield f"rivals    {counts.rivals:,} items have them"
+    yield f"labels    {counts.labels:,} items have them{f': {names}' if names else ''}"
+    guess = "" if counts.guess_share is None else f"; one over answer and rivals {counts.guess_share:.1%}"
+    yield f"chance    best constant answer {counts.constant!r} {counts.constant_share:.1%}{guess}"
+    yield f"skipped   {len(counts.skipped) or 'none'}"
+    yield from counts.skipped
 
 
 def _spread(spread: "Spread") -> str:

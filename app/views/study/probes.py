@@ -294,10 +294,9 @@ def _passage(examples: Examples, row: int) -> str:
     return ("" if first == segment.start else "… ") + " ".join(words.split())
 
 
-def direction_tokens(found: TopTokens, names: Sequence[str], piece_of: Callable[[int], str]) -> Table:
+def direction_tokens(top: TopTokens, names: Sequence[str], piece_of: Callable[[int], str]) -> Table:
     """The top tokens of each class's direction."""
     rows = [
-        (name, "  ".join(visible(piece_of(int(token))) for token in tokens))
-        for name, tokens in zip(names, found.tokens)
+        (name, "  ".join(visible(piece_of(int(token))) for token in tokens)) for name, tokens in zip(names, top.tokens)
     ]
     return Table(columns=columns_of(("class", "top tokens"), rows))

@@ -75,8 +75,8 @@ def printed(model: str, task: str, length: str) -> float:
     rows = table(3).set_index(["model", "length"])
     if (model, length) not in rows.index:
         return float("nan")
-    found = rows.loc[model, length]
-    return float(np.mean([found[f"qa{at}"] for at in range(1, 11)]) if task == "mean" else found[task])
+    row = rows.loc[model, length]
+    return float(np.mean([row[f"qa{at}"] for at in range(1, 11)]) if task == "mean" else row[task])
 
 
 def notes(task: str) -> list[str]:

@@ -278,9 +278,9 @@ class Pairs(BuiltIn):
             rng = Random(f"pairs:{self.n}:{self.seed}:{index}")
             things = rng.sample(_THINGS, self.n)
             colours = [rng.choice(_COLOURS) for _ in things]
-            told = [f"The {thing} is {colour}." for thing, colour in zip(things, colours)]
+            sentences_told = [f"The {thing} is {colour}." for thing, colour in zip(things, colours)]
             asked = rng.randrange(self.n)
-            context, question = " ".join(told), f"The {things[asked]} is"
+            context, question = " ".join(sentences_told), f"The {things[asked]} is"
             start = len(context) + len(BREAK)
             yield Prompt(
                 text=f"{context}{BREAK}{question}",
@@ -328,7 +328,7 @@ class Passkey(BuiltIn):
         for index in range(count):
             rng = Random(f"passkey:{self.length}:{self.seed}:{index}")
             key = str(rng.randrange(10_000, 100_000))
-            told = f"The passkey is {key}."
+            needle = f"The passkey is {key}."
             around = (
                 _filler(tokens, tokenizer)
                 if library is None
@@ -336,11 +336,11 @@ class Passkey(BuiltIn):
             )
             depth = index % 11 / 10 if self.depth is None else self.depth
             place = round(depth * len(around))
-            before, context = " ".join(around[:place]), " ".join([*around[:place], told, *around[place:]])
+            before, context = " ".join(around[:place]), " ".join([*around[:place], needle, *around[place:]])
             fact = len(before) + bool(before)
             start = len(context) + len(BREAK)
-            statements = (*sentences(before), (fact, fact + len(told)))
-            after = fact + len(told)
+            statements = (*sentences(before), (fact, fact + len(needle)))
+            after = fact + len(needle)
             statements += tuple((first + after, end + after) for first, end in sentences(context[after:]))
             question = "The passkey is"
             yield Prompt(

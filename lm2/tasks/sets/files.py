@@ -389,7 +389,7 @@ def state_of(path: Path) -> State:
 
 
 @lru_cache(maxsize=64)
-def _digest(path: Path, found: State) -> str:
+def _digest(path: Path, _state: State) -> str:
     if path.is_file():
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

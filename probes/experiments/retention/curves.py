@@ -122,8 +122,8 @@ def curve(
         )
     positions = [position(encoded) for encoded in kept]
     observed = [observe_side_by_side(checkpoint, kept, reset=reset, on_document=on_document) for reset in (False, True)]
-    right, control = (one.right for one in observed)
-    on, off = (_log_probabilities(one) for one in observed)
+    right, control = (condition.right for condition in observed)
+    on, off = map(_log_probabilities, observed)
     asked = tuple(
         AnsweredQuestion(
             encoded=encoded,
