@@ -169,8 +169,7 @@ def _details(
         st.caption("No row was misclassified here.")
         return
     panels.table(table, "probe_misread", "content" if count <= _MOST_ROWS else 380)
-    note = "The {} most confident of {} misclassified rows; ⟦ ⟧ marks the row's token."
-    say.caption(note, len(table.rows), count)
+    say.caption("The {} most confident of {} misclassified rows; ⟦ ⟧ marks the row's token.", len(table.rows), count)
 
 
 def _direction(checkpoint: Checkpoint, probed: Probed, target: Target, source: Source) -> None:

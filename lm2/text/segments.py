@@ -86,5 +86,5 @@ def pad(
     """Ids padded at the end to `length` (None for that of the longest row), and the mask of real tokens."""
     length = max(map(len, rows)) if length is None else length
     ids = torch.tensor([[*row, *[PADDING_ID] * (length - len(row))] for row in rows], dtype=torch.long, device=device)
-    lengths = torch.tensor([len(row) for row in rows], device=device)
-    return ids, torch.arange(length, device=device) < lengths[:, None]
+    non_padding = [[index < len(row) for index in range(length)] for row in rows]
+    return ids, torch.tensor(non_padding, dtype=torch.bool, device=device)
