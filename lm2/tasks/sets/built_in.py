@@ -5,11 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from pathlib import Path
 from random import Random
 from typing import Any, ClassVar, Self
 from urllib.parse import quote
 
+from lm2.files import State
 from lm2.shown import shown
 from lm2.tasks import mmlu, stories
 from lm2.tasks.babi import ask
@@ -190,7 +192,7 @@ class Babilong(_OfTask):
     def prompts(self, count: int) -> Iterator[Prompt]:
         length = length_tokens(self.length)
         tokenizer = length_tokenizer()
-        library = _library(_books(self.kind, "books", self.books), tokenizer) if length else None
+        library = _library(_books(self.kind, "books", self.books)) if length else None
         for prompt in stories.every_question(self.task, count):
             if fits(prompt, length):
                 mixture = mix(prompt, length, library, tokenizer, seed=self.seed)
@@ -324,7 +326,7 @@ class Passkey(BuiltIn):
     def prompts(self, count: int) -> Iterator[Prompt]:
         tokenizer, tokens = length_tokenizer(), length_tokens(self.length)
         books = None if self.text == "books" else self.text
-        library = None if self.text == "filler" else _library(_books(self.kind, "text", books), tokenizer)
+        library = None if self.text == "filler" else _library(_books(self.kind, "text", books))
         for index in range(count):
             rng = Random(f"passkey:{self.length}:{self.seed}:{index}")
             key = str(rng.randrange(10_000, 100_000))
@@ -402,8 +404,13 @@ def _filler(tokens: int, tokenizer: Tokenizer) -> list[str]:
     return [_FILLER[index % len(_FILLER)] for index in range(count)]
 
 
-def _library(path: Path, tokenizer: Tokenizer) -> Library:
-    return Library.read(path, tokenizer)
+def _library(path: Path) -> Library:
+    return _read_library(path, stories.files_state(path))
+
+
+@lru_cache(maxsize=2)
+def _read_library(path: Path, _state: State) -> Library:
+    return Library.read(path, length_tokenizer())
 
 
 def _books(kind: str, option: str, path: str | None) -> Path:

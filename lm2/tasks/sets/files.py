@@ -28,10 +28,11 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lm2.files import State, parse_json, read_json, read_text, replace_file, spreadsheet_cell, spreadsheet_text, state
+from lm2.files import State, parse_json, read_json, read_text, replace_file, spreadsheet_cell, spreadsheet_text
 from lm2.serialize import as_sequence, as_text, not_empty
 from lm2.shown import shown
 from lm2.tasks.prompt import Label, Prompt, Span
+from lm2.tasks.stories import files_state
 from lm2.text.tokens import BREAK
 
 if TYPE_CHECKING:
@@ -380,12 +381,7 @@ def digest_of(path: Path) -> str:
     nothing."""
     if not path.exists():
         raise ValueError(f"{path}: there is no such file or folder of questions")
-    return _digest(path, state_of(path))
-
-
-def state_of(path: Path) -> State:
-    """What changes when the file, or a file of the folder, is written."""
-    return state(*sorted(path.rglob("*"))) if path.is_dir() else state(path)
+    return _digest(path, files_state(path))
 
 
 @lru_cache(maxsize=64)

@@ -73,7 +73,7 @@ def questions(name: str, count: int | None = None) -> QuestionSet:
         if len(prompts) < count:
             raise ValueError(f"{name} has {len(prompts):,} questions, not {count:,}")
         return QuestionSet(name=name, about=source.about, prompts=prompts)
-    read = _from_file(source, files.state_of(source))
+    read = _from_file(source, stories.files_state(source))
     if count is not None and count > len(read):
         raise ValueError(f"{source} holds {len(read):,} questions, not {count:,}")
     return QuestionSet(name=name, about=read.about, prompts=read.prompts[:count])
