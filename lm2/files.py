@@ -105,6 +105,12 @@ def _no_constant(constant: str) -> NoReturn:
 _JSON = json.JSONDecoder(parse_constant=_no_constant, object_pairs_hook=_table)
 
 
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 State = tuple[tuple[str, int, int, int, int], ...]
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
 from lm2.evaluation.cells import task_order
-from lm2.files import spreadsheet_text
+from lm2.files import sha256_of, spreadsheet_text
 from lm2.sealed import read_sealed, write_sealed
 from lm2.tasks.babilong import length_tokens
 
@@ -77,7 +77,7 @@ class Results:
 
 def seal_results(folder: Path, models: Mapping[str, Mapping[str, str]]) -> None:
     """Write beside the tables what they were made from, and their digests. `models`: what each model was, by name."""
-    tables = {name: _sha256(folder / name) for name in _TABLES}
+    tables = {name: sha256_of(folder / name) for name in _TABLES}
     write_sealed(
         folder / _SEALS, {"models": {name: dict(model) for name, model in models.items()}, "tables": tables}, of=_KIND
     )
@@ -90,7 +90,7 @@ def read_results(folder: Path) -> Results:
     """
     if (folder / _SEALS).exists():
         sealed = read_sealed(folder / _SEALS, _KIND, ("models", "tables"))["tables"]
-        other = [name for name in _TABLES if (folder / name).is_file() and _sha256(folder / name) != sealed.get(name)]
+        other = [name for name in _TABLES if (folder / name).is_file() and sha256_of(folder / name) != sealed.get(name)]
         if other:
             raise ValueError(
                 f"{folder / other[0]} is not as `lm2 eval` wrote it: its SHA-256 is not the one in {_SEALS}; the same"
@@ -123,8 +123,3 @@ def _read(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
             for name in texts
         }
     )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

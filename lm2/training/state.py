@@ -22,7 +22,7 @@ from accelerate import PartialState
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from lm2.files import read_json, replace_file, restore_folder
+from lm2.files import read_json, replace_file, restore_folder, sha256_of
 from lm2.model.lm2 import LM2
 from lm2.origin import differing, made_by
 from lm2.sealed import DamagedError, is_sealed, unseal, write_sealed
@@ -61,7 +61,7 @@ def save_state(
         "config": _config_values(config),
         "made": made_by(like.device.type, str(like.dtype).removeprefix("torch.")),
         "state": path.name,
-        "state_sha256": _sha256(path),
+        "state_sha256": sha256_of(path),
     }
     write_sealed(folder / "progress.json", values, of=_KIND)
     for older in folder.glob("state*.safetensors"):
@@ -85,7 +85,7 @@ def resume(folder: Path, config: TrainingConfig, model: LM2, optimizer: torch.op
     try:
         values = _read_progress(head, config)
         path = folder / values["state"]
-        if "state_sha256" in values and _sha256(path) != values["state_sha256"]:
+        if "state_sha256" in values and sha256_of(path) != values["state_sha256"]:
             raise DamagedError(f"{path} is damaged: its SHA-256 is not the one in progress.json")
         _load(load_file(path), model, optimizer)
         step = values["step"]
@@ -164,10 +164,5 @@ def _file(path: Path) -> str:
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
     digest = hashlib.sha256()
     for file in files:
-        digest.update(file.relative_to(path).as_posix().encode() + b"\0" + bytes.fromhex(_sha256(file)))
+        digest.update(file.relative_to(path).as_posix().encode() + b"\0" + bytes.fromhex(sha256_of(file)))
     return f"{path.name} {digest.hexdigest()[:16]}"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

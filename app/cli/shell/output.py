@@ -1,6 +1,5 @@
 """What a command returns, printed as text or as JSON."""
 
-import hashlib
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.views.seen import seen
-from lm2.files import replace_file
+from lm2.files import replace_file, sha256_of
 from lm2.markdown import aligned
 from probes.findings import cell_words
 
@@ -69,12 +68,7 @@ def write_file(path: Path, content: str | bytes) -> None:
 def written(*paths: Path) -> dict[str, list[dict[str, str]]]:
     """Files that a command has written, each with its SHA-256; a folder stands for all files in it."""
     files = [file for path in paths for file in (path, *sorted(path.rglob("*"))) if file.is_file()]
-    return {"written": [{"path": str(file), "sha256": _sha256(file)} for file in files]}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return {"written": [{"path": str(file), "sha256": sha256_of(file)} for file in files]}
 
 
 def table_files(folder: Path, *names: str) -> list[Path]:

@@ -28,7 +28,16 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lm2.files import State, parse_json, read_json, read_text, replace_file, spreadsheet_cell, spreadsheet_text
+from lm2.files import (
+    State,
+    parse_json,
+    read_json,
+    read_text,
+    replace_file,
+    sha256_of,
+    spreadsheet_cell,
+    spreadsheet_text,
+)
 from lm2.serialize import as_sequence, as_text, not_empty
 from lm2.shown import shown
 from lm2.tasks.prompt import Label, Prompt, Span
@@ -387,8 +396,7 @@ def digest_of(path: Path) -> str:
 @lru_cache(maxsize=64)
 def _digest(path: Path, _state: State) -> str:
     if path.is_file():
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(path)
     every = hashlib.sha256()
     for file in sorted(file for file in path.rglob("*") if file.is_file()):
         every.update(file.relative_to(path).as_posix().encode())
