@@ -14,6 +14,7 @@ from lm2.evaluation.cells import Answered, EvaluationCell, task_order
 from lm2.evaluation.metrics import CHOICE, METRICS, metrics_of
 from lm2.evaluation.results import SKIPPED
 from lm2.intervals import bootstrap, difference, rate
+from lm2.tasks.chance import best_constant, guess_share
 
 _CONSTANTS = 64
 """Of a set's accepted answers, the most frequent ones, which are tried as the best constant."""
@@ -40,12 +41,12 @@ def table(done: Answers) -> list[Row]:
         asked = [item for item in answered if not item.skipped]
         for metric in metrics_of(cell, answered) if asked else ():
             if metric == CHOICE:
-                constant, chances = "", [1 / (1 + len(item.rivals)) for item in asked]
+                constant, by_chance = "", guess_share([item.rivals for item in asked])
             else:
                 if (cell.task, metric) not in constants:
-                    constants[cell.task, metric] = best_constant(cell.task, all_items[cell.task], metric)
+                    constants[cell.task, metric] = best_scoring_constant(cell.task, all_items[cell.task], metric)
                 constant = constants[cell.task, metric]
-                chances = _scores(metric, cell.task, asked, [constant] * len(asked))
+                by_chance = float(np.mean(_scores(metric, cell.task, asked, [constant] * len(asked))))
             targets = [1.0] if metric == CHOICE else _scores(metric, cell.task, asked, [item.target for item in asked])
             shares = asdict(rate(_outputs(metric, cell, asked), [item.story for item in asked]))
             shares["mean"] = shares.pop("accuracy")
@@ -57,7 +58,7 @@ def table(done: Answers) -> list[Row]:
                     "metric": metric,
                     **shares,
                     "constant": constant,
-                    "constant_mean": float(np.mean(chances)),
+                    "constant_mean": by_chance,
                     "ceiling": float(np.mean(targets)),
                     **({} if cell.length else {SKIPPED: len(answered) - len(asked)}),
                 }
@@ -73,7 +74,7 @@ def _outputs(metric: str, cell: EvaluationCell, items: Sequence[Answered]) -> li
     return _scores(metric, cell.task, items, [item.output for item in items])
 
 
-def best_constant(task: str, items: Sequence[Answered], metric: str) -> str:
+def best_scoring_constant(task: str, items: Sequence[Answered], metric: str) -> str:
     """The one answer that would score best on these items, among the most frequent ones."""
     counts = Counter((item.question if metric == "official" else "", item.answers) for item in items)
     frequent = Counter(answer for item in items for answer in item.answers).most_common(_CONSTANTS)
@@ -82,7 +83,7 @@ def best_constant(task: str, items: Sequence[Answered], metric: str) -> str:
         answer: sum(n * METRICS[metric](task, examples[asked], answer) for asked, n in counts.items())
         for answer, _ in frequent
     }
-    return max(sorted(totals), key=totals.__getitem__)
+    return best_constant(totals)
 
 
 def differences(done: Answers) -> list[Row]:

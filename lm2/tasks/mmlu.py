@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from lm2.files import read_bytes
 from lm2.intervals import Rate, rate
 from lm2.shown import shown
+from lm2.tasks.chance import best_constant
 from lm2.weights.archives import MOST_MEMBER_BYTES, read_members
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ class Tally:
 
     @property
     def best_constant(self) -> str:
-        return max(self.constants, key=self.constants.__getitem__)
+        return best_constant(self.constants)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,6 @@
 """Questions under interventions: a model's answers, and how much they differ from those without interventions."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from lm2.intervals import Rate, rate
+from lm2.tasks.chance import best_constant
 from lm2.tasks.encoded_prompt import EncodedPrompt
 from lm2.weights.checkpoint import Checkpoint
 from probes.causal.batch import Unit
@@ -116,15 +117,8 @@ def metric_change(clean: Observed, edited: Observed, metric: Metric) -> Float[np
     )
 
 
-def guess(encoded_prompts: Sequence[EncodedPrompt]) -> float | None:
-    """Chance where each question has rivals: the share that a guess among answer and rivals gets right; else None."""
-    if not all(encoded.prompt.rivals for encoded in encoded_prompts):
-        return None
-    return sum(1 / (1 + len(encoded.prompt.rivals)) for encoded in encoded_prompts) / len(encoded_prompts)
-
-
 def constant_answer(encoded_prompts: Sequence[EncodedPrompt]) -> Rate:
     """Chance: the share of questions that the best constant answer gets right."""
     answers = [encoded.prompt.answer for encoded in encoded_prompts]
-    best = max(sorted(set(answers)), key=answers.count)
+    best = best_constant(Counter(answers))
     return rate([answer == best for answer in answers], [encoded.prompt.group for encoded in encoded_prompts])

@@ -3,9 +3,10 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean, median
+from statistics import median
 from typing import NamedTuple, Self
 
+from lm2.tasks.chance import best_constant, guess_share
 from lm2.tasks.encoded_prompt import encode_prompts
 from lm2.tasks.prompt import Prompt
 from lm2.weights.checkpoint import Checkpoint
@@ -46,7 +47,7 @@ class Description:
     """The answer that is right most often when it is always given."""
     constant_share: float
     guess_share: float | None
-    """Mean of one over the number of answer and rivals; None unless each question has rivals."""
+    """Of a guess among answer and rivals; None unless each question has rivals."""
     skipped: tuple[str, ...]
     """The questions that the checkpoint cannot be asked, and why."""
 
@@ -56,9 +57,8 @@ def describe(checkpoint: Checkpoint, prompts: Sequence[Prompt], segment_length: 
     items, skipped = encode_prompts(checkpoint, prompts, segment_length)
     asked = [item.prompt for item in items]
     answers = Counter(answer for prompt in asked for answer in prompt.answers)
-    constant = min(answers, key=lambda answer: (-answers[answer], answer))
+    constant = best_constant(answers)
     answer_tokens = [len(item.answer) for item in items]
-    guesses = [1 / (1 + len(prompt.rivals)) for prompt in asked if prompt.rivals]
     return Description(
         items=len(items),
         groups=len({prompt.group for prompt in asked}),
@@ -67,11 +67,11 @@ def describe(checkpoint: Checkpoint, prompts: Sequence[Prompt], segment_length: 
         answer_tokens=Spread.of(answer_tokens),
         one_token_answers=answer_tokens.count(1),
         facts=sum(bool(prompt.support) for prompt in asked),
-        rivals=len(guesses),
+        rivals=sum(bool(prompt.rivals) for prompt in asked),
         labels=sum(bool(prompt.labels) for prompt in asked),
         label_names=tuple(sorted({label.name for prompt in asked for label in prompt.labels})),
         constant=constant,
         constant_share=answers[constant] / len(items),
-        guess_share=fmean(guesses) if len(guesses) == len(items) else None,
+        guess_share=guess_share([prompt.rivals for prompt in asked]),
         skipped=tuple(skipped),
     )

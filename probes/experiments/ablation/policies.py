@@ -6,6 +6,7 @@ from typing import Self
 
 from lm2.intervals import Bounded, Rate
 from lm2.runs.interventions import Carry, Freeze, MemoryOff, Reset
+from lm2.tasks.chance import guess_share
 from lm2.tasks.encoded_prompt import EncodedPrompt
 from lm2.weights.checkpoint import Checkpoint
 from probes.causal.batch import Unit
@@ -14,7 +15,6 @@ from probes.causal.observe import (
     OnDocument,
     check_foils,
     constant_answer,
-    guess,
     metric_change,
     observe,
     other_stories,
@@ -83,7 +83,7 @@ def findings(
 ) -> tuple[Findings, ...]:
     rows = [condition.row for condition in policies(checkpoint, questions, on_document=on_document)]
     rows.append(("best constant answer (chance)", share(constant_answer(questions)), *[NOTHING] * 3))
-    guessed = guess(questions)
+    guessed = guess_share([encoded.prompt.rivals for encoded in questions])
     if guessed is not None:
         rows.append(("a guess among the rivals (chance)", 100 * guessed, *[NOTHING] * 3))
     return (Findings(title="What the memory may do", columns=columns_of(CONDITIONS, rows), note=held_out(questions)),)

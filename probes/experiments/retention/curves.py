@@ -14,6 +14,7 @@ from enum import Enum
 import numpy as np
 
 from lm2.intervals import Rate, rate
+from lm2.tasks.chance import best_constant
 from lm2.tasks.encoded_prompt import EncodedPrompt, encode_prompt
 from lm2.tasks.prompt import Prompt
 from lm2.weights.checkpoint import Checkpoint
@@ -145,7 +146,7 @@ def curve(
         points=tuple(_point(at, by_position[at], counts, seed) for at in sorted(by_position)),
         asked=asked,
         left_out=len(encoded_prompts) - len(kept),
-        constant=max(sorted(counts), key=counts.__getitem__),
+        constant=best_constant(counts),
     )
 
 

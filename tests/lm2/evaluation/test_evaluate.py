@@ -12,7 +12,7 @@ import lm2.evaluation.evaluate
 from lm2.evaluation.cells import Answered, Evaluation, EvaluationCell, cells
 from lm2.evaluation.evaluate import evaluate
 from lm2.evaluation.items import mixtures
-from lm2.evaluation.tables import best_constant, differences, table
+from lm2.evaluation.tables import best_scoring_constant, differences, table
 from lm2.tasks import stories
 from lm2.tasks.babi_files import write
 from lm2.tasks.simulator import simulate
@@ -136,7 +136,7 @@ def test_qa7_has_its_ceiling_and_its_best_constant_in_the_table() -> None:
         ("one", 0.3),
         ("none", 0.6),
     ]
-    assert best_constant("qa7", _said(targets, targets), "exact") == "none"
+    assert best_scoring_constant("qa7", _said(targets, targets), "exact") == "none"
 
 
 def test_the_best_constant_is_chosen_on_all_lengths_and_not_on_the_few_items_it_stands_beside() -> None:
