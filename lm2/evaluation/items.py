@@ -9,17 +9,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lm2.evaluation.cells import Answered, Evaluation, EvaluationCell, Style, short_digest
-from lm2.files import State, state
+from lm2.files import State
 from lm2.tasks.babi import prompts as prompts_of
-from lm2.tasks.babilong import Library, Mixture, fits, length_tokens, mix
+from lm2.tasks.babilong import Mixture, fits, length_tokens, mix
+from lm2.tasks.books import length_tokenizer, read_library
 from lm2.tasks.encoded_prompt import NoTokenError, encode_prompt
 from lm2.tasks.instructions import instructed_prompt, plain_prompt
 from lm2.tasks.prompt import Prompt
 from lm2.tasks.sets.question_set import questions
 from lm2.tasks.simulator import simulate
 from lm2.tasks.stories import files_state, stories_in
-from lm2.text.tokens import Tokenizer
-from lm2.weights import bundled
 from lm2.weights.checkpoint import Checkpoint
 
 
@@ -81,12 +80,8 @@ def cost(evaluation: Evaluation, cell: EvaluationCell) -> int:
 def mixtures(evaluation: Evaluation, cell: EvaluationCell) -> Iterator[tuple[int, Mixture]]:
     """The items of a task and length with their seeds; as far as they fit, the same for every length."""
     length = length_tokens(cell.length)
-    tokenizer = _tokenizer(evaluation.length_tokenizer)
-    library = (
-        _library(evaluation.books, files_state(Path(evaluation.books)), tokenizer)
-        if length and evaluation.books
-        else None
-    )
+    tokenizer = length_tokenizer(evaluation.length_tokenizer)
+    library = read_library(Path(evaluation.books), tokenizer) if length and evaluation.books else None
     for seed in range(evaluation.seeds):
         prompts = [prompt for prompt in _prompts(evaluation.babi, cell, seed) if fits(prompt, length)]
         if not prompts:
@@ -108,21 +103,6 @@ def _number(cell: EvaluationCell) -> int:
     return int(cell.task.removeprefix("qa"))
 
 
-def _tokenizer(name: str) -> Tokenizer:
-    path = bundled.FOLDER / name / "tokenizer.json" if name in bundled.bundled_names() else Path(name)
-    return _read_tokenizer(path, state(path))
-
-
-@lru_cache(maxsize=2)
-def _read_tokenizer(path: Path, _state: State) -> Tokenizer:
-    return Tokenizer.load(path)
-
-
-@lru_cache(maxsize=2)
-def _library(books: str, _state: State, tokenizer: Tokenizer) -> Library:
-    return Library.read(Path(books), tokenizer)
-
-
 def key_of(evaluation: Evaluation, cell: EvaluationCell) -> dict[str, object]:
     """What the answers of a cell depend on, apart from the model."""
     if not cell.length:
@@ -140,7 +120,7 @@ def key_of(evaluation: Evaluation, cell: EvaluationCell) -> dict[str, object]:
         "seeds": evaluation.seeds,
         "babi": _digest_of(evaluation.babi),
         "books": _digest_of(evaluation.books) if length_tokens(cell.length) else None,
-        "length_tokenizer": short_digest(_tokenizer(evaluation.length_tokenizer).to_json()),
+        "length_tokenizer": short_digest(length_tokenizer(evaluation.length_tokenizer).to_json()),
         "style": evaluation.style.value,
         "segment_length": evaluation.segment_length,
         "dtype": evaluation.dtype,

@@ -65,17 +65,15 @@ def ask(story: Story, question: Question, *, own_segment: bool = True) -> Prompt
     With no statements above it, the text is the question alone.
     """
     statements = story.before(question)
-    spans = []
-    start = 0
+    spans, start = [], 0
     for statement in statements:
         spans.append((start, start + len(statement.text)))
         start += len(statement.text) + 1
-    facts = " ".join(s.text for s in statements)
-    joint = (BREAK if own_segment else " ") if statements else ""
     index_of = {s.line: index for index, s in enumerate(statements)}
-    return Prompt(
-        text=facts + joint + question.text,
-        question_span=(start, start + len(question.text)),
+    return Prompt.after(
+        " ".join(s.text for s in statements),
+        question.text,
+        joint=BREAK if own_segment else " ",
         answers=(question.answer,),
         group=story.id,
         statement_spans=tuple(spans),

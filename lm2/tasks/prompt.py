@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Self
+
+from lm2.text.tokens import BREAK
 
 Span = tuple[int, int]
 """Start and end character of a text: text[start:end]."""
@@ -42,6 +44,53 @@ class Prompt:
     labels: tuple[Label, ...] = ()
     task: int | None = None
     """bAbI's task, of which its sentences are; None for sentences of other kinds."""
+
+    @classmethod
+    def after(
+        cls,
+        context: str,
+        question: str,
+        *,
+        answers: tuple[str, ...],
+        group: str,
+        statement_spans: tuple[Span, ...] = (),
+        support: tuple[int, ...] = (),
+        rivals: tuple[str, ...] = (),
+        task: int | None = None,
+        joint: str = BREAK,
+    ) -> Self:
+        """A question after its context, parted by one character: by default a form feed, so that the question has a
+        segment of its own. Without a context it stands alone."""
+        start = len(context) + len(joint) if context else 0
+        return cls(
+            text=f"{context}{joint}{question}" if context else question,
+            question_span=(start, start + len(question)),
+            answers=answers,
+            group=group,
+            statement_spans=statement_spans,
+            support=support,
+            rivals=rivals,
+            task=task,
+        )
+
+    def in_context(self, context: str, statement_spans: tuple[Span, ...]) -> Self:
+        """The same question after another context, which has the same statements elsewhere. Labels, whose places are
+        not known there, are left out."""
+        return self.after(
+            context,
+            self.question,
+            answers=self.answers,
+            group=self.group,
+            statement_spans=statement_spans,
+            support=self.support,
+            rivals=self.rivals,
+            task=self.task,
+        )
+
+    @property
+    def context(self) -> str:
+        """What stands before the question, without the character that parts them."""
+        return self.text[: max(0, self.question_span[0] - 1)]
 
     @property
     def answer(self) -> str:

@@ -10,12 +10,13 @@ from lm2.files import read_text
 from lm2.serialize import LARGEST_INT, Plain, as_int, none_empty, parse_field, within
 from lm2.shown import shown
 from lm2.tasks import stories
-from lm2.tasks.babilong import PROMPT_TOKENS, Library, length_tokens, mix
+from lm2.tasks.babilong import PROMPT_TOKENS, length_tokens, mix
+from lm2.tasks.books import Library
 from lm2.tasks.prompt import Prompt
 from lm2.tasks.sets.built_in import Babi, BuiltIn, Simulated
 from lm2.tasks.sets.question_set import parse, path_read, pinned, questions
 from lm2.tasks.world import OPPOSITE, understand
-from lm2.text.tokens import BREAK, Tokenizer
+from lm2.text.tokens import Tokenizer
 
 _COUNT = 200
 _HELD_OUT = "held out"
@@ -201,10 +202,7 @@ def _among_books(
     mixed = []
     for i, prompt in enumerate(prompts):
         mixture = mix(prompt, tokens, libraries[i % len(libraries)], tokenizer, seed=seed)
-        start = len(mixture.text) + len(BREAK)
-        span = (start, start + len(prompt.question))
-        text = mixture.text + BREAK + prompt.question
-        mixed.append(replace(prompt, text=text, statement_spans=mixture.fact_spans, question_span=span, labels=()))
+        mixed.append(prompt.in_context(mixture.text, mixture.fact_spans))
     return mixed, [passages[i % len(passages)][0] for i in range(len(prompts))]
 
 

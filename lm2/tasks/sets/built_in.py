@@ -5,28 +5,24 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
-from functools import lru_cache
 from pathlib import Path
 from random import Random
 from typing import Any, ClassVar, Self
 from urllib.parse import quote
 
-from lm2.files import State
 from lm2.shown import shown
 from lm2.tasks import mmlu, stories
 from lm2.tasks.babi import ask
-from lm2.tasks.babilong import Library, fits, length_tokens, mix
+from lm2.tasks.babilong import fits, length_tokens, mix
+from lm2.tasks.books import length_tokenizer, read_library
 from lm2.tasks.prompt import Label, Prompt
 from lm2.tasks.sets.files import sentences
 from lm2.tasks.simulator import simulate
 from lm2.tasks.world import World, track
-from lm2.text.tokens import BREAK, Tokenizer
-from lm2.weights import bundled
+from lm2.text.tokens import Tokenizer
 
 DEFAULT_COUNT = 64
 """Questions of a built-in set where no number is given."""
-_LENGTH_TOKENIZER = "babi-lm2"
-"""The bundled checkpoint whose tokenizer counts lengths, whatever model reads: a set is the same for all models."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,17 +188,11 @@ class Babilong(_OfTask):
     def prompts(self, count: int) -> Iterator[Prompt]:
         length = length_tokens(self.length)
         tokenizer = length_tokenizer()
-        library = _library(_books(self.kind, "books", self.books)) if length else None
+        library = read_library(_books(self.kind, "books", self.books), tokenizer) if length else None
         for prompt in stories.every_question(self.task, count):
             if fits(prompt, length):
                 mixture = mix(prompt, length, library, tokenizer, seed=self.seed)
-                start = len(mixture.text) + len(BREAK)
-                yield replace(
-                    prompt,
-                    text=f"{mixture.text}{BREAK}{mixture.question}",
-                    statement_spans=mixture.fact_spans,
-                    question_span=(start, start + len(mixture.question)),
-                )
+                yield prompt.in_context(mixture.text, mixture.fact_spans)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,12 +240,8 @@ class Mmlu(BuiltIn):
 
 
 def _choice(text: str, answer: str, group: str) -> Prompt:
-    return Prompt(
-        text=text,
-        question_span=(0, len(text)),
-        answers=(answer,),
-        group=group,
-        rivals=tuple(letter for letter in mmlu.LETTERS if letter != answer),
+    return Prompt.after(
+        "", text, answers=(answer,), group=group, rivals=tuple(letter for letter in mmlu.LETTERS if letter != answer)
     )
 
 
@@ -282,11 +268,10 @@ class Pairs(BuiltIn):
             colours = [rng.choice(_COLOURS) for _ in things]
             sentences_told = [f"The {thing} is {colour}." for thing, colour in zip(things, colours)]
             asked = rng.randrange(self.n)
-            context, question = " ".join(sentences_told), f"The {things[asked]} is"
-            start = len(context) + len(BREAK)
-            yield Prompt(
-                text=f"{context}{BREAK}{question}",
-                question_span=(start, start + len(question)),
+            context = " ".join(sentences_told)
+            yield Prompt.after(
+                context,
+                f"The {things[asked]} is",
                 answers=(colours[asked],),
                 group=f"pairs:{self.seed}:{index}",
                 statement_spans=sentences(context),
@@ -326,7 +311,7 @@ class Passkey(BuiltIn):
     def prompts(self, count: int) -> Iterator[Prompt]:
         tokenizer, tokens = length_tokenizer(), length_tokens(self.length)
         books = None if self.text == "books" else self.text
-        library = None if self.text == "filler" else _library(_books(self.kind, "text", books))
+        library = None if self.text == "filler" else read_library(_books(self.kind, "text", books), tokenizer)
         for index in range(count):
             rng = Random(f"passkey:{self.length}:{self.seed}:{index}")
             key = str(rng.randrange(10_000, 100_000))
@@ -340,14 +325,12 @@ class Passkey(BuiltIn):
             place = round(depth * len(around))
             before, context = " ".join(around[:place]), " ".join([*around[:place], needle, *around[place:]])
             fact = len(before) + bool(before)
-            start = len(context) + len(BREAK)
             statements = (*sentences(before), (fact, fact + len(needle)))
             after = fact + len(needle)
             statements += tuple((first + after, end + after) for first, end in sentences(context[after:]))
-            question = "The passkey is"
-            yield Prompt(
-                text=f"{context}{BREAK}{question}",
-                question_span=(start, start + len(question)),
+            yield Prompt.after(
+                context,
+                "The passkey is",
                 answers=(key,),
                 group=f"passkey:{self.seed}:{index}",
                 statement_spans=statements,
@@ -392,25 +375,11 @@ def _place(world: World, name: str) -> str | None:
     return world.objects[name].place if name in world.objects else world.where(name)
 
 
-def length_tokenizer() -> Tokenizer:
-    """The tokenizer that counts lengths."""
-    return Tokenizer.load(bundled.FOLDER / _LENGTH_TOKENIZER / "tokenizer.json")
-
-
 def _filler(tokens: int, tokenizer: Tokenizer) -> list[str]:
     """Sentences again and again, of about so many tokens."""
     lengths = [len(tokenizer.encode_after(f" {sentence}")) for sentence in _FILLER]
     count = max(1, round(len(_FILLER) * tokens / sum(lengths)))
     return [_FILLER[index % len(_FILLER)] for index in range(count)]
-
-
-def _library(path: Path) -> Library:
-    return _read_library(path, stories.files_state(path))
-
-
-@lru_cache(maxsize=2)
-def _read_library(path: Path, _state: State) -> Library:
-    return Library.read(path, length_tokenizer())
 
 
 def _books(kind: str, option: str, path: str | None) -> Path:

@@ -23,7 +23,7 @@ import io
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,7 +42,6 @@ from lm2.serialize import as_sequence, as_text, not_empty
 from lm2.shown import shown
 from lm2.tasks.prompt import Label, Prompt, Span
 from lm2.tasks.stories import files_state
-from lm2.text.tokens import BREAK
 
 if TYPE_CHECKING:
     from pyarrow import Table
@@ -193,13 +192,11 @@ def _prompt(row: Mapping[str, Any], name: str) -> Prompt:
     if not question.strip():
         raise ValueError("the question is empty; expected a text")
     answers, rivals = _answers(values)
-    asked = len(context) + len(BREAK) if context else 0
-    text = f"{context}{BREAK}{question}" if context else question
     facts = _spans("fact", values.get("facts"), context)
     statements = tuple(_spans("statement", values.get("statements"), context)) or sentences(context)
-    return Prompt(
-        text=text,
-        question_span=(asked, len(text)),
+    prompt = Prompt.after(
+        context,
+        question,
         answers=answers,
         group=_text(values, "group", context or name),
         statement_spans=statements,
@@ -212,8 +209,8 @@ def _prompt(row: Mapping[str, Any], name: str) -> Prompt:
             )
         ),
         rivals=rivals,
-        labels=_labels(values.get("labels"), text),
     )
+    return replace(prompt, labels=_labels(values.get("labels"), prompt.text))
 
 
 def sentences(text: str) -> tuple[Span, ...]:
@@ -338,10 +335,9 @@ def _labels(value: Any, text: str) -> tuple[Label, ...]:
 
 def record(prompt: Prompt) -> dict[str, Any]:
     """A question as a row: what `read` makes it of."""
-    context = prompt.text[: max(0, prompt.question_span[0] - len(BREAK))]
-    by_sentence = prompt.statement_spans == sentences(context)
+    by_sentence = prompt.statement_spans == sentences(prompt.context)
     values = {
-        "context": context,
+        "context": prompt.context,
         "question": prompt.question,
         "answers": list(prompt.answers),
         "facts": [list(prompt.statement_spans[index]) for index in prompt.support],

@@ -8,7 +8,8 @@ import pytest
 
 import lm2
 from lm2.tasks.babi import prompts
-from lm2.tasks.babilong import Library, exact_score, fits, length_tokens, mix, official_score
+from lm2.tasks.babilong import exact_score, fits, length_tokens, mix, official_score
+from lm2.tasks.books import Library
 from lm2.tasks.instructions import instructed_prompt, plain_prompt
 from lm2.tasks.prompt import Prompt
 from lm2.tasks.simulator import simulate

@@ -17,7 +17,8 @@ from lm2.runs.likelihood import log_likelihoods, perplexity
 from lm2.runs.runner import run
 from lm2.runs.spec import RunSpec
 from lm2.tasks.babi import Question as Asked, Statement, Story, ask
-from lm2.tasks.babilong import Library, mix
+from lm2.tasks.babilong import mix
+from lm2.tasks.books import Library
 from lm2.tasks.encoded_prompt import encode_prompt
 from lm2.tasks.mmlu import LETTERS, ChoiceQuestion, Subject, ask as exam_ask, prompt as exam_prompt
 from lm2.tasks.prompt import Prompt
