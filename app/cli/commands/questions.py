@@ -49,20 +49,26 @@ def _check(chosen: argparse.Namespace) -> Output:
 
     name, prompts, mistakes = _read(chosen.questions, chosen.n)
     checkpoint = load_model(chosen, chosen.checkpoint)
-    description = describe(checkpoint, prompts, chosen.segment_length) if prompts else None
+    description, refusal = None, ""
+    try:
+        description = describe(checkpoint, prompts, chosen.segment_length) if prompts else None
+    except ValueError as error:
+        if not mistakes:
+            raise
+        refusal = str(error)
     segment_length = chosen.segment_length or checkpoint.config.segment_length
     document = {
         "questions": name,
         "checkpoint": checkpoint.name,
         **identity(checkpoint),
         "segment_length": segment_length,
-        **(_document(description) if description else {"items": 0}),
+        **(_document(description) if description else {"items": 0, "refusal": refusal}),
         "mistakes": list(mistakes),
     }
     title = f"{name}, read by {checkpoint.name} in segments of {segment_length} tokens"
     return Output(
         document=document,
-        lines=_check_lines(title, description, mistakes),
+        lines=_check_lines(title, description, refusal, mistakes),
         code=Exit.MISTAKE if mistakes else Exit.DONE,
     )
 
@@ -86,9 +92,11 @@ def _document(description: "Description") -> dict[str, object]:
     return {name: value._asdict() if hasattr(value, "_asdict") else value for name, value in vars(description).items()}
 
 
-def _check_lines(title: str, description: "Description | None", mistakes: Sequence[str]) -> Iterator[str]:
+def _check_lines(title: str, description: "Description | None", refusal: str, mistakes: Sequence[str]) -> Iterator[str]:
     yield title
-    if description is not None:
+    if description is None:
+        yield f"items     none{f': {refusal}' if refusal else ''}"
+    else:
         yield from _description_lines(description)
     yield f"mistakes  {len(mistakes) or 'none'}"
     yield from mistakes

@@ -72,6 +72,22 @@ def test_check_tells_every_mistake_with_its_line_and_ends_with_2(
     assert document["items"] == 0 and len(document["mistakes"]) == 1
 
 
+def test_check_tells_mistakes_though_no_question_can_be_asked(
+    gated: Checkpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(tmp_path / "words", gated.model, Tokenizer(FAMILIES["wordpiece"]()), "")
+    path = write(tmp_path / "mine.jsonl", ROWS[2], {"question": "Who?"})
+    command = ["questions", "check", path, "--checkpoint", str(tmp_path / "words")]
+    assert main(command) == 2
+    text = capsys.readouterr().out
+    assert "can be asked none of 1 questions" in text and f"mistakes  1\n{path}:2: there is no answer" in text
+    assert main([*command, "--json"]) == 2
+    document = json.loads(capsys.readouterr().out)
+    assert document["items"] == 0 and "can be asked none" in document["refusal"] and len(document["mistakes"]) == 1
+    assert main(["questions", "check", write(tmp_path / "whole.jsonl", ROWS[2]), *command[3:]]) == 2
+    assert "can be asked none" in capsys.readouterr().err
+
+
 def test_check_takes_the_sets_that_are_built_in(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["questions", "check", "pairs:?n=2", "--n", "3", "--checkpoint", "babi-lm2", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
