@@ -47,8 +47,11 @@ class ProbePlan:
         labels, groups = labelled(checkpoint, examples, targets)
         for target, (_, names) in labels.items():
             if len(names) < 2:
-                only = f"1 class in these documents, {names[0]!r}" if names else "no class in these documents"
-                raise ValueError(f"{str(target)!r} has {only}: there is nothing to tell apart")
+                only = f"1 class, {names[0]!r}," if names else "no class"
+                raise ValueError(
+                    f"{str(target)!r} has {only} at these rows, moment {spec.moment.value}: there is nothing to tell"
+                    " apart"
+                )
         plan = cls(
             spec=spec,
             examples=examples,

@@ -164,7 +164,15 @@ def test_a_label_that_never_varies_where_a_fold_learns_it_is_refused_by_name(toy
     with pytest.raises(ValueError, match=r"'label mood' is always 'glad' where fold \d learns it"):
         ProbePlan.of(spec, toy)
     write(rows[1:], tmp_path / "mine.jsonl")
-    with pytest.raises(ValueError, match="'label mood' has 1 class in these documents, 'glad'"):
+    with pytest.raises(ValueError, match="'label mood' has 1 class, 'glad', at these rows"):
+        ProbePlan.of(spec, toy)
+
+
+def test_a_label_that_no_row_has_is_said_to_be_absent_at_these_rows(toy, tmp_path):
+    prompts = questions("simulated:qa1", 6).prompts
+    write([replace(prompt, labels=(Label("mood", "sad", 0, 1),)) for prompt in prompts], tmp_path / "mine.jsonl")
+    spec = replace(SPEC, documents=Documents(questions=(str(tmp_path / "mine.jsonl"),)), targets=("label mood",))
+    with pytest.raises(ValueError, match="'label mood' has no class at these rows, moment segment"):
         ProbePlan.of(spec, toy)
 
 
