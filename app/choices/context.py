@@ -23,6 +23,8 @@ class Quiz:
     end: int
     """Offset of the first character after the question, whose last token predicts the answer."""
     answer: str
+    rivals: tuple[str, ...] = ()
+    """Wrong answers that it stands against; empty where its set names none."""
 
     def answerable(self, tokens: TokenSequence, tokenizer: Tokenizer) -> bool:
         """Whether the tokenizer has tokens for the answer after this text."""
@@ -48,9 +50,13 @@ class Context:
 
 def of_question(story: Story, number: int, origin: str, *, own_segment: bool) -> Context:
     """One question of a story, asked alone after the statements above it."""
-    prompt: Prompt = ask(story, story.questions[number], own_segment=own_segment)
+    return of_prompt(ask(story, story.questions[number], own_segment=own_segment), origin)
+
+
+def of_prompt(prompt: Prompt, origin: str) -> Context:
+    """A question after its context."""
     marks = [(*prompt.statement_spans[i], "supporting fact") for i in sorted(set(prompt.support))]
-    quiz = Quiz(question=prompt.question, end=prompt.question_span[1], answer=prompt.answer)
+    quiz = Quiz(question=prompt.question, end=prompt.question_span[1], answer=prompt.answer, rivals=prompt.rivals)
     return Context(
         text=prompt.text,
         origin=origin,

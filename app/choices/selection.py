@@ -19,6 +19,8 @@ class TextSource(Enum):
 
     STORY = "story"
     SIMULATED = "simulated"
+    QUESTION = "question"
+    """An item of the chosen question set."""
     PASTED = "text"
     FILE = "file"
 
@@ -71,6 +73,8 @@ class TextChoice:
     asked: TextKind = TextKind.OWN_SEGMENT
     seed: int = choice(0, range(1_000_001))
     statements: int = choice(10, range(1, 61))
+    item: int = choice(0, range(1_000_000))
+    """Of the chosen question set, counted from 0."""
     pasted: str = choice("", link="text")
     uploaded: str = ""
     """The text of an uploaded file."""
@@ -169,9 +173,10 @@ class UpdatesChoice:
 
 @dataclass(frozen=True, kw_only=True)
 class QuestionsChoice:
-    """The held-out questions of the screens Experiments, Sweeps and Slots."""
+    """The questions that Experiments, Sweeps and Slots ask, and of which the model may read one."""
 
-    task: int = choice(1, _TASKS, link="exam_task")
+    set: str = "babi:qa1"
+    """A question set's name; of a file, with its digest."""
     count: int = choice(64, range(2, 2_001), link="exam_questions")
     seed: int = choice(0, _SEEDS, link="exam_seed")
 
@@ -205,13 +210,12 @@ class SweepsChoice:
 
 @dataclass(frozen=True, kw_only=True)
 class ProbesChoice:
-    tasks: tuple[int, ...] = choice((1,), _TASKS, link="probe_tasks")
-    """bAbI tasks of the documents."""
+    sets: str = choice("simulated:qa1", link="probe_sets")
+    """Names of question sets, whose contexts are the documents, separated by line breaks."""
     count: int = choice(200, range(1, 2_001), link="probe_count")
-    """Documents of each task."""
-    origin: str = choice("simulated", ("simulated", "held out"), link="probe_origin")
-    seed: int = choice(0, _SEEDS, link="probe_seed")
-    """For everything that is drawn: stories, folds, control labels."""
+    """Documents of each set."""
+    seed: int = choice(0, _SEEDS, link="probe_draws")
+    """For everything that is drawn: folds, control labels, permutations."""
     moment: str = choice("segment", ("segment", "statement", "question", "token"), link="probe_moment")
     """Which tokens of a document are rows of the probe."""
     sources: str = choice("bank:mean, bank:sketch256", link="probe_sources")
@@ -291,12 +295,12 @@ LINKS: dict[str, SelectionField] = {field.link: field for field in CHOICES.value
 """All fields, by their names in links."""
 
 DECIDED_BY = {
-    "context": ("another text", ("text",)),
+    "context": ("another text", ("text", "questions.set")),
     "weights": ("another model", ("model.checkpoint",)),
-    "donor": ("another donor", ("text", "donor")),
-    "documents": ("other documents", ("probes.tasks", "probes.count", "probes.origin", "probes.seed")),
+    "donor": ("another donor", ("text", "donor", "questions.set")),
+    "documents": ("other documents", ("probes.sets", "probes.count", "probes.seed")),
     "labels": ("other labels", ("probes.labels", "probes.targets")),
-    "questions": ("other questions", ("questions.task", "questions.count")),
+    "questions": ("other questions", ("questions.set", "questions.count")),
     "evaluation": ("another evaluation", ("benchmark.results",)),
 }
 """Content that a link names by its digest, since another server may have other files: words for a difference, and the

@@ -17,7 +17,6 @@ from lm2.model.sites import Site
 from lm2.runs.capture import Capture
 from lm2.runs.spec import RunSpec
 from lm2.tasks import stories
-from lm2.tasks.prompt import Prompt
 from lm2.weights.bundled import bundled_names, files_of
 
 if TYPE_CHECKING:
@@ -136,17 +135,6 @@ def _answers(task: int, origin: files.State) -> tuple[str, ...]:
     return tuple(sorted({question.answer for story in read for question in story.questions}))
 
 
-def questions(task: int, count: int) -> tuple[Prompt, ...]:
-    """`lm2.tasks.stories.questions`, collected once: thousands of long stories take half a minute. Raises ValueError
-    as it does."""
-    return _questions(task, count, stories.origin())
-
-
-@st.cache_resource(max_entries=16, show_spinner="Collecting the questions ...")
-def _questions(task: int, count: int, origin: files.State) -> tuple[Prompt, ...]:
-    return stories.questions(task, count)
-
-
 def prediction(checkpoint: Checkpoint, spec: SweepSpec) -> Prediction:
     """What a sweep will cost, measured once. Raises ValueError as `predict` does."""
     return _prediction(results.key_of(checkpoint, spec.digest), spec, checkpoint)
@@ -157,21 +145,3 @@ def _prediction(key: Key, _spec: SweepSpec, _checkpoint: Checkpoint) -> Predicti
     from probes.sweeps.sweep import predict
 
     return predict(_spec, _checkpoint)
-
-
-def targets(checkpoint: Checkpoint, task: int, pattern: str) -> tuple[str, ...]:
-    """The targets that a pattern with "*" stands for in a few simulated stories of a task; there may be none."""
-    return _targets(checkpoint.digest, stories.origin(), task, pattern, checkpoint)
-
-
-@st.cache_data(show_spinner=False)
-def _targets(digest: str, origin: files.State, task: int, pattern: str, _checkpoint: Checkpoint) -> tuple[str, ...]:
-    from probes.features.documents import Documents
-    from probes.features.examples import Examples, RowPosition
-    from probes.features.target_names import expand
-
-    examples = Examples.of(_checkpoint, Documents(questions=(f"simulated:qa{task}",), count=20), RowPosition.QUESTION)
-    try:
-        return tuple(map(str, expand((pattern,), examples)))
-    except ValueError:
-        return ()

@@ -9,7 +9,8 @@ import streamlit as st
 
 from app.choices.context import Context
 from app.choices.selection import DonorChoice, TextChoice, TextSource
-from app.ui import say, session, sidebar, state, widgets
+from app.server import sets
+from app.ui import say, session, set_choice, sidebar, state, widgets
 from app.ui.session import Opened
 from lm2.tasks import stories
 from lm2.tasks.questions import UnanswerableError, answer
@@ -19,25 +20,35 @@ if TYPE_CHECKING:
     from app.choices.toggles import Toggles
     from lm2.runs.interventions import Intervention
 
-_SOURCES = [TextSource.STORY, TextSource.SIMULATED, TextSource.PASTED]
+_SOURCES = [TextSource.STORY, TextSource.SIMULATED, TextSource.QUESTION, TextSource.PASTED]
+_NUMBER = {TextSource.SIMULATED: "seed", TextSource.QUESTION: "item"}
+"""The field of a text that says which of its source it is, if not "index"."""
 _TRIED = 50
 """Stories that are searched for one with other answers."""
 
 SEEDS = 1_000_001
+_FIRST = "-1 is the first after the recipient that gives another answer to its question, and to its own."
 
 
 def count(source: TextSource, task: int) -> int:
-    """How many stories of a task there are to choose from."""
+    """How many stories of a task, or questions of the chosen set, there are to choose from."""
+    if source is TextSource.QUESTION:
+        questions = state.current().questions
+        return len(sets.first(questions.set, questions.count))
     return SEEDS if source is TextSource.SIMULATED else len(stories.real_stories(task)) or 10_000
 
 
 def neighbours(text: TextChoice, first: int, number: int) -> tuple[TextChoice, ...]:
-    """The stories of a text's task that follow it, from the `first` after it on; story 0 follows the last.
+    """The stories of a text's task, or the questions of its set, that follow it, from the `first` after it on; story 0
+    follows the last.
 
     For a text of the user's own: from the task's first story on.
     """
     if text.source is TextSource.SIMULATED:
         return tuple(replace(text, seed=(text.seed + first + step) % SEEDS) for step in range(number))
+    if text.source is TextSource.QUESTION:
+        total = count(TextSource.QUESTION, text.task)
+        return tuple(replace(text, item=(text.item + first + step) % total) for step in range(number))
     index = text.index if text.source is TextSource.STORY else -1
     total = count(TextSource.STORY, text.task)
     return tuple(replace(text, source=TextSource.STORY, index=(index + first + step) % total) for step in range(number))
@@ -65,15 +76,21 @@ def _chosen(text: TextChoice, choice: DonorChoice, recipient: Context) -> TextCh
     if donor.source is TextSource.PASTED:
         return donor
     if choice.index >= 0:
-        return replace(donor, **{"seed" if donor.source is TextSource.SIMULATED else "index": choice.index})
+        return replace(donor, **{_NUMBER.get(donor.source, "index"): choice.index})
     nearest = neighbours(donor, 1, min(_TRIED, count(donor.source, donor.task)))
     return next((story for story in nearest if _differs(sidebar.context_of(story), recipient)), nearest[0])
 
 
 def _differs(donor: Context, recipient: Context) -> bool:
-    """Whether the donor's story gives other answers to the recipient's question and to its own."""
+    """Whether the donor's story gives other answers to the recipient's question and to its own; of texts that are not
+    bAbI's, whether the donor has another answer."""
+    if not recipient.quizzes or not donor.quizzes:
+        return False
+    own = recipient.quizzes[-1].answer
     answer = answer_from(donor, recipient)
-    return answer is not None and recipient.quizzes[-1].answer not in (answer, donor.quizzes[-1].answer)
+    if answer is None and state.current().donor.source is not TextSource.QUESTION:
+        return False
+    return own not in (answer, donor.quizzes[-1].answer)
 
 
 def answer_from(donor: Context, recipient: Context) -> str | None:
@@ -114,17 +131,20 @@ def choose(recipient: Opened) -> Opened | None:
 
 def _choose_story(source: TextSource) -> None:
     left, middle, right = st.columns([3, 2, 2])
+    if source is TextSource.QUESTION:
+        last = count(source, 0) - 1
+        widgets.number("Question of the set", "donor.index", -1, last, help=_FIRST, at=left)
+        return
     task = widgets.select(
         "bAbI task",
         "donor.task",
         [0, *stories.TASKS],
-        show=lambda task: sidebar.task_name(task) if task else "as the recipient's",
+        show=lambda task: set_choice.task_name(task) if task else "as the recipient's",
         at=left,
     )
     last = count(source, task or state.current().text.task) - 1
     label = "Seed" if source is TextSource.SIMULATED else "Story"
-    first = "-1 is the first story after the recipient that gives another answer to its question, and to its own."
-    widgets.number(label, "donor.index", -1, last, help=first, at=middle)
+    widgets.number(label, "donor.index", -1, last, help=_FIRST, at=middle)
     widgets.number("Question", "donor.question", help="Counted from 0; -1 is the last.", at=right)
 
 
@@ -135,7 +155,7 @@ def _swap(donor: TextChoice) -> None:
         "donor",
         source=TextSource.PASTED if text.source is TextSource.FILE else text.source,
         task=text.task,
-        index=text.seed if text.source is TextSource.SIMULATED else text.index,
+        index=getattr(text, _NUMBER.get(text.source, "index")),
         question=text.question,
         pasted=text.pasted,
     )

@@ -1,4 +1,4 @@
-"""What screens with background jobs share: the choice of held-out questions, the job, and how to reproduce it."""
+"""What screens with background jobs share: how many questions are asked, the job, and how to reproduce it."""
 
 from __future__ import annotations
 
@@ -10,42 +10,45 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from app.charts import Chart
-from app.server import cache, results
+from app.server import results, sets
 from app.server.jobs import JobPhase, Work
-from app.ui import progress, say, sidebar, state, widgets
+from app.ui import progress, say, state, widgets
 from lm2.files import csv_text
-from lm2.tasks import stories
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from lm2.tasks.prompt import Prompt
+    from lm2.tasks.sets.question_set import QuestionSet
     from lm2.weights.checkpoint import Checkpoint
 
+_ORDER = (
+    "From the set's first on. Of bAbI: the last question of each held-out story, then the one before it, and so on."
+)
 
-def questions() -> tuple[Prompt, ...] | None:
-    """Choose the held-out questions; None after explaining that there are not so many."""
-    left, middle, right = st.columns(3)
-    task = widgets.select("bAbI task", "questions.task", show=sidebar.task_name, at=left)
-    order = "The last question of each held-out story, then the one before it, and so on."
-    count = widgets.number("Questions", "questions.count", help=order, at=middle)
-    widgets.number("Seed", "questions.seed", help="For all random draws: partners, orders, resamples.", at=right)
+
+def questions() -> QuestionSet | None:
+    """Choose how many questions of the set are asked, and the seed; None after explaining why they cannot be asked."""
+    name = state.current().questions.set
+    left, right = st.columns(2)
     try:
-        prompts = cache.questions(task, count)
+        file = sets.file_read(name)
+        most = None if file is None else max(2, len(file.prompts))
+        count = widgets.number("Questions", "questions.count", highest=most, help=_ORDER, at=left)
+        widgets.number("Seed", "questions.seed", help="For all random draws: partners, orders, resamples.", at=right)
+        asked = sets.questions(name, count)
     except ValueError as error:
         say.info("{}.", error)
         return None
-    state.record_content("questions", "\f".join(prompt.text for prompt in prompts))
-    origin = "held out from training" if stories.real_stories(task) else "simulated"
+    state.record_content("questions", "\f".join(prompt.text for prompt in asked.prompts))
     say.caption(
-        "{} questions about {} stories of qa{}, {}; each in a segment of its own. The settings under"
-        " Context in the sidebar do not apply here.",
-        count,
-        len({prompt.group for prompt in prompts}),
-        task,
-        origin,
+        "{} questions in {} groups of {} ({}), chosen under Questions in the sidebar. The settings under Context there"
+        " do not apply here.",
+        len(asked),
+        asked.groups,
+        name,
+        asked.about,
     )
-    return prompts
+    return asked
 
 
 def is_finished(chart: Chart, checkpoint: Checkpoint) -> bool:

@@ -100,7 +100,7 @@ def table(view: Tabular, key: str, height: int | str = "content") -> None:
     st.dataframe(_cells(view), key=key, hide_index=True, column_config=_formats(view), height=height, placeholder="")
 
 
-def selectable_table(view: Tabular, key: str, take: Callable[[int], None]) -> None:
+def selectable_table(view: Tabular, key: str, take: Callable[[int], None], height: int | str = "content") -> None:
     """A table; `take` is called with the row that is ticked."""
 
     def ticked() -> None:
@@ -112,7 +112,7 @@ def selectable_table(view: Tabular, key: str, take: Callable[[int], None]) -> No
         key=key,
         hide_index=True,
         column_config=_formats(view),
-        height="content",
+        height=height,
         on_select=ticked,
         selection_mode="single-row",
     )

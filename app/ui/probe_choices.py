@@ -6,16 +6,19 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app.server import cache, owner
-from app.ui import session, sidebar, state, widgets
+from app.server import owner, sets
+from app.ui import session, state, widgets
 from lm2.tasks import stories
+from lm2.tasks.sets.built_in import Babi, Simulated
 
 if TYPE_CHECKING:
     from lm2.weights.checkpoint import Checkpoint
     from probes.features.examples import RowPosition
     from probes.probing.spec import ProbeSpec
 
-_ORIGINS = {"simulated": "simulated", "held out": "held-out bAbI"}
+SEPARATOR = "\n"
+"""Between the names of sets, in which a comma may stand."""
+_OFFERED = tuple(kind(task=task).name for kind in (Simulated, Babi) for task in stories.TASKS)
 _MOMENTS = {
     "segment": "each segment's end", "statement": "each statement's end", "question": "the question's end",
     "token": "each token of statements",
@@ -26,14 +29,18 @@ _SOURCES = (
     "read_pattern.*", "gate_out.*", "candidate.*:mean", "gate_in.*:mean", "gate_forget.*:mean", "embed",
 )  # fmt: skip
 """Offered if the model has them; others can be typed."""
-_NAMED_TARGETS = ("place of *", "previous place of *", "holder of *")
+_NAMED_TARGETS = ("label *", "place of *", "previous place of *", "holder of *")
 _TARGETS = ("answer", "fact told", "facts told", "question type", "segment", "distance", "token 0 back", "token 1 back")
 _MOST_OFFERED = 64
 _MOST_DOCUMENTS = 2000
 """What one job may read; the command line reads more."""
 _STREAM, _BANK = "resid_post.*", "bank:mean, bank:sketch256"
 _HELP = {
-    "count": "Number per task. Rows of one story are never split: a probe is tested on stories that it has not seen.",
+    "sets": (
+        "Their contexts are the documents. A set that is chosen under Questions in the sidebar stands here, too; others"
+        " can be added or typed."
+    ),
+    "count": "Of each set. Rows of one group are never split: a probe is tested on groups that it has not seen.",
     "moment": (
         "Where the rows are. At a segment's end the bank is the one passed on; elsewhere, it is the one"
         " with which the row's segment begins."
@@ -67,16 +74,10 @@ def choose(checkpoint: Checkpoint) -> None:
     from probes.features.examples import RowPosition
 
     with st.container(border=True):
-        tasks, count, origin, seed = st.columns([4, 2, 3, 2])
-        widgets.multiselect(
-            "bAbI tasks", "probes.tasks", list(stories.TASKS), show=sidebar.task_name,
-            placeholder="choose one at least", at=tasks,
-        )  # fmt: skip
+        names, count, seed = st.columns([6, 2, 2])
+        widgets.texts("Question sets", "probes.sets", _OFFERED, separator=SEPARATOR, help=_HELP["sets"], at=names)
         widgets.number("Documents", "probes.count", help=_HELP["count"], at=count)
-        first = "Simulated stories start at the seed."
-        widgets.buttons("Stories", "probes.origin", show=_ORIGINS.__getitem__, help=first, at=origin)
-        drawn = "For stories, folds, control labels and all other random draws."
-        widgets.number("Seed", "probes.seed", help=drawn, at=seed)
+        widgets.number("Seed", "probes.seed", help="For folds, control labels and all other random draws.", at=seed)
         where, sources, targets = st.columns([3, 4, 4])
         moment = RowPosition(
             widgets.select("Rows at", "probes.moment", show=_MOMENTS.__getitem__, help=_HELP["moment"], at=where)
@@ -123,9 +124,8 @@ def _sources(checkpoint: Checkpoint, moment: RowPosition) -> list[str]:
 
 def _targets(checkpoint: Checkpoint) -> list[str]:
     """First patterns, then single targets."""
-    tasks = state.current().probes.tasks
     single = {
-        pattern: [target for task in tasks for target in cache.targets(checkpoint, task, pattern)]
+        pattern: [target for name in _names() for target in sets.targets(checkpoint, name, pattern)]
         for pattern in _NAMED_TARGETS
     }
     patterns = [pattern for pattern in _NAMED_TARGETS if single[pattern]]
@@ -141,7 +141,10 @@ def spec(checkpoint: Checkpoint) -> ProbeSpec:
     from probes.probing.spec import ProbeSpec
 
     choice = state.current().probes
-    documents = choice.count * len(choice.tasks)
+    names = tuple(map(sets.checked, _names()))
+    most = {name: len(file.prompts) for name in names if (file := sets.file_read(name)) is not None}
+    count = min([choice.count, *most.values()])
+    documents = count * len(names)
     if documents > _MOST_DOCUMENTS:
         raise ValueError(
             f"{documents:,} documents in all are more than the {_MOST_DOCUMENTS:,} that one job may read here;"
@@ -149,9 +152,7 @@ def spec(checkpoint: Checkpoint) -> ProbeSpec:
         )
     spec = ProbeSpec(
         checkpoint=checkpoint.name,
-        documents=Documents.from_json(
-            {"tasks": choice.tasks, "count": choice.count, "origin": choice.origin, "seed": choice.seed}
-        ),
+        documents=Documents(questions=names, count=count),
         moment=RowPosition(choice.moment), segment_length=session.segment_length(),
         sources=state.texts("probes.sources"), targets=state.texts("probes.targets"),
         baselines=state.texts("probes.baselines"), family=Family(choice.family), strengths=_strengths(),
@@ -160,6 +161,10 @@ def spec(checkpoint: Checkpoint) -> ProbeSpec:
     for file in spec.files:
         owner.allowed_path(file)
     return spec
+
+
+def _names() -> tuple[str, ...]:
+    return state.texts("probes.sets", SEPARATOR)
 
 
 def _strengths() -> tuple[float, ...]:

@@ -1,12 +1,12 @@
-"""The sidebar: which checkpoint, on which device, reading which text."""
+"""The sidebar: which checkpoint, on which device, reading which text, asked which questions."""
 
 import streamlit as st
 
 from app.choices import context
 from app.choices.context import Context
 from app.choices.selection import TextChoice, TextKind, TextSource
-from app.server import cache
-from app.ui import state, widgets
+from app.server import cache, sets
+from app.ui import set_choice, state, widgets
 from lm2.files import decode_text
 from lm2.tasks import stories
 from lm2.tasks.simulator import simulate
@@ -15,6 +15,7 @@ from lm2.weights.bundled import bundled_names
 SOURCES = {
     TextSource.STORY: "Story",
     TextSource.SIMULATED: "Simulated",
+    TextSource.QUESTION: "Question",
     TextSource.PASTED: "Text",
     TextSource.FILE: "File",
 }
@@ -23,28 +24,26 @@ _KINDS = {
     TextKind.SAME_TEXT: "one question, after the facts",
     TextKind.WHOLE_STORY: "the story as written, all questions answered",
 }
-_TASKS = {
-    1: "one fact",
-    2: "two facts",
-    3: "three facts",
-    4: "two-argument relations",
-    5: "three-argument relations",
-    6: "yes/no",
-    7: "counting",
-    8: "lists",
-    9: "negation",
-    10: "indefinite knowledge",
-}
 EXAMPLE = "Mary moved to the bathroom. John went to the hallway. Where is Mary?"
 
 
-def render() -> None:
-    """Draw the sidebar; every choice goes into the selection."""
+def render(*, asking: bool = False) -> None:
+    """Draw the sidebar; every choice goes into the selection. `asking`: for a screen that asks the questions of a set,
+    which are chosen first there."""
     with st.sidebar:
+        if asking:
+            _questions()
         with st.expander("Model", expanded=True, icon=":material/memory:"):
             _model()
         with st.expander("Context", expanded=True, icon=":material/article:"):
             _SOURCE_WIDGETS[widgets.buttons("What the model reads", "text.source", show=SOURCES.__getitem__)]()
+        if not asking:
+            _questions()
+
+
+def _questions() -> None:
+    with st.expander("Questions", expanded=True, icon=":material/quiz:"):
+        set_choice.choose()
 
 
 def _model() -> None:
@@ -88,17 +87,18 @@ def _simulated() -> None:
 
 
 def _task() -> None:
-    widgets.select("bAbI task", "text.task", show=task_name)
-
-
-def task_name(task: int) -> str:
-    return f"qa{task}: {_TASKS[task]}"
+    widgets.select("bAbI task", "text.task", show=set_choice.task_name)
 
 
 def _question() -> None:
     kind = widgets.select("Asked as", "text.asked", show=_KINDS.__getitem__)
     if kind is not TextKind.WHOLE_STORY:
         widgets.number("Question", "text.question", help="Counted from 0; -1 is the last.")
+
+
+def _item() -> None:
+    about = "Number of the question in the set that is chosen under Questions, counted from 0."
+    widgets.number("Question", "text.item", help=about)
 
 
 def _pasted() -> None:
@@ -128,6 +128,7 @@ def _text_of(content: bytes) -> str:
 _SOURCE_WIDGETS = {
     TextSource.STORY: _story,
     TextSource.SIMULATED: _simulated,
+    TextSource.QUESTION: _item,
     TextSource.PASTED: _pasted,
     TextSource.FILE: _file,
 }
@@ -141,6 +142,8 @@ def context_of(choice: TextChoice) -> Context:
         if not choice.uploaded:
             raise ValueError("No file yet. Upload a .txt file in the sidebar, or choose a story.")
         return context.of_text(choice.uploaded, "uploaded file")
+    if choice.source is TextSource.QUESTION:
+        return _question_of_set(choice.item)
     if choice.source is TextSource.STORY:
         pick = stories.pick(choice.task, choice.index)
         story, origin = pick.story, pick.origin
@@ -157,3 +160,13 @@ def context_of(choice: TextChoice) -> Context:
             f"This story has questions 0 to {count - 1}, and none at {choice.question}. Choose another question."
         )
     return context.of_question(story, choice.question, origin, own_segment=choice.asked is TextKind.OWN_SEGMENT)
+
+
+def _question_of_set(item: int) -> Context:
+    questions = state.current().questions
+    asked = sets.first(questions.set, max(questions.count, item + 1))
+    if item >= len(asked):
+        raise ValueError(f"{questions.set} has questions 0 to {len(asked) - 1:,}, and none at {item:,}. Choose another")
+    prompt = asked.prompts[item]
+    context.of_text(prompt.text, "")  # as long as any other text may be
+    return context.of_prompt(prompt, f"question {item} of {asked.about}")

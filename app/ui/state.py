@@ -14,7 +14,7 @@ from typing import Any
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from app.choices import links
+from app.choices import former, links
 from app.choices.selection import CHOICES, DECIDED_BY, LINKS, Selection, TextSource
 from app.server import cache
 from app.ui import say
@@ -85,7 +85,7 @@ def _begin(parameters: dict[str, str]) -> None:
     free = [name for name, choice in LINKS.items() if isinstance(choice.default, str) and choice.allowed is None]
     marks = {name: parameters.pop(name)[1:] for name in free if _MARK.fullmatch(parameters.get(name, ""))}
     texts = {name: cache.kept_text(mark) for name, mark in marks.items()}
-    link = links.read(parameters, LINKS)
+    link = links.read(former.renamed(parameters), LINKS)
     values = link.values | {name: text for name, text in texts.items() if text is not None}
     # In old links, an uploaded text has the name of a pasted one.
     if values.get("source") is TextSource.FILE and "uploaded" not in values and "text" in values:
@@ -147,9 +147,9 @@ def choice(field: str, count: int) -> int | None:
     return value(field)
 
 
-def texts(field: str) -> tuple[str, ...]:
-    """The texts in a field that separates them by commas."""
-    return tuple(filter(None, (part.strip() for part in value(field).split(","))))
+def texts(field: str, separator: str = ",") -> tuple[str, ...]:
+    """The texts in a field that separates them by commas, or otherwise."""
+    return tuple(filter(None, (part.strip() for part in value(field).split(separator.strip(" ")))))
 
 
 def write_link() -> None:
@@ -175,6 +175,14 @@ def publish() -> None:
         st.warning(say.words("- {}\n" * len(notices) if len(notices) > 1 else "{}", *notices), icon=":material/link:")
     st.session_state["shown_notices"] += notices
     st.session_state["notices"] = []
+
+
+def choose_set(name: str) -> None:
+    """Ask the questions of this set wherever questions are asked."""
+    update("questions", set=name)
+    update("probes", sets=name)
+    if current().text.source is TextSource.QUESTION:
+        update("text", item=0)
 
 
 def open_screen(screen: str) -> None:

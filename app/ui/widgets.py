@@ -152,13 +152,15 @@ def multiselect(
     _bound(at.multiselect, label, field, _chosen(field, options), options, take=_take_numbers, **looks)
 
 
-def texts(label: str, field: str, options: Sequence[str], *, help: Help = None, at: Any = st) -> None:
+def texts(
+    label: str, field: str, options: Sequence[str], *, separator: str = ", ", help: Help = None, at: Any = st
+) -> None:
     """Any of some texts, and others that are typed. The field holds them as `state.texts` reads them."""
 
     def take(field: str) -> None:
-        state.put(field, ", ".join(state.widget_value(field)))
+        state.put(field, separator.join(state.widget_value(field)))
 
-    chosen = list(dict.fromkeys(state.texts(field)))
+    chosen = list(dict.fromkeys(state.texts(field, separator)))
     looks = {"help": help, "accept_new_options": True, "placeholder": "choose, or type one"}
     _bound(at.multiselect, label, field, chosen, list(dict.fromkeys((*options, *chosen))), take=take, **looks)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from streamlit.components.v2 import manifest_scanner
 
-from app.server import cache, owner
+from app.server import owner, sets
 from lm2.weights.checkpoint import Checkpoint, save
 
 
@@ -30,7 +30,8 @@ def opened(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyP
 @pytest.fixture(autouse=True)
 def asked_anew() -> None:
     """No questions of other tests, whose stories may have been others."""
-    cache._questions.clear()
+    for kept in (sets._questions, sets._first, sets._targets):
+        kept.clear()
 
 
 @pytest.fixture

@@ -120,7 +120,7 @@ class Babi(_OfTask):
         return f"bAbI's qa{self.task}, {origin}"
 
     def prompts(self, count: int) -> Iterator[Prompt]:
-        return map(labelled, stories.questions(self.task, count))
+        return map(labelled, stories.every_question(self.task, count))
 
 
 @dataclass(frozen=True, kw_only=True)

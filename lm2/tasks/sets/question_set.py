@@ -25,6 +25,8 @@ from lm2.tasks.prompt import Prompt
 from lm2.tasks.sets import files
 from lm2.tasks.sets.built_in import BUILT_IN, DEFAULT_COUNT, Babi, BuiltIn
 
+_PROVIDED: dict[str, Path] = {}
+"""Where the files are that programs provide, by their names with digests."""
 _PINNED = "sha256"
 _DIGITS = 12
 """Of a file's SHA-256, in a name."""
@@ -57,8 +59,9 @@ class QuestionSet:
         return len({prompt.group for prompt in self.prompts})
 
 
-def questions(name: str, count: int | None = None) -> QuestionSet:
-    """The first `count` questions of the set that is called `name`; None, all of a file's, and of a built-in set 64.
+def questions(name: str, count: int | None = None, *, fewer: bool = False) -> QuestionSet:
+    """The first `count` questions of the set that is called `name`; None, all of a file's, and of a built-in set 64. If
+    `fewer`, a set that has not so many gives all that it has.
 
     Raises ValueError for a name that is none, for options that its kind has not, for a file that is not readable or
     holds mistakes, for one that has changed since its name was pinned, and for more questions than there are.
@@ -70,11 +73,11 @@ def questions(name: str, count: int | None = None) -> QuestionSet:
     if isinstance(source, BuiltIn):
         count = count or DEFAULT_COUNT
         prompts = tuple(islice(source.prompts(count), count))
-        if len(prompts) < count:
+        if len(prompts) < count and not fewer:
             raise ValueError(f"{name} has {len(prompts):,} questions, not {count:,}")
         return QuestionSet(name=name, about=source.about, prompts=prompts)
     read = _from_file(source, stories.files_state(source))
-    if count is not None and count > len(read):
+    if count is not None and count > len(read) and not fewer:
         raise ValueError(f"{source} holds {len(read):,} questions, not {count:,}")
     return QuestionSet(name=name, about=read.about, prompts=read.prompts[:count])
 
@@ -88,7 +91,7 @@ def parse(name: str) -> BuiltIn | Path:
         raise ValueError(f"a question set is {', '.join(f'{kind}:...' for kind in BUILT_IN)} or a path, not {name!r}")
     kind, colon, rest = name.partition(":")
     if not colon or kind not in BUILT_IN:
-        return Path(_path_and_digest(name)[0])
+        return _PROVIDED.get(name) or Path(_path_and_digest(name)[0])
     what, _, options = rest.partition("?")
     return BUILT_IN[kind].of(what, _options(name, options, BUILT_IN[kind]))
 
@@ -111,13 +114,34 @@ def pinned(name: str) -> str:
     return f"{path}?{_PINNED}={there}"
 
 
+def provide(path: Path, file: str) -> str:
+    """From now on, the set that is called `file`, with the digest of what `path` holds, is read from there: of somebody
+    else's file, whose own place is another machine. Returns its name.
+
+    Raises ValueError for a name that is one of a built-in set's, and for a path that is not there.
+    """
+    if isinstance(parse(file), BuiltIn):
+        raise ValueError(f"{shown(file)} is the name of a built-in set: give the file another name")
+    name = f"{file}?{_PINNED}={files.digest_of(path)[:_DIGITS]}"
+    _PROVIDED[name] = path
+    return name
+
+
+def is_provided(name: str) -> bool:
+    """Whether a set's file has been provided, and is still there."""
+    return name in _PROVIDED and _PROVIDED[name].exists()
+
+
 def file_of(name: str) -> str | None:
     """The path that a name stands for, as it is written; None for a built-in set."""
     return None if isinstance(parse(name), BuiltIn) else _path_and_digest(name)[0]
 
 
 def path_read(name: str) -> str | None:
-    """The user's file or folder that a set is read from; None for one that reads nothing but the data folder."""
+    """The user's file or folder that a set is read from; None for one that reads nothing but the data folder or what
+    has been provided."""
+    if name in _PROVIDED:
+        return None
     source = parse(name)
     return source.own_path if isinstance(source, BuiltIn) else file_of(name)
 

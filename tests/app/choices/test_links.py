@@ -15,37 +15,23 @@ from app.choices import links
 from app.choices.selection import CHOICES, LINKS, Selection, TextSource
 from app.figures.palettes import Stretch
 from app.figures.print.venues import Columns, Venue
-from app.screens import ablations, sweeps
+from app.navigation import SCREENS
+from app.screens.many_questions import sweeps
+from app.screens.one_text import ablations
 from app.server import cache
-from app.ui import probe_choices, state
+from app.ui import state
 from app.views.study.benchmark import METRICS
 from lm2.model.gates import GATES
 from lm2.tasks import stories
 from probes.estimators.probe import Family
 from probes.experiments.registry import EXPERIMENTS
-from probes.features.documents import ORIGINS
 from probes.features.examples import RowPosition
 from probes.stats.metrics import Metric
 
-SCREENS = (
-    "run",
-    "memory",
-    "gates",
-    "bank",
-    "slots",
-    "updates",
-    "ablations",
-    "patching",
-    "probes",
-    "experiments",
-    "sweeps",
-    "benchmark",
-    "figure",
-)
 FREE = {
     "checkpoint", "text", "uploaded", "donor_text", "printed", "results", "rival", "probe_sources", "probe_targets",
     "probe_baselines", "probe_strengths",
-    "probe_labels", "probe_target", "probe_source",
+    "probe_labels", "probe_target", "probe_source", "set", "probe_sets",
 }  # fmt: skip
 """Texts that anything may be; what is not there is told by the screen that shows it."""
 NASTY = ["zzz", "", " ", "-2", "99999999999", "1" * 5_000, "1e400", "nan", "1.5", "true", "1_0", "\uff11", "0-99999999",
@@ -126,17 +112,15 @@ def test_closed_sets_are_those_that_the_screens_offer() -> None:
         "ordered": [one.value for one in Metric],
         "effect": ["", *(one.value for one in Metric)], "grid": sweeps._GRIDS, "replacement": sweeps._REPLACEMENTS,
         "route": sweeps._ROUTES,
-        "probe_origin": list(ORIGINS), "probe_moment": [one.value for one in RowPosition],
+        "probe_moment": [one.value for one in RowPosition],
         "probe_family": [one.value for one in Family],
         "venue": [one.value for one in Venue], "columns": [column.value for column in Columns],
         "scale": [one.value for one in Stretch],
-        "task": stories.TASKS, "probe_tasks": stories.TASKS,
+        "task": stories.TASKS,
     }  # fmt: skip
     for name, values in offered.items():
         assert set(LINKS[name].allowed) == set(values), name
-    assert set(probe_choices._ORIGINS) == set(LINKS["probe_origin"].allowed) and set(ablations._POLICIES) == set(
-        type(LINKS["policy"].default)
-    )
+    assert set(ablations._POLICIES) == set(type(LINKS["policy"].default))
 
 
 @pytest.mark.parametrize("cut", [1, 5, 20, 60])
@@ -157,6 +141,10 @@ def test_a_text_that_unpacks_without_end_and_one_with_something_behind_it_are_re
     ({"source": "file", "text": "From a file."}, {"source": TextSource.FILE, "uploaded": "From a file.", "text": ""}),
     ({"slots": "0,3-5", "layer": "2", "slot": "4", "scale": "linear"},
         {"slots": (0, 3, 4, 5), "layer": 2, "slot": 4, "scale": "linear"}),
+    ({"exam_task": "7", "exam_questions": "9"}, {"set": "babi:qa7", "exam_questions": 9}),
+    ({"probe_tasks": "1,4-5"}, {"probe_sets": "simulated:qa1\nsimulated:qa4\nsimulated:qa5", "set": "babi:qa1"}),
+    ({"probe_origin": "held out", "probe_seed": "7"}, {"probe_sets": "babi:qa1", "probe_draws": 7}),
+    ({"probe_seed": "7"}, {"probe_sets": "simulated:qa1?seed=7", "probe_draws": 7}),
     ({"policy": "freeze", "input_gate": "0.5", "probe_strengths": "0.1, 1"},
         {"input_gate": "0.5", "probe_strengths": "0.1, 1"}),
 ], ids=str)  # fmt: skip
@@ -176,13 +164,12 @@ def test_links_of_earlier_versions_open(old: dict[str, str], values: dict[str, A
 
 def _page(screen: str, link: Mapping[str, str | list[str]]) -> AppTest:
     def script(screen: str) -> None:
-        import importlib
-
+        from app.navigation import SCREENS
         from app.ui import sidebar, state
 
         state.begin_page()
         sidebar.render()
-        importlib.import_module(f"app.screens.{screen}").render()
+        SCREENS[screen].render()
         state.publish()
 
     test = AppTest.from_function(script, kwargs={"screen": screen}, default_timeout=60)
@@ -243,7 +230,7 @@ THERE_IS_NONE = {
         "layer": "99", "head": "77", "step": "60"},
     "ablations": {"token": "99999", "freeze_at": "999", "since": "99", "policy": "freeze"},
     "patching": {"patched_layer": "99", "patched": "read"},
-    "slots": {"exam_task": "4"}, "probes": {"probe_tasks": "4"}, "experiments": {}, "sweeps": {}, "figure": {},
+    "slots": {}, "probes": {}, "experiments": {}, "questions": {}, "sweeps": {}, "figure": {},
     "benchmark": {"at": "99999k", "shown": "qa99", "rival": "a - b"},
 }  # fmt: skip
 
@@ -255,7 +242,7 @@ def test_what_a_link_asks_for_and_is_not_there_is_told_at_once(screen: str, simu
     assert not test.exception and not test.error
     told = [name for name, value in asked.items() if f"asks for {name}={value}" in _warned(test)]
     # These are there.
-    wanted = [name for name in asked if name not in ("policy", "patched", "exam_task", "probe_tasks", "gate")]
+    wanted = [name for name in asked if name not in ("policy", "patched", "gate")]
     assert told == wanted, _warned(test)
 
 
@@ -345,7 +332,7 @@ def test_a_pasted_text_and_an_uploaded_file_are_two_texts(simulated: None) -> No
 @pytest.mark.parametrize(("screen", "link"), [
     ("run", {"source": "text", "text": links.write("Mary went. " * 2_000), "length": "1000000"}),
     ("updates", {"source": "text", "text": links.write("Mary went. " * 500), "length": "1000000", "written": "64"}),
-    ("probes", {"probe_count": "2000", "probe_tasks": "1-10"}),
+    ("probes", {"probe_count": "2000", "probe_sets": "\n".join(f"simulated:qa{task}" for task in stories.TASKS)}),
     ("patching", {"donor_source": "simulated", "statements": "1000000000"}),
     ("slots", {"exam_questions": "1000000000"}),
 ], ids=str)  # fmt: skip

@@ -203,7 +203,7 @@ def test_a_pasted_text_has_its_sentences_and_a_story_its_statements_to_be_muted(
 
 
 def _script() -> None:
-    from app.screens import ablations
+    from app.screens.one_text import ablations
     from app.ui import state
 
     ablations.render()

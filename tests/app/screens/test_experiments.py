@@ -16,6 +16,7 @@ from app.server import results
 from app.server.jobs import JobPhase
 from app.views.study import experiments as views
 from lm2.intervals import Bounded
+from lm2.tasks.simulator import simulate
 from probes.experiments import experiment as experiments
 from probes.experiments.experiment import ExperimentReport, ExperimentSpec, perform
 from probes.experiments.registry import EXPERIMENTS, experiment
@@ -75,7 +76,7 @@ def test_the_documents_told_beforehand_are_about_those_that_run(key: str, gated)
 
 
 def _script() -> None:
-    from app.screens import experiments
+    from app.screens.many_questions import experiments
     from app.ui import state
 
     experiments.render()
@@ -138,12 +139,10 @@ def test_a_model_without_a_memory_is_explained(plain, folder) -> None:
 
 
 def test_more_questions_than_there_are_are_explained(gated, folder, monkeypatch: pytest.MonkeyPatch) -> None:
-    def few(task: int, count: int) -> None:
-        raise ValueError(f"the 3 held-out stories of qa{task} have 15 questions, not {count}")
-
-    monkeypatch.setattr("lm2.tasks.stories.questions", few)
+    stories = [simulate(1, seed=seed, questions=5).story for seed in range(3)]
+    monkeypatch.setattr("lm2.tasks.stories.held_out", lambda task, count: stories)
     test = _page(checkpoint=folder(gated), exam_questions="16")
-    assert "have 15 questions, not 16" in _words(test) and not test.exception and not test.button
+    assert "has 15 questions, not 16" in _words(test) and not test.exception and not test.button
 
 
 def test_the_url_says_what_was_chosen(gated, folder) -> None:
@@ -154,7 +153,7 @@ def test_the_url_says_what_was_chosen(gated, folder) -> None:
 
 
 def test_every_result_names_its_spec_and_the_command_that_runs_it_again(gated, folder) -> None:
-    test = _page(checkpoint=folder(gated), experiment="swap", exam_task="2")
+    test = _page(checkpoint=folder(gated), experiment="swap", set="babi:qa2")
     command = test.code[0].value
     digest = command.removeprefix("lm2 ablate swap-").removesuffix(".json")
     assert len(digest) == 10 and f"Spec {digest}" in _words(test)

@@ -122,7 +122,7 @@ def test_contexts_are_one_text_with_the_strongest_tokens_marked() -> None:
 
 
 def _script() -> None:
-    from app.screens import slots
+    from app.screens.many_questions import slots
     from app.ui import state
 
     slots.render()

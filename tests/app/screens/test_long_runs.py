@@ -14,12 +14,11 @@ LONG = "Mary moved to the garden. John went to the office. Mary went to the kitc
 
 
 def _script(screen: str) -> None:
-    import importlib
-
+    from app.navigation import SCREENS
     from app.ui import sidebar
 
     sidebar.render()
-    importlib.import_module(f"app.screens.{screen}").render()
+    SCREENS[screen].render()
 
 
 def _page(screen: str, **link: str) -> AppTest:

@@ -9,7 +9,7 @@ from toys import REMEMBERING
 
 from app.choices import context
 from app.choices.selection import Patched, TextChoice, TextSource
-from app.screens import patching as screen
+from app.screens.one_text import patching as screen
 from app.ui import donors
 from app.views.run import text
 from app.views.study import patching
@@ -165,7 +165,7 @@ def test_neighbours_are_the_stories_behind_and_begin_again_behind_the_last() -> 
 
 
 def _script() -> None:
-    from app.screens import patching
+    from app.screens.one_text import patching
     from app.ui import state
 
     patching.render()

@@ -150,7 +150,7 @@ def test_what_is_read_wrongly_is_what_stands_off_the_diagonal(probed) -> None:
 
 
 def _script() -> None:
-    from app.screens import probes
+    from app.screens.many_questions import probes
     from app.ui import state
 
     probes.render()

@@ -20,12 +20,11 @@ def _page(screen: str, **link: str) -> AppTest:
 
 
 def _script(screen: str) -> None:
-    import importlib
-
+    from app.navigation import SCREENS
     from app.ui import sidebar, state
 
     sidebar.render()
-    importlib.import_module(f"app.screens.{screen}").render()
+    SCREENS[screen].render()
     state.publish()
 
 

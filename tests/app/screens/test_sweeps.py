@@ -156,7 +156,7 @@ def test_gates_are_mapped_by_value(gated) -> None:
 
 
 def _script() -> None:
-    from app.screens import sweeps
+    from app.screens.many_questions import sweeps
     from app.ui import state
 
     sweeps.render()

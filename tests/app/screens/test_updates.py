@@ -119,7 +119,7 @@ def _page(**link: str) -> AppTest:
 
 
 def _script() -> None:
-    from app.screens import updates
+    from app.screens.one_text import updates
     from app.ui import sidebar, state
 
     sidebar.render()

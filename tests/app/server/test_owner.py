@@ -61,9 +61,9 @@ def test_without_a_word_of_the_owner_it_is_the_folder_that_the_server_was_starte
 
 def _page(screen: str, **link: str) -> AppTest:
     def script(screen: str) -> None:
-        import importlib
+        from app.navigation import SCREENS
 
-        importlib.import_module(f"app.screens.{screen}").render()
+        SCREENS[screen].render()
 
     test = AppTest.from_function(script, kwargs={"screen": screen}, default_timeout=60)
     for name, value in link.items():

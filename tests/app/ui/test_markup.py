@@ -351,12 +351,11 @@ HOSTILE_LINKS = {
 
 
 def _show(screen: str) -> None:
-    import importlib
-
+    from app.navigation import SCREENS
     from app.ui import sidebar, state
 
     sidebar.render()
-    importlib.import_module(f"app.screens.{screen}").render()
+    SCREENS[screen].render()
     state.publish()
 
 

@@ -12,7 +12,7 @@ from app.charts import AblationChart, OfAblation
 from app.choices import toggles
 from app.choices.selection import TextSource
 from app.choices.toggles import ManualChange, Policy, Toggles
-from app.server import cache
+from app.server import cache, sets
 from app.ui import donors, export_panel, job_panel, panels, say, session, state, widgets
 from app.ui.session import Opened
 from app.views.run import text
@@ -21,6 +21,7 @@ from lm2.model.gates import gates_of
 from lm2.runs.interventions import Persistence
 
 if TYPE_CHECKING:
+    from app.choices.context import Context
     from app.views.kinds import Lines
     from lm2.text.tokens import Tokenizer
     from probes.causal.compare import Comparison
@@ -159,10 +160,22 @@ def _shared(last: int) -> None:
     widgets.number("Stories to average or carry", "toggles.others", help="Counted from that one on.", at=right)
 
 
+def _other_answers(context: Context) -> tuple[tuple[str, ...], str]:
+    """The answers against which those of a text stand, and which they are."""
+    selection = state.current()
+    if selection.text.source is not TextSource.QUESTION:
+        task = selection.text.task
+        return cache.answers(task), f"the other answers of qa{task}"
+    rivals = context.quizzes[-1].rivals
+    return (rivals, "its rivals") if rivals else (sets.answers(selection.questions.set), "the set's other answers")
+
+
 def _own_story() -> str:
     choice = state.current().text
     if choice.source in (TextSource.STORY, TextSource.SIMULATED):
         return "this one: 1 is the next"
+    if choice.source is TextSource.QUESTION:
+        return "this question: 1 is the next of its set"
     return f"the first story of qa{choice.task}, which is 1"
 
 
@@ -216,13 +229,13 @@ def _effect(opened: Opened, comparison: Comparison, chart: AblationChart) -> Non
     """Both runs side by side."""
     context, tokenizer, pieces = opened.context, opened.checkpoint.tokenizer, comparison.after.tokens.shown
     if context.quizzes:
-        task = state.current().text.task
+        answers, which = _other_answers(context)
         panels.panel(
-            ablations.quizzes(comparison, context, tokenizer, cache.answers(task)),
+            ablations.quizzes(comparison, context, tokenizer, answers),
             "quizzes_ablated",
             "Answers, before and after",
             "Probability of the answer's first token, at the question's last token. Logit difference: its logit minus"
-            f" the mean logit of the first tokens of the other answers of qa{task}.",
+            f" the mean logit of the first tokens of {which}.",
         )
     st.subheader("Text")
     chosen = state.choice("run.token", len(pieces))

@@ -35,14 +35,15 @@ def render() -> None:
         )
         return
     key = _key()
-    if job_panel.questions() is None:
+    asked = job_panel.questions()
+    if asked is None:
         return
     questions = state.current().questions
     spec = ExperimentSpec(
         experiment=key,
         checkpoint=checkpoint.name,
-        questions=f"babi:qa{questions.task}",
-        count=questions.count,
+        questions=asked.name,
+        count=len(asked),
         segment_length=session.segment_length(),
         seed=questions.seed,
     )

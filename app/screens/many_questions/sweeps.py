@@ -18,6 +18,7 @@ from probes.stats.metrics import Metric
 if TYPE_CHECKING:
     from app.views.kinds import Heatmap
     from lm2.model.config import LM2Config
+    from lm2.tasks.sets.question_set import QuestionSet
     from lm2.weights.checkpoint import Checkpoint
     from probes.sweeps.spec import SweepSpec
 
@@ -85,10 +86,11 @@ def render() -> None:
     if checkpoint is None:
         return
     _choose(checkpoint.config)
-    if job_panel.questions() is None:
+    asked = job_panel.questions()
+    if asked is None:
         return
     try:
-        chart = SweepChart(spec=_spec(checkpoint), shown=OfSweep.EFFECTS)
+        chart = SweepChart(spec=_spec(checkpoint, asked), shown=OfSweep.EFFECTS)
         if not job_panel.is_finished(chart, checkpoint):
             _cost(checkpoint, chart.spec)
     except ValueError as error:
@@ -140,7 +142,7 @@ def _grids(config: LM2Config) -> list[str]:
     return grids
 
 
-def _spec(checkpoint: Checkpoint) -> SweepSpec:
+def _spec(checkpoint: Checkpoint, asked: QuestionSet) -> SweepSpec:
     """The chosen sweep. Raises ValueError for choices that do not go together."""
     from probes.causal.plan import Route
     from probes.sweeps.grid import Replacement, UnitGrid
@@ -151,8 +153,8 @@ def _spec(checkpoint: Checkpoint) -> SweepSpec:
     spec = SweepSpec(
         checkpoint=checkpoint.name,
         grid=UnitGrid(choice.grid),
-        questions=f"babi:qa{questions.task}",
-        count=questions.count,
+        questions=asked.name,
+        count=len(asked),
         segment_length=session.segment_length(),
         seed=questions.seed,
         metrics=(first, *(metric for metric in Metric if metric is not first)),

@@ -155,7 +155,7 @@ def _details(
             right.caption(_NO_ERASURE)
         elif right.button("Erase this and run", icon=":material/ink_eraser:", width="stretch", help=_ERASURE):
             state.update("experiments", experiment="erasure")
-            state.update("questions", task=1)
+            state.update("questions", set="babi:qa1")
             state.open_screen("experiments")
     left, right = st.columns([2, 3])
     with left:

@@ -17,6 +17,7 @@ from lm2.model.sites import Site
 if TYPE_CHECKING:
     import pandas as pd
 
+    from lm2.tasks.sets.question_set import QuestionSet
     from lm2.weights.checkpoint import Checkpoint
     from probes.explain.explain import Explanations, SlotExplanation
     from probes.explain.spec import ExplainSpec
@@ -49,9 +50,10 @@ def render() -> None:
     if not checkpoint.config.memory_layers:
         say.info("{} has no memory: there are no slots to explain.", checkpoint.name)
         return
-    if job_panel.questions() is None:
+    asked = job_panel.questions()
+    if asked is None:
         return
-    chart = SlotChart(spec=_spec(checkpoint), slot=0)
+    chart = SlotChart(spec=_spec(checkpoint, asked), slot=0)
     label = f"Read {state.current().questions.count} documents"
     explanations = job_panel.result_of(chart, checkpoint, label, "document")
     if explanations is not None:
@@ -62,14 +64,14 @@ def render() -> None:
     job_panel.reproduce(checkpoint, "slots", chart.spec, "lm2 explain {} --out FOLDER", tables, titles)
 
 
-def _spec(checkpoint: Checkpoint) -> ExplainSpec:
+def _spec(checkpoint: Checkpoint, asked: QuestionSet) -> ExplainSpec:
     from probes.explain.spec import ExplainSpec, Signal
     from probes.features.documents import Documents
 
     questions = state.current().questions
     return ExplainSpec(
         checkpoint=checkpoint.name,
-        documents=Documents(questions=(f"babi:qa{questions.task}",), count=questions.count),
+        documents=Documents(questions=(asked.name,), count=len(asked)),
         segment_length=session.segment_length(),
         seed=questions.seed,
         signals=tuple(Signal) if Site.WRITE_PATTERN.layers(checkpoint.config) else (Signal.READ,),
