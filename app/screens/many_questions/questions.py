@@ -12,7 +12,7 @@ from app.choices.selection import TextSource
 from app.server import sets
 from app.ui import job_panel, panels, say, session, state, widgets
 from app.views.study import questions
-from lm2.tasks.sets import question_set
+from lm2.tasks.sets.question_set import parse, write
 
 if TYPE_CHECKING:
     from lm2.tasks.encoded_prompt import EncodedPrompt
@@ -80,7 +80,7 @@ def _without_mistakes() -> bool:
         return False
     if file is None or not file.mistakes:
         return True
-    path = question_set.parse(name)
+    path = parse(name)
     assert isinstance(path, Path), "a set with a file"
     say.warning(
         "{} has {} mistakes beside {} questions that can be read. Nothing asks them before the lines are mended.",
@@ -137,5 +137,5 @@ def _hand_out(asked: QuestionSet) -> None:
 def _written(asked: QuestionSet, ending: str) -> bytes:
     with TemporaryDirectory() as folder:
         path = Path(folder) / f"questions.{ending}"
-        question_set.write(asked.prompts, path)
+        write(asked.prompts, path)
         return path.read_bytes()
