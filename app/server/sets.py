@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import tempfile
 import threading
 from collections import OrderedDict
@@ -51,7 +50,7 @@ class UploadedSets:
         """
         if len(content) > self._limit:
             raise ValueError(f"it has {len(content):,} bytes; at most {self._limit:,} are taken")
-        if file != Path(file).name or file.startswith(".") or len(file) > _LONGEST_NAME or not file.isprintable():
+        if not file.strip(".") or file != Path(file).name or len(file) > _LONGEST_NAME or not file.isprintable():
             raise ValueError(f"{shown(file)} is no name of at most {_LONGEST_NAME} visible characters: rename it")
         with self._lock:
             path = Path(self._root.name) / hashlib.sha256(content).hexdigest() / file
@@ -61,7 +60,7 @@ class UploadedSets:
             self._files[name] = path
             self._files.move_to_end(name)
             while sum(path.stat().st_size for path in self._files.values()) > self._limit:
-                shutil.rmtree(self._files.popitem(last=False)[1].parent)
+                self._files.popitem(last=False)[1].unlink()
         return name
 
 
@@ -79,17 +78,16 @@ def checked(name: str) -> str:
     """
     if question_set.is_provided(name):
         return name
-    file = question_set.file_of(name)
-    path = question_set.path_read(name)
+    path, source = question_set.path_read(name), question_set.parse(name)
     if path is not None:
         owner.allowed_path(path)
-        if file is not None and not Path(file).exists():
-            _, _, digest = name.partition("?sha256=")
-            which = f" (the one whose SHA-256 begins with {digest})" if digest else ""
-            raise ValueError(
-                f"{file}{which} is not on this server: upload that file under Questions in the sidebar, or choose"
-                " another set"
-            )
+    if isinstance(source, Path) and not source.exists():
+        _, _, digest = name.partition("?sha256=")
+        which = f" (the one whose SHA-256 begins with {digest})" if digest else ""
+        raise ValueError(
+            f"{question_set.file_of(name)}{which} is not on this server: upload that file under Questions in the"
+            " sidebar, or choose another set"
+        )
     return question_set.pinned(name)
 
 

@@ -41,10 +41,10 @@ def questions() -> QuestionSet | None:
         return None
     state.record_content("questions", "\f".join(prompt.text for prompt in asked.prompts))
     say.caption(
-        "{} questions in {} groups of {} ({}), chosen under Questions in the sidebar. The settings under Context there"
+        "{} questions in {} of {} ({}), chosen under Questions in the sidebar. The settings under Context there"
         " do not apply here.",
         len(asked),
-        asked.groups,
+        progress.counted(asked.groups, "group"),
         name,
         asked.about,
     )

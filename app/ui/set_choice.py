@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import streamlit as st
@@ -67,9 +68,9 @@ def choose() -> None:
     name = state.current().questions.set
     try:
         source = parse(name)
-    except ValueError as error:
-        say.info("{}.", error)
-        source = None
+    except ValueError:  # the screens say what is wrong with it
+        built_in = BUILT_IN.get(name.partition(":")[0])
+        source = None if built_in is None else built_in()
     kind = source.kind if isinstance(source, BuiltIn) else _FILE
     if st.session_state.get("set_wanted") == _FILE:
         kind = _FILE
@@ -77,11 +78,10 @@ def choose() -> None:
     st.selectbox(
         "Question set", list(_KINDS), key=key, format_func=_KINDS.__getitem__, on_change=_take_kind, args=(key,)
     )
-    if kind == _FILE:
-        _file(name)
-    else:
-        assert isinstance(source, BuiltIn), "any other kind is of a file"
+    if kind != _FILE and isinstance(source, BuiltIn):
         _options(source)
+    else:
+        _file(file_of(name) if isinstance(source, Path) else None)
     if refusal := st.session_state.get("set_refused"):
         st.error(say.words("Not taken: {}.", refusal))
 
@@ -165,7 +165,7 @@ def _option(source: BuiltIn, name: str, at: Any) -> None:
             at.text_input(label, **looks)
 
 
-def _file(name: str) -> None:
+def _file(path: str | None) -> None:
     """An upload, or a path."""
 
     def take_upload() -> None:
@@ -176,7 +176,7 @@ def _file(name: str) -> None:
     st.file_uploader(
         "A file of questions", ["jsonl", "csv", "parquet"], key="set_upload", on_change=take_upload, help=_FORMATS
     )
-    key = _key("path", file_of(name) or "")
+    key = _key("path", path or "")
 
     def take_path() -> None:
         if path := st.session_state[key].strip():

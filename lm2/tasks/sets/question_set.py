@@ -120,8 +120,8 @@ def provide(path: Path, file: str) -> str:
 
     Raises ValueError for a name that is one of a built-in set's, and for a path that is not there.
     """
-    if isinstance(parse(file), BuiltIn):
-        raise ValueError(f"{shown(file)} is the name of a built-in set: give the file another name")
+    if file.partition(":")[0] in BUILT_IN and ":" in file:
+        raise ValueError(f"{shown(file)} begins as the name of a built-in set: give the file another name")
     name = f"{file}?{_PINNED}={files.digest_of(path)[:_DIGITS]}"
     _PROVIDED[name] = path
     return name

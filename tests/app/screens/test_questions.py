@@ -1,0 +1,146 @@
+"""Laws of the Questions screen and of the choice of a set: what is chosen is asked everywhere, a file's mistakes are
+told by line, and any question opens in any screen."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from pages import told
+from streamlit.testing.v1 import AppTest
+from tokenizers_of_others import FAMILIES
+
+from app.server import sets
+from lm2.text.tokens import Tokenizer
+from lm2.weights.checkpoint import Checkpoint, save
+
+CONTEXT = "John went to the garden. Mary went to the kitchen."
+
+
+def row(**other: object) -> dict[str, object]:
+    return {"context": CONTEXT, "question": "Where is John?", "answers": "garden", **other}
+
+
+def upload(*rows: object, file: str = "mine.jsonl") -> str:
+    """The name of an uploaded set."""
+    return sets.uploaded().add(file, "\n".join(map(json.dumps, rows)).encode())
+
+
+GOOD = (
+    row(facts=["John went to the garden."], rivals=["kitchen", "office"], labels=[["mood", "glad", 0, 24]]),
+    row(context=f"{CONTEXT} Bill moved.", question="Where is Mary?", answers=["kitchen", "the kitchen"]),
+)
+
+
+def _script(screen: str) -> None:
+    from app.navigation import SCREENS
+    from app.ui import sidebar, state
+
+    state.begin_page()
+    sidebar.render(asking=SCREENS[screen].asks)
+    SCREENS[screen].render()
+    state.publish()
+
+
+def _page(screen: str, **link: str) -> AppTest:
+    test = AppTest.from_function(_script, kwargs={"screen": screen}, default_timeout=60)
+    for name, value in {"source": "simulated", "seed": "5", **link}.items():
+        test.query_params[name] = value
+    test.run()
+    assert not test.exception
+    return test
+
+
+def _link(test: AppTest, name: str) -> str:
+    value = test.query_params[name]
+    return value if isinstance(value, str) else value[0]
+
+
+@pytest.fixture(autouse=True)
+def simulated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stories of the simulator, which are quick to have."""
+    monkeypatch.delenv("LM2_DATA_DIR", raising=False)
+
+
+@pytest.fixture
+def toy(gated: Checkpoint, folder: Callable[[Checkpoint], str]) -> str:
+    return folder(gated)
+
+
+def test_a_set_is_shown_in_numbers_and_question_by_question(toy: str) -> None:
+    test = _page("questions", checkpoint=toy, set=upload(*GOOD))
+    numbers, items = (table.value for table in test.dataframe)
+    values = dict(zip(*(numbers[name] for name in numbers)))
+    assert (values["questions that can be asked"], values["questions that name their facts"]) == ("2", "1")
+    assert values["names of labels"] == "mood"
+    assert list(items["question"]) == ["Where is John?", "Where is Mary?"]
+    assert list(items["accepted answers"]) == ["garden", "kitchen / the kitchen"]
+    assert list(items["facts"]) == [1, 0] and list(items["rivals"]) == [2, 0]
+    assert "against kitchen, office" in told(test) and "mood = glad" in told(test)
+
+
+def test_the_mistakes_of_a_file_are_told_by_line_and_nothing_asks_it(toy: str) -> None:
+    name = upload(GOOD[0], row(answers=[]), GOOD[1], row(facts=["nowhere"]))
+    test = _page("questions", checkpoint=toy, set=name)
+    (mistakes,) = (table.value for table in test.dataframe)
+    assert list(mistakes["line"]) == ["2", "4"] and "stands 0 times" in mistakes["mistake"][1]
+    assert "mine.jsonl has 2 mistakes beside 2 questions" in told(test)
+    test = _page("experiments", checkpoint=toy, set=name)
+    assert "mine.jsonl:2" in told(test) and not any(button.label.startswith("Run") for button in test.button)
+
+
+def test_questions_that_the_model_has_no_tokens_for_are_named_with_the_reason(
+    gated: Checkpoint, tmp_path: Path
+) -> None:
+    save(tmp_path / "words", gated.model, Tokenizer(FAMILIES["wordpiece"]()), "")
+    test = _page("questions", checkpoint=str(tmp_path / "words"), set=upload(*GOOD, row(answers="xylophone")))
+    _, skipped, items = (table.value for table in test.dataframe)
+    assert "question 3" in skipped["cannot be asked"][0] and list(items["can be asked"]) == ["yes", "yes", "no"]
+
+
+@pytest.mark.parametrize("screen", ["run", "memory", "gates", "bank", "updates", "ablations", "patching"])
+def test_a_question_opens_in_every_screen_of_one_text(screen: str, toy: str) -> None:
+    test = _page("questions", checkpoint=toy, set=upload(*GOOD), item="1")
+    test.button(key=f"open_{screen}").click().run()
+    chosen = test.session_state["selection"]
+    assert (chosen.text.source.value, chosen.text.item, chosen.donor.source.value) == ("question", 1, "question")
+    test = _page(screen, checkpoint=toy, set=upload(*GOOD), source="question", item="1", donor_source="question")
+    assert "question 1 of 2 questions of mine.jsonl" in told(test)
+    assert not test.error
+
+
+@pytest.mark.parametrize("screen", ["experiments", "sweeps", "slots"])
+def test_every_screen_that_asks_many_questions_asks_the_chosen_set(screen: str, toy: str) -> None:
+    name = upload(*GOOD)
+    test = _page(screen, checkpoint=toy, set=name)
+    assert f"2 questions in 2 groups of {name}" in told(test)
+    assert any(button.label.startswith(("Run", "Read")) for button in test.button)
+
+
+def test_a_set_that_is_chosen_is_the_one_that_probes_read(toy: str) -> None:
+    test = _page("questions", checkpoint=toy)
+    test.selectbox(key="set_kind").set_value("pairs").run()
+    assert _link(test, "set") == _link(test, "probe_sets") == "pairs:"
+    test.number_input(key="set_n").set_value(3).run()
+    assert _link(test, "set") == _link(test, "probe_sets") == "pairs:?n=3"
+
+
+def test_an_option_that_cannot_be_is_told_and_the_set_stays(toy: str) -> None:
+    test = _page("questions", checkpoint=toy, set="passkey:?length=2k&text=filler")
+    test.text_input(key="set_length").set_value("soon").run()
+    assert "like 4k" in test.error[0].value and _link(test, "set") == "passkey:?length=2k&text=filler"
+
+
+def test_who_opens_a_link_without_the_file_is_told_which_is_missing(toy: str) -> None:
+    for screen in ("questions", "experiments", "sweeps", "slots"):
+        test = _page(screen, checkpoint=toy, set="theirs.csv?sha256=0123456789ab")
+        assert "theirs.csv (the one whose SHA-256 begins with 0123456789ab) is not on this server" in told(test)
+    test = _page("probes", checkpoint=toy, probe_sets="theirs.csv?sha256=0123456789ab")
+    assert "theirs.csv" in told(test)
+    test = _page("memory", checkpoint=toy, set="theirs.csv?sha256=0123456789ab", source="question")
+    assert "theirs.csv" in told(test)
+
+
+def test_a_set_that_is_none_is_told_on_every_screen(toy: str) -> None:
+    for screen in ("questions", "experiments"):
+        assert "no option is called 'n'" in told(_page(screen, checkpoint=toy, set="babi:qa1?n=4"))
