@@ -89,7 +89,7 @@ def test_the_mistakes_of_a_file_are_told_by_line_and_nothing_asks_it(toy: str) -
     assert "mine.jsonl:2" in told(test) and not any(button.label.startswith("Run") for button in test.button)
 
 
-def test_questions_that_the_model_has_no_tokens_for_are_named_with_the_reason(
+def test_questions_without_tokens_for_their_answer_are_named_with_the_reason(
     gated: Checkpoint, tmp_path: Path
 ) -> None:
     save(tmp_path / "words", gated.model, Tokenizer(FAMILIES["wordpiece"]()), "")
