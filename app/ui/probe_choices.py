@@ -34,6 +34,7 @@ _TARGETS = ("answer", "fact told", "facts told", "question type", "segment", "di
 _MOST_OFFERED = 64
 _MOST_DOCUMENTS = 2000
 """What one job may read; the command line reads more."""
+_PLACES = "place of *"
 _STREAM, _BANK = "resid_post.*", "bank:mean, bank:sketch256"
 _HELP = {
     "sets": (
@@ -85,7 +86,10 @@ def choose(checkpoint: Checkpoint) -> None:
         if not checkpoint.config.slots and state.current().probes.sources == _BANK:
             state.update("probes", sources=_STREAM)
         widgets.texts("Sources", "probes.sources", _sources(checkpoint, moment), help=_HELP["sources"], at=sources)
-        widgets.texts("Targets", "probes.targets", _targets(checkpoint), help=_HELP["targets"], at=targets)
+        offered = _targets(checkpoint)
+        if state.current().probes.targets == _PLACES and _PLACES not in offered:  # the set says nothing about places
+            state.update("probes", targets=offered[0])
+        widgets.texts("Targets", "probes.targets", offered, help=_HELP["targets"], at=targets)
         _how()
 
 

@@ -21,11 +21,12 @@ from lm2.evaluation.answer_store import AnsweringModel, AnswerStore
 from lm2.evaluation.cells import Answered, Evaluation, EvaluationCell, cells
 from lm2.evaluation.items import AskedItem, cost, items, key_of
 from lm2.evaluation.results import DIFFERENCES, SKIPPED, TABLE, seal_results
-from lm2.evaluation.tables import differences, table
+from lm2.evaluation.tables import Row, differences, table
 from lm2.files import write_table
 from lm2.model.finite import of_model
 from lm2.runs.generation import answers
 from lm2.runs.likelihood import log_likelihoods
+from lm2.tasks.sets.question_set import QuestionSet
 from lm2.weights.checkpoint import Checkpoint, load
 
 _LOG = logging.getLogger(__name__)
@@ -95,7 +96,41 @@ def _ask_cells(
 ) -> Sequence[EvaluationCell]:
     checkpoint = _loaded(cells[0].model, evaluation.device, evaluation.dtype, model.digest)
     by_cell = {cell: items(evaluation, cell, checkpoint) for cell in cells}
-    asked = [item for cell in cells for item in by_cell[cell] if not item.answered.skipped]
+    answered = iter(_ask(evaluation, checkpoint, [item for few in by_cell.values() for item in few]))
+    for cell, few in by_cell.items():
+        AnswerStore(out).put(
+            cell.file, key_of(evaluation, cell), model, [next(answered).to_json() for _ in range(len(few))]
+        )
+    return cells
+
+
+def ask_set(
+    checkpoint: Checkpoint,
+    asked: QuestionSet,
+    segment_length: int | None = None,
+    on_item: Callable[[int, int], None] | None = None,
+) -> tuple[list[Answered], list[Row]]:
+    """What a loaded checkpoint answers to a set, and its rows of the table, as `evaluate` has both. `on_item` hears how
+    many of how many questions have been asked.
+
+    Raises ValueError as `run` does.
+    """
+    evaluation = Evaluation(
+        models=(checkpoint.name,), sets=(asked.name,), count=len(asked), segment_length=segment_length
+    )
+    (cell,) = cells(evaluation)
+    answered = _ask(evaluation, checkpoint, items(evaluation, cell, checkpoint), on_item)
+    return answered, [row for row in table({cell: answered}) if row["task"] == cell.task]
+
+
+def _ask(
+    evaluation: Evaluation,
+    checkpoint: Checkpoint,
+    every: Sequence[AskedItem],
+    on_item: Callable[[int, int], None] | None = None,
+) -> list[Answered]:
+    """The items with what the checkpoint answers; those that are skipped, without."""
+    asked = [item for item in every if not item.answered.skipped]
     max_tokens, stop = _ANSWER_TOKENS, "."
     if evaluation.sets:
         accepted = {answer for item in asked for answer in item.answered.answers}
@@ -111,11 +146,10 @@ def _ask_cells(
             )
             for item, output in zip(rows, outputs):
                 answered.append(_answered(checkpoint, item, output.strip(), evaluation.segment_length))
+        if on_item is not None:
+            on_item(len(answered), len(asked))
     in_order = iter(answered)
-    for cell, all_items in by_cell.items():
-        answered = [item.answered if item.answered.skipped else next(in_order) for item in all_items]
-        AnswerStore(out).put(cell.file, key_of(evaluation, cell), model, [each.to_json() for each in answered])
-    return cells
+    return [item.answered if item.answered.skipped else next(in_order) for item in every]
 
 
 def _answered(checkpoint: Checkpoint, item: AskedItem, output: str, segment_length: int | None) -> Answered:

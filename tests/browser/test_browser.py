@@ -1,6 +1,7 @@
 """The app in a browser: Debian's chromium, driven by Playwright. Skipped, with a message, if there is none."""
 
 import io
+import json
 import os
 import re
 import shutil
@@ -190,7 +191,8 @@ _PLOT, _BUTTON, _MAP = ".js-plotly-plot .main-svg", '[data-testid="stBaseButton-
 READY = {
     "memory": _MAP, "run": _PLOT, "gates": _PLOT, "bank": _PLOT, "benchmark": _PLOT, "updates": _PLOT,
     "patching": "[data-token]",
-    "ablations": "[data-token]", "experiments": _BUTTON, "sweeps": _BUTTON, "probes": _BUTTON, "slots": _BUTTON,
+    "ablations": "[data-token]", "questions": _PLOT, "experiments": _BUTTON, "sweeps": _BUTTON,
+    "probes": _BUTTON, "slots": _BUTTON,
     "figure": '[data-testid="stAlert"]',
 }  # fmt: skip
 """What each screen shows once it is there; some wait for a click on a button."""
@@ -285,6 +287,75 @@ def test_a_panel_is_handed_out_put_into_a_figure_kept_by_name_and_opened_again(p
     again.wait_for_selector('[data-testid="stImage"] img')
     assert again.locator('[data-testid="stException"]').count() == 0
     again.close()
+
+
+def test_questions_of_ones_own_go_through_every_screen_by_clicks(page, address: str, tmp_path: Path) -> None:
+    page.goto(f"{address}/questions")
+    page.wait_for_selector(_PLOT)
+    _settle(page)
+    _choose(page, "Question set", "Your own file")
+    file = tmp_path / "lamps.jsonl"
+    file.write_text("\n".join(map(json.dumps, _lamps())), encoding="utf-8")
+    page.locator('input[type="file"][accept*="jsonl"]').set_input_files(file)
+    page.wait_for_url(re.compile("set=lamps.jsonl"))
+    playwright.expect(page.get_by_text("24 questions in 12 groups of lamps.jsonl")).to_be_visible(timeout=60_000)
+    _settle(page)
+    _run(page, "Ask all 24")
+    playwright.expect(page.locator("[data-testid=stCode]")).to_contain_text(
+        "lm2 eval --models babi-lm2-qa1", timeout=60_000
+    )
+    page.get_by_role("button", name="Open in Memory").click()
+    page.wait_for_selector("canvas[data-rows]", state="attached")
+    _settle(page)
+    playwright.expect(page.get_by_text("question 0 of 24 questions of lamps.jsonl")).to_be_visible(timeout=60_000)
+    _go(page, "Experiments")
+    for title in ("Freeze, reset, carry, off", "Bank swap", "Write provenance"):
+        _choose(page, "Experiment", title)
+        _run(page, "Run about")
+        page.wait_for_selector('[data-testid="stDataFrame"]')
+    _go(page, "Sweeps")
+    _run(page, "Run the sweep")
+    page.wait_for_selector(_MAP, state="attached")
+    _go(page, "Probes")
+    page.wait_for_url(re.compile("probe_targets=label"))
+    _run(page, "Fit the probes")
+    page.wait_for_selector(_MAP, state="attached")
+    assert page.locator('[data-testid="stException"]').count() == 0
+
+
+def _lamps() -> Iterator[dict[str, object]]:
+    """Questions that are not bAbI's, two about each of twelve contexts."""
+    things, places = ("lamp", "book", "chair", "clock"), ("garden", "office", "kitchen", "hallway")
+    for number in range(12):
+        there = [(thing, places[(number + step * (number // 4 + 1)) % 4]) for step, thing in enumerate(things)]
+        context = " ".join(f"The {thing} is in the {place}." for thing, place in there)
+        for thing, place in (there[number % 4], there[(number + 1) % 4]):
+            yield {
+                "context": context,
+                "question": f"Where is the {thing}?",
+                "answers": [place],
+                "facts": [f"The {thing} is in the {place}."],
+                "rivals": [other for other in places if other != place],
+                "labels": [["parity", ("even", "odd")[number % 2], 0, len(context)]],
+            }
+
+
+def _choose(page, label: str, option: str) -> None:
+    """Choose an option of a select box."""
+    page.get_by_role("combobox", name=label).click()
+    page.get_by_role("option", name=option, exact=True).click()
+    page.wait_for_timeout(300)
+    _settle(page)
+
+
+def _run(page, label: str) -> None:
+    """Press a screen's button, and wait until its job is done."""
+    _settle(page)
+    button = page.locator(_BUTTON).filter(has_text=label)
+    button.click()
+    playwright.expect(button).to_have_count(0, timeout=120_000)
+    playwright.expect(page.get_by_role("button", name="Cancel")).to_have_count(0, timeout=120_000)
+    _settle(page)
 
 
 def test_token_text_is_never_read_as_html(page, address: str) -> None:

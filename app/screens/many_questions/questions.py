@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -9,15 +10,19 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from app.choices.selection import TextSource
-from app.server import sets
+from app.server import results, sets
 from app.ui import job_panel, panels, say, session, state, widgets
 from app.views.study import questions
 from lm2.tasks.sets.question_set import parse, write
 
 if TYPE_CHECKING:
+    from app.server.jobs import Job
+    from lm2.evaluation.cells import Answered
+    from lm2.evaluation.tables import Row
     from lm2.tasks.encoded_prompt import EncodedPrompt
     from lm2.tasks.prompt import Prompt
     from lm2.tasks.sets.question_set import QuestionSet
+    from lm2.weights.checkpoint import Checkpoint
 
 _SCREENS = {
     "run": "Run",
@@ -32,6 +37,13 @@ _SCREENS = {
 _OPEN = (
     "The question becomes the text under Context in the sidebar. With the previous and next number there, others of the"
     " set open on the same screen."
+)
+
+
+_SCORES = (
+    "Greedy continuation up to the answer's end. 95 % intervals, clustered by group. exact: it is an accepted answer;"
+    " contains: one stands in it; f1: words shared with one; choice: the answer is likelier, per character, than each"
+    " rival. The command below keeps all answers in a folder, which the Benchmark screen opens."
 )
 
 
@@ -67,6 +79,7 @@ def render() -> None:
     )
     number = min(state.current().text.item, len(asked) - 1)
     _question(asked.prompts[number], encoded[number], number)
+    _answers(checkpoint, asked)
     _hand_out(asked)
 
 
@@ -113,6 +126,30 @@ def _question(prompt: Prompt, encoded: EncodedPrompt | None, number: int) -> Non
                 state.update("donor", source=TextSource.QUESTION, index=-1)
                 state.update("run", token=None)
                 state.open_screen(screen)
+
+
+def _answers(checkpoint: Checkpoint, asked: QuestionSet) -> None:
+    """What the model answers to all of them, and how often it is right."""
+    st.subheader("What the model answers")
+    length = session.segment_length()
+
+    def work(job: Job) -> tuple[list[Answered], list[Row]]:
+        from lm2.evaluation.evaluate import ask_set
+
+        return ask_set(checkpoint, asked, length, job.report)
+
+    key = results.key_of(checkpoint, "answers", asked.digest, length)
+    answered = job_panel.result(key, work, f"Ask all {len(asked):,}", "question")
+    if answered is None:
+        return
+    items, rows = answered
+    if not rows:
+        return
+    left, right = st.columns([1, 1])
+    panels.panel(questions.scores(rows), "set_scores", "Right", _SCORES, at=left)
+    panels.panel(questions.replies(items), "set_replies", "Question by question", at=right, height=420)
+    command = ("lm2", "eval", "--models", checkpoint.name, "--sets", asked.name, "--n", str(len(asked)))
+    st.code(f"{shlex.join(command)} --out FOLDER", language="bash")
 
 
 def _hand_out(asked: QuestionSet) -> None:

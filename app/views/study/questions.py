@@ -11,11 +11,15 @@ import numpy as np
 
 from app.views.kinds import Bars, Strip, Table
 from app.views.texts import shortened
-from probes.findings import columns_of
+from lm2.intervals import Bounded
+from lm2.tasks.babilong import same_answer
+from probes.findings import Column, columns_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from lm2.evaluation.cells import Answered
+    from lm2.evaluation.tables import Row
     from lm2.tasks.encoded_prompt import EncodedPrompt
     from lm2.tasks.prompt import Prompt
     from lm2.tasks.sets.description import Description, Spread
@@ -120,3 +124,35 @@ def strip(item: EncodedPrompt) -> Strip:
         marks=tuple(marks),
         legend="coloured by segment",
     )
+
+
+def scores(rows: Sequence[Row]) -> Table:
+    """How often a model is right, by each rule."""
+    cells = [
+        (
+            row["metric"],
+            Bounded(100 * row["mean"], 100 * row["low"], 100 * row["high"]),
+            100 * row["constant_mean"],
+            shortened(row["constant"], 40) or "guess among rivals",
+            row["n"],
+            row["groups"],
+        )
+        for row in rows
+    ]
+    headers = ("rule", Column("right", "%"), Column("by chance", "%"), "chance is", "questions", "groups")
+    return Table(columns=columns_of(headers, cells))
+
+
+def replies(answered: Sequence[Answered]) -> Table:
+    """What a model says to each question."""
+    rows = [
+        (
+            number,
+            shortened(item.question, _CHARACTERS),
+            shortened(" / ".join(item.answers), _CHARACTERS),
+            shortened(item.output, _CHARACTERS) if not item.skipped else "",
+            "not asked" if item.skipped else "yes" if any(same_answer(a, item.output) for a in item.answers) else "no",
+        )
+        for number, item in enumerate(answered)
+    ]
+    return Table(columns=columns_of(("number", "question", "accepted answers", "the model says", "right"), rows))

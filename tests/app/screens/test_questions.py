@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from pages import told
+from pages import finished, told
 from streamlit.testing.v1 import AppTest
 from tokenizers_of_others import FAMILIES
 
@@ -89,9 +89,7 @@ def test_the_mistakes_of_a_file_are_told_by_line_and_nothing_asks_it(toy: str) -
     assert "mine.jsonl:2" in told(test) and not any(button.label.startswith("Run") for button in test.button)
 
 
-def test_questions_without_tokens_for_their_answer_are_named_with_the_reason(
-    gated: Checkpoint, tmp_path: Path
-) -> None:
+def test_questions_without_tokens_for_their_answer_are_named_with_the_reason(gated: Checkpoint, tmp_path: Path) -> None:
     save(tmp_path / "words", gated.model, Tokenizer(FAMILIES["wordpiece"]()), "")
     test = _page("questions", checkpoint=str(tmp_path / "words"), set=upload(*GOOD, row(answers="xylophone")))
     _, skipped, items = (table.value for table in test.dataframe)
@@ -144,3 +142,18 @@ def test_who_opens_a_link_without_the_file_is_told_which_is_missing(toy: str) ->
 def test_a_set_that_is_none_is_told_on_every_screen(toy: str) -> None:
     for screen in ("questions", "experiments"):
         assert "no option is called 'n'" in told(_page(screen, checkpoint=toy, set="babi:qa1?n=4"))
+
+
+def test_what_the_model_answers_is_scored_by_every_rule_and_shown_question_by_question(toy: str) -> None:
+    test = _page("questions", checkpoint=toy, set=upload(*GOOD))
+    next(button for button in test.button if button.label == "Ask all 2").click().run()
+    *_, scores, replies = (table.value for table in finished(test).dataframe)
+    assert list(scores["rule"]) == ["exact", "contains", "f1"] and set(scores["questions"]) == {2}
+    assert list(replies["question"]) == ["Where is John?", "Where is Mary?"]
+    assert any("lm2 eval" in code.value and "--n 2" in code.value for code in test.code)
+
+
+def test_probes_of_a_set_without_places_begin_with_what_it_has(toy: str) -> None:
+    name = upload(*(row(context=f"{CONTEXT} {n}", labels=[["mood", "ab"[n % 2], 0, 24]]) for n in range(4)))
+    test = _page("probes", checkpoint=toy, set=name, probe_sets=name)
+    assert _link(test, "probe_targets") == "label *"

@@ -10,11 +10,12 @@ from tokenizers_of_others import FAMILIES
 
 import lm2.evaluation.evaluate
 from lm2.evaluation.cells import Answered, Evaluation, EvaluationCell
-from lm2.evaluation.evaluate import evaluate
+from lm2.evaluation.evaluate import ask_set, evaluate
 from lm2.evaluation.items import items
 from lm2.evaluation.report import markdown
 from lm2.evaluation.results import read_results
 from lm2.evaluation.tables import differences, table
+from lm2.tasks.sets.question_set import questions
 from lm2.text.tokens import Tokenizer
 from lm2.weights.checkpoint import save
 
@@ -62,6 +63,19 @@ def test_a_row_for_every_model_set_and_metric_and_differences_on_the_same_items(
     assert len(results.differences[results.differences["kind"] == "difference"]) == 2 * (4 + 3 + 3)
     report = markdown(results, "lm2 eval")
     assert "paper" not in report and "## Scoring: choice" in report and "guessed" in report
+
+
+def test_a_loaded_checkpoint_answers_a_set_as_an_evaluation_of_it_does(
+    evaluation: Evaluation, tmp_path: Path, gated, file: str
+) -> None:
+    evaluate(evaluation, tmp_path / "out")
+    table = read_results(tmp_path / "out").table
+    heard: list[tuple[int, int]] = []
+    answered, rows = ask_set(gated, questions(file, 4), on_item=lambda *step: heard.append(step))
+    kept = table[(table["model"] == evaluation.models[0]) & (table["task"] == evaluation.sets[0])]
+    columns = ["metric", "mean", "low", "high", "n", "groups", "constant_mean"]
+    assert [[row[name] for name in columns] for row in rows] == kept[columns].to_numpy().tolist()
+    assert len(answered) == 4 and heard == [(4, 4)]
 
 
 def test_what_a_tokenizer_cannot_take_is_skipped_with_a_reason(evaluation: Evaluation, plain, file: str) -> None:
