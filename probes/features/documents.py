@@ -14,7 +14,7 @@ from lm2.tasks.babilong import PROMPT_TOKENS, length_tokens, mix
 from lm2.tasks.books import Library
 from lm2.tasks.prompt import Prompt
 from lm2.tasks.sets.built_in import Babi, BuiltIn, Simulated
-from lm2.tasks.sets.question_set import parse, path_read, pinned, questions
+from lm2.tasks.sets.question_set import parse, path_read, pinned, questions, spelled
 from lm2.tasks.world import OPPOSITE, understand
 from lm2.text.tokens import Tokenizer
 
@@ -54,11 +54,7 @@ class Documents(Plain):
         none_empty("questions", self.questions)
         sources = [parse(name) for name in self.questions]
         built_in = [source for source in sources if isinstance(source, BuiltIn)]
-        self.freeze(
-            questions=tuple(
-                source.name if isinstance(source, BuiltIn) else name for source, name in zip(sources, self.questions)
-            )
-        )
+        self.freeze(questions=tuple(map(spelled, self.questions)))
         if len(set(self.questions)) < len(self.questions):
             raise ValueError(f"questions names a set twice: {shown(self.questions)}")
         if self.count is None and built_in:

@@ -387,10 +387,8 @@ def _books(kind: str, option: str, path: str | None) -> Path:
 
 
 def _data(kind: str, option: str, path: str | None, inside: str) -> Path:
-    """A path of the user's, or what the data folder has. Raises ValueError where there is neither."""
+    """A path of the user's, or what the data folder has. Raises ValueError where there is no path and nothing in it."""
     if path is not None:
-        if not Path(path).exists():
-            raise ValueError(f"{kind}: {path}: there is no such file or folder")
         return Path(path)
     folder = stories.data_folder()
     if folder is None or not (folder / inside).exists():

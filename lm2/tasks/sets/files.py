@@ -385,7 +385,7 @@ def digest_of(path: Path) -> str:
     """SHA-256 of a file's bytes; of a folder's, of its files' names and bytes. Raises ValueError where there is
     nothing."""
     if not path.exists():
-        raise ValueError(f"{path}: there is no such file or folder of questions")
+        raise ValueError(f"{path}: there is no such file or folder")
     return _digest(path, files_state(path))
 
 

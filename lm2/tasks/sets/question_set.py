@@ -2,7 +2,8 @@
 
 A name is `kind:what?option=value&option=value` for a set that is built in ("babi:qa1", "pairs:?n=16",
 "simulated:qa1?people=Anna,Paul"), or the path of a file or folder ("mine.jsonl"). A path's name may carry the digest of
-what it held ("mine.jsonl?sha256=1f2e3d4c5b6a"): then nothing else is read from it.
+what it held ("mine.jsonl?sha256=1f2e3d4c5b6a"): then nothing else is read from it. So may the name of a built-in set
+that names a path ("mmlu:?path=mine&sha256=1f2e3d4c5b6a").
 """
 
 from __future__ import annotations
@@ -89,29 +90,43 @@ def parse(name: str) -> BuiltIn | Path:
     """
     if not name.strip():
         raise ValueError(f"a question set is {', '.join(f'{kind}:...' for kind in BUILT_IN)} or a path, not {name!r}")
-    kind, colon, rest = name.partition(":")
+    bare, digest = _without_digest(name)
+    kind, colon, rest = bare.partition(":")
     if not colon or kind not in BUILT_IN:
-        return _PROVIDED.get(name) or Path(_path_and_digest(name)[0])
+        return _PROVIDED.get(name) or Path(bare)
     what, _, options = rest.partition("?")
-    return BUILT_IN[kind].of(what, _options(name, options, BUILT_IN[kind]))
+    source = BUILT_IN[kind].of(what, _options(bare, options, BUILT_IN[kind]))
+    if digest is not None and source.own_path is None:
+        raise ValueError(f"{shown(name)}: {_PINNED} is the digest of a path, and the set is read from none of yours")
+    return source
+
+
+def spelled(name: str) -> str:
+    """The name in one spelling, with the digest that it carries. Raises ValueError as `parse` does."""
+    source = parse(name)
+    if not isinstance(source, BuiltIn):
+        return name
+    digest = _without_digest(name)[1]
+    return source.name if digest is None else f"{source.name}&{_PINNED}={digest}"
 
 
 def pinned(name: str) -> str:
-    """The name in one spelling; of a path, with the digest of what is there now, or checked against it.
+    """The name in one spelling; if a path is read, with the digest of what is there now, or checked against it.
 
     Raises ValueError as `parse` does, for a path that is not there, and where it holds something else by now.
     """
     source = parse(name)
-    if isinstance(source, BuiltIn):
-        return source.name
-    path, digest = _path_and_digest(name)
-    there = files.digest_of(source)[:_DIGITS]
+    bare, digest = _without_digest(spelled(name))
+    path, joint = (source.own_path, "&") if isinstance(source, BuiltIn) else (str(source), "?")
+    if path is None:
+        return bare
+    there = files.digest_of(Path(path))[:_DIGITS]
     if digest is not None and digest != there:
         raise ValueError(
-            f"{path} holds other questions than when it was named: its digest is {there} and not {shown(digest)};"
+            f"{path_read(name) or bare} holds something else than when it was named: its digest is {there} and not {shown(digest)};"
             " open the file as it was, or choose it again"
         )
-    return f"{path}?{_PINNED}={there}"
+    return f"{bare}{joint}{_PINNED}={there}"
 
 
 def provide(path: Path, file: str) -> str:
@@ -134,7 +149,7 @@ def is_provided(name: str) -> bool:
 
 def file_of(name: str) -> str | None:
     """The path that a name stands for, as it is written; None for a built-in set."""
-    return None if isinstance(parse(name), BuiltIn) else _path_and_digest(name)[0]
+    return None if isinstance(parse(name), BuiltIn) else _without_digest(name)[0]
 
 
 def path_read(name: str) -> str | None:
@@ -146,9 +161,11 @@ def path_read(name: str) -> str | None:
     return source.own_path if isinstance(source, BuiltIn) else file_of(name)
 
 
-def _path_and_digest(name: str) -> tuple[str, str | None]:
-    path, mark, digest = name.rpartition(f"?{_PINNED}=")
-    return (path, digest) if mark else (name, None)
+def _without_digest(name: str) -> tuple[str, str | None]:
+    """A name without its digest, and the digest."""
+    bare, mark, digest = name.rpartition(f"{_PINNED}=")
+    joints = ("?", "&") if name.partition(":")[0] in BUILT_IN else "?"
+    return (bare[:-1], digest) if mark and bare.endswith(joints) else (name, None)
 
 
 def _options(name: str, text: str, kind: type[BuiltIn]) -> dict[str, str]:
@@ -187,7 +204,7 @@ class AsksQuestions(Spec):
         super().__post_init__()
         source = parse(self.questions)
         if isinstance(source, BuiltIn):
-            self.freeze(questions=source.name, count=DEFAULT_COUNT if self.count is None else self.count)
+            self.freeze(questions=spelled(self.questions), count=DEFAULT_COUNT if self.count is None else self.count)
         if self.count is not None:
             within("count", self.count, 1, stories.MOST_SIMULATED)
 

@@ -150,7 +150,7 @@ def test_labels_of_a_set_that_is_read_from_a_file_score_as_the_places_of_the_set
     assert (own.score, own.selectivity, own.gains, own.p) == (again.score, again.selectivity, again.gains, again.p)
     assert read.plan.spec.documents.questions[0].startswith(f"{spec.documents.questions[0]}?sha256=")
     write(questions("simulated:qa1", 25).prompts, tmp_path / "mine.jsonl")
-    with pytest.raises(ValueError, match="holds other questions than when it was named"):
+    with pytest.raises(ValueError, match="holds something else than when it was named"):
         ProbePlan.of(read.plan.spec, toy)
 
 

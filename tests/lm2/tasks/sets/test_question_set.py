@@ -156,16 +156,36 @@ def test_a_file_that_has_changed_is_not_taken_for_the_one_that_was_named(tmp_pat
     name = pinned(put(tmp_path, ROW))
     assert questions(name).prompts[0].answer == "Ada" and file_of(name) == str(tmp_path / "mine.jsonl")
     put(tmp_path, ROW | {"answers": "Bob"})
-    with pytest.raises(ValueError, match=r"mine\.jsonl holds other questions than when it was named"):
+    with pytest.raises(ValueError, match=r"mine\.jsonl holds something else than when it was named"):
         questions(name)
     (tmp_path / "mine.jsonl").unlink()
     with pytest.raises(ValueError, match=r"mine\.jsonl: there is no such file"):
         questions(name)
 
 
+@pytest.mark.parametrize("name", ["passkey:?text={}", "babilong:qa1@1k?books={}"])
+def test_a_built_in_set_that_reads_a_path_of_the_users_is_pinned_as_a_file_is(name: str, tmp_path: Path) -> None:
+    book = tmp_path / "book.txt"
+    book.write_text("It was a long and quiet day in the house by the old river. " * 200)
+    bare = name.format(book)
+    whole = pinned(bare)
+    assert whole.startswith(f"{bare}&sha256=") and pinned(whole) == whole and parse(whole) == parse(bare)
+    assert questions(bare, 2).prompts == questions(whole, 2).prompts and questions(bare, 2).name == whole
+    assert (_Spec(questions=bare).questions, _Spec(questions=whole).questions) == (bare, whole)
+    book.write_text("It was a short and loud night in the hut by the new road on the hill. " * 200)
+    assert len(questions(bare, 2)) == 2
+    with pytest.raises(ValueError, match=r"book\.txt holds something else than when it was named"):
+        questions(whole, 2)
+    book.unlink()
+    with pytest.raises(ValueError, match=r"book\.txt: there is no such file"):
+        questions(bare, 2)
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [
+        ("pairs:?sha256=12", "sha256 is the digest of a path"),
+        ("passkey:?text=filler&sha256=12", "sha256 is the digest of a path"),
         ("", "a question set is"),
         ("babi:1", "followed by qa1 to qa10"),
         ("babi:qa11", "qa1 to qa10, not qa11"),
