@@ -56,14 +56,12 @@ def rate(right: Sequence[float], groups: Sequence[str]) -> Rate:
     n = len(right)
     if not n:
         raise ValueError("a share needs at least one item")
-    members: dict[str, list[float]] = defaultdict(list)
-    for group, hit in zip(groups, right, strict=True):
-        members[group].append(hit)
     accuracy = sum(right) / n
-    k = len(members)
+    deviations = _deviations(right, groups)
+    k = len(deviations)
     effective = float(n)
     if k > 1 and 0 < accuracy < 1:
-        sums = np.array([sum(hits) - accuracy * len(hits) for hits in members.values()])
+        sums = np.array([*deviations.values()])
         variance = k / (k - 1) * float((sums**2).sum()) / n**2
         effective = n / max(1.0, variance / (accuracy * (1 - accuracy) / n))
     elif k < n:  # all right or all wrong: the spread between groups is unknown
@@ -79,6 +77,30 @@ def rate(right: Sequence[float], groups: Sequence[str]) -> Rate:
         low=min(accuracy, max(0.0, centre - half)),
         high=max(accuracy, min(1.0, centre + half)),
     )
+
+
+def _deviations(right: Sequence[float], groups: Sequence[str]) -> dict[str, float]:
+    """For each group, how much more is right of it than accuracy has it."""
+    members: dict[str, list[float]] = defaultdict(list)
+    for group, hit in zip(groups, right, strict=True):
+        members[group].append(hit)
+    accuracy = sum(right) / len(right)
+    return {group: sum(hits) - accuracy * len(hits) for group, hits in members.items()}
+
+
+def correlation(
+    first: Sequence[float], first_groups: Sequence[str], second: Sequence[float], second_groups: Sequence[str]
+) -> float:
+    """How the errors of two shares go together because of the groups that both have: 0 without any, at most 1.
+
+    Where a share is all right or all wrong, the spread between groups is unknown: the share of groups in common.
+    """
+    mine, theirs = _deviations(first, first_groups), _deviations(second, second_groups)
+    common = mine.keys() & theirs.keys()
+    scale = sqrt(sum(each**2 for each in mine.values()) * sum(each**2 for each in theirs.values()))
+    if not scale:
+        return len(common) / sqrt(len(mine) * len(theirs))
+    return max(0.0, sum(mine[group] * theirs[group] for group in common) / scale)
 
 
 def bootstrap(

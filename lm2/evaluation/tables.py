@@ -5,6 +5,7 @@ import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from math import sqrt
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,9 @@ from jaxtyping import Float
 from lm2.evaluation.cells import Answered, EvaluationCell, task_order
 from lm2.evaluation.metrics import CHOICE, METRICS, metrics_of
 from lm2.evaluation.results import SKIPPED
-from lm2.intervals import bootstrap, difference, rate
+from lm2.intervals import bootstrap, correlation, difference, rate
 from lm2.tasks.chance import best_constant, guess_share
+from lm2.tasks.sets.files import is_of_a_row
 
 _CONSTANTS = 64
 """Of a set's accepted answers, the most frequent ones, which are tried as the best constant."""
@@ -48,7 +50,7 @@ def table(done: Answers) -> list[Row]:
                 constant = constants[cell.task, metric]
                 by_chance = float(np.mean(_scores(metric, cell.task, asked, [constant] * len(asked))))
             targets = [1.0] if metric == CHOICE else _scores(metric, cell.task, asked, [item.target for item in asked])
-            shares = asdict(rate(_outputs(metric, cell, asked), [item.story for item in asked]))
+            shares = asdict(rate(*_clustered(metric, cell, asked)))
             shares["mean"] = shares.pop("accuracy")
             rows.append(
                 {
@@ -63,7 +65,7 @@ def table(done: Answers) -> list[Row]:
                     **({} if cell.length else {SKIPPED: len(answered) - len(asked)}),
                 }
             )
-    return rows + [row for group in _by_length(done) for row in _mean_rows(*group, rows)]
+    return rows + [row for group in _by_length(done) for row in _mean_rows(*group, rows, done)]
 
 
 def _scores(metric: str, task: str, items: Sequence[Answered], outputs: Sequence[str]) -> list[float]:
@@ -72,6 +74,12 @@ def _scores(metric: str, task: str, items: Sequence[Answered], outputs: Sequence
 
 def _outputs(metric: str, cell: EvaluationCell, items: Sequence[Answered]) -> list[float]:
     return _scores(metric, cell.task, items, [item.output for item in items])
+
+
+def _clustered(metric: str, cell: EvaluationCell, items: Sequence[Answered]) -> tuple[list[float], list[str]]:
+    """Each item's score, and its story, by a name that means the same in all sets."""
+    stories = [f"{cell.task}: {item.story}" if is_of_a_row(item.story) else item.story for item in items]
+    return _outputs(metric, cell, items), stories
 
 
 def best_scoring_constant(task: str, items: Sequence[Answered], metric: str) -> str:
@@ -122,7 +130,8 @@ def _paired(first_cell: EvaluationCell, second_cell: EvaluationCell, done: Answe
     if metric not in metrics_of(first_cell, mine) or not both:
         return None
     first, second = zip(*both)
-    return _outputs(metric, first_cell, first), _outputs(metric, second_cell, second), [item.story for item in first]
+    mine, stories = _clustered(metric, first_cell, first)
+    return mine, _outputs(metric, second_cell, second), stories
 
 
 def _by_length(done: Answers) -> Iterator[tuple[str, dict[str, list[EvaluationCell]]]]:
@@ -138,9 +147,11 @@ def _by_length(done: Answers) -> Iterator[tuple[str, dict[str, list[EvaluationCe
         yield length, {model: by_task for model, by_task in by_model.items() if len(by_task) == len(all_tasks[model])}
 
 
-def _mean_rows(length: str, by_model: dict[str, list[EvaluationCell]], rows: Sequence[Row]) -> Iterator[Row]:
-    """Means over tasks, by the metrics that all have. Tasks have different stories, so their intervals' halves add up
-    as squares (Zou and Donner 2008)."""
+def _mean_rows(
+    length: str, by_model: dict[str, list[EvaluationCell]], rows: Sequence[Row], done: Answers
+) -> Iterator[Row]:
+    """Means over tasks, by the metrics that all have. Their intervals' halves add up as squares (Zou and Donner 2008),
+    and where two have stories in common, as far as these make them err together."""
     for model, metric in itertools.product(by_model, METRICS):
         own = [row for row in rows if (row["model"], row["length"], row["metric"]) == (model, length, metric)]
         if len(own) < len(by_model[model]):
@@ -148,8 +159,20 @@ def _mean_rows(length: str, by_model: dict[str, list[EvaluationCell]], rows: Seq
         mean, constant_mean, ceiling = (
             float(np.mean([row[name] for row in own])) for name in ("mean", "constant_mean", "ceiling")
         )
+        asked = {cell.task: [item for item in done[cell] if not item.skipped] for cell in by_model[model]}
+        clustered = {cell.task: _clustered(metric, cell, asked[cell.task]) for cell in by_model[model]}
+        together = [
+            (first, second, r)
+            for first, second in itertools.combinations(own, 2)
+            if (r := correlation(*clustered[first["task"]], *clustered[second["task"]]))
+        ]
         below, above = (
-            float(np.sqrt(sum((row["mean"] - row[end]) ** 2 for row in own))) / len(own) for end in ("low", "high")
+            sqrt(
+                sum((row["mean"] - row[end]) ** 2 for row in own)
+                + 2 * sum(r * (a["mean"] - a[end]) * (b["mean"] - b[end]) for a, b, r in together)
+            )
+            / len(own)
+            for end in ("low", "high")
         )
         yield {
             "model": model,
@@ -157,7 +180,7 @@ def _mean_rows(length: str, by_model: dict[str, list[EvaluationCell]], rows: Seq
             "length": length,
             "metric": metric,
             "n": sum(row["n"] for row in own),
-            "groups": sum(row["groups"] for row in own),
+            "groups": len({story for _, stories in clustered.values() for story in stories}),
             "mean": mean,
             "low": mean - below,
             "high": mean + above,
@@ -169,18 +192,15 @@ def _mean_rows(length: str, by_model: dict[str, list[EvaluationCell]], rows: Seq
 
 
 def _mean_differences(pairs: Sequence[_Pair]) -> Iterator[tuple[str, Row]]:
-    """The difference of the means over tasks, and the ratio of those means less 1, resampling whole stories within each
-    task.
+    """The difference of the means over tasks, and the ratio of those means less 1, resampling whole stories.
 
     No interval (nan) where a task has one story alone: nothing is known of its spread.
     """
     unknown = any(len(set(groups)) < 2 for _, _, groups in pairs)
-    drawn = [
-        bootstrap(np.array([mine, theirs], float).T, groups, seed=at) for at, (mine, theirs, groups) in enumerate(pairs)
-    ]
-    means = np.mean(drawn, axis=0)
+    means = _drawn_again(pairs)
     real = np.mean([[np.mean(mine), np.mean(theirs)] for mine, theirs, _ in pairs], axis=0)
-    counts = {"n": sum(len(mine) for mine, _, _ in pairs), "groups": sum(len(set(groups)) for _, _, groups in pairs)}
+    groups = {group for _, _, groups in pairs for group in groups}
+    counts = {"n": sum(len(mine) for mine, _, _ in pairs), "groups": len(groups)}
 
     def row(mean: float, resampled: Float[np.ndarray, "draw"]) -> Row:
         low, high = (np.nan, np.nan) if unknown else np.quantile(resampled, [0.025, 0.975])
@@ -189,3 +209,25 @@ def _mean_differences(pairs: Sequence[_Pair]) -> Iterator[tuple[str, Row]]:
     yield "difference", row(real[0] - real[1], means[:, 0] - means[:, 1])
     if real[1] > 0 and (means[:, 1] > 0).all():
         yield "ratio", row(real[0] / real[1] - 1, means[:, 0] / means[:, 1] - 1)
+
+
+def _drawn_again(pairs: Sequence[_Pair]) -> Float[np.ndarray, "draw 2"]:
+    """Means over tasks for the model and its baseline, of whole stories drawn with replacement: within each task, or
+    from all tasks at once where they have stories in common."""
+    stories = [group for _, _, groups in pairs for group in groups]
+    if len(set(stories)) == sum(len(set(groups)) for _, _, groups in pairs):
+        return np.mean(
+            [
+                bootstrap(np.array([mine, theirs], float).T, groups, seed=at)
+                for at, (mine, theirs, groups) in enumerate(pairs)
+            ],
+            axis=0,
+        )
+    sums = np.zeros((len(stories), len(pairs), 3))
+    start = 0
+    for at, (mine, theirs, _) in enumerate(pairs):
+        sums[start : start + len(mine), at] = np.array([mine, theirs, [1] * len(mine)], float).T
+        start += len(mine)
+    drawn = bootstrap(sums.reshape(len(stories), -1), stories, seed=0).reshape(-1, len(pairs), 3)
+    asked = drawn[(drawn[:, :, 2] > 0).all(1)]  # a draw may have no story of a task
+    return (asked[:, :, :2] / asked[:, :, 2:]).mean(1)

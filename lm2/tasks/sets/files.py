@@ -213,6 +213,11 @@ def _prompt(row: Mapping[str, Any], name: str) -> Prompt:
     return replace(prompt, labels=_labels(values.get("labels"), prompt.text))
 
 
+def is_of_a_row(group: str) -> bool:
+    """Whether a group is that of one row without context and group, which has its name within its file only."""
+    return re.fullmatch(r"row \d+", group) is not None
+
+
 def sentences(text: str) -> tuple[Span, ...]:
     """Start and end of each sentence: up to the stops that end it, a line's end or a segment's."""
     return tuple(match.span() for match in _SENTENCE.finditer(text))

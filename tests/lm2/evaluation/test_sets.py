@@ -133,6 +133,46 @@ def test_models_are_compared_on_the_items_that_both_were_asked() -> None:
     assert {(row["n"], row["skipped"]) for row in table(done)} == {(2, 1)}
 
 
+def _answered(stories: list[str], right: list[bool]) -> list[Answered]:
+    return [
+        Answered(story=story, question="?", target="yes", tokens=1, output="yes" if hit else "no")
+        for story, hit in zip(stories, right, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("right", [[at % 3 > 0 for at in range(40)], [True] * 40])
+def test_stories_that_sets_share_count_once_in_their_mean(right: list[bool]) -> None:
+    def of(names: list[str]) -> tuple[dict, dict]:
+        done = {
+            EvaluationCell(model=model, task=name, samples=40): _answered(stories[name], hits)
+            for model, hits in (("a", right), ("b", right[::-1]))
+            for name in names
+        }
+        means = [row for row in table(done) if (row["model"], row["task"], row["metric"]) == ("a", "mean", "exact")]
+        rows = [
+            row for row in differences(done) if (row["model"], row["task"], row["kind"]) == ("a", "mean", "difference")
+        ]
+        return means[0], next(row for row in rows if row["metric"] == "exact")
+
+    own, others = [f"s{at // 2}" for at in range(40)], [f"t{at // 2}" for at in range(40)]
+    stories = {"babi:qa1": own, "babilong:qa1@4k": own, "mine.jsonl": others}
+    for alone, same, apart in zip(
+        of(["babi:qa1"]), of(["babi:qa1", "babilong:qa1@4k"]), of(["babi:qa1", "mine.jsonl"])
+    ):
+        assert (same["groups"], apart["groups"], same["n"]) == (20, 40, 80)
+        ends = alone["mean"], alone["low"], alone["high"]
+        assert (same["mean"], same["low"], same["high"]) == pytest.approx(ends)
+        assert apart["high"] - apart["low"] <= same["high"] - same["low"]
+    assert of(["babi:qa1", "mine.jsonl"])[0]["low"] > of(["babi:qa1"])[0]["low"]
+
+
+def test_rows_without_context_are_no_shared_stories_because_they_stand_in_the_same_lines() -> None:
+    cells = [EvaluationCell(model="a", task=name, samples=9) for name in ("one.jsonl", "two.jsonl")]
+    stories, right = [f"row {line}" for line in range(9)], [line % 2 > 0 for line in range(9)]
+    rows = table({cell: _answered(stories, right) for cell in cells})
+    assert {row["groups"] for row in rows if row["task"] == "mean"} == {18}
+
+
 def test_an_answer_with_a_full_stop_can_be_given(evaluation: Evaluation, tmp_path: Path, monkeypatch) -> None:
     stops = []
 
