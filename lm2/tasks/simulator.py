@@ -176,10 +176,10 @@ def simulate(
         raise ValueError(f"places are {cast.places}; expected at least {3 if task == 4 else 2}")
     # A string seed: Random would otherwise give tasks of the same seed the same first draws.
     draw = Random(f"{task}:{seed}")
-    lines = _directions(cast, draw) if task == 4 else _lines(task, cast, count, asked, draw)
+    lines, worlds = _directions(cast, draw) if task == 4 else _lines(task, cast, count, asked, draw)
     # The number stands after a colon as the index of a story in a file does, so that split() keeps one group.
     story = Story(id=f"qa{task}_simulated:{seed}", task=task, lines=tuple(lines))
-    return Simulation(story=story, worlds=rules.track([s.text for s in story.statements]))
+    return Simulation(story=story, worlds=worlds)
 
 
 def _names(what: str, given: Sequence[str] | None, usual: tuple[str, ...], pattern: str) -> tuple[str, ...]:
@@ -194,11 +194,14 @@ def _names(what: str, given: Sequence[str] | None, usual: tuple[str, ...], patte
     return tuple(given)
 
 
-def _lines(task: int, cast: _Task, count: int, asked: int, draw: Random) -> list[Statement | Question]:
-    """Blocks of statements, each followed by a question."""
+def _lines(
+    task: int, cast: _Task, count: int, asked: int, draw: Random
+) -> tuple[list[Statement | Question], tuple[World, ...]]:
+    """Blocks of statements, each followed by a question, and the world after each statement."""
     scene = _Scene(task, cast, draw)
     lines: list[Statement | Question] = []
     texts: list[str] = []
+    worlds: tuple[World, ...] = ()
     step = count // asked if asked else count
     blocks = [count - step * (asked - 1)] + [step] * (asked - 1) if asked else [count]
     for size in blocks:
@@ -206,25 +209,24 @@ def _lines(task: int, cast: _Task, count: int, asked: int, draw: Random) -> list
         for _ in range(_ATTEMPTS if asked else 1):
             scene.restore(state)
             block = [scene.sentence() for _ in range(size)]
-            question = _question(task, cast, texts + block, draw) if asked else None
+            after = rules.track(block, worlds)
+            question = _question(task, cast, texts + block, after[-1], draw) if asked else None
             if question or not asked:
                 break
         else:
-            statements_told = len(texts) + size
-            raise ValueError(
-                f"{statements_told} statements of task {task} told no answer; expected more statements a question"
-            )
+            told = f"{len(texts) + size} statements of task {task}"
+            raise ValueError(f"{told} told no answer; expected more statements a question")
         lines += [Statement(line=len(lines) + i, text=text) for i, text in enumerate(block, start=1)]
-        texts += block
+        texts, worlds = texts + block, worlds + after
         if question:
             line_of = [line.line for line in lines if isinstance(line, Statement)]
             text, answer_text, support = question
             support_lines = tuple(line_of[index] for index in support)
             lines.append(Question(line=len(lines) + 1, text=text, answer=answer_text, support=support_lines))
-    return lines
+    return lines, worlds
 
 
-def _directions(cast: _Task, draw: Random) -> list[Statement | Question]:
+def _directions(cast: _Task, draw: Random) -> tuple[list[Statement | Question], tuple[World, ...]]:
     """A story of task 4: three places in a row, told from the middle one; the question is about it."""
     towards = draw.choice(tuple(rules.OPPOSITE))
     first, middle, last = draw.sample(cast.places, 3)
@@ -239,7 +241,8 @@ def _directions(cast: _Task, draw: Random) -> list[Statement | Question]:
     text = draw.choice((f"What is {asked} of the {middle}?", f"What is the {middle} {asked} of?"))
     word, support = answer(text, texts)
     question = Question(line=3, text=text, answer=word, support=tuple(index + 1 for index in support))
-    return [*(Statement(line=index, text=sentence) for index, sentence in enumerate(texts, start=1)), question]
+    statements = [Statement(line=index, text=sentence) for index, sentence in enumerate(texts, start=1)]
+    return [*statements, question], rules.track(texts)
 
 
 _Answered = tuple[str, str, tuple[int, ...]]
@@ -266,12 +269,12 @@ def _answerable(task: int, cast: _Task, facts: Sequence[rules.Fact], world: Worl
     return by_answer
 
 
-def _question(task: int, cast: _Task, texts: Sequence[str], draw: Random) -> _Answered | None:
-    """A random question that `texts` answer, its answer and support; None when there is none.
+def _question(task: int, cast: _Task, texts: Sequence[str], world: World, draw: Random) -> _Answered | None:
+    """A random question that `texts`, which lead to `world`, answer, its answer and support; None when there is none.
 
     The answer is drawn first, then a question that has it, so that "no" does not crowd out "yes" and "maybe".
     """
-    by_answer = _answerable(task, cast, [rules.understand(text) for text in texts], rules.track(texts)[-1])
+    by_answer = _answerable(task, cast, [*map(rules.understand, texts)], world)
     return draw.choice(by_answer[draw.choice(sorted(by_answer))]) if by_answer else None
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum
+from functools import lru_cache
 
 MOVES = ("moved", "went", "went back", "travelled", "journeyed")
 TAKES = ("took", "got", "picked up", "grabbed")
@@ -124,6 +125,7 @@ _SENTENCES: tuple[tuple[FactKind, re.Pattern[str]], ...] = tuple(
 )
 
 
+@lru_cache(maxsize=1 << 16)
 def understand(text: str) -> Fact:
     """The fact a statement tells; WorldError when it is no sentence of tasks 1-10."""
     for kind, pattern in _SENTENCES:
@@ -133,21 +135,21 @@ def understand(text: str) -> Fact:
     raise WorldError(f"{text!r} is not a statement of tasks 1-10; expected one like 'Mary moved to the garden.'")
 
 
-def track(texts: Sequence[str]) -> tuple[World, ...]:
-    """The world after each of `texts`; WorldError for a sentence that is none of tasks 1-10."""
-    worlds = []
-    world = World()
-    for index, text in enumerate(texts):
-        world = _after(world, understand(text), index)
-        worlds.append(world)
-    return tuple(worlds)
+def track(texts: Sequence[str], before: Sequence[World] = ()) -> tuple[World, ...]:
+    """The world after each of `texts`, which follow those that led to the worlds `before`; WorldError for a sentence
+    that is none of tasks 1-10."""
+    worlds = [*before[-1:]] or [World()]
+    for index, text in enumerate(texts, start=len(before)):
+        worlds.append(_after(worlds[-1], understand(text), index))
+    return tuple(worlds[1:])
 
 
 def _after(world: World, fact: Fact, index: int) -> World:
     """The world after one more fact, told by statement `index`."""
     if fact.kind is FactKind.RELATION:
         place, direction, other = fact.words
-        return replace(world, relations=(*world.relations, (place, direction, other)))
+        relations = (*world.relations, (place, direction, other))
+        return World(people=world.people, objects=world.objects, relations=relations)
     if fact.kind in (FactKind.TAKE, FactKind.DROP, FactKind.GIVE):
         return _after_handling(world, fact, index)
     person, *places = fact.words
@@ -160,10 +162,12 @@ def _after(world: World, fact: Fact, index: int) -> World:
     )
     here = Visit(place=whereabouts.place, told_by=index)
     objects = {
-        name: replace(thing, visits=(*thing.visits, here)) if thing.holder == person else thing
+        name: Thing(holder=person, visits=(*thing.visits, here), touched_by=thing.touched_by)
+        if thing.holder == person
+        else thing
         for name, thing in world.objects.items()
     }
-    return replace(world, people={**world.people, person: whereabouts}, objects=objects)
+    return World(people={**world.people, person: whereabouts}, objects=objects, relations=world.relations)
 
 
 def _after_handling(world: World, fact: Fact, index: int) -> World:
@@ -177,4 +181,4 @@ def _after_handling(world: World, fact: Fact, index: int) -> World:
         visits = (*visits, Visit(place=at.place, told_by=at.told_by))
     holder = {FactKind.TAKE: person, FactKind.DROP: None, FactKind.GIVE: fact.words[-1]}[fact.kind]
     thing = Thing(holder=holder, visits=visits, touched_by=index)
-    return replace(world, objects={**world.objects, name: thing})
+    return World(people=world.people, objects={**world.objects, name: thing}, relations=world.relations)

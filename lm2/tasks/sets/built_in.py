@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from random import Random
@@ -120,7 +120,8 @@ class Babi(_OfTask):
         return f"bAbI's qa{self.task}, {origin}"
 
     def prompts(self, count: int) -> Iterator[Prompt]:
-        return map(labelled, stories.every_question(self.task, count))
+        prompts = stories.every_question(self.task, count)
+        return (labelled(prompt, track(prompt.statements)) for prompt in prompts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,15 +141,16 @@ class Simulated(_OfTask):
 
     def prompts(self, count: int) -> Iterator[Prompt]:
         for seed in range(self.seed, self.seed + count):
-            story = simulate(
+            simulation = simulate(
                 self.task,
                 seed=seed,
                 statements=self.statements,
                 people=self.people,
                 places=self.places,
                 objects=self.objects,
-            ).story
-            yield labelled(ask(story, story.questions[-1]))
+            )
+            prompt = ask(simulation.story, simulation.story.questions[-1])
+            yield labelled(prompt, simulation.worlds)  # the last question ends the story
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -358,21 +360,15 @@ _FILLER = (
 )
 
 
-def labelled(prompt: Prompt) -> Prompt:
-    """A prompt of bAbI with where each person and object is, from the end of the statement that tells it on."""
+def labelled(prompt: Prompt, worlds: Sequence[World]) -> Prompt:
+    """A prompt of bAbI with where each person and object is, from the end of the statement that tells it on. `worlds`:
+    after each of its statements."""
     labels: list[Label] = []
     ends = [end - 1 for _, end in prompt.statement_spans]  # from its full stop on a statement has been told
-    for world, start, end in zip(track(prompt.statements), ends, [*ends[1:], len(prompt.text)]):
-        labels += [
-            Label(f"place of {name}", place, start, end)
-            for name in (*world.people, *world.objects)
-            if (place := _place(world, name)) is not None
-        ]
+    for world, start, end in zip(worlds, ends, [*ends[1:], len(prompt.text)]):
+        places = [*world.people.items(), *world.objects.items()]
+        labels += [Label(f"place of {name}", at.place, start, end) for name, at in places if at.place is not None]
     return replace(prompt, labels=tuple(labels))
-
-
-def _place(world: World, name: str) -> str | None:
-    return world.objects[name].place if name in world.objects else world.where(name)
 
 
 def _filler(tokens: int, tokenizer: Tokenizer) -> list[str]:
