@@ -123,8 +123,8 @@ def pinned(name: str) -> str:
     there = files.digest_of(Path(path))[:_DIGITS]
     if digest is not None and digest != there:
         raise ValueError(
-            f"{path_read(name) or bare} holds something else than when it was named: its digest is {there} and not {shown(digest)};"
-            " open the file as it was, or choose it again"
+            f"{path_read(name) or bare} holds something else than when it was named: its digest is {there} and not"
+            f" {shown(digest)}; open the file as it was, or choose it again"
         )
     return f"{bare}{joint}{_PINNED}={there}"
 

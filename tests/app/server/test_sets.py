@@ -90,5 +90,5 @@ def test_a_file_in_an_open_folder_is_pinned_and_another_in_its_place_is_told(
     name = sets.checked(str(path))
     assert name.startswith(f"{path}?sha256=") and sets.checked(name) == name
     path.write_bytes(content(ROWS[0]))
-    with pytest.raises(ValueError, match="holds other questions than when it was named"):
+    with pytest.raises(ValueError, match="holds something else than when it was named"):
         sets.checked(name)
