@@ -108,7 +108,7 @@ def answer_from(donor: Context, recipient: Context) -> str | None:
 def choose(recipient: Opened) -> Opened | None:
     """Choose the donor, and run it; None while it runs, and after explaining a mistake."""
     with st.container(border=True):
-        left, middle, right = st.columns([3, 7, 2], vertical_alignment="bottom")
+        left, middle, right = st.columns([5, 7, 2], vertical_alignment="bottom")
         source = widgets.buttons("Donor", "donor.source", _SOURCES, show=sidebar.SOURCES.__getitem__, at=left)
         with middle:
             if source is TextSource.PASTED:

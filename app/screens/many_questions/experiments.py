@@ -1,4 +1,4 @@
-"""Experiments: parts of the memory ablated over many held-out questions, each beside its control."""
+"""Experiments: parts of the memory ablated over many questions, each beside its control."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def render() -> None:
 
     st.header("Experiments")
     st.write(
-        "One part of the memory at a time is changed while the model answers many held-out questions."
+        "One part of the memory at a time is changed while the model answers many questions."
         " Every result comes with its control."
     )
     checkpoint = session.open_checkpoint()
@@ -37,6 +37,11 @@ def render() -> None:
     key = _key()
     asked = job_panel.questions()
     if asked is None:
+        return
+    try:
+        experiment(key).check_questions(asked)
+    except ValueError as error:
+        say.info("{}.", error)
         return
     questions = state.current().questions
     spec = ExperimentSpec(

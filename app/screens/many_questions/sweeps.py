@@ -79,7 +79,7 @@ _MOST_ROWS = 15
 def render() -> None:
     st.header("Sweeps")
     st.write(
-        "Every unit of a grid is replaced, one by one, while the model answers many held-out questions."
+        "Every unit of a grid is replaced, one by one, while the model answers many questions."
         " What does each contribute to the answer?"
     )
     checkpoint = session.open_checkpoint()
