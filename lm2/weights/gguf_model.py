@@ -1,6 +1,7 @@
-"""GGUF files of architecture "llama", whose quantised matrices are unpacked to float32."""
+"""GGUF files of architectures "llama" and "qwen2", whose quantised matrices are unpacked to float32."""
 
 from collections import Counter
+from collections.abc import Container
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,15 +39,18 @@ _ONLY = {
     "tensor_data_layout": "Meta AI original pth",
 }
 _HEAD_SIZES = ("rope.dimension_count", "attention.key_length", "attention.value_length")
+_ARCHITECTURES = ("llama", "qwen2")
+_BIASES = {"qkv_bias": "blk.0.attn_q.bias", "o_bias": "blk.0.attn_output.bias", "mlp_bias": "blk.0.ffn_up.bias"}
+"""The tensor whose presence says that a model has such biases."""
 
 
 def read_gguf(path: Path) -> ModelFiles:
-    """Raises ValueError naming the file if it is broken, not a Llama, or incomplete."""
+    """Raises ValueError naming the file if it is broken, neither a Llama nor a Qwen2, or incomplete."""
     metadata, entries = read_gguf_file(path)
     try:
         tensors = {tensor.name: tensor for tensor in entries}
         stretch = tensors.pop("rope_freqs.weight", None)
-        config = _config(metadata, tied="output.weight" not in tensors)
+        config = _config(metadata, tensors)
         if stretch is not None:
             config = replace(config, rope_scaling=_scaling(_unpacked(stretch), config))
         shapes = {name: tuple(tensor.shape.tolist()[::-1]) for name, tensor in tensors.items()}
@@ -57,9 +61,10 @@ def read_gguf(path: Path) -> ModelFiles:
             check_weight(theirs, weights[ours])
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    for name in weights:
-        if name.endswith((".attn.q.weight", ".attn.k.weight")):
-            weights[name] = _half_split(weights[name], config.d_head)
+    if metadata["general.architecture"] == "llama":
+        for name in weights:
+            if name.rpartition(".")[0].endswith((".attn.q", ".attn.k")):
+                weights[name] = _half_split(weights[name], config.d_head)
     formats = Counter(tensor.tensor_type.name for tensor in tensors.values())
     stored = ", ".join(f"{count} in {kind}" for kind, count in formats.most_common())
     licence = f" Licence: {metadata['general.license']}." if "general.license" in metadata else ""
@@ -73,11 +78,12 @@ def read_gguf(path: Path) -> ModelFiles:
     )
 
 
-def _config(metadata: dict[str, Any], *, tied: bool) -> LM2Config:
+def _config(metadata: dict[str, Any], tensors: Container[str]) -> LM2Config:
     architecture = metadata.get("general.architecture")
-    if architecture != "llama":
-        raise ValueError(f"it holds a model of architecture {shown(architecture)}; expected 'llama'")
-    values = {name.removeprefix("llama."): value for name, value in metadata.items() if name.startswith("llama.")}
+    if architecture not in _ARCHITECTURES:
+        raise ValueError(f"general.architecture {shown(architecture)} is not computed here, only {_ARCHITECTURES}")
+    prefix = f"{architecture}."
+    values = {name.removeprefix(prefix): value for name, value in metadata.items() if name.startswith(prefix)}
     check_values(values, _ONLY)
     check_present(values, _SIZES)
     free = {*_SIZES.values(), *_ONLY, *_HEAD_SIZES, "attention.head_count_kv", "rope.freq_base", "vocab_size"}
@@ -86,16 +92,17 @@ def _config(metadata: dict[str, Any], *, tied: bool) -> LM2Config:
     config = sized_config(
         values | {"tokens": len(list_of(metadata, "tokens", str))},
         _SIZES | {"d_vocab": "tokens"},
-        {"n_key_value_heads": "attention.head_count_kv"},
+        {"n_key_value_heads": "attention.head_count_kv", "head_dim": "attention.key_length"},
         rope_theta=as_float("rope.freq_base", values.get("rope.freq_base", 10_000.0)),
-        tied=tied,
+        tied="output.weight" not in tensors,
     )
     check_values(values, dict.fromkeys(_HEAD_SIZES, config.d_head))
-    return config
+    return replace(config, **{field: name in tensors for field, name in _BIASES.items()})
 
 
-def _half_split(rows: Float[Tensor, "row d_model"], d_head: int) -> Float[Tensor, "row d_model"]:
-    """Query or key rows in the order of `rotate`: GGUF has the two rows of a rotary pair next to each other."""
+def _half_split(rows: Float[Tensor, "row ..."], d_head: int) -> Float[Tensor, "row ..."]:
+    """A Llama's query or key rows, or their biases, in the order of `rotate`: its GGUF files have the two rows of a
+    rotary pair next to each other. Those of a Qwen2 have the order of `rotate`."""
     return rows.unflatten(0, (-1, d_head // 2, 2)).transpose(1, 2).reshape(rows.shape)
 
 

@@ -5,17 +5,18 @@ from typing import Any
 
 import gguf
 import tokenizers
-from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers
 
 from lm2.serialize import as_bool
 from lm2.shown import shown
 from lm2.text.tokens import Tokenizer
 
-_LLAMA_3_SPLIT = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|"
+_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,%d}|"
     r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-"""How Llama 3's tokenizer splits a text before it merges bytes."""
+"""How the tokenizers of Llama 3 and Qwen2 split a text before they merge bytes; they differ in how many digits a piece
+may have."""
 
 
 def list_of(metadata: Mapping[str, Any], name: str, kind: type) -> list:
@@ -37,7 +38,7 @@ def gguf_tokenizer(metadata: Mapping[str, Any]) -> Tokenizer:
     """
     model = metadata.get("tokenizer.ggml.model")
     if model != "gpt2":
-        raise ValueError(f"its tokenizer is of model {shown(model)}; expected 'gpt2', a byte-level BPE")
+        raise ValueError(f"tokenizer.ggml.model is {shown(model)}; expected 'gpt2', a byte-level BPE")
     tokens, kinds = list_of(metadata, "tokens", str), list_of(metadata, "token_type", int)
     merges = [tuple(merge.split(" ")) for merge in list_of(metadata, "merges", str)]
     vocabulary = {token: number for number, token in enumerate(tokens)}
@@ -50,9 +51,12 @@ def gguf_tokenizer(metadata: Mapping[str, Any]) -> Tokenizer:
         raise ValueError(
             f"{len(invalid)} merges of its tokenizer are not of two tokens into one, as {shown(' '.join(invalid[0]))}"
         )
-    ignore_merges, pre_tokenizer = _pre_tokenizer(metadata.get("tokenizer.ggml.pre"))
+    pre = metadata.get("tokenizer.ggml.pre")
+    ignore_merges, pre_tokenizer = _pre_tokenizer(pre)
     backend = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=merges, ignore_merges=ignore_merges))
     backend.pre_tokenizer, backend.decoder = pre_tokenizer, decoders.ByteLevel()
+    if pre == "qwen2":
+        backend.normalizer = normalizers.NFC()
     added = {
         kind: [AddedToken(token, normalized=False) for token, its_kind in zip(tokens, kinds) if its_kind == kind]
         for kind in (gguf.TokenType.CONTROL, gguf.TokenType.USER_DEFINED)
@@ -74,6 +78,16 @@ def _pre_tokenizer(name: str | None) -> tuple[bool, pre_tokenizers.PreTokenizer]
     if name == "smollm":
         return False, pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), words])
     if name in ("llama-bpe", "llama3", "llama-v3"):
-        split = pre_tokenizers.Split(Regex(_LLAMA_3_SPLIT), behavior="isolated")
-        return True, pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
-    raise ValueError(f"its tokenizer cuts texts by the rule {shown(name)}; known are 'gpt-2', 'smollm' and 'llama-bpe'")
+        return True, _split(digits=3)
+    if name == "qwen2":
+        return False, _split(digits=1)
+    raise ValueError(
+        f"its tokenizer cuts texts by the rule {shown(name)} of tokenizer.ggml.pre; known are 'gpt-2', 'smollm',"
+        " 'llama-bpe' and 'qwen2'"
+    )
+
+
+def _split(digits: int) -> pre_tokenizers.PreTokenizer:
+    """By `_SPLIT`, with pieces of so many digits."""
+    words = pre_tokenizers.Split(Regex(_SPLIT % digits), behavior="isolated")
+    return pre_tokenizers.Sequence([words, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])

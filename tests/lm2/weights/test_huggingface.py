@@ -444,9 +444,10 @@ def test_a_tokenizer_saved_with_truncation_still_takes_whole_texts(
 
 
 def side_by_side(rows: np.ndarray, d_head: int) -> np.ndarray:
-    """Query or key rows as GGUF stores them: row 2i of a head is our row i, row 2i + 1 our row i + d_head / 2."""
+    """A Llama's query or key rows as GGUF stores them: row 2i of a head is our row i, row 2i + 1 our row
+    i + d_head / 2."""
     order = [half * d_head // 2 + pair for pair in range(d_head // 2) for half in (0, 1)]
-    return rows.reshape(-1, d_head, rows.shape[1])[:, order].reshape(rows.shape)
+    return rows.reshape(-1, d_head, *rows.shape[1:])[:, order].reshape(rows.shape)
 
 
 THEIR_NAMES = {
@@ -462,10 +463,11 @@ def packed(
     path: Path, model: LlamaForCausalLM, tokenizer: Tokenizer,
     kind: gguf.GGMLQuantizationType = gguf.GGMLQuantizationType.F32,
     change: Callable[[gguf.GGUFWriter], None] = lambda writer: None, pre: str = "gpt-2", model_name: str = "gpt2",
-    arch: str = "llama",
+    arch: str | None = None,
 ) -> Path:  # fmt: skip
     """Write the toy as a GGUF file with its matrices in `kind`, and put what they unpack to into the toy itself."""
     config, learnt = model.config, json.loads(tokenizer.to_json())
+    arch = arch or config.model_type
     writer = gguf.GGUFWriter(path, arch)
     writer.add_name("Toy")
     writer.add_block_count(config.num_hidden_layers)
@@ -495,13 +497,12 @@ def packed(
         if name in root:
             stored = root[name]
         else:
-            _, _, layer, *part, _ = name.split(".")
-            stored = f"blk.{layer}.{THEIR_NAMES['.'.join(part)]}.weight"
+            _, _, layer, *part, ending = name.split(".")
+            stored = f"blk.{layer}.{THEIR_NAMES['.'.join(part)]}.{ending}"
         rows = weight.detach().numpy()
         own = gguf.GGMLQuantizationType.F32 if weight.ndim == 1 else kind
-        data = gguf.quants.quantize(
-            side_by_side(rows, config.head_dim) if stored.endswith(("_q.weight", "_k.weight")) else rows, own
-        )
+        turned = arch == "llama" and any(part in stored for part in ("attn_q.", "attn_k."))
+        data = gguf.quants.quantize(side_by_side(rows, config.head_dim) if turned else rows, own)
         writer.add_tensor(stored, data, raw_dtype=own)
         with torch.no_grad():  # blocks lie within rows, so the rows' order does not matter to how they are packed
             weight.copy_(torch.tensor(gguf.quants.dequantize(gguf.quants.quantize(rows, own), own)))
@@ -526,6 +527,39 @@ def test_a_gguf_file_gives_the_logits_of_transformers(
     assert ours.weights_digest == hashlib.sha256(path.read_bytes()).hexdigest()
     assert ours.card.startswith("# Toy\n") and f"in {kind}" in ours.card and "toy.gguf" in ours.card
     same(ours, theirs, ids(2, 40))
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model_type": "qwen2"},
+        {"model_type": "qwen2", "num_key_value_heads": 1},
+        {"attention_bias": True},
+        {"mlp_bias": True},
+        {"attention_bias": True, "mlp_bias": True, "num_key_value_heads": 4},
+        {"head_dim": 24, "attention_bias": True},
+    ],
+)
+def test_a_gguf_file_with_biases_is_opened_as_its_folder_is(
+    tokenizer: Tokenizer, ids, tmp_path: Path, changes: dict, tied: bool
+) -> None:
+    def wide(writer: gguf.GGUFWriter) -> None:
+        if "head_dim" in changes:
+            writer.add_key_length(changes["head_dim"])
+            writer.add_value_length(changes["head_dim"])
+
+    theirs = llama(tokenizer, tie_word_embeddings=tied, **changes)
+    ours = load(packed(tmp_path / "toy.gguf", theirs, tokenizer, change=wide), "cpu")
+    same(ours, theirs, ids(2, 40))
+    folders = load(saved(tmp_path / "theirs", theirs, tokenizer), "cpu").config
+    assert replace(ours.config, rms_norm_eps=folders.rms_norm_eps) == folders, "GGUF has it in single precision"
+
+
+def test_qwen2_cuts_every_digit_off_and_composes_letters(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    ours = load(packed(tmp_path / "toy.gguf", llama(tokenizer, model_type="qwen2"), tokenizer, pre="qwen2"), "cpu")
+    assert ours.tokenizer.encode("12").pieces == ("1", "2") and ours.tokenizer.bos is None
+    assert ours.tokenizer.encode("Zoe\u0308").ids == ours.tokenizer.encode("Zo\u00eb").ids
 
 
 def test_its_tokenizer_is_rebuilt_from_the_file(tokenizer: Tokenizer, text: str, tmp_path: Path) -> None:
@@ -590,12 +624,15 @@ def test_llama_3_scaling_is_recognised_from_its_stretched_waves(tokenizer: Token
         ({"change": lambda w: w.add_expert_count(8)}, "expert_count 8"),
         ({"change": lambda w: w.add_sliding_window(64)},
             "['attention.sliding_window'] of its architecture are not computed here"),
-        ({"change": lambda w: w.add_key_length(32)}, "attention.key_length 32 is not computed here, only 16"),
+        ({"change": lambda w: w.add_key_length(32)}, "blk.0.attn_q.weight must be of shape (128, 64), not (64, 64)"),
         ({"change": lambda w: w.add_tensor("blk.0.attn_q.bias", np.zeros(64, np.float32))},
-            "1 are unknown ['blk.0.attn_q.bias']"),
-        ({"arch": "qwen2"}, "architecture 'qwen2'; expected 'llama'"),
+            "5 of 27 tensors are missing ['blk.0.attn_k.bias'"),
+        ({"change": lambda w: w.add_tensor("blk.1.attn_output.bias", np.zeros(64, np.float32))},
+            "1 are unknown ['blk.1.attn_output.bias']"),
+        ({"change": lambda w: w.add_rope_dimension_count(8)}, "rope.dimension_count 8 is not computed here, only 16"),
+        ({"arch": "qwen3"}, "general.architecture 'qwen3' is not computed here, only ('llama', 'qwen2')"),
         ({"pre": "tekken"}, "cuts texts by the rule 'tekken'"),
-        ({"model_name": "llama"}, "its tokenizer is of model 'llama'; expected 'gpt2', a byte-level BPE"),
+        ({"model_name": "llama"}, "tokenizer.ggml.model is 'llama'; expected 'gpt2', a byte-level BPE"),
     ],
 )  # fmt: skip
 def test_a_gguf_file_of_what_is_not_computed_here_is_refused(
