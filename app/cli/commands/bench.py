@@ -12,6 +12,7 @@ from app.cli.shell.progress import progress
 if TYPE_CHECKING:
     from probes.bench.planner import SweepBench
     from probes.bench.probes import ProbesBench
+    from probes.bench.questions import QuestionsBench
 
 
 def add_bench(commands: Commands) -> None:
@@ -21,6 +22,7 @@ def add_bench(commands: Commands) -> None:
     sweep.add_argument("--plain", type=whole_number(1, MOST), metavar="N", help=words)
     probes = kinds.add("probes", "logistic probes: one by one with scikit-learn, and all at once", _probes)
     probes.add_argument("--strength", type=float, default=0.01, metavar="C", help="scikit-learn's C of every fit")
+    kinds.add("questions", "an experiment on a file of questions, beside as many of bAbI's", _questions)
     kinds.add("figures", "a heatmap of 512 x 512 for print: matplotlib's imshow, and ours", _figures)
 
 
@@ -87,3 +89,34 @@ def _probes_lines(bench: "ProbesBench") -> Iterator[str]:
             f"{row.d:5} {row.targets:7} {row.sklearn_seconds * row.targets:10.2f} s {row.batched_seconds:7.2f} s"
             f" {row.speedup:6.1f}x {row.accuracy_difference:14.4f} {row.agreement:9.4f} {row.unconverged:11}"
         )
+
+
+def _questions(chosen: argparse.Namespace) -> Output:
+    import torch
+
+    from probes.bench.questions import bench_questions
+
+    torch.set_num_threads(1)  # as in `_sweep`
+    with progress("question", "of both sets") as on_question:
+        bench = bench_questions(on_question)
+    return Output(document=bench.to_json(), lines=_questions_lines(bench))
+
+
+def _questions_lines(bench: "QuestionsBench") -> Iterator[str]:
+    from statistics import median
+
+    from probes.bench.questions import BABI, CHECKPOINT
+
+    rounds = len(bench.question_ratios)
+    yield (
+        f"{bench.file.questions:,} questions of a JSONL file through policies on {CHECKPOINT}, beside as many of"
+        f" {BABI}, in {rounds} rounds by turns; CPU time of one thread, median of the rounds"
+    )
+    for name, asked in (("file", bench.file), (BABI, bench.babi)):
+        yield (
+            f"{name:9} {asked.segments:.2f} segments and {sum(asked.tokens) / asked.questions:.2f} tokens a question;"
+            f" {1e3 * median(asked.question_seconds):8.2f} ms a question, {1e3 * median(asked.token_seconds):6.3f} ms a"
+            f" token; of it {1e3 * asked.reading_seconds / asked.questions:.2f} ms for reading and encoding a question"
+        )
+    for unit, ratios in (("question", bench.question_ratios), ("token", bench.token_ratios)):
+        yield f"the file's over bAbI's, a {unit:8} {median(ratios):.3f}  ({min(ratios):.3f} to {max(ratios):.3f})"

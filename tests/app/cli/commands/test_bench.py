@@ -9,7 +9,7 @@ import torch
 
 from app.cli.main import main
 from lm2.weights.checkpoint import Checkpoint, save
-from probes.bench import planner, probes
+from probes.bench import planner, probes, questions
 
 
 @pytest.fixture
@@ -103,6 +103,29 @@ def test_a_sweep_that_cannot_be_is_one_line(capsys, tmp_path: Path) -> None:
         assert main(command) == 2
         error = capsys.readouterr().err
         assert message in error and error.count("\n") == 1
+
+
+def test_the_questions_bench_asks_a_file_and_babi_as_many_questions_of_as_many_segments(
+    capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LM2_DATA_DIR", raising=False)
+    monkeypatch.setattr(questions, "QUESTIONS", 8)
+    monkeypatch.setattr(questions, "ROUNDS", 2)
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+    assert main(["bench", "questions", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    file, babi = document["file"], document["babi"]
+    assert file["questions"] == babi["questions"] == 8 and file["segments"] == 6
+    expected = [
+        (file["reading_seconds"] / 8 + ours / 4) / (babi["reading_seconds"] / 8 + theirs / 4)
+        for ours, theirs in zip(file["policies_seconds"], babi["policies_seconds"])
+    ]
+    assert document["question_ratios"] == pytest.approx(expected)
+    tokens = [theirs / ours for ours, theirs in zip(file["tokens"], babi["tokens"])]
+    assert document["token_ratios"] == pytest.approx(np.multiply(expected, tokens))
+    assert document["question_ratio"] == pytest.approx(np.median(expected))
+    assert main(["bench", "questions"]) == 0
+    assert "8 questions of a JSONL file through policies" in capsys.readouterr().out
 
 
 def test_the_figures_bench_measures_both_ways_of_one_map(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
