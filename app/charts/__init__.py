@@ -8,6 +8,7 @@ from app.charts.patching import OfPatching, PatchingChart
 from app.charts.probe import OfProbe, ProbeChart
 from app.charts.run import OfRun, RunChart
 from app.charts.slots import SlotChart
+from app.charts.steering import OfSteering, SteeringChart
 from app.charts.sweep import OfSweep, SweepChart
 from app.charts.updates import OfUpdates, UpdateChart
 
@@ -23,12 +24,14 @@ __all__ = [
     "OfPatching",
     "OfProbe",
     "OfRun",
+    "OfSteering",
     "OfSweep",
     "OfUpdates",
     "PatchingChart",
     "ProbeChart",
     "RunChart",
     "SlotChart",
+    "SteeringChart",
     "SweepChart",
     "UpdateChart",
 ]

@@ -35,6 +35,18 @@ class OfUpdates(Enum):
     EXPECTED = "prediction by update"
 
 
+def walk_of(checkpoint: Checkpoint, spec: RunSpec, tokens: int, computing: Computing) -> TracedGeneration:
+    """A text that is continued by so many tokens, with the reads of all blocks, since one token's read is small."""
+    from probes.causal.updates import generate_traced
+
+    layers = tuple(sorted(checkpoint.config.memory_layers))
+    return computing.part(
+        checkpoint,
+        ("walk", spec.digest, tokens),
+        lambda: generate_traced(checkpoint, spec, tokens=tokens, layers=layers, on_segment=computing.on_step),
+    )
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Continued:
     """The text continued with writes "on" and "off", and the probe's readings of every bank of both."""
@@ -95,22 +107,11 @@ class UpdateChart(TextChart):
 
     def result(self, checkpoint: Checkpoint, computing: Computing) -> Continued:
         walks = {
-            writes: self._walk(checkpoint, spec, computing)
+            writes: walk_of(checkpoint, spec, self.tokens, computing)
             for writes, spec in zip(("on", "off"), self.runs, strict=True)
         }
         readings = {writes: self._reading(checkpoint, walk, computing) for writes, walk in walks.items() if self.probe}
         return Continued(walks=walks, readings=readings)
-
-    def _walk(self, checkpoint: Checkpoint, spec: RunSpec, computing: Computing) -> TracedGeneration:
-        """Keeps all blocks, since one token's read is small."""
-        from probes.causal.updates import generate_traced
-
-        layers = tuple(sorted(checkpoint.config.memory_layers))
-        return computing.part(
-            checkpoint,
-            ("walk", spec.digest, self.tokens),
-            lambda: generate_traced(checkpoint, spec, tokens=self.tokens, layers=layers, on_segment=computing.on_step),
-        )
 
     def _reading(self, checkpoint: Checkpoint, walk: TracedGeneration, computing: Computing) -> Rereading:
         """Keeps all blocks if that is small enough, so that another block is shown at once."""

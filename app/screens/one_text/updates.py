@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app.charts import OfUpdates, UpdateChart
+from app.charts import Chart, OfUpdates, SteeringChart, UpdateChart
 from app.choices.selection import ProbeText
 from app.figures.palettes import Stretch
-from app.ui import donors, export_panel, panels, say, session, state, widgets
+from app.ui import donors, export_panel, panels, say, session, state, steering, widgets
 from app.ui.session import Opened
 from app.views.run import memory, text
 from app.views.study import updates
@@ -85,7 +85,8 @@ def render() -> None:
     if continued is None:
         return
     _written(opened, continued, chart)
-    _before_and_after(opened, continued, chart)
+    steered = steering.render(opened, chart)
+    _before_and_after(opened, continued, chart, steered)
     _again(continued)
 
 
@@ -192,7 +193,7 @@ def _choose(token: int | None, start: int) -> None:
 
 
 @st.fragment
-def _before_and_after(opened: Opened, continued: Continued, chart: UpdateChart) -> None:
+def _before_and_after(opened: Opened, continued: Continued, chart: UpdateChart, steered: SteeringChart | None) -> None:
     """One probe, read from two banks of the walk that is shown, and all panels for print; a fragment, too."""
     st.subheader("The same tokens, before and after")
     question = _question(opened)
@@ -214,7 +215,9 @@ def _before_and_after(opened: Opened, continued: Continued, chart: UpdateChart) 
         return
     read, height = reread.readings[chart.writes], panels.height_of(opened.checkpoint.config.slots)
     token = _answer(opened) if by_question else int(read.logits[before].argmax())
-    charts = {title: replace(chart, shown=shown, token=token) for title, shown in _SHOWN.items()}
+    charts: dict[str, Chart] = {title: replace(chart, shown=shown, token=token) for title, shown in _SHOWN.items()} | (
+        {} if steered is None else {steering.TITLE: steered}
+    )
     made = session.computed(charts, opened.checkpoint)
     for column, title, bank in zip(st.columns(2), ("Before", "After"), (before, after), strict=True):
         with column:

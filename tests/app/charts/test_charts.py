@@ -23,6 +23,7 @@ from app.charts import (
     PatchingChart,
     ProbeChart,
     SlotChart,
+    SteeringChart,
     SweepChart,
     UpdateChart,
 )  # fmt: skip
@@ -46,6 +47,7 @@ from lm2.runs.interventions import Freeze
 from lm2.runs.spec import RunSpec
 from lm2.weights.checkpoint import Checkpoint
 from probes.causal.patching import PatchSpec
+from probes.causal.steering import Steering
 from probes.experiments.experiment import ExperimentSpec
 from probes.explain.spec import ExplainSpec
 from probes.features.documents import Documents
@@ -104,12 +106,15 @@ def charts(name: str) -> dict[str, tuple[Chart, ...]]:
             UpdateChart(spec=run, shown=shown, tokens=4, frozen=1, layer=2, probe=(3, 4, 5), before=0, after=2,
                 token=5) for shown in OfUpdates
         ),
+        "steering": (
+            SteeringChart(spec=run, steering=Steering(toward="garden", away="office", layer=1), tokens=4),
+        ),
         "benchmark": tuple(BenchmarkChart(shown=shown) for shown in OfBenchmark),
     }  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    "kind", ["ablation", "sweep", "probe", "experiment", "slots", "patching", "updates", "benchmark"]
+    "kind", ["ablation", "sweep", "probe", "experiment", "slots", "patching", "updates", "steering", "benchmark"]
 )
 def test_json_gives_it_back_and_all_that_is_shown_can_be_printed(kind: str, gated: Checkpoint) -> None:
     found = {}

@@ -31,7 +31,7 @@ from probes.stats.metrics import Metric
 FREE = {
     "checkpoint", "text", "uploaded", "donor_text", "printed", "results", "rival", "probe_sources", "probe_targets",
     "probe_baselines", "probe_strengths",
-    "probe_labels", "probe_target", "probe_source", "set", "probe_sets",
+    "probe_labels", "probe_target", "probe_source", "set", "probe_sets", "steer_toward", "steer_away",
 }  # fmt: skip
 """Texts that anything may be; what is not there is told by the screen that shows it."""
 NASTY = ["zzz", "", " ", "-2", "99999999999", "1" * 5_000, "1e400", "nan", "1.5", "true", "1_0", "\uff11", "0-99999999",

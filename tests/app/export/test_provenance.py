@@ -21,6 +21,7 @@ from app.charts import (
     ProbeChart,
     RunChart,
     SlotChart,
+    SteeringChart,
     SweepChart,
     UpdateChart,
 )  # fmt: skip
@@ -52,6 +53,7 @@ from lm2.runs.spec import RunSpec
 from lm2.serialize import kinds_of
 from lm2.weights.checkpoint import Checkpoint
 from probes.causal.patching import PatchSpec
+from probes.causal.steering import Steering
 from probes.experiments.experiment import ExperimentSpec
 from probes.explain.spec import ExplainSpec
 from probes.findings import columns_of
@@ -131,6 +133,8 @@ CHARTS: dict[str, Chart] = {
         layer=2, probe=(3,), writes="off"),
     "walks": UpdateChart(spec=replace(SPEC, captures=(), interventions=()), shown=OfUpdates.COURSE, tokens=4, frozen=1,
         layer=2, probe=(3,)),
+    "steering": SteeringChart(spec=replace(SPEC, captures=(), interventions=()), tokens=4,
+        steering=Steering(toward="garden", away="office", layer=1, strength=1.5, seed=3)),
     "sweep": SweepChart(spec=SweepSpec(checkpoint="toy", grid=UnitGrid.SLOTS, replacement=Replacement.ZERO),
         shown=OfSweep.EFFECTS),
     "gate sweep": SweepChart(spec=SweepSpec(checkpoint="toy", grid=UnitGrid.GATES), shown=OfSweep.RANKING),
@@ -141,7 +145,7 @@ WORDS = {
     "ablation": "writes frozen from segment 1 on", "patching": "each slot of the donor's bank",
     "walk": "writes frozen from segment 1 on",
     "walks": "where writes are off", "sweep": "each slot zeroed", "gate sweep": "each gate clamped",
-    "experiment": "bank swap",
+    "experiment": "bank swap", "steering": "steered from 'office' to 'garden' by 1.5 times the typical norm",
 }  # fmt: skip
 
 

@@ -24,6 +24,7 @@ from app.charts import (
     ProbeChart,
     RunChart,
     SlotChart,
+    SteeringChart,
     SweepChart,
     UpdateChart,
 )  # fmt: skip
@@ -42,6 +43,7 @@ from lm2.training.config import TrainingConfig
 from lm2.weights.bundled import FOLDER
 from probes.causal.patching import PatchSpec
 from probes.causal.plan import Route
+from probes.causal.steering import Steering
 from probes.estimators.probe import Family
 from probes.experiments.experiment import ExperimentSpec
 from probes.explain.spec import ExplainSpec, Signal
@@ -149,6 +151,9 @@ GRID = Grid(
     venue="tmlr", aspect=0.5, across=3, shared_scale=True, panels=tuple(Panel(title=str(at)) for at in range(9))
 )
 FIGURE = FigureSpec(charts=CHARTS, page=GRID)
+STEERED = SteeringChart(
+    spec=PLAIN, steering=Steering(toward="x", away="y", site=Site.MEM_OUT, layer=1, strength=-0.5, seed=3), tokens=4
+)
 TRAINING = TrainingConfig.from_json(read_json(FOLDER / "babi-lm2" / "training.json"))
 
 DIGESTS = {
@@ -160,6 +165,7 @@ DIGESTS = {
     EXPERIMENT: "fa04541ffbfafbcdfbfecd9e83fd2bf0acc60fa9d31d31ba6bdc74ea4065f968",
     PATCH: "bf63e2b632a74502a2ef98badf2015ac0b1650555628515a564052d43192669f",
     PAPER: "e6fb7ff2a4d0651aa95a1c91758edbf2a2e1b51b36fe5aa8854d2abca60e23c9",
+    STEERED: "3268b7a203cb1ab95812252c54ff8e317073a6d498b48061836a4f0412559846",
     FIGURE: "acdba0ea6ece406e841fccd9a140b077417d0794c95759393f935183415230bd",
 }
 """Keys of files and caches."""

@@ -7,12 +7,15 @@ import pytest
 from streamlit.testing.v1 import AppTest
 from toys import REMEMBERING
 
-from app.charts import Chart, OfUpdates, UpdateChart
+from app.charts import Chart, OfUpdates, SteeringChart, UpdateChart
+from app.charts.chart import Computing
 from app.figures.screen import draw
 from app.figures.theme import DARK, LIGHT
 from app.views.study import updates
+from lm2.model.sites import Site
 from lm2.runs.interventions import Freeze, Reset
 from lm2.runs.spec import RunSpec
+from probes.causal.steering import SITES, Steering
 from probes.causal.updates import Rereading, TracedGeneration, generate_traced, reread
 
 TEXT = "Mary moved to the garden. John went to the office.\fWhere is Mary?"
@@ -172,6 +175,73 @@ def test_a_figure_names_the_interventions_that_its_text_was_written_under() -> N
         "writes frozen from segment 1 on where writes are off",
     )
     assert Chart.from_json(chart.to_json()) == chart
+
+
+STEERED = {"source": "text", "text": TEXT, "written": "6", "steer_toward": "garden", "steer_away": "office"}
+
+
+def _written(test: AppTest) -> list[str]:
+    """The texts beside one another: as it is, with the direction, with the random one."""
+    return [code.value for code in test.code if code.language == "plaintext"]
+
+
+def test_a_steered_text_stands_beside_the_text_as_it_is_and_that_of_a_random_direction(gated, folder) -> None:
+    link = {"checkpoint": folder(gated), **STEERED, "steer_strength": "800", "steer_block": "2", "steer_seed": "5"}
+    test = _page(**link)
+    assert not _errors(test) and not [info.value for info in test.info]
+    plain, steered, _ = _written(test)
+    assert set(steered.split()) == {"garden"} and "garden" not in plain.split()
+    for name in ("as it is", "with the direction", "with a random direction"):
+        assert f"Written {name}" in _captions(test)
+    assert "Added in block 2 to the stream as the block leaves it" in _captions(test)
+    assert "which is 8 times the typical norm" in _captions(test)
+    for name in ("steer_toward", "steer_away", "steer_strength", "steer_seed"):
+        assert test.query_params[name] == link[name]
+
+
+def test_a_direction_of_strength_0_changes_nothing(gated, folder) -> None:
+    plain, steered, random = _written(_page(checkpoint=folder(gated), **STEERED, steer_strength="0"))
+    assert plain == steered == random
+
+
+@pytest.mark.parametrize("kind", REMEMBERING)
+def test_every_kind_of_memory_is_steered_where_it_adds_to_the_stream(kind: str, request, folder) -> None:
+    model = request.getfixturevalue(kind)
+    test = _page(checkpoint=folder(model), **STEERED, steer_site="MEM_OUT")
+    adds = bool(Site.MEM_OUT.layers(model.config))
+    assert not _errors(test) and len(_written(test)) == 3
+    assert SITES[Site.MEM_OUT if adds else Site.RESID_POST] in _captions(test)
+
+
+@pytest.mark.parametrize(
+    ("link", "said"),
+    [
+        ({"steer_toward": "gardenoffice"}, "steering takes words of one token each"),
+        ({"steer_toward": "office"}, "both are 'office'"),
+    ],
+)
+def test_words_that_have_no_direction_are_explained(gated, folder, link: dict, said: str) -> None:
+    test = _page(checkpoint=folder(gated), **STEERED | link)
+    assert not _errors(test) and any(said in info.value for info in test.info) and not _written(test)
+
+
+def test_without_words_nothing_is_steered_and_the_page_says_what_would_be(gated, folder) -> None:
+    test = _page(checkpoint=folder(gated), **STEERED | {"steer_away": ""})
+    assert not _errors(test) and "Name two words" in _captions(test) and not _written(test)
+
+
+def test_a_figure_of_a_steered_text_is_made_again_from_its_json(gated) -> None:
+    chart = SteeringChart(
+        spec=RunSpec(checkpoint=gated.name, text=TEXT, interventions=(Freeze(segment=1),)),
+        steering=Steering(toward="garden", away="office", layer=2, strength=4, seed=3),
+        tokens=5,
+    )
+    again = Chart.from_json(chart.to_json())
+    assert again == chart
+    first, second = (each.computed(gated, each.result(gated, Computing())) for each in (chart, again))
+    assert first.to_json() == second.to_json() and first.to_json()["seed"] == 3
+    assert [line.name for line in first.view.lines] == ["as it is", "with the direction", "with a random direction"]
+    assert "writes frozen from segment 1 on" in first.view.provenance.words
 
 
 def test_toggles_that_cannot_hold_are_explained(gated, folder) -> None:
