@@ -68,20 +68,20 @@ def summary(description: Description) -> Table:
     """The set in numbers."""
     guess = description.guess_share
     rows = [
-        ("questions that can be asked", f"{description.items:,}"),
-        ("groups, which count as one in intervals", f"{description.groups:,}"),
-        ("segments of a question", _spread(description.segments)),
-        ("tokens of a context", _spread(description.context_tokens)),
-        ("tokens of an answer", _spread(description.answer_tokens)),
-        ("answers of one token", f"{description.one_token_answers:,}"),
-        ("questions that name their facts", f"{description.facts:,}"),
-        ("questions that name rivals", f"{description.rivals:,}"),
-        ("questions with labels", f"{description.labels:,}"),
-        ("names of labels", shortened(", ".join(description.label_names), _CHARACTERS) or "none"),
-        ("best constant answer", f"{shortened(description.constant, 40)}: {description.constant_share:.1%} right"),
-        ("guessing among rivals", "rivals are not named" if guess is None else f"{guess:.1%} right"),
+        ("can be asked", f"{description.items:,}"),
+        ("groups", f"{description.groups:,}"),
+        ("segments", _spread(description.segments)),
+        ("tokens, context", _spread(description.context_tokens)),
+        ("tokens, answer", _spread(description.answer_tokens)),
+        ("one-token answers", f"{description.one_token_answers:,}"),
+        ("with facts", f"{description.facts:,}"),
+        ("with rivals", f"{description.rivals:,}"),
+        ("with labels", f"{description.labels:,}"),
+        ("labels", shortened(", ".join(description.label_names), _CHARACTERS) or "none"),
+        ("best constant", f"{shortened(description.constant, 40)}: {description.constant_share:.1%} right"),
+        ("guess of rivals", "no rivals named" if guess is None else f"{guess:.1%} right"),
     ]
-    return Table(columns=columns_of(("of the questions that are asked", "number"), rows))
+    return Table(columns=columns_of(("the questions", "number"), rows))
 
 
 def _spread(spread: Spread) -> str:
