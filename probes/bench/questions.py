@@ -1,11 +1,12 @@
-"""Benchmark of question sets: a file's questions through an experiment beside as many of bAbI's, by turns in one
-process."""
+"""Benchmark of question sets: a file's questions through an experiment beside bAbI's of as many segments, by turns in
+one process."""
 
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ from probes.experiments.ablation.policies import policies
 
 CHECKPOINT, BABI = "babi-lm2-qa1", "babi:qa1"
 _WRITTEN = "simulated:qa1?statements=10"
-"""What the file holds: documents of as many segments as bAbI's."""
-QUESTIONS, ROUNDS = 1_000, 10
+"""What the file holds: documents of `SEGMENTS`."""
+QUESTIONS, ROUNDS, SEGMENTS = 1_000, 50, 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,12 +26,12 @@ class AskedSet:
     """CPU seconds that one set took."""
 
     questions: int
-    segments: float
-    """Of a document with its answer, on average."""
+    different: int
+    """Of bAbI's questions, few have as many segments: they are asked again and again."""
     tokens: tuple[int, ...]
     """Read in each round."""
     reading_seconds: float
-    """To read and encode all questions."""
+    """To read and encode as many questions of the set, of whatever length."""
     policies_seconds: tuple[float, ...]
     """In each round."""
 
@@ -80,17 +81,19 @@ def bench_questions(on_question: Callable[[int, int], None] = lambda done, total
         path = Path(folder) / "questions.jsonl"
         question_set.write(question_set.questions(_WRITTEN, QUESTIONS).prompts, path)
         encoded, reading = zip(*(_read(checkpoint, name) for name in (str(path), BABI)))
+    pools = [[prompt for prompt in prompts if len(prompt.segments) == SEGMENTS] for prompts in encoded]
+    asked_of = [list(islice(cycle(pool), QUESTIONS)) for pool in pools]
     count = QUESTIONS // ROUNDS
     seconds: list[list[float]] = [[], []]
     for number in range(ROUNDS):
         for which in (0, 1) if number % 2 else (1, 0):
             began = time.process_time()
-            policies(checkpoint, encoded[which][number * count : (number + 1) * count], on_document=on_document)
+            policies(checkpoint, asked_of[which][number * count : (number + 1) * count], on_document=on_document)
             seconds[which].append(time.process_time() - began)
     file, babi = (
         AskedSet(
             questions=len(prompts),
-            segments=statistics.mean(len(prompt.segments) for prompt in prompts),
+            different=len(pool),
             tokens=tuple(
                 sum(len(prompt.tokens) for prompt in prompts[number * count : (number + 1) * count])
                 for number in range(ROUNDS)
@@ -98,7 +101,7 @@ def bench_questions(on_question: Callable[[int, int], None] = lambda done, total
             reading_seconds=read,
             policies_seconds=tuple(each),
         )
-        for prompts, read, each in zip(encoded, reading, seconds)
+        for prompts, pool, read, each in zip(asked_of, pools, reading, seconds)
     )
     return QuestionsBench(file=file, babi=babi)
 

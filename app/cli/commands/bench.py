@@ -105,16 +105,16 @@ def _questions(chosen: argparse.Namespace) -> Output:
 def _questions_lines(bench: "QuestionsBench") -> Iterator[str]:
     from statistics import median
 
-    from probes.bench.questions import BABI, CHECKPOINT
+    from probes.bench.questions import BABI, CHECKPOINT, SEGMENTS
 
     rounds = len(bench.question_ratios)
     yield (
         f"{bench.file.questions:,} questions of a JSONL file through policies on {CHECKPOINT}, beside as many of"
-        f" {BABI}, in {rounds} rounds by turns; CPU time of one thread, median of the rounds"
+        f" {BABI}, all of {SEGMENTS} segments, in {rounds} rounds by turns; CPU time of one thread, medians"
     )
     for name, asked in (("file", bench.file), (BABI, bench.babi)):
         yield (
-            f"{name:9} {asked.segments:.2f} segments and {sum(asked.tokens) / asked.questions:.2f} tokens a question;"
+            f"{name:9} {asked.different:,} different, {sum(asked.tokens) / asked.questions:.2f} tokens a question;"
             f" {1e3 * median(asked.question_seconds):8.2f} ms a question, {1e3 * median(asked.token_seconds):6.3f} ms a"
             f" token; of it {1e3 * asked.reading_seconds / asked.questions:.2f} ms for reading and encoding a question"
         )

@@ -115,7 +115,7 @@ def test_the_questions_bench_asks_a_file_and_babi_as_many_questions_of_as_many_s
     assert main(["bench", "questions", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     file, babi = document["file"], document["babi"]
-    assert file["questions"] == babi["questions"] == 8 and file["segments"] == 6
+    assert file["questions"] == babi["questions"] == file["different"] == 8 >= babi["different"] > 0
     expected = [
         (file["reading_seconds"] / 8 + ours / 4) / (babi["reading_seconds"] / 8 + theirs / 4)
         for ours, theirs in zip(file["policies_seconds"], babi["policies_seconds"])
