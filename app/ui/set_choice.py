@@ -182,4 +182,6 @@ def _file(path: str | None) -> None:
         if path := st.session_state[key].strip():
             _take(lambda: path)
 
+    if path is None:
+        say.caption("Until there is a file, {} is asked.", state.current().questions.set)
     st.text_input("File", key=key, on_change=take_path, placeholder="none yet", help=_PATH)

@@ -11,7 +11,7 @@ import streamlit as st
 
 from app.choices.selection import TextSource
 from app.server import results, sets
-from app.ui import job_panel, panels, say, session, state, widgets
+from app.ui import job_panel, panels, progress, say, session, state, widgets
 from app.views.study import questions
 from lm2.tasks.sets.question_set import parse, write
 
@@ -40,6 +40,8 @@ _OPEN = (
 )
 
 
+_MOST_ROWS, _MOST_HEIGHT = 11, 420
+"""With more rows, a table scrolls in so many CSS pixels."""
 _SCORES = (
     "Greedy continuation up to the answer's end. 95 % intervals, clustered by group. exact: it is an accepted answer;"
     " contains: one stands in it; f1: words shared with one; choice: the answer is likelier, per character, than each"
@@ -75,12 +77,19 @@ def render() -> None:
         st.dataframe({"cannot be asked": list(description.skipped)}, key="set_skipped")
     st.subheader("Every question")
     panels.selectable_table(
-        questions.items(asked.prompts, encoded), "set_items", lambda item: state.update("text", item=item), 420
+        questions.items(asked.prompts, encoded),
+        "set_items",
+        lambda item: state.update("text", item=item),
+        _height(len(asked)),
     )
     number = min(state.current().text.item, len(asked) - 1)
     _question(asked.prompts[number], encoded[number], number)
     _answers(checkpoint, asked)
     _hand_out(asked)
+
+
+def _height(rows: int) -> int | str:
+    return "content" if rows <= _MOST_ROWS else _MOST_HEIGHT
 
 
 def _without_mistakes() -> bool:
@@ -96,12 +105,12 @@ def _without_mistakes() -> bool:
     path = parse(name)
     assert isinstance(path, Path), "a set with a file"
     say.warning(
-        "{} has {} mistakes beside {} questions that can be read. Nothing asks them before the lines are mended.",
+        "{} has {} beside {} that can be read. Correct these lines and upload the file again: nothing asks it before.",
         path.name,
-        len(file.mistakes),
-        len(file.prompts),
+        progress.counted(len(file.mistakes), "mistake"),
+        progress.counted(len(file.prompts), "question"),
     )
-    panels.table(questions.mistakes(file.mistakes, path), "set_mistakes", 420)
+    panels.table(questions.mistakes(file.mistakes, path), "set_mistakes", _height(len(file.mistakes)))
     return False
 
 
@@ -147,7 +156,7 @@ def _answers(checkpoint: Checkpoint, asked: QuestionSet) -> None:
         return
     left, right = st.columns([1, 1])
     panels.panel(questions.scores(rows), "set_scores", "Right", _SCORES, at=left)
-    panels.panel(questions.replies(items), "set_replies", "Question by question", at=right, height=420)
+    panels.panel(questions.replies(items), "set_replies", "Question by question", at=right, height=_MOST_HEIGHT)
     command = ("lm2", "eval", "--models", checkpoint.name, "--sets", asked.name, "--n", str(len(asked)))
     st.code(f"{shlex.join(command)} --out FOLDER", language="bash")
 

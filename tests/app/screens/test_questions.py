@@ -84,7 +84,7 @@ def test_the_mistakes_of_a_file_are_told_by_line_and_nothing_asks_it(toy: str) -
     test = _page("questions", checkpoint=toy, set=name)
     (mistakes,) = (table.value for table in test.dataframe)
     assert list(mistakes["line"]) == ["2", "4"] and "stands 0 times" in mistakes["mistake"][1]
-    assert "mine.jsonl has 2 mistakes beside 2 questions" in told(test)
+    assert "mine.jsonl has 2 mistakes beside 2 questions that can be read" in told(test)
     test = _page("experiments", checkpoint=toy, set=name)
     assert "mine.jsonl:2" in told(test) and not any(button.label.startswith("Run") for button in test.button)
 
