@@ -14,7 +14,7 @@ from lm2.tasks.encoded_prompt import EncodedPrompt
 from lm2.weights.checkpoint import Checkpoint
 from probes.causal.batch import Unit
 from probes.causal.planner import answers_under
-from probes.stats.metrics import Answer, Metric, measure
+from probes.stats.metrics import Answer, Metric, first_token, measure
 
 OnDocument = Callable[[], None]
 """Called after each document."""
@@ -81,6 +81,11 @@ def answers(encoded_prompts: Sequence[EncodedPrompt]) -> tuple[Answer, ...]:
         return tuple(sorted(set(encoded.rivals) - own or as_long - own or every - own))
 
     return tuple(Answer(ids=encoded.answer_ids, foils=foils(encoded)) for encoded in encoded_prompts)
+
+
+def logit_difference(encoded_prompts: Sequence[EncodedPrompt]) -> str:
+    """The name of the answers' logit difference in a column."""
+    return f"answer logit difference{first_token(len(encoded.answer) for encoded in encoded_prompts)}"
 
 
 def check_foils(encoded_prompts: Sequence[EncodedPrompt], metric: Metric = Metric.LOGIT_DIFFERENCE) -> None:

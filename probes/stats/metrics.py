@@ -1,5 +1,6 @@
 """The effect of an intervention on one document: a number from the logits of the rows that predict its answer."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -30,6 +31,12 @@ class Metric(Enum):
         member = object.__new__(cls)
         member._value_, member.label, member.harm = value, label, harm
         return member
+
+
+def first_token(answer_tokens: Iterable[int]) -> str:
+    """What the name of a number ends with that reads the first token of each answer: nothing if no answer has more.
+    `answer_tokens`: how many each has."""
+    return ", first token" if any(count > 1 for count in answer_tokens) else ""
 
 
 @dataclass(frozen=True, kw_only=True)

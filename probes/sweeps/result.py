@@ -12,7 +12,7 @@ from jaxtyping import Float
 from lm2.files import write_table
 from lm2.tasks.prompt import Prompt
 from probes.stats.effects import Effect, Redundancy, effects_of_units, joint_beside_singles
-from probes.stats.metrics import Metric
+from probes.stats.metrics import Metric, first_token
 from probes.sweeps.grid import ModelPart
 from probes.sweeps.screening import Screening
 from probes.sweeps.spec import SweepSpec
@@ -44,6 +44,8 @@ class SweepResult:
     """Indexes of the measured units: all, if nothing was screened."""
     prompts: tuple[Prompt, ...]
     """The question of each document."""
+    answer_tokens: tuple[int, ...]
+    """How many the answer of each has."""
     left_out: tuple[str, ...]
     """Stories of documents that lack the segments or donors that the spec asks for."""
     baseline: Values
@@ -68,6 +70,12 @@ class SweepResult:
     def metric(self) -> Metric:
         """The metric that orders units."""
         return self.spec.metrics[0]
+
+    def label(self, metric: Metric) -> str:
+        """The metric's, which says so if it reads an answer's first token alone."""
+        if metric is Metric.LOGIT_DIFFERENCE:
+            return metric.label.replace(" (", f"{first_token(self.answer_tokens)} (")
+        return metric.label
 
     def differences(self, values: Values, metric: Metric) -> Float[np.ndarray, "unit document"]:
         """`values` minus each document's own unedited value."""

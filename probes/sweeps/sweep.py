@@ -194,6 +194,7 @@ def sweep(
         parts=layout.parts,
         measured=measured,
         prompts=tuple(source.encoded.prompt for source in layout.sources),
+        answer_tokens=tuple(len(source.encoded.answer) for source in layout.sources),
         left_out=layout.left_out,
         baseline=baseline,
         values=values,

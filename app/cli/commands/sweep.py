@@ -75,7 +75,7 @@ def _lines(result: "SweepResult", top: int, out: Path) -> Iterator[str]:
         f"{spec.checkpoint} on {result.device}, {result.dtype}: {spec.grid.value}, {spec.replacement.value},"
         f" {spec.questions}, {documents}"
     )
-    yield f"change of {metric.label}, mean with 95 % interval clustered by story"
+    yield f"change of {result.label(metric)}, mean with 95 % interval clustered by story"
     if result.screening is not None:
         screen = result.screening
         counted = f"{len(result.measured)} of {len(result.parts)} units measured"

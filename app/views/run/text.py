@@ -95,19 +95,25 @@ def strip(
     )
 
 
+def is_whole(tokenizer: Tokenizer, token: int, answer: str) -> bool:
+    """Whether an answer's first token is all of it."""
+    return tokenizer.piece(token).strip().casefold() == answer.strip().casefold()
+
+
 def quizzes(trace: Trace, context: Context, tokenizer: Tokenizer) -> Table:
     """Each question with its true answer, the probability of the answer's first token, and the model's top token. If an
     answer has several tokens, others may begin with the same one, so the first alone is not counted as right."""
-    rows = []
+    rows, more = [], False
     for quiz in context.quizzes:
         row, first = tokenizer.answer_at(trace.tokens, quiz.end, quiz.answer)
         chances = probabilities(trace, row)
         top = int(chances.argmax())
-        complete = tokenizer.piece(first).strip().casefold() == quiz.answer.strip().casefold()
-        right = "no" if top != first else "yes" if complete else "its first token"
+        right = "no" if top != first else "yes" if is_whole(tokenizer, first, quiz.answer) else "its first token"
         words = tokenizer.shown(top).strip()
         rows.append((quiz.question, quiz.answer, float(chances[first]), words, float(chances[top]), right))
-    headers = ("question", "true answer", "its probability", "model says", "with probability", "right")
+        more |= not is_whole(tokenizer, first, quiz.answer)
+    probability = "its first token's probability" if more else "its probability"
+    headers = ("question", "true answer", probability, "model says", "with probability", "right")
     return Table(columns=columns_of(headers, rows))
 
 

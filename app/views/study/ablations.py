@@ -32,12 +32,20 @@ class AblationRecord:
     """Probability of the true answer, mean over questions; NaN without questions."""
     kl: float
     """Mean over tokens, in nats."""
+    first_token: bool
+    """Whether the probability is that of the first token, as some answers have more."""
 
 
 def record(trace: Trace, kl: float, toggles: Toggles, context: Context, tokenizer: Tokenizer) -> AblationRecord:
-    answers = [text.probabilities(trace, row)[first] for row, first in _answers(trace, context, tokenizer)]
-    answer = float(np.mean(answers)) if answers else float("nan")
-    return AblationRecord(toggles=toggles, digest=trace.spec.digest, answer=answer, kl=kl)
+    places = _answers(trace, context, tokenizer)
+    answers = [text.probabilities(trace, row)[first] for row, first in places]
+    return AblationRecord(
+        toggles=toggles,
+        digest=trace.spec.digest,
+        answer=float(np.mean(answers)) if answers else float("nan"),
+        kl=kl,
+        first_token=_more(places, context, tokenizer),
+    )
 
 
 def record_table(records: Sequence[AblationRecord]) -> Table:
@@ -47,13 +55,21 @@ def record_table(records: Sequence[AblationRecord]) -> Table:
         ("; ".join(record.toggles.words) or "nothing", *[record.answer] * answers, record.kl, record.digest[:10])
         for record in records
     ]
-    headers = ("toggled", *["answer probability"] * answers, "KL, mean (nats)", "spec")
+    probability = f"answer probability{', first token' if any(record.first_token for record in records) else ''}"
+    headers = ("toggled", *[probability] * answers, "KL, mean (nats)", "spec")
     return Table(columns=columns_of(headers, rows))
 
 
 def _answers(trace: Trace, context: Context, tokenizer: Tokenizer) -> list[tuple[int, int]]:
     """For each question, the row of logits that predicts its answer, and the answer's first token."""
     return [tokenizer.answer_at(trace.tokens, quiz.end, quiz.answer) for quiz in context.quizzes]
+
+
+def _more(places: Sequence[tuple[int, int]], context: Context, tokenizer: Tokenizer) -> bool:
+    """Whether some answer has more tokens than its first."""
+    return not all(
+        text.is_whole(tokenizer, first, quiz.answer) for (_, first), quiz in zip(places, context.quizzes, strict=True)
+    )
 
 
 def answer_position(comparison: Comparison, context: Context, tokenizer: Tokenizer) -> int:
@@ -65,8 +81,8 @@ def answer_position(comparison: Comparison, context: Context, tokenizer: Tokeniz
 def quizzes(comparison: Comparison, context: Context, tokenizer: Tokenizer, answers: Sequence[str]) -> Table:
     """Each question before and after. The logit difference is the logit of the true answer's first token minus the mean
     over the first tokens of the other `answers` for which the tokenizer has tokens; NaN if there are none."""
-    rows = []
-    for quiz, (row, first) in zip(context.quizzes, _answers(comparison.before, context, tokenizer)):
+    rows, places = [], _answers(comparison.before, context, tokenizer)
+    for quiz, (row, first) in zip(context.quizzes, places):
         others = (replace(quiz, answer=answer) for answer in answers)
         firsts = {
             tokenizer.answer_at(comparison.before.tokens, other.end, other.answer)[1]
@@ -82,15 +98,16 @@ def quizzes(comparison: Comparison, context: Context, tokenizer: Tokenizer, answ
             difference = measure(Metric.LOGIT_DIFFERENCE, answer, logits, logits) if foils else float("nan")
             differences.append(difference)
         rows.append((quiz.question, quiz.answer, *predictions, *probabilities, *differences))
+    of = ", first token" if _more(places, context, tokenizer) else ""
     headers = (
         "question",
         "true answer",
         "says, before",
         "says, after",
-        "probability, before",
-        "probability, after",
-        "logit difference, before",
-        "logit difference, after",
+        f"probability{of}, before",
+        f"probability{of}, after",
+        f"logit difference{of}, before",
+        f"logit difference{of}, after",
     )
     return Table(columns=columns_of(headers, rows))
 

@@ -26,6 +26,8 @@ class Reply:
 
     words: str
     token: int
+    whole: bool
+    """Whether the token is all of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +47,8 @@ def patched_answer(trace: Trace, context: Context, tokenizer: Tokenizer) -> Patc
     """The answer to the text's last question, or what follows a text without questions."""
     if context.quizzes:
         quiz = context.quizzes[-1]
-        row, token = tokenizer.answer_at(trace.tokens, quiz.end, quiz.answer)
-        reply = Reply(words=quiz.answer, token=token)
+        row = tokenizer.answer_at(trace.tokens, quiz.end, quiz.answer)[0]
+        reply = reply_of(trace, context, quiz.answer, tokenizer)
     else:
         row = len(trace.tokens) - 1
         reply = top_reply(trace, row, tokenizer)
@@ -56,20 +58,22 @@ def patched_answer(trace: Trace, context: Context, tokenizer: Tokenizer) -> Patc
 
 def reply_of(trace: Trace, context: Context, words: str, tokenizer: Tokenizer) -> Reply:
     """A reply to the text's last question. Raises ValueError if the tokenizer has no token for it."""
-    return Reply(words=words, token=tokenizer.answer_at(trace.tokens, context.quizzes[-1].end, words)[1])
+    token = tokenizer.answer_at(trace.tokens, context.quizzes[-1].end, words)[1]
+    return Reply(words=words, token=token, whole=text.is_whole(tokenizer, token, words))
 
 
 def top_reply(trace: Trace, row: int, tokenizer: Tokenizer) -> Reply:
     """The model's likeliest reply after a token."""
     token = int(trace.logits[row].argmax())
-    return Reply(words=visible(tokenizer.shown(token).removeprefix(" ")), token=token)
+    return Reply(words=visible(tokenizer.shown(token).removeprefix(" ")), token=token, whole=True)
 
 
 def answers(runs: Sequence[tuple[str, Trace, int]], replies: Sequence[tuple[str, Reply]]) -> Table:
     """Probability of each named reply's first token in each run (name, trace, row)."""
     chances = [text.probabilities(trace, row) for _, trace, row in runs]
     rows = tuple((name, reply.words, *(float(chance[reply.token]) for chance in chances)) for name, reply in replies)
-    return Table(columns=columns_of(("answer of", "answer", *(name for name, _, _ in runs)), rows))
+    of = "" if all(reply.whole for _, reply in replies) else ", first token"
+    return Table(columns=columns_of(("answer of", "answer", *(f"{name}{of}" for name, _, _ in runs)), rows))
 
 
 def logit_difference(

@@ -112,7 +112,7 @@ def effect_map(swept: Swept, metric: Metric, *, hide: bool) -> Heatmap:
         column_labels=tuple(map(column_label, grid.columns)),
         row_title=_row_title(grid),
         column_title=_column_title(grid),
-        value_title=f"change of {metric.label}, mean over documents",
+        value_title=f"change of {swept.result.label(metric)}, mean over documents",
         low=-limit,
         high=limit,
         diverging=True,
@@ -180,7 +180,8 @@ def baseline_note(swept: Swept, metric: Metric) -> str:
         if left_out
         else ""
     )
-    return f"With nothing replaced {right}{metric.label} is {baseline[metric].mean():.2f} on average.{missing}"
+    label = swept.result.label(metric)
+    return f"With nothing replaced {right}{label} is {baseline[metric].mean():.2f} on average.{missing}"
 
 
 def ranking(swept: Swept, metric: Metric) -> Table | None:
@@ -199,7 +200,7 @@ def ranking(swept: Swept, metric: Metric) -> Table | None:
 def ranking_note(swept: Swept, metric: Metric) -> str:
     """How far the ranking depends on the sample of stories."""
     words = (
-        f"Change of {metric.label}; units ranked by the size of their change of"
+        f"Change of {swept.result.label(metric)}; units ranked by the size of their change of"
         f" {metric_name(swept.result.metric.value)}, whatever its sign."
     )
     if len(swept.result.measured) <= LISTED or not np.isfinite(swept.stability):
@@ -214,8 +215,9 @@ def effect_note(swept: Swept, unit: int, metric: Metric) -> str:
     """A unit's effect in words."""
     effect = swept.effects[metric][unit]
     return (
-        f"Change of {metric.label}: {mean(effect):+.3f} on average, d_z {effect.d_z:.2f}, p {effect.p:.2g}, q"
-        f" {effect.q:.2g}; {effect.n} documents of {effect.groups} stories; 95 % interval by {effect.interval.value}."
+        f"Change of {swept.result.label(metric)}: {mean(effect):+.3f} on average, d_z {effect.d_z:.2f}, p"
+        f" {effect.p:.2g}, q {effect.q:.2g}; {effect.n} documents of {effect.groups} stories; 95 % interval by"
+        f" {effect.interval.value}."
     )
 
 
@@ -242,7 +244,7 @@ def cumulative(swept: Swept, metric: Metric) -> Lines | None:
         lines=tuple(lines),
         ticks=tuple(map(str, swept.result.counts)),
         x_title="units replaced together",
-        y_title=f"change of {metric.label}, mean over documents",
+        y_title=f"change of {swept.result.label(metric)}, mean over documents",
     )
 
 
@@ -262,7 +264,7 @@ def documents(swept: Swept, unit: int, metric: Metric) -> Table:
         "story",
         "question",
         "answer",
-        f"change of {metric.label}",
+        f"change of {swept.result.label(metric)}",
         "as it is",
         "replaced",
         "right as it is",

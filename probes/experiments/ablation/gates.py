@@ -15,9 +15,9 @@ from lm2.runs.runner import run
 from lm2.tasks.encoded_prompt import EncodedPrompt
 from lm2.weights.checkpoint import Checkpoint
 from probes.causal.observe import OnDocument, check_foils, observe
-from probes.experiments.ablation.policies import CONDITIONS, AblationCondition
+from probes.experiments.ablation.policies import AblationCondition, condition_columns
 from probes.experiments.experiment import Experiment, held_out
-from probes.findings import Findings, columns_of
+from probes.findings import Findings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +86,7 @@ def findings(
 ) -> tuple[Findings, ...]:
     rows = [clamped.condition.row for clamped in gates(checkpoint, questions, on_document=on_document)]
     note = f"{held_out(questions)}; a gate is held in all blocks, segments, slots and features"
-    return (Findings(title="Gates held at a value", columns=columns_of(CONDITIONS, rows), note=note),)
+    return (Findings(title="Gates held at a value", columns=condition_columns(questions, rows), note=note),)
 
 
 EXPERIMENT = Experiment(

@@ -15,6 +15,7 @@ from probes.causal.observe import (
     OnDocument,
     check_foils,
     constant_answer,
+    logit_difference,
     metric_change,
     observe,
     other_stories,
@@ -23,9 +24,6 @@ from probes.experiments.experiment import Experiment, held_out
 from probes.findings import NOTHING, Cell, Column, Findings, columns_of, mean, share
 from probes.stats.effects import Effect, effect
 from probes.stats.metrics import Metric
-
-CONDITIONS = ("condition", Column("right", "%"), Column("change of answer logit difference"), "d_z", "p")
-"""The columns of `AblationCondition.row`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +46,14 @@ class AblationCondition:
     @property
     def row(self) -> tuple[Cell | Bounded, ...]:
         return self.name, share(self.right), mean(self.effect), self.effect.d_z, self.effect.p
+
+
+def condition_columns(
+    questions: Sequence[EncodedPrompt], rows: Sequence[Sequence[Cell | Bounded]]
+) -> tuple[Column, ...]:
+    """Columns of `AblationCondition.row`s."""
+    headers = ("condition", Column("right", "%"), f"change of {logit_difference(questions)}", "d_z", "p")
+    return columns_of(headers, rows)
 
 
 def policies(
@@ -86,7 +92,8 @@ def findings(
     guessed = guess_share([encoded.prompt.rivals for encoded in questions])
     if guessed is not None:
         rows.append(("a guess among the rivals (chance)", 100 * guessed, *[NOTHING] * 3))
-    return (Findings(title="What the memory may do", columns=columns_of(CONDITIONS, rows), note=held_out(questions)),)
+    columns = condition_columns(questions, rows)
+    return (Findings(title="What the memory may do", columns=columns, note=held_out(questions)),)
 
 
 EXPERIMENT = Experiment(

@@ -18,6 +18,7 @@ from probes.causal.observe import OnDocument
 from probes.experiments.experiment import Experiment, held_out
 from probes.findings import NOTHING, Column, Findings, columns_of, mean, share
 from probes.stats.effects import Effect, effect
+from probes.stats.metrics import first_token
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,10 +176,11 @@ def findings(
     checkpoint: Checkpoint, questions: Sequence[EncodedPrompt], seed: int, on_document: OnDocument
 ) -> tuple[Findings, ...]:
     decoded = decode(checkpoint, questions, seed=seed, on_document=on_document)
-    return tuple(_table(checkpoint, layer, held_out(questions)) for layer in decoded)
+    answer = "answer's first token" if first_token(len(question.answer) for question in questions) else "answer"
+    return tuple(_table(checkpoint, layer, answer, held_out(questions)) for layer in decoded)
 
 
-def _table(checkpoint: Checkpoint, decoded: Decoded, pooled: str) -> Findings:
+def _table(checkpoint: Checkpoint, decoded: Decoded, answer: str, pooled: str) -> Findings:
     baselines = {
         "a slot drawn from the same bank (control)": decoded.random_slot,
         "the most-read slot of another story (control)": decoded.other_story,
@@ -189,11 +191,11 @@ def _table(checkpoint: Checkpoint, decoded: Decoded, pooled: str) -> Findings:
         *((name, share(first.rate), mean(first.behind, 100)) for name, first in baselines.items()),
     ]
     note = (
-        f"{pooled}; how often the slot's read-out puts the true answer first of {decoded.candidates} candidates; the"
-        f" answer's median rank among all {checkpoint.config.d_vocab:,} tokens in the most-read slot is"
+        f"{pooled}; how often the slot's read-out puts the true {answer} first of {decoded.candidates} candidates; the"
+        f" {answer}'s median rank among all {checkpoint.config.d_vocab:,} tokens in the most-read slot is"
         f" {decoded.vocabulary_rank:.0f}"
     )
-    headers = ("slot", Column("answer first", "%"), Column("most-read slot ahead by", "points"))
+    headers = ("slot", Column(f"{answer} first", "%"), Column("most-read slot ahead by", "points"))
     return Findings(title=f"Slots read through block {decoded.layer}", columns=columns_of(headers, rows), note=note)
 
 

@@ -20,7 +20,15 @@ from lm2.tasks.encoded_prompt import EncodedPrompt
 from lm2.tasks.sets.built_in import Simulated
 from lm2.tasks.world import track
 from lm2.weights.checkpoint import Checkpoint
-from probes.causal.observe import Observed, OnDocument, check_foils, constant_answer, metric_change, observe
+from probes.causal.observe import (
+    Observed,
+    OnDocument,
+    check_foils,
+    constant_answer,
+    logit_difference,
+    metric_change,
+    observe,
+)
 from probes.erasure.conditions import Bank, ErasureCondition, Fitting, LabelAware, Place, Uniform
 from probes.experiments.experiment import Experiment, held_out
 from probes.features.collect import collect
@@ -304,7 +312,7 @@ def findings(
         Column("variance taken", "%"),
         Column("decodable", "%"),
         Column("right", "%"),
-        "change of answer logit difference",
+        f"change of {logit_difference(questions)}",
     )
     return (Findings(title="Decodable, and used?", columns=columns_of(headers, rows), note=note),)
 

@@ -12,7 +12,7 @@ from lm2.intervals import Bounded, Rate
 from lm2.tasks.encoded_prompt import EncodedPrompt, encode_prompt
 from lm2.text.tokens import BREAK
 from lm2.weights.checkpoint import Checkpoint
-from probes.causal.observe import Observed, OnDocument, metric_change
+from probes.causal.observe import Observed, OnDocument, logit_difference, metric_change
 from probes.causal.side_by_side import banks_after, observe_side_by_side
 from probes.experiments.experiment import Experiment
 from probes.experiments.retention.controlled_documents import Rivals, rivals
@@ -174,6 +174,7 @@ def findings(
     documents = rivals(max(2, len(questions) // _RIVALS), each=_RIVALS, seed=seed)
     length = questions[0].spec.segment_length
     damage = interference(checkpoint, documents, segment_length=length, seed=seed, on_document=on_document)
+    difference = logit_difference([encode_prompt(checkpoint, document.alone, length) for document in documents])
     pairs = f"{len(damage.pairs)} pairs in {len(documents)} documents, 95 % intervals clustered by document"
     effects = [
         ("a fact about someone else", mean(damage.written), damage.written.p),
@@ -183,7 +184,7 @@ def findings(
     return (
         Findings(
             title="What one more statement does to a fact",
-            columns=columns_of(("statement told behind the fact", "change of answer logit difference", "p"), effects),
+            columns=columns_of(("statement told behind the fact", f"change of {difference}", "p"), effects),
             note=(
                 f"{pairs}; {damage.right.accuracy:.1%} of the facts are answered with a rival told behind them,"
                 f" {damage.alone.accuracy:.1%} without"

@@ -55,7 +55,8 @@ def made(gated: Checkpoint) -> Callable[..., views.Swept]:
         screening = Screening(scores=np.zeros(len(units)), top=chosen[:2], random=chosen[2:], r=r, slope=1.0)
         result = SweepResult(
             spec=spec, checkpoint_digest="", device="cpu", dtype="float32", parts=units, measured=chosen,
-            prompts=prompts, left_out=("7",), baseline=dict(zip(METRICS, (base, right))),
+            prompts=prompts, answer_tokens=(1,) * DOCUMENTS, left_out=("7",),
+            baseline=dict(zip(METRICS, (base, right))),
             values={METRICS[0]: base + effects, METRICS[1]: right * (effects > -1)}, joints=joints,
             joint_values={METRICS[0]: base - np.array([[3.0], [0.5]]) + noise[:2],
                 METRICS[1]: np.array([right, right])}, counts=(1, len(chosen)),

@@ -7,6 +7,7 @@ import pytest
 from tokenizers_of_others import FAMILIES
 
 from app.choices import context
+from app.choices.toggles import Toggles
 from app.figures.screen import draw
 from app.figures.theme import DARK, LIGHT
 from app.views.kinds import Heatmap
@@ -147,7 +148,9 @@ def test_a_model_that_says_the_answer_is_right_whatever_its_tokenizer(gated, fam
     sure = replace(trace, logits=logits)
     [row] = text.quizzes(sure, read, own.tokenizer).rows
     assert row[1:3] == ("garden", pytest.approx(1)) and row[-1] == "yes"
-    [beside] = ablations.quizzes(compare(sure, sure), read, own.tokenizer, ("garden", "office")).rows
+    changed = ablations.quizzes(compare(sure, sure), read, own.tokenizer, ("garden", "office"))
+    assert not any("first token" in column.name for column in changed.columns)
+    [beside] = changed.rows
     assert beside[4:6] == (pytest.approx(1), pytest.approx(1)) and beside[6] == pytest.approx(50)
     asked = patching.patched_answer(sure, read, own.tokenizer)
     assert (asked.row, asked.reply.token) == (len(trace.tokens) - 1, joint[len(trace.tokens)])
@@ -164,8 +167,16 @@ def test_saying_the_first_of_an_answers_tokens_is_not_yet_saying_the_answer(gate
     logits[-1, own.tokenizer.encode(f"{read.text} bathroom").ids[len(trace.tokens)]] = (
         50  # the blank, with which both begin
     )
-    [row] = text.quizzes(replace(trace, logits=logits), read, own.tokenizer).rows
+    trace = replace(trace, logits=logits)
+    asked = text.quizzes(trace, read, own.tokenizer)
+    [row] = asked.rows
     assert row[2] == pytest.approx(1) and row[-1] == "its first token"
+    changed = ablations.quizzes(compare(trace, trace), read, own.tokenizer, ("bathroom", "bedroom"))
+    toggled = ablations.record_table([ablations.record(trace, 0.0, Toggles(), read, own.tokenizer)])
+    reply = patching.patched_answer(trace, read, own.tokenizer).reply
+    patched = patching.answers([("recipient", trace, len(trace.tokens) - 1)], [("recipient", reply)])
+    for table, count in ((asked, 1), (changed, 4), (toggled, 1), (patched, 1)):
+        assert sum("first token" in column.name for column in table.columns) == count
 
 
 def test_the_strip_shows_characters_whole_and_their_other_tokens_as_such(gated) -> None:

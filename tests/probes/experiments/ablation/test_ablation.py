@@ -16,6 +16,7 @@ from probes.experiments.ablation.gates import gates
 from probes.experiments.ablation.permutation import permutation
 from probes.experiments.ablation.policies import policies
 from probes.experiments.ablation.swap import swap
+from probes.experiments.registry import experiment
 from probes.stats.metrics import Metric
 
 
@@ -28,6 +29,19 @@ def encoded_prompts() -> Callable[[Checkpoint], list[EncodedPrompt]]:
         return [encode_prompt(checkpoint, ask(story, story.questions[-1])) for story in stories]
 
     return make
+
+
+@pytest.mark.parametrize(("words", "said"), [("", ""), (" by the old river", ", first token")])
+def test_a_logit_difference_says_that_it_reads_the_first_token_where_answers_have_more(
+    gated: Checkpoint, encoded_prompts: Callable, words: str, said: str
+) -> None:
+    asked = []
+    for encoded, place in zip(encoded_prompts(gated), ("garden", "kitchen") * 3):
+        prompt = replace(encoded.prompt, answers=(f"{place}{words}",))
+        asked.append(encode_prompt(gated, prompt))
+    for name, at in (("policies", 2), ("gates", 2), ("attribution", 1)):
+        (found,) = experiment(name).findings(gated, asked, 0, lambda: None)
+        assert found.columns[at].name.endswith(f"answer logit difference{said}")
 
 
 def test_freezing_writes_at_the_question_changes_nothing(gated: Checkpoint, encoded_prompts: Callable) -> None:
