@@ -113,7 +113,7 @@ def test_simulated_documents_are_stories_from_a_seed_on(gated: Checkpoint) -> No
 
 def test_held_out_questions_of_one_story_are_one_group(gated: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "lm2.tasks.stories.questions",
+        "lm2.tasks.stories.every_question",
         lambda task, count: tuple(document.prompt for document in Documents(count=2).load(gated.tokenizer)) * 2,
     )
     examples = Examples.of(gated, Documents(questions=("babi:qa1",), count=4), RowPosition.QUESTION)

@@ -45,7 +45,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
             ask(replace(story, id=f"{story.id}-{seed}"), story.questions[-1]) for seed, story in enumerate(made)
         )
 
-    monkeypatch.setattr(stories, "questions", questions)
+    monkeypatch.setattr(stories, "every_question", questions)
 
 
 @pytest.fixture(scope="module")
