@@ -20,17 +20,16 @@ def findings(
         attributions.append(attribute(checkpoint, question.spec, row, token=answer.ids[0], foils=answer.foils))
         on_document()
     pooled = average(attributions, [question.prompt.group for question in questions], seed=seed)
-    difference = logit_difference(questions)
     rows = [
         *((label, mean(effect), effect.p) for label, effect in zip(pooled.labels, pooled.effects)),
         ("sum of the parts", sum(effect.mean for effect in pooled.effects), NOTHING),
-        (difference, pooled.logit, NOTHING),
+        ("answer logit difference", pooled.logit, NOTHING),
     ]
     note = (
         f"{held_out(questions)}; what each part adds directly, with the final norm's scale as it was; what works by way"
         " of later blocks shows little here"
     )
-    headers = ("part", Column(difference, "logits"), "p")
+    headers = ("part", Column(logit_difference(questions), "logits"), "p")
     return (Findings(title="Parts of the answer's logit difference", columns=columns_of(headers, rows), note=note),)
 
 
