@@ -63,6 +63,10 @@ def task_name(task: int) -> str:
     return f"qa{task}: {_TASKS[task]}"
 
 
+def _subject_name(subject: str) -> str:
+    return subject.replace("_", " ") or "all"
+
+
 def choose() -> None:
     """Draw the widgets; a choice becomes the set that is asked everywhere."""
     name = state.current().questions.set
@@ -140,25 +144,25 @@ def _option(source: BuiltIn, name: str, at: Any) -> None:
     key = _key(name, shown)
 
     def take() -> None:
-        given = st.session_state[key]
+        entered = st.session_state[key]
         if annotation.startswith("tuple"):
-            given = tuple(filter(None, (part.strip() for part in given.split(",")))) or None
+            entered = tuple(filter(None, (part.strip() for part in entered.split(",")))) or None
         elif annotation == "str":
-            given = given.strip() or next(field.default for field in fields(source) if field.name == name)
-        _take(lambda: replace(source, **{name: given}).name)
+            entered = entered.strip() or next(field.default for field in fields(source) if field.name == name)
+        _take(lambda: replace(source, **{name: entered}).name)
 
     looks = {"key": key, "on_change": take, "help": help}
     match name:
         case "task":
             at.selectbox(label, stories.TASKS, format_func=task_name, **looks)
         case "subject":
-            at.selectbox(label, ["", *mmlu.SUBJECTS], format_func=lambda name: name.replace("_", " ") or "all", **looks)
+            at.selectbox(label, ["", *mmlu.SUBJECTS], format_func=_subject_name, **looks)
         case "part":
             at.selectbox(label, [part.value for part in mmlu.Split], **looks)
-        case _ if annotation == "int":
-            at.number_input(label, 0, _MOST, step=1, **looks)
         case "statements":
             at.number_input(label, 1, 1000, value=None, step=1, placeholder="as usual", **looks)
+        case _ if annotation == "int":
+            at.number_input(label, 0, _MOST, step=1, **looks)
         case "depth":
             at.number_input(label, 0.0, 1.0, value=None, step=0.1, placeholder="everywhere", **looks)
         case _:

@@ -123,6 +123,28 @@ def test_a_set_that_is_chosen_is_the_one_that_probes_read(toy: str) -> None:
     assert _link(test, "set") == _link(test, "probe_sets") == "pairs:?n=3"
 
 
+@pytest.mark.parametrize(
+    ("kind", "option", "entered", "name"),
+    [
+        ("simulated", "statements", 6, "simulated:qa1?statements=6"),
+        ("simulated", "people", "Anna, Paul", "simulated:qa1?people=Anna,Paul"),
+        ("simulated", "task", 2, "simulated:qa2"),
+        ("babilong", "length", "1k", "babilong:qa1@1k"),
+        ("passkey", "depth", 0.5, "passkey:?depth=0.5"),
+        ("mmlu", "subject", "astronomy", "mmlu:astronomy"),
+    ],
+)
+def test_every_form_of_option_makes_the_name(kind: str, option: str, entered: object, name: str, toy: str) -> None:
+    test = _page("questions", checkpoint=toy)
+    test.selectbox(key="set_kind").set_value(kind).run()
+    widgets = (*test.selectbox, *test.number_input, *test.text_input)
+    next(widget for widget in widgets if widget.key == f"set_{option}").set_value(entered).run()
+    assert not test.exception and _link(test, "set") == name
+    same = _page("questions", checkpoint=toy, set=name)
+    widgets = (*same.selectbox, *same.number_input, *same.text_input)
+    assert next(widget.value for widget in widgets if widget.key == f"set_{option}") == entered
+
+
 def test_an_option_that_cannot_be_is_told_and_the_set_stays(toy: str) -> None:
     test = _page("questions", checkpoint=toy, set="passkey:?length=2k&text=filler")
     test.text_input(key="set_length").set_value("soon").run()
