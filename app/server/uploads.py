@@ -12,6 +12,8 @@ import zlib
 from collections import OrderedDict
 from pathlib import Path
 
+from lm2.weights.bundled import recorded_base
+
 PREFIX = "upload:"
 """How the names of uploads begin in links and specs, which do not show paths of this machine."""
 _LARGEST = 2 * 1024**3
@@ -47,7 +49,9 @@ class Uploads:
                 folder = self._folder(name)
                 try:
                     self._sizes[name] = self._unpack(data, folder)
-                    _checkpoint_in(folder)
+                    base = recorded_base(_checkpoint_in(folder))
+                    if base is not None and not base.resolve().is_relative_to(folder.resolve()):
+                        raise ValueError("it is an adapter whose base is not in it: put both into one zip file")
                 except ValueError:
                     self._delete(name)
                     raise

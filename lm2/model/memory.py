@@ -171,6 +171,9 @@ class MemoryDesign(ABC):
             Axis.D_HEAD: config.d_model // max(1, config.memory_heads),
         }
 
+    def silence(self, model: LM2) -> None:  # noqa: B027 - most kinds cannot be silent
+        """Make a fresh memory add nothing to the stream until it is trained, where that is possible."""
+
     def full_length(self, config: LM2Config) -> int | None:
         """The length that every segment is padded to; None for no padding."""
         return None

@@ -13,6 +13,11 @@ FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 Shapes = Mapping[str, tuple[int, ...]]
 
 
+def in_memory(name: str) -> bool:
+    """Whether a weight is one of a memory's."""
+    return ".mem." in name or name == "bank_start"
+
+
 def check_weight(name: str, weight: Tensor, dtype: torch.dtype = torch.float32) -> None:
     """Raise ValueError for a tensor that is not floating point, or not finite in `dtype`."""
     if weight.dtype not in FLOATS or weight.layout is not torch.strided or weight.is_meta:

@@ -18,8 +18,8 @@ from typing import TypeVar
 from lm2.files import read_bytes, replace_file
 from lm2.shown import shown
 from lm2.tasks.babi import Question, Statement, Story
+from lm2.text.archives import MOST_MEMBER_BYTES, read_members
 from lm2.text.tokens import BREAK
-from lm2.weights.archives import MOST_MEMBER_BYTES, read_members
 
 _Item = TypeVar("_Item")
 

@@ -17,7 +17,7 @@ from lm2.files import read_bytes
 from lm2.intervals import Rate, rate
 from lm2.shown import shown
 from lm2.tasks.chance import best_constant
-from lm2.weights.archives import MOST_MEMBER_BYTES, read_members
+from lm2.text.archives import MOST_MEMBER_BYTES, read_members
 
 if TYPE_CHECKING:
     from lm2.weights.checkpoint import Checkpoint

@@ -1,14 +1,23 @@
 """TrainingConfig, and the learning rate's schedule."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 from lm2.files import read_json
 from lm2.model.config import LM2Config
+from lm2.model.lora import LoRA
+from lm2.runs.batched import can_batch
 from lm2.serialize import LARGEST_INT, Spec, within
+from lm2.tasks.sets.question_set import file_of
 from lm2.tasks.stories import data_folder
 from lm2.training.curriculum import Stage
+from lm2.training.start import Start, Trained
+from lm2.weights.bundled import bundled_names
+
+NEWER = ("start", "train", "lora")
+"""Fields that the digests of earlier versions lack."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,12 +28,18 @@ class TrainingConfig(Spec):
     """
 
     model: LM2Config
-    stories: tuple[str, ...]
-    """bAbI files, folders or archives with tasks 1-10; the last tenth of each file's stories is held out."""
-    tokenizer: str
-    """A tokenizer.json."""
     seed: int
     stages: tuple[Stage, ...]
+    start: str | None = None
+    """A checkpoint, by its name or path as for `lm2.load`, whose weights and tokenizer the model has; None for random
+    weights. A memory that the checkpoint does not have begins silent."""
+    train: Trained = Trained.ALL
+    """The other weights stay as they are, and what is saved is an adapter."""
+    lora: LoRA | None = None
+    stories: tuple[str, ...] = ()
+    """bAbI files, folders or archives with tasks 1-10; the last tenth of each file's stories is held out."""
+    tokenizer: str | None = None
+    """A tokenizer.json; None for that of the start."""
     books: tuple[str, ...] = ()
     """Texts, plain or xz-compressed, that statements are hidden in."""
     batch: int = 32
@@ -47,10 +62,40 @@ class TrainingConfig(Spec):
         for name in ("learning_rate", "final_learning_rate", "weight_decay", "clip"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, not {getattr(self, name):g}")
-        if not self.stories or not self.stages:
+        if not self.stages or (not self.stories and any(stage.questions is None for stage in self.stages)):
             raise ValueError(f"needs stories and stages, not {self.stories} and {self.stages}")
+        if (self.tokenizer is None) == (self.start is None):
+            raise ValueError(
+                f"needs either a tokenizer or a start, which has one, not {self.tokenizer} and {self.start}"
+            )
+        self._check_train()
         if self.memory_from_attention and not self.model.memory.design.begins_as_attention:
             raise ValueError(f"only a gated memory can begin as attention, not a {self.model.memory.value} one")
+
+    def _check_train(self) -> None:
+        if self.start is not None and not can_batch(self.model):
+            raise ValueError(
+                "a model is trained where memory is the only path between segments: its attention_window must be its"
+                f" segment_length {self.model.segment_length}, not {self.model.attention_window}"
+            )
+        if self.train is Trained.ALL:
+            if self.lora is not None:
+                raise ValueError(f"lora is for train {Trained.MEMORY_AND_LORA.value!r}, not {self.train.value!r}")
+            return
+        if self.start is None or not self.model.memory_layers:
+            raise ValueError(f"train {self.train.value!r} needs a start and a model with a memory")
+        if self.train is Trained.MEMORY_AND_LORA and self.lora is None:
+            raise ValueError(f"train {self.train.value!r} needs lora: its rank and layers")
+        if self.lora is not None:
+            self.lora.check(self.model)
+
+    def to_json(self) -> dict[str, Any]:
+        """As in `Spec`, but without newer fields at their default, so that digests stay those of earlier versions."""
+        defaults = {field.name: field.default for field in fields(self) if field.name in NEWER}
+        values = super().to_json()
+        return {
+            name: value for name, value in values.items() if name not in NEWER or getattr(self, name) != defaults[name]
+        }
 
     @property
     def steps(self) -> int:
@@ -66,19 +111,42 @@ class TrainingConfig(Spec):
 
     @classmethod
     def load(cls, path: Path) -> "TrainingConfig":
-        """Read a JSON file. `tokenizer` is relative to it, `stories` and `books` to it or to the data folder
-        (LM2_DATA_DIR).
+        """Read a JSON file. `tokenizer` and `start` are relative to it, `stories`, `books` and files of questions to it
+        or to the data folder (LM2_DATA_DIR). With a start, `model` says only in what the model differs from it; an
+        adapter's LoRA is kept.
 
         Raises ValueError with the path and what is wrong.
         """
         try:
-            config = cls.from_json(read_json(path))
+            values = read_json(path)
+            if isinstance(values, dict) and isinstance(values.get("start"), str):
+                values = _completed(values, path.parent)
+            config = cls.from_json(values)
         except ValueError as error:
             raise ValueError(f"{path} is not a training configuration: {error}") from error
         files = {
             name: tuple(_locate(file, path.parent) for file in getattr(config, name)) for name in ("stories", "books")
         }
-        return replace(config, tokenizer=str(path.parent / config.tokenizer), **files)
+        tokenizer = None if config.tokenizer is None else str(path.parent / config.tokenizer)
+        stages = tuple(
+            replace(stage, questions=_locate(stage.questions, path.parent))
+            if stage.questions and file_of(stage.questions)
+            else stage
+            for stage in config.stages
+        )
+        return replace(config, tokenizer=tokenizer, stages=stages, **files)
+
+
+def _completed(values: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The values of a configuration with those of its start."""
+    name = values["start"]
+    start = Start.read(name if name in bundled_names() else str(folder / name))
+    completed = {**values, "start": start.name}
+    if isinstance(values.get("model", {}), dict):
+        completed["model"] = {**start.config.to_json(), **values.get("model", {})}
+    if start.lora is not None and values.get("train", Trained.ALL.value) != Trained.ALL.value:
+        completed.setdefault("lora", start.lora.to_json())
+    return completed
 
 
 def _locate(name: str, folder: Path) -> str:

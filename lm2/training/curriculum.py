@@ -3,6 +3,8 @@
 1. REPEAT: random tokens, twice over; attention learns to find what followed the same token before.
 2. OPEN: a few statements and a question about them in one segment; attention learns to answer.
 3. MEMORY: statements over many segments, later among sentences of books, and questions about all of them.
+
+QUESTIONS are those of a question set instead, for a model of any tokenizer.
 """
 
 import random
@@ -11,6 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
 from itertools import pairwise
+from typing import Any
 
 from lm2.model.config import SegmentEnd
 from lm2.serialize import Spec
@@ -41,6 +44,7 @@ class Phase(Enum):
     REPEAT = "repeat"
     OPEN = "open"
     MEMORY = "memory"
+    QUESTIONS = "questions"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,9 +64,18 @@ class Stage(Spec):
     """Segment lengths in tokens; each batch draws one."""
     language_weight: float = 0.0
     """Weight of the next-token loss; at 0 answers alone count."""
+    questions: str | None = None
+    """The question set of a QUESTIONS stage, by its name. Its texts are cut at the model's own `segment_length`."""
+    count: int | None = None
+    """Questions, from the first on; None, all of a file's, and of a built-in set 64."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if (self.phase is Phase.QUESTIONS) != (self.questions is not None) or (self.count and not self.questions):
+            raise ValueError(
+                "a stage has questions, and their count, if its phase is questions, and no other has: not"
+                f" {shown(self.questions)} and {shown(self.count)} in phase {self.phase.value}"
+            )
         if (
             self.steps < 1
             or not self.tasks
@@ -79,6 +92,12 @@ class Stage(Spec):
                 f"a stage needs segment lengths of at least 4 tokens and a place to ask, not {shown(self.lengths)} and"
                 f" {self.places}"
             )
+
+    def to_json(self) -> dict[str, Any]:
+        """As in `Spec`, but without a question set where there is none, so that digests stay those of earlier
+        versions."""
+        newer = ("questions", "count")
+        return {name: value for name, value in super().to_json().items() if name not in newer or value is not None}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 """The saved state of a training run, from which the same run, and no other, continues with the same weights.
 
     progress.json           step, seconds, the configuration with the digests of its files, what made it; sealed
-    state-*.safetensors     weights and the optimiser's moments; progress.json names the valid one
+    state-*.safetensors     trained weights and the optimiser's moments; progress.json names the valid one
 
 The tensors are written first, then progress.json is replaced in one step: there is a complete state at every moment.
 """
@@ -12,7 +12,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,13 @@ from torch import Tensor
 
 from lm2.files import read_json, replace_file, restore_folder, sha256_of
 from lm2.model.lm2 import LM2
+from lm2.model.weights import check_shapes
 from lm2.origin import differing, made_by
 from lm2.sealed import DamagedError, is_sealed, unseal, write_sealed
-from lm2.serialize import as_json
 from lm2.shown import shown
-from lm2.training.config import TrainingConfig
+from lm2.tasks.sets.question_set import file_of, pinned
+from lm2.training.config import NEWER, TrainingConfig
+from lm2.weights.bundled import path_of
 
 _LOG = logging.getLogger(__name__)
 _KIND = "training"
@@ -49,7 +51,7 @@ def save_state(
     folder: Path, config: TrainingConfig, model: LM2, optimizer: torch.optim.Optimizer, progress: Progress
 ) -> None:
     """Save the state in place of the one before."""
-    tensors = {f"model/{name}": value for name, value in model.weights().items()}
+    tensors = {f"model/{name}": value for name, value in _trained(model).items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{index}/{name}": value for name, value in state.items()}
     path = folder / f"state-{progress.step}.safetensors"
@@ -113,7 +115,7 @@ def _read_progress(head: Path, config: TrainingConfig) -> dict[str, Any]:
     now = _config_values(config)
     changes = [
         f"{name} ({shown(value)} there, {shown(now.get(name))} here)"
-        for name, value in values["config"].items()
+        for name, value in {**dict.fromkeys(NEWER), **values["config"]}.items()
         if now.get(name) != value
     ]
     if changes:
@@ -131,11 +133,18 @@ def _read_progress(head: Path, config: TrainingConfig) -> dict[str, Any]:
     return values
 
 
+def _trained(model: LM2) -> dict[str, Tensor]:
+    """The weights that training changes, by name; the others are the start's."""
+    return {name: weight.detach() for name, weight in model.named_parameters() if weight.requires_grad}
+
+
 def _load(tensors: Mapping[str, Tensor], model: LM2, optimizer: torch.optim.Optimizer) -> None:
     try:
-        model.load_weights(
-            {name.removeprefix("model/"): value for name, value in tensors.items() if name.startswith("model/")}
+        saved = {name.removeprefix("model/"): value for name, value in tensors.items() if name.startswith("model/")}
+        check_shapes(
+            *({name: tuple(weight.shape) for name, weight in side.items()} for side in (_trained(model), saved))
         )
+        model.load_weights(model.weights() | saved)
         state: dict[int, dict[str, Tensor]] = {}
         for name, value in tensors.items():
             if name.startswith("optimizer/"):
@@ -148,13 +157,17 @@ def _load(tensors: Mapping[str, Tensor], model: LM2, optimizer: torch.optim.Opti
 
 def _config_values(config: TrainingConfig) -> dict[str, Any]:
     """What decides the weights, as JSON by name; files by name and digest, so that they may be moved."""
-    values = {
-        field.name: getattr(config, field.name) for field in fields(config) if field.name not in (*_FREE, "model")
-    }
+    values = {name: value for name, value in config.to_json().items() if name not in (*_FREE, "model")}
     values |= {f"model.{name}": value for name, value in config.model.to_json().items()}
     values |= {name: [_file(Path(value)) for value in values[name]] for name in ("stories", "books")}
-    values["tokenizer"] = _file(Path(config.tokenizer))
-    values["stages"] = [{name: as_json(value) for name, value in asdict(stage).items()} for stage in config.stages]
+    if config.tokenizer is not None:
+        values["tokenizer"] = _file(Path(config.tokenizer))
+    if config.start is not None:
+        values["start"] = _file(path_of(config.start))
+    for stage in values["stages"]:
+        if "questions" in stage:
+            name = pinned(stage["questions"])
+            stage["questions"] = name if file_of(name) is None else Path(name).name
     values["processes"] = PartialState().num_processes
     return json.loads(json.dumps(values))
 

@@ -8,10 +8,9 @@ card.md             what it was trained on and what it can do
 """
 
 import difflib
-import hashlib
 import json
 import threading
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
 from pathlib import Path
@@ -22,12 +21,13 @@ from safetensors.torch import save_file
 from lm2.files import replace_folder, state
 from lm2.model.config import LM2Config
 from lm2.model.lm2 import LM2
-from lm2.serialize import digest_of
+from lm2.model.weights import in_memory
 from lm2.shown import shown
 from lm2.text.tokens import Tokenizer
 from lm2.weights import bundled
+from lm2.weights.adapter import read_adapter
 from lm2.weights.cost import WORKING_BYTES
-from lm2.weights.folder import FORMAT, ModelFiles, check_size, read_own
+from lm2.weights.folder import FORMAT, ModelFiles, check_size, read_own, setup_digest
 from lm2.weights.gguf_model import read_gguf
 from lm2.weights.huggingface import is_llama, read_folder
 from lm2.weights.released import read_released
@@ -125,9 +125,7 @@ class Checkpoint:
 
     @property
     def memory_parameters(self) -> int:
-        return sum(
-            weight.numel() for name, weight in self.model.weights().items() if ".mem." in name or name == "bank_start"
-        )
+        return sum(weight.numel() for name, weight in self.model.weights().items() if in_memory(name))
 
     @property
     def parameters(self) -> int:
@@ -158,13 +156,17 @@ def choose_device(device: str) -> torch.device:
 
 
 def load(name_or_path: str | Path, device: str = "auto", dtype: str = "float32") -> Checkpoint:
-    """Open a bundled checkpoint, a folder in our format, a .pt file of the released code, or a Llama.
+    """Open a bundled checkpoint, a folder in our format, a .pt file of the released code, a Llama, or an adapter.
 
     A Llama is a Hugging Face folder or a .gguf file. It becomes a model without memory, whose tokens see all earlier
     ones, with segments as long as the positions it was trained on, at most 2048.
 
     A .pt file needs tokenizer.json beside it and, unless it has the released size, config.json in our format with
     `"memory": "release"`. Code in it does not run.
+
+    An adapter is the folder that `lm2 train` writes where it trains a memory alone. The model is its base, with the
+    memory and with the LoRA merged. The base is what the environment variable LM2_BASE names, else where it was in
+    training, else a bundled checkpoint or an installed package's file of that name.
 
     Raises CheckpointError with what is wrong, where, and what was expected.
     """
@@ -191,31 +193,31 @@ def load(name_or_path: str | Path, device: str = "auto", dtype: str = "float32")
 
 
 def _open(name: str, device: torch.device, dtype: torch.dtype) -> Checkpoint:
-    files = _read(name)
-    model, digest = LM2.empty(files.config, device, dtype), hashlib.sha256()
+    files = read_files(name)
+    model = LM2.empty(files.config, device, dtype)
     try:
         model.load_weights(files.weights)
     except ValueError as error:
         raise ValueError(f"{', '.join(map(str, files.paths))}: {error}") from error
-    for path in files.paths:
-        with path.open("rb") as file:
-            hashlib.file_digest(file, lambda: digest)
     return Checkpoint(
         name=name,
         model=model,
         tokenizer=files.tokenizer,
-        digest=digest_of_model(files.config, files.tokenizer, digest.hexdigest()),
-        weights_digest=digest.hexdigest(),
+        digest=files.digest,
+        weights_digest=files.weights_digest,
         card=files.card,
     )
 
 
-def _read(name: str) -> ModelFiles:
+def read_files(name: str) -> ModelFiles:
+    """The content of the files that a name or path stands for. Raises ValueError as `load` raises CheckpointError."""
     path = bundled.path_of(name)
     if (path.suffix == ".gguf" and path.is_file()) or (name and is_llama(path)):
         files = read_gguf(path) if path.is_file() else read_folder(path)
         check_size(files.tokenizer, f"the tokenizer of {path}", files.config)
         return files
+    if name and bundled.is_adapter(path):
+        return read_adapter(path, read_files).merged()
     if name and path.is_dir():
         return read_own(path)
     if path.suffix == ".pt" and path.is_file():
@@ -239,23 +241,3 @@ def save(folder: Path, model: LM2, tokenizer: Tokenizer, card: str) -> None:
         save_file(weights, temporary / "model.safetensors")
         (temporary / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
         (temporary / "card.md").write_text(card, encoding="utf-8")
-
-
-def setup_digest(config: LM2Config, tokenizer: Tokenizer) -> str:
-    """SHA-256 of configuration and tokenizer.
-
-    Fields at their default are left out, so that a new field does not change the digests of models without it.
-    """
-    chosen = {field.name for field in fields(config) if getattr(config, field.name) != field.default}
-    return digest_of(
-        {
-            "config": {name: value for name, value in config.to_json().items() if name in chosen},
-            "tokenizer": tokenizer.to_json(),
-            **({"bos": tokenizer.bos} if tokenizer.adds_bos else {}),
-        }
-    )
-
-
-def digest_of_model(config: LM2Config, tokenizer: Tokenizer, weights_digest: str) -> str:
-    """SHA-256 of `setup_digest` and the digest of the weights' files."""
-    return digest_of({"setup": setup_digest(config, tokenizer), "weights": weights_digest})

@@ -1,8 +1,10 @@
 """Checkpoint folders in our format: configuration, weights, tokenizer and card."""
 
+import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 
 from torch import Tensor
@@ -11,7 +13,7 @@ from lm2.files import read_json, read_text
 from lm2.model.config import LM2Config
 from lm2.model.lm2 import LM2
 from lm2.model.weights import check_shapes
-from lm2.serialize import as_bool, as_text
+from lm2.serialize import as_bool, as_text, digest_of
 from lm2.shown import shown
 from lm2.text.tokens import Tokenizer
 from lm2.weights.weight_files import read_safetensors, safetensors_shapes
@@ -30,6 +32,40 @@ class ModelFiles:
     paths: tuple[Path, ...]
     """The files of weights, in order of name."""
     card: str
+
+    @cached_property
+    def weights_digest(self) -> str:
+        """SHA-256 of the files of weights."""
+        digest = hashlib.sha256()
+        for path in self.paths:
+            with path.open("rb") as file:
+                hashlib.file_digest(file, lambda: digest)
+        return digest.hexdigest()
+
+    @property
+    def digest(self) -> str:
+        """As `digest_of_model` makes it."""
+        return digest_of_model(self.config, self.tokenizer, self.weights_digest)
+
+
+def setup_digest(config: LM2Config, tokenizer: Tokenizer) -> str:
+    """SHA-256 of configuration and tokenizer.
+
+    Fields at their default are left out, so that a new field does not change the digests of models without it.
+    """
+    chosen = {field.name for field in fields(config) if getattr(config, field.name) != field.default}
+    return digest_of(
+        {
+            "config": {name: value for name, value in config.to_json().items() if name in chosen},
+            "tokenizer": tokenizer.to_json(),
+            **({"bos": tokenizer.bos} if tokenizer.adds_bos else {}),
+        }
+    )
+
+
+def digest_of_model(config: LM2Config, tokenizer: Tokenizer, weights_digest: str) -> str:
+    """SHA-256 of `setup_digest` and the digest of the weights' files."""
+    return digest_of({"setup": setup_digest(config, tokenizer), "weights": weights_digest})
 
 
 def read_own(folder: Path) -> ModelFiles:

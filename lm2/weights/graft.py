@@ -5,9 +5,10 @@ import hashlib
 import safetensors.torch
 import torch
 
-from lm2.model.kinds.gated import grafted, silence
+from lm2.model.kinds.gated import grafted
 from lm2.model.lm2 import LM2
-from lm2.weights.checkpoint import Checkpoint, digest_of_model
+from lm2.weights.checkpoint import Checkpoint
+from lm2.weights.folder import digest_of_model
 
 
 def graft(
@@ -36,7 +37,7 @@ def graft(
         model = LM2(config)
     model.initialise(generator)
     model.load_weights(model.weights() | checkpoint.model.weights())
-    silence(model)
+    config.memory.design.silence(model)
     like = checkpoint.model.embed.weight
     model.to(device=like.device, dtype=like.dtype)
     weights = safetensors.torch.save({name: weight.contiguous().cpu() for name, weight in model.weights().items()})

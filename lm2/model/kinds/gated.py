@@ -62,24 +62,23 @@ class GatedMemory(BlockMemory):
     def begin_as(self, attention: Attention) -> None:
         """Initialise from trained self-attention.
 
-        Reading starts with copies of its projections. Writing starts by copying tokens: values and candidate are
+        Reading starts with copies of its projections, where query heads share keys and values with a copy for each.
+        Writing starts by copying tokens: values and candidate are
         identities, and all heads of a slot attend to the same token, sharply, so that a slot holds one token and not a
         mean of many, which would lose what belongs together.
 
         Raises ValueError for sizes that cannot be copied.
         """
-        shapes = {
-            tuple(weight.shape)
-            for weight in (attention.q.weight, attention.k.weight, self.read_k.weight, self.write_v.weight)
-        }
-        if len(shapes) != 1 or attention.n_heads != self.heads or attention.q.bias is not None:
+        square = {tuple(weight.shape) for weight in (attention.q.weight, self.read_k.weight, self.write_v.weight)}
+        if len(square) != 1 or attention.n_heads != self.heads or attention.q.bias is not None:
             raise ValueError(
-                "a memory can begin as attention where slot_dim is d_model, memory_heads, n_heads and"
-                " n_key_value_heads are equal, and queries, keys and values have no biases"
+                "a memory can begin as attention where slot_dim and the width of all heads are d_model, memory_heads is"
+                " n_heads, and queries, keys and values have no biases"
             )
         self.read_q.weight.copy_(attention.q.weight)
-        self.read_k.weight.copy_(attention.k.weight)
-        self.read_v.weight.copy_(attention.v.weight)
+        for read, layer in ((self.read_k, attention.k), (self.read_v, attention.v)):
+            heads = layer.weight.unflatten(0, (attention.n_kv, -1))
+            read.weight.copy_(heads.repeat_interleave(attention.n_heads // attention.n_kv, dim=0).flatten(0, 1))
         self.o.weight.copy_(attention.o.weight)
         for layer in (self.write_v, self.candidate):
             nn.init.eye_(layer.weight)
@@ -150,6 +149,11 @@ class Gated(MemoryDesign):
     def block(self, config: LM2Config, layer: int) -> GatedMemory:
         return GatedMemory(config)
 
+    @torch.no_grad()
+    def silence(self, model: LM2) -> None:
+        for layer in model.config.memory_layers:
+            model.blocks[layer].mem.o.weight.zero_()
+
     def without_writing(self, config: LM2Config, layer: int, tokens: Sequence[int], all_tokens: bool) -> Iterator[Fill]:
         yield Fill(Site.WRITE_SCORES, -math.inf, {3: tokens})
         if all_tokens:  # a softmax over nothing is NaN; closed input gates and open forget gates keep the bank
@@ -195,13 +199,6 @@ def grafted(
         memory_heads=memory_heads,
         memory_layers=memory_layers,
     )
-
-
-@torch.no_grad()
-def silence(model: LM2) -> None:
-    """Make a gated memory add nothing to the stream until it is trained."""
-    for layer in model.config.memory_layers:
-        model.blocks[layer].mem.o.weight.zero_()
 
 
 DESIGN = Gated()

@@ -1,6 +1,7 @@
 """Laws of uploads: what is no checkpoint folder is refused in a sentence and leaves nothing behind."""
 
 import io
+import json
 import stat
 import tempfile
 import warnings
@@ -48,11 +49,18 @@ def _changed(data: bytes, *changes: tuple[bytes, int, bytes]) -> bytes:
     return bytes(held)
 
 
+def _adapter(base: str) -> bytes:
+    """An adapter whose base is at a place."""
+    values = {**bundled.ADAPTER, "base": {"name": "babi-llama", "path": base, "digest": ""}}
+    return _zip(("mine/config.json", json.dumps(values).encode()))
+
+
 _GOOD = _zip(("mine/config.json", b"{}" * 50), compression=zipfile.ZIP_DEFLATED)
 _LOCAL, _CENTRAL = b"PK\x03\x04", b"PK\x01\x02"
 REFUSED = {
     "empty": b"", "no zip": b"no zip", "cut": _GOOD[:60], "no checkpoint": _zip(("readme.txt", b"x")),
     "no files": _zip(),
+    "base elsewhere": _adapter("../../private"), "base at a root": _adapter("/private"),
     "above": _zip(("../outside/config.json", b"x")), "root": _zip(("/abs/config.json", b"x")),
     "drive": _zip(("C:/config.json", b"x")),
     "backslashes": _zip(("mine\\..\\..\\config.json", b"x")),

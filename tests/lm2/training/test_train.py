@@ -137,7 +137,7 @@ def test_documents_do_not_depend_on_the_model(tiny: TrainingConfig) -> None:
     )
     for step in range(tiny.steps):
         drawn = [
-            draw_documents(config, Lessons(known, ["It was."], tokenizer, config.model.segment_end), step, 0)
+            draw_documents(config, Lessons(known, ["It was."], tokenizer, config.model.segment_end), {}, step, 0)
             for config in (tiny, plain)
         ]
         assert drawn[0] == drawn[1]

@@ -28,7 +28,8 @@ from lm2.tasks.encoded_prompt import encode_prompt
 from lm2.tasks.simulator import simulate
 from lm2.text.tokens import BREAK, Tokenizer
 from lm2.training.curriculum import Lessons
-from lm2.weights.checkpoint import Checkpoint, CheckpointError, load, save, setup_digest
+from lm2.weights.checkpoint import Checkpoint, CheckpointError, load, save
+from lm2.weights.folder import setup_digest
 from lm2.weights.graft import graft
 
 BOS, TEXTS = "<|begin_of_text|>", ("Mary moved to the garden.", " Zoë 🙂", "<|begin_of_text|>Mary", "")

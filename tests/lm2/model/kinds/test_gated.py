@@ -160,11 +160,15 @@ def test_what_a_segment_wrote_can_be_read_in_the_next(gated: Checkpoint, ids) ->
     )
 
 
-def test_a_memory_can_begin_with_what_attention_has_learnt(gated_config: LM2Config, build, ids) -> None:
-    alike = replace(gated_config, slot_dim=gated_config.d_model, memory_heads=4, n_key_value_heads=4)
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+def test_a_memory_can_begin_with_what_attention_has_learnt(gated_config: LM2Config, build, ids, kv_heads: int) -> None:
+    alike = replace(gated_config, slot_dim=gated_config.d_model, memory_heads=4, n_key_value_heads=kv_heads)
     model = build(alike, name="toy-begun").model
     block = model.blocks[2]
     block.mem.begin_as(block.attn)
+    for read, layer in ((block.mem.read_k, block.attn.k), (block.mem.read_v, block.attn.v)):
+        heads, shared = read.weight.unflatten(0, (4, -1)), layer.weight.unflatten(0, (kv_heads, -1))
+        assert all(torch.equal(heads[head], shared[head * kv_heads // 4]) for head in range(4))
     _, cache = model.run_with_cache(ids(1, 7))
     assert torch.equal(block.mem.read_q.weight, block.attn.q.weight) and torch.equal(
         block.mem.o.weight, block.attn.o.weight
@@ -178,5 +182,5 @@ def test_a_memory_can_begin_with_what_attention_has_learnt(gated_config: LM2Conf
 
 def test_a_memory_of_other_sizes_cannot_begin_as_attention(gated: Checkpoint) -> None:
     block = gated.model.blocks[0]
-    with pytest.raises(ValueError, match="where slot_dim is d_model"):
+    with pytest.raises(ValueError, match="where slot_dim and the width of all heads are d_model"):
         block.mem.begin_as(block.attn)
