@@ -18,9 +18,12 @@ if TYPE_CHECKING:
 
 def add_train(commands: Commands) -> None:
     parser = commands.add(
-        "train", "train a model, or continue training it", _train, "Training that was stopped resumes where it was."
+        "train",
+        "train a model or a memory onto one, or continue training it",
+        _train,
+        "Training that was stopped resumes where it was.",
     )
-    words = "model, stories, tokenizer and stages, as in the bundled training.json files"
+    words = "model or start, stages and what they are about, as in the bundled training.json files"
     parser.add_argument("config", type=Path, metavar="CONFIG.json", help=words)
     words = "folder of the checkpoint and of the resumable state"
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help=words)

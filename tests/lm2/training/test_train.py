@@ -131,7 +131,7 @@ def test_documents_do_not_depend_on_the_model(tiny: TrainingConfig) -> None:
 
     known, held = _stories(tiny)
     assert {story.id for story in known}.isdisjoint(story.id for story in held) and len(held) == 6
-    tokenizer = Tokenizer.load(Path(tiny.tokenizer))
+    tokenizer = Tokenizer.load(Path(tiny.tokenizer or ""))
     plain = replace(
         tiny, model=replace(tiny.model, memory=MemoryKind.NONE, slots=0, slot_dim=0, memory_heads=0, memory_layers=())
     )
