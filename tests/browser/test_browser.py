@@ -380,7 +380,7 @@ def test_no_screen_asks_anybody_but_the_server_whatever_a_link_names(windows, ad
     requested = []
     page = windows["light"].new_page()
     page.on("request", lambda request: requested.append(request.url))
-    for screen in SCREENS:
+    for screen in sorted(SCREENS):
         page.goto(f"{address}/{screen}?{hostile}")
         page.wait_for_selector("[data-testid=stHeading]")
         _settle(page)
