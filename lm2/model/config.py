@@ -1,5 +1,6 @@
 """The configuration of a model: its sizes, its kind of memory, and checks that they fit together."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from enum import Enum
@@ -38,7 +39,7 @@ class BankStart(Enum):
     """A trained parameter."""
 
 
-_NEWER = ("head_dim", "qkv_bias", "o_bias", "mlp_bias", "memory_sizes")
+_NEWER = ("head_dim", "qkv_bias", "o_bias", "mlp_bias", "memory_sizes", "start_keeps")
 """Fields that the digests of earlier versions lack."""
 
 
@@ -82,11 +83,15 @@ class LM2Config(Spec):
     """Blocks with a memory."""
     bank_start: BankStart = BankStart.IDENTITY
     forget_bias: float = 3.0
-    """Initial bias of the forget gate: sigmoid(3) = 0.95 of an untouched slot survives a block."""
+    """Initial bias of each block's forget gate, where `start_keeps` is None: at 3, a slot that nothing writes keeps
+    sigmoid(3) = 0.95 of itself in each block that writes."""
     read_top_k: int | None = None
     """Slots kept in each read pattern, which is then renormalised; None keeps all."""
     gate_pooling: GatePooling = GatePooling.SEGMENT
     """RELEASE only."""
+    start_keeps: float | None = None
+    """The share of itself that a slot that nothing writes keeps in a segment at the start of training, however many
+    blocks write; None for `forget_bias` in each of them."""
     memory_sizes: Any = None
     """Sizes that only this kind of memory has: a value of its design's `own_sizes`, or its JSON form."""
 
@@ -117,6 +122,16 @@ class LM2Config(Spec):
                 f"attention_window {self.attention_window} is shorter than segment_length {self.segment_length}"
             )
         design = self.memory.design
+        if self.start_keeps is not None:
+            if not design.starts_keeping:
+                raise ValueError(f"only a gated memory can have start_keeps, not {design.title}")
+            if not 0 < self.start_keeps < 1:
+                raise ValueError(f"start_keeps must be between 0 and 1, not {self.start_keeps}")
+            if self.forget_bias != type(self).forget_bias:
+                raise ValueError(
+                    f"start_keeps {self.start_keeps} decides the forget gates' bias, so forget_bias"
+                    f" {self.forget_bias} must be left out"
+                )
         if design.own_sizes is not None:
             self.freeze(memory_sizes=parse_field("LM2Config.memory_sizes", design.own_sizes, self.memory_sizes))
         elif self.memory_sizes is not None:
@@ -126,6 +141,15 @@ class LM2Config(Spec):
     @property
     def d_head(self) -> int:
         return self.head_dim or self.d_model // self.n_heads
+
+    @property
+    def initial_forget_bias(self) -> float:
+        """The bias that each block's forget gate starts with. The bank passes through one gate in each block that
+        writes, so what it keeps in a segment is the product of what they keep."""
+        if self.start_keeps is None:
+            return self.forget_bias
+        in_a_block = math.log(self.start_keeps) / len(self.memory_layers)
+        return in_a_block - math.log(-math.expm1(in_a_block))
 
     @property
     def lookback(self) -> int | None:

@@ -95,14 +95,14 @@ class LM2(HookedModel):
         """Fresh weights, drawn from `generator` alone.
 
         Embeddings have a standard deviation of `embedding_std`, matrices one of 1/sqrt(fan_in), a tenth of that where
-        the memory adds to the stream. The forget gate's bias is `forget_bias`.
+        the memory adds to the stream. The forget gates' bias is `initial_forget_bias`.
         """
         for name, module in self.named_modules():
             if isinstance(module, nn.Linear) and module is not self.unembed:
                 scale = 0.1 if name.endswith(".mem.o") else 1.0
                 module.weight.normal_(0.0, scale / math.sqrt(module.in_features), generator=generator)
                 if module.bias is not None:
-                    module.bias.fill_(self.config.forget_bias if name.endswith(".mem.forget_gate") else 0.0)
+                    module.bias.fill_(self.config.initial_forget_bias if name.endswith(".mem.forget_gate") else 0.0)
         self.embed.weight.normal_(0.0, self.config.embedding_std, generator=generator)
         if not self.config.tied_embeddings:
             self.unembed.weight.normal_(0.0, 1 / math.sqrt(self.config.d_model), generator=generator)

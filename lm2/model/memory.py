@@ -106,6 +106,8 @@ class MemoryDesign(ABC):
     value, on a path that is linear if the gates are fixed (`pull_back`)."""
     begins_as_attention = False
     """Whether a block's memory can be initialised from self-attention, by its `begin_as`."""
+    starts_keeping = False
+    """Whether `LM2Config.start_keeps` sets what its forget gates keep at the start of training."""
     pattern_copies = 0
     """Extra arrays as large as the attention pattern that are in memory at once."""
 

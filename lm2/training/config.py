@@ -16,8 +16,25 @@ from lm2.training.curriculum import Stage
 from lm2.training.start import Start, Trained
 from lm2.weights.bundled import bundled_names
 
-NEWER = ("start", "train", "lora")
+_NEWER = ("start", "train", "lora", "cycles")
 """Fields that the digests of earlier versions lack."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cycle(Spec):
+    """A linear warm-up of the learning rate from 0 to its peak, and a half cosine from there down to its end."""
+
+    steps: int
+    peak: float
+    final: float
+    warmup_steps: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        within("steps", self.steps, 1, LARGEST_INT)
+        within("warmup_steps", self.warmup_steps, 0, self.steps)
+        if min(self.peak, self.final) < 0:
+            raise ValueError(f"a learning rate must not be negative, as peak {self.peak:g} or final {self.final:g} is")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +66,9 @@ class TrainingConfig(Spec):
     learning_rate: float = 2e-3
     final_learning_rate: float = 1e-4
     warmup_steps: int = 100
+    cycles: tuple[Cycle, ...] = ()
+    """The learning rate in several cycles, which span all steps. Where there are none it has one, by `learning_rate`,
+    `final_learning_rate` and `warmup_steps`, which otherwise do not count."""
     weight_decay: float = 0.01
     clip: float = 1.0
     checkpoint_every: int = 100
@@ -64,6 +84,9 @@ class TrainingConfig(Spec):
                 raise ValueError(f"{name} must not be negative, not {getattr(self, name):g}")
         if not self.stages or (not self.stories and any(stage.questions is None for stage in self.stages)):
             raise ValueError(f"needs stories and stages, not {self.stories} and {self.stages}")
+        spanned = sum(cycle.steps for cycle in self.cycles)
+        if self.cycles and spanned != self.steps:
+            raise ValueError(f"the cycles of the learning rate must span the stages' {self.steps} steps, not {spanned}")
         if (self.tokenizer is None) == (self.start is None):
             raise ValueError(
                 f"needs either a tokenizer or a start, which has one, not {self.tokenizer} and {self.start}"
@@ -91,10 +114,10 @@ class TrainingConfig(Spec):
 
     def to_json(self) -> dict[str, Any]:
         """As in `Spec`, but without newer fields at their default, so that digests stay those of earlier versions."""
-        defaults = {field.name: field.default for field in fields(self) if field.name in NEWER}
+        defaults = {field.name: field.default for field in fields(self) if field.name in _NEWER}
         values = super().to_json()
         return {
-            name: value for name, value in values.items() if name not in NEWER or getattr(self, name) != defaults[name]
+            name: value for name, value in values.items() if name not in _NEWER or getattr(self, name) != defaults[name]
         }
 
     @property
@@ -158,9 +181,17 @@ def _locate(name: str, folder: Path) -> str:
 
 
 def learning_rate(config: TrainingConfig, step: int) -> float:
-    """Linear warm-up, then a half cosine down to `final_learning_rate`."""
-    if step < config.warmup_steps:
-        return config.learning_rate * (step + 1) / config.warmup_steps
-    done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
-    least = config.final_learning_rate
-    return least + (config.learning_rate - least) * (1 + math.cos(math.pi * done)) / 2
+    """The learning rate of a step, by the cycle that it lies in."""
+    for cycle in config.cycles:
+        if step < cycle.steps:
+            return _rate(step, cycle.steps, cycle.peak, cycle.final, cycle.warmup_steps)
+        step -= cycle.steps
+    return _rate(step, config.steps, config.learning_rate, config.final_learning_rate, config.warmup_steps)
+
+
+def _rate(step: int, steps: int, peak: float, final: float, warmup_steps: int) -> float:
+    """Linear warm-up, then a half cosine down to `final`."""
+    if step < warmup_steps:
+        return peak * (step + 1) / warmup_steps
+    done = (step - warmup_steps) / max(1, steps - warmup_steps)
+    return final + (peak - final) * (1 + math.cos(math.pi * done)) / 2

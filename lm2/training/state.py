@@ -29,7 +29,7 @@ from lm2.origin import differing, made_by
 from lm2.sealed import DamagedError, is_sealed, unseal, write_sealed
 from lm2.shown import shown
 from lm2.tasks.sets.question_set import file_of, pinned
-from lm2.training.config import NEWER, TrainingConfig
+from lm2.training.config import TrainingConfig
 from lm2.weights.bundled import path_of
 
 _LOG = logging.getLogger(__name__)
@@ -113,10 +113,11 @@ def _read_progress(head: Path, config: TrainingConfig) -> dict[str, Any]:
         return values | {"state": "state.safetensors"}
     values = unseal(values, _KIND, _FIELDS, str(head))
     now = _config_values(config)
+    there = values["config"]
     changes = [
-        f"{name} ({shown(value)} there, {shown(now.get(name))} here)"
-        for name, value in {**dict.fromkeys(NEWER), **values["config"]}.items()
-        if now.get(name) != value
+        f"{name} ({shown(there.get(name))} there, {shown(now.get(name))} here)"
+        for name in there | now
+        if there.get(name) != now.get(name)
     ]
     if changes:
         raise ValueError(

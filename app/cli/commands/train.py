@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from app.cli.shell.arguments import check_file, check_folder, errors_name, whole
 from app.cli.shell.output import Output, write_file, written
 from app.cli.shell.parser import Commands
 from app.cli.shell.progress import OnProgress, progress
+from lm2.serialize import LARGEST_INT
 from lm2.shown import shown
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ def add_train(commands: Commands) -> None:
     )
     words = "model or start, stages and what they are about, as in the bundled training.json files"
     parser.add_argument("config", type=Path, metavar="CONFIG.json", help=words)
+    words = "in place of the configuration's"
+    parser.add_argument("--seed", type=whole_number(0, LARGEST_INT), metavar="N", help=words)
     words = "folder of the checkpoint and of the resumable state"
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help=words)
 
@@ -59,6 +63,8 @@ def _train(chosen: argparse.Namespace) -> Output | None:
 
     check_folder(chosen.out, "training", "checkpoint")
     config, losses = TrainingConfig.load(chosen.config), []
+    if chosen.seed is not None:
+        config = replace(config, seed=chosen.seed)
     with ExitStack() as stack, errors_name(chosen.config):
         bars: list[OnProgress] = []
 

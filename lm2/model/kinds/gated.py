@@ -145,6 +145,7 @@ class Gated(MemoryDesign):
     sites = tuple(site for site in Site if site.in_memory)
     terms_by_slot = True
     begins_as_attention = True
+    starts_keeping = True
 
     def block(self, config: LM2Config, layer: int) -> GatedMemory:
         return GatedMemory(config)
@@ -190,7 +191,8 @@ class Gated(MemoryDesign):
 def grafted(
     config: LM2Config, *, slots: int, slot_dim: int, memory_heads: int, memory_layers: tuple[int, ...]
 ) -> LM2Config:
-    """The configuration of a model with a gated memory added. Raises ValueError for sizes that cannot be built."""
+    """The configuration of a model with a gated memory added, which starts with keeping 0.99 of what it holds in each
+    segment. Raises ValueError for sizes that cannot be built."""
     return replace(
         config,
         memory=MemoryKind.GATED,
@@ -198,6 +200,8 @@ def grafted(
         slot_dim=slot_dim,
         memory_heads=memory_heads,
         memory_layers=memory_layers,
+        forget_bias=LM2Config.forget_bias,
+        start_keeps=0.99,
     )
 
 

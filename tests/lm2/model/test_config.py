@@ -28,6 +28,9 @@ ROPE = {"factor": 2.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "origina
         ({"memory_heads": 8}, "slot_dim 12 does not divide among memory_heads 8"),
         ({"slots": 13}, "13 > 12"),
         ({"read_top_k": 6}, r"1..5 \(slots\), not 6"),
+        ({"start_keeps": 1.0}, "start_keeps must be between 0 and 1, not 1.0"),
+        ({"start_keeps": 0.9, "forget_bias": 6.0}, "0.9 decides .*forget_bias 6.0 must be left out"),
+        ({"start_keeps": 0.9, "memory": MemoryKind.TOKENS}, "only a gated memory .*not memory tokens"),
         ({"memory": MemoryKind.RELEASE}, "not 7, 5, 12, 16"),
         ({"memory": MemoryKind.NONE}, "0 slots and no memory_layers, not 5"),
     ],
@@ -41,6 +44,12 @@ def test_sizes_that_cannot_be_built_are_refused_with_their_numbers(
 
 def test_a_learned_bank_may_have_more_slots_than_columns(gated_config: LM2Config) -> None:
     assert replace(gated_config, slots=13, bank_start=BankStart.LEARNED).slots == 13
+
+
+def test_a_config_without_start_keeps_has_the_json_of_earlier_versions(gated_config: LM2Config) -> None:
+    assert "start_keeps" not in gated_config.to_json()
+    keeping = replace(gated_config, start_keeps=0.99)
+    assert LM2Config.from_json(keeping.to_json()) == keeping and keeping.digest != gated_config.digest
 
 
 def test_json_gives_the_config_back(gated_config: LM2Config) -> None:

@@ -16,7 +16,7 @@ from lm2.model.lm2 import LM2
 from lm2.tasks.babi_files import write
 from lm2.tasks.simulator import simulate
 from lm2.text.tokens import Tokenizer
-from lm2.training.config import TrainingConfig, learning_rate
+from lm2.training.config import Cycle, TrainingConfig, learning_rate
 from lm2.training.curriculum import Lessons, Phase, Stage, TrainingDocument, TrainingQuestion
 from lm2.training.rollout import Rollout
 from lm2.training.state import Progress, resume, save_state
@@ -194,6 +194,50 @@ def test_the_learning_rate_rises_in_a_line_and_falls_in_half_a_cosine(tiny: Trai
     assert rates[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
     assert rates[10] == 1.0 and all(a > b for a, b in pairwise(rates[10:]))
     assert rates[55] == pytest.approx(0.55) and rates[99] == pytest.approx(0.1, abs=1e-3)
+
+
+def test_one_cycle_is_the_schedule_without_cycles_bitwise(tiny: TrainingConfig) -> None:
+    cycle = Cycle(steps=6, peak=tiny.learning_rate, final=tiny.final_learning_rate, warmup_steps=2)
+    cycled = replace(tiny, cycles=(cycle,))
+    assert [learning_rate(cycled, step) for step in range(6)] == [learning_rate(tiny, step) for step in range(6)]
+    assert "cycles" not in tiny.to_json() and TrainingConfig.from_json(cycled.to_json()) == cycled
+
+
+def test_each_cycle_rises_to_its_peak_and_falls_towards_its_end(tiny: TrainingConfig) -> None:
+    cycles = (Cycle(steps=60, peak=1.0, final=0.1, warmup_steps=10), Cycle(steps=40, peak=0.5, final=0.0))
+    config = replace(tiny, stages=(Stage(steps=100, phase=Phase.REPEAT),), cycles=cycles)
+    rates = [learning_rate(config, step) for step in range(100)]
+    assert rates[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
+    assert rates[10] == 1.0 and all(a > b for a, b in pairwise(rates[10:60])) and rates[59] > 0.1
+    assert rates[60] == 0.5 and rates[80] == pytest.approx(0.25) and all(a > b for a, b in pairwise(rates[60:]))
+
+
+@pytest.mark.parametrize(
+    ("cycles", "said"),
+    [
+        ([{"steps": 5, "peak": 1.0, "final": 0.1}], "must span the stages' 6 steps, not 5"),
+        ([{"steps": 0, "peak": 1.0, "final": 0.1}], "steps must be at least 1, not 0"),
+        ([{"steps": 6, "peak": 1.0, "final": 0.1, "warmup_steps": 7}], "warmup_steps must be at most 6, not 7"),
+        ([{"steps": 6, "peak": 1.0, "final": -0.1}], "must not be negative, as peak 1 or final -0.1 is"),
+        ([{"steps": 6}], "Cycle cannot be made from .*needs steps and peak and final"),
+    ],
+)
+def test_cycles_that_cannot_be_are_refused_in_a_sentence(tiny: TrainingConfig, cycles: list[dict], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        TrainingConfig.from_json(tiny.to_json() | {"cycles": cycles})
+
+
+def test_a_state_without_cycles_is_continued_without_them_and_not_with_them(
+    tiny: TrainingConfig, tmp_path: Path
+) -> None:
+    _kept(tiny, tmp_path / "training")
+    assert "cycles" not in json.loads((tmp_path / "training" / "progress.json").read_text())["config"]  # as in 0.1
+    assert _resumed(tiny, tmp_path / "training")[0].step == 3
+    cycled = replace(tiny, cycles=(Cycle(steps=6, peak=1e-3, final=1e-4),))
+    with pytest.raises(ValueError, match=r"another configuration: cycles \(None there"):
+        _resumed(cycled, tmp_path / "training")
+    _kept(cycled, tmp_path / "cycled")
+    assert _resumed(cycled, tmp_path / "cycled")[0].step == 3
 
 
 def test_a_configuration_file_names_its_stories_beside_itself(tiny: TrainingConfig, tmp_path: Path) -> None:

@@ -28,7 +28,13 @@ def test_a_grafted_memory_changes_no_logit_of_any_segment(
     plain = build(replace(plain_config, tied_embeddings=tied, attention_window=window), 3)
     one = grafted(plain)
     assert one.config == replace(
-        plain.config, memory=MemoryKind.GATED, slots=5, slot_dim=12, memory_heads=2, memory_layers=(0, 2)
+        plain.config,
+        memory=MemoryKind.GATED,
+        slots=5,
+        slot_dim=12,
+        memory_heads=2,
+        memory_layers=(0, 2),
+        start_keeps=0.99,
     )
     with_memory, without = (run(c, RunSpec(checkpoint=c.name, text=text)) for c in (one, plain))
     assert len(without.segments) >= 4 and np.array_equal(with_memory.logits, without.logits)

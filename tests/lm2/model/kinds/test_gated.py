@@ -184,3 +184,29 @@ def test_a_memory_of_other_sizes_cannot_begin_as_attention(gated: Checkpoint) ->
     block = gated.model.blocks[0]
     with pytest.raises(ValueError, match="where slot_dim and the width of all heads are d_model"):
         block.mem.begin_as(block.attn)
+
+
+def silent_slots_keep(config: LM2Config) -> torch.Tensor:
+    """The share of itself that each feature of a slot keeps in a segment that writes nothing, as training starts.
+
+    The slots are so faint that their own content does not move the gates.
+    """
+    model = LM2(config)
+    model.initialise(torch.Generator().manual_seed(0))
+    bank = torch.full((1, config.slots, config.slot_dim), 1e-6)
+    points = [f"blocks.{layer}.mem.hook_write_pattern" for layer in config.memory_layers]
+    with torch.no_grad(), model.hooks(fwd_hooks=[(point, lambda pattern, hook: 0 * pattern) for point in points]):
+        return model.segment(torch.tensor([[5, 6, 7]]), bank).bank / bank
+
+
+@pytest.mark.parametrize("writing", [(1,), (0, 2), (0, 1, 2, 3)])
+@pytest.mark.parametrize("share", [0.5, 0.99])
+def test_at_the_start_a_slot_that_nothing_writes_keeps_its_share_however_many_blocks_write(
+    gated_config: LM2Config, writing: tuple[int, ...], share: float
+) -> None:
+    config = replace(gated_config, n_layers=4, memory_layers=writing)
+    kept = silent_slots_keep(replace(config, start_keeps=share))
+    torch.testing.assert_close(kept, torch.full_like(kept, share), rtol=0, atol=1e-3)
+    by_block = silent_slots_keep(replace(config, forget_bias=2.0))
+    expected = torch.tensor(2.0).sigmoid() ** len(writing)
+    torch.testing.assert_close(by_block, expected.expand_as(by_block), rtol=0, atol=1e-3)
