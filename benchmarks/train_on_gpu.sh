@@ -5,7 +5,7 @@
 #
 # The model of recipe R and seed S goes to OUT/R-sS, its log to OUT/R-sS.log. Called again, it goes on with what is not
 # finished, from the last state that was saved (every 100 steps). Without recipes, it trains those of benchmarks/recipes:
-# nine models, about 2 GiB of GPU memory each. LM2_DATA_DIR must be set.
+# nine models. LM2_DATA_DIR must be set.
 #
 # Tested on CPUs only: it has not yet run on a GPU. One LM2 with a memory in four blocks took 0.1 to 0.9 s a step on an
 # H200, because launching its small operations takes longer than computing them, so one process leaves a GPU mostly idle.
