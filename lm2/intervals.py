@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isnan, sqrt
+from math import hypot, isnan, sqrt
 from typing import NamedTuple
 
 import numpy as np
@@ -45,13 +45,14 @@ class Difference:
     high: float
 
 
-def rate(right: Sequence[float], groups: Sequence[str]) -> Rate:
+def rate(right: Sequence[float], groups: Sequence[str], *, seeds: int = 1) -> Rate:
     """Accuracy with a Wilson 95 % interval (Wilson 1927) for the effective sample size of clustered items.
 
     `groups` has the group of each item, such as its story: items of one group share their facts. The sample size is
     divided by the design effect (Kish 1965), the variance of the mean over whole groups divided by the binomial one,
     at least 1. Items may be right in part, from 0 to 1: they vary less than the binomial has it, and the interval is
-    no narrower than it should be. Raises ValueError for no items.
+    no narrower than it should be. Where an item's number is a mean over `seeds` models, as many answers are counted;
+    the interval is for other items and the same models. Raises ValueError for no items.
     """
     n = len(right)
     if not n:
@@ -59,13 +60,11 @@ def rate(right: Sequence[float], groups: Sequence[str]) -> Rate:
     accuracy = sum(right) / n
     deviations = _deviations(right, groups)
     k = len(deviations)
-    effective = float(n)
-    if k > 1 and 0 < accuracy < 1:
-        sums = np.array([*deviations.values()])
+    effective = float(k)
+    if k > 1 and 0 < accuracy < 1:  # else all is right or wrong, or of one group: the spread between groups is unknown
+        sums, answers = np.array([*deviations.values()]), n * seeds
         variance = k / (k - 1) * float((sums**2).sum()) / n**2
-        effective = n / max(1.0, variance / (accuracy * (1 - accuracy) / n))
-    elif k < n:  # all right or all wrong: the spread between groups is unknown
-        effective = float(k)
+        effective = answers / max(1.0, variance / (accuracy * (1 - accuracy) / answers))
     z = 1.959964
     scale = 1 + z**2 / effective
     centre = (accuracy + z**2 / (2 * effective)) / scale
@@ -127,3 +126,31 @@ def difference(first: Sequence[float], second: Sequence[float], groups: Sequence
     ends = [0.025, 0.975]
     low, high = np.quantile(bootstrap(pairs[:, None], groups, seed=seed)[:, 0], ends) if count > 1 else (np.nan, np.nan)
     return Difference(n=len(pairs), groups=count, mean=float(pairs.mean()), low=float(low), high=float(high))
+
+
+def half_over_seeds(*samples: Float[np.ndarray, "seed"]) -> float:
+    """Half of a 95 % interval of a mean over training seeds, as far as seeds make it vary; of several samples, of the
+    sum or difference of their means. By Student's t (1908), with the degrees of freedom of Satterthwaite (1946).
+
+    A sample of one seed says nothing about others, and adds 0.
+
+    Seeds and stories are crossed: every seed answers the same stories. The two-way bootstrap, which draws both with
+    replacement (the pigeonhole bootstrap, Owen 2007), is not used, because it knows no seed beyond the few that there
+    are: with three, a 95 % interval must be 4.3 standard errors wide to each side, and no draw lies beyond the best or
+    worst of them.
+    """
+    from scipy.special import stdtrit  # slow to import, and not needed to draw a page
+
+    parts = [(float(np.var(sample, ddof=1)) / len(sample), len(sample) - 1) for sample in samples if len(sample) > 1]
+    variance = sum(part for part, _ in parts)
+    if not variance:
+        return 0.0
+    freedom = variance**2 / sum(part**2 / of_part for part, of_part in parts)
+    return float(stdtrit(freedom, 0.975)) * sqrt(variance)
+
+
+def over_seeds(mean: float, low: float, high: float, half: float) -> tuple[float, float]:
+    """Ends of the interval for other stories and other seeds, from those for other stories and the half for other
+    seeds: halves add up as squares (Zou and Donner 2008). What differs from seed to seed by the draw of stories is in
+    both, so that the interval is rather too wide than too narrow."""
+    return (mean - hypot(mean - low, half), mean + hypot(high - mean, half)) if half else (low, high)

@@ -9,6 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from lm2.evaluation.recipes import Recipe, check_recipes
 from lm2.tasks.babilong import length_tokens
 from lm2.tasks.sets.question_set import pinned, questions
 from lm2.weights import bundled
@@ -30,6 +31,8 @@ class Evaluation:
 
     models: tuple[str, ...]
     """Names or paths, as `lm2.load` takes them."""
+    recipes: tuple[Recipe, ...] = ()
+    """Which of the models are seeds of one recipe; the answers do not depend on it."""
     sets: tuple[str, ...] = ()
     """Names of question sets, which `questions` reads; then there are no tasks, and what follows them is not used."""
     count: int | None = None
@@ -54,6 +57,7 @@ class Evaluation:
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
+        check_recipes(self.recipes, self.models)
         if self.sets:
             if not self.models or self.tasks or self.lengths or self.samples:
                 raise ValueError(f"an evaluation of question sets needs models, and no tasks or lengths, not {self}")

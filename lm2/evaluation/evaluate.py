@@ -20,7 +20,7 @@ from joblib import Parallel, delayed, parallel_config
 from lm2.evaluation.answer_store import AnsweringModel, AnswerStore
 from lm2.evaluation.cells import Answered, Evaluation, EvaluationCell, cells
 from lm2.evaluation.items import AskedItem, cost, items, key_of
-from lm2.evaluation.results import DIFFERENCES, SKIPPED, TABLE, seal_results
+from lm2.evaluation.results import DIFFERENCES, RECIPE, SKIPPED, TABLE, seal_results
 from lm2.evaluation.tables import Row, differences, table
 from lm2.files import write_table
 from lm2.model.finite import of_model
@@ -183,8 +183,8 @@ def _held(
 
 
 def _write_tables(evaluation: Evaluation, out: Path, models: dict[str, AnsweringModel]) -> None:
-    """table.csv, table.parquet: a row per model, set (or task and length) and metric. differences.csv,
-    differences.parquet: models in pairs."""
+    """table.csv, table.parquet: a row per recipe or model, set (or task and length) and metric. differences.csv,
+    differences.parquet: these in pairs."""
     done = {cell: answered for cell, answered in _held(evaluation, AnswerStore(out), models).items() if answered}
     for cell, answered in done.items():
         if all(item.skipped for item in answered):
@@ -195,7 +195,9 @@ def _write_tables(evaluation: Evaluation, out: Path, models: dict[str, Answering
                 cell.task,
                 answered[0].skipped,
             )
-    columns = (*TABLE, SKIPPED) if evaluation.sets else TABLE
-    for name, rows, names in (("table", table(done), columns), ("differences", differences(done), DIFFERENCES)):
+    recipes = evaluation.recipes
+    columns = (*TABLE, *([SKIPPED] if evaluation.sets else []), *([RECIPE] if recipes else []))
+    both = (("table", table(done, recipes), columns), ("differences", differences(done, recipes), DIFFERENCES))
+    for name, rows, names in both:
         write_table(pd.DataFrame(rows, columns=list(names)), out, name)
     seal_results(out, {name: model._asdict() for name, model in models.items()})

@@ -4,7 +4,7 @@ either; or tables of question sets."""
 import itertools
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Sequence
 
 import pandas as pd
 
@@ -18,6 +18,8 @@ from lm2.markdown import table
 def markdown(results: Results, command: str) -> str:
     """The whole report. `command` is what made the results, and makes them again."""
     made_by = f"Made by\n\n```\n{command}\n```"
+    seeds = [f"- {_escaped(note)}" for note in seed_notes(results)]
+    made_by = "\n\n".join([made_by, *(["## Seeds", "\n".join(seeds)] if seeds else [])])
     if not results.lengths:
         sections = [(f"## Scoring: {metric}", *_sets(results, metric)) for metric in results.metrics]
         return "\n\n".join(["# Question sets", made_by, *itertools.chain(*sections)]) + "\n"
@@ -44,19 +46,22 @@ def _sets(results: Results, metric: str) -> Iterator[str]:
             shares = [share(here.loc[model]) if model in here.index else "" for model in results.models]
             constant = f"{_escaped(first['constant'])} {100 * first['constant_mean']:.1f}".strip()
             skipped = "/".join(str(here.loc[model, SKIPPED]) if model in here.index else "" for model in results.models)
+            shares += _seed_shares(results, here)
             lines.append([_escaped(name), *shares, str(first["n"]), constant, f"{100 * first['ceiling']:.1f}", skipped])
-    yield table(["question set", *results.models, "items", chance, "ceiling", "skipped"], lines)
+    headers = [*results.models, *seed_headers(results)]
+    yield table(["question set", *headers, "items", chance, "ceiling", "skipped"], lines)
     rows = results.differences.loc[
         (results.differences["metric"] == metric) & (results.differences["kind"] == "difference")
     ]
-    order = {model: index for index, model in enumerate(results.models)}
-    lines = [
-        [f"{row['model']} - {row['baseline']}", _escaped(row["task"]), share(row, sign=True), str(row["n"])]
-        for _, row in rows.iterrows()
-        if order[row["model"]] < order[row["baseline"]]  # the other way round would say the same
-    ]
+    lines = []
+    for model, baseline in itertools.combinations(results.models, 2):
+        for _, row in rows.loc[(rows["model"] == model) & (rows["baseline"] == baseline)].iterrows():
+            by_seed = _seed_differences(results, model, baseline, rows.loc[rows["task"] == row["task"]])
+            task, difference = _escaped(row["task"]), share(row, sign=True)
+            lines.append([f"{model} - {baseline}", task, difference, *by_seed, str(row["n"])])
     if lines:
-        yield "Same items, paired:\n\n" + table(["models", "question set", "difference (points)", "items"], lines)
+        headers = ["difference (points)", *(["by seed"] if results.recipes else [])]
+        yield "Same items, paired:\n\n" + table(["models", "question set", *headers, "items"], lines)
 
 
 def _escaped(text: str) -> str:
@@ -74,6 +79,7 @@ def _by_length(results: Results, metric: str) -> str:
         if not here.empty:
             first = here.iloc[0]
             shares = [share(here.loc[model]) if model in here.index else "" for model in results.models]
+            shares += _seed_shares(results, here)
             lines.append(
                 [
                     length,
@@ -84,25 +90,27 @@ def _by_length(results: Results, metric: str) -> str:
                 ]
             )
     return "Mean over tasks, accuracy in % (95 % interval, clustered by story):\n\n" + table(
-        ["length", *results.models, "best constants", "ceiling", "items"], lines
+        ["length", *results.models, *seed_headers(results), "best constants", "ceiling", "items"], lines
     )
 
 
 def _leads(results: Results, metric: str) -> str:
     rows = results.differences.loc[(results.differences["task"] == "mean") & (results.differences["metric"] == metric)]
     lines = []
-    for model, baseline in dict.fromkeys(zip(rows["model"], rows["baseline"])):
+    for model, baseline in itertools.combinations(results.models, 2):  # the other way round would say the same
         pair = rows.loc[(rows["model"] == model) & (rows["baseline"] == baseline)]
-        if results.models.index(model) > results.models.index(baseline):
-            continue  # the other way round stands there already
         for length in results.lengths:
             here = pair.loc[pair["length"] == length].set_index("kind")
             if "difference" in here.index:
                 ratio = share(here.loc["ratio"], sign=True) if "ratio" in here.index else ""
-                lines.append([f"{model} - {baseline}", length, share(here.loc["difference"], sign=True), ratio])
+                of_length = rows.loc[(rows["length"] == length) & (rows["kind"] == "difference")]
+                by_seed = _seed_differences(results, model, baseline, of_length)
+                difference = share(here.loc["difference"], sign=True)
+                lines.append([f"{model} - {baseline}", length, difference, *by_seed, ratio])
+    by_seed = ["by seed"] if results.recipes else []
     return (
         "Same items, paired:\n\n"
-        + table(["models", "length", "difference (points)", "ratio of means less 1 (%)"], lines)
+        + table(["models", "length", "difference (points)", *by_seed, "ratio of means less 1 (%)"], lines)
         if lines
         else ""
     )
@@ -116,6 +124,7 @@ def _tasks(results: Results, metric: str, length: str) -> str:
         if not here.empty:
             first = here.iloc[0]
             shares = [share(here.loc[model]) if model in here.index else "" for model in results.models]
+            shares += _seed_shares(results, here)
             printed = [paper.printed(model, task, length) for model in paper.COMPARED]
             lines.append(
                 [
@@ -131,6 +140,7 @@ def _tasks(results: Results, metric: str, length: str) -> str:
         [
             "task",
             *results.models,
+            *seed_headers(results),
             "items",
             "best constant",
             "ceiling",
@@ -146,6 +156,50 @@ def _printed() -> str:
         for length in paper.LENGTHS
     ]
     return table(["length", *paper.COMPARED], rows)
+
+
+def seed_notes(results: Results) -> list[str]:
+    """What to know of recipes, in sentences; none without any."""
+    notes = [
+        f"{recipe} is the mean over {len(seeds)} models that differ in their training seed alone: {', '.join(seeds)}."
+        if len(seeds) > 1
+        else f"{recipe} has one seed, {seeds[0]}: nothing is known of others, and its intervals are for other stories."
+        for recipe, seeds in results.recipes.items()
+    ]
+    if any(len(seeds) > 1 for seeds in results.recipes.values()):
+        notes.append(
+            "The interval of a mean over seeds is for other stories and other seeds. Few seeds tell little of others:"
+            " it is wide, as Student's t takes 12.7 standard errors over 2 seeds to each side, 4.3 over 3, and 2.8 over 5."
+            " Each seed's own interval, for other stories alone, is in table.csv."
+        )
+        notes.append(
+            "Differences are paired by story, and by seed between recipes that have as many, in the order in which the"
+            " seeds are named."
+        )
+    return notes
+
+
+def seed_headers(results: Results) -> list[str]:
+    return [f"{recipe}, by seed" for recipe in results.recipes]
+
+
+def _seed_shares(results: Results, rows: pd.DataFrame) -> list[str]:
+    """For each recipe, what its seeds score in rows by model."""
+    return [seed_numbers(rows, seeds) for seeds in results.recipes.values()]
+
+
+def seed_numbers(rows: pd.DataFrame, seeds: Sequence[Hashable], *, sign: bool = False) -> str:
+    """ "54.1, 56.0, 58.2", in percent, by seed, from rows by model."""
+    return ", ".join(
+        f"{100 * rows.at[seed, 'mean']:{'+.1f' if sign else '.1f'}}" for seed in seeds if seed in rows.index
+    )
+
+
+def _seed_differences(results: Results, model: str, baseline: str, rows: pd.DataFrame) -> list[str]:
+    """A cell with the differences of two models' seeds; none where there are no recipes."""
+    pairs = results.seed_pairs(model, baseline)
+    by_seed = rows.set_index(["model", "baseline"])
+    return [seed_numbers(by_seed, pairs, sign=True)] if results.recipes else []
 
 
 def percent(row: pd.Series) -> Bounded:

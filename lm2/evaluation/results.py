@@ -1,6 +1,7 @@
 """Finished evaluations: the tables that `lm2 eval` wrote, read back."""
 
 import hashlib
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -35,6 +36,8 @@ DIFFERENCES = ("model", "baseline", "task", "length", "metric", "kind", "n", "gr
 """The columns of the two tables."""
 SKIPPED = "skipped"
 """One more column, where question sets were asked: items of which the model's tokenizer lacks a token."""
+RECIPE = "recipe"
+"""One more column, where there are recipes: that of a seed; empty for a recipe itself, and for a model alone."""
 _NUMBERS = ("n", "groups", "mean", "low", "high", "constant_mean", "ceiling")
 
 _TABLES = ("table.csv", "differences.csv")
@@ -56,9 +59,27 @@ class Results:
             "\f".join(table.to_csv(index=False) for table in (self.table, self.differences)).encode()
         ).hexdigest()
 
+    @cached_property
+    def recipes(self) -> dict[str, list[str]]:
+        """The seeds of each recipe."""
+        by_recipe: dict[str, list[str]] = {}
+        for recipe, model in (
+            dict.fromkeys(zip(self.table[RECIPE], self.table["model"])) if RECIPE in self.table else ()
+        ):
+            if recipe:
+                by_recipe.setdefault(recipe, []).append(model)
+        return by_recipe
+
+    def seed_pairs(self, model: str, baseline: str) -> list[tuple[str, str]]:
+        """The seeds of two recipes that were compared with each other: none where there are not as many of both."""
+        seeds, others = self.recipes.get(model, []), self.recipes.get(baseline, [])
+        return list(zip(seeds, others)) if len(seeds) == len(others) else []
+
     @property
     def models(self) -> list[str]:
-        return list(dict.fromkeys(self.table["model"]))
+        """Recipes, and models that are no seed of one."""
+        seeds = set(itertools.chain(*self.recipes.values()))
+        return [model for model in dict.fromkeys(self.table["model"]) if model not in seeds]
 
     @property
     def tasks(self) -> list[str]:

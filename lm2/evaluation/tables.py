@@ -6,26 +6,28 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from math import sqrt
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
 from lm2.evaluation.cells import Answered, EvaluationCell, task_order
 from lm2.evaluation.metrics import CHOICE, METRICS, metrics_of
-from lm2.evaluation.results import SKIPPED
-from lm2.intervals import bootstrap, correlation, difference, rate
+from lm2.evaluation.recipes import Answers, Asked, ByItem, Recipe, by_item, check_same, not_skipped
+from lm2.evaluation.results import RECIPE, SKIPPED
+from lm2.intervals import bootstrap, correlation, difference, half_over_seeds, over_seeds, rate
 from lm2.tasks.chance import best_constant, guess_share
 from lm2.tasks.sets.files import is_of_a_row
 
 _CONSTANTS = 64
 """Of a set's accepted answers, the most frequent ones, which are tried as the best constant."""
 
-Answers = dict[EvaluationCell, list[Answered]]
 Row = dict[str, Any]
+_SEEDS = "seeds"
+"""What each seed scores, in a row whose interval is for other stories alone yet."""
 
 
-def table(done: Answers) -> list[Row]:
+def table(done: Answers, recipes: Sequence[Recipe] = ()) -> list[Row]:
     """Tidy rows. Shares are of 1, with 95 % intervals clustered by story.
 
     `constant` is the answer that would be right most often on the task's items of all lengths if it were always given,
@@ -33,24 +35,33 @@ def table(done: Answers) -> list[Row]:
     is); `ceiling` is what printing every target would score. Rows of task "mean" hold the unweighted mean over tasks
     or sets, of lengths at which all of a model's tasks were asked. Items that were skipped are left out, and counted
     in the rows of sets.
+
+    Each of `recipes` has rows like a model's, of the mean over its seeds on items that all of them were asked. Their
+    intervals are for other stories and other seeds (`half_over_seeds`).
     """
     rows = []
     all_items: dict[str, list[Answered]] = {}
     for cell, answered in done.items():
         all_items.setdefault(cell.task, []).extend(answered)
     constants: dict[tuple[str, str], str] = {}
-    for cell, answered in done.items():
-        asked = [item for item in answered if not item.skipped]
-        for metric in metrics_of(cell, answered) if asked else ():
+    items = by_item(done, recipes)
+    recipe_of = {seed: recipe.name for recipe in recipes for seed in recipe.seeds}
+    for cell, answered in items.items():
+        asked = not_skipped(answered)
+        one_seed = [item[0] for item in asked]
+        for metric in metrics_of(cell, [item[0] for item in answered]) if asked else ():
             if metric == CHOICE:
-                constant, by_chance = "", guess_share([item.rivals for item in asked])
+                constant, by_chance = "", guess_share([item.rivals for item in one_seed])
             else:
                 if (cell.task, metric) not in constants:
                     constants[cell.task, metric] = best_scoring_constant(cell.task, all_items[cell.task], metric)
                 constant = constants[cell.task, metric]
-                by_chance = float(np.mean(_scores(metric, cell.task, asked, [constant] * len(asked))))
-            targets = [1.0] if metric == CHOICE else _scores(metric, cell.task, asked, [item.target for item in asked])
-            shares = asdict(rate(*_clustered(metric, cell, asked)))
+                by_chance = float(np.mean(_scores(metric, cell.task, one_seed, [constant] * len(one_seed))))
+            targets = (
+                [1.0] if metric == CHOICE else _scores(metric, cell.task, one_seed, [item.target for item in one_seed])
+            )
+            scores, stories = _clustered(metric, cell, asked)
+            shares = asdict(rate(_over_seeds(scores), stories, seeds=len(scores)))
             shares["mean"] = shares.pop("accuracy")
             rows.append(
                 {
@@ -62,24 +73,40 @@ def table(done: Answers) -> list[Row]:
                     "constant": constant,
                     "constant_mean": by_chance,
                     "ceiling": float(np.mean(targets)),
+                    _SEEDS: scores.mean(1),
                     **({} if cell.length else {SKIPPED: len(answered) - len(asked)}),
+                    **({RECIPE: recipe_of.get(cell.model, "")} if recipes else {}),
                 }
             )
-    return rows + [row for group in _by_length(done) for row in _mean_rows(*group, rows, done)]
+    rows += [row for group in _by_length(items) for row in _mean_rows(*group, rows, items)]
+    for row in rows:
+        if half := half_over_seeds(row.pop(_SEEDS)):
+            low, high = over_seeds(row["mean"], row["low"], row["high"], half)
+            row["low"], row["high"] = max(0.0, low), min(1.0, high)
+    return rows
 
 
 def _scores(metric: str, task: str, items: Sequence[Answered], outputs: Sequence[str]) -> list[float]:
     return [METRICS[metric](task, item, output) for item, output in zip(items, outputs, strict=True)]
 
 
-def _outputs(metric: str, cell: EvaluationCell, items: Sequence[Answered]) -> list[float]:
-    return _scores(metric, cell.task, items, [item.output for item in items])
+def _outputs(metric: str, cell: EvaluationCell, items: Sequence[Asked]) -> Float[np.ndarray, "seed item"]:
+    return np.array(
+        [_scores(metric, cell.task, answered, [item.output for item in answered]) for answered in zip(*items)], float
+    )
 
 
-def _clustered(metric: str, cell: EvaluationCell, items: Sequence[Answered]) -> tuple[list[float], list[str]]:
-    """Each item's score, and its story, by a name that means the same in all sets."""
-    stories = [f"{cell.task}: {item.story}" if is_of_a_row(item.story) else item.story for item in items]
-    return _outputs(metric, cell, items), stories
+def _over_seeds(scores: Float[np.ndarray, "seed item"]) -> list[float]:
+    return scores.mean(0).tolist()
+
+
+def _clustered(
+    metric: str, cell: EvaluationCell, items: Sequence[Asked]
+) -> tuple[Float[np.ndarray, "seed item"], list[str]]:
+    """Each item's score by seed, and its story, by a name that means the same in all sets."""
+    stories = [item[0].story for item in items]
+    named = [f"{cell.task}: {story}" if is_of_a_row(story) else story for story in stories]
+    return _outputs(metric, cell, items), named
 
 
 def best_scoring_constant(task: str, items: Sequence[Answered], metric: str) -> str:
@@ -94,12 +121,19 @@ def best_scoring_constant(task: str, items: Sequence[Answered], metric: str) -> 
     return best_constant(totals)
 
 
-def differences(done: Answers) -> list[Row]:
-    """Every model minus every other on the same items, by task and in the mean over tasks, and the ratio of those means
-    less 1."""
+def differences(done: Answers, recipes: Sequence[Recipe] = ()) -> list[Row]:
+    """Every model or recipe minus every other on the same items, by task and in the mean over tasks, and the ratio of
+    those means less 1. Where two recipes have as many seeds, these are paired, and every pair of theirs has rows, too.
+    """
     rows: list[Row] = []
-    for length, by_model in _by_length(done):
-        for model, baseline in itertools.permutations(by_model, 2):
+    items = by_item(done, recipes)
+    seeds = {seed for recipe in recipes for seed in recipe.seeds}
+    alike = [(a, b) for a, b in itertools.permutations(recipes, 2) if len(a.seeds) == len(b.seeds)]
+    for length, by_model in _by_length(items):
+        names = itertools.permutations((model for model in by_model if model not in seeds), 2)
+        for model, baseline in itertools.chain(names, *(zip(a.seeds, b.seeds) for a, b in alike)):
+            if not {model, baseline} <= by_model.keys():
+                continue
             tasks = [cell.task for cell in by_model[model]]
             if tasks != [cell.task for cell in by_model[baseline]]:
                 continue
@@ -107,9 +141,9 @@ def differences(done: Answers) -> list[Row]:
                 pairs = {
                     task: pair
                     for task, mine, theirs in zip(tasks, by_model[model], by_model[baseline])
-                    if (pair := _paired(mine, theirs, done, metric))
+                    if (pair := _paired(mine, theirs, items, metric))
                 }
-                compared = [(task, "difference", asdict(difference(*pair))) for task, pair in pairs.items()]
+                compared = [(task, "difference", _difference(pair)) for task, pair in pairs.items()]
                 if len(pairs) == len(tasks):
                     compared += [("mean", kind, values) for kind, values in _mean_differences([*pairs.values()])]
                 same = {"model": model, "baseline": baseline, "length": length, "metric": metric}
@@ -117,24 +151,39 @@ def differences(done: Answers) -> list[Row]:
     return rows
 
 
-_Pair = tuple[list[float], list[float], list[str]]
-"""Each item's score, of the model and of its baseline, and the item's story."""
+class _Pair(NamedTuple):
+    """Each item's score by seed, of the model and of its baseline, and the item's story."""
+
+    mine: Float[np.ndarray, "seed item"]
+    theirs: Float[np.ndarray, "seed item"]
+    stories: list[str]
 
 
-def _paired(first_cell: EvaluationCell, second_cell: EvaluationCell, done: Answers, metric: str) -> _Pair | None:
+def _paired(first_cell: EvaluationCell, second_cell: EvaluationCell, done: ByItem, metric: str) -> _Pair | None:
     """The items that both were asked; None where there is none, or the metric is not theirs."""
     mine, theirs = done[first_cell], done[second_cell]
-    if [(a.seed, a.story, a.question) for a in mine] != [(b.seed, b.story, b.question) for b in theirs]:
-        raise ValueError(f"{first_cell.file} and {second_cell.file} hold different items, which cannot be paired")
-    both = [(a, b) for a, b in zip(mine, theirs) if not a.skipped and not b.skipped]
-    if metric not in metrics_of(first_cell, mine) or not both:
+    check_same(first_cell, [item[0] for item in mine], second_cell, [item[0] for item in theirs])
+    both = [(a, b) for a, b in zip(mine, theirs) if len(not_skipped((a, b))) == 2]
+    if metric not in metrics_of(first_cell, [item[0] for item in mine]) or not both:
         return None
     first, second = zip(*both)
     mine, stories = _clustered(metric, first_cell, first)
-    return mine, _outputs(metric, second_cell, second), stories
+    return _Pair(mine, _outputs(metric, second_cell, second), stories)
 
 
-def _by_length(done: Answers) -> Iterator[tuple[str, dict[str, list[EvaluationCell]]]]:
+def _difference(pair: _Pair) -> Row:
+    values = asdict(difference(_over_seeds(pair.mine), _over_seeds(pair.theirs), pair.stories))
+    half = _half_between(pair.mine.mean(1), pair.theirs.mean(1))
+    values["low"], values["high"] = over_seeds(values["mean"], values["low"], values["high"], half)
+    return values
+
+
+def _half_between(mine: Float[np.ndarray, "seed"], theirs: Float[np.ndarray, "other"]) -> float:
+    """Half of the interval of a difference over seeds, which are paired where there are as many of both."""
+    return half_over_seeds(mine - theirs) if len(mine) == len(theirs) else half_over_seeds(mine, theirs)
+
+
+def _by_length(done: ByItem) -> Iterator[tuple[str, dict[str, list[EvaluationCell]]]]:
     """For each length, each model's cells by task; models that lack a task that they have at another length are left
     out."""
     all_tasks: dict[str, set[str]] = {}
@@ -148,7 +197,7 @@ def _by_length(done: Answers) -> Iterator[tuple[str, dict[str, list[EvaluationCe
 
 
 def _mean_rows(
-    length: str, by_model: dict[str, list[EvaluationCell]], rows: Sequence[Row], done: Answers
+    length: str, by_model: dict[str, list[EvaluationCell]], rows: Sequence[Row], done: ByItem
 ) -> Iterator[Row]:
     """Means over tasks, by the metrics that all have. Their intervals' halves add up as squares (Zou and Donner 2008),
     and where two have stories in common, as far as these make them err together."""
@@ -159,8 +208,8 @@ def _mean_rows(
         mean, constant_mean, ceiling = (
             float(np.mean([row[name] for row in own])) for name in ("mean", "constant_mean", "ceiling")
         )
-        asked = {cell.task: [item for item in done[cell] if not item.skipped] for cell in by_model[model]}
-        clustered = {cell.task: _clustered(metric, cell, asked[cell.task]) for cell in by_model[model]}
+        scored = {cell.task: _clustered(metric, cell, not_skipped(done[cell])) for cell in by_model[model]}
+        clustered = {task: (_over_seeds(scores), stories) for task, (scores, stories) in scored.items()}
         together = [
             (first, second, r)
             for first, second in itertools.combinations(own, 2)
@@ -187,7 +236,9 @@ def _mean_rows(
             "constant": "",
             "constant_mean": constant_mean,
             "ceiling": ceiling,
+            _SEEDS: np.mean([row[_SEEDS] for row in own], axis=0),
             **({} if length else {SKIPPED: sum(row[SKIPPED] for row in own)}),
+            **({RECIPE: own[0][RECIPE]} if RECIPE in own[0] else {}),
         }
 
 
@@ -196,22 +247,27 @@ def _mean_differences(pairs: Sequence[_Pair]) -> Iterator[tuple[str, Row]]:
 
     No interval (nan) where a task has one story alone: nothing is known of its spread.
     """
-    unknown = any(len(set(groups)) < 2 for _, _, groups in pairs)
-    means = _drawn_again(pairs)
-    real = np.mean([[np.mean(mine), np.mean(theirs)] for mine, theirs, _ in pairs], axis=0)
-    groups = {group for _, _, groups in pairs for group in groups}
-    counts = {"n": sum(len(mine) for mine, _, _ in pairs), "groups": len(groups)}
+    unknown = any(len(set(pair.stories)) < 2 for pair in pairs)
+    over_seeds_alone = [(pair.mine.mean(0), pair.theirs.mean(0), pair.stories) for pair in pairs]
+    means = _drawn_again(over_seeds_alone)
+    real = np.mean([[np.mean(mine), np.mean(theirs)] for mine, theirs, _ in over_seeds_alone], axis=0)
+    mine, theirs = (np.mean([getattr(pair, side).mean(1) for pair in pairs], axis=0) for side in ("mine", "theirs"))
+    groups = {story for pair in pairs for story in pair.stories}
+    counts = {"n": sum(len(pair.stories) for pair in pairs), "groups": len(groups)}
 
-    def row(mean: float, resampled: Float[np.ndarray, "draw"]) -> Row:
+    def row(mean: float, resampled: Float[np.ndarray, "draw"], half: float) -> Row:
         low, high = (np.nan, np.nan) if unknown else np.quantile(resampled, [0.025, 0.975])
-        return {**counts, "mean": float(mean), "low": float(low), "high": float(high)}
+        low, high = over_seeds(float(mean), float(low), float(high), half)
+        return {**counts, "mean": float(mean), "low": low, "high": high}
 
-    yield "difference", row(real[0] - real[1], means[:, 0] - means[:, 1])
+    yield "difference", row(real[0] - real[1], means[:, 0] - means[:, 1], _half_between(mine, theirs))
     if real[1] > 0 and (means[:, 1] > 0).all():
-        yield "ratio", row(real[0] / real[1] - 1, means[:, 0] / means[:, 1] - 1)
+        # Seeds make the ratio vary as they make its linear part in both means (delta method).
+        half = _half_between(mine / real[1], theirs * real[0] / real[1] ** 2)
+        yield "ratio", row(real[0] / real[1] - 1, means[:, 0] / means[:, 1] - 1, half)
 
 
-def _drawn_again(pairs: Sequence[_Pair]) -> Float[np.ndarray, "draw 2"]:
+def _drawn_again(pairs: Sequence[tuple[np.ndarray, np.ndarray, list[str]]]) -> Float[np.ndarray, "draw 2"]:
     """Means over tasks for the model and its baseline, of whole stories drawn with replacement: within each task, or
     from all tasks at once where they have stories in common."""
     stories = [group for _, _, groups in pairs for group in groups]

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from lm2.intervals import bootstrap, difference, rate
+from lm2.intervals import bootstrap, difference, half_over_seeds, over_seeds, rate
 
 
 def shares(right: list[bool], groups: list[int] | None = None):
@@ -65,3 +66,36 @@ def test_resampled_means_have_the_mean_of_the_items_and_one_seed_gives_one_draw(
     means = bootstrap(values, groups, seed=3)
     assert means.mean() == pytest.approx(14.5, abs=0.2)
     assert np.array_equal(means, bootstrap(values, groups, seed=3))
+
+
+def test_an_interval_over_seeds_holds_the_mean_of_all_seeds_where_a_two_way_bootstrap_misses_it() -> None:
+    random = np.random.default_rng(0)
+    seeds, stories, worlds, held = 3, 400, 300, {"ours": 0, "bootstrap": 0, "one seed": 0}
+    for _ in range(worlds):
+        right = 0.6 + random.normal(0, 0.08, (seeds, 1)) + random.uniform(-0.2, 0.2, stories)
+        scores = (random.random(right.shape) < right).astype(float)
+        groups = [str(story) for story in range(stories)]
+        over_stories = rate(scores.mean(0).tolist(), groups, seeds=seeds)
+        low, high = over_seeds(
+            over_stories.accuracy, over_stories.low, over_stories.high, half_over_seeds(scores.mean(1))
+        )
+        held["ours"] += low <= 0.6 <= high
+        of_seeds, of_stories = (random.multinomial(n, [1 / n] * n, 200) / n for n in (seeds, stories))
+        ends = np.quantile(((of_seeds @ scores) * of_stories).sum(1), [0.025, 0.975])
+        held["bootstrap"] += ends[0] <= 0.6 <= ends[1]
+        alone = rate(scores[0].tolist(), groups)
+        held["one seed"] += alone.low <= 0.6 <= alone.high
+    assert held["ours"] >= 0.94 * worlds
+    assert held["one seed"] < held["bootstrap"] < 0.9 * worlds
+
+
+def test_over_seeds_is_the_textbook_interval_where_stories_leave_no_doubt() -> None:
+    mine, theirs = np.array([0.5, 0.6, 0.7]), np.array([0.4, 0.5, 0.6, 0.5])
+    assert half_over_seeds(mine) == pytest.approx(4.3027 * 0.1 / 3**0.5, rel=1e-4)
+    welch = stats.ttest_ind(mine, theirs, equal_var=False).confidence_interval()
+    assert half_over_seeds(mine, theirs) == pytest.approx((welch.high - welch.low) / 2)
+    assert over_seeds(0.6, 0.6, 0.6, 0.1) == pytest.approx((0.5, 0.7))
+
+
+def test_one_seed_says_nothing_of_others() -> None:
+    assert half_over_seeds(np.array([0.5])) == 0 and over_seeds(0.5, 0.4, 0.61, 0.0) == (0.4, 0.61)

@@ -35,7 +35,7 @@ def add_eval(commands: Commands) -> None:
         _eval,
         "Tables have intervals and paired differences. A stopped evaluation resumes.",
     )
-    add_models(parser)
+    add_models(parser, "; NAME=A,NAME=B makes A and B seeds of one recipe, which has their mean and spread")
     add_segment_length(parser)
     words = "question sets, such as babi:qa1,mmlu:astronomy,mine.jsonl (default: BABILong's tasks, with what follows)"
     parser.add_argument("--sets", metavar="A,B", help=words)
@@ -148,11 +148,17 @@ def _eval(chosen: argparse.Namespace) -> Output:
 
 def _evaluation(chosen: argparse.Namespace) -> "Evaluation":
     from lm2.evaluation.cells import Evaluation, Style
+    from lm2.evaluation.recipes import read_models
     from lm2.tasks import stories
     from lm2.tasks.babilong import length_tokens
 
-    models = tuple(chosen.models.split(","))
-    model_options = {"segment_length": chosen.segment_length, "device": chosen.device, "dtype": chosen.dtype}
+    models, recipes = read_models(chosen.models)
+    model_options = {
+        "recipes": recipes,
+        "segment_length": chosen.segment_length,
+        "device": chosen.device,
+        "dtype": chosen.dtype,
+    }
     if chosen.sets is not None:
         grid = [name for name in _GRID if getattr(chosen, name) is not None]
         if grid:
@@ -191,18 +197,23 @@ def _means(results: "Results", out: Path) -> Iterator[str]:
     """Every set; or the means over tasks by length."""
     from lm2.evaluation.metrics import CHOICE
 
+    def of(model: str) -> str:
+        seeds = results.recipes.get(model)
+        recipe = next((name for name, seeds in results.recipes.items() if model in seeds), None)
+        return f", mean of {len(seeds)} seeds" if seeds else f", a seed of {recipe}" if recipe else ""
+
     if not results.lengths:
         width = max(map(len, results.tasks))
         for row in results.table.itertuples():
             by_chance = f"{'guessed' if row.metric == CHOICE else 'best constant'} {100 * row.constant_mean:.1f}"
             skipped = f"; {row.skipped} skipped" if row.skipped else ""
             yield (
-                f"{row.metric:>8} {row.task:<{width}}  {row.model:<14} {_share(row)}, n = {row.n}; "
+                f"{row.metric:>8} {row.task:<{width}}  {row.model:<14} {_share(row)}{of(row.model)}, n = {row.n}; "
                 f"{by_chance}, ceiling {100 * row.ceiling:.1f}{skipped}"
             )
     for row in results.table[(results.table["task"] == "mean") & (results.table["length"] != "")].itertuples():
         yield (
-            f"{row.metric:>8} {row.length:>5}  {row.model:<14} {_share(row)}, n = {row.n}; "
+            f"{row.metric:>8} {row.length:>5}  {row.model:<14} {_share(row)}{of(row.model)}, n = {row.n}; "
             f"best constants {100 * row.constant_mean:.1f}, ceiling {100 * row.ceiling:.1f}"
         )
     every = "task" if results.lengths else "set"
