@@ -136,8 +136,9 @@ def half_over_seeds(*samples: Float[np.ndarray, "seed"]) -> float:
 
     Seeds and stories are crossed: every seed answers the same stories. The two-way bootstrap, which draws both with
     replacement (the pigeonhole bootstrap, Owen 2007), is not used, because it knows no seed beyond the few that there
-    are: with three, a 95 % interval must be 4.3 standard errors wide to each side, and no draw lies beyond the best or
-    worst of them.
+    are. With three, a 95 % interval must reach 4.3 standard errors to each side, and no draw lies beyond the best or
+    worst of them: in a simulation of 300 recipes with 400 stories it held the truth 250 times, and this one 290 times
+    (tests/lm2/test_intervals.py).
     """
     from scipy.special import stdtrit  # slow to import, and not needed to draw a page
 

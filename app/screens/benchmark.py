@@ -10,6 +10,7 @@ from app.server import owner
 from app.ui import export_panel, panels, say, state, widgets
 from app.views.study import benchmark
 from lm2.evaluation import paper
+from lm2.evaluation.report import seed_notes
 from lm2.evaluation.results import Results
 
 _SHOWN = {
@@ -53,6 +54,8 @@ def render() -> None:
         _notes("mean")
         return
     state.record_content("evaluation", evaluation.digest)
+    for note in seed_notes(evaluation):
+        say.caption("{}", note)
     if not evaluation.lengths:
         _sets(chart, evaluation)
         return

@@ -168,6 +168,8 @@ class Line:
     low: Float[np.ndarray, "point"] | None = None
     high: Float[np.ndarray, "point"] | None = None
     """Ends of the intervals."""
+    seeds: tuple["Line", ...] = ()
+    """The single curves of which this is the mean, each fainter in the same colour; forests have none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,9 +185,14 @@ class Lines(Drawable):
     boundaries: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        wrong = [line.name for line in self.lines if len(line.values) != len(self.ticks)]
+        wrong = [line.name for line in self.with_seeds if len(line.values) != len(self.ticks)]
         if wrong:
             raise ValueError(f"lines {wrong} do not have {len(self.ticks)} points")
+
+    @property
+    def with_seeds(self) -> tuple[Line, ...]:
+        """Each line, and those of its seeds after it."""
+        return tuple(curve for line in self.lines for curve in (line, *line.seeds))
 
     @property
     def summary(self) -> str:

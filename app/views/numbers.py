@@ -96,13 +96,14 @@ def table(view: View) -> pa.Table:
         )
     if isinstance(view, (Lines, Forest)):
         kind, point, points = ("line", "point", view.ticks) if isinstance(view, Lines) else ("mark", "row", view.labels)
-        names = tuple(line.name for line in view.lines)
+        lines = view.with_seeds if isinstance(view, Lines) else view.lines
+        names = tuple(line.name for line in lines)
         return pa.table(
             {
                 kind: _named(names, np.arange(len(names)).repeat(len(points))),
                 point: _named(points, np.tile(np.arange(len(points)), len(names))),
             }
-            | {name: _numbers(values.ravel()) for name, values in _curves(view.lines, len(points)).items()}
+            | {name: _numbers(values.ravel()) for name, values in _curves(lines, len(points)).items()}
         )
     if isinstance(view, Bars):
         return pa.table({"bar": list(view.labels), "value": _numbers(view.values)})
@@ -123,10 +124,10 @@ def arrays(view: View) -> dict[str, np.ndarray]:
         }
     if isinstance(view, Lines):
         return {
-            "lines": np.array([line.name for line in view.lines], str),
+            "lines": np.array([line.name for line in view.with_seeds], str),
             "points": np.array(view.ticks, str),
             "boundaries": np.array(view.boundaries, int),
-            **_curves(view.lines, len(view.ticks)),
+            **_curves(view.with_seeds, len(view.ticks)),
         }
     if isinstance(view, Forest):
         return {

@@ -17,7 +17,7 @@ def _changed(value: Any, title: Callable[[str], str], label: Callable[[str], str
     if isinstance(value, str):
         return title(value)
     if isinstance(value, Line):
-        return replace(value, name=label(value.name))
+        return replace(value, name=label(value.name), seeds=_changed(value.seeds, label, label))
     if isinstance(value, tuple):
         return tuple(_changed(entry, label, label) for entry in value)
     return value

@@ -63,4 +63,5 @@ def tokens(view: View) -> int | None:
 
 def _cut(line: Line, span: slice) -> Line:
     low, high = (None if end is None else np.asarray(end)[span] for end in (line.low, line.high))
-    return replace(line, values=line.values[span], low=low, high=high)
+    seeds = tuple(_cut(seed, span) for seed in line.seeds)
+    return replace(line, values=line.values[span], low=low, high=high, seeds=seeds)

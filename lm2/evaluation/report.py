@@ -46,7 +46,7 @@ def _sets(results: Results, metric: str) -> Iterator[str]:
             shares = [share(here.loc[model]) if model in here.index else "" for model in results.models]
             constant = f"{_escaped(first['constant'])} {100 * first['constant_mean']:.1f}".strip()
             skipped = "/".join(str(here.loc[model, SKIPPED]) if model in here.index else "" for model in results.models)
-            shares += _seed_shares(results, here)
+            shares += seed_shares(results, here)
             lines.append([_escaped(name), *shares, str(first["n"]), constant, f"{100 * first['ceiling']:.1f}", skipped])
     headers = [*results.models, *seed_headers(results)]
     yield table(["question set", *headers, "items", chance, "ceiling", "skipped"], lines)
@@ -79,7 +79,7 @@ def _by_length(results: Results, metric: str) -> str:
         if not here.empty:
             first = here.iloc[0]
             shares = [share(here.loc[model]) if model in here.index else "" for model in results.models]
-            shares += _seed_shares(results, here)
+            shares += seed_shares(results, here)
             lines.append(
                 [
                     length,
@@ -124,7 +124,7 @@ def _tasks(results: Results, metric: str, length: str) -> str:
         if not here.empty:
             first = here.iloc[0]
             shares = [share(here.loc[model]) if model in here.index else "" for model in results.models]
-            shares += _seed_shares(results, here)
+            shares += seed_shares(results, here)
             printed = [paper.printed(model, task, length) for model in paper.COMPARED]
             lines.append(
                 [
@@ -168,8 +168,9 @@ def seed_notes(results: Results) -> list[str]:
     ]
     if any(len(seeds) > 1 for seeds in results.recipes.values()):
         notes.append(
-            "The interval of a mean over seeds is for other stories and other seeds. Few seeds tell little of others:"
-            " it is wide, as Student's t takes 12.7 standard errors over 2 seeds to each side, 4.3 over 3, and 2.8 over 5."
+            "The interval of a mean over seeds is for other stories and other seeds. Few seeds tell little of others,"
+            " which makes it wide: by Student's t, 12.7 standard errors to each side over 2 seeds, 4.3 over 3, and 2.8"
+            " over 5."
             " Each seed's own interval, for other stories alone, is in table.csv."
         )
         notes.append(
@@ -183,12 +184,12 @@ def seed_headers(results: Results) -> list[str]:
     return [f"{recipe}, by seed" for recipe in results.recipes]
 
 
-def _seed_shares(results: Results, rows: pd.DataFrame) -> list[str]:
+def seed_shares(results: Results, rows: pd.DataFrame) -> list[str]:
     """For each recipe, what its seeds score in rows by model."""
-    return [seed_numbers(rows, seeds) for seeds in results.recipes.values()]
+    return [_numbers(rows, seeds) for seeds in results.recipes.values()]
 
 
-def seed_numbers(rows: pd.DataFrame, seeds: Sequence[Hashable], *, sign: bool = False) -> str:
+def _numbers(rows: pd.DataFrame, seeds: Sequence[Hashable], *, sign: bool = False) -> str:
     """ "54.1, 56.0, 58.2", in percent, by seed, from rows by model."""
     return ", ".join(
         f"{100 * rows.at[seed, 'mean']:{'+.1f' if sign else '.1f'}}" for seed in seeds if seed in rows.index
@@ -199,7 +200,7 @@ def _seed_differences(results: Results, model: str, baseline: str, rows: pd.Data
     """A cell with the differences of two models' seeds; none where there are no recipes."""
     pairs = results.seed_pairs(model, baseline)
     by_seed = rows.set_index(["model", "baseline"])
-    return [seed_numbers(by_seed, pairs, sign=True)] if results.recipes else []
+    return [_numbers(by_seed, pairs, sign=True)] if results.recipes else []
 
 
 def percent(row: pd.Series) -> Bounded:

@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from lm2.runs.spec import RunSpec
     from lm2.weights.checkpoint import Checkpoint
     from probes.experiments.experiment import ExperimentReport, ExperimentSpec
+    from probes.experiments.side_by_side import SeedsReport
 
 
 def add_ablate(commands: Commands) -> None:
@@ -46,6 +47,8 @@ def add_experiment(commands: Commands) -> None:
     words = f"list describes each: {', '.join(EXPERIMENTS)}"
     parser.add_argument("name", choices=("list", *EXPERIMENTS), metavar="NAME", help=words)
     add_checkpoint(parser, required=False)
+    words = "seeds of one recipe, instead of --checkpoint: the spread between them beside each one's interval"
+    parser.add_argument("--checkpoints", metavar="A,B,C", help=words)
     add_segment_length(parser)
     add_questions(parser)
     add_seed(parser, "of all random draws")
@@ -84,18 +87,26 @@ def _experiment(chosen: argparse.Namespace) -> Output:
             lines=[f"{each.key:>12}  {each.question} Control: {each.control}." for each in every],
         )
     check_file(chosen.out)
-    if chosen.checkpoint is None:
-        raise ValueError("name a model with --checkpoint, e.g. --checkpoint babi-lm2-qa1")
-    checkpoint = load_model(chosen, chosen.checkpoint)
-    spec = ExperimentSpec(
-        experiment=chosen.name,
-        checkpoint=checkpoint.name,
-        questions=pinned(chosen.questions),
-        count=chosen.n,
-        segment_length=chosen.segment_length,
-        seed=chosen.seed,
-    )
-    return _perform(checkpoint, spec, chosen.out)
+    if (chosen.checkpoint is None) == (chosen.checkpoints is None):
+        raise ValueError(
+            "name a model with --checkpoint, e.g. --checkpoint babi-lm2-qa1, or seeds of one recipe with --checkpoints"
+        )
+    names = [chosen.checkpoint] if chosen.checkpoints is None else chosen.checkpoints.split(",")
+    checkpoints = [load_model(chosen, name) for name in names]
+    specs = [
+        ExperimentSpec(
+            experiment=chosen.name,
+            checkpoint=checkpoint.name,
+            questions=pinned(chosen.questions),
+            count=chosen.n,
+            segment_length=chosen.segment_length,
+            seed=chosen.seed,
+        )
+        for checkpoint in checkpoints
+    ]
+    if chosen.checkpoints is None:
+        return _perform(checkpoints[0], specs[0], chosen.out)
+    return _perform_on_seeds(checkpoints, specs, chosen.out)
 
 
 def _perform(checkpoint: "Checkpoint", spec: "ExperimentSpec", out: Path | None) -> Output:
@@ -104,6 +115,31 @@ def _perform(checkpoint: "Checkpoint", spec: "ExperimentSpec", out: Path | None)
     with progress("document") as on_document:
         report = perform(checkpoint, spec, on_document)
     return Output(document=_saved(report.to_json(), out), lines=_report_lines(report))
+
+
+def _perform_on_seeds(
+    checkpoints: Sequence["Checkpoint"], specs: Sequence["ExperimentSpec"], out: Path | None
+) -> Output:
+    from probes.experiments.experiment import perform
+    from probes.experiments.side_by_side import SeedsReport, check_seeds
+
+    check_seeds(checkpoints)
+    reports = []
+    for checkpoint, spec in zip(checkpoints, specs):
+        with progress("document", checkpoint.name) as on_document:
+            reports.append(perform(checkpoint, spec, on_document))
+    report = SeedsReport(reports=tuple(reports))
+    return Output(document=_saved(report.to_json(), out), lines=_seeds_lines(report))
+
+
+def _seeds_lines(report: "SeedsReport") -> Iterator[str]:
+    definition = experiment(report.reports[0].spec.experiment)
+    yield f"{definition.title}: {definition.question}"
+    for each in report.reports:
+        yield f"{each.spec.checkpoint} on {each.device}, {each.dtype}; spec {each.spec.digest[:10]}"
+    for findings in report.findings:
+        yield from table_lines(findings)
+    yield from (f"{sentence}." for sentence in report.apart)
 
 
 def _report_lines(report: "ExperimentReport") -> Iterator[str]:

@@ -30,9 +30,9 @@ def lines(view: Lines, box: PanelBox) -> PendingPanel:
     frame(box, "y")
     _name_columns(box, view.ticks, view.x_title)
     edges = [edge for edge in view.boundaries if 0 < edge < points]
-    notes = ()
+    notes = ("Thin lines with small points are single seeds.",) if any(line.seeds for line in view.lines) else ()
     if len(edges) * _APART > box.width:
-        notes = (f"Where the {len(view.boundaries)} segments begin is too close together to be shown.",)
+        notes = (*notes, f"Where the {len(view.boundaries)} segments begin is too close together to be shown.")
     else:
         for edge in edges:
             axes.axvline(edge - 0.5, color=FAINT, linewidth=0.6, zorder=0)
@@ -57,6 +57,9 @@ def _line(axes: Axes, line: Line, number: int, count: int) -> Line2D:
             axes.fill_between(x, line.low, line.high, color=style.colour, alpha=0.18, linewidth=0)
             for edge in (line.low, line.high):
                 axes.plot(x, edge, color=style.colour, linewidth=0.4, linestyle=style.dash)
+    for seed in line.seeds:
+        faint = {"marker": style.marker, "markersize": 2, "markeredgewidth": 0, "alpha": 0.6}
+        axes.plot(x, seed.values, color=style.colour, linewidth=0.4, linestyle=style.dash, **faint)
     every = max(1, points // _MARKERS)
     (handle,) = axes.plot(
         x,

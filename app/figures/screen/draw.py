@@ -103,6 +103,19 @@ def lines(view: Lines, theme: Theme, height: int = 340) -> go.Figure:
             band = {"x": x, "line": {"width": 0}, "showlegend": False, "hoverinfo": "skip", "mode": "lines"}
             figure.add_scatter(y=line.high, **band)
             figure.add_scatter(y=line.low, fill="tonexty", fillcolor=_faint(colour), **band)
+        for seed in line.seeds:
+            figure.add_scatter(
+                x=x,
+                y=seed.values,
+                name=seed.name,
+                mode="lines+markers",
+                line={"color": colour, "width": 0.7},
+                marker={"size": 4},
+                opacity=0.6,
+                showlegend=False,
+                customdata=view.ticks,
+                hovertemplate="%{customdata}<br>%{y:.3f}<extra>%{fullData.name}</extra>",
+            )
         figure.add_scatter(
             x=x,
             y=line.values,

@@ -1,5 +1,6 @@
 """Results of evaluations, beside the paper's tables."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -7,7 +8,7 @@ import pandas as pd
 
 from app.views.kinds import Line, Lines, Table
 from lm2.evaluation import paper
-from lm2.evaluation.report import percent, share
+from lm2.evaluation.report import percent, seed_headers, seed_shares, share
 from lm2.evaluation.results import SKIPPED, Results
 from probes.findings import Column, columns_of
 
@@ -25,13 +26,18 @@ METRICS = {
 
 def pairs(results: Results) -> list[str]:
     """Pairs of models that answered the same items, as "A - B"."""
-    return list(dict.fromkeys(results.differences["model"] + " - " + results.differences["baseline"]))
+    names = dict.fromkeys(zip(results.differences["model"], results.differences["baseline"]))
+    return [f"{model} - {baseline}" for model, baseline in names if {model, baseline} <= {*results.models}]
 
 
 def curves(results: Results, task: str, metric: str) -> Lines:
     """Accuracy by length, or by question set, with 95 % bands, and the best constant answer."""
     rows, axis = _along(results, results.table[results.table["metric"] == metric], task)
-    lines = [_line(model, rows[rows["model"] == model], axis) for model in results.models]
+    by_seed = {
+        model: [_line(seed, rows[rows["model"] == seed], axis) for seed in seeds]
+        for model, seeds in results.recipes.items()
+    }
+    lines = [_line(model, rows[rows["model"] == model], axis, by_seed.get(model, ())) for model in results.models]
     constant = rows.drop_duplicates(axis.column).set_index(axis.column)["constant_mean"].reindex(axis.ticks)
     lines.append(Line(name=f"{_chance(metric)} answer", values=100 * constant.to_numpy(float)))
     return Lines(
@@ -60,8 +66,12 @@ def printed_curves(task: str) -> Lines:
 def lead(results: Results, pair: str, task: str, metric: str) -> Lines:
     """One model minus another on the same items, in points, with 95 % bands."""
     rows, axis = _along(results, _pair(results, pair, metric, "difference"), task)
+    by_seed = [
+        _line(seeds, _along(results, _pair(results, seeds, metric, "difference"), task)[0], axis)
+        for seeds in _seed_pairs(results, pair)
+    ]
     return Lines(
-        lines=(_line(pair, rows, axis), Line(name="no difference", values=np.zeros(len(axis.ticks)))),
+        lines=(_line(pair, rows, axis, by_seed), Line(name="no difference", values=np.zeros(len(axis.ticks)))),
         ticks=axis.ticks,
         x_title=axis.title,
         y_title=f"points ({metric}){axis.of}",
@@ -72,8 +82,26 @@ def ratios(results: Results, pair: str, metric: str) -> Table:
     """The relative difference of the means over tasks: their ratio minus 1."""
     rows = _pair(results, pair, metric, "ratio").set_index("length")
     rows = rows.loc[[length for length in results.lengths if length in rows.index]]
-    ratios = [(length, percent(row), int(row["n"])) for length, row in rows.iterrows()]
-    return Table(columns=columns_of(("length", Column("ratio of means less 1", "%"), "items"), ratios))
+    each = [_pair(results, seeds, metric, "ratio").set_index("length") for seeds in _seed_pairs(results, pair)]
+    by_seed = [Column("by seed", "%")] if each else []
+    ratios = [
+        (
+            length,
+            percent(row),
+            *(
+                [
+                    ", ".join(
+                        f"{100 * seed.at[length, 'mean']:+.1f}" if length in seed.index else "none" for seed in each
+                    )
+                ]
+                if each
+                else []
+            ),
+            int(row["n"]),
+        )
+        for length, row in rows.iterrows()
+    ]
+    return Table(columns=columns_of(("length", Column("ratio of means less 1", "%"), *by_seed, "items"), ratios))
 
 
 def by_length(results: Results, task: str, metric: str) -> Table:
@@ -84,9 +112,10 @@ def by_length(results: Results, task: str, metric: str) -> Table:
         ours = rows[rows["length"] == length].set_index("model")
         if not ours.empty:
             shares = [share(ours.loc[model]) if model in ours.index else "" for model in results.models]
+            shares += seed_shares(results, ours)
             lines.append((length, *shares, f"{100 * ours.iloc[0]['constant_mean']:.1f}", int(ours.iloc[0]["n"])))
     models = [Column(model, "%") for model in results.models]
-    headers = ("length", *models, Column("best constant", "%"), "items")
+    headers = ("length", *models, *_by_seed(results), Column("best constant", "%"), "items")
     return Table(columns=columns_of(headers, lines), rivals=_rivals(models))
 
 
@@ -101,6 +130,7 @@ def by_task(results: Results, metric: str, length: str) -> Table:
         if ours.empty:
             continue
         shares = [share(ours.loc[model]) if model in ours.index else "" for model in results.models]
+        shares += seed_shares(results, ours)
         first = ours.iloc[0]
         constant = f"{100 * first['constant_mean']:.1f} {first['constant']}".strip()
         theirs = [paper.printed(model, task, length) for model in paper.COMPARED] if length else []
@@ -118,7 +148,7 @@ def by_task(results: Results, metric: str, length: str) -> Table:
         )
     models = [Column(model, "%") for model in results.models]
     theirs = [f"paper: {model}" for model in paper.COMPARED] if length else []
-    headers = ("task" if length else "question set", *models, "items", Column(_chance(metric), "%"))
+    headers = ("task" if length else "question set", *models, *_by_seed(results), "items", Column(_chance(metric), "%"))
     headers = (*headers, Column("ceiling", "%"), *theirs, *(["skipped"] if len(skipped) else []))
     return Table(columns=columns_of(headers, lines), rivals=_rivals(models))
 
@@ -129,6 +159,16 @@ def _chance(metric: str) -> str:
 
 def _rivals(models: list[Column]) -> tuple[str, ...]:
     return tuple(model.label for model in models) if len(models) > 1 else ()
+
+
+def _by_seed(results: Results) -> list[Column]:
+    return [Column(header, "%") for header in seed_headers(results)]
+
+
+def _seed_pairs(results: Results, pair: str) -> list[str]:
+    """The pairs of two recipes' seeds."""
+    model, _, baseline = pair.partition(" - ")
+    return [" - ".join(seeds) for seeds in results.seed_pairs(model, baseline)]
 
 
 def _pooled(task: str) -> str:
@@ -162,7 +202,7 @@ def _along(results: Results, rows: pd.DataFrame, task: str) -> tuple[pd.DataFram
     return rows[rows["task"] != "mean"], _Axis("task", sets, "question set", "")
 
 
-def _line(name: str, rows: pd.DataFrame, axis: _Axis) -> Line:
+def _line(name: str, rows: pd.DataFrame, axis: _Axis, seeds: Sequence[Line] = ()) -> Line:
     by_tick = rows.set_index(axis.column).reindex(axis.ticks)
     values, low, high = (100 * by_tick[column].to_numpy(float) for column in ("mean", "low", "high"))
-    return Line(name=name, values=values, low=low, high=high)
+    return Line(name=name, values=values, low=low, high=high, seeds=tuple(seeds))

@@ -443,3 +443,12 @@ def test_nobody_imports_pyplot_and_values_do_not_import_matplotlib() -> None:
         "sys.exit(before or 'matplotlib.pyplot' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_single_seeds_are_drawn_thinner_than_their_mean_and_explained() -> None:
+    view = lines(2)
+    seeds = tuple(Line(name=f"seed {at}", values=view.lines[0].values + at) for at in (-1, 1))
+    with_seeds = dataclasses.replace(view, lines=(dataclasses.replace(view.lines[0], seeds=seeds), view.lines[1]))
+    before, after = draw(view, Paper(venue="icml")), draw(with_seeds, Paper(venue="icml"))
+    assert len(after.figure.axes[0].lines) == len(before.figure.axes[0].lines) + 2
+    assert any("single seeds" in note for note in after.notes[0]) and not before.notes[0]

@@ -7,8 +7,12 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from app.figures.screen.draw import figure
+from app.figures.theme import LIGHT
+from app.views import numbers
 from app.views.study import benchmark
 from lm2.evaluation.cells import Answered, EvaluationCell
+from lm2.evaluation.recipes import Recipe
 from lm2.evaluation.results import Results, read_results
 from lm2.evaluation.tables import differences, table
 
@@ -38,6 +42,43 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def results(folder: Path) -> Results:
     return read_results(folder)
+
+
+@pytest.fixture
+def by_recipe(tmp_path: Path) -> Path:
+    """Two recipes of two seeds, of which the first are right, or the last, of 20 questions."""
+    targets, done = ["kitchen", "garden"] * 10, {}
+    for length in ("0k", "4k"):
+        for model, right in (("a0", 20), ("a1", 10), ("b0", 10), ("b1", 0)):
+            said = targets[:right] + ["hall"] * (20 - right)
+            done[EvaluationCell(model=model, task="qa1", length=length, samples=20)] = _said(said, targets)
+    recipes = Recipe(name="a", seeds=("a0", "a1")), Recipe(name="b", seeds=("b0", "b1"))
+    for name, rows in (("table", table(done, recipes)), ("differences", differences(done, recipes))):
+        pd.DataFrame(rows).to_csv(tmp_path / f"{name}.csv", index=False)
+    return tmp_path
+
+
+def test_seeds_are_thin_curves_beside_the_mean_of_their_recipe(by_recipe: Path) -> None:
+    results = read_results(by_recipe)
+    assert benchmark.pairs(results) == ["a - b", "b - a"]
+    mean, other, _ = benchmark.curves(results, "qa1", "exact").lines
+    assert (mean.name, list(mean.values), other.name) == ("a", [75, 75], "b")
+    assert {seed.name: list(seed.values) for seed in mean.seeds} == {"a0": [100, 100], "a1": [50, 50]}
+    lead, _ = benchmark.lead(results, "a - b", "qa1", "exact").lines
+    assert [list(seed.values) for seed in lead.seeds] == [[50, 50], [50, 50]] and list(lead.values) == [50, 50]
+    by_length = benchmark.by_length(results, "mean", "exact").as_columns()
+    assert by_length["a, by seed (%)"] == ["100.0, 50.0"] * 2
+    assert benchmark.by_task(results, "exact", "0k").as_columns()["b, by seed (%)"] == ["50.0, 0.0"] * 2
+    ratios = benchmark.ratios(results, "a - b", "exact").as_columns()
+    assert ratios["by seed (%)"] == ["+100.0, none"] * 2  # b1 is never right
+
+
+def test_seeds_are_drawn_on_screen_and_in_print_and_are_among_the_numbers(by_recipe: Path) -> None:
+    view = benchmark.curves(read_results(by_recipe), "qa1", "exact")
+    assert numbers.table(view)["line"].to_pylist()[::2] == ["a", "a0", "a1", "b", "b0", "b1", "best constant answer"]
+    drawn = figure(view, LIGHT)
+    thin = [trace for trace in drawn.data if trace.name in ("a0", "a1", "b0", "b1")]
+    assert len(thin) == 4 and not any(trace.showlegend for trace in thin)
 
 
 def test_curves_are_the_table_in_percent(results: Results) -> None:
@@ -137,3 +178,11 @@ def test_the_screen_shows_question_sets_in_the_place_of_tasks_and_no_lengths(tmp
     assert not test.exception and not test.error
     headings = [heading.value for heading in test.subheader]
     assert "Every set" in headings and "Printed in the paper" not in headings
+
+
+def test_the_screen_says_what_a_recipe_is(by_recipe: Path) -> None:
+    test = _page(results=str(by_recipe))
+    assert not test.exception and not test.error
+    notes = " ".join(caption.value for caption in test.caption)
+    assert "a is the mean over 2 models" in notes and "other stories and other seeds" in notes
+    assert "seeds" not in " ".join(caption.value for caption in _page().caption)

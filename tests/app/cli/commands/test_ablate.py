@@ -2,12 +2,16 @@
 
 import hashlib
 import json
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
+import torch
 from planted import QUESTION, plant
 
 from app.cli.main import main
+from app.cli.shell.errors import Exit
+from lm2.weights.checkpoint import Checkpoint, save
 from probes.experiments.registry import EXPERIMENTS
 
 TEXT = "Mary moved to the bathroom.\fWhere is Mary?"
@@ -141,3 +145,24 @@ def test_an_experiment_that_is_not_there_is_refused(
 ) -> None:
     assert main(["experiment", *arguments]) == 2
     assert words in capsys.readouterr().err
+
+
+def test_an_experiment_on_seeds_shows_their_spread(
+    tmp_path: Path, gated: Checkpoint, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seeds = []
+    for name, change in (("a", 0.0), ("b", 0.01)):
+        model = deepcopy(gated.model)
+        with torch.no_grad():
+            model.embed.weight.add_(change)
+        save(tmp_path / name, model, gated.tokenizer, "")
+        seeds.append(str(tmp_path / name))
+    asked = ["experiment", "policies", "--n", "4", "--device", "cpu", "--out", str(tmp_path / "out.json")]
+    assert main([*asked, "--checkpoints", ",".join(seeds)]) == 0
+    printed = capsys.readouterr().out
+    assert "mean over seeds (%)" in printed and seeds[1] in printed
+    document = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    assert [report["spec"]["checkpoint"] for report in document["reports"]] == seeds and document["apart"] == []
+    assert main([*asked, "--checkpoints", f"{seeds[0]},babi-lm2-qa1"]) == Exit.MISTAKE
+    assert "their rows cannot be compared" in capsys.readouterr().err
+    assert main([*asked, "--checkpoints", seeds[0], "--checkpoint", seeds[0]]) == Exit.MISTAKE
