@@ -71,8 +71,8 @@ class SeedsReport:
 
 
 def check_seeds(checkpoints: Sequence[Checkpoint]) -> None:
-    """Raises ValueError for checkpoints that are no seeds of one recipe: with other configurations or tokenizers, on which
-    the rows of tables depend, or the same weights."""
+    """Raises ValueError for checkpoints that are no seeds of one recipe: with the same weights, or with other
+    configurations or tokenizers, on which the rows of tables depend."""
     first = checkpoints[0]
     digests: dict[str, str] = {}
     for checkpoint in checkpoints:
