@@ -54,18 +54,18 @@ def base_of(folder: Path) -> Path:
 
     Raises ValueError that says where it was looked for.
     """
+    base = _values(folder).get("base")
+    if not isinstance(base, dict) or set(base) != {"name", "path", "digest"}:
+        raise ValueError(f"{folder / 'config.json'}: base must have name, path and digest, not {shown(base)}")
+    name, path, _ = (as_text(f"base.{key}", base[key]) for key in ("name", "path", "digest"))
+    if not name or Path(name).name != name:
+        raise ValueError(f"{folder / 'config.json'}: base.name must be a name without folders, not {shown(name)}")
     named = os.environ.get(BASE)
     if named:
         if path_of(named).exists():
             return path_of(named)
         raise ValueError(f"{BASE} is {shown(named)}, where no model is: expected the base of the adapter {folder}")
-    base = _values(folder).get("base")
-    if not isinstance(base, dict) or set(base) != {"name", "path", "digest"}:
-        raise ValueError(f"{folder / 'config.json'}: base must have name, path and digest, not {shown(base)}")
-    name = as_text("base.name", base["name"])
-    if not name or Path(name).name != name:
-        raise ValueError(f"{folder / 'config.json'}: base.name must be a name without folders, not {shown(name)}")
-    places = [folder / as_text("base.path", base["path"]), *known_places(name)]
+    places = [folder / path, *known_places(name)]
     for place in places:
         if place.exists():
             return place
