@@ -30,7 +30,7 @@ from lm2.weights.weight_files import read_safetensors, safetensors_shapes
 _WEIGHTS = "adapter.safetensors"
 _OF_MEMORY = {
     "memory", "slots", "slot_dim", "memory_heads", "memory_layers", "bank_start", "forget_bias", "read_top_k",
-    "gate_pooling", "memory_sizes",
+    "gate_pooling", "start_keeps", "memory_sizes",
 }  # fmt: skip
 _OF_READING = {"segment_length", "segment_end", "attention_window", "embedding_std"}
 """Fields in which a model may differ from the one whose weights it has."""

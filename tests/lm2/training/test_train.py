@@ -282,6 +282,12 @@ def test_an_impossible_configuration_file_is_refused_with_its_path(
         TrainingConfig.load(path)
 
 
+def test_what_earlier_versions_did_not_have_is_not_in_the_json_of_what_they_had(tiny: TrainingConfig) -> None:
+    values = tiny.to_json()
+    assert {"start", "train", "lora", "cycles"}.isdisjoint(values) and TrainingConfig.from_json(values) == tiny
+    assert all({"questions", "count"}.isdisjoint(stage) for stage in values["stages"])
+
+
 def _without_places(config: TrainingConfig) -> TrainingConfig:
     """Files by their names alone: where there is no data folder, each configuration looks for them beside itself."""
     return replace(
