@@ -175,7 +175,7 @@ def seed_notes(results: Results) -> list[str]:
         )
         notes.append(
             "Differences are paired by story, and by seed between recipes that have as many, in the order in which the"
-            " seeds are named."
+            " seeds are named. Of a model alone, nothing is known of other seeds: intervals count it as it is."
         )
     return notes
 

@@ -174,8 +174,8 @@ def _paired(first_cell: EvaluationCell, second_cell: EvaluationCell, done: ByIte
 def _difference(pair: _Pair) -> Row:
     values = asdict(difference(_over_seeds(pair.mine), _over_seeds(pair.theirs), pair.stories))
     half = _half_between(pair.mine.mean(1), pair.theirs.mean(1))
-    values["low"], values["high"] = over_seeds(values["mean"], values["low"], values["high"], half)
-    return values
+    low, high = over_seeds(values["mean"], values["low"], values["high"], half)
+    return {**values, "low": max(low, -1.0), "high": min(high, 1.0)}
 
 
 def _half_between(mine: Float[np.ndarray, "seed"], theirs: Float[np.ndarray, "other"]) -> float:
@@ -258,7 +258,7 @@ def _mean_differences(pairs: Sequence[_Pair]) -> Iterator[tuple[str, Row]]:
     def row(mean: float, resampled: Float[np.ndarray, "draw"], half: float) -> Row:
         low, high = (np.nan, np.nan) if unknown else np.quantile(resampled, [0.025, 0.975])
         low, high = over_seeds(float(mean), float(low), float(high), half)
-        return {**counts, "mean": float(mean), "low": low, "high": high}
+        return {**counts, "mean": float(mean), "low": max(low, -1.0), "high": high}
 
     yield "difference", row(real[0] - real[1], means[:, 0] - means[:, 1], _half_between(mine, theirs))
     if real[1] > 0 and (means[:, 1] > 0).all():

@@ -200,7 +200,9 @@ def _means(results: "Results", out: Path) -> Iterator[str]:
     def of(model: str) -> str:
         seeds = results.recipes.get(model)
         recipe = next((name for name, seeds in results.recipes.items() if model in seeds), None)
-        return f", mean of {len(seeds)} seeds" if seeds else f", a seed of {recipe}" if recipe else ""
+        if seeds:
+            return f", mean of {len(seeds)} seeds" if len(seeds) > 1 else ", one seed"
+        return f", a seed of {recipe}" if recipe else ""
 
     if not results.lengths:
         width = max(map(len, results.tasks))
