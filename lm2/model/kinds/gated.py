@@ -62,10 +62,9 @@ class GatedMemory(BlockMemory):
     def begin_as(self, attention: Attention) -> None:
         """Initialise from trained self-attention.
 
-        Reading starts with copies of its projections, where query heads share keys and values with a copy for each.
-        Writing starts by copying tokens: values and candidate are
-        identities, and all heads of a slot attend to the same token, sharply, so that a slot holds one token and not a
-        mean of many, which would lose what belongs together.
+        Reading starts with copies of its projections, where heads share keys and values with a copy for each. Writing
+        starts by copying tokens: values and candidate are identities, and all heads of a slot attend to the same token,
+        sharply, so that a slot holds one token and not a mean of many, which would lose what belongs together.
 
         Raises ValueError for sizes that cannot be copied.
         """
