@@ -290,7 +290,7 @@ def test_a_panel_is_handed_out_put_into_a_figure_kept_by_name_and_opened_again(p
 
 
 def test_questions_of_ones_own_go_through_every_screen_by_clicks(page, address: str, tmp_path: Path) -> None:
-    page.goto(f"{address}/questions")
+    page.goto(f"{address}/questions?exam_questions=12&probe_permutations=9&probe_baselines=tokens")
     page.wait_for_selector(_PLOT)
     _settle(page)
     _choose(page, "Question set", "Your own file")
@@ -298,9 +298,9 @@ def test_questions_of_ones_own_go_through_every_screen_by_clicks(page, address: 
     file.write_text("\n".join(map(json.dumps, _lamps())), encoding="utf-8")
     page.locator('input[type="file"][accept*="jsonl"]').set_input_files(file)
     page.wait_for_url(re.compile("set=lamps.jsonl"))
-    playwright.expect(page.get_by_text("24 questions in 12 groups of lamps.jsonl")).to_be_visible(timeout=60_000)
+    playwright.expect(page.get_by_text("12 questions in 6 groups of lamps.jsonl")).to_be_visible(timeout=60_000)
     _settle(page)
-    _run(page, "Ask all 24")
+    _run(page, "Ask all 12")
     playwright.expect(page.locator("[data-testid=stCode]")).to_contain_text(
         "lm2 eval --models babi-lm2-qa1", timeout=60_000
     )

@@ -10,8 +10,8 @@ import pytest
 
 from lm2.tasks.babi_files import BabiError, read
 from lm2.tasks.mmlu import MmluError, Split, read as read_mmlu
+from lm2.text import archives
 from lm2.text.archives import read_members
-from lm2.weights import archives
 
 
 def packed(path: Path, mode: str, *members: tuple[str, bytes]) -> Path:
