@@ -3,9 +3,10 @@
 app: .venv/.installed
 	.venv/bin/lm2 serve
 
-# Side by side: a process that has none left takes tests of another.
+# Side by side, one process more than a small machine has cores, since browser tests wait; one that has none left takes
+# tests of another.
 test: .venv/.installed
-	.venv/bin/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal
+	.venv/bin/python -m pytest -q -n 3 --dist worksteal
 
 # Style, formatting and types; their rules are in pyproject.toml.
 lint: .venv/.installed
