@@ -1,18 +1,16 @@
 """The text that the model reads, with what is known about it."""
 
-import re
 from dataclasses import dataclass
 
 from lm2.serialize import as_text
 from lm2.tasks.babi import Question, Story, ask
 from lm2.tasks.prompt import Prompt
+from lm2.tasks.sets.files import sentences
 from lm2.text.sequence import TokenSequence
 from lm2.text.tokens import BREAK, Tokenizer
 
 MAX_CHARACTERS = 400_000
 """The longest text that the workbench accepts, about 100,000 tokens."""
-
-_SENTENCE = re.compile(r"[^\s.!?][^.!?\n\f]*[.!?]*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,4 +90,4 @@ def of_text(text: str, origin: str) -> Context:
             f"The text has {len(text):,} characters; the workbench takes at most {MAX_CHARACTERS:,}. Cut it, or use"
             " `lm2 run`."
         )
-    return Context(text=text, origin=origin, statements=tuple(match.span() for match in _SENTENCE.finditer(text)))
+    return Context(text=text, origin=origin, statements=sentences(text))

@@ -7,7 +7,7 @@ import tempfile
 import threading
 from collections import OrderedDict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import streamlit as st
 
@@ -26,11 +26,19 @@ if TYPE_CHECKING:
 
 _BYTES = 2 * 1024**3
 """What all uploaded files may take on the disk."""
-_LONGEST_NAME = 100
-_ANSWERED = 64
+_LONGEST_NAME = 200
+ANSWERED = 64
 """Questions whose answers stand against each other."""
 _LOOKED_AT = 20
 """Documents in which targets are looked for."""
+
+
+class EncodedSet(NamedTuple):
+    """A set's questions as one checkpoint reads them."""
+
+    description: Description
+    items: tuple[EncodedPrompt | None, ...]
+    """None for a question that it cannot be asked."""
 
 
 class UploadedSets:
@@ -50,12 +58,16 @@ class UploadedSets:
         """
         if len(content) > self._limit:
             raise ValueError(f"it has {len(content):,} bytes; at most {self._limit:,} are taken")
-        if not file.strip(".") or file != Path(file).name or len(file) > _LONGEST_NAME or not file.isprintable():
-            raise ValueError(f"{shown(file)} is no name of at most {_LONGEST_NAME} visible characters: rename it")
+        plain = file.strip(".") and file == Path(file).name == file.strip() and file.isprintable()
+        if not plain or len(file.encode()) > _LONGEST_NAME:
+            raise ValueError(f"{shown(file)} is no name of at most {_LONGEST_NAME} bytes, all visible: rename it")
         with self._lock:
             path = Path(self._root.name) / hashlib.sha256(content).hexdigest() / file
-            path.parent.mkdir(exist_ok=True)
-            path.write_bytes(content)
+            try:
+                path.parent.mkdir(exist_ok=True)
+                path.write_bytes(content)
+            except OSError as error:  # its message names paths of this machine
+                raise ValueError(f"it cannot be kept here: {error.strerror or type(error).__name__}") from error
             name = question_set.provide(path, file)
             self._files[name] = path
             self._files.move_to_end(name)
@@ -116,7 +128,7 @@ def _first(name: str, most: int, origin: State) -> QuestionSet:
 
 def answers(name: str) -> tuple[str, ...]:
     """The answers of a set's first questions, each once. Raises ValueError as `questions` does."""
-    return tuple(sorted({prompt.answer for prompt in first(name, _ANSWERED).prompts}))
+    return tuple(sorted({prompt.answer for prompt in first(name, ANSWERED).prompts}))
 
 
 def file_read(name: str) -> QuestionFile | None:
@@ -133,37 +145,24 @@ def _file(name: str) -> QuestionFile:
     return files.read(path)
 
 
-def description(checkpoint: Checkpoint, questions: QuestionSet, segment_length: int | None) -> Description:
+def encoded(checkpoint: Checkpoint, questions: QuestionSet, segment_length: int | None) -> EncodedSet:
     """Questions as the checkpoint reads them. Raises ValueError if it can be asked none."""
-    return _description(checkpoint.digest, questions.digest, segment_length, checkpoint, questions)
-
-
-@st.cache_resource(max_entries=16, show_spinner="Reading the questions ...")
-def _description(
-    model: str, asked: str, segment_length: int | None, _checkpoint: Checkpoint, _questions: QuestionSet
-) -> Description:
-    from lm2.tasks.sets.description import describe
-
-    return describe(_checkpoint, _questions.prompts, segment_length)
-
-
-def encoded(
-    checkpoint: Checkpoint, questions: QuestionSet, segment_length: int | None
-) -> tuple[EncodedPrompt | None, ...]:
-    """Each question as the checkpoint reads it; None for one that it cannot be asked. Raises ValueError if it can be
-    asked none."""
     return _encoded(checkpoint.digest, questions.digest, segment_length, checkpoint, questions)
 
 
-@st.cache_resource(max_entries=2, show_spinner=False)
+@st.cache_resource(max_entries=2, show_spinner="Reading the questions ...")
 def _encoded(
     model: str, asked: str, segment_length: int | None, _checkpoint: Checkpoint, _questions: QuestionSet
-) -> tuple[EncodedPrompt | None, ...]:
+) -> EncodedSet:
     from lm2.tasks.encoded_prompt import encode_prompts
+    from lm2.tasks.sets.description import describe_encoded
 
-    items, _ = encode_prompts(_checkpoint, _questions.prompts, segment_length)
+    items, skipped = encode_prompts(_checkpoint, _questions.prompts, segment_length)
     by_prompt = {id(item.prompt): item for item in items}
-    return tuple(by_prompt.get(id(prompt)) for prompt in _questions.prompts)
+    return EncodedSet(
+        description=describe_encoded(items, skipped),
+        items=tuple(by_prompt.get(id(prompt)) for prompt in _questions.prompts),
+    )
 
 
 def targets(checkpoint: Checkpoint, name: str, pattern: str) -> tuple[str, ...]:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import streamlit as st
-from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from app.server import sets
 from app.ui import say, state
@@ -78,7 +77,7 @@ def choose() -> None:
     kind = source.kind if isinstance(source, BuiltIn) else _FILE
     if st.session_state.get("set_wanted") == _FILE:
         kind = _FILE
-    key = _key("kind", kind)
+    key = state.shown_key("set_kind", kind)
     st.selectbox(
         "Question set", list(_KINDS), key=key, format_func=_KINDS.__getitem__, on_change=_take_kind, args=(key,)
     )
@@ -88,15 +87,6 @@ def choose() -> None:
         _file(file_of(name) if isinstance(source, Path) else None)
     if refusal := st.session_state.get("set_refused"):
         st.error(say.words("Not taken: {}.", refusal))
-
-
-def _key(option: str, shown: Any) -> str:
-    """The key of an option's widget, set to show a value."""
-    key, screen = f"set_{option}", get_script_run_ctx().page_script_hash
-    drawn = st.session_state.setdefault("set_drawn", {})
-    if st.session_state.get(key, ...) != shown or drawn.get(key) != screen:  # on another screen it is another widget
-        st.session_state[key], drawn[key] = shown, screen
-    return key
 
 
 def _take(choose: Callable[[], str]) -> None:
@@ -141,7 +131,7 @@ def _option(source: BuiltIn, name: str, at: Any) -> None:
         shown = ", ".join(value or ())
     elif annotation == "str":
         shown = value or ""
-    key = _key(name, shown)
+    key = state.shown_key(f"set_{name}", shown)
 
     def take() -> None:
         entered = st.session_state[key]
@@ -180,7 +170,7 @@ def _file(path: str | None) -> None:
     st.file_uploader(
         "A file of questions", ["jsonl", "csv", "parquet"], key="set_upload", on_change=take_upload, help=_FORMATS
     )
-    key = _key("path", path or "")
+    key = state.shown_key("set_path", path or "")
 
     def take_path() -> None:
         if path := st.session_state[key].strip():

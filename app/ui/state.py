@@ -202,7 +202,12 @@ def session() -> str:
 
 def widget_key(field: str, shown: Any) -> str:
     """The key of a field's widget, set to show a value; pass `take` as the widget's on_change."""
-    key, screen = f"widget_{CHOICES[field].link}", get_script_run_ctx().page_script_hash
+    return shown_key(f"widget_{CHOICES[field].link}", shown)
+
+
+def shown_key(key: str, shown: Any) -> str:
+    """The key of a widget that is not of a field, set to show a value."""
+    screen = get_script_run_ctx().page_script_hash
     drawn = st.session_state.setdefault("drawn", {})
     # On another screen it is another widget.
     if st.session_state.get(key, _NOTHING) != shown or drawn.get(key) != screen:

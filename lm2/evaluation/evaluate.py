@@ -19,7 +19,7 @@ from joblib import Parallel, delayed, parallel_config
 
 from lm2.evaluation.answer_store import AnsweringModel, AnswerStore
 from lm2.evaluation.cells import Answered, Evaluation, EvaluationCell, cells
-from lm2.evaluation.items import AskedItem, cost, items, key_of
+from lm2.evaluation.items import AskedItem, cost, items, key_of, set_items
 from lm2.evaluation.results import DIFFERENCES, RECIPE, SKIPPED, TABLE, seal_results
 from lm2.evaluation.tables import Row, differences, table
 from lm2.files import write_table
@@ -118,8 +118,8 @@ def ask_set(
     evaluation = Evaluation(
         models=(checkpoint.name,), sets=(asked.name,), count=len(asked), segment_length=segment_length
     )
-    (cell,) = cells(evaluation)
-    answered = _ask(evaluation, checkpoint, items(evaluation, cell, checkpoint), on_item)
+    cell = EvaluationCell(model=checkpoint.name, task=asked.name, samples=len(asked))
+    answered = _ask(evaluation, checkpoint, set_items(evaluation, asked.prompts, checkpoint), on_item)
     return answered, [row for row in table({cell: answered}) if row["task"] == cell.task]
 
 

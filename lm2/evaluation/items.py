@@ -2,7 +2,7 @@
 
 import hashlib
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -46,7 +46,11 @@ def items(evaluation: Evaluation, cell: EvaluationCell, checkpoint: Checkpoint) 
             )
             for seed, mixture in mixtures(evaluation, cell)
         ]
-    prompts = questions(cell.task, evaluation.count).prompts
+    return set_items(evaluation, questions(cell.task, evaluation.count).prompts, checkpoint)
+
+
+def set_items(evaluation: Evaluation, prompts: Sequence[Prompt], checkpoint: Checkpoint) -> list[AskedItem]:
+    """The items of a set's questions."""
     with_rivals = all(prompt.rivals for prompt in prompts)
     return [_item(checkpoint, prompt, prompt.rivals if with_rivals else (), evaluation) for prompt in prompts]
 

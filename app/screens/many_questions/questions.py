@@ -62,11 +62,10 @@ def render() -> None:
     if asked is None:
         return
     try:
-        description = sets.description(checkpoint, asked, session.segment_length())
+        description, encoded = sets.encoded(checkpoint, asked, session.segment_length())
     except ValueError as error:
         say.info("{}.", error)
         return
-    encoded = sets.encoded(checkpoint, asked, session.segment_length())
     left, right = st.columns([1, 1])
     panels.panel(questions.summary(description), "set_summary", "In numbers", at=left)
     panels.panel(questions.answers(asked.prompts), "set_answers", "Answers", at=right, height=260)

@@ -167,7 +167,11 @@ def _other_answers(context: Context) -> tuple[tuple[str, ...], str]:
         task = selection.text.task
         return cache.answers(task), f"the other answers of qa{task}"
     rivals = context.quizzes[-1].rivals
-    return (rivals, "its rivals") if rivals else (sets.answers(selection.questions.set), "the set's other answers")
+    return (
+        (rivals, "its rivals")
+        if rivals
+        else (sets.answers(selection.questions.set), f"the other answers of the set's first {sets.ANSWERED} questions")
+    )
 
 
 def _own_story() -> str:

@@ -7,7 +7,7 @@ from statistics import median
 from typing import NamedTuple, Self
 
 from lm2.tasks.chance import best_constant, guess_share
-from lm2.tasks.encoded_prompt import encode_prompts
+from lm2.tasks.encoded_prompt import EncodedPrompt, encode_prompts
 from lm2.tasks.prompt import Prompt
 from lm2.weights.checkpoint import Checkpoint
 
@@ -54,7 +54,11 @@ class Description:
 
 def describe(checkpoint: Checkpoint, prompts: Sequence[Prompt], segment_length: int | None = None) -> Description:
     """Raises ValueError as `encode_prompts` does."""
-    items, skipped = encode_prompts(checkpoint, prompts, segment_length)
+    return describe_encoded(*encode_prompts(checkpoint, prompts, segment_length))
+
+
+def describe_encoded(items: Sequence[EncodedPrompt], skipped: Sequence[str]) -> Description:
+    """As `describe`, of what `encode_prompts` returned."""
     asked = [item.prompt for item in items]
     answers = Counter(answer for prompt in asked for answer in prompt.answers)
     constant = best_constant(answers)

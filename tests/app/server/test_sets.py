@@ -43,7 +43,9 @@ def test_what_was_uploaded_first_goes_when_there_is_no_more_room_and_is_then_ask
         sets.checked(first)
 
 
-@pytest.mark.parametrize("file", ["", ".", "../up.jsonl", "a/b.jsonl", "a\nb.jsonl", "x" * 200])
+@pytest.mark.parametrize(
+    "file", ["", ".", "../up.jsonl", "a/b.jsonl", "a\nb.jsonl", " a.jsonl", "x" * 201, "\u6b21" * 80]
+)
 def test_a_name_that_no_file_should_have_is_refused_and_nothing_is_kept(file: str) -> None:
     uploaded = sets.UploadedSets(10_000)
     with pytest.raises(ValueError, match="is no name of at most"):
