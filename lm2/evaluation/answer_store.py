@@ -2,7 +2,7 @@
 believed only as it was written."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,6 +55,17 @@ class AnswerStore:
         if content["key"] == asked and changed:
             self.foreign[file] = changed
         return content["answers"] if content["key"] == asked else None
+
+    def author(self, files: Iterable[str]) -> AnsweringModel | None:
+        """The model that answered the first of these cells that is there, as the cell records it; None if none is."""
+        for file in files:
+            try:
+                content = read_sealed(self._cells / file, file, _FIELDS)
+            except (FileNotFoundError, DamagedError):
+                continue
+            made = content["made"]
+            return AnsweringModel(content["key"]["checkpoint"], "", made["device"], made["dtype"])
+        return None
 
     def put(
         self, file: str, key: Mapping[str, Any], model: AnsweringModel, answers: Sequence[Mapping[str, Any]]

@@ -26,7 +26,9 @@ from lm2.files import write_table
 from lm2.model.finite import of_model
 from lm2.runs.generation import answers
 from lm2.runs.likelihood import log_likelihoods
+from lm2.shown import shown
 from lm2.tasks.sets.question_set import QuestionSet
+from lm2.weights.bundled import path_of
 from lm2.weights.checkpoint import Checkpoint, load
 
 _LOG = logging.getLogger(__name__)
@@ -45,13 +47,14 @@ def evaluate(
 ) -> None:
     """Ask every cell that `out` does not hold yet, and write the tables.
 
-    `workers` processes share the cells, a thread each; short lengths come first for one, long ones for several.
+    A model whose files are not there, as those of a recipe's further seeds may not be, needs no asking if `out` holds
+    all its answers; that it is not there is logged. `workers` processes share the cells, a thread each; short lengths come first for one, long ones for several.
     `on_cell` hears each cell and whether it had to be asked.
 
     Raises ValueError for a model, set, task or length that is not there, and for what `mix` refuses.
     """
-    models = {name: AnsweringModel.of(load(name, evaluation.device, evaluation.dtype)) for name in evaluation.models}
     store, missing = AnswerStore(out), []
+    models = {name: _model(evaluation, store, name) for name in evaluation.models}
     held = _held(evaluation, store, models)
     if store.foreign:
         what = ", ".join(dict.fromkeys(words for changed in store.foreign.values() for words in changed))
@@ -63,6 +66,10 @@ def evaluate(
         )
     for cell, answered in held.items():
         if answered is None:
+            if not path_of(cell.model).exists():
+                raise ValueError(
+                    f"{shown(cell.model)} is not there, and neither is its answers' file {cell.file} in {out}"
+                )
             missing.append(cell)
         elif on_cell is not None:
             on_cell(cell, False)
@@ -79,6 +86,19 @@ def evaluate(
                 for cell in asked:
                     on_cell(cell, True)
     _write_tables(evaluation, out, models)
+
+
+def _model(evaluation: Evaluation, store: AnswerStore, name: str) -> AnsweringModel:
+    """The model of this name; where its files are not there, the one that gave the answers which are kept.
+
+    Raises ValueError where neither is there, and for files that cannot be opened.
+    """
+    if not path_of(name).exists():
+        author = store.author(cell.file for cell in cells(evaluation) if cell.model == name)
+        if author is not None:
+            _LOG.warning("%s is not there: its tables are made from the answers that are kept", name)
+            return author
+    return AnsweringModel.of(load(name, evaluation.device, evaluation.dtype))
 
 
 def _side_by_side(evaluation: Evaluation, missing: Sequence[EvaluationCell]) -> Iterator[list[EvaluationCell]]:

@@ -188,6 +188,19 @@ def test_what_is_not_there_is_refused_before_anything_is_written(evaluation: Eva
     assert not (tmp_path / "out").exists()
 
 
+def test_a_model_whose_files_are_gone_keeps_its_answers_and_is_asked_nothing_more(
+    evaluation: Evaluation, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    evaluate(evaluation, tmp_path / "out")
+    tables = [(tmp_path / "out" / name).read_bytes() for name in ("table.csv", "differences.csv")]
+    (tmp_path / "gated").rename(tmp_path / "elsewhere")
+    evaluate(evaluation, tmp_path / "out")
+    assert [(tmp_path / "out" / name).read_bytes() for name in ("table.csv", "differences.csv")] == tables
+    assert "gated is not there: its tables are made from the answers that are kept" in caplog.text
+    with pytest.raises(ValueError, match=r"gated' is not there, and neither is its answers' file .*qa2-0k.json"):
+        evaluate(replace(evaluation, tasks=(1, 2, 7)), tmp_path / "out")
+
+
 def test_one_story_a_task_has_a_difference_and_no_interval() -> None:
     done = {
         EvaluationCell(model=model, task=f"qa{task}", length="0k", samples=1): _said([said], ["office"])
