@@ -48,7 +48,9 @@ def evaluate(
     """Ask every cell that `out` does not hold yet, and write the tables.
 
     A model whose files are not there, as those of a recipe's further seeds may not be, needs no asking if `out` holds
-    all its answers; that it is not there is logged. `workers` processes share the cells, a thread each; short lengths come first for one, long ones for several.
+    all its answers; that it is not there is logged.
+
+    `workers` processes share the cells, a thread each; short lengths come first for one, long ones for several.
     `on_cell` hears each cell and whether it had to be asked.
 
     Raises ValueError for a model, set, task or length that is not there, and for what `mix` refuses.
