@@ -13,6 +13,7 @@ from torch import Tensor
 from lm2.model.config import LM2Config
 from lm2.model.finite import in_segments
 from lm2.model.lm2 import LM2, SegmentOutput
+from lm2.model.stream import Stream
 from lm2.runs.hooks import Hook
 from lm2.runs.interventions import Reset
 from lm2.runs.loop import run_segments
@@ -23,6 +24,10 @@ from lm2.weights.cost import side_by_side
 
 _ROWS = 32
 """Documents of a batch. Larger batches gain nothing."""
+
+
+Begun = Callable[[Stream, Sequence[Segment]], Stream]
+"""The stream of a batch of segments, from its start on as far as it is known without running the model."""
 
 
 def can_batch(config: LM2Config) -> bool:
@@ -45,11 +50,13 @@ def run_batch(
     bank: Float[Tensor, "row slot slot_dim"] | None,
     *,
     writes: int | None = None,
+    begun: Begun = lambda stream, segments: stream,
 ) -> Iterator[BatchStep]:
     """The segment loop of many documents, each of which begins with its row of `bank`.
 
     `documents` holds the segments of each, the longest document first; rows drop out as documents end, so row i of
-    every step is document i. The first `writes` segments write; None, all.
+    every step is document i. The first `writes` segments write; None, all. `begun` may take a stream from before
+    block 0 to a later block.
 
     Raises ValueError for another order, and NotFiniteError as `run_segments` does.
     """
@@ -62,12 +69,13 @@ def run_batch(
         ids, non_padding = pad([segment.ids for segment in segments], device=model.embed.weight.device)
         indexes = {segment.index for segment in segments}
         with in_segments(*indexes):
-            output = model.segment(
+            stream = model.begin(
                 ids,
                 None if bank is None else bank[: len(ids)],
                 non_padding=non_padding,
                 write=writes is None or i < writes,
             )
+            output = model.finish(model.through(begun(stream, segments)))
         bank = output.bank
         yield BatchStep(ids, non_padding, replace(output, unembed=in_segments(*indexes)(output.unembed)))
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lm2.model.lm2 import LM2
-from lm2.runs.batched import run_batch
+from lm2.runs.batched import Begun, run_batch
 from lm2.text.segments import as_segments
 from lm2.training.curriculum import TrainingDocument
 
@@ -18,9 +18,10 @@ Hits = dict[str, tuple[int, int]]
 class Rollout(nn.Module):
     """A module, so that data-parallel wrappers see one forward for one backward."""
 
-    def __init__(self, model: LM2) -> None:
+    def __init__(self, model: LM2, begun: Begun = lambda stream, segments: stream) -> None:
+        """`begun`: as for `run_batch`."""
         super().__init__()
-        self.model = model
+        self.model, self._begun = model, begun
 
     def forward(self, documents: Sequence[TrainingDocument], language_weight: float) -> tuple[Tensor, Hits]:
         """Mean cross-entropy of the answers' tokens, each document counting alike, plus weighted next-token loss."""
@@ -37,7 +38,7 @@ class Rollout(nn.Module):
         # Without a bank, no question depends on what was read.
         read = [as_segments(document.segments) for document in documents] if banks[0] is not None or language else []
         writes = max((question.after for document in documents for question in document.questions), default=0)
-        for ids, non_padding, output in run_batch(self.model, read, banks[0], writes=writes):
+        for ids, non_padding, output in run_batch(self.model, read, banks[0], writes=writes, begun=self._begun):
             banks.append(output.bank)
             if language and ids.shape[1] > 1:
                 predicted = non_padding[:, 1:]
@@ -56,7 +57,7 @@ class Rollout(nn.Module):
             batch = list(group)
             bank = torch.stack([existing[question.after][i] for i, question in batch]) if existing else None
             segments = [as_segments([question.ids], question.after) for _, question in batch]
-            ids, _, output = next(run_batch(self.model, segments, bank, writes=0))
+            ids, _, output = next(run_batch(self.model, segments, bank, writes=0, begun=self._begun))
             places = [
                 (row, len(question.ids) - 1 - back)
                 for row, (_, question) in enumerate(batch)

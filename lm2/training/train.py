@@ -22,6 +22,7 @@ from lm2.tasks.babi_files import read
 from lm2.text.tokens import Tokenizer
 from lm2.training.config import TrainingConfig, learning_rate
 from lm2.training.curriculum import TASKS, Lessons, Phase, Stage, TrainingDocument
+from lm2.training.frozen import FrozenBlocks
 from lm2.training.question_lessons import QuestionLessons
 from lm2.training.rollout import Hits, Rollout
 from lm2.training.start import Start, Trained
@@ -64,7 +65,7 @@ def draw_documents(
 
 @torch.no_grad()
 def held_out_accuracy(
-    model: LM2,
+    rollout: Rollout,
     lessons: Lessons,
     stories: Sequence[Story],
     asked: Iterable[QuestionLessons],
@@ -77,7 +78,7 @@ def held_out_accuracy(
     chosen = [story for task in tasks for story in [story for story in stories if story.task == task][:each]]
     exams = [lessons.exam(story, story.questions[-1], config.model.segment_length) for story in chosen]
     exams += [document for lesson in asked for document in lesson.held_out[:each]]
-    return Rollout(model)(exams, 0.0)[1]
+    return rollout(exams, 0.0)[1]
 
 
 def train(config: TrainingConfig, folder: Path, on_step: Callable[[Progress, float], None] | None = None) -> LM2:
@@ -104,7 +105,8 @@ def train(config: TrainingConfig, folder: Path, on_step: Callable[[Progress, flo
     optimizer = _optimizer(config, model)
     restore_folder(folder / "checkpoint")
     progress = resume(folder / "training", config, model, optimizer)
-    rollout, optimizer = accelerator.prepare(Rollout(model), optimizer)
+    alone = Rollout(model, FrozenBlocks(model, folder).through)
+    rollout, optimizer = accelerator.prepare(alone, optimizer)
     first_with_memory = next((step for step in range(config.steps) if config.at(step)[0].phase in _WITH_MEMORY), None)
     while progress.step < config.steps:
         began = time.perf_counter()
@@ -133,7 +135,7 @@ def train(config: TrainingConfig, folder: Path, on_step: Callable[[Progress, flo
             progress.step % config.checkpoint_every == 0 or progress.step == config.steps
         ):
             with _step(progress.step, folder):
-                hits = held_out_accuracy(model, lessons, held_out, asked.values(), config, 50)
+                hits = held_out_accuracy(alone, lessons, held_out, asked.values(), config, 50)
             # Saved only after its outputs have been seen to be finite.
             save_state(folder / "training", config, model, optimizer, progress)
             accuracy = " ".join(

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+import lm2.training.frozen
+from lm2.model.block import Block
 from lm2.model.config import LM2Config, MemoryKind
 from lm2.model.lora import LoRA, is_lora
 from lm2.model.weights import in_memory
@@ -81,6 +83,28 @@ def test_before_training_a_fresh_memory_and_lora_change_no_logit(graft: Training
     trained = train(none, tmp_path / "run")
     base = load(tmp_path / "base", "cpu").model
     assert torch.equal(trained(ids(2, 7)), base(ids(2, 7)))
+
+
+def test_blocks_below_the_first_trained_one_run_once_a_segment_and_change_no_loss_beyond_rounding(
+    graft: TrainingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[float] = []
+    computed = list[int]()
+    forward = Block.forward
+
+    def counted(block: Block, *rest: object) -> object:
+        computed.append(id(block))
+        return forward(block, *rest)
+
+    monkeypatch.setattr(Block, "forward", counted)
+    trained = train(graft, tmp_path / "kept", lambda progress, loss: kept.append(loss))
+    pairs = len(PEOPLE) * len(PLACES)
+    assert computed.count(id(trained.blocks[0])) <= 2 * pairs  # statements, and questions with their answers
+    assert computed.count(id(trained.blocks[1])) > graft.stages[0].steps
+    every: list[float] = []
+    monkeypatch.setattr(lm2.training.frozen, "_before_first_trained", lambda model: 0)
+    train(graft, tmp_path / "every", lambda progress, loss: every.append(loss))
+    assert kept == pytest.approx(every, rel=1e-4)
 
 
 class Interrupted(Exception):
