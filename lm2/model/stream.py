@@ -109,6 +109,22 @@ class Stream:
             raise ValueError(f"the stream of one document can be repeated, not that of {len(self.resid)}")
         return replace(self, resid=self.resid.expand(count, -1, -1))
 
+    def alone(self, row: int) -> "Stream":
+        """One row without its padding and without a bank, of a stream without memory tokens and earlier tokens."""
+        one, tokens = slice(row, row + 1), slice(int(self.non_padding[row].sum()))
+        return replace(
+            self,
+            tokens=tokens.stop,
+            resid=self.resid[one, tokens],
+            bank_start=None,
+            bank=None,
+            non_padding=self.non_padding[one, tokens],
+            rows=TokenRows(*(each[one, tokens] for each in self.rows)),
+            angles=self.angles[one, tokens],
+            visible=self.visible[one, :, tokens, tokens],
+            key_positions=self.key_positions[one, tokens],
+        )
+
     def folded(self) -> "Stream":
         """The copies of a `repeated` stream as tokens of one row that do not see each other, but share earlier keys.
 

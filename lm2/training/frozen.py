@@ -41,15 +41,14 @@ class FrozenBlocks:
         earlier blocks, which no later segment looks back on."""
         if not self.count:
             return stream
-        rows = [self._resid(segment.ids) for segment in segments]
+        rows = [self._resid(segment.ids, stream, row) for row, segment in enumerate(segments)]
         resid = nn.utils.rnn.pad_sequence(rows, batch_first=True).to(stream.resid)
         return replace(stream, layer=self.count, resid=resid)
 
-    def _resid(self, ids: tuple[int, ...]) -> Float[Tensor, "token d_model"]:
+    def _resid(self, ids: tuple[int, ...], stream: Stream, row: int) -> Float[Tensor, "token d_model"]:
         if ids not in self._places:
             with torch.no_grad():
-                stream = self._model.begin(torch.tensor([ids], device=self._model.embed.weight.device), write=False)
-                resid = self._model.through(stream, self.count).resid[0]
+                resid = self._model.through(stream.alone(row), self.count).resid[0]
             self._places[ids] = self._file.seek(0, 2)
             self._file.write(resid.float().cpu().numpy().tobytes())
         self._file.seek(self._places[ids])
