@@ -103,11 +103,12 @@ class TrainingConfig(Spec):
             )
         if self.train is Trained.ALL:
             if self.lora is not None:
-                raise ValueError(f"lora is for train {Trained.MEMORY_AND_LORA.value!r}, not {self.train.value!r}")
+                raise ValueError("lora is for train 'lora' and 'memory+lora', not 'all'")
             return
-        if self.start is None or not self.model.memory_layers:
-            raise ValueError(f"train {self.train.value!r} needs a start and a model with a memory")
-        if self.train is Trained.MEMORY_AND_LORA and self.lora is None:
+        if self.start is None or (self.train.memory and not self.model.memory_layers):
+            memory = " and a model with a memory" if self.train.memory else ""
+            raise ValueError(f"train {self.train.value!r} needs a start{memory}")
+        if self.train.lora and self.lora is None:
             raise ValueError(f"train {self.train.value!r} needs lora: its rank and layers")
         if self.lora is not None:
             self.lora.check(self.model)

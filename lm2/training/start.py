@@ -24,11 +24,23 @@ class Trained(Enum):
 
     ALL = "all"
     MEMORY = "memory"
+    LORA = "lora"
+    """What a memory will need, before there is one or while it stays as it is."""
     MEMORY_AND_LORA = "memory+lora"
+
+    @property
+    def memory(self) -> bool:
+        """Whether a memory is trained."""
+        return self is not Trained.LORA
+
+    @property
+    def lora(self) -> bool:
+        """Whether a LoRA is trained."""
+        return self in (Trained.LORA, Trained.MEMORY_AND_LORA)
 
     def includes(self, name: str) -> bool:
         """Whether it changes the weight of this name."""
-        return self is Trained.ALL or in_memory(name) or (self is Trained.MEMORY_AND_LORA and is_lora(name))
+        return self is Trained.ALL or (self.memory and in_memory(name)) or (self.lora and is_lora(name))
 
 
 @dataclass(frozen=True, kw_only=True)

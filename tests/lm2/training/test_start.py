@@ -145,6 +145,20 @@ def test_an_adapter_is_trained_further_and_stays_an_adapter_of_the_same_base(
     assert (tmp_path / "third" / "checkpoint" / "model.safetensors").exists()
 
 
+def test_a_base_learns_by_lora_alone_and_then_has_a_memory_that_begins_as_its_attention(
+    graft: TrainingConfig, plain_config: LM2Config, tmp_path: Path
+) -> None:
+    alone = replace(plain_config, attention_window=7)
+    first = train(replace(graft, train=Trained.LORA, model=alone, stages=graft.stages), tmp_path / "first")
+    adapter = str(tmp_path / "first" / "checkpoint")
+    assert load(adapter, "cpu").config == alone and not any(map(in_memory, first.weights()))
+    none = replace(graft, start=adapter, learning_rate=0.0, final_learning_rate=0.0, memory_from_attention=True)
+    second = train(none, tmp_path / "second")
+    assert torch.equal(second.blocks[1].mem.o.weight, second.blocks[1].attn.o.weight)
+    kept = {name: weight for name, weight in first.weights().items() if is_lora(name)}
+    assert kept and all(torch.equal(second.weights()[name], weight.bfloat16().float()) for name, weight in kept.items())
+
+
 def test_an_adapter_says_which_base_is_missing_or_another(
     graft: TrainingConfig, tmp_path: Path, build, plain_config: LM2Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -198,7 +212,7 @@ def test_a_configuration_file_says_only_in_what_the_model_differs_from_its_start
     [
         ({"start": None, "tokenizer": "t.json"}, "train 'memory.lora' needs a start"),
         ({"lora": None}, "needs lora: its rank and layers"),
-        ({"train": Trained.ALL}, "lora is for train 'memory.lora', not 'all'"),
+        ({"train": Trained.ALL}, "lora is for train 'lora' and 'memory.lora', not 'all'"),
         ({"lora": LoRA(rank=2, layers=(1, 3))}, "the model has 0 to 2"),
         ({"tokenizer": "t.json"}, "needs either a tokenizer or a start"),
         ({"stages": (Stage(steps=1, phase=Phase.OPEN),)}, "needs stories"),
