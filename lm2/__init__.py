@@ -43,9 +43,11 @@ _SOURCES = {
     "Trace": "lm2.runs.trace",
     "Whole": "lm2.runs.capture",
     "WriteBlock": "lm2.runs.interventions",
+    "capture": "lm2.stores.capture",
     "generate": "lm2.runs.generation",
     "graft": "lm2.weights.graft",
     "load": "lm2.weights.checkpoint",
+    "open_store": "lm2.stores.store",
     "questions": "lm2.tasks.sets.question_set",
     "run": "lm2.runs.runner",
 }

@@ -66,7 +66,7 @@ class Resumable(ABC, Generic[Name, Values, Expected]):
     def _write(self, claim: Claim, name: Name, values: Values) -> None: ...
 
 
-class Store(Resumable[str, Any, Shapes]):
+class SweepStore(Resumable[str, Any, Shapes]):
     """A sweep's values by document."""
 
     kind = "sweep"

@@ -63,6 +63,13 @@ class BlockMemory(nn.Module):
         """
         return None
 
+    def read_pattern(
+        self, q: Float[Tensor, "batch token d_head"], bank: Float[Tensor, "batch slot slot_dim"], head: int
+    ) -> Float[Tensor, "batch token slot"]:
+        """One head's read pattern, from its READ_Q and the bank at the start of each segment, where the design has
+        `read_weights` and the model no `read_top_k`."""
+        raise NotImplementedError
+
     def leave(
         self, stream: Float[Tensor, "batch row d_model"], bank: Float[Tensor, "batch slot slot_dim"], write: bool
     ) -> tuple[Float[Tensor, "batch row d_model"], Float[Tensor, "batch slot slot_dim"]]:

@@ -101,6 +101,9 @@ class MemoryDesign(ABC):
     keep the old bank."""
     bank_in_stream = False
     """Whether slots are rows of the stream that tokens read by self-attention."""
+    read_weights: tuple[str, ...] = ()
+    """The weights of a block's memory with which its read pattern follows from READ_Q and the bank at the start of the
+    segment (`BlockMemory.read_pattern`); none where it does not follow from these."""
     terms_by_slot = False
     """Whether a block's memory adds a sum over slots to the stream: the weight in the read pattern times the slot's
     value, on a path that is linear if the gates are fixed (`pull_back`)."""

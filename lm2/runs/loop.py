@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from jaxtyping import Float
@@ -28,6 +28,12 @@ Records = dict[tuple[Capture, Coordinate], np.ndarray]
 """What was captured, by capture and place."""
 
 
+class Keeping(Protocol):
+    """Takes each value as it is captured, as a dictionary does."""
+
+    def __setitem__(self, key: tuple[Capture, Coordinate], value: np.ndarray, /) -> None: ...
+
+
 def to_numpy(value: Tensor) -> np.ndarray:
     """The only way out of torch: a read-only float32 copy on the CPU."""
     return read_only(value.detach().float().cpu().numpy().copy())
@@ -47,7 +53,7 @@ def run_segments(
     model: LM2,
     segments: Sequence[Segment],
     spec: RunSpec,
-    records: Records,
+    records: Keeping,
     before: Carried | None = None,
     sources: SourceActivations = NO_SOURCES,
     *,
@@ -148,7 +154,7 @@ def _by_segment(captures: Sequence[Capture]) -> Mapping[int | None, Sequence[Cap
     return by_segment
 
 
-def _watches(config: LM2Config, segment: Segment, captures: Sequence[Capture], records: Records) -> Iterator[Hook]:
+def _watches(config: LM2Config, segment: Segment, captures: Sequence[Capture], records: Keeping) -> Iterator[Hook]:
     """Hooks that keep what is captured. They come after those that edit, and so show what the model really used."""
 
     def keep(capture: Capture, place: Coordinate, value: Tensor) -> None:

@@ -21,7 +21,7 @@ from probes.causal.observe import check_foils
 from probes.causal.plan import cost
 from probes.causal.planner import PACK, Planner
 from probes.stats.metrics import measure
-from probes.store import Shapes, Store
+from probes.store import Shapes, SweepStore
 from probes.sweeps.grid import ReplacementSource, UnitGrid, parts, sources
 from probes.sweeps.result import Joint, SweepResult, Values
 from probes.sweeps.screening import RANDOM, STEPS, Screening, scores
@@ -175,7 +175,7 @@ def sweep(
     documents with donors, and a folder with results of another sweep, an earlier version or another device.
     """
     layout = _Layout(spec, checkpoint)
-    passes = _Passes(layout, Store(out, layout.key, checkpoint), on_progress)
+    passes = _Passes(layout, SweepStore(out, layout.key, checkpoint), on_progress)
     screening = None if spec.screen is None else passes.screen(spec.screen)
     measured = (
         tuple(range(len(layout.parts))) if screening is None else tuple(sorted({*screening.top, *screening.random}))
@@ -213,7 +213,7 @@ def sweep(
 class _Passes:
     """Passes over the documents of a sweep."""
 
-    def __init__(self, layout: _Layout, store: Store, on_progress: OnProgress) -> None:
+    def __init__(self, layout: _Layout, store: SweepStore, on_progress: OnProgress) -> None:
         self._layout, self._store, self._on_progress = layout, store, on_progress
         self._done = 0
 

@@ -118,6 +118,13 @@ class GatedMemory(BlockMemory):
         gate = self.hook_gate_out(self.out_gate(read).sigmoid())
         return self.o(gate * read)
 
+    def read_pattern(
+        self, q: Float[Tensor, "batch token d_head"], bank: Float[Tensor, "batch slot slot_dim"], head: int
+    ) -> Float[Tensor, "batch token slot"]:
+        k = nn.functional.linear(self.ln_read(bank), self.read_k.weight.unflatten(0, (self.heads, -1))[head])
+        scores = torch.einsum("bte,bse->bts", q, k) / math.sqrt(q.shape[-1])
+        return scores.float().softmax(-1).to(q.dtype)
+
     def _write(
         self,
         tokens: Float[Tensor, "batch token d_model"],
@@ -142,6 +149,7 @@ class Gated(MemoryDesign):
 
     title = "a gated memory"
     sites = tuple(site for site in Site if site.in_memory)
+    read_weights = ("ln_read.w", "read_k.weight")
     terms_by_slot = True
     begins_as_attention = True
     starts_keeping = True

@@ -19,7 +19,7 @@ from probes.explain.llm import Chat, digest
 from probes.features import source_names
 from probes.probing.result import Reading
 from probes.probing.store import ProbeStore
-from probes.store import Store
+from probes.store import SweepStore
 
 KEY = {
     "spec": {"kind": "toy", "values": [1.5]},
@@ -64,7 +64,7 @@ def as_written(restored: Any) -> bool:
 def test_a_damaged_document_of_a_sweep_is_computed_again(
     model: Checkpoint, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    store = Store(tmp_path, KEY, model)
+    store = SweepStore(tmp_path, KEY, model)
     store.put("units-00000", UNITS)
     damaged(tmp_path / "documents" / "units-00000.json", 3, lambda: store.get("units-00000", FORM), as_written, caplog)
 
@@ -72,7 +72,10 @@ def test_a_damaged_document_of_a_sweep_is_computed_again(
 def test_one_documents_file_in_anothers_place_or_from_another_sweep_is_not_believed(
     model: Checkpoint, tmp_path: Path
 ) -> None:
-    one, other = Store(tmp_path / "one", KEY, model), Store(tmp_path / "other", KEY | {"spec_digest": "b"}, model)
+    one, other = (
+        SweepStore(tmp_path / "one", KEY, model),
+        SweepStore(tmp_path / "other", KEY | {"spec_digest": "b"}, model),
+    )
     for store in (one, other):
         store.put("units-00000", UNITS)
     documents = tmp_path / "one" / "documents"
@@ -117,13 +120,13 @@ def test_a_damaged_reading_of_a_probe_is_computed_again_and_anothers_too(
 
 
 def test_a_damaged_head_is_refused_in_a_sentence(model: Checkpoint, tmp_path: Path) -> None:
-    Store(tmp_path, KEY, model)
+    SweepStore(tmp_path, KEY, model)
     head = tmp_path / "sweep.json"
     whole = head.read_bytes()
     for i in range(0, len(whole), 5):
         head.write_bytes(flipped(whole, i))
         try:
-            Store(tmp_path, KEY, model)
+            SweepStore(tmp_path, KEY, model)
         except ValueError as error:
             assert str(tmp_path) in str(error) and "folder of its own" in str(error)
         else:
@@ -155,7 +158,7 @@ def test_of_many_who_claim_a_folder_at_once_with_other_specs_one_has_it(model: C
 def test_results_of_another_code_or_device_are_read_and_told_but_not_gone_on_with(
     model: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    Store(tmp_path, KEY, model).put("units-00000", UNITS)
+    SweepStore(tmp_path, KEY, model).put("units-00000", UNITS)
     made = origin.made_by("cpu", "float32")
     for change, words in (
         ({"code": "0"}, "the code"),
@@ -164,12 +167,12 @@ def test_results_of_another_code_or_device_are_read_and_told_but_not_gone_on_wit
     ):
         monkeypatch.setattr(claims, "made_by", lambda device, dtype, change=change: made | change)
         caplog.clear()
-        store = Store(tmp_path, KEY, model)
+        store = SweepStore(tmp_path, KEY, model)
         assert as_written(store.get("units-00000", FORM)) and f"was begun where {words} differed" in caplog.text
         with pytest.raises(ValueError, match=f"begun where {words} differed.*folder of its own"):
             store.get("units-00001", FORM)
     monkeypatch.setattr(claims, "made_by", lambda device, dtype: made | {"threads": 99, "processor": "another"})
-    assert Store(tmp_path, KEY, model).get("units-00001", FORM) is None, "other last bits alone"
+    assert SweepStore(tmp_path, KEY, model).get("units-00001", FORM) is None, "other last bits alone"
 
 
 def test_a_folder_of_an_earlier_version_is_read_and_not_gone_on_with(
@@ -178,12 +181,12 @@ def test_a_folder_of_an_earlier_version_is_read_and_not_gone_on_with(
     (tmp_path / "documents").mkdir()
     (tmp_path / "sweep.json").write_text(json.dumps(KEY | {"checkpoint_digest": "weights"}))
     (tmp_path / "documents" / "units-00000.json").write_text(json.dumps(UNITS | {"units": [[1.0, 2.0], [4.0, 5.0]]}))
-    store = Store(tmp_path, KEY, model)
+    store = SweepStore(tmp_path, KEY, model)
     assert store.get("units-00000", FORM)["units"] == [[1.0, 2.0], [4.0, 5.0]] and "an earlier version" in caplog.text
     with pytest.raises(ValueError, match="earlier version.*folder of its own"):
         store.get("units-00001", FORM)
     with pytest.raises(ValueError, match="its checkpoint_digest differ"):
-        Store(tmp_path, KEY, replace(model, weights_digest="others"))
+        SweepStore(tmp_path, KEY, replace(model, weights_digest="others"))
 
 
 @pytest.mark.parametrize(
@@ -206,7 +209,7 @@ def test_a_document_of_an_earlier_version_with_others_values_is_refused(
     (tmp_path / "sweep.json").write_text(json.dumps(KEY | {"checkpoint_digest": "weights"}))
     (tmp_path / "documents" / "units-00000.json").write_text(json.dumps(values))
     with pytest.raises(ValueError, match="begun by an earlier version.*folder of its own"):
-        Store(tmp_path, KEY, model).get("units-00000", FORM)
+        SweepStore(tmp_path, KEY, model).get("units-00000", FORM)
 
 
 def test_a_reading_of_an_earlier_version_with_others_arrays_is_refused(model: Checkpoint, tmp_path: Path) -> None:

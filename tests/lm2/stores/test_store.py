@@ -1,0 +1,191 @@
+"""Laws of stores: what is read from one is what the run had, however long the text and however often it was stopped."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lm2.model.config import LM2Config
+from lm2.model.sites import Site
+from lm2.runs.capture import Capture
+from lm2.runs.interventions import Edit, Freeze
+from lm2.runs.operations import Set
+from lm2.runs.runner import run
+from lm2.runs.spec import RunSpec
+from lm2.runs.trace import Trace
+from lm2.stores import layout
+from lm2.stores.capture import capture
+from lm2.stores.layout import HOWS, What
+from lm2.stores.store import Store, open_store
+from lm2.weights.checkpoint import Checkpoint
+
+SHARD = 32
+"""Tokens, so that a short text has several shards, and segments that go over their ends."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_shards() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(layout, "_SHARDS", (SHARD, SHARD))
+        yield
+
+
+@pytest.fixture(scope="module")
+def long_text(text: str) -> str:
+    return " ".join([text] * 2)
+
+
+@pytest.fixture(scope="module")
+def stored(checkpoint: Checkpoint, long_text: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Trace]:
+    """A store and a trace of one run, of each kind of model in turn."""
+    spec = spec_of(checkpoint, long_text)
+    return capture(checkpoint, spec, tmp_path_factory.mktemp("stores") / "whole"), trace_of(checkpoint, spec)
+
+
+def spec_of(checkpoint: Checkpoint, text: str, *interventions) -> RunSpec:
+    return RunSpec(checkpoint=checkpoint.name, text=text, interventions=interventions)
+
+
+def trace_of(checkpoint: Checkpoint, spec: RunSpec) -> Trace:
+    gates = [gate.site for gate in checkpoint.config.memory.design.gates.values()]
+    sites = [Site.READ_PATTERN, Site.WRITE_PATTERN, *gates]
+    captures = tuple(Capture(site) for site in sites if site.layers(checkpoint.config))
+    return run(checkpoint, replace(spec, captures=captures))
+
+
+def pattern(trace: Trace, what: What, layer: int) -> np.ndarray:
+    """[head, token, slot] of the whole text."""
+    if what is What.READS:
+        return trace.across(Site.READ_PATTERN, layer=layer)
+    values = [trace.at(Site.WRITE_PATTERN, segment=segment.index, layer=layer) for segment in trace.segments]
+    return np.concatenate([value.transpose(0, 2, 1) for value in values], 1)
+
+
+def maps(store: Store) -> list[tuple[What, int]]:
+    sites = store.config.memory.design.sites
+    return [(what, layer) for what in What if what.site in sites for layer in store.config.memory_layers]
+
+
+def check_exact(store: Store, trace: Trace) -> None:
+    for what, layer in maps(store):
+        expected = pattern(trace, what, layer)
+        read = store.reads if what is What.READS else store.writes
+        for head, of_head in enumerate(expected):
+            assert np.allclose(read(block=layer, head=head), of_head, rtol=0, atol=1e-6)
+            window = read(block=layer, head=head, tokens=slice(9, 23), slots=slice(1, 4))
+            assert np.allclose(window, of_head[9:23, 1:4], rtol=0, atol=1e-6)
+        assert np.allclose(read(block=layer), expected.mean(0), rtol=0, atol=1e-6)
+
+
+def test_any_window_of_reads_and_writes_is_what_a_trace_captures(stored: tuple[Store, Trace]) -> None:
+    check_exact(*stored)
+
+
+def test_a_store_has_what_a_trace_has(stored: tuple[Store, Trace]) -> None:
+    store, trace = stored
+    assert (store.tokens, store.segments, store.whole) == (trace.tokens, trace.segments, len(trace.segments))
+    assert np.allclose(store.surprisal, trace.surprisal, atol=1e-4, equal_nan=True)
+    ids, log_probabilities = store.top()
+    assert np.array_equal(ids[:, 0], trace.logits.argmax(-1))
+    assert (np.diff(log_probabilities) <= 0).all()
+    if trace.bank is not None:
+        assert np.allclose(store.bank(store.whole), trace.bank)
+    for name, gate in store.config.memory.design.gates.items():
+        for layer in store.config.memory_layers:
+            values, summary = trace.across(gate.site, layer=layer), store.gates(name, block=layer)
+            assert np.allclose(summary.rows.mean, values.mean(-1), atol=1e-6)
+            assert np.array_equal(summary.rows.least, values.min(-1))
+            by_segment = [trace.at(gate.site, segment=segment.index, layer=layer) for segment in trace.segments]
+            assert np.array_equal(summary.features.most, np.stack([value.max(0) for value in by_segment]))
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_a_row_of_any_level_pools_the_tokens_that_it_says(stored: tuple[Store, Trace], how) -> None:
+    store, trace = stored
+    for what, layer in maps(store)[::2]:
+        heads = pattern(trace, what, layer)
+        assert store.largest(what, block=layer) == heads.max()
+        for head, values in [(None, heads.max(0) if how == "max" else heads.mean(0)), (0, heads[0])]:
+            for level in (1, 3, 5, 7):
+                starts = np.arange(0, len(values), 2**level)
+                rows = [values[start : start + 2**level] for start in starts]
+                expected = np.stack([row.max(0) if how == "max" else row.mean(0) for row in rows])
+                pooled = store.pooled(what, block=layer, head=head, how=how, level=level)
+                assert pooled == pytest.approx(expected, rel=2e-3, abs=1e-6)
+                part = store.pooled(what, block=layer, head=head, how=how, level=level, rows=slice(1, 3))
+                assert np.array_equal(part, pooled[1:3])
+
+
+def distributions(trace: Trace, what: What, layer: int, head: int) -> list[np.ndarray]:
+    """What tokens read, over slots; or what slots are written from, over the tokens of each segment. Each sums to 1."""
+    weights = pattern(trace, what, layer)[head].astype(np.float64)
+    if what is What.WRITES:
+        rows = [row for segment in trace.segments for row in weights[segment.start : segment.end].T]
+    else:
+        rows = list(weights)
+    return [row / row.sum() for row in rows if row.sum() > 0]
+
+
+def test_the_table_of_heads_is_that_of_their_patterns(stored: tuple[Store, Trace]) -> None:
+    store, trace = stored
+    for what in {what for what, _ in maps(store)}:
+        for row in store.heads(what):
+            shares = distributions(trace, what, row.block, row.head)
+            entropies = [-(share[share > 0] * np.log2(share[share > 0])).sum() for share in shares]
+            assert row.entropy == pytest.approx(np.mean(entropies), abs=1e-4)
+            assert row.effective == pytest.approx(2 ** np.mean(entropies), rel=1e-3)
+            assert row.top == pytest.approx(np.mean([share.max() for share in shares]), rel=1e-4)
+
+
+def test_what_is_read_is_as_old_as_closed_gates_make_it(
+    build: Callable[..., Checkpoint], gated_config: LM2Config, long_text: str, tmp_path: Path
+) -> None:
+    """Gates that admit everything and keep nothing: what is read was written one segment ago."""
+    checkpoint = build(replace(gated_config, memory_layers=(0,)))
+    gates = [Edit(site=Site.GATE_IN, operation=Set(value=1.0)), Edit(site=Site.GATE_FORGET, operation=Set(value=0.0))]
+    store = capture(checkpoint, spec_of(checkpoint, long_text, *gates), tmp_path / "open")
+    assert [row.distance for row in store.heads("reads")] == pytest.approx([1.0, 1.0])
+    store = capture(checkpoint, spec_of(checkpoint, long_text, Freeze(segment=0)), tmp_path / "frozen")
+    assert [row.distance for row in store.heads("reads")] == [None, None]
+
+
+class Stopped(Exception):
+    """A run that ends where the test says."""
+
+
+def stop_after(count: int) -> Callable[[int, int], None]:
+    def on_segment(done: int, total: int) -> None:
+        if done == count:
+            raise Stopped
+
+    return on_segment
+
+
+def shards(path: Path) -> dict[str, bytes]:
+    """Every shard of a store, byte for byte."""
+    files = [file for file in path.rglob("*") if file.is_file() and "c" in file.parts]
+    return {str(file.relative_to(path)): file.read_bytes() for file in files}
+
+
+def test_a_stopped_run_goes_on_to_the_same_bytes(
+    checkpoint: Checkpoint, stored: tuple[Store, Trace], tmp_path: Path
+) -> None:
+    whole, _ = stored
+    for count in (6, len(whole.segments) - 1):
+        with pytest.raises(Stopped):
+            capture(checkpoint, whole.spec, tmp_path / "s", on_segment=stop_after(count))
+        part = open_store(tmp_path / "s")
+        assert 0 < part.whole <= count
+        assert whole.segments[count].start - part.tokens_whole < SHARD + len(whole.segments[count].ids)
+        assert np.array_equal(part.surprisal, whole.surprisal[: part.tokens_whole], equal_nan=True)
+        for what, layer in maps(part)[::2]:
+            for level in (0, 4, 6):
+                rows = part.pooled(what, block=layer, how="max", level=level)
+                assert len(rows) == -(-part.tokens_whole // 2**level)
+                finished = part.tokens_whole // 2**level
+                expected = whole.pooled(what, block=layer, how="max", level=level)
+                assert np.array_equal(rows[:finished], expected[:finished])
+    capture(checkpoint, whole.spec, tmp_path / "s")
+    assert shards(tmp_path / "s") == shards(whole.path) != {}
