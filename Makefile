@@ -36,8 +36,8 @@ screens: .venv/.installed
 docs: .venv/.installed
 	.venv/bin/mkdocs build --strict
 
-# Made again whenever what it installs has changed.
+# Made again whenever what it installs has changed. Python compiles a module when it is first imported, and most never are.
 .venv/.installed: requirements.txt pyproject.toml
 	python3 -m venv .venv
-	.venv/bin/python -m pip install -q -r requirements.txt
+	.venv/bin/python -m pip install -q --no-compile -r requirements.txt
 	touch $@
