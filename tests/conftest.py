@@ -30,7 +30,7 @@ TEXT = (
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest come first: of two processes, one takes over what the other has left, and that should be short."""
-    items.sort(key=lambda item: item.path.parent.name not in ("browser", "notebooks"))
+    items.sort(key=lambda item: item.path.stem not in ("test_browser", "test_notebooks"))
 
 
 @pytest.fixture(scope="session")

@@ -1,17 +1,37 @@
-"""Laws of the notebooks; pytest runs them from clean besides, as it collects their folder (nbmake)."""
+"""Laws of the notebooks."""
 
 import json
+import multiprocessing
 import re
+from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
+from run_notebook import run_notebook
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 MOST_BYTES = 60_000
+LIBRARIES = ["run_notebook", "transformer_lens", "pandas", "matplotlib.figure", "sklearn.linear_model"]
+
+
+@pytest.fixture(scope="module")
+def processes() -> Iterator[Executor]:
+    """A process for each notebook, forked from one that has imported libraries, for which each would need 7 s, and
+    nothing of ours."""
+    clean = multiprocessing.get_context("forkserver")
+    clean.set_forkserver_preload(LIBRARIES)
+    with ProcessPoolExecutor(1, mp_context=clean, max_tasks_per_child=1) as pool:
+        yield pool
 
 
 def test_there_are_nine_in_order() -> None:
     assert [path.name[:3] for path in NOTEBOOKS] == [f"{number:02}_" for number in range(1, 10)]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs_from_clean(processes: Executor, path: Path) -> None:
+    processes.submit(run_notebook, path).result()
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
