@@ -28,7 +28,7 @@ def models(tmp_path: Path, gated, plain) -> tuple[str, ...]:
 
 @pytest.fixture
 def evaluation(models: tuple[str, ...]) -> Evaluation:
-    return Evaluation(models=models, tasks=(1, 7), lengths=("0k",), samples=(4,), device="cpu")
+    return Evaluation(models=models, tasks=(1, 7), lengths=("0k",), samples=(2,), device="cpu")
 
 
 def _table(out: Path) -> pd.DataFrame:
@@ -43,7 +43,7 @@ def test_a_row_for_every_model_task_length_and_metric_and_for_the_mean_over_task
     assert len(rows) == 2 * (2 + 1) * 2
     assert set(rows["task"]) == {"qa1", "qa7", "mean"} and set(rows["metric"]) == {"official", "exact"}
     assert (rows["low"] <= rows["mean"]).all() and (rows["mean"] <= rows["high"]).all()
-    assert set(rows[rows["task"] == "qa1"]["n"]) == {4}
+    assert set(rows[rows["task"] == "qa1"]["n"]) == {2}
     same = pd.read_parquet(tmp_path / "out" / "table.parquet")
     assert list(same["mean"]) == pytest.approx(list(rows["mean"]))
     pairs = pd.read_csv(tmp_path / "out" / "differences.csv")
@@ -77,12 +77,12 @@ def test_a_stopped_evaluation_goes_on_where_it_stopped(
 def test_another_question_is_asked_anew_and_a_broken_cell_too(evaluation: Evaluation, tmp_path: Path) -> None:
     evaluate(evaluation, tmp_path / "out")
     told: list[bool] = []
-    evaluate(replace(evaluation, samples=(5,)), tmp_path / "out", on_cell=lambda cell, asked: told.append(asked))
+    evaluate(replace(evaluation, samples=(3,)), tmp_path / "out", on_cell=lambda cell, asked: told.append(asked))
     assert told == [True] * 4
     cell = next((tmp_path / "out" / "cells").rglob("*.json"))
     cell.write_text(cell.read_text()[:100])
     told.clear()
-    evaluate(replace(evaluation, samples=(5,)), tmp_path / "out", on_cell=lambda cell, asked: told.append(asked))
+    evaluate(replace(evaluation, samples=(3,)), tmp_path / "out", on_cell=lambda cell, asked: told.append(asked))
     assert sorted(told) == [False] * 3 + [True]
 
 

@@ -38,6 +38,7 @@ def instances(kind: str, *arguments: tuple) -> list:
     return [Instance(request_type=kind, doc={}, arguments=one, idx=at) for at, one in enumerate(arguments)]
 
 
+@needs_harness
 def test_importing_our_packages_does_not_import_the_harness() -> None:
     code = (
         "import sys, lm2, lm2.runs.runner, lm2.runs.likelihood, lm2.tasks.mmlu, app.cli.main; sys.exit('lm_eval' in"

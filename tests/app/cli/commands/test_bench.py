@@ -124,8 +124,10 @@ def test_the_questions_bench_asks_a_file_and_babi_as_many_questions_of_as_many_s
     tokens = [theirs / ours for ours, theirs in zip(file["tokens"], babi["tokens"])]
     assert document["token_ratios"] == pytest.approx(np.multiply(expected, tokens))
     assert document["question_ratio"] == pytest.approx(np.median(expected))
+    monkeypatch.setattr(questions, "QUESTIONS", 4)
+    monkeypatch.setattr(questions, "ROUNDS", 1)
     assert main(["bench", "questions"]) == 0
-    assert "8 questions of a JSONL file through policies" in capsys.readouterr().out
+    assert "4 questions of a JSONL file through policies" in capsys.readouterr().out
 
 
 def test_the_figures_bench_measures_both_ways_of_one_map(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
