@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from app.screens import benchmark, figure
 from app.screens.many_questions import experiments, probes, questions, slots, sweeps
-from app.screens.one_text import ablations, bank, gates, memory, patching, run, updates
+from app.screens.one_text import ablations, bank, gates, long_texts, memory, patching, run, updates
 
 
 class Screen(NamedTuple):
@@ -23,6 +23,7 @@ SCREENS = {
     "memory": Screen("Memory", ":material/grid_on:", memory.render),
     "gates": Screen("Gates", ":material/tune:", gates.render),
     "bank": Screen("Bank", ":material/database:", bank.render),
+    "long": Screen("Long texts", ":material/width:", long_texts.render),
     "slots": Screen("Slots", ":material/label:", slots.render, asks=True),
     "updates": Screen("Updates", ":material/update:", updates.render),
     "ablations": Screen("Ablations", ":material/content_cut:", ablations.render),

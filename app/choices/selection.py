@@ -5,6 +5,7 @@ from enum import Enum
 from typing import Any
 
 from app.choices.fields import SelectionField, TextForm, choice, choices
+from app.choices.long import LongChoice
 from app.choices.steering import SteeringChoice
 from app.choices.toggles import Toggles
 from lm2.model.gates import GATES
@@ -269,6 +270,7 @@ class Selection:
     memory: MemoryChoice = MemoryChoice()
     gates: GatesChoice = GatesChoice()
     bank: BankChoice = BankChoice()
+    long: LongChoice = LongChoice()
     updates: UpdatesChoice = UpdatesChoice()
     steering: SteeringChoice = SteeringChoice()
     toggles: Toggles = Toggles()

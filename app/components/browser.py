@@ -1,4 +1,4 @@
-"""What the three components share: how they are registered, sent their data and read back."""
+"""What the components share: how they are registered, sent their data and read back."""
 
 import functools
 import json
@@ -14,28 +14,35 @@ import streamlit as st
 from app.views.seen import seen
 
 _FOLDER = Path(__file__).parent
+_PARTS = {"heatmap": ("axes", "heatmap_drawing"), "viewer": ("axes", "viewer_bands", "viewer_drawing", "viewer_asking")}
+"""Sources that a component needs besides its own and the common one, in their order."""
 
 
 @functools.cache
 def _renderer(name: str) -> Any:
     """The command that shows component `name`, registered at its first use."""
-    stems = ("common", *(["heatmap_drawing"] if name == "heatmap" else []), name)
-    paths = {suffix: [_FOLDER / f"{stem}.{suffix}" for stem in stems] for suffix in ("js", "css")}
-    sources = {
-        suffix: "\n".join(path.read_text("utf-8") for path in paths if path.exists()) for suffix, paths in paths.items()
+    return st.components.v2.component(f"lm2_{name}", **sources(name))
+
+
+def sources(name: str) -> dict[str, str]:
+    """The scripts ("js") and styles ("css") of component `name`."""
+    paths = [_FOLDER / stem for stem in ("common", *_PARTS.get(name, ()), name)]
+    files = {suffix: [path.with_suffix(f".{suffix}") for path in paths] for suffix in ("js", "css")}
+    return {
+        suffix: "\n".join(path.read_text("utf-8") for path in found if path.exists()) for suffix, found in files.items()
     }
-    return st.components.v2.component(f"lm2_{name}", **sources)
 
 
-def mount(name: str, key: str, event: str, header: Mapping[str, Any], values: np.ndarray) -> Any:
-    """Show component `name`; the value of its trigger `event` in the rerun that it caused, else None.
+def mount(name: str, key: str, events: Sequence[str], header: Mapping[str, Any], values: np.ndarray) -> list[Any]:
+    """Show component `name`; for each of its triggers the value in the rerun that it caused, else None.
 
     The browser receives one block of bytes: length of the JSON header (uint32), the header, then the raw `values`.
     """
     text = json.dumps(_seen(header), default=operator.index).encode()
     data = b"".join((struct.pack("<I", len(text)), text, values.tobytes()))
     # Triggers come back in the result, but Streamlit learns their names from callbacks.
-    return _renderer(name)(key=key, data=data, **{f"on_{event}_change": lambda: None}).get(event)
+    result = _renderer(name)(key=key, data=data, **{f"on_{event}_change": lambda: None for event in events})
+    return [result.get(event) for event in events]
 
 
 def _seen(value: Any) -> Any:

@@ -3,6 +3,7 @@
 const SEQUENTIAL = ["#440154", "#472d7b", "#3b528b", "#2c728e", "#21918c", "#28ae80", "#5ec962", "#addc30", "#fde725"];
 const DIVERGING = ["#08519c", "#3182bd", "#6baed6", "#bdd7e7", "#f7f7f7", "#fdd0a2", "#fd8d3c", "#e6550d", "#a63603"];
 const DIVERGING_DARK = ["#9ecae1", "#5aa2cf", "#2f78b5", "#1f4a73", "#20242c", "#6b3410", "#b5540f", "#ee8733", "#fdc692"];
+const MARKS = ["#d55e00", "#0072b2", "#009e73", "#cc79a7"];
 const SEGMENTS = ["#56b4e9", "#e69f00", "#009e73", "#cc79a7"];
 
 /** How far each arrow key goes: [down, right]. */
@@ -98,19 +99,24 @@ function weightOf(value, { pooling, low, high }) {
   return pooling === "least" ? -value : pooling === "most extreme" ? Math.abs(value - (low + high) / 2) : value;
 }
 
+const anchorsOf = ({ diverging }, dark) => (!diverging ? SEQUENTIAL : dark ? DIVERGING_DARK : DIVERGING);
+
+/** The pixel (ABGR) at a place 0..1 of the colour map. */
+function pixelAt(anchors, place) {
+  const [red, green, blue] = colourAt(anchors, place);
+  return ((255 << 24) | (blue << 16) | (green << 8) | red) >>> 0;
+}
+
 /**
  * Ranks are bytes: of several cells that share a pixel, the one with the largest rank is shown; 0 is masked.
  * `ranks[bits]` is the rank of a float16, `colours[rank]` its pixel (ABGR).
  */
 function colourTables(header, dark) {
-  const anchors = !header.diverging ? SEQUENTIAL : dark ? DIVERGING_DARK : DIVERGING;
+  const anchors = anchorsOf(header, dark);
   const colours = new Uint32Array(256);
   const extreme = (level) => 2 * Math.abs(level - 128) + (level >= 128 ? 1 : 0);
   const rankOf = { "most extreme": extreme, least: (level) => 256 - level }[header.pooling] ?? ((level) => level);
-  for (let level = 1; level < 256; level += 1) {
-    const [red, green, blue] = colourAt(anchors, (level - 1) / 254);
-    colours[rankOf(level)] = ((255 << 24) | (blue << 16) | (green << 8) | red) >>> 0;
-  }
+  for (let level = 1; level < 256; level += 1) colours[rankOf(level)] = pixelAt(anchors, (level - 1) / 254);
   const ranks = Uint8Array.from(HALF, (value) =>
     Number.isNaN(value) ? 0 : rankOf(1 + Math.round(254 * placeOf(value * header.unit, header))),
   );

@@ -22,6 +22,7 @@ class Heatmap extends HeatmapDrawing {
     const { header, raw } = unpack(data);
     const { rows, columns } = header;
     if (this.header?.columns !== columns) this.view = { start: 0, extent: columns };
+    Object.assign(this.view, { top: 0, deep: rows });
     const chosen = (h) => h && [h.selectedRow, h.selectedColumn, h.rows, h.columns].join();
     if (chosen(this.header) !== chosen(header)) {
       const both = header.selectedRow !== null && header.selectedColumn !== null;
@@ -43,7 +44,7 @@ class Heatmap extends HeatmapDrawing {
 
   /** Show `extent` columns from `start` on. */
   look(start, extent) {
-    this.view = { start: clamp(start, 0, this.header.columns - extent), extent };
+    Object.assign(this.view, { start: clamp(start, 0, this.header.columns - extent), extent });
     this.redraw();
   }
 

@@ -59,7 +59,7 @@ def heatmap(
         "height": height,
         "alt": view.alt,
     }
-    cell = mount("heatmap", key, "cell", header, small)
+    (cell,) = mount("heatmap", key, ["cell"], header, small)
     if not isinstance(cell, dict):
         return None
     row, column = index(cell.get("row"), rows), index(cell.get("column"), columns)

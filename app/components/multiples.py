@@ -63,7 +63,7 @@ def multiples(
         "alt": alt,
         "panelHeight": _PANEL_HEIGHT,
     }
-    panel = mount("multiples", key, "panel", header, small)
+    (panel,) = mount("multiples", key, ["panel"], header, small)
     if not isinstance(panel, dict):
         return None
     layer, head = index(panel.get("layer"), layers), index(panel.get("head"), heads)

@@ -1,5 +1,3 @@
-const MARKS = ["#d55e00", "#0072b2", "#009e73", "#cc79a7"];
-
 class TokenStrip {
   constructor(root) {
     this.root = root;

@@ -38,4 +38,5 @@ def token_strip(view: Strip, *, key: str, selected: int | None, stretch: Stretch
         "maxHeight": _HEIGHT,
     }
     weights = np.empty(0) if view.weights is None else view.weights
-    return index(mount("token_strip", key, "token", header, weights.astype("<f4")), count)
+    (token,) = mount("token_strip", key, ["token"], header, weights.astype("<f4"))
+    return index(token, count)

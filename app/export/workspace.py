@@ -1,4 +1,4 @@
-"""The workspace: a folder of named figures, kept as sidecars from which `lm2 figure` makes files."""
+"""The workspace: a folder of named figures, kept as sidecars from which `lm2 figure` makes files, and of captures."""
 
 import os
 import re
@@ -18,7 +18,16 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,79}")
 
 def figures() -> Path:
     """The folder of figures, which exists after the first one is saved."""
-    return Path(os.environ.get(VARIABLE) or DEFAULT) / "figures"
+    return _folder() / "figures"
+
+
+def captures() -> Path:
+    """The folder of stores that runs were captured into, which exists after the first one."""
+    return _folder() / "captures"
+
+
+def _folder() -> Path:
+    return Path(os.environ.get(VARIABLE) or DEFAULT)
 
 
 def names() -> list[str]:

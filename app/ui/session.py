@@ -53,6 +53,11 @@ def segment_length() -> int | None:
     return state.current().model.length or None
 
 
+def bos() -> bool | None:
+    """Whether texts begin with the begin-of-text token; None, as the tokenizer has it."""
+    return {"auto": None, "on": True, "off": False}[state.current().model.bos]
+
+
 def open_trace() -> Opened | None:
     """Load and run what is selected; None while a long text runs, and after explaining a user's mistake."""
     checkpoint = open_checkpoint()
@@ -72,8 +77,7 @@ def open_trace() -> Opened | None:
 
 def read(checkpoint: "Checkpoint", context: Context, layer: int) -> Opened | None:
     """Run a text, as `result_of` does; questions whose answers the model has no tokens for are left out."""
-    bos = {"auto": None, "on": True, "off": False}[state.current().model.bos]
-    trace = trace_of(checkpoint, cache.spec_for(checkpoint, context.text, segment_length(), layer, bos))
+    trace = trace_of(checkpoint, cache.spec_for(checkpoint, context.text, segment_length(), layer, bos()))
     if trace is None:
         return None
     quizzes = tuple(quiz for quiz in context.quizzes if quiz.answerable(trace.tokens, checkpoint.tokenizer))

@@ -17,6 +17,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from app.choices import former, links
 from app.choices.selection import CHOICES, DECIDED_BY, LINKS, Selection, TextSource
 from app.server import cache
+from app.server.access import Access
 from app.ui import say
 
 _NOTHING = object()
@@ -222,6 +223,11 @@ def widget_value(field: str) -> Any:
 def take(field: str) -> None:
     """Put the value of a field's widget into the selection."""
     put(field, widget_value(field))
+
+
+def access() -> Access:
+    """The stores that this session has open."""
+    return st.session_state.setdefault("access", Access())
 
 
 def session_list(name: str) -> list[Any]:

@@ -113,7 +113,7 @@ def _serve(chosen: argparse.Namespace) -> None:
         "client.showErrorDetails": "none",
     }
     flags = [f"--{name}={value}" for name, value in options.items()]
-    command = [sys.executable, "-m", "streamlit", "run", str(Path(__file__).parents[2] / "main.py"), *flags]
+    command = [sys.executable, "-m", "streamlit", "run", str(Path(__file__).parents[2] / "workbench.py"), *flags]
     os.environ[workspace.VARIABLE] = str(chosen.workspace.absolute())
     os.environ |= owner.settings(
         [Path()] if chosen.folders is None else chosen.folders, chosen.model_url, chosen.model, chosen.transcripts
