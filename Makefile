@@ -30,7 +30,7 @@ figures: .venv/.installed
 
 # The tour's pictures of every screen, taken by the browser test.
 screens: .venv/.installed
-	OMP_NUM_THREADS=1 LM2_TOUR=docs/screens .venv/bin/python -m pytest -q tests/browser -k '(photographed and light) or put_into_a_figure'
+	OMP_NUM_THREADS=1 LM2_TOUR=docs/screens .venv/bin/python -m pytest -q tests/browser -k '(photographed and light) or put_into_a_figure or zoomed'
 
 # The documentation as pages in site/; a broken link or a missing page fails.
 docs: .venv/.installed

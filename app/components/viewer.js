@@ -99,13 +99,17 @@ class Viewer extends ViewerAsking {
     if (this.drawn) view.deep = this.deepFor(view.extent, this.drawn.box);
     view.top = clamp(view.top, 0, header.rows - view.deep);
     this.redraw();
-    clearTimeout(this.telling);
-    this.telling = setTimeout(() => this.tell(), LINK_PAUSE);
+    this.tellSoon();
   }
 
-  tell() {
-    const { start, extent, top } = this.view;
-    this.trigger("view", [start, extent, top].map(Math.round));
+  /** Tell Python where the view is, once it rests and no button is down. */
+  tellSoon() {
+    clearTimeout(this.telling);
+    this.telling = setTimeout(() => {
+      const { start, extent, top } = this.view;
+      if (this.drag) this.tellSoon();
+      else this.trigger("view", [start, extent, top].map(Math.round));
+    }, LINK_PAUSE);
   }
 
   /** Show `factor` times as many tokens; the point at the places `across` and `down` (0..1) of the view stays there. */
@@ -139,16 +143,17 @@ class Viewer extends ViewerAsking {
       const edge = canvas.getBoundingClientRect();
       return [event.clientX - edge.left, event.clientY - edge.top];
     };
-    let drag = null; // while the button is down: where the press began, and the view then
+    this.drag = null; // while the button is down: where the press began, and the view then
     let dragged = false; // whether the last press became a pan
     canvas.addEventListener("pointerdown", (event) => {
       if (event.button !== 0 || !this.drawn) return;
-      drag = { x: event.clientX, y: event.clientY, ...this.view };
+      this.drag = { x: event.clientX, y: event.clientY, ...this.view };
       dragged = false;
       canvas.setPointerCapture(event.pointerId);
     });
     canvas.addEventListener("pointermove", (event) => {
       if (!this.drawn) return;
+      const { drag } = this;
       const [right, below] = drag ? [event.clientX - drag.x, event.clientY - drag.y] : [0, 0];
       if (drag && Math.hypot(right, below) > 4) dragged = true;
       if (drag && dragged) {
@@ -157,7 +162,7 @@ class Viewer extends ViewerAsking {
         this.look({ start: drag.start - (right / box.width) * drag.extent, top: drag.top - (below / box.height) * drag.deep });
       } else this.hover(this.cellAt(...position(event)), ...position(event));
     });
-    for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, () => (drag = null));
+    for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, () => (this.drag = null));
     canvas.addEventListener("click", (event) => {
       const cell = dragged || event.detail > 1 || !this.drawn ? null : this.cellAt(...position(event));
       if (cell) this.choose(cell);

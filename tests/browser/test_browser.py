@@ -192,7 +192,7 @@ READY = {
     "memory": _MAP, "run": _PLOT, "gates": _PLOT, "bank": _PLOT, "benchmark": _PLOT, "updates": _PLOT,
     "patching": "[data-token]",
     "ablations": "[data-token]", "questions": _PLOT, "experiments": _BUTTON, "sweeps": _BUTTON,
-    "probes": _BUTTON, "slots": _BUTTON,
+    "probes": _BUTTON, "slots": _BUTTON, "long": _BUTTON,
     "figure": '[data-testid="stAlert"]',
 }  # fmt: skip
 """What each screen shows once it is there; some wait for a click on a button."""
@@ -286,6 +286,33 @@ def test_a_panel_is_handed_out_put_into_a_figure_kept_by_name_and_opened_again(p
     compute.click()
     again.wait_for_selector('[data-testid="stImage"] img')
     assert again.locator('[data-testid="stException"]').count() == 0
+    again.close()
+
+
+def test_a_text_is_captured_and_its_map_is_zoomed_and_opened_again_by_the_link(page, windows, address: str) -> None:
+    page.goto(f"{address}/long?source=simulated&seed=5&statements=60")
+    page.locator(_BUTTON).filter(has_text="Capture it").wait_for()
+    _run(page, "Capture it")
+    page.get_by_role("button", name="Open it").click()
+    viewed = page.locator("canvas.lm2-map[data-settled=true]")
+    viewed.wait_for()
+    _settle(page)
+    if TOUR:
+        _photograph(page, Path(TOUR) / "long.png")
+    viewed.hover(position={"x": 300, "y": 100})
+    for _ in range(3):
+        page.mouse.wheel(0, -150)
+    page.wait_for_url(re.compile(r"view=\d+-\d+-0"))
+    _settle(page)
+    viewed.click(position={"x": 300, "y": 100})
+    page.wait_for_url(re.compile(r"map_slot=\d+"))
+    link = page.url
+    again = windows["light"].new_page()
+    again.goto(link)
+    again.locator("canvas.lm2-map[data-settled=true]").wait_for()
+    shown = "canvas => [canvas.dataset.start, canvas.dataset.extent].map(Number).map(Math.round).join('-')"
+    assert again.locator("canvas.lm2-map").evaluate(shown) in link
+    playwright.expect(again.get_by_label("Slot", exact=True)).to_have_value(re.search(r"map_slot=(\d+)", link)[1])
     again.close()
 
 

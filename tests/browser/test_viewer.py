@@ -165,6 +165,7 @@ def test_the_wheel_zooms_at_the_pointer_a_drag_pans_and_neither_tells_python_bef
     zoomed = _settled(page)
     under = zoomed["start"] + 0.25 * zoomed["extent"]
     assert zoomed["extent"] < TOKENS / 10 and under == pytest.approx(TOKENS / 4, rel=0.01)
+    page.wait_for_function("sent.length")
     page.evaluate("sent.length = 0")
     page.mouse.down()
     for step in range(1, 9):

@@ -1,8 +1,8 @@
 """How fast and how true the viewer of long texts is, through Chromium, at full size: 131,072 tokens by 2,048 slots.
 
 `PYTHONPATH=tests/support python tests/browser/viewing.py FOLDER` captures such a run of a model with random weights
-into FOLDER if it is not there yet, serves it as `lm2 serve` does, and drives the page by wheel and drag. In 100 tokens the
-query is scaled until the read goes to one slot alone: single cells, which all have to be seen at every zoom.
+into FOLDER if it is not there yet, serves it as `lm2 serve` does, and drives the page by wheel and drag. In 100 tokens
+the query is scaled until the read goes to one slot alone: single cells, which all have to be seen at every zoom.
 
 A refresh is the time from an event to the frame in which all that is in view is drawn as finely as it should be. Quiet
 machines only: Chromium and the server share the cores.
@@ -73,8 +73,9 @@ def _store(folder: Path) -> Store:
         d_mlp=64, segment_length=2_048, attention_window=2_048, slots=SLOTS, slot_dim=64, memory_heads=1,
         memory_layers=(0,), bank_start=BankStart.LEARNED,
     )  # fmt: skip
-    torch.manual_seed(0)
-    checkpoint = Checkpoint(name="random", model=LM2(config), tokenizer=tokenizer, digest="random-0")
+    model = LM2(config)
+    model.initialise(torch.Generator().manual_seed(0))
+    checkpoint = Checkpoint(name="random", model=model, tokenizer=tokenizer, digest="random-0")
     pieces: list[str] = []
     count = 0
     while count < TOKENS:
@@ -82,7 +83,7 @@ def _store(folder: Path) -> Store:
         pieces.append("".join(f"{statement.text}\n" for statement in story.statements))
         count += len(tokenizer.encode(pieces[-1]))
     tokens = tuple(sorted(np.random.default_rng(3).choice(TOKENS, PEAKS, replace=False).tolist()))
-    planted = Edit(site=Site.READ_Q, operation=Scale(by=1e4), tokens=tokens)
+    planted = Edit(site=Site.READ_Q, operation=Scale(by=1e6), tokens=tokens)
     spec = RunSpec(checkpoint="random", text="".join(pieces), interventions=(planted,))
     began = time.perf_counter()
     store = capture(checkpoint, spec, path)

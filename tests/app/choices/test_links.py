@@ -31,7 +31,7 @@ from probes.stats.metrics import Metric
 FREE = {
     "checkpoint", "text", "uploaded", "donor_text", "printed", "results", "rival", "probe_sources", "probe_targets",
     "probe_baselines", "probe_strengths",
-    "probe_labels", "probe_target", "probe_source", "set", "probe_sets", "steer_toward", "steer_away",
+    "probe_labels", "probe_target", "probe_source", "set", "probe_sets", "steer_toward", "steer_away", "store", "minus",
 }  # fmt: skip
 """Texts that anything may be; what is not there is told by the screen that shows it."""
 NASTY = ["zzz", "", " ", "-2", "99999999999", "1" * 5_000, "1e400", "nan", "1.5", "true", "1_0", "\uff11", "0-99999999",
@@ -63,7 +63,7 @@ def _other(name: str) -> Any:
     if isinstance(allowed, (tuple, range, dict)):
         return next(value for value in reversed(allowed) if value != default)
     if allowed is not None:
-        return next(value for value in ("max", "qa2", "4k", "0.25") if value in allowed)
+        return next(value for value in ("max", "qa2", "4k", "0.25", "7", "5-20-1") if value in allowed)
     return 7 if default is None or isinstance(default, int) else "~short"
 
 
@@ -230,7 +230,7 @@ THERE_IS_NONE = {
         "layer": "99", "head": "77", "step": "60"},
     "ablations": {"token": "99999", "freeze_at": "999", "since": "99", "policy": "freeze"},
     "patching": {"patched_layer": "99", "patched": "read"},
-    "slots": {}, "probes": {}, "experiments": {}, "questions": {}, "sweeps": {}, "figure": {},
+    "long": {}, "slots": {}, "probes": {}, "experiments": {}, "questions": {}, "sweeps": {}, "figure": {},
     "benchmark": {"at": "99999k", "shown": "qa99", "rival": "a - b"},
 }  # fmt: skip
 
