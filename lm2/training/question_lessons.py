@@ -44,14 +44,15 @@ class QuestionLessons:
 
 
 def _documents(prompts: list[EncodedPrompt], label: str) -> tuple[TrainingDocument, ...]:
-    """Questions that come after the same segments share a document."""
-    asked: dict[tuple[tuple[int, ...], ...], list[TrainingQuestion]] = {}
+    """Questions of a group that come after the same segments share a document."""
+    asked: dict[tuple[str, tuple[tuple[int, ...], ...]], list[TrainingQuestion]] = {}
     for prompt in prompts:
         last = prompt.segment_of(prompt.answer.start - 1)  # from which the answer's first token is predicted
         ids = prompt.tokens.ids[prompt.segments[last].start : prompt.answer.stop]
         question = TrainingQuestion(after=last, ids=ids, answer=len(prompt.answer), label=label)
-        asked.setdefault(tuple(segment.ids for segment in prompt.segments[:last]), []).append(question)
+        segments = tuple(segment.ids for segment in prompt.segments[:last])
+        asked.setdefault((prompt.prompt.group, segments), []).append(question)
     return tuple(
         TrainingDocument(segments=segments, questions=tuple(questions_after))
-        for segments, questions_after in asked.items()
+        for (_, segments), questions_after in asked.items()
     )

@@ -14,6 +14,7 @@ from lm2.model.lora import LoRA, is_lora
 from lm2.model.weights import in_memory
 from lm2.training.config import TrainingConfig
 from lm2.training.curriculum import Phase, Stage
+from lm2.training.question_lessons import QuestionLessons
 from lm2.training.start import Start, Trained
 from lm2.training.state import Progress
 from lm2.training.train import _optimizer, train
@@ -105,6 +106,21 @@ def test_blocks_below_the_first_trained_one_run_once_a_segment_and_change_no_los
     monkeypatch.setattr(lm2.training.frozen, "_before_first_trained", lambda model: 0)
     train(graft, tmp_path / "every", lambda progress, loss: every.append(loss))
     assert kept == pytest.approx(every, rel=1e-4)
+
+
+def test_questions_of_one_group_share_a_document_and_those_without_a_context_do_not_for_that(
+    build, plain_config: LM2Config, tmp_path: Path
+) -> None:
+    def rows(context: str, groups: int) -> list[dict[str, str]]:
+        return [
+            {"context": context, "question": f"Where is {person}?", "answer": "garden", "group": str(group)}
+            for group in range(groups)
+            for person in PEOPLE
+        ]
+
+    (tmp_path / "mine.jsonl").write_text("\n".join(map(json.dumps, [*rows("", 3), *rows("Mary went back.", 1)])))
+    lessons = QuestionLessons.of(str(tmp_path / "mine.jsonl"), None, build(plain_config, 3))
+    assert [len(document.questions) for document in lessons.training + lessons.held_out] == [4, 4, 4, 4]
 
 
 class Interrupted(Exception):
