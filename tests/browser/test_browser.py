@@ -125,18 +125,17 @@ def test_the_first_screen_opens_by_its_name_too(page, address: str) -> None:
     playwright.expect(page.get_by_role("dialog")).to_have_count(0)
 
 
-def test_a_click_on_the_map_chooses_token_and_slot_and_the_link_reopens_them(page, windows, address: str) -> None:
+def test_a_click_on_the_map_chooses_token_and_slot_and_the_link_reopens_them(page, address: str) -> None:
     _open(page, f"{address}/?source=simulated&seed=5&layer=1")
     page.locator("canvas[data-rows]").first.click(position={"x": 300, "y": 100})
     page.wait_for_url(re.compile(r"slot=\d+"))
     page.wait_for_url(re.compile(r"token=\d+"))
     link = page.url
     slot = re.search(r"slot=(\d+)", link)[1]
-    again = windows["light"].new_page()
-    _open(again, link)
-    playwright.expect(again.get_by_label("Slot", exact=True)).to_have_value(slot, timeout=60_000)
-    playwright.expect(again.locator("canvas[data-rows]").first).to_have_attribute("aria-label", re.compile("block 1"))
-    again.close()
+    page.goto("about:blank")
+    _open(page, link)
+    playwright.expect(page.get_by_label("Slot", exact=True)).to_have_value(slot, timeout=60_000)
+    playwright.expect(page.locator("canvas[data-rows]").first).to_have_attribute("aria-label", re.compile("block 1"))
 
 
 def test_a_click_on_the_map_of_writes_colours_the_text_by_who_wrote(page, address: str) -> None:
@@ -237,7 +236,7 @@ def _photograph(page, path: Path) -> None:
     assert image.size == (1280, 1000) and len(image.getcolors(1 << 24)) > 10
 
 
-def test_a_panel_is_handed_out_put_into_a_figure_kept_by_name_and_opened_again(page, windows, address: str) -> None:
+def test_a_panel_is_handed_out_put_into_a_figure_kept_by_name_and_opened_again(page, address: str) -> None:
     page.goto(f"{address}/bank?source=simulated&seed=5")
     page.wait_for_selector(_PLOT)
     _settle(page)
@@ -271,22 +270,21 @@ def test_a_panel_is_handed_out_put_into_a_figure_kept_by_name_and_opened_again(p
     _settle(page)
     save.click()
     playwright.expect(page.get_by_text("reproduces it")).to_be_visible(timeout=60_000)
-    again = windows["light"].new_page()
-    again.goto(f"{address}/figure")
-    again.wait_for_selector("h2:has-text('Figure')")
-    _settle(again)
-    again.get_by_role("combobox", name="Saved figures").click()
-    again.get_by_role("option", name="two banks").click()
-    playwright.expect(again.locator("button").filter(has_text="folder_open")).to_be_enabled()
-    _settle(again)
-    again.locator("button").filter(has_text="folder_open").click()
-    compute = again.locator(_BUTTON).filter(has_text="Compute its 2 panels")
+    page.goto("about:blank")
+    page.goto(f"{address}/figure")
+    page.wait_for_selector("h2:has-text('Figure')")
+    _settle(page)
+    page.get_by_role("combobox", name="Saved figures").click()
+    page.get_by_role("option", name="two banks").click()
+    playwright.expect(page.locator("button").filter(has_text="folder_open")).to_be_enabled()
+    _settle(page)
+    page.locator("button").filter(has_text="folder_open").click()
+    compute = page.locator(_BUTTON).filter(has_text="Compute its 2 panels")
     compute.wait_for()
-    _settle(again)
+    _settle(page)
     compute.click()
-    again.wait_for_selector('[data-testid="stImage"] img')
-    assert again.locator('[data-testid="stException"]').count() == 0
-    again.close()
+    page.wait_for_selector('[data-testid="stImage"] img')
+    assert page.locator('[data-testid="stException"]').count() == 0
 
 
 def test_a_text_is_captured_and_its_map_is_zoomed_and_opened_again_by_the_link(page, windows, address: str) -> None:
@@ -400,18 +398,21 @@ def test_what_was_chosen_on_one_screen_is_chosen_on_the_next(page, address: str)
         )
 
 
-def test_no_screen_asks_anybody_but_the_server_whatever_a_link_names(windows, address: str) -> None:
+def test_no_screen_asks_anybody_but_the_server_whatever_a_link_names(page, address: str) -> None:
     hostile = "source=text&text=Mary%20went.&checkpoint=" + quote(
         "![x](http://evil.example/a.png) :material/home: www.evil.example <b> $x$"
     )
-    requested = []
-    page = windows["light"].new_page()
-    page.on("request", lambda request: requested.append(request.url))
+    requested: list[str] = []
+
+    def note(request) -> None:
+        requested.append(request.url)
+
+    page.on("request", note)
     for screen in sorted(SCREENS):
         page.goto(f"{address}/{screen}?{hostile}")
         page.wait_for_selector("[data-testid=stHeading]")
         _settle(page)
         assert page.locator("a[href*=evil], img[src*=evil], [data-testid=stMarkdownContainer] .katex").count() == 0
     playwright.expect(page.locator("[data-testid=stAlert]").first).to_contain_text("www.evil.example")
-    page.close()
+    page.remove_listener("request", note)
     assert [url for url in requested if not url.startswith((address, "data:", "blob:"))] == []

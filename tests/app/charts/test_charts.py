@@ -127,9 +127,8 @@ def test_json_gives_it_back_and_all_that_is_shown_can_be_printed(kind: str, gate
         if isinstance(made.view, Table):
             assert latex(made.view).count(r"\\") == len(made.view.rows) + 1
         else:
-            spec = FigureSpec(charts=(chart,), page=Paper(venue="tmlr"))
-            assert render(spec.draw([made]), FileFormat.SVG).startswith(b"<?xml")
-            assert interactive(spec.draw([made])).endswith("</html>")
+            drawn = FigureSpec(charts=(chart,), page=Paper(venue="tmlr")).draw([made])
+            assert render(drawn, FileFormat.SVG).startswith(b"<?xml") and interactive(drawn).endswith("</html>")
 
 
 @pytest.mark.parametrize("kind", ["ablation", "patching", "updates"])
