@@ -133,7 +133,7 @@ def test_an_evaluation_without_recipes_is_added_to_and_reported_by_seed(tmp_path
     for name, toy in (("gated", gated), ("plain", plain), ("other", gated)):
         save(tmp_path / name, toy.model, toy.tokenizer, "")
     gated, plain, other = (str(tmp_path / name) for name in ("gated", "plain", "other"))
-    asked = Evaluation(models=(gated, plain), tasks=(1, 7), lengths=("0k",), samples=(4,), device="cpu")
+    asked = Evaluation(models=(gated, plain), tasks=(1, 7), lengths=("0k",), samples=(2,), device="cpu")
     evaluate(asked, tmp_path / "out")
     before = pd.read_csv(tmp_path / "out/table.csv", keep_default_na=False)
     heard = []
