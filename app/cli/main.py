@@ -11,6 +11,7 @@ import sys
 
 from app.cli.commands.ablate import add_ablate, add_experiment
 from app.cli.commands.bench import add_bench
+from app.cli.commands.capture import add_capture
 from app.cli.commands.completion import add_completion
 from app.cli.commands.eval import add_eval, add_language
 from app.cli.commands.explain import add_explain
@@ -43,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 _HEADINGS = {
-    "look": (add_serve, add_info, add_run, add_generate, add_figure),
+    "look": (add_serve, add_info, add_run, add_capture, add_generate, add_figure),
     "change": (add_ablate, add_experiment, add_sweep),
     "probe": (add_probe, add_explain),
     "ask": (add_question_sets,),

@@ -14,6 +14,7 @@ from torch import Tensor
 from lm2.model.config import LM2Config
 from lm2.model.finite import in_segments
 from lm2.model.lm2 import LM2, SegmentOutput
+from lm2.model.sites import Site
 from lm2.model.stream import Cache
 from lm2.runs.capture import Capture, Coordinate
 from lm2.runs.hooks import NO_SOURCES, Hook, SourceActivations, bank_in, bank_out, hooks, text_rows, watch
@@ -81,6 +82,10 @@ def run_segments(
     handed, cache, read_cache = before or Carried(fresh, None)
     read_cache = cache if read_cache is None else read_cache
     by_segment = _by_segment(spec.captures)
+    names = {
+        capture: [(layer, capture.site.hook_name(layer)) for layer in capture.blocks(config)]
+        for capture in spec.captures
+    }
     for segment in segments:
         captures = (*by_segment[None], *by_segment.get(segment.index, ()))
         apart = read_cache is not cache or any(
@@ -88,12 +93,18 @@ def run_segments(
         )
         bank = bank_in(lasting, config, segment, handed, fresh, sources)
         kept = [capture for capture in captures if not apart or capture.site.writing]
-        added = [*hooks(lasting, config, segment, sources, write=write), *_watches(config, segment, kept, records)]
+        added = [
+            *hooks(lasting, config, segment, sources, write=write),
+            *_watches(config, segment, kept, names, records),
+        ]
         written = output = _feed(model, segment, bank, cache, added, write)
         if apart:
             read = bank_in(changes, config, segment, handed, fresh, sources)
             kept = [capture for capture in captures if not capture.site.writing]
-            added = [*hooks(changes, config, segment, sources, write=False), *_watches(config, segment, kept, records)]
+            added = [
+                *hooks(changes, config, segment, sources, write=False),
+                *_watches(config, segment, kept, names, records),
+            ]
             output = _feed(model, segment, read, read_cache, added, write=False)
         handed = bank_out(lasting, segment, bank, written.bank)
         cache = carried(config, written, segment.end).cache
@@ -154,13 +165,23 @@ def _by_segment(captures: Sequence[Capture]) -> Mapping[int | None, Sequence[Cap
     return by_segment
 
 
-def _watches(config: LM2Config, segment: Segment, captures: Sequence[Capture], records: Keeping) -> Iterator[Hook]:
-    """Hooks that keep what is captured. They come after those that edit, and so show what the model really used."""
+def _watches(
+    config: LM2Config,
+    segment: Segment,
+    captures: Sequence[Capture],
+    names: Mapping[Capture, Sequence[tuple[int | None, str]]],
+    records: Keeping,
+) -> Iterator[Hook]:
+    """Hooks that keep what is captured. They come after those that edit, and so show what the model really used.
+
+    `names`: the block and the name of each hook point of a capture.
+    """
+    sizes = Site.ATTN_SCORES.sizes(config, segment.start, len(segment.ids))  # the lengths that a segment decides
 
     def keep(capture: Capture, place: Coordinate, value: Tensor) -> None:
-        rows = text_rows(capture.site.axes, capture.site.sizes(config, segment.start, len(segment.ids)))
+        rows = text_rows(capture.site.axes, sizes)
         records[capture, place] = to_numpy(capture.reduction.apply(value[rows][0], capture.site.axes))
 
     for capture in captures:
-        for layer in capture.blocks(config):
-            yield watch(capture.site.hook_name(layer), partial(keep, capture, Coordinate(segment.index, layer)))
+        for layer, name in names[capture]:
+            yield watch(name, partial(keep, capture, Coordinate(segment.index, layer)))

@@ -1,14 +1,13 @@
 """Running a text into a store."""
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 import zarr
-from jaxtyping import Float
 from torch import Tensor
 
 from lm2.files import replace_folder
@@ -20,14 +19,14 @@ from lm2.runs.loop import Carried, in_turns, run_segments, to_numpy
 from lm2.runs.runner import prepare, source_activations
 from lm2.runs.spec import RunSpec
 from lm2.stores import header, state
-from lm2.stores.arrays import create, open_to_write
+from lm2.stores.arrays import Arrays, create, open_to_write
 from lm2.stores.gates import GateWriter
-from lm2.stores.growing import GrowingArray
+from lm2.stores.growing import Gathering, GrowingArray
 from lm2.stores.header import Header
 from lm2.stores.layout import FIRST_LEVEL, TOP, Rows
 from lm2.stores.maps import MapWriter
 from lm2.stores.recompute import write_weights
-from lm2.stores.state import Resume, State
+from lm2.stores.state import State
 from lm2.stores.store import Store, open_store
 from lm2.text.segments import Segment
 from lm2.text.sequence import TokenSequence
@@ -56,6 +55,16 @@ def capture(
     Raises ValueError as `prepare` does, for a spec with captures, and for a folder that holds anything else;
     OSError where the disk is full.
     """
+    for done, total in captured(checkpoint, spec, path, first_level):
+        if on_segment is not None:
+            on_segment(done, total)
+    return open_store(path)
+
+
+def captured(
+    checkpoint: Checkpoint, spec: RunSpec, path: str | Path, first_level: int = FIRST_LEVEL
+) -> Iterator[tuple[int, int]]:
+    """`capture` segment by segment: yields how many are done, and how many there are."""
     path = Path(path)
     if spec.captures:
         raise ValueError(
@@ -65,11 +74,13 @@ def capture(
     made = Header.of(checkpoint, spec, len(tokens), len(segments), first_level)
     if (path / header.FILE).exists():
         _check_same(path, made)
+        if open_store(path).whole == len(segments):
+            return
     else:
         _create(path, checkpoint, made, tokens, segments)
-    writer = _Writer(path, checkpoint, made, tokens, segments)
     try:
-        writer.run(on_segment)
+        for done in _Writer(path, checkpoint, made, tokens, segments).run():
+            yield done, len(segments)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
@@ -78,7 +89,6 @@ def capture(
             f"there is no room for {path}: {error.strerror}; {whole:,} of {len(segments):,} segments are whole, and"
             " the same command goes on from there"
         ) from error
-    return open_store(path)
 
 
 def _check_same(path: Path, made: Header) -> None:
@@ -114,12 +124,15 @@ class _Writer:
         self, path: Path, checkpoint: Checkpoint, made: Header, tokens: TokenSequence, segments: tuple[Segment, ...]
     ) -> None:
         self._path, self._checkpoint, self._header, self._segments = path, checkpoint, made, segments
+        self._ids = tokens.ids
         self._of = made.to_json()
         self._layout = layout = made.layout
-        self._state, self._resume = state.read_resume(path, self._of, checkpoint.model.embed.weight)
-        self._next = segments[self._state.segments].start if self._state.segments < len(segments) else len(tokens)
-        self._columns = {name: self._column(array, name) for name, array in open_to_write(path, layout).items()}
+        self._state, self._carried = state.read_with_carried(path, self._of, checkpoint.model.embed.weight)
+        self._next = segments[self._state.segments].start
+        before = Arrays(path, layout)
+        self._columns = {name: self._column(array, name, before) for name, array in open_to_write(path, layout).items()}
         column = self._columns.__getitem__
+        self._logits, self._predicted = Gathering(self._predict), self._next
         self._takers: dict[tuple[AnySite, int | None], Callable[[np.ndarray], None]] = {}
         self._maps = []
         for plan in layout.maps:
@@ -132,72 +145,70 @@ class _Writer:
             self._gates.append(GateWriter(name, site, layer, column))
             self._takers[site, layer] = self._gates[-1].add
 
-    def _column(self, array: zarr.Array, name: str) -> GrowingArray:
+    def _column(self, array: zarr.Array, name: str, before: Arrays) -> GrowingArray:
         plan, done = self._layout.arrays[name], self._state
         match plan.rows:
             case Rows.TOKENS:
-                return GrowingArray(array, plan, done.tokens, self._next)
+                return GrowingArray(array, plan, before, done.tokens, self._next)
             case Rows.SHARDS:
-                return GrowingArray(array, plan, done.tokens // self._layout.shard)
+                return GrowingArray(array, plan, before, done.tokens // self._layout.shard)
             case Rows.SEGMENTS:
-                return GrowingArray(array, plan, done.segments)
+                return GrowingArray(array, plan, before, done.segments)
 
     def __setitem__(self, key: tuple[Capture, Coordinate], value: np.ndarray) -> None:
         """Take a value as soon as the model has computed it: those of all blocks together could be very large."""
         capture, place = key
         self._takers[capture.site, place.layer](value)
 
-    def run(self, on_segment: Callable[[int, int], None] | None) -> None:
+    def run(self) -> Iterator[int]:
+        """Yields how many segments are done after each."""
         segments, checkpoint, spec = self._segments, self._checkpoint, self._header.spec
-        if self._state.segments == len(segments):
-            return
         model = checkpoint.model
         sites = dict.fromkeys(site for site, _ in self._takers)
         watched = replace(spec, captures=tuple(Capture(site) for site in sites))
         sources = source_activations(checkpoint, spec)
         with torch.inference_mode():
             fresh = model.fresh_bank(1)
-            resume = self._resume or Resume(carried=Carried(fresh, None), log_probabilities=None)
+            before = self._carried or Carried(fresh, None)
             rest = segments[self._state.segments :]
-            steps = run_segments(model, rest, watched, self, resume.carried, sources)
+            steps = run_segments(model, rest, watched, self, before, sources)
             for segment, output, left in in_turns(checkpoint.lock, steps):
-                bank = bank_in(spec.interventions, checkpoint.config, segment, resume.carried.bank, fresh, sources)
+                bank = bank_in(spec.interventions, checkpoint.config, segment, before.bank, fresh, sources)
                 if bank is not None:
                     self._columns["bank"].append(to_numpy(bank))
-                last = self._add_predictions(segment, output.logits[0, : len(segment.ids)], resume.log_probabilities)
-                before, resume = resume, Resume(carried=left, log_probabilities=last)
-                self._save_whole_shards(segment, before, resume)
-                if on_segment is not None:
-                    on_segment(segment.index + 1, len(segments))
-        if resume.carried.bank is not None:
-            self._columns["bank"].append(to_numpy(resume.carried.bank))
+                self._logits.add(output.logits[0, : len(segment.ids)])
+                self._save_whole_shards(segment, before, left)
+                before = left
+                yield segment.index + 1
+        if before.bank is not None:
+            self._columns["bank"].append(to_numpy(before.bank))
         self._close()
 
-    def _add_predictions(
-        self, segment: Segment, logits: Float[Tensor, "token d_vocab"], before: np.ndarray | None
-    ) -> np.ndarray:
-        """Returns the log-probabilities of the token after the segment; `before`: of its first token."""
-        log_probabilities = logits.float().log_softmax(-1)
-        following = torch.tensor(segment.ids[1:], device=logits.device)
-        own = log_probabilities[:-1].gather(1, following[:, None])[:, 0]
-        first = np.nan if before is None else before[segment.ids[0]]
-        self._columns["surprisal"].append(np.append(np.float32(first), own.cpu().numpy()) * -_BITS)
-        top = log_probabilities.topk(min(TOP, logits.shape[-1]), -1)
-        self._columns["top/ids"].append(top.indices.cpu().numpy())
-        self._columns["top/log_probabilities"].append(top.values.cpu().numpy())
-        return log_probabilities[-1].cpu().numpy()
+    def _predict(self, segments: list[Tensor]) -> None:
+        """Add what the logits [token, d_vocab] of segments say of the next tokens."""
+        logits = torch.cat(segments).float()
+        first, self._predicted = self._predicted, self._predicted + len(logits)
+        log_total = logits.logsumexp(-1)
+        following = torch.tensor(self._ids[first + 1 : self._predicted + 1], device=logits.device)
+        own = logits[: len(following)].gather(1, following[:, None])[:, 0]
+        surprisal = np.full(len(logits), np.nan, np.float32)  # nothing follows the last token
+        surprisal[: len(following)] = _BITS * (log_total[: len(following)] - own).cpu().numpy()
+        top = logits.topk(min(TOP, logits.shape[-1]), -1)
+        self._columns["next/surprisal"].append(surprisal)
+        self._columns["next/top"].append(top.indices.cpu().numpy())
+        self._columns["next/log_probabilities"].append((top.values - log_total[:, None]).cpu().numpy())
 
-    def _save_whole_shards(self, segment: Segment, before: Resume, after: Resume) -> None:
+    def _save_whole_shards(self, segment: Segment, before: Carried, left: Carried) -> None:
         """Save how far the store is written whenever a shard has become whole: up to the last segment within it."""
         tokens = segment.end - segment.end % self._layout.shard
         if tokens == self._state.tokens or segment.end == self._layout.tokens:
             return
         self._flush()
         self._state = State(segments=segment.index + (tokens == segment.end), tokens=tokens)
-        state.save(self._path, self._state, after if tokens == segment.end else before, self._of)
+        state.save(self._path, self._state, left if tokens == segment.end else before, self._of)
 
     def _flush(self) -> None:
-        for part in (*self._maps, *self._gates):
+        for part in (*self._maps, *self._gates, self._logits):
             part.flush()
         for name, plan in self._layout.arrays.items():
             if plan.rows is Rows.SEGMENTS:

@@ -1,24 +1,31 @@
 """Arrays that grow: rows are held until a shard is whole, and then written at once."""
 
 from collections.abc import Callable
+from typing import Generic, TypeVar
 
 import numpy as np
 import zarr
+from torch import Tensor
 
-from lm2.stores.arrays import encode
+from lm2.stores.arrays import Arrays, encode
 from lm2.stores.layout import ArrayPlan
+
+Value = TypeVar("Value", np.ndarray, Tensor)
 
 
 class GrowingArray:
     """One array of a store, to which rows are added."""
 
-    def __init__(self, array: zarr.Array, plan: ArrayPlan, on_disk: int, next_row: int | None = None) -> None:
-        """`on_disk`: rows that are there already. Those from `next_row` on (None: none) will be added once more, and
-        are then passed over."""
+    def __init__(
+        self, array: zarr.Array, plan: ArrayPlan, before: Arrays, on_disk: int, next_row: int | None = None
+    ) -> None:
+        """`on_disk`: rows that are there already, in `before`. Those from `next_row` on (None: none) will be added once
+        more, and are then passed over. Raises DamagedError where the last ones have changed."""
         self._array, self._plan = array, plan
         self._start = on_disk - on_disk % plan.shard
-        self._parts = [np.asarray(array[self._start : on_disk])] if on_disk > self._start else []
         self._held = on_disk - self._start
+        rows = before.read(plan.name, slice(self._start, on_disk)) if self._held else None
+        self._parts = [] if rows is None else [encode(rows, plan.dtype)]
         self._passed_over = 0 if next_row is None else on_disk - next_row
 
     def append(self, rows: np.ndarray) -> None:
@@ -56,15 +63,15 @@ class GrowingArray:
         self._array[self._start : end] = np.concatenate([rows, missing]) if len(missing) else rows
 
 
-class Gathering:
+class Gathering(Generic[Value]):
     """Values of segments that are worked on together once they are many bytes."""
 
-    def __init__(self, work: Callable[[list[np.ndarray]], None], most: int = 1024**2) -> None:
+    def __init__(self, work: Callable[[list[Value]], None], most: int = 1024**2) -> None:
         self._work, self._most = work, most
-        self._values: list[np.ndarray] = []
+        self._values: list[Value] = []
         self._bytes = 0
 
-    def add(self, value: np.ndarray) -> None:
+    def add(self, value: Value) -> None:
         self._values.append(value)
         self._bytes += value.nbytes
         if self._bytes >= self._most:

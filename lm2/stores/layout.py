@@ -17,9 +17,9 @@ LAST_FIRST_LEVEL = 8
 """The coarsest level that a pyramid can begin with."""
 TOP = 10
 """The most likely tokens that are kept for each token, if the vocabulary has as many."""
-_SHARD_BYTES = 8 * 1024**2
+_SHARD_BYTES = 16 * 1024**2
 """What a shard's worth of tokens may take in all arrays together, which is held in memory until it is written."""
-_SEGMENTS_BYTES = 1024**2
+_SEGMENTS_BYTES = 4 * 1024**2
 """The same for the rows of an array by segments."""
 _CHUNK_BYTES = 256 * 1024
 """What is read at once."""
@@ -72,7 +72,12 @@ class ArrayPlan:
 
     @property
     def bytes(self) -> int:
-        return math.prod(self.shape) * _bytes_of(self.dtype)
+        """On disk: whole chunks with a checksum each, and an index in each shard."""
+        others = math.prod(-(-size // chunk) for size, chunk in zip(self.shape[1:], self.chunk[1:]))
+        chunks = -(-self.shape[0] // self.chunk[0]) * others
+        shards = -(-self.shape[0] // self.shard)
+        index = 16 * (self.shard // self.chunk[0]) * others + 4
+        return chunks * (math.prod(self.chunk) * _bytes_of(self.dtype) + 4) + shards * index
 
 
 @dataclass(frozen=True)
@@ -124,7 +129,7 @@ class StoreLayout:
         """Tokens of a shard: a power of two, and no more than the text needs."""
         a_token = sum(plan.bytes for plan in self._by_token(1)) + sum(self._pyramid_bytes(plan) for plan in self.maps)
         least = max(_SHARDS[0], 2**self.first_level)
-        fitting = min(_SHARDS[1], max(least, _power_below(_SHARD_BYTES / a_token)))
+        fitting = min(max(least, _SHARDS[1]), max(least, _power_below(_SHARD_BYTES / a_token)))
         return min(fitting, max(2**self.first_level, _power_from(self.tokens)))
 
     @property
@@ -159,9 +164,9 @@ class StoreLayout:
                 name=name, rows=Rows.TOKENS, shape=(rows, *shape), dtype=dtype, shard=shard, chunk=(chunk, *whole)
             )
 
-        yield plan("surprisal", (), "float32")
-        yield plan("top/ids", (top,), "int32")
-        yield plan("top/log_probabilities", (top,), "float32")
+        yield plan("next/surprisal", (), "float32")
+        yield plan("next/top", (top,), "int32")
+        yield plan("next/log_probabilities", (top,), "float32")
         for of in self.maps:
             if of.recomputed:
                 d_head = config.memory.design.sizes(config)[Axis.D_HEAD]

@@ -38,7 +38,7 @@ def read_memories(folder: Path, header: Header) -> dict[int, BlockMemory]:
                 memory = memories[plan.layer] = layout.config.memory.design.block(layout.config, plan.layer)
             for name in layout.config.memory.design.read_weights:
                 owner, _, weight = name.rpartition(".")
-                value = _tensor(arrays[f"{plan.layer}/{name}"], layout)
+                value = _tensor(decode(arrays[f"{plan.layer}/{name}"], layout.dtype), layout)
                 setattr(memory.get_submodule(owner), weight, nn.Parameter(value, requires_grad=False))
     return memories
 
@@ -47,10 +47,10 @@ def read_pattern(
     memory: BlockMemory, layout: StoreLayout, queries: np.ndarray, bank: np.ndarray, head: int
 ) -> Float[np.ndarray, "segment token slot"]:
     """One head's read pattern in segments of one length: from queries [segment, token, d_head] and the banks [segment,
-    slot, slot_dim] that they begin with, as they are in the store."""
+    slot, slot_dim] that they begin with."""
     with torch.inference_mode():
         return memory.read_pattern(_tensor(queries, layout), _tensor(bank, layout), head).float().numpy()
 
 
 def _tensor(values: np.ndarray, layout: StoreLayout) -> torch.Tensor:
-    return torch.from_numpy(np.array(decode(values, layout.dtype))).to(Dtype(layout.dtype).torch)
+    return torch.from_numpy(np.array(values)).to(Dtype(layout.dtype).torch)

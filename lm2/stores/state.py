@@ -26,25 +26,15 @@ class State:
     """Tokens in whole shards. The last ones may be of a segment that is not whole."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Resume:
-    """What the next segment begins with."""
-
-    carried: Carried
-    log_probabilities: np.ndarray | None
-    """Of the token after the last one; None before the first."""
-
-
-def save(folder: Path, state: State, resume: Resume | None, of: object) -> None:
-    """`resume`: None where no segment follows. `of`: the header that the state belongs to."""
+def save(folder: Path, state: State, carried: Carried | None, of: object) -> None:
+    """`carried`: what the next segment begins with; None where none follows. `of`: the header that the state belongs
+    to."""
     arrays: dict[str, np.ndarray] = {}
-    if resume is not None:
-        bank, cache, read_cache = resume.carried
+    if carried is not None:
+        bank, cache, read_cache = carried
         arrays |= {} if bank is None else {"bank": _to_bits(bank)}
         arrays |= _cache_arrays("cache", cache)
         arrays |= {} if read_cache is cache else _cache_arrays("read_cache", read_cache)
-        if resume.log_probabilities is not None:
-            arrays["log_probabilities"] = resume.log_probabilities
     write_arrays(folder / FILE, {"segments": state.segments, "tokens": state.tokens}, arrays, of)
 
 
@@ -53,7 +43,7 @@ def read(folder: Path, of: object) -> State:
     return _state(_read(folder, of)[0])
 
 
-def read_resume(folder: Path, of: object, like: Tensor) -> tuple[State, Resume | None]:
+def read_with_carried(folder: Path, of: object, like: Tensor) -> tuple[State, Carried | None]:
     """Also what the next segment begins with; None for the first one, and where none follows.
 
     `like`: a weight of the model, on its device and in its dtype.
@@ -75,9 +65,7 @@ def read_resume(folder: Path, of: object, like: Tensor) -> tuple[State, Resume |
     if not arrays:
         return _state(header), None
     bank = tensor("bank") if "bank" in arrays else None
-    read_cache = cache("read_cache")
-    carried = Carried(bank, cache("cache"), read_cache)
-    return _state(header), Resume(carried=carried, log_probabilities=arrays.get("log_probabilities"))
+    return _state(header), Carried(bank, cache("cache"), cache("read_cache"))
 
 
 def _read(folder: Path, of: object) -> tuple[Any, dict[str, np.ndarray]]:

@@ -1,14 +1,13 @@
 """Reading a store: any window of its maps, at any level of detail, without its checkpoint."""
 
 from dataclasses import dataclass
-from functools import cached_property, reduce
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from lm2.model.block import BlockMemory
 from lm2.model.config import LM2Config
 from lm2.runs.spec import RunSpec
 from lm2.serialize import as_member
@@ -17,13 +16,9 @@ from lm2.stores.arrays import Arrays
 from lm2.stores.header import Header
 from lm2.stores.heads import HeadRow, has_ages, head_row, slot_ages
 from lm2.stores.layout import HOWS, SUMMARIES, MapPlan, Rows, StoreLayout, What
-from lm2.stores.recompute import read_memories, read_pattern
+from lm2.stores.windows import How, Windows, pooled_rows
 from lm2.text.segments import Segment
 from lm2.text.sequence import TokenSequence
-
-How = Literal["max", "mean"]
-_BATCH_BYTES = 64 * 1024**2
-"""Of patterns that are recomputed at once, unless a segment has more."""
 
 
 @dataclass(frozen=True)
@@ -109,12 +104,13 @@ class Store:
     @property
     def surprisal(self) -> Float[np.ndarray, "token"]:
         """Bits of each token given the ones before it; NaN for the first."""
-        return self._arrays.read("surprisal", slice(0, self.tokens_whole))
+        following = self._arrays.read("next/surprisal", slice(0, max(0, self.tokens_whole - 1)))
+        return np.concatenate([[np.float32(np.nan)] * bool(self.whole), following])
 
     def top(self, tokens: slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
         """The most likely next tokens after each token, and their log-probabilities in nats: [token, rank]."""
         window = self._tokens(tokens)
-        return self._arrays.read("top/ids", window), self._arrays.read("top/log_probabilities", window)
+        return self._arrays.read("next/top", window), self._arrays.read("next/log_probabilities", window)
 
     def bank(self, segment: int) -> Float[np.ndarray, "slot slot_dim"]:
         """The bank at the start of a segment; of `whole`, where all segments are, the one after the last."""
@@ -130,13 +126,13 @@ class Store:
         self, *, block: int, head: int | None = None, tokens: slice = slice(None), slots: slice = slice(None)
     ) -> Float[np.ndarray, "token slot"]:
         """Which slots tokens read: the read pattern of one head, or the mean over heads."""
-        return self._exact(What.READS, block, head, self._tokens(tokens), "mean")[:, slots]
+        return self._windows.exact(self._map(What.READS, block, head), head, self._tokens(tokens), "mean")[:, slots]
 
     def writes(
         self, *, block: int, head: int | None = None, tokens: slice = slice(None), slots: slice = slice(None)
     ) -> Float[np.ndarray, "token slot"]:
         """Which tokens slots are written from: a row is how much of a token each slot takes in its segment."""
-        return self._exact(What.WRITES, block, head, self._tokens(tokens), "mean")[:, slots]
+        return self._windows.exact(self._map(What.WRITES, block, head), head, self._tokens(tokens), "mean")[:, slots]
 
     def pooled(
         self, what: What | str, *, block: int, head: int | None = None, how: How, level: int, rows: slice = slice(None)
@@ -156,14 +152,16 @@ class Store:
         levels = self._layout.levels
         if level < levels.start:
             tokens = slice(start * size, min(stop * size, self.tokens_whole))
-            return _pooled(self._exact(what, block, head, tokens, how), size, how)
+            return pooled_rows(self._windows.exact(plan, head, tokens, how), size, how)
         if level in levels:
-            return self._level(plan, head, how, level, slice(start, stop))
+            return self._windows.level(plan, head, how, level, slice(start, stop))
         coarsest = levels[-1]
         size = 2 ** (level - coarsest)
         window = slice(start * size, min(stop * size, -(-self.tokens_whole // 2**coarsest)))
         tokens = self._state.tokens - 2**coarsest * np.arange(window.start, window.stop)
-        return _pooled(self._level(plan, head, how, coarsest, window), size, how, np.minimum(tokens, 2**coarsest))
+        return pooled_rows(
+            self._windows.level(plan, head, how, coarsest, window), size, how, np.minimum(tokens, 2**coarsest)
+        )
 
     def largest(self, what: What | str, *, block: int, head: int | None = None) -> float:
         """The largest value of a map so far, over all heads where `head` is None; 0 before there is one."""
@@ -218,6 +216,24 @@ class Store:
 
         return GateSummary(rows=summary("rows"), features=summary("features"))
 
+    def check(self) -> None:
+        """Read every byte of the whole segments. Raises DamagedError where one has changed."""
+        extent = {Rows.TOKENS: self.tokens_whole, Rows.SEGMENTS: self.whole}
+        extent[Rows.SHARDS] = self._state.tokens // self._layout.shard
+        for name, plan in self._layout.arrays.items():
+            for start in range(0, extent[plan.rows], plan.shard):
+                self._arrays.read(name, slice(start, min(start + plan.shard, extent[plan.rows])))
+        assert self._windows.memories is not None
+
+    @cached_property
+    def _starts(self) -> np.ndarray:
+        """Where segments start, and where the last one ends."""
+        return np.array([*(segment.start for segment in self.segments), len(self.tokens)])
+
+    @cached_property
+    def _windows(self) -> Windows:
+        return Windows(self.path, self._header, self._arrays, self._starts)
+
     def _tokens(self, tokens: slice) -> slice:
         start, stop, step = tokens.indices(self.tokens_whole)
         if step != 1:
@@ -242,74 +258,6 @@ class Store:
             raise ValueError(f"there are no {what.value}: {why}")
         return plans
 
-    def _exact(
-        self, what: What, block: int, head: int | None, tokens: slice, how: How
-    ) -> Float[np.ndarray, "token slot"]:
-        """A window of the pattern itself, over all heads as `how` says where `head` is None."""
-        plan = self._map(what, block, head)
-        if head is not None:
-            return self._of_head(plan, head, tokens)
-        patterns = (self._of_head(plan, head, tokens) for head in range(plan.heads))
-        if how == "max":
-            return reduce(np.maximum, patterns)
-        return reduce(np.add, patterns) / np.float32(plan.heads)
-
-    def _of_head(self, plan: MapPlan, head: int, tokens: slice) -> Float[np.ndarray, "token slot"]:
-        if not plan.recomputed:
-            return self._arrays.read(f"{plan.name}/pattern", tokens, head)
-        starts = self._starts
-        first, last = np.searchsorted(starts, [tokens.start, tokens.stop - 1], side="right") - 1
-        parts = [np.zeros((0, self.config.slots), np.float32)]
-        while tokens.start < tokens.stop and first <= last:
-            longest = int(np.diff(starts[first : last + 2]).max())
-            count = max(1, min(last + 1 - first, _BATCH_BYTES // (4 * longest * self.config.slots)))
-            parts.append(self._recomputed(plan, head, slice(first, first + count)))
-            first += count
-        start = tokens.start - starts[np.searchsorted(starts, tokens.start, side="right") - 1]
-        return np.concatenate(parts)[start : start + tokens.stop - tokens.start]
-
-    def _recomputed(self, plan: MapPlan, head: int, segments: slice) -> Float[np.ndarray, "token slot"]:
-        starts = self._starts[segments.start : segments.stop + 1]
-        lengths = np.diff(starts)
-        rows = self._arrays.read(f"{plan.name}/queries", slice(int(starts[0]), int(starts[-1])), head)
-        real = np.arange(lengths.max()) < lengths[:, None]
-        queries = np.zeros((*real.shape, rows.shape[-1]), rows.dtype)
-        queries[real] = rows
-        return read_pattern(
-            self._memories[plan.layer], self._layout, queries, self._arrays.read("bank", segments), head
-        )[real]
-
-    @cached_property
-    def _starts(self) -> np.ndarray:
-        """Where segments start, and where the last one ends."""
-        return np.array([*(segment.start for segment in self.segments), len(self.tokens)])
-
-    @cached_property
-    def _memories(self) -> dict[int, BlockMemory]:
-        return read_memories(self.path, self._header)
-
-    def _level(self, plan: MapPlan, head: int | None, how: How, level: int, rows: slice) -> np.ndarray:
-        """Rows of a level that the pyramid has."""
-        within = self._layout.level_rows(level)
-        a_shard = within.stop - within.start
-        shards = slice(rows.start // a_shard, -(-rows.stop // a_shard))
-        heads = slice(None) if head is None else slice(head, head + 1)
-        values = self._arrays.read(f"{plan.name}/pyramid", shards, HOWS.index(how), within, heads)
-        values = values.reshape(-1, *values.shape[2:])[rows.start - shards.start * a_shard :][: rows.stop - rows.start]
-        return values.max(1) if how == "max" else values.mean(1)
-
 
 def _as_what(what: What | str) -> What:
     return what if isinstance(what, What) else as_member("map", What, what)
-
-
-def _pooled(
-    values: Float[np.ndarray, "row slot"], size: int, how: How, weights: np.ndarray | None = None
-) -> Float[np.ndarray, "row slot"]:
-    """Each `size` rows as one; the last may have fewer. `weights`: of the rows in a mean; None, all the same."""
-    starts = np.arange(0, len(values), size)
-    if how == "max":
-        return np.maximum.reduceat(values, starts)
-    weights = (np.ones(len(values)) if weights is None else weights).astype(np.float32)
-    total = np.add.reduceat(values * weights[:, None], starts)
-    return total / np.add.reduceat(weights, starts)[:, None]

@@ -10,6 +10,7 @@ from app.cli.shell.parser import Commands
 from app.cli.shell.progress import progress
 
 if TYPE_CHECKING:
+    from probes.bench.capture import CaptureBench
     from probes.bench.planner import SweepBench
     from probes.bench.probes import ProbesBench
     from probes.bench.questions import QuestionsBench
@@ -23,6 +24,9 @@ def add_bench(commands: Commands) -> None:
     probes = kinds.add("probes", "logistic probes: one by one with scikit-learn, and all at once", _probes)
     probes.add_argument("--strength", type=float, default=0.01, metavar="C", help="scikit-learn's C of every fit")
     kinds.add("questions", "an experiment on a file of questions, beside as many of bAbI's", _questions)
+    capture = kinds.add("capture", "a run into a store, beside a bare one and TransformerLens' cache", _capture)
+    words = "tokens of texts whose cost is measured, each in a process of its own (default: 1024 8192 65536 131072)"
+    capture.add_argument("--lengths", type=whole_number(1, MOST), nargs="*", metavar="N", help=words)
     kinds.add("figures", "a heatmap of 512 x 512 for print: matplotlib's imshow, and ours", _figures)
 
 
@@ -120,3 +124,34 @@ def _questions_lines(bench: "QuestionsBench") -> Iterator[str]:
         )
     for unit, ratios in (("question", bench.question_ratios), ("token", bench.token_ratios)):
         yield f"the file's over bAbI's, a {unit:8} {median(ratios):.3f}  ({min(ratios):.3f} to {max(ratios):.3f})"
+
+
+def _capture(chosen: argparse.Namespace) -> Output:
+    import torch
+
+    from probes.bench.capture import LENGTHS, bench_capture
+
+    torch.set_num_threads(1)  # as in `_sweep`
+    with progress("measurement") as on_step:
+        bench = bench_capture(LENGTHS if chosen.lengths is None else chosen.lengths, on_step)
+    return Output(document=bench.to_json(), lines=_capture_lines(bench))
+
+
+def _capture_lines(bench: "CaptureBench") -> Iterator[str]:
+    from probes.bench.capture import CHECKPOINT, Way
+
+    yield (
+        f"{bench.tokens:,} tokens through {CHECKPOINT}, by turns of some segments: CPU seconds of one thread, and the"
+        " most memory of a process of its own"
+    )
+    bare = bench.peaks[Way.BARE]
+    for way in Way:
+        yield (
+            f"{way.value:23} {bench.seconds[way]:7.2f} s  {bench.ratio(way):5.3f}   {bench.peaks[way] / 1e6:7,.0f} MB "
+            f" {bench.peaks[way] / bare:5.3f}"
+        )
+    for cost in bench.lengths:
+        yield (
+            f"store of {cost.tokens:7,} tokens {cost.tokens_per_second:9,.0f} tokens a second"
+            f"   {cost.peak_bytes / 1e6:7,.0f} MB"
+        )

@@ -1,6 +1,8 @@
 """Laws of stores: what is read from one is what the run had, however long the text and however often it was stopped."""
 
+import errno
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,14 +12,18 @@ import pytest
 from lm2.model.config import LM2Config
 from lm2.model.sites import Site
 from lm2.runs.capture import Capture
-from lm2.runs.interventions import Edit, Freeze
-from lm2.runs.operations import Set
+from lm2.runs.intervention_base import Persistence
+from lm2.runs.interventions import BankEdit, Edit, Freeze, WriteBlock
+from lm2.runs.operations import Scale, Set
 from lm2.runs.runner import run
 from lm2.runs.spec import RunSpec
 from lm2.runs.trace import Trace
+from lm2.sealed import DamagedError
 from lm2.stores import layout
 from lm2.stores.capture import capture
+from lm2.stores.growing import GrowingArray
 from lm2.stores.layout import HOWS, What
+from lm2.stores.prediction import predict
 from lm2.stores.store import Store, open_store
 from lm2.weights.checkpoint import Checkpoint
 
@@ -189,3 +195,123 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(
                 assert np.array_equal(rows[:finished], expected[:finished])
     capture(checkpoint, whole.spec, tmp_path / "s")
     assert shards(tmp_path / "s") == shards(whole.path) != {}
+
+
+def test_a_store_goes_on_only_with_its_own_run(gated: Checkpoint, text: str, tmp_path: Path) -> None:
+    spec = spec_of(gated, text)
+    capture(gated, spec, tmp_path / "s")
+    for other in (replace(spec, text=f"{text} More."), replace(spec, interventions=(Freeze(segment=1),))):
+        with pytest.raises(ValueError, match="holds another run, with another spec: name a new folder"):
+            capture(gated, other, tmp_path / "s")
+    with pytest.raises(ValueError, match="holds another run, with another checkpoint"):
+        capture(replace(gated, digest="another"), spec, tmp_path / "s")
+    with pytest.raises(ValueError, match="no captures, and not 1"):
+        capture(gated, replace(spec, captures=(Capture(Site.READ),)), tmp_path / "t")
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "letter.txt").touch()
+    with pytest.raises(ValueError, match=r"holds other files, 'letter.txt' among them"):
+        capture(gated, spec, tmp_path / "files")
+    with pytest.raises(ValueError, match="is no store"):
+        open_store(tmp_path / "files")
+
+
+@pytest.fixture(scope="module")
+def sound(gated: Checkpoint, text: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store that tests damage and repair."""
+    store = capture(gated, spec_of(gated, text), tmp_path_factory.mktemp("stores") / "sound")
+    store.check()
+    return store.path
+
+
+@pytest.mark.parametrize("name", ["reads/0/queries", "writes/2/pyramid", "bank", "next/top", "gates/2/in/rows"])
+def test_a_changed_byte_and_a_missing_shard_are_noticed(sound: Path, name: str) -> None:
+    shard = next(file for file in sorted((sound / name / "c").rglob("*")) if file.is_file())
+    content = shard.read_bytes()
+    shard.write_bytes(content[:20] + bytes([content[20] ^ 1]) + content[21:])
+    with pytest.raises(DamagedError, match=f"is damaged: {name} cannot be read"):
+        open_store(sound).check()
+    shard.unlink()
+    with pytest.raises(DamagedError, match=f"is damaged: {name}/c/.* is missing"):
+        open_store(sound).check()
+    shard.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", ["store.json", "text.npz", "weights.npz", "state.npz"])
+def test_files_beside_the_arrays_that_are_cut_off_are_noticed(sound: Path, name: str) -> None:
+    content = (sound / name).read_bytes()
+    (sound / name).write_bytes(content[: len(content) // 2])
+    with pytest.raises(DamagedError, match=name):
+        open_store(sound).check()
+    (sound / name).write_bytes(content)
+
+
+def test_a_full_disk_leaves_what_is_whole_and_the_run_goes_on(
+    gated: Checkpoint, long_text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, put = spec_of(gated, long_text), GrowingArray._put
+
+    def full(array: GrowingArray, rows: np.ndarray) -> None:
+        if array._start >= 2 * SHARD:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        put(array, rows)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(GrowingArray, "_put", full)
+        with pytest.raises(OSError, match=r"there is no room for .*: No space left on device; 9 of \d+ segments are"):
+            capture(gated, spec, tmp_path / "s")
+    assert open_store(tmp_path / "s").whole == 9
+    assert capture(gated, spec, tmp_path / "s").whole > 9
+
+
+def test_a_store_of_a_model_without_memory_has_predictions_and_says_what_it_lacks(
+    plain: Checkpoint, text: str, tmp_path: Path
+) -> None:
+    store = capture(plain, spec_of(plain, text), tmp_path / "s")
+    assert len(store.surprisal) == len(store.tokens)
+    for ask in (lambda: store.reads(block=0), lambda: store.heads("writes"), lambda: store.bank(0)):
+        with pytest.raises(ValueError, match="a plain decoder has no memory"):
+            ask()
+    with pytest.raises(ValueError, match="the store has no gates"):
+        store.gates("in", block=0)
+
+
+def test_interventions_are_in_what_is_kept(gated: Checkpoint, text: str, tmp_path: Path) -> None:
+    """Also those after which a pattern does not follow from queries and bank, and those that only reading sees."""
+    edits = [
+        Edit(site=Site.READ_K, operation=Scale(by=0.5), layers=(0,)),
+        BankEdit(operation=Scale(by=0.5), segments=(2,), persistence=Persistence.READ_ONLY),
+        WriteBlock(tokens=(3, 4)),
+    ]
+    for number in range(len(edits)):
+        spec = spec_of(gated, text, *edits[number:])
+        check_exact(capture(gated, spec, tmp_path / str(number)), trace_of(gated, spec))
+
+
+def test_a_model_that_looks_back_goes_on_with_the_tokens_before(
+    build: Callable[..., Checkpoint], gated_config: LM2Config, long_text: str, tmp_path: Path
+) -> None:
+    checkpoint = build(replace(gated_config, attention_window=12, read_top_k=2))
+    spec = spec_of(checkpoint, long_text, BankEdit(operation=Scale(by=0.5), persistence=Persistence.READ_ONLY))
+    whole = capture(checkpoint, spec, tmp_path / "whole")
+    check_exact(whole, trace_of(checkpoint, spec))
+    with pytest.raises(Stopped):
+        capture(checkpoint, spec, tmp_path / "s", on_segment=stop_after(len(whole.segments) - 1))
+    assert 0 < open_store(tmp_path / "s").whole < len(whole.segments)
+    capture(checkpoint, spec, tmp_path / "s")
+    assert shards(tmp_path / "s") == shards(whole.path)
+
+
+def test_a_store_in_bfloat16_keeps_its_bits(gated: Checkpoint, text: str, tmp_path: Path) -> None:
+    half = replace(gated, model=deepcopy(gated.model).bfloat16(), digest="half")
+    spec = spec_of(half, text)
+    store, trace = capture(half, spec, tmp_path / "s"), trace_of(half, spec)
+    assert np.array_equal(store.bank(store.whole), trace.bank)
+    assert np.array_equal(store.writes(block=2, head=1), pattern(trace, What.WRITES, 2)[1])
+    assert np.allclose(store.reads(block=2, head=1), pattern(trace, What.READS, 2)[1], rtol=2**-7)
+
+
+def test_bytes_are_known_before(checkpoint: Checkpoint, stored: tuple[Store, Trace]) -> None:
+    store, _ = stored
+    predicted = predict(checkpoint, store.spec)
+    assert sum(map(len, shards(store.path).values())) == predicted.bytes
+    assert predicted.seconds > 0 and predicted.coarser[5] <= predicted.coarser[3]

@@ -9,7 +9,7 @@ import torch
 
 from app.cli.main import main
 from lm2.weights.checkpoint import Checkpoint, save
-from probes.bench import planner, probes, questions
+from probes.bench import capture, planner, probes, questions
 
 
 @pytest.fixture
@@ -142,3 +142,17 @@ def test_the_figures_bench_measures_both_ways_of_one_map(capsys, monkeypatch: py
     )
     assert main(["bench", "figures"]) == 0
     assert "64 x 64" in capsys.readouterr().out
+
+
+def test_the_bench_of_captures_measures_every_way_on_one_text(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+    monkeypatch.setattr(capture, "_TOKENS", 64)
+    monkeypatch.setattr(capture, "_apart", capture.cost_of)
+    assert main(["bench", "capture", "--json", "--lengths", "40"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (
+        set(document["ways"]) == {way.value for way in capture.Way} and document["ways"]["bare forward"]["ratio"] == 1
+    )
+    assert all(way["seconds"] > 0 and way["peak_bytes"] > 0 for way in document["ways"].values())
+    (cost,) = document["lengths"]
+    assert cost["tokens_per_second"] == pytest.approx(cost["tokens"] / cost["seconds"])
