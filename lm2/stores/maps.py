@@ -118,13 +118,10 @@ def _statistics(
         top = np.maximum.reduceat(pattern, starts)
     exists = total > 0
     share = np.where(exists, total, 1)
-    values = [np.where(exists, np.log2(share) - weighted / share, 0), np.where(exists, top / share, 0), exists, top]
+    sums = [np.where(exists, np.log2(share) - weighted / share, 0), np.where(exists, top / share, 0), exists]
     if what is What.READS:
-        *sums, largest = values
         by_segment = [np.add.reduceat(value, starts, dtype=np.float32) for value in sums]
-        by_segment.append(np.maximum.reduceat(largest, starts))
+        by_segment.append(np.maximum.reduceat(top, starts))
     else:
-        *sums, largest = values
-        by_segment = [value.sum(-1, dtype=np.float32) for value in sums]
-        by_segment.append(largest.max(-1))
+        by_segment = [*(value.sum(-1, dtype=np.float32) for value in sums), top.max(-1)]
     return np.stack(by_segment, -1).astype(np.float32)

@@ -9,6 +9,7 @@ from enum import Enum
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -30,6 +31,7 @@ _TOKENS = 8192
 """Of the text that all ways run."""
 _TURN = 16
 """Segments that a way runs before the next one has its turn."""
+_ROUNDS = 3
 
 
 class Way(Enum):
@@ -64,15 +66,16 @@ class CaptureBench:
     """CPU seconds of each way on one text, by turns of some segments, and what longer texts cost."""
 
     tokens: int
-    seconds: dict[Way, float]
+    seconds: dict[Way, list[float]]
+    """In each round."""
     peaks: dict[Way, int]
     """Bytes: the most memory that a process of its own had."""
     lengths: list[TextCost]
     """Of a store."""
 
     def ratio(self, way: Way) -> float:
-        """A way's time over that of the bare forward."""
-        return self.seconds[way] / self.seconds[Way.BARE]
+        """A way's time over that of the bare forward: the median of the rounds."""
+        return median(mine / bare for mine, bare in zip(self.seconds[way], self.seconds[Way.BARE]))
 
     def to_json(self) -> dict[str, Any]:
         ways = {
@@ -90,11 +93,14 @@ def bench_capture(
     `on_step`: called with (steps done, steps in all).
     """
     checkpoint = load(CHECKPOINT, "cpu")
-    total, done = len(Way) + len(lengths) + 1, 0
+    total, done = _ROUNDS + len(Way) + len(lengths), 0
     for way in Way:  # what is done once
         seconds_by_turns([way], checkpoint, text_of(256))
-    seconds = seconds_by_turns(list(Way), checkpoint, text_of(_TOKENS))
-    on_step(done := done + 1, total)
+    seconds: dict[Way, list[float]] = {way: [] for way in Way}
+    for _ in range(_ROUNDS):
+        for way, measured in seconds_by_turns(list(Way), checkpoint, text_of(_TOKENS)).items():
+            seconds[way].append(measured)
+        on_step(done := done + 1, total)
     peaks, costs = {}, []
     for way in Way:
         peaks[way] = _apart(way, _TOKENS).peak_bytes

@@ -153,6 +153,6 @@ def test_the_bench_of_captures_measures_every_way_on_one_text(capsys, monkeypatc
     assert (
         set(document["ways"]) == {way.value for way in capture.Way} and document["ways"]["bare forward"]["ratio"] == 1
     )
-    assert all(way["seconds"] > 0 and way["peak_bytes"] > 0 for way in document["ways"].values())
+    assert all(min(way["seconds"]) > 0 and way["peak_bytes"] > 0 for way in document["ways"].values())
     (cost,) = document["lengths"]
     assert cost["tokens_per_second"] == pytest.approx(cost["tokens"] / cost["seconds"])
