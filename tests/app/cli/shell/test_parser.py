@@ -200,7 +200,7 @@ def test_bash_completes_commands_options_values_checkpoints_and_paths(
     (tmp_path / "run.json").touch()
     expected = {
         "lm2 lang": {"language"}, "lm2 --debug lang": {"language"},
-        "lm2 bench ": {"sweep", "probes", "figures", "questions"},
+        "lm2 bench ": {"sweep", "probes", "figures", "questions", "capture"},
         "lm2 recall --mem": {"--memory"},
         "lm2 recall --memory ": {"on", "frozen", "reset"}, "lm2 experiment sw": {"swap"},
         "lm2 run --task qa1": {"qa1", "qa10"},
