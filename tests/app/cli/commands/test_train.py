@@ -42,7 +42,7 @@ def test_an_adapter_is_written_and_told(tmp_path: Path, values: dict, capsys) ->
     ("change", "words"),
     [
         ({"start": "nothing"}, "is neither a bundled checkpoint"),
-        ({"train": "memories"}, "must be of ['all', 'memory', 'lora', 'memory+lora'], not 'memories'"),
+        ({"train": "memories"}, "must be of ['all', 'lora', 'memory', 'memory+lora'], not 'memories'"),
         ({"train": "memory+lora"}, "needs lora: its rank and layers"),
         ({"train": "memory", "model": {}}, "needs a start and a model with a memory"),
         ({"lora": {"rank": 2}}, "needs rank and layers"),
