@@ -15,7 +15,7 @@ from lm2.stores import header, state
 from lm2.stores.arrays import Arrays
 from lm2.stores.header import Header
 from lm2.stores.heads import HeadRow, has_ages, head_row, slot_ages
-from lm2.stores.layout import HOWS, SUMMARIES, MapPlan, Rows, StoreLayout, What
+from lm2.stores.layout import HOWS, STATISTICS, SUMMARIES, MapPlan, Rows, StoreLayout, What
 from lm2.stores.windows import How, Windows, pooled_rows
 from lm2.text.segments import Segment
 from lm2.text.sequence import TokenSequence
@@ -55,6 +55,7 @@ class Store:
         self._of = self._header.to_json()
         self._state = state.read(path, self._of)
         self._arrays = Arrays(path, self._layout)
+        self._read_statistics: dict[MapPlan, np.ndarray] = {}
 
     @property
     def spec(self) -> RunSpec:
@@ -165,8 +166,8 @@ class Store:
 
     def largest(self, what: What | str, *, block: int, head: int | None = None) -> float:
         """The largest value of a map so far, over all heads where `head` is None; 0 before there is one."""
-        name = f"{self._map(_as_what(what), block, head).name}/heads"
-        largest = self._arrays.read(name, slice(0, self.whole))[:, slice(None) if head is None else head, -1]
+        plan = self._map(_as_what(what), block, head)
+        largest = self._statistics(plan)[:, slice(None) if head is None else head, STATISTICS.index("largest")]
         return float(largest.max(initial=0))
 
     def heads(self, what: What | str) -> tuple[HeadRow, ...]:
@@ -178,12 +179,18 @@ class Store:
         lengths = np.diff(self._starts)[whole]
         rows = []
         for plan in plans:
-            statistics = self._arrays.read(f"{plan.name}/heads", whole)
+            statistics = self._statistics(plan)
             mass = self._arrays.read(f"{plan.name}/mass", whole) if what is What.READS else None
             for head in range(plan.heads):
                 of_head = None if mass is None else mass[:, head]
                 rows.append(head_row(plan.layer, head, statistics[:, head], of_head, lengths, ages))
         return tuple(rows)
+
+    def _statistics(self, plan: MapPlan) -> Float[np.ndarray, "segment head statistic"]:
+        """Read once: every band of a map is scaled by them."""
+        if plan not in self._read_statistics:
+            self._read_statistics[plan] = self._arrays.read(f"{plan.name}/heads", slice(0, self.whole))
+        return self._read_statistics[plan]
 
     @cached_property
     def ages(self) -> Float[np.ndarray, "segment slot"] | None:
