@@ -13,6 +13,8 @@ import streamlit as st
 from app.export import workspace
 from app.server import owner
 from app.views.run import store as views
+from app.views.sizes import size_in_words
+from lm2.stores.layout import StoreLayout, is_store
 
 if TYPE_CHECKING:
     from app.server.jobs import Job, Work
@@ -20,12 +22,10 @@ if TYPE_CHECKING:
     from lm2.stores.store import Store
     from lm2.weights.checkpoint import Checkpoint
 
-_HEADER = "store.json"
-
 
 def names() -> list[str]:
     """The captures of the workspace."""
-    return sorted(path.parent.name for path in workspace.captures().glob(f"*/{_HEADER}"))
+    return sorted(path.name for path in workspace.captures().glob("*") if is_store(path))
 
 
 def path(name: str) -> Path:
@@ -67,5 +67,6 @@ def predicted(checkpoint: Checkpoint, spec: RunSpec) -> str:
     """What capturing a run takes, in words. Raises ValueError as `prepare` does."""
     from lm2.runs.runner import prepare
 
-    tokens, segments = prepare(checkpoint, spec)
-    return f"{len(tokens):,} tokens in {len(segments):,} segments"
+    tokens, segments = map(len, prepare(checkpoint, spec))
+    size = StoreLayout.of(checkpoint, spec, tokens, segments).bytes
+    return f"{tokens:,} tokens in {segments:,} segments, about {size_in_words(size)} on disk"

@@ -23,7 +23,7 @@ from lm2.stores.arrays import Arrays, create, open_to_write
 from lm2.stores.gates import GateWriter
 from lm2.stores.growing import Gathering, GrowingArray
 from lm2.stores.header import Header
-from lm2.stores.layout import FIRST_LEVEL, TOP, Rows
+from lm2.stores.layout import FIRST_LEVEL, TOP, Rows, is_store
 from lm2.stores.maps import MapWriter
 from lm2.stores.recompute import write_weights
 from lm2.stores.state import State
@@ -72,7 +72,7 @@ def captured(
         )
     tokens, segments = prepare(checkpoint, spec)
     made = Header.of(checkpoint, spec, len(tokens), len(segments), first_level)
-    if (path / header.FILE).exists():
+    if is_store(path):
         _check_same(path, made)
         if open_store(path).whole == len(segments):
             return

@@ -11,13 +11,11 @@ from lm2.model.config import LM2Config
 from lm2.origin import made_by
 from lm2.runs.spec import RunSpec
 from lm2.sealed import DamagedError, read_arrays, read_sealed, write_arrays, write_sealed
-from lm2.stores.layout import StoreLayout
+from lm2.stores.layout import FILE, StoreLayout, is_store
 from lm2.text.segments import Segment, as_segments
 from lm2.text.sequence import TokenSequence
 from lm2.weights.checkpoint import Checkpoint
 
-FILE = "store.json"
-"""What was run. A folder with it is a store."""
 _TEXT = "text.npz"
 _FIELDS = ("format", "spec", "config", "origin", "tokens", "segments", "first_level")
 _FORMAT = 1
@@ -40,14 +38,7 @@ class Header:
             "weights_digest": checkpoint.weights_digest,
             **made_by(checkpoint.device, checkpoint.dtype),
         }
-        layout = StoreLayout(
-            config=checkpoint.config,
-            spec=spec,
-            dtype=checkpoint.dtype,
-            tokens=tokens,
-            segments=segments,
-            first_level=first_level,
-        )
+        layout = StoreLayout.of(checkpoint, spec, tokens, segments, first_level)
         return cls(spec=spec, origin=origin, layout=layout)
 
     def to_json(self) -> dict[str, Any]:
@@ -68,7 +59,7 @@ class Header:
     @classmethod
     def read(cls, folder: Path) -> "Header":
         """Raises ValueError for a folder that is no store, DamagedError for a header that has changed."""
-        if not (folder / FILE).is_file():
+        if not is_store(folder):
             raise ValueError(f"{folder} is no store: it has no {FILE}")
         values = read_sealed(folder / FILE, _KIND, _FIELDS)
         if values["format"] != _FORMAT:

@@ -5,12 +5,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lm2.model.config import LM2Config
 from lm2.model.sites import AnySite, Axis, Site
 from lm2.runs.interventions import Edit
 from lm2.runs.spec import RunSpec
 
+if TYPE_CHECKING:
+    from lm2.weights.checkpoint import Checkpoint
+
+FILE = "store.json"
+"""What was run. A folder with it is a store."""
 FIRST_LEVEL = 3
 """Pyramids begin with rows of 2**3 tokens, unless a store says otherwise."""
 LAST_FIRST_LEVEL = 8
@@ -107,6 +114,20 @@ class StoreLayout:
     segments: int
     first_level: int
 
+    @classmethod
+    def of(
+        cls, checkpoint: "Checkpoint", spec: RunSpec, tokens: int, segments: int, first_level: int = FIRST_LEVEL
+    ) -> "StoreLayout":
+        """That of a run of this many tokens and segments."""
+        return cls(
+            config=checkpoint.config,
+            spec=spec,
+            dtype=checkpoint.dtype,
+            tokens=tokens,
+            segments=segments,
+            first_level=first_level,
+        )
+
     @cached_property
     def maps(self) -> tuple[MapPlan, ...]:
         design, sites = self.config.memory.design, self.config.memory.design.sites
@@ -135,6 +156,11 @@ class StoreLayout:
     @property
     def shards(self) -> int:
         return math.ceil(self.tokens / self.shard)
+
+    @property
+    def bytes(self) -> int:
+        """On disk, without the few files beside the arrays."""
+        return sum(plan.bytes for plan in self.arrays.values())
 
     @property
     def levels(self) -> range:
@@ -231,6 +257,11 @@ class StoreLayout:
         return tuple(
             (name, gate.site, layer) for name, gate in gates.items() for layer in sorted(self.config.memory_layers)
         )
+
+
+def is_store(folder: Path) -> bool:
+    """Whether a folder is a store, whole or not."""
+    return (folder / FILE).is_file()
 
 
 def _bytes_of(dtype: str) -> int:

@@ -11,8 +11,7 @@ import torch
 from lm2.runs.loop import run_segments
 from lm2.runs.runner import prepare, source_activations
 from lm2.runs.spec import RunSpec
-from lm2.stores.header import Header
-from lm2.stores.layout import FIRST_LEVEL, LAST_FIRST_LEVEL
+from lm2.stores.layout import FIRST_LEVEL, LAST_FIRST_LEVEL, StoreLayout
 from lm2.weights.checkpoint import Checkpoint
 from lm2.weights.cost import working_bytes
 
@@ -51,11 +50,11 @@ def predict(checkpoint: Checkpoint, spec: RunSpec, first_level: int = FIRST_LEVE
     """What `capture` would take. Runs the first segment, twice. Raises ValueError as `prepare` does."""
     tokens, segments = prepare(checkpoint, spec)
 
-    def plans(level: int):
-        return Header.of(checkpoint, spec, len(tokens), len(segments), level).layout.arrays.values()
+    def layout(level: int) -> StoreLayout:
+        return StoreLayout.of(checkpoint, spec, len(tokens), len(segments), level)
 
     parts: dict[str, int] = {}
-    for plan in plans(first_level):
+    for plan in layout(first_level).arrays.values():
         part = _PARTS.get(plan.name.rpartition("/")[2], _OTHERS)
         parts[part] = parts.get(part, 0) + plan.bytes
     seconds = 0.0
@@ -71,7 +70,7 @@ def predict(checkpoint: Checkpoint, spec: RunSpec, first_level: int = FIRST_LEVE
         tokens=len(tokens),
         segments=len(segments),
         parts=parts,
-        coarser={level: sum(plan.bytes for plan in plans(level)) for level in range(FIRST_LEVEL, LAST_FIRST_LEVEL + 1)},
+        coarser={level: layout(level).bytes for level in range(FIRST_LEVEL, LAST_FIRST_LEVEL + 1)},
         seconds=seconds * work / working_bytes(checkpoint.config, segments[0]),
     )
 

@@ -20,6 +20,7 @@ from app.cli.shell.arguments import (
 from app.cli.shell.output import Output, provenance
 from app.cli.shell.parser import Commands
 from app.cli.shell.progress import note, progress
+from app.views.sizes import size_in_words
 from lm2.files import read_json, read_text
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def add_capture(commands: Commands) -> None:
 
 def _capture(chosen: argparse.Namespace) -> Output:
     from lm2.stores.capture import capture
+    from lm2.stores.layout import is_store
     from lm2.stores.prediction import check_room, predict
 
     checkpoint = load_model(chosen, chosen.checkpoint)
@@ -68,7 +70,7 @@ def _capture(chosen: argparse.Namespace) -> Output:
     predicted = {"predicted": prediction.to_json()}
     if chosen.predict:
         return Output(document=predicted | provenance(spec, checkpoint), lines=_prediction_lines(prediction))
-    if not (chosen.out / "store.json").exists():
+    if not is_store(chosen.out):
         check_room(chosen.out, prediction.bytes)
     for line in _prediction_lines(prediction):
         note(line)
@@ -111,27 +113,21 @@ def _spec(chosen: argparse.Namespace, checkpoint: "Checkpoint") -> "RunSpec":
 
 def _prediction_lines(prediction: "StoreCost") -> Iterator[str]:
     yield (
-        f"{prediction.tokens:,} tokens in {prediction.segments:,} segments: about {_words(prediction.bytes)} and"
+        f"{prediction.tokens:,} tokens in {prediction.segments:,} segments: about {size_in_words(prediction.bytes)} and"
         f" {_time(prediction.seconds)}"
     )
     for part, size in sorted(prediction.parts.items(), key=lambda item: -item[1]):
-        yield f"  {part}: {_words(size)}"
-    coarser = ", ".join(f"--pool {tokens}: {_words(prediction.coarser[level])}" for tokens, level in _LEVELS.items())
+        yield f"  {part}: {size_in_words(size)}"
+    sizes = {tokens: size_in_words(prediction.coarser[level]) for tokens, level in _LEVELS.items()}
+    coarser = ", ".join(f"--pool {tokens}: {size}" for tokens, size in sizes.items())
     yield f"  in all, by the tokens in a row of the finest pooled map: {coarser}"
 
 
 def _store_lines(store: "Store", chosen: argparse.Namespace, written: int) -> Iterator[str]:
     yield (
-        f"{chosen.out}: {len(store.tokens):,} tokens in {len(store.segments):,} segments, {_words(written)}"
+        f"{chosen.out}: {len(store.tokens):,} tokens in {len(store.segments):,} segments, {size_in_words(written)}"
         + (", every byte as it was written" if chosen.check else "")
     )
-
-
-def _words(size: int) -> str:
-    for unit, bytes_of_unit in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if size >= bytes_of_unit:
-            return f"{size / bytes_of_unit:,.1f} {unit}"
-    return f"{size} bytes"
 
 
 def _time(seconds: float) -> str:
