@@ -5,12 +5,6 @@ import json
 import os
 import re
 import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +12,7 @@ from urllib.parse import quote
 
 import pytest
 from PIL import Image
+from served import served
 
 from app.navigation import SCREENS
 
@@ -33,25 +28,9 @@ SIZE = {"width": 1440, "height": 1400}
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The app, served as `lm2 serve` does, with a workspace of its own."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    space = str(tmp_path_factory.mktemp("workspace"))
-    command = [sys.executable, "-m", "app.cli.main", "serve", "--port", str(port), "--workspace", space]
-    server = subprocess.Popen(command, cwd=Path(__file__).parents[2])
-    address = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(240):
-            try:
-                with urllib.request.urlopen(f"{address}/_stcore/health", timeout=2):
-                    break
-            except (urllib.error.URLError, ConnectionError, TimeoutError):
-                time.sleep(0.25)
+    """The app, with a workspace of its own."""
+    with served(tmp_path_factory.mktemp("workspace")) as address:
         yield address
-    finally:
-        server.terminate()
-        server.wait(20)
 
 
 @pytest.fixture(scope="module")

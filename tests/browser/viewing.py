@@ -9,21 +9,16 @@ machines only: Chromium and the server share the cores.
 """
 
 import shutil
-import socket
 import statistics
-import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
 from planted_store import SEEN
 from playwright.sync_api import Page, sync_playwright
+from served import served
 
 from lm2.model.config import BankStart, LM2Config
 from lm2.model.lm2 import LM2
@@ -99,27 +94,6 @@ def _peaks(store: Store) -> list[list[int]]:
     return [[token, int(row.argmax())] for token, row in zip(planted.tokens, rows)]
 
 
-@contextmanager
-def _served(folder: Path) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "app.cli.main", "serve", "--port", str(port), "--workspace", str(folder)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    address = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(240):
-            try:
-                with urllib.request.urlopen(f"{address}/_stcore/health", timeout=2):
-                    break
-            except (urllib.error.URLError, ConnectionError, TimeoutError):
-                time.sleep(0.25)
-        yield address
-    finally:
-        server.terminate()
-        server.wait()
-
-
 def _tell(what: str, milliseconds: list[float]) -> None:
     ordered = sorted(milliseconds)
     p95 = ordered[round(0.95 * (len(ordered) - 1))]
@@ -160,7 +134,7 @@ def main(folder: Path) -> None:
     peaks = _peaks(store)
     print(f"{store.tokens_whole:,} tokens x {store.config.slots:,} slots, {len(peaks)} planted cells")
     link = f"long?store={NAME}&map_head=0"
-    with _served(folder) as address, sync_playwright() as driver:
+    with served(folder) as address, sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
         page = browser.new_page(viewport={"width": 1440, "height": 1000})
         _open(page, f"{address}/{link}")  # the server imports, and lays out the small maps
