@@ -90,7 +90,7 @@ def pretended(checkpoint: Checkpoint, dtype: torch.dtype = torch.float32, **chan
     return Checkpoint(name=checkpoint.name, model=model, tokenizer=checkpoint.tokenizer, digest="fake")
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_the_model_runs_on_another_device_through_its_cache(checkpoint: Checkpoint, dtype: torch.dtype) -> None:
     length = checkpoint.config.segment_length
     with pretending(), torch.inference_mode():
