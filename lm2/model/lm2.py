@@ -56,8 +56,8 @@ class LM2(HookedModel):
     def __init__(self, config: LM2Config) -> None:
         super().__init__()
         self.config = config
-        # Its own first draw would import the compiler of torch, for 1.5 s.
-        self.embed = nn.Embedding.from_pretrained(torch.empty(config.d_vocab, config.d_model), freeze=False)
+        # The same draw as its own, which would import the compiler of torch, for 1.5 s.
+        self.embed = nn.Embedding.from_pretrained(torch.randn(config.d_vocab, config.d_model), freeze=False)
         blocks = nn.ModuleList([Block(config, layer) for layer in range(config.n_layers)])
         self.blocks = cast("Sequence[Block]", blocks)
         self.ln_final = RMSNorm(config.d_model, config.rms_norm_eps)
