@@ -26,10 +26,10 @@ def _renderer(name: str) -> Any:
 
 def sources(name: str) -> dict[str, str]:
     """The scripts ("js") and styles ("css") of component `name`."""
-    paths = [_FOLDER / stem for stem in ("common", *_PARTS.get(name, ()), name)]
-    files = {suffix: [path.with_suffix(f".{suffix}") for path in paths] for suffix in ("js", "css")}
+    stems = [_FOLDER / stem for stem in ("common", *_PARTS.get(name, ()), name)]
+    files = {suffix: [stem.with_suffix(f".{suffix}") for stem in stems] for suffix in ("js", "css")}
     return {
-        suffix: "\n".join(path.read_text("utf-8") for path in found if path.exists()) for suffix, found in files.items()
+        suffix: "\n".join(path.read_text("utf-8") for path in paths if path.exists()) for suffix, paths in files.items()
     }
 
 

@@ -111,18 +111,18 @@ class Stream:
 
     def alone(self, row: int) -> "Stream":
         """One row without its padding and without a bank, of a stream without memory tokens and earlier tokens."""
-        one, tokens = slice(row, row + 1), slice(int(self.non_padding[row].sum()))
+        rows, tokens = slice(row, row + 1), slice(int(self.non_padding[row].sum()))
         return replace(
             self,
             tokens=tokens.stop,
-            resid=self.resid[one, tokens],
+            resid=self.resid[rows, tokens],
             bank_start=None,
             bank=None,
-            non_padding=self.non_padding[one, tokens],
-            rows=TokenRows(*(each[one, tokens] for each in self.rows)),
-            angles=self.angles[one, tokens],
-            visible=self.visible[one, :, tokens, tokens],
-            key_positions=self.key_positions[one, tokens],
+            non_padding=self.non_padding[rows, tokens],
+            rows=TokenRows(*(each[rows, tokens] for each in self.rows)),
+            angles=self.angles[rows, tokens],
+            visible=self.visible[rows, :, tokens, tokens],
+            key_positions=self.key_positions[rows, tokens],
         )
 
     def folded(self) -> "Stream":

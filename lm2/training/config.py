@@ -103,7 +103,8 @@ class TrainingConfig(Spec):
             )
         if self.train is Trained.ALL:
             if self.lora is not None:
-                raise ValueError("lora is for train 'lora' and 'memory+lora', not 'all'")
+                ways = " and ".join(repr(way.value) for way in Trained if way.lora)
+                raise ValueError(f"lora is for train {ways}, not {self.train.value!r}")
             return
         if self.start is None or (self.train.memory and not self.model.memory_layers):
             memory = " and a model with a memory" if self.train.memory else ""

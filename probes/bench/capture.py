@@ -131,8 +131,8 @@ def seconds_by_turns(ways: Sequence[Way], checkpoint: Checkpoint, text: str) -> 
 
 def text_of(tokens: int) -> str:
     """A story of about as many tokens: one of 500 statements, told again and again."""
-    told = simulate(1, seed=0, statements=500, questions=1).story
-    story = ask(told, told.questions[-1]).context
+    long_story = simulate(1, seed=0, statements=500, questions=1).story
+    story = ask(long_story, long_story.questions[-1]).context
     encode = load(CHECKPOINT, "cpu").tokenizer.encode
     each = encode(story)
     repeated = " ".join([story] * (tokens // len(each)))

@@ -38,9 +38,11 @@ def check_alike(store: Store, other: Store) -> None:
     """Raises ValueError for stores whose maps cannot be subtracted."""
     if store.tokens.ids != other.tokens.ids:
         raise ValueError(f"the captures are of other texts: {len(store.tokens):,} and {len(other.tokens):,} tokens")
-    one, two = ((s.config.slots, s.config.memory_heads, tuple(sorted(s.config.memory_layers))) for s in (store, other))
-    if one != two:
-        raise ValueError(f"the captures have other slots, heads and blocks: {one} and {two}")
+    sizes, other_sizes = (
+        (s.config.slots, s.config.memory_heads, tuple(sorted(s.config.memory_layers))) for s in (store, other)
+    )
+    if sizes != other_sizes:
+        raise ValueError(f"the captures have other slots, heads and blocks: {sizes} and {other_sizes}")
 
 
 def segment_starts(store: Store) -> list[int]:
@@ -124,9 +126,9 @@ def tokens_of_slot(store: Store, what: str, block: int, head: int | None, slot: 
         down = min(_STEP, level)
         level -= down
         finer = [slice(column << down, (column + 1) << down) for column in columns.tolist()]
-        found = [store.pooled(what, block=block, head=head, how="max", level=level, rows=rows) for rows in finer]
-        columns = np.concatenate([np.arange(rows.start, rows.start + len(part)) for rows, part in zip(finer, found)])
-        weights = np.concatenate([part[:, slot] for part in found])
+        cells = [store.pooled(what, block=block, head=head, how="max", level=level, rows=rows) for rows in finer]
+        columns = np.concatenate([np.arange(rows.start, rows.start + len(part)) for rows, part in zip(finer, cells)])
+        weights = np.concatenate([part[:, slot] for part in cells])
     pieces = store.tokens.shown
     rows = [
         (token, visible(pieces[token]), segment_of(store, token), float(weight))
